@@ -59,12 +59,10 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
     Args:
         prepared: The data in its parts.
         max_rows: Training rows to fit on; where there are more, evenly spaced ones are taken.
-        max_seconds: Time that the fit may take, turned into operations of a slow core, so that
-            what comes out never depends on how busy the machine is.
+        max_seconds: Time for the fit, as operations of a slow core, so that it gives equal results.
 
     Returns:
-        The baseline, or `None` where too few rows could be fitted in that time. Its name says how
-        many were fitted, if not all.
+        The baseline, whose name says how many rows were fitted, if not all; `None` = too few.
     """
     schema, available = prepared.schema, len(prepared.train)
     operations, features = int(max_seconds * OPERATIONS_PER_SECOND), math.prod(schema.input_shape)

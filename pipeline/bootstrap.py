@@ -93,9 +93,8 @@ class Units:
     def of_an_area(self, targets: NDArray[np.int64]) -> float:
         """Return the units that an area under the ROC curve rests on.
 
-        They are no more than those that the rarest class is in, or is not in where these are
-        fewer. Half of them count: an area is a mean over pairs, which vary less from draw to draw
-        than from test to test.
+        No more than those that the rarest class is in, or is not in. Half of them count: an area is
+        a mean over pairs, which vary less from draw to draw than from test to test.
         """
         there = np.unique(targets)
         sides = [targets == one for one in there] + [targets != one for one in there]
@@ -261,13 +260,7 @@ def interval(key: str, value: float, reach: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
-    """A figure of the second of two networks, less that of the first.
-
-    Args:
-        first: The first one's figure on all rows.
-        second: The second one's.
-        interval: 95 % interval of their difference; `None` = it is not known.
-    """
+    """Figures of two networks on all rows, and the 95 % interval of their difference, if known."""
 
     first: float
     second: float
@@ -348,12 +341,7 @@ class Flips:
 def flips(
     first: NDArray[np.bool_], second: NDArray[np.bool_], *, groups: Array | None = None
 ) -> Flips:
-    """Count in which rows (rows,) each of two is right.
-
-    Args:
-        first: Rows that the first gets right.
-        second: Rows that the second gets right.
-        groups: Number of each row's group; `None` = rows are independent.
+    """Count in which rows (rows,) each of two is right; `groups` has the number of a row's group.
 
     Source: McNemar 1947; the binomial form is exact for any number of rows.
     """
@@ -376,9 +364,9 @@ def flips(
 def _swap_test(more: NDArray[np.int64], groups: Array) -> float:
     """Return the p of a test that swaps the two networks in whole groups.
 
-    Were both equally good, what the second gets right more than the first (rows,) could have the
-    other sign in each group. All ways to choose the signs are tried, or many at random (Fisher's
-    randomization test); groups of one row give McNemar's test.
+    Were both equally good, the sign of what the second gets right more (rows,) could be another in
+    each group. All ways to choose the signs are tried, or many at random (Fisher's randomization
+    test); groups of one row give McNemar's test.
     """
     in_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=more)
     in_group = in_group[in_group != 0]

@@ -207,10 +207,7 @@ class _Tolerant(io.FileIO):
 
 
 def _make_tolerant() -> None:
-    """Let standard output and error survive a closed pipe, a full disk and a narrow encoding.
-
-    A stream that a notebook or a test has put in place is left alone.
-    """
+    """Let standard output and error survive a closed pipe, a full disk and a narrow encoding."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

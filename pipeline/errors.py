@@ -11,11 +11,7 @@ LONGEST_VALUE = 80
 
 
 class PipelineError(Exception):
-    """One or more problems of one line each: what is wrong, where, and how to fix it.
-
-    Args:
-        problems: One line a problem, without the word "error".
-    """
+    """One or more problems of one line each: what is wrong, where, and how to fix it."""
 
     exit_code: ClassVar[int] = 1
 
@@ -59,11 +55,7 @@ class RecordsDifferError(PipelineError):
 
 
 class Interrupted(BaseException):
-    """A signal asked for an orderly stop; no `except Exception` on the way may swallow it.
-
-    Args:
-        signal_number: SIGINT, SIGTERM or SIGHUP.
-    """
+    """A signal asked for an orderly stop; no `except Exception` on the way may swallow it."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)

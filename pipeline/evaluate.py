@@ -9,18 +9,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
+from pipeline.config import options
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.options import (
-    SERVING,
-    DataOptions,
-    MetricsOptions,
-    Options,
-    Target,
-    Text,
-    TrackingOptions,
-    TrainerOptions,
-)
+from pipeline.config.options import SERVING, DataOptions, Options, Text, TrackingOptions
 from pipeline.config.overrides import raw_value
 from pipeline.config.record import RETIRED, flatten, plain, without_references
 from pipeline.config.values import TARGET, resolved, validated, wrong_value
@@ -56,9 +48,9 @@ class EvaluateOptions(Options):
     traceback: bool
     trust: list[str]
     tags: dict[str, str] | list[str] | None
-    data: Target
-    trainer: TrainerOptions
-    metrics: MetricsOptions
+    data: options.Target
+    trainer: options.TrainerOptions
+    metrics: options.MetricsOptions
     tracking: TrackingOptions
 
 
@@ -171,7 +163,7 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
         raise ConfigError(*secrets)
     problems = list(_wrong(given, stored))
     try:
-        options = check(values, trust=list(given["trust"]))
+        run = check(values, trust=list(given["trust"]))
     except ConfigError as error:
         raise ConfigError(*problems, *error.problems) from error
     if problems:
@@ -182,8 +174,8 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     return EvaluationRequest(
         place=place,
         split=given["split"],
-        is_own=_same_source(options.data, resolved(stored)[0]["data"]),
-        options=options,
+        is_own=_same_source(run.data, resolved(stored)[0]["data"]),
+        options=run,
         config={**plain(values), "model_from": str(place), "split": given["split"]},
         threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
         own_config={**values, "data": stored["data"]},

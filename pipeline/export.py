@@ -40,37 +40,31 @@ def body(options: ExportOptions) -> int:
     """Export, compare, keep what is equal, and say what was kept."""
     from pipeline.paths import replace_file, replace_json
     from pipeline.running.command_line import loaded_model
-    from pipeline.serving.exporting import (
-        FILES,
-        Exported,
-        example_rows,
-        export_interface,
-        exports,
-        require_extra,
-    )
+    from pipeline.serving import exporting
 
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={options.output!r} is a file; expected a folder")
-    names = [*(FILES[one] for one in options.formats), INTERFACE]
+    names = [*(exporting.FILES[one] for one in options.formats), INTERFACE]
     there = [name for name in names if (folder / name).exists()]
     if there and not options.overwrite:
         raise ConfigError(
             f"output={options.output!r} holds {', '.join(there)} already; choose another folder, "
             "or replace them with overwrite=true"
         )
-    require_extra(options.formats)
+    exporting.require_extra(options.formats)
     model = loaded_model(
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
-    made = list(exports(model, example_rows(model), options.formats))
-    kept = [one for one in made if isinstance(one, Exported)]
+    made = list(exporting.exports(model, exporting.example_rows(model), options.formats))
+    kept = [one for one in made if isinstance(one, exporting.Exported)]
     if kept:
         folder.mkdir(parents=True, exist_ok=True)
         for one in kept:
-            replace_file(folder / FILES[one.format], methodcaller("write", one.content))
-            print(_told(folder / FILES[one.format], one))
-        replace_json(folder / INTERFACE, export_interface(model, kept))
+            place = folder / exporting.FILES[one.format]
+            replace_file(place, methodcaller("write", one.content))
+            print(_told(place, one))
+        replace_json(folder / INTERFACE, exporting.export_interface(model, kept))
         print(f"{folder / INTERFACE}: what goes in, and what comes out")
     problems = [line for one in made if isinstance(one, ConfigError) for line in one.problems]
     if problems:

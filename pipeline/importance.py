@@ -45,17 +45,14 @@ def importances_of(
 
     The metric is F1, or for a regression RMSE. A column is a raw one: a category's one-hot
     features move together (Breiman 2001; Fisher et al. 2019). All columns are permuted in the same
-    few ways, so that they differ by what they hold and not by chance.
-
-    Where a table is too wide for a look at each column, groups of neighbouring columns are
-    permuted together, and those that matter most are halved until single columns are left. The
-    others stay NaN.
+    few ways, so that they differ by what they hold and not by chance. Where a table is too wide for
+    a look at each, groups of neighbouring columns are permuted together, and those that matter most
+    are halved until single columns are left. The others stay NaN.
 
     Args:
         part: Rows of a table that the network is asked about, 2,000 at most, evenly spaced.
         schema: The meaning of inputs and outputs.
-        outputs: The network: raw outputs (rows, outputs) for inputs (rows, features), in
-            evaluation mode.
+        outputs: The network: raw outputs (rows, outputs) for inputs (rows, features).
         scores: Metrics of final outputs and targets.
         part_name: `validation` or `train`.
     """

@@ -105,12 +105,8 @@ def for_task(task: str, *, classes: int, threshold: float) -> Scores:
 def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
     """Average the area under the ROC curve over the classes for which there is one.
 
-    Counted in whole numbers and by numpy's sort, a tenth of the time that ten curves take, which
-    in a small network's epoch is that of several steps.
-
-    Args:
-        probabilities: (rows, classes).
-        true: Whether a row is of a class, bool (rows, classes).
+    By numpy's sort, a tenth of the time that ten curves take, which in a small network's epoch is
+    that of several steps. Probabilities and whether a row is of a class are (rows, classes).
     """
     columns = zip(probabilities.T.cpu().numpy(), true.T.cpu().numpy(), strict=True)
     areas = [_area(scores, own) for scores, own in columns if 0 < own.sum() < len(own)]
@@ -232,12 +228,7 @@ def _ratios(part: Values, whole: Values, *, empty: float = 0.0) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """What a confusion matrix says about one class against all others.
-
-    Args:
-        name: Of the class.
-        counts: True positives, false positives, true negatives and false negatives.
-    """
+    """A class against all others: its true and false positives, true and false negatives."""
 
     name: str
     counts: tuple[int, int, int, int]

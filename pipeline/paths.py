@@ -40,10 +40,7 @@ def cache_folder() -> Path:
 
 
 def name_user() -> None:
-    """Set HOME and USER where neither the environment nor the system knows them.
-
-    A container may run under a user id without a name, and libraries look both up at import.
-    """
+    """Set HOME and USER where neither environment nor system knows them, as in a container."""
     try:
         Path.home()
     except RuntimeError:
@@ -127,14 +124,9 @@ def create_run_folder(output: Path, name: str) -> Path:
 def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: bool = True) -> None:
     """Write a file so that, at any moment, either the old or the whole new one is there.
 
-    The new content lies beside its target until it is complete and on the disk, so the rename
-    never crosses a file system. What a kill leaves behind is named `.<name>.<pid>.tmp`.
-
-    Args:
-        path: The file to make or replace.
-        write: Writes the content to the open binary file that it is given.
-        synced: Wait for the disk. Without it no kill loses the file; a power cut may, until
-            `sync_file` has returned.
+    The new content lies beside its target until it is complete and on the disk. What a kill leaves
+    behind is named `.<name>.<pid>.tmp`. Without `synced`, no kill loses the file; a power cut may,
+    until `sync_file` has returned.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

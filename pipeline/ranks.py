@@ -57,10 +57,7 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
 
 
 def launch_variable(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the variable that only processes of torchrun, or of a step of srun, have; or `None`.
-
-    Those of a Slurm job, such as SLURM_NTASKS, are set in each shell and batch script within it.
-    """
+    """Return the variable that torchrun, or a step of srun, sets in its processes; or `None`."""
     if "TORCHELASTIC_RUN_ID" in environment:
         return "TORCHELASTIC_RUN_ID"
     return "SLURM_STEP_NUM_TASKS" if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1" else None

@@ -51,12 +51,7 @@ def find_lr(
 ) -> "RangeTest":
     """Try rising learning rates on a run's network for some steps, on record; nothing is trained.
 
-    Args:
-        config: As `run` takes it, with `find_lr` true.
-        command: The command line that the config came from, for the one that is suggested.
-
-    Raises:
-        PipelineError: As `run` raises them, except for a loss that diverges.
+    `config` is that of `run`, with `find_lr` true; errors are those of `run`, without divergence.
     """
     test: RangeTest = _carried_out(config, command, finds_lr=True)
     return test

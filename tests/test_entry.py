@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import choices
+from fixture_types import Capture, Patch
 from omegaconf import DictConfig
 
 from pipeline.entry import command
@@ -85,7 +86,7 @@ def ending(error: BaseException | None) -> Callable[[Sequence[str] | None], int]
     ],
 )
 def test_each_end_has_its_exit_code_and_its_lines(
-    error: BaseException, code: int, lines: list[str], capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, lines: list[str], capsys: Capture
 ) -> None:
     assert ending(error)([]) == code
     printed = capsys.readouterr().err.splitlines()
@@ -94,7 +95,7 @@ def test_each_end_has_its_exit_code_and_its_lines(
 
 
 def test_a_traceback_is_shown_only_where_it_was_asked_for_and_without_a_password(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: Capture, monkeypatch: Patch
 ) -> None:
     fails = ending(RuntimeError("no answer from http://me:canary@host"))
     fails([])
@@ -122,7 +123,7 @@ def test_a_run_does_not_see_the_variable_that_makes_hydra_raise() -> None:
 
 
 def test_a_multirun_goes_on_after_a_failure_and_ends_with_the_highest_code(
-    capsys: pytest.CaptureFixture[str], own_folder: Path
+    capsys: Capture, own_folder: Path
 ) -> None:
     seen: list[tuple[str, int]] = []
 
@@ -150,9 +151,7 @@ def test_a_stop_ends_the_whole_multirun() -> None:
     assert runs == [1]
 
 
-def test_a_multirun_checks_the_names_of_all_its_runs_first(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_multirun_checks_the_names_of_all_its_runs_first(capsys: Capture) -> None:
     assert ending(None)(["-m", "model=lstm,grru", "optimizer.lrr=1,2"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"error: model=grru is unknown; expected one of {choices('model')}. Did you mean 'gru'?",
@@ -160,14 +159,14 @@ def test_a_multirun_checks_the_names_of_all_its_runs_first(
     ]
 
 
-def test_overrides_and_flags_may_stand_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_overrides_and_flags_may_stand_in_any_order(capsys: Capture) -> None:
     assert ending(None)(["model=gru", "--cfg", "job", "seed=7", "--package", "model"]) == 0
     assert "pipeline.networks.recurrent.GRU" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", ["--cfg job", "--info", "--help", "--hydra-help", "--cfg hydra"])
 def test_hydras_own_questions_are_answered_and_nothing_is_created(
-    words: str, capsys: pytest.CaptureFixture[str], own_folder: Path
+    words: str, capsys: Capture, own_folder: Path
 ) -> None:
     assert ending(AssertionError("no run was asked for"))(words.split()) == 0
     said = capsys.readouterr().out
@@ -230,13 +229,13 @@ def test_any_text_can_be_printed_where_the_encoding_is_narrow() -> None:
     assert result.stdout == "\\u6570\n"
 
 
-def test_the_package_lists_its_commands_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_package_lists_its_commands_with_examples(capsys: Capture) -> None:
     runpy.run_module("pipeline", run_name="__main__")
     assert "python -m pipeline.train model=lstm" in capsys.readouterr().out
 
 
 def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setattr("pipeline.failures.LEADER_SECONDS", 0.0)  # the first rank finds nothing
     rank = {"TORCHELASTIC_RUN_ID": "any", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
@@ -257,7 +256,7 @@ def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
     ],
 )
 def test_flags_that_can_not_be_joined_are_refused(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], said: str, capsys: Capture
 ) -> None:
     assert ending(None)(words) == 2
     assert capsys.readouterr().err.startswith(said)

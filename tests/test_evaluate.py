@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import Capture, Patch
 from mlflow import MlflowClient
 from records import artifact, events, final_values, predictions
 from serving import new_data
@@ -30,7 +31,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Evaluate:
     """Calls the command, with its output in the current folder."""
 
-    def __init__(self, given: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, given: Path, folder: Path, capsys: Capture) -> None:
         self.given, self.folder, self._capsys = given, folder, capsys
 
     def model(self, kind: str) -> Path:
@@ -64,12 +65,7 @@ class Evaluate:
 
 
 @pytest.fixture
-def evaluate(
-    given: Path,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Evaluate:
+def evaluate(given: Path, own_folder: Path, capsys: Capture, monkeypatch: Patch) -> Evaluate:
     monkeypatch.chdir(given)  # the runs name their data by relative paths
     monkeypatch.chdir(own_folder)
     for place in given.iterdir():

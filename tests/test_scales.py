@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import Capture, Train
 from records import events, final_values, only_run, runs
 
 from pipeline.evaluate import main as evaluate
 from pipeline.predict import main as predict
-
-Train = Callable[..., int]
 
 LARGE, TINY = 2.0**66, 2.0**-997
 """7e19 and 7e-301: powers of two, which change no digit of what they are multiplied by."""
@@ -103,9 +102,7 @@ def test_figures_beside_a_large_mean_are_those_of_the_file_in_double_precision(
     assert found["test/r2"] > 0.5
 
 
-def test_what_a_constant_target_leaves_undefined_is_said(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_constant_target_leaves_undefined_is_said(train: Train, capsys: Capture) -> None:
     values = rows()
     values[:, 2] = 0.1
     write_table("rows.csv", values)
@@ -151,7 +148,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_can_not_be_represented_is_refused_by_column(
-    train: Train, capsys: pytest.CaptureFixture[str], case: str
+    train: Train, capsys: Capture, case: str
 ) -> None:
     factors, word, begins, ends = REFUSED[case]
     write_table("rows.csv", rows() * factors)
@@ -162,9 +159,7 @@ def test_what_can_not_be_represented_is_refused_by_column(
     assert not runs(Path("runs"))
 
 
-def test_arrays_and_series_are_refused_by_column_too(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arrays_and_series_are_refused_by_column_too(train: Train, capsys: Capture) -> None:
     write_arrays(rows() * [TINY, 1.0, 1.0])
     assert train(*ARRAYS, *NETWORK, "data.scale=none", "output=runs") == 2
     assert capsys.readouterr().err.startswith("error: rows.npz: column 'number 0' has values from ")
@@ -174,9 +169,7 @@ def test_arrays_and_series_are_refused_by_column_too(
     assert not runs(Path("runs"))
 
 
-def test_a_test_row_far_beyond_the_training_rows_is_refused(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_test_row_far_beyond_the_training_rows_is_refused(train: Train, capsys: Capture) -> None:
     values = rows() * [1e-3, 1.0, 1.0]
     values[-1, 0] = 1e37
     write_table("rows.csv", np.column_stack([values, np.arange(len(values))]), ("a", "b", "y", "t"))
@@ -190,7 +183,7 @@ def test_a_test_row_far_beyond_the_training_rows_is_refused(
 
 
 def test_new_rows_beyond_single_precision_are_refused_by_file_and_column(
-    train: Train, capsys: pytest.CaptureFixture[str]
+    train: Train, capsys: Capture
 ) -> None:
     values = rows() * [1e-3, 1.0, 1.0]
     write_table("rows.csv", values)
@@ -215,7 +208,7 @@ def test_new_rows_beyond_single_precision_are_refused_by_file_and_column(
 
 
 def test_a_forecast_from_values_beyond_single_precision_is_refused(
-    train: Train, capsys: pytest.CaptureFixture[str]
+    train: Train, capsys: Capture
 ) -> None:
     values = rows() * [1.0, 1.0, 1e-3]
     write_series(values)

@@ -2,16 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import Capture, Made, Train
 from mlflow import MlflowClient
 from records import final_values, predictions
 from sklearn import metrics as sklearn_metrics
 
-Train = Callable[..., int]
-Made = Callable[..., Path]
 NAMES = ("precision", "recall", "f1", "accuracy")
 
 
@@ -83,7 +81,7 @@ def test_regression_figures_are_in_the_targets_own_units(made: Made) -> None:
 
 
 def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracked(
-    made: Made, capsys: pytest.CaptureFixture[str]
+    made: Made, capsys: Capture
 ) -> None:
     common = ("model=gru", "model.dropout=0.2", "trainer.max_epochs=2")
     first = predictions(made(*common, "verbose=0", "tracking=none", "output=a"))
@@ -91,19 +89,6 @@ def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracke
     assert predictions(made(*common, "verbose=1", "tracking=local", "output=b")) == first
     other = made(*common, "verbose=2", "tracking=none", "output=c", "seed=1")
     assert predictions(other) != first
-
-
-def test_the_program_trains_from_any_folder_as_a_real_process(own_folder: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipeline.train", "model=mlp", "data=iris", "trainer.max_epochs=1"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "see it  mlflow ui" in ended.stdout
-    assert (own_folder / "mlflow.db").exists()
 
 
 def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load() -> None:

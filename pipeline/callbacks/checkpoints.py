@@ -43,11 +43,9 @@ KEPT = ("pytorch-lightning_version", "pipeline")
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
 
-    Lightning's own writer copies over the target from the temporary folder, and ignores that it
-    may not write. Here the file is whole under its name when `save_checkpoint` returns, whatever
-    kills the process then. A thread waits for the disk itself, which matters only in a power cut
-    and would cost a short epoch the time of several steps; the second path keeps an older file
-    until then.
+    The file is whole under its name when `save_checkpoint` returns. A thread waits for the disk,
+    which matters in a power cut only and would cost a short epoch the time of several steps; the
+    second path keeps an older file until then.
 
     Args:
         adopts: Whether what is read is another run's, of which only weights and epochs are taken.
@@ -309,10 +307,7 @@ class KeptWeights(Keeper):
 
 
 def generator_states() -> dict[str, Any]:
-    """Return the states of Python's, numpy's and torch's generators, GPUs included.
-
-    Their long lists of numbers are tensors, which a file takes in a tenth of the time.
-    """
+    """Return the states of all generators, as tensors, which files take in a tenth of the time."""
     legacy = np.random.get_state(legacy=False)
     version, internal, gauss_next = random.getstate()
     key = torch.from_numpy(legacy["state"]["key"].astype(np.int64))

@@ -149,9 +149,8 @@ class VitalSigns(pl.Callback):
 def layer_names(network: nn.Module) -> Mapping[int, str]:
     """Return what each weight of a network is called, by its `id`, from the input to the output.
 
-    A layer has the name of its module, `layers.layer1.linear`; the weights of a recurrent one add
-    what they are applied to: `layers.layer1.recurrent (state)`. The logits of a learned pooling
-    are no weights of a layer.
+    A layer has the name of its module; the weights of a recurrent one add what they are applied
+    to: `layers.layer1.recurrent (state)`. A learned pooling has no weights of a layer.
     """
     return {
         id(weight): _label(f"{name}." if name else "", own)

@@ -92,21 +92,15 @@ class _Sharing(_BatchNorm):
         # One value has no variance; asking for the count would wait for the device.
         enough = count > 1
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1), enough)
-        normalised = self._normalised(
-            values,
-            torch.where(enough, mean, self.running_mean.to(mean)),
-            torch.where(enough, variance, self.running_var.to(mean)),
-        )
-        return normalised.to(given)
+        mean = torch.where(enough, mean, self.running_mean.to(mean))
+        variance = torch.where(enough, variance, self.running_var.to(mean))
+        scaled = (values - _as(values, mean)) * torch.rsqrt(_as(values, variance) + self.eps)
+        if self.weight is not None:
+            scaled = scaled * _as(values, self.weight) + _as(values, self.bias)
+        return scaled.to(given)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's own name
         """Take any shape: the layer that shares has looked at it before."""
-
-    def _normalised(self, values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        scaled = (values - _as(values, mean)) * torch.rsqrt(_as(values, variance) + self.eps)
-        if self.weight is None:
-            return scaled
-        return scaled * _as(values, self.weight) + _as(values, self.bias)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, enough: Tensor) -> None:

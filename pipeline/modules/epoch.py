@@ -32,8 +32,7 @@ class EpochMean:
     def __init__(self) -> None:
         self._values: list[Tensor] = []
         self._weights: list[int] = []
-        self._total: Tensor | None = None
-        self._weight = 0
+        self._total, self._weight = torch.tensor(torch.nan), 0
 
     def add(self, value: Tensor, weight: int) -> None:
         """Keep the scalar `value` of a step with `weight` rows."""
@@ -50,10 +49,10 @@ class EpochMean:
     def compute(self, *, ranks: int = 1) -> Tensor:
         """Return the mean so far over all ranks, and begin anew."""
         self._fold()
-        if self._total is None:
-            return torch.tensor(float("nan"))
+        if not self._weight:
+            return self._total
         mean = (self._total if ranks == 1 else sum_over_ranks(self._total)) / self._weight
-        self._total, self._weight = None, 0
+        self._total, self._weight = torch.tensor(torch.nan), 0
         return mean
 
     def _fold(self) -> None:
@@ -62,7 +61,7 @@ class EpochMean:
         values = as_float64(torch.stack(self._values))
         weights = torch.tensor(self._weights, dtype=values.dtype).to(values.device)
         total = values @ weights
-        self._total = total if self._total is None else self._total + total
+        self._total = self._total + total if self._weight else total
         self._weight += sum(self._weights)
         self._values, self._weights = [], []
 
@@ -88,11 +87,10 @@ class EpochOutputs:
 
 
 class Clipper:
-    """Clips gradients and records their norms before and after clipping, over an epoch.
+    """Clips gradients and records their norms before and after, over an epoch.
 
-    Clipping by norm rescales all gradients together so that their global L2 norm is at most the
-    threshold (Pascanu et al. 2013); clipping by value cuts each entry on its own.
-    `watch` gets the norms of the single gradients.
+    By norm, all gradients are rescaled so that their global L2 norm is at most the threshold
+    (Pascanu et al. 2013); by value, each entry is cut. `watch` gets the norms of single gradients.
     """
 
     def __init__(self) -> None:
@@ -134,28 +132,19 @@ class Clipper:
             self._fold()
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the epoch's means, largest norm and share of clipped steps, and begin anew.
-
-        Keys: `grad/norm`, `grad/norm_clipped`, `grad/norm_max`, `grad/clipped` (a fraction).
-        """
+        """Return the epoch's mean and largest norms and share of clipped steps, and begin anew."""
         self._fold()
         if self._sums is None or self._largest is None:
             return {}
         before, after, clipped = (self._sums / self._steps).unbind()
-        largest = self._largest
+        norms = {"grad/norm": before, "grad/norm_clipped": after, "grad/norm_max": self._largest}
         self._sums, self._largest, self._steps = None, None, 0
-        return {
-            "grad/norm": before,
-            "grad/norm_clipped": after,
-            "grad/norm_max": largest,
-            "grad/clipped": clipped,
-        }
+        return {**norms, "grad/clipped": clipped}
 
     def _fold(self) -> None:
         if not self._before:
             return
-        kept = (self._before, self._after)
-        before, after = (as_float64(torch.stack(norms)) for norms in kept)
+        before, after = (as_float64(torch.stack(one)) for one in (self._before, self._after))
         sums = torch.stack([before.sum(), after.sum(), (after < before).sum().to(before.dtype)])
         self._sums = sums if self._sums is None else self._sums + sums
         largest = before.max()
@@ -195,8 +184,7 @@ class WeightWatch:
     """Keeps the gradient norms of all steps and the size of the update of some steps."""
 
     def __init__(self) -> None:
-        self._every = SPARSE
-        self._until = 0
+        self._every, self._until = SPARSE, 0
         self._all: list[Tensor] = []
         self._places = torch.empty(0, dtype=torch.int64)
         self._watched: list[Tensor] = []
@@ -204,14 +192,10 @@ class WeightWatch:
         self._forget()
 
     def pace(self, *, step: int, steps: float) -> None:
-        """Choose the steps of an epoch whose updates are measured; the first of all is one.
+        """Choose the steps of an epoch, after `step` earlier ones, whose updates are measured.
 
-        The next ones are not: after an exploding gradient they are long, which would be taken for
-        an effect of the learning rate.
-
-        Args:
-            step: Steps taken so far.
-            steps: Steps that the epoch has.
+        The first of all is one; the next are not: after an exploding gradient they are long, which
+        would be taken for an effect of the learning rate.
         """
         self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
         self._forget()  # ranks other than the first have no callback that takes the values
@@ -220,7 +204,11 @@ class WeightWatch:
     def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:
         """Take the L2 norms of a step's gradients (weights,), before the weights move."""
         if len(weights) != len(self._all) or not all(map(is_, weights, self._all)):
-            self._begin_anew(weights)
+            self._all, self._before = list(weights), []
+            places = [place for place, one in enumerate(weights) if one.ndim > 1]
+            self._places = torch.tensor(places, device=weights[0].device if weights else None)
+            self._watched = [weights[place] for place in places]
+            self._forget()
         self._norms.append(norms)
         if self._before:
             self._measure()
@@ -251,14 +239,6 @@ class WeightWatch:
         )
         self._forget()
         return watched
-
-    def _begin_anew(self, weights: Sequence[Tensor]) -> None:
-        self._all = list(weights)
-        places = [place for place, one in enumerate(weights) if one.ndim > 1]
-        self._places = torch.tensor(places, device=weights[0].device if weights else None)
-        self._watched = [weights[place] for place in places]
-        self._before = []
-        self._forget()
 
     def _forget(self) -> None:
         self._norms: list[Tensor] = []

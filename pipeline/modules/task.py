@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -54,6 +55,9 @@ class Task(ShortSteps):
     `test_outputs` holds the final outputs and targets of all test rows, in order.
     """
 
+    offsets: Mapping[str, Tensor | None] = MappingProxyType({})
+    """Of the rows of a part, `val` or `test`; `None` = they have none."""
+
     def __init__(self, network: nn.Module, *, scores: Scores, optimization: Optimization) -> None:
         super().__init__()
         self.network = network
@@ -88,9 +92,19 @@ class Task(ShortSteps):
         """Return the total weight of rows in a batch's mean loss, by their targets (rows, …)."""
         return float(len(targets))
 
-    def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
-        """Return a part's raw outputs and targets in the form that its metrics take."""
+    def to_scores(
+        self, outputs: Tensor, targets: Tensor, offsets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return raw outputs and targets, and offsets of their rows, in the form of metrics."""
         raise NotImplementedError
+
+    def measured(
+        self, outputs: Tensor, targets: Tensor, offsets: Tensor | None
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+        """Return loss and metrics of a part's rows by name, and what `to_scores` makes of them."""
+        loss = self.exact_loss(outputs, targets)
+        final = self.to_scores(outputs, targets, offsets)
+        return {"loss": loss, **self.scores(*final)}, final
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs (batch, *input_shape) to outputs (batch, outputs)."""
@@ -167,7 +181,16 @@ class Task(ShortSteps):
         values["lr"] = torch.tensor(self._lr)  # of the last step: the schedule has moved since
         values["time/epoch"] = torch.tensor(perf_counter() - self._epoch_started_at)
         self._publish(values)
-        self._step_plateau()
+        # Lightning moves a plateau's schedule only after the checkpoint of the epoch is written and
+        # forgets it on resume, so a resumed run would end elsewhere: it is moved here instead.
+        if self._plateau is None:
+            return
+        if self._plateau_state is not None:
+            self._plateau.load_state_dict(self._plateau_state)
+            self._plateau_state = None
+        followed = self.trainer.callback_metrics.get(self._optimization.monitor)
+        if followed is not None:
+            self._plateau.step(float(followed))
 
     # ── evaluation ──────────────────────────────────────────────────────────────────────────
 
@@ -200,12 +223,13 @@ class Task(ShortSteps):
 
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
         outputs, targets = self._outputs.take(ranks=self._ranks)
-        loss = self.exact_loss(outputs, targets)
-        outputs, targets = self.to_scores(outputs, targets, stage)
+        offsets = self.offsets.get(stage)
+        found, final = self.measured(
+            outputs, targets, None if offsets is None else offsets[: len(targets)]
+        )
         if stage == "test":
-            self.test_outputs = outputs.cpu(), targets.cpu()
-        scores = self.scores(outputs, targets)
-        values = {f"{stage}/loss": loss, **{f"{stage}/{key}": scores[key] for key in scores}}
+            self.test_outputs = final[0].cpu(), final[1].cpu()
+        values = {f"{stage}/{key}": value for key, value in found.items()}
         return values if self._ranks == 1 else values_of_first_rank(values)
 
     def _require_finite(self, key: str, value: Tensor) -> None:
@@ -229,18 +253,6 @@ class Task(ShortSteps):
             return optimizer
         schedule = {"scheduler": scheduler, "interval": self._optimization.interval}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-    def _step_plateau(self) -> None:
-        # Lightning moves such a schedule only after the checkpoint of the epoch is written and
-        # forgets it on resume, so a resumed run would end elsewhere: it is moved here instead.
-        if self._plateau is None:
-            return
-        if self._plateau_state is not None:
-            self._plateau.load_state_dict(self._plateau_state)
-            self._plateau_state = None
-        followed = self.trainer.callback_metrics.get(self._optimization.monitor)
-        if followed is not None:
-            self._plateau.step(float(followed))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of a schedule that Lightning does not own."""
@@ -297,12 +309,7 @@ class Classifier(Task):
             return super().weight(targets)
         return self.class_weights.to(targets.device)[targets].sum()
 
-    def to_scores(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        stage: str,  # noqa: ARG002
-    ) -> tuple[Tensor, Tensor]:
+    def to_scores(self, outputs: Tensor, targets: Tensor, _: object) -> tuple[Tensor, Tensor]:
         """Return probabilities (rows,) of the positive class or (rows, classes), and classes."""
         return probabilities(outputs), targets
 
@@ -327,8 +334,7 @@ class Regressor(Task):
         **known: Any,
     ) -> None:
         super().__init__(network, **known)
-        self._to_units = to_units
-        self._offsets = dict(offsets)
+        self._to_units, self.offsets = to_units, offsets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean squared error of scaled values (rows, outputs).
@@ -342,9 +348,8 @@ class Regressor(Task):
             )
         return functional.mse_loss(outputs, targets)
 
-    def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
+    def to_scores(
+        self, outputs: Tensor, targets: Tensor, offsets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Return predicted and true values (rows, outputs) in the target's units, float64."""
-        offsets = self._offsets.get(stage)
-        if offsets is not None:
-            offsets = offsets[: len(targets)]
         return self._to_units(outputs, offsets), self._to_units(targets, offsets)

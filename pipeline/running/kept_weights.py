@@ -151,8 +151,7 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
         plan: The run.
         task: Its network.
         decision: Found on the validation rows. The linear baseline, which has no such rows, keeps
-            the threshold of training; the naive one has 0.5, which turns the shares of the classes
-            into the most frequent one.
+            the threshold of training; the naive one has 0.5, which gives the most frequent class.
         trainer: Runs the test; `None` = a new one, which gives equal bits.
     """
     options, schema, part = plan.options.metrics, plan.prepared.schema, plan.prepared.test
@@ -239,12 +238,7 @@ class TrainedWeights:
         return test
 
     def leave(self, into: Path, test: ScoredTest | None) -> Figure:
-        """Write the model and its card as a run by itself does, and return the model's figure.
-
-        Args:
-            into: Folder that takes the model, such as that of the study; it names the model.
-            test: A test of the weights; `None` = there was none now.
-        """
+        """Write the model and its card into a folder that names it; return the model's figure."""
         return self.write(
             into,
             into.name,

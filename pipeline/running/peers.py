@@ -53,8 +53,8 @@ def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterato
     Args:
         rank: Which of them.
         devices: What they train on.
-        meeting: File in which ranks of this machine find each other; `None` = they were started by
-            torchrun or srun, which says in the environment where they meet.
+        meeting: File in which ranks of this machine find each other; `None` = torchrun or srun says
+            in the environment where they meet.
     """
     if rank.world == 1 or distributed.is_initialized():
         yield

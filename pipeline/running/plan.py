@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,30 +55,6 @@ def build_source(options: RunConfig) -> Source:
     return source
 
 
-class Datasets:
-    """Reads and prepares the data of each run anew."""
-
-    reports: ClassVar[bool] = True
-    """Whether the data are measured for the report that people read."""
-
-    def prepared(self, options: RunConfig) -> Prepared:
-        """Return the data of a configuration in its parts."""
-        return prepare(build_source(options), data_options(options), reports=self.reports)
-
-    def on_device(self, part: Part, device: torch.device) -> Part:
-        """Return a part whose tensors lie on a device; lazy rows stay where they are."""
-        if not isinstance(part.inputs, Tensor):
-            return part
-        return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
-
-    def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return naive and linear predictions of the test rows; none without training rows."""
-        if not len(prepared.train):
-            return ()
-        line = linear(prepared, max_rows=BASELINE_ROWS, max_seconds=BASELINE_SECONDS)
-        return (naive(prepared), *([] if line is None else [line]))
-
-
 @dataclass(slots=True, eq=False)
 class _Kept:
     prepared: Prepared
@@ -99,23 +75,29 @@ class _Kept:
         return sum(tensor._version for tensor in self.tensors())
 
 
-class KeptDatasets(Datasets):
-    """Reads equal data once for all runs of a process; the newest stay up to a gibibyte."""
+class Datasets:
+    """Reads and prepares the data of each run, equal data once where they are kept.
 
-    reports: ClassVar[bool] = False
+    Args:
+        keeps: Keep the newest data, up to a gibibyte, for the runs of a process, which then have
+            no report on them.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = False) -> None:
+        self._keeps = keeps
         self._kept: dict[str, _Kept] = {}
 
     def prepared(self, options: RunConfig) -> Prepared:
-        """Return the data of a configuration, those of an earlier run where they are the same."""
+        """Return the data of a configuration, those of an earlier run where they are kept."""
+        if not self._keeps:
+            return prepare(build_source(options), data_options(options))
         given = {key: value for key, value in options.data.items() if key not in SERVING}
         names = [value for value in given.values() if isinstance(value, str)]
         files = [state for name in names for state in _states(name)]  # other files are other data
         key = json.dumps([given, files], sort_keys=True, default=str)
         kept = self._kept.pop(key, None)
         if kept is None:
-            kept = _Kept(super().prepared(options))
+            kept = _Kept(prepare(build_source(options), data_options(options), reports=False))
             kept.writes = kept.count_writes()
         self._kept[key] = kept  # the newest comes last
         sizes = {key: sum(t.nbytes for t in one.tensors()) for key, one in self._kept.items()}
@@ -125,23 +107,30 @@ class KeptDatasets(Datasets):
         return kept.prepared
 
     def on_device(self, part: Part, device: torch.device) -> Part:
-        """Return a part whose tensors lie on the device, moved there once."""
+        """Return a part whose tensors lie on a device; lazy rows stay where they are."""
         kept, place = self._of(part), (id(part), device)
-        if device.type == "cpu" or kept is None:
-            return super().on_device(part, device)
-        if place not in kept.moved:
-            kept.moved[place] = super().on_device(part, device)
+        if not isinstance(part.inputs, Tensor):
+            return part
+        if kept is not None and place in kept.moved:
+            return kept.moved[place]
+        moved = replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
+        if kept is not None and device.type != "cpu":
+            kept.moved[place] = moved
             kept.writes = kept.count_writes()
-        return kept.moved[place]
+        return moved
 
     def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return the predictions of baselines for the test rows, fitted once."""
+        """Return naive and linear predictions of the test rows; none without training rows."""
         kept = self._of(prepared.test)
-        if kept is None:
-            return super().baselines(prepared)
-        if kept.baselines is None:
-            kept.baselines = super().baselines(prepared)
-        return kept.baselines
+        if kept is not None and kept.baselines is not None:
+            return kept.baselines
+        found: tuple[Baseline, ...] = ()
+        if len(prepared.train):
+            line = linear(prepared, max_rows=BASELINE_ROWS, max_seconds=BASELINE_SECONDS)
+            found = (naive(prepared), *([] if line is None else [line]))
+        if kept is not None:
+            kept.baselines = found
+        return found
 
     def forget_changed(self) -> None:
         """Drop data that a run has written into, so that the next one reads them anew."""

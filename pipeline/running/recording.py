@@ -49,7 +49,6 @@ def writable_store(options: RunConfig) -> str | None:
     """Return where runs are tracked, `None` = nowhere, once it and `output` can be written.
 
     Raises:
-        ConfigError: MLflow can't record there.
         EnvironmentFaultError: A place can't be written; all of them are named.
     """
     uri, output = store_uri(options.tracking), Path(options.output)

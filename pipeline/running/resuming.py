@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.config.options import RunConfig, TrackingOptions
+from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError
@@ -150,27 +150,22 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
                 with suppress(ConfigError):  # a run of another config
                     return _go_on(folder, options, config, skip_damaged=True)
         return Start(notes=("resume=auto: no unfinished run of this config; a new one begins",))
-    folder = find_run(options.resume, output)
-    _require_named_store(folder, options.tracking)
+    folder, tracking = find_run(options.resume, output), options.tracking
+    # A run is not split over two stores, and an address that its folder alone names is not used.
+    recorded = recorded_uri(folder)
+    if recorded and tracking.kind != "none" and not tracking.uri:
+        here = redact(tracking_uri(tracking))
+        if recorded != here:
+            raise ConfigError(
+                f"{folder} is recorded in {recorded}: {how_to_name(recorded)}; to go on with it in "
+                f"another place, name that, such as tracking.uri={here}"
+            )
     if (lease := _live_trainer_of(folder)) is not None:
         raise EnvironmentFaultError(
             f"{folder} is being trained at this moment by process {lease.pid}; wait for its end, "
             f"or stop it with: kill {lease.pid}"
         )
     return _go_on(folder, options, config, skip_damaged=False)
-
-
-def _require_named_store(folder: Path, tracking: TrackingOptions) -> None:
-    """Refuse to split a run over two stores, or to use an address that its folder alone names."""
-    recorded = recorded_uri(folder)
-    if not recorded or tracking.kind == "none" or tracking.uri:
-        return
-    here = redact(tracking_uri(tracking))
-    if recorded != here:
-        raise ConfigError(
-            f"{folder} is recorded in {recorded}: {how_to_name(recorded)}; to go on with it in "
-            f"another place, name that, such as tracking.uri={here}"
-        )
 
 
 def _is_finished(folder: Path) -> bool:

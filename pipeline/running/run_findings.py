@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_o
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.modules.task import Task
-from pipeline.networks.inspection import activity_of, probabilities
+from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, replace_json, replace_text
 from pipeline.processes.child import Child, python_module
 from pipeline.running.kept_weights import outputs_of
@@ -96,11 +95,7 @@ FILES = {
 
 
 def findings_of(
-    plan: Plan,
-    participant: Participant,
-    result: Result,
-    *,
-    diverged: bool,
+    plan: Plan, participant: Participant, result: Result, *, diverged: bool
 ) -> Findings:
     """Return the findings of a run, without those that only pictures need.
 
@@ -128,7 +123,7 @@ def findings_of(
         kept=participant.keeper.best_epoch,
         epochs=result.epochs,
         planned=trainer.max_epochs,
-        steps=0 if batches == math.inf else ceil(batches / trainer.accumulate_grad_batches),
+        steps=0 if batches == inf else ceil(batches / trainer.accumulate_grad_batches),
         clipping=Clipping(
             threshold=trainer.gradient_clip_val,
             algorithm=trainer.gradient_clip_algorithm,
@@ -173,23 +168,17 @@ def _some_rows(plan: Plan) -> Part:
     """Return evenly spaced training rows, as many as cost little time and memory."""
     part, shape = plan.prepared.train, plan.prepared.schema.input_shape
     work = plan.forward_operations
-    affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
+    affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * prod(shape)))
     return evenly_spaced_part(part, min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
     """Score the kept weights on training rows as they were scored on the others."""
-    schema = plan.prepared.schema
     outputs = outputs_of(task.network, part.blocks())
-    targets = part.targets.to(outputs.device)
+    task.scores = scores_of(plan.options.metrics, plan.prepared.schema, threshold=threshold)
     with torch.inference_mode():
-        loss = float(task.exact_loss(outputs, targets))
-    if schema.task == "regression":
-        final = schema.to_units(outputs, part.offsets), schema.to_units(targets, part.offsets)
-    else:
-        final = probabilities(outputs), targets
-    scores = scores_of(plan.options.metrics, schema, threshold=threshold)
-    return {"loss": loss, **{key: float(value) for key, value in scores(*final).items()}}
+        found, _ = task.measured(outputs, part.targets.to(outputs.device), part.offsets)
+    return {key: float(value) for key, value in found.items()}
 
 
 def _some_tested(test: TestRows) -> TestRows:
@@ -225,16 +214,9 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
             return None
         return Inside(rows=rows, labels=labels, inputs=inputs.numpy(), views=views)
 
-    was_training = network.training
-    network.eval()
-    try:
-        return replace(
-            findings,
-            mistakes=unless_it_fails(lambda: _mistakes(findings, plan), "no mistakes"),
-            inside=unless_it_fails(inside, "no feature maps"),
-        )
-    finally:
-        network.train(was_training)
+    mistakes = unless_it_fails(lambda: _mistakes(findings, plan), "no mistakes")
+    views = unless_it_fails(inside, "no feature maps")
+    return replace(findings, mistakes=mistakes, inside=views)
 
 
 def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:

@@ -12,28 +12,14 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import (
-    BatchSizeFinder,
-    EarlyStopping,
-    LearningRateFinder,
-    ModelCheckpoint,
-    ProgressBar,
-    StochasticWeightAveraging,
-)
+from pytorch_lightning import callbacks as lightning
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from torch.optim import Optimizer
 
-from pipeline.callbacks.checkpoints import (
-    Checkpoints,
-    Keeper,
-    KeptWeights,
-    MemoryIO,
-    OwnNoise,
-    ScheduleCatchesUp,
-)
+from pipeline.callbacks import checkpoints
 from pipeline.callbacks.epoch_end import PrunedError, Pruning, VitalSigns
 from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
 from pipeline.config.values import TARGET, build, find
@@ -53,12 +39,12 @@ from pipeline.running.scoring import direction_of, scores_of
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
 #: Callbacks that would make the record wrong, each with the reason.
 REFUSED: Mapping[type[Callback], str] = {
-    ModelCheckpoint: "a run keeps its weights itself; keep=best|last says which count",
-    ProgressBar: "choose with verbose=0|1|2",
-    StochasticWeightAveraging: "it changes the weights once all checkpoints are written; "
+    lightning.ModelCheckpoint: "a run keeps its weights itself; keep=best|last says which count",
+    lightning.ProgressBar: "choose with verbose=0|1|2",
+    lightning.StochasticWeightAveraging: "it changes the weights once all checkpoints are written; "
     "callbacks=ema averages them inside of the checkpoints",
-    BatchSizeFinder: "it trains with another data.batch_size than the config says",
-    LearningRateFinder: "it trains with another optimizer.lr than the config says",
+    lightning.BatchSizeFinder: "it trains with another data.batch_size than the config says",
+    lightning.LearningRateFinder: "it trains with another optimizer.lr than the config says",
 }
 #: Input values of an evaluated batch: keeps the cores busy and fits any memory.
 EVALUATED_NUMBERS = 2**15
@@ -72,7 +58,14 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
     scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
     optimization, class_weights = _optimization(options), None
     if options.trainer.compile:
-        _compile(network)
+        import torch._inductor.config as compiler
+
+        # The compiler's default folder is a known path in the temporary folder, where another user
+        # could place code first. Precompiled headers have no other place and are switched off.
+        compiler.cpp_cache_precompile_headers = False
+        create_folder(cache_folder())
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+        network.compile()  # in place, so that the names of its weights stay
     if schema.task == "regression":
         parts = {"val": prepared.validation, "test": prepared.test}
         return Regressor(
@@ -97,20 +90,6 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
     )
 
 
-def _compile(network: nn.Module) -> None:
-    """Compile a network in place, so that the names of its weights stay.
-
-    The compiler's default folder is a known path in the temporary folder, where another user could
-    place code first. Precompiled headers have no other place and are switched off.
-    """
-    import torch._inductor.config as compiler
-
-    compiler.cpp_cache_precompile_headers = False
-    create_folder(cache_folder())
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
-    network.compile()
-
-
 def build_trainer(
     plan: Plan,
     *,
@@ -129,7 +108,7 @@ def build_trainer(
     options, devices, rank = plan.options, plan.devices, plan.rank
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
-    plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
+    plugins: list[Any] = [writer or checkpoints.MemoryIO(), GivenRank(rank)]
     strategy: Strategy | str = "auto"
     if rank.world > 1:
         find_unused = devices.strategy == "ddp_find_unused_parameters_true"
@@ -241,7 +220,7 @@ def require_truthful(options: RunConfig) -> None:
 def build_callback(target: Mapping[str, Any]) -> Callback:
     """Build a callback that was checked before."""
     filled: dict[str, object] = {}
-    if issubclass(find(target[TARGET]), EarlyStopping):
+    if issubclass(find(target[TARGET]), lightning.EarlyStopping):
         # Lightning checks at the end of every epoch, also of one without a validation.
         filled["check_on_train_epoch_end"] = str(target.get("monitor")).startswith("train/")
     callback = build(target, **filled)
@@ -287,7 +266,7 @@ class Participant:
 
     Args:
         plan: The run.
-        checkpoints: Folder of its checkpoints, which the leading process alone writes.
+        folder: Of its checkpoints, which the leading process alone writes.
         records: Callbacks that come before whatever keeps the weights.
         vitals: The one of them that watches the layers; `None` = none does.
         prunes: Takes an epoch and says whether training ends there; `None` = never.
@@ -297,7 +276,7 @@ class Participant:
     def __init__(
         self,
         plan: Plan,
-        checkpoints: Path,
+        folder: Path,
         *,
         records: Sequence[Callback] = (),
         vitals: VitalSigns | None = None,
@@ -306,11 +285,11 @@ class Participant:
     ) -> None:
         self._plan = plan
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
-        self.keeper = self._build_keeper(checkpoints)
+        self.keeper = self._build_keeper(folder)
         self.pruned, self.vitals, self.seconds = False, vitals, 0.0
         own = [build_callback(target) for target in plan.options.callbacks.values()]
-        catches_up = [ScheduleCatchesUp()] if plan.start.parent is not None else []
-        noise = [OwnNoise()] if plan.rank.world > 1 else []
+        catches_up = [checkpoints.ScheduleCatchesUp()] if plan.start.parent is not None else []
+        noise = [checkpoints.OwnNoise()] if plan.rank.world > 1 else []
         rungs = [] if prunes is None else [Pruning(prunes)]
         self.trainer: Trainer = build_trainer(
             plan,
@@ -322,7 +301,7 @@ class Participant:
             writer=self.keeper.writer,
         )
 
-    def _build_keeper(self, folder: Path) -> Keeper:
+    def _build_keeper(self, folder: Path) -> checkpoints.Keeper:
         plan, options = self._plan, self._plan.options
         facts = {"config": dict(plan.config), "schema": plan.prepared.schema.to_dict()}
         given: dict[str, Any] = {
@@ -331,8 +310,9 @@ class Participant:
             "facts": {**facts, "data": plan.prepared.content_hash},
         }
         if plan.occasion.lean:
-            return KeptWeights(**given)
-        return Checkpoints(folder, **given, adopts=plan.start.parent is not None)
+            return checkpoints.KeptWeights(**given)
+        adopts = plan.start.parent is not None
+        return checkpoints.Checkpoints(folder, **given, adopts=adopts)
 
     def _progress(self) -> Sequence[Callback]:
         """Return the callbacks that come last, which show how the training fares."""

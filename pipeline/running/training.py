@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loggers.logger import Logger
 
 from pipeline.callbacks.checkpoints import KeptWeights, generator_states, restore_generators
 from pipeline.callbacks.epoch_end import EpochBars, EpochLines, EpochRecord, VitalSigns
@@ -41,7 +42,6 @@ from pipeline.terminal import duration, shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.logger import JournalLogger
 
 Concludes = Callable[[Result, Journal], None]
 
@@ -79,14 +79,10 @@ def train(
 @contextmanager
 def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]:
     """Meet the other processes of this training, if there are any."""
-    if peers is None:
-        with process_group(plan.rank, plan.devices, None):
-            if plan.rank.world > 1 and not plan.occasion.lean:  # trials always start afresh
-                shared_start(plan)
-            yield
-    else:
-        with peers.met(record):
-            yield
+    with process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record):
+        if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
+            shared_start(plan)  # trials always start afresh
+        yield
 
 
 class Session(Participant):
@@ -209,6 +205,44 @@ class Session(Participant):
         replace_text(record.artifacts / CARD, text)
 
 
+class JournalLogger(Logger):
+    """Writes what Lightning logs into the run's journal, by epochs counted from 1."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+        return self._journal.folder.name
+
+    @property
+    def version(self) -> str:
+        """No version: each run has a folder of its own."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self._journal.folder)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record values of one epoch; `step` counts batches, which nothing here is drawn over."""
+        del step
+        values = {key: value for key, value in metrics.items() if key != "epoch"}
+        if "epoch" not in metrics:  # a callback of Lightning's own, such as LearningRateMonitor
+            epoch = self._journal.latest_epoch() + 1
+        elif all(key.startswith("test/") for key in values):  # of the last epoch
+            epoch = max(int(metrics["epoch"]), 1)
+        else:
+            epoch = int(metrics["epoch"]) + 1
+        self._journal.epoch(epoch, values)
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Record nothing: the whole configuration is on record from the beginning."""
+
+
 # ── the range test ──────────────────────────────────────────────────────────────────────────
 
 #: Options of the Trainer that would end a range test early, or validate during it.
@@ -277,14 +311,10 @@ def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
 
 
 def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
-    """Take a step at each of the rising learning rates, then restore weights and generators.
+    """Return the rate of each step and the loss of its batch before the step.
 
-    The schedule and the callbacks of the run have no part in it; clipping, precision, accumulation
-    and the batches are those of its training.
-
-    Returns:
-        The rate of each step, and the loss of its batch before the step, up to the first loss that
-        is not finite.
+    Weights and generators are restored. The schedule and the callbacks of the run have no part in
+    it; clipping, precision, accumulation and the batches are those of its training.
     """
     tried, generators = plan.options.lr_range, generator_states()
     limits = {**UNLIMITED, "max_steps": tried.steps}

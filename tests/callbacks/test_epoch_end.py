@@ -1,6 +1,6 @@
 """The norms of gradients and of updates that a run tells are those of a loop written by hand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from fixture_types import Train
 from made_networks import build
 from records import only_run
 from torch import Tensor, nn
@@ -20,7 +21,6 @@ from pipeline.metrics import for_task
 from pipeline.modules.epoch import WeightWatch
 from pipeline.modules.task import Classifier, Optimization
 
-Train = Callable[..., int]
 MADE: dict[str, Any] = {"dropout": 0.0, "init": "torch", "gain": None}
 BATCHES = 20
 

@@ -1,11 +1,11 @@
 """Lightning's callbacks by name, and a user's own, with a record that stays true."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from fixture_types import Train
 from mlflow import MlflowClient
 from records import checkpoint, epochs, only_run
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.running.plan import build_network, build_source
 
-Train = Callable[..., int]
 IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=4")
 UNTRACKED = (*IRIS, "tracking=none")
 

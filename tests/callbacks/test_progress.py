@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import Capture, Patch, Train
 from terminals import Terminal, terminal, width
 
-Train = Callable[..., int]
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
 FREE = ("run  ", "see it  ", "unsent  ")
 """Lines that may be longer: a path or a command is copied whole."""
 
 
 @pytest.fixture
-def in_terminal(train: Train, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Terminal]:
+def in_terminal(train: Train, monkeypatch: Patch) -> Callable[..., Terminal]:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
@@ -82,9 +82,7 @@ def test_a_bar_moves_while_an_epoch_runs_and_is_gone_at_the_end(
     assert shown.text.rfind("\x1b[?25h") > shown.text.rfind("\x1b[?25l")
 
 
-def test_an_error_leaves_the_terminal_as_it_was(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_leaves_the_terminal_as_it_was(train: Train, monkeypatch: Patch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with terminal() as shown:
         assert train(*IRIS, "optimizer.lr=1e30", "optimizer=sgd", "model.norm=none") == 4
@@ -93,7 +91,7 @@ def test_an_error_leaves_the_terminal_as_it_was(
 
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])
 def test_in_a_pipe_there_is_a_line_an_epoch_with_the_best_so_far(
-    train: Train, capsys: pytest.CaptureFixture[str], verbose: str
+    train: Train, capsys: Capture, verbose: str
 ) -> None:
     assert train(*IRIS, f"verbose={verbose}", "monitor=val/loss") == 0
     out = capsys.readouterr().out

@@ -13,7 +13,7 @@ from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_repo
 from pipeline.data.report_text import LARGE, TOLD, drifted, lines, markdown, stability_index
 from pipeline.data.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
-from pipeline.running.plan import KeptDatasets
+from pipeline.running.plan import Datasets
 
 NAN = float("nan")
 LEVELS = ("blue", "green", "red")
@@ -244,7 +244,7 @@ def test_workers_of_a_study_measure_nothing() -> None:
     from pipeline.config.check import check
     from pipeline.config.compose import compose
 
-    data = KeptDatasets().prepared(check(compose(["model=mlp", "data=iris"])))
+    data = Datasets(keeps=True).prepared(check(compose(["model=mlp", "data=iris"])))
     assert (data.report, data.warnings) == (None, ())
 
 

@@ -7,15 +7,10 @@ from collections.abc import Callable
 
 import psutil
 import pytest
+from fixture_types import Capture
 
 from faults.conftest import Start
-from faults.processes import (
-    RECORDER,
-    checkpoint_epoch,
-    ending,
-    recorded_epochs,
-    wait_until,
-)
+from faults.processes import RECORDER, checkpoint_epoch, ending, recorded_epochs, wait_until
 from faults.stores import only_run, outcome, recorded_steps
 from pipeline.runs import main as runs
 
@@ -123,7 +118,7 @@ def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork
 
 @pytest.mark.slow
 def test_a_run_that_is_being_trained_is_not_gone_on_with(
-    fork: Start, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    fork: Start, train: Callable[..., int], capsys: Capture
 ) -> None:
     training = fork(*ENDLESS, "tracking=none")
     training.await_epoch(1)

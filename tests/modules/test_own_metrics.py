@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
+from fixture_types import Capture, Patch, Train
 from modules import own_scores
 from records import epochs, final_values, only_run, predictions
 from torchmetrics.functional.classification import binary_matthews_corrcoef
@@ -14,7 +15,6 @@ from torchmetrics.functional.classification import binary_matthews_corrcoef
 from pipeline.errors import ConfigError
 from pipeline.study.ledger.definition import read_objectives
 
-Train = Callable[..., int]
 Best = Callable[[list[float]], float]
 TRUST = "trust=[own_scores,torchmetrics]"
 MCC = "  mcc: {_target_: torchmetrics.classification.BinaryMatthewsCorrCoef}"
@@ -24,7 +24,7 @@ CANCER = ("model=mlp", "data=breast_cancer", *QUICK)
 
 
 @pytest.fixture
-def own(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def own(own_folder: Path, monkeypatch: Patch) -> Callable[..., list[str]]:
     """Write `conf/metrics/own.yaml` and return the words that choose it."""
     monkeypatch.syspath_prepend(str(Path(own_scores.__file__).parent))
 
@@ -38,7 +38,7 @@ def own(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
 
 
 @pytest.fixture
-def line(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+def line(own_folder: Path, capsys: Capture) -> CommandLine:
     return CommandLine(own_folder, capsys)
 
 
@@ -70,10 +70,7 @@ def test_own_metrics_are_those_of_torchmetrics_and_decide_in_their_own_direction
 
 @pytest.mark.slow
 def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
-    train: Train,
-    own: Callable[..., list[str]],
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    train: Train, own: Callable[..., list[str]], own_folder: Path, capsys: Capture
 ) -> None:
     error = "torchmetrics.classification.MulticlassCalibrationError, num_classes: 3"
     words = own(f"  error: {{_target_: {error}}}")
@@ -163,7 +160,7 @@ def test_a_metric_that_does_not_work_is_told_before_anything_is_created(
     train: Train,
     own: Callable[..., list[str]],
     own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
     target: str,
     word: str,
     problem: str,

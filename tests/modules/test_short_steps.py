@@ -3,16 +3,15 @@
 Under a profiler Lightning's own way is taken, so that its table says where the time goes.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixture_types import Train
 from hook_watcher import LOG
 from records import checkpoint, epochs, only_run
 
-Train = Callable[..., int]
 IRIS = ("model=mlp", "data=iris", "tracking=none", "verbose=0", "test=false")
 MLP = (*IRIS, "trainer.max_epochs=3")
 WATCHED = ("trust=[hook_watcher]", "+callbacks.watch._target_=hook_watcher.HookWatcher")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import Train
 from records import epochs, only_run
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
@@ -23,7 +24,6 @@ from pipeline.modules.task import Classifier, Optimization, Regressor
 from pipeline.running.plan import build_network, build_source
 from pipeline.running.trainer import build_task
 
-Train = Callable[..., int]
 COMMON = ("data.shuffle=false", "optimizer.fused=false", "trainer.max_epochs=2")
 QUIET = ("tracking=none", "verbose=0", "trainer.threads=1")
 

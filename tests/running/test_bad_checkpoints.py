@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from fixture_types import Capture, Train
 from records import checkpoint, epochs, events, only_run
 
 from pipeline import __version__
@@ -21,8 +22,9 @@ from pipeline.config.record import plain
 from pipeline.evaluate import main as evaluate
 from pipeline.train import main as trained
 
-Train = Callable[..., int]
 Content = dict[str, Any]
+Change = Callable[[Path, Content], Any]
+"""Puts something else in the place of a checkpoint with this content."""
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "tracking=none")
 SHORT = (*WORDS, "trainer.max_epochs=2")
 
@@ -68,10 +70,25 @@ def test_a_checkpoint_holds_all_that_reading_it_needs_as_plain_values(run: Path)
     assert len(schema["input_scaler"]["shift"]) == 4
 
 
-def archive(_: bytes) -> bytes:
-    with zipfile.ZipFile("any.zip", "w") as file:
-        file.writestr("weights.txt", "none")
-    return Path("any.zip").read_bytes()
+def written(content: bytes) -> Change:
+    return lambda file, _: file.write_bytes(content)
+
+
+def archive(file: Path, _: Content) -> None:
+    with zipfile.ZipFile(file, "w") as other:
+        other.writestr("weights.txt", "none")
+
+
+def saved(content: object) -> Change:
+    return lambda file, _: torch.save(content, file)
+
+
+def changed(change: Callable[[Content], Any]) -> Change:
+    def put(file: Path, content: Content) -> None:
+        change(content)
+        torch.save(content, file)
+
+    return put
 
 
 def cut_off(part: str, key: str) -> Callable[[Content], Any]:
@@ -91,44 +108,45 @@ def widened(content: Content) -> None:
     weights[name] = torch.zeros(99, 4)
 
 
-def of_schema(**changes: object) -> Callable[[Content], Any]:
-    return lambda content: content["pipeline"]["schema"].update(changes)
+def of_schema(**changes: object) -> Change:
+    return changed(lambda content: content["pipeline"]["schema"].update(changes))
 
 
 FOREIGN = "is not a checkpoint of this project"
 LIGHTNINGS = {"state_dict": {"weight": torch.zeros(2)}, "pytorch-lightning_version": "2.6.6"}
-OTHER_BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+OTHER: dict[str, tuple[Change, str]] = {
     "empty": (
-        lambda _: b"",
+        written(b""),
         "is no whole checkpoint (0 bytes; empty, cut short or another kind of file)",
     ),
-    "text": (lambda _: b"weights\n" * 9, "is no whole checkpoint (72 bytes; "),
-    "cut short": (lambda content: content[:-1000], "is no whole checkpoint"),
     "another archive": (archive, FOREIGN),
-    "code": (lambda _: pickle.dumps(Booby()), "is no whole checkpoint"),
-}
-OTHER_CONTENT: dict[str, tuple[object, str]] = {
-    "plain weights": ({"weight": torch.zeros(2)}, f"{FOREIGN}; expected one that a run"),
-    "Lightning's own": (LIGHTNINGS, FOREIGN),
-    "a list": ([torch.zeros(2)], FOREIGN),
-    "a tensor": (torch.zeros(2), FOREIGN),
+    "code": (written(pickle.dumps(Booby())), "is no whole checkpoint"),
+    "a folder": (lambda file, _: file.mkdir(), "is a folder; expected a checkpoint file"),
+    "plain weights": (saved({"weight": torch.zeros(2)}), f"{FOREIGN}; expected one that a run"),
+    "Lightning's own": (saved(LIGHTNINGS), FOREIGN),
+    "a list": (saved([torch.zeros(2)]), FOREIGN),
+    "a tensor": (saved(torch.zeros(2)), FOREIGN),
     "code within": (
-        {"state_dict": {}, "pipeline": Booby()},
+        saved({"state_dict": {}, "pipeline": Booby()}),
         f"{FOREIGN}: it holds something else than tensors",
     ),
-}
-CHANGED: dict[str, tuple[Callable[[Content], Any], str]] = {
     "format": (
-        lambda content: content["pipeline"].update(format=2, version="9.9.9"),
+        changed(lambda content: content["pipeline"].update(format=2, version="9.9.9")),
         "has format 2, written by pipeline 9.9.9; this version reads format 1",
     ),
-    "no weights": (cut_off("", "state_dict"), "is no whole checkpoint: it holds no weights"),
+    "no weights": (
+        changed(cut_off("", "state_dict")),
+        "is no whole checkpoint: it holds no weights",
+    ),
     **{
-        f"no {key}": (cut_off("pipeline", key), f"is no whole checkpoint: it holds no {key}")
+        f"no {key}": (
+            changed(cut_off("pipeline", key)),
+            f"is no whole checkpoint: it holds no {key}",
+        )
         for key in ("config", "schema", "epoch")
     },
-    "no numbers": (spoiled, "holds weights that are no numbers in network.layers."),
-    "shape": (widened, "has a weight of shape 99×4 at "),
+    "no numbers": (changed(spoiled), "holds weights that are no numbers in network.layers."),
+    "shape": (changed(widened), "has a weight of shape 99×4 at "),
     "task": (
         of_schema(task="regression"),
         "is of another task: its task was 'regression' and is 'multiclass' now",
@@ -139,38 +157,19 @@ CHANGED: dict[str, tuple[Callable[[Content], Any], str]] = {
         "is of another task: its classes was ['a', 'b', 'c'] and is ['setosa',",
     ),
     "data": (
-        lambda content: content["pipeline"].update(data="0123456789abcdef"),
+        changed(lambda content: content["pipeline"].update(data="0123456789abcdef")),
         "was trained on data with the hash 0123456789ab, and those there now have ",
     ),
 }
 
 
-def other(run: Path, kind: str) -> str:
-    """Put something else in the place of a run's checkpoint; return what is to be said of it."""
-    file = last(run)
-    content, checkpoint_content = file.read_bytes(), checkpoint(run, "last")
-    file.unlink()  # the run's own file alone, which other names may share
-    if kind in OTHER_BYTES:
-        write, words = OTHER_BYTES[kind]
-        file.write_bytes(write(content))
-    elif kind in OTHER_CONTENT:
-        replacement, words = OTHER_CONTENT[kind]
-        torch.save(replacement, file)
-    elif kind in CHANGED:
-        change, words = CHANGED[kind]
-        change(checkpoint_content)
-        torch.save(checkpoint_content, file)
-    else:
-        file.mkdir()
-        words = "is a folder; expected a checkpoint file"
-    return words
-
-
-@pytest.mark.parametrize("kind", [*OTHER_BYTES, *OTHER_CONTENT, *CHANGED, "a folder"])
+@pytest.mark.parametrize("kind", OTHER)
 def test_what_is_no_checkpoint_to_go_on_from_is_refused_in_one_line(
-    train: Train, run: Path, own_folder: Path, capsys: pytest.CaptureFixture[str], kind: str
+    train: Train, run: Path, own_folder: Path, capsys: Capture, kind: str
 ) -> None:
-    before, words = events(run), other(run, kind)
+    before, content, (change, words) = events(run), checkpoint(run, "last"), OTHER[kind]
+    last(run).unlink()  # the run's own file alone, which other names may share
+    change(last(run), content)
     assert train(f"resume={run}", "trainer.max_epochs=4", "verbose=0") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {last(run)} {words}")
@@ -184,9 +183,7 @@ def test_what_is_no_checkpoint_to_go_on_from_is_refused_in_one_line(
     assert not (own_folder / "trapped").exists()
 
 
-def test_a_run_without_a_checkpoint_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_without_a_checkpoint_is_refused(train: Train, run: Path, capsys: Capture) -> None:
     last(run).unlink()
     assert train(f"resume={run}", "trainer.max_epochs=4") == 2
     assert capsys.readouterr().err == (
@@ -195,7 +192,7 @@ def test_a_run_without_a_checkpoint_is_refused(
 
 
 def test_another_version_of_the_same_format_is_named(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, run: Path, capsys: Capture
 ) -> None:
     content = checkpoint(run, "last")
     content["pipeline"]["version"] = "9.9.9"
@@ -204,17 +201,6 @@ def test_another_version_of_the_same_format_is_named(
     assert train(f"resume={run}", "trainer.max_epochs=3", "verbose=2") == 0
     said = capsys.readouterr().out
     assert f"note: {last(run)} was written by pipeline 9.9.9; this is {__version__}" in said
-
-
-def test_another_model_is_refused_with_both_configs(
-    train: Train, run: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ("model.hidden=[8]", "trainer.max_epochs=1", "output=other")
-    assert train(*WORDS, *words) == 0
-    shutil.copy(last(only_run(own_folder / "other")), last(run))
-    assert train(f"resume={run}", "trainer.max_epochs=4", "verbose=0") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: model.hidden was '[8]' and is '[64, 128, 64]' now; ")
 
 
 def test_which_checkpoints_are_kept_and_of_which_epoch(train: Train, own_folder: Path) -> None:
@@ -252,7 +238,7 @@ def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
 
 @pytest.mark.parametrize("trainer", [{}, {"trainer": None}])
 def test_a_config_on_record_without_a_trainer_has_the_default_one_or_is_refused(
-    run: Path, capsys: pytest.CaptureFixture[str], trainer: dict[str, None]
+    run: Path, capsys: Capture, trainer: dict[str, None]
 ) -> None:
     config = run / "artifacts" / "config.yaml"
     given = yaml.safe_load(config.read_text(encoding="utf-8"))

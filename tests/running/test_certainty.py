@@ -1,18 +1,16 @@
 """Intervals of a run's figures through the commands: of groups, and of forecasts."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import Capture, Train
 from records import artifact
 
 from pipeline.evaluate import main as evaluate
 from pipeline.findings import load_findings
 from pipeline.report import main as report
-
-Train = Callable[..., int]
 
 QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
 GROUPED = ("data=table", "data.path=patients.csv", "data.target=ill", "data.group=patient")
@@ -41,7 +39,7 @@ def newest() -> Path:
 
 @pytest.mark.slow
 def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
-    train: Train, capsys: pytest.CaptureFixture[str]
+    train: Train, capsys: Capture
 ) -> None:
     of_row = write_patients("patients.csv", 60)
     for seed in (1, 2):
@@ -75,7 +73,7 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
 
 
 def test_few_forecasts_have_neither_an_interval_nor_a_prediction_interval(
-    train: Train, capsys: pytest.CaptureFixture[str]
+    train: Train, capsys: Capture
 ) -> None:
     """29 test rows of the airline passengers, 12 steps each, tell next to nothing."""
     words = ("data=airline", "model=mlp", "model.hidden=[4]", "data.window=12", "data.horizon=12")

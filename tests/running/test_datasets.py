@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from fixture_types import Patch
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
@@ -10,7 +11,7 @@ from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.errors import ConfigError
 from pipeline.running import plan
 from pipeline.running.command_line import found_model
-from pipeline.running.plan import KeptDatasets
+from pipeline.running.plan import Datasets
 
 
 def options(*words: str) -> RunConfig:
@@ -18,7 +19,7 @@ def options(*words: str) -> RunConfig:
 
 
 def test_equal_data_are_prepared_once_and_unequal_ones_apart() -> None:
-    kept = KeptDatasets()
+    kept = Datasets(keeps=True)
     iris = kept.prepared(options("data=iris"))
     assert kept.prepared(options("data=iris", "data.batch_size=7", "seed=3")) is iris
     assert kept.prepared(options("data=wine")) is not iris
@@ -30,16 +31,16 @@ def test_equal_data_are_prepared_once_and_unequal_ones_apart() -> None:
     assert [one.name for one in first] == ["majority class", "logistic regression"]
 
 
-def test_the_oldest_data_go_where_there_is_no_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_data_go_where_there_is_no_room_for_all(monkeypatch: Patch) -> None:
     monkeypatch.setattr(plan, "KEPT_BYTES", 1)
-    kept = KeptDatasets()
+    kept = Datasets(keeps=True)
     iris, wine = kept.prepared(options("data=iris")), kept.prepared(options("data=wine"))
     assert kept.prepared(options("data=wine")) is wine
     assert kept.prepared(options("data=iris")) is not iris
 
 
 def test_data_are_forgotten_once_somebody_has_written_into_a_view_of_them() -> None:
-    kept = KeptDatasets()
+    kept = Datasets(keeps=True)
     iris = kept.prepared(options("data=iris"))
     kept.forget_changed()
     assert kept.prepared(options("data=iris")) is iris

@@ -1,10 +1,10 @@
 """What a run finds out about itself, as files, a tag and pictures."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import Capture, Made, Patch, Train
 from matplotlib import pyplot
 from mlflow import MlflowClient
 from records import artifact, epochs, events, only_run, predictions, runs
@@ -19,8 +19,6 @@ from pipeline.running.plan import Datasets
 from pipeline.running.run_findings import wants_pictures
 from pipeline.serving.model import Model
 
-Train = Callable[..., int]
-Made = Callable[..., Path]
 IRIS = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0")
 
 
@@ -74,9 +72,7 @@ def test_training_rows_are_scored_with_the_kept_weights_as_they_are_used(
     assert iris.training["loss"] == pytest.approx(log_loss(targets, said), rel=1e-5)
 
 
-def test_a_run_on_record_has_its_pictures_and_its_note(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: Patch) -> None:
     monkeypatch.delenv("PIPELINE_PICTURES")
     run = made(*IRIS)
     pictures = run / "artifacts" / "pictures"
@@ -108,13 +104,13 @@ def test_a_run_on_record_has_its_pictures_and_its_note(
     ],
 )
 def test_pictures_are_drawn_where_they_are_wanted(
-    words: tuple[str, ...], variable: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], variable: str, wanted: bool, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("PIPELINE_PICTURES", variable)
     assert wants_pictures(check(compose([*IRIS, *words]))) == wanted
 
 
-def test_a_diverged_run_is_diagnosed(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     words = ("model.norm=none", "model.gain=20", "optimizer=sgd", "optimizer.lr=10")
     more = ("trainer.gradient_clip_val=null", "pictures=true", "tracking=none")
     assert train(*IRIS[:3], *words, *more) == 4
@@ -133,7 +129,7 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: pytest.CaptureFixture
 
 
 def test_rows_that_are_asked_for_are_looked_at_or_refused_before_anything_begins(
-    train: Train, made: Made, capsys: pytest.CaptureFixture[str]
+    train: Train, made: Made, capsys: Capture
 ) -> None:
     assert train(*IRIS, "feature_maps.samples=[3,999]") == 2
     assert "feature_maps.samples" in capsys.readouterr().err
@@ -148,7 +144,7 @@ def test_rows_that_are_asked_for_are_looked_at_or_refused_before_anything_begins
 
 
 def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
-    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made, monkeypatch: Patch, capsys: Capture
 ) -> None:
     broken = Path("broken").absolute()
     broken.mkdir()
@@ -169,9 +165,7 @@ def test_drawing_leaves_what_others_have_drawn() -> None:
     pyplot.close(figure)
 
 
-def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(made: Made, monkeypatch: Patch) -> None:
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 3 * 10)
     run = made(*IRIS, "tracking=none")
     found = load_findings(run / "artifacts")
@@ -182,7 +176,7 @@ def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
 
 
 def test_mistakes_are_shown_with_their_own_inputs_also_where_rows_were_left_out(
-    made: Made, monkeypatch: pytest.MonkeyPatch
+    made: Made, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
@@ -199,7 +193,7 @@ def test_mistakes_are_shown_with_their_own_inputs_also_where_rows_were_left_out(
 
 @pytest.mark.parametrize("place", ["activity_of", "_scores"])
 def test_no_fault_of_a_look_at_the_network_costs_the_run_its_result(
-    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+    made: Made, monkeypatch: Patch, capsys: Capture, place: str
 ) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("no look today")
@@ -215,7 +209,7 @@ def test_no_fault_of_a_look_at_the_network_costs_the_run_its_result(
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
 def test_weighted_classes_are_scored_in_any_precision(
-    made: Made, capsys: pytest.CaptureFixture[str], precision: str
+    made: Made, capsys: Capture, precision: str
 ) -> None:
     words = ("loss.class_weights=[1,2,5]", f"trainer.precision={precision}", "tracking=none")
     run = made(*IRIS, *words)

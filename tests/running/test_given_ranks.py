@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import Made, Patch
 from real_processes import ROOT
 from records import epochs, final_values, only_run
 
-Made = Callable[..., Path]
 WORDS = ("model=mlp", "data=iris", "trainer.max_epochs=2", "tracking=none", "verbose=0")
 JOB = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 STEP = {**JOB, "SLURM_STEP_NUM_TASKS": "2"}
@@ -45,10 +44,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     ids=" ".join,
 )
 def test_a_run_on_one_device_is_the_same_in_a_batch_job_and_in_a_shell_of_a_cluster(
-    made: Made,
-    alone: dict[str, float],
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
+    made: Made, alone: dict[str, float], monkeypatch: Patch, variables: dict[str, str]
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

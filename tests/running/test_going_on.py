@@ -1,19 +1,18 @@
-"""`resume=RUN`: which run, under which config, and what a run with another config takes from it."""
+"""Fault F27, `resume=RUN`: which run, under which config, and what another config takes from it."""
 
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from fixture_types import Capture, Train
 from mlflow import MlflowClient
 from records import checkpoint, epochs, events, final_values, only_run, runs
 
 from pipeline.tracking.folders import State, read_state, write_state
 
-Train = Callable[..., int]
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "trainer.max_epochs=3")
 
 
@@ -49,7 +48,7 @@ def interrupt(run: Path, epoch: int) -> None:
     (run / "journal.jsonl").write_text("\n".join(kept) + "\n", encoding="utf-8")
 
 
-def only_problem(capsys: pytest.CaptureFixture[str]) -> str:
+def only_problem(capsys: Capture) -> str:
     (line,) = capsys.readouterr().err.splitlines()
     return line.removeprefix("error: ")
 
@@ -81,8 +80,9 @@ def test_a_finished_run_found_by_any_of_its_names_goes_on_in_place(
 ) -> None:
     before, run_id = epochs(run), read_state(run).run_id
     names = {"folder": str(run.absolute()), "name": run.name, "id": run_id, "prefix": run_id[:6]}
-    # No weight depends on the tags and the name.
-    assert train(f"resume={names.get(way, way)}", *MORE, "tags=[late]", "name=other") == 0
+    # No weight depends on these keys.
+    free = ("tags=[late]", "name=other", "trainer.accelerator=cpu", "data.num_workers=0")
+    assert train(f"resume={names.get(way, way)}", *MORE, *free) == 0
     assert runs(run.parent) == [run]
     assert list(epochs(run)) == [1, 2, 3, 4]
     assert {epoch: epochs(run)[epoch] for epoch in before} == before
@@ -90,7 +90,7 @@ def test_a_finished_run_found_by_any_of_its_names_goes_on_in_place(
 
 
 def test_a_run_id_that_looks_like_a_number_is_read_as_text(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, run: Path, capsys: Capture
 ) -> None:
     state = read_state(run)
     for number, prefix in enumerate(["12e45678", "1_000", "0x1f", "007", "1e5", "true"]):
@@ -116,7 +116,7 @@ def test_the_newest_run_is_the_one_that_began_last_whatever_time_its_name_tells(
 
 
 def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
-    train: Train, run: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, run: Path, own_folder: Path, capsys: Capture
 ) -> None:
     words = (*WORDS[:3], "trainer.max_epochs=1", "tracking=none", "verbose=2", "resume=auto")
     assert train(*words, "optimizer.lr=0.5") == 0
@@ -146,16 +146,15 @@ def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
             ("model.hidden=[8]", "resume_allow_change=true"),
             "model.hidden was '[64, 128, 64]' and is '[8]' now; a run with another model",
         ),
+        (
+            ("data.split_seed=3", "resume_allow_change=true"),
+            "data.split_seed was 0 and is 3 now; a run with another model or other data is a new ",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_changed_config_or_one_that_leaves_nothing_is_refused_in_one_line(
-    train: Train,
-    run: Path,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    problem: str,
+    train: Train, run: Path, own_folder: Path, capsys: Capture, words: tuple[str, ...], problem: str
 ) -> None:
     before = events(run)
     assert train(f"resume={run}", "verbose=0", *words) == 2
@@ -165,7 +164,7 @@ def test_a_changed_config_or_one_that_leaves_nothing_is_refused_in_one_line(
 
 
 def test_a_longer_cosine_changes_the_schedule_and_is_refused(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, own_folder: Path, capsys: Capture
 ) -> None:
     assert train(*WORDS[:2], "tracking=none", "verbose=0", "trainer.max_epochs=2") == 0
     words = (f"resume={only_run(own_folder / 'runs')}", "trainer.max_epochs=4")

@@ -4,23 +4,17 @@ import csv
 import math
 import random
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from command_line import written
-from mlflow_databases import make_database
+from fixture_types import Capture, Train
 from records import epochs, events, only_run, runs
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
@@ -38,7 +32,6 @@ from pipeline.running.training import train as trained
 from pipeline.running.training import try_rates
 from pipeline.tracking.folders import FIND_LR, find_run
 
-Train = Callable[..., int]
 QUIET = ("tracking=none", "verbose=0")
 IRIS = ("model=mlp", "data=iris", *QUIET)
 """Three batches an epoch."""
@@ -56,38 +49,17 @@ def ladder(lowest: float, highest: float, steps: int) -> list[float]:
     return [lowest, *rungs]
 
 
-@contextmanager
-def moves_watched() -> Iterator[list[float]]:
-    """Collect how far each step of plain SGD moves a weight, as a multiple of its gradient."""
-    before: list[torch.Tensor] = []
-    applied: list[float] = []
-
-    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        before[:] = [optimizer.param_groups[0]["params"][0].detach().double().clone()]
-
-    def compare(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        weight = optimizer.param_groups[0]["params"][0]
-        moved = before[0] - weight.detach().double()
-        gradient = weight.grad.detach().double()
-        applied.append(float((moved * gradient).sum() / gradient.square().sum()))
-
-    hooks = register_optimizer_step_pre_hook(note), register_optimizer_step_post_hook(compare)
-    try:
-        yield applied
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_each_step_moves_the_weights_by_the_rate_of_its_rung(accumulated: int) -> None:
+def test_each_step_is_taken_with_the_rate_of_its_rung(accumulated: int) -> None:
     words = ("lr_range.lowest=0.001", "lr_range.highest=0.5", "lr_range.steps=25")
     batches = f"trainer.accumulate_grad_batches={accumulated}"
-    plan = planned(*IRIS, *PLAIN_SGD, "scheduler=onecycle", batches, *words)
-    with moves_watched() as applied:
-        rates, losses = try_rates(plan)
-    assert rates == pytest.approx(ladder(0.001, 0.5, 25), rel=1e-12)
-    assert applied == pytest.approx(rates, rel=1e-3)
+    plan, applied = planned(*IRIS, *PLAIN_SGD, "scheduler=onecycle", batches, *words), []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: applied.append(optimizer.param_groups[0]["lr"])
+    )
+    rates, losses = try_rates(plan)
+    hook.remove()
+    assert rates == applied == pytest.approx(ladder(0.001, 0.5, 25), rel=1e-12)
     assert len(losses) == 25
 
 
@@ -114,7 +86,7 @@ def found_rate(run: Path) -> str:
 
 
 def test_the_suggestion_is_printed_as_an_override_and_on_record(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, own_folder: Path, capsys: Capture
 ) -> None:
     given = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "name=f_adam")
     given = (*given, "tags=[two words]")
@@ -163,7 +135,7 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
 
 
 def test_the_newest_run_is_one_that_has_trained_and_is_not_taken_up_by_a_range_test(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, own_folder: Path, capsys: Capture
 ) -> None:
     assert train(*IRIS, "trainer.max_epochs=1") == 0
     trained = only_run(own_folder / "runs")
@@ -178,7 +150,7 @@ def test_the_newest_run_is_one_that_has_trained_and_is_not_taken_up_by_a_range_t
 
 @pytest.mark.parametrize("rates", ["1e-12 to 1e-9", "1e20 to 1e35"])
 def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], rates: str
+    train: Train, own_folder: Path, capsys: Capture, rates: str
 ) -> None:
     lowest, _, highest = rates.split()
     given = (f"lr_range.lowest={lowest}", f"lr_range.highest={highest}", "model.norm=none")
@@ -196,7 +168,7 @@ def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
 
 
 def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
-    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, tmp_path: Path, capsys: Capture
 ) -> None:
     own = written(tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"})
     assert train(*own, *IRIS, "optimizer=rprop", "find_lr=true") == 2
@@ -308,24 +280,6 @@ def test_a_curve_without_one_finite_loss_is_a_picture_too() -> None:
 
 
 # ── at length ───────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.slow
-def test_mlflow_has_the_range_test_like_any_run(train: Train, own_folder: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    make_database(own_folder / "mlflow.db")
-    assert train("model=mlp", "data=iris", "find_lr=true", "verbose=0") == 0
-    client = MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
-    assert run.info.status == "FINISHED"
-    assert run.data.tags["find_lr"] == found_rate(only_run(own_folder / "runs"))
-    assert run.data.params["find_lr"] == "true"
-    assert run.data.metrics == {}
-    stored = {one.path for one in client.list_artifacts(run.info.run_id, "find_lr")}
-    assert stored == {"find_lr/lr_range.csv", "find_lr/lr_range.png"}
-    assert client.list_artifacts(run.info.run_id, "model") == []
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """Every choice that `conf/` offers composes, runs and leaves a whole record."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import Made
 from given_data import names
 from omegaconf import OmegaConf
 from records import checkpoint, epochs, events, final_values
@@ -15,7 +15,6 @@ from pipeline.data.prepare import prepare
 from pipeline.paths import conf_folder
 from pipeline.running.plan import build_source
 
-Made = Callable[..., Path]
 SHORT = ("trainer.max_epochs=1", "tracking=none", "verbose=0")
 FEW = ("trainer.limit_train_batches=4", *SHORT)
 IRIS = ("model=mlp", "data=iris", *SHORT)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import Capture, Patch, Train
 
-Train = Callable[..., int]
 MLP, IRIS = "model=mlp tracking=none", "model=mlp data=iris tracking=none"
 MINE = f"{IRIS} +callbacks.mine._target_=pytorch_lightning.callbacks."
 TWO = f"{IRIS} trainer=ddp trainer.accelerator=cpu"
@@ -75,7 +75,7 @@ REFUSED = {
 }
 
 
-def refusal(run: Callable[..., int], capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def refusal(run: Callable[..., int], capsys: Capture, *words: str) -> str:
     """Return the only line of a refused command, which has created nothing."""
     assert run(*words) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -85,15 +85,13 @@ def refusal(run: Callable[..., int], capsys: pytest.CaptureFixture[str], *words:
 
 @pytest.mark.parametrize("words", REFUSED)
 def test_a_run_that_can_not_be_is_refused_in_one_line(
-    train: Train, capsys: pytest.CaptureFixture[str], words: str
+    train: Train, capsys: Capture, words: str
 ) -> None:
     assert refusal(train, capsys, *words.split()).startswith(REFUSED[words])
 
 
 @pytest.mark.parametrize("words", ["optimizer.lr=choice(0.1,0.01)", "sweeps=preflight"])
-def test_a_study_refuses_a_range_test_in_one_line(
-    capsys: pytest.CaptureFixture[str], words: str
-) -> None:
+def test_a_study_refuses_a_range_test_in_one_line(capsys: Capture, words: str) -> None:
     from pipeline.sweep import main
 
     line = refusal(lambda *all_words: main(all_words), capsys, *IRIS.split(), words, "find_lr=true")
@@ -101,7 +99,7 @@ def test_a_study_refuses_a_range_test_in_one_line(
 
 
 def test_devices_that_are_not_here_are_a_fault_of_the_environment(
-    train: Train, capsys: pytest.CaptureFixture[str]
+    train: Train, capsys: Capture
 ) -> None:
     assert train(*TWO.split(), "trainer.devices=99") == 3
     line = capsys.readouterr().err
@@ -141,11 +139,7 @@ INCOMPLETE = "the environment holds an incomplete rank: {}; start the command by
     ids=["empty", "missing", "no number", "others"],
 )
 def test_a_rank_that_can_not_train_is_refused_before_anything_is_created(
-    train: Train,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    variables: dict[str, str],
-    problem: str,
+    train: Train, monkeypatch: Patch, capsys: Capture, variables: dict[str, str], problem: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -1,10 +1,7 @@
 """A run that was killed and gone on with ends as one that never was."""
 
-import random
 import signal
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from faults.processes import Training
-from mlflow import MlflowClient
+from fixture_types import Patch
 from PIL import Image
-from records import checkpoint, epochs, events, only_run
+from records import checkpoint, epochs, only_run
 
 Start = Callable[..., Training]
 
@@ -65,7 +62,7 @@ def finished(start: Start, *words: str) -> None:
     assert training.end() == 0, training.err
 
 
-def killed(start: Start, monkeypatch: pytest.MonkeyPatch, moment: str, *words: str) -> Path:
+def killed(start: Start, monkeypatch: Patch, moment: str, *words: str) -> Path:
     """Start a run that kills itself, and return its folder."""
     monkeypatch.setenv("KILL_AT", moment)
     training = start(*words)
@@ -112,7 +109,7 @@ def assert_ends_alike(resumed: Path, whole: Path) -> None:
 
 
 def test_a_killed_run_ends_to_the_last_bit_as_one_that_never_was(
-    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    fork: Start, own_folder: Path, monkeypatch: Patch
 ) -> None:
     words = (*RUN, *NETWORK, *STOPPING, "tracking=none")
     finished(fork, *words, "output=whole")
@@ -141,7 +138,7 @@ WAYS_OF_LOADING = {
     ],
 )
 def test_a_resumed_run_reads_the_same_batches_however_they_are_loaded(
-    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    fork: Start, own_folder: Path, monkeypatch: Patch, way: str
 ) -> None:
     given = WAYS_OF_LOADING[way]
     if "data=images" in given:
@@ -189,7 +186,7 @@ SETTINGS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_kind_of_run_killed_at_any_moment_ends_as_one_that_never_was(
-    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+    fork: Start, own_folder: Path, monkeypatch: Patch, setting: str
 ) -> None:
     given = SETTINGS[setting]
     keys = {word.partition("=")[0] for word in given}
@@ -203,58 +200,3 @@ def test_every_kind_of_run_killed_at_any_moment_ends_as_one_that_never_was(
         run = killed(fork, monkeypatch, moment, *words, f"output=killed{number}")
         finished(fork, f"resume={run}", "trust=[killer]")
         assert_ends_alike(run, whole)
-
-
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_at_random_moments_ends_as_one_that_never_was(
-    fork: Start, own_folder: Path
-) -> None:
-    words = (*RUN, *NETWORK, *STOPPING, "tracking=none")
-    words = (*words, "trainer.max_epochs=150", "callbacks.early_stopping.patience=150")
-    words = tuple(word for word in words if word != "trainer.max_epochs=6")
-    words = tuple(word for word in words if word != "callbacks.early_stopping.patience=4")
-    finished(fork, *words, "output=whole")
-    moments = random.Random(0)
-    training = fork(*words, "output=runs")
-    for _ in range(6):
-        time.sleep(0.5 + moments.random())
-        with suppress(ProcessLookupError):  # it may be over by now
-            training.send(signal.SIGKILL)
-        if training.end() == 0:
-            break
-        training = fork(*words, "output=runs", "resume=auto")
-    assert training.end() == 0, training.err
-    assert_ends_alike(only_run(own_folder / "runs"), only_run(own_folder / "whole"))
-
-
-def points(folder: Path, run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every point of every metric that MLflow has of a run."""
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("pipeline")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id])
-    (stored,) = (one for one in found if one.data.tags["pipeline.folder"] == run.name)
-    return {
-        key: [(p.step, p.value) for p in client.get_metric_history(stored.info.run_id, key)]
-        for key in stored.data.metrics
-    }
-
-
-@pytest.mark.slow
-def test_the_history_in_mlflow_has_every_step_of_a_resumed_run_once(
-    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = (*RUN, *NETWORK, *STOPPING)
-    finished(fork, *words, "output=whole")
-    run = killed(fork, monkeypatch, "on_save_checkpoint:4", *words, "output=runs")
-    finished(fork, f"resume={run}", "trust=[killer]")
-    found, expected = (points(own_folder, one) for one in (run, only_run(own_folder / "whole")))
-    assert found.keys() == expected.keys()
-    for key, values in expected.items():
-        if key.startswith("time/"):
-            assert [step for step, _ in found[key]] == [step for step, _ in values], key
-        else:
-            assert found[key] == values, key
-    assert [step for step, _ in found["val/loss"]] == [1, 2, 3, 4, 5, 6]
-    statuses = [event["status"] for event in events(run) if event["event"] == "end"]
-    assert statuses == ["FINISHED"]

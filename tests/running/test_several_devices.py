@@ -2,19 +2,17 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
 import torch
+from fixture_types import Capture, Made, Patch, Train
 from mlflow.entities import ViewType
 from records import checkpoint, epochs, events, final_values, only_run, predictions
 
 from pipeline.evaluate import main as evaluate
 
-Train = Callable[..., int]
-Made = Callable[..., Path]
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
 EXACT = ("tracking=none", "verbose=0", "trainer.precision=64-true")
 SHORT = (*EXACT, "trainer.max_epochs=2")
@@ -65,7 +63,7 @@ def test_two_processes_train_the_network_that_one_trains(
 
 
 def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
-    made: Made, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, own_folder: Path, monkeypatch: Patch
 ) -> None:
     odd = own_folder / "a b ü %20"
     odd.mkdir()
@@ -158,7 +156,7 @@ def test_dropout_is_each_ranks_own_and_the_same_seed_gives_the_same_bits(made: M
 
 @pytest.mark.parametrize(("rank", "whose"), [(0, ""), (1, "rank 1: ")])
 def test_a_rank_that_fails_is_told_with_its_own_words_and_code(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], rank: int, whose: str
+    train: Train, own_folder: Path, capsys: Capture, rank: int, whose: str
 ) -> None:
     words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=4")
     fails = (*callback("Raises"), f"+callbacks.own.rank={rank}")

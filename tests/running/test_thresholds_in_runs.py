@@ -3,12 +3,12 @@
 import contextlib
 import csv
 import io
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pytest
+from fixture_types import Capture, Made, Train
 from records import epochs, final_values, only_run, predictions
 from sklearn.metrics import f1_score, precision_score, recall_score
 
@@ -22,8 +22,6 @@ from pipeline.running.plan import Occasion, build_source, make_plan
 from pipeline.serving.model import Model
 from pipeline.train import main
 
-Train = Callable[..., int]
-Made = Callable[..., Path]
 Runs = dict[str, tuple[Path, str]]
 CANCER = ("model=mlp", "data=breast_cancer", "trainer.max_epochs=3", "tracking=none")
 RULES = ("best_f1", "recall_at_0.99", "0.5")
@@ -125,7 +123,7 @@ def test_the_winner_of_a_study_is_tested_as_its_own_command_would(
 
 
 def test_a_rule_needs_a_validation_row_of_the_positive_class(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, own_folder: Path, capsys: Capture
 ) -> None:
     rows = [f"{n},{'yes' if n in (3, 70) else 'no'},{part(n)}" for n in range(90)]
     (own_folder / "rare.csv").write_text("\n".join(["x,y,part", *rows]), encoding="utf-8")

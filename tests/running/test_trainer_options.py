@@ -1,17 +1,14 @@
 """Every option of the Trainer does what its name says, or is refused before anything is made."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from fixture_types import Capture, Made, Patch, Train
 from records import checkpoint, epochs, events, final_values, only_run, predictions
 
 from pipeline.config.compose import compose
-
-Train = Callable[..., int]
-Made = Callable[..., Path]
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "verbose=0", "trainer.max_epochs=3")
 """Three batches an epoch: 90 training rows by 32."""
@@ -96,9 +93,7 @@ def test_limited_training_batches_are_the_only_ones_that_train(
     assert checkpoint(run, "last")["global_step"] == 6
 
 
-def test_all_wrong_limits_are_told_at_once(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_wrong_limits_are_told_at_once(train: Train, capsys: Capture) -> None:
     assert train(*IRIS, "trainer.limit_test_batches=0.1", "trainer.max_steps=0") == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
@@ -114,7 +109,7 @@ UNVALIDATED = {
 
 @pytest.mark.parametrize("word", UNVALIDATED)
 def test_without_validation_early_stopping_is_off_and_the_last_weights_are_kept(
-    made: Made, capsys: pytest.CaptureFixture[str], word: str
+    made: Made, capsys: Capture, word: str
 ) -> None:
     words = ("callbacks=early_stopping", "scheduler=plateau", "verbose=2", word)
     run = made(*(kept for kept in IRIS if kept != "verbose=0"), *words)
@@ -253,7 +248,7 @@ def test_threads_are_resolved_into_the_record(made: Made) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["iris", "synthetic_control"])
 def test_a_compiled_network_learns_what_the_plain_one_does(
-    made: Made, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, data: str, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     model = "model=mlp" if data == "iris" else "model=gru"
     words = (model, f"data={data}", "tracking=none", "verbose=0", "trainer.max_epochs=2")

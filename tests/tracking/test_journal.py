@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from real_processes import run_script
 
+from pipeline.running.training import JournalLogger
 from pipeline.tracking.fields import field_name, param_text
 from pipeline.tracking.journal import Header, Journal
-from pipeline.tracking.logger import JournalLogger
 
 
 def times_of(journal: Journal) -> list[int]:

@@ -29,14 +29,7 @@ from pipeline.ranks import ALONE, Rank
 from pipeline.redaction import redact
 from pipeline.running.kept_weights import read_weights
 from pipeline.running.peers import is_cut, process_group
-from pipeline.running.plan import (
-    Datasets,
-    KeptDatasets,
-    Occasion,
-    Plan,
-    make_plan,
-    torch_settings_kept,
-)
+from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
 from pipeline.running.recording import LOG, ending, explain, log_to
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
@@ -60,7 +53,7 @@ class TrialTrainer:
     """Trains trials and keeps for the next one what it would find out again: data, versions."""
 
     def __init__(self) -> None:
-        self._datasets = KeptDatasets()
+        self._datasets = Datasets(keeps=True)
         self._made_with = process_tags()
         self._compiled = False
         # Lightning's own business with torch, once a process: no trial's log is the place for it.

@@ -104,18 +104,6 @@ class RuinLastStep(Callback):
                 next(pl_module.parameters()).view(-1)[0] = float("inf")
 
 
-class PoisonInputs(Callback):
-    """Makes one input of an epoch, counted from 1, no number."""
-
-    def __init__(self, epoch: int) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_start(self, trainer: Any, _: Any, batch: Any, *__: Any) -> None:
-        """Poison it; the batch is a view of nothing that is used again."""
-        if trainer.current_epoch + 1 == self._epoch:
-            batch[0][0, 0] = float("nan")
-
-
 class IrisWithHole(Iris):
     """The irises with one value missing."""
 
