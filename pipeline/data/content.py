@@ -145,12 +145,7 @@ class Content:
     constant: tuple[str, ...] = ()
 
     def part(self, rows: Indices, *, budget: int) -> Part:
-        """Return some rows as a network gets them.
-
-        Args:
-            rows: Positions in `inputs`.
-            budget: MiB that they may take as one tensor.
-        """
+        """Return the rows at some positions as a network gets them, lazy ones over `budget` MiB."""
         schema, targets = self.schema, self.targets[rows]
         lazy = LazyInputs(raw=self.inputs, rows=rows, schema=schema)
         size = 4 * len(rows) * prod(schema.input_shape)  # bytes as float32
@@ -197,9 +192,8 @@ def _update(hashed: "hashlib._Hash", values: Array) -> None:
 def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
     """Split and measure independent rows; `what` names the data in messages.
 
-    Raises:
-        ConfigError: An option for series is set.
-        DataError: The rows can't be learned from as they stand.
+    Raises: ConfigError, where an option for series is set; DataError, where the rows can't be
+    learned from as they stand.
     """
     refuse_options(options, FOR_SERIES)
     checks.check_rows(samples)
@@ -279,14 +273,9 @@ def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
 
 
 def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
-    """Refuse options that are set and mean nothing for some kind of data.
+    """Refuse, by a ConfigError, options that are set and mean nothing for some kind of data.
 
-    Args:
-        options: That are looked at.
-        meant: What each of these is for, and why it is refused, in words.
-
-    Raises:
-        ConfigError: Names those that are set.
+    `meant` says what each of these is for, and why it is refused.
     """
     problems = [
         f"data.{key}={value} is for {words}"
@@ -298,16 +287,10 @@ def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
 
 
 def _permutation(samples: Samples, options: DataOptions) -> tuple[int, ...]:
-    """Draw the one order in which the network gets the positions of every row.
+    """Draw for each place the position that comes there in every row; empty = as they lie.
 
     Positions are the steps of a series, the pixels of an image (all channels of one move together)
     and the values of a row without names.
-
-    Returns:
-        For each place the position that comes there; empty = they stay as they lie.
-
-    Raises:
-        ConfigError: The rows are a table's, whose columns go by their names.
     """
     if options.permute is None:
         return ()

@@ -69,13 +69,8 @@ def labelled_samples(
 ) -> Samples:
     """Return rows with what is to be predicted; the rows of one part follow those of another.
 
-    Args:
-        inputs: The rows of all parts.
-        target: What is to be predicted, likewise.
-        sizes: Rows of each part by its name, in their order.
-        found: What to tell of the files, before the parts that they give themselves.
-        notes: What to tell after these, before what was decided about the target.
-        fields: Further fields of `Samples`.
+    `sizes` are the rows of each part, `fields` further ones of `Samples`. It is told what was
+    `found`, the parts that the files give themselves, then `notes`, then those of the target.
     """
     own = f"the files give their own parts: {', '.join(f'{p} {n}' for p, n in sizes.items())} rows"
     ends = np.cumsum([*sizes.values()])
@@ -93,14 +88,9 @@ def labelled_samples(
 
 
 def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
-    """Return the target of arrays of labels that follow one another.
+    """Return the target of arrays of labels that follow one another, each with its name.
 
-    Args:
-        labels: Each with its name in messages.
-        asked: What the user says of them.
-
-    Raises:
-        DataError, ConfigError: As `target_of`.
+    Raises: as `target_of`.
     """
 
     def where(row: int) -> str:
@@ -117,9 +107,8 @@ def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
 def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
     """Find out what labels (rows,), (rows, 1) or (rows, outputs) mean; `where` names that of a row.
 
-    Raises:
-        DataError: They are neither labels nor values; names the row.
-        ConfigError: What was asked can't be.
+    Raises: DataError, which names the row, where they are neither labels nor values; ConfigError,
+    where what was asked can't be.
     """
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
     are_words = labels.dtype.kind in "US"
@@ -153,8 +142,7 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
 def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     """Return a classification, of two classes the positive one second: as asked, else the rarer.
 
-    Raises:
-        ConfigError: The positive class or the task that was asked for can't be.
+    Raises: ConfigError, where the positive class or the task that was asked for can't be.
     """
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
@@ -191,8 +179,7 @@ def positive_second(
 ) -> tuple[Array, tuple[str, str]]:
     """Return labels (rows,) and names so that index 1 is the positive class.
 
-    Raises:
-        ConfigError: `positive` is neither class.
+    Raises: ConfigError, where `positive` is neither class.
     """
     if positive not in classes:
         raise unknown_positive(positive, classes)
@@ -323,8 +310,7 @@ class Outcome:
     def targets(self, cells: Cells) -> tuple[Array, Array]:
         """Read targets (rows,) and which cells are empty, bool (rows,).
 
-        Raises:
-            DataError: A cell is no number, or names no class.
+        Raises: DataError, where a cell is no number, or names no class.
         """
         known = cells if self.are_words else cells.present()
         if self.classes:
@@ -368,9 +354,7 @@ class TargetCells:
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
         """Say what the target means, with lines worth telling.
 
-        Raises:
-            ConfigError: `positive` names no class.
-            DataError: The cells can't mean what `task` says, or anything.
+        Raises: ConfigError or DataError, where the cells can't mean what the keys say, or anything.
         """
         # An empty cell called `NA` among numbers is no word.
         words = [text for text in self.texts if not all_numbers([text])]

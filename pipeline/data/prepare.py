@@ -63,16 +63,10 @@ class Prepared:
 
 
 def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Prepared:
-    """Read, split, scale, window and hash the data of `source`.
+    """Read, split, scale, window and hash the data of a source, and measure them for the report.
 
-    Args:
-        source: Where they come from.
-        options: What happens to them.
-        reports: Measure the data for the report, too.
-
-    Raises:
-        ConfigError: An option can't apply to this data.
-        DataError: The data can't be learned from as they stand.
+    Raises: ConfigError, where an option can't apply to this data; DataError, where they can't be
+    learned from as they stand.
     """
     raw = source.read()
     content = content_of(raw, options, what=source.place)
@@ -98,30 +92,22 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
 
 
 def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the data") -> Content:
-    """Split and measure what a source has read; `what` names the data in messages.
-
-    Raises:
-        ConfigError: An option can't apply to this data.
-        DataError: The data can't be learned from as they stand.
-    """
+    """Split and measure what a source has read, as `prepare` does; `what` names it in messages."""
     if isinstance(raw, Samples):
         return independent(raw, options, what=what)
     return timed(raw, options, what=what)
 
 
 def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, dict[str, Any]]:
-    """Cut all windows of `series`, one a row, oldest first.
+    """Cut all windows of a series, one a row, oldest first.
 
-    Returns:
-        What they are cut from, (time - difference, channels); and of the rows, as `Content` holds
-        them, `inputs` (rows, window, channels), a view that takes no memory; `targets`
-        (rows, horizon * targets), step by step, channel by channel; `offsets`, what to add to the
-        targets to undo the difference, likewise, None = nothing; `numbers`, the time of the first
-        step to predict.
+    Returns what they are cut from, (time - difference, channels), and of the rows, as `Content`
+    holds them, `inputs` (rows, window, channels), a view that takes no memory; `targets` and
+    `offsets` (rows, horizon * targets), step by step, channel by channel; `numbers`, the time of
+    the first step to predict.
 
-    Raises:
-        ConfigError: The options can't apply to any series.
-        DataError: The series is too short for one window.
+    Raises: ConfigError, where the options can't apply to any series; DataError, where the series is
+    too short for one window.
     """
     window, horizon, lag = options.window, options.horizon, options.difference or 0
     if window is None:
@@ -149,13 +135,10 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
 
 
 def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values:
-    """Fill the holes of values (time, channels), none of them at the beginning.
+    """Fill the holes (NaN) of values (time, channels), none of them at the beginning.
 
-    Args:
-        values: NaN = missing.
-        missing: `refuse` leaves them; `previous` takes the last value before; `linear` goes
-            straight from there to the next value, or stays where the part has none.
-        borders: Times at which a part begins or ends; no line looks across them.
+    `refuse` leaves them; `previous` takes the last value before; `linear` goes straight from there
+    to the next value, or stays where the part has none: no line looks across a border.
     """
     whole = np.array(values, dtype=np.float64)
     if missing == "refuse" or not np.isnan(whole).any():
@@ -199,9 +182,8 @@ def _check_length(what: str, length: int, options: DataOptions | Schema) -> None
 def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
     """Cut, split and measure a series; its scalers see the training times alone.
 
-    Raises:
-        ConfigError: An option can't apply to a series.
-        DataError: The series is too short, or has holes.
+    Raises: ConfigError, where an option can't apply to a series; DataError, where it is too short,
+    or has holes.
     """
     refuse_options(options, FOR_ROWS)
     times = split_times(len(series.values), series.test_from, options)

@@ -114,49 +114,33 @@ class Reader(ABC):
     def example(self, raw: Samples | Series, content: Content) -> Any:
         """Return a few raw training rows as JSON can hold them: the first ones, or a series' end.
 
-        Returns:
-            Rows as `[{column: cell}, …]`, which `apply` takes as a DataFrame, or nested lists.
+        They are `[{column: cell}, …]`, which `apply` takes as a DataFrame, or nested lists.
         """
 
     @abstractmethod
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open a file of new rows.
+        """Open a file or folder of new rows, read in blocks of `size` rows.
 
-        Args:
-            path: The file or folder.
-            rules: How to take the rows.
-            size: Rows a block.
-
-        Raises:
-            ConfigError: A rule does not go with this kind of rows.
-            DataError: The file can't be used, or, when its block is read, a row.
+        Raises: ConfigError, where a rule does not go with this kind of rows; DataError, where the
+        file or, when its block is read, a row can't be used.
         """
 
     @abstractmethod
     def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
-        """Return rows that lie in memory.
+        """Return rows in memory: a DataFrame, or numbers (rows, *raw_shape) as an array or lists.
 
-        Args:
-            held: A DataFrame, or numbers (rows, *raw_shape) as an array or nested lists.
-            what: Name of the rows in messages.
-            missing: What becomes of an empty cell in a column that had none in training.
+        `what` names them in messages.
 
-        Raises:
-            DataError: The rows can't be used.
+        Raises: DataError, where they can't be used.
         """
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
-        """Read rows with what is true of them, all of which are evaluated.
+        """Read rows of any source that fits the model, all of which are evaluated.
 
-        Args:
-            source: Where they come from, of any kind that fits the model.
-            budget: MiB that they may take as one tensor.
+        Returns what was read, that as the test part of some content, and that part, which takes at
+        most `budget` MiB as one tensor.
 
-        Returns:
-            What was read, that as the test part of some content, and that part.
-
-        Raises:
-            DataError: They are of another shape or task, or lack a column.
+        Raises: DataError, where they are of another shape or task, or lack a column.
         """
         raw = source.read()
         if isinstance(raw, Series):
@@ -173,11 +157,7 @@ class Reader(ABC):
         )
 
     def refuse_id(self, rules: Rules) -> None:
-        """Refuse a column that names the rows, where they have no columns.
-
-        Raises:
-            ConfigError: One is named.
-        """
+        """Refuse, by a ConfigError, a column that names the rows, where they have no columns."""
         if rules.id is not None:
             raise ConfigError(
                 f"id={rules.id} names a column of a table, but this model reads "
@@ -185,11 +165,7 @@ class Reader(ABC):
             )
 
     def required_frame(self, held: Any) -> pd.DataFrame:
-        """Return rows whose columns have names.
-
-        Raises:
-            DataError: They have none.
-        """
+        """Return rows whose columns have names; a DataError where they have none."""
         import pandas as pd
 
         if isinstance(held, pd.DataFrame):
@@ -201,11 +177,7 @@ class Reader(ABC):
 
 
 def reader_of(schema: Schema) -> Reader:
-    """Return the reader for new rows of a schema.
-
-    Raises:
-        KeyError: There is none for its kind of rows.
-    """
+    """Return the reader for new rows of a schema; a KeyError where its kind has none."""
     kind = str(schema.reading["kind"])
     name = f"pipeline.data.{MODULES.get(kind, kind)}"
     try:
@@ -229,8 +201,7 @@ def first_rows(raw: Samples, content: Content) -> Array:
 def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
     """Return numbers in memory as (rows, *shape), those of a row flat or in their shape.
 
-    Raises:
-        DataError: They are no numbers, or of another shape.
+    Raises: DataError, where they are no numbers, or of another shape.
     """
     try:
         raw = np.asarray(held)
@@ -282,9 +253,7 @@ def _joined(blocks: list[Block]) -> Block:
 def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
     """Return all rows as the test part of some content, whose schema is the model's.
 
-    Raises:
-        DataError: They are of another shape or task, lack a column, or have a class that the
-            model does not know.
+    Raises: DataError, where shape, task, a column or a class is not the model's.
     """
     check_rows(samples)
     inputs = _inputs(samples, schema)
@@ -314,8 +283,7 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
 
     Where the data are those of the training, nothing but the schema is another object.
 
-    Raises:
-        DataError: The data have changed so much that the model can't read them.
+    Raises: DataError, where the model can't read the data any more.
     """
     if isinstance(raw, Samples):
         # The targets are the content's: where the training labels were shuffled, they are, too.

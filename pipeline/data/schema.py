@@ -108,10 +108,7 @@ class Encoder:
 def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encoder:
     """Learn from the training rows what fills holes and which categories are frequent.
 
-    Args:
-        raw: (all rows, columns); NaN is a missing cell, a category its index.
-        columns: What they are.
-        rows: The training rows.
+    In `raw` (all rows, columns), NaN is a missing cell, a category its index.
     """
     counts = [np.zeros(len(column.levels), dtype=np.int64) for column in columns]
     totals, known = np.zeros(len(columns)), np.zeros(len(columns), dtype=np.int64)
@@ -227,10 +224,7 @@ def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = N
 def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None) -> Scaler:
     """Build the scaler; a constant feature becomes 0, never NaN.
 
-    Args:
-        measured: What the training part says.
-        how: The rule.
-        kept: Features that stay as they are, (features,); None = all are scaled.
+    Features (features,) that are `kept` stay as they are.
     """
     features = len(measured.mean)
     if how == "none":
@@ -255,12 +249,9 @@ def identity(features: int, *, spread: float = 1.0) -> Scaler:
 def rows_a_block(
     raw: Array | OnDemand | Tensor, *, features: int = 0, most_bytes: int | None = None
 ) -> int:
-    """Return how many rows of raw content make a block of float64 that memory never feels.
+    """Return how many raw rows (rows, …) make a block of float64 of at most 32 MiB.
 
-    Args:
-        raw: (rows, …).
-        features: Numbers that a row becomes where it is encoded; 0 = it stays as it is.
-        most_bytes: Of a block; None = 32 MiB.
+    `features` are the numbers that a row becomes where it is encoded; 0 = it stays as it is.
     """
     row_bytes = 8 * max(features, math.prod(raw.shape[1:]))
     return max(1, (most_bytes or BLOCK_BYTES) // max(1, row_bytes))
@@ -355,11 +346,7 @@ class Schema:
         return permuted(self.input_scaler.scaled(cells), self.permutation)
 
     def beyond_single(self, inputs: Tensor) -> tuple[int, str] | None:
-        """Return the first value of inputs that is infinite once scaled, as its row and column.
-
-        Args:
-            inputs: Of `to_inputs`.
-        """
+        """Return row and column of the first input that is infinite in single precision."""
         odd = torch.isfinite(inputs).logical_not_()
         if not bool(odd.any()):
             return None
@@ -370,9 +357,7 @@ class Schema:
     def to_units(self, outputs: Tensor, offsets: Tensor | None) -> Tensor:
         """Undo the scaling of a regression's outputs or targets (rows, outputs).
 
-        Args:
-            outputs: Scaled values (rows, outputs).
-            offsets: What the difference took away, in units, (rows, outputs); None = nothing.
+        `offsets` (rows, outputs) are what the difference took away, in units; None = nothing.
         """
         values = self.target_scaler.unscaled(outputs)
         return values if offsets is None else values + offsets.to(values)
@@ -386,9 +371,7 @@ class Schema:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote.
 
-        Raises:
-            KeyError: A field is missing.
-            ValueError: A field is of another type.
+        Raises: KeyError, where a field is missing; ValueError, where one is of another type.
         """
         return TypeAdapter(cls).validate_python(
             {key: plain[key] for key in cls.__dataclass_fields__}

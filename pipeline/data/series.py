@@ -74,15 +74,11 @@ class Layout:
 
 
 def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
-    """Find out which columns of a file hold times and values.
+    """Find out which columns of a CSV or Parquet file hold times and values.
 
-    Args:
-        path: CSV or Parquet.
-        wanted: The user's words: no time = to be found, no values = all others, no targets = all.
-        sep: Sign between the cells of a CSV; None = found.
+    In `wanted`, no time = to be found, no values = all others, no targets = all of these.
 
-    Raises:
-        DataError: A column is not there, is named twice, or holds no numbers.
+    Raises: DataError, where a column is not there, is named twice, or holds no numbers.
     """
     names = form_of(path, sep=sep).names
     times = () if wanted.time is None else (wanted.time,)
@@ -173,16 +169,11 @@ class Recorded:
     rows: Indices
 
     def without_holes(self, missing: Filling) -> tuple[Values, list[str]]:
-        """Refuse or fill missing values as far as the past alone allows.
+        """Refuse or fill missing values; return values (time, channels), and what was done.
 
-        Args:
-            missing: `linear` leaves them for `filled`, which knows where the parts end.
+        `linear` leaves them for `filled`, which knows where the parts end.
 
-        Returns:
-            Values (time, channels), and what was done.
-
-        Raises:
-            DataError: Names the first missing value, and how many there are.
+        Raises: DataError, which names the first missing value, and how many there are.
         """
         holes, names = np.isnan(self.values), self.layout.values
         if not holes.any():
@@ -215,16 +206,9 @@ class Recorded:
 
 
 def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
-    """Read the columns of a layout from a CSV or Parquet file, a batch of rows at a time.
+    """Read the columns of a layout from a CSV or Parquet file; `sort` = rows may be put in order.
 
-    Args:
-        path: The file.
-        layout: Its columns.
-        sep: Sign between the cells of a CSV; None = found.
-        sort: Whether rows may be put in order.
-
-    Raises:
-        DataError: Names the first row and column that can't be used.
+    Raises: DataError, which names the first row and column that can't be used.
     """
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}

@@ -168,16 +168,10 @@ class Source(ABC):
 
 
 def local_file(path: str, *, key: str, allow_url: bool) -> Path:
-    """Return the file, fetched into the cache once if it is a URL and that is allowed.
+    """Return the file that `key` gives, a URL fetched into the cache once where that is allowed.
 
-    Args:
-        path: As the user gave it.
-        key: The key that it was given by.
-        allow_url: Whether anything may be fetched.
-
-    Raises:
-        ConfigError: It is a URL that is not allowed, or of a kind that is never fetched.
-        EnvironmentFaultError: It can't be fetched.
+    Raises: ConfigError, where a URL is not allowed or of a kind that is never fetched;
+    EnvironmentFaultError, where it can't be fetched.
     """
     if not is_url(path):
         return Path(path)

@@ -133,10 +133,9 @@ class TableReader(reader.Reader):
         require_columns(what, there, self._names, needed=NEEDED)
 
     def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
-        """Return a batch of texts as raw rows (rows, columns), and count in `new` what was met.
+        """Return a batch as raw rows (rows, columns), and count in `new` what was met.
 
-        Raises:
-            DataError: A cell can't be used: says where and which.
+        Raises: DataError, which says where a cell that can't be used is, and which.
         """
         raw = raw_rows(batch, self.codes, place)
         for code, values in zip(self.codes, raw.T, strict=True):

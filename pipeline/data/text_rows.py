@@ -54,15 +54,11 @@ class UcrFile:
 
 
 def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
-    """Read a file of the archive.
+    """Read a file of the archive: a `.ts`, or lines with a label and values.
 
-    Args:
-        file: A `.ts`, or lines with a label and values.
-        steps: Values of a series that a model reads: lines that all have as many are without
-            labels; None = each line has a label.
+    Lines that all have `steps` values, as a model reads, are without labels; None = each has one.
 
-    Raises:
-        DataError: The file has no series, or a line is none; names the line.
+    Raises: DataError, which names the line, where the file has no series, or a line is none.
     """
     if file.suffix.lower() == ".ts":
         return _read_ts(file)
@@ -83,11 +79,7 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the lines that are not blank, stripped of spaces, each with its file and number.
-
-    Raises:
-        DataError: The file is empty, is not UTF-8, or holds a NUL byte; names line and byte.
-    """
+    """Yield the lines that are not blank, stripped, each with its file and number."""
     require_content(file)
     with file.open("rb") as opened:
         for number, content in enumerate(opened, start=1):
@@ -117,16 +109,7 @@ def _fields(text: str) -> Sequence[str]:
 
 
 def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floats:
-    """Read the values of one channel; missing ones at its end are padding and left away.
-
-    Args:
-        fields: Texts of the values.
-        where: File and line, for messages.
-        first_field: Number of the first field in its line.
-
-    Raises:
-        DataError: A field is no finite number, or missing within the series.
-    """
+    """Read the values of one channel; missing ones at its end are padding and left away."""
     try:
         values = np.array(fields, dtype=np.float64)
     except ValueError:
@@ -248,15 +231,12 @@ def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
 
 
 def stack(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
-    """Return the series as (rows, steps, channels).
+    """Return at least one series as (rows, steps, channels).
 
-    Args:
-        series: At least one.
-        length: Steps that each gets: a longer one is cut, a shorter one goes on with its last
-            value; None = all have to be of one length.
+    A longer one is cut to `length`, a shorter one goes on with its last value; None = all have to
+    be of one length.
 
-    Raises:
-        DataError: Numbers of channels or lengths differ; names the lines and both numbers.
+    Raises: DataError, which names the lines whose channels or lengths differ.
     """
     first = series[0]
     for one in series:
@@ -294,14 +274,9 @@ def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> No
 
 
 def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
-    """Read a CSV as (rows, *shape); many rows lie in a file that is gone when they are.
+    """Read a CSV as (rows, *shape), a sample a line in C order; many rows lie in a file.
 
-    Args:
-        file: Numbers parted by commas, semicolons or tabs, with a header or without.
-        shape: Of one sample; its values stand in C order, the last axis moving fastest.
-
-    Raises:
-        DataError: A line has another number of fields, or a field is no finite number.
+    Raises: DataError, where a line has another number of fields, or one is no finite number.
     """
     width = math.prod(shape)
     rows = sum(1 for _ in _flat_lines(file))

@@ -97,15 +97,10 @@ class TimeForm:
 
 
 def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm, int] | None:
-    """Read one label; `None` where it is no time.
+    """Read one label of one kind, or of any; `None` where it is no time.
 
-    Args:
-        label: Without spaces around it.
-        only: The kind that it must be; None = whatever fits.
-
-    Returns:
-        How it is written, and where it lies: microseconds since 1970 for days and moments, as the
-        clock shows them; months since the year 0 for years and months; else the number itself.
+    Its position is in microseconds since 1970 for days and moments, as the clock shows them; in
+    months since the year 0 for years and months; else the number itself.
     """
     for kind, pattern in _PATTERNS:
         found = pattern.fullmatch(label) if only in (None, kind) else None
@@ -157,9 +152,7 @@ class Times:
 def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
     """Read labels, which must all be written in one form.
 
-    Raises:
-        DataError: Names the first row whose label is empty, is no time, is written in another form
-            or has another zone.
+    Raises: DataError, which names the first row whose label is empty, no time, or of another form.
     """
     read = [form_and_position(label or "") for label in labels]
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
@@ -199,8 +192,7 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     """Return the order in which the times rise; `sort` = they may be put in order.
 
-    Raises:
-        DataError: Names the first row that comes too early, or stands twice.
+    Raises: DataError, which names the first row that comes too early, or stands twice.
     """
     order: Indices = np.argsort(times.positions, kind="stable")
     sorted_positions = times.positions[order]
@@ -301,13 +293,7 @@ def missing_told(times: Times, step: Step | None) -> list[str]:
 
 
 def labels_after(times: Times, step: Step | None, count: int) -> tuple[str, ...]:
-    """Return the labels of the times that follow the last one, in the form of the others.
-
-    Args:
-        times: In rising order, at least one.
-        step: Their step; None = the following times are numbered `+1`, `+2`, ….
-        count: How many.
-    """
+    """Return the labels of the next `count` times; without a step they are `+1`, `+2`, …."""
     if step is None:
         return tuple(f"+{number}" for number in range(1, count + 1))
     steps = step.count * np.arange(1, count + 1)

@@ -57,11 +57,7 @@ class Exported:
 
 
 def require_extra(formats: list[Format]) -> None:
-    """Refuse ONNX where its packages are not installed.
-
-    Raises:
-        EnvironmentFaultError: It says how to install them.
-    """
+    """Refuse ONNX, by an EnvironmentFaultError, where its packages are not installed."""
     missing = [name for name in EXTRA if find_spec(name) is None]
     if "onnx" in formats and missing:
         raise EnvironmentFaultError(
@@ -140,15 +136,9 @@ def encoded(schema: Schema, raw: Array) -> Tensor:
 
 
 def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exported | ConfigError]:
-    """Export a model, once for each format.
+    """Yield for each format the exported file, or the reason why there is none.
 
-    Args:
-        model: The model.
-        raw: A few rows (rows, *raw_shape), by which each file is compared with it.
-        formats: What to make of it.
-
-    Yields:
-        The file, or the reason why there is none.
+    It is compared with the model by a few raw rows (rows, *raw_shape).
     """
     try:
         with _quiet():
@@ -255,14 +245,9 @@ def _quiet() -> Iterator[None]:
 
 
 def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, Any]:
-    """Describe the files: their input, how raw cells become it, and what the output means.
+    """Describe the files that were kept: their input, how raw cells become it, and the output.
 
-    Args:
-        model: That was exported.
-        exported: The files that were kept.
-
-    Returns:
-        Plain values; `null` in a shape is any number of rows.
+    Returns plain values; `null` in a shape is any number of rows.
     """
     schema, decision = model.schema, model.decision
     is_binary = schema.task == "binary"

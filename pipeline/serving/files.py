@@ -42,11 +42,7 @@ GROUP_ROWS = 65_536
 
 
 def model_file(folder: Path) -> Path:
-    """Return the file that holds the weights.
-
-    Raises:
-        ConfigError: There is none.
-    """
+    """Return the file that holds the weights; a ConfigError where there is none."""
     if not folder.is_dir():
         return folder
     for place in PLACES:
@@ -158,17 +154,10 @@ WRITERS = {CSV: write_csv_to, PARQUET: write_parquet_to}
 
 
 def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
-    """Look at what is to be read and where to write, before anything is loaded.
+    """Look at what is to be read and where to write (None = standard output), before all else.
 
-    Args:
-        source: The file or folder of new rows.
-        output: The file of predictions; None = standard output.
-        overwrite: Whether a file that is there may be replaced.
-
-    Raises:
-        ConfigError: The output can never be written so.
-        DataError: There is no such input.
-        EnvironmentFaultError: A place can't be read or written by this user, or not now.
+    Raises: ConfigError, where the output can never be written so; DataError, where there is no such
+    input; EnvironmentFaultError, where a place can't be read or written by this user, or not now.
     """
     for key, place in (("input", source), ("output", output)):
         if place is not None and (problem := place_problem(key, place)):

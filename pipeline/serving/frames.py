@@ -31,12 +31,10 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
             the column `image` (a file's bytes, or those as base64); or numbers
             (rows, *schema.raw_shape) as an array or nested lists.
 
-    Returns:
-        The columns of `pipeline.serving.predictions.interface`, a row each with the label that the
-        input's row has; of a series the steps past its end.
+    Returns the columns of `interface`, a row each with the label that the input's row has; of a
+    series the steps past its end.
 
-    Raises:
-        RowsError: The rows can't be used; one line a problem.
+    Raises: RowsError, where the rows can't be used; one line a problem.
     """
     import pandas as pd
 

@@ -46,10 +46,7 @@ def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | 
 
     Args:
         residuals: Truth - prediction of validation rows, (rows,).
-        independent: As how many independent residuals they count.
-
-    Returns:
-        The ends; `None` = there are too few for any, fewer than `FEWEST`.
+        independent: As how many independent residuals they count; fewer than `FEWEST` give None.
 
     Source: Vovk, Gammerman and Shafer 2005: of n residuals that are equally likely in any order,
     the new one is at most the ceil((n + 1) q)-th smallest with a probability of at least q. Lee,
@@ -115,14 +112,11 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path, *, trust: Sequence[str] = ()) -> "Model":
-        """Read the model of a run, or of a folder that was made from one.
+        """Read a model: a run's or a trial's folder, its `model/`, an MLflow model, or the file.
 
-        Args:
-            folder: A run's or a trial's folder, its `model/`, or an MLflow model; or the file.
-            trust: Packages whose networks it may name.
+        Networks may be of the packages in `trust` too.
 
-        Raises:
-            ConfigError: There is none, it is damaged, foreign, or of a class that is not trusted.
+        Raises: ConfigError, where there is none, it is damaged, foreign, or of a class not trusted.
         """
         file = model_file(folder)
         content = read_checkpoint(file)
@@ -147,20 +141,13 @@ class Model:
     def outputs(
         self, raw: Array | OnDemand, *, what: str = "the input", first_row: int = 1
     ) -> Tensor:
-        """Answer for raw rows.
+        """Answer for raw rows (rows, *schema.raw_shape), as the data held them.
 
-        Args:
-            raw: (rows, *schema.raw_shape), as the data held them.
-            what: Name of the file, or of what else they come from, in messages.
-            first_row: Number of the first one there, counted from 1.
+        Returns probabilities (rows,) of the positive class or (rows, classes), or values (rows,
+        outputs) in the target's units; of a difference the change: whoever knows the past adds it.
+        `what` and `first_row`, counted from 1, name the rows in messages.
 
-        Returns:
-            Probabilities (rows,) of the positive class or (rows, classes), or values
-            (rows, outputs) in the target's units. Of a difference it is the change: whoever knows
-            the past adds it.
-
-        Raises:
-            DataError: A value is infinite in single precision once it is scaled.
+        Raises: DataError, where a value is infinite in single precision once it is scaled.
         """
         blocks = [torch.zeros(0, self.schema.outputs)]
         for start in range(0, len(raw), self.block_rows):
@@ -252,12 +239,8 @@ def save_model(
 ) -> None:
     """Write weights, what describes them, what goes in and comes out, and an example of it.
 
-    Args:
-        folder: Made where it is missing.
-        network: Whose weights are kept.
-        facts: Plain values: `config`, `schema`, `decision`, `data`, `epoch`, `name`, …
-        interface: Inputs and outputs, of `pipeline.serving.predictions.interface`.
-        example: A few raw rows that JSON can hold.
+    `facts` are plain values: `config`, `schema`, `decision`, `data`, `epoch`, `name`, …; the
+    example is a few raw rows that JSON can hold.
     """
     folder.mkdir(mode=0o750, exist_ok=True)
     weights = {f"{PREFIX}{name}": value.cpu() for name, value in network.state_dict().items()}
@@ -281,14 +264,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
 def shape_problem(
     path: Path, saved: Mapping[str, Shape], network: nn.Module, config: Mapping[str, Any]
 ) -> str | None:
-    """Say which saved weight does not fit a network, or `None`.
-
-    Args:
-        path: The file.
-        saved: Shape of each weight that it holds, by name.
-        network: That is to take them.
-        config: The run's, as the file holds it.
-    """
+    """Say which weight of a file, by its saved shapes, does not fit a network, or `None`."""
     now, options = shapes_of(network.state_dict()), flatten({"model": config["model"]})
     told = [f"{key}={value}" for key, value in options.items() if not key.endswith("_target_")]
 

@@ -31,14 +31,9 @@ SHOWN = 5
 def interface(schema: Schema, decision: Decision) -> dict[str, Any]:
     """Describe inputs and outputs as plain values: the signature that MLflow shows.
 
-    Args:
-        schema: The meaning of inputs and outputs.
-        decision: Says whether values come with an interval.
-
-    Returns:
-        `kind`: table, series, images or array; `inputs`: a list of `{name, type}`, or
-        `{shape, dtype}` of an array's rows; `outputs`: a list of `{name, type}`, with the times of
-        a series before its values.
+    Returns `kind`: table, series, images or array; `inputs`: a list of `{name, type}`, or `{shape,
+    dtype}` of an array's rows; `outputs`: a list of `{name, type}`, with the times of a series
+    before its values.
     """
     column = schema.reading.get("time")
     texts = {column} if schema.task == "regression" else {column, PREDICTION}
@@ -72,19 +67,11 @@ def value_names(schema: Schema) -> list[str]:
 
 
 def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
-    """Answer for some rows.
+    """Answer for some rows of the reader of the model's schema, as `answers` does.
 
-    Args:
-        model: That answers.
-        rows: Of the reader of its schema.
-        what: Where they come from, in messages.
-        first_row: Number of the first one there, counted from 1.
+    `what` and `first_row`, counted from 1, name them in messages.
 
-    Returns:
-        The columns that `output_names` names; of a series an entry a step.
-
-    Raises:
-        DataError: A value or an answer is no number in single precision; names its row.
+    Raises: DataError, which names the row whose value or answer is no number in single precision.
     """
     outputs = model.outputs(rows.raw, what=what, first_row=first_row)
     if rows.offsets is not None:
@@ -97,10 +84,8 @@ def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dic
 def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
     """Return the columns of an answer, named and ordered as `output_names` says.
 
-    Args:
-        model: Whose classes, threshold and intervals are meant.
-        outputs: Of `Model.outputs`: probabilities (rows,) or (rows, classes), or values
-            (rows, outputs) in units.
+    `outputs` are those of `Model.outputs`: probabilities (rows,) or (rows, classes), or values
+    (rows, outputs) in units.
     """
     schema, decision, columns = model.schema, model.decision, list[Column]()
     if schema.task == "regression":
@@ -121,16 +106,7 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
 
 
 def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
-    """Refuse outputs that are no numbers, which no cell of a usual size leads to.
-
-    Args:
-        outputs: (rows,) or (rows, outputs).
-        what: Where the rows come from.
-        first_row: Number of the first one, counted from 1.
-
-    Raises:
-        DataError: Names the first such row.
-    """
+    """Refuse outputs that are no numbers, by a DataError that names the first such row."""
     lost = ~torch.isfinite(outputs)
     lost = lost if lost.ndim == 1 else lost.any(1)
     if bool(lost.any()):
@@ -211,17 +187,10 @@ class Predictions:
 def predictions(
     model: Model, path: Path, rules: Rules, *, told: Callable[[int], object] = bool
 ) -> Predictions:
-    """Open a file and prepare to answer for its rows.
+    """Open a file and prepare to answer for its rows; `told` hears how many are done.
 
-    Args:
-        model: That answers.
-        path: A table, arrays, pictures, or the past of a series: what the model was trained on.
-        rules: How new rows are taken.
-        told: Hears how many rows are done.
-
-    Raises:
-        ConfigError: A rule does not go with this kind of data.
-        DataError: The file can't be used, or, while the sheet is taken, a row.
+    Raises: ConfigError, where a rule does not go with this kind of data; DataError, where the file
+    or, while the sheet is taken, a row can't be used.
     """
     names, is_class = output_names(model.schema, model.decision), model.schema.task != "regression"
     new = reader_of(model.schema).open(path, rules, size=model.block_rows)
@@ -249,13 +218,7 @@ def predictions(
 
 
 def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
-    """Return what predictions came to, in one line, and what is worth knowing, in another.
-
-    Args:
-        model: That has answered.
-        done: Its answers, all taken.
-        place: The file that they are in; None = standard output.
-    """
+    """Return what predictions came to, in one line, and what is worth knowing, in another."""
     schema, decision = model.schema, model.decision
     outcome = f": {_counted(done.classes)}"
     if not done.rows:

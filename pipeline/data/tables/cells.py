@@ -84,11 +84,8 @@ class Cells:
     def numbers(self, *, otherwise: str = TRAINED) -> Array:
         """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
 
-        Args:
-            otherwise: What else helps where a cell is no number.
-
-        Raises:
-            DataError: A cell is no number, or infinite in single precision: says where and which.
+        Raises: DataError, which says where a cell is no number, or infinite in single precision,
+        and what helps: `otherwise`.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -110,11 +107,7 @@ class Cells:
         return None
 
     def word_problem(self, *, otherwise: str = "") -> str:
-        """Say which is the first cell that is no number, of which there is one, and how to mend it.
-
-        Args:
-            otherwise: What else helps; empty = to take the column as categories.
-        """
+        """Say which is the first cell that is no number, and what helps; empty = categories."""
         texts = self.present().texts
         position = int(np.argmin(are_numbers(texts)))
         text = texts[position].as_py()
@@ -144,8 +137,7 @@ class Cells:
     def classes(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """Return the class of each cell, int64 (rows,); -1 where a cell is empty.
 
-        Raises:
-            DataError: A cell names no class: says where and which.
+        Raises: DataError, which says where a cell names no class, and which.
         """
         names, places = self.encoded()
         found = [-1 if name is None else class_index(name, classes) for name in names]
@@ -160,8 +152,7 @@ class Cells:
     def parts(self) -> NDArray[np.int8]:
         """Return the part of each row that the words say, int8 (rows,).
 
-        Raises:
-            DataError: A cell is empty or another word: says where and which.
+        Raises: DataError, which says where a cell is empty or another word, and which.
         """
         words, places = self.encoded()
         numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
@@ -175,8 +166,7 @@ class Cells:
     def instants(self) -> Array:
         """Return times as float64 (rows,): numbers as they are, dates as microseconds since 1970.
 
-        Raises:
-            DataError: A cell is empty or no time: says where and which.
+        Raises: DataError, which says where a cell is empty or no time, and which.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -213,8 +203,7 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
 
     NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
 
-    Raises:
-        DataError: A cell is no number, or infinite in single precision: says where and which.
+    Raises: DataError, as `Cells.numbers`.
     """
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
@@ -255,13 +244,9 @@ def frame_texts(
 ) -> pa.RecordBatch:
     """Return the columns of a frame as a file's: texts, a missing one null, numbers in full.
 
-    Args:
-        frame: Its columns have different names.
-        levels: Categories of the columns that have some.
-        what: Name of the rows in messages.
+    `levels` are the categories of columns that have some.
 
-    Raises:
-        DataError: A column holds what no file does.
+    Raises: DataError, where a column holds what no file does.
     """
     import pandas as pd
     import pyarrow as pa

@@ -112,15 +112,9 @@ class Roles:
 
 
 def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
-    """Give every column its role.
+    """Give every column of a file its role.
 
-    Args:
-        path: The file, for messages.
-        names: Of its columns.
-        keys: What the user says about them.
-
-    Raises:
-        DataError: All keys that name no column, or one that can't be what they say.
+    Raises: DataError, with all keys that name no column, or one that can't be what they say.
     """
     if len(names) == 1:
         raise DataError(

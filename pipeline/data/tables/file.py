@@ -73,15 +73,10 @@ class Place:
 
 
 def where(file: str, row: int, *, sep: str | None = None) -> str:
-    """Name a row in a message: `patients.csv line 18`, or `patients.csv row 17`.
+    """Name a row, counted from 1, in a message: `patients.csv line 18`, or `patients.csv row 17`.
 
     Lines are those of an editor, the header at line 1, and count what quoted cells span; rows are
-    counted from 1 behind the header, and name those of files without lines.
-
-    Args:
-        file: Name of the file or of whatever else the rows came in.
-        row: Number of the row of data, counted from 1.
-        sep: What parts the cells; None = found in the file.
+    counted behind the header, and name those of files without lines.
     """
     path = Path(file)
     try:
@@ -102,16 +97,9 @@ def shown(cell: str) -> str:
 def require_columns(
     what: Path | str, there: Sequence[str], wanted: Sequence[str], *, needed: str = ""
 ) -> None:
-    """Refuse what lacks columns.
+    """Refuse what lacks columns; `needed` says what for.
 
-    Args:
-        what: A file, or a word for what else holds the columns.
-        there: The columns that it has.
-        wanted: Those that it must have.
-        needed: What they are needed for, in words.
-
-    Raises:
-        DataError: Names all that are missing and all that are there.
+    Raises: DataError, which names all that are missing and all that are there.
     """
     if missing := [name for name in wanted if name not in there]:
         named, purpose = ", ".join(map(repr, missing)), f", which {needed}" if needed else ""
@@ -124,18 +112,13 @@ def require_columns(
 def batches(
     path: Path, *, sep: str | None = None, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Place, pa.RecordBatch]]:
-    """Yield batches of rows in order, each with where it comes from.
+    """Yield batches of rows of a CSV or Parquet file in order, each with where it comes from.
 
-    All cells are texts without spaces around them; an empty cell is null.
+    All cells are texts without spaces around them; an empty cell is null. The columns come in the
+    order that is asked for; None = all.
 
-    Args:
-        path: A CSV or Parquet file, told apart by their content.
-        sep: What parts the cells of a CSV file; None = found.
-        columns: Names of those to read, in the order of the batches; None = all.
-
-    Raises:
-        DataError: It is no table, lacks a column, or is damaged: says in which line.
-        EnvironmentFaultError: It may not be read.
+    Raises: DataError, where it is no table, lacks a column, or is damaged: says in which line;
+    EnvironmentFaultError, where it may not be read.
     """
     form = form_of(path, sep=sep)
     chosen = form.names if columns is None else tuple(columns)
@@ -149,15 +132,10 @@ def batches(
 
 
 def form_of(path: Path, *, sep: str | None = None) -> Form:
-    """Look at the beginning of a file.
+    """Look at the beginning of a CSV or Parquet file, told apart by their content.
 
-    Args:
-        path: A CSV or Parquet file, told apart by their content.
-        sep: What parts the cells of a CSV file: `,` `;` `|` or a tab; None = found.
-
-    Raises:
-        DataError: It is no table with a header.
-        EnvironmentFaultError: It may not be read.
+    Raises: DataError, where it is no table with a header; EnvironmentFaultError, where it may not
+    be read.
     """
     head = _head(path)
     for magic, words in OTHER_FILES.items():

@@ -78,16 +78,10 @@ class Files:
 
 
 def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Samples:
-    """Read all rows of all files.
+    """Read all rows of all files, into an empty folder where one is given.
 
-    Args:
-        files: The files.
-        keys: What the user says about them.
-        folder: An empty folder that takes the rows; None = they are kept in memory.
-
-    Raises:
-        ConfigError: A key can't apply to this table.
-        DataError: The table can't be learned from as it stands.
+    Raises: ConfigError, where a key can't apply to this table; DataError, where it can't be learned
+    from as it stands.
     """
     names = form_of(files.training, sep=files.sep).names
     roles = roles_of(files.training, names, keys)
@@ -131,12 +125,7 @@ def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Sam
 def _learned(
     files: Files, roles: Roles, keys: Keys
 ) -> tuple[Outcome, tuple[Column, ...], list[str]]:
-    """Look at every feature and the target of the training file; return what they mean, and notes.
-
-    Raises:
-        ConfigError: `positive` names no class.
-        DataError: All columns that are no features as they stand, or a target that is none.
-    """
+    """Return what the features and the target of the training file mean, and notes."""
     path = files.training
     features = [FeatureCells(name, wanted) for name, wanted in roles.features.items()]
     target = TargetCells(roles.target)
@@ -178,11 +167,8 @@ class _Conversion:
     def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
         """Convert the next batch of texts, which belong to `part` unless a column says so.
 
-        Returns:
-            `inputs`, `targets` and `parts`, and `ids`, `groups`, `times` where a column gives them.
-
-        Raises:
-            DataError: A cell can't be what its column is: says where and which.
+        Returns `inputs`, `targets` and `parts`, and `ids`, `groups`, `times` where a column gives
+        them.
         """
         rows: dict[str, Array] = {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
         for key, column in self.roles.beside.items():
@@ -228,11 +214,7 @@ class _Conversion:
             self._first_holes.setdefault(column, (place, int(empty.argmax())))
 
     def require_whole(self) -> None:
-        """Refuse empty cells that nothing fills in.
-
-        Raises:
-            DataError: Each column with the first row and the count; or no row is left.
-        """
+        """Refuse empty cells that nothing fills in, by column, and a table with no row left."""
         target, problems = self.roles.target, []
         refused = [(target, "the target", "")] if self._missing != "drop" else []
         if self._missing == "refuse":
@@ -335,13 +317,11 @@ def _mapped(folder: Path, rows: int, columns: int) -> dict[str, Array]:
 def stored(files: Files, keys: Keys) -> Samples:
     """Return a table from the user's cache, converted first where it does not lie there.
 
-    It is known by path, size, time of change and keys. Any number of processes may do this at
-    once: each writes a folder of its own, and the first one to be done keeps it.
+    It is known by path, size, time of change and keys. Any number of processes may do this at once:
+    each writes a folder of its own, and the first one to be done keeps it.
 
-    Raises:
-        ConfigError: A key can't apply to this table.
-        DataError: The table can't be learned from as it stands.
-        EnvironmentFaultError: The cache has no room or can't be written.
+    Raises: as `read_samples`; EnvironmentFaultError, where the cache has no room or can't be
+    written.
     """
     paths = [str(path.resolve()) for path, _ in files.paths]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in files.paths]
