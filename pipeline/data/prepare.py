@@ -12,13 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pipeline.config.options import DataOptions
-from pipeline.data.checks import (
-    check_finite,
-    check_reach,
-    check_told_apart,
-    constant_columns,
-    largest_by_column,
-)
+from pipeline.data import checks
 from pipeline.data.content import FOR_ROWS, Content, Part, independent, refuse_options
 from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, data_report
@@ -191,7 +185,7 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     if series.reading.get("missing") == "linear":
         borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
         series = replace(series, values=filled(series.values, "linear", borders=borders))
-    check_finite(series.values, "the series")
+    checks.check_finite(series.values, "the series")
     changes, windows = cut_windows(series, options)
     _check_length("the training part", len(times.train), options)
     # Each window belongs to the part that holds all its steps to predict; what it sees may reach
@@ -205,8 +199,8 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     check_sizes(split, options)
     measured = statistics(changes, np.arange(len(times.train) - (options.difference or 0)))
     schema = _schema(series, fit(measured, options.scale), options)
-    check_reach(schema, largest_by_column(changes), windows["targets"], what=what)
-    check_told_apart(schema.input_scaler, measured, schema.features, what=what)
+    checks.check_reach(schema, checks.largest_by_column(changes), windows["targets"], what=what)
+    checks.check_told_apart(schema.input_scaler, measured, schema.features, what=what)
     unread = (
         f"data.split_seed={options.split_seed} changes nothing: a series is split in time, the "
         "test last, since a random split would train on what comes after the test"
@@ -216,7 +210,7 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
         split=split,
         schema=schema,
         notes=(*series.notes, unread) if options.split_seed else series.notes,
-        constant=constant_columns(measured, schema),
+        constant=checks.constant_columns(measured, schema),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.data import times as timing
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Filling, Values, cut_windows, differenced, filled
@@ -19,18 +20,6 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import MISSING, Cells, all_numbers
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
-from pipeline.data.times import (
-    IRREGULAR,
-    Times,
-    find_step,
-    fits,
-    form_and_position,
-    in_order,
-    labels_after,
-    missing_told,
-    read_times,
-    step_of,
-)
 from pipeline.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -130,7 +119,7 @@ def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
     """Return the column that looks like times: the first one that names each time once."""
 
     def looks_like_times(name: str, cells: Texts, *, is_first: bool) -> bool:
-        read = [form_and_position(cell or "") for cell in cells]
+        read = [timing.form_and_position(cell or "") for cell in cells]
         if not read or read[0] is None:
             return False
         if read[0][0].rule:  # a date that can't be taken for a number
@@ -164,7 +153,7 @@ class Recorded:
 
     place: Place
     layout: Layout
-    times: Times
+    times: timing.Times
     values: Values
     rows: Indices
 
@@ -258,8 +247,8 @@ def _recorded(
     column = layout.time or ROW
     if layout.time is None:
         labels = [str(row) for row in range(1, len(table) + 1)]
-    times = read_times(labels, place, column)
-    order = in_order(times, place, column, sort=sort)
+    times = timing.read_times(labels, place, column)
+    order = timing.in_order(times, place, column, sort=sort)
     ordered = tuple(times.labels[index] for index in order)
     return Recorded(
         place=place,
@@ -311,23 +300,24 @@ class SeriesFile(Source):
         layout = layout_of(path, wanted, sep=self.sep)
         series = recorded_in(path, layout, sep=self.sep, sort=self.sort)
         values, filling = series.without_holes(self.missing)
-        times, step, labels = series.times, find_step(series.times), series.times.labels
+        times, step, labels = series.times, timing.find_step(series.times), series.times.labels
         no_step = (
             f"the times of column {layout.time!r} have no common step; a window counts rows "
             "whatever lies between them, and the rows of a forecast are numbered +1, +2"
         )
-        odd = [f"{path}: {x}" for x in (missing_told(times, step) if step else [no_step])]
+        odd = [f"{path}: {x}" for x in (timing.missing_told(times, step) if step else [no_step])]
         if odd and self.strict:
             raise DataError(*(f"{line}. data.strict=false trains all the same" for line in odd))
         seen = [name for name in layout.values if name not in layout.targets]
         beside = f"; the network also sees {', '.join(seen)}" if seen else ""
         found = (
             f"{len(labels)} times from {labels[0]} to {labels[-1]}, "
-            f"{f'step {step}' if step else IRREGULAR}"
+            f"{f'step {step}' if step else timing.IRREGULAR}"
             f"{f' (column {layout.time!r})' if layout.time else ', a row each'}; "
             f"to predict: {', '.join(layout.targets)}{beside}"
         )
-        reading = {"time": layout.time, "step": str(step or IRREGULAR), "missing": self.missing}
+        named = str(step or timing.IRREGULAR)
+        reading = {"time": layout.time, "step": named, "missing": self.missing}
         return Series(
             values=values,
             times=labels,
@@ -340,12 +330,12 @@ class SeriesFile(Source):
         )
 
 
-def _position(times: Times, test_from: str | int | None) -> int | None:
+def _position(times: timing.Times, test_from: str | int | None) -> int | None:
     """Return the index of the first time at or after a label."""
     if test_from is None:
         return None
     label = str(test_from)
-    read = form_and_position(label, only=times.form.kind)
+    read = timing.form_and_position(label, only=times.form.kind)
     after = None if read is None else (times.positions >= read[1]).argmax()
     if read is None or not times.positions[0] < read[1] <= times.positions[-1]:
         raise DataError(
@@ -365,7 +355,7 @@ class SeriesReader(Reader):
         super().__init__(schema)
         reading = schema.reading
         self._time: str | None = reading.get("time")
-        self._step = step_of(reading.get("step", IRREGULAR))
+        self._step = timing.step_of(reading.get("step", timing.IRREGULAR))
         self._missing: Filling = reading.get("missing", "refuse")
         self._sorts = bool(reading.get("sort", False))
         self._layout = Layout(time=self._time, values=schema.features, targets=schema.targets)
@@ -400,7 +390,7 @@ class SeriesReader(Reader):
         return NewRows(
             heading=self._time,
             blocks=iter([newest]),
-            gaps=tuple(missing_told(series.times, self._step)) if timed else (),
+            gaps=tuple(timing.missing_told(series.times, self._step)) if timed else (),
             total=self.schema.horizon,
         )
 
@@ -419,7 +409,7 @@ class SeriesReader(Reader):
         schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
-            times = read_times(series.times, Place(file="the series"), self._time)
+            times = timing.read_times(series.times, Place(file="the series"), self._time)
             self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]
         chosen = replace(
@@ -454,7 +444,7 @@ class SeriesReader(Reader):
         following = None
         if self._time is not None:
             self._require_same_step(file, series.times)
-            following = list(labels_after(series.times, self._step, schema.horizon))
+            following = list(timing.labels_after(series.times, self._step, schema.horizon))
         values, _ = series.without_holes(self._missing)
         known = filled(values, self._missing, borders=())[-self._needed :]
         window = differenced(known, self._lag)[None, -(schema.window or 0) :]
@@ -470,11 +460,12 @@ class SeriesReader(Reader):
             offsets = known[-self._lag :][: schema.horizon, targets].reshape(1, -1)
         return Block(raw=window, names=following, offsets=offsets)
 
-    def _require_same_step(self, file: str, times: Times) -> None:
-        if self._step is not None and not fits(times, self._step):
+    def _require_same_step(self, file: str, times: timing.Times) -> None:
+        if self._step is not None and not timing.fits(times, self._step):
+            found = timing.find_step(times) or timing.IRREGULAR
             raise DataError(
-                f"{file}: the times have step {find_step(times) or IRREGULAR}, those of the "
-                f"training had {self._step}; expected the same step"
+                f"{file}: the times have step {found}, those of the training had {self._step}; "
+                "expected the same step"
             )
 
 

@@ -237,8 +237,7 @@ def _quiet() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(before)
@@ -260,20 +259,16 @@ def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, An
             }
             for one in exported
         },
-        "input": {
-            "name": ROWS,
-            "dtype": "float32",
-            "shape": [None, *schema.input_shape],
-            "features": list(schema.features),
-            "meaning": _input_meaning(schema),
-        },
+        "input": _tensor(
+            ROWS,
+            schema.input_shape,
+            features=list(schema.features),
+            meaning=_input_meaning(schema),
+        ),
         "encoder": None if schema.encoder is None else [*map(_column, schema.encoder.codes)],
-        "output": {
-            "name": OUTPUTS,
-            "dtype": "float32",
-            "shape": [None] if is_binary else [None, schema.outputs],
-            "meaning": _output_meaning(schema),
-        },
+        "output": _tensor(
+            OUTPUTS, () if is_binary else (schema.outputs,), meaning=_output_meaning(schema)
+        ),
         "task": schema.task,
         "classes": list(schema.classes),
         "threshold": decision.threshold if is_binary else None,
@@ -287,25 +282,33 @@ def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, An
     }
 
 
+def _tensor(name: str, row_shape: tuple[int, ...], **more: Any) -> dict[str, Any]:
+    return {"name": name, "dtype": "float32", "shape": [None, *row_shape], **more}
+
+
 def _column(code: Code) -> dict[str, Any]:
     """Describe how the cells of one column become features."""
     told = {"column": code.name, "features": list(code.features)}
     if not code.is_category:
         return {**told, "missing": code.fill}
     missing = code.levels[int(code.fill)] if code.fill >= 0 else None
-    categories = [code.levels[index] for index in code.kept]
-    return {**told, "categories": categories, OTHER: code.other, "missing": missing}
+    return {
+        **told,
+        "categories": [code.levels[n] for n in code.kept],
+        OTHER: code.other,
+        "missing": missing,
+    }
 
 
 def _input_meaning(schema: Schema) -> str:
-    if schema.window is not None:
-        what = "the last values, oldest first"
-        if schema.difference is not None:
-            what = f"the last changes x(t) - x(t - {schema.difference}), oldest first"
-        return f"{what}; not scaled"
+    what = "values as the data hold them"
     if schema.encoder is not None:
-        return "numbers as they are and 1 or 0 for each category; not scaled"
-    return "values as the data hold them; not scaled"
+        what = "numbers as they are and 1 or 0 for each category"
+    elif schema.difference is not None:
+        what = f"the last changes x(t) - x(t - {schema.difference}), oldest first"
+    elif schema.window is not None:
+        what = "the last values, oldest first"
+    return f"{what}; not scaled"
 
 
 def _output_meaning(schema: Schema) -> str | list[str]:

@@ -129,12 +129,9 @@ class RowsDone:
     def __init__(
         self, *, verbose: int, total: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.total = total
-        self._verbose = verbose
-        self._clock = clock
+        self.total, self._verbose, self._clock = total, verbose, clock
         self._began = clock()
-        self._next = self._began + PATIENCE
-        self._said = False
+        self._next, self._said = self._began + PATIENCE, False
 
     def __call__(self, rows: int) -> None:
         """Hear how many rows are done; say so if it is time."""

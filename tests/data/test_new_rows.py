@@ -100,14 +100,14 @@ def test_a_csv_of_pictures_equals_the_pictures_and_is_the_same_from_disk(
     assert (mapped == rows).all()
 
 
-def test_a_data_set_that_ships_predicts_from_arrays_series_and_csv() -> None:
+def test_a_schema_of_plain_arrays_takes_npy_csv_and_tsv() -> None:
     values = RANDOM.normal(size=(4, 60))
     schema = trained(RANDOM.normal(size=(30, 60, 1)))
     plain = Schema.from_dict({**schema.to_dict(), "reading": {"kind": "array"}})
     np.save("new.npy", values)
-    np.savetxt("new.csv", values, fmt="%.17g", delimiter=",")
-    np.savetxt("new.tsv", values, fmt="%.17g", delimiter="\t")
-    for name in ("new.npy", "new.csv", "new.tsv"):
+    for name, sign in (("new.npy", None), ("new.csv", ","), ("new.tsv", "\t")):
+        if sign:
+            np.savetxt(name, values, fmt="%.17g", delimiter=sign)
         assert (new(name, plain)[:, :, 0] == values).all()
 
 
@@ -157,7 +157,7 @@ def pictures() -> Schema:
     return stored(prepared("images", "set").schema)
 
 
-def test_a_folder_of_new_pictures_is_read_in_order_with_names() -> None:
+def test_a_folder_of_new_pictures_or_one_alone_is_read_in_order_with_names_and_size() -> None:
     schema = pictures()
     Path("new/deeper").mkdir(parents=True)
     Image.fromarray(COLOURS[20]).save("new/b.PNG")
@@ -165,15 +165,10 @@ def test_a_folder_of_new_pictures_is_read_in_order_with_names() -> None:
     Path("new/notes.txt").write_text("x")
     assert new_rows("new", schema).names == ["b.PNG", "deeper/a.png"]
     assert (new("new", schema) == COLOURS[20:22].transpose(0, 3, 1, 2)).all()
-
-
-def test_one_new_picture_is_enough_and_gets_the_trainings_size_and_mode() -> None:
-    schema = pictures()
     Image.new("L", (50, 40), 99).save("new.jpg")
-    assert new_rows("new.jpg", schema).names == ["new.jpg"]
-    rows = new("new.jpg", schema)
-    assert rows.shape == (1, 3, 6, 5)
-    assert abs(rows.astype(int) - 99).max() <= 1
+    one = new_rows("new.jpg", schema)
+    assert (one.names, one.raw.shape) == (["new.jpg"], (1, 3, 6, 5))
+    assert abs(np.asarray(one.raw).astype(int) - 99).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -242,12 +237,6 @@ QUICK = ("trainer.max_epochs=12", "tracking=none", "verbose=0", "optimizer.lr=0.
 TRAINED, TESTED = slice(90), slice(90, 120)
 
 
-def arrays() -> tuple[str, str]:
-    np.savez("x.npz", X=BRIGHT.reshape(120, 64), y=LABELS)
-    np.savetxt("new.csv", BRIGHT.reshape(120, 64), fmt="%d", delimiter=";")
-    return "x.npz", "new.csv"
-
-
 def ucr() -> tuple[str, str]:
     for part, rows in {"TRAIN": TRAINED, "TEST": TESTED}.items():
         lines = np.column_stack([LABELS[rows] * 2 - 1, BRIGHT[rows].reshape(-1, 64)])
@@ -277,12 +266,11 @@ def images() -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("make", "words", "classes"),
     [
-        (arrays, ["model=mlp", "data=arrays"], ("0", "1")),
         (ucr, ["model=cnn1d", "data=ucr"], ("-1", "1")),
         (idx, ["model=cnn2d", "data=idx"], ("0", "1")),
         (images, ["model=cnn2d", "data=images"], ("night", "晴れ=day, 1")),
     ],
-    ids=["arrays", "ucr", "idx", "images"],
+    ids=["ucr", "idx", "images"],
 )
 def test_files_train_a_model_that_predicts_from_new_files(
     make: Callable[[], tuple[str, str]],
@@ -334,7 +322,7 @@ def test_files_train_a_model_that_predicts_from_new_files(
 def test_a_file_or_key_that_can_not_be_used_is_one_line_and_leaves_nothing(
     words: str, problem: str, train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays()
+    np.savez("x.npz", X=BRIGHT.reshape(120, 64), y=LABELS)
     idx()
     before = sorted(own_folder.rglob("*"))
     assert train("model=mlp", "tracking=none", *words.split()) == 2

@@ -161,10 +161,10 @@ def test_processes_that_convert_at_once_all_get_the_whole_table(
 ) -> None:
     rows = 40_000
     write("a,b,y\n" + "".join(f"{n},{n % 7},{n % 2}\n" for n in range(rows)), "big.csv")
-    readers = [reader() for _ in range(3)]
+    readers = [reader() for _ in range(2)]
     answers = [one.communicate("go\n", timeout=120)[0] for one in readers]
     expected = sum(n + n % 7 for n in range(rows))
-    assert [float(answer) for answer in answers] == [expected] * 3
+    assert [float(answer) for answer in answers] == [expected] * 2
     assert len(converted()) == 1
 
 
