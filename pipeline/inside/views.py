@@ -7,7 +7,6 @@ applies as a function is not visible: the layer then ends before it.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Indices
 from pipeline.errors import ConfigError, some
 from pipeline.findings import Floats
-from pipeline.networks.inspection import as_weights, evaluation_mode
+from pipeline.networks.inspection import as_weights, watched
 from pipeline.networks.layers import Skip
 from pipeline.networks.recurrent import RecurrentLayer, ReluGRU, ReluLSTM
 
@@ -48,8 +47,7 @@ TOLERANCE = 1e-2
 ROUNDINGS = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
+class _Call(NamedTuple):
     """One call of a module."""
 
     name: str
@@ -112,27 +110,21 @@ def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str
         channels: Whether to include all channels and the first kernels.
     """
     calls: list[_Call] = []
-    with evaluation_mode(network), ExitStack() as hooks:
-        for name, module in network.named_modules():
-            if isinstance(module, (*_WEIGHTED, *_NORMS, nn.RNNBase, Skip)) or _activates(module):
-                hook = _recorder(name, calls)
-                hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+
+    def hook_of(name: str, module: nn.Module) -> Callable[..., None] | None:
+        def record(module: nn.Module, given: Any, named: dict[str, Any], outputs: Any) -> None:
+            if isinstance(outputs, Tensor):  # a copy, since later modules may work in place
+                outputs = outputs.detach().to("cpu", torch.float32, copy=True)
+            calls.append(_Call(name, module, (*given, *named.values()), outputs))
+
+        seen = isinstance(module, (*_WEIGHTED, *_NORMS, nn.RNNBase, Skip)) or _activates(module)
+        return record if seen else None
+
+    with watched(network, hook_of):
         # `forward` of the network itself: a compiled whole would bypass the hooks.
         network.forward(as_weights(network, inputs))
         views = list(_views(network, calls, len(inputs), channels=channels))
         return dict(_thinned(*view, most=MOST_VALUES // len(views)) for view in views)
-
-
-def _recorder(name: str, calls: list[_Call]) -> Any:
-    """Return a forward hook that records the calls of a module."""
-
-    def record(module: nn.Module, given: Any, named: dict[str, Any], outputs: Any) -> None:
-        if isinstance(outputs, Tensor):  # a copy, since later modules may work in place
-            outputs = outputs.detach().to("cpu", torch.float32, copy=True)
-        inputs = (*given, *named.values())
-        calls.append(_Call(name=name, module=module, inputs=inputs, outputs=outputs))
-
-    return record
 
 
 def _activates(module: nn.Module) -> bool:
@@ -176,18 +168,16 @@ def _finished(
     Several maps in one child of the activation's block (kernels of several shapes, a mixing of
     channels before the kernels) are one layer.
     """
-    last = unfinished[-1].name
-    members = [one for one in unfinished if _child(one.name, block) == _child(last, block)]
-    name = block if block and last.startswith(f"{block}.") and alone else last
+    prefix, last = f"{block}." if block else "", unfinished[-1].name
+
+    def child(name: str) -> str:
+        return name.removeprefix(prefix).partition(".")[0] if name.startswith(prefix) else name
+
+    members = [one for one in unfinished if child(one.name) == child(last)]
+    name = block if block and last.startswith(prefix) and alone else last
     weights = tuple(weight for one in members for weight in one.weights)
     before = [one for one in unfinished if one not in members]
     return [*before, _HiddenLayer(name=name, weights=weights, values=call.outputs)]
-
-
-def _child(name: str, block: str) -> str:
-    """Return the child of a block that contains a module; the name itself outside the block."""
-    prefix = f"{block}." if block else ""
-    return name[len(prefix) :].split(".", maxsplit=1)[0] if name.startswith(prefix) else name
 
 
 # ── views ───────────────────────────────────────────────────────────────────────────────────────
@@ -214,17 +204,17 @@ def _views(
 
 
 def _of_layer(layer: _HiddenLayer, *, channels: bool) -> Iterator[_FullView]:
-    values, name = layer.values, layer.name
-    if not layer.convolutions:
-        axes = {2: ("value",), 3: ("step", "unit")}.get(values.ndim)
-        if axes is not None:
-            yield f"activation/{name}", values, axes
+    values, name, axes = layer.values, layer.name, {2: ("value",), 3: ("step", "unit")}
+    if layer.convolutions:
+        axes = {3: ("position",), 4: ("pixel", "pixel")}
+    if (along := axes.get(values.ndim)) is None:
         return
-    along = {3: ("position",), 4: ("pixel", "pixel")}.get(values.ndim)
-    if along is not None:
-        yield f"feature map/{name}", values.sum(dim=1), along
-        if channels:
-            yield f"channels/{name}", values, ("channel", *along)
+    if not layer.convolutions:
+        yield f"activation/{name}", values, along
+        return
+    yield f"feature map/{name}", values.sum(dim=1), along
+    if channels:
+        yield f"channels/{name}", values, ("channel", *along)
 
 
 def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
@@ -274,8 +264,8 @@ def _cuts(lengths: Sequence[int], axes: tuple[str, ...], *, skipped: int) -> lis
 
 
 def _ordinal(number: int) -> str:
-    teen = number % 100 in (11, 12, 13)
-    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
 # ── recurrent layers ────────────────────────────────────────────────────────────────────────

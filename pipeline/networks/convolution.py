@@ -118,7 +118,7 @@ class _CNN(nn.Module):
                     f"model.channels={_as_typed(list(channels))} has {count} in layer {number}; "
                     f"expected at least {len(layer.shapes)}, one for each shape of its kernels"
                 )
-            convolution = _convolution(inputs, count, layer, before, mixing=mixing, style=style)
+            convolution = layer.convolution(inputs, count, before, mixing=mixing, style=style)
             pooling = build_pool(pool, count, window=layer.pool) if layer.pool else None
             layers[f"layer{number}"] = style.layer(
                 {"convolution": convolution}, count, lengths=self.dimensions, pool=pooling
@@ -184,73 +184,6 @@ class Concatenation(nn.Module):
         return torch.cat([layer(values) for layer in self.shapes], dim=1)
 
 
-def _convolution(
-    inputs: int,
-    channels: int,
-    sizes: "LayerSizes",
-    lengths: Lengths,
-    *,
-    mixing: Mixing,
-    style: LayerStyle,
-) -> nn.Module:
-    """Return the convolution of a layer.
-
-    Several kernel shapes share the output channels as evenly as possible, the first ones taking
-    the remainder, and their outputs are concatenated.
-    """
-    shapes = len(sizes.shapes)
-    shares = [channels // shapes + (number < channels % shapes) for number in range(shapes)]
-    branches = [
-        _branch(inputs, share, shape, sizes, lengths, mixing=mixing, bias=style.has_bias)
-        for share, shape in zip(shares, sizes.shapes, strict=True)
-    ]
-    convolution = branches[0] if shapes == 1 else Concatenation(branches)
-    for name, layer in convolution.named_modules():
-        if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-            # No activation follows the mixing, only the next convolution.
-            following: Activation = "identity" if name.endswith("mixing") else style.activation
-            initialise(layer, init=style.init, gain=style.gain, activation=following)
-    return convolution
-
-
-def _branch(
-    inputs: int,
-    channels: int,
-    shape: Lengths,
-    sizes: "LayerSizes",
-    lengths: Lengths,
-    *,
-    mixing: Mixing,
-    bias: bool,
-) -> nn.Sequential:
-    """Return `mixing` (where weighted), `padding` (where uneven) and `kernel`, of one shape.
-
-    As everywhere in this field the kernel is not flipped:
-    w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y]. Weighted mixing is a 1×1 convolution
-    without bias, then each channel's own kernel.
-    """
-    convolve: Callable[..., nn.Module] = nn.Conv1d if len(shape) == 1 else nn.Conv2d
-    margins = sizes.margins(shape, lengths)
-    # Zeros at the end, more than those at the beginning.
-    height, width = ([0] + [after - before for before, after in margins])[-2:]
-    zeros = nn.ZeroPad1d((0, width)) if len(shape) == 1 else nn.ZeroPad2d((0, width, 0, height))
-    weighted = mixing == "weighted"
-    return compose_layer(
-        mixing=convolve(inputs, channels, 1, bias=False) if weighted else None,
-        padding=zeros if height or width else None,
-        kernel=convolve(
-            channels if weighted else inputs,
-            channels,
-            shape,
-            sizes.stride,
-            tuple(before for before, _ in margins),
-            sizes.dilation,
-            groups=channels if weighted else 1,
-            bias=bias,
-        ),
-    )
-
-
 # ── sizes ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -294,7 +227,21 @@ class LayerSizes:
             ConfigError: A kernel or a pooling window is longer than what it meets, or the shapes
                 give different lengths.
         """
-        outputs = {self._convolved(shape, lengths, number=number): None for shape in self.shapes}
+        outputs: dict[Lengths, None] = {}
+        nothing = (0,) * len(lengths)
+        for shape in self.shapes:
+            spans = self._spans(shape)
+            for length, span, zeros in zip(lengths, spans, self.padding or nothing, strict=True):
+                if span > length + 2 * zeros:
+                    dilated = f" (model.dilation={_short(self.dilation)})" if spans != shape else ""
+                    raise ConfigError(
+                        f"model.kernel_size={_short(shape)} does not fit layer {number}: it "
+                        f"reaches over {span} values{dilated}, but the length there is {length}; "
+                        "expected a smaller kernel, stride or pooling, or fewer layers"
+                    )
+            directions = zip(lengths, self.margins(shape, lengths), spans, self.stride, strict=True)
+            found = ((n + sum(margin) - span) // step + 1 for n, margin, span, step in directions)
+            outputs[tuple(found)] = None
         if len(outputs) > 1:
             raise ConfigError(
                 f"model.padding={_short(self.padding)} gives the shapes in layer {number} outputs "
@@ -304,36 +251,56 @@ class LayerSizes:
         (convolved,) = outputs
         if self.pool is None:
             return convolved
-        for length, size in zip(convolved, self.pool, strict=True):
+        pooled = [*zip(convolved, self.pool, strict=True)]
+        for length, size in pooled:
             if size > length:
                 raise ConfigError(
                     f"model.pool_size={_short(self.pool)} does not fit layer {number}: the length "
                     f"there is {length}; expected a smaller window or stride, fewer layers, or "
                     "model.pool=global"
                 )
-        return tuple(length // size for length, size in zip(convolved, self.pool, strict=True))
+        return tuple(length // size for length, size in pooled)
+
+    def convolution(
+        self, inputs: int, channels: int, lengths: Lengths, *, mixing: Mixing, style: LayerStyle
+    ) -> nn.Module:
+        """Return the convolution of a layer.
+
+        Several kernel shapes share the output channels as evenly as possible, the first ones taking
+        the remainder, and their outputs are concatenated. Each has `mixing` (where weighted),
+        `padding` (where uneven) and `kernel`. As everywhere in this field the kernel is not
+        flipped: w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y]. Weighted mixing is a 1×1
+        convolution without bias, then each channel's own kernel.
+        """
+        is_flat, weighted = len(lengths) == 1, mixing == "weighted"
+        convolve: Callable[..., nn.Module] = nn.Conv1d if is_flat else nn.Conv2d
+        branches = []
+        for number, shape in enumerate(self.shapes):
+            share, rest = divmod(channels, len(self.shapes))
+            share += number < rest
+            margins = self.margins(shape, lengths)
+            # Zeros at the end, more than those at the beginning.
+            height, width = ([0] + [after - before for before, after in margins])[-2:]
+            zeros = nn.ZeroPad1d((0, width)) if is_flat else nn.ZeroPad2d((0, width, 0, height))
+            sizes = (shape, self.stride, tuple(before for before, _ in margins), self.dilation)
+            given, groups = (share, share) if weighted else (inputs, 1)
+            branch = compose_layer(
+                mixing=convolve(inputs, share, 1, bias=False) if weighted else None,
+                padding=zeros if height or width else None,
+                kernel=convolve(given, share, *sizes, groups=groups, bias=style.has_bias),
+            )
+            branches.append(branch)
+        convolution = branches[0] if len(branches) == 1 else Concatenation(branches)
+        for name, layer in convolution.named_modules():
+            if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+                # No activation follows the mixing, only the next convolution.
+                following: Activation = "identity" if name.endswith("mixing") else style.activation
+                initialise(layer, init=style.init, gain=style.gain, activation=following)
+        return convolution
 
     def _spans(self, shape: Lengths) -> Lengths:
         """Return how far a kernel reaches in each direction."""
         return tuple((size - 1) * gap + 1 for size, gap in zip(shape, self.dilation, strict=True))
-
-    def _convolved(self, shape: Lengths, lengths: Lengths, *, number: int) -> Lengths:
-        """Return the lengths after a kernel, which has to fit in."""
-        spans = self._spans(shape)
-        padding = self.padding or (0,) * len(lengths)
-        for length, span, zeros in zip(lengths, spans, padding, strict=True):
-            if span > length + 2 * zeros:
-                dilated = f" (model.dilation={_short(self.dilation)})" if spans != shape else ""
-                raise ConfigError(
-                    f"model.kernel_size={_short(shape)} does not fit layer {number}: it reaches "
-                    f"over {span} values{dilated}, but the length there is {length}; expected a "
-                    "smaller kernel, stride or pooling, or fewer layers"
-                )
-        margins = self.margins(shape, lengths)
-        return tuple(
-            (length + sum(margin) - span) // step + 1
-            for length, margin, span, step in zip(lengths, margins, spans, self.stride, strict=True)
-        )
 
 
 def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerSizes]:

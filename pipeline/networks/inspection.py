@@ -1,6 +1,6 @@
 """Inspects a network: evaluation mode, probabilities, the layer table, activations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -41,6 +41,24 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for module, name, buffer, values in buffers:
                 setattr(module, name, buffer.copy_(values))
+
+
+@contextmanager
+def watched(
+    network: nn.Module, hook_of: Callable[[str, nn.Module], Callable[..., None] | None]
+) -> Iterator[None]:
+    """Put a network into evaluation mode, with hooks that see the calls of its modules.
+
+    Args:
+        network: Any network.
+        hook_of: Returns for a module's name and the module what gets the module, its inputs, those
+            by name, and its outputs, at each call; `None` = nothing.
+    """
+    with evaluation_mode(network), ExitStack() as hooks:
+        for name, module in network.named_modules():
+            if (hook := hook_of(name, module)) is not None:
+                hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        yield
 
 
 def as_weights(network: nn.Module, inputs: Tensor) -> Tensor:
@@ -84,21 +102,15 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerR
         input_shape: Shape of one sample, without the batch.
     """
     rows: list[LayerRow] = []
-    hooks = [
-        layer.register_forward_hook(
-            lambda layer, _, output, name=name: rows.append(_row(name, layer, output))
-        )
-        for name, layer in network.named_modules()
-        # It has weights of its own, or is neither empty nor made of others.
-        if any(True for _ in layer.parameters(recurse=False))
-        or not (isinstance(layer, nn.Sequential) or any(True for _ in layer.children()))
-    ]
-    try:
-        with evaluation_mode(network):
-            network(as_weights(network, torch.zeros(1, *input_shape)))
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def hook_of(name: str, layer: nn.Module) -> Callable[..., None] | None:
+        has_own = any(True for _ in layer.parameters(recurse=False))
+        if has_own or not (isinstance(layer, nn.Sequential) or any(True for _ in layer.children())):
+            return lambda layer, _, __, output: rows.append(_row(name, layer, output))
+        return None  # it is empty or made of others
+
+    with watched(network, hook_of):
+        network(as_weights(network, torch.zeros(1, *input_shape)))
     return rows
 
 
@@ -144,7 +156,7 @@ class _ActivitySums:
         self._sum, self._squares = 0.0, 0.0
         self._silent: Tensor | None = None
 
-    def add(self, _module: nn.Module, _inputs: object, outputs: object) -> None:
+    def add(self, _module: nn.Module, _inputs: object, _named: object, outputs: object) -> None:
         """Add the outputs for some rows, (rows, …); a forward hook."""
         outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.numel() == 0:
@@ -187,18 +199,21 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
         network: Maps inputs to outputs; its weights are finite.
         inputs: As the network gets them, (rows, *input_shape); the first 512 rows are used.
     """
-    found = {module: _sums(name, module) for name, module in network.named_modules()}
-    sums = {module: one for module, one in found.items() if one is not None}
-    if not sums:
-        return ()
-    with evaluation_mode(network), ExitStack() as hooks:
-        for module, one in sums.items():
-            hooks.enter_context(module.register_forward_hook(one.add))
+    sums: list[_ActivitySums] = []
+
+    def hook_of(name: str, module: nn.Module) -> Callable[..., None] | None:
+        if (one := _sums(name, module)) is None:
+            return None
+        sums.append(one)
+        return one.add
+
+    with watched(network, hook_of):
         at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
-        for rows in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
+        blocks = torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once)
+        for some in blocks if sums else ():
             # Not by `network(…)`: a compiled network would be compiled again with the hooks.
-            network.forward(rows)
-    activities = (one.activity() for one in sums.values())
+            network.forward(some)
+    activities = (one.activity() for one in sums)
     return tuple(one for one in activities if one is not None)
 
 
