@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,26 +35,32 @@ _WORDS: Mapping[tuple[Kind, Task], Sequence[str]] = {
     ("series", "binary"): ("data=mnist1d", "model=lstm"),
     ("series", "multiclass"): ("data=synthetic_control", "model=lstm"),
     ("series", "regression"): ("data=sunspots", "model=lstm"),
-    ("images", "binary"): ("model=cnn2d",),
-    ("images", "multiclass"): ("model=cnn2d",),
-    ("images", "regression"): ("model=cnn2d",),
 }
-_MODELS: Mapping[Kind, str] = {"table": "MLP", "series": "LSTM", "images": "CNN2d"}
-_LAYERS: Mapping[Kind, tuple[str, ...]] = {
-    "table": ("layers.layer1.linear", "layers.layer2.linear", "head"),
-    "series": ("layers.layer1.recurrent (input)", "layers.layer1.recurrent (state)", "head"),
-    "images": ("layers.layer1.convolution.kernel", "layers.layer2.convolution.kernel", "head"),
-}
-_ACTIVATIONS: Mapping[Kind, tuple[tuple[str, str], ...]] = {
-    "table": (("layers.layer1.activation", "ReLU"), ("layers.layer2.activation", "ReLU")),
-    "series": (("layers.layer1.recurrent", "LSTM (tanh)"),),
-    "images": (("layers.layer1.activation", "ReLU"), ("layers.layer2.activation", "ReLU")),
-}
-_SHAPES: Mapping[Kind, tuple[int, ...]] = {"table": (4,), "series": (24, 2), "images": (1, 8, 8)}
-_FEATURES: Mapping[Kind, tuple[str, ...]] = {
-    "table": ("age", "height", "weight", "sugar"),
-    "series": ("load", "wind"),
-    "images": (),
+_IMAGES = ("model=cnn2d",)
+
+
+class _Made(NamedTuple):
+    """The network of a kind of data, and one of its inputs."""
+
+    model: str
+    layers: tuple[str, ...]
+    activations: tuple[str, ...]
+    function: str
+    shape: tuple[int, ...]
+    features: tuple[str, ...]
+
+
+_SHARES: Mapping[str, float] = {"dead": 0.0, "saturated": 0.01, "mean": 0.4, "deviation": 0.6}
+_BOTH = ("layers.layer1.activation", "layers.layer2.activation")
+_DENSE = ("layers.layer1.linear", "layers.layer2.linear", "head")
+_STATES = ("layers.layer1.recurrent (input)", "layers.layer1.recurrent (state)", "head")
+_MAPS = ("layers.layer1.convolution.kernel", "layers.layer2.convolution.kernel", "head")
+_COLUMNS = ("age", "height", "weight", "sugar")
+_CELLS = ("layers.layer1.recurrent",)
+_MADE: Mapping[Kind, _Made] = {
+    "table": _Made("MLP", _DENSE, _BOTH, "ReLU", (4,), _COLUMNS),
+    "series": _Made("LSTM", _STATES, _CELLS, "LSTM (tanh)", (24, 2), ("load", "wind")),
+    "images": _Made("CNN2d", _MAPS, _BOTH, "ReLU", (1, 8, 8), ()),
 }
 
 
@@ -84,19 +90,19 @@ def made_findings(
     test = _test_rows(task, len(names), rows, generator)
     history = _history(task, epochs)
     best = max(1, epochs - 1)
-    metric = "rmse" if task == "regression" else "f1"
+    metric, of = "rmse" if task == "regression" else "f1", _MADE[kind]
     units = units_of(rows, horizon=1 if (task, kind) == ("regression", "series") else None)
     found = intervals(test.outputs, test.targets, units=units, threshold=0.5, seed=seed, draws=200)
     made = Findings(
-        name=f"{_MODELS[kind].lower()}-made",
+        name=f"{of.model.lower()}-made",
         run_id="0123456789abcdef0123456789abcdef",
         end="finished",
         task=task,
         kind=kind,
-        model=_MODELS[kind],
-        config=config_of(*_WORDS[kind, task], f"trainer.max_epochs={epochs}"),
+        model=of.model,
+        config=config_of(*_WORDS.get((kind, task), _IMAGES), f"trainer.max_epochs={epochs}"),
         classes=names,
-        features=_FEATURES[kind],
+        features=of.features,
         targets=("load",) if task == "regression" and kind == "series" else (),
         label="load" if task == "regression" else "kind",
         units="kW" if task == "regression" else "",
@@ -123,13 +129,21 @@ def made_findings(
         device="cpu",
         data_hash="ab" * 32,
         history=history,
-        vitals=_vitals(kind, epochs, generator),
-        activity=_activity(kind),
+        vitals=_vitals(of.layers, epochs, generator),
+        activity=tuple(
+            Activity(layer=layer, kind=of.function, units=50, **_SHARES) for layer in of.activations
+        ),
         test=test,
         importances=_importances(metric, generator) if kind == "table" else None,
-        mistakes=_mistakes(test, kind, generator),
+        mistakes=_mistakes(test, of.shape, generator),
     )
     return replace(made, **changes)
+
+
+def with_test(findings: Findings, **changes: Any) -> Findings:
+    """Findings with other values of their test rows."""
+    assert findings.test is not None
+    return replace(findings, test=replace(findings.test, **changes))
 
 
 @cache
@@ -214,7 +228,8 @@ def _history(task: Task, epochs: int) -> dict[int, dict[str, float]]:
 
 def _metrics(test: TestRows, kept: Mapping[str, float], task: Task, best: int) -> dict[str, float]:
     """Score what the test rows hold, as a run does."""
-    scores = metrics.for_task(task, classes=_width(test), threshold=0.5)
+    width = test.outputs.shape[1] if test.outputs.ndim == 2 else 2
+    scores = metrics.for_task(task, classes=width, threshold=0.5)
     targets = torch.from_numpy(test.targets)
     values = {"best/epoch": float(best), "time/fit": 4.2}
     values |= {f"best/{key}": value for key, value in kept.items() if key.startswith("val/")}
@@ -224,12 +239,7 @@ def _metrics(test: TestRows, kept: Mapping[str, float], task: Task, best: int) -
     return values | {"test/loss": kept["val/loss"]}
 
 
-def _width(test: TestRows) -> int:
-    return test.outputs.shape[1] if test.outputs.ndim == 2 else 2
-
-
-def _vitals(kind: Kind, epochs: int, generator: np.random.Generator) -> Vitals:
-    layers = _LAYERS[kind]
+def _vitals(layers: tuple[str, ...], epochs: int, generator: np.random.Generator) -> Vitals:
     fall = np.linspace(1.0, 0.3, epochs)[:, None] * np.linspace(0.4, 0.8, len(layers))
     noise = generator.uniform(0.95, 1.05, size=(epochs, len(layers)))
     return Vitals(
@@ -242,29 +252,17 @@ def _vitals(kind: Kind, epochs: int, generator: np.random.Generator) -> Vitals:
     )
 
 
-def _activity(kind: Kind) -> tuple[Activity, ...]:
-    return tuple(
-        Activity(
-            layer=layer, kind=name, units=50, dead=0.0, saturated=0.01, mean=0.4, deviation=0.6
-        )
-        for layer, name in _ACTIVATIONS[kind]
-    )
-
-
 def _importances(metric: str, generator: np.random.Generator) -> ColumnImportances:
-    columns = _FEATURES["table"]
-    means = np.linspace(0.3, 0.0, len(columns))[:, None]
-    falls = means + generator.normal(scale=0.01, size=(len(columns), 5))
-    return ColumnImportances(metric=metric, part="validation", columns=columns, falls=falls)
+    means = np.linspace(0.3, 0.0, len(_COLUMNS))[:, None]
+    falls = means + generator.normal(scale=0.01, size=(len(_COLUMNS), 5))
+    return ColumnImportances(metric=metric, part="validation", columns=_COLUMNS, falls=falls)
 
 
-def _mistakes(test: TestRows, kind: Kind, generator: np.random.Generator) -> Mistakes:
-    if test.targets.ndim == 2:
-        wrong = np.abs(test.outputs - test.targets).mean(1)
-    elif test.outputs.ndim == 2:
+def _mistakes(test: TestRows, shape: Sequence[int], generator: np.random.Generator) -> Mistakes:
+    if test.outputs.ndim == 2 and test.targets.ndim == 1:
         wrong = 1 - test.outputs[np.arange(len(test.targets)), test.targets]
     else:
-        wrong = np.abs(test.outputs - test.targets)
+        wrong = np.abs(test.outputs - test.targets).reshape(len(test.targets), -1).mean(1)
     positions = np.argsort(-wrong, kind="stable")[:SHOWN]
-    inputs = generator.normal(size=(len(positions), *_SHAPES[kind])).astype(np.float32)
+    inputs = generator.normal(size=(len(positions), *shape)).astype(np.float32)
     return Mistakes(positions=positions.astype(np.int64), inputs=inputs)

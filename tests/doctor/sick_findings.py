@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from findings_made import Task, config_of, made_findings
+from findings_made import Task, config_of, made_findings, with_test
 
 from pipeline.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
 
@@ -23,7 +23,6 @@ def history(findings: Findings, **changes: Sequence[float]) -> dict[int, dict[st
 
 
 def vitals(findings: Findings, **changes: Any) -> Vitals:
-    assert findings.vitals is not None
     return replace(findings.vitals, **changes)
 
 
@@ -36,7 +35,6 @@ def poorly(findings: Findings) -> Findings:
 def tiny_vitals(findings: Findings, factors: Sequence[float]) -> Vitals:
     """The vital signs of findings whose layers have gradients and updates so much smaller."""
     whole = findings.vitals
-    assert whole is not None
     keys = ("first", "gradients", "updates")
     return replace(whole, **{key: getattr(whole, key) * np.asarray(factors) for key in keys})
 
@@ -62,7 +60,6 @@ def exploding() -> Findings:
         **{"test": None, "training": {}, "activity": (), "metrics": {}, "intervals": {}},
         history={},
     )
-    assert made.vitals is not None
     big = np.array([[900.0, 1200.0, 2000.0]])
     return replace(
         made, vitals=vitals(made, gradients=big * 1e6, first=big[0], updates=big[:1] / 100)
@@ -90,7 +87,6 @@ def never() -> Findings:
 def moved(factor: float) -> Findings:
     """Findings of steps that are so many times as long, and of nothing learned."""
     made = poorly(made_findings())
-    assert made.vitals is not None
     return replace(made, vitals=vitals(made, updates=factor * made.vitals.updates))
 
 
@@ -112,33 +108,25 @@ def stopped() -> Findings:
 
 def collapsed() -> Findings:
     made = made_findings(shares=(0.47, 0.47, 0.06))
-    assert made.test is not None
-    outputs = made.test.outputs.copy()
-    outputs[:, 2] = 0.0
-    return replace(made, test=replace(made.test, outputs=outputs))
+    return with_test(made, outputs=made.test.outputs * np.float32([1, 1, 0]))
 
 
 def no_better(baseline: str, task: Task = "multiclass") -> Findings:
     """Findings whose network answers as the naive baseline, or worse than a line."""
     made = made_findings(task=task, rows=2400)
     test = made.test
-    assert test is not None
     if baseline == "naive":
         dealt_out = np.random.default_rng(0).permutation(len(test.outputs))
         random = test.naive if task == "regression" else test.outputs[dealt_out]
-        assert random is not None
-        changed = replace(test, outputs=random)
         intervals = {key: ends for key, ends in made.intervals.items() if key != "auroc"}
         metrics = {**made.metrics, **({} if task == "regression" else {"test/auroc": 0.5})}
-        return replace(made, test=changed, metrics=metrics, intervals=intervals)
+        return replace(with_test(made, outputs=random), metrics=metrics, intervals=intervals)
     metrics = dict(made.metrics)
     for key in ("accuracy", "rmse"):
         if f"test/{key}" in metrics:
             swapped = metrics[f"linear/{key}"], metrics[f"test/{key}"]
             metrics[f"test/{key}"], metrics[f"linear/{key}"] = swapped
-    assert test.linear is not None
-    changed = replace(test, outputs=test.linear, linear=test.outputs)
-    return replace(made, test=changed, metrics=metrics)
+    return replace(with_test(made, outputs=test.linear, linear=test.outputs), metrics=metrics)
 
 
 def leaked() -> Findings:

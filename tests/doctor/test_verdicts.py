@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from findings_made import Kind, Task, config_of, made_findings
+from findings_made import Kind, Task, config_of, made_findings, with_test
 from sick_findings import (
     SGD,
     SICK,
@@ -66,7 +66,6 @@ def test_a_regression_worse_than_a_line_or_the_mean_is_told_so() -> None:
 
 def test_small_gradients_that_an_optimizer_rescales_are_no_vanishing_ones() -> None:
     sick, healthy = vanishing(), made_findings()
-    assert healthy.vitals is not None
     rescaled = vitals(sick, updates=healthy.vitals.updates)
     assert names(replace(sick, vitals=rescaled, training=healthy.training)) == []
 
@@ -158,24 +157,19 @@ def test_evidence_that_is_missing_is_no_error(name: str) -> None:
 
 
 def test_gradients_that_overflowed_for_a_while_say_nothing_of_the_threshold() -> None:
-    found = made_findings(task="multiclass", kind="table")
-    history = {
-        epoch: {**values, "grad/norm_max": np.nan} for epoch, values in found.history.items()
-    }
-    chosen = Clipping(threshold=500.0, algorithm="norm", chosen=True)
-    assert "clipping_never" not in diagnose(replace(found, history=history, clipping=chosen)).names
+    overflowed = history(never(), grad__norm_max=[np.nan] * 12)
+    assert "clipping_never" not in names(replace(never(), history=overflowed))
 
 
 def test_a_leak_is_found_among_columns_of_which_most_were_not_looked_at() -> None:
     found = made_findings(task="binary", kind="table")
-    assert found.test is not None
-    right = replace(found.test, outputs=found.test.targets.astype(np.float32))
+    right = with_test(found, outputs=found.test.targets.astype(np.float32))
     falls = np.full((1000, 5), np.nan)
     falls[7], falls[8] = 0.5, 0.001
     columns = tuple(f"column {number}" for number in range(1000))
     importances = ColumnImportances(metric="f1", part="validation", columns=columns, falls=falls)
     metrics = {**found.metrics, "test/accuracy": 1.0, "test/f1": 1.0, "test/recall": 1.0}
-    leaky = replace(found, test=right, metrics=metrics, importances=importances)
+    leaky = replace(right, metrics=metrics, importances=importances)
     (leakage,) = [one for one in diagnose(leaky).verdicts if one.name == "leakage"]
     assert "'column 7' alone has 100 %" in leakage.evidence
 
@@ -194,11 +188,10 @@ def with_settings(findings: Findings, **sections: Any) -> Findings:
 def worse_than(baseline: str, network: float, theirs: float, rows: int) -> Findings:
     """A regression of which both err by normal errors of so much."""
     made = made_findings(task="regression", rows=rows, intervals={})
-    assert made.test is not None
     noise = np.random.default_rng(1).normal(size=(2, rows, 1))
     targets = made.test.targets
     changed = {"outputs": targets + network * noise[0], baseline: targets + theirs * noise[1]}
-    return replace(made, test=replace(made.test, **changed))
+    return with_test(made, **changed)
 
 
 def test_a_leak_is_left_out_beside_the_columns_that_are_already() -> None:
@@ -285,12 +278,9 @@ def test_the_best_epoch_and_an_early_end_are_offered_where_the_run_has_neither()
 def test_of_fewer_than_ten_test_rows_nothing_is_told(task: Task) -> None:
     for rows in (1, 2, 9):
         made = made_findings(task=task, rows=12, intervals={})
-        assert made.test is not None
-        arrays = {key: getattr(made.test, key)[:rows] for key in ("rows", "targets", "outputs")}
-        others = {key: getattr(made.test, key)[:rows] for key in ("naive", "linear")}
-        test = replace(made.test, **arrays, **others)
-        few = replace(made, test=test, rows={**made.rows, "test": rows}, mistakes=None)
-        (verdict,) = diagnose(few).verdicts
+        keys = ("rows", "targets", "outputs", "naive", "linear")
+        few = with_test(made, **{key: getattr(made.test, key)[:rows] for key in keys})
+        (verdict,) = diagnose(replace(few, rows={**made.rows, "test": rows})).verdicts
         assert verdict.name == "noisy_metrics"
         assert f"so few test rows as {rows}" in verdict.evidence
 
@@ -305,21 +295,18 @@ def test_shuffled_labels_are_named_and_nothing_is_offered_against_them() -> None
 def test_a_network_that_learned_nothing_underfits_where_a_line_finds_something() -> None:
     nothing = poorly(no_better("naive"))
     assert names(nothing) == ["underfitting"]
-    assert nothing.test is not None
-    blind = replace(nothing, test=replace(nothing.test, linear=nothing.test.outputs[::-1].copy()))
+    blind = with_test(nothing, linear=nothing.test.outputs[::-1].copy())
     assert names(blind) == ["no_better_than_naive"]
 
 
 def test_an_area_without_an_interval_is_not_taken_for_chance() -> None:
     made = made_findings(task="binary", rows=800, monitor="val/accuracy")
-    assert made.test is not None
     targets = np.arange(800) < 28  # too few of one class for an interval of the area
     outputs = np.where(targets, -1.0, -3.0) + np.random.default_rng(0).normal(0, 0.5, 800)
     outputs[:3] = 1.0
     arrays = {"targets": targets, "outputs": outputs, "naive": np.full(800, -3.0)}
     of_run = {key: getattr(made.test, key) for key in arrays}
     arrays = {k: v.astype(of_run[k].dtype).reshape(of_run[k].shape) for k, v in arrays.items()}
-    test = replace(made.test, **arrays)
     metrics = {**made.metrics, "test/auroc": 0.98, "test/accuracy": 775 / 800}
-    found = replace(made, test=test, metrics=metrics, intervals={"accuracy": (0.955, 0.981)})
-    assert "no_better_than_naive" not in names(found)
+    found = replace(made, metrics=metrics, intervals={"accuracy": (0.955, 0.981)})
+    assert "no_better_than_naive" not in names(with_test(found, **arrays))

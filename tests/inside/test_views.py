@@ -33,61 +33,29 @@ def sum_of_the_notes(image: Array, kernel: Array) -> Array:
     return result
 
 
-def network_of(*kernels: Array, activation: str = "relu", **changes: object) -> nn.Module:
-    parameters = CONVOLUTION | {"channels": [len(kernels)], "kernel_size": 3} | changes
-    network = build("cnn2d", (1, 8, 8), 2, **parameters | {"activation": activation})
-    convolution = network.layers.layer1.convolution.kernel
-    convolution.weight.data = torch.tensor(np.stack(kernels)[:, None], dtype=torch.float32)
-    convolution.bias.data.zero_()
-    return network
-
-
-def grey(network: nn.Module, image: Array) -> Array:
-    inputs = torch.tensor(image[None, None], dtype=torch.float32)
-    return inside_of(network, inputs, channels=False)["feature map/layers.layer1"][0]
-
-
 STEP = np.where(np.arange(8) < 4, 0.0, 1.0) * np.ones((8, 1))
 DIGIT = load_digits().images[3] / 16
 
 
-@pytest.mark.parametrize("image", [STEP, DIGIT], ids=["step", "digit"])
-def test_the_map_of_an_edge_filter_is_the_sum_of_the_notes(image: Array) -> None:
-    expected = np.maximum(sum_of_the_notes(image, SOBEL), 0)
-    np.testing.assert_allclose(grey(network_of(SOBEL), image), expected, atol=1e-5)
-    assert grey(network_of(SOBEL), STEP)[4].tolist() == [0, 0, 0, 4, 4, 0, 0, 0]
-    pooled = network_of(SOBEL, pool="max")  # a map is taken before its pooling
-    np.testing.assert_array_equal(grey(pooled, DIGIT), grey(network_of(SOBEL), DIGIT))
-
-
-def test_a_kernel_without_symmetry_shows_that_it_is_not_flipped() -> None:
-    shown = grey(network_of(CORNER), DIGIT)
-    np.testing.assert_allclose(shown, sum_of_the_notes(DIGIT, CORNER), atol=1e-5)
-    assert np.abs(shown - sum_of_the_notes(DIGIT, CORNER[::-1, ::-1])).max() > 1
-
-
-def test_the_grey_picture_is_the_sum_of_all_channels_after_their_activation() -> None:
-    kernels = (SOBEL, SOBEL.T, CORNER)
-    each = [np.maximum(sum_of_the_notes(DIGIT, kernel), 0) for kernel in kernels]
-    np.testing.assert_allclose(grey(network_of(*kernels), DIGIT), sum(each), atol=1e-5)
-    inputs = torch.tensor(DIGIT[None, None], dtype=torch.float32)
-    views = inside_of(network_of(*kernels), inputs, channels=True)
-    np.testing.assert_allclose(views["channels/layers.layer1"][0], each, atol=1e-5)
+@pytest.mark.parametrize("pool", ["none", "max"])  # a map is taken before its pooling
+@pytest.mark.parametrize("kernels", [(SOBEL,), (SOBEL, SOBEL.T, CORNER)], ids=["one", "three"])
+def test_the_map_of_an_edge_filter_is_the_sum_of_the_notes(
+    kernels: tuple[Array, ...], pool: str
+) -> None:
+    """The grey picture is the sum of all channels after their activation, no kernel flipped."""
+    sizes = {"channels": [len(kernels)], "kernel_size": 3, "pool": pool}
+    network = build("cnn2d", (1, 8, 8), 2, **CONVOLUTION | sizes)
+    convolution = network.layers.layer1.convolution.kernel
+    convolution.weight.data = torch.tensor(np.stack(kernels)[:, None], dtype=torch.float32)
+    convolution.bias.data.zero_()
+    inputs = torch.tensor(np.stack([STEP, DIGIT])[:, None], dtype=torch.float32)
+    views = inside_of(network, inputs, channels=True)
+    for n, image in enumerate((STEP, DIGIT)):
+        each = [np.maximum(sum_of_the_notes(image, kernel), 0) for kernel in kernels]
+        np.testing.assert_allclose(views["feature map/layers.layer1"][n], sum(each), atol=1e-5)
+        np.testing.assert_allclose(views["channels/layers.layer1"][n], each, atol=1e-5)
     np.testing.assert_array_equal(views["kernels/layers.layer1"][:, 0], np.float32(kernels))
-
-
-def test_the_map_of_a_series_is_the_sum_over_its_features_and_channels() -> None:
-    network = build("cnn1d", (9, 2), 2, channels=[3], kernel_size=3, **CONVOLUTION)
-    values = np.random.default_rng(0).normal(size=(9, 2))
-    layer = network.layers.layer1.convolution.kernel
-    kernels, bias = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
-    padded = np.pad(values, ((1, 1), (0, 0)))
-    windows = [padded[place : place + 3].T for place in range(9)]  # (features, 3) each
-    channels = [[(kernel * window).sum() for kernel in kernels] for window in windows]
-    expected = np.maximum(channels + bias, 0).sum(1)
-    inputs = torch.tensor(values[None], dtype=torch.float32)
-    shown = inside_of(network, inputs, channels=False)["feature map/layers.layer1"]
-    np.testing.assert_allclose(shown, expected[None], atol=1e-5)
+    assert views["channels/layers.layer1"][0, 0, 4].tolist() == [0, 0, 0, 4, 4, 0, 0, 0]
 
 
 @pytest.mark.parametrize("mixing", ["full", "weighted"])
@@ -152,15 +120,11 @@ class Own(nn.Module):
         return nn.functional.dropout(rows @ self.weight)  # draws, whatever the mode
 
 
-def test_nothing_to_show_is_an_empty_answer_and_leaves_no_trace() -> None:
-    network = Own()
-    state = torch.get_rng_state()
-    assert inside_of(network, torch.ones(2, 3), channels=True) == {}
-    assert network.calls == 0
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_a_network_is_left_exactly_as_it_was() -> None:
+    own, state = Own(), torch.get_rng_state()
+    assert inside_of(own, torch.ones(2, 3), channels=True) == {}
+    assert own.calls == 0
+    assert torch.equal(torch.get_rng_state(), state)
     changes = {"channels": [4], "kernel_size": 3, "norm": "batch", "dropout": 0.5}
     network = build("cnn2d", (1, 8, 8), 2, **CONVOLUTION | changes).train()
     network.layers.layer1.norm.eval()
@@ -183,15 +147,18 @@ def test_what_is_too_large_for_a_picture_is_thinned_and_says_so() -> None:
     views = inside_of(network, inputs, channels=True)
     with torch.no_grad():
         channels = network.layers(inputs)
-    np.testing.assert_allclose(
-        views["feature map/layers.layer1 (every 3rd pixel)"],
-        channels.sum(dim=1)[:, ::3, ::3],
-        rtol=1e-5,
-    )
-    np.testing.assert_array_equal(
-        views["channels/layers.layer1 (32 of 40 channels, every 3rd pixel)"],
-        channels[:, :32, ::3, ::3],
-    )
+    told = views["feature map/layers.layer1 (every 3rd pixel)"]
+    np.testing.assert_allclose(told, channels.sum(dim=1)[:, ::3, ::3], rtol=1e-5)
+    told = views["channels/layers.layer1 (32 of 40 channels, every 3rd pixel)"]
+    np.testing.assert_array_equal(told, channels[:, :32, ::3, ::3])
+    network = recurrent_network("rnn", hidden=70).eval()
+    windows = torch.randn(2, 600, FEATURES)
+    # One direction has the plain name of its layer.
+    ((name, told),) = inside_of(network, windows, channels=False).items()
+    assert name == "state/layers.layer1 (every 3rd step, 64 of 70 units)"
+    with torch.no_grad():
+        own = network.layers(windows)[:, ::3, :64].numpy()
+    np.testing.assert_allclose(told, own, rtol=1e-4, atol=1e-4)
 
 
 STEPS, FEATURES, HIDDEN = 7, 3, 4
@@ -314,19 +281,6 @@ def test_half_precision_and_two_directions_keep_their_gates_apart() -> None:
     assert [*views] == ["state/reader forward", "state/reader backward"]
 
 
-def test_long_windows_and_wide_states_are_thinned_and_say_so() -> None:
-    network = recurrent_network("rnn", hidden=70)
-    windows = torch.randn(2, 600, FEATURES)
-    views = inside_of(network, windows, channels=False)
-    # One direction has the plain name of its layer.
-    assert list(views) == ["state/layers.layer1 (every 3rd step, 64 of 70 units)"]
-    network.eval()
-    with torch.no_grad():
-        own = network.layers(windows)[:, ::3, :64].numpy()
-    (told,) = views.values()
-    np.testing.assert_allclose(told, own, rtol=1e-4, atol=1e-4)
-
-
 # ── the rows that are looked at ──────────────────────────────────────────────────────────────
 
 TARGETS = np.random.default_rng(0).integers(0, 4, size=120)
@@ -349,8 +303,7 @@ def test_the_first_test_row_of_each_class_is_looked_at() -> None:
     assert torch.equal(inputs, streamed.inputs)
     assert rows.tolist() == streamed.rows.tolist()
 
-
-def test_of_a_hundred_classes_the_first_twelve_are_looked_at() -> None:
+    # Of many classes the first twelve are looked at.
     names = tuple(f"class {number}" for number in range(100))
     content = labelled(np.arange(1000) % 100, classes=names)
     assert chosen(prepare(Given(content), options()), None).labels == names[:12]
@@ -366,7 +319,7 @@ def test_rows_are_taken_by_name_from_any_part_in_the_order_given() -> None:
     assert torch.equal(inputs, torch.stack([part.inputs[1] for part in parts if part is not None]))
 
 
-def test_a_row_that_is_in_no_part_is_refused_by_its_number() -> None:
+def test_a_row_that_is_in_no_part_is_refused_by_its_number_and_so_are_too_many() -> None:
     prepared = many_rows()
     first, second, third = (int(row) for row in prepared.test.rows[:3])
     with pytest.raises(ConfigError) as caught:
@@ -376,12 +329,9 @@ def test_a_row_that_is_in_no_part_is_refused_by_its_number() -> None:
         f"data has; expected numbers of rows in the source, such as {first}, {second}, {third}, … "
         "of the test part"
     )
-
-
-def test_more_rows_than_a_picture_has_room_for_are_refused() -> None:
-    assert len(chosen(many_rows(), range(16)).rows) == 16
+    assert len(chosen(prepared, range(16)).rows) == 16
     with pytest.raises(ConfigError, match=r"^feature_maps\.samples names 17 rows; expected at mo"):
-        chosen(many_rows(), range(17))
+        chosen(prepared, range(17))
 
 
 def test_rows_of_a_regression_are_spread_over_the_test_part_and_named_by_their_value() -> None:

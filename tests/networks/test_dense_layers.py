@@ -35,11 +35,12 @@ def test_layer_norm_gives_each_sample_mean_zero_before_the_activation() -> None:
 
 
 def test_dropout_zeroes_values_in_training_and_none_in_evaluation() -> None:
-    network = build("mlp", (6,), 2, hidden=[1000], norm="none", activation="sigmoid", dropout=0.3)
-    samples = torch.randn(1, 6)
-    share = (network.train().layers(samples) == 0).float().mean().item()
-    assert 0.2 < share < 0.4
-    assert not (network.eval().layers(samples) == 0).any()
+    dense = {"hidden": [1000], "norm": "none", "activation": "sigmoid"}
+    for model, shape, more in (("mlp", (6,), dense), ("lstm", (5, 2), {"hidden": 400})):
+        network, samples = build(model, shape, 2, dropout=0.3, **more), torch.randn(1, *shape)
+        share = (network.train().layers(samples)[..., -1, :] == 0).float().mean().item()
+        assert 0.2 < share < 0.4
+        assert not (network.eval().layers(samples) == 0).any()
 
 
 AT_MINUS_ONE = {
@@ -158,13 +159,9 @@ def test_learned_pooling_is_the_weighted_average_of_each_window() -> None:
 
 
 @pytest.mark.parametrize(("pool", "expected"), [("max", 3.0), ("avg", 2.0), ("learned", 2.0)])
-@pytest.mark.parametrize(("model", "shape"), [("cnn1d", (2, 1)), ("cnn2d", (1, 2, 1))])
-def test_a_pool_takes_the_largest_or_the_mean_of_a_window(
-    model: str, shape: tuple[int, ...], pool: str, expected: float
-) -> None:
-    window = 2 if model == "cnn1d" else [2, 1]
-    network = build(model, shape, 1, channels=[1], kernel_size=1, stride=1, pool=pool,
-                    pool_size=window)  # fmt: skip
-    layer = network.layers[0].pool
-    values = torch.tensor([1.0, 3.0]).view(1, *((1, 2) if model == "cnn1d" else (1, 2, 1)))
-    assert layer(values).flatten().tolist() == [expected]
+def test_a_pool_takes_the_largest_or_the_mean_of_a_window(pool: str, expected: float) -> None:
+    one = {"channels": [1], "kernel_size": 1, "stride": 1, "pool": pool}
+    for model, shape, window in (("cnn1d", (2, 1), 2), ("cnn2d", (1, 2, 1), [2, 1])):
+        layer = build(model, shape, 1, **one, pool_size=window).layers[0].pool
+        values = torch.tensor([1.0, 3.0]).view(1, 1, 2, *shape[2:])
+        assert layer(values).flatten().tolist() == [expected]

@@ -31,35 +31,37 @@ class Wide(nn.Sequential):
 """
 
 
-def test_one_sample_gives_the_same_alone_and_in_a_batch(model_and_input: ModelAndInput) -> None:
+def test_a_sample_gives_the_same_alone_in_a_batch_and_of_weights_read_without_pickle(
+    model_and_input: ModelAndInput,
+) -> None:
     model, shape = model_and_input
-    network = build(model, shape, 4).eval()
+    network, fresh = build(model, shape, 4), build(model, shape, 4)
+    network(torch.randn(8, *shape))  # moves the running statistics, where there are any
     samples = torch.randn(5, *shape)
-    together = network(samples)
+    together = network.eval()(samples)
     assert together.shape == (5, 4)
     with pytest.raises(TypeError):  # the defaults stand in the YAML alone
         type(network)(shape, 4)
     alone = torch.cat([network(sample[None]) for sample in samples])
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-4)
-
-
-def test_a_training_batch_may_hold_a_single_sample(model_and_input: ModelAndInput) -> None:
-    model, shape = model_and_input
-    network = build(model, shape, 2).train()
-    network(torch.randn(1, *shape)).sum().backward()
-    assert all(torch.isfinite(weight.grad).all() for weight in network.parameters())
-
-
-def test_a_saved_network_read_without_pickle_gives_the_same(model_and_input: ModelAndInput) -> None:
-    model, shape = model_and_input
-    saved, fresh = build(model, shape, 3), build(model, shape, 3)
-    saved(torch.randn(8, *shape))  # moves the running statistics, where there are any
     file = io.BytesIO()
-    torch.save(saved.state_dict(), file)
+    torch.save(network.state_dict(), file)
     file.seek(0)
     fresh.load_state_dict(torch.load(file, weights_only=True))
-    samples = torch.randn(5, *shape)
-    assert torch.equal(fresh.eval()(samples), saved.eval()(samples))
+    assert torch.equal(fresh.eval()(samples), together)
+    rows = layer_table(network, shape)  # which count every weight once
+    assert sum(row.parameters for row in rows) == sum(one.numel() for one in network.parameters())
+
+
+def test_a_training_batch_may_hold_a_single_sample_by_every_initialisation(
+    model_and_input: ModelAndInput,
+) -> None:
+    model, shape = model_and_input
+    for init in ("default", "torch", "keras", "xavier", "kaiming", "orthogonal", "normal"):
+        network = build(model, shape, 2, init=init, gain=0.5).train()
+        network(torch.randn(1, *shape)).sum().backward()
+        assert all(torch.isfinite(weight.grad).all() for weight in network.parameters())
+        assert torch.isfinite(network(torch.randn(4, *shape))).all()
 
 
 def test_a_network_can_learn_one_batch_by_heart(model_and_input: ModelAndInput) -> None:
@@ -75,15 +77,6 @@ def test_a_network_can_learn_one_batch_by_heart(model_and_input: ModelAndInput) 
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     assert torch.equal(network(samples).argmax(dim=1), classes)
-
-
-def test_every_network_starts_finite_by_every_initialisation(
-    model_and_input: ModelAndInput,
-) -> None:
-    model, shape = model_and_input
-    for init in ("default", "torch", "keras", "xavier", "kaiming", "orthogonal", "normal"):
-        network = build(model, shape, 3, init=init, gain=0.5)
-        assert torch.isfinite(network(torch.randn(4, *shape))).all()
 
 
 def test_samples_of_four_dimensions_fit_no_network() -> None:
@@ -117,13 +110,6 @@ def test_a_new_network_is_one_python_file_and_one_yaml_file(
         model = () if wrong.startswith("model=") else ("model=wide",)
         assert train(*words, *model, wrong) == 2
         assert told in capsys.readouterr().err
-
-
-def test_the_rows_count_every_weight_once(model_and_input: ModelAndInput) -> None:
-    model, shape = model_and_input
-    network = build(model, shape, 3)
-    total = sum(weight.numel() for weight in network.parameters())
-    assert sum(row.parameters for row in layer_table(network, shape)) == total
 
 
 @pytest.mark.parametrize("mixing", ["full", "weighted"])

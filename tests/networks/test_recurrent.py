@@ -55,15 +55,6 @@ def test_last_is_the_state_in_which_each_direction_has_read_everything(
     torch.testing.assert_close(network(windows), expected)
 
 
-def test_both_halves_of_the_last_read_out_depend_on_every_step() -> None:
-    network = build("gru", (5, 1), 1, hidden=4, bidirectional=True, readout="last")
-    windows = torch.randn(1, 5, 1, requires_grad=True)
-    read = network.read(network.layers(windows))[0]
-    for half in (read[:4], read[4:]):
-        (gradient,) = torch.autograd.grad(half.sum(), windows, retain_graph=True)
-        assert (gradient != 0).all()
-
-
 def test_mean_and_flatten_read_all_states() -> None:
     windows = torch.randn(6, 5, 2)
     mean = build("gru", (5, 2), 3, hidden=4, readout="mean")
@@ -86,11 +77,3 @@ def test_a_second_layer_reads_the_normalised_states_of_the_first(model: str) -> 
     states = first(torch.randn(6, 5, 2))
     torch.testing.assert_close(states.mean(dim=2), torch.zeros(6, 5), atol=1e-5, rtol=0)
     assert second.recurrent.input_size == 32
-
-
-def test_dropout_acts_on_a_single_recurrent_layer_too() -> None:
-    network = build("lstm", (5, 2), 1, hidden=400, dropout=0.3, readout="last")
-    windows = torch.randn(1, 5, 2)
-    share = (network.train().layers(windows)[:, -1] == 0).float().mean().item()
-    assert 0.2 < share < 0.4
-    assert not (network.eval().layers(windows) == 0).any()

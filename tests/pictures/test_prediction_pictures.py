@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn import figure_of, legend_of, lines_of, names_of, picture, reason
-from findings_made import made_findings
+from findings_made import made_findings, with_test
 
 from pipeline.findings import ColumnImportances, Findings, Mistakes, TestRows
 
@@ -32,9 +32,7 @@ def test_a_forecast_of_one_step_lies_beside_the_truth_and_the_naive_one() -> Non
     for name, values in held.items():
         assert drawn[name].get_xdata().tolist() == test.rows.tolist()
         np.testing.assert_allclose(drawn[name].get_ydata(), values[:, 0])
-
-
-def test_of_many_rows_the_last_are_shown_and_the_title_says_so() -> None:
+    # Of many rows the last are shown.
     findings = made_findings(task="regression", kind="series", rows=1234)
     with figure_of(findings, "forecast/truth") as figure:
         assert figure.axes[0].get_title() == "the last 200 of 1,234 test rows"
@@ -43,10 +41,9 @@ def test_of_many_rows_the_last_are_shown_and_the_title_says_so() -> None:
 
 def test_a_line_is_broken_where_rows_are_missing() -> None:
     findings = made_findings(task="regression", kind="series", rows=30)
-    test = findings.test
-    kept = np.r_[0:10, 20:30]
-    halves = TestRows(rows=test.rows[kept], targets=test.targets[kept], outputs=test.outputs[kept])
-    with figure_of(replace(findings, test=halves), "forecast/truth") as figure:
+    keys, kept = ("rows", "targets", "outputs", "naive"), np.r_[0:10, 20:30]
+    halves = with_test(findings, **{key: getattr(findings.test, key)[kept] for key in keys})
+    with figure_of(halves, "forecast/truth") as figure:
         values = np.asarray(lines_of(figure.axes[0])["network"].get_ydata(), dtype=float)
     assert np.flatnonzero(np.isnan(values)).tolist() == [10]
     assert len(values) == 21
@@ -106,13 +103,11 @@ def test_residuals_are_counted_and_drawn_over_time_or_prediction(kind: str) -> N
 
 def test_rows_of_which_no_number_was_said_are_left_out_and_all_of_them_are_a_reason() -> None:
     findings = made_findings(task="regression", rows=20)
-    test = findings.test
-    outputs = test.outputs.copy()
+    outputs = findings.test.outputs.copy()
     outputs[:5] = np.nan
-    some = replace(findings, test=replace(test, outputs=outputs))
-    with figure_of(some, "forecast/truth") as figure:
+    with figure_of(with_test(findings, outputs=outputs), "forecast/truth") as figure:
         assert len(figure.axes[0].collections[0].get_offsets()) == 15
-    none = replace(findings, test=replace(test, outputs=np.full_like(outputs, np.nan)))
+    none = with_test(findings, outputs=np.full_like(outputs, np.nan))
     for name in ("truth", "residuals"):
         assert reason(none, f"forecast/{name}") == "no prediction of a test row is a number"
 
@@ -123,10 +118,6 @@ def test_a_single_test_row_can_be_drawn() -> None:
         for name in ("truth", "residuals"):
             with figure_of(findings, f"forecast/{name}") as figure:
                 figure.canvas.draw()
-
-
-def test_classes_have_no_forecast() -> None:
-    assert names_of(made_findings(), "forecast") == []
 
 
 def importances(falls: np.ndarray, names: tuple[str, ...] | None = None) -> ColumnImportances:
@@ -157,11 +148,8 @@ def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured()
     falls[30:] = np.nan
     some = made_findings(importances=importances(falls))
     with figure_of(some, "columns/importance") as figure:
-        assert (
-            figure.axes[0]
-            .get_title(loc="left")
-            .startswith("Of 10,000 columns 30 were measured each")
-        )
+        told = figure.axes[0].get_title(loc="left")
+    assert told.startswith("Of 10,000 columns 30 were measured each")
 
 
 @pytest.mark.parametrize(
@@ -236,5 +224,6 @@ def test_a_test_without_mistakes_says_so_in_place_of_a_picture() -> None:
     assert reason(findings, "mistakes/worst") == "no test row was mistaken"
 
 
-def test_the_rows_of_a_table_have_no_looks() -> None:
-    assert names_of(made_findings(kind="table"), "mistakes") == []
+def test_the_rows_of_a_table_have_no_looks_and_classes_no_forecast() -> None:
+    for folder in ("mistakes", "forecast"):
+        assert names_of(made_findings(kind="table"), folder) == []

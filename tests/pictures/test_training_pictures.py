@@ -124,9 +124,7 @@ def test_the_clipping_threshold_is_drawn_where_it_is_a_norm() -> None:
     for none in (clipped(deep(3), None), clipped(deep(3), 0.5, "value")):
         with figure_of(none, "layers/gradient_norms") as figure:
             assert not [one for one in legend_of(figure) if "clipped" in one]
-
-
-def test_a_threshold_far_from_all_norms_is_told_and_leaves_the_axis_alone() -> None:
+    # One far from all norms is told, and leaves the axis alone.
     with figure_of(clipped(deep(3), 1e9), "layers/gradient_norms") as figure:
         assert figure.axes[0].get_ylim()[1] < 100
         assert "clipped above 1e+09 (all together), outside this picture" in legend_of(figure)

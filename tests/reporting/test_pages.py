@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from findings_made import made_findings
+from findings_made import made_findings, with_test
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from pages import Page, require_sound
@@ -144,6 +144,11 @@ def test_writing_and_axes_take_the_colour_of_the_page() -> None:
     assert not any("fill: #ffffff" in one for one in lines_drawn)
 
 
+def test_sizes_are_written_for_people() -> None:
+    written = ["0 bytes", "1023 bytes", "1.5 KiB", "5.0 MiB"]
+    assert [size_words(size) for size in (0, 1023, 1536, 5 << 20)] == written
+
+
 def test_what_can_not_be_drawn_says_so_in_place() -> None:
     def lacks() -> Figure:
         raise NotDrawnError("the test rows hold one class alone")
@@ -214,20 +219,13 @@ def test_what_was_tested_is_told_where_nothing_stands_beside_it() -> None:
 
 def test_an_interval_without_width_is_no_interval() -> None:
     made = made_findings(task="regression")
-    one = replace(
-        made,
-        rows={**made.rows, "test": 1},
-        intervals={"rmse": (0.3323, 0.3323)},
-        monitor="val/rmse",
-    )
+    one = replace(made, rows={**made.rows, "test": 1}, intervals={"rmse": (0.3323, 0.3323)})
     words = summary(subject(one))
     assert " on 1 test row;" in words
     assert "interval" not in words
-    sheet = result_table(one)
-    assert [line[2] for line in sheet.lines] == ["–"] * 3
-    assert " (95 % interval 0.3000 … 0.4000)" in summary(
-        subject(replace(one, intervals={"rmse": (0.3, 0.4)}))
-    )
+    assert [line[2] for line in result_table(one).lines] == ["–"] * 3
+    wide = replace(one, intervals={"rmse": (0.3, 0.4)})
+    assert " (95 % interval 0.3000 … 0.4000)" in summary(subject(wide))
 
 
 def bad(what: str) -> Findings:
@@ -236,7 +234,7 @@ def bad(what: str) -> Findings:
     bare: dict[str, Any] = {"vitals": None, "activity": (), "test": None, "importances": None}
     bare |= {"mistakes": None, "history": {}, "metrics": {}, "intervals": {}, "training": {}}
     if what == "one class":
-        return replace(made, test=replace(made.test, targets=np.zeros_like(made.test.targets)))
+        return with_test(made, targets=np.zeros_like(made.test.targets))
     if what == "diverged":
         return replace(made, **bare, end="diverged", kept=None)
     if what == "10,000 columns":
@@ -268,12 +266,3 @@ def test_every_task_and_kind_of_data_has_its_report(task: Any, kind: Any) -> Non
     require_sound(page)
     assert "Not drawn" not in page.text
     require_sound(of_two(made, made_findings(task=task, kind=kind, seed=8)))
-
-
-def test_sizes_are_written_for_people() -> None:
-    assert [size_words(size) for size in (0, 1023, 1536, 5 << 20)] == [
-        "0 bytes",
-        "1023 bytes",
-        "1.5 KiB",
-        "5.0 MiB",
-    ]

@@ -6,12 +6,12 @@ from math import comb
 
 import numpy as np
 import pytest
-from findings_made import made_findings
+from findings_made import made_findings, with_test
 from scipy.stats import t as student
 from sklearn.metrics import f1_score
 
 from pipeline.bootstrap import flips, paired_differences, units_of
-from pipeline.findings import Findings, TestRows
+from pipeline.findings import Findings
 from pipeline.reporting.pair_page import RunPair
 from pipeline.reporting.subject import Subject
 
@@ -38,6 +38,8 @@ def test_mcnemars_p_is_the_sum_of_all_splits_as_uneven(first: int, second: int) 
     found = flips(one, other)
     assert (found.first, found.second, found.both, found.neither) == (first, second, 2, 1)
     assert found.p == pytest.approx(two_sided(first, second))
+    alone = flips(one, other, groups=np.arange(len(one)))  # groups of one row
+    assert alone.p == pytest.approx(found.p, abs=0.01)
 
 
 def test_the_interval_of_a_difference_is_students_over_the_means_of_the_blocks() -> None:
@@ -58,14 +60,9 @@ def test_two_forecasters_are_not_told_apart_by_few_blocks() -> None:
     """100 forecasts of 12 steps: their errors overlap, whatever their means differ by."""
     first = replace(made_findings(task="regression", kind="series", rows=100, seed=1), horizon=12)
     nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
-    second = replace(first, test=replace(first.test, outputs=nearer))
-    both = against(first, second)
+    both = against(first, with_test(first, outputs=nearer))
     assert both.figures["rmse"].interval is None
     assert both.better("rmse") == both.better("r2") == ""
-
-
-def in_groups(findings: Findings, groups: np.ndarray) -> Findings:
-    return replace(findings, test=replace(findings.test, groups=groups))
 
 
 def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
@@ -75,16 +72,13 @@ def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
     rows = np.repeat(np.arange(60), 20)
 
     def often(findings: Findings) -> Findings:
-        test = findings.test
-        made = TestRows(
-            rows=np.arange(1200), targets=test.targets[rows], outputs=test.outputs[rows]
-        )
-        return replace(findings, test=made)
+        arrays = {key: getattr(findings.test, key)[rows] for key in ("targets", "outputs")}
+        return with_test(findings, rows=np.arange(1200), naive=None, linear=None, **arrays)
 
     first, second = often(one), often(other)
     alone = against(first, second)
     # The later of two runs has its groups on record, the older one has not.
-    grouped = against(first, in_groups(second, rows))
+    grouped = against(first, with_test(second, groups=rows))
     assert grouped.flips.p == pytest.approx(once.flips.p, abs=0.02)
     assert alone.flips.p < grouped.flips.p / 2
     for key in ("accuracy", "f1"):
@@ -93,17 +87,11 @@ def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
         )
         assert width == pytest.approx(as_once, rel=0.05)
         assert width > 3 * too_narrow
-    few = against(first, in_groups(second, np.repeat(np.arange(12), 100)))
-    assert few.figures["f1"].interval is None
-    assert few.better("f1") == ""
-
-
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (2, 11), (40, 22)])
-def test_groups_of_one_row_have_mcnemars_p(first: int, second: int) -> None:
-    one = np.array([True] * first + [False] * second + [True, False])
-    other = np.array([False] * first + [True] * second + [True, False])
-    found = flips(one, other, groups=np.arange(len(one)))
-    assert found.p == pytest.approx(two_sided(first, second), abs=0.01)
+    few = against(first, with_test(second, groups=np.repeat(np.arange(12), 100)))
+    row = against(made_findings(rows=1, seed=1), made_findings(rows=1, seed=2))
+    for little in (few, row):
+        assert little.figures["f1"].interval is None
+        assert little.better("f1") == ""
 
 
 def test_the_p_of_groups_is_that_of_all_ways_to_swap_the_networks_in_them() -> None:
@@ -136,8 +124,7 @@ def test_a_paired_interval_is_narrower_than_two_apart() -> None:
     outputs = first.test.outputs.copy()
     wrong = np.flatnonzero(outputs.argmax(1) != first.test.targets)[:12]
     outputs[wrong] = np.eye(3, dtype=np.float32)[first.test.targets[wrong]]
-    second = replace(first, test=replace(first.test, outputs=outputs))
-    both = against(first, second)
+    both = against(first, with_test(first, outputs=outputs))
     interval = both.figures["accuracy"].interval
     assert both.figures["accuracy"].value == pytest.approx(12 / 400)
     # The standard error of the mean of 400 differences, 12 of which are 1.
@@ -158,7 +145,7 @@ def test_equal_networks_are_not_told_apart() -> None:
 def test_less_error_is_better_in_a_regression() -> None:
     first = made_findings(task="regression", kind="series", seed=1)
     nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
-    second = replace(first, test=replace(first.test, outputs=nearer))
+    second = with_test(first, outputs=nearer)
     both = against(first, second)
     assert both.better("rmse") == "B"
     assert both.better("r2") == "B"
@@ -166,22 +153,17 @@ def test_less_error_is_better_in_a_regression() -> None:
     assert against(second, first).better("mae") == "A"
 
 
-def no_rows(test: TestRows, count: int) -> TestRows:
-    return TestRows(
-        rows=test.rows[:count], targets=test.targets[:count], outputs=test.outputs[:count]
-    )
-
-
 def test_rows_that_are_not_the_same_are_not_compared() -> None:
     first = made_findings()
     test = first.test
+    shorter = {key: getattr(test, key)[:100] for key in ("rows", "targets", "outputs")}
     others = {
-        "A was tested on 240 rows, B on 100": replace(first, test=no_rows(test, 100)),
-        "only 140 of the 240 test rows of A are among those of B": replace(
-            first, test=replace(test, rows=test.rows + 100)
+        "A was tested on 240 rows, B on 100": with_test(first, **shorter),
+        "only 140 of the 240 test rows of A are among those of B": with_test(
+            first, rows=test.rows + 100
         ),
-        "their test rows have the same numbers but other targets: the data are others": replace(
-            first, test=replace(test, targets=(test.targets + 1) % 3)
+        "their test rows have the same numbers but other targets: the data are others": with_test(
+            first, targets=(test.targets + 1) % 3
         ),
         "A is a multiclass task of 3 classes, B is a regression": made_findings(task="regression"),
         "what B said about its test rows is not on record": replace(first, test=None),
@@ -192,10 +174,3 @@ def test_rows_that_are_not_the_same_are_not_compared() -> None:
         assert both.flips is None
         assert both.answers is None
         assert all(figure.interval is None for figure in both.figures.values())
-
-
-def test_one_row_says_nothing_of_a_difference() -> None:
-    first, second = made_findings(rows=1, seed=1), made_findings(rows=1, seed=2)
-    both = against(first, second)
-    assert both.figures["f1"].interval is None
-    assert both.better("f1") == ""

@@ -119,14 +119,9 @@ def test_a_run_without_findings_is_told_from_its_journal(
     damaged = made_run(Path("runs"), "damaged", findings=small_findings("damaged"))
     damage(damaged)
     _, page = page_of(report(capsys, "run=damaged"))
-    assert (
-        "is damaged: its findings can't be read; what the journal holds is told here" in page.text
-    )
-
-
-def test_a_run_that_still_trains_says_so(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    told = "is damaged: its findings can't be read; what the journal holds is told here"
+    assert told in page.text
+    # A run that still trains says so.
     made_run(Path("runs"), "now", ended=False)
     lines = report(capsys, "run=now")
     assert lines[0].endswith("it still trains.")
@@ -189,13 +184,6 @@ def test_every_path_can_be_reported_from_and_to(
     path, page = page_of(report(capsys, *words))
     assert path == Path(place) / "my page.html"
     assert str(folder) in page.text
-
-
-@pytest.mark.slow
-def test_a_run_is_found_by_a_path_with_signs_of_hydras_grammar(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = made_run(own_folder / "a=b,c#d%e[f", "odd")
     path, _ = page_of(report(capsys, f"run={folder}"))
     assert path == folder / "artifacts" / "report.html"
 
