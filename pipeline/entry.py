@@ -16,10 +16,10 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, open_dict
 from pydantic import BaseModel
 
-from pipeline.config.compose import MoreNames, checked_lines, composition_problem, with_name
+from pipeline.config.compose import MoreNames, checked, composition_problem, with_name
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
 from pipeline.config.values import validated
@@ -61,7 +61,7 @@ def command(
         name_user()
         words = list(sys.argv[1:] if argv is None else argv)
         traceback = _FULL_ERROR in os.environ or "traceback=true" in words
-        checked = partial(checked_lines, options=options, more=more_names)
+        names = partial(checked, options=options, more=more_names)
 
         def work(tree: DictConfig) -> int:
             return body(validated(options, tree) if validates else tree)
@@ -70,7 +70,7 @@ def command(
             with orderly_stop():
                 if problems := list(place_problems(words)):
                     raise ConfigError(*problems)
-                return _called(rewrite(words), config_name, work, checked, traceback=traceback)
+                return _called(rewrite(words), config_name, work, names, traceback=traceback)
         except BaseException as error:
             return print_error(error, traceback=traceback)
         finally:
@@ -83,7 +83,7 @@ def _called(
     words: Sequence[str],
     config_name: str,
     body: Body,
-    checked: Callable[..., list[str]],
+    names: Callable[..., tuple[list[str], DictConfig | None]],
     *,
     traceback: bool,
 ) -> int:
@@ -93,7 +93,7 @@ def _called(
         flags.remove(override)
     hydras_own = arguments.hydra_help or arguments.shell_completion
     asks = arguments.help or arguments.cfg or arguments.info or hydras_own
-    lines = checked(
+    lines, tree = names(
         [] if hydras_own else arguments.overrides,
         config_name=config_name,
         config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
@@ -108,12 +108,27 @@ def _called(
         codes.append(_outcome(config, body, traceback=traceback))
 
     with _settings_of_hydra([*lines, *flags], multirun=arguments.multirun):
-        run = hydra.main(version_base=None, config_path=str(conf_folder()), config_name=config_name)
         try:
-            run(job)()
+            if tree is not None and not flags:
+                _carry_out(job, tree)
+            else:
+                hydra.main(str(conf_folder()), config_name, version_base=None)(job)()
         except ValueError as error:  # of Hydra's own: flags that don't go together, say
             raise ConfigError(composition_problem(error)) from error
     return max(codes, default=0)
+
+
+def _carry_out(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
+    """Do a job with its composed tree, as Hydra does that for a command line without flags."""
+    hydras_own = HydraConfig.instance()
+    before = hydras_own.cfg
+    hydras_own.set_config(tree)
+    try:
+        with open_dict(tree):
+            del tree["hydra"]
+        job(tree)
+    finally:
+        hydras_own.cfg = before
 
 
 def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:

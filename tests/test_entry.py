@@ -23,6 +23,7 @@ from pipeline.errors import (
     Interrupted,
     RecordsDifferError,
 )
+from pipeline.paths import conf_folder
 
 SCRIPT = """
 import sys
@@ -186,6 +187,23 @@ def test_shell_completion_completes_choices() -> None:
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--info"], ["modle=lstm"]])
 def test_names_and_questions_are_answered_without_torch(words: list[str]) -> None:
     assert process(*words).stderr.splitlines()[-1] == "loaded: "
+
+
+def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
+    file = str(conf_folder() / "model" / "lstm.yaml")
+    counting = (
+        "import sys; read = []; sys.addaudithook(lambda name, given: "
+        f"read.append(0) if name == 'open' and given[0] == {file!r} else None); "
+        "from pipeline.entry import command; command('train', lambda tree: 0)(sys.argv[1:]); "
+        "print(len(read))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", counting, "model=lstm", "optimizer.lr=0.01"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "1\n"
 
 
 @pytest.mark.parametrize(

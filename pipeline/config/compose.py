@@ -6,6 +6,7 @@ The check of names needs no torch, and reports all wrong names in one error.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -36,6 +37,8 @@ from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
+#: A value for a key that is there, in whose place no mapping comes.
+_PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*")
 _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: Letters of a name that the program makes up; that of a trial has its number behind it.
@@ -62,10 +65,12 @@ def compose(
     YAML, in groups as ours are; `options` say which keys the tree may have. Raises a
     ConfigError with all wrong names, one line each.
     """
-    lines = checked_lines(
+    lines, tree = checked(
         overrides, config_name=config_name, config_dir=config_dir, options=options
     )
-    return without_hydra(Composer(config_name, config_dir).tree(lines))
+    if tree is None:
+        tree = Composer(config_name, config_dir).tree(lines)
+    return without_hydra(tree)
 
 
 def without_hydra(tree: DictConfig) -> DictConfig:
@@ -124,15 +129,12 @@ class Composer:
 
     def groups(self) -> list[str]:
         """Return the names of the config groups, without Hydra's own."""
-        found = self._loader.get_group_options(
-            "", ObjectType.GROUP, config_name=self.config_name, overrides=self._search
-        )
+        found = self._loader.get_group_options("", ObjectType.GROUP, overrides=self._search)
         return sorted(group for group in found if group != "hydra")
 
     def choices(self, group: str) -> list[str]:
         """Return the choices of a group."""
-        options = self._loader.get_group_options
-        return sorted(options(group, config_name=self.config_name, overrides=self._search))
+        return sorted(self._loader.get_group_options(group, overrides=self._search))
 
     def changed_hydra(self, tree: DictConfig, lines: Sequence[str]) -> list[str]:
         """Return Hydra's own settings in which a composed tree differs from the shipped one."""
@@ -181,7 +183,7 @@ def composition_problem(error: BaseException) -> str:
     return ": ".join(dict.fromkeys(words)) or type(error).__name__
 
 
-def checked_lines(
+def checked(
     lines: Sequence[str],
     *,
     config_name: str,
@@ -189,11 +191,12 @@ def checked_lines(
     multirun: bool = False,
     options: type[BaseModel] = RunConfig,
     more: MoreNames | None = None,
-) -> list[str]:
+) -> tuple[list[str], DictConfig | None]:
     """Return the overrides in the form that Hydra gets, after a check of all their names.
 
-    The arguments are those of `compose`; where `multirun`, commas separate values, a run each;
-    `more` checks names that this command alone has. Raises a ConfigError with all wrong names.
+    Beside them stands the tree that they make, where the check has composed it. The arguments
+    are those of `compose`; where `multirun`, commas separate values, a run each; `more` checks
+    names that this command alone has. Raises a ConfigError with all wrong names.
     """
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
         named = {key_of(line).partition("@")[0] for line in lines}
@@ -203,14 +206,40 @@ def checked_lines(
             raise ConfigError(*problems)
     source = Composer(config_name, config_dir)
     given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
-    wrong, right = _name_problems(given, source, options, config_dir)
-    problems += wrong
+    tree, right = None, given
+    if not (problems or multirun or config_dir):
+        tree = _plain_tree(given, source, options)
+    if tree is None:
+        wrong, right = _name_problems(given, source, options, config_dir)
+        problems += wrong
     if more is not None:
         problems += more(source, [one.line for one in right])
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     first = [next(iter(_single_lines(one))) for one in given]
-    return [*source.cleared(first), *(one.line for one in given)]
+    return [*source.cleared(first), *(one.line for one in given)], tree
+
+
+def _plain_tree(
+    given: Sequence[Given], source: Composer, options: type[BaseModel]
+) -> DictConfig | None:
+    """Return the tree of overrides that need no closer look than Hydra's; else `None`.
+
+    Hydra itself refuses a value for a key that is not there. Composing takes most of the time of
+    a command that trains nothing, so the other ways alone do it twice.
+    """
+    known = source.groups()
+    for one in given:
+        if not _PLAIN.fullmatch(one.line) or one.key == "trust":
+            return None
+        is_group = one.override.key_or_group in known or "/" in one.key
+        if is_group and any(_choice_problems(one, source, known)):
+            return None
+    with suppress(ConfigError):
+        tree = source.tree([one.line for one in given])
+        if not any(_unknown_in_files(tree, options)) and not tree.get("trust"):
+            return tree
+    return None
 
 
 def _groups_in(folder: Path) -> set[str]:

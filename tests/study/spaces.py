@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config.compose import checked_lines
+from pipeline.config import compose
 from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.study.space.space import Space, with_space
@@ -12,13 +12,14 @@ from pipeline.study.space.trial_configs import TrialConfigs, names_of_study
 
 def checked(*words: str, config_dir: Path | None = None) -> list[str]:
     """Return a sweep's overrides as Hydra is given them."""
-    return checked_lines(
+    lines, _ = compose.checked(
         with_space(words),
         config_name="sweep",
         config_dir=config_dir,
         options=SweepConfig,
         more=names_of_study,
     )
+    return lines
 
 
 def study(*words: str) -> tuple[Space, TrialConfigs]:
