@@ -20,7 +20,6 @@ from pipeline.study.outcome.comparison import Comparison
 from pipeline.study.outcome.summary import StudySummary
 from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies
-from pipeline.study.space.ranges import Range
 from pipeline.terminal import duration
 from pipeline.terminal import number as figure
 from pipeline.tracking.sync import attach
@@ -62,7 +61,7 @@ def report_study(name: str, places: Places) -> list[str]:
 
 def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     """Return what a study came to, or has come to by now."""
-    rows, facts = _rows(recorded), recorded.facts
+    rows, facts = recorded.trials(), recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
     found = winner(rows, directions)
     others = [
@@ -85,19 +84,6 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     ).with_tests(facts)
 
 
-def _rows(recorded: Ledger) -> list[Row]:
-    """Return all trials with what was varied in each, which the ledger alone does not give."""
-    # A trial's parameters show where each applies.
-    space = recorded.facts.get("space") or {}
-    parameters = [Range.from_plain(plain) for plain in space.values()]
-    found = []
-    for row in recorded.trials():
-        told = {one.key: one.from_params(row.params) for one in parameters}
-        overrides = {key: text for key, text in told.items() if text is not None}
-        found.append(replace(row, overrides=overrides))
-    return found
-
-
 def _seconds(rows: Sequence[Row]) -> float:
     """Return the time from the start of the first trial to the end of the last one."""
     starts = [row.started for row in rows if row.started is not None]
@@ -115,7 +101,7 @@ def study_page(
         summary: What it came to, or has come to by now.
         confirmation: The study of the winner over several seeds; `None` = there is none.
     """
-    confirmed = () if confirmation is None else _rows(confirmation)
+    confirmed = () if confirmation is None else confirmation.trials()
     summary = replace(summary, confirm_seeds=len(confirmed))
     row, found, importances = summary.best_row, summary.importance, None
     comparison = _comparison(recorded, summary.rows)

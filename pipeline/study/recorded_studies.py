@@ -24,6 +24,7 @@ from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
 from pipeline.study.messages import run_end
+from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, StudyLock
 from pipeline.tracking.client import MlflowRecorder
@@ -91,11 +92,12 @@ class Studies:
             study = find_study(self._store.optuna, name)
             assert study is not None  # its name is there
             objectives = [Objective(**one) for one in study.user_attrs.get("objectives", [])]
+            found = study.user_attrs.get("space") or {}  # a trial's values show where each applies
             definition = StudyDefinition(
                 url=self._url,
                 name=name,
                 options=options,
-                space=Space((), {}),
+                space=Space([Range.from_plain(one) for one in found.values()], {}),
                 base={},
                 objectives=objectives,
                 seed=0,
