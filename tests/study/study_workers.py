@@ -83,6 +83,11 @@ class Conversation:
         self.worker = worker
         self.said: list[Answer] = []
 
+    @property
+    def folder(self) -> Path:
+        """The folder that it works in."""
+        return Path(f"/proc/{self.worker.lease.pid}/cwd").readlink()
+
     def hear(self, kind: type[Kind]) -> Kind:
         """Wait for an answer, and fail where it is of another kind."""
         self._wait(lambda: self.said)

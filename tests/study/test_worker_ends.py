@@ -94,8 +94,7 @@ def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(shared: Conversatio
 
 def test_a_second_interrupt_hurries_nobody(shared: Conversation) -> None:
     shared.worker.train(job_of(*callback("Pause", epoch=1)))
-    folder = Path(f"/proc/{shared.worker.lease.pid}/cwd").readlink()
-    await_that((folder / "paused").exists)
+    await_that((shared.folder / "paused").exists)
     shared.worker.interrupt()
     shared.worker.interrupt()
     assert shared.hear(TrialEnd).reason == "interrupted"
@@ -156,22 +155,26 @@ def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
     worker.quit()
 
 
-def loaded_by(module: str) -> set[str]:
-    script = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
+@pytest.mark.parametrize(
+    ("modules", "needed", "left_out"),
+    [
+        (
+            "pipeline.study.workers.trial, pipeline.study.workers.worker",
+            "pytorch_lightning",
+            {"optuna", "mlflow"},
+        ),
+        ("pipeline.study.sweeping", "optuna", {"pytorch_lightning", "mlflow"}),
+    ],
+    ids=["worker", "driver"],
+)
+def test_workers_and_drivers_load_what_they_need_alone(
+    modules: str, needed: str, left_out: set[str]
+) -> None:
+    script = f"import json, sys, {modules}; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
-    return {name.partition(".")[0] for name in json.loads(done.stdout)}
-
-
-def test_a_worker_loads_neither_optuna_nor_mlflow() -> None:
-    loaded = loaded_by("pipeline.study.workers.trial, pipeline.study.workers.worker")
-    assert "pytorch_lightning" in loaded
-    assert not loaded & {"optuna", "mlflow"}
-
-
-def test_a_driver_loads_neither_lightning_nor_mlflow() -> None:
-    loaded = loaded_by("pipeline.study.sweeping")
-    assert "optuna" in loaded
-    assert not loaded & {"pytorch_lightning", "mlflow"}
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert needed in loaded
+    assert not loaded & left_out
 
 
 @pytest.mark.slow
