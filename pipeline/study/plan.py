@@ -128,13 +128,8 @@ def checked_study(
 ) -> tuple[SweepOptions, RunConfig]:
     """Return the options of a study and the run that it varies, without a look at its data.
 
-    Args:
-        config: The composed tree, `sweep` included.
-        space: What it varies.
-        trials: Composes its runs.
-
     Raises:
-        ConfigError: All wrong values, one line each.
+        ConfigError: All wrong values of the tree and the space, one line each.
     """
     problems: list[str] = []
     options = _collected(partial(read_options, config), problems)
@@ -155,19 +150,7 @@ def checked_study(
 def plan_study(
     options: SweepOptions, run: RunConfig, space: Space, trials: TrialConfigs
 ) -> StudyPlan:
-    """Read the data of a study, and choose what `null` leaves open.
-
-    Args:
-        options: What the study is.
-        run: The run that it varies, checked.
-        space: What it varies.
-        trials: Composes its runs.
-
-    Raises:
-        ConfigError: All wrong values, one line each.
-        DataError: The data can't be learned from.
-        EnvironmentFaultError: No such device, or a folder that can't be written.
-    """
+    """Read the data of a study, and choose what `null` leaves open; see `make_study_plan`."""
     base_point = None
     if options.base_trial is not False and options.sampler != "grid":
         base_point = space.point_of(trials.config(), trials.choices)
@@ -232,10 +215,7 @@ def _collected(read: Callable[[], Read], problems: list[str]) -> Read | None:
 def confirmation(plan: StudyPlan, overrides: Mapping[str, str], number: int) -> StudyPlan:
     """Plan the winner over seeds other than the one that it was chosen with, each run tested.
 
-    Args:
-        plan: The study that it won.
-        overrides: The winning trial's run, as Hydra's texts by key or group.
-        number: Number of the winning trial.
+    `overrides` are its run, as Hydra's texts by key or group, `number` its number in the study.
     """
     seed, count = plan.trials.config(overrides)[SEED], plan.options.confirm_seeds
     first = seed + 1 if seed + count < SEEDS else 0  # seeds that follow, or the first ones

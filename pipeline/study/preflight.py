@@ -80,14 +80,10 @@ class PreflightCell(NamedTuple):
 
 @dataclass(slots=True)
 class Rehearsal:
-    """A run of one batch, and what came of it.
+    """A run of one batch, and what came of it: `ok` before it was tried; `misfit` is no failure.
 
-    Args:
-        cell: What it belongs to.
-        point: What a study has varied, as Hydra's texts by key or group.
-        verdict: What came of it, `ok` before it was tried; `misfit` is no failure.
-        message: Why it fails, in one line.
-        hint: How to see more, behind the message.
+    `point` is what a study has varied, as Hydra's texts by key or group; `message` says in one line
+    why it fails, and `hint` behind that how to see more.
     """
 
     cell: PreflightCell
@@ -124,10 +120,6 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
 
 class Preflight:
     """All that the config tree holds and a command line leaves open, and what came of it.
-
-    Args:
-        words: The overrides of the command line.
-        config_dir: A folder of the user's own YAML.
 
     Raises:
         ConfigError: It can't be composed, has wrong options of a study, or a range of a key.

@@ -174,16 +174,9 @@ def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: Worke
 def write_winner(
     overrides: Mapping[str, str], trees: TrialConfigs, *, study: str, folder: Path
 ) -> tuple[str, str]:
-    """Write the winner's experiment, and return both commands that train it again.
+    """Write the winner's experiment below the study's folder; return both commands that train it.
 
-    Args:
-        overrides: The winner's run, as Hydra's texts by key or group.
-        trees: Gives the run as words and as YAML.
-        study: Name of the study; the experiment gets it too.
-        folder: The study's; the YAML goes to `conf/experiment/` in it.
-
-    Returns:
-        The command with all words, and the one that names the experiment, quoted for a shell.
+    The first has all words, the second names the experiment; both are quoted for a shell.
     """
     name = study.removesuffix(".yaml")
     # The study has registered the model.
@@ -249,12 +242,7 @@ def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
 def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False) -> None:
     """Test the weights of a trial and record the figures, unless that was done before.
 
-    Args:
-        done: The study.
-        row: The trial.
-        pool: The workers.
-        into: Folder that takes the tables.
-        leave: Leave the weights as the study's model, unless that was done before.
+    `into` takes the tables; with `leave` the weights become the study's model.
     """
     plan, facts = done.plan, done.ledger.facts
     tests = plan.run.test and str(row.number) not in facts.get(summary.TESTED, {})

@@ -73,12 +73,7 @@ class Spread:
 def spread(
     values: Iterable[float], *, bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Spread:
-    """Return the spread of the finite measurements.
-
-    Args:
-        values: The measurements.
-        bounds: The smallest and the largest value that can be measured, and so the mean.
-    """
+    """Return the spread of the finite measurements, whose mean can't lie beyond `bounds`."""
     values = [value for value in values if math.isfinite(value)]
     n = len(values)
     if n < 2:
@@ -427,15 +422,10 @@ def _missing(cell: ComparisonCell) -> str:
 def confirmation_table(
     rows: Iterable[Row], *, objective: str, direction: "Direction", default: Row | None
 ) -> TextTable:
-    """Return a table of the winner over several seeds beside the baselines.
+    """Return a table of the winner over several seeds, a trial each, beside the baselines.
 
-    A note says whether the winner is better than the default by more than noise.
-
-    Args:
-        rows: The trials of the winner, one for each seed.
-        objective: The study's objective.
-        direction: Whether more or less of it is better.
-        default: The trial of the config as it stands; `None` = not tried, or it is the winner.
+    A note says whether it is better than the default, the trial of the config as it stands, by more
+    than noise; `None` = that was not tried, or is the winner.
     """
     rows = [row for row in rows if row.state == "complete"]
     values: dict[str, dict[Repeat, float]] = {}

@@ -60,11 +60,7 @@ def write_study_pictures(
 ) -> list[str]:
     """Write the pictures of a study as PNG, and return which could not be drawn, and why.
 
-    Args:
-        study: As Optuna has it.
-        summary: What is known of it.
-        folder: Where to write; it is created if it is missing.
-        clip_algorithm: `norm` or `value`: that of trials that do not vary it.
+    `clip_algorithm` (`norm` or `value`) is that of trials that do not vary it.
     """
     pictures = list(study_pictures(study, summary, clip_algorithm))
     if not pictures:
@@ -226,13 +222,8 @@ class _Point(NamedTuple):
 def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: str) -> "Figure":
     """Draw each trial at its learning rate and clipping threshold, coloured by its value.
 
-    Trials without clipping are in a band of their own.
-
-    Args:
-        rows: The trials, of which a complete one varies both.
-        objective: Name of the value.
-        minimise: Less of it is better.
-        algorithm: `norm` or `value`: that of trials that do not vary it; a panel each.
+    Trials without clipping are in a band of their own. Each algorithm has a panel; `algorithm` is
+    that of trials that do not vary it.
     """
     from matplotlib import pyplot
     from matplotlib.cm import ScalarMappable

@@ -184,9 +184,7 @@ def shown_text(text: str | None) -> str:
 def point_words(overrides: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
     """Return a point of the space on one line: `lr=0.0032 max_epochs=20 gradient_clip_val=off`.
 
-    Args:
-        overrides: Texts by key.
-        names: Short name of each key; `None` = those that `short_names` gives.
+    `names` are the short names by key; `None` = those that `short_names` gives.
     """
     names = short_names(overrides) if names is None else names
     return " ".join(f"{names[key]}={shown_text(text)}" for key, text in overrides.items())
@@ -337,12 +335,7 @@ def best_table(summary: StudySummary) -> TextTable:
 
 
 def importance_table(found: "Importances", *, bars: bool) -> TextTable:
-    """Return the parameters that stand out by their importance, the greatest first.
-
-    Args:
-        found: Of the study.
-        bars: Draw a bar beside each share.
-    """
+    """Return the parameters that stand out by their importance, the greatest first."""
     most = max(found.shares.values(), default=1.0)
     lines = []
     for name, share in found.shares.items():
@@ -379,12 +372,9 @@ def figures_table(summary: StudySummary) -> TextTable:
 def print_summary(
     summary: StudySummary, *, where_to_look: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> None:
-    """Print a study's trials, tables, verdict and commands.
+    """Print a study's trials, tables, verdict and commands, and how to see them.
 
-    Args:
-        summary: The study.
-        where_to_look: Command and address that show the trials.
-        notes: Further lines, such as which picture could not be drawn.
+    `notes` are further lines, such as which picture could not be drawn.
     """
     shown = console()
     say(shown, counts_line(summary.rows), style="bold")
@@ -424,13 +414,7 @@ def search_note(summary: StudySummary) -> str:
 
 
 def comparison_note(table: TextTable, rows: Sequence[Row], folder: Path) -> str:
-    """Return the description of a study that has compared, in Markdown.
-
-    Args:
-        table: The comparison.
-        rows: The trials.
-        folder: The study's folder.
-    """
+    """Return the description of a study that has compared, in Markdown."""
     return _note([counts_line(rows)], [_noted(table)], folder)
 
 

@@ -36,9 +36,7 @@ _KEY = re.compile(r"[A-Za-z_][\w./@\[\]]*")
 class Space:
     """The parameters of a study, each after those that its condition names.
 
-    Args:
-        parameters: What is varied.
-        base: Hydra's texts of keys and groups that conditions name and nothing varies.
+    `base` holds Hydra's texts of keys and groups that conditions name and nothing varies.
     """
 
     def __init__(self, parameters: Sequence[Range], base: Mapping[str, str]) -> None:
@@ -107,12 +105,7 @@ class Space:
         return params
 
     def point_of(self, tree: DictConfig, choices: Mapping[str, Any]) -> dict[str, object] | None:
-        """Return the point at which a config lies as Optuna's params; `None` = outside.
-
-        Args:
-            tree: A composed run.
-            choices: The choice of each of its groups.
-        """
+        """Return the point at which a composed run lies as Optuna's params; `None` = outside."""
         params, _, outside = self._held(lambda key: value_at(tree, choices, key))
         return None if outside else params
 
@@ -194,14 +187,10 @@ class Space:
         return {parameter.name: parameter.plain() for parameter in self.parameters}
 
     def differences(self, stored: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-        """Compare the space with the one that a study began with.
+        """Compare the space with the one that a study began with, as `plain` gave it then.
 
-        Args:
-            stored: What `plain` gave then.
-
-        Returns:
-            A line for each change that a study could bear, and a line for each that it can't,
-            because what Optuna holds of earlier trials would be of another kind.
+        Returns a line for each change that a study could bear, and a line for each that it can't,
+        because what Optuna holds of earlier trials would be of another kind.
         """
         bearable: list[str] = []
         unbearable: list[str] = []
@@ -242,13 +231,7 @@ def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeDefinition:
-    """A key and its range as they stand in `sweep.space` or `sweep.when`.
-
-    Args:
-        key: The key or group.
-        text: Its range, unread.
-        when: Where it holds; `None` = everywhere.
-    """
+    """A key and its range, unread, as they stand in `sweep.space`, or in `sweep.when`."""
 
     key: str
     text: object
@@ -270,10 +253,7 @@ def read_definitions(
 ) -> tuple[list[RangeDefinition], list[str]]:
     """Return all ranges of a space, unread, and a line for each that can't be one.
 
-    Args:
-        space: Ranges by key.
-        when: Ranges by key, by condition.
-        preferred: Keys with a range in `space` that replaces any in `when`.
+    `preferred` are the keys with a range in `space` that replaces any in `when`.
     """
     problems: list[str] = []
 

@@ -43,12 +43,7 @@ Point = Mapping[str, str]
 
 
 def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
-    """Return all that is wrong with a study's own names and space, without torch.
-
-    Args:
-        source: Composes the study.
-        lines: The overrides of its command line.
-    """
+    """Return all that is wrong with the names and the space of a command line, without torch."""
     study = TrialConfigs(lines, None, source)
     try:
         tree = study.tree()
@@ -367,10 +362,6 @@ def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
 
     Values are looked at one at a time, the rest of the config as it stands; what is wrong without
     them is not reported here.
-
-    Args:
-        space: The space of a study.
-        trials: Composes its runs.
     """
     base = _problems_at({}, trials)
     problems = []
@@ -427,13 +418,7 @@ def _placed(parameter: Range, line: str, around: Point) -> str:
 
 
 def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: int) -> list[str]:
-    """Return a line for each way in which a trial would take the devices of a single run.
-
-    Args:
-        space: The space of a study.
-        trials: Composes its runs.
-        devices_per_trial: Devices that train one trial together.
-    """
+    """Return a line for each way in which a trial would take the devices of a single run."""
     problems: list[str] = []
     for point in ({}, *space.extreme_points()):
         with suppress(ConfigError, OmegaConfBaseException):  # which is reported elsewhere

@@ -210,11 +210,8 @@ def token_in(folder: Path) -> Iterator[Path]:
 class RayCluster:
     """A connection to Ray, which a process of its own keeps. A context manager.
 
-    Args:
-        spec: The cluster, and what each worker reserves there.
-        token: File that the nodes of workers have to see; `None` where none is started.
-        environment: Variables of the workers beside those of their nodes.
-        command: Words for Python on the nodes.
+    Nodes of workers have to see the file `token`; `None` where none is started. `environment` are
+    the workers' variables beside those of their nodes, `command` the words for Python there.
     """
 
     def __init__(
@@ -300,9 +297,7 @@ class RayCluster:
 class RayProcess:
     """The process of a worker on some node of a cluster, with the methods of `Child`.
 
-    Args:
-        cluster: The connection to it.
-        number: Tells the worker from others of this driver.
+    `number` tells it from other workers of this driver.
     """
 
     def __init__(self, cluster: RayCluster, number: int) -> None:

@@ -140,12 +140,7 @@ def _misfit(order: Order) -> str | None:
 
 
 class Bridge:
-    """Asks Ray for the actors that a driver wants, and relays between the two.
-
-    Args:
-        driver: Gives orders, each with the number of a worker.
-        spec: The cluster, and what each worker reserves.
-    """
+    """Asks Ray for the actors that a driver wants, and relays between the two by their number."""
 
     def __init__(self, driver: Parent, spec: RaySpec) -> None:
         ray = library()
@@ -188,11 +183,7 @@ class Bridge:
 class Relay(threading.Thread):
     """Carries what an actor's process says to the driver.
 
-    Args:
-        driver: Hears it.
-        number: Of the worker.
-        actor: Asked for, it may wait for room.
-        process: What to start, and what the node has to have.
+    `process` is what to start, and what the node has to have; the actor may wait for room.
     """
 
     def __init__(self, driver: Parent, number: int, actor: Any, process: Order) -> None:

@@ -61,12 +61,7 @@ class TrialTrainer:
         warnings.filterwarnings("ignore", message="The number of training batches")
 
     def train(self, job: Job, prunes: Prunes) -> TrialEnd:
-        """Train a trial, on record; whatever ends it is told, not raised.
-
-        Args:
-            job: The trial.
-            prunes: Judges it at a rung.
-        """
+        """Train a trial that `prunes` judges at its rungs; whatever ends it is told, not raised."""
         started_at = perf_counter()
         occasion = self._occasion(job, prunes)
         try:
@@ -80,11 +75,7 @@ class TrialTrainer:
             return _failed(job, error, perf_counter() - started_at)
 
     def follow(self, job: Job) -> dict[str, Any]:
-        """Train a trial as one of its ranks; return how it ended here, as `Ranks.report` takes it.
-
-        Args:
-            job: The trial, which the first rank leads and records.
-        """
+        """Train a trial as one of its ranks; return how it ended here, for `Ranks.report`."""
         prunes = (lambda *_: False) if job.rungs else None
         occasion = Occasion(datasets=self._datasets, lean=True, prunes=prunes)
         try:
@@ -275,11 +266,7 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
 
 
 class Ranks:
-    """The ranks of a worker that train each trial together.
-
-    Args:
-        rank: This one.
-    """
+    """The ranks of a worker that train each trial together; `rank` is this one."""
 
     def __init__(self, rank: Rank) -> None:
         from torch._C._distributed_c10d import PrefixStore, TCPStore
@@ -300,11 +287,7 @@ class Ranks:
     def agree(self, end: TrialEnd) -> tuple[TrialEnd | None, bool]:
         """Return how a trial ended for all ranks, and whether they can train another one together.
 
-        Args:
-            end: How it ended for this one; that of another rank, if it failed first, counts.
-
-        Returns:
-            `None` for a trial that was lost with one of the processes.
+        The end of another rank counts if it failed first; `None` = lost with one of the processes.
         """
         if end.reason == "interrupted":  # the others wait in the middle of a step
             return end, False
@@ -344,10 +327,8 @@ class Ranks:
             return messages.read(Job, json.loads(content))
 
     def report(self, report: dict[str, Any]) -> None:
-        """Tell the first rank how a trial ended here.
+        """Tell the first rank how a trial ended: `reason`, `message`, `exit_code` of `TrialEnd`.
 
-        Args:
-            report: `reason`, `message` and `exit_code` as `TrialEnd` has them; a reason of `cut`
-                where another rank was first.
+        The reason is `cut` where another rank was first.
         """
         self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(report))

@@ -63,20 +63,14 @@ _Result = TypeVar("_Result", TrialEnd, Tested)
 
 
 def worker_command(ranks: int = 1) -> tuple[str, ...]:
-    """Return the words for Python that start a worker.
-
-    Args:
-        ranks: Processes that train each trial together.
-    """
+    """Return the words for Python that start a worker, whose ranks train each trial together."""
     return python_module(WORKER) if ranks == 1 else torchrun(WORKER, ranks)
 
 
 def worker_process(environment: Mapping[str, str], command: Sequence[str]) -> Child:
     """Return the process of a worker on this machine, not started yet.
 
-    Args:
-        environment: Variables beside those of this process, such as CUDA_VISIBLE_DEVICES.
-        command: Words for Python.
+    `environment` are variables beside those of this process, such as CUDA_VISIBLE_DEVICES.
     """
     defaults = {name: value for name, value in DEFAULTS.items() if name not in os.environ}
     launched = dict.fromkeys(name for name in os.environ if name.startswith(LAUNCHERS))
@@ -116,10 +110,7 @@ def follow(trainer: "TrialTrainer", ranks: "Ranks") -> NoReturn:
 class WorkerProcess:
     """The process of a worker: its signals, its orders, its answers.
 
-    Args:
-        rank: This process. torchrun ends all ranks where one seems to have failed, and says by
-            SIGTERM that another one has died.
-        driver: Gives the orders.
+    torchrun ends all ranks where one seems to have failed, and says so by SIGTERM.
     """
 
     def __init__(self, rank: Rank, driver: Parent) -> None:
@@ -136,12 +127,7 @@ class WorkerProcess:
             driver.listen(self._receive, exit_code=self._exit_code)
 
     def serve(self, trainer: "TrialTrainer", ranks: "Ranks | None") -> NoReturn:
-        """Do what the driver orders, one job at a time.
-
-        Args:
-            trainer: Trains and tests.
-            ranks: Those that train each trial together with this one; `None` = it trains alone.
-        """
+        """Do what the driver orders, one job at a time; without `ranks` it trains alone."""
         self._driver.say({"say": "ready"})
         self._driver.heartbeat = {"say": "beat"}
         while True:
@@ -159,12 +145,7 @@ class WorkerProcess:
             trainer.tidy()
 
     def end(self, why: str, *last: TrialEnd) -> NoReturn:
-        """Say the last answers, and end this process.
-
-        Args:
-            why: Why it can't go on.
-            last: How the job in hand ended.
-        """
+        """Say how the job in hand ended, and why this process can't go on, and end it."""
         self._driver.say(*map(encode, last), encode(Gone(message=why)))
         os._exit(1)
 
@@ -333,9 +314,8 @@ class Worker:
 class WorkerPool:
     """All workers of this process. A context manager: none outlives it.
 
-    Args:
-        process: Returns the process of the worker of a slot, counted from 0, not started yet;
-            `None` = one on whatever this machine has.
+    `process` returns that of the worker of a slot, counted from 0, not started yet; `None` = one on
+    whatever this machine has.
     """
 
     def __init__(self, process: Callable[[int], Child | RayProcess] | None = None) -> None:
