@@ -14,7 +14,7 @@ from pipeline.config.record import plain
 from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
-from pipeline.running.peers import Peers, process_group, shared_start
+from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
 from pipeline.running.plan import make_plan, torch_settings_kept
 from pipeline.running.recording import connecting, writable_store
 from pipeline.running.results import Result, print_overview
@@ -92,8 +92,7 @@ def _carried_out(
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     """Train as one of several processes that torchrun or srun has started; another one leads."""
     end_with_parent()
-    options = check(config).model_copy(update={"verbose": 0, "resume": None})
-    plan = make_plan(options, plain(config), started_at=perf_counter())
+    plan = planned_peer(config, trust=None, rank=None)
     from pipeline.running.trainer import follow
 
     with process_group(plan.rank, plan.devices, None):

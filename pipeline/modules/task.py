@@ -17,7 +17,7 @@ from pipeline.data.loader import Shared
 from pipeline.data.schema import as_float64
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
-from pipeline.modules.distributed import broadcast_in_place, values_of_first_rank
+from pipeline.modules import epoch
 from pipeline.modules.epoch import Algorithm, Clipper, EpochMean, EpochOutputs, WeightWatch
 from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
@@ -197,7 +197,7 @@ class Task(ShortSteps):
     def on_validation_start(self) -> None:
         """Let all ranks evaluate the same network: each rank has running means of its own."""
         if self._ranks > 1:
-            broadcast_in_place(self.network.buffers())
+            epoch.broadcast_in_place(self.network.buffers())
 
     def validation_step(self, batch: Batch) -> None:
         """Keep a batch's outputs for the end of the epoch, or of the test."""
@@ -230,7 +230,7 @@ class Task(ShortSteps):
         if stage == "test":
             self.test_outputs = final[0].cpu(), final[1].cpu()
         values = {f"{stage}/{key}": value for key, value in found.items()}
-        return values if self._ranks == 1 else values_of_first_rank(values)
+        return values if self._ranks == 1 else epoch.values_of_first_rank(values)
 
     def _require_finite(self, key: str, value: Tensor) -> None:
         if not torch.isfinite(value):

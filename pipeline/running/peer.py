@@ -7,10 +7,8 @@ middle of a step.
 import os
 import signal
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from pipeline.errors import PipelineError
@@ -26,32 +24,22 @@ def main() -> None:
     order = parent.first_message()
     parent.listen()
     try:
-        _take_part(order, parent)
+        from pipeline.config.values import as_tree
+        from pipeline.ranks import Rank
+        from pipeline.running.peers import planned_peer, process_group, start_from
+
+        rank = Rank(**order["rank"])
+        plan = planned_peer(as_tree(order["config"]), trust=order["trust"], rank=rank)
+        plan = replace(plan, start=start_from(order, plan))
+        from pipeline.running.trainer import follow
+
+        parent.say({"say": "ready"})
+        with process_group(rank, plan.devices, Path(order["meeting"])):
+            follow(plan)
+            parent.say({"say": "done"})
     except BaseException as error:
         parent.say({"say": "failed", **_told(error)})
     os._exit(0)
-
-
-def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
-    from pipeline.config.check import check
-    from pipeline.config.record import plain
-    from pipeline.config.values import as_tree
-    from pipeline.ranks import Rank
-    from pipeline.running.peers import process_group, start_from
-    from pipeline.running.plan import make_plan
-
-    rank = Rank(**order["rank"])
-    tree = as_tree(order["config"])
-    options = check(tree, trust=order["trust"])
-    options = options.model_copy(update={"verbose": 0, "resume": None})
-    plan = make_plan(options, plain(tree), started_at=perf_counter(), rank=rank)
-    plan = replace(plan, start=start_from(order, plan))
-    from pipeline.running.trainer import follow
-
-    parent.say({"say": "ready"})
-    with process_group(rank, plan.devices, Path(order["meeting"])):
-        follow(plan)
-        parent.say({"say": "done"})
 
 
 def _told(error: BaseException) -> dict[str, Any]:

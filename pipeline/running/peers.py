@@ -15,21 +15,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Self
 
 from torch import distributed
 from torch._C._distributed_c10d import FileStore
 
+from pipeline.config.check import check
+from pipeline.config.record import plain
 from pipeline.devices import Devices
 from pipeline.errors import ConfigError, DivergedError, EnvironmentFaultError, PipelineError
 from pipeline.processes.child import Child, python_module
 from pipeline.ranks import HERE_ALONE, Rank
-from pipeline.running.plan import Plan
+from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import Record, say_how_to_go_on
 from pipeline.running.resuming import SavedCheckpoint, Start
 from pipeline.signals import stop
@@ -93,6 +96,12 @@ def _given_address() -> str:
     address = os.environ.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
     port = os.environ.get("MASTER_PORT") or 15_000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])
     return f"tcp://{address}:{port}"
+
+
+def planned_peer(config: Any, *, trust: Sequence[str] | None, rank: Rank | None) -> Plan:
+    """Plan a run as one of its ranks but the first; `check` and `make_plan` take the arguments."""
+    options = check(config, trust=trust).model_copy(update={"verbose": 0, "resume": None})
+    return make_plan(options, plain(config), started_at=perf_counter(), rank=rank)
 
 
 def start_message(plan: Plan) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from pipeline.data.content import Part
 from pipeline.data.loader import loader
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError
-from pipeline.modules.distributed import SharedBatchNorm
+from pipeline.modules.epoch import SharedBatchNorm
 from pipeline.modules.short_steps import NoProfiler
 from pipeline.modules.task import Classifier, Optimization, Regressor, Task
 from pipeline.paths import cache_folder, create_folder
