@@ -34,10 +34,6 @@ NPY_MAGIC, ZIP_MAGIC, GZIP_MAGIC = b"\x93NUMPY", b"PK", b"\x1f\x8b"
 #: Name of the array of a single `.npy`.
 ONLY = ""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MOST_DIMENSIONS = 4
@@ -230,9 +226,10 @@ def _stored(
     """Read the header of a `.npy`, the file itself or the member of an archive."""
     with _telling_damage(label):
         version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
+        header = getattr(np.lib.format, "read_array_header_{}_{}".format(*version), None)
+        if header is None:
             raise ValueError(f"format {version} of .npy is for tables of named fields")
-        shape, fortran, dtype = _HEADERS[version](file)
+        shape, fortran, dtype = header(file)
     offset: int | None = file.tell()
     if member is not None and member.compress_type != zipfile.ZIP_STORED:
         offset = None

@@ -268,10 +268,7 @@ class ArrayReader(Reader):
             (files.NPY_MAGIC, files.ZIP_MAGIC)
         ):
             found = files.arrays_at(place)
-            trained = str(schema.reading.get("x", ""))
-            name = (
-                files.ONLY if files.ONLY in found else _inputs_name([*found], trained, place.name)
-            )
+            name = _inputs_name([*found], str(schema.reading.get("x", "")), place.name)
             return _as_trained(found[name].read(), schema, found[name].label)
         if files.is_idx(place):
             return _as_trained(files.read_idx(place), schema, str(place))

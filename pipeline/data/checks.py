@@ -32,19 +32,11 @@ def check_rows(samples: Samples) -> None:
 
 
 def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) -> Vector | None:
-    """Refuse NaN and infinity, by row.
-
-    Args:
-        raw: (rows, …).
-        what: Its name in the message.
-        holes_too: Refuse NaN; False = infinity alone, since holes will be filled in.
+    """Refuse infinity in (rows, …), and NaN unless holes will be filled in, by the first row.
 
     Returns:
         Largest absolute value of each column or channel, (columns,); None where nothing was looked
         at, since no value can be infinite.
-
-    Raises:
-        DataError: Names the first row and how many there are.
     """
     if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
         return None
@@ -71,16 +63,13 @@ def largest_by_column(values: Array) -> Vector:
 
 
 def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: str) -> None:
-    """Refuse columns and targets whose scaled values single precision can't hold.
+    """Refuse columns and targets of `what` whose scaled values single precision can't hold.
 
     Args:
         schema: Its scalers were fitted.
         reach: Of `check_finite`, by raw column.
         targets: (rows,) classes, or raw values (rows, outputs).
         what: Name of the file, or of what else holds them.
-
-    Raises:
-        DataError: Names each such column.
     """
     problems = []
     if reach is not None:

@@ -118,11 +118,7 @@ class _Listing(NamedTuple):
 
 
 def _listed(folder: Path, root: Path) -> _Listing:
-    """List a folder below `root`.
-
-    Raises:
-        DataError: A link in it leads out of `root`, or nowhere.
-    """
+    """List a folder below `root`, and refuse a link in it that leads out of `root` or nowhere."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for entry in filter(Path.is_symlink, entries):
         led = entry.resolve()
@@ -143,11 +139,7 @@ def _listed(folder: Path, root: Path) -> _Listing:
 
 
 def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
-    """Return the pictures part after part and class after class, and a note on what is left away.
-
-    Raises:
-        DataError: There are no classes, one only, one without pictures, or a link leads out.
-    """
+    """Return the pictures part after part and class after class, and a note on what is left out."""
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder, {EXPECTED}")
     top = _listed(root, root)
@@ -274,11 +266,7 @@ class Pictures(OnDemand):
         return made
 
     def checked(self) -> "Array | Pictures":
-        """Decode each picture once: kept in one array if that is small, else looked at and let go.
-
-        Raises:
-            DataError: One can't be decoded; names it.
-        """
+        """Decode each picture once, and keep them in one array if that is small."""
         kept = int(np.prod(self.shape)) <= IN_MEMORY_BYTES
         made = np.empty(self.shape if kept else (0,), dtype=np.uint8)
 
@@ -299,11 +287,7 @@ class Pictures(OnDemand):
 
 
 def read_header(file: Path) -> PictureHeader:
-    """Read the header of a picture.
-
-    Raises:
-        DataError: It is no picture of a known format, damaged, huge, or several in one.
-    """
+    """Read the header of a picture, or refuse it."""
     with _opened(file, str(file)) as image:
         grey = image.mode in GREY
         if image.mode in ("P", "PA"):
@@ -315,20 +299,14 @@ def read_header(file: Path) -> PictureHeader:
 
 
 def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (channels, height, width).
+    """Return a picture as uint8 (channels, height, width), whatever the bytes of its file hold.
 
     It is turned upright as its EXIF says; transparent pixels lie on white; 16 bits become 8; then
     it is converted to `mode` and, where it has another size, resized (bilinear, its shape is not
     kept).
 
-    Args:
-        content: The file's bytes.
-        mode: L = grey, RGB = colour.
-        size: Height and width to return.
-        name: Its name in messages.
-
     Raises:
-        DataError: It can't be decoded; names it.
+        DataError: It can't be decoded; names it as `name`.
     """
     from PIL.Image import Resampling, Transpose
 
@@ -357,12 +335,15 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
         raise DataError(
             f"{name} has {size} bytes; expected a picture of at most {MOST_BYTES}. Make it smaller"
         )
+    smaller = (
+        f"expected at most {MOST_PIXELS:,} pixels (height × width). Make it smaller or take it away"
+    )
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
-                raise _too_large(name, f"{height}×{width} pixels")
+                raise DataError(f"{name} has {height}×{width} pixels; {smaller}")
             # A photograph of a telephone may hold a second one (MPO), which is no animation.
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise DataError(
@@ -377,19 +358,12 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
             "GIF, WebP or TIFF. Replace it or take it away"
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(name, "more than Pillow opens") from error
+        raise DataError(f"{name} has more than Pillow opens; {smaller}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, PermissionError):
             raise
         words = f"is damaged or cut short ({' '.join(str(error).split())})"
         raise DataError(f"{name} {words}; copy it again or take it away") from error
-
-
-def _too_large(name: str, size: str) -> DataError:
-    return DataError(
-        f"{name} has {size}; expected at most {MOST_PIXELS:,} pixels (height × width). Make it "
-        "smaller or take it away"
-    )
 
 
 def _converted(image: "Image", mode: Mode, name: str) -> "Image":

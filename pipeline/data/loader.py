@@ -42,11 +42,7 @@ class Order(Sampler[int]):
     """The order of the rows, a pure function of seed and epoch.
 
     It never touches torch's global generator. Lightning calls `set_epoch` before each epoch.
-
-    Args:
-        rows: Rows in the part.
-        shuffle: Draw a new order each epoch; False = as they lie in the data.
-        seed: Seed of the run.
+    Without `shuffle` rows come as they lie in the data.
     """
 
     def __init__(self, rows: int, *, shuffle: bool, seed: int) -> None:
@@ -76,15 +72,7 @@ class Order(Sampler[int]):
 
 
 class Batches:
-    """Batches (inputs, targets) of a part that lies in memory, on the training device.
-
-    Args:
-        inputs: (rows, *input_shape).
-        targets: (rows,) or (rows, outputs), on the same device.
-        order: The order of the rows.
-        batch_size: Rows a batch; the last one has what is left.
-        rank: Which of the processes that share each batch asks for them.
-    """
+    """Batches (inputs, targets) of a part that lies in memory, on the training device."""
 
     def __init__(
         self, inputs: Tensor, targets: Tensor, order: Order, *, batch_size: int, rank: Rank = ALONE
@@ -170,8 +158,8 @@ def loader(
     Args:
         part: What to go through.
         batch_size: Rows a batch, over all ranks; the last one has what is left.
-        shuffle: Draw a new order each epoch.
-        seed: Seed of the run; the order is a pure function of it and the epoch.
+        shuffle: Draw a new order each epoch, a pure function of the seed and the epoch.
+        seed: Seed of the run.
         num_workers: Processes that read a lazy part; 0 = the training process reads.
         device: Where a part that lies in memory goes once; lazy batches stay on the CPU.
         rank: Which of the processes that share each batch asks for them.
@@ -207,30 +195,14 @@ def _as_fetched(batch: Any) -> Any:
     return batch
 
 
-def shares(rows: int, world: int) -> list[int]:
-    """Return how many of a batch's rows each rank has: as equal as can be, none of them twice."""
-    each, more = divmod(rows, world)
-    return [each + (number < more) for number in range(world)]
-
-
 def own_rows(rows: Tensor, rank: Rank) -> Tensor:
-    """Return a rank's share of the rows of a batch, (own,)."""
+    """Return a rank's share of the rows of a batch, (own,): as equal as can be."""
     return torch.tensor_split(rows, rank.world)[rank.number]
 
 
-def joined(parts: Sequence[Tensor], batches: Sequence[int]) -> Tensor:
-    """Put the shares of all ranks together, in the order of the rows.
-
-    Args:
-        parts: What each rank has of all batches, one after another; (rows of the rank, …).
-        batches: How many rows each batch had.
-    """
-    sizes = zip(*(shares(rows, len(parts)) for rows in batches), strict=True)
-    pieces = [torch.split(part, list(of)) for part, of in zip(parts, sizes, strict=True)]
-    return torch.cat([piece for batch in zip(*pieces, strict=True) for piece in batch])
-
-
-def totals(batches: Sequence[int], world: int) -> list[int]:
-    """Return how many rows each rank has of batches with so many rows."""
-    sizes = [shares(rows, world) for rows in batches]
-    return [sum(column) for column in zip(*sizes, strict=True)] if sizes else [0] * world
+def rows_of_ranks(batches: Sequence[int], world: int) -> list[Tensor]:
+    """Return the row numbers that each rank has of batches with so many rows, (own,) each."""
+    rows = torch.arange(sum(batches))
+    ranks = (Rank(number=number, world=world) for number in range(world))
+    each = torch.split(rows, list(batches))
+    return [torch.cat([rows[:0], *(own_rows(batch, rank) for batch in each)]) for rank in ranks]

@@ -233,8 +233,7 @@ def drifted(trained: DataReport, new: DataReport) -> list[str]:
 
     Args:
         trained: Report of a model's training part.
-        new: Of other rows, whose shares were counted between the edges, and for the levels, of
-            the training part's report.
+        new: Of other rows, made `like` that one.
     """
     before = (*trained.columns, *trained.targets)
     now = {column.name: column for column in (*new.columns, *new.targets)}
@@ -258,13 +257,7 @@ def stability_index(then: ColumnReport, now: ColumnReport) -> float:
 def _differences(
     then: ColumnReport, now: ColumnReport, *, chance: float
 ) -> tuple[float, list[str]]:
-    """Return the stability index, and what differs by more than rows of one source do.
-
-    Args:
-        then: The training part's.
-        now: Of the other rows.
-        chance: With which rows of one source differ as much.
-    """
+    """Return the stability index, and what rows of one source differ by with this `chance`."""
     from scipy.special import chdtri, ndtri  # type: ignore[import-untyped] # it brings no types
 
     words = []

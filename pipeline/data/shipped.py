@@ -28,12 +28,7 @@ def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
     """Return what `make` returns, from the user's cache where it lies there unharmed.
 
     Any number of processes may do this at once. Where the cache can't be written, the arrays are
-    made each time.
-
-    Args:
-        name: Name of the data, part of a file name.
-        make: Makes the arrays, always the same ones for this name.
-        made_by: The distribution whose version decides the content.
+    made each time. `name` and the version of the distribution `made_by` decide the content.
     """
     path = cache_folder() / f"{name}-{made_by}-{metadata.version(made_by)}.npz"
     arrays = _read(path)

@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_value_
 
-from pipeline.data.loader import joined, totals
+from pipeline.data.loader import rows_of_ranks
 from pipeline.data.schema import as_float64
 
 #: Steps after which the kept values become one, so that memory stays bounded.
@@ -295,13 +295,14 @@ def gather_rows(own: Tensor, batches: Sequence[int], ranks: int) -> Tensor:
         batches: How many rows each batch had over all ranks.
         ranks: How many there are.
     """
-    rows = totals(batches, ranks)
+    rows = rows_of_ranks(batches, ranks)
     # Every rank must send as much as any other: what is added is cut off again.
-    padded = own.new_zeros((max(rows), *own.shape[1:]))
+    padded = own.new_zeros((max(map(len, rows)), *own.shape[1:]))
     padded[: len(own)] = own
     parts = [torch.empty_like(padded) for _ in rows]
     distributed.all_gather(parts, padded)
-    return joined([part[:count] for part, count in zip(parts, rows, strict=True)], batches)
+    there = torch.cat([part[: len(each)] for part, each in zip(parts, rows, strict=True)])
+    return there[torch.cat(rows).argsort().to(there.device)]
 
 
 def values_of_first_rank(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -362,26 +362,15 @@ TURNS = {
 
 
 @pytest.mark.parametrize("orientation", TURNS)
-@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG"])
 def test_a_turned_photograph_comes_out_upright(form: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = Image.fromarray(np.ascontiguousarray(TURNS[orientation](RAMP)))
-    options = {"lossless": True} if form == "WEBP" else {}
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(form, {})
     content = encoded(turned, form, exif=exif, **options)
-    assert grey(content) == RAMP.tolist()
+    assert abs(np.array(grey(content)) - RAMP).max() <= (4 if form == "JPEG" else 0)
     assert seen(content).size == (HEIGHT, WIDTH)
-
-
-def test_a_turned_jpeg_comes_out_upright() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    halves = np.zeros((16, 32), dtype=np.uint8)
-    halves[:, 16:] = 240
-    turned = Image.fromarray(np.ascontiguousarray(np.rot90(halves)))
-    pixels = np.array(grey(encoded(turned, "JPEG", exif=exif), (16, 32)))
-    assert pixels[:, :14].max() < 20
-    assert pixels[:, 18:].min() > 220
 
 
 def test_another_size_is_reached_by_resizing_without_keeping_the_shape() -> None:

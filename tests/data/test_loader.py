@@ -10,7 +10,7 @@ from lightning_fabric.utilities.data import _set_sampler_epoch
 
 from pipeline.data import loader as loading
 from pipeline.data.content import LazyInputs, Part
-from pipeline.data.loader import Batches, Order, joined, loader, own_rows, shares, totals
+from pipeline.data.loader import Batches, Order, loader, own_rows, rows_of_ranks
 from pipeline.data.prepare import prepare
 from pipeline.ranks import Rank
 
@@ -127,14 +127,10 @@ def test_lightning_draws_a_new_order_each_epoch(budget: int) -> None:
     content = valued(np.arange(40.0)[:, None], np.arange(40.0))
     part = prepare(Given(content), options(validation=0.0, memory_budget=budget)).train
     module = Recorder()
-    Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module, batches_of(part))
+    shows = ("checkpointing", "progress_bar", "model_summary")
+    quiet = {f"enable_{name}": False for name in shows}
+    trainer = Trainer(max_epochs=3, accelerator="cpu", logger=False, **quiet)
+    trainer.fit(module, batches_of(part))
     before = torch.get_rng_state()
     expected = epochs_of(batches_of(part))
     assert torch.equal(torch.get_rng_state(), before)
@@ -170,13 +166,13 @@ def test_all_ranks_together_see_the_batches_that_one_process_sees(
 
 
 @pytest.mark.parametrize("world", range(1, 9))
-def test_what_ranks_have_is_shared_evenly_and_put_back_in_the_order_of_the_rows(world: int) -> None:
+def test_each_row_of_each_batch_is_shared_with_one_rank_and_evenly(world: int) -> None:
+    ranks = [Rank(number=number, world=world) for number in range(world)]
     for rows in range(40):
-        sizes = shares(rows, world)
-        assert sum(sizes) == rows
+        sizes = [len(own_rows(torch.arange(rows), rank)) for rank in ranks]
         assert max(sizes) - min(sizes) <= 1
     rows, batches = torch.arange(50), [16, 16, 16, 2]
-    ranks = [Rank(number=number, world=world) for number in range(world)]
     parts = [torch.cat([own_rows(batch, rank) for batch in rows.split(batches)]) for rank in ranks]
-    assert [len(part) for part in parts] == totals(batches, world)
-    assert joined(parts, batches).equal(rows)
+    found = rows_of_ranks(batches, world)
+    assert all(map(torch.equal, found, parts))
+    assert torch.cat(found).sort().values.equal(rows)
