@@ -125,8 +125,9 @@ def test_a_model_asked_later_reads_raw_rows_as_it_was_trained_to(
     assert evaluate([given, "split=train", "tracking=none", "verbose=0"]) == 0
     (trained,) = set(own_folder.glob("runs/*")) - {run, again}
     rows = read_rows(trained / "artifacts" / "test_predictions.csv")
-    learned = Shipped("synthetic_control", {"shuffle_labels": 5}).prepared().train
-    targets = dict(zip(learned.rows.tolist(), learned.targets.tolist(), strict=True))
-    assert [int(row["target"]) for row in rows] == [targets[int(row["row"])] for row in rows]
+    data = Shipped("synthetic_control", {"shuffle_labels": 5}).prepared()
+    learned = (data.schema.classes[label] for label in data.train.targets)
+    targets = dict(zip(data.train.rows.tolist(), learned, strict=True))
+    assert [row["target"] for row in rows] == [targets[int(row["row"])] for row in rows]
     assert export([given, "output=exported"]) == 0
     assert any(Path("exported").iterdir())
