@@ -247,19 +247,6 @@ def test_cells_of_a_table_reach_the_models_answers_by_the_exported_files_alone(
     assert called == [line["prediction"].lstrip("'") for line in written]
 
 
-def test_a_regressions_file_gives_values_in_the_targets_units(
-    given: Path, export: Export, tmp_path: Path
-) -> None:
-    run = run_of(given, "values")
-    assert export(run, f"output={tmp_path}")[::2] == (0, "")
-    raw = np.loadtxt(given / "values.csv", delimiter=",", skiprows=1)[:, :2]
-    model = Model.load(Path(run.partition("=")[2]))
-    program = torch.export.load(tmp_path / "program.pt2").module()
-    values = program(torch.from_numpy(raw).float())
-    assert values.shape == (200, 1)
-    assert values.detach().numpy() == pytest.approx(model.outputs(raw).numpy(), rel=1e-4)
-
-
 def test_nothing_that_is_there_is_replaced_unless_asked_for(
     given: Path, export: Export, tmp_path: Path
 ) -> None:

@@ -46,12 +46,9 @@ TAKEN_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LazyInputs:
-    """Raw rows that are encoded and scaled when they are taken.
+    """Some rows of raw content (rows, *raw_shape), encoded and scaled when they are taken.
 
-    Args:
-        raw: Content of all parts, (rows, *raw_shape); may lie on disk.
-        rows: Row numbers of this part.
-        schema: Its encoder and scaler were fitted on the training part.
+    The content may lie on disk; the schema was fitted on the training part.
     """
 
     raw: Array | OnDemand

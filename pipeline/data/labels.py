@@ -322,11 +322,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class TargetCells:
-    """What the cells of the target have shown so far.
-
-    Args:
-        name: Of the column.
-    """
+    """What the cells of the target column have shown so far."""
 
     name: str
     texts: Counter[str] = field(default_factory=Counter)

@@ -134,22 +134,17 @@ def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values
     `refuse` leaves them; `previous` takes the last value before; `linear` goes straight from there
     to the next value, or stays where the part has none: no line looks across a border.
     """
+    import pandas as pd
+
     whole = np.array(values, dtype=np.float64)
-    if missing == "refuse" or not np.isnan(whole).any():
+    if missing == "refuse":
         return whole
-    ends = [len(whole)]
-    if missing == "linear":
-        ends = sorted({*(border for border in borders if 0 < border < len(whole)), *ends})
-    for channel in whole.T:
-        known, start = np.flatnonzero(~np.isnan(channel)), 0
-        for end in ends:
-            holes = start + np.flatnonzero(np.isnan(channel[start:end]))
-            before = known[known < end]
-            if missing == "linear":
-                channel[holes] = np.interp(holes, before, channel[before])
-            else:
-                channel[holes] = channel[before[np.searchsorted(before, holes) - 1]]
-            start = end
+    if missing == "previous":
+        return pd.DataFrame(whole).ffill().to_numpy()
+    start = 0
+    for end in sorted({*(border for border in borders if 0 < border < len(whole)), len(whole)}):
+        whole[start:end] = pd.DataFrame(values[:end]).interpolate().to_numpy()[start:end]
+        start = end
     return whole
 
 

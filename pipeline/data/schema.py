@@ -48,11 +48,11 @@ class Code:
     """
 
     name: str
-    levels: tuple[str, ...]
-    kept: tuple[int, ...]
-    other: bool
-    fill: float
-    has_holes: bool
+    levels: tuple[str, ...] = ()
+    kept: tuple[int, ...] = ()
+    other: bool = False
+    fill: float = 0.0
+    has_holes: bool = False
 
     @property
     def is_category(self) -> bool:
@@ -80,10 +80,9 @@ class Code:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """Turns the raw cells of a table into numbers; all it knows comes from the training part.
+    """Turns the raw cells of a table into numbers, by a code a column, in their order.
 
-    Args:
-        codes: One a column, in the order of the columns.
+    All it knows comes from the training part.
     """
 
     codes: tuple[Code, ...]

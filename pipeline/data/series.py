@@ -44,12 +44,9 @@ HOW = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Columns by what they are for.
+    """Columns of times, of values in the order of the channels, and those of them to predict.
 
-    Args:
-        time: Column of the times; None = each row is a step.
-        values: Columns of the values, in the order of the channels.
-        targets: Those to predict.
+    Without a column of times each row is a step.
     """
 
     time: str | None
@@ -141,14 +138,9 @@ def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recorded:
-    """Values in time, oldest first.
+    """Values (time, channels) of some columns, oldest first, NaN = missing.
 
-    Args:
-        place: What holds them, for messages.
-        layout: Its columns.
-        times: (time,)
-        values: (time, channels), NaN = missing.
-        rows: (time,) positions of the rows in the file, counted from 0.
+    `place` names what holds them; `rows` (time,) are the positions of the rows there, from 0.
     """
 
     place: Place

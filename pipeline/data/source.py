@@ -59,11 +59,9 @@ Reading = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table whose cells are not yet what a network gets.
+    """A column of a table whose cells are not yet what a network gets, and its categories.
 
-    Args:
-        name: As in the file.
-        levels: Its categories, in a fixed order; empty = it holds numbers.
+    They are in a fixed order; none = it holds numbers.
     """
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +68,8 @@ class TableReader(reader.Reader):
         self.target: str | None = schema.reading.get("target")
         self.sep: str | None = schema.reading.get("sep")
         self._id: str | None = schema.reading.get("id")
-        plain = Code(name="", levels=(), kept=(), other=False, fill=0.0, has_holes=False)
-        self.codes = (
-            schema.encoder.codes
-            if schema.encoder
-            else tuple(replace(plain, name=name) for name in schema.features)
-        )
+        plain = tuple(Code(name=name) for name in schema.features)
+        self.codes = schema.encoder.codes if schema.encoder else plain
         self._names = schema.columns
         # What stands in the place of the answer is not read where the answer is asked for.
         self._answer = {schema.label, self.target} - {*self._names}
@@ -95,9 +90,8 @@ class TableReader(reader.Reader):
                 return None
             return levels[int(value)] if levels and value >= 0 else value
 
-        names, levels = zip(*((code.name, code.levels) for code in self.codes), strict=True)
         return [
-            dict(zip(names, map(cell, row.tolist(), levels), strict=True))
+            {c.name: cell(v, c.levels) for c, v in zip(self.codes, row.tolist(), strict=True)}
             for row in reader.first_rows(raw, content).astype(np.float64)
         ]
 

@@ -23,13 +23,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LabelledSeries(NamedTuple):
-    """A series as it stands in a line.
-
-    Args:
-        where: Its file and line, for messages.
-        label: Its text; None = it has none.
-        channels: (steps,) each.
-    """
+    """The channels (steps,) of a series in a line, its label, if any, and its file and line."""
 
     where: str
     label: str | None
@@ -38,13 +32,10 @@ class LabelledSeries(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UcrFile:
-    """What a file of the archive holds.
+    """The series of a file of the archive, in the order of the lines.
 
-    Args:
-        series: In the order of the lines.
-        classes: Names in the header's order; empty = the file names none.
-        regression: Whether the labels are values to predict.
-        notes: Where the header contradicts the lines.
+    Its header names the classes, or none, and says whether labels are values to predict; the notes
+    say where it contradicts the lines.
     """
 
     series: Sequence[LabelledSeries]
@@ -251,26 +242,22 @@ def stack(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
     made = np.empty((len(series), length, len(first.channels)))
     for row, one in enumerate(series):
         for index, values in enumerate(one.channels):
-            made[row, : len(values), index] = values[:length]
-            made[row, len(values) :, index] = values[-1]
+            made[row, :, index] = values[np.minimum(np.arange(length), len(values) - 1)]
     return made
 
 
 def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> None:
-    channels = [
-        (len(values), one.where + (f", channel {number}" if one.channels[1:] else ""))
-        for one in series
-        for number, values in enumerate(one.channels, start=1)
-    ]
-    lengths = [length for length, _ in channels]
-    for length, where in channels:
-        if length != expected:
-            raise DataError(
-                f"{where} has {length} values, {series[0].where} has {expected} (from "
-                f"{min(lengths)} to {max(lengths)} in all); expected one length. data.length="
-                f"{max(lengths)} goes on with the last value of shorter ones, data.length="
-                f"{min(lengths)} cuts longer ones"
-            )
+    lengths = {len(values) for one in series for values in one.channels}
+    for one in series:
+        for number, values in enumerate(one.channels, start=1):
+            if len(values) != expected:
+                where = one.where + (f", channel {number}" if one.channels[1:] else "")
+                raise DataError(
+                    f"{where} has {len(values)} values, {series[0].where} has {expected} (from "
+                    f"{min(lengths)} to {max(lengths)} in all); expected one length. data.length="
+                    f"{max(lengths)} goes on with the last value of shorter ones, data.length="
+                    f"{min(lengths)} cuts longer ones"
+                )
 
 
 def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:

@@ -135,13 +135,9 @@ def _position(kind: Kind, parts: dict[str, str]) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Times:
-    """Labels and where they lie.
+    """Labels (time,), how all of them are written, and where they lie.
 
-    Args:
-        labels: (time,) as they are written.
-        positions: (time,) microseconds since 1970, months since the year 0, or numbers, by the
-            form.
-        form: How all of them are written.
+    Positions (time,) are microseconds since 1970, months since the year 0, or numbers, by the form.
     """
 
     labels: tuple[str, ...]
@@ -215,11 +211,9 @@ def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The distance between a time and the next.
+    """The distance between a time and the next: numbers, months, weekdays or microseconds.
 
-    Args:
-        unit: What is counted; `weekday` leaves Saturdays and Sundays out.
-        count: How many of it: numbers, months, weekdays or microseconds.
+    Weekdays leave Saturdays and Sundays out.
     """
 
     unit: Unit

@@ -93,11 +93,7 @@ def _made_up(schema: Schema) -> Array:
 
 
 class WholeModel(nn.Module):
-    """Scaling, the network, and what makes its outputs final.
-
-    Args:
-        model: Whose network it takes.
-    """
+    """Scaling, the network of a model, and what makes its outputs final."""
 
     shift: Tensor
     spread: Tensor

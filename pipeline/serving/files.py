@@ -89,12 +89,9 @@ def write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]])
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sheet:
-    """A table that is made while it is taken.
+    """A table that is made while it is taken: all columns of some rows, then those of the next.
 
-    Args:
-        header: Names of the columns.
-        texts: Those that hold texts; the others hold numbers.
-        pieces: All columns of some rows, then those of the next.
+    The columns in `texts` hold texts, the others numbers.
     """
 
     header: tuple[str, ...]

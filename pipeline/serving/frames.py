@@ -50,8 +50,4 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
     index = rows.index if isinstance(rows, pd.DataFrame) and not is_series else None
     # Where there is no row, nothing else says what a column holds.
     kinds = {one["name"]: "str" if one["type"] == "string" else "float64" for one in described}
-    typed: dict[str, pd.Series[Any]] = {
-        name: pd.Series([*column], dtype=kinds[name], index=index)
-        for name, column in columns.items()
-    }
-    return pd.DataFrame(typed)
+    return pd.DataFrame(columns, index=index).astype(kinds)

@@ -76,8 +76,13 @@ def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dic
     outputs = model.outputs(rows.raw, what=what, first_row=first_row)
     if rows.offsets is not None:
         outputs = outputs + torch.from_numpy(rows.offsets).to(outputs)
-    if model.schema.window is None:
-        require_numbers(outputs, what=what, first_row=first_row)
+    lost = (~torch.isfinite(outputs)).nonzero()
+    if model.schema.window is None and len(lost):
+        raise DataError(
+            f"{where(what, first_row + int(lost[0, 0]))}: the network's answer is no number; "
+            "expected inputs of about the size that it was trained on. Look for a value there that "
+            "is far too large"
+        )
     return answers(model, outputs)
 
 
@@ -105,25 +110,10 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
     return dict(zip(output_names(schema, decision), columns, strict=True))
 
 
-def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
-    """Refuse outputs that are no numbers, by a DataError that names the first such row."""
-    lost = ~torch.isfinite(outputs)
-    lost = lost if lost.ndim == 1 else lost.any(1)
-    if bool(lost.any()):
-        row = where(what, first_row + int(lost.int().argmax()))
-        raise DataError(
-            f"{row}: the network's answer is no number; expected inputs of about the "
-            "size that it was trained on. Look for a value there that is far too large"
-        )
-
-
 class RowsDone:
     """Says on standard error how many rows are done: on one line of a terminal, on many elsewhere.
 
-    Args:
-        verbose: 0 silent, 1 a line that is written over, 2 a line each time.
-        total: Rows in all; None = not known.
-        clock: Gives seconds.
+    Verbose is 0 silent, 1 a line that is written over, 2 a line each time.
     """
 
     def __init__(
@@ -155,13 +145,7 @@ class RowsDone:
 class Predictions:
     """The answers for a file; complete once the last piece of their table has been taken.
 
-    Args:
-        sheet: Their table, made while it is taken.
-        new: The file's rows, and what was met in them.
-        rows: Answers so far.
-        classes: Rows by class.
-        lowest: Smallest value of a regression.
-        highest: Largest.
+    Rows are counted, by class too, and the smallest and largest value of a regression is kept.
     """
 
     sheet: Sheet

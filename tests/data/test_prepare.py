@@ -110,16 +110,6 @@ def test_options_for_series_are_refused_for_independent_rows_all_at_once() -> No
     )
 
 
-def test_targets_have_the_type_and_shape_their_task_asks_for() -> None:
-    classes = prepare(Given(rows()), options()).train.targets
-    assert (classes.dtype, classes.ndim) == (torch.int64, 1)
-    one = prepare(Given(valued(np.ones((20, 1)), np.arange(20.0))), options()).train.targets
-    assert (one.dtype, one.shape[1:]) == (torch.float32, (1,))
-    pairs = np.arange(40.0).reshape(20, 2)
-    two = prepare(Given(valued(np.ones((20, 1)), pairs)), options())
-    assert (two.schema.outputs, two.train.targets.shape[1:]) == (2, (2,))
-
-
 COUNTING = np.arange(20.0)[:, None]
 
 

@@ -29,11 +29,6 @@ def schema(
             "outputs": outputs,
             "classes": tuple(classes),
             "features": tuple(features) if encoder is None else encoder.features,
-            "targets": (),
-            "units": "",
-            "window": None,
-            "horizon": 1,
-            "difference": None,
             "input_scaler": identity(shape[-1]),
             "target_scaler": identity(outputs),
             "encoder": encoder,
@@ -68,9 +63,8 @@ class Sum(nn.Module):
 
 
 def number_code(name: str, *, fill: float = 0.0, has_holes: bool = False) -> Code:
-    return Code(name=name, levels=(), kept=(), other=False, fill=fill, has_holes=has_holes)
+    return Code(name=name, fill=fill, has_holes=has_holes)
 
 
-def category_code(name: str, levels: Sequence[str], *, other: bool = False) -> Code:
-    kept = tuple(range(len(levels)))
-    return Code(name=name, levels=tuple(levels), kept=kept, other=other, fill=0.0, has_holes=False)
+def category_code(name: str, levels: Sequence[str]) -> Code:
+    return Code(name=name, levels=tuple(levels), kept=tuple(range(len(levels))))

@@ -33,13 +33,7 @@ PARTS = {"train": TRAIN, "training": TRAIN, "test": TEST} | dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Cells of one column of a batch.
-
-    Args:
-        texts: (rows,), null = empty.
-        column: Its name.
-        place: Where the batch comes from.
-    """
+    """Texts (rows,) of one column of a batch, null = empty, and where the batch comes from."""
 
     texts: pa.Array
     column: str

@@ -93,12 +93,8 @@ class Keys:
 class Roles:
     """What the columns of one table are for.
 
-    Args:
-        target: What is to be predicted.
-        features: What it is predicted from, in the order of the file: each with what it must be;
-            None = to be found.
-        beside: The columns that are read for another purpose, by their keys: id, group, time and
-            split.
+    Features are in the order of the file, each with what it must be, None = to be found; beside
+    them, columns are read for another purpose, by their keys: id, group, time and split.
     """
 
     target: str
@@ -174,12 +170,7 @@ def _key_problems(
 
 @dataclass(slots=True)
 class FeatureCells:
-    """What the cells of one feature have shown so far.
-
-    Args:
-        name: Of the column.
-        wanted: What the user says it is; None = to be found.
-    """
+    """What the cells of one feature have shown so far; `wanted` = what the user says it is."""
 
     name: str
     wanted: Wanted | None

@@ -40,12 +40,9 @@ OTHER_FILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a file is read.
+    """How a file is read: its names, and of a text what parts its cells; None = it is Parquet.
 
-    Args:
-        names: Of the columns, without spaces around them.
-        sep: What parts the cells of a text; None = the file is Parquet.
-        start: Byte where the first row behind the header of a text begins.
+    The first row behind the header of a text begins at the byte `start`.
     """
 
     names: tuple[str, ...]
@@ -55,12 +52,9 @@ class Form:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a batch of cells comes from, for messages.
+    """The file, or what else, that a batch of cells comes from, for messages.
 
-    Args:
-        file: Name of the file or of whatever else the rows came in.
-        first_row: Number of the first row of data, counted from 1.
-        sep: What parts the cells; None = found in the file.
+    Rows are counted from 1; what parts the cells of a file is found where it is None.
     """
 
     file: str

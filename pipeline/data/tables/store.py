@@ -44,11 +44,9 @@ FACTS = "facts.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """The files of one table.
+    """The files of one table, each with the part of its rows, the training file first.
 
-    Args:
-        paths: Each with the part that its rows belong to, the training file first.
-        sep: What parts the cells of a CSV file; None = found.
+    What parts the cells of a CSV file is found where it is None.
     """
 
     paths: tuple[tuple[Path, int], ...]
