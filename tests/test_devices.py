@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,29 +85,42 @@ def test_the_one_gpu_with_most_free_memory_is_taken_and_the_others_are_told(
     assert device.words == f"gpu 2 ({NAME}), the freest of 4; here: 4 gpu, 64 CPU cores"
 
 
-def test_a_named_gpu_is_taken_however_full_it_is() -> None:
-    device = taken(machine(80, 1, 80), [1])
-    assert device.devices == [1]
-    assert device.words == f"gpu 1 ({NAME}); here: 3 gpu, 64 CPU cores"
+HIDDEN = "2 gpu of CUDA_VISIBLE_DEVICES=4,GPU-7f, 64 CPU cores"
+PLACED = "1 gpu of CUDA_VISIBLE_DEVICES=3, 64 CPU cores"
+TAKEN: dict[str, tuple[Present, tuple[Any, ...], object, str]] = {
+    "a named GPU however full": (
+        *(machine(80, 1, 80), ([1],), [1]),
+        f"gpu 1 ({NAME}); here: 3 gpu, 64 CPU cores",
+    ),
+    "an Apple machine's before the CPU": (
+        *(Present(cores=8, mps=True), (), 1),
+        "mps; here: 1 mps, 8 CPU cores",
+    ),
+    "the CPU where asked": (
+        *(machine(80), ("auto", "cpu"), 1),
+        "cpu; here: 1 gpu, 64 CPU cores",
+    ),
+    "what a variable shows": (
+        *(machine(80, 90, variable="4,GPU-7f"), (), [1]),
+        f"gpu 1 ({NAME}), the freest of 2; here: {HIDDEN}",
+    ),
+    "what a study's worker sees of those that were named": (
+        *(machine(80, variable="3", placed=True), ([3],), [0]),
+        f"gpu 0 ({NAME}); here: {PLACED}",
+    ),
+}
 
 
-def test_without_a_gpu_that_of_an_apple_machine_comes_before_the_cpu() -> None:
-    device = taken(Present(cores=8, mps=True))
-    assert (device.accelerator, device.devices) == ("mps", 1)
-    assert device.words == "mps; here: 1 mps, 8 CPU cores"
-    assert device.device_of(0) == torch.device("mps")
+@pytest.mark.parametrize("case", TAKEN)
+def test_what_is_taken_is_told_with_what_is_there(case: str) -> None:
+    present, asked, devices, words = TAKEN[case]
+    device = taken(present, *asked)
+    assert (device.devices, device.words) == (devices, words)
+    kind = {"gpu": "cuda"}.get(device.accelerator, device.accelerator)
+    assert device.device_of(0).type == kind == {"g": "cuda"}.get(words[0], words[:3])
 
 
-def test_the_cpu_is_taken_where_it_is_asked_for() -> None:
-    assert taken(machine(80), accelerator="cpu").words == "cpu; here: 1 gpu, 64 CPU cores"
-
-
-def test_a_variable_that_hides_gpus_is_told_with_what_it_shows() -> None:
-    device = taken(machine(80, 90, variable="4,GPU-7f"))
-    assert device.words == (
-        f"gpu 1 ({NAME}), the freest of 2; here: 2 gpu of CUDA_VISIBLE_DEVICES=4,GPU-7f, "
-        "64 CPU cores"
-    )
+def test_a_variable_that_hides_all_gpus_is_told() -> None:
     assert str(machine(variable="")) == "0 gpu of CUDA_VISIBLE_DEVICES='', 64 CPU cores"
 
 
@@ -172,31 +186,20 @@ def test_processes_that_were_launched_side_by_side_come_to_the_same_gpus() -> No
         assert taken(machine(*free, launched=True), 2).devices == [0, 1]
 
 
-def test_in_a_worker_of_a_study_the_gpus_that_were_named_are_those_it_sees() -> None:
-    alone = taken(machine(80, variable="3", placed=True), [3])
-    assert alone.devices == [0]
-    assert alone.words == f"gpu 0 ({NAME}); here: 1 gpu of CUDA_VISIBLE_DEVICES=3, 64 CPU cores"
-    pair = taken(machine(80, 70, variable="2,5", placed=True), [5, 2])
-    assert pair.devices == [0, 1]
+def test_in_a_worker_of_a_study_several_gpus_that_were_named_are_those_it_sees() -> None:
+    assert taken(machine(80, 70, variable="2,5", placed=True), [5, 2]).devices == [0, 1]
 
 
 # ── what is not here ────────────────────────────────────────────────────────────────────────────
 
 
 def test_too_many_devices_are_one_line_with_those_that_are_there() -> None:
-    two = machine(80, 80)
-    assert refused(two, 3) == (
-        "trainer.devices=3 is not here; this machine has 2 gpu, 64 CPU cores"
-    )
-    assert refused(two, [0, 2]) == (
-        "trainer.devices=[0, 2] is not here; this machine has 2 gpu, 64 CPU cores, counted from 0"
-    )
-    assert refused(two, 65, "cpu") == (
-        "trainer.devices=65 is not here; this machine has 2 gpu, 64 CPU cores"
-    )
-    assert refused(Present(cores=8, mps=True), 2) == (
-        "trainer.devices=2 is not here; this machine has 1 mps, 8 CPU cores"
-    )
+    two, apple = machine(80, 80), Present(cores=8, mps=True)
+    here = "is not here; this machine has 2 gpu, 64 CPU cores"
+    assert refused(two, 3) == f"trainer.devices=3 {here}"
+    assert refused(two, [0, 2]) == f"trainer.devices=[0, 2] {here}, counted from 0"
+    assert refused(two, 65, "cpu") == f"trainer.devices=65 {here}"
+    assert refused(apple, 2) == "trainer.devices=2 is not here; this machine has 1 mps, 8 CPU cores"
 
 
 @pytest.mark.parametrize("devices", [2, [0, 1]])
@@ -276,15 +279,6 @@ def test_a_precision_is_refused_where_its_accelerator_lacks_it_alone() -> None:
 # ── threads ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_a_run_takes_and_what_else_is_there_is_said(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train(*WORDS, "trainer=cpu") == 0
-    said = capsys.readouterr().out
-    assert "; on cpu; here: " in said
-    assert f"{cores()} CPU cores; 1 thread; seed 0" in said
-
-
 def test_threads_grow_with_the_work_of_a_step_up_to_the_cores() -> None:
     assert threads(operations=0) == 1
     assert threads(operations=OPERATIONS_PER_THREAD) == 1
@@ -292,7 +286,7 @@ def test_threads_grow_with_the_work_of_a_step_up_to_the_cores() -> None:
     assert available().cores == cores()
 
 
-def test_threads_are_a_function_of_network_and_batch_alone(
+def test_threads_are_a_function_of_network_and_batch_alone_and_told_with_the_device(
     train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = torch.get_num_threads()
@@ -300,9 +294,11 @@ def test_threads_are_a_function_of_network_and_batch_alone(
     for number in (1, 2):
         torch.set_num_threads(number)
         try:
-            assert train(*WORDS) == 0
+            assert train(*WORDS, "trainer=cpu") == 0
         finally:
             torch.set_num_threads(before)
         (line,) = (line for line in capsys.readouterr().out.splitlines() if "; seed 0" in line)
         found.append(line)
     assert found[0] == found[1]
+    assert "; on cpu; here: " in found[0]
+    assert f"{cores()} CPU cores; 1 thread; seed 0" in found[0]

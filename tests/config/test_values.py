@@ -69,7 +69,7 @@ def test_a_wrong_value_is_one_line_with_its_key_and_what_is_allowed(
 ) -> None:
     expected, values = WRONG[keys]
     *model, key = keys.split()
-    for value in values:
+    for value in values:  # what refers to it, such as scheduler.T_max, is not told as well
         problem = line.problem(*model, f"{key}={value}")
         assert problem.startswith(f"{key}=")
         assert expected in problem.replace("≥", ">=").replace("≤", "<=")
@@ -107,10 +107,6 @@ def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine)
     )
     ring = line.problems("name=${monitor}", "monitor=${name}")
     assert all("Recursive interpolation detected" in problem for problem in ring)
-
-
-def test_what_refers_to_a_wrong_value_is_not_told_as_well(line: CommandLine) -> None:
-    assert line.problem("trainer.max_epochs=many").startswith("trainer.max_epochs='many'")
 
 
 def test_an_unknown_metric_to_monitor_lists_those_that_are_logged(line: CommandLine) -> None:
@@ -160,11 +156,7 @@ def test_what_types_can_not_state_is_refused_too(line: CommandLine, words: str) 
     assert line.problem(*words.split()).startswith(RULES[words])
 
 
-def test_an_output_that_is_a_file_or_inside_a_run_is_refused(line: CommandLine) -> None:
-    (line.folder / "taken").touch()
-    assert line.problem("output=taken") == (
-        "output='taken' is a file; expected a folder. Choose another."
-    )
+def test_an_output_inside_a_run_is_refused(line: CommandLine) -> None:
     (line.folder / "run").mkdir()
     (line.folder / "run" / "journal.jsonl").touch()
     assert line.problem("output=run/more").startswith("output='run/more' lies inside the run ")
@@ -342,30 +334,25 @@ def test_arguments_reach_the_constructor_as_it_declares_them() -> None:
     assert build(linear, out_features=3, total_steps=7).weight.shape == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
-        ("callbacks.early_stopping.patience=-1", "patience=-1 is not allowed; expected a whole"),
-        ("callbacks.early_stopping.mode=3", "mode=3 is not allowed; expected a text."),
-        ("+callbacks.early_stopping.paitence=3", "Did you mean 'callbacks.early_stopping.patie"),
-        (
-            "callbacks.early_stopping._target_=pytorch_lightning.callbacks.EarlyStop",
-            "Did you mean 'EarlyStopping'?",
-        ),
-    ],
-)
-def test_a_callbacks_arguments_are_checked_where_lightning_is(
-    line: CommandLine, word: str, says: str
-) -> None:
-    run = line.run("callbacks=early_stopping", word)
+CALLBACKS = {
+    "early_stopping.patience=-1": "patience=-1 is not allowed; expected a whole number >= 0.",
+    "early_stopping.mode=3": "mode=3 is not allowed; expected a text.",
+    "+early_stopping.paitence=3": "Did you mean 'callbacks.early_stopping.patience'?",
+    "early_stopping._target_=pytorch_lightning.callbacks.EarlyStop": "mean 'EarlyStopping'?",
+    "ema._target_=torch.nn.Linear": "'torch.nn.Linear' is no pytorch_lightning.Callback",
+}
+
+
+@pytest.mark.parametrize("word", CALLBACKS)
+def test_a_callbacks_arguments_are_checked_where_lightning_is(line: CommandLine, word: str) -> None:
+    sign, key = word[: word.startswith("+")], word.lstrip("+")
+    run = line.run(f"callbacks={key.partition('.')[0]}", f"{sign}callbacks.{key}")
     with pytest.raises(ConfigError) as caught:
         check_callbacks(run)
-    assert says in str(caught.value)
+    assert CALLBACKS[word] in str(caught.value).replace("≥", ">=")
 
 
-def test_what_is_no_callback_is_refused(line: CommandLine) -> None:
-    run = check(compose(["callbacks=ema", "callbacks.ema._target_=torch.nn.Linear"]))
-    with pytest.raises(ConfigError, match=r"'torch.nn.Linear' is no pytorch_lightning.Callback"):
-        check_callbacks(run)
-    problem = line.problem("callbacks=ema", "callbacks.ema._target_=os.system")  # before Lightning
-    assert problem.startswith("callbacks.ema._target_='os.system' lies outside of what may be")
+def test_a_callback_from_elsewhere_is_refused_before_lightning(line: CommandLine) -> None:
+    assert line.problem("callbacks=ema", "callbacks.ema._target_=os.system").startswith(
+        "callbacks.ema._target_='os.system' lies outside of what may be"
+    )

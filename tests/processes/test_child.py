@@ -12,14 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+from faults.processes import wait_until
 
-from pipeline.processes.child import (
-    MAX_BYTES,
-    Channel,
-    Child,
-    ChildEndedError,
-    ChildGoneError,
-)
+from pipeline.processes.child import MAX_BYTES, Channel, Child, ChildEndedError, ChildGoneError
+from pipeline.processes.lease import UNSEEN, status
 
 SERVES = """
 import os, signal, sys, time
@@ -61,9 +57,8 @@ def heard(child: Child, count: int = 1, *, seconds: float = 20.0) -> list[dict[s
     return messages
 
 
-def wait_for_status(child: Child, status: str) -> None:
-    while psutil.Process(child.pid).status() != status:
-        time.sleep(0.01)
+def wait_for_stop(child: Child) -> None:
+    wait_until(lambda: status(child.pid) == "stopped", what="a stopped process")
 
 
 def test_messages_arrive_as_they_were_sent() -> None:
@@ -88,7 +83,7 @@ def test_messages_that_are_sent_together_arrive_together() -> None:
 
 def test_a_process_that_is_stopped_in_the_middle_of_a_message_delays_nobody() -> None:
     with started(HALF.format(signal="SIGSTOP")) as child:
-        wait_for_status(child, "stopped")
+        wait_for_stop(child)
         before = time.monotonic()
         assert child.messages() == []
         assert time.monotonic() - before < 0.5
@@ -109,7 +104,7 @@ def test_a_pipe_that_is_full_delays_nobody_and_loses_nothing() -> None:
     with started(SERVES.format(setup="parent.say({})", answer=answer)) as child:
         assert heard(child) == [{}]
         os.kill(child.pid, signal.SIGSTOP)
-        wait_for_status(child, "stopped")
+        wait_for_stop(child)
         before = time.monotonic()
         for length in range(5):
             child.send({"long": "x" * (length + 300_000)})
@@ -151,29 +146,17 @@ def test_a_message_that_is_too_long_is_not_sent() -> None:
         assert heard(child) == [{"short": 1}]
 
 
-def test_what_libraries_print_is_no_message() -> None:
-    setup = "print('hello', flush=True); os.system('echo hello'); os.write(2, b'hello')"
-    with started(SERVES.format(setup=setup, answer="parent.say(message)")) as child:
-        child.send({"say": "x"})
-        assert heard(child) == [{"say": "x"}]
-
-
-def test_an_answer_is_the_one_to_its_question() -> None:
+def test_an_answer_is_the_one_to_its_question_and_who_gives_none_in_time_is_ended() -> None:
     answer = "parent.say({'id': message['id'] - 1}, {'id': message['id'], 'is': message['is']})"
-    with started(SERVES.format(setup="", answer=answer)) as child:
+    with started(SERVES.format(setup="", answer=answer), name="the test process") as child:
         assert [child.ask(20.0, **{"is": word})["is"] for word in "ab"] == ["a", "b"]
-
-
-def test_a_process_that_does_not_answer_in_time_is_ended() -> None:
-    with started(ECHO, name="the test process") as child:
-        assert child.ask(20.0, say="x")["say"] == "x"
         pid = child.pid
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(ChildGoneError, match="the test process did not answer within 0 s"):
-            child.ask(0.3, say="x")
+            child.ask(0.3)
         assert not psutil.pid_exists(pid)
         with pytest.raises(ChildGoneError, match="the test process has ended"):
-            child.ask(0.3, say="x")
+            child.ask(0.3)
 
 
 def test_a_process_that_dies_without_an_answer_is_noticed_though_its_pipe_stays_open() -> None:
@@ -190,13 +173,7 @@ def test_a_process_ends_with_those_it_has_started(tmp_path: Path) -> None:
         below = [message["pid"] for message in heard(child, 2)]
         child.kill()
         child.see_end()
-        deadline = time.monotonic() + 10.0
-        while psutil.pid_exists(max(below)) and time.monotonic() < deadline:
-            if psutil.Process(max(below)).status() == "zombie":
-                break
-            time.sleep(0.05)
-        else:
-            assert not psutil.pid_exists(max(below))
+        wait_until(lambda: status(max(below)) in ("zombie", UNSEEN), what="the end of its child")
 
 
 def test_a_process_that_ignores_its_dismissal_is_ended_by_force() -> None:
@@ -231,9 +208,12 @@ def test_a_process_that_listens_beats_and_ends_with_its_parent() -> None:
         assert child.wait(10.0) == 7
 
 
-def test_variables_are_added_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_added_and_removed_and_what_libraries_print_is_no_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("GIVEN_BEFORE", "1")
-    setup = "parent.say({name: os.environ.get(name) for name in ('GIVEN_BEFORE', 'ADDED')})"
+    setup = "print('hello', flush=True); os.system('echo hello'); os.write(2, b'hello'); "
+    setup += "parent.say({name: os.environ.get(name) for name in ('GIVEN_BEFORE', 'ADDED')})"
     environment = {"GIVEN_BEFORE": None, "ADDED": "2"}
     with started(SERVES.format(setup=setup, answer="pass"), environment=environment) as child:
         assert heard(child) == [{"GIVEN_BEFORE": None, "ADDED": "2"}]

@@ -1,21 +1,15 @@
 import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 
-from pipeline.processes.lease import alive, lease_of, own_lease, started, status, working
+from faults.processes import wait_until
+
+from pipeline.processes.lease import Lease, alive, lease_of, own_lease, started, status, working
 
 
-def sleeping() -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-
-
-def wait_for_status(pid: int, wanted: str) -> None:
-    deadline = time.monotonic() + 10
-    while status(pid) != wanted:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def sleeping() -> tuple[subprocess.Popen[bytes], Lease]:
+    process = subprocess.Popen(["sleep", "60"])
+    return process, replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
 
 
 def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
@@ -30,11 +24,10 @@ def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
 
 
 def test_a_process_that_has_ended_is_gone_even_as_a_zombie() -> None:
-    process = sleeping()
-    lease = replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    process, lease = sleeping()
     assert alive(lease)
     process.kill()
-    wait_for_status(process.pid, "zombie")
+    wait_until(lambda: status(process.pid) == "zombie", what="a zombie")
     assert not alive(lease)
     process.wait()
     assert not alive(lease)
@@ -47,11 +40,10 @@ def test_a_reused_id_is_another_process_and_one_of_another_machine_counts_as_ali
 
 
 def test_a_stopped_process_is_alive_but_does_not_work() -> None:
-    process = sleeping()
+    process, lease = sleeping()
     try:
-        lease = replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
         process.send_signal(signal.SIGSTOP)
-        wait_for_status(process.pid, "stopped")
+        wait_until(lambda: status(process.pid) == "stopped", what="a stopped process")
         assert alive(lease)
         assert not working(lease)
     finally:
