@@ -62,8 +62,10 @@ def test_a_text_stays_the_text_it_is(line: CommandLine) -> None:
     for text in ("12e45678", "012", "1_000", "true"):
         run = line.run(f"resume={text}", f"name={text}", f"tracking.experiment={text}")
         assert (run.resume, run.name, run.tracking.experiment) == (text, text, text)
-    for folder in ("结果", "a b", "a,b", "a=b", "#1", "100%", "[x]", "ü'", 'q"q'):
-        assert line.run(f"output={folder}").output == folder
+    places = ("结果", "a b", "a,b", "a=b", "#1", "100%", "[x]", "ü'", 'q"q', "x")
+    for output, resume in zip(places[::2], places[1::2], strict=True):
+        run = line.run(f"output={output}", f"resume={resume}")
+        assert (run.output, run.resume) == (output, resume)
     run = line.run("tags=[数据,b]", "resume=null")
     assert (run.tags, run.resume) == (["数据", "b"], None)
 

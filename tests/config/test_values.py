@@ -4,6 +4,8 @@ Targets are judged after they are resolved, their constructors as their schema, 
 """
 
 import inspect
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,54 +27,65 @@ SEED = "expected a whole number >= 0 and < 4294967296."
 FRACTION = "expected a number >= 0 and < 1."
 HIDDEN = "expected a list [a whole number > 0, …]."
 WRONG = {
-    "optimizer.lr": (POSITIVE, ["", "0", "-1", "nan", "inf", "1e400", "fast", "true"]),
-    "optimizer.weight_decay": ("expected a number >= 0.", ["-1"]),
-    "optimizer.betas": ("expected a list [a number >= 0 and < 1, a number", ["[0.9,1]"]),
-    "optimizer.amsgrad": ("expected true or false.", ["no"]),
-    "trainer.max_epochs": (COUNT, ["abc", "1.5", "0", "-1", "-5"]),
-    "trainer.gradient_clip_val": ("expected a number > 0 or null.", ["-1", "0", "nan"]),
-    "trainer.gradient_clip_algorithm": ("expected one of norm, value.", ["foo"]),
-    "trainer.devices": (DEVICES, ["0", "-1", "x", "1.5", "null", "[]", "[-1]"]),
-    "trainer.precision": ("expected one of 32-true, bf16-mixed, 16-mixed,", ["foo"]),
-    "seed": (SEED, ["-1", "1099511627776", "abc"]),
-    "data.batch_size": (COUNT, ["0", "-1"]),
-    "data.validation": (FRACTION, ["1", "-0.1"]),
-    "data.scale": ("expected one of none, standard, minmax.", ["robust"]),
-    "model.hidden": (HIDDEN, ["[0]", "-1", "[a]", "{a: 1}"]),
-    "model.dropout": (FRACTION, ["1.5", "1.0"]),
-    "model.activation": ("Did you mean 'relu'?", ["rellu"]),
-    "keep": ("expected one of best, last.", ["first"]),
-    "verbose": ("expected a whole number >= 0 and <= 2 or null.", ["3", "true"]),
-    "name": ("expected a text (not empty) or null.", [""]),
-    "output": ("expected a text (not empty).", [""]),
-    "metrics.threshold": (
-        "number > 0 and < 1, best_f1 or a text such as recall_at_0.9.",
-        ["1", "recall_at_1.0"],
-    ),
-    "model=mlp metrics.threshold": ("Did you mean 'best_f1'?", ["best_f"]),
-    "scheduler.interval": ("expected one of epoch, step.", ["batch"]),
-    "model=cnn1d model.channels": (
-        "expected a list [a whole number > 0, …] (not empty).",
-        ["[]", "[25,0,25]"],
-    ),
-    "model=cnn1d model.stride": ("expected a whole number > 0 or a list", ["0"]),
-    "model=cnn1d model.padding": ("expected same, a whole number >= 0 or a list", ["[1,1,-1]"]),
-    "model=cnn1d model.pool": ("Did you mean 'learned'?", ["learnt"]),
-    "model=lstm model.layers": (COUNT, ["0"]),
-    "model=lstm model.norm": ("expected one of none, layer.", ["batch"]),
+    "": {
+        "optimizer.lr": (POSITIVE, ["", "0", "-1", "nan", "inf", "1e400", "fast", "true"]),
+        "optimizer.weight_decay": ("expected a number >= 0.", ["-1"]),
+        "optimizer.betas": ("expected a list [a number >= 0 and < 1, a number", ["[0.9,1]"]),
+        "optimizer.amsgrad": ("expected true or false.", ["no"]),
+        "trainer.max_epochs": (COUNT, ["abc", "1.5", "0", "-1", "-5"]),
+        "trainer.gradient_clip_val": ("expected a number > 0 or null.", ["-1", "0", "nan"]),
+        "trainer.gradient_clip_algorithm": ("expected one of norm, value.", ["foo"]),
+        "trainer.devices": (DEVICES, ["0", "-1", "x", "1.5", "null", "[]", "[-1]"]),
+        "trainer.precision": ("expected one of 32-true, bf16-mixed, 16-mixed,", ["foo"]),
+        "seed": (SEED, ["-1", "1099511627776", "abc"]),
+        "data.batch_size": (COUNT, ["0", "-1"]),
+        "data.validation": (FRACTION, ["1", "-0.1"]),
+        "data.scale": ("expected one of none, standard, minmax.", ["robust"]),
+        "model.hidden": (HIDDEN, ["[0]", "-1", "[a]", "{a: 1}"]),
+        "model.dropout": (FRACTION, ["1.5", "1.0"]),
+        "model.activation": ("Did you mean 'relu'?", ["rellu"]),
+        "keep": ("expected one of best, last.", ["first"]),
+        "verbose": ("expected a whole number >= 0 and <= 2 or null.", ["3", "true"]),
+        "name": ("expected a text (not empty) or null.", [""]),
+        "output": ("expected a text (not empty).", [""]),
+        "metrics.threshold": (
+            "number > 0 and < 1, best_f1 or a text such as recall_at_0.9.",
+            ["1", "recall_at_1.0"],
+        ),
+        "scheduler.interval": ("expected one of epoch, step.", ["batch"]),
+    },
+    "model=mlp": {
+        "metrics.threshold": ("Did you mean 'best_f1'?", ["best_f"]),
+    },
+    "model=cnn1d": {
+        "model.channels": (
+            "expected a list [a whole number > 0, …] (not empty).",
+            ["[]", "[25,0,25]"],
+        ),
+        "model.stride": ("expected a whole number > 0 or a list", ["0"]),
+        "model.padding": ("expected same, a whole number >= 0 or a list", ["[1,1,-1]"]),
+        "model.pool": ("Did you mean 'learned'?", ["learnt"]),
+    },
+    "model=lstm": {
+        "model.layers": (COUNT, ["0"]),
+        "model.norm": ("expected one of none, layer.", ["batch"]),
+    },
 }
 
 
-@pytest.mark.parametrize("keys", WRONG)
-def test_a_wrong_value_is_one_line_with_its_key_and_what_is_allowed(
-    line: CommandLine, keys: str
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_values_are_a_line_each_with_the_key_and_what_is_allowed(
+    line: CommandLine, words: str
 ) -> None:
-    expected, values = WRONG[keys]
-    *model, key = keys.split()
-    for value in values:  # what refers to it, such as scheduler.T_max, is not told as well
-        problem = line.problem(*model, f"{key}={value}")
-        assert problem.startswith(f"{key}=")
-        assert expected in problem.replace("≥", ">=").replace("≤", "<=")
+    for turn in range(max(len(values) for _, values in WRONG[words].values())):
+        given = {key: found[turn : turn + 1] for key, (_, found) in WRONG[words].items()}
+        typed = [f"{key}={value}" for key, values in given.items() for value in values]
+        problems = line.problems(*words.split(), *typed)  # none more, of what refers to them
+        by_key = {problem.partition("=")[0]: problem for problem in problems}
+        assert len(problems) == len(by_key)
+        assert by_key.keys() == {key for key, values in given.items() if values}
+        for key, problem in by_key.items():
+            assert WRONG[words][key][0] in problem.replace("≥", ">=").replace("≤", "<=")
 
 
 @pytest.mark.parametrize("model", sorted(path.stem for path in (conf_folder() / "model").iterdir()))
@@ -127,7 +140,6 @@ def test_a_followed_metric_must_be_logged_and_its_direction_right(
     )
 
 
-NO_NAME = "is not a name; expected 1 to"
 RULES = {
     "trainer=cpu trainer.precision=16-mixed": (
         "trainer.precision=16-mixed does not exist on the CPU; expected one of 32-true, "
@@ -143,17 +155,20 @@ RULES = {
         "register='ward' needs MLflow, and tracking=none is given; choose tracking=local, or leave "
         "register away."
     ),
-    **{
-        f"{key}={name}": f"{key}={name!r} {NO_NAME}"
-        for key in ("name", "register", "tracking.experiment")
-        for name in ("a/b", "../etc", "/etc", ".hidden", "x" * 65)
-    },
 }
 
 
 @pytest.mark.parametrize("words", RULES)
 def test_what_types_can_not_state_is_refused_too(line: CommandLine, words: str) -> None:
     assert line.problem(*words.split()).startswith(RULES[words])
+
+
+@pytest.mark.parametrize("name", ["a/b", "../etc", "/etc", ".hidden", "x" * 65])
+def test_what_becomes_part_of_a_path_must_be_a_name(line: CommandLine, name: str) -> None:
+    keys = ("name", "register", "tracking.experiment")
+    problems = line.problems(*(f"{key}={name}" for key in keys))
+    for key, problem in zip(keys, problems, strict=True):
+        assert problem.startswith(f"{key}={name!r} is not a name; expected 1 to")
 
 
 def test_an_output_inside_a_run_is_refused(line: CommandLine) -> None:
@@ -172,25 +187,23 @@ def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
     assert lightning - set(TrainerOptions.model_fields) == refused
 
 
-def _needs_path(choice: str) -> bool:
-    file = conf_folder() / "data" / f"{choice.removeprefix('data=')}.yaml"
-    return OmegaConf.is_missing(OmegaConf.load(file), "path")
-
-
 # Each experiment runs in tests/running/test_presets.py.
-@pytest.mark.parametrize(
-    "choice",
-    [
-        f"{path.parent.name}={path.stem}"
-        for path in sorted(conf_folder().glob("*/*.yaml"))
-        if path.parent.name not in ("experiment", "hydra", "sweeps")
-    ],
-)
-def test_every_choice_that_ships_is_right_as_it_stands(line: CommandLine, choice: str) -> None:
-    words = ["data.path=file"] if choice.startswith("data=") and _needs_path(choice) else []
-    run = line.run(choice, *words)
-    if choice.startswith("callbacks"):
-        check_callbacks(run)
+GROUPS = [
+    sorted(f"{folder.name}={path.stem}" for path in folder.glob("*.yaml"))
+    for folder in sorted(conf_folder().iterdir())
+    if folder.is_dir() and folder.name not in ("experiment", "hydra", "sweeps")
+]
+
+
+@pytest.mark.parametrize("choices", zip_longest(*GROUPS))
+def test_every_choice_that_ships_is_right_as_it_stands(
+    line: CommandLine, choices: Sequence[str | None]
+) -> None:
+    words = [choice for choice in choices if choice is not None]
+    for name in (word.removeprefix("data=") for word in words if word.startswith("data=")):
+        if OmegaConf.is_missing(OmegaConf.load(conf_folder() / "data" / f"{name}.yaml"), "path"):
+            words.append("data.path=file")
+    check_callbacks(line.run(*words))
 
 
 def test_a_mapping_may_stand_where_the_yaml_has_a_list(line: CommandLine) -> None:

@@ -69,17 +69,11 @@ def test_no_secret_of_the_environment_or_the_command_line_is_stored_or_shown(
 @pytest.mark.slow
 @pytest.mark.parametrize("traceback", ["false", "true"])
 def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
-    start: Start, own_code: tuple[str, ...], traceback: str
+    fork: Start, own_code: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, traceback: str
 ) -> None:
-    training = start(
-        *SHORT,
-        TALKATIVE,
-        "+callbacks.talkative.fail=true",
-        *own_code,
-        f"traceback={traceback}",
-        "tracking=none",
-        DB_PASSWORD=IN_VARIABLE,
-    )
+    monkeypatch.setenv("DB_PASSWORD", IN_VARIABLE)
+    words = (TALKATIVE, "+callbacks.talkative.fail=true", *own_code)
+    training = fork(*SHORT, *words, f"traceback={traceback}", "tracking=none")
     assert training.end() == 1
     assert "the password is ***" in training.err
     assert ("Traceback" in training.err) == (traceback == "true")

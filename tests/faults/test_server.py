@@ -56,18 +56,17 @@ def send_as_printed(line: str) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_required_server_the_run_is_sent_when_it_is_there(
-    fork: Start, server: TrackingServer
+def test_without_a_required_server_a_run_trains_and_its_values_wait(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training = fork(*SHORT, f"tracking.uri={server.uri}", "tracking.required=false", "verbose=0")
-    assert training.end() == 0, training.err
-    first, last = training.err.splitlines()
-    assert first.startswith(f"warning: the tracking server {server.uri} does not answer")
-    assert "values wait in 'runs/" in last
-    server.start()
-    send_as_printed(last)
-    assert outcome(server.uri) == ("FINISHED", None)
-    assert recorded_steps(server.uri, "train/loss") == [1, 2, 3]
+    uri = f"http://127.0.0.1:{free_port()}"
+    assert train(*SHORT, f"tracking.uri={uri}", "tracking.required=false", "verbose=0") == 0
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"warning: the tracking server {uri} does not answer")
+    assert first.endswith("; the values wait in the run folder")
+    (run,) = Path("runs").iterdir()
+    assert f"values wait in '{run}/journal.jsonl'; send them with: " in last
+    assert recorded_epochs(run) == [1, 2, 3]
 
 
 @pytest.mark.slow
