@@ -52,12 +52,7 @@ OOMS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyProcesses:
-    """The processes that work for studies, one study after another.
-
-    Args:
-        pool: The workers.
-        recorder: Brings trials into MLflow.
-    """
+    """The workers of studies, one study after another, and the recorder of their trials."""
 
     pool: WorkerPool
     recorder: MlflowRecorder
@@ -67,9 +62,8 @@ class StudyProcesses:
 def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
     """Start workers and reach MLflow, side by side; no process outlives the body.
 
-    Raises:
-        EnvironmentFaultError: The tracking server is down, and the run requires it; or workers are
-            to run on a Ray cluster, and there is none.
+    Raises EnvironmentFaultError where the tracking server is down, and the run requires it, or
+    there is no Ray cluster on which workers are to run.
     """
     tracking = plan.run.tracking
     with (
@@ -94,13 +88,8 @@ def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
 def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """Work on a study until it has its trials; the body tells what it came to.
 
-    Its own run in MLflow is ended when the body exits, also by an error.
-
-    Raises:
-        ConfigError: The study on record is another one.
-        EnvironmentFaultError: A store can't be read or written.
-        Interrupted: A signal asked for a stop.
-        StudyFailedError: Failure after failure, or no trial completed.
+    Its own run in MLflow is ended when the body exits, also by an error. Raises what `Driver.work`
+    does, and ConfigError where the study on record is another one.
     """
     started_at = time.monotonic()
     ledger = Ledger.open(plan)
@@ -133,12 +122,7 @@ def _ending(error: BaseException) -> tuple[Status, str]:
 
 
 class StudyFailedError(PipelineError):
-    """Trials failed one after another, so the study was stopped.
-
-    Args:
-        problem: One line for people.
-        exit_code: That of the failure they share.
-    """
+    """Trials failed one after another: why in one line, and the exit code that they share."""
 
     def __init__(self, problem: str, exit_code: int) -> None:
         super().__init__(problem)
@@ -146,15 +130,10 @@ class StudyFailedError(PipelineError):
 
 
 class Driver:
-    """One study on the workers of this process, beside those of any other.
+    """One study, opened, on the workers of this process, beside those of any other.
 
     `leads` tells, once the trials have ended, whether this process tells what they came to, else
     another one does; `seconds` is the time that they took here.
-
-    Args:
-        plan: The study, opened.
-        ledger: What is on record of it.
-        processes: The workers, and the recorder of their trials.
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
@@ -214,11 +193,7 @@ class Driver:
         self._progress = self.ledger.progress()
 
     def _is_over(self) -> bool:
-        """Tell whether nothing is left to do, or nothing more is to be begun.
-
-        Raises:
-            StudyFailedError: `sweep.max_consecutive_failures` trials failed in a row.
-        """
+        """Tell whether nothing is left to do or to be begun; too many failures in a row raise."""
         if stop.signal_number is not None:
             return True
         most, failure = self.plan.options.max_consecutive_failures, self._closer.failure
@@ -276,12 +251,7 @@ class Driver:
             self._hear(worker, answer)
 
     def _hear(self, worker: Worker, answer: Answer) -> None:
-        """Do what a worker's answer asks for.
-
-        Raises:
-            EnvironmentFaultError: The disk is full, say: the next trial would end as this one did.
-            ChangedDataError: The data are others than those of the trials before.
-        """
+        """Do what an answer asks for; raises where the next trial would end as this one did."""
         match answer:
             case Rung(step=step, value=value) if worker.is_busy:
                 worker.verdict(prune=self.ledger.report(worker.taken, step=step, value=value))
@@ -325,14 +295,7 @@ class Driver:
 
 
 class TrialCloser:
-    """Closes trials so that the study and MLflow agree, and remembers the last failure.
-
-    Args:
-        plan: The study, opened.
-        ledger: Its record in Optuna's database.
-        recorder: Brings runs into MLflow.
-        live: Shows it.
-    """
+    """Closes trials so that the study and MLflow agree, and remembers the last failure."""
 
     def __init__(
         self, plan: StudyPlan, ledger: Ledger, recorder: MlflowRecorder, live: Live
@@ -385,9 +348,7 @@ class TrialCloser:
     def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
         """Close the trials whose process is gone or silent, and tell of each.
 
-        Args:
-            died: Trials whose process was seen to die, maybe on another machine.
-            why: What is known of it.
+        `died` are those whose process was seen to die, maybe elsewhere; `why` is known of it.
         """
         lost = [one.number for one in self._close_lost(died) if not one.adopted]
         self._lost.update(lost)
@@ -435,9 +396,7 @@ class TrialCloser:
     def _record(self, number: int, end: TrialEnd | Row) -> None:
         """Let MLflow have a trial that has ended; the files of all but the best are removed then.
 
-        Args:
-            number: The trial's.
-            end: How it ended, by the study; it may have been killed before its run began.
+        Its process may have been killed before its run began.
         """
         keepers = self._keepers()
         folder = self._plan.trial_folder(number)

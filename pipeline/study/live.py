@@ -39,12 +39,7 @@ def print_opening(plan: StudyPlan) -> None:
 
 
 class Screen:
-    """Draws at the bottom of a terminal while it is open; in a pipe it draws nothing.
-
-    Args:
-        wanted: Whether anything is to be drawn.
-        seconds: Shortest time from one drawing to the next.
-    """
+    """Draws at the bottom of a terminal, at most every so many seconds; nothing in a pipe."""
 
     def __init__(self, *, wanted: bool, seconds: float) -> None:
         self._live: RichLive | None = None
@@ -71,11 +66,7 @@ class Screen:
 
 
 class Live(Screen):
-    """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial.
-
-    Args:
-        plan: The study.
-    """
+    """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial."""
 
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan

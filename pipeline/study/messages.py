@@ -89,13 +89,7 @@ class TestJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """A trial waits for the verdict whether it goes on.
-
-    Args:
-        step: Number of the rung.
-        epoch: Epochs trained.
-        value: The first objective of the weights kept so far.
-    """
+    """A trial waits for a verdict at a rung, with the first objective of the kept weights."""
 
     step: int
     epoch: int
@@ -150,9 +144,7 @@ class Tested:
 class Gone:
     """Its process has died; nothing more will come.
 
-    Args:
-        message: How, in a few words; where no other can live, one line for people.
-        final: No other worker can live there either.
+    `message` says how; where it is `final`, no other worker can live there, and it is a whole line.
     """
 
     message: str
@@ -239,10 +231,7 @@ def end_journal(folder: Path, state: str, reason: str | None) -> bool:
 def changed_data_line(config: Mapping[str, Any], before: str, now: str) -> str:
     """Say that the data of a run are not those that its study has on record, and what to do.
 
-    Args:
-        config: The run as plain values.
-        before: Hash of the data on record.
-        now: Hash of those that were read.
+    `before` is the hash on record, `now` that of the data that were read.
     """
     path = config["data"].get("path")
     which = "the data" if path is None else f"data.path={path}: the data"

@@ -42,14 +42,10 @@ REAP_LOOKS = 10
 
 
 class Studies:
-    """The studies of one database.
+    """The studies of one database; `None` = the default one.
 
-    Args:
-        storage: Optuna's URL of it; `None` = the default.
-
-    Raises:
-        EnvironmentFaultError: There is no such file, or it can't be read now.
-        ConfigError: It is no database of studies.
+    Raises EnvironmentFaultError where there is no such file, or it can't be read now, ConfigError
+    where it is no database of studies.
     """
 
     def __init__(self, storage: str | None) -> None:
@@ -68,14 +64,9 @@ class Studies:
         return sorted(study.study_name for study in found if "uid" in study.user_attrs)
 
     def open(self, name: str, *, grace: float = 60.0) -> Ledger:
-        """Open a study, of which no trial can be taken.
+        """Open a study, of which no trial can be taken; one that is unknown is a ConfigError.
 
-        Args:
-            name: Its name.
-            grace: Seconds without a sign of life after which a trial counts as lost.
-
-        Raises:
-            ConfigError: No sweep has made it.
+        After `grace` seconds without a sign of life a trial counts as lost.
         """
         names = self.names()
         if name not in names:
@@ -120,12 +111,8 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
     """Close the lost trials of all studies, and yield each with the name of its study.
 
     A trial of another machine, or whose process a signal has stopped, is lost when it has given
-    no sign of life for `grace` seconds, so this may take that long.
-
-    Args:
-        studies: Those of a database.
-        output: The folder that holds a folder for each study.
-        grace: Seconds.
+    no sign of life for `grace` seconds, so this may take that long. `output` holds the folders
+    of the studies.
     """
     opened = [studies.open(name, grace=grace) for name in studies.names()]
     deadline = time.monotonic() + 2 * grace
@@ -152,15 +139,7 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRemoval:
-    """A study that may be removed.
-
-    Args:
-        name: Its name.
-        folder: Its folder, which may be gone.
-        trials: How many trials it has.
-        run_ids: MLflow's ids of its own run and of its trials'.
-        size: Bytes of its folder.
-    """
+    """A study that may be removed: its folder, its trials, ids of its runs in MLflow, bytes."""
 
     name: str
     folder: Path
@@ -174,11 +153,7 @@ class StudyRemoval:
 
 
 def removal_of(studies: Studies, store: "Store", name: str, folder: Path) -> StudyRemoval:
-    """Look at a study that is to be removed.
-
-    Raises:
-        ConfigError: There is none of this name, or a driver or a worker works on it.
-    """
+    """Look at a study that is to be removed; one at work or unknown is a ConfigError."""
     study = studies.open(name)
     lock = StudyLock(folder)
     is_led = folder.is_dir() and not lock.try_acquire()
@@ -211,14 +186,10 @@ def metric_names(objectives: Iterable[str]) -> list[str]:
 def differences(
     rows: Iterable[Row], runs: Iterable[RecordedTrial], objectives: Sequence[str] = ()
 ) -> list[str]:
-    """Return one line for each thing in which a study and MLflow differ.
+    """Return one line for each thing in which a study's trials and their runs in MLflow differ.
 
-    A trial that waits has no run; one that runs may not have its run yet.
-
-    Args:
-        rows: The study's trials.
-        runs: The runs of its trials, with the metrics of `metric_names`.
-        objectives: Names of the study's objectives.
+    A trial that waits has no run; one that runs may not have its run yet. The runs have the
+    metrics of `metric_names(objectives)`.
     """
     by_trial: dict[int, list[RecordedTrial]] = defaultdict(list)
     for run in runs:
@@ -267,11 +238,7 @@ def _words(state: str, reason: str | None) -> str:
 
 
 def leftovers(study: Path) -> list[Path]:
-    """Return the trial folders that a driver left and no process works on, in the trials' order.
-
-    Args:
-        study: The study's folder.
-    """
+    """Return the folders in a study's that no process works on any more, in the trials' order."""
     folders = sorted(path.parent for path in study.glob(f"{TRIALS}/*/{JOURNAL}"))
     leases = ((folder, trainer_of(folder)) for folder in folders)
     return [folder for folder, lease in leases if lease is None or not alive(lease)]
@@ -286,13 +253,8 @@ def record_missing(
     """Give a run to each trial that has ended without one, and return how many those are.
 
     MLflow is asked only where trials have ended. A trial whose journal is still there is not
-    missing: it is recorded from that.
-
-    Args:
-        rows: The study's trials, read before this driver took any.
-        destination: Where its runs belong.
-        recorder: Brings them there.
-        params_of: Returns the flattened configuration of a trial.
+    missing: it is recorded from that. The trials are those from before this driver took any;
+    `params_of` returns the flattened configuration of one.
     """
     ended = [row for row in rows if row.state not in ("running", "waiting")]
     known = {run.trial for run in recorder.trial_runs(destination.uid)} if ended else set()

@@ -57,11 +57,8 @@ class RunDestination:
     ) -> Header:
         """Return what the journal of the study's own run begins with.
 
-        Args:
-            options: What the study is.
-            base: The run that it varies.
-            register: Name under which the winner's model is registered; `None` = it is not.
-            trust: Packages whose classes that model may name.
+        The winner's model is registered under the name `register`, if any; it may name classes
+        of the packages in `trust`.
         """
         tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
         return Header(
@@ -76,13 +73,7 @@ class RunDestination:
         )
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
-        """Return what the journal of a trial's run begins with.
-
-        Args:
-            number: The trial's.
-            params: Its flattened configuration.
-            tags: Tags beside those that tell which trial it is.
-        """
+        """Return what the journal of a trial's run begins with; `params` is its flat config."""
         own = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
         return Header(
             name=f"{self.name[:LONGEST_NAME]}-{number}",
@@ -98,10 +89,7 @@ class RunDestination:
 class StudyLock:
     """The right to write a study's own run, which one driver has at a time.
 
-    It ends with the process that has it, however that ends.
-
-    Args:
-        folder: The study's folder; it may not exist yet.
+    It ends with the process that has it, however that ends. The study's folder may not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,11 +97,7 @@ class StudyLock:
         self._lock = filelock.FileLock(folder / LOCK)
 
     def try_acquire(self) -> bool:
-        """Take it if nobody has it; tell whether this driver has it now.
-
-        Raises:
-            EnvironmentFaultError: The folder can't be written.
-        """
+        """Take it if nobody has it, and tell whether this driver has it now."""
         if self._lock.is_locked:
             return True
         try:
@@ -134,13 +118,7 @@ class StudyLock:
 
 
 class StudyRun:
-    """The study's own run, written by whichever driver leads at the moment.
-
-    Args:
-        destination: Where it belongs.
-        recorder: Brings the run into MLflow.
-        header: Returns what the journal of the run begins with.
-    """
+    """The study's own run, written by whichever driver leads at the moment."""
 
     def __init__(
         self, destination: RunDestination, recorder: MlflowRecorder, header: Callable[[], Header]

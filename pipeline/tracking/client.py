@@ -283,10 +283,8 @@ class MlflowRecorder:
     def end(self, folder: Path, *, lost: bool, forget: bool) -> None:
         """Record a trial that has ended.
 
-        Args:
-            folder: Its folder.
-            lost: Its process died: without an end in its journal it is lost.
-            forget: Remove the folder once MLflow has all of it.
+        Without an end in its journal one whose process died is `lost`. `forget` removes the
+        folder once MLflow has all of it.
         """
         if self._uri is not None:
             self._tasks.put(partial(self._end, folder, lost=lost, forget=forget))

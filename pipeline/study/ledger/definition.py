@@ -35,22 +35,13 @@ ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
 
 
 def read_options(tree: DictConfig) -> SweepOptions:
-    """Return the options of a composed study.
-
-    Raises:
-        ConfigError: All wrong values, one line each.
-    """
+    """Return the options of a composed study; raises ConfigError with all wrong values."""
     return validated(SweepOptions, tree.sweep, prefix="sweep.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """A value of a trial that a study optimizes.
-
-    Args:
-        name: Such as `val/f1`.
-        direction: Whether a larger or a smaller value is better.
-    """
+    """A value of a trial that a study optimizes, such as `val/f1`, and whether more is better."""
 
     name: str
     direction: "Direction"
@@ -77,7 +68,7 @@ def read_objectives(
         metrics: The user's own metrics.
 
     Raises:
-        ConfigError: A value that no trial has, or one twice: one line each; or it has no direction.
+        ConfigError: A value that no trial has, or one twice, or one without a direction.
     """
     names = [option] if isinstance(option, str) else list(option or [monitor])
     own = [f"val/{name}" for name in metrics.more] if validated else []
@@ -161,8 +152,7 @@ def compares(pruner: str | Mapping[str, Any], objectives: int) -> bool:
 def start_points(study: StudyDefinition) -> list[dict[str, object]]:
     """Return the points to try first, as Optuna's values: the base config, then `sweep.enqueue`.
 
-    Raises:
-        ConfigError: A point lies outside of the space; one line for each value.
+    Raises ConfigError with a line for each value that lies outside of the space.
     """
     options = study.options
     points, problems = list[dict[str, object]](), list[str]()
@@ -182,15 +172,9 @@ def start_points(study: StudyDefinition) -> list[dict[str, object]]:
 def create_or_check(
     storage: "BaseStorage", definition: StudyDefinition, points: Sequence[Mapping[str, Any]]
 ) -> "Study":
-    """Create a study, or return the existing one unchanged; the caller holds its lock.
+    """Create a study with its first points, or return it unchanged; the caller holds its lock.
 
-    Args:
-        storage: Where it is kept.
-        definition: What it is.
-        points: Those to try first.
-
-    Raises:
-        ConfigError: It is another study than this one, one line for each difference.
+    Raises ConfigError with a line for each difference where it is another study than this one.
     """
     from optuna import Study
     from optuna.study import StudyDirection
@@ -227,11 +211,7 @@ def create_or_check(
 
 
 def _check(study: "Study", definition: StudyDefinition) -> None:
-    """Refuse another study than the one on record, or store what has changed and may do so.
-
-    Raises:
-        ConfigError: One line for each difference.
-    """
+    """Refuse another study than the one on record, or store what has changed and may do so."""
     facts, base, data = study.user_attrs, definition.base, definition.data
     lines, other_data = _changes(facts, definition), []
     if data is not None and (noted := stored_data(facts, base)) not in (None, data):
@@ -255,24 +235,13 @@ def find_study(storage: "BaseStorage", name: str) -> "Study | None":
 
 
 def stored_data(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Return the hash of the data that trials of a config train on; `None` = not known yet.
-
-    Args:
-        facts: User attributes of the study.
-        config: The config of a trial as plain values.
-    """
+    """Return the hash of the data of a config by the study's attributes; `None` = not known."""
     noted = facts.get(DATA, {}).get(data_fingerprint(config))
     return None if noted is None else str(noted)
 
 
 def data_on_record(study: "Study", config: Mapping[str, Any], data: str) -> str:
-    """Return the hash of the data of a config, stored now unless it was; the caller holds the lock.
-
-    Args:
-        study: The study.
-        config: The config as plain values.
-        data: The hash that was found now.
-    """
+    """Return the hash of a config's data, stored now unless it was; the caller holds the lock."""
     noted = stored_data(study.user_attrs, config)
     if noted is None:
         known = study.user_attrs.get(DATA, {})
@@ -286,14 +255,9 @@ def _store_config(study: "Study", definition: StudyDefinition) -> None:
 
 
 def _changes(facts: Mapping[str, Any], now: StudyDefinition) -> list[str]:
-    """Return a line for each change of a study that may be allowed.
+    """Return a line for each change of a study, by its attributes, that may be allowed.
 
-    Args:
-        facts: User attributes of the study.
-        now: What it is to be.
-
-    Raises:
-        ConfigError: A change that can't be allowed: other objectives, or another kind of parameter.
+    Raises ConfigError where one can't be: other objectives, or another kind of parameter.
     """
     changed, kinds = now.space.differences(facts["space"])
     never = [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in kinds]

@@ -139,13 +139,9 @@ class Ledger:
     # ── trials that run ─────────────────────────────────────────────────────────────────────
 
     def take(self, holder: Lease) -> Row | None:
-        """Take the next trial, waiting points first; `None` = there is none to take now.
+        """Take the next trial for a process, waiting points first; `None` = there is none now.
 
-        Args:
-            holder: The process that is going to train it.
-
-        Raises:
-            ConfigError: The sampler can't choose a point.
+        Raises ConfigError where the sampler can't choose a point.
         """
         lease = asdict(holder)
         written: FrozenTrial | None = None
@@ -175,13 +171,7 @@ class Ledger:
         return Row(number=trial.number, state="running", overrides=overrides, retry_of=retry_of)
 
     def report(self, taken: Row, *, step: int, value: float) -> bool:
-        """Store the value of a trial at a rung, and tell whether the trial is to be ended.
-
-        Args:
-            taken: The trial; one that was closed meanwhile is to be ended.
-            step: The rung.
-            value: The objective there.
-        """
+        """Store the objective of a trial at a rung, and tell whether the trial is to be ended."""
         if not self.prunes or not math.isfinite(value):
             return False
         own = self._own.get(taken.number)
@@ -274,11 +264,8 @@ class Ledger:
     ) -> list[Lost]:
         """Close the trials whose process is gone or silent, whoever took them.
 
-        Where its journal holds an end, a trial ended so; else it is lost.
-
-        Args:
-            folder_of: Returns the folder of a trial's run.
-            died: Trials whose process was seen to die, maybe on another machine.
+        Where the journal in its folder holds an end, a trial ended so; else it is lost. `died` are
+        trials whose process was seen to die, maybe on another machine.
         """
         closed: dict[int, Lost] = {}
 
@@ -404,20 +391,11 @@ class Ledger:
         self._store.call(lambda: self.study.set_user_attr(key, value))
 
     def data_of(self, config: Mapping[str, Any]) -> str | None:
-        """Return the hash of the data that trials of a config train on; `None` = not known yet.
-
-        Args:
-            config: The config of a trial as plain values.
-        """
+        """Return the hash of the data that trials of a config train on; `None` = not known yet."""
         return stored_data(self.facts, config)
 
     def note_data(self, config: Mapping[str, Any], data: str) -> str:
-        """Return the hash of the data of a config, stored now unless it was.
-
-        Args:
-            config: The config of a trial as plain values.
-            data: The hash of the data that its worker has read.
-        """
+        """Return the hash of the data of a config, stored now unless it was."""
         return self._store.call(lambda: data_on_record(self.study, config, data), lock=self.name)
 
     def importances(self) -> list[Importances]:

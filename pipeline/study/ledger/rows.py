@@ -189,13 +189,7 @@ def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
 
 
 class StudyTrials:
-    """Reads the trials of a study and counts them, at a cost that does not grow with those ended.
-
-    Args:
-        study: Optuna's study.
-        definition: How many trials it is to have, how often a point is tried again, and how many
-            of the best trials count as such.
-    """
+    """Reads and counts the trials of a study, at a cost that does not grow with those ended."""
 
     def __init__(self, study: "Study", definition: "StudyDefinition") -> None:
         self._study = study
@@ -363,16 +357,11 @@ class Importances:
 def importances(
     trials: Sequence["FrozenTrial"], *, objective: int = 0, minimizes: bool
 ) -> Importances:
-    """Return the parameters whose importance noise would not reach.
+    """Return the parameters whose importance for one of the objectives noise would not reach.
 
     PED-ANOVA also judges parameters that only some trials have, which others leave out. It is
     computed again with the objective dealt out anew among the trials; the level of each parameter
     is such that in 95 % of these shuffles no parameter is above its own.
-
-    Args:
-        trials: Those that completed.
-        objective: Which of their values counts.
-        minimizes: Whether less of it is better.
     """
     from optuna import create_study
     from optuna.importance import PedAnovaImportanceEvaluator  # seconds

@@ -74,8 +74,7 @@ def choose(
         before: The trial; its fixed values stay.
         trials: All trials of the study, by number.
 
-    Raises:
-        ConfigError: The sampler can't choose a point.
+    Raises ConfigError where the sampler can't choose a point.
     """
     from optuna.trial import Trial, TrialState
 
@@ -110,15 +109,9 @@ def make_sampler(
 ) -> "BaseSampler":
     """Make the sampler of one trial.
 
-    Its random numbers depend on the trial's number alone, so what a study tries is the same
-    however often it is stopped, and no two workers try the same.
-
-    Args:
-        sampler: `tpe`, `random`, `grid` or a target.
-        seed: That of the study.
-        number: That of the trial.
-        conditional: Whether a parameter may be absent from a trial.
-        objectives: How many objectives the study has.
+    Its random numbers depend on the study's seed and the trial's number alone, so what a study
+    tries is the same however often it is stopped, and no two workers try the same. `conditional`
+    tells whether a parameter may be absent from a trial.
     """
     import numpy as np
     from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -154,10 +147,6 @@ def visible(
     """Return the best complete trials and the latest others, `MOST` in all, by number.
 
     TPE weighs old trials less the more there are, so those that are left out counted for little.
-
-    Args:
-        trials: All of them, by number.
-        directions: Which way is better, for each objective.
     """
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
@@ -185,11 +174,7 @@ def study_in_memory(
 ) -> "Study":
     """Return a study as a sampler or pruner is to see it; what they set on the trial stays here.
 
-    Args:
-        study: The study itself, with its pruner, at which samplers look too.
-        trial: The trial in question.
-        others: The other trials.
-        sampler: Used by `optuna.trial.Trial`; `None` = that of the study.
+    The sampler, of the study itself unless given, is used by `optuna.trial.Trial`.
     """
     from optuna import Study
 
@@ -268,10 +253,7 @@ def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
 
     Rung 3 is the first epoch at which three tenths of the trial are done, whatever its length:
     under a schedule laid out over all epochs, equal epochs would favour the short trials.
-
-    Args:
-        max_epochs: Epochs of the trial.
-        warmup: Share of them before which no trial is ended, 0 … 1.
+    `warmup` is the share of epochs before which no trial is ended, 0 … 1.
     """
     rungs: dict[int, int] = {}
     for epoch in range(1, max_epochs):
@@ -308,13 +290,7 @@ def build_pruner(options: "SweepOptions", *, objectives: int) -> "BasePruner":
 def search_problems(
     options: "SweepOptions", *, objectives: int = 1, max_epochs: int | None = None
 ) -> list[str]:
-    """Return a line for each option of a study that can't work, or not beside another.
-
-    Args:
-        options: The options.
-        objectives: How many objectives the study has.
-        max_epochs: Most epochs of a trial; `None` where that is not known.
-    """
+    """Return a line for each option that can't work; `max_epochs` may not be known."""
     problems = [
         *_sampler_problems(options.sampler, objectives),
         *_pruner_problems(options, objectives, max_epochs),
@@ -390,13 +366,9 @@ def _pruner_problems(
 def _target_problems(
     key: str, target: Mapping[str, Any], *, base: type, filled: Collection[str] = ()
 ) -> Iterator[str]:
-    """Yield a line for each problem with a class of Optuna's and its arguments.
+    """Yield a line for each problem with a class of Optuna's at a key, and with its arguments.
 
-    Args:
-        key: Where it stands, such as `sweep.sampler`.
-        target: Its `_target_` and arguments.
-        base: `BaseSampler` or `BasePruner`; the package that exports it must hold the class.
-        filled: Parameters that the program fills in.
+    The package that exports `base` must hold the class; parameters in `filled` are the program's.
     """
     package = ".".join(base.__module__.split(".")[:2])
     try:

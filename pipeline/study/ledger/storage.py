@@ -58,14 +58,9 @@ Answer = TypeVar("Answer")
 
 
 def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
-    """Return the absolute address of the database: the one given, or `optuna.db` here.
+    """Return the absolute address of the database: the one given for `key`, or `optuna.db` here.
 
-    Args:
-        given: The address; `None` = the default.
-        key: What the command calls it.
-
-    Raises:
-        ConfigError: Optuna can't keep studies there, or the database's driver is missing.
+    Raises ConfigError where Optuna can't keep studies there, or the database's driver is missing.
     """
     if given is None:
         return sqlite_uri(Path.cwd() / DATABASE)
@@ -234,10 +229,8 @@ class StudyStorage:
 class Retry:
     """Makes calls to a server again while it does not answer.
 
-    Args:
-        seconds: How long it is waited for. What is left of that is shared by all calls until the
-            server answers again, so that a command without hope ends.
-        name: The database, as its user knows it.
+    What is left of `seconds` is shared by all calls until the server answers again, so that a
+    command without hope ends; `name` is the database as its user knows it.
     """
 
     def __init__(self, seconds: float, name: str) -> None:
@@ -246,13 +239,9 @@ class Retry:
         self._gone_at: float | None = None
 
     def call(self, function: Callable[[], Answer]) -> Answer:
-        """Return what a function returns, once the server lets it end.
+        """Return what a function returns that may be repeated, once the server lets it end.
 
-        Args:
-            function: Can be repeated, also where it was done before and the answer was lost.
-
-        Raises:
-            ServerGoneError: The time is over, or a signal asked for a stop.
+        Raises ServerGoneError where the time is over, or a signal asked for a stop.
         """
         pause = 0.0  # a server that has restarted meanwhile answers at once
         while True:
@@ -273,11 +262,7 @@ class Retry:
                 return answer
 
     def _require_time(self, error: ServerGoneError) -> float:
-        """Return for how many seconds the server is still waited for.
-
-        Raises:
-            ServerGoneError: None are left.
-        """
+        """Return how many seconds the server is still waited for; raises where none are left."""
         now = time.monotonic()
         self._gone_at = now if self._gone_at is None else self._gone_at
         left = self._gone_at + self._seconds - now

@@ -26,9 +26,8 @@ class ServerGoneError(EnvironmentFaultError):
 def storage_faults(url: str) -> Iterator[None]:
     """Turn what Optuna, SQLAlchemy and SQLite raise into one line for people.
 
-    Raises:
-        ConfigError: The file is no database.
-        EnvironmentFaultError: The same call may work later.
+    Raises ConfigError where the file is no database, EnvironmentFaultError where the same call may
+    work later.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
