@@ -140,13 +140,13 @@ def clean_study(options: RunsOptions) -> int:
 
     studies, name = Studies(options.storage), str(options.study)
     with opened_store(tracking_uri(options.tracking)) as store:
-        from pipeline.study.recorded_studies import removal_of, remove_study
+        from pipeline.study.recorded_studies import removal_of
 
-        removal = removal_of(studies, store, name, Path(options.output) / name)
+        line, remove = removal_of(studies, store, name, Path(options.output) / name)
         if options.apply:
-            remove_study(studies, store, removal)
+            remove()
     after = f"removed; {_collect(options)}" if options.apply else "remove it with apply=true"
-    print(f"{removal}: {after}")
+    print(f"{line}: {after}")
     return 0
 
 

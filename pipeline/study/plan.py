@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ from pipeline.config.check import check
 from pipeline.config.options import RunConfig, SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.record import data_fingerprint, plain
-from pipeline.config.values import written
+from pipeline.config.values import validated, written
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.ranks import ALONE
@@ -23,7 +22,6 @@ from pipeline.study.ledger.definition import (
     Objective,
     StudyDefinition,
     read_objectives,
-    read_options,
 )
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.search import search_problems
@@ -132,7 +130,7 @@ def checked_study(
         ConfigError: All wrong values of the tree and the space, one line each.
     """
     problems: list[str] = []
-    options = _collected(partial(read_options, config), problems)
+    options = _collected(lambda: validated(SweepOptions, config.sweep, prefix="sweep."), problems)
     run = _collected(lambda: check(trials.config()), problems)
     if options is not None:
         count = len(options.objective) if isinstance(options.objective, list) else 1

@@ -20,15 +20,16 @@ from typing import NamedTuple
 from omegaconf import OmegaConf
 from rich.text import Text
 
+from pipeline.config.options import SweepOptions
 from pipeline.config.overrides import key_of
-from pipeline.config.values import written
+from pipeline.config.values import validated, written
 from pipeline.devices import available
 from pipeline.errors import ConfigError
 from pipeline.failures import BUG
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.networks import MISFIT
 from pipeline.redaction import redact_word
-from pipeline.study.ledger.definition import read_objectives, read_options
+from pipeline.study.ledger.definition import read_objectives
 from pipeline.study.live import Screen
 from pipeline.study.messages import Gone, Job, TrialEnd
 from pipeline.study.outcome.summary import point_words
@@ -134,7 +135,7 @@ class Preflight:
         self._config_dir = config_dir
         self._trials = TrialConfigs(self._words, config_dir)
         self.verbose = self._trials.config().get("verbose")
-        self._options = read_options(tree)
+        self._options = validated(SweepOptions, tree.sweep, prefix="sweep.")
         here = available()
         room = min(here.cores, WORKERS_A_GPU if here.gpus or here.mps else MOST_WORKERS)
         self._workers = self._options.workers or room

@@ -5,7 +5,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,23 +136,13 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRemoval:
-    """A study that may be removed: its folder, its trials, ids of its runs in MLflow, bytes."""
+def removal_of(
+    studies: Studies, store: "Store", name: str, folder: Path
+) -> tuple[str, Callable[[], None]]:
+    """Return a line about a study, and what removes it; one at work or unknown is a ConfigError.
 
-    name: str
-    folder: Path
-    trials: int
-    run_ids: tuple[str, ...]
-    size: int
-
-    def __str__(self) -> str:
-        size = f"{self.size / MIB:.1f} MiB in {self.folder}"
-        return f"study {self.name}: {self.trials} trials, {len(self.run_ids)} runs, {size}"
-
-
-def removal_of(studies: Studies, store: "Store", name: str, folder: Path) -> StudyRemoval:
-    """Look at a study that is to be removed; one at work or unknown is a ConfigError."""
+    Its own record goes last, so that a removal that was cut short can be repeated.
+    """
     study = studies.open(name)
     lock = StudyLock(folder)
     is_led = folder.is_dir() and not lock.try_acquire()
@@ -161,21 +150,16 @@ def removal_of(studies: Studies, store: "Store", name: str, folder: Path) -> Stu
     # A lease of another machine may be alive.
     if is_led or any(lease is not None and alive(lease) for lease in study.leases()):
         raise ConfigError(f"study={name!r} is at work; stop it, or wait for its end")
-    return StudyRemoval(
-        name=name,
-        folder=folder,
-        trials=len(study.trials()),
-        run_ids=tuple(run.info.run_id for run in store.of_study(study.uid)),
-        size=size_of(folder),
-    )
+    run_ids = [run.info.run_id for run in store.of_study(study.uid)]
+    size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
 
+    def remove_all() -> None:
+        for run_id in run_ids:
+            remove_record(store, run_id)
+        remove(folder)
+        studies.delete(name)
 
-def remove_study(studies: Studies, store: "Store", removal: StudyRemoval) -> None:
-    """Remove a study, its own record last, so that a removal that was cut short can be repeated."""
-    for run_id in removal.run_ids:
-        remove_record(store, run_id)
-    remove(removal.folder)
-    studies.delete(removal.name)
+    return f"study {name}: {len(study.trials())} trials, {len(run_ids)} runs, {size}", remove_all
 
 
 def metric_names(objectives: Iterable[str]) -> list[str]:

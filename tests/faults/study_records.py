@@ -24,15 +24,7 @@ UNCOUNTED = ("interrupted", "lost")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A trial as Optuna's database has it.
-
-    Args:
-        number: Counted from 0.
-        state: Optuna's word.
-        attributes: What is noted with it.
-        params: Its point, as Optuna's inner values.
-        values: What it came to.
-    """
+    """A trial as Optuna's database has it; the parameters are Optuna's inner values."""
 
     number: int
     state: str
@@ -54,14 +46,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """A run as MLflow's database has it.
-
-    Args:
-        name: Its name.
-        status: MLflow's word.
-        tags: Its tags.
-        metrics: The latest value of each.
-    """
+    """A run as MLflow's database has it, with the latest value of each metric."""
 
     name: str
     status: str
@@ -76,13 +61,7 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Both stores of one study, in the current folder by default.
-
-    Args:
-        name: The study's.
-        optuna: Optuna's database.
-        mlflow: MLflow's database.
-    """
+    """Both stores of one study, in the current folder by default."""
 
     name: str = "study"
     optuna: Path = field(default_factory=lambda: Path.cwd() / "optuna.db")

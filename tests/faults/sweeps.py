@@ -23,11 +23,7 @@ WORKER = "pipeline.study.workers.worker"
 
 
 class Sweeping:
-    """A sweep that runs, its workers and its recorder.
-
-    Args:
-        process: The command.
-    """
+    """A sweep that runs, its workers and its recorder."""
 
     def __init__(self, process: Training) -> None:
         self.process = process

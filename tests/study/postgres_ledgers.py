@@ -12,11 +12,7 @@ LATE_SECONDS = 0.3
 
 
 class Wire:
-    """A way to a server on loopback that can be cut at any message, with its answer or without.
-
-    Args:
-        port: The server's.
-    """
+    """A way to a server on loopback that can be cut at any message, with its answer or without."""
 
     def __init__(self, port: int) -> None:
         self._server = port

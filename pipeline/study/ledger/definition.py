@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from pipeline.config.options import MetricsOptions, SweepOptions
 from pipeline.config.record import FREE, data_fingerprint, differences
-from pipeline.config.values import validated
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.study.messages import REMEDY, changed_data_line
 
@@ -32,11 +29,6 @@ DATA = "data"
 START = "start"
 _WRITTEN_FIRST = {"uid", "objectives", "space", "base", DATA}
 ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
-
-
-def read_options(tree: DictConfig) -> SweepOptions:
-    """Return the options of a composed study; raises ConfigError with all wrong values."""
-    return validated(SweepOptions, tree.sweep, prefix="sweep.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
