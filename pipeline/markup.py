@@ -136,17 +136,13 @@ def _framed(table: TextTable) -> "Table":
 
 def aligned(table: TextTable) -> list[str]:
     """Return the title, then the lines of a table with aligned columns."""
-    everything = [table.headings, *table.lines]
-    widths = [max(map(cell_len, column)) for column in zip(*everything, strict=True)]
-    return [table.title, *(_padded(line, widths, table.words) for line in everything)]
-
-
-def _padded(line: Sequence[str], widths: Sequence[int], words: Set[int]) -> str:
-    cells = []
-    for column, (text, width) in enumerate(zip(line, widths, strict=True)):
-        padding = " " * (width - cell_len(text))
-        cells.append(text + padding if column in words else padding + text)
-    return "  ".join(cells).rstrip()
+    columns = []
+    for number, column in enumerate(zip(table.headings, *table.lines, strict=True)):
+        width = max(map(cell_len, column))
+        gaps = [" " * (width - cell_len(text)) for text in column]
+        pair = (column, gaps) if number in table.words else (gaps, column)
+        columns.append(map("".join, zip(*pair, strict=True)))
+    return [table.title, *("  ".join(line).rstrip() for line in zip(*columns, strict=True))]
 
 
 def latex(table: TextTable) -> str:
@@ -238,8 +234,7 @@ def plain(text: str) -> str:
 
 def fenced(text: str, language: str = "") -> str:
     """Return a text as a block of code, whatever it holds."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    fence = "`" * (longest + 1)
+    fence = "`" * (1 + max(map(len, re.findall(r"`{3,}", text)), default=2))
     return f"{fence}{language}\n{text}\n{fence}"
 
 

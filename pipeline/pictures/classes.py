@@ -57,14 +57,12 @@ def pictures(findings: Findings) -> Iterator[Picture]:
 
 def _confusion_words(matrix: Counts, classes: Sequence[str]) -> str:
     told = f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} test rows are right"
-    wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:TOLD]
-    confused = [
-        f"{short(classes[true])} taken for {short(classes[said])} "
-        f"({wrong[true, said]:,} of {matrix[true].sum():,})"
-        for true, said in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[true, said]
-    ]
+    wrong, confused = matrix - np.diag(np.diag(matrix)), []
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:TOLD]:
+        true, said = divmod(int(place), len(classes))
+        if rows := wrong[true, said]:
+            names = f"{short(classes[true])} taken for {short(classes[said])}"
+            confused.append(f"{names} ({rows:,} of {matrix[true].sum():,})")
     return f"{told}; most often confused: {', '.join(confused)}." if confused else f"{told}."
 
 
@@ -77,12 +75,10 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
     most = 20 if count <= WITH_SHARES else 14
     names = {place: label(classes[place], most) for place in range(0, count, step)}
     longest = max(map(len, names.values()))
-    upright = count * longest > 40  # else the names below would overlap
-    side = min(style.WIDTH - 1.5 - LETTER * longest, max(2.0, 0.75 * count))
-    room = LETTER * longest
-    figure, axes = pyplot.subplots(
-        figsize=(side + room + 1.5, side + 0.6 + (room if upright else 0)), layout="constrained"
-    )
+    upright, room = count * longest > 40, LETTER * longest  # else the names below would overlap
+    side = min(style.WIDTH - 1.5 - room, max(2.0, 0.75 * count))
+    size = (side + room + 1.5, side + 0.6 + room * upright)
+    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     totals = matrix.sum(1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
     axes.set_facecolor(style.QUIET)  # a class without test rows has no shares
@@ -95,8 +91,7 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
     axes.set_xticks([*names], rotation=90 if upright else 0, **look)
     axes.set_yticks([*names], **look)
     axes.tick_params(length=0 if count <= WITH_COUNTS else 2)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(cells, ax=axes, shrink=0.8, label="share of the true class")
     bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "5%", "20%", "50%", "100%"])
@@ -105,14 +100,14 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
 
 def _write_counts(axes: "Axes", matrix: Counts, shares: Vector) -> None:
     both = len(matrix) <= WITH_SHARES
-    size = 9 if both else min(9.0, 110 / len(matrix))
+    look: dict[str, Any] = {"ha": "center", "va": "center"}
+    look["fontsize"] = 9 if both else min(9.0, 110 / len(matrix))
     for (true, said), rows in np.ndenumerate(matrix):
         share = shares[true, said]
-        if not both and rows == 0:
-            continue  # many zeros would hide what was confused
-        text = f"{rows:,}\n{share:.0%}" if both and np.isfinite(share) else f"{rows:,}"
-        colour = style.DARK if share > 0.3 else style.BRIGHT
-        axes.text(said, true, text, ha="center", va="center", color=colour, fontsize=size)
+        if both or rows:  # many zeros would hide what was confused
+            told = f"\n{share:.0%}" if both and np.isfinite(share) else ""
+            colour = style.DARK if share > 0.3 else style.BRIGHT
+            axes.text(said, true, f"{rows:,}{told}", color=colour, **look)
 
 
 # ── curves over all thresholds ──────────────────────────────────────────────────────────────────
@@ -253,10 +248,8 @@ def _curve_words(plot: _CurvePlot, findings: Findings, found: dict[int, Threshol
     mean = np.mean([curve.area for curve in found.values()])
     absent = len(findings.classes) - len(found)
     left = f"; {absent} without test rows" if absent else ""
-    return (
-        f"The {plot.called} of each class against all others; mean {plot.area} {mean:.3f}; "
-        f"the lowest: {', '.join(worst[:TOLD])}{left}."
-    )
+    told = f"mean {plot.area} {mean:.3f}; the lowest: {', '.join(worst[:TOLD])}{left}"
+    return f"The {plot.called} of each class against all others; {told}."
 
 
 def _draw_curves(
@@ -265,10 +258,8 @@ def _draw_curves(
     if not np.isfinite(test.outputs).all():
         raise NotDrawnError(f"some probabilities are no numbers: there is no {plot.called}")
     if not found:
-        held = short(findings.classes[int(test.targets[0])])
-        raise NotDrawnError(
-            f"the test rows hold one class only, {held!r}: there is no {plot.called}"
-        )
+        held = f"one class only, {short(findings.classes[int(test.targets[0])])!r}"
+        raise NotDrawnError(f"the test rows hold {held}: there is no {plot.called}")
     figure, grid = style.panels(height=4.4)
     axes = grid[0, 0]
     if findings.task == "binary":
@@ -278,8 +269,7 @@ def _draw_curves(
     share = float(np.mean([(test.targets == index).mean() for index in found]))
     chance = (share, share) if plot.by_steps else (0.0, 1.0)  # what a guess gives
     axes.plot((0, 1), chance, color=style.NAIVE, linestyle=":", linewidth=1.5, label="chance")
-    x, y = plot.axes
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xlabel=x, ylabel=y)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xlabel=plot.axes[0], ylabel=plot.axes[1])
     style.below(figure, axes, columns=2)
     return figure
 
@@ -367,13 +357,11 @@ def _calibration(findings: Findings, test: TestRows) -> Picture:
     else:
         given, right = test.outputs.max(1), test.outputs.argmax(1) == test.targets
         what = "probability of the predicted class"
-    found = reliability(given, right, bins=BINS) if np.isfinite(given).all() else None
-    told = "There is no calibration."
-    if found is not None:
-        told = (
-            f"The {what} is off by {found.error:.1%} on average over {len(given):,} test rows "
-            f"(expected calibration error in {BINS} bins)."
-        )
+    found, told = None, "There is no calibration."
+    if np.isfinite(given).all():
+        found = reliability(given, right, bins=BINS)
+        error = f"{found.error:.1%} on average over {len(given):,} test rows"
+        told = f"The {what} is off by {error} (expected calibration error in {BINS} bins)."
     draw = partial(_draw_calibration, found, given, what, has_intervals=test.groups is None)
     title = "Calibration: how far a probability can be believed"
     return Picture("classes/calibration", title, told, draw)

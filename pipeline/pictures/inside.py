@@ -83,17 +83,14 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     shown, left_out = _some_layers([v for v in maps if v.values.ndim == maps[0].values.ndim])
     if shown:
         title = "Feature maps: each hidden layer's channels added up"
-        words = (
-            f"{rows}, each input beside the sum over the channels of each "
-            f"convolutional layer after its activation: {_spans(shown)}."
-        )
+        told = "each input beside the sum over the channels of each convolutional layer"
+        words = f"{rows}, {told} after its activation: {_spans(shown)}."
         draw: Callable[[], Figure] = partial(_draw_maps, findings, inside, shown, left_out)
         yield Picture("inside/feature_maps", title, words, draw)
     for view in views["channels"]:
         words = f"{rows} and what each of {view.values.shape[1]} channels gives, {_spans([view])}."
-        draw = partial(_channels, findings, inside, view)
-        name = f"inside/channels_{_file_of(view.layer)}"
-        yield Picture(name, f"Channels of {view.layer}", words, draw)
+        name, draw = f"channels_{_file_of(view.layer)}", partial(_channels, findings, inside, view)
+        yield Picture(f"inside/{name}", f"Channels of {view.layer}", words, draw)
     if kernels := views["kernels"]:
         count = sum(len(view.values) for view in kernels)
         words = f"{count} kernels, {', '.join(map(_shape_of, kernels))}: {_spans(kernels)}."
@@ -195,30 +192,26 @@ def _as_series(sample: Floats) -> Floats:
 
 
 def _draw_inputs(findings: Findings, inside: Inside, panels: Array) -> tuple[float, float]:
-    """Draw a sample in each of the axes, lines on one scale, and return the ends of the values."""
-    inputs = inside.inputs[: len(panels)]
+    """Draw a sample in each of the axes, and return the ends of the values.
+
+    A sample is lines on one scale for all, or a heat map if there are many features.
+    """
+    names, inputs = findings.features, inside.inputs[: len(panels)]
     low, high = limits(inputs)
-    for axes, sample in zip(panels, inputs, strict=True):
-        _draw_series(axes, _as_series(sample), findings.features)
-        if not axes.images:  # a heat map has the features along this axis
-            room = 0.05 * (high - low)
-            axes.set_ylim(low - room, high + room)
+    for axes, series in zip(panels, map(_as_series, inputs), strict=True):
+        steps, features = series.shape
+        axes.tick_params(labelsize=7)
+        if features > MOST_LINES:
+            extent = (-0.5, steps - 0.5, -0.5, features - 0.5)
+            heat_map(axes, series.T, around_zero(series), SIGNED, extent=extent, origin="lower")
+            continue
+        for index in range(features):
+            name = label(names[index]) if index < len(names) else f"feature {index + 1}"
+            axes.plot(series[:, index], linewidth=1.1, label=name, color=style.CYCLE[index])
+        room = 0.05 * (high - low)
+        axes.set(xlim=(-0.5, steps - 0.5), ylim=(low - room, high + room))
+        axes.spines[["top", "right"]].set_visible(False)
     return low, high
-
-
-def _draw_series(axes: "Axes", series: Floats, names: Sequence[str]) -> None:
-    """Draw (steps, features): lines, or a heat map if there are many features."""
-    steps, features = series.shape
-    axes.tick_params(labelsize=7)
-    if features > MOST_LINES:
-        extent = (-0.5, steps - 0.5, -0.5, features - 0.5)
-        heat_map(axes, series.T, around_zero(series), SIGNED, extent=extent, origin="lower")
-        return
-    for index in range(features):
-        name = label(names[index]) if index < len(names) else f"feature {index + 1}"
-        axes.plot(series[:, index], linewidth=1.1, label=name, color=style.CYCLE[index])
-    axes.set_xlim(-0.5, steps - 0.5)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _bare(panels: Array) -> None:
@@ -228,9 +221,12 @@ def _bare(panels: Array) -> None:
         axes.spines[:].set_visible(False)
 
 
-def _legend_of_lines(figure: "Figure", axes: "Axes") -> None:
-    if len(axes.get_lines()) > 1:
-        style.below(figure, axes, columns=4)
+def _name_last_row(axes: Array, name: str) -> None:
+    """Name the x axis below the last row alone, which alone has ticks."""
+    for axis in axes[:-1].flat:
+        axis.set_xticks([])
+    for axis in axes[-1]:
+        axis.set_xlabel(name, fontsize=8)
 
 
 def _name_row(axes: "Axes", name: str) -> None:
@@ -261,9 +257,8 @@ def _grey_maps(_: Findings, inside: Inside, views: _Views, title: str) -> "tuple
     cell = min(1.3 if samples <= 4 else 0.8, 8.0 / columns)
     size = (1.3 + cell * columns, 1.1 + cell * tall * samples)
     heights = [1.0] * samples + [0.07]  # the last row are the scales
-    figure, grid = style.titled_figure(
-        title, (samples + 1, columns), size=size, height_ratios=heights
-    )
+    shape = (samples + 1, columns)
+    figure, grid = style.titled_figure(title, shape, size=size, height_ratios=heights)
     axes, scales = grid[:-1], grid[-1]
     scales[0].remove()
     for axis, picture in zip(axes[:, 0], _input_images(inside.inputs), strict=True):
@@ -301,11 +296,9 @@ def _curve_maps(
     for column, view in zip(axes[:, 1:].T, views, strict=True):
         for axis, values in zip(column, view.values, strict=True):
             _curve_over_strip(axis, values, length=length, ends=limits(view.values))
-    for axis in axes[:-1].flat:
-        axis.set_xticks([])
-    for axis in axes[-1]:
-        axis.set_xlabel("step" if findings.kind == "series" else "variable", fontsize=8)
-    _legend_of_lines(figure, axes[0, 0])
+    _name_last_row(axes, "step" if findings.kind == "series" else "variable")
+    if len(axes[0, 0].get_lines()) > 1:
+        style.below(figure, axes[0, 0], columns=4)
     return figure, axes
 
 
@@ -320,8 +313,7 @@ def _curve_over_strip(
     heat_map(axes, values[None], ends, GREY, extent=extent)
     corners = ([left, right, right, left, left], [bottom, bottom, top, top, bottom])
     axes.plot(*corners, color=style.QUIET, linewidth=0.6)  # a frame, since the strip may be white
-    axes.set_xlim(-0.5, length - 0.5)
-    axes.set_ylim(low - 1.4 * room, high + 0.2 * room)
+    axes.set(xlim=(-0.5, length - 0.5), ylim=(low - 1.4 * room, high + 0.2 * room))
     axes.set_yticks(ends, [f"{end:.2g}" for end in ends])
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=7)
@@ -434,15 +426,12 @@ def _over_time(
         line[0].set_yticks(sorted({1, units}))
         line[0].set_ylabel(f"{word}\nunit", fontsize=8)
         style.add_scale(figure, line[0].images[0], line)
-    # Ticks take most of Matplotlib's time.
-    for axis in axes[:-1].flat:
-        axis.set_xticks([])
     for axis in axes[:, 1:].flat:
-        axis.set_yticks([])
-    for axis in axes[-1]:
-        axis.set_xlabel("step", fontsize=8)
+        axis.set_yticks([])  # ticks take most of Matplotlib's time
+    _name_last_row(axes, "step")
     figure.align_ylabels(axes[:, 0])
-    _legend_of_lines(figure, axes[0, 0])
+    if len(axes[0, 0].get_lines()) > 1:
+        style.below(figure, axes[0, 0], columns=4)
     return figure
 
 

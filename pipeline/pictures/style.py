@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,10 +238,10 @@ def short(name: str, most: int = LONGEST) -> str:
     kept = "".join(sign for sign in seen if not unicodedata.category(sign).startswith("C"))
     if not kept:
         return "''"
-    if _columns(kept) <= most:
+    if cell_len(kept) <= most:
         return kept
     tail = _within(kept[::-1], (most - 1) // 2)[::-1]
-    return f"{_within(kept, most - 1 - _columns(tail))}…{tail}"
+    return f"{_within(kept, most - 1 - cell_len(tail))}…{tail}"
 
 
 def label(name: str, most: int = LONGEST) -> str:
@@ -254,21 +255,6 @@ def layer_name(name: str, most: int = 28) -> str:
     return short(name.removeprefix("layers."), most)
 
 
-def _columns(text: str) -> int:
-    return sum(map(_width, text))
-
-
-def _width(letter: str) -> int:
-    if unicodedata.combining(letter):
-        return 0
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-
-
 def _within(text: str, most: int) -> str:
     """Return as much of the beginning as fits."""
-    taken = 0
-    for index, letter in enumerate(text):
-        taken += _width(letter)
-        if taken > most:
-            return text[:index]
-    return text
+    return next(text[:n] for n in range(len(text), -1, -1) if cell_len(text[:n]) <= most)

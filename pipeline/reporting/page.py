@@ -97,8 +97,7 @@ def rendered(template: Template, values: Mapping[str, Any]) -> str:
         template: What kind of page.
         values: What the template asks for.
     """
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    script, style = ((TEMPLATES / name).read_text("utf-8") for name in ("sort.js", "style.css"))
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     moment = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     own = {
@@ -108,21 +107,17 @@ def rendered(template: Template, values: Mapping[str, Any]) -> str:
         "made": f"Made by python -m pipeline.report, {moment}",
     }
     text = _templates().get_template(template).render(**values, **own)
-    whole = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate is no letter
-    return ILLEGAL.sub("", whole)
+    # A lone surrogate is no letter.
+    return ILLEGAL.sub("", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 @cache
 def _templates() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(TEMPLATES)
+    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    templates.trim_blocks = templates.lstrip_blocks = True
     templates.filters["sentence"] = _sentence
     return templates
 
