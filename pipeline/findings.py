@@ -146,28 +146,22 @@ class TestRows:
             threshold: Probability above which a row of a binary task counts as positive.
             count: How many are wanted.
         """
-        wrong = self._distance() if self.targets.ndim == 2 else self._doubt(threshold)
+        if self.targets.ndim == 2:  # by how much, in deviations of its target
+            targets = np.asarray(self.targets, dtype=np.float64)
+            known = np.where(np.isfinite(targets), targets, np.nan)
+            spread = np.nanstd(known, axis=0) if len(known) else 1.0
+            off = np.abs(self.outputs - targets) / np.where(spread > 0, spread, 1.0)
+            off[np.isnan(off)] = np.inf
+            off[~np.isfinite(targets)] = 0.0  # an unknown target has no error
+            wrong = off.max(axis=1, initial=0.0)
+        else:  # 1 − the true class's probability where the prediction is wrong, else 0
+            given, right = self.probabilities, self.called(threshold) == self.targets
+            # With a high threshold, a row may be wrong even where its true class has probability 1.
+            smallest = np.finfo(np.float64).tiny
+            doubt = np.maximum(1.0 - given[np.arange(len(given)), self.targets], smallest)
+            wrong = np.where(np.isnan(given).any(1), np.inf, np.where(right, 0.0, doubt))
         order = np.argsort(-wrong, kind="stable")[:count]
-        return order[wrong[order] > 0].astype(np.int64)
-
-    def _distance(self) -> Array:
-        """Return how far a row is off, in deviations of its target, (rows,)."""
-        targets = np.asarray(self.targets, dtype=np.float64)
-        known = np.where(np.isfinite(targets), targets, np.nan)
-        spread = np.nanstd(known, axis=0) if len(known) else 1.0
-        off = np.abs(self.outputs - targets) / np.where(spread > 0, spread, 1.0)
-        off[np.isnan(off)] = np.inf
-        off[~np.isfinite(targets)] = 0.0  # an unknown target has no error
-        return np.asarray(off.max(axis=1, initial=0.0))
-
-    def _doubt(self, threshold: float) -> Array:
-        """Return 1 − the true class's probability where the prediction is wrong, else 0."""
-        given = self.probabilities
-        right = self.called(threshold) == self.targets
-        # With a high threshold, a row may be wrong even where its true class has probability 1.
-        smallest = np.finfo(np.float64).tiny
-        doubt = np.maximum(1.0 - given[np.arange(len(given)), self.targets], smallest)
-        return np.where(np.isnan(given).any(1), np.inf, np.where(right, 0.0, doubt))
+        return np.asarray(order[wrong[order] > 0], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -353,10 +347,7 @@ def save_findings(findings: Findings, artifacts: Path) -> Path:
 
 
 def load_findings(artifacts: Path) -> Findings:
-    """Read what `save_findings` has written.
-
-    Args:
-        artifacts: Folder of a run's artifacts.
+    """Read what `save_findings` has written below a run's artifacts.
 
     Raises:
         ConfigError: There is none, it is damaged, or of another format.

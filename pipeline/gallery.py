@@ -63,12 +63,8 @@ def texts(findings: Findings) -> Iterator[str]:
 class Written:
     """A picture in a file, or the reason why there is none.
 
-    Args:
-        name: Name of the picture.
-        title: Title of the picture.
-        alt: Alternative text of the picture.
-        file: Relative to the folder; empty if it could not be drawn.
-        reason: Why it could not; empty if it was.
+    `file` is relative to the folder, and empty if the picture could not be drawn; then `reason`
+    says why. Name, title and alternative text are those of the picture.
     """
 
     name: str
@@ -83,10 +79,7 @@ def write_pictures(
 ) -> list[Written]:
     """Draw pictures as PNG into a folder, and list them in `pictures.json`.
 
-    Args:
-        pictures: What to draw.
-        folder: Where to write; it is created if it is missing.
-        texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
+    `texts` are the names in them; a font is looked up for letters that the usual one lacks.
     """
     with drawing(texts) as notes:
         written = [write(picture, folder) for picture in pictures]
@@ -133,11 +126,8 @@ def save(figure: "Figure", path: Path) -> None:
 def drawing(texts: Iterable[str] = ()) -> Iterator[list[str]]:
     """Draw without a screen, and restore Matplotlib's settings and figures afterwards.
 
-    Args:
-        texts: All that will be written; a font is looked up for letters that the usual one lacks.
-
-    Yields:
-        Notes: the letters that no font of this machine has.
+    `texts` are all that will be written. Yields notes: the letters that no font of this machine
+    has.
     """
     import matplotlib as mpl
 

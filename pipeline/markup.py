@@ -211,11 +211,8 @@ def markdown_table(
 ) -> str:
     """Return a table of cells that are Markdown already.
 
-    Args:
-        headings: A heading for each column.
-        lines: Cells, as many a line as there are columns.
-        words: Numbers of the columns that are set to the left; the others are set to the right.
-        dashes: The line between the headings and the rest, without its colon.
+    The columns in `words` are set to the left, the others to the right; `dashes` is the line below
+    the headings, without its colon.
     """
     columns = range(len(headings))
     rule = [f":{dashes}" if column in words else f"{dashes}:" for column in columns]

@@ -68,14 +68,9 @@ class Verdict:
 class Gain(NamedTuple):
     """How much smaller the network's error is than a baseline's, on the same test rows.
 
-    Each class counts alike: calling every row by the most frequent class gains nothing.
-
-    Args:
-        mean: As a share of rows, or of the baseline's squared error.
-        low: Lower end of its interval.
-        high: Upper end.
-        ours: The network's share of rows that are right, or its RMSE.
-        theirs: The same of the baseline.
+    Each class counts alike: calling every row by the most frequent class gains nothing. The mean
+    and its interval are shares of rows, or of the baseline's squared error; `ours` and `theirs` are
+    shares of rows that are right, or RMSEs.
     """
 
     mean: float
@@ -91,13 +86,10 @@ class Gain(NamedTuple):
 
 
 class MissedClasses(NamedTuple):
-    """Classes that the test rows are hardly ever called.
+    """Classes that the test rows are hardly ever called, the largest first.
 
-    Args:
-        classes: Which, the largest first.
-        hits: Rows of each class that are called so, (classes,).
-        support: Rows of each class, (classes,).
-        rare: Whether one of them is rare in the training rows.
+    `hits` are the rows of each class that are called so, `support` all of its rows, (classes,);
+    `rare` is whether one of them is rare in the training rows.
     """
 
     classes: tuple[int, ...]

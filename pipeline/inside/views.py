@@ -58,13 +58,10 @@ class _Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _HiddenLayer:
-    """A hidden layer of convolutions or linear maps.
+    """A hidden layer of convolutions or linear maps, called `layers.layer1` or as its last weights.
 
-    Args:
-        name: `layers.layer1`; without a block of its own, the name of its last weights.
-        weights: Its convolutions or linear maps.
-        values: Its outputs, float32 on the CPU, (samples, channels, *lengths), (samples, units) or
-            (samples, steps, units).
+    Its outputs are float32 on the CPU, (samples, channels, *lengths), (samples, units) or (samples,
+    steps, units).
     """
 
     name: str
@@ -234,8 +231,16 @@ def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
 def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> tuple[str, Floats]:
     """Return the name, with what is left out, and at most `most` values."""
     lengths = values.shape[1:]
+    both = list(zip(lengths, axes, strict=True))
+    # Both sides of a picture are thinned alike, so that it keeps its shape.
+    longest = {axis: max(length for length, of in both if of == axis) for axis in axes}
     for skipped in range(max(values.shape)):
-        cuts = _cuts(lengths, axes, skipped=skipped)
+        cuts = [
+            slice(0, length, -(-longest[axis] // MOST_OF[axis]) + skipped)
+            if axis in _SUBSAMPLED
+            else slice(0, min(length, MOST_OF[axis]), 1)
+            for length, axis in both
+        ]
         kept = [len(range(*cut.indices(length))) for length, cut in zip(lengths, cuts, strict=True)]
         if len(values) * prod(kept) <= most:
             break
@@ -248,19 +253,6 @@ def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> 
     note = f" ({', '.join(dict.fromkeys(notes))})" if notes else ""
     thin = values[(slice(None), *cuts)].float().cpu().numpy()
     return name + note, np.ascontiguousarray(thin, dtype=np.float32)
-
-
-def _cuts(lengths: Sequence[int], axes: tuple[str, ...], *, skipped: int) -> list[slice]:
-    """Return which entries of each axis after the first are kept."""
-    both = list(zip(lengths, axes, strict=True))
-    # Both sides of a picture are thinned alike, so that it keeps its shape.
-    longest = {axis: max(length for length, of in both if of == axis) for axis in axes}
-    return [
-        slice(0, length, -(-longest[axis] // MOST_OF[axis]) + skipped)
-        if axis in _SUBSAMPLED
-        else slice(0, min(length, MOST_OF[axis]), 1)
-        for length, axis in both
-    ]
 
 
 def _ordinal(number: int) -> str:
@@ -316,9 +308,8 @@ def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _Seen:
     precise = layer.weight_ih_l0.dtype if layer.weight_ih_l0.dtype == torch.float64 else None
     steps = _by_samples(layer, inputs[0]).to(precise or torch.float32)
     given = inputs[1] if len(inputs) > 1 else None
-    zeros = steps.new_zeros(
-        layer.num_layers * len(_directions(layer)), len(steps), layer.hidden_size
-    )
+    count = layer.num_layers * len(_directions(layer))
+    zeros = steps.new_zeros(count, len(steps), layer.hidden_size)
     state_and_cell = given if isinstance(given, tuple) else (given, None)
     # The initial state and cell of each layer and direction: zeros, unless the call gave them.
     initial = zip(*(zeros if one is None else one.to(steps) for one in state_and_cell), strict=True)
@@ -347,13 +338,9 @@ def _by_samples(layer: nn.RNNBase, values: Tensor) -> Tensor:
 
 
 def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str, Tensor]:
-    """Run over the steps (samples, steps, features) and return the values at each.
+    """Run over the steps (samples, steps, features), and return the values at each.
 
-    Args:
-        layer: Whose rule and weights are used.
-        ending: Of the names of these weights: `l0`, `l1_reverse`, …
-        steps: In the order in which they are read.
-        held: The initial state.
+    The names of the weights end in `l0`, `l1_reverse`, …; the steps are in the order of reading.
     """
 
     def weight(kind: str, otherwise: Tensor | None = None) -> Tensor:

@@ -31,15 +31,9 @@ def kind_of(input_shape: tuple[int, ...]) -> Kind:
 
 
 def require_kind(model_name: str, takes: tuple[str, ...], input_shape: tuple[int, ...]) -> Kind:
-    """Return the kind of the input, or refuse one that the model can't read.
+    """Return the kind of the input, or raise a `ConfigError` if it is not among those in `takes`.
 
-    Args:
-        model_name: The word that the user types after `model=`.
-        takes: Kinds that the model reads.
-        input_shape: Shape of one sample, without the batch.
-
-    Raises:
-        ConfigError: The kind is not among `takes`.
+    `model_name` is the word that the user types after `model=`, `input_shape` that of one sample.
     """
     kind = kind_of(input_shape)
     if kind not in takes:

@@ -217,11 +217,7 @@ class LayerSizes:
         return [(both // 2, both - both // 2) for both in zeros]
 
     def output_lengths(self, lengths: Lengths, *, number: int) -> Lengths:
-        """Return the lengths of the layer's output, after pooling.
-
-        Args:
-            lengths: Lengths of its input.
-            number: Of the layer, counted from 1.
+        """Return the lengths of a layer's output, after pooling, of those of its input.
 
         Raises:
             ConfigError: A kernel or a pooling window is longer than what it meets, or the shapes
@@ -304,13 +300,10 @@ class LayerSizes:
 
 
 def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerSizes]:
-    """Read the sizes of a network's layers.
+    """Read the sizes of a network's layers, whose kernels have so many directions.
 
-    Args:
-        layers: How many.
-        dimensions: Directions of a kernel.
-        given: `kernel_size`, `stride`, `padding`, `dilation` and `pool_size`, in this order; the
-            last is `None` where nothing is pooled.
+    `given` are `kernel_size`, `stride`, `padding`, `dilation` and `pool_size`, in this order; the
+    last is `None` where nothing is pooled.
 
     Raises:
         ConfigError: A list has neither one entry per layer nor the form of a shape.

@@ -49,10 +49,8 @@ def watched(
 ) -> Iterator[None]:
     """Put a network into evaluation mode, with hooks that see the calls of its modules.
 
-    Args:
-        network: Any network.
-        hook_of: Returns for a module's name and the module what gets the module, its inputs, those
-            by name, and its outputs, at each call; `None` = nothing.
+    `hook_of` returns for a module what gets the module, its inputs, those by name, and its outputs
+    at each call; `None` = nothing.
     """
     with evaluation_mode(network), ExitStack() as hooks:
         for name, module in network.named_modules():
@@ -94,12 +92,8 @@ class LayerRow:
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRow]:
     """Return a row for each layer, in the order in which one sample passes them.
 
-    One sample of zeros runs through the network in evaluation mode. Weights, running statistics,
-    training modes and random states are left as they were.
-
-    Args:
-        network: The network to look at; its parameters decide the device and the kind of number.
-        input_shape: Shape of one sample, without the batch.
+    One sample of zeros, of the shape without the batch, runs through the network in evaluation
+    mode. Weights, running statistics, training modes and random states are left as they were.
     """
     rows: list[LayerRow] = []
 
@@ -142,11 +136,8 @@ _POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmo
 class _ActivitySums:
     """Sums over the outputs of one activation, block by block.
 
-    Args:
-        layer: Name of the module.
-        kind: Name of its class.
-        function: What it computes, in small letters: `relu`, `tanh`, `sigmoid`, …
-        axis: Axis of its units.
+    `function` is what it computes, in small letters: `relu`, `tanh`, `sigmoid`, …; `axis` is that
+    of its units.
     """
 
     def __init__(self, layer: str, *, kind: str, function: str, axis: int) -> None:

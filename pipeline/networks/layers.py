@@ -205,15 +205,7 @@ class Skip(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerStyle:
-    """What all hidden layers of a network share.
-
-    Args:
-        activation: Function after each layer.
-        norm: Normalises a layer's values before its activation.
-        dropout: Share of a layer's values that are zeroed in training.
-        init: How the first weights are drawn.
-        gain: Factor of the first weights; `None` suits the activation.
-    """
+    """What all hidden layers of a network share, as the networks' parameters of these names say."""
 
     activation: Activation
     norm: Norm
@@ -231,11 +223,8 @@ class LayerStyle:
     ) -> nn.Sequential:
         """Return weights with their `norm`, `activation`, `pool` and `dropout`.
 
-        Args:
-            weights: The linear map or convolution, by name.
-            channels: Of its output (batch, channels, *lengths).
-            lengths: Number of lengths.
-            pool: Pooling after the activation; `None` = none.
+        `channels` and the number of `lengths` are those of their output (batch, channels,
+        *lengths).
         """
         return compose_layer(
             **weights,

@@ -6,6 +6,7 @@ steps. The projection of the inputs is computed for all steps at once before the
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -36,15 +37,13 @@ class _LoopLayer(nn.RNNBase):
     def forward(self, windows: Tensor) -> tuple[Tensor, None]:
         """Map (batch, steps, features) to all states (batch, steps, directions * hidden)."""
         steps = windows.transpose(0, 1)
-        states = self._run(steps, *self.all_weights[0])
+        states = self._run(steps, self.all_weights[0])
         if self.bidirectional:
-            backward = self._run(steps.flip(0), *self.all_weights[1]).flip(0)
+            backward = self._run(steps.flip(0), self.all_weights[1]).flip(0)
             states = torch.cat((states, backward), dim=2)
         return states.transpose(0, 1), None
 
-    def _run(
-        self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
-    ) -> Tensor:
+    def _run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Map (steps, batch, features) to the states (steps, batch, hidden) of one direction."""
         raise NotImplementedError
 
@@ -58,9 +57,8 @@ class ReluLSTM(_LoopLayer):
 
     cell = "LSTM"
 
-    def _run(
-        self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
-    ) -> Tensor:
+    def _run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        weight_ih, weight_hh, bias_ih, bias_hh = weights
         projected = functional.linear(inputs, weight_ih, bias_ih + bias_hh)
         recurrent = weight_hh.t().contiguous()
         state = cell = projected.new_zeros(inputs.shape[1], self.hidden_size)
@@ -82,9 +80,8 @@ class ReluGRU(_LoopLayer):
 
     cell = "GRU"
 
-    def _run(
-        self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
-    ) -> Tensor:
+    def _run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        weight_ih, weight_hh, bias_ih, bias_hh = weights
         projected = functional.linear(inputs, weight_ih, bias_ih)
         recurrent = weight_hh.t().contiguous()
         state = projected.new_zeros(inputs.shape[1], self.hidden_size)
@@ -201,19 +198,15 @@ class _Recurrent(nn.Module):
         gain: Gain | None,
     ) -> None:
         super().__init__()
-        steps, features = input_shape
-        self.hidden = hidden
-        self.bidirectional = bidirectional
-        self.readout = readout
+        steps, inputs = input_shape
+        self.hidden, self.bidirectional, self.readout = hidden, bidirectional, readout
         width = hidden * (2 if bidirectional else 1)
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(1, layers + 1):
-            inputs = features if number == 1 else width
             recurrent = self._build_layer(inputs, activation)
             initialise_recurrent(recurrent, init=init, gain=gain)
-            parts[f"layer{number}"] = RecurrentLayer(
-                recurrent, width=width, norm=norm, dropout=dropout
-            )
+            layer = RecurrentLayer(recurrent, width=width, norm=norm, dropout=dropout)
+            parts[f"layer{number}"], inputs = layer, width
         self.layers = nn.Sequential(parts)
         read = width * steps if readout == "flatten" else width
         self.head = output_layer(read, outputs, init=init, gain=gain)

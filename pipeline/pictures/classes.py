@@ -114,12 +114,9 @@ def _write_counts(axes: "Axes", matrix: Counts, shares: Vector) -> None:
 
 
 class ThresholdCurve(NamedTuple):
-    """A curve of one class against all others, over every threshold of its probability.
+    """Points of a curve, (points,), of one class against all others, over every threshold.
 
-    Args:
-        x: (points,).
-        y: (points,).
-        area: Area below it; of precision and recall the average precision.
+    The area is that below it; of precision and recall the average precision.
     """
 
     x: Vector
@@ -130,9 +127,7 @@ class ThresholdCurve(NamedTuple):
 def roc(scores: Array, own: Array) -> ThresholdCurve:
     """Return the true positive rate over the false positive rate.
 
-    Args:
-        scores: Probability of the class, (rows,).
-        own: Whether a row is of the class, bool (rows,); some are and some are not.
+    `own` says which rows are of the class, bool (rows,): some are, and some are not.
     """
     true, false = _counts(scores, own)
     x = np.append(0.0, false / false[-1])
@@ -144,11 +139,7 @@ def precision_recall(scores: Array, own: Array) -> ThresholdCurve:
     """Return the precision over the recall, from the highest threshold to the lowest.
 
     The area is the average precision, a sum of rectangles: linear interpolation would be too
-    optimistic (Davis and Goadrich 2006).
-
-    Args:
-        scores: Probability of the class, (rows,).
-        own: Whether a row is of the class, bool (rows,); some are.
+    optimistic (Davis and Goadrich 2006). Some of the rows are of the class.
     """
     true, false = _counts(scores, own)
     recall = np.append(0.0, true / true[-1])

@@ -47,13 +47,7 @@ MOST_KERNELS, MOST_INPUTS = 64, 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerView:
-    """One view of one layer.
-
-    Args:
-        layer: Name of the layer, as `layers.layer1 backward`.
-        note: What was left out, as `every 2nd step`; empty = nothing.
-        values: (samples, …).
-    """
+    """One view of one layer: values (samples, …), and what was left out, as `every 2nd step`."""
 
     layer: str
     note: str

@@ -67,13 +67,9 @@ class Picture:
 def panels(
     rows: int = 1, columns: int = 1, *, height: float = HEIGHT, **more: Any
 ) -> "tuple[Figure, NDArray[Any]]":
-    """Return a figure and its axes (rows, columns).
+    """Return a figure and its axes (rows, columns), each so many inches high.
 
-    Args:
-        rows: Of axes.
-        columns: Of axes.
-        height: Inches of a row.
-        more: Goes to `pyplot.subplots`.
+    `more` goes to `pyplot.subplots`.
     """
     from matplotlib import pyplot
 
@@ -155,12 +151,7 @@ def titled_figure(
 ) -> "tuple[Figure, NDArray[Any]]":
     """Return a figure with a title, and its axes (rows, columns).
 
-    Args:
-        title: Of the figure.
-        shape: Rows and columns of axes.
-        size: Width and height in inches.
-        gap: Inches around each of the axes.
-        more: Goes to `pyplot.subplots`.
+    The size is in inches, as is the gap around each of the axes; `more` goes to `pyplot.subplots`.
     """
     from matplotlib import pyplot
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -204,12 +195,8 @@ def heat_map(
 ) -> "AxesImage":
     """Draw values (rows, columns) in the colours of a map, and return the image.
 
-    Args:
-        axes: Where to draw; they are filled, unless `more` has another aspect.
-        values: Of any range; those beyond the ends have the colours of the ends.
-        ends: Of the scale.
-        colours: Name of the map.
-        more: Goes to `imshow`.
+    The axes are filled, unless `more`, which goes to `imshow`, has another aspect. Values beyond
+    the ends of the scale have the colours of the ends.
     """
     low, high = ends
     look = {"cmap": colours, "vmin": low, "vmax": high, "aspect": "auto"}

@@ -169,13 +169,8 @@ def publish(
 class PagePicture:
     """A picture of a page.
 
-    Args:
-        group: The pictures that it belongs to, such as `curves`; empty where it stands alone.
-        title: What it is.
-        alt: What it shows.
-        content: The element that shows it; `None` if it could not be drawn.
-        is_wide: Whether it takes the whole width of a page.
-        reason: Why it could not be drawn; empty if it was.
+    It belongs to a group of pictures, such as `curves`, or stands alone. The content is the element
+    that shows it, `None` if it could not be drawn; then there is a reason.
     """
 
     group: str
@@ -191,10 +186,8 @@ def drawn(
 ) -> list[PagePicture]:
     """Draw pictures as elements of one page.
 
-    Args:
-        pictures: What to draw.
-        texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
-        prefix: Beginning of the ids in these pictures, unique in the page.
+    Another font is looked up for letters of `texts` that the usual one lacks. The ids in the
+    pictures begin with `prefix`, which is unique in the page.
     """
     with drawing(texts):
         return [_drawn(picture, f"{prefix}-{n}") for n, picture in enumerate(pictures)]
@@ -273,9 +266,8 @@ def _rename(root: ElementTree.Element, prefix: str) -> None:
 
     for element in root.iter():
         own, link = element.attrib.pop("id", None), element.attrib.pop(_HREF, None)
-        for key, value in element.attrib.items():
-            if "url(#" in value:
-                element.attrib[key] = _LINK.sub(renamed, value)
+        urls = {key: value for key, value in element.attrib.items() if "url(#" in value}
+        element.attrib |= {key: _LINK.sub(renamed, value) for key, value in urls.items()}
         if own in names:
             element.attrib["id"] = names[own]
         if link is not None:

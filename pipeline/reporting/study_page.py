@@ -94,13 +94,7 @@ def _seconds(rows: Sequence[Row]) -> float:
 def study_page(
     recorded: Ledger, summary: StudySummary, confirmation: Ledger | None
 ) -> dict[str, Any]:
-    """Return what the template of a study's report asks for.
-
-    Args:
-        recorded: What is on record of the study.
-        summary: What it came to, or has come to by now.
-        confirmation: The study of the winner over several seeds; `None` = there is none.
-    """
+    """Return what the template asks for; `confirmation` is the study of the winner over seeds."""
     confirmed = () if confirmation is None else confirmation.trials()
     summary = replace(summary, confirm_seeds=len(confirmed))
     row, found, importances = summary.best_row, summary.importance, None
