@@ -93,7 +93,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """
     started_at = time.monotonic()
     ledger = Ledger.open(plan)
-    driver = Driver(plan.opened(ledger.uid), ledger, processes)
+    driver = Driver(replace(plan, uid=ledger.uid), ledger, processes)
     try:
         driver.work()
         driver.seconds = time.monotonic() - started_at

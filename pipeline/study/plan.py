@@ -1,7 +1,7 @@
 """A study that can begin, and those that belong to it: everything checked, nothing created."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -18,11 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.ranks import ALONE
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import writable_store
-from pipeline.study.ledger.definition import (
-    Objective,
-    StudyDefinition,
-    read_objectives,
-)
+from pipeline.study.ledger import definition
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.search import search_problems
 from pipeline.study.ledger.storage import storage_url
@@ -39,7 +35,7 @@ LONGEST_STEM = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyPlan(StudyDefinition, RunDestination):
+class StudyPlan(definition.StudyDefinition, RunDestination):
     """A study that can begin.
 
     Args:
@@ -84,10 +80,6 @@ class StudyPlan(StudyDefinition, RunDestination):
         with open_dict(tree):
             tree.name = self.trial_header(number, {}).name
         return written(tree)
-
-    def opened(self, uid: str) -> "StudyPlan":
-        """Return the plan of the study that was found or made under this id."""
-        return replace(self, uid=uid)
 
 
 def cell_of(overrides: Mapping[str, str]) -> str:
@@ -186,10 +178,10 @@ def plan_study(
     )
 
 
-def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
+def _objectives(options: SweepOptions, planned: Plan) -> tuple[definition.Objective, ...]:
     validated = planned.prepared.validation is not None
     # A study that tests every trial chooses none, so it may do without a validation.
-    return read_objectives(
+    return definition.read_objectives(
         options.objective,
         str(planned.options.monitor) if validated or not options.test_trials else "train/loss",
         task=planned.prepared.schema.task,

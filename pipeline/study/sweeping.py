@@ -21,7 +21,6 @@ from pipeline.study.live import print_opening
 from pipeline.study.messages import KEPT, TestJob, changed_data_line
 from pipeline.study.outcome import comparison, summary
 from pipeline.study.plan import StudyPlan, confirmation, tunings
-from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker import WorkerPool
 from pipeline.terminal import console, say, shown_verbosity
@@ -145,10 +144,7 @@ def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: Worke
     best, base = winner(rows, plan.directions), _base_row(plan, rows)
     command = yaml_command = ""
     if best is not None:
-        overrides = _winner_overrides(plan, best)
-        command, yaml_command = write_winner(
-            overrides, plan.trials, study=plan.name, folder=plan.folder
-        )
+        command, yaml_command = _write_winner(plan, _winner_overrides(plan, best))
         _test(done, best, pool, artifacts / "winner", leave=True)
         if base is not None and base.values and base.number != best.number:
             _test(done, base, pool, artifacts / "default")
@@ -171,21 +167,20 @@ def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: Worke
         summary.print_summary(found, where_to_look=_where_to_look(plan), notes=notes)
 
 
-def write_winner(
-    overrides: Mapping[str, str], trees: TrialConfigs, *, study: str, folder: Path
-) -> tuple[str, str]:
+def _write_winner(plan: StudyPlan, overrides: Mapping[str, str]) -> tuple[str, str]:
     """Write the winner's experiment below the study's folder; return both commands that train it.
 
     The first has all words, the second names the experiment; both are quoted for a shell.
     """
-    name = study.removesuffix(".yaml")
+    name = plan.name.removesuffix(".yaml")
     # The study has registered the model.
-    words = [word for word in trees.train_words(overrides) if word != "register=null"]
+    words = [word for word in plan.trials.train_words(overrides) if word != "register=null"]
     trusted = [word for word in words if word.startswith("trust=")]
-    path = folder / "conf" / "experiment" / f"{name}.yaml"
+    path = plan.folder / "conf" / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, trees.winner_yaml(overrides, name))
-    return summary.train_command(words), summary.experiment_command(folder, name, *trusted)
+    replace_text(path, plan.trials.winner_yaml(overrides, name))
+    again = summary.experiment_command(plan.folder, name, *trusted)
+    return summary.train_command(words), again
 
 
 def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> None:

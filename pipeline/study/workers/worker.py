@@ -28,18 +28,8 @@ from pipeline.processes.child import Child, Parent, python_module, torchrun
 from pipeline.processes.lease import Lease
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
-from pipeline.study.messages import (
-    Answer,
-    Gone,
-    Job,
-    Rung,
-    Tested,
-    TestJob,
-    TrialEnd,
-    decode,
-    encode,
-    read,
-)
+from pipeline.study import messages
+from pipeline.study.messages import Answer, Gone, Job, Rung, Tested, TestJob, TrialEnd
 from pipeline.study.workers.ray import RayProcess, cluster_of
 from pipeline.tracking.facts import command_tags
 
@@ -133,26 +123,26 @@ class WorkerProcess:
         while True:
             order = self._orders.get()
             if order["do"] == "train":
-                job = read(Job, order["job"])
+                job = messages.read(Job, order["job"])
                 if ranks is not None:
                     ranks.send(job)
                 self._end(self._train(trainer, job), ranks)
             elif order["do"] == "test":
-                test = partial(trainer.test, read(TestJob, order["job"]))
+                test = partial(trainer.test, messages.read(TestJob, order["job"]))
                 tested = self._interruptible(test, Tested(problem="interrupted"))
-                self._driver.say(encode(tested))
+                self._driver.say(messages.encode(tested))
             # A verdict that comes after its trial's end decides nothing.
             trainer.tidy()
 
     def end(self, why: str, *last: TrialEnd) -> NoReturn:
         """Say how the job in hand ended, and why this process can't go on, and end it."""
-        self._driver.say(*map(encode, last), encode(Gone(message=why)))
+        self._driver.say(*map(messages.encode, last), messages.encode(Gone(message=why)))
         os._exit(1)
 
     def _train(self, trainer: "TrialTrainer", job: Job) -> TrialEnd:
         def prunes(rung: Rung) -> bool:
             self._is_speaking = True
-            self._driver.say(encode(rung))
+            self._driver.say(messages.encode(rung))
             self._is_speaking = False
             stop.check()
             return bool(self._orders.get()["prune"])
@@ -163,13 +153,13 @@ class WorkerProcess:
     def _end(self, end: TrialEnd, ranks: "Ranks | None") -> None:
         """Say how a trial ended for all ranks; where they can't go on, others take their place."""
         if ranks is None:
-            self._driver.say(encode(end))
+            self._driver.say(messages.encode(end))
             return
         common, can_go_on = ranks.agree(end)
         if common is None or not can_go_on:
             last = () if common is None else (common,)
             self.end("its ranks can't train together any more", *last)
-        self._driver.say(encode(common))
+        self._driver.say(messages.encode(common))
 
     def _receive(self, order: Order) -> None:
         if order["do"] == "quit":
@@ -288,7 +278,7 @@ class Worker:
             if said["say"] == "ready":
                 self.is_ready = True
             elif said["say"] != "beat":
-                answers.append(decode(said))
+                answers.append(messages.decode(said))
         has_told = any(isinstance(answer, Gone) for answer in answers)
         if has_told or self._process.has_ended:
             how, self.is_gone = self._process.see_end(), True
