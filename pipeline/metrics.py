@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional import accuracy, f1_score, precision, recall
 
 from pipeline.data.schema import ROUNDING, as_float64
 
@@ -75,8 +74,13 @@ def multiclass(probabilities: Tensor, targets: Tensor, *, classes: int) -> dict[
 
 def _shares(called: Tensor, targets: Tensor, **task: Any) -> dict[str, Tensor]:
     """Return the scores that count rows: of the positive class, or the mean of several."""
-    found = {"accuracy": accuracy(called, targets, average="micro", validate_args=False, **task)}
-    for name, score in {"precision": precision, "recall": recall, "f1": f1_score}.items():
+    # It brings Matplotlib and much of SciPy, which a study's driver and a refusal do without.
+    from torchmetrics import functional
+
+    scores = {"precision": functional.precision, "recall": functional.recall}
+    micro = functional.accuracy(called, targets, average="micro", validate_args=False, **task)
+    found = {"accuracy": micro}
+    for name, score in (scores | {"f1": functional.f1_score}).items():
         found[name] = score(called, targets, average="macro", validate_args=False, **task)
     return found
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from math import ceil
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from pipeline import metrics
 from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
@@ -17,6 +17,9 @@ from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.metrics import Direction, Scores
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 #: Made-up rows with which a user's own metric is tried before the training.
 REHEARSED = 8

@@ -163,7 +163,11 @@ def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
             "pytorch_lightning",
             {"optuna", "mlflow"},
         ),
-        ("pipeline.study.sweeping", "optuna", {"pytorch_lightning", "mlflow"}),
+        (
+            "pipeline.study.plan, pipeline.study.sweeping",
+            "optuna",
+            {"pytorch_lightning", "mlflow", "torchmetrics"},
+        ),
     ],
     ids=["worker", "driver"],
 )
