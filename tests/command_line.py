@@ -16,12 +16,7 @@ from pipeline.paths import conf_folder
 
 @dataclass
 class CommandLine:
-    """Calls the command in an empty folder and keeps what it left.
-
-    Args:
-        folder: The current folder of each call.
-        capsys: Catches what is printed.
-    """
+    """Calls the command in an empty folder and keeps what it left."""
 
     folder: Path
     capsys: pytest.CaptureFixture[str]

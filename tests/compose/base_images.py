@@ -28,13 +28,10 @@ PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A base image.
+    """A base image of Debian's packages, in one text separated by commas.
 
-    Args:
-        name: Its name in the engine.
-        packages: Debian's packages in it, separated by commas.
-        hooks: Shell commands that finish its root file system, $1.
-        changes: Lines of a Dockerfile, for what no file says.
+    `hooks` are shell commands that finish its root file system, $1; `changes` lines of a
+    Dockerfile for what no file says.
     """
 
     name: str

@@ -30,11 +30,9 @@ TRAINER = "pipeline.study.workers.worker"
 
 
 class Stack:
-    """The services, with ports, passwords and a project of their own.
+    """The services on an engine, with ports, passwords and a project of their own.
 
-    Args:
-        engine: Where they run.
-        clone: A copy of the project, where the page's commands are called.
+    The page's commands are called in `clone`, a copy of the project.
     """
 
     def __init__(self, engine: Engine, clone: Path) -> None:
@@ -123,12 +121,9 @@ class Stack:
             await_service(lambda: self.completed() >= wanted, what=f"{count} further trials")
 
     def kill_in_mid_trial(self, worker: dict[str, Any], *, whole: bool) -> int:
-        """Kill a process of a worker's while it trains; return the number of the trial.
+        """Kill the process of a worker's that trains, and return the number of the trial.
 
-        Args:
-            worker: Its container.
-            whole: Kill its first process, which ends the container, rather than the one that
-                trains.
+        `whole`: kill the first process of its container, which ends it, instead.
         """
         host = worker["Config"]["Hostname"]
         while True:

@@ -57,11 +57,7 @@ def private_engine(folder: Path) -> Iterator["Engine"]:
 
 
 class Engine:
-    """Calls an engine's client.
-
-    Args:
-        address: What DOCKER_HOST says.
-    """
+    """Calls the client of the engine at an address, which is what DOCKER_HOST says."""
 
     def __init__(self, address: str) -> None:
         self.address = address

@@ -13,13 +13,7 @@ _SETTING = re.compile(r"^(?P<place>[^.]+)\.(?P<name>[\w-]+)='(?P<value>.*)'$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipSettings:
-    """Settings of pip's, with the files that they name.
-
-    Args:
-        text: A pip.conf in which the files lie where the Dockerfile mounts them.
-        authority: Certificates of those who may answer for a package index.
-        wheels: A folder of packages; `None` = there is none.
-    """
+    """A pip.conf whose files lie where the Dockerfile mounts them, and those files here."""
 
     text: str
     authority: Path

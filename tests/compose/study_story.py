@@ -11,18 +11,14 @@ from steps_log import timed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What happened to a study.
+    """What happened to a study that was to have `total` trials in the end.
 
-    Args:
-        total: Trials that it was to have in the end.
-        killed: Trials whose process was killed, in their order.
-        restarts: How often the container was started again whose first process was killed.
-        restarts_later: The same after the database was away and is back.
-        listeners: Addresses that the engine's processes listened on meanwhile.
-        arguments: The command lines of all processes in the containers.
-        logs: What the services printed before they were taken down.
-        codes: Exit codes of the workers at the end.
-        check: What `action=check` says of the study.
+    `killed` are the trials whose process was killed, in their order; `restarts` how often the
+    container was started again whose first process was killed, `restarts_later` the same after
+    the database was away; `listeners` the addresses on which the engine's processes listened
+    meanwhile; `arguments` the command lines of all processes in the containers; `logs` what
+    they printed; `codes` the exit codes of the workers at the end; `check` what `action=check`
+    says.
     """
 
     total: int

@@ -13,13 +13,7 @@ SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingApi:
-    """A server and an account on it.
-
-    Args:
-        address: The server's.
-        password: Of the account `admin`; `None` = no account.
-        host: What the header Host says; `None` = the truth.
-    """
+    """A server and its account `admin`; no password = no account. `host` replaces the header's."""
 
     address: str
     password: str | None

@@ -39,13 +39,9 @@ def wait_until(happened: Callable[[], object], *, what: str) -> None:
 
 
 class Training:
-    """A process that trains, seen from outside.
+    """A process that trains in a folder, seen from outside, and the folder of what it prints.
 
-    Args:
-        pid: Its process id.
-        folder: Its current folder.
-        streams: Folder of the files that take what it prints.
-        exit_code: Waits for its end and returns its code; negative = killed by that signal.
+    `exit_code` waits for its end and returns its code; negative = killed by that signal.
     """
 
     def __init__(

@@ -44,11 +44,9 @@ def free_port() -> int:
 
 
 class TrackingServer:
-    """A real MLflow server that can be killed, silenced and started again on one address.
+    """A tracking server that can be killed, silenced and started again on one address.
 
-    Args:
-        folder: Where its database lies, and its artifacts.
-        backend: The address of another database; `None` = a file of its own.
+    Its artifacts lie in a folder, and its database unless `backend` names another.
     """
 
     def __init__(self, folder: Path, backend: str | None = None) -> None:
