@@ -20,11 +20,17 @@ os.environ["PIPELINE_PICTURES"] = "0"
 collect_rarely()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, where they share fixtures."""
+    """Keep the tests of a file that share a fixture in one process; any may run the others."""
     for item in items:
-        if item.get_closest_marker("alone") is None:
+        if isinstance(item, pytest.Function) and _shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _shares_a_fixture(item: pytest.Function) -> bool:
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(one.scope == "module" for several in found for one in several)
 
 
 @pytest.fixture(autouse=True)

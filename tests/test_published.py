@@ -47,7 +47,6 @@ def label(row: Any) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("row", SHORT_ROWS, ids=label)
 def test_a_network_comes_to_its_published_figure(row: Any) -> None:
     values = row.values(SCATTERED.get(row.experiment, 1))

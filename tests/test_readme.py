@@ -245,7 +245,6 @@ def test_every_experiment_that_ships_has_a_row_of_figures() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize(
     ("name", "figure"),
     # The others are trained, and compared with this page, by test_published.py.

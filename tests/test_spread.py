@@ -1,0 +1,19 @@
+"""How the tests are spread over processes."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def shared() -> str:
+    """What is made once, however many processes test."""
+    return "shared"
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process tests")
+def test_tests_that_share_a_fixture_stay_in_one_process(
+    shared: str, request: pytest.FixtureRequest
+) -> None:
+    advice = "pip install --constraint constraints.txt -e '.[dev]': pytest-xdist lacks the groups"
+    assert request.node.nodeid.endswith("@test_spread"), advice
