@@ -6,6 +6,7 @@ import random
 import sqlite3
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -132,6 +133,7 @@ class StudyStorage:
         self.optuna = get_storage(backend)
         """Optuna's storage, which remembers trials that have ended."""
         self.engine = backend.engine
+        weakref.finalize(self, self.engine.dispose)  # at the end at last, or SQLite leaves its log
         self.wait = wait
         self._backend, self._url, self._retry = backend, url, retry
         self._connection: Connection | None = None
