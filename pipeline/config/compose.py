@@ -37,8 +37,8 @@ from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
-#: A value for a key that is there, in whose place no mapping comes.
-_PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*")
+#: A value for a key that is there, in whose place no mapping comes; a study's space is one.
+_PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
 _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: Letters of a name that the program makes up; that of a trial has its number behind it.

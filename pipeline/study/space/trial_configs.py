@@ -266,12 +266,13 @@ class TrialConfigs:
         source, choices = Composer("train", self.config_dir), self._run(overrides)[1]
         kept = [word for word in self.words if _root(word) not in _OF_STUDY]
         groups: list[str] = []
+        tree = source.tree(kept)
         for group in GROUPS:
-            have = source.tree([*kept, *groups]).hydra.runtime.choices
-            if choices.get(group) not in (None, have.get(group)):
+            if choices.get(group) not in (None, tree.hydra.runtime.choices.get(group)):
                 kept = [word for word in kept if _root(word) != group]
                 groups.append(f"{group}={text_of(choices[group])}")
-        have = _essential(without_hydra(source.tree([*kept, *groups])))
+                tree = source.tree([*kept, *groups])
+        have = _essential(without_hydra(tree))
         changes = list(_changes(have, _essential(self.config(overrides))))
         changes.sort(key=lambda change: change[0] != "~")
         values = [
