@@ -76,9 +76,8 @@ def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
         if images and labels:
             found[part] = images, labels
         elif there := images or labels:
-            raise DataError(
-                f"{there} has no {'labels' if images else 'images'} beside it; expected {EXPECTED}"
-            )
+            lacking = "labels" if images else "images"
+            raise DataError(f"{there} has no {lacking} beside it; expected {EXPECTED}")
     if "train" not in found:
         folder = place if place.is_dir() else place.parent
         raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")

@@ -287,7 +287,7 @@ class Pictures(OnDemand):
 
 
 def read_header(file: Path) -> PictureHeader:
-    """Read the header of a picture, or refuse it."""
+    """Read the header of a picture, whose pixels are not decoded."""
     with _opened(file, str(file)) as image:
         grey = image.mode in GREY
         if image.mode in ("P", "PA"):

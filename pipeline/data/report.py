@@ -39,10 +39,7 @@ class ColumnReport:
         missing: Those of them without a value.
         unknown: Those of them with a category that the training part did not have.
         filled: What takes the place of a missing value; empty = nothing does.
-        mean: Of the numbers; `None` = there are none.
-        deviation: Their standard deviation.
-        minimum: The smallest.
-        maximum: The largest.
+        mean: Of the numbers, as their deviation, minimum and maximum; `None` = there are none.
         edges: Numbers between which the shares are counted: deciles of the training part. A value
             that holds a tenth of the rows or more has a share of its own.
         shares: Share of the values up to each edge and above the last one, or of each level and
