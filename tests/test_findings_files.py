@@ -34,11 +34,9 @@ def test_all_that_is_written_comes_back(task: Any, kind: Any, tmp_path: Path) ->
     findings = made_findings(task=task, kind=kind)
     save_findings(findings, tmp_path)
     assert_same(load_findings(tmp_path), findings)
-
-
-def test_no_key_or_name_is_mistaken_for_a_mark_of_the_files(tmp_path: Path) -> None:
+    # No key or name is mistaken for a mark of the files.
     odd = {"array": "test.outputs", "number": 3, "one": {"number": "nan"}, "two": {"array": "x"}}
-    findings = replace(made_findings(), config=odd, name="数字 <b>", threshold=float("inf"))
+    findings = replace(findings, config=odd, name="数字 <b>", threshold=float("inf"))
     save_findings(findings, tmp_path)
     assert_same(load_findings(tmp_path), findings)
 

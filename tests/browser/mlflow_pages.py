@@ -17,6 +17,8 @@ CLOSED = {
     "mlflow.assistant.panelOpen_v1": "false",
 }
 """What MLflow remembers of somebody who has closed its assistant."""
+ENTER, ESCAPE, CONTROL = "\ue007", "\ue00c", "\ue009"
+"""Keys, as WebDriver calls them."""
 FORGET = """
 Object.keys(localStorage).filter(key => key.startsWith("MLflowLocalStorage"))
   .forEach(key => localStorage.removeItem(key))
@@ -62,23 +64,18 @@ class Pages:
             what: What is waited for, for the message if it does not come.
             found: Looks for it; what is false is not there yet.
         """
-        from selenium.common.exceptions import (
-            ElementNotInteractableException,
-            NoSuchElementException,
-            StaleElementReferenceException,
-            TimeoutException,
-        )
+        from selenium.common import exceptions
         from selenium.webdriver.support.ui import WebDriverWait
 
         again = (
-            ElementNotInteractableException,
-            NoSuchElementException,
-            StaleElementReferenceException,
+            exceptions.ElementNotInteractableException,
+            exceptions.NoSuchElementException,
+            exceptions.StaleElementReferenceException,
         )
         wait = WebDriverWait(self._driver, SECONDS, poll_frequency=0.1, ignored_exceptions=again)
         try:
             return wait.until(lambda _: found())
-        except TimeoutException as error:
+        except exceptions.TimeoutException as error:
             self.shoot("missing")
             raise AssertionError(f"{what} did not appear in\n{self.text()}") from error
 
@@ -99,10 +96,6 @@ class Pages:
 
         self.until(xpath, clicked)
 
-    def press(self, key: str) -> None:
-        """Press a key wherever the cursor is."""
-        self._driver.switch_to.active_element.send_keys(key)
-
     def text(self) -> str:
         """Return all text that the page shows."""
         return str(self._driver.execute_script("return document.body.innerText"))
@@ -114,10 +107,7 @@ class Pages:
 
     def search(self, condition: str) -> None:
         """Type a condition into the search field of the table of runs."""
-        from selenium.webdriver.common.keys import Keys
-
-        self._type("//*[@data-testid='search-box']", condition)
-        self.press(Keys.ENTER)
+        self._type("//*[@data-testid='search-box']", condition + ENTER)
 
     def type_into(self, field: str, text: str) -> None:
         """Type a text into the field that has these words in it while it is empty."""
@@ -125,26 +115,14 @@ class Pages:
 
     def sort(self, column: str) -> None:
         """Sort the table of runs by a column, the largest first; that shows the column too."""
-        from selenium.webdriver.common.keys import Keys
-
         self.click("//*[@data-testid='sort-select-dropdown']")
         self.click(f"//*[@data-testid='sort-select-{column}']")
-        self.press(Keys.ESCAPE)
-
-    def column(self, name: str) -> None:
-        """Show or hide a column of the table of runs."""
-        from selenium.webdriver.common.keys import Keys
-
-        self.click("//button[contains(., 'Columns')]")
-        self.type_into("Search columns", name)
-        title = f"//*[@data-testid='column-selector-tree']//strong[text()='{name}']"
-        self.click(f"{title}/ancestor::*[contains(@class, 'treenode')]/*[contains(@class, 'box')]")
-        self.press(Keys.ESCAPE)
+        self._driver.switch_to.active_element.send_keys(ESCAPE)
 
     def runs(self) -> list[str]:
         """Return the names in the table of runs, from the top."""
         script = (
-            "return [...document.querySelectorAll('.ag-pinned-left-cols-container .ag-row')]"
+            f"return [...document.querySelectorAll('.{OF_RUNS} .ag-row')]"
             ".sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))"
             ".map(row => row.querySelector('a').innerText)"
         )
@@ -152,8 +130,8 @@ class Pages:
 
     def row(self, run: str) -> str:
         """Return the place of a run's name in the table of runs."""
-        part = f"//*[contains(@class, '{OF_RUNS}')]"
-        return f"{part}//*[@role='row'][.//a[normalize-space()='{run}']]"
+        name = f"[.//a[normalize-space()='{run}']]"
+        return f"//*[contains(@class, '{OF_RUNS}')]//*[@role='row']{name}"
 
     def pictures(self, xpath: str) -> list[int]:
         """Return the own width of each picture at a place, 0 for one that is not loaded by now."""
@@ -170,10 +148,8 @@ class Pages:
         self._driver.execute_script(script, self.one(xpath))
 
     def _type(self, xpath: str, text: str) -> None:
-        from selenium.webdriver.common.keys import Keys
-
         field = self.one(xpath)
-        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(CONTROL, "a")
         field.send_keys(text)
 
     def _shown(self, xpath: str) -> "WebElement | None":

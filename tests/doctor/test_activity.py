@@ -31,22 +31,15 @@ def test_a_dead_relu_is_counted_as_a_unit_that_is_zero_for_every_row() -> None:
     first = mlp.layers.layer1.linear(inputs[:512]).clamp(min=0).detach().numpy()
     found = by_name(activity_of(mlp, inputs))
     one = found["layers.layer1.activation"]
-    assert one.kind == "ReLU"
-    assert one.units == 8
+    assert (one.kind, one.units, one.saturated) == ("ReLU", 8, 0.0)
     assert one.dead == (first == 0).all(0).mean() >= 3 / 8
-    assert one.saturated == 0.0
-    assert one.mean == pytest.approx(first.mean(), rel=1e-5)
-    assert one.deviation == pytest.approx(first.std(), rel=1e-5)
-
-
-def test_a_channel_is_dead_where_all_its_places_are_zero() -> None:
-    torch.manual_seed(0)
+    assert [one.mean, one.deviation] == pytest.approx([first.mean(), first.std()], rel=1e-5)
+    # A channel is dead where all its places are zero.
     cnn = build("cnn2d", (1, 6, 6), 3, channels=[4], kernel_size=3, norm="none", **MADE)
     with torch.no_grad():
         cnn.layers.layer1.convolution.kernel.bias[2] = -1e3
     (one,) = activity_of(cnn, rows(20, 1, 6, 6))
-    assert one.units == 4
-    assert one.dead == 0.25
+    assert (one.units, one.dead) == (4, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,9 @@ class Browser:
     def open(self, file: Path, *, width: int = DESK, dark: bool = False) -> None:
         """Show a file on a screen of a width, by day or by night."""
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
         self._told("Emulation.setEmulatedMedia", features=[theme])
-        self._told(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=width == PHONE,
-        )
+        self._told("Emulation.setDeviceMetricsOverride", **screen)
         self._driver.get(file.absolute().as_uri())
 
     def asks(self, script: str) -> Any:
