@@ -397,7 +397,13 @@ class Diagnosis:
         """Return a page: each verdict with its evidence and all that would help."""
         if not self.verdicts:
             return "# Diagnosis\n\nHealthy: the doctor has found nothing.\n"
-        return "\n".join(["# Diagnosis", "", *map(_section, self.verdicts)])
+        lines = ["# Diagnosis", ""]
+        for one in self.verdicts:
+            evidence = f"{one.evidence[0].upper()}{one.evidence[1:]}."
+            lines += [f"## {one.name}", "", evidence, "", "What would help:", ""]
+            lines += [f"- `{cure}`" for cure in one.cures]
+            lines += [f"- {one.advice}", ""] if one.advice else [""]
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -424,12 +430,3 @@ def diagnose(findings: Findings) -> Diagnosis:
             cures, advice = (), _SHUFFLED
         told.append(replace(verdict, name=name, cures=cures, advice=advice))
     return Diagnosis(findings.name, tuple(told))
-
-
-def _section(verdict: Verdict) -> str:
-    tried = [f"- `{cure}`" for cure in verdict.cures]
-    tried += [f"- {verdict.advice}"] if verdict.advice else []
-    evidence = verdict.evidence[0].upper() + verdict.evidence[1:]
-    return "\n".join(
-        [f"## {verdict.name}", "", f"{evidence}.", "", "What would help:", "", *tried, ""]
-    )

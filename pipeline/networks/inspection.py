@@ -193,10 +193,18 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
     sums: list[_ActivitySums] = []
 
     def hook_of(name: str, module: nn.Module) -> Callable[..., None] | None:
-        if (one := _sums(name, module)) is None:
+        kind = type(module).__name__
+        if isinstance(module, nn.RNNBase):
+            # The gated cells of torch compute their values by tanh; a subclass has ReLU.
+            relu = module.mode == "RNN_RELU" or type(module) not in (nn.RNN, nn.GRU, nn.LSTM)
+            function = "relu" if relu else "tanh"
+            kind = f"{module.mode.partition('_')[0]} ({function})"
+            sums.append(_ActivitySums(name, kind=kind, function=function, axis=-1))
+        elif isinstance(module, _POINTWISE):
+            sums.append(_ActivitySums(name, kind=kind, function=kind.lower(), axis=1))
+        else:
             return None
-        sums.append(one)
-        return one.add
+        return sums[-1].add
 
     with watched(network, hook_of):
         at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
@@ -206,16 +214,3 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
             network.forward(some)
     activities = (one.activity() for one in sums)
     return tuple(one for one in activities if one is not None)
-
-
-def _sums(name: str, module: nn.Module) -> _ActivitySums | None:
-    kind = type(module).__name__
-    if isinstance(module, nn.RNNBase):
-        # The gated cells of torch compute their values by tanh; a subclass has ReLU.
-        relu = module.mode == "RNN_RELU" or type(module) not in (nn.RNN, nn.GRU, nn.LSTM)
-        function = "relu" if relu else "tanh"
-        mode = "RNN" if module.mode.startswith("RNN") else module.mode
-        return _ActivitySums(name, kind=f"{mode} ({function})", function=function, axis=-1)
-    if isinstance(module, _POINTWISE):
-        return _ActivitySums(name, kind=kind, function=kind.lower(), axis=1)
-    return None

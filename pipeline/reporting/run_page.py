@@ -1,6 +1,5 @@
 """The report of one run, or of a range test of the learning rate."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from math import isclose
@@ -74,19 +73,33 @@ def run_page(subject: Subject) -> dict[str, Any]:
 
 def _origin(subject: Subject) -> dict[str, Any]:
     """Return what the page says of how a run was made."""
-    config = {key: value for key, value in subject.findings.config.items() if key != "format"}
+    findings, tags = subject.findings, subject.tags
+    config = {key: value for key, value in findings.config.items() if key != "format"}
     split = (line.partition(" ") for line in subject.data)
-    tags = subject.tags
     names = {"python": "Python", "host": "machine", "git.commit": "commit", "seed": "seed"}
     told = {name: str(tags[key]) for key, name in names.items() if key in tags}
     if tags.get("git.dirty") == "true":
         told["code"] = "with changes that were not committed"
     versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
+    kept = f"{findings.kept} of {findings.epochs}" if findings.kept else str(findings.epochs)
+    facts = {
+        "status": " ".join([subject.status.lower(), f"({subject.reason})" * bool(subject.reason)]),
+        "rows": ", ".join(f"{count:,} {part}" for part, count in findings.rows.items()),
+        "epoch of the kept weights": kept if findings.epochs else "",
+        "judged by": f"{findings.monitor} ({findings.better})",
+        "weights": f"{findings.parameters:,}" if findings.parameters else "",
+        "size of the model's file": "" if subject.size is None else size_words(subject.size),
+        "time of training": duration(findings.seconds) if findings.seconds else "",
+        "device": findings.device,
+        "hash of data and split": findings.data_hash,
+        "MLflow run": findings.run_id,
+        "folder": "" if subject.folder is None else str(subject.folder.absolute()),
+    }
     return {
         "command": tags.get("command", ""),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=88),
         "data": [(word, rest.strip()) for word, _, rest in split],
-        "facts": _facts(subject),
+        "facts": [(key, value.strip()) for key, value in facts.items() if value.strip()],
         "environment": [*told.items(), *versions.items()],
     }
 
@@ -118,25 +131,6 @@ def _outcome(subject: Subject) -> str:
     rows = f" on {rows_words(findings.rows['test'], 'test row')}" if "test" in findings.rows else ""
     told = f"{name} {number(metrics[f'test/{name}'])}{rows}{within}"
     return "; ".join([told, ", ".join(against)] if against else [told])
-
-
-def _facts(subject: Subject) -> Sequence[tuple[str, str]]:
-    findings = subject.findings
-    kept = f"{findings.kept} of {findings.epochs}" if findings.kept else str(findings.epochs)
-    told = {
-        "status": " ".join([subject.status.lower(), f"({subject.reason})" * bool(subject.reason)]),
-        "rows": ", ".join(f"{count:,} {part}" for part, count in findings.rows.items()),
-        "epoch of the kept weights": kept if findings.epochs else "",
-        "judged by": f"{findings.monitor} ({findings.better})",
-        "weights": f"{findings.parameters:,}" if findings.parameters else "",
-        "size of the model's file": "" if subject.size is None else size_words(subject.size),
-        "time of training": duration(findings.seconds) if findings.seconds else "",
-        "device": findings.device,
-        "hash of data and split": findings.data_hash,
-        "MLflow run": findings.run_id,
-        "folder": "" if subject.folder is None else str(subject.folder.absolute()),
-    }
-    return [(key, value.strip()) for key, value in told.items() if value.strip()]
 
 
 def size_words(count: float) -> str:

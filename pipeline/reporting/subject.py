@@ -116,7 +116,14 @@ def found_subject(reference: str, places: Places) -> Subject:
                 raise
             if places.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
                 return _fetched(reference, tracking_uri(places.tracking))
-            raise ConfigError(_unknown(reference, places.folder, names)) from error
+            often = Counter(names.values())
+            shown = [name if often[name] == 1 else folder.name for folder, name in names.items()]
+            near = did_you_mean(reference, [*often, *(folder.name for folder in names)])
+            raise ConfigError(
+                f"run {reference!r} is unknown below folder={str(places.folder)!r}; expected a "
+                f"run's folder or name, the beginning of an MLflow run id, or {folders.LAST}; "
+                f"there are {some(shown, most=SHOWN) or 'none'}.{near}"
+            ) from error
         folder = called[0]
     return _local(folder)
 
@@ -128,17 +135,6 @@ def _names(runs: Path) -> dict[Path, str]:
         begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
         found[folder] = str(next(begins, {}).get("name", ""))
     return found
-
-
-def _unknown(reference: str, runs: Path, names: Mapping[Path, str]) -> str:
-    often = Counter(names.values())
-    shown = [name if often[name] == 1 else folder.name for folder, name in names.items()]
-    near = did_you_mean(reference, [*often, *(folder.name for folder in names)])
-    return (
-        f"run {reference!r} is unknown below folder={str(runs)!r}; expected a run's folder or "
-        f"name, the beginning of an MLflow run id, or {folders.LAST}; there are "
-        f"{some(shown, most=SHOWN) or 'none'}.{near}"
-    )
 
 
 def _local(folder: Path) -> Subject:
