@@ -14,16 +14,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline.paths import create_folder
+from pipeline.tracking import fields
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.fields import (
-    END_TAG,
-    STUDY_TAG,
-    TRIAL_TAG,
-    RecordedTrial,
-    field_name,
-    param_texts,
-    tag_texts,
-)
 from pipeline.tracking.journal import Status
 from pipeline.tracking.uri import (
     DATABASE,
@@ -78,7 +70,7 @@ class Store:
                 found = client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
                 if found:
                     return str(found[0].info.run_id), False
-            marked = {**tag_texts(tags), FOLDER_TAG: key}
+            marked = {**fields.tag_texts(tags), FOLDER_TAG: key}
             run = client.create_run(experiment_id, start, marked, run_name=name)
             return str(run.info.run_id), True
 
@@ -95,20 +87,20 @@ class Store:
         """Return a study's own run and those of its trials, in whatever experiment."""
         if not uid.isalnum():  # a name must not become a filter of its own
             return []
-        return self._search(f"tags.`{STUDY_TAG}` = '{uid}'")
+        return self._search(f"tags.`{fields.STUDY_TAG}` = '{uid}'")
 
-    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[RecordedTrial]:
+    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[fields.RecordedTrial]:
         """Return the runs of a study's trials, with the values that are asked for."""
         return [
-            RecordedTrial(
-                trial=int(run.data.tags[TRIAL_TAG]),
+            fields.RecordedTrial(
+                trial=int(run.data.tags[fields.TRIAL_TAG]),
                 run_id=run.info.run_id,
                 status=run.info.status,
-                end_reason=run.data.tags.get(END_TAG),
+                end_reason=run.data.tags.get(fields.END_TAG),
                 metrics={key: run.data.metrics[key] for key in metrics if key in run.data.metrics},
             )
             for run in self.of_study(uid)
-            if run.data.tags.get(TRIAL_TAG, "").isdigit()  # else it is the study's own
+            if run.data.tags.get(fields.TRIAL_TAG, "").isdigit()  # else it is the study's own
         ]
 
     def beginning(self, run_id: str) -> list[Run]:
@@ -149,7 +141,7 @@ class Store:
         """Make a run RUNNING again, with no reason of an earlier end."""
         with self.client() as client:
             client.update_run(run_id, status="RUNNING")
-        self._drop_tag(run_id, END_TAG)
+        self._drop_tag(run_id, fields.END_TAG)
 
     def log(
         self,
@@ -166,16 +158,16 @@ class Store:
         """
         if not (points or params or tags):
             return
-        texts = param_texts(params or {})
+        texts = fields.param_texts(params or {})
         with self.client() as client:
             # MLflow refuses a whole batch over one parameter that differs.
             may_differ = bool(params) and not is_new
             known = client.get_run(run_id).data.params if may_differ else {}
             client.log_batch(
                 run_id,
-                [Metric(field_name(key), value, at, epoch) for key, value, at, epoch in points],
+                [Metric(fields.field_name(key), x, at, epoch) for key, x, at, epoch in points],
                 [Param(key, text) for key, text in texts.items() if key not in known],
-                [RunTag(key, value) for key, value in tag_texts(tags or {}).items()],
+                [RunTag(key, value) for key, value in fields.tag_texts(tags or {}).items()],
             )
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
@@ -193,9 +185,9 @@ class Store:
         as before.
         """
         if reason is None:
-            self._drop_tag(run_id, END_TAG)
+            self._drop_tag(run_id, fields.END_TAG)
         else:
-            self.log(run_id, tags={END_TAG: reason})
+            self.log(run_id, tags={fields.END_TAG: reason})
         with self.client() as client:
             client.set_terminated(run_id, status=status, end_time=end)
 
@@ -237,7 +229,7 @@ class Store:
                 # in the current folder of the first run of the experiment, which other machines
                 # need to reach by the same path.
                 database = sqlite_path(self.uri) or Path.cwd() / DATABASE
-                location = (database.parent / ARTIFACTS / field_name(name)).as_uri()
+                location = (database.parent / ARTIFACTS / fields.field_name(name)).as_uri()
             try:
                 client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
             except MlflowException as error:  # another process may have created it meanwhile
