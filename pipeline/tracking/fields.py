@@ -48,12 +48,9 @@ _BENT = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
 class RecordedTrial:
     """What MLflow has of the run of one trial.
 
-    Args:
-        trial: Number of the trial.
-        run_id: MLflow's id of the run.
-        status: RUNNING, FINISHED, FAILED or KILLED.
-        end_reason: Why it ended early; `None` where it did not.
-        metrics: The latest values of those that were asked for, as far as it has them.
+    The status is RUNNING, FINISHED, FAILED or KILLED; `end_reason` is `None` where it did not
+    end early; `metrics` has the latest values of those that were asked for, as far as there are
+    any.
     """
 
     trial: int

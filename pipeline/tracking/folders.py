@@ -53,12 +53,8 @@ ENDED = ("FINISHED", "FAILED", "KILLED")
 class State:
     """Where a run is recorded, and how far: `mlflow.json` in its folder.
 
-    Args:
-        uri: The store, without its password.
-        run_id: MLflow's id of the run; an empty string before it is created.
-        experiment_id: MLflow's id of its experiment.
-        sent: Lines of the journal that the store holds.
-        done: The run's end is on record.
+    The address has no password; the run's id is '' before it is created; `sent` counts the
+    lines of the journal that the store holds; `done`: the run's end is on record.
     """
 
     uri: str = ""

@@ -57,13 +57,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What a model is judged by: its validation value, and of which data.
+    """What a model is judged by: its validation value, and the hash of its training data.
 
-    Args:
-        data: Hash of the data that it was trained on.
-        monitor: Metric of the validation rows; `None` = none was followed.
-        value: What that came to for the weights that are kept; `None` = not known.
-        better: Whether more or less of it is better.
+    `monitor` is a metric of the validation rows, `None` where none was followed; `value` what
+    it came to for the weights that are kept, `None` where that is not known.
     """
 
     data: str
