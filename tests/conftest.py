@@ -11,6 +11,7 @@ import pytest
 from pipeline.processes.child import collect_rarely
 
 if TYPE_CHECKING:
+    from faults.processes import Forks
     from faults.stores import TrackingServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -80,6 +81,16 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     make_database(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def forks() -> "Iterator[Forks]":
+    """The process whose forks train."""
+    from faults.processes import Forks
+
+    process = Forks()
+    yield process
+    process.stop()
 
 
 @pytest.fixture

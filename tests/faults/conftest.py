@@ -90,14 +90,6 @@ def beside(base: Sequence[str], words: Sequence[str]) -> list[str]:
     return [*(word for word in base if word.partition("=")[0] not in given), *words]
 
 
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """The process whose forks train."""
-    process = Forks()
-    yield process
-    process.stop()
-
-
 @pytest.fixture
 def fork(forks: Forks, own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
     """Starts a training process, one after the other, that need not load its libraries."""

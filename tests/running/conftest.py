@@ -8,14 +8,6 @@ from faults.processes import Forks, Training
 Start = Callable[..., Training]
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    """The process whose forks train."""
-    process = Forks()
-    yield process
-    process.stop()
-
-
 @pytest.fixture
 def fork(forks: Forks, tmp_path: Path) -> Iterator[Start]:
     """Starts a real training process in the current folder, one after the other."""
