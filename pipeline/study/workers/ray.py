@@ -138,16 +138,15 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
 
 
 @contextmanager
-def cluster_of(plan: "StudyPlan") -> Iterator["RayCluster"]:
+def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
     """Connect to the cluster of a study while the body runs; its nodes see the study's folder.
 
     Raises:
         EnvironmentFaultError: There is no cluster.
     """
     from pipeline.devices import PLACED
-    from pipeline.study.workers.worker import worker_command
 
-    spec, command = _spec(plan), worker_command(plan.options.devices_per_trial)
+    spec = _spec(plan)
     placed = {PLACED: "1"} if spec.gpus else {}
     with (
         token_in(plan.folder) as token,

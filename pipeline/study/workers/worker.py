@@ -412,13 +412,15 @@ def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
     Raises:
         EnvironmentFaultError: They are to run on a Ray cluster, and there is none.
     """
+    command = worker_command(plan.options.devices_per_trial)
     if plan.options.launcher == "ray":
-        with cluster_of(plan) as cluster, WorkerPool(lambda _slot: cluster.worker()) as pool:
+        with (
+            cluster_of(plan, command) as cluster,
+            WorkerPool(lambda _slot: cluster.worker()) as pool,
+        ):
             yield pool
         return
     from pipeline.devices import worker_environment
-
-    command = worker_command(plan.options.devices_per_trial)
 
     def process(slot: int) -> Child:
         # A study within this one, the tuning of a cell say, may find room for more than it did.
