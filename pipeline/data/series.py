@@ -68,16 +68,15 @@ def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
     """
     names = form_of(path, sep=sep).names
     times = () if wanted.time is None else (wanted.time,)
-    problems = []
-    for key, given in (("time", times), ("columns", wanted.values), ("targets", wanted.targets)):
-        for name in dict.fromkeys(given):
-            if name not in names:
-                problems.append(
-                    f"data.{key}={name} is no column of {path}; its columns are "
-                    f"{', '.join(names)}.{did_you_mean(name, names)}"
-                )
-            elif given.count(name) > 1:
-                problems.append(f"data.{key} names {name!r} twice; expected each column once")
+    problems = [
+        f"data.{key} names {name!r} twice; expected each column once"
+        if name in names
+        else f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
+        f"{did_you_mean(name, names)}"
+        for key, given in (("time", times), ("columns", wanted.values), ("targets", wanted.targets))
+        for name in dict.fromkeys(given)
+        if name not in names or given.count(name) > 1
+    ]
     if problems:
         raise DataError(*problems)
     _, batch = next(batches(path, sep=sep), (0, None))
