@@ -280,14 +280,14 @@ def paired_differences(
     units: Units,
     seed: int = 0,
 ) -> Mapping[str, PairedDifference]:
-    """Measure two networks on the same rows, drawn again for both alike.
+    """Measure two networks on the same rows, in the same order, drawn again for both alike.
 
     What a row does to both at once cancels out, so that the interval of the difference is narrower
     than two intervals beside each other would tell (Efron and Tibshirani 1993, chapter 8).
 
     Args:
         first: The first one's test rows.
-        second: The second one's: the same rows in the same order.
+        second: The second one's.
         thresholds: Probability above which each calls a row positive.
         units: What counts as independent among the rows.
         seed: Of the draws.

@@ -203,10 +203,7 @@ def _count(weights: Values, flags: NDArray[np.bool_]) -> Values:
 
 
 def _weighted_area(weights: Values, scores: Values, positive: NDArray[np.bool_]) -> Values:
-    """Return the area under the ROC curve of each draw, NaN where it has one kind of rows only.
-
-    The share of pairs whose positive row has the higher score; of a tie, half counts.
-    """
+    """Return the area under the ROC curve of each draw, NaN where it has one kind of rows only."""
     order = np.argsort(scores, kind="stable")
     ordered, levels = weights[:, order], np.unique(scores[order], return_inverse=True)[1]
     ups = ordered * positive[order]
@@ -261,13 +258,7 @@ class ClassScores:
 def class_scores(
     called: NDArray[Any], targets: NDArray[Any], names: Sequence[str]
 ) -> tuple[ClassScores, ...]:
-    """Count for each class what was said of the rows.
-
-    Args:
-        called: The class that was predicted, int (rows,).
-        targets: The true class, int (rows,).
-        names: Of the classes.
-    """
+    """Count for each class what was said of the rows, by called and true classes, int (rows,)."""
     hits, said, own = (
         np.bincount(classes, minlength=len(names))
         for classes in (targets[called == targets], called, targets)

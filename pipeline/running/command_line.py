@@ -175,12 +175,7 @@ def may_be_in_mlflow(reference: str) -> bool:
 def loaded_model(
     reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
 ) -> "Model":
-    """Return the trained model that is named, ready to answer; its config may name `trust`.
-
-    Raises:
-        ConfigError: It is not found, or can't be loaded.
-        EnvironmentFaultError: MLflow is asked and does not answer.
-    """
+    """Return the trained model that `found_model` finds, ready to answer."""
     from pipeline.serving.model import Model  # torch comes with it
 
     return Model.load(found_model(reference, runs, tracking, key="runs"), trust=trust)

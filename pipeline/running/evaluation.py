@@ -82,9 +82,7 @@ def evaluate(asked: EvaluationRequest) -> None:
     """Score the model on the rows that were asked for, on record, and print what came of it.
 
     Raises:
-        ConfigError: The model can't be read, or the rows can't be chosen so.
-        DataError: The model can't read the rows.
-        EnvironmentFaultError: No such device, no room, no tracking server.
+        PipelineError: The model or the rows can't be read, or the environment is at fault.
     """
     started_at = perf_counter()
     options = asked.options

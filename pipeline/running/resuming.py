@@ -131,10 +131,6 @@ def remove_abandoned(output: Path) -> None:
 def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
     """Return where `resume=` starts from, after comparing the configs.
 
-    Args:
-        options: The configuration that was asked for.
-        config: The same as plain values, the form in which a checkpoint holds it.
-
     Raises:
         ConfigError: No such run, nothing saved in it, a changed model or data, or another change
             without `resume_allow_change=true`.

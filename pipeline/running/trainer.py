@@ -99,11 +99,7 @@ def build_trainer(
 ) -> Trainer:
     """Build Lightning's Trainer from the options of a run under its own names.
 
-    Args:
-        plan: The run.
-        callbacks: In the order in which they are called.
-        logger: Takes what Lightning logs; False = nothing does.
-        writer: Takes the checkpoints; `None` = they stay in memory.
+    Without a writer, the checkpoints stay in memory.
     """
     options, devices, rank = plan.options, plan.devices, plan.rank
     ours = {"threads", "compile", "matmul_precision", "profiler"}
