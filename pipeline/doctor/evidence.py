@@ -99,7 +99,7 @@ class MissedClasses(NamedTuple):
 
 
 class Evidence:
-    """Quantities that several rules rest on; `None` where the findings do not have one.
+    """Quantities that several rules rest on; `None` where a run has none, unless stated otherwise.
 
     Args:
         findings: Of a run that has finished or diverged.

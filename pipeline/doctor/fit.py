@@ -68,7 +68,8 @@ def underfitting(run: Evidence) -> Verdict | None:
     train = run.error("train")
     if train is None or not run.is_unlearned:
         return None
-    missed = run.missed_classes  # of rare ones, the others may be learned as well as they can be
+    # Where rare classes are missed, the others may be learned as well as they can be.
+    missed = run.missed_classes
     if (missed is not None and missed.rare) or not _has_something_to_learn(run):
         return None
     decay = run.number("optimizer.weight_decay")

@@ -58,9 +58,10 @@ class _Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _HiddenLayer:
-    """A hidden layer of convolutions or linear maps, called `layers.layer1` or as its last weights.
+    """A hidden layer of convolutions or linear maps.
 
-    Its outputs are float32 on the CPU, (samples, channels, *lengths), (samples, units) or (samples,
+    `name` is that of its block (`layers.layer1`), or of its last weights where it has no block. Its
+    outputs are float32 on the CPU, (samples, channels, *lengths), (samples, units) or (samples,
     steps, units).
     """
 

@@ -300,7 +300,7 @@ class LayerSizes:
 
 
 def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerSizes]:
-    """Read the sizes of a network's layers, whose kernels have so many directions.
+    """Read the sizes of a network's `layers` layers, whose kernels have `dimensions` directions.
 
     `given` are `kernel_size`, `stride`, `padding`, `dilation` and `pool_size`, in this order; the
     last is `None` where nothing is pooled.

@@ -49,8 +49,8 @@ def watched(
 ) -> Iterator[None]:
     """Put a network into evaluation mode, with hooks that see the calls of its modules.
 
-    `hook_of` returns for a module what gets the module, its inputs, those by name, and its outputs
-    at each call; `None` = nothing.
+    `hook_of(name, module)` returns a forward hook, called with the module, its positional inputs,
+    its keyword inputs and its outputs, or `None` for a module that is not watched.
     """
     with evaluation_mode(network), ExitStack() as hooks:
         for name, module in network.named_modules():
@@ -207,9 +207,10 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
         return sums[-1].add
 
     with watched(network, hook_of):
+        if not sums:
+            return ()
         at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
-        blocks = torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once)
-        for some in blocks if sums else ():
+        for some in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
             # Not by `network(…)`: a compiled network would be compiled again with the hooks.
             network.forward(some)
     activities = (one.activity() for one in sums)

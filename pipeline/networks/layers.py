@@ -205,7 +205,7 @@ class Skip(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerStyle:
-    """What all hidden layers of a network share, as the networks' parameters of these names say."""
+    """What all hidden layers of a network share; the fields are parameters of the network."""
 
     activation: Activation
     norm: Norm

@@ -114,7 +114,7 @@ def _write_counts(axes: "Axes", matrix: Counts, shares: Vector) -> None:
 
 
 class ThresholdCurve(NamedTuple):
-    """Points of a curve, (points,), of one class against all others, over every threshold.
+    """A curve of one class against all others, over every threshold; `x` and `y` are (points,).
 
     The area is that below it; of precision and recall the average precision.
     """

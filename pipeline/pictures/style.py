@@ -1,13 +1,14 @@
 """What a picture is, and the common look of all: colours, sizes, axes, names of any script."""
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.cells import cell_len
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +68,7 @@ class Picture:
 def panels(
     rows: int = 1, columns: int = 1, *, height: float = HEIGHT, **more: Any
 ) -> "tuple[Figure, NDArray[Any]]":
-    """Return a figure and its axes (rows, columns), each so many inches high.
+    """Return a figure and its axes (rows, columns), each row `height` inches high.
 
     `more` goes to `pyplot.subplots`.
     """
@@ -225,10 +226,10 @@ def short(name: str, most: int = LONGEST) -> str:
     kept = "".join(sign for sign in seen if not unicodedata.category(sign).startswith("C"))
     if not kept:
         return "''"
-    if cell_len(kept) <= most:
+    if sum(map(_width, kept)) <= most:
         return kept
     tail = _within(kept[::-1], (most - 1) // 2)[::-1]
-    return f"{_within(kept, most - 1 - cell_len(tail))}…{tail}"
+    return f"{_within(kept, most - 1 - sum(map(_width, tail)))}…{tail}"
 
 
 def label(name: str, most: int = LONGEST) -> str:
@@ -244,4 +245,10 @@ def layer_name(name: str, most: int = 28) -> str:
 
 def _within(text: str, most: int) -> str:
     """Return as much of the beginning as fits."""
-    return next(text[:n] for n in range(len(text), -1, -1) if cell_len(text[:n]) <= most)
+    return text[: bisect_right(list(accumulate(map(_width, text))), most)]
+
+
+def _width(letter: str) -> int:
+    if unicodedata.combining(letter):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1

@@ -116,8 +116,13 @@ def _templates() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATES)
-    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    templates.trim_blocks = templates.lstrip_blocks = True
+    templates = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     templates.filters["sentence"] = _sentence
     return templates
 
@@ -169,8 +174,8 @@ def publish(
 class PagePicture:
     """A picture of a page.
 
-    It belongs to a group of pictures, such as `curves`, or stands alone. The content is the element
-    that shows it, `None` if it could not be drawn; then there is a reason.
+    `group` is empty for a picture that stands alone. `content` is the element that shows it, or
+    `None` if it could not be drawn; then `reason` says why. `is_wide`: as wide as the page.
     """
 
     group: str

@@ -117,6 +117,24 @@ class RunPair:
         return flips(one, other, groups=self.tests[0].groups)
 
     @cached_property
+    def rows(self) -> tuple[str, TextTable | None]:
+        """How the test rows split, and a table of the rows where the two differ."""
+        if self.tests is None or self.answers is None:
+            return "", None
+        before, after = self.answers
+        total, one = rows_words(len(before), "test row"), self.flips
+        if one is not None:
+            return (
+                f"of {total} {one.second:,} are right in B alone, "
+                f"{one.first:,} in A alone, {one.both:,} in both, {one.neither:,} in neither; "
+                f"McNemar's exact p = {number(one.p)}"
+            ), _flipped_rows(self.findings[0], self.tests, self.answers)
+        return (
+            f"of {total} B is nearer to the truth in "
+            f"{(after < before).sum():,}, A in {(before < after).sum():,}"
+        ), _changed_rows(self.findings[0], self.tests, self.answers)
+
+    @cached_property
     def figures(self) -> Mapping[str, PairedDifference]:
         """Each metric of both on the test rows, with the interval of its difference.
 
@@ -178,7 +196,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
     names = [findings.name for findings in pair.findings]
     runs = {"A": pair.first, "B": pair.second}
     costs = [_costs(run) for run in runs.values()]
-    flips, rows = _rows(pair)
+    flips, rows = pair.rows
     return {
         "title": f"{names[1]} against {names[0]}",
         "summary": f"{verdict(pair)}.",
@@ -206,7 +224,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
 def lines(pair: RunPair) -> list[str]:
     """Return what the terminal shows: at most five lines."""
     one, other = pair.findings
-    rows = f"not compared: {pair.obstacle}" if pair.obstacle else _rows(pair)[0]
+    rows = f"not compared: {pair.obstacle}" if pair.obstacle else pair.rows[0]
     return [
         f"B {other.name} against A {one.name}",
         f"result  {verdict(pair)}",
@@ -310,24 +328,6 @@ def _changes_words(pair: RunPair) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else shown(value)
-
-
-def _rows(pair: RunPair) -> tuple[str, TextTable | None]:
-    """Say how the test rows split, and list where the two differ; nothing with an obstacle."""
-    if pair.tests is None or pair.answers is None:
-        return "", None
-    before, after = pair.answers
-    total, one = rows_words(len(before), "test row"), pair.flips
-    if one is not None:
-        return (
-            f"of {total} {one.second:,} are right in B alone, "
-            f"{one.first:,} in A alone, {one.both:,} in both, {one.neither:,} in neither; "
-            f"McNemar's exact p = {number(one.p)}"
-        ), _flipped_rows(pair.findings[0], pair.tests, pair.answers)
-    return (
-        f"of {total} B is nearer to the truth in "
-        f"{(after < before).sum():,}, A in {(before < after).sum():,}"
-    ), _changed_rows(pair.findings[0], pair.tests, pair.answers)
 
 
 def _flipped_rows(
