@@ -1,7 +1,7 @@
 """Text in a terminal: the console, and the format of numbers and durations."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import isnan
@@ -78,3 +78,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def headed(heading: str, lines: Iterable[str]) -> list[str]:
+    """Return lines with a heading before the first one."""
+    return [f"{'' if number else heading:8}{line}" for number, line in enumerate(lines)]

@@ -66,7 +66,9 @@ def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
         assert values[f"test/{name}"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_regression_figures_are_in_the_targets_own_units(made: Made) -> None:
+def test_regression_figures_are_in_the_targets_own_units(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ("model=lstm", "data=sunspots", "data.validation=0", "trainer.max_epochs=3")
     run = made(*words, "tracking=none", "verbose=0")
     truth, guess = (
@@ -78,6 +80,12 @@ def test_regression_figures_are_in_the_targets_own_units(made: Made) -> None:
     assert values["test/r2"] == pytest.approx(sklearn_metrics.r2_score(truth, guess), abs=1e-5)
     assert values["naive/rmse"] == pytest.approx(30.34, abs=0.005)
     assert values["linear/rmse"] == pytest.approx(17.47, abs=0.005)
+
+    words = ("model=mlp", "data=airline", "data.difference=12", "trainer.max_epochs=1")
+    made(*words, "tracking=none", "verbose=2", "output=told")
+    printed = capsys.readouterr().out
+    assert "in thousand passengers" in printed
+    assert "naive: value 12 steps before" in printed
 
 
 def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracked(

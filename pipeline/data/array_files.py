@@ -377,7 +377,7 @@ def as_floats(values: Array) -> Array | OnDemand:
 
 
 def require_numbers(values: Array, label: str) -> None:
-    """Refuse NaN, infinity and what becomes infinite in 32 bits, by the first of (rows, …)."""
+    """Refuse NaN, infinity and values beyond float32 in (rows, …), naming the first row."""
     if values.dtype.kind != "f":
         return
     found = [_odd(block).reshape(len(block), -1).any(1) for block in blocks(values)]

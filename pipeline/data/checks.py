@@ -102,7 +102,7 @@ def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: s
 def check_told_apart(
     scaler: Scaler, measured: Statistics, names: Sequence[str], *, what: str
 ) -> None:
-    """Refuse columns of `what` that vary in double precision, and hardly or not in single."""
+    """Refuse columns of `what` that vary in double precision but hardly, or not, in single."""
     ends = np.stack([measured.minimum, measured.maximum])
     size = np.abs(scaler.scaled(ends).numpy()).max(0)
     step = np.maximum(np.spacing(size), SINGLE.tiny).astype(np.float64)
@@ -160,11 +160,12 @@ def check_classes(samples: Samples, split: Split) -> None:
 
 def constant_columns(measured: Statistics, schema: Schema) -> tuple[str, ...]:
     """Return the columns or channels whose features, as measured, have one value each."""
-    names = feature_names(schema)
+    columns = names = feature_names(schema)
     if schema.encoder is not None:
+        columns = schema.columns  # one without any category has no feature
         names = tuple(code.name for code in schema.encoder.codes for _ in code.features)
     varied = {name for name, same in zip(names, measured.constant, strict=True) if not same}
-    return tuple(name for name in dict.fromkeys(names) if name not in varied)
+    return tuple(name for name in columns if name not in varied)
 
 
 def feature_names(schema: Schema) -> tuple[str, ...]:

@@ -189,8 +189,9 @@ def _update(hashed: "hashlib._Hash", values: Array) -> None:
 def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
     """Split and measure independent rows; `what` names the data in messages.
 
-    Raises: ConfigError, where an option for series is set; DataError, where the rows can't be
-    learned from as they stand.
+    Raises:
+        ConfigError: An option for series is set.
+        DataError: The rows can't be learned from as they stand.
     """
     refuse_options(options, FOR_SERIES)
     checks.check_rows(samples)

@@ -90,7 +90,8 @@ def labelled_samples(
 def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
     """Return the target of arrays of labels that follow one another, each with its name.
 
-    Raises: as `target_of`.
+    Raises:
+        ConfigError, DataError: As `target_of`.
     """
 
     def where(row: int) -> str:
@@ -107,8 +108,9 @@ def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
 def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
     """Find out what labels (rows,), (rows, 1) or (rows, outputs) mean; `where` names that of a row.
 
-    Raises: DataError, which names the row, where they are neither labels nor values; ConfigError,
-    where what was asked can't be.
+    Raises:
+        DataError: It names the row, where they are neither labels nor values.
+        ConfigError: What was asked can't be.
     """
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
     are_words = labels.dtype.kind in "US"
@@ -142,7 +144,8 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
 def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     """Return a classification, of two classes the positive one second: as asked, else the rarer.
 
-    Raises: ConfigError, where the positive class or the task that was asked for can't be.
+    Raises:
+        ConfigError: The positive class or the task that was asked for can't be.
     """
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
@@ -179,7 +182,8 @@ def positive_second(
 ) -> tuple[Array, tuple[str, str]]:
     """Return labels (rows,) and names so that index 1 is the positive class.
 
-    Raises: ConfigError, where `positive` is neither class.
+    Raises:
+        ConfigError: `positive` is neither class.
     """
     if positive not in classes:
         raise unknown_positive(positive, classes)
@@ -310,7 +314,8 @@ class Outcome:
     def targets(self, cells: Cells) -> tuple[Array, Array]:
         """Read targets (rows,) and which cells are empty, bool (rows,).
 
-        Raises: DataError, where a cell is no number, or names no class.
+        Raises:
+            DataError: A cell is no number, or names no class.
         """
         known = cells if self.are_words else cells.present()
         if self.classes:
@@ -350,7 +355,8 @@ class TargetCells:
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
         """Say what the target means, with lines worth telling.
 
-        Raises: ConfigError or DataError, where the cells can't mean what the keys say, or anything.
+        Raises:
+            ConfigError, DataError: The cells can't mean what the keys say, or anything.
         """
         # An empty cell called `NA` among numbers is no word.
         words = [text for text in self.texts if not all_numbers([text])]

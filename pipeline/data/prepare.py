@@ -59,8 +59,9 @@ class Prepared:
 def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Prepared:
     """Read, split, scale, window and hash the data of a source, and measure them for the report.
 
-    Raises: ConfigError, where an option can't apply to this data; DataError, where they can't be
-    learned from as they stand.
+    Raises:
+        ConfigError: An option can't apply to this data.
+        DataError: They can't be learned from as they stand.
     """
     raw = source.read()
     content = content_of(raw, options, what=source.place)
@@ -100,8 +101,9 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
     `offsets` (rows, horizon * targets), step by step, channel by channel; `numbers`, the time of
     the first step to predict.
 
-    Raises: ConfigError, where the options can't apply to any series; DataError, where the series is
-    too short for one window.
+    Raises:
+        ConfigError: The options can't apply to any series.
+        DataError: The series is too short for one window.
     """
     window, horizon, lag = options.window, options.horizon, options.difference or 0
     if window is None:
@@ -171,8 +173,9 @@ def _check_length(what: str, length: int, options: DataOptions | Schema) -> None
 def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
     """Cut, split and measure a series; its scalers see the training times alone.
 
-    Raises: ConfigError, where an option can't apply to a series; DataError, where it is too short,
-    or has holes.
+    Raises:
+        ConfigError: An option can't apply to a series.
+        DataError: It is too short, or has holes.
     """
     refuse_options(options, FOR_ROWS)
     times = split_times(len(series.values), series.test_from, options)

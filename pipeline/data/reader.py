@@ -121,8 +121,9 @@ class Reader(ABC):
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open a file or folder of new rows, read in blocks of `size` rows.
 
-        Raises: ConfigError, where a rule does not go with this kind of rows; DataError, where the
-        file or, when its block is read, a row can't be used.
+        Raises:
+            ConfigError: A rule does not go with this kind of rows.
+            DataError: The file or, when its block is read, a row can't be used.
         """
 
     @abstractmethod
@@ -131,7 +132,8 @@ class Reader(ABC):
 
         `what` names them in messages.
 
-        Raises: DataError, where they can't be used.
+        Raises:
+            DataError: They can't be used.
         """
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
@@ -140,7 +142,8 @@ class Reader(ABC):
         Returns what was read, that as the test part of some content, and that part, which takes at
         most `budget` MiB as one tensor.
 
-        Raises: DataError, where they are of another shape or task, or lack a column.
+        Raises:
+            DataError: They are of another shape or task, or lack a column.
         """
         raw = source.read()
         if isinstance(raw, Series):
@@ -201,7 +204,8 @@ def first_rows(raw: Samples, content: Content) -> Array:
 def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
     """Return numbers in memory as (rows, *shape), those of a row flat or in their shape.
 
-    Raises: DataError, where they are no numbers, or of another shape.
+    Raises:
+        DataError: They are no numbers, or of another shape.
     """
     try:
         raw = np.asarray(held)
@@ -253,7 +257,8 @@ def _joined(blocks: list[Block]) -> Block:
 def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
     """Return all rows as the test part of some content, whose schema is the model's.
 
-    Raises: DataError, where shape, task, a column or a class is not the model's.
+    Raises:
+        DataError: Shape, task, a column or a class is not the model's.
     """
     check_rows(samples)
     inputs = _inputs(samples, schema)
@@ -283,7 +288,8 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
 
     Where the data are those of the training, nothing but the schema is another object.
 
-    Raises: DataError, where the model can't read the data any more.
+    Raises:
+        DataError: The model can't read the data any more.
     """
     if isinstance(raw, Samples):
         # The targets are the content's: where the training labels were shuffled, they are, too.

@@ -370,11 +370,15 @@ class Schema:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote.
 
-        Raises: KeyError, where a field is missing; ValueError, where one is of another type.
+        Raises:
+            KeyError: A field is missing.
+            ValueError: One is of another type, or a column's code has other fields.
         """
-        return TypeAdapter(cls).validate_python(
-            {key: plain[key] for key in cls.__dataclass_fields__}
-        )
+        fields = {key: plain[key] for key in cls.__dataclass_fields__}
+        schema: Schema = TypeAdapter(cls).validate_python(fields)
+        if schema.to_dict()["encoder"] != plain["encoder"]:
+            raise ValueError("the codes of the columns have other fields")
+        return schema
 
 
 def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:

@@ -64,7 +64,8 @@ def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
 
     In `wanted`, no time = to be found, no values = all others, no targets = all of these.
 
-    Raises: DataError, where a column is not there, is named twice, or holds no numbers.
+    Raises:
+        DataError: A column is not there, is named twice, or holds no numbers.
     """
     names = form_of(path, sep=sep).names
     times = () if wanted.time is None else (wanted.time,)
@@ -153,7 +154,8 @@ class Recorded:
 
         `linear` leaves them for `filled`, which knows where the parts end.
 
-        Raises: DataError, which names the first missing value, and how many there are.
+        Raises:
+            DataError: It names the first missing value, and how many there are.
         """
         holes, names = np.isnan(self.values), self.layout.values
         if not holes.any():
@@ -188,7 +190,8 @@ class Recorded:
 def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
     """Read the columns of a layout from a CSV or Parquet file; `sort` = rows may be put in order.
 
-    Raises: DataError, which names the first row and column that can't be used.
+    Raises:
+        DataError: It names the first row and column that can't be used.
     """
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}

@@ -61,7 +61,7 @@ Reading = Mapping[str, Any]
 class Column:
     """A column of a table whose cells are not yet what a network gets, and its categories.
 
-    They are in a fixed order; none = it holds numbers.
+    The levels are in a fixed order; a column without levels holds numbers.
     """
 
     name: str
@@ -168,8 +168,9 @@ class Source(ABC):
 def local_file(path: str, *, key: str, allow_url: bool) -> Path:
     """Return the file that `key` gives, a URL fetched into the cache once where that is allowed.
 
-    Raises: ConfigError, where a URL is not allowed or of a kind that is never fetched;
-    EnvironmentFaultError, where it can't be fetched.
+    Raises:
+        ConfigError: A URL is not allowed or of a kind that is never fetched.
+        EnvironmentFaultError: It can't be fetched.
     """
     if not is_url(path):
         return Path(path)

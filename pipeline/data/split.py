@@ -145,7 +145,7 @@ def share(rows: int, fraction: float) -> int:
 
 
 def check_sizes(split: Split, options: DataOptions) -> None:
-    """Refuse a split with an empty part, by the rows that each would have."""
+    """Refuse a split with an empty part; the message gives the size of each part."""
     sizes = {name: len(rows) for name, rows in split.parts().items()}
     if all(sizes.values()):
         return

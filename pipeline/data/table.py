@@ -17,9 +17,9 @@ from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables import store
 from pipeline.data.tables.cells import (
+    HELP_OF_NUMBERS,
     TEST,
     TRAIN,
-    TRAINED,
     VALIDATION,
     Cells,
     frame_texts,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Columns in a note before '…'.
 NAMED = 5
-NEEDED = "the model was trained on"
+OF_MODEL = "the model was trained on"
 
 
 class Table(Keys, Source):
@@ -124,12 +124,13 @@ class TableReader(reader.Reader):
 
     def _require(self, what: str, columns: Sequence[str]) -> None:
         there = [name for name in columns if name not in self._answer]
-        require_columns(what, there, self._names, needed=NEEDED)
+        require_columns(what, there, self._names, needed=OF_MODEL)
 
     def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
         """Return a batch as raw rows (rows, columns), and count in `new` what was met.
 
-        Raises: DataError, which says where a cell that can't be used is, and which.
+        Raises:
+            DataError: It says where a cell that can't be used is, and which.
         """
         raw = raw_rows(batch, self.codes, place)
         for code, values in zip(self.codes, raw.T, strict=True):
@@ -177,11 +178,13 @@ class TableReader(reader.Reader):
         group = None if source.group is None else str(source.group)
         new = NewRows(heading=None, ignored=self._ignored(columns, group))
         schema = self.schema
-        truth = Outcome(self.target, schema.task, schema.classes, are_words=True, otherwise=TRAINED)
+        truth = Outcome(
+            self.target, schema.task, schema.classes, are_words=True, otherwise=HELP_OF_NUMBERS
+        )
         raw, targets, groups = [], [], []
         numbered: dict[str | None, int] = {}  # rows without a name are a group together
         for place, batch in batches(path, sep=source.sep):
-            require_columns(path, columns, self._names, needed=NEEDED)
+            require_columns(path, columns, self._names, needed=OF_MODEL)
             raw.append(self.rows(batch, place, Rules(missing="impute"), new))
             cells = Cells(batch.column(self.target), self.target, place)
             found, empty = truth.targets(cells)

@@ -49,7 +49,8 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
 
     Lines that all have `steps` values, as a model reads, are without labels; None = each has one.
 
-    Raises: DataError, which names the line, where the file has no series, or a line is none.
+    Raises:
+        DataError: It names the line, where the file has no series, or a line is none.
     """
     if file.suffix.lower() == ".ts":
         return _read_ts(file)
@@ -227,7 +228,8 @@ def stack(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
     A longer one is cut to `length`, a shorter one goes on with its last value; None = all have to
     be of one length.
 
-    Raises: DataError, which names the lines whose channels or lengths differ.
+    Raises:
+        DataError: It names the lines whose channels or lengths differ.
     """
     first = series[0]
     for one in series:
@@ -263,7 +265,8 @@ def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> No
 def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
     """Read a CSV as (rows, *shape), a sample a line in C order; many rows lie in a file.
 
-    Raises: DataError, where a line has another number of fields, or one is no finite number.
+    Raises:
+        DataError: A line has another number of fields, or one is no finite number.
     """
     width = math.prod(shape)
     rows = sum(1 for _ in _flat_lines(file))

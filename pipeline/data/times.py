@@ -148,7 +148,8 @@ class Times:
 def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
     """Read labels, which must all be written in one form.
 
-    Raises: DataError, which names the first row whose label is empty, no time, or of another form.
+    Raises:
+        DataError: It names the first row whose label is empty, no time, or of another form.
     """
     read = [form_and_position(label or "") for label in labels]
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
@@ -188,7 +189,8 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     """Return the order in which the times rise; `sort` = they may be put in order.
 
-    Raises: DataError, which names the first row that comes too early, or stands twice.
+    Raises:
+        DataError: It names the first row that comes too early, or stands twice.
     """
     order: Indices = np.argsort(times.positions, kind="stable")
     sorted_positions = times.positions[order]

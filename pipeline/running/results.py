@@ -24,7 +24,7 @@ from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
 from pipeline.serving.model import Decision
-from pipeline.terminal import console, duration, number, say, shown_verbosity
+from pipeline.terminal import console, duration, headed, number, say, shown_verbosity
 
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest
@@ -256,8 +256,7 @@ def print_doctor(lines: Sequence[str]) -> None:
 
 def where_lines(record: Record) -> Iterator[str]:
     """Yield in lines what shows the runs, and how many values do not show yet."""
-    for heading, line in zip(("see it", ""), record.where_to_look, strict=False):
-        yield f"{heading:8}{line}"
+    yield from headed("see it", record.where_to_look)
     if record.unsent:
         yield (
             f"unsent  {record.unsent} values wait in the run folder; the warning names the command "

@@ -153,8 +153,10 @@ WRITERS = {CSV: write_csv_to, PARQUET: write_parquet_to}
 def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
     """Look at what is to be read and where to write (None = standard output), before all else.
 
-    Raises: ConfigError, where the output can never be written so; DataError, where there is no such
-    input; EnvironmentFaultError, where a place can't be read or written by this user, or not now.
+    Raises:
+        ConfigError: The output can never be written so.
+        DataError: There is no such input.
+        EnvironmentFaultError: A place can't be read or written by this user, or not now.
     """
     for key, place in (("input", source), ("output", output)):
         if place is not None and (problem := place_problem(key, place)):

@@ -34,7 +34,8 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
     Returns the columns of `interface`, a row each with the label that the input's row has; of a
     series the steps past its end.
 
-    Raises: RowsError, where the rows can't be used; one line a problem.
+    Raises:
+        RowsError: The rows can't be used; one line a problem.
     """
     import pandas as pd
 

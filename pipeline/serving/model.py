@@ -116,7 +116,8 @@ class Model:
 
         Networks may be of the packages in `trust` too.
 
-        Raises: ConfigError, where there is none, it is damaged, foreign, or of a class not trusted.
+        Raises:
+            ConfigError: There is none, it is damaged, foreign, or of a class not trusted.
         """
         file = model_file(folder)
         content = read_checkpoint(file)
@@ -147,7 +148,8 @@ class Model:
         outputs) in the target's units; of a difference the change: whoever knows the past adds it.
         `what` and `first_row`, counted from 1, name the rows in messages.
 
-        Raises: DataError, where a value is infinite in single precision once it is scaled.
+        Raises:
+            DataError: A value is infinite in single precision once it is scaled.
         """
         blocks = [torch.zeros(0, self.schema.outputs)]
         for start in range(0, len(raw), self.block_rows):

@@ -71,7 +71,8 @@ def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dic
 
     `what` and `first_row`, counted from 1, name them in messages.
 
-    Raises: DataError, which names the row whose value or answer is no number in single precision.
+    Raises:
+        DataError: It names the row whose value or answer is no number in single precision.
     """
     outputs = model.outputs(rows.raw, what=what, first_row=first_row)
     if rows.offsets is not None:
@@ -113,7 +114,7 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
 class RowsDone:
     """Says on standard error how many rows are done: on one line of a terminal, on many elsewhere.
 
-    Verbose is 0 silent, 1 a line that is written over, 2 a line each time.
+    `verbose`: 0 = silent, 1 = one line that is overwritten, 2 = a line each time.
     """
 
     def __init__(
@@ -170,8 +171,9 @@ def predictions(
 ) -> Predictions:
     """Open a file and prepare to answer for its rows; `told` hears how many are done.
 
-    Raises: ConfigError, where a rule does not go with this kind of data; DataError, where the file
-    or, while the sheet is taken, a row can't be used.
+    Raises:
+        ConfigError: A rule does not go with this kind of data.
+        DataError: The file or, while the sheet is taken, a row can't be used.
     """
     names, is_class = output_names(model.schema, model.decision), model.schema.task != "regression"
     new = reader_of(model.schema).open(path, rules, size=model.block_rows)

@@ -348,7 +348,8 @@ class TrialCloser:
     def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
         """Close the trials whose process is gone or silent, and tell of each.
 
-        `died` are those whose process was seen to die, maybe elsewhere; `why` is known of it.
+        `died` are the trials whose process was seen to die, possibly on another machine; `why` says
+        how.
         """
         lost = [one.number for one in self._close_lost(died) if not one.adopted]
         self._lost.update(lost)

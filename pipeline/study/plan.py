@@ -140,7 +140,13 @@ def checked_study(
 def plan_study(
     options: SweepOptions, run: RunConfig, space: Space, trials: TrialConfigs
 ) -> StudyPlan:
-    """Read the data of a study, and choose what `null` leaves open; see `make_study_plan`."""
+    """Read the data of a checked study, and choose what `null` leaves open.
+
+    Raises:
+        ConfigError: `sweep.base_trial=true`, and the config lies outside of the space.
+        DataError: The data can't be learned from.
+        EnvironmentFaultError: Data, output or store can't be used.
+    """
     base_point = None
     if options.base_trial is not False and options.sampler != "grid":
         base_point = space.point_of(trials.config(), trials.choices)

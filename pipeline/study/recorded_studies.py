@@ -15,7 +15,7 @@ from optuna import delete_study
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder, create_folder
-from pipeline.processes.lease import alive
+from pipeline.processes.lease import BEAT_SECONDS, alive
 from pipeline.running.resuming import trainer_of
 from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
 from pipeline.study.ledger.ledger import Ledger, Lost
@@ -63,9 +63,12 @@ class Studies:
         return sorted(study.study_name for study in found if "uid" in study.user_attrs)
 
     def open(self, name: str, *, grace: float = 60.0) -> Ledger:
-        """Open a study, of which no trial can be taken; one that is unknown is a ConfigError.
+        """Open a study without the right to take trials.
 
         After `grace` seconds without a sign of life a trial counts as lost.
+
+        Raises:
+            ConfigError: There is no such study.
         """
         names = self.names()
         if name not in names:
@@ -110,8 +113,8 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
     """Close the lost trials of all studies, and yield each with the name of its study.
 
     A trial of another machine, or whose process a signal has stopped, is lost when it has given
-    no sign of life for `grace` seconds, so this may take that long. `output` holds the folders
-    of the studies.
+    no sign of life for `grace` seconds, so this may take that long; one that gives such a sign
+    meanwhile is left alone. `output` holds the folders of the studies.
     """
     opened = [studies.open(name, grace=grace) for name in studies.names()]
     deadline = time.monotonic() + 2 * grace
@@ -121,7 +124,7 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
                 yield study.name, lost
         if time.monotonic() > deadline or not any(study.is_in_doubt for study in opened):
             return
-        time.sleep(grace / REAP_LOOKS)
+        time.sleep(min(grace / REAP_LOOKS, BEAT_SECONDS))
 
 
 def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
@@ -139,9 +142,12 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
 def removal_of(
     studies: Studies, store: "Store", name: str, folder: Path
 ) -> tuple[str, Callable[[], None]]:
-    """Return a line about a study, and what removes it; one at work or unknown is a ConfigError.
+    """Return a line that describes a study, and a function that removes it.
 
     Its own record goes last, so that a removal that was cut short can be repeated.
+
+    Raises:
+        ConfigError: There is no such study, or it is at work.
     """
     study = studies.open(name)
     lock = StudyLock(folder)
@@ -222,7 +228,7 @@ def _words(state: str, reason: str | None) -> str:
 
 
 def leftovers(study: Path) -> list[Path]:
-    """Return the folders in a study's that no process works on any more, in the trials' order."""
+    """Return the trial folders of a study on which no process works any more, by trial."""
     folders = sorted(path.parent for path in study.glob(f"{TRIALS}/*/{JOURNAL}"))
     leases = ((folder, trainer_of(folder)) for folder in folders)
     return [folder for folder, lease in leases if lease is None or not alive(lease)]

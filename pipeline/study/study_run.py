@@ -23,7 +23,7 @@ from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
 LOCK = ".study.lock"
 
 
-@dataclass(frozen=True, kw_only=True)  # beside slots of a second base
+@dataclass(frozen=True, kw_only=True)  # StudyPlan inherits slots from its other base
 class RunDestination:
     """Where the runs of a study and of its trials belong.
 

@@ -14,7 +14,7 @@ from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
 from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.serving.files import FOLDER, cell, csv_text
+from pipeline.serving.files import FOLDER, cell, write_csv
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
@@ -23,7 +23,7 @@ from pipeline.study.outcome import comparison, summary
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker import WorkerPool
-from pipeline.terminal import console, say, shown_verbosity
+from pipeline.terminal import console, headed, say, shown_verbosity
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure
 from pipeline.tracking.uri import where_to_look
@@ -133,7 +133,7 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> None
         say(console(), f"tables  {artifacts} (comparison.md, .tex, .csv, .png)")
         for note in notes:
             say(console(), f"note    {note}")
-        for line in summary.headed("see it", _where_to_look(plan)):
+        for line in headed("see it", _where_to_look(plan)):
             say(console(), line)
 
 
@@ -192,14 +192,14 @@ def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> 
     taken = {*CSV_COLUMNS, *objectives, *swept}
     others = sorted({key for row in rows for key in row.attributes} - taken)
     header = [cell(name) for name in (*CSV_COLUMNS, *objectives, *swept, *others)]
-    lines: list[Sequence[object]] = [header]
+    lines: list[Sequence[object]] = []
     for row in rows:
         values = (*row.values, *[None] * (len(objectives) - len(row.values)))
         point = (cell(row.overrides.get(key, "")) for key in swept)
         more = (_plain(row.attributes.get(key)) for key in others)
         instants = map(_instant, (row.started, row.ended))
         lines.append([row.number, row.state, row.reason, *instants, *values, *point, *more])
-    replace_text(path, csv_text(lines))
+    write_csv(path, header, lines)
 
 
 def _instant(seconds: float | None) -> str | None:

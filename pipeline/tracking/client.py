@@ -265,20 +265,22 @@ class MlflowRecorder:
 
     def follow(self, folder: Path) -> None:
         """Keep the study's own run up to date until `close`, or until it is left."""
-        self._followed.append(folder)
-        self._tasks.put(partial(self._recorder.open, folder))
+        if self._uri is not None:
+            self._followed.append(folder)
+            self._tasks.put(partial(self._recorder.open, folder))
 
     def leave(self, folder: Path) -> None:
         """Close a run that was followed, whose journal has ended; waits until that is done."""
-        left = threading.Event()
-        self._tasks.put(partial(self._leave, folder))
-        self._tasks.put(left.set)
         if self._thread.is_alive():
+            left = threading.Event()
+            self._tasks.put(partial(self._leave, folder))
+            self._tasks.put(left.set)
             left.wait(CLOSE_SECONDS)
 
     def begin(self, folder: Path) -> None:
         """Watch a trial that begins in a folder."""
-        self._tasks.put(partial(self._begun.__setitem__, folder, time.monotonic()))
+        if self._uri is not None:
+            self._tasks.put(partial(self._begun.__setitem__, folder, time.monotonic()))
 
     def end(self, folder: Path, *, lost: bool, forget: bool) -> None:
         """Record a trial that has ended.
@@ -304,6 +306,8 @@ class MlflowRecorder:
         Raises:
             EnvironmentFaultError: The store can't be read now.
         """
+        if self._uri is None:
+            return []
         answer: Future[list[RecordedTrial]] = Future()
 
         def read() -> None:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline.config.options import TrackingOptions
-from pipeline.processes.lease import LeaseWatch, lease_of
+from pipeline.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
 from pipeline.redaction import redact
 from pipeline.tracking.folders import ListedRun, read_state, remove
 from pipeline.tracking.replay import Replay
@@ -163,7 +163,7 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
             elif is_lost is None:
                 doubtful.append(run_id)
         if doubtful:
-            time.sleep(grace / LOOKS)
+            time.sleep(min(grace / LOOKS, BEAT_SECONDS))
         again = [store.run(run_id) for run_id in doubtful]
         running = [run for run in again if run is not None and run.info.status == "RUNNING"]
     return closed

@@ -57,6 +57,13 @@ WRONG = {
     "model=mlp": {
         "metrics.threshold": ("Did you mean 'best_f1'?", ["best_f"]),
     },
+    "model=mlp data=arrays data.path=x": {"data.layout": ("Did you mean 'images'?", ["image"])},
+    "model=mlp data=ucr data.path=x": {
+        "data.length": ("expected a whole number > 0 or null.", ["0"])
+    },
+    "model=mlp data=images data.path=x": {
+        "data.image_mode": ("expected one of L, RGB or null.", ["rgb"])
+    },
     "model=cnn1d": {
         "model.channels": (
             "expected a list [a whole number > 0, …] (not empty).",

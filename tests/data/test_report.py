@@ -93,6 +93,8 @@ def test_constant_and_equal_columns_and_what_becomes_of_them_are_told() -> None:
     assert found.constant == ("flat", "color")
     told = "2 of 4 columns are constant in the training part and say nothing: flat, color"
     assert warned(found)[0] == told
+    samples.inputs[prepared(samples).train.rows, 3] = NAN
+    assert report(samples).constant == ("flat", "color")
 
 
 def test_columns_that_differ_in_one_cell_or_in_their_levels_are_not_equal() -> None:

@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -195,6 +196,18 @@ def test_a_schema_survives_a_checkpoint_read_as_weights_only(name: str) -> None:
     file.seek(0)
     assert Schema.from_dict(torch.load(file, weights_only=True)) == schema
     assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+@pytest.mark.parametrize("change", [lambda code: code.pop("fill"), lambda code: code.update(fil=1)])
+def test_a_schema_with_a_field_too_few_or_too_many_in_a_code_is_refused(
+    fitted: Encoder, change: Callable[[dict[str, object]], object]
+) -> None:
+    schema = replace(shipped("iris").schema, encoder=fitted)
+    plain = schema.to_dict()
+    assert Schema.from_dict(plain) == schema
+    change(plain["encoder"]["codes"][0])
+    with pytest.raises(ValueError, match="the codes of the columns have other fields"):
+        Schema.from_dict(plain)
 
 
 def test_class_one_of_a_binary_task_is_the_positive_one() -> None:

@@ -111,7 +111,7 @@ def test_a_study_goes_on_without_a_server_that_is_not_required_and_says_how_to_s
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     uri = "http://127.0.0.1:9"
-    words = ("sweep.n_trials=1", f"tracking.uri={uri}", "tracking.required=false")
+    words = ("sweep.n_trials=2", f"tracking.uri={uri}", "tracking.required=false")
     assert main([*BASE, *words]) == 0
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"warning: the tracking server {uri} does not answer")
@@ -119,3 +119,4 @@ def test_a_study_goes_on_without_a_server_that_is_not_required_and_says_how_to_s
         f"send them with: python -m pipeline.runs action=sync output=runs tracking.uri={uri}"
         in last
     )
+    assert len(list(Path("runs/study/trials").iterdir())) == 2  # also the one that is not the best

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 from serving.made_models import model, schema
+from torch import Tensor, nn
 
 from benchmarks.interval_coverage import predicted
 from pipeline import __version__
-from pipeline.data.reader import NewRows
+from pipeline.data.reader import Block, NewRows
+from pipeline.errors import DataError
 from pipeline.serving.files import Sheet
 from pipeline.serving.model import Decision, Model, conformal
 from pipeline.serving.predictions import (
     Predictions,
     RowsDone,
+    answered,
     answers,
     interface,
     summary,
@@ -154,6 +157,17 @@ def test_outputs_become_classes_with_probabilities_or_values_with_intervals(
     # No row is answered with the columns of the interface.
     described = interface(made.schema, made.decision)["outputs"]
     assert answers(made, torch.tensor(outputs)[:0]) == {one["name"]: [] for one in described}
+
+
+@pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
+def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
+    class Lost(nn.Module):
+        def forward(self, rows: Tensor) -> Tensor:
+            return rows * torch.tensor([[0.0, 1.0], [1.0, lost], [lost, 0.0]])
+
+    made = model(schema(outputs=2), network=Lost())
+    with pytest.raises(DataError, match=r"new\.csv row 12: the network's answer is no number; "):
+        answered(made, Block(raw=np.ones((3, 2))), what="new.csv", first_row=11)
 
 
 @pytest.mark.parametrize("rows", [1, 8, 18, 19, 20, 38, 39, 50, 199, 1000])

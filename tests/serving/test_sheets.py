@@ -126,7 +126,6 @@ def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> Non
             'output="it\'s/out.csv" lies in no folder that is there; make it with: '
             "mkdir -p 'it'\"'\"'s'",
         ),
-        ("link.csv", "output='link.csv' lies in no folder that is there; make it with: mkdir -p /"),
         ("new.csv/out.csv", "output='new.csv/out.csv' lies below 'new.csv', which is a file;"),
         ("folder.csv", "output='folder.csv' is a folder; expected a file, such as folder.csv/pre"),
         ("old.csv", "output='old.csv' is there already; choose another, or replace it with overwr"),
@@ -141,6 +140,11 @@ def test_an_output_that_can_not_be_written_so_is_refused(output: str, said: str)
     error = problem("new.csv", output)
     assert isinstance(error, ConfigError)
     assert str(error).startswith(said)
+    of_target = str(problem("new.csv", "link.csv"))
+    assert of_target == (
+        "output='link.csv' lies in no folder that is there; make it with: "
+        f"mkdir -p {Path.cwd() / 'no'}"
+    )
     assert Path("old.csv").read_text(encoding="utf-8") == "mine"
 
 

@@ -53,7 +53,7 @@ def space_of(
 
 
 def open_ledger(place: Path | str, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:
-    """Open a study in a file or at an address: `LR`, 20 trials, over `BASE`, unless told else."""
+    """Open a study in a file or at an address: by default `LR`, 20 trials, over `BASE`."""
     own = {key: given.pop(key) for key in ("base", "base_point", "data") if key in given}
     wait = {key: given.pop(key) for key in ("wait",) if key in given}
     space = given.pop("space", None) or space_of()

@@ -25,10 +25,11 @@ PLANTED = {
     "sweeps/kernels.yaml": f"{STUDY}    model.kernel_size: choice(3, 41)\n",
     "sweeps/turned.yaml": f"{STUDY}    optimizer.lr: interval(1, 0.1)\n",
     "sweeps/zero.yaml": f"{STUDY}    optimizer.lr: interval(0, 1)\n",
+    "sweeps/several.yaml": f"{STUDY}    trainer.devices: choice(1, 2)\n",
 }
 COMMAND = (
     "--config-dir=conf",
-    "sweeps=[preflight,quick,kernels,turned,zero]",
+    "sweeps=[preflight,quick,kernels,turned,zero,several]",
     "model=choice(mlp, wide, fixed)",
     "data=choice(iris, wine, missing)",
     "sweep.preflight_skip=['model=mlp data=wine']",
@@ -49,6 +50,7 @@ STUDIES = {
     "kernels": "– FAILS –",
     "turned": "FAILS FAILS FAILS",
     "zero": "FAILS FAILS FAILS",
+    "several": "FAILS FAILS FAILS",
 }
 
 
@@ -144,6 +146,9 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
         "low < high.",
         "sweeps=zero: sweep.space.optimizer.lr=interval(0, 1): optimizer.lr=0.0 is not allowed; "
         "expected a number > 0.",
+        "sweeps=several: trainer.devices=2 is for a single run; in a study "
+        "sweep.devices_per_trial=2 lets so many devices train each trial together, and "
+        "CUDA_VISIBLE_DEVICES says which GPUs its trials may take",
         "sweeps=kernels model=wide where kernel_size=41: model.kernel_size=41 does not fit layer "
         "1: it reaches over 41 values, but the length there is 40; expected a smaller kernel, "
         "stride or pooling, or fewer layers",

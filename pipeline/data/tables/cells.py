@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Words that mean an empty cell of a feature; a class may have such a name.
 MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
-TRAINED = "as the model was trained on numbers there"
+HELP_OF_NUMBERS = "as the model was trained on numbers there"
 LARGEST = float(np.finfo(np.float32).max)
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -75,11 +75,12 @@ class Cells:
         codes = found.cast(pa.float64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
         return np.where(texts.is_null().to_numpy(zero_copy_only=False), np.nan, codes)
 
-    def numbers(self, *, otherwise: str = TRAINED) -> Array:
+    def numbers(self, *, otherwise: str = HELP_OF_NUMBERS) -> Array:
         """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
 
-        Raises: DataError, which says where a cell is no number, or infinite in single precision,
-        and what helps: `otherwise`.
+        Raises:
+            DataError: It says where a cell is no number, or infinite in single precision, and
+                what helps: `otherwise`.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -131,7 +132,8 @@ class Cells:
     def classes(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """Return the class of each cell, int64 (rows,); -1 where a cell is empty.
 
-        Raises: DataError, which says where a cell names no class, and which.
+        Raises:
+            DataError: It says where a cell names no class, and which.
         """
         names, places = self.encoded()
         found = [-1 if name is None else class_index(name, classes) for name in names]
@@ -146,7 +148,8 @@ class Cells:
     def parts(self) -> NDArray[np.int8]:
         """Return the part of each row that the words say, int8 (rows,).
 
-        Raises: DataError, which says where a cell is empty or another word, and which.
+        Raises:
+            DataError: It says where a cell is empty or another word, and which.
         """
         words, places = self.encoded()
         numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
@@ -160,7 +163,8 @@ class Cells:
     def instants(self) -> Array:
         """Return times as float64 (rows,): numbers as they are, dates as microseconds since 1970.
 
-        Raises: DataError, which says where a cell is empty or no time, and which.
+        Raises:
+            DataError: It says where a cell is empty or no time, and which.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -197,7 +201,8 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
 
     NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
 
-    Raises: DataError, as `Cells.numbers`.
+    Raises:
+        DataError: As `Cells.numbers`.
     """
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
@@ -240,7 +245,8 @@ def frame_texts(
 
     `levels` are the categories of columns that have some.
 
-    Raises: DataError, where a column holds what no file does.
+    Raises:
+        DataError: A column holds what no file does.
     """
     import pandas as pd
     import pyarrow as pa

@@ -93,8 +93,8 @@ class Keys:
 class Roles:
     """What the columns of one table are for.
 
-    Features are in the order of the file, each with what it must be, None = to be found; beside
-    them, columns are read for another purpose, by their keys: id, group, time and split.
+    `features` maps each feature, in file order, to its required kind (`None` = detected). `beside`
+    maps id, group, time and split to their columns.
     """
 
     target: str
@@ -110,7 +110,8 @@ class Roles:
 def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
     """Give every column of a file its role.
 
-    Raises: DataError, with all keys that name no column, or one that can't be what they say.
+    Raises:
+        DataError: With all keys that name no column, or one that can't be what they say.
     """
     if len(names) == 1:
         raise DataError(

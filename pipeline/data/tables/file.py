@@ -40,9 +40,9 @@ OTHER_FILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a file is read: its names, and of a text what parts its cells; None = it is Parquet.
+    """Column names of a file; of a CSV, its separator and the byte where its first row starts.
 
-    The first row behind the header of a text begins at the byte `start`.
+    `sep=None` means Parquet.
     """
 
     names: tuple[str, ...]
@@ -52,9 +52,9 @@ class Form:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The file, or what else, that a batch of cells comes from, for messages.
+    """Origin of a batch of cells, for messages.
 
-    Rows are counted from 1; what parts the cells of a file is found where it is None.
+    `first_row` counts from 1; `sep=None` means that the separator is detected.
     """
 
     file: str
@@ -93,7 +93,8 @@ def require_columns(
 ) -> None:
     """Refuse what lacks columns; `needed` says what for.
 
-    Raises: DataError, which names all that are missing and all that are there.
+    Raises:
+        DataError: It names all that are missing and all that are there.
     """
     if missing := [name for name in wanted if name not in there]:
         named, purpose = ", ".join(map(repr, missing)), f", which {needed}" if needed else ""
@@ -111,8 +112,9 @@ def batches(
     All cells are texts without spaces around them; an empty cell is null. The columns come in the
     order that is asked for; None = all.
 
-    Raises: DataError, where it is no table, lacks a column, or is damaged: says in which line;
-    EnvironmentFaultError, where it may not be read.
+    Raises:
+        DataError: It is no table, lacks a column, or is damaged: says in which line.
+        EnvironmentFaultError: It may not be read.
     """
     form = form_of(path, sep=sep)
     chosen = form.names if columns is None else tuple(columns)
@@ -128,8 +130,9 @@ def batches(
 def form_of(path: Path, *, sep: str | None = None) -> Form:
     """Look at the beginning of a CSV or Parquet file, told apart by their content.
 
-    Raises: DataError, where it is no table with a header; EnvironmentFaultError, where it may not
-    be read.
+    Raises:
+        DataError: It is no table with a header.
+        EnvironmentFaultError: It may not be read.
     """
     head = _head(path)
     for magic, words in OTHER_FILES.items():

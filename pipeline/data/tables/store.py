@@ -46,7 +46,7 @@ FACTS = "facts.json"
 class Files:
     """The files of one table, each with the part of its rows, the training file first.
 
-    What parts the cells of a CSV file is found where it is None.
+    `sep=None` means that the separator is detected.
     """
 
     paths: tuple[tuple[Path, int], ...]
@@ -78,8 +78,9 @@ class Files:
 def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Samples:
     """Read all rows of all files, into an empty folder where one is given.
 
-    Raises: ConfigError, where a key can't apply to this table; DataError, where it can't be learned
-    from as it stands.
+    Raises:
+        ConfigError: A key can't apply to this table.
+        DataError: It can't be learned from as it stands.
     """
     names = form_of(files.training, sep=files.sep).names
     roles = roles_of(files.training, names, keys)
@@ -318,8 +319,9 @@ def stored(files: Files, keys: Keys) -> Samples:
     It is known by path, size, time of change and keys. Any number of processes may do this at once:
     each writes a folder of its own, and the first one to be done keeps it.
 
-    Raises: as `read_samples`; EnvironmentFaultError, where the cache has no room or can't be
-    written.
+    Raises:
+        ConfigError, DataError: As `read_samples`.
+        EnvironmentFaultError: The cache has no room or can't be written.
     """
     paths = [str(path.resolve()) for path, _ in files.paths]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in files.paths]

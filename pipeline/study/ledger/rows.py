@@ -357,7 +357,7 @@ class Importances:
 def importances(
     trials: Sequence["FrozenTrial"], *, objective: int = 0, minimizes: bool
 ) -> Importances:
-    """Return the parameters whose importance for one of the objectives noise would not reach.
+    """Return the parameters whose importance for an objective exceeds what noise reaches.
 
     PED-ANOVA also judges parameters that only some trials have, which others leave out. It is
     computed again with the objective dealt out anew among the trials; the level of each parameter

@@ -133,7 +133,8 @@ class StudyStorage:
         self.optuna = get_storage(backend)
         """Optuna's storage, which remembers trials that have ended."""
         self.engine = backend.engine
-        weakref.finalize(self, self.engine.dispose)  # at the end at last, or SQLite leaves its log
+        # At exit at the latest; otherwise SQLite's write-ahead log stays beside the file.
+        weakref.finalize(self, self.engine.dispose)
         self.wait = wait
         self._backend, self._url, self._retry = backend, url, retry
         self._connection: Connection | None = None

@@ -42,10 +42,10 @@ class Spread:
 
     Args:
         n: Number of measurements.
-        mean: Their mean; NaN of none.
-        sd: Their standard deviation, divided by n - 1; `None` of fewer than two.
+        mean: Their mean; NaN if there are none.
+        sd: Their standard deviation, divided by n - 1; `None` for fewer than two.
         interval: 95 % interval of the mean by Student's t, inside the range of what is measured;
-            `None` of fewer than two.
+            `None` for fewer than two.
     """
 
     n: int = 0

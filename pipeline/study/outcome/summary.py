@@ -15,7 +15,7 @@ from pipeline.markup import MISSING, TextTable, show
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
 from pipeline.study.messages import COUNTED_FAILURES, RETRIED
-from pipeline.terminal import console, duration, number, say
+from pipeline.terminal import console, duration, headed, number, say
 from pipeline.tracking import fields
 from pipeline.tracking.folders import read_state
 
@@ -392,11 +392,6 @@ def print_summary(
     lines += [f"took    {duration(summary.seconds)}", f"study   {summary.folder}"]
     lines += [*headed("see it", where_to_look), *(f"note    {note}" for note in notes)]
     shown.print("\n".join(lines), soft_wrap=True, markup=False)
-
-
-def headed(heading: str, lines: Iterable[str]) -> list[str]:
-    """Return lines with a heading before the first one."""
-    return [f"{'' if number else heading:8}{line}" for number, line in enumerate(lines)]
 
 
 def search_note(summary: StudySummary) -> str:

@@ -246,18 +246,20 @@ class RayCluster:
         self._pid = self.bridge.pid
         place = self.spec.place
         seconds = START_SECONDS if self.spec.address is None else OPEN_SECONDS
+        cause: ChildGoneError | None = None
         try:
             answer = self.bridge.ask(seconds)
-        except ChildEndedError:
-            answer = {"problem": f"{place} ended the process that speaks to it"}
-        except ChildGoneError:
-            answer = {"problem": f"{place} gave no answer within {seconds:.0f} s"}
+        except ChildGoneError as error:
+            cause, why = error, f"gave no answer within {seconds:.0f} s"
+            if isinstance(error, ChildEndedError):
+                why = "ended the process that speaks to it"
+            answer = {"problem": f"{place} {why}"}
         except BaseException:  # a stop: Ray may take minutes to find it can't
             self._end(0.0)
             raise
         if "problem" in answer:
             self._end(0.0)
-            raise EnvironmentFaultError(answer["problem"])
+            raise EnvironmentFaultError(answer["problem"]) from cause
         self.free = answer["free"]
         return self
 

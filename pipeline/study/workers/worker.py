@@ -196,8 +196,8 @@ class WorkerProcess:
 class Worker:
     """A process that trains trials one after another; it is never waited for.
 
-    `job` is the trial that it was given last, and `taken` the same as its study has it; `is_busy`
-    tells whether it is in hand still, `is_overdue` that it was stopped because it took too long.
+    `job` is the trial that it was given last, `taken` its row in the study; `is_busy` tells whether
+    it is still being trained, `is_overdue` whether it was stopped for taking too long.
 
     Args:
         process: It dies with this process, wherever it runs; not started yet.

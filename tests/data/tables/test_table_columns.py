@@ -196,6 +196,11 @@ def test_rows_that_can_not_be_split_are_refused_with_their_numbers(
     assert problem in line
 
 
+def test_three_rows_and_repeated_rows_are_enough() -> None:
+    assert len(prepared("a,y\n0,0\n1,0.3\n2,0.7\n").train) == 1
+    assert prepared("a,b,y\n" + "1,2,0\n3,4,1\n" * 20).schema.task == "binary"
+
+
 def test_numbers_and_categories_come_out_as_the_file_has_them() -> None:
     lines = patients()
     samples = read(text(lines, sep=";", end="\r\n"), drop=["name"], categorical=["ward"])
