@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +17,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
 from pydantic import BaseModel
 
@@ -122,11 +124,14 @@ def _carry_out(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
     """Do a job with its composed tree, as Hydra does that for a command line without flags."""
     hydras_own = HydraConfig.instance()
     before = hydras_own.cfg
+    with open_dict(tree):
+        tree.hydra.mode, tree.hydra.runtime.output_dir = RunMode.RUN, str(Path.cwd())
     hydras_own.set_config(tree)
     try:
-        with open_dict(tree):
-            del tree["hydra"]
-        job(tree)
+        config = deepcopy(tree)  # references from Hydra's own part go on to resolve
+        with open_dict(config):
+            del config["hydra"]
+        job(config)
     finally:
         hydras_own.cfg = before
 

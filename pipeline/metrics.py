@@ -229,7 +229,7 @@ def _ratios(part: Values, whole: Values, *, empty: float = 0.0) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """A class against all others: its true and false positives, true and false negatives."""
+    """A class against all others; `counts` are TP, FP, TN, FN."""
 
     name: str
     counts: tuple[int, int, int, int]

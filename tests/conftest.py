@@ -11,7 +11,7 @@ import pytest
 from pipeline.processes.child import collect_rarely
 
 if TYPE_CHECKING:
-    from faults.processes import Forks
+    from faults.processes import Forks, Training
     from faults.stores import TrackingServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,6 +91,27 @@ def forks() -> "Iterator[Forks]":
     process = Forks()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def begun(own_folder: Path) -> "Iterator[list[Training]]":
+    """Takes what a test has started; what still runs at the end is killed."""
+    started: list[Training] = []
+    yield started
+    for training in started:
+        training.finish()
+
+
+@pytest.fixture
+def fork(forks: "Forks", tmp_path: Path, begun: "list[Training]") -> "Callable[..., Training]":
+    """Starts a training process, one after the other, that need not load its libraries."""
+
+    def call(*words: str) -> "Training":
+        streams = tmp_path / f"fork{len(begun)}"
+        begun.append(forks.start(words, folder=Path.cwd(), streams=streams))
+        return begun[-1]
+
+    return call
 
 
 @pytest.fixture

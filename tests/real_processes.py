@@ -33,13 +33,16 @@ def wait_for_health(port: int) -> None:
             time.sleep(0.2)
 
 
-def run_script(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def run_script(
+    script: str, *arguments: str, cwd: Path, stderr: int | None = None
+) -> subprocess.Popen[str]:
     """Start a Python script as a process of its own that can import the package."""
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 

@@ -174,9 +174,15 @@ def test_without_an_output_the_table_alone_goes_to_standard_output(predict: Pred
 
 def test_pictures_are_named_by_their_files(predict: Predict) -> None:
     pictures = new_data.write_pictures(Path("new"), 6, seed=5)
-    assert [row["file"] for row in predict.rows("images", pictures)] == sorted(
+    rows = predict.rows("images", pictures)
+    assert [row["file"] for row in rows] == sorted(
         file.relative_to(pictures).as_posix() for file in pictures.rglob("*.png")
     )
+    (one,) = predict.rows("images", pictures / rows[0]["file"])
+    assert one["file"] == Path(rows[0]["file"]).name
+    chances = [[float(v) for k, v in row.items() if k.startswith("prob")] for row in (one, rows[0])]
+    assert chances[0] == pytest.approx(chances[1], rel=1e-5)
+    assert chances[0]
 
 
 def test_a_series_is_forecast_past_its_end_with_intervals(predict: Predict) -> None:

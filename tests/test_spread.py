@@ -1,7 +1,5 @@
 """How the tests are spread over processes."""
 
-import os
-
 import pytest
 
 
@@ -11,7 +9,10 @@ def shared() -> str:
     return "shared"
 
 
-@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process tests")
+@pytest.mark.skipif(
+    "'PYTEST_XDIST_WORKER' not in os.environ or not config.getvalue('loadgroup')",
+    reason="one process tests, or tests are not grouped",
+)
 def test_tests_that_share_a_fixture_stay_in_one_process(
     shared: str, request: pytest.FixtureRequest
 ) -> None:

@@ -235,7 +235,8 @@ class Checkpoints(Keeper):
         """Read the weights of the best epoch; `None` where the last ones count."""
         if self._monitor is None or not self._best.exists():
             return None
-        return dict(read_checkpoint(self._best)["state_dict"])
+        weights: Mapping[str, Any] = read_checkpoint(self._best)["state_dict"]
+        return weights
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the folder."""

@@ -37,7 +37,7 @@ from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
-#: A value for a key that is there, in whose place no mapping comes; a study's space is one.
+#: Overrides KEY=VALUE whose value is not a mapping, and a study's space, which is.
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
 _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
@@ -111,7 +111,7 @@ def _joined(words: Sequence[object]) -> str | None:
 
 
 class Composer:
-    """Composes one root file, named without `.yaml`, with any overrides and a folder of a user's.
+    """Composes one root file, named without `.yaml`, with any overrides and an optional folder.
 
     Hydra's global state is cleared.
     """
@@ -194,8 +194,8 @@ def checked(
 ) -> tuple[list[str], DictConfig | None]:
     """Return the overrides in the form that Hydra gets, after a check of all their names.
 
-    Beside them stands the tree that they make, where the check has composed it. The arguments
-    are those of `compose`; where `multirun`, commas separate values, a run each; `more` checks
+    Also returns the composed tree if the check has composed it, else `None`. The arguments are
+    those of `compose`; where `multirun`, commas separate values, a run each; `more` checks
     names that this command alone has. Raises a ConfigError with all wrong names.
     """
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
@@ -225,8 +225,8 @@ def _plain_tree(
 ) -> DictConfig | None:
     """Return the tree of overrides that need no closer look than Hydra's; else `None`.
 
-    Hydra itself refuses a value for a key that is not there. Composing takes most of the time of
-    a command that trains nothing, so the other ways alone do it twice.
+    Hydra itself refuses a value for a key that is not there. All others are composed twice, once to
+    check their names, which takes most of the time of a command that trains nothing.
     """
     known = source.groups()
     for one in given:

@@ -62,7 +62,7 @@ class ShortSteps(pl.LightningModule):
         return moved
 
     def on_fit_start(self) -> None:
-        """Decide between manual and automatic optimization, which Lightning has checked by now."""
+        """Choose manual or automatic optimization, after Lightning's checks."""
         self._listeners = {
             hook: [one for one in _callbacks(self.trainer) if is_overridden(hook, one)]
             for hook in AROUND_GRADIENTS

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from pipeline.paths import python_path
@@ -30,6 +30,7 @@ HEADER = struct.Struct(">I")
 CHUNK = 1 << 16
 #: New objects between two searches for cyclic garbage; Python's own value is 700.
 COLLECTION_THRESHOLD = 10_000
+USUAL_THRESHOLDS = gc.get_threshold()
 #: Longest content of a frame.
 MAX_BYTES = 1 << 26
 
@@ -151,6 +152,20 @@ def collect_rarely() -> None:
     """
     gc.set_threshold(COLLECTION_THRESHOLD)
     atexit.register(gc.freeze)
+
+
+@contextmanager
+def collecting_as_usual() -> Iterator[None]:
+    """Search for cyclic garbage as often as Python does by itself while the body runs.
+
+    A user's network may leave cycles in each step, and large tensors in them.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(*USUAL_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def python_module(module: str) -> tuple[str, ...]:

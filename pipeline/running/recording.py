@@ -39,6 +39,8 @@ from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_lo
 LOG = "run.log"
 #: Time within which a closed port answers; too short to be noticed.
 REFUSAL_SECONDS = 0.1
+#: Beginning of the message of an end for want of memory.
+OUT_OF_MEMORY = "out of memory ("
 _Item = TypeVar("_Item")
 
 
@@ -284,7 +286,7 @@ def ending(explained: BaseException) -> tuple[Status, str]:
         return "KILLED", "interrupted"
     if isinstance(explained, DivergedError):
         return "FAILED", "diverged"
-    return "FAILED", "oom" if str(explained).startswith("out of memory (") else "error"
+    return "FAILED", "oom" if str(explained).startswith(OUT_OF_MEMORY) else "error"
 
 
 def explain(error: BaseException) -> BaseException:
@@ -295,7 +297,7 @@ def explain(error: BaseException) -> BaseException:
     first = next(iter(str(error).splitlines()), type(error).__name__)
     kinds = (torch.OutOfMemoryError, MemoryError)
     if isinstance(error, kinds) or "can't allocate memory" in str(error):
-        return EnvironmentFaultError(f"out of memory ({first}); try a smaller data.batch_size")
+        return EnvironmentFaultError(f"{OUT_OF_MEMORY}{first}); try a smaller data.batch_size")
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return EnvironmentFaultError(
             f"a process that reads the data died ({first}); try data.num_workers=0, or give it "
@@ -351,7 +353,7 @@ class RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
-    """Redirect what libraries log and warn of to a run's log; with `lean`, no mere information."""
+    """Redirect what libraries log and warn of to a run's log; with `lean`, not information."""
     handler = RunLog(path)
     handler.setLevel(logging.WARNING if lean else logging.NOTSET)
     root = logging.getLogger()
@@ -372,7 +374,7 @@ def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
 
 
 def unless_it_fails(call: Callable[[], _Item], what: str) -> _Item | None:
-    """Return the result of a call; where it fails, warn of `what` is missing and return `None`."""
+    """Return the result of a call; where it fails, warn, say what is missing, return `None`."""
     try:
         return call()
     except Exception as error:  # a network of one's own may do anything

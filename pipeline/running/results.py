@@ -66,6 +66,16 @@ class Result:
     doctor: tuple[str, ...] = ()
 
     @property
+    def classes(self) -> tuple[ClassScores, ...]:
+        """Counts and scores of each class on the test rows; empty for a regression."""
+        return () if self.test is None else self.test.classes
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the naive and the linear baseline; empty where nothing was tested."""
+        return () if self.test is None else self.test.baselines
+
+    @property
     def folder(self) -> Path:
         """The run's folder."""
         return self.record.folder

@@ -157,8 +157,8 @@ def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
     threshold, what = found.threshold, "no figures of training rows"
     if (part := unless_it_fails(lambda: _some_rows(plan), what)) is not None:
         training = unless_it_fails(lambda: _scores(plan, task, part, threshold), what) or {}
-        some, what = part.take(torch.arange(min(ACTIVE_ROWS, len(part)))), "no look at activations"
-        activity = unless_it_fails(lambda: activity_of(task.network, some), what) or ()
+        some, what = torch.arange(min(ACTIVE_ROWS, len(part))), "no look at activations"
+        activity = unless_it_fails(lambda: activity_of(task.network, part.take(some)), what) or ()
         found = replace(found, training=training, activity=activity)
     columns = unless_it_fails(lambda: _importances(plan, task, threshold), "no importances")
     return replace(found, importances=columns)

@@ -109,8 +109,8 @@ class Session(Participant):
             super().fit()
         except DivergedError:
             self.seconds = perf_counter() - started_at
-            result, what = self._result(), "no account of what has diverged"
-            unless_it_fails(lambda: self._write(result, diverged=True), what)
+            what = "no account of what has diverged"
+            unless_it_fails(lambda: self._write(self._result(), diverged=True), what)
             raise
         self.seconds = perf_counter() - started_at
 

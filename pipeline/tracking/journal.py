@@ -92,7 +92,7 @@ class Journal:
     def begin(self, header: Header, *, at: int | None = None) -> None:
         """Record that this process starts, or goes on with, the run; secrets are masked.
 
-        `at` counts milliseconds since 1970, here and below; `None` = now.
+        `at` counts milliseconds since 1970, here and in the other methods; `None` = now.
         """
         content = asdict(header)
         content["uri"] = redact(header.uri)
@@ -105,8 +105,8 @@ class Journal:
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
         """Record values of an epoch, counted from 1; the first record of a name in an epoch stays.
 
-        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as
-        numbers.
+        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as numbers. An
+        epoch that was recorded before keeps its time, whatever `at` says.
         """
         self._open()
         known = self._keys.get(epoch, set())

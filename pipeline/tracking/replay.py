@@ -181,7 +181,7 @@ class Replay:
         self._pending.clear()
 
     def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:
-        """Send what is left, remove the folder where that is wanted then; return what failed.
+        """Send what is left, then remove the folder if it is marked; return the error, if any.
 
         `store_of` returns the store for the address on record; `None` = nothing is sent
         there.

@@ -62,8 +62,8 @@ class Store:
     ) -> tuple[str, bool]:
         """Return the id of the run with a key of its own, and whether it was created just now.
 
-        The key is the name of its folder, say. It has the tags from its first moment;
-        `start` counts milliseconds since 1970.
+        The key is unique, such as the name of the run's folder. A new run has the tags from its
+        first moment; `start` counts milliseconds since 1970.
         """
         with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own

@@ -175,7 +175,10 @@ def test_what_becomes_part_of_a_path_must_be_a_name(line: CommandLine, name: str
     keys = ("name", "register", "tracking.experiment")
     problems = line.problems(*(f"{key}={name}" for key in keys))
     for key, problem in zip(keys, problems, strict=True):
-        assert problem.startswith(f"{key}={name!r} is not a name; expected 1 to")
+        assert problem == (
+            f"{key}={name!r} is not a name; expected 1 to 64 letters, digits, '_', '-' or '.', not "
+            "beginning with '.'."
+        )
 
 
 def test_an_output_inside_a_run_is_refused(line: CommandLine) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.processes import Forks, Training, start_command
+from faults.processes import Training, start_command
 from faults.sweeps import BASE, Sweeping
 
 SOURCES = Path(__file__).parent / "own_code"
@@ -32,15 +32,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert train([*words, "tracking=none", "verbose=0", f"output={output}"]) == 0
     (run,) = output.iterdir()
     return run
-
-
-@pytest.fixture
-def begun(own_folder: Path) -> Iterator[list[Training]]:
-    """Takes what a test has started; what still runs at the end is killed."""
-    started: list[Training] = []
-    yield started
-    for training in started:
-        training.finish()
 
 
 @pytest.fixture
@@ -88,18 +79,6 @@ def beside(base: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the words, and those of `base` whose keys they leave alone."""
     given = {word.partition("=")[0].lstrip("+") for word in words}
     return [*(word for word in base if word.partition("=")[0] not in given), *words]
-
-
-@pytest.fixture
-def fork(forks: Forks, own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
-    """Starts a training process, one after the other, that need not load its libraries."""
-
-    def call(*words: str) -> Training:
-        streams = tmp_path / f"fork{len(begun)}"
-        begun.append(forks.start(words, folder=Path.cwd(), streams=streams))
-        return begun[-1]
-
-    return call
 
 
 @pytest.fixture

@@ -81,6 +81,12 @@ def test_a_damaged_checkpoint_is_refused_and_the_older_whole_one_named(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {last} is ")
     assert line.endswith(f"; {best} is whole: resume=auto goes on from it")
+    whole = best.read_bytes()
+    best.unlink()
+    best.write_bytes(b"")
+    assert resume(train, str(run)) == 2
+    assert "is whole" not in capsys.readouterr().err
+    best.write_bytes(whole)
     assert resume(train, "auto") == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {last.relative_to(Path.cwd())} is ")

@@ -192,6 +192,8 @@ def test_data_that_may_not_be_read_are_a_fault_of_the_place(
 def test_in_a_read_only_folder_a_run_works_with_its_places_elsewhere(
     start: Start, own_folder: Path, tmp_path: Path, unprivileged: Sequence[str]
 ) -> None:
+    runs = own_folder / "runs"
+    runs.mkdir(mode=0o555)
     own_folder.chmod(0o555)
     refused = start(*SHORT, prefix=unprivileged)
     assert refused.end() == 3
@@ -209,7 +211,7 @@ def test_in_a_read_only_folder_a_run_works_with_its_places_elsewhere(
         HOME=str(own_folder),
     )
     assert allowed.end() == 0, allowed.err
-    assert list(own_folder.iterdir()) == []
+    assert list(own_folder.rglob("*")) == [runs]
     assert outcome(uri) == ("FINISHED", None)
 
 

@@ -110,15 +110,17 @@ def save_command(folder: Path, *overrides: str) -> None:
     (folder / "command.json").write_text(text, encoding="utf-8")
 
 
-def refusal(capsys: pytest.CaptureFixture[str], main: Main, *words: str) -> str:
-    """Return what a refusal says, which leaves nothing behind: one line without its end."""
+def refusal(capsys: pytest.CaptureFixture[str], main: Main, *words: str, lines: int = 1) -> str:
+    """Return the first of the lines of a refusal, which leaves nothing behind."""
     before = sorted(Path.cwd().rglob("*"))
     capsys.readouterr()
     assert main(list(words)) == 2
     assert sorted(Path.cwd().rglob("*")) == before
     captured = capsys.readouterr()
     assert SECRET not in captured.out + captured.err
-    return captured.err.removeprefix("error: ").removesuffix("\n")
+    said = captured.err.splitlines()
+    assert [line[:7] for line in said] == ["error: "] * lines
+    return said[0].removeprefix("error: ")
 
 
 def rows() -> str:
@@ -271,7 +273,7 @@ def test_a_reference_in_a_checkpoint_stays_as_it_is_written(
 ) -> None:
     change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
     words = (f"resume={stranger}", "trainer.max_epochs=2", "scheduler=none", "tracking=none")
-    said = refusal(capsys, train.main, *words)
+    said = refusal(capsys, train.main, *words, lines=5)
     assert f"optimizer.lr was '{REFERENCE}' and is" in said
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from command_line import written
 from fixture_types import Capture, Train
+from mlflow_databases import make_database
 from records import epochs, events, only_run, runs
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -57,8 +58,10 @@ def test_each_step_is_taken_with_the_rate_of_its_rung(accumulated: int) -> None:
     hook = register_optimizer_step_pre_hook(
         lambda optimizer, *_: applied.append(optimizer.param_groups[0]["lr"])
     )
-    rates, losses = try_rates(plan)
-    hook.remove()
+    try:
+        rates, losses = try_rates(plan)
+    finally:
+        hook.remove()
     assert rates == applied == pytest.approx(ladder(0.001, 0.5, 25), rel=1e-12)
     assert len(losses) == 25
 
@@ -296,3 +299,21 @@ def test_the_suggested_rate_beats_a_tenth_and_thirty_times_of_it(
         values = epochs(only_run(own_folder / f"times{factor}")).values()
         losses[factor] = min((one["val/loss"] for one in values), default=math.inf)
     assert losses[1.0] < min(losses[0.1], losses[30.0])
+
+
+@pytest.mark.slow
+def test_mlflow_has_the_range_test_like_any_run(train: Train, own_folder: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    make_database(own_folder / "mlflow.db")
+    assert train("model=mlp", "data=iris", "find_lr=true", "verbose=0") == 0
+    client = MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["find_lr"] == found_rate(only_run(own_folder / "runs"))
+    assert run.data.params["find_lr"] == "true"
+    assert run.data.metrics == {}
+    stored = {one.path for one in client.list_artifacts(run.info.run_id, "find_lr")}
+    assert stored == {"find_lr/lr_range.csv", "find_lr/lr_range.png"}
+    assert client.list_artifacts(run.info.run_id, "model") == []

@@ -356,8 +356,8 @@ def test_an_outage_that_passes_is_caught_up_before_the_end(
         journal.epoch(epoch, {"train/loss": 1 / epoch})
         time.sleep(0.03)
         if epoch == 50:
-            server.silence()
-    server.wake()
+            server.kill()
+    server.start()
     journal.end("FINISHED")
     assert running.close(journal.folder) == 0
     assert sorted(recorded_steps(server.uri, "train/loss")) == list(range(1, 101))

@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,9 +134,10 @@ def test_neither_the_list_nor_the_training_side_of_tracking_imports_mlflow_or_to
         "assert not {'mlflow', 'torch', 'sqlalchemy'} & set(sys.modules)\n"
         "sys.exit(code)"
     )
-    process = run_script(code, f"output={tmp_path}/runs", cwd=tmp_path)
-    assert "FINISHED" in process.communicate(timeout=60)[0]
-    assert process.returncode == 0
+    process = run_script(code, f"output={tmp_path}/runs", cwd=tmp_path, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=60)
+    assert "FINISHED" in out
+    assert (process.returncode, err) == (0, "")
 
 
 def add_run(
