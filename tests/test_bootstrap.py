@@ -121,6 +121,7 @@ def test_the_interval_of_groups_and_of_forecasts_is_students_over_their_means(ki
     reach = student.ppf(0.975, len(means) - 1) * error
     expected = means.mean() * np.exp([-reach, reach])
     assert found == pytest.approx(expected, rel=0.01)
+    assert np.log(found[1] / found[0]) / 2 == pytest.approx(reach, rel=0.05)
 
 
 @pytest.mark.parametrize(("rows", "horizon"), [(13, 12), (25, 12), (100, 12), (300, 24), (12, 1)])

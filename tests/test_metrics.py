@@ -62,6 +62,7 @@ def test_auroc_is_the_mean_of_one_against_the_rest_and_counts_half_of_a_tie(
 def test_two_classes_are_scored_for_the_positive_one_at_the_threshold(threshold: float) -> None:
     generator = torch.Generator().manual_seed(1)
     probabilities = torch.rand(300, generator=generator)
+    probabilities[0] = threshold  # is not above it
     targets = (torch.rand(300, generator=generator) < probabilities).long()
     values = for_task("binary", classes=2, threshold=threshold)(probabilities, targets)
     predicted = (probabilities > threshold).long()
