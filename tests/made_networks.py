@@ -2,11 +2,10 @@
 
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from real_processes import ROOT
 from torch import nn
 
-from pipeline.paths import conf_folder
-
-MODELS = conf_folder() / "model"
+MODELS = ROOT / "conf" / "model"
 
 
 def parameters_of(model: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,17 @@ def final_values(run: Path) -> dict[str, float]:
 
 
 def checkpoint(run: Path, name: str) -> dict[str, Any]:
+    """The content of a checkpoint, which is whole."""
     path = run / "checkpoints" / f"{name}.ckpt"
+    assert is_whole(path)
     content: dict[str, Any] = torch.load(path, weights_only=True)
     return content
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all parts of a file have the sums that are noted in it."""
+    with zipfile.ZipFile(checkpoint) as file:
+        return file.testzip() is None
 
 
 def predictions(run: Path) -> list[dict[str, str]]:

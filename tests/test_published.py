@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.paths import conf_folder
-
 ROOT = Path(__file__).parent.parent
 ROWS: tuple[Any, ...] = runpy.run_path(str(ROOT / "benchmarks" / "published.py"))["ROWS"]
 PAGE = ROOT / "docs" / "published.md"
@@ -80,5 +78,5 @@ def test_the_table_of_a_paper_comes_out_beside_what_it_published(own_folder: Pat
 def test_every_experiment_of_a_published_figure_is_on_the_page() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert [row.command for row in ROWS if f"`{row.command}`" not in page] == []
-    shipped = {path.stem for path in (conf_folder() / "experiment").glob("*.yaml")}
+    shipped = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
     assert {name for name in shipped if f"experiment={name}" not in page} == set()

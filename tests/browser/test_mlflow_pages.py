@@ -9,8 +9,6 @@ from real_browser import browser, mlflow_ui
 from records import final_values
 from trained_runs import CLASSES, Trained, call
 
-from pipeline.terminal import number
-
 pytestmark = pytest.mark.slow
 
 CURVE = "//*[contains(@class, 'scatterlayer')]//*[contains(@class, 'js-line')]"
@@ -31,7 +29,7 @@ def test_a_person_finds_a_run_by_its_name_and_reads_what_it_came_to(
     pages.search("attributes.run_name LIKE '%cnn%'")
     pages.until("the run alone", lambda: pages.runs() == ["digits_cnn"])
     pages.click(f"{pages.row('digits_cnn')}//a")
-    f1 = number(final_values(trained.run("digits_cnn"))["test/f1"])
+    f1 = f"{final_values(trained.run('digits_cnn'))['test/f1']:.4f}"
     pages.says("digits_cnn", "Description", f"test f1 {f1}")
     pages.shoot("run")
 
@@ -46,9 +44,9 @@ def test_the_note_of_a_run_has_its_figures_and_shows_its_pictures(
     for row, metric in enumerate(("accuracy", "precision", "recall", "f1", "auroc")):
         line = cells[5 * row : 5 * row + 5]
         assert line[0].strip() == metric
-        assert line[1].strip() == number(values[f"test/{metric}"])
-        assert line[3].strip() == number(values[f"naive/{metric}"])
-        assert line[4].strip() == number(values[f"linear/{metric}"])
+        assert line[1].strip() == f"{values[f'test/{metric}']:.4f}"
+        assert line[3].strip() == f"{values[f'naive/{metric}']:.4f}"
+        assert line[4].strip() == f"{values[f'linear/{metric}']:.4f}"
     widths = pages.until("the pictures", lambda: loaded(pages))
     assert len(widths) >= 3
     assert min(widths) > 300

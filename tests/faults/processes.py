@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from records import events
+from records import checkpoint, events
 
 FORKS = Path(__file__).with_name("forks.py")
 RECORDER = "pipeline.tracking.recorder"
@@ -224,6 +224,4 @@ def lines_of(text: str, *, start: str) -> Iterator[str]:
 
 def checkpoint_epoch(run: Path, name: str = "last") -> int:
     """Return the epoch of a run's checkpoint, which is whole."""
-    from pipeline.callbacks.checkpoint_file import read_checkpoint
-
-    return int(read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["pipeline"]["epoch"])
+    return int(checkpoint(run, name)["pipeline"]["epoch"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import __version__
+import pipeline
 from pipeline.predict import main
 
 pytestmark = pytest.mark.slow
@@ -190,7 +190,7 @@ def test_another_version_of_the_same_format_answers_and_is_named(
 ) -> None:
     altered(file, lambda content: content["pipeline"].update(version="9.9.9"))
     assert asked() == 0
-    note = f"note: the model was written by pipeline 9.9.9; this is {__version__}"
+    note = f"note: the model was written by pipeline 9.9.9; this is {pipeline.__version__}"
     assert capsys.readouterr().out.splitlines()[1:] == [note]
 
 

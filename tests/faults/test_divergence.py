@@ -5,9 +5,8 @@ from pathlib import Path
 import torch
 from fixture_types import Capture, Train
 
-from faults.processes import ending, recorded_epochs
+from faults.processes import checkpoint_epoch, ending, recorded_epochs
 from faults.stores import outcome
-from pipeline.callbacks.checkpoint_file import read_checkpoint
 
 STEEP = ("model=mlp", "data=diabetes", "optimizer=sgd", "scheduler=none", "verbose=0")
 UNCLIPPED = "trainer.gradient_clip_val=null"
@@ -44,10 +43,9 @@ def test_a_run_that_diverges_later_keeps_its_last_finite_weights(
     run = only_run(own_folder)
     assert ending(run) == ("FAILED", "diverged")
     assert recorded_epochs(run) == [1, 2]
-    for name in ("last.ckpt", "best.ckpt"):
-        checkpoint = run / "checkpoints" / name
-        assert weights_are_finite(checkpoint)
-        assert read_checkpoint(checkpoint)["pipeline"]["epoch"] <= 2
+    for name in ("last", "best"):
+        assert weights_are_finite(run / "checkpoints" / f"{name}.ckpt")
+        assert checkpoint_epoch(run, name) <= 2
 
 
 def test_weights_ruined_by_the_last_step_of_an_epoch_are_not_kept(
@@ -64,7 +62,7 @@ def test_weights_ruined_by_the_last_step_of_an_epoch_are_not_kept(
     run = only_run(own_folder)
     assert ending(run) == ("FAILED", "diverged")
     assert weights_are_finite(run / "checkpoints" / "last.ckpt")
-    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["pipeline"]["epoch"] == 1
+    assert checkpoint_epoch(run) == 1
 
 
 def test_a_feature_that_is_no_number_is_refused_with_its_place_before_anything_is_made(
