@@ -64,6 +64,13 @@ def test_a_regression_worse_than_a_line_or_the_mean_is_told_so() -> None:
     assert names(no_better("linear", "regression")) == ["no_better_than_linear"]
 
 
+def test_a_gap_that_few_rows_of_a_regression_may_show_by_chance_is_not_overfitting() -> None:
+    for rows, expected in ((240, True), (30, False)):
+        made = made_findings(task="regression", rows=rows)
+        gap = {"training": {"r2": 0.9}, "metrics": {**made.metrics, "best/val/r2": 0.7}}
+        assert ("overfitting" in names(replace(made, **gap))) is expected
+
+
 def test_small_gradients_that_an_optimizer_rescales_are_no_vanishing_ones() -> None:
     sick, healthy = vanishing(), made_findings()
     rescaled = vitals(sick, updates=healthy.vitals.updates)
