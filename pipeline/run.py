@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from pipeline.config.check import check
 from pipeline.config.record import plain
 from pipeline.errors import ConfigError
-from pipeline.processes.child import collecting_as_usual
 from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
@@ -86,8 +85,7 @@ def _carried_out(
             from pipeline.running.training import range_test, train
 
             stop.check()  # an import may have swallowed it
-        with collecting_as_usual():
-            return range_test(plan, recorder) if finds_lr else train(plan, recorder, peers)
+        return range_test(plan, recorder) if finds_lr else train(plan, recorder, peers)
 
 
 @torch_settings_kept()
@@ -97,5 +95,5 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     plan = planned_peer(config, trust=None, rank=None)
     from pipeline.running.trainer import follow
 
-    with process_group(plan.rank, plan.devices, None), collecting_as_usual():
+    with process_group(plan.rank, plan.devices, None):
         follow(replace(plan, start=shared_start(plan)))

@@ -1,5 +1,6 @@
 """`python -m pipeline.train`: what a user gets from one command."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from fixture_types import Capture, Made, Train
 from mlflow import MlflowClient
 from records import final_values, predictions
 from sklearn import metrics as sklearn_metrics
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 NAMES = ("precision", "recall", "f1", "accuracy")
 
@@ -64,6 +66,18 @@ def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
     values = final_values(run)
     for name, expected in zip(NAMES, (precision, recall, f1, accuracy), strict=True):
         assert values[f"test/{name}"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_garbage_is_collected_as_usual_while_a_network_trains(train: Train) -> None:
+    before, seen = gc.get_threshold(), set()
+    hook = register_optimizer_step_pre_hook(lambda *_: seen.add(gc.get_threshold()))
+    try:
+        assert train("model=mlp", "data=iris", "tracking=none", "verbose=0") == 0
+    finally:
+        hook.remove()
+    (found,) = seen
+    assert found[0] < before[0]  # the tests begin as a command does
+    assert gc.get_threshold() == before
 
 
 def test_regression_figures_are_in_the_targets_own_units(

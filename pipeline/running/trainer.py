@@ -31,6 +31,7 @@ from pipeline.modules.epoch import SharedBatchNorm
 from pipeline.modules.short_steps import NoProfiler
 from pipeline.modules.task import Classifier, Optimization, Regressor, Task
 from pipeline.paths import cache_folder, create_folder
+from pipeline.processes.child import collecting_as_usual
 from pipeline.ranks import Rank
 from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
@@ -314,6 +315,7 @@ class Participant:
         """Return the callbacks that come last, which show how the training fares."""
         return ()
 
+    @collecting_as_usual()
     def fit(self) -> None:
         """Train until the end, or until it is pruned, from the start that was planned."""
         plan = self._plan

@@ -22,6 +22,7 @@ from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
 from pipeline.findings import LrCurve
 from pipeline.paths import replace_text
+from pipeline.processes.child import collecting_as_usual
 from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, with_intervals
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.peers import Peers, process_group, shared_start
@@ -310,6 +311,7 @@ def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
     )
 
 
+@collecting_as_usual()
 def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
     """Return the rate of each step and the loss of its batch before the step.
 

@@ -24,13 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from pipeline.errors import EnvironmentFaultError, Interrupted
-from pipeline.processes.child import (
-    Child,
-    Parent,
-    collecting_as_usual,
-    python_module,
-    torchrun,
-)
+from pipeline.processes.child import Child, Parent, python_module, torchrun
 from pipeline.processes.lease import Lease
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
@@ -86,11 +80,10 @@ def main() -> None:
         process.end(f"{type(error).__name__}: {' '.join(str(error).split())}")
     gc.collect()
     gc.freeze()  # what is loaded stays; looking through it again would cost each trial time
-    with collecting_as_usual():
-        if ranks is not None and not rank.leads:
-            end_with_parent()
-            follow(trainer, ranks)
-        process.serve(trainer, ranks)
+    if ranks is not None and not rank.leads:
+        end_with_parent()
+        follow(trainer, ranks)
+    process.serve(trainer, ranks)
 
 
 def follow(trainer: "TrialTrainer", ranks: "Ranks") -> NoReturn:
