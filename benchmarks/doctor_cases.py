@@ -85,16 +85,17 @@ def asked(sets: Sequence[str] = SETS, only: Sequence[str] = ()) -> Iterator[Aske
             yield from _sick_and_cured(case)
     for case in cases["healthy"] if "healthy" in sets and not only else ():
         words, right = tuple(case["words"].split()), case.get("right", "")
-        yield Asked(case["name"], "healthy", "healthy", "", words, right=right, tested=True)
+        tested = "tested" in case
+        yield Asked(case["name"], "healthy", "healthy", "", words, right=right, tested=tested)
 
 
 def _sick_and_cured(case: dict[str, Any]) -> Iterator[Asked]:
-    sick, tested = case["sick"].split(), case.get("tested", False)
+    sick, tested = case["sick"].split(), case.get("tested")
     given = (case["name"], case["set"])
-    yield Asked(*given, "sick", case["verdict"], merged(sick, ()), tested=tested)
+    yield Asked(*given, "sick", case["verdict"], merged(sick, ()), tested=bool(tested))
     if "cure" in case:
         cured = merged(sick, case["cure"].split())
-        yield Asked(*given, "cured", case["verdict"], cured, tested=tested)
+        yield Asked(*given, "cured", case["verdict"], cured, tested=tested is True)
 
 
 def said_of(one: Asked, *, seed: int, folder: Path) -> str:

@@ -9,7 +9,6 @@ from findings_made import Task, config_of, made_findings, with_test
 
 from pipeline.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
 
-SIGMOID = ("data=mnist1d", "model=mlp", "model.norm=none", "model.activation=sigmoid")
 SGD = ("optimizer=sgd", "optimizer.lr=0.1")
 
 
@@ -34,13 +33,13 @@ def poorly(findings: Findings) -> Findings:
 
 def tiny_vitals(findings: Findings, factors: Sequence[float]) -> Vitals:
     """The vital signs of findings whose layers have gradients and updates so much smaller."""
-    whole = findings.vitals
-    keys = ("first", "gradients", "updates")
+    whole, keys = findings.vitals, ("first", "gradients", "updates")
     return replace(whole, **{key: getattr(whole, key) * np.asarray(factors) for key in keys})
 
 
 def vanishing() -> Findings:
-    made = poorly(made_findings(config=config_of(*SIGMOID, *SGD)))
+    sigmoid = ("data=mnist1d", "model=mlp", "model.norm=none", "model.activation=sigmoid")
+    made = poorly(made_findings(config=config_of(*sigmoid, *SGD)))
     return replace(made, vitals=tiny_vitals(made, (1e-6, 1e-3, 1.0)))
 
 
@@ -61,37 +60,26 @@ def exploding() -> Findings:
         history={},
     )
     big = np.array([[900.0, 1200.0, 2000.0]])
-    return replace(
-        made, vitals=vitals(made, gradients=big * 1e6, first=big[0], updates=big[:1] / 100)
-    )
+    changes = {"gradients": big * 1e6, "first": big[0], "updates": big[:1] / 100}
+    return replace(made, vitals=vitals(made, **changes))
 
 
-def always() -> Findings:
-    made = made_findings(clipping=Clipping(threshold=0.001, algorithm="norm", chosen=True))
-    return replace(
-        made,
-        config=config_of("model=mlp", "data=wine", "trainer.gradient_clip_val=0.001"),
-        history=history(made, grad__clipped=[1.0] * 12, grad__norm_clipped=[0.001] * 12),
-    )
+def clipped(threshold: float, **curves: float) -> Findings:
+    """Findings of a threshold that was chosen, with values that are the same in each epoch."""
+    made = made_findings(clipping=Clipping(threshold=threshold, algorithm="norm", chosen=True))
+    config = config_of("model=mlp", "data=wine", f"trainer.gradient_clip_val={threshold}")
+    steady = {key: [value] * 12 for key, value in curves.items()}
+    return replace(made, config=config, history=history(made, **steady))
 
 
 def never() -> Findings:
-    made = made_findings(clipping=Clipping(threshold=500.0, algorithm="norm", chosen=True))
-    return replace(
-        made,
-        config=config_of("model=mlp", "data=wine", "trainer.gradient_clip_val=500"),
-        history=history(made, grad__clipped=[0.0] * 12),
-    )
+    return clipped(500.0, grad__clipped=0.0)
 
 
 def moved(factor: float) -> Findings:
     """Findings of steps that are so many times as long, and of nothing learned."""
     made = poorly(made_findings())
     return replace(made, vitals=vitals(made, updates=factor * made.vitals.updates))
-
-
-def too_high() -> Findings:
-    return moved(100)
 
 
 def overfitted() -> Findings:
@@ -114,43 +102,34 @@ def collapsed() -> Findings:
 def no_better(baseline: str, task: Task = "multiclass") -> Findings:
     """Findings whose network answers as the naive baseline, or worse than a line."""
     made = made_findings(task=task, rows=2400)
-    test = made.test
+    test, metrics = made.test, dict(made.metrics)
     if baseline == "naive":
         dealt_out = np.random.default_rng(0).permutation(len(test.outputs))
         random = test.naive if task == "regression" else test.outputs[dealt_out]
         intervals = {key: ends for key, ends in made.intervals.items() if key != "auroc"}
-        metrics = {**made.metrics, **({} if task == "regression" else {"test/auroc": 0.5})}
+        metrics |= {} if task == "regression" else {"test/auroc": 0.5}
         return replace(with_test(made, outputs=random), metrics=metrics, intervals=intervals)
-    metrics = dict(made.metrics)
-    for key in ("accuracy", "rmse"):
-        if f"test/{key}" in metrics:
-            swapped = metrics[f"linear/{key}"], metrics[f"test/{key}"]
-            metrics[f"test/{key}"], metrics[f"linear/{key}"] = swapped
+    for key in {"test/accuracy", "test/rmse"} & metrics.keys():
+        line = key.replace("test", "linear")
+        metrics[key], metrics[line] = metrics[line], metrics[key]
     return replace(with_test(made, outputs=test.linear, linear=test.outputs), metrics=metrics)
 
 
 def leaked() -> Findings:
     falls = np.array([[0.5, 0.5], [0.01, 0.0], [0.0, 0.01], [0.0, 0.0]])
-    importances = ColumnImportances(
-        metric="f1", part="validation", columns=("id", "age", "weight", "size"), falls=falls
-    )
-    made = made_findings(importances=importances)
+    of = {"metric": "f1", "part": "validation", "columns": ("id", "age", "weight", "size")}
+    made = made_findings(importances=ColumnImportances(**of, falls=falls))
     return replace(made, metrics={**made.metrics, "test/accuracy": 1.0})
-
-
-def few_rows() -> Findings:
-    made = made_findings(rows=9)  # all of them right
-    return replace(made, rows={**made.rows, "test": 9})
 
 
 SICK: Mapping[str, Callable[[], Findings]] = {
     "vanishing_gradient": vanishing,
     "exploding_gradient": exploding,
-    "clipping_always": always,
+    "clipping_always": lambda: clipped(0.001, grad__clipped=1.0, grad__norm_clipped=0.001),
     "clipping_never": never,
     "dead_relu": lambda: made_findings(activity=activity(dead=0.9)),
     "saturated": lambda: made_findings(activity=activity("Tanh", saturated=0.8)),
-    "lr_too_high": too_high,
+    "lr_too_high": lambda: moved(100),
     "lr_too_low": lambda: moved(1e-3),
     "overfitting": overfitted,
     "underfitting": lambda: poorly(made_findings()),
@@ -159,5 +138,5 @@ SICK: Mapping[str, Callable[[], Findings]] = {
     "no_better_than_naive": lambda: no_better("naive"),
     "no_better_than_linear": lambda: no_better("linear"),
     "leakage": leaked,
-    "noisy_metrics": few_rows,
+    "noisy_metrics": lambda: made_findings(rows=9),  # all of them right
 }

@@ -1,9 +1,10 @@
 """Real runs: what ails them is told, and is not told once they are cured; healthy ones are let be.
 
-The cases are of sets that no threshold was found on; `python -m benchmarks.doctor_cases` runs all
-of them. Runs with equal configurations are trained once.
+The cases are of sets that no threshold was found on; `python -m benchmarks.doctor_cases` trains all
+of them, with several seeds. Runs with equal configurations are trained once.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,7 @@ from benchmarks.doctor_cases import Asked, asked, said_of
 from benchmarks.doctor_tables import write_tables
 from pipeline.doctor.diagnosis import RULES
 
-SEEDS = {"sick": (0, 1), "cured": (0,), "healthy": (0,)}
-CASES = [one for one in asked(("B", "C")) if one.tested]
-HEALTHY = list(asked(("healthy",)))
+CASES = [one for one in asked(("B", "C", "healthy")) if one.tested]
 ARCHITECTURES = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
 
 
@@ -26,34 +25,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def expect(one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(runs)  # the tables are named by relative paths
-    for seed in SEEDS[one.state]:
-        said = said_of(one, seed=seed, folder=runs)
-        assert not one.is_wrong(said), f"seed {seed}: expected {one.expected}, found {said}"
-
-
-def test_each_verdict_has_two_sick_cases_that_its_thresholds_were_not_found_on() -> None:
+def test_each_verdict_has_two_sick_cases_and_a_cured_one_and_each_architecture_is_healthy() -> None:
+    found = Counter((one.verdict, one.state) for one in CASES)
     for name in RULES:
-        of_it = [one for one in CASES if one.verdict == name and one.state == "sick"]
-        assert len(of_it) >= 2, name
-
-
-def test_healthy_runs_of_all_architectures_are_asked_about() -> None:
-    assert {one.name.split()[0] for one in HEALTHY} == set(ARCHITECTURES)
+        assert found[name, "sick"] == 2, name
+        # Nothing helps a network that is to learn noise.
+        assert found[name, "cured"] == (name != "no_better_than_naive"), name
+    assert {one.name.split()[0] for one in CASES if not one.verdict} == set(ARCHITECTURES)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.verdict}-{one.name}-{one.state}")
-def test_a_sick_run_has_its_verdict_and_the_cured_one_has_not(
+def test_a_sick_run_has_its_verdict_the_cured_one_has_not_and_a_healthy_one_has_none(
     one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expect(one, runs, monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("one", HEALTHY, ids=lambda one: one.name)
-def test_a_healthy_run_has_no_verdict(
-    one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expect(one, runs, monkeypatch)
+    monkeypatch.chdir(runs)  # the tables are named by relative paths
+    said = said_of(one, seed=0, folder=runs)
+    assert not one.is_wrong(said), f"expected {one.expected}, found {said}"
