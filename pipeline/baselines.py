@@ -18,6 +18,7 @@ from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array
+from pipeline.importance import evenly_spaced
 
 OPERATIONS_PER_SECOND = 10**9  # of one slow core; a bound in operations gives equal results
 ITERATIONS = 200  # of the logistic regression, at most
@@ -72,15 +73,13 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
     rows = min(available, max_rows, max(0, operations // cost))
     if rows < min(available, FEWEST_ROWS):
         return None
-    chosen = torch.linspace(0, len(prepared.train) - 1, rows, dtype=torch.float64).round().long()
-    inputs = _designed(prepared.train, chosen, features)
-    targets = prepared.train.targets[chosen].numpy()
-    if schema.task != "regression":
-        baseline = _logistic(inputs, targets, prepared)
-    elif schema.window is not None:
-        baseline = _lagged(inputs, targets, prepared)
-    else:
-        baseline = _ridge(inputs, targets, prepared)
+    chosen = evenly_spaced(available, rows)
+    inputs = np.empty((rows, features))
+    for start in range(0, rows, ROWS_AT_ONCE):  # a few at a time for the memory's sake
+        some = chosen[start : start + ROWS_AT_ONCE]
+        inputs[start : start + len(some)] = _design(prepared.train.take(some))
+    fit = _regression if schema.task == "regression" else _logistic
+    baseline = fit(inputs, prepared.train.targets[chosen].numpy(), prepared)
     if baseline is None or rows == available:
         return baseline
     return replace(baseline, name=f"{baseline.name} on {rows:,} of {available:,} rows")
@@ -108,13 +107,20 @@ def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | N
     )
 
 
-def _ridge(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
+def _regression(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
+    schema, test = prepared.schema, prepared.test
+    if schema.window is not None:
+        name = f"least squares on {schema.window} steps"
+        weights = np.linalg.lstsq(_with_one(inputs), targets, rcond=None)[0]
+        values = _predicted(lambda block: _with_one(block) @ weights, test)
+    else:
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
 
-    model = make_pipeline(_scaler(inputs, prepared.schema), Ridge()).fit(inputs, targets)
-    values = _predicted(model.predict, prepared.test).reshape(len(prepared.test), -1)
-    return Baseline(name="ridge regression", outputs=prepared.schema.to_units(values, None))
+        name = "ridge regression"
+        model = make_pipeline(_scaler(inputs, schema), Ridge()).fit(inputs, targets)
+        values = _predicted(model.predict, test).reshape(len(test), -1)
+    return Baseline(name=name, outputs=schema.to_units(values, test.offsets))
 
 
 def _scaler(inputs: Array, schema: Schema) -> Any:
@@ -130,26 +136,8 @@ def _scaler(inputs: Array, schema: Schema) -> Any:
     return FunctionTransformer(lambda design: (design - mean) / deviation)
 
 
-def _lagged(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
-    weights = np.linalg.lstsq(_with_one(inputs), targets, rcond=None)[0]
-    values = _predicted(lambda block: _with_one(block) @ weights, prepared.test)
-    return Baseline(
-        name=f"least squares on {prepared.schema.window} steps",
-        outputs=prepared.schema.to_units(values, prepared.test.offsets),
-    )
-
-
 def _design(inputs: Tensor) -> Array:
     design: Array = inputs.flatten(1).double().numpy()  # (rows, features)
-    return design
-
-
-def _designed(part: Part, chosen: Tensor, features: int) -> Array:
-    """Return the chosen rows (rows, features), taken a few at a time for the memory's sake."""
-    design = np.empty((len(chosen), features))
-    for start in range(0, len(chosen), ROWS_AT_ONCE):
-        rows = chosen[start : start + ROWS_AT_ONCE]
-        design[start : start + len(rows)] = _design(part.take(rows))
     return design
 
 

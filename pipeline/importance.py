@@ -56,10 +56,15 @@ def importances_of(
         scores: Metrics of final outputs and targets.
         part_name: `validation` or `train`.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     columns = _columns(schema)
     metric = "rmse" if schema.task == "regression" else "f1"
     with torch.inference_mode():
-        cost = _cost(part, outputs, features=schema.input_shape[0])
+        with FlopCounterMode(display=False) as counter:
+            outputs(few := part.take(torch.arange(min(2, len(part)))))
+        # Floating-point operations that a row costs.
+        cost = int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * schema.input_shape[0]
         looks = min(len(columns) * REPEATS, WIDE_LOOKS)
         asked = evenly_spaced_part(
             part, min(MOST_ROWS, max(FEWEST_ROWS, OPERATIONS // (looks * cost)))
@@ -100,16 +105,6 @@ def _columns(schema: Schema) -> list[tuple[str, list[int]]]:
     names = schema.features or tuple(f"column {index + 1}" for index in range(features))
     places = np.argsort(schema.permutation) if schema.permutation else np.arange(features)
     return [(name, [int(place)]) for name, place in zip(names, places, strict=True)]
-
-
-def _cost(part: Part, outputs: Callable[[Tensor], Tensor], *, features: int) -> int:
-    """Return the floating-point operations that a row costs."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    few = part.take(torch.arange(min(2, len(part))))
-    with FlopCounterMode(display=False) as counter:
-        outputs(few)
-    return int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * features
 
 
 def evenly_spaced(rows: int, count: int) -> Tensor:

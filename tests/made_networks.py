@@ -1,10 +1,13 @@
 """Networks as a user gets them: from `conf/model/`, with a few parameters changed."""
 
+import numpy as np
 from hydra.utils import get_class
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from real_processes import ROOT
 from torch import nn
 
+Array = NDArray[np.float64]
 MODELS = ROOT / "conf" / "model"
 
 
@@ -20,3 +23,23 @@ def build(model: str, input_shape: tuple[int, ...], outputs: int, **changes: obj
     parameters = parameters_of(model) | changes
     network = get_class(parameters.pop("_target_"))
     return network(input_shape, outputs, **parameters)
+
+
+def sum_of_the_notes(image: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+    """w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y], zeros outside, ceil(n / stride) places.
+
+    The first place is where the kernel's zeros are shared evenly, the odd one at the end.
+    """
+    places = [-(-length // stride) for length in image.shape]
+    result = np.zeros(places)
+    begins = [
+        max((n - 1) * stride + (k - 1) * dilation + 1 - length, 0) // 2
+        for n, k, length in zip(places, kernel.shape, image.shape, strict=True)
+    ]
+    for i, j in np.ndindex(*places):
+        for x, y in np.ndindex(*kernel.shape):
+            row = i * stride + x * dilation - begins[0]
+            column = j * stride + y * dilation - begins[1]
+            if 0 <= row < image.shape[0] and 0 <= column < image.shape[1]:
+                result[i, j] += image[row, column] * kernel[x, y]
+    return result

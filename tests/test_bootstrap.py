@@ -42,9 +42,7 @@ def regression(rows: int, outputs: int = 1, seed: int = 0) -> Pair:
     ],
 )
 @pytest.mark.parametrize("size", [None, 3])
-def test_each_draw_is_scored_as_its_rows_written_out_would_be(
-    task: str, pair: Pair, size: int | None
-) -> None:
+def test_each_draw_is_scored_as_its_rows(task: str, pair: Pair, size: int | None) -> None:
     outputs, targets = pair
     groups = None if size is None else np.arange(len(targets)) // size
     units = units_of(len(targets), groups=groups)
@@ -210,9 +208,7 @@ def test_a_metric_without_a_value_or_the_same_in_every_draw_has_no_interval() ->
     ("rows", "horizon", "count"),
     [(1000, 1, 29), (60, 1, 30), (40, 1, 20), (480, 12, 20), (300, 24, 6), (5, 12, 1)],
 )
-def test_blocks_are_thirty_or_as_many_as_have_twice_the_steps_of_a_forecast(
-    rows: int, horizon: int, count: int
-) -> None:
+def test_blocks_have_twice_the_steps_of_a_forecast(rows: int, horizon: int, count: int) -> None:
     units = units_of(rows, horizon=horizon)
     assert units.count == count
     sizes = np.bincount(units.of_row)

@@ -369,31 +369,24 @@ def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
     return JoinedArrays(parts)
 
 
-def as_floats(values: Array) -> Array | OnDemand:
-    """Return float32 of the same values: a copy where that is small, else made row by row."""
-    if values.size * 4 <= IN_MEMORY_BYTES:
-        return values.astype(np.float32)
-    return JoinedArrays([values], dtype=np.dtype(np.float32))
-
-
 def require_numbers(values: Array, label: str) -> None:
     """Refuse NaN, infinity and values beyond float32 in (rows, …), naming the first row."""
     if values.dtype.kind != "f":
         return
-    found = [_odd(block).reshape(len(block), -1).any(1) for block in blocks(values)]
+
+    def odd(block: Array) -> NDArray[np.bool_]:
+        return np.asarray(~(np.abs(block) <= LARGEST))  # NaN compares false
+
+    found = [odd(block).reshape(len(block), -1).any(1) for block in blocks(values)]
     rows = np.flatnonzero(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
     if len(rows):
-        place = (int(rows[0]), *map(int, np.argwhere(_odd(values[rows[0]]))[0]))
+        place = (int(rows[0]), *map(int, np.argwhere(odd(values[rows[0]]))[0]))
         word = "missing (NaN)" if np.isnan(values[place]) else f"{values[place]}"
         raise DataError(
             f"{label}[{', '.join(map(str, place))}] is {word} ({len(rows)} of {len(values)} rows "
             "have such a value); expected finite numbers up to 3.4e38. Fill them in or leave these "
             "rows out"
         )
-
-
-def _odd(values: Array) -> NDArray[np.bool_]:
-    return np.asarray(~(np.abs(values) <= LARGEST))  # NaN compares false
 
 
 def largest(values: Array) -> float:

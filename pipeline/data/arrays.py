@@ -172,13 +172,15 @@ def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array 
         files.require_numbers(values, one.label)
     # Bytes of 0 and 1 are numbers, not shades of 0 to 255.
     are_bits = arrays[0].dtype == np.uint8 and max(map(files.largest, arrays)) <= 1
-    moved = [files.arranged(values, layout) for values in arrays]
-    return files.join(
-        [
-            files.as_floats(values) if are_bits or values.dtype.kind == "b" else values
-            for values in moved
-        ]
-    )
+    moved: list[Array | OnDemand] = []
+    for values in (files.arranged(values, layout) for values in arrays):
+        if not are_bits and values.dtype.kind != "b":
+            moved.append(values)
+        elif values.size * 4 <= files.IN_MEMORY_BYTES:
+            moved.append(values.astype(np.float32))
+        else:
+            moved.append(files.JoinedArrays([values], dtype=np.dtype(np.float32)))
+    return files.join(moved)
 
 
 def _pairs(

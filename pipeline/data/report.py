@@ -306,7 +306,11 @@ def _column(
         found["unknown"] = int((known <= UNKNOWN).sum())
         filled = "no category" if code.fill == UNKNOWN else code.levels[int(code.fill)]
     else:
-        edges = _edges(known) if like is None else np.asarray(like.edges)
+        edges = np.empty(0) if like is None else np.asarray(like.edges)
+        if like is None and len(known):
+            # The deciles; where several are one value, that value has a share of its own.
+            edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
+            edges = np.unique(np.append(edges, np.nextafter(edges[times > 1], -np.inf)))
         counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)
         found["edges"] = tuple(edges.tolist())
         filled = filled if code is None else f"the mean {code.fill:.4g}"
@@ -319,12 +323,3 @@ def _column(
     return ColumnReport(
         name=name, rows=rows, missing=missing, filled=filled, shares=shares, **found
     )
-
-
-def _edges(known: Array) -> Array:
-    """Return the deciles; where several are one value, that value has a share of its own."""
-    if not len(known):
-        return np.empty(0)
-    edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
-    below = np.nextafter(edges[times > 1], -np.inf)
-    return np.unique(np.concatenate([edges, below]))

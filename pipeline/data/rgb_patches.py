@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.labels import positive_second
 from pipeline.data.shipped import Arrays, cached
-from pipeline.data.source import Array, Samples, Source
+from pipeline.data.source import Samples, Source
 
 SIZE = 16  # pixels a side
 PHOTOGRAPHS = ("china", "flower")
@@ -47,18 +47,16 @@ def _make() -> Arrays:
 
     bunch = load_sample_images()
     names = [Path(name).stem for name in bunch.filenames]
-    patches = [_patches(bunch.images[names.index(name)]) for name in PHOTOGRAPHS]
+    inputs, columns = [], []
+    for name in PHOTOGRAPHS:
+        photograph = bunch.images[names.index(name)]  # (height, width, 3)
+        down, across = (length // SIZE for length in photograph.shape[:2])
+        whole = photograph[: down * SIZE, : across * SIZE]
+        grid = whole.reshape(down, SIZE, across, SIZE, 3)
+        inputs.append(grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, SIZE, SIZE))
+        columns.append(np.tile(np.arange(across) * SIZE, down))  # the first of each
     return {
-        "inputs": np.concatenate([inputs for inputs, _ in patches]),
-        "columns": np.concatenate([columns for _, columns in patches]),
-        "targets": np.repeat([0, 1], [len(inputs) for inputs, _ in patches]),
+        "inputs": np.concatenate(inputs),
+        "columns": np.concatenate(columns),
+        "targets": np.repeat([0, 1], [*map(len, inputs)]),
     }
-
-
-def _patches(photograph: Array) -> tuple[Array, Array]:
-    """Cut (height, width, 3) into (rows, 3, 16, 16) and the first pixel column of each."""
-    down, across = (length // SIZE for length in photograph.shape[:2])
-    whole = photograph[: down * SIZE, : across * SIZE]
-    grid = whole.reshape(down, SIZE, across, SIZE, 3)
-    inputs = grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, SIZE, SIZE)
-    return inputs, np.tile(np.arange(across) * SIZE, down)

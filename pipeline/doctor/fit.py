@@ -358,9 +358,13 @@ def _vagueness(run: Evidence) -> str:
 
 
 def _figure_vagueness(run: Evidence, rows: int) -> str:
-    if (key := _judged_metric(run)) is None:
+    # The metric that decides about epochs, if any; one that is 1 on all rows has no interval.
+    for key in (run.findings.monitor.rpartition("/")[2], "rmse" if run.is_regression else "f1"):
+        figure = run.findings.metrics.get(f"test/{key}")
+        if figure is not None and (key in run.findings.intervals or figure == 1):
+            break
+    else:
         return ""
-    figure = run.findings.metrics[f"test/{key}"]
     low, high = run.findings.intervals.get(key, (figure, figure))
     if key in ("rmse", "mae"):
         is_wide = high - low > WIDE_ERROR * max(abs(figure), 1e-12)
@@ -372,19 +376,6 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
     if low == high:
         return f"{said}; with others up to {UNSEEN / rows:.0%} of them could be wrong"
     return f"{said}; with others it could be {low:.3g} to {high:.3g}"
-
-
-def _judged_metric(run: Evidence) -> str | None:
-    """Return the metric whose interval is looked at: that which decides about epochs, if any.
-
-    A metric that is 1 on all rows has no interval.
-    """
-    findings = run.findings
-    for key in (findings.monitor.rpartition("/")[2], "rmse" if run.is_regression else "f1"):
-        figure = findings.metrics.get(f"test/{key}")
-        if figure is not None and (key in findings.intervals or figure == 1):
-            return key
-    return None
 
 
 def _is_given(run: Evidence) -> bool:

@@ -23,6 +23,7 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Indices
 from pipeline.errors import ConfigError, some
 from pipeline.findings import Floats
+from pipeline.importance import evenly_spaced
 from pipeline.networks.inspection import as_weights, watched
 from pipeline.networks.layers import Skip
 from pipeline.networks.recurrent import RecurrentLayer, ReluGRU, ReluLSTM
@@ -248,17 +249,14 @@ def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> 
     notes = []
     for length, axis, cut in zip(lengths, axes, cuts, strict=True):
         if cut.step > 1:
-            notes.append(f"every {_ordinal(cut.step)} {axis}")
+            ending = {1: "st", 2: "nd", 3: "rd"}.get(cut.step % 10, "th")
+            ending = "th" if cut.step % 100 in (11, 12, 13) else ending
+            notes.append(f"every {cut.step}{ending} {axis}")
         elif cut.stop < length:
             notes.append(f"{cut.stop} of {length} {axis}s")
     note = f" ({', '.join(dict.fromkeys(notes))})" if notes else ""
     thin = values[(slice(None), *cuts)].float().cpu().numpy()
     return name + note, np.ascontiguousarray(thin, dtype=np.float32)
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
 # ── recurrent layers ────────────────────────────────────────────────────────────────────────
@@ -417,22 +415,20 @@ def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
     Raises:
         ConfigError: A number is not that of a row, or there are more than 16.
     """
-    places = _named(prepared, samples) if samples is not None else _usual(prepared)
+    targets = prepared.test.targets
+    if samples is not None:
+        places = _named(prepared, samples)
+    elif prepared.schema.task == "regression":
+        spread = evenly_spaced(len(targets), OF_A_REGRESSION).tolist()
+        places = [(prepared.test, at) for at in spread]
+    else:  # in the order of the classes
+        firsts = np.unique(targets.numpy(), return_index=True)[1][:MOST_CLASSES].tolist()
+        places = [(prepared.test, at) for at in firsts]
     return Chosen(
         rows=np.array([part.rows[at] for part, at in places], dtype=np.int64),
         labels=tuple(_label(part, prepared.schema, at) for part, at in places),
         inputs=torch.cat([part.take(torch.tensor([at])) for part, at in places]),
     )
-
-
-def _usual(prepared: Prepared) -> list[tuple[Part, int]]:
-    targets = prepared.test.targets
-    if prepared.schema.task == "regression":
-        count = min(OF_A_REGRESSION, len(targets))
-        places = torch.linspace(0, len(targets) - 1, count).round().long().tolist()
-    else:  # in the order of the classes
-        places = np.unique(targets.numpy(), return_index=True)[1][:MOST_CLASSES].tolist()
-    return [(prepared.test, at) for at in places]
 
 
 def _named(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]:

@@ -5,7 +5,7 @@ far steps move the weights. Several processes that train together add up theirs,
 their batch norms.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_
 from typing import Literal
@@ -310,12 +310,6 @@ def values_of_first_rank(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     told = torch.stack([value.double() for value in values.values()])
     distributed.broadcast(told, 0)
     return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
-
-
-def broadcast_in_place(values: Iterable[Tensor]) -> None:
-    """Give all ranks the values of the first, in place."""
-    for value in values:
-        distributed.broadcast(value, 0)
 
 
 class SharedBatchNorm(LayerSync):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -197,7 +197,8 @@ class Task(ShortSteps):
     def on_validation_start(self) -> None:
         """Let all ranks evaluate the same network: each rank has running means of its own."""
         if self._ranks > 1:
-            epoch.broadcast_in_place(self.network.buffers())
+            for buffer in self.network.buffers():
+                distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch) -> None:
         """Keep a batch's outputs for the end of the epoch, or of the test."""

@@ -18,20 +18,8 @@ from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.networks.layers import (
-    Activation,
-    Count,
-    Gain,
-    Init,
-    LayerStyle,
-    Norm,
-    Pool,
-    Share,
-    build_pool,
-    compose_layer,
-    initialise,
-    output_layer,
-)
+from pipeline.networks import layers as common
+from pipeline.networks.layers import Activation, Count, Gain, Init, LayerStyle, Norm, Pool, Share
 
 Lengths = tuple[int, ...]
 Mixing = Literal["full", "weighted"]
@@ -119,7 +107,7 @@ class _CNN(nn.Module):
                     f"expected at least {len(layer.shapes)}, one for each shape of its kernels"
                 )
             convolution = layer.convolution(inputs, count, before, mixing=mixing, style=style)
-            pooling = build_pool(pool, count, window=layer.pool) if layer.pool else None
+            pooling = common.build_pool(pool, count, window=layer.pool) if layer.pool else None
             layers[f"layer{number}"] = style.layer(
                 {"convolution": convolution}, count, lengths=self.dimensions, pool=pooling
             )
@@ -129,7 +117,7 @@ class _CNN(nn.Module):
         positions = 1 if self.averages else math.prod(lengths[-1])
         widths = [channels[-1] * positions, *hidden]
         self.dense = style.dense(widths)
-        self.head = output_layer(widths[-1], outputs, init=init, gain=gain)
+        self.head = common.output_layer(widths[-1], outputs, init=init, gain=gain)
 
     def as_channels(self, samples: Tensor) -> Tensor:
         """Return samples (batch, *input_shape) as (batch, channels, *lengths)."""
@@ -280,7 +268,7 @@ class LayerSizes:
             zeros = nn.ZeroPad1d((0, width)) if is_flat else nn.ZeroPad2d((0, width, 0, height))
             sizes = (shape, self.stride, tuple(before for before, _ in margins), self.dilation)
             given, groups = (share, share) if weighted else (inputs, 1)
-            branch = compose_layer(
+            branch = common.compose_layer(
                 mixing=convolve(inputs, share, 1, bias=False) if weighted else None,
                 padding=zeros if height or width else None,
                 kernel=convolve(given, share, *sizes, groups=groups, bias=style.has_bias),
@@ -291,7 +279,7 @@ class LayerSizes:
             if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
                 # No activation follows the mixing, only the next convolution.
                 following: Activation = "identity" if name.endswith("mixing") else style.activation
-                initialise(layer, init=style.init, gain=style.gain, activation=following)
+                common.initialise(layer, init=style.init, gain=style.gain, activation=following)
         return convolution
 
     def _spans(self, shape: Lengths) -> Lengths:

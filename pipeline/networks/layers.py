@@ -160,7 +160,14 @@ def draw_weight(weight: Tensor, *, init: Init, gain: float | None, activation: A
         scheme: Init = "xavier" if activation in _SATURATING else "kaiming"
     else:
         scheme = "xavier" if init == "keras" else init
-    factor = _gain(init, activation) if gain is None else gain
+    if gain is not None:
+        factor = gain
+    elif init == "normal":
+        factor = NORMAL_DEVIATION
+    elif init == "keras" or activation in ("sigmoid", "identity"):
+        factor = 1.0
+    else:  # what keeps the variance of values through the activation
+        factor = 5 / 3 if activation == "tanh" else math.sqrt(2)
     if scheme == "xavier":
         nn.init.xavier_uniform_(weight, gain=factor)
     elif scheme == "kaiming":
@@ -170,15 +177,6 @@ def draw_weight(weight: Tensor, *, init: Init, gain: float | None, activation: A
         nn.init.orthogonal_(weight, gain=factor)
     else:
         nn.init.normal_(weight, std=factor)
-
-
-def _gain(init: Init, activation: Activation) -> float:
-    """Return the gain that keeps the variance of values through the activation."""
-    if init == "normal":
-        return NORMAL_DEVIATION
-    if init == "keras" or activation in ("sigmoid", "identity"):
-        return 1.0
-    return 5 / 3 if activation == "tanh" else math.sqrt(2)
 
 
 # ── layers ──────────────────────────────────────────────────────────────────────────────────

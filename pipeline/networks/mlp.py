@@ -5,16 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from pipeline.networks.layers import (
-    Activation,
-    Count,
-    Gain,
-    Init,
-    LayerStyle,
-    Norm,
-    Share,
-    output_layer,
-)
+from pipeline.networks import layers
+from pipeline.networks.layers import Activation, Count, Gain, Init, LayerStyle, Norm, Share
 
 
 class MLP(nn.Module):
@@ -51,7 +43,7 @@ class MLP(nn.Module):
         widths = [math.prod(input_shape), *hidden]
         style = LayerStyle(activation=activation, norm=norm, dropout=dropout, init=init, gain=gain)
         self.layers = style.dense(widths, skip=skip)
-        self.head = output_layer(widths[-1], outputs, init=init, gain=gain)
+        self.head = layers.output_layer(widths[-1], outputs, init=init, gain=gain)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Map samples (batch, *input_shape) to values or logits (batch, outputs)."""

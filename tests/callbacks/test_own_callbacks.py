@@ -81,9 +81,7 @@ def test_the_weights_of_a_checkpoint_are_those_that_were_validated_and_tested(
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_early_stopping_ends_a_run_that_becomes_no_better_as_finished(
-    train: Train, own_folder: Path
-) -> None:
+def test_early_stopping_ends_a_run_as_finished(train: Train, own_folder: Path) -> None:
     still = ("optimizer.lr=1e-30", "model.norm=none", "scheduler=none", "trainer.max_epochs=50")
     upwards = ("monitor=val/accuracy", "mode=max", "patience=1", "min_delta=1.0")
     for name, own, words, expected in (
@@ -95,9 +93,7 @@ def test_early_stopping_ends_a_run_that_becomes_no_better_as_finished(
         assert list(epochs(only_run(own_folder / name))) == expected
 
 
-def test_a_users_own_callback_logs_a_metric_into_journal_and_mlflow(
-    train: Train, own_folder: Path
-) -> None:
+def test_a_users_own_callback_logs_a_metric(train: Train, own_folder: Path) -> None:
     (own_folder / "my_callbacks.py").write_text(OWN, encoding="utf-8")
     conf = own_folder / "myconf" / "callbacks"
     conf.mkdir(parents=True)
@@ -107,10 +103,10 @@ def test_a_users_own_callback_logs_a_metric_into_journal_and_mlflow(
     words = ("--config-dir", "myconf", "callbacks=largest", "trust=[my_callbacks]")
     assert train(*words, *IRIS, "trainer.check_val_every_n_epoch=2") == 0
     recorded = epochs(only_run(own_folder / "runs"))
-    parameters = checkpoint(only_run(own_folder / "runs"), "last")["state_dict"]
+    weights = checkpoint(only_run(own_folder / "runs"), "last")["state_dict"].items()
     largest = max(
         float(value.abs().max())
-        for name, value in parameters.items()
+        for name, value in weights
         if "running" not in name and "batches" not in name
     )
     assert recorded[4]["weight/largest"] == pytest.approx(2 * largest)
@@ -124,9 +120,7 @@ def test_a_users_own_callback_logs_a_metric_into_journal_and_mlflow(
     assert points[-1].value == pytest.approx(2 * largest)
 
 
-@pytest.mark.parametrize(
-    "target", ["LearningRateMonitor", "Timer", "ModelSummary", "DeviceStatsMonitor"]
-)
-def test_other_callbacks_of_lightning_run_by_their_name(train: Train, target: str) -> None:
-    word = f"+callbacks.mine._target_=pytorch_lightning.callbacks.{target}"
-    assert train(*IRIS[:-1], "tracking=none", word, "trainer.max_epochs=1") == 0
+def test_other_callbacks_of_lightning_run_by_their_name(train: Train) -> None:
+    targets = ("LearningRateMonitor", "Timer", "ModelSummary", "DeviceStatsMonitor")
+    words = [f"+callbacks.{one}._target_=pytorch_lightning.callbacks.{one}" for one in targets]
+    assert train(*IRIS[:-1], "tracking=none", *words, "trainer.max_epochs=1") == 0

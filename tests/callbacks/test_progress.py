@@ -44,9 +44,7 @@ def epoch_lines(lines: list[str]) -> list[str]:
     ],
     ids=["table", "images", "regression", "many epochs"],
 )
-def test_no_line_is_wider_than_a_terminal_of_eighty_columns(
-    in_terminal: Callable[..., Terminal], words: tuple[str, ...]
-) -> None:
+def test_no_line_is_too_wide(in_terminal: Callable[..., Terminal], words: tuple[str, ...]) -> None:
     last = {word.partition("=")[0]: word for word in words}
     shown = in_terminal(*last.values())
     for line in shown.frames():
@@ -66,7 +64,7 @@ def test_the_config_and_the_layers_are_shown_first(in_terminal: Callable[..., Te
     assert [(row[-2], row[-1]) for row in layers] == [("5", "25"), ("7", "42"), ("3", "24")]
 
 
-def test_a_bar_moves_while_an_epoch_runs_and_is_gone_at_the_end(
+def test_a_bar_moves_and_is_gone_at_the_end(
     in_terminal: Callable[..., Terminal],
 ) -> None:
     words = ("data.batch_size=1", "trainer.max_epochs=3", "trainer.gradient_clip_val=null")
@@ -90,9 +88,7 @@ def test_an_error_leaves_the_terminal_as_it_was(train: Train, monkeypatch: Patch
 
 
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])
-def test_in_a_pipe_there_is_a_line_an_epoch_with_the_best_so_far(
-    train: Train, capsys: Capture, verbose: str
-) -> None:
+def test_in_a_pipe_there_is_a_line_an_epoch(train: Train, capsys: Capture, verbose: str) -> None:
     assert train(*IRIS, f"verbose={verbose}", "monitor=val/loss") == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -111,9 +107,10 @@ def test_in_a_pipe_there_is_a_line_an_epoch_with_the_best_so_far(
 
 @pytest.mark.slow
 def test_a_real_process_in_a_real_terminal_of_eighty_columns_reads_well(own_folder: Path) -> None:
+    words = ("model=lstm", "data=airline", "model.hidden=8", "trainer.max_epochs=2")
     with terminal() as shown:
         process = subprocess.run(
-            [sys.executable, "-m", "pipeline.train", "model=lstm", "trainer.max_epochs=2"],
+            [sys.executable, "-m", "pipeline.train", *words],
             stdout=sys.stdout,
             stderr=sys.stdout,
             stdin=subprocess.DEVNULL,

@@ -177,9 +177,7 @@ def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_re
         ("b_TEST.tsv", "1\t1\n", "b_TEST.tsv line 1 has 1 values, b_TRAIN.tsv line 1 has 3"),
     ],
 )
-def test_what_can_not_be_read_is_refused_by_its_line(
-    name: str, content: str | bytes, problem: str
-) -> None:
+def test_a_bad_line_is_refused_by_its_number(name: str, content: str | bytes, problem: str) -> None:
     written("b_TRAIN.tsv", GOOD)
     written("c_TRAIN.ts", GOOD)
     Path("none").mkdir()
@@ -284,7 +282,7 @@ def test_files_that_are_missing_damaged_or_do_not_fit_are_refused_by_name_and_si
         prepared("idx", "set")
 
 
-def test_a_packed_file_that_is_cut_short_or_would_fill_the_memory_is_refused(
+def test_a_packed_file_cut_short_or_too_large_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mnist(FORMS[1])

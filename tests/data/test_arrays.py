@@ -118,9 +118,7 @@ def test_pictures_stay_bytes_and_reach_the_network_between_0_and_1() -> None:
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8])
-def test_truths_and_bytes_of_0_and_1_are_numbers_and_not_shades(
-    dtype: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bytes_of_0_and_1_are_no_shades(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
     path = npz(x=(PICTURES > 99).astype(dtype), y=Y)
     assert (read("arrays", path).inputs.reshape(PICTURES.shape) == (PICTURES > 99)).all()
     assert prepared("arrays", path).train.inputs.unique().tolist() == [0, 1]
@@ -137,7 +135,7 @@ def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
     assert_equal_from_disk("arrays", "x.npz", monkeypatch)
 
 
-def test_a_part_on_disk_is_measured_whole_however_many_rows_it_has(
+def test_a_part_on_disk_is_measured_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
@@ -208,9 +206,7 @@ def test_python_objects_are_refused_never_unpickled_and_left_alone_where_nothing
 
 
 @pytest.mark.parametrize("is_large", [False, True])
-def test_a_large_npy_is_mapped_and_one_that_is_cut_short_refused(
-    is_large: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if is_large:
         monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
     path, targets = npy("x.npy", X), str(npy("y.npy", Y))
@@ -222,7 +218,7 @@ def test_a_large_npy_is_mapped_and_one_that_is_cut_short_refused(
         read("arrays", path, targets=targets)
 
 
-def test_a_member_that_would_unpack_to_too_much_is_refused(
+def test_a_member_that_unpacks_to_too_much_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.data.array_files.RATIO_FROM", 10_000)
@@ -246,9 +242,7 @@ def test_a_member_that_would_unpack_to_too_much_is_refused(
         ("x.npy", {"targets": "no/y.npy"}, "targets='no/y.npy' is not there; the folder 'no'"),
     ],
 )
-def test_a_key_that_does_not_fit_the_file_is_refused(
-    path: str, keys: dict[str, str], problem: str
-) -> None:
+def test_a_key_that_does_not_fit_is_refused(path: str, keys: dict[str, str], problem: str) -> None:
     npz(signals=X, kind=Y)
     npz("p.npz", **PARTS)
     npy("x.npy", X)

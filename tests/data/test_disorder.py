@@ -17,9 +17,7 @@ from pipeline.errors import ConfigError
 
 @pytest.mark.parametrize("budget", [2048, 0], ids=["as tensors", "streamed"])
 @pytest.mark.parametrize("name", ["recall", "rgb_patches"])
-def test_every_row_of_every_part_has_its_positions_in_the_one_drawn_order(
-    name: str, budget: int
-) -> None:
+def test_every_row_has_its_positions_in_the_one_drawn_order(name: str, budget: int) -> None:
     plain, permuted = (
         shipped(name, permute=seed, memory_budget=budget, scale="standard") for seed in (None, 3)
     )
@@ -95,7 +93,7 @@ def test_values_in_time_take_neither_and_both_are_told_together() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_asked_later_reads_raw_rows_as_it_was_trained_to(
+def test_a_model_asked_later_reads_rows_as_trained(
     train: Callable[..., int], own_folder: Path
 ) -> None:
     """`predict` and `evaluate` permute; training rows are scored by the labels learned.

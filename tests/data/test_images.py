@@ -54,7 +54,7 @@ def test_a_folder_a_class_becomes_rows_named_by_their_files() -> None:
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
-def test_folders_of_parts_are_kept_as_they_are_and_a_class_that_one_lacks_is_told(
+def test_folders_of_parts_are_kept_and_a_class_that_one_lacks_is_told(
     validation: str,
 ) -> None:
     pets(prefix="train/", copies=3)
@@ -129,7 +129,7 @@ def test_transparent_pixels_lie_on_white_and_other_files_are_left_out_both_told(
     assert told in notes
 
 
-def test_decoding_on_demand_gives_the_same_rows_as_decoding_at_once(
+def test_decoding_on_demand_gives_the_same_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pets(copies=6)
@@ -145,7 +145,7 @@ def test_decoding_on_demand_gives_the_same_rows_as_decoding_at_once(
         assert torch.equal(targets, also)
 
 
-def test_equal_files_are_found_in_train_and_test_without_decoding(
+def test_equal_files_are_found_without_decoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
@@ -255,7 +255,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed() -> Non
         read("images", "set")
 
 
-def test_a_file_in_place_of_the_folder_or_one_that_must_not_be_read_is_refused(
+def test_a_file_or_a_folder_not_to_be_read_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = saved("a.png", COLOURS[0])

@@ -44,9 +44,7 @@ def numbered(rows: int = 60) -> Part:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_lazy_batches_equal_those_from_memory_in_every_epoch(
-    shuffle: bool, num_workers: int
-) -> None:
+def test_lazy_batches_equal_those_from_memory(shuffle: bool, num_workers: int) -> None:
     content = Given(labelled(np.arange(50) % 3))
     lazy, whole = (
         prepare(content, options(scale="standard", memory_budget=budget)).train
@@ -147,9 +145,7 @@ def test_a_batch_larger_than_the_training_part_is_one_step_and_is_told() -> None
 
 @pytest.mark.parametrize("world", [2, 3, 5])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_all_ranks_together_see_the_batches_that_one_process_sees(
-    world: int, shuffle: bool
-) -> None:
+def test_ranks_together_see_the_batches_of_one_process(world: int, shuffle: bool) -> None:
     inputs, targets = torch.arange(23.0).unsqueeze(1), torch.arange(23)
 
     def epoch(rank: Rank) -> list[tuple[torch.Tensor, ...]]:

@@ -138,9 +138,7 @@ def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
         ),
     ],
 )
-def test_four_lines_say_what_there_is_and_json_keeps_it_to_the_last_bit(
-    name: str, data: str, target: str
-) -> None:
+def test_four_lines_say_what_there_is_and_json_keeps_it(name: str, data: str, target: str) -> None:
     found = shipped(name).report
     assert found is not None
     told = lines(found)
@@ -163,16 +161,6 @@ def test_a_series_is_measured_over_its_training_times_in_units() -> None:
     assert told[0].startswith("data    80 times from 0 to 79, ")
     assert told[1].startswith(f"target  c1 {trained[:, 1].min():.5g} … ")
     assert told[1].endswith("kWh in the training part")
-
-
-def test_the_target_of_a_regression_is_told_with_its_range_and_unit() -> None:
-    targets = np.random.default_rng(0).normal(10, 2, 120)
-    data = prepared(valued(targets[:, None], targets, units="°C", label="heat"))
-    assert data.report is not None
-    trained = targets[data.train.rows]
-    told = lines(data.report)[1]
-    assert told.startswith(f"target  heat {trained.min():.5g} … {trained.max():.5g} (mean ")
-    assert "°C" in told
 
 
 def test_pictures_are_measured_by_channel_and_not_by_pixel() -> None:
@@ -280,9 +268,7 @@ def model() -> Prepared:
 
 
 @pytest.mark.parametrize(("trained_rows", "rows"), [(300, 40), (300, 200), (3000, 300)])
-def test_rows_of_the_same_source_alarm_nobody_however_few_they_are(
-    trained_rows: int, rows: int
-) -> None:
+def test_rows_of_the_same_source_alarm_nobody(trained_rows: int, rows: int) -> None:
     alarms = []
     for seed in range(60):
         alarms += drift(prepared(table(trained_rows, seed=1000 + seed)), table(rows, seed=seed))

@@ -160,7 +160,7 @@ def test_the_set_is_the_published_one() -> None:
     assert samples.inputs[train].std() == pytest.approx(0.998, abs=5e-4)
 
 
-def test_making_the_set_leaves_the_global_generators_as_they_were(
+def test_making_the_set_leaves_global_generators(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -255,7 +255,7 @@ def times_made(asked: int = 1) -> int:
     return len(made)
 
 
-def test_arrays_are_made_once_and_again_where_a_byte_is_flipped_or_the_file_cut(
+def test_arrays_are_made_once_and_again_where_a_byte_is_flipped(
     own_cache: Path,
 ) -> None:
     assert times_made(3) == 1
@@ -292,9 +292,7 @@ def test_a_pickle_in_the_cache_is_never_loaded(own_cache: Path) -> None:
     assert not sprung.exists()
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_may_be_unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert times_made(2) == 2

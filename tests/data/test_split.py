@@ -82,35 +82,6 @@ def test_a_series_is_split_in_time_with_the_test_last() -> None:
     assert split.test.tolist() == list(range(75, 100))
 
 
-@pytest.mark.parametrize(
-    ("samples", "changes", "problem"),
-    [
-        (valued(np.ones((1, 2)), np.ones(1)), {}, "1 rows into train 0, validation 0, test 1; exp"),
-        (valued(np.ones((2, 2)), np.ones(2)), {}, "2 rows into train 0, validation 1, test 1; exp"),
-        (
-            labelled([0, 1] * 5),
-            {"test": 0.9, "validation": 0.99, "stratify": False},
-            "data.test=0.9 and data.validation=0.99 split 10 rows into train 0, validation 1, test "
-            "9; expected at least one row in each part",
-        ),
-        (labelled([0, 1] * 5, groups=np.zeros(10)), {}, "10 rows into train 0, validation 0, test"),
-        (
-            labelled([0] * 10 + [1] * 10 + [2]),
-            {},
-            "class 'c' has 1 row to share between training and test; expected at least 2. Give it "
-            "more rows, or split without regard to classes: data.stratify=false",
-        ),
-        (labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20])), {}, "class 'c' is in the test pa"),
-        (labelled([1] * 12, classes=("a", "b")), {}, "all 12 rows are of class 'b'; expected at l"),
-    ],
-)
-def test_rows_that_can_not_be_split_are_refused_with_the_sizes_or_the_class(
-    samples: Samples, changes: dict[str, object], problem: str
-) -> None:
-    with pytest.raises(DataError, match=re.escape(problem)):
-        prepare(Given(samples), options(**changes))
-
-
 FOLDS = 4
 CONTENT = {
     "by class": labelled(np.repeat([0, 1, 2], [60, 25, 12])),
@@ -125,36 +96,21 @@ def splits(samples: Samples, **changes: object) -> list[Split]:
     return [split_rows(samples, each) for each in every]
 
 
-@pytest.mark.parametrize("samples", CONTENT.values(), ids=CONTENT)
-@pytest.mark.parametrize("seed", [0, 7])
-def test_every_row_that_is_not_for_the_test_validates_once_over_the_folds(
-    samples: Samples, seed: int
-) -> None:
-    found = splits(samples, split_seed=seed)
-    test = split_rows(samples, options(split_seed=seed)).test
-    together = np.concatenate([split.validation for split in found])
-    assert sorted(together) == sorted(set(range(len(samples.inputs))) - set(test))
-    for split in found:
-        assert split.test.tolist() == test.tolist()
-        assert set(split.train) == set(together) - set(split.validation)
-        assert all((np.diff(rows) > 0).all() for rows in split.parts().values())
-
-
 @pytest.mark.parametrize(
     ("name", "stratify", "splitter"),
     [
         ("by class", True, theirs.StratifiedKFold),
         ("by class", False, theirs.KFold),
+        ("two classes, the test named", True, theirs.StratifiedKFold),
         ("by group", True, theirs.GroupKFold),
         ("values", True, theirs.KFold),
     ],
 )
-def test_the_folds_are_those_of_scikit_learns_own_splitter(
-    name: str, stratify: bool, splitter: type
-) -> None:
+def test_folds_are_those_of_scikit_learn(name: str, stratify: bool, splitter: type) -> None:
     samples = CONTENT[name]
     found = splits(samples, split_seed=5, stratify=stratify)
-    rest = np.setdiff1d(np.arange(len(samples.inputs)), found[0].test)
+    test = split_rows(samples, options(split_seed=5, stratify=stratify)).test
+    rest = np.setdiff1d(np.arange(len(samples.inputs)), test)
     groups = None if samples.groups is None else samples.groups[rest]
     folds = splitter(FOLDS, shuffle=True, random_state=5)
     other = splits(samples, split_seed=5, stratify=stratify, validation=0.7)  # which is not read
@@ -163,6 +119,7 @@ def test_the_folds_are_those_of_scikit_learns_own_splitter(
         assert split.train.tolist() == rest[train].tolist()
         assert split.validation.tolist() == rest[validation].tolist()
         assert same.validation.tolist() == split.validation.tolist()
+        assert split.test.tolist() == test.tolist()
 
 
 def test_a_fold_in_time_trains_on_nothing_that_came_after_its_validation() -> None:
@@ -196,36 +153,59 @@ def test_scaling_is_fitted_on_the_training_part_of_the_fold_alone() -> None:
     assert len(hashes) == 4  # each fold has its own
 
 
-GROUPED = labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5))
+FIVES = labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5))
+FEW = (
+    "folds=4 can't share out the 3 rows of class 'c'; expected data.folds of at most 3, or data.str"
+)
+SINGLE = (
+    "class 'c' has 1 row to share between training and test; expected at least 2. Give it more "
+    "rows, or split without regard to classes: data.stratify=false"
+)
 
 
 @pytest.mark.parametrize(
-    ("samples", "folds", "problem"),
+    ("samples", "changes", "problem"),
     [
+        (valued(np.ones((1, 2)), np.ones(1)), {}, "1 rows into train 0, validation 0, test 1; exp"),
+        (valued(np.ones((2, 2)), np.ones(2)), {}, "2 rows into train 0, validation 1, test 1; exp"),
         (
-            labelled(np.repeat([0, 1, 2], [30, 30, 4])),
-            4,
-            "the 3 rows of class 'c'; expected data.folds of at most 3, or data.stratify=false",
+            labelled([0, 1] * 5),
+            {"test": 0.9, "validation": 0.99, "stratify": False},
+            "data.test=0.9 and data.validation=0.99 split 10 rows into train 0, validation 1, test "
+            "9; expected at least one row in each part",
         ),
-        (GROUPED, 4, "3 groups; expected data.folds of at most 3"),
-        (valued(np.ones((8, 1)), np.arange(8.0)), 7, "6 rows; expected data.folds of at most 6"),
-        (series(np.ones((8, 1))), 6, "5 times after the oldest; expected data.folds of at most 5"),
+        (labelled([0, 1] * 5, groups=np.zeros(10)), {}, "10 rows into train 0, validation 0, test"),
+        (labelled([0] * 10 + [1] * 10 + [2]), {}, SINGLE),
+        (labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20])), {}, "class 'c' is in the test pa"),
+        (labelled([1] * 12, classes=("a", "b")), {}, "all 12 rows are of class 'b'; expected at l"),
+        (labelled(np.repeat([0, 1, 2], [30, 30, 4])), {"folds": 4}, FEW),
+        (
+            FIVES,
+            {"folds": 4},
+            "data.folds=4 can't share out 3 groups; expected data.folds of at mo",
+        ),
+        (
+            valued(np.ones((8, 1)), np.arange(8.0)),
+            {"folds": 7},
+            "7 can't share out 6 rows; expecte",
+        ),
+        (
+            series(np.ones((8, 1))),
+            {"folds": 6, "window": 1},
+            "data.folds=6 can't share out 5 times after the oldest; expected data.folds of at mo",
+        ),
+        (
+            series(np.arange(40.0)[:, None]),
+            {"window": 1, "horizon": 6, "folds": 5, "fold": 4},
+            "data.test=0.25 and data.folds=5 split 24 rows into train 19, validation 0, test 5; ex",
+        ),
     ],
 )
-def test_more_folds_than_there_is_to_share_are_refused_with_the_most_that_go(
-    samples: Samples | Series, folds: int, problem: str
+def test_rows_that_can_not_be_split_are_refused_with_the_sizes_or_the_most_that_goes(
+    samples: Samples | Series, changes: dict[str, object], problem: str
 ) -> None:
-    window = 1 if isinstance(samples, Series) else None
-    problem = f"data.folds={folds} can't share out {problem}"
-    with pytest.raises(DataError, match=f"^{re.escape(problem)}$"):
-        prepare(Given(samples), options(folds=folds, window=window))
-
-
-def test_a_fold_shorter_than_the_horizon_is_refused_with_the_sizes() -> None:
-    counting = series(np.arange(40.0)[:, None])
-    problem = r"data.test=0.25 and data.folds=5 split \d+ rows into train \d+, validation 0, test"
-    with pytest.raises(DataError, match=problem):
-        prepare(Given(counting), options(window=1, horizon=6, folds=5, fold=4))
+    with pytest.raises(DataError, match=re.escape(problem)):
+        prepare(Given(samples), options(**changes))
 
 
 @pytest.mark.parametrize(

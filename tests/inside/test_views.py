@@ -5,8 +5,7 @@ import pytest
 import torch
 from cells_by_hand import run_by_hand
 from given_data import Given, labelled, options, series, valued
-from made_networks import build
-from numpy.typing import NDArray
+from made_networks import Array, build, sum_of_the_notes
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -14,23 +13,11 @@ from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import ConfigError
 from pipeline.inside.views import chosen, inside_of
 
-Array = NDArray[np.float64]
 COMMON = {"norm": "none", "dropout": 0.0, "init": "default", "gain": None}
 SIZES = {"stride": 1, "padding": "same", "dilation": 1, "pool": "none", "pool_size": 2}
 CONVOLUTION = {**SIZES, "mixing": "full", "hidden": [], "activation": "relu", **COMMON}
 SOBEL = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
 CORNER = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 4.0], [0.0, 0.0, 5.0]])
-
-
-def sum_of_the_notes(image: Array, kernel: Array) -> Array:
-    """w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y], with zeros outside."""
-    result = np.zeros(image.shape)
-    for i, j in np.ndindex(*image.shape):
-        for x, y in np.ndindex(*kernel.shape):
-            row, column = i + x - kernel.shape[0] // 2, j + y - kernel.shape[1] // 2
-            if 0 <= row < image.shape[0] and 0 <= column < image.shape[1]:
-                result[i, j] += image[row, column] * kernel[x, y]
-    return result
 
 
 STEP = np.where(np.arange(8) < 4, 0.0, 1.0) * np.ones((8, 1))
@@ -202,7 +189,7 @@ def windows() -> Tensor:
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("network", ["rnn", "gru", "lstm"])
-def test_recomputed_states_are_those_of_the_layer_itself(
+def test_recomputed_states_are_the_layers(
     network: str, activation: str, norm: str, windows: Tensor
 ) -> None:
     changes = {"layers": 2, "bidirectional": True, "activation": activation, "norm": norm}
@@ -250,7 +237,7 @@ class Reader(nn.Module):
         return self.head(self.reader(steps, **held)[0].mean(dim=1)[..., :2])
 
 
-def test_layers_of_ones_own_are_read_in_their_own_order_and_from_their_own_start(
+def test_layers_of_ones_own_are_read_in_their_own_order_and_start(
     windows: Tensor,
 ) -> None:
     turned = nn.GRU(FEATURES, HIDDEN, num_layers=2, bidirectional=True, bias=False)

@@ -63,9 +63,7 @@ def flat(parameters: list[nn.Parameter]) -> Tensor:
 
 @pytest.mark.parametrize("scale", [0.01, 0.3, 10.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_clipping_by_norm_leaves_what_torchs_own_function_leaves_to_the_last_bit(
-    scale: float, dtype: torch.dtype
-) -> None:
+def test_clipping_by_norm_is_torchs_to_the_last_bit(scale: float, dtype: torch.dtype) -> None:
     ours, theirs = (parameters_with_gradients(scale) for _ in range(2))
     for parameter in (*ours, *theirs):
         parameter.data = parameter.data.to(dtype)

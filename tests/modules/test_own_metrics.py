@@ -88,9 +88,7 @@ def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
     assert final_values(run)["test/rank"] == pytest.approx(rank, abs=1e-4)
 
 
-def test_a_study_is_about_an_own_metric_in_its_own_direction(
-    line: CommandLine, own: Callable[..., list[str]]
-) -> None:
+def test_a_study_is_about_an_own_metric(line: CommandLine, own: Callable[..., list[str]]) -> None:
     run = line.run(*own(MCC, BRIER), *CANCER)
     names = ["val/brier", "val/mcc"]
     about = read_objectives(names, "val/f1", task="binary", metrics=run.metrics)
@@ -120,7 +118,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("entry", REFUSED)
-def test_a_metric_that_can_not_be_is_refused_in_one_line(
+def test_a_bad_metric_is_refused_in_a_line(
     line: CommandLine, own: Callable[..., list[str]], entry: str
 ) -> None:
     assert line.problem(*own(f"  {entry}"), *CANCER) == REFUSED[entry]

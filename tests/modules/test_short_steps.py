@@ -18,19 +18,26 @@ WATCHED = ("trust=[hook_watcher]", "+callbacks.watch._target_=hook_watcher.HookW
 LIGHTNINGS_WAY = "trainer.profiler=simple"
 
 SETTINGS = {
-    "clipped by norm": ("model.dropout=0.2", "trainer.gradient_clip_val=0.1"),
-    "clipped by value": ("trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"),
-    "not clipped": ("trainer.gradient_clip_val=null",),
-    "a schedule by step": ("scheduler=onecycle", "optimizer=sgd"),
-    "a schedule by epoch": ("scheduler=step", "scheduler.step_size=1"),
-    "a plateau": ("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.1"),
-    "averaged weights": ("callbacks=ema", "callbacks.ema.decay=0.9"),
-    "steps that end within an epoch": ("trainer.max_steps=8",),
-    "limited batches": ("trainer.limit_train_batches=2",),
-    "overfitted": ("trainer.overfit_batches=1",),
-    "validated within an epoch": ("trainer.val_check_interval=1",),
-    "anomalies looked for": ("trainer.detect_anomaly=true",),
-    "read lazily": ("data.memory_budget=0",),
+    "clipped by norm, a schedule by step": (
+        *("model.dropout=0.2", "trainer.gradient_clip_val=0.1"),
+        *("scheduler=onecycle", "optimizer=sgd"),
+    ),
+    "clipped by value, a schedule by epoch": (
+        *("trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"),
+        *("scheduler=step", "scheduler.step_size=1"),
+    ),
+    "not clipped, averaged weights, limited batches": (
+        *("trainer.gradient_clip_val=null", "trainer.limit_train_batches=2"),
+        *("callbacks=ema", "callbacks.ema.decay=0.9"),
+    ),
+    "a plateau, validated within an epoch": (
+        *("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.1"),
+        "trainer.val_check_interval=1",
+    ),
+    "steps that end within an epoch, read lazily": ("trainer.max_steps=8", "data.memory_budget=0"),
+    "overfitted, anomalies looked for": (
+        *("trainer.overfit_batches=1", "trainer.detect_anomaly=true"),
+    ),
 }
 
 
@@ -53,7 +60,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)
-def test_a_run_ends_to_the_last_bit_as_by_lightnings_own_way(
+def test_a_run_ends_as_by_lightnings_way(
     train: Train, own_folder: Path, words: tuple[str, ...]
 ) -> None:
     assert train(*MLP, *words, "output=short") == 0
@@ -65,9 +72,7 @@ def test_a_run_ends_to_the_last_bit_as_by_lightnings_own_way(
     assert_same(short, whole)
 
 
-def test_hooks_of_callbacks_come_in_lightnings_order_and_see_the_same(
-    train: Train, own_folder: Path
-) -> None:
+def test_hooks_come_in_lightnings_order_and_see_the_same(train: Train, own_folder: Path) -> None:
     seen = []
     for way in ((), (LIGHTNINGS_WAY,)):
         assert train(*MLP, *WATCHED, "scheduler=onecycle", *way) == 0
@@ -86,9 +91,7 @@ def test_hooks_of_callbacks_come_in_lightnings_order_and_see_the_same(
 
 
 @pytest.mark.parametrize("first", ["short", "lightnings"])
-def test_a_run_may_go_on_by_the_other_way_from_the_step_it_was_at(
-    train: Train, own_folder: Path, first: str
-) -> None:
+def test_a_run_may_go_on_by_the_other_way(train: Train, own_folder: Path, first: str) -> None:
     words = (*IRIS, "scheduler=step", "scheduler.step_size=2", "callbacks=ema")
     ways = ["trainer.profiler=null", LIGHTNINGS_WAY]
     begin, end = ways if first == "short" else reversed(ways)
@@ -103,9 +106,7 @@ def test_a_run_may_go_on_by_the_other_way_from_the_step_it_was_at(
         assert_same(found[key], expected[key])
 
 
-def test_an_optimizer_that_asks_twice_for_the_loss_gets_it_twice(
-    train: Train, own_folder: Path
-) -> None:
+def test_an_optimizer_may_ask_twice_for_the_loss(train: Train, own_folder: Path) -> None:
     optimizer = ("optimizer=sgd", "optimizer._target_=hook_watcher.Ascent")
     assert train(*IRIS, *WATCHED, *optimizer, "trainer.max_epochs=1") == 0
     lines = (own_folder / LOG).read_text(encoding="utf-8").splitlines()
@@ -113,9 +114,7 @@ def test_an_optimizer_that_asks_twice_for_the_loss_gets_it_twice(
     assert len(asked) == 2 * 3
 
 
-def test_batches_accumulated_from_some_epoch_on_make_one_step(
-    train: Train, own_folder: Path
-) -> None:
+def test_batches_accumulated_later_make_one_step(train: Train, own_folder: Path) -> None:
     later = ("trust=[hook_watcher]", "+callbacks.later._target_=hook_watcher.MoreLater")
     assert train(*MLP, *later) == 0
     assert checkpoint(only_run(own_folder / "runs"), "last")["global_step"] == 3 + 3 + 1

@@ -126,7 +126,7 @@ def expected_cross_entropy(
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0], [0.5, 2.0]])
-def test_class_weights_and_label_smoothing_follow_their_formula(
+def test_class_weights_and_smoothing_follow_a_formula(
     smoothing: float, weights: list[float] | None
 ) -> None:
     generator = torch.Generator().manual_seed(1)

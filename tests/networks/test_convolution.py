@@ -6,14 +6,12 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from made_networks import build
-from numpy.typing import NDArray
+from made_networks import Array, build, sum_of_the_notes
 from torch import nn
 
 from pipeline.errors import ConfigError
 
 IMAGES = (1, 8, 8)
-Array = NDArray[np.float64]
 
 
 def convolution(
@@ -36,36 +34,8 @@ def convolution(
     return layer
 
 
-def sum_of_the_notes(image: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
-    """w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y], zeros outside, ceil(n / stride) places.
-
-    The first place is where the kernel's zeros are shared evenly, the odd one at the end.
-    """
-    places = [-(-length // stride) for length in image.shape]
-    result = np.zeros(places)
-    begins = [
-        max((n - 1) * stride + (k - 1) * dilation + 1 - length, 0) // 2
-        for n, k, length in zip(places, kernel.shape, image.shape, strict=True)
-    ]
-    for i, j in np.ndindex(*places):
-        for x, y in np.ndindex(*kernel.shape):
-            row = i * stride + x * dilation - begins[0]
-            column = j * stride + y * dilation - begins[1]
-            if 0 <= row < image.shape[0] and 0 <= column < image.shape[1]:
-                result[i, j] += image[row, column] * kernel[x, y]
-    return result
-
-
 def arrays_of(layer: nn.Module) -> tuple[Array, Array]:
     return layer.weight.detach().numpy(), layer.bias.detach().numpy()
-
-
-def test_a_kernel_is_not_flipped_and_the_odd_zero_stands_at_the_end() -> None:
-    layer = convolution((4,), (2,), inputs=1, channels=1)
-    layer.kernel.weight.data = torch.tensor([[[1.0, 10.0]]], dtype=torch.float64)
-    layer.kernel.bias.data.zero_()
-    series = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]], dtype=torch.float64)
-    assert layer(series).flatten().tolist() == [21.0, 32.0, 43.0, 4.0]
 
 
 def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None:
@@ -80,16 +50,6 @@ def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None
                 for i in range(2)
             ]
             np.testing.assert_allclose(result[o], sum(of_inputs) + bias[o], atol=1e-12)
-
-
-def test_a_kernels_gradient_is_that_of_small_differences() -> None:
-    layer = convolution((5, 4), (3, 3), inputs=1, channels=1)
-    image = torch.randn(1, 1, 5, 4, dtype=torch.float64)
-
-    def by_kernel(kernel: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(layer, {"kernel.weight": kernel}, (image,))
-
-    assert torch.autograd.gradcheck(by_kernel, (layer.kernel.weight,))
 
 
 def test_weighted_mixing_is_one_kernel_a_channel_and_one_weight_a_pair() -> None:

@@ -106,9 +106,7 @@ def test_keras_starts_an_lstm_as_keras_does() -> None:
 
 
 @pytest.mark.parametrize(("model", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
-def test_the_default_gives_each_gate_an_orthogonal_matrix_in_both_directions(
-    model: str, gates: int
-) -> None:
+def test_the_default_gives_each_gate_an_orthogonal_matrix(model: str, gates: int) -> None:
     layer = build(model, (9, 2), 1, hidden=8, bidirectional=True).layers[0].recurrent
     for weight in (layer.weight_hh_l0, layer.weight_hh_l0_reverse):
         for gate in weight.detach().view(gates, 8, 8):

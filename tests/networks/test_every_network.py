@@ -31,7 +31,7 @@ class Wide(nn.Sequential):
 """
 
 
-def test_a_sample_gives_the_same_alone_in_a_batch_and_of_weights_read_without_pickle(
+def test_a_sample_gives_the_same_alone_and_of_saved_weights(
     model_and_input: ModelAndInput,
 ) -> None:
     model, shape = model_and_input
@@ -53,7 +53,7 @@ def test_a_sample_gives_the_same_alone_in_a_batch_and_of_weights_read_without_pi
     assert sum(row.parameters for row in rows) == sum(one.numel() for one in network.parameters())
 
 
-def test_a_training_batch_may_hold_a_single_sample_by_every_initialisation(
+def test_a_training_batch_may_hold_a_single_sample(
     model_and_input: ModelAndInput,
 ) -> None:
     model, shape = model_and_input
@@ -110,20 +110,6 @@ def test_a_new_network_is_one_python_file_and_one_yaml_file(
         model = () if wrong.startswith("model=") else ("model=wide",)
         assert train(*words, *model, wrong) == 2
         assert told in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("mixing", ["full", "weighted"])
-@pytest.mark.parametrize("kernel_size", [[3, 2], {"shapes": [[1, 5], 3]}])
-def test_a_convolution_has_ci_co_kh_kw_weights_and_co_biases(
-    mixing: str, kernel_size: object
-) -> None:
-    network = build("cnn2d", (3, 12, 12), 2, kernel_size=kernel_size, mixing=mixing)
-    convolutions = [row for row in layer_table(network, (3, 12, 12)) if row.kernel]
-    assert convolutions
-    for row in convolutions:
-        height, width = row.kernel
-        biases = 0 if row.name.endswith("mixing") else row.channels_out
-        assert row.parameters == row.channels_in * row.channels_out * height * width + biases
 
 
 def test_the_table_of_a_small_cnn_reads_as_worked_out_by_hand() -> None:
