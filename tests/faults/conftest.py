@@ -66,6 +66,14 @@ def sweep(start: Start, own_code: tuple[str, ...]) -> StartSweep:
     return call
 
 
+@pytest.fixture
+def sweep_here(own_code: tuple[str, ...]) -> Callable[..., int]:
+    """Carries such a sweep out in this process, with workers of its own; gives its exit code."""
+    from pipeline.sweep import main
+
+    return lambda *words: main(beside(BASE, [*own_code, *words]))
+
+
 def commit(folder: Path, files: dict[str, str]) -> None:
     """Write files and commit them to a new repository."""
     for name, content in files.items():

@@ -46,12 +46,11 @@ def free_port() -> int:
 class TrackingServer:
     """A tracking server that can be killed, silenced and started again on one address.
 
-    Its artifacts lie in a folder, and its database unless `backend` names another.
+    Its artifacts and its database lie in a folder.
     """
 
-    def __init__(self, folder: Path, backend: str | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._backend = backend or f"sqlite:///{folder}/mlflow.db"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +58,7 @@ class TrackingServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", self._backend]
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *address, *store],
             cwd=self.folder,

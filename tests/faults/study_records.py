@@ -3,9 +3,10 @@
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ ENDS = {
 }
 """What MLflow has to say of a trial, by what Optuna says."""
 UNCOUNTED = ("interrupted", "lost")
+Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +61,53 @@ class StoredRun:
         return self.status, self.tags.get("end_reason")
 
 
+def ask_file(path: Path, query: str) -> Rows:
+    """Ask an SQLite database; what it does not hold yet has no rows."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
+        try:
+            return connection.execute(query).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Both stores of one study, in the current folder by default."""
+    """Both stores of one study, in the current folder by default.
+
+    Args:
+        name: The study's.
+        ask: Asks Optuna's database, and gives no rows where a table is not there yet.
+        mlflow: MLflow's database.
+    """
 
     name: str = "study"
-    optuna: Path = field(default_factory=lambda: Path.cwd() / "optuna.db")
+    ask: Callable[[str], Rows] = field(
+        default_factory=lambda: partial(ask_file, Path.cwd() / "optuna.db")
+    )
     mlflow: Path = field(default_factory=lambda: Path.cwd() / "mlflow.db")
 
     def trials(self) -> list[Trial]:
         """Return the study's trials by number; none before the study is there."""
-        if not self.optuna.exists():
-            return []
-        with closing(sqlite3.connect(self.optuna, timeout=30)) as connection:
-            if not _has_table(connection, "trial_values"):
-                return []
-            found = connection.execute(
-                "SELECT trial_id, number, state FROM trials JOIN studies USING (study_id) "
-                "WHERE study_name = ? ORDER BY number",
-                (self.name,),
-            ).fetchall()
-            return [_trial(connection, *row) for row in found]
+        found = self.ask(
+            "SELECT trial_id, number, state FROM trials JOIN studies USING (study_id) "
+            f"WHERE study_name = '{self.name}' ORDER BY number"
+        )
+        return [self._trial(*row) for row in found]
+
+    def _trial(self, trial_id: int, number: int, state: str) -> Trial:
+        where = f"WHERE trial_id = {trial_id}"
+        attributes = self.ask(f"SELECT key, value_json FROM trial_user_attributes {where}")
+        return Trial(
+            number=number,
+            state=state,
+            attributes={key: json.loads(value) for key, value in attributes},
+            params=dict(self.ask(f"SELECT param_name, param_value FROM trial_params {where}")),
+            values=tuple(v for (v,) in self.ask(f"SELECT value FROM trial_values {where}")),
+        )
 
     def ends(self) -> list[tuple[str, str | None]]:
         """Return how each trial ended, by number."""
@@ -91,9 +119,15 @@ class Records:
 
     def runs(self) -> list[StoredRun]:
         """Return all runs in MLflow's database, the oldest first."""
-        with closing(sqlite3.connect(self.mlflow, timeout=30)) as connection:
-            found = connection.execute("SELECT run_uuid, name, status FROM runs ORDER BY rowid")
-            return [_run(connection, *row) for row in found.fetchall()]
+        query = "SELECT run_uuid, name, status FROM runs ORDER BY rowid"
+        return [self._run(*row) for row in ask_file(self.mlflow, query)]
+
+    def _run(self, run_id: str, name: str, status: str) -> StoredRun:
+        tags, metrics = (
+            dict(ask_file(self.mlflow, f"SELECT key, value FROM {one} WHERE run_uuid = '{run_id}'"))
+            for one in ("tags", "latest_metrics")
+        )
+        return StoredRun(name=name, status=status, tags=tags, metrics=metrics)
 
     def children(self) -> dict[int, StoredRun]:
         """Return the run of each trial of this study, which is the only one."""
@@ -155,31 +189,3 @@ class Records:
                 # A point that still waits has no values of its own yet.
                 assert retry.params in ({}, trial.params)
         assert not again
-
-
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-    return connection.execute(query, (name,)).fetchone() is not None
-
-
-def _trial(connection: sqlite3.Connection, trial_id: int, number: int, state: str) -> Trial:
-    def rows(columns: str, table: str) -> list[Any]:
-        query = f"SELECT {columns} FROM {table} WHERE trial_id = ?"
-        return connection.execute(query, (trial_id,)).fetchall()
-
-    attributes = rows("key, value_json", "trial_user_attributes")
-    return Trial(
-        number=number,
-        state=state,
-        attributes={key: json.loads(value) for key, value in attributes},
-        params=dict(rows("param_name, param_value", "trial_params")),
-        values=tuple(value for (value,) in rows("value", "trial_values")),
-    )
-
-
-def _run(connection: sqlite3.Connection, run_id: str, name: str, status: str) -> StoredRun:
-    def pairs(table: str) -> dict[str, Any]:
-        query = f"SELECT key, value FROM {table} WHERE run_uuid = ?"
-        return dict(connection.execute(query, (run_id,)).fetchall())
-
-    return StoredRun(name=name, status=status, tags=pairs("tags"), metrics=pairs("latest_metrics"))

@@ -1,10 +1,11 @@
 """Sweeps that a test starts, watches, signals and ends, with all that they have started."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import psutil
 
-from faults.processes import RECORDER, Training, wait_until
+from faults.processes import RECORDER, Training, lines_of, wait_until
 from faults.study_records import Records
 
 BASE = (
@@ -23,7 +24,7 @@ WORKER = "pipeline.study.workers.worker"
 
 
 class Sweeping:
-    """A sweep that runs, its workers and its recorder."""
+    """A sweep that runs in a process of its own, its workers and its recorder."""
 
     def __init__(self, process: Training) -> None:
         self.process = process
@@ -39,34 +40,21 @@ class Sweeping:
         """What it has printed so far."""
         return self.process.out
 
-    def workers(self) -> list[psutil.Process]:
-        """Return its workers, the oldest first."""
-        return self._children(WORKER)
-
-    def recorders(self) -> list[psutil.Process]:
-        """Return the processes that fill MLflow."""
-        return self._children(RECORDER)
-
-    def _children(self, module: str) -> list[psutil.Process]:
+    def children(self, module: str = WORKER) -> list[psutil.Process]:
+        """Return the processes below it that run a module, its workers by default."""
         found = self.process.running(module)
         self._family |= {child.pid: child for child in found}
         return found
 
     def await_waiting(self, what: str = "waiting", *, other_than: int | None = None) -> int:
         """Wait until a worker stays where its trial waits; return its process id."""
-        found: list[int] = []
 
-        def one_waits() -> bool:
-            found[:] = [
-                worker.pid
-                for worker in self.workers()
-                if worker.pid != other_than
-                and (self.process.folder / f"{what}-{worker.pid}").exists()
-            ]
-            return bool(found)
+        def waiting() -> list[int]:
+            pids = [worker.pid for worker in self.children() if worker.pid != other_than]
+            return [pid for pid in pids if (self.process.folder / f"{what}-{pid}").exists()]
 
-        self.process.wait_until(one_waits, what=f"a trial that is {what}")
-        return found[0]
+        self.process.wait_until(waiting, what=f"a trial that is {what}")
+        return waiting()[0]
 
     def go_on(self) -> None:
         """Let all trials go on that wait, and wait no more."""
@@ -84,11 +72,9 @@ class Sweeping:
         return code
 
     def _remember(self) -> None:
-        try:
-            self._children(WORKER)
-            self._children(RECORDER)
-        except psutil.NoSuchProcess:
-            return
+        with suppress(psutil.NoSuchProcess):
+            self.children()
+            self.children(RECORDER)
 
     def kill(self) -> None:
         """Kill the command alone."""
@@ -102,22 +88,17 @@ class Sweeping:
             what="the end of its workers and its recorder",
         )
 
-    @property
-    def problems(self) -> list[str]:
-        """The lines that name errors."""
-        return [line for line in self.err.splitlines() if line.startswith("error: ")]
-
-    @property
-    def warnings(self) -> list[str]:
-        """The lines that warn."""
-        return [line for line in self.err.splitlines() if line.startswith("warning: ")]
-
 
 def _runs(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def problems(err: str) -> list[str]:
+    """Return the errors that a sweep has named, a line each."""
+    return [line.removeprefix("error: ") for line in lines_of(err, start="error: ")]
 
 
 def grid(*rates: float) -> list[str]:

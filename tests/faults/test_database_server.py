@@ -5,17 +5,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
+import psycopg
 import pytest
-from mlflow.tracking import MlflowClient
 from postgres import PASSWORD, USER, Postgres, running_postgres
 
 from faults.conftest import StartSweep
-from faults.server_records import ServerRecords
-from faults.stores import TrackingServer, free_port
-from faults.sweeps import behaving
+from faults.stores import free_port
+from faults.study_records import Records
+from faults.sweeps import Sweeping, behaving, problems
 from pipeline.runs import main as runs
 
 pytestmark = pytest.mark.slow
@@ -33,14 +35,22 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
 
 
-def require_agreement(
-    storage: str, tracking: str, count: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Fail unless both stores tell the same of so many trials."""
-    capsys.readouterr()
-    words = [f"storage={storage}", f"tracking.uri={tracking}", "study=study", "action=check"]
-    assert runs(words) == 0, capsys.readouterr().err
-    assert capsys.readouterr().out == f"{count} trials, {count} runs: they agree\n"
+def records_of(server: Postgres, database: str) -> Records:
+    """What a database of studies on a server says."""
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with suppress(psycopg.errors.UndefinedTable):
+            return server.ask(database, query)
+        return []
+
+    return Records(ask=ask)
+
+
+def has_taken(running: Sweeping, records: Records) -> bool:
+    """Tell whether a worker of a sweep has, or had, a trial."""
+    workers = {worker.pid for worker in running.children()}
+    held = (trial.attributes.get("lease", {}).get("pid") for trial in records.trials())
+    return not workers.isdisjoint(held)
 
 
 def files_with(secret: str, folder: Path) -> list[Path]:
@@ -48,61 +58,46 @@ def files_with(secret: str, folder: Path) -> list[Path]:
     return [path for path in found if secret.encode() in path.read_bytes()]
 
 
-def test_two_sweeps_that_start_together_share_one_total_and_one_tracking_server(
-    sweep: StartSweep, postgres: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    backend = postgres.url(postgres.database(), scheme="postgresql+psycopg")
-    tracking = TrackingServer(tmp_path, backend)
-    tracking.start()
-    try:
-        MlflowClient(tracking.uri).search_experiments()  # its first answer takes it seconds
-        studies = postgres.url(postgres.database())
-        words = ("sweep.n_trials=8", "sweep.workers=2", *behaving(delay=0.3))
-        stores = (f"sweep.storage={studies}", f"tracking.uri={tracking.uri}")
-        together = [sweep(*words, *stores), sweep(*words, *stores)]
-        assert [one.end() for one in together] == [0, 0], [one.err for one in together]
-        assert [one.err for one in together] == ["", ""]
-        require_agreement(studies, tracking.uri, 8, capsys)
-    finally:
-        tracking.kill()
-    database = studies.rpartition("/")[2]
-    ended = postgres.ask(database, "SELECT state::text, count(*) FROM trials GROUP BY state")
-    assert ended == [("COMPLETE", 8)]
-    assert postgres.ask(database, "SELECT study_name FROM studies") == [("study",)]
-
-
 def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_password(
     sweep: StartSweep, postgres: Postgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
     databases = [postgres.database() for _ in range(2)]
     studies, tracking = (postgres.url(name) for name in databases)
-    records = ServerRecords(postgres=postgres, database=databases[0])
+    records = records_of(postgres, databases[0])
     secret = f"{USER}:{PASSWORD}"
-    running = sweep(
-        "sweep.n_trials=20",
-        "sweep.workers=4",
-        *behaving(delay=0.3),
-        "sweep.storage=${oc.env:STUDIES}",
-        MLFLOW_TRACKING_URI=postgres.url(databases[1], userinfo=secret),
-        STUDIES=postgres.url(databases[0], userinfo=secret),
-        PGPASSWORD="",
+    words = ("sweep.n_trials=20", "sweep.workers=2", *behaving(delay=0.4))
+    environment = {
+        "MLFLOW_TRACKING_URI": postgres.url(databases[1], userinfo=secret),
+        "STUDIES": postgres.url(databases[0], userinfo=secret),
+        "PGPASSWORD": "",
+    }
+    together = [sweep(*words, "sweep.storage=${oc.env:STUDIES}", **environment) for _ in range(2)]
+    together[0].process.wait_until(
+        lambda: all(has_taken(one, records) for one in together), what="a trial of each"
     )
-    running.await_trials(4, records)
+    together[0].await_trials(4, records)
     postgres.restart()
-    running.await_trials(9, records)
+    together[0].await_trials(9, records)
     postgres.stop(signal.SIGINT)
     time.sleep(10)
     postgres.start()
-    assert running.end() == 0, running.err
-    assert len(records.trials()) == records.counted() == 20
-    require_agreement(studies, tracking, 20, capsys)
-    said = running.err.splitlines()
-    assert said[-2].startswith("warning: the study database 'postgresql+psycopg://student:***@")
-    assert said[-2].endswith("; waiting for it, 300 s at most")
-    assert said[-1].endswith("answers again; the study goes on")
-    assert len(said) in (2, 4), said  # the first time it may have been back before it was missed
-    assert PASSWORD not in running.out + running.err
-    assert files_with(PASSWORD, running.process.folder) == []
+    assert [one.end() for one in together] == [0, 0], [one.err for one in together]
+    assert [trial.state for trial in records.trials()] == ["COMPLETE"] * 20
+    capsys.readouterr()
+    stores = (f"storage={studies}", f"tracking.uri={tracking}")
+    assert runs([*stores, "study=study", "action=check"]) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out == "20 trials, 20 runs: they agree\n"
+    for one in together:
+        said = one.err.splitlines()
+        start = "warning: the study database 'postgresql+psycopg://student:***@"
+        assert said[-2].startswith(start)
+        assert said[-2].endswith("; waiting for it, 300 s at most")
+        assert said[-1].endswith("answers again; the study goes on")
+        assert len(said) in (2, 4), (
+            said
+        )  # the first time it may have been back before it was missed
+        assert PASSWORD not in one.out + one.err
+    assert files_with(PASSWORD, Path.cwd()) == []
     for name in databases:
         tables = postgres.ask(name, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         for (table,) in tables:
@@ -111,45 +106,33 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
 
 
 def test_a_study_waits_for_its_server_as_long_as_is_asked_for_and_goes_on_by_the_same_command(
-    sweep: StartSweep, database: str
+    sweep: StartSweep,
+    sweep_here: Callable[..., int],
+    database: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with running_postgres() as server:
         name = server.database()
         words = (f"sweep.storage={server.url(name)}", "sweep.n_trials=3", *behaving("wait"))
-        down = "does not answer (connection refused)"
         server.stop()
-        hasty = sweep(*words)
-        assert hasty.end() == 3
-        (problem,) = hasty.problems
+        assert sweep_here(*words) == 3
+        (problem,) = problems(capsys.readouterr().err)
+        down = "does not answer (connection refused)"
         assert problem.endswith(f"{down}; see that it runs, then go on with the same command")
 
         early = sweep(*words, "sweep.await_storage=true")
-        early.process.wait_until(lambda: early.warnings, what="a warning")
+        early.process.wait_until(lambda: "warning: " in early.err, what="a warning")
         server.start()
         early.await_waiting()
         assert early.err.splitlines()[-1].endswith("answers again; the study goes on")
         server.stop()
         early.go_on()
-        early.process.wait_until(lambda: len(early.warnings) > 1, what="another warning")
+        early.process.wait_until(lambda: early.err.count("warning: ") > 1, what="another warning")
         early.process.send(signal.SIGTERM)
         assert early.end() == 143, early.err
-
-        (early.process.folder / "go on").unlink()
         server.start()
-        impatient = sweep(*words, "sweep.storage_patience=1")
-        impatient.await_waiting()
-        server.stop()
-        impatient.go_on()
-        assert impatient.end() == 3
-        (problem,) = impatient.problems
-        assert problem.endswith(
-            f"{down}, and sweep.storage_patience=1 s are over; see that it runs, then go on with "
-            "the same command"
-        )
-        server.start()
-        last = sweep(*words)
-        assert last.end() == 0, last.err
-        ServerRecords(postgres=server, database=name).require_whole(3)
+        assert sweep_here(*words) == 0
+        records_of(server, name).require_whole(3)
 
 
 def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_password(

@@ -2,14 +2,17 @@
 
 import json
 import signal
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from faults.conftest import StartSweep
-from faults.processes import wait_until
-from faults.study_records import Records
+from faults.study_records import Records, ask_file
+from faults.sweeps import Sweeping
 from pipeline.sweep import main
 from pipeline.train import main as train
 
@@ -29,7 +32,7 @@ def test_a_study_on_two_devices_a_trial_is_the_study_on_one(
     for name, more in (("alone", ["trainer=cpu"]), ("shared", list(TWO))):
         storage = f"sweep.storage=sqlite:///{own_folder}/{name}.db"
         assert main([*words, *more, f"output={name}", storage, "sweep.name=study"]) == 0
-        found.append(Records(optuna=own_folder / f"{name}.db").trials())
+        found.append(Records(ask=partial(ask_file, own_folder / f"{name}.db")).trials())
     alone, shared = found
     assert [trial.state for trial in shared] == [trial.state for trial in alone]
     assert "PRUNED" in [trial.state for trial in shared]
@@ -50,57 +53,46 @@ def test_a_study_on_two_devices_a_trial_is_the_study_on_one(
 
 
 def test_a_killed_rank_loses_its_trial_alone_and_a_killed_driver_leaves_nothing(
-    sweep: StartSweep,
+    sweep: StartSweep, sweep_here: Callable[..., int]
 ) -> None:
     records = Records()
-    words = ("sweep.n_trials=3", "sweep.workers=1", "tracking=local", *TWO)
+    words = ("sweep.n_trials=1", "tracking=local", *TWO)
     study = sweep("trainer.max_epochs=3000", *words)
-    study.process.wait_until(lambda: "RUNNING" in states(records), what="a trial")
-    study.process.wait_until(lambda: len(ranks(study.process.pid)) == 2, what="two ranks")
-    family = study.process.children()
-    ranks(study.process.pid)[1].send_signal(signal.SIGKILL)
+
+    def await_ranks() -> list[psutil.Process]:
+        study.process.wait_until(lambda: "RUNNING" in states(records), what="a trial")
+        study.process.wait_until(lambda: len(ranks(study)) == 2, what="two ranks")
+        return ranks(study)
+
+    await_ranks()[1].send_signal(signal.SIGKILL)
     study.process.wait_until(lambda: "FAIL" in states(records), what="the loss")
-    study.process.wait_until(lambda: "RUNNING" in states(records), what="another trial")
-    study.process.wait_until(lambda: len(ranks(study.process.pid)) == 2, what="two ranks")
+    await_ranks()
     assert "was lost with its process; its point is tried again" in study.err
-    family += study.process.children()
-    study.process.send(signal.SIGKILL)
-    study.process.end()
-    wait_until(lambda: not any(_runs(process) for process in family), what="no process left")
-    again = sweep("trainer.max_epochs=2", "sweep.allow_change=true", *words)
-    assert again.end() == 0, again.err
-    assert states(records).count("COMPLETE") == 3
-    assert {end for end in records.ends() if end[0] != "COMPLETE"} == {("FAIL", "lost")}
+    study.kill()
+    study.require_no_orphan()
+    assert sweep_here("trainer.max_epochs=2", "sweep.allow_change=true", *words) == 0
+    assert records.ends() == [("FAIL", "lost"), ("FAIL", "lost"), ("COMPLETE", None)]
 
 
 def states(records: Records) -> list[str]:
     return [trial.state for trial in records.trials()]
 
 
-def ranks(driver: int) -> list[psutil.Process]:
+def ranks(study: Sweeping) -> list[psutil.Process]:
     """The processes that train, in the order of their ranks."""
-    children = psutil.Process(driver).children(recursive=True)
-    found = []
-    for child in children:
-        try:
-            if "pipeline.study.workers.worker" in child.cmdline() and "-u" in child.cmdline():
-                found.append((int(child.environ()["RANK"]), child))
-        except (psutil.NoSuchProcess, KeyError):
-            continue
-    return [child for _, child in sorted(found, key=lambda pair: pair[0])]
-
-
-def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    found = {}
+    for child in study.children():
+        with suppress(psutil.NoSuchProcess, KeyError):
+            if "-u" in child.cmdline():
+                found[int(child.environ()["RANK"])] = child
+    return [found[rank] for rank in sorted(found)]
 
 
 def test_a_trial_that_fails_on_another_rank_is_told_with_that_ranks_reason(
-    sweep: StartSweep,
+    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = ("+callbacks.own._target_=rank_parts.Raises", "+callbacks.own.epoch=2")
     words = ("sweep.sampler=grid", "sweep.n_trials=null", "optimizer.lr=0.01", "tracking=local")
-    words += ("trainer.max_epochs=choice(1,3)",)
-    study = sweep(*own, *words, "sweep.workers=1", *TWO)
-    assert study.end() == 0, study.err
+    assert sweep_here(*own, *words, "trainer.max_epochs=choice(1,3)", *TWO) == 0
     assert sorted(Records().ends()) == [("COMPLETE", None), ("FAIL", "oom")]
-    assert "no room here" in study.out
+    assert "no room here" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from faults.conftest import StartSweep
 from faults.processes import wait_until
 from faults.stores import TrackingServer
 from faults.study_records import Records
-from faults.sweeps import BASE, behaving, grid
+from faults.sweeps import BASE, behaving, grid, problems
 from pipeline.runs import main as runs
 from pipeline.sweep import main
 
@@ -44,7 +44,7 @@ def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
     running.go_on()
     # By what SQLite had read of one that was overwritten, it is no database, or a damaged one.
     assert running.end() in ((2, 3) if spoil is overwrite else (3,))
-    (problem,) = running.problems
+    (problem,) = problems(running.err)
     assert f"'{studies}' {words}" in problem
     assert spoil is overwrite or (studies.read_bytes() if studies.exists() else None) == left
     assert "RUNNING" not in {run.status for run in Records().runs()}

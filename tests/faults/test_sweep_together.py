@@ -1,4 +1,4 @@
-"""Fault F13: two drivers of one study, started at the same moment, also by srun."""
+"""Fault F13: drivers of one study that start at the same moment, also by srun."""
 
 import pytest
 
@@ -8,21 +8,6 @@ from faults.sweeps import behaving
 from pipeline.runs import main as runs
 
 pytestmark = pytest.mark.slow
-
-
-def test_two_sweeps_that_start_together_in_an_empty_folder_share_one_total(
-    sweep: StartSweep,
-) -> None:
-    words = ("sweep.n_trials=6", *behaving(delay=0.3))
-    together = [sweep(*words), sweep(*words)]
-    assert [one.end() for one in together] == [0, 0], [one.err for one in together]
-    assert [one.err for one in together] == ["", ""]
-    records = Records()
-    records.require_whole(6)
-    assert records.parent().end == ("FINISHED", None)
-    assert len(records.ends()) == 6
-    said = "".join(one.out for one in together)
-    assert "the winner, tested once" in said
 
 
 def task(number: int) -> dict[str, str]:
@@ -39,10 +24,14 @@ def task(number: int) -> dict[str, str]:
     }
 
 
-def test_tasks_that_srun_starts_share_one_study_and_train_each_trial_by_themselves(
-    sweep: StartSweep,
-) -> None:
-    tasks = [sweep("sweep.n_trials=5", **task(number)) for number in range(2)]
-    assert [one.end() for one in tasks] == [0, 0], [one.err for one in tasks]
-    Records().require_whole(5)
+def test_sweeps_that_start_together_in_an_empty_folder_share_one_total(sweep: StartSweep) -> None:
+    words = ("sweep.n_trials=6", *behaving(delay=0.3))
+    together = [sweep(*words), *(sweep(*words, **task(number)) for number in range(2))]
+    assert [one.end() for one in together] == [0, 0, 0], [one.err for one in together]
+    assert [one.err for one in together] == ["", "", ""]
+    records = Records()
+    records.require_whole(6)
+    assert records.parent().end == ("FINISHED", None)
+    assert len(records.ends()) == 6
+    assert "the winner, tested once" in "".join(one.out for one in together)
     assert runs(["action=check", "study=study"]) == 0

@@ -21,8 +21,8 @@ def wait(name: str) -> None:
 
 
 def stay(name: str) -> None:
-    """Wait, and mind no signal."""
-    while not Path("go on").exists():
+    """Wait, and mind no signal, unless there is a file `hear`."""
+    while not (Path("go on").exists() or Path("hear").exists()):
         try:
             wait(name)
         except BaseException:
