@@ -1,6 +1,5 @@
 """A study's space as a command line gives it, read as the command reads it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import compose
@@ -24,21 +23,23 @@ def checked(*words: str, config_dir: Path | None = None) -> list[str]:
 
 def study(*words: str) -> tuple[Space, TrialConfigs]:
     """Return the space of a command line, and the runs of its trials."""
-    lines = checked(*words)
-    trials = TrialConfigs(lines, None)
+    trials = TrialConfigs(checked(*words), None)
     return trials.read_space(), trials
 
 
-def problems(*words: str) -> Sequence[str]:
+def problems(*words: str) -> list[str]:
     """Return the lines of a command line that is refused."""
     try:
         checked(*words)
     except ConfigError as error:
-        return error.problems
+        return list(error.problems)
     raise AssertionError("nothing was refused")
 
 
-def problem(*words: str) -> str:
-    """Return the only line of a command line that is refused."""
-    (line,) = problems(*words)
-    return line
+def cases(table: str) -> list[tuple[list[str], list[str]]]:
+    """Read a table: words of a command line, two spaces apart, and below them lines with a dash."""
+    found = []
+    for block in table.strip().split("\n\n"):
+        words, *lines = block.split("\n- ")
+        found.append((words.split("  "), [" ".join(line.split()) for line in lines]))
+    return found

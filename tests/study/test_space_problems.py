@@ -1,167 +1,265 @@
-"""Wrong spaces: every problem with the place it stands in, all at once, before torch."""
+"""Spaces on a command line and in files: how they arrive, and all that is wrong with them."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from command_line import choices
-from spaces import checked, problem, problems
+from spaces import cases, checked, problems, study
 
+from pipeline.config.compose import compose
+from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
+from pipeline.study.space.space import with_space
 
-LR = "tag(log, interval(1e-4, 1e-1))"
+# ── ranges on a command line ────────────────────────────────────────────────────────────────────
 
+WITHOUT_RANGES = """
+model=lstm  sweeps=lr_epochs_clip  sweep.n_trials=20
 
-WHEN_MLP = "sweep.when={model\\=mlp: {optimizer.lr: 'interval(1, 2)'}}"
-PROBLEMS = {
-    "nothing varied": (
-        ["model=lstm"],
-        "sweep.space is empty; name what is varied, such as "
-        "'optimizer.lr=tag(log, interval(1e-4, 1e-1))', or choose a file of sweeps/, such as "
-        "sweeps=quick.",
-    ),
-    "a wrong range": (
-        ["optimizer.lr=interval(1, 0.1)"],
-        "sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected low < high.",
-    ),
-    "an unknown key": (
-        ["optimizer.lrr=interval(0, 1)"],
-        "sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
-    ),
-    "an unknown choice": (
-        ["model=choice(mlp, lstn)"],
-        "sweep.space.model=choice(mlp, lstn): model=lstn is unknown; expected one of "
-        f"{choices('model')}. Did you mean 'lstm'?",
-    ),
-    "a group varied by numbers": (
-        ["scheduler=interval(0, 1)"],
-        "sweep.space.scheduler=interval(0, 1): scheduler is a group; expected "
-        f"choice({choices('scheduler')}).",
-    ),
-    "a key that not every varied model has": (
-        ["model=mlp,lstm", "model.readout=choice(mean, last)"],
-        "sweep.space.model.readout: model.readout is unknown where model=mlp.",
-    ),
-    "an unknown key under a condition": (
-        ["model=lstm", "sweep.when={model\\=lstm: {model.readuot: 'choice(mean, last)'}}"],
-        "sweep.when.model=lstm.model.readuot: model.readuot is unknown where model=lstm. "
-        "Did you mean 'model.readout'?",
-    ),
-    "an unknown choice in a condition": (
-        ["sweep.when={model\\=lstmm: {seed: 'range(0, 5)'}}"],
-        f"sweep.when.model=lstmm: model=lstmm is unknown; expected one of {choices('model')}. "
-        "Did you mean 'lstm'?",
-    ),
-    "an unknown key in a condition": (
-        ["sweep.when={modl\\=lstm: {seed: 'range(0, 5)'}}"],
-        "sweep.when.modl=lstm: modl is unknown. Did you mean 'model'?",
-    ),
-    "no condition": (
-        ["sweep.when={lstm: {seed: 'range(0, 5)'}}"],
-        "sweep.when.lstm: a condition is key=value, such as model=lstm.",
-    ),
-    "a condition of several values": (
-        ["sweep.when={model\\=choice\\(mlp\\,gru\\): {seed: 'range(0, 5)'}}"],
-        "sweep.when.model=choice(mlp,gru): 'choice(mlp,gru)' gives several values; expected one "
-        "value, such as model=lstm.",
-    ),
-    "a condition on a key of a varied group": (
-        ["model=mlp,cnn1d", "sweep.when={model.norm\\=batch: {seed: 'range(0, 5)'}}"],
-        "sweep.when.model.norm=batch: model is varied, so model.norm is not known; "
-        "vary model.norm too.",
-    ),
-    "conditions in a ring": (
-        [
-            "sweep.when={seed\\=1: {trainer.max_epochs: 'range(1, 3)'}, "
-            "trainer.max_epochs\\=1: {seed: 'range(0, 5)'}}"
-        ],
-        "sweep.when.seed=1.trainer.max_epochs and sweep.when.trainer.max_epochs=1.seed depend on "
-        "each other in a ring; take one condition away.",
-    ),
-    "a key that is fixed and varied": (
-        ["sweeps=quick", "optimizer.lr=0.1"],
-        "optimizer.lr is fixed by optimizer.lr=0.1 and varied by sweep.space.optimizer.lr="
-        f"{LR}; keep one.",
-    ),
-    "a group that is fixed and varied": (
-        ["sweeps=seeds", "sweep.space={model: 'mlp,gru'}", "model=gru"],
-        "model is fixed by model=gru and varied by sweep.space.model=mlp,gru; keep one: "
-        "'~sweep.space.model' takes the range away.",
-    ),
-    "a key in two files": (
-        ["sweeps=[quick,lr_epochs_clip]"],
-        "sweep.space.optimizer.lr stands in sweeps/quick.yaml and in "
-        "sweeps/lr_epochs_clip.yaml; keep one.",
-    ),
-    "a range everywhere and one under a condition": (
-        ["sweeps=quick", WHEN_MLP],
-        f"optimizer.lr has two ranges: sweep.space.optimizer.lr={LR} and "
-        "sweep.when.model=mlp.optimizer.lr=interval(1, 2); keep one.",
-    ),
-    "two ranges that could both hold": (
-        ["sweep.when={model\\=mlp: {seed: 'range(0, 5)'}, data\\=iris: {seed: 'range(0, 3)'}}"],
-        "seed has two ranges that could both hold: sweep.when.model=mlp.seed=range(0, 5) and "
-        "sweep.when.data=iris.seed=range(0, 3); let them depend on the same key.",
-    ),
-    "a grid over a continuous range": (
-        ["sweeps=quick", "sweep.sampler=grid"],
-        "sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)): a grid needs values that can "
-        "be counted; expected range(start, stop, step), choice(a, b) or int(interval(low, high)).",
-    ),
-    "a grid larger than its limit": (
-        [
-            *("seed=range(0, 200)", "model.norm=choice(none, batch)"),
-            *("sweep.sampler=grid", "sweep.max_grid=100"),
-        ],
-        "sweep.space has 400 points, more than sweep.max_grid=100; raise it, or shorten a range, "
-        "such as sweep.space.seed=range(0, 200) with 200 values.",
-    ),
-    **{
-        f"{key}, on which no result depends": (
-            [f"++sweep.space={{{key}: 'choice(a, b)'}}"],
-            f"sweep.space.{key}: no result depends on {key}; take it out of the space.",
-        )
-        for key in ("name", "tracking.uri", "sweep.n_trials")
-    },
-}
+optimizer.lr=0.1  model.hidden=[64,128]  data.path='a,b'  output=a,b
+
+sweep.objective=[val/f1,time/fit]  sweep.enqueue=[{optimizer.lr: 0.1}]
+
+--cfg  job  --config-dir  a=1,2  model=mlp
+
+--help
+
+--info  defaults
+
+-sc  query=bash
+
+--colour
+"""
 
 
-@pytest.mark.parametrize("case", PROBLEMS)
-def test_a_wrong_space_is_told_with_its_place(case: str) -> None:
-    words, says = PROBLEMS[case]
-    assert problem(*words) == says
-
-
-def test_a_grid_is_counted_without_listing_its_points() -> None:
-    words = ["data.split_seed=int(interval(1, 134217728))", "seed=int(interval(1, 67108864))"]
-    said = problem(*words, "sweep.sampler=grid")
-    assert "sweep.space has 9,007,199,254,740,992 points" in said
+@pytest.mark.parametrize("words", [[], *(words for words, _ in cases(WITHOUT_RANGES))])
+def test_a_command_line_without_ranges_is_left_as_it_was(words: list[str]) -> None:
+    assert with_space(words) == words
 
 
 @pytest.mark.parametrize(
-    "word", ["optimizer.lr=interval(0.1, 1)", "trainer.gradient_clip_val=choice(1.0, 2.0)"]
+    "word",
+    [
+        "optimizer.lr=tag(log, interval(1e-4, 1e-1))",
+        "trainer.max_epochs=int(interval(5, 40))",
+        "seed=range(0, 5)",
+        "seed=1,2",
+        "seed=sort(3, 1, 2)",
+        "model.hidden=choice([64], [128, 64])",
+        "model=choice(mlp, lstm)",
+        "data.scale=choice('none', \"standard\")",
+    ],
 )
-def test_a_range_on_the_command_line_settles_what_files_and_conditions_say(word: str) -> None:
-    files = "[quick,lr_epochs_clip]" if word.startswith("optimizer") else "lr_epochs_clip"
-    assert checked(f"sweeps={files}", word)
+def test_every_form_of_a_range_arrives_in_the_space_as_it_was_typed(word: str) -> None:
+    key, _, text = word.partition("=")
+    escaped = text.replace("'", "\\'")
+    flags = ["--config-dir", "x,y", "--cfg", "job"]
+    space = f"++sweep.space={{{key}: '{escaped}'}}"
+    assert with_space([*flags[:2], word, *flags[2:]]) == [*flags, space]
 
 
-def test_two_sweep_files_are_joined_where_they_vary_different_keys(own_folder: Path) -> None:
-    folder = sweep_file(own_folder, "space:\n  seed: range(0, 5)")
-    assert checked("sweeps=[quick,mine]", config_dir=folder) == ["sweeps=[quick,mine]"]
+def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
+    whole = "sweep.space={seed: 'range(0, 5)'}"  # is joined with the ranges beside it
+    space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)", whole)
+    ranges = {one.key: str(one) for one in space.parameters}
+    assert ranges["optimizer.lr"] == "choice(0.1, 0.2)"
+    assert ranges["seed"] == "range(0, 5)"
+    assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
 
 
-def test_a_start_point_is_looked_at_before_anything_is_created() -> None:
-    assert problems("sweeps=quick", "sweep.enqueue=[{optimizer.lr: 1}, {lr: 0.01}, 3]") == (
-        "sweep.enqueue[0].optimizer.lr=1 lies outside of sweep.space.optimizer.lr="
-        "tag(log, interval(0.0001, 0.1)).",
-        "sweep.enqueue[1].lr is not varied by this study. Did you mean 'optimizer.lr'?",
-        "sweep.enqueue[2] is no mapping; expected {KEY: VALUE}.",
-    )
+CONTRADICTIONS = """
+seed=1,2  seed=3,4
+- seed is given two ranges: 1,2 and 3,4; keep one.
+
+sweep.space={seed: '1,2'}  seed=3,4
+- seed is given two ranges: 1,2 and 3,4; keep one.
+
+sweep.space={seed: choice(1, 2)}
+- 'sweep.space={seed: choice(1, 2)}' holds a range without quotes; write it as a word of its own,
+  such as 'seed=choice(a, b)'.
+
+sweep.space=3
+- 'sweep.space=3' is no space; expected sweep.space={KEY: 'RANGE', …}.
+
+-m  seed=1,2
+- -m starts a run for each value, and a sweep tries the values by itself; leave -m away
+"""
+
+
+@pytest.mark.parametrize(("words", "lines"), cases(CONTRADICTIONS))
+def test_a_command_line_that_contradicts_itself_is_refused(
+    words: list[str], lines: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        with_space(words)
+    assert list(refused.value.problems) == lines
+
+
+SCRIPT = """
+import json, sys
+from pipeline.sweep import main
+codes = [main(words) for words in json.loads(sys.argv[1])]
+heavy = ("torch", "optuna", "pytorch_lightning", "mlflow")
+print(*codes, *(name for name in heavy if name in sys.modules), file=sys.stderr)
+"""
+QUESTIONS = {
+    ("--help",): "sweep.n_trials",
+    ("--info", "defaults"): "sweep",
+    ("--cfg", "job", "--package", "sweep.space", "seed=range(0, 5)"): (
+        "# @package sweep.space\nseed: range(0, 5)\n"
+    ),
+    ("--cfg", "job"): "space: {}",
+}
+
+
+def test_questions_and_wrong_spaces_are_answered_without_torch_or_optuna(own_folder: Path) -> None:
+    wrong = ("optimizer.lrr=interval(0, 1)", "seed=range(5, 1)", "modle=lstm")
+    script = [sys.executable, "-c", SCRIPT, json.dumps([*QUESTIONS, wrong])]
+    result = subprocess.run(script, check=True, text=True, capture_output=True)
+    assert result.stderr.splitlines() == [
+        "error: modle is unknown. Did you mean 'model'?",
+        "error: sweep.space.seed=range(5, 1): start 5 > stop 1; expected start < stop.",
+        "error: sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
+        "0 0 0 0 2",
+    ]
+    for shown in QUESTIONS.values():  # in their order
+        _, found, result.stdout = result.stdout.partition(shown)
+        assert found
+    assert list(own_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("sweeps=quick model=lstm", "quick-lstm-mnist1d"),
+        ("sweeps=quick model=cnn2d", "quick-cnn2d-digits"),
+        ("sweeps=[quick] data=iris", "quick-mlp-iris"),
+        ("seed=range(0,5)", "sweep-mlp-mnist1d"),
+        ("seed=range(0,5) model=mlp,lstm", "sweep-mnist1d"),
+        ("sweeps=models", "models"),
+        ("sweeps=mnist1d_table", "mnist1d_table"),
+        ("sweeps=quick sweep.name=mine", "mine"),
+    ],
+)
+def test_a_study_without_a_name_is_called_after_what_it_is(words: str, name: str) -> None:
+    tree = compose(with_space(words.split()), config_name="sweep", options=SweepConfig)
+    assert tree.sweep.name == name
+
+
+# ── wrong spaces: every problem with the place it stands in, all at once ────────────────────────
+
+PROBLEMS = r"""
+model=lstm
+- sweep.space is empty; name what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
+  or choose a file of sweeps/, such as sweeps=quick.
+
+optimizer.lr=interval(1, 0.1)
+- sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected low < high.
+
+optimizer.lrr=interval(0, 1)
+- sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?
+
+model=choice(mlp, lstn)
+- sweep.space.model=choice(mlp, lstn): model=lstn is unknown; expected one of MODELS. Did you mean
+  'lstm'?
+
+scheduler=interval(0, 1)
+- sweep.space.scheduler=interval(0, 1): scheduler is a group; expected choice(SCHEDULERS).
+
+model=mlp,lstm  model.readout=choice(mean, last)
+- sweep.space.model.readout: model.readout is unknown where model=mlp.
+
+model=lstm  sweep.when={model\=lstm: {model.readuot: 'choice(mean, last)'}}
+- sweep.when.model=lstm.model.readuot: model.readuot is unknown where model=lstm. Did you mean
+  'model.readout'?
+
+sweep.when={model\=lstmm: {seed: 'range(0, 5)'}}
+- sweep.when.model=lstmm: model=lstmm is unknown; expected one of MODELS. Did you mean 'lstm'?
+
+sweep.when={modl\=lstm: {seed: 'range(0, 5)'}}
+- sweep.when.modl=lstm: modl is unknown. Did you mean 'model'?
+
+sweep.when={lstm: {seed: 'range(0, 5)'}}
+- sweep.when.lstm: a condition is key=value, such as model=lstm.
+
+sweep.when={model\=choice\(mlp\,gru\): {seed: 'range(0, 5)'}}
+- sweep.when.model=choice(mlp,gru): 'choice(mlp,gru)' gives several values; expected one value, such
+  as model=lstm.
+
+model=mlp,cnn1d  sweep.when={model.norm\=batch: {seed: 'range(0, 5)'}}
+- sweep.when.model.norm=batch: model is varied, so model.norm is not known; vary model.norm too.
+
+sweep.when={seed\=1: {test: 'true,false'}, test\=true: {seed: 'range(0, 5)'}}
+- sweep.when.seed=1.test and sweep.when.test=true.seed depend on each other in a ring; take one
+  condition away.
+
+sweeps=quick  optimizer.lr=0.1
+- optimizer.lr is fixed by optimizer.lr=0.1 and varied by sweep.space.optimizer.lr=tag(log,
+  interval(1e-4, 1e-1)); keep one.
+
+sweeps=seeds  sweep.space={model: 'mlp,gru'}  model=gru
+- model is fixed by model=gru and varied by sweep.space.model=mlp,gru; keep one:
+  '~sweep.space.model' takes the range away.
+
+sweeps=[quick,lr_epochs_clip]
+- sweep.space.optimizer.lr stands in sweeps/quick.yaml and in sweeps/lr_epochs_clip.yaml; keep one.
+
+sweeps=quick  sweep.when={model\=mlp: {optimizer.lr: 'interval(1, 2)'}}
+- optimizer.lr has two ranges: sweep.space.optimizer.lr=tag(log, interval(1e-4, 1e-1)) and
+  sweep.when.model=mlp.optimizer.lr=interval(1, 2); keep one.
+
+sweep.when={model\=mlp: {seed: 'range(0, 5)'}, data\=iris: {seed: 'range(0, 3)'}}
+- seed has two ranges that could both hold: sweep.when.model=mlp.seed=range(0, 5) and
+  sweep.when.data=iris.seed=range(0, 3); let them depend on the same key.
+
+sweeps=quick  sweep.sampler=grid
+- sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)): a grid needs values that can be counted;
+  expected range(start, stop, step), choice(a, b) or int(interval(low, high)).
+
+seed=range(0, 200)  model.norm=choice(none, batch)  sweep.sampler=grid  sweep.max_grid=100
+- sweep.space has 400 points, more than sweep.max_grid=100; raise it, or shorten a range, such as
+  sweep.space.seed=range(0, 200) with 200 values.
+
+data.split_seed=int(interval(1, 134217728))  seed=int(interval(1, 67108864))  sweep.sampler=grid
+- sweep.space has 9,007,199,254,740,992 points, more than sweep.max_grid=10000; raise it, or shorten
+  a range, such as sweep.space.data.split_seed=int(interval(1, 134217728)) with 134,217,728 values.
+
+++sweep.space={name: 'choice(a, b)'}
+- sweep.space.name: no result depends on name; take it out of the space.
+
+++sweep.space={tracking.uri: 'choice(a, b)'}
+- sweep.space.tracking.uri: no result depends on tracking.uri; take it out of the space.
+
+++sweep.space={sweep.n_trials: 'choice(a, b)'}
+- sweep.space.sweep.n_trials: no result depends on sweep.n_trials; take it out of the space.
+
+sweeps=quick,seeds
+- 'sweeps=quick,seeds' gives several values; expected one, a list sweeps=[quick,seeds], a quoted
+  text 'sweeps="quick,seeds"', or -m for a run each.
+- sweep.space is empty; name what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
+  or choose a file of sweeps/, such as sweeps=quick.
+
+sweeps=quick  sweep.enqueue=[{optimizer.lr: 1}, {lr: 0.01}, 3]
+- sweep.enqueue[0].optimizer.lr=1 lies outside of
+  sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)).
+- sweep.enqueue[1].lr is not varied by this study. Did you mean 'optimizer.lr'?
+- sweep.enqueue[2] is no mapping; expected {KEY: VALUE}.
+"""
+TABLE = PROBLEMS.replace("MODELS", choices("model")).replace("SCHEDULERS", choices("scheduler"))
+
+
+@pytest.mark.parametrize(("words", "lines"), cases(TABLE))
+def test_a_wrong_space_is_told_with_its_place(words: list[str], lines: list[str]) -> None:
+    assert problems(*words) == lines
 
 
 @pytest.mark.parametrize("name", ["''", "a/b", "a" * 65, "数据"])
 def test_a_name_that_is_no_name_is_refused_with_the_rule(name: str) -> None:
-    assert problem("sweeps=quick", f"sweep.name={name}").endswith(
+    (line,) = problems("sweeps=quick", f"sweep.name={name}")
+    assert line.endswith(
         "is not a name; expected 1 to 64 letters, digits, '_', '-' or '.', not beginning with '.'."
     )
 
@@ -187,6 +285,35 @@ def test_all_wrong_names_of_a_command_line_are_told_together() -> None:
 
 
 @pytest.mark.parametrize(
+    ("files", "word"),
+    [
+        ("[quick,lr_epochs_clip]", "optimizer.lr=interval(0.1, 1)"),
+        ("lr_epochs_clip", "trainer.gradient_clip_val=choice(1.0, 2.0)"),
+    ],
+)
+def test_a_range_on_the_command_line_settles_what_files_and_conditions_say(
+    files: str, word: str
+) -> None:
+    assert checked(f"sweeps={files}", word)
+
+
+# ── files of the user's own ─────────────────────────────────────────────────────────────────────
+
+
+def with_file(content: str, sweeps: str) -> list[str]:
+    """Check a study that names `sweeps/mine.yaml` of this content, in a folder of the user's."""
+    file = Path("conf/sweeps/mine.yaml")
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package sweep\n# Mine.\n{content}\n", encoding="utf-8")
+    return checked(sweeps, config_dir=Path("conf").absolute())
+
+
+def test_two_sweep_files_are_joined_where_they_vary_different_keys() -> None:
+    both = "sweeps=[quick,mine]"
+    assert with_file("space:\n  seed: range(0, 5)", both) == [both]
+
+
+@pytest.mark.parametrize(
     ("content", "says"),
     [
         ("space: [1, 2]", "Cannot merge DictConfig with ListConfig"),
@@ -195,17 +322,6 @@ def test_all_wrong_names_of_a_command_line_are_told_together() -> None:
         ("space:\n  optimizer.lrr: interval(0, 1)", "optimizer.lrr is unknown. Did you mean 'opt"),
     ],
 )
-def test_a_wrong_sweep_file_of_the_users_own_is_refused(
-    content: str, says: str, own_folder: Path
-) -> None:
-    folder = sweep_file(own_folder, content)
+def test_a_wrong_sweep_file_of_the_users_own_is_refused(content: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        checked("sweeps=mine", config_dir=folder)
-
-
-def sweep_file(folder: Path, content: str) -> Path:
-    """Write `sweeps/mine.yaml` in a user's own folder of configuration."""
-    file = folder / "conf" / "sweeps" / "mine.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text(f"# @package sweep\n# Mine.\n{content}\n", encoding="utf-8")
-    return folder / "conf"
+        with_file(content, "sweeps=mine")
