@@ -38,6 +38,14 @@ def wait_until(happened: Callable[[], object], *, what: str) -> None:
         time.sleep(0.01)
 
 
+def is_running(process: psutil.Process) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Training:
     """A process that trains in a folder, seen from outside, and the folder of what it prints.
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import psutil
 
-from faults.processes import RECORDER, Training, lines_of, wait_until
+from faults.processes import RECORDER, Training, is_running, lines_of, wait_until
 from faults.study_records import Records
 
 BASE = (
@@ -84,16 +84,9 @@ class Sweeping:
     def require_no_orphan(self) -> None:
         """Wait until nothing that it has started runs any more."""
         wait_until(
-            lambda: not any(_runs(child) for child in self._family.values()),
+            lambda: not any(map(is_running, self._family.values())),
             what="the end of its workers and its recorder",
         )
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def problems(err: str) -> list[str]:

@@ -5,9 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import psutil
@@ -36,21 +39,17 @@ COMMAND = (
     "trust=[preflight_nets]",
     "sweep.workers=1",
 )
-
-
-PAIRS = {
-    "data": "mlp wide fixed",
-    "iris": "ok FAILS FAILS",
-    "wine": "skip ok ok",
-    "missing": "FAILS FAILS FAILS",
-}
-STUDIES = {
-    "sweeps": "mlp wide fixed",
-    "quick": "ok ok FAILS",
-    "kernels": "– FAILS –",
-    "turned": "FAILS FAILS FAILS",
-    "zero": "FAILS FAILS FAILS",
-    "several": "FAILS FAILS FAILS",
+CELLS = {
+    ("models × data", "data"): "mlp wide fixed",
+    ("models × data", "iris"): "ok FAILS FAILS",
+    ("models × data", "wine"): "skip ok ok",
+    ("models × data", "missing"): "FAILS FAILS FAILS",
+    ("sweeps × models", "sweeps"): "mlp wide fixed",
+    ("sweeps × models", "quick"): "ok ok FAILS",
+    ("sweeps × models", "kernels"): "– FAILS –",
+    ("sweeps × models", "turned"): "FAILS FAILS FAILS",
+    ("sweeps × models", "zero"): "FAILS FAILS FAILS",
+    ("sweeps × models", "several"): "FAILS FAILS FAILS",
 }
 
 
@@ -60,73 +59,58 @@ class Tried:
 
     Args:
         code: Its exit code.
-        tables: The words of each row by the title of its table and its first word.
+        cells: The words of each row by the title of its table and its first word.
         problems: What it refused.
     """
 
     code: int
-    tables: Mapping[tuple[str, str], list[str]]
+    cells: Mapping[tuple[str, str], str]
     problems: list[str]
 
 
-def planted(folder: Path, files: Mapping[str, str]) -> None:
-    shutil.copy(OWN_NETS, folder)
-    for name, content in files.items():
+def tried(folder: Path, *words: str, planted: Mapping[str, str] | None = None) -> Tried:
+    """Run a preflight beside such files; it leaves none, its temporary ones included."""
+    for name, content in (planted or {}).items():
         (folder / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "conf" / name).write_text(content)
-
-
-def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    shutil.copy(OWN_NETS, folder)
     temporary = folder / "temporary"
     temporary.mkdir()
-    changed = {
-        "TMPDIR": str(temporary),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder.parent / "inductor"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.sweep", *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **changed},
-    )
-
-
-def tried(folder: Path, *words: str) -> Tried:
-    """Run a preflight, which leaves no file that was not there, its temporary ones included."""
     before = set(folder.rglob("*"))
-    process = start(folder, *words)
-    out, err = process.communicate()
-    assert all(line.startswith("error: ") for line in err.splitlines()), err
-    assert set(folder.rglob("*")) - before == {folder / "temporary"}
-    problems = [line.removeprefix("error: ") for line in err.splitlines()]
-    return Tried(code=process.returncode, tables=tables(out), problems=problems)
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder.parent / "inductor"))
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        patch.setattr(sys, "dont_write_bytecode", True)
+        code = main(words)
+    assert set(folder.rglob("*")) == before
+    lines = err.getvalue().splitlines()
+    assert all(line.startswith("error: ") for line in lines), lines
+    problems = [line.removeprefix("error: ") for line in lines]
+    return Tried(code=code, cells=cells(out.getvalue()), problems=problems)
 
 
-def tables(out: str) -> dict[tuple[str, str], list[str]]:
-    rows: dict[tuple[str, str], list[str]] = {}
+def cells(out: str) -> dict[tuple[str, str], str]:
+    rows: dict[tuple[str, str], str] = {}
     title = ""
     for line in out.splitlines():
         title = line if line in ("models × data", "experiments", "sweeps × models") else title
-        name, *cells = line.split()
-        rows[title, name] = cells
+        name, *words = line.split()
+        rows[title, name] = " ".join(words)
     return rows
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Tried:
-    folder = tmp_path_factory.mktemp("preflight")
-    planted(folder, PLANTED)
-    return tried(folder, *COMMAND)
+    return tried(tmp_path_factory.mktemp("preflight"), *COMMAND, planted=PLANTED)
 
 
 def test_what_would_fail_is_marked_in_its_cell_and_the_rest_is_ok(broken: Tried) -> None:
     assert broken.code == 2
-    for title, expected in (("models × data", PAIRS), ("sweeps × models", STUDIES)):
-        found = {name: broken.tables[title, name] for name in expected}
-        assert found == {name: cells.split() for name, cells in expected.items()}
+    assert {place: broken.cells[place] for place in CELLS} == CELLS
 
 
 def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Tried) -> None:
@@ -159,17 +143,14 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
     )
 
 
-def test_only_what_the_command_line_names_is_tried(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_what_the_command_line_names_is_tried(own_folder: Path) -> None:
     words = ("sweeps=[preflight,models]", "model=gru", "data=iris", "sweep.workers=1")
-    assert main(words) == 0
-    found = tables(capsys.readouterr().out)
-    assert found["models × data", "data"] == ["gru"]
-    assert found["models × data", "iris"] == ["–"]
-    assert found["sweeps × models", "models"] == ["–"]
-    assert not any(title == "experiments" for title, _ in found)
-    assert list(own_folder.iterdir()) == []
+    found = tried(own_folder, *words, "sweep.preflight_skip=['model=gru data=iris']")
+    assert (found.code, found.problems) == (0, [])
+    assert found.cells["models × data", "data"] == "gru"
+    assert found.cells["models × data", "iris"] == "skip"
+    assert found.cells["sweeps × models", "models"] == "–"
+    assert not any(title == "experiments" for title, _ in found.cells)
 
 
 def test_a_range_of_its_own_is_refused_by_a_preflight(
@@ -212,29 +193,21 @@ def test_extreme_points_hold_each_end_each_choice_and_off_wherever_a_range_depen
 
 @pytest.mark.slow
 def test_all_that_ships_would_run(own_folder: Path) -> None:
-    """Takes about half a minute on two quiet cores."""
     found = tried(own_folder, "sweeps=preflight")
-    assert found.problems == []
-    assert found.code == 0
-    assert found.tables["sweeps × models", "models"] == ["ok"]
-    assert len([row for title, row in found.tables if title == "models × data"]) >= 10
+    assert (found.code, found.problems) == (0, [])
+    assert found.cells["sweeps × models", "models"] == "ok"
+    assert len([row for title, row in found.cells if title == "models × data"]) >= 10
 
 
 @pytest.mark.slow
 def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(own_folder: Path) -> None:
-    planted(own_folder, {"model/dies.yaml": "_target_: preflight_nets.Dies\n"})
-    found = tried(
-        own_folder,
-        "--config-dir=conf",
-        "sweeps=[preflight,seeds]",
-        "model=choice(dies, mlp)",
-        "data=iris",
-        "trust=[preflight_nets]",
-        "sweep.workers=1",
-    )
+    dies = {"model/dies.yaml": "_target_: preflight_nets.Dies\n"}
+    words = ("--config-dir=conf", "trust=[preflight_nets]", "sweep.workers=1", "data=iris")
+    models = "model=choice(dies, mlp)"
+    found = tried(own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
     assert found.code == 2
-    assert found.tables["models × data", "iris"] == ["FAILS", "ok"]
-    assert found.tables["sweeps × models", "seeds"] == ["FAILS", "ok"]
+    assert found.cells["models × data", "iris"] == "FAILS ok"
+    assert found.cells["sweeps × models", "seeds"] == "FAILS ok"
     (problem,) = found.problems
     assert problem.startswith(
         "model=dies data=iris, sweeps=seeds model=dies: its process died (ended by SIGKILL); "
@@ -243,16 +216,17 @@ def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(own_fold
 
 
 @pytest.mark.slow
-def test_an_interrupted_preflight_takes_its_workers_and_its_files_along(own_folder: Path) -> None:
-    process = start(own_folder, "sweeps=preflight", "sweep.workers=2")
-    temporary = own_folder / "temporary"
-    while not list(temporary.glob("preflight-*/*")):
+def test_an_interrupted_preflight_takes_its_workers_and_its_files_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.sweep", "sweeps=preflight", "sweep.workers=2"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    before = set(tmp_path.iterdir())
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    while not list(tmp_path.glob("preflight-*/*")):
         assert process.poll() is None
         time.sleep(0.05)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert workers
     process.send_signal(signal.SIGINT)
-    process.communicate()
-    assert process.returncode == 130
+    assert process.wait() == 130
     assert not any(worker.is_running() for worker in workers)
-    assert list(temporary.iterdir()) == []
+    assert set(tmp_path.iterdir()) == before

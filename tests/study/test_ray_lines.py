@@ -40,55 +40,42 @@ def test_the_actor_travels_to_a_node_without_this_program() -> None:
     subprocess.run([sys.executable, "-c", code], input=content, check=True)
 
 
+REFUSED = {
+    **{
+        f"sweep.ray.address='{address}'": (2, re.escape(f"sweep.ray.address={address}: {ADDRESS}"))
+        for address in ("ray://head:10001", "head", "head:x")
+    },
+    "sweep.ray.num_gpus=2.5": (
+        2,
+        "sweep.ray.num_gpus=2.5: expected a share of one, or whole GPUs",
+    ),
+    "sweep.ray.num_cpus=4096 sweep.workers=2": (
+        3,
+        f"the Ray cluster has no room for a worker: each reserves 4096 CPUs, free are {CORES}; "
+        "wait for what else runs there, or lower sweep.ray.num_cpus or sweep.ray.num_gpus",
+    ),
+    "sweep.ray.address=127.0.0.1:1": (3, NO_ANSWER.format("127.0.0.1:1")),
+    "sweep.ray.address=auto": (3, NO_ANSWER.format("auto")),
+    "": (
+        2,
+        "sweep.launcher=ray needs the package ray, which is not installed; install it with: "
+        r"pip install 'pipeline\[ray\]'",
+    ),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        *(
-            (f"sweep.ray.address='{address}'", 2, f"sweep.ray.address={address}: {ADDRESS}")
-            for address in ("ray://head:10001", "head", "head:x")
-        ),
-        (
-            "sweep.ray.num_gpus=2.5",
-            2,
-            "sweep.ray.num_gpus=2.5: expected a share of one, or whole GPUs",
-        ),
-        (
-            "sweep.ray.num_cpus=4096 sweep.workers=2",
-            3,
-            "the Ray cluster has no room for a worker: each reserves 4096 CPUs, free are "
-            f"{CORES}; wait for what else runs there, or lower sweep.ray.num_cpus or "
-            "sweep.ray.num_gpus",
-        ),
-        ("sweep.ray.address=127.0.0.1:1", 3, re.compile(NO_ANSWER.format("127.0.0.1:1"))),
-        ("sweep.ray.address=auto", 3, re.compile(NO_ANSWER.format("auto"))),
-    ],
-)
+@pytest.mark.parametrize("words", REFUSED)
 def test_a_study_that_cannot_run_on_ray_says_why_in_one_line(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-    code: int,
-    says: str | re.Pattern[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
+    code, says = REFUSED[words]
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    if not words:
+        monkeypatch.setitem(sys.modules, "ray", None)  # not installed
     assert sweep([*ON_RAY, *words.split()]) == code
-    (line,) = capsys.readouterr().err.splitlines()
-    pattern = re.compile(re.escape(says)) if isinstance(says, str) else says
-    assert pattern.fullmatch(line.removeprefix("error: "))
+    assert re.fullmatch(f"error: {says}\n", capsys.readouterr().err)
     assert list(Path.cwd().rglob("*")) == []
-
-
-@pytest.mark.slow
-def test_ray_that_is_not_installed_is_named_with_what_to_install(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert sweep(ON_RAY) == 2
-    assert capsys.readouterr().err == (
-        "error: sweep.launcher=ray needs the package ray, which is not installed; install it "
-        "with: pip install 'pipeline[ray]'\n"
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,40 @@
-"""A worker: trials as single runs would train them, and failures without a trace in the next."""
+"""A worker: trials as single runs would train them, failures without a trace, and its own end."""
 
+import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
-from records import checkpoint, epochs, final_values, only_run
+from faults.processes import is_running, wait_until
+from records import checkpoint, epochs, events, final_values, only_run
 from study_workers import (
     BASE,
     Conversation,
     callback,
     ending,
     job_of,
-    journal,
+    started,
     tags,
     worker_in,
 )
 
 from pipeline.errors import ConfigError
-from pipeline.study.messages import Rung, TrialEnd
+from pipeline.study.messages import Gone, Job, Rung, TrialEnd
 from pipeline.study.workers.trial import one_line
+from pipeline.study.workers.worker import Worker, worker_command, worker_process
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
+ROOT = Path(__file__).parents[2]
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
+ENDLESS = ("trainer.max_epochs=100000", "scheduler=none")
 OTHER_WAYS = (
     ("model.dropout=0.1", "trainer.threads=2", "trainer.precision=64-true", "seed=7"),
     ("model=lstm", "data=sunspots"),
@@ -41,14 +50,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
 
 
 @pytest.fixture
-def worker(shared: Conversation) -> Conversation:
-    """The shared worker, idle and alive before each test."""
-    assert shared.worker.is_ready
-    assert not shared.worker.is_gone
-    return shared
+def worker(shared: Conversation) -> Iterator[Conversation]:
+    """The shared worker, which trains after each test as it did before."""
+    yield shared
+    assert not shared.said
+    assert shared.train(job_of()).state == "complete"
 
 
-def untimed(folder: Path) -> dict[int, dict[str, float]]:
+def untimed(job: Job | Path) -> dict[int, dict[str, float]]:
+    folder = Path(job.folder) if isinstance(job, Job) else job
     return {
         epoch: {key: value for key, value in values.items() if not key.startswith("time/")}
         for epoch, values in epochs(folder).items()
@@ -59,19 +69,26 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def await_epochs(job: Job) -> None:
+    path = Path(job.folder, "journal.jsonl")
+    wait_until(lambda: path.exists() and b'"epoch"' in path.read_bytes(), what="an epoch")
+
+
+# ── trials as single runs train them ────────────────────────────────────────────────────────────
+
+
 def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
-    worker: Conversation, train: Train, own_folder: Path
+    worker: Conversation, train: Train
 ) -> None:
-    first = job_of(*DROPOUT, number=0)
+    first = job_of(*DROPOUT)
     assert worker.train(first).state == "complete"
-    for number, words in enumerate(OTHER_WAYS, start=1):
-        between = job_of(*words, number=number, objectives=["val/loss"])
-        assert worker.train(between).state == "complete"
-    again = job_of(*DROPOUT, number=4)
+    for words in OTHER_WAYS:
+        assert worker.train(job_of(*words, objectives=["val/loss"])).state == "complete"
+    again = job_of(*DROPOUT)
     assert worker.train(again).state == "complete"
     assert train(*BASE, *DROPOUT, "verbose=0") == 0
-    single = only_run(own_folder / "runs")
-    assert untimed(Path(first.folder)) == untimed(Path(again.folder)) == untimed(single)
+    single = only_run(Path("runs"))
+    assert untimed(first) == untimed(again) == untimed(single)
     best, kept = checkpoint(single, "best"), checkpoint(Path(again.folder), "kept")
     weights = best["state_dict"]
     assert weights.keys() == kept["state_dict"].keys()
@@ -80,28 +97,27 @@ def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
     assert all(best["pipeline"][fact] == kept["pipeline"][fact] for fact in facts)
 
 
-def test_a_worker_refuses_data_that_changed_after_an_earlier_trial(
-    worker: Conversation, own_folder: Path
-) -> None:
-    table = own_folder / "rows.csv"
+def test_a_worker_refuses_data_that_changed_after_an_earlier_trial(worker: Conversation) -> None:
+    table = Path("rows.csv").absolute()
     words = ("data=table", f"data.path={table}", "data.target=y")
     write_rows(table, sign=1)
-    job = job_of(*words, number=0)
+    job = job_of(*words)
     first = worker.train(job)
     assert first.data == tags(job)["data.hash"]
-    assert worker.train(job_of(*words, number=1, data=first.data)).state == "complete"
+    assert worker.train(job_of(*words, data=first.data)).state == "complete"
     write_rows(table, sign=-1)
-    other = job_of(*words, number=2, data=first.data)
+    other = job_of(*words, data=first.data)
     refused = worker.train(other)
     assert (refused.state, refused.reason, refused.exit_code) == ("failed", "interrupted", 2)
     assert ending(other) == ("KILLED", "interrupted")
-    now = worker.train(job_of(*words, number=3)).data
-    assert first.data is not None
-    assert now is not None
+    now = worker.train(job_of(*words)).data
+    assert None not in (first.data, now)
     assert now != first.data
     assert refused.message is not None
-    assert refused.message.startswith(f"data.path={table}: the data had the hash ")
-    assert f"{first.data[:12]} in this study and have {now[:12]} now" in refused.message
+    assert refused.message.startswith(
+        f"data.path={table}: the data had the hash {str(first.data)[:12]} in this study and have "
+        f"{str(now)[:12]} now"
+    )
     tested = worker.test(job, into=None, leave=".", data=first.data)
     assert (tested.problem, tested.exit_code) == (refused.message, 2)
 
@@ -116,15 +132,15 @@ def write_rows(path: Path, *, sign: int) -> None:
     "words", [("callbacks=ema", "callbacks.ema.decay=0.9"), ("keep=last",)], ids=" ".join
 )
 def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
-    worker: Conversation, train: Train, own_folder: Path, words: tuple[str, ...]
+    worker: Conversation, train: Train, words: tuple[str, ...]
 ) -> None:
-    job, tables = job_of(*words), own_folder / "tables"
+    job, tables = job_of(*words), Path("tables").absolute()
     assert worker.train(job).state == "complete"
     tested = worker.test(job, into=str(tables))
     assert tested.problem is None
     assert tested.baselines == ("majority class", "logistic regression")
     assert train(*BASE, *words, "verbose=0") == 0
-    run = only_run(own_folder / "runs")
+    run = only_run(Path("runs"))
     kinds = ("test/", "naive/", "linear/")
     single = {key: value for key, value in final_values(run).items() if key.startswith(kinds)}
     assert tested.metrics == single
@@ -148,35 +164,35 @@ def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
     job = job_of("trainer.log_every_n_steps=1")
     ended = worker.train(job)
     assert files(Path(job.folder)) == {"journal.jsonl", "checkpoints/kept.ckpt"}
-    begin = journal(job)[0]
+    begin, lease = events(Path(job.folder))[0], worker.worker.lease
     assert (begin["key"], begin["parent_folder"]) == (job.key, job.parent_folder)
     assert begin["name"] == "study-0"
-    assert begin["lease"]["pid"] == worker.worker.lease.pid
-    assert begin["lease"]["started"] == worker.worker.lease.started
+    assert (begin["lease"]["pid"], begin["lease"]["started"]) == (lease.pid, lease.started)
     assert tags(job)["pipeline.values"] == f"[{ended.values[0]}]"
     assert tags(job)["pipeline.trial"] == "0"
     assert tags(job)["command"] == command_line(sys.orig_argv)  # the driver's own
     assert ending(job) == ("FINISHED", None)
 
 
-def test_the_values_are_those_of_the_weights_that_a_trial_keeps(worker: Conversation) -> None:
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_values_are_those_of_the_weights_that_a_trial_keeps(
+    worker: Conversation, keep: str
+) -> None:
     objectives = ["val/f1", "train/loss", "model/parameters", "time/fit"]
-    for number, keep in enumerate(("best", "last")):
-        words = (f"keep={keep}", "monitor=val/loss")
-        job = job_of(*words, number=number, objectives=objectives, test=True)
-        ended = worker.train(job)
-        history = epochs(Path(job.folder))
-        best = min(history, key=lambda epoch: history[epoch]["val/loss"])
-        kept = history[best if keep == "best" else 3]
-        assert ended.values[:2] == (kept["val/f1"], kept["train/loss"])
-        assert ended.values[2] == sum(
-            weights.numel()
-            for name, weights in checkpoint(Path(job.folder), "kept")["state_dict"].items()
-            if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-        )
-        assert ended.values[3] == ended.attributes["time/fit"]
-        assert (ended.attributes["epochs"], ended.attributes["threads"]) == (3, 1)
-        assert {"test/f1", "naive/f1", "linear/f1"} <= ended.attributes.keys()
+    job = job_of(f"keep={keep}", "monitor=val/loss", objectives=objectives, test=True)
+    ended = worker.train(job)
+    history = epochs(Path(job.folder))
+    best = min(history, key=lambda epoch: history[epoch]["val/loss"])
+    kept = history[best if keep == "best" else 3]
+    assert ended.values[:2] == (kept["val/f1"], kept["train/loss"])
+    assert ended.values[2] == sum(
+        weights.numel()
+        for name, weights in checkpoint(Path(job.folder), "kept")["state_dict"].items()
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    )
+    assert ended.values[3] == ended.attributes["time/fit"]
+    assert (ended.attributes["epochs"], ended.attributes["threads"]) == (3, 1)
+    assert {"test/f1", "naive/f1", "linear/f1"} <= ended.attributes.keys()
 
 
 def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
@@ -198,91 +214,22 @@ def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
     assert files(Path(job.folder)) == {"journal.jsonl"}
 
 
-FAILURES = {
-    "diverged": (
-        ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "trainer.gradient_clip_val=null"),
-        "diverged",
-        4,
-        "training diverged; try a smaller optimizer.lr, or trainer.gradient_clip_val=1.0",
-    ),
-    "infinite": (
-        callback("NotANumber", key="val/f1"),
-        "diverged",
-        4,
-        "val/f1 is inf at the end of the trial: it diverged",
-    ),
-    "oom": (callback("Fail", how="oom"), "oom", 3, "out of memory (CUDA out of memory. Tried"),
-    "memory": (callback("Fail", how="memory"), "oom", 3, "out of memory (MemoryError)"),
-    "error": (
-        callback("Fail", how="error"),
-        "error",
-        1,
-        "RuntimeError: the reader has lost its place (trial_parts.py:",
-    ),
-    "value": (("model.dropout=1.5",), "error", 2, "model.dropout=1.5"),
-    "network": (("model=cnn1d", "model.kernel_size=99"), "error", 2, "99"),
-    "monitor": (("monitor=val/rmse",), "error", 2, "monitor='val/rmse' is not logged"),
-    "objective": (
-        ("test=false",),
-        "error",
-        2,
-        "val/rmse has no value in the epoch that the trial keeps; expected one of "
-        "best/epoch, best/val/accuracy, ",
-    ),
-}
-
-
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_failed_trial_says_why_in_one_line_and_the_next_one_is_as_ever(
-    worker: Conversation, failure: str
-) -> None:
-    words, reason, exit_code, line = FAILURES[failure]
-    job = job_of(*words, **({"objectives": ["val/rmse"]} if failure == "objective" else {}))
-    ended = worker.train(job)
-    assert (ended.state, ended.reason, ended.exit_code) == ("failed", reason, exit_code)
-    assert ended.message is not None
-    assert line in ended.message
-    assert len(ended.message.splitlines()) == 1
-    assert ended.values == ()
-    assert ending(job) == ("FAILED", reason)
-    assert journal(job)[0]["key"] == job.key
-    assert "Traceback" in (Path(job.folder) / "run.log").read_text(encoding="utf-8")
-    assert not (Path(job.folder) / "checkpoints").exists()
-    assert worker.train(job_of(number=1)).state == "complete"
-
-
-@pytest.mark.slow
-def test_memory_that_cannot_be_had_fails_the_trial_and_not_the_worker(tmp_path: Path) -> None:
-    with worker_in(tmp_path) as mortal:
-        ended = mortal.train(job_of(*callback("Fail", how="allocate")))
-        assert (ended.state, ended.reason) == ("failed", "oom")
-        assert "try a smaller data.batch_size" in (ended.message or "")
-        assert mortal.train(job_of(number=1)).state == "complete"
-
-
-def test_a_disk_without_room_is_told_as_a_fault_of_the_environment(worker: Conversation) -> None:
-    ended = worker.train(job_of(*callback("NoMoreBytes")))
-    assert (ended.state, ended.reason, ended.exit_code) == ("failed", "error", 3)
-    assert "journal.jsonl' can't be written" in (ended.message or "")
-    assert worker.train(job_of(number=1)).state == "complete"
-
-
 def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Conversation) -> None:
     own = ("data._target_=trial_parts.CountedIris",)
     reads = worker.folder / "reads"
-    for number in range(3):
-        assert worker.train(job_of(*own, f"data.batch_size={8 + number}", number=number)).values
+    for size in (8, 9, 10):
+        assert worker.train(job_of(*own, f"data.batch_size={size}")).values
     assert reads.read_text(encoding="utf-8") == "read\n"
-    assert worker.train(job_of(*own, "data.split_seed=5", number=3)).values
+    assert worker.train(job_of(*own, "data.split_seed=5")).values
     assert reads.read_text(encoding="utf-8") == "read\nread\n"
 
 
 def test_data_that_a_trial_has_written_into_are_read_anew_for_the_next(
     worker: Conversation,
 ) -> None:
-    jobs = [job_of(number=0), job_of(*callback("Poison"), number=1), job_of(number=2)]
+    jobs = [job_of(), job_of(*callback("Poison")), job_of()]
     assert [worker.train(job).state for job in jobs] == ["complete"] * 3
-    before, poisoned, after = (untimed(Path(job.folder)) for job in jobs)
+    before, poisoned, after = map(untimed, jobs)
     assert before == after
     assert before != poisoned
 
@@ -296,6 +243,73 @@ def test_code_that_prints_and_reads_never_disturbs_what_the_worker_says(
     ended = worker.train(replace(job, config=config), verdicts=[False])
     assert ended.state == "complete", ended.message
     assert tags(job)["command"] == "python -m pipeline.sweep sweeps=quick"
+    loaded = (worker.folder / "loaded").read_text(encoding="utf-8").split()
+    assert "pytorch_lightning" in loaded
+    assert not {"optuna", "mlflow"} & {*loaded}
+
+
+def test_a_driver_loads_what_it_needs_alone() -> None:
+    script = "import json, sys, pipeline.study.sweeping; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert {"optuna", "pipeline.study.plan"} <= {*loaded}
+    assert not {"pytorch_lightning", "mlflow", "torchmetrics"} & {*loaded}
+
+
+# ── failures ────────────────────────────────────────────────────────────────────────────────────
+
+DIVERGING = ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=none")
+FAILURES = {
+    "diverged": (
+        (*DIVERGING, "trainer.gradient_clip_val=null"),
+        ("diverged", 4),
+        "training diverged; try a smaller optimizer.lr, or trainer.gradient_clip_val=1.0",
+    ),
+    "infinite": (
+        callback("NotANumber", key="val/f1"),
+        ("diverged", 4),
+        "val/f1 is inf at the end of the trial: it diverged",
+    ),
+    "oom": (callback("Fail", how="oom"), ("oom", 3), "out of memory (CUDA out of memory. Tried"),
+    "memory": (callback("Fail", how="memory"), ("oom", 3), "out of memory (MemoryError)"),
+    "error": (
+        callback("Fail", how="error"),
+        ("error", 1),
+        "RuntimeError: the reader has lost its place (trial_parts.py:",
+    ),
+    "value": (("model.dropout=1.5",), ("error", 2), "model.dropout=1.5"),
+    "network": (("model=cnn1d", "model.kernel_size=99"), ("error", 2), "99"),
+    "monitor": (("monitor=val/rmse",), ("error", 2), "monitor='val/rmse' is not logged"),
+    "objective": (
+        ("test=false",),
+        ("error", 2),
+        "val/rmse has no value in the epoch that the trial keeps; expected one of "
+        "best/epoch, best/val/accuracy, ",
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_trial_says_why_in_one_line(worker: Conversation, failure: str) -> None:
+    words, (reason, exit_code), line = FAILURES[failure]
+    job = job_of(*words, **({"objectives": ["val/rmse"]} if failure == "objective" else {}))
+    ended = worker.train(job)
+    assert (ended.state, ended.reason, ended.exit_code) == ("failed", reason, exit_code)
+    assert ended.message is not None
+    assert line in ended.message
+    assert len(ended.message.splitlines()) == 1
+    assert ended.values == ()
+    assert ending(job) == ("FAILED", reason)
+    folder = Path(job.folder)
+    assert events(folder)[0]["key"] == job.key
+    assert "Traceback" in (folder / "run.log").read_text(encoding="utf-8")
+    assert not (folder / "checkpoints").exists()
+
+
+def test_a_disk_without_room_is_told_as_a_fault_of_the_environment(worker: Conversation) -> None:
+    ended = worker.train(job_of(*callback("NoMoreBytes")))
+    assert (ended.state, ended.reason, ended.exit_code) == ("failed", "error", 3)
+    assert "journal.jsonl' can't be written" in (ended.message or "")
 
 
 def test_every_problem_of_a_trial_stands_in_one_line_without_a_secret(
@@ -305,3 +319,121 @@ def test_every_problem_of_a_trial_stands_in_one_line_without_a_secret(
     assert one_line(ValueError()) == "ValueError: no further word"
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
     assert one_line(ValueError("the password is correct horse")).endswith("the password is ***")
+
+
+# ── how a worker is stopped, and how it dies ────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_trial_in_hand_and_the_worker_stays(
+    worker: Conversation, number: signal.Signals
+) -> None:
+    job = job_of(*ENDLESS)
+    worker.worker.train(job)
+    await_epochs(job)
+    os.kill(worker.worker.lease.pid, number)
+    ended = worker.hear(TrialEnd)
+    assert (ended.state, ended.reason, ended.message) == ("failed", "interrupted", "interrupted")
+    assert ended.exit_code == 128 + number
+    assert ending(job) == ("KILLED", "interrupted")
+
+
+def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(worker: Conversation) -> None:
+    job = job_of(rungs={1: 1})
+    worker.worker.train(job)
+    worker.hear(Rung)
+    worker.worker.interrupt()
+    assert worker.hear(TrialEnd).reason == "interrupted"
+    assert ending(job) == ("KILLED", "interrupted")
+    assert len(epochs(Path(job.folder))) == 1
+
+
+def test_a_second_interrupt_hurries_nobody(worker: Conversation) -> None:
+    worker.worker.train(job_of(*callback("Pause", epoch=1)))
+    wait_until((worker.folder / "paused").exists, what="a trial that waits")
+    worker.worker.interrupt()
+    worker.worker.interrupt()
+    assert worker.hear(TrialEnd).reason == "interrupted"
+
+
+def test_signals_between_trials_stop_nothing(worker: Conversation) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(worker.worker.lease.pid, number)
+    assert worker.train(job_of()).state == "complete"
+
+
+def test_a_worker_that_is_killed_is_gone_and_says_by_what() -> None:
+    mortal = started()
+    mortal.worker.train(job_of(*ENDLESS))
+    mortal.worker.kill()
+    assert mortal.hear(Gone).message == "ended by SIGKILL"
+    assert mortal.worker.is_gone
+    assert mortal.worker.answers() == []
+    mortal.worker.interrupt()
+    mortal.worker.verdict(prune=True)
+    mortal.worker.quit()
+
+
+DRIVER = """
+import sys, time
+sys.path[:0] = sys.argv[1:]
+from study_workers import job_of, started
+conversation = started()
+conversation.worker.train(job_of("trainer.max_epochs=100000", "scheduler=none"))
+print(conversation.worker.lease.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_worker_dies_with_a_driver_that_is_killed() -> None:
+    folders = [str(ROOT / "tests" / "study"), str(ROOT / "tests")]
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *folders],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert driver.stdout is not None
+    worker = psutil.Process(int(driver.stdout.readline()))
+    journal = Path("trials/0/journal.jsonl")
+    wait_until(lambda: journal.exists() and b'"epoch"' in journal.read_bytes(), what="an epoch")
+    driver.kill()
+    driver.communicate()
+    wait_until(lambda: not is_running(worker), what="the end of the worker")
+
+
+def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
+    broken = Path("broken").absolute()
+    broken.mkdir()
+    (broken / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
+    path = {"PYTHONPATH": f"{broken}{os.pathsep}{ROOT}"}
+    worker = Worker(worker_process(path, worker_command()))
+    worker.start()
+    gone = Conversation(worker).hear(Gone)
+    assert gone.message == "ImportError: libtorch.so: no such file"
+    worker.quit()
+
+
+@pytest.mark.slow
+def test_a_worker_neither_grows_nor_dies_without_memory_and_ends_when_it_is_let_go(
+    tmp_path: Path,
+) -> None:
+    with worker_in(tmp_path) as mortal:
+        process = psutil.Process(mortal.worker.lease.pid)
+        sizes, opened = [], []
+        for _ in range(45):
+            assert mortal.train(job_of("trainer.max_epochs=1")).state == "complete"
+            sizes.append(process.memory_info().rss)
+            opened.append(process.num_fds())
+        assert max(sizes[-15:]) - max(sizes[:15]) < 8 * 2**20
+        assert len(set(opened[5:])) == 1
+
+        ended = mortal.train(job_of(*callback("Fail", how="allocate")))
+        assert (ended.state, ended.reason) == ("failed", "oom")
+        assert "try a smaller data.batch_size" in (ended.message or "")
+        assert mortal.train(job_of()).state == "complete"
+
+        job = job_of(*ENDLESS)
+        mortal.worker.train(job)
+        await_epochs(job)
+    assert not is_running(process)
+    assert "end" not in {event["event"] for event in events(Path(job.folder))}

@@ -35,6 +35,7 @@ class Chatty(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(input_shape[0], outputs)
+        Path("loaded").write_text(" ".join(sys.modules), encoding="utf-8")
 
     def forward(self, inputs: Tensor) -> Tensor:
         print('{"say": "beat"}')

@@ -1,0 +1,362 @@
+"""Studies on real Ray clusters: of one node and two, and one of this machine alone."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from faults.conftest import Start, beside
+from faults.processes import Training, is_running, wait_until
+from faults.study_records import Records
+from faults.sweeps import BASE, behaving
+from pipeline.errors import EnvironmentFaultError
+from pipeline.runs import main as runs
+from pipeline.study.messages import Answer, Gone
+from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec, token_in
+from pipeline.study.workers.worker import Worker
+from pipeline.sweep import main as sweep_here
+
+pytestmark = pytest.mark.slow
+
+RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
+SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block")
+OTHER = "node-2"
+"""What the second machine is called."""
+LOST, COMPLETE, INTERRUPTED = ("FAIL", "lost"), ("COMPLETE", None), ("FAIL", "interrupted")
+Sweep = Callable[..., Training]
+
+
+class Nodes:
+    """The machines of a cluster.
+
+    Args:
+        folder: Takes what Ray writes; its path is short.
+        prefix: Words before a command that let it run where the cluster is.
+    """
+
+    def __init__(self, folder: Path, prefix: Sequence[str]) -> None:
+        self.prefix = tuple(prefix)
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self._folder = folder
+        self._started: list[psutil.Popen] = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+
+    def start_head(self) -> None:
+        """Start the first node, of one CPU."""
+        port = self.address.partition(":")[2]
+        self._start("--head", f"--port={port}", "--include-dashboard=false")
+
+    @contextmanager
+    def other(self, *prefix: str) -> Iterator[psutil.Popen]:
+        """Another node of one CPU: another machine by its name, where root may say so."""
+        if os.geteuid() == 0:
+            script = f'hostname {OTHER}; exec "$@"'
+            prefix = ("unshare", "--uts", *prefix, "sh", "-c", script, "sh")
+        node = self._start(f"--address={self.address}", prefix=prefix)
+        try:
+            yield node
+        finally:
+            self.kill(node)
+
+    def kill(self, node: psutil.Popen) -> None:
+        """End all processes of a node at once, as a machine without power would."""
+        if node.poll() is None:
+            for process in [*node.children(recursive=True), node]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        node.wait()
+
+    def stop(self) -> None:
+        """End all nodes."""
+        for node in reversed(self._started):
+            self.kill(node)
+
+    def _start(self, *words: str, prefix: Sequence[str] = ()) -> psutil.Popen:
+        folder = self._folder / str(len(self._started))
+        log = folder.with_suffix(".log")
+        places = (f"--temp-dir={folder}", "--node-ip-address=127.0.0.1")
+        with log.open("wb") as out:
+            node = psutil.Popen(
+                [*self.prefix, *prefix, *RAY, "start", *words, *SMALL, *places],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment},
+            )
+        self._started.append(node)
+
+        def is_up() -> bool:
+            assert node.poll() is None, log.read_text(encoding="utf-8")
+            return "Ray runtime started" in log.read_text(encoding="utf-8")
+
+        wait_until(is_up, what=f"a node: {' '.join(words)}")
+        return node
+
+
+@contextmanager
+def network() -> Iterator[Sequence[str]]:
+    """Words that let a command run in a network of its own, of which only loopback is there."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--net", "true"], check=False).returncode:
+        yield ()
+        return
+    keeper = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; exec sleep inf"])
+    try:
+        prefix = ("nsenter", f"--net=/proc/{keeper.pid}/ns/net", "--")
+        up = [*prefix, "ip", "-brief", "address", "show", "up"]
+        wait_until(lambda: b"127.0.0.1" in subprocess.check_output(up), what="a network")
+        yield prefix
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    """A cluster of a head, which is a node of one CPU."""
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder, network() as prefix:
+        cluster = Nodes(Path(folder), prefix)
+        try:
+            cluster.start_head()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture
+def sweep(start: Start, own_code: tuple[str, ...]) -> Sweep:
+    """Starts a sweep in the current folder, for a cluster or by itself."""
+
+    def call(*words: str, cluster: Nodes | None = None, **environment: str) -> Training:
+        defaults = beside(BASE, ["sweep.workers=null", "sweep.launcher=ray", *own_code])
+        prefix: Sequence[str] = ()
+        if cluster is not None:
+            defaults.append(f"sweep.ray.address={cluster.address}")
+            environment, prefix = {**cluster.environment, **environment}, cluster.prefix
+        return start(*beside(defaults, words), command="sweep", prefix=prefix, **environment)
+
+    return call
+
+
+def await_waiting(running: Training, count: int) -> list[psutil.Process]:
+    """Wait until so many trials wait; return the processes that train them."""
+    found: list[Path] = []
+
+    def enough() -> bool:
+        found[:] = Path.cwd().glob("waiting-*")
+        return len(found) >= count
+
+    running.wait_until(enough, what=f"{count} trials that wait")
+    for path in found:  # no sign of those that wait later
+        path.unlink()
+    return [psutil.Process(int(path.name.partition("-")[2])) for path in found]
+
+
+def await_end(processes: Sequence[psutil.Process]) -> None:
+    """Wait until none of them runs."""
+    wait_until(lambda: not any(map(is_running, processes)), what="the end of what Ray has started")
+
+
+def bridge_of(process: int) -> psutil.Process:
+    """Return the process that speaks to Ray for a sweep."""
+    (bridge,) = (one for one in psutil.Process(process).children() if BRIDGE in one.cmdline())
+    return bridge
+
+
+def with_actors(workers: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Return workers, and the processes that have started them."""
+    return [*workers, *(actor for one in workers if (actor := one.parent()) is not None)]
+
+
+def folder_of(family: Sequence[psutil.Process]) -> Path:
+    """Return where a cluster of this machine writes."""
+    words = (word for process in family for word in process.cmdline())
+    (path,) = (word for word in words if word.startswith("--raylet_socket_name="))
+    return Path(path.partition("=")[2]).parents[2]
+
+
+# ── a cluster of several machines ───────────────────────────────────────────────────────────────
+
+
+def test_trials_come_to_the_same_on_a_cluster_as_in_processes_of_this_machine(
+    sweep: Sweep, cluster: Nodes
+) -> None:
+    words = ("sweep.n_trials=3", "tracking=none")
+    there = sweep(*words, "sweep.name=there", "sweep.workers=5", cluster=cluster)
+    assert sweep_here(beside(BASE, [*words, "sweep.name=here", "verbose=0"])) == 0
+    assert (there.end(), there.err) == (0, "")
+    assert there.out.startswith("there: 3 trials about val/f1 (max) on 1 worker\n")
+    assert (
+        "\nnote: sweep.workers=5: the Ray cluster has room for 1; each reserves 1 CPU, free are "
+        "1 CPU on 1 node\n"
+    ) in there.out
+    points = [
+        [(trial.params, trial.values, trial.end) for trial in Records(name).trials()]
+        for name in ("there", "here")
+    ]
+    assert points[0] == points[1]
+    assert len(points[0]) == 3
+    assert not list(Path("runs/there").glob(".*.tmp"))
+
+
+def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial(
+    sweep: Sweep, cluster: Nodes
+) -> None:
+    records = Records()
+    words = ("sweep.n_trials=4", "sweep.grace=2", "sweep.max_retry=9", *behaving("wait"))
+    with cluster.other() as node:
+        first = sweep(*words, cluster=cluster)
+        stranger = sweep(*words, "sweep.name=other", cluster=cluster, RAY_AUTH_TOKEN="0" * 64)
+        workers = await_waiting(first, 2)
+        left, bridge = with_actors(workers), bridge_of(first.pid)
+        assert stranger.end() == 3
+        assert stranger.err.startswith(
+            f"error: the Ray cluster at {cluster.address} does not let this process in: "
+        )
+        first.send(signal.SIGINT)
+        assert first.end() == 130
+        assert first.err == "stopped after 0 trials (2 interrupted); the same command goes on\n"
+        assert not any(map(is_running, [*workers, bridge]))
+        await_end(left)  # actors belong to Ray, which ends them in its own time
+        assert records.ends() == [INTERRUPTED] * 2 + [("WAITING", None)] * 2
+
+        second = sweep(*words, cluster=cluster)
+        left = [*with_actors(await_waiting(second, 2)), bridge_of(second.pid)]
+        second.finish()
+        await_end(left)
+        assert records.ends()[2:] == [("RUNNING", None)] * 2
+
+        auto = {"RAY_ADDRESS": cluster.address}
+        third = sweep(*words, "sweep.ray.address=auto", cluster=cluster, **auto)
+        workers = await_waiting(third, 2)
+        # The lease of the other machine is known to be dead once it has stood still for a while.
+        third.wait_until(lambda: records.ends()[2:4] == [LOST] * 2, what="the loss of both")
+        cluster.kill(node)
+        third.wait_until(lambda: records.ends().count(LOST) == 3, what="the loss with the node")
+    lost = next(trial for trial in records.trials()[4:] if trial.end == LOST)
+    if os.geteuid() == 0:
+        assert lost.attributes["lease"]["host"] == OTHER
+    assert records.ends().count(("RUNNING", None)) == 1
+    (survivor,) = filter(is_running, workers)
+    left = [*with_actors([survivor]), bridge_of(third.pid)]
+    survivor.kill()
+    third.wait_until(lambda: records.ends().count(LOST) == 4, what="the loss with the process")
+    Path("go on").touch()
+    assert third.end() == 0, third.err
+    assert f"warning: trial {lost.number} was lost with its process" in third.err
+    assert len(third.err.splitlines()) == 4
+    assert records.ends().count(COMPLETE) == 4
+    records.require_whole(4, max_retry=9)
+    assert runs(["action=check", "study=study"]) == 0
+    await_end(left)
+
+
+def test_a_node_that_does_not_see_the_folder_of_a_study_ends_it_in_one_line(
+    sweep: Sweep, cluster: Nodes
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may hide a folder from a process")
+    folder = Path.cwd()
+    script = f'mount -t tmpfs tmpfs {folder}; exec "$@"'
+    with cluster.other("unshare", "--mount", "sh", "-c", script, "sh"):
+        running = sweep("sweep.n_trials=4", "tracking=none", *behaving("wait"), cluster=cluster)
+        assert running.end() == 3
+    assert running.err == (
+        f"error: node {OTHER} of the Ray cluster does not see the study's folder "
+        f"'{folder}/runs/study'; set output= to a folder that all machines share under one path\n"
+    )
+
+
+# ── a cluster of this machine alone ─────────────────────────────────────────────────────────────
+
+LOOK = """
+import json, os, sys
+from pathlib import Path
+seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MADE")}
+Path("seen.tmp").write_text(json.dumps(seen))
+os.replace("seen.tmp", f"seen-{os.getpid()}")
+sys.stdin.read()
+"""
+
+
+def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    # Ray believes in any number of GPUs.
+    spec = RaySpec(address=None, cpus=0.1, gpus=2.0, local_cpus=1, local_gpus=4)
+    made = {"MADE": "yes"}
+    with (
+        token_in(own_folder / "study") as token,
+        RayCluster(spec, token=token, environment=made, command=("-c", LOOK)) as cluster,
+    ):
+        workers = [Worker(cluster.worker()) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        wait_until(lambda: len(list(own_folder.glob("seen-*"))) == 2, what="two that look around")
+        files = list(own_folder.glob("seen-*"))
+        seen = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        gpus = {tuple(sorted(one["CUDA_VISIBLE_DEVICES"].split(","))) for one in seen}
+        assert gpus == {("0", "1"), ("2", "3")}
+        assert {(one["OMP_NUM_THREADS"], one["MADE"]) for one in seen} == {(None, "yes")}
+        bridge = bridge_of(os.getpid())
+        looking = [psutil.Process(int(file.name.partition("-")[2])) for file in files]
+        family = [*bridge.children(recursive=True), *looking]
+        folder = folder_of(family)
+        bridge.kill()
+        said: list[Answer] = []
+        wait_until(
+            lambda: said.extend(workers[0].answers()) or workers[0].is_gone,
+            what="the loss of the connection",
+        )
+        assert said[-1] == Gone(message="the connection to Ray was lost")
+        with pytest.raises(EnvironmentFaultError, match=r"connection to Ray on this machine was l"):
+            cluster.worker().start()
+        for worker in workers:
+            worker.quit()
+    await_end(family)
+    assert not folder.exists()
+
+
+def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothing(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    words = ("sweep.n_trials=1", "sweep.workers=1", "tracking=none", *behaving("wait"))
+    running = sweep(*words)
+    await_waiting(running, 1)
+    bridge = bridge_of(running.pid)
+    family = [bridge, *bridge.children(recursive=True)]
+    assert folder_of(family).is_relative_to(temporary)
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in filter(is_running, family)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    running.finish()
+    await_end(family)
+    assert list(temporary.glob("ray-*")) == []
+
+    Path("go on").touch()
+    again = beside(BASE, ["trust=[sweep_parts]", "sweep.launcher=ray", "verbose=0", *words])
+    assert sweep_here(again) == 0
+    lost = "warning: trial 0 was lost with its process; its point is tried again\n"
+    assert capsys.readouterr() == ("", lost)
+    assert not [one for one in psutil.process_iter() if str(temporary) in " ".join(one.cmdline())]
+    assert list(temporary.glob("ray-*")) == []
+    shutil.rmtree(temporary)
