@@ -11,9 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
-from mlflow_pages import Pages  # noqa: E402
+from mlflow_pages import ESCAPE, Pages, Trained, call  # noqa: E402
 from real_browser import browser, mlflow_ui  # noqa: E402
-from trained_runs import Trained, call  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 SIZE = (1400, 1000)
@@ -31,11 +30,9 @@ def main() -> None:
         folder = Path(name)
         train(folder)
         trained = Trained(folder)
-        with (
-            mlflow_ui(folder) as address,
-            browser(folder / "profile", size=SIZE) as driver,
-        ):
-            pages = Pages(driver, address, [PICTURES])
+        with mlflow_ui(folder) as address, browser(folder / "profile") as driver:
+            driver.set_window_size(*SIZE)
+            pages = Pages(driver, address, PICTURES)
             show_runs(pages, trained)
             show_note(pages, trained, RUN, "mlflow_run")
             show_note(pages, trained, STUDY, "mlflow_study")
@@ -59,18 +56,26 @@ def show_runs(pages: Pages, trained: Trained) -> None:
     pages.open(trained.table(RUN))
     pages.until("the study", lambda: STUDY in pages.runs())
     for column in (*HIDDEN, *SHOWN):
-        pages.column(column)
+        toggle_column(pages, column)
     pages.click(f"{pages.row(STUDY)}//button")
     pages.until("its trials", lambda: f"{STUDY}-11" in pages.runs())
     pages.shoot("mlflow_runs")
+
+
+def toggle_column(pages: Pages, name: str) -> None:
+    """Show or hide a column of the table of runs."""
+    pages.click("//button[contains(., 'Columns')]")
+    pages.type_into("//input[@placeholder='Search columns']", name)
+    title = f"//*[@data-testid='column-selector-tree']//strong[text()='{name}']"
+    pages.click(f"{title}/ancestor::*[contains(@class, 'treenode')]/*[contains(@class, 'box')]")
+    pages.driver.switch_to.active_element.send_keys(ESCAPE)
 
 
 def show_note(pages: Pages, trained: Trained, run: str, name: str) -> None:
     """Show the description of a run, unfolded."""
     pages.open(trained.page(run))
     pages.click("//button[@aria-label='Expand description']")
-    images = f"{NOTE}//img"
-    pages.until("the pictures", lambda: pages.pictures(images) and all(pages.pictures(images)))
+    pages.pictures(f"{NOTE}//img")
     pages.shoot(name)
 
 

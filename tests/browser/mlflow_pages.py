@@ -1,8 +1,14 @@
-"""MLflow's pages in a real browser, driven as a person would drive them."""
+"""Runs and studies that are really trained, and MLflow's pages of them in a real browser."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.tracking.fields import TRAINING_PAGES
+from pipeline.tracking.folders import read_state
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -28,18 +34,45 @@ Object.keys(localStorage).filter(key => key.startsWith("MLflowLocalStorage"))
 _Found = TypeVar("_Found")
 
 
+def call(folder: Path, command: str, *words: str) -> None:
+    """Call a command of the program in a folder."""
+    with chdir(folder):
+        assert import_module(f"pipeline.{command}").main([*words, "verbose=0"]) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Runs on record: `folder` holds `runs/`."""
+
+    folder: Path
+
+    def run(self, name: str) -> Path:
+        """Return the folder of a run or study."""
+        (found,) = (one for one in (self.folder / "runs").iterdir() if name in one.name)
+        return Path(found)
+
+    def page(self, name: str, tab: str = "") -> str:
+        """Return the place of a run's page."""
+        state = read_state(self.run(name))
+        return f"/experiments/{state.experiment_id}/runs/{state.run_id}{tab}?{TRAINING_PAGES}"
+
+    def table(self, name: str) -> str:
+        """Return the place of the table of all runs of a run's experiment."""
+        return f"/experiments/{read_state(self.run(name)).experiment_id}?{TRAINING_PAGES}"
+
+
 class Pages:
     """MLflow's pages, as a person sees and uses them.
 
     Args:
         driver: The browser.
         address: Where the pages are.
-        shots: Folders that take a picture of each page that is looked at.
+        shots: Folder for pictures of pages.
     """
 
-    def __init__(self, driver: "Chrome", address: str, shots: Sequence[Path]) -> None:
-        self._driver = driver
-        self._address = address
+    def __init__(self, driver: "Chrome", address: str, shots: Path) -> None:
+        self.driver = driver
+        self.address = address
         self._shots = shots
         driver.get(address)
         for key, value in CLOSED.items():
@@ -47,23 +80,18 @@ class Pages:
 
     def open(self, place: str) -> None:
         """Open a page by what stands behind the `#` of its address, as if for the first time."""
-        self._driver.execute_script(FORGET)
-        self._driver.get("about:blank")  # a changed `#` alone would keep what was typed
-        self._driver.get(f"{self._address}/#{place}")
+        self.driver.execute_script(FORGET)
+        self.driver.get("about:blank")  # a changed `#` alone would keep what was typed
+        self.driver.get(f"{self.address}/#{place}")
 
-    def shoot(self, name: str) -> None:
-        """Keep a picture of what is seen."""
-        for folder in self._shots:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._driver.save_screenshot(str(folder / f"{name}.png"))
+    def shoot(self, name: str) -> Path:
+        """Keep a picture of what is seen, and return its file."""
+        file = self._shots / f"{name}.png"
+        self.driver.save_screenshot(str(file))
+        return file
 
     def until(self, what: str, found: Callable[[], _Found]) -> _Found:
-        """Wait until something is there, and return it.
-
-        Args:
-            what: What is waited for, for the message if it does not come.
-            found: Looks for it; what is false is not there yet.
-        """
+        """Wait until `found` returns something true, and return it; `what` is for the message."""
         from selenium.common import exceptions
         from selenium.webdriver.support.ui import WebDriverWait
 
@@ -72,52 +100,54 @@ class Pages:
             exceptions.NoSuchElementException,
             exceptions.StaleElementReferenceException,
         )
-        wait = WebDriverWait(self._driver, SECONDS, poll_frequency=0.1, ignored_exceptions=again)
+        wait = WebDriverWait(self.driver, SECONDS, poll_frequency=0.1, ignored_exceptions=again)
         try:
             return wait.until(lambda _: found())
         except exceptions.TimeoutException as error:
-            self.shoot("missing")
-            raise AssertionError(f"{what} did not appear in\n{self.text()}") from error
+            shown = f"{self.text()}\n{self.shoot('missing')}"
+            raise AssertionError(f"{what} did not appear in\n{shown}") from error
 
     def one(self, xpath: str) -> "WebElement":
         """Return the first thing at a place of the page, once it is there and can be seen."""
-        return self.until(xpath, lambda: self._shown(xpath))
+
+        def shown() -> "WebElement | None":
+            found = self.driver.find_element("xpath", xpath)
+            return found if found.is_displayed() else None
+
+        return self.until(xpath, shown)
 
     def all(self, xpath: str) -> "list[WebElement]":
         """Return all things at a place of the page that are there by now."""
-        return self._driver.find_elements("xpath", xpath)
+        return self.driver.find_elements("xpath", xpath)
 
     def click(self, xpath: str) -> None:
         """Click at the first thing at a place."""
-
-        def clicked() -> bool:
-            self._driver.find_element("xpath", xpath).click()
-            return True
-
-        self.until(xpath, clicked)
+        self.until(xpath, lambda: self.driver.find_element("xpath", xpath).click() or True)
 
     def text(self) -> str:
         """Return all text that the page shows."""
-        return str(self._driver.execute_script("return document.body.innerText"))
+        return str(self.driver.execute_script("return document.body.innerText"))
 
     def says(self, *words: str) -> None:
         """Wait until the page shows these words."""
         for one in words:
             self.until(repr(one), lambda one=one: one in self.text())
 
+    def type_into(self, field: str, text: str) -> None:
+        """Replace the text of a field."""
+        found = self.one(field)
+        found.send_keys(CONTROL, "a")
+        found.send_keys(text)
+
     def search(self, condition: str) -> None:
         """Type a condition into the search field of the table of runs."""
-        self._type("//*[@data-testid='search-box']", condition + ENTER)
-
-    def type_into(self, field: str, text: str) -> None:
-        """Type a text into the field that has these words in it while it is empty."""
-        self._type(f"//input[@placeholder='{field}']", text)
+        self.type_into("//*[@data-testid='search-box']", condition + ENTER)
 
     def sort(self, column: str) -> None:
         """Sort the table of runs by a column, the largest first; that shows the column too."""
         self.click("//*[@data-testid='sort-select-dropdown']")
         self.click(f"//*[@data-testid='sort-select-{column}']")
-        self._driver.switch_to.active_element.send_keys(ESCAPE)
+        self.driver.switch_to.active_element.send_keys(ESCAPE)
 
     def runs(self) -> list[str]:
         """Return the names in the table of runs, from the top."""
@@ -126,7 +156,7 @@ class Pages:
             ".sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))"
             ".map(row => row.querySelector('a').innerText)"
         )
-        return [str(name) for name in self._driver.execute_script(script)]
+        return [str(name) for name in self.driver.execute_script(script)]
 
     def row(self, run: str) -> str:
         """Return the place of a run's name in the table of runs."""
@@ -134,24 +164,11 @@ class Pages:
         return f"//*[contains(@class, '{OF_RUNS}')]//*[@role='row']{name}"
 
     def pictures(self, xpath: str) -> list[int]:
-        """Return the own width of each picture at a place, 0 for one that is not loaded by now."""
+        """Wait for pictures at a place, and return the own width of each."""
         script = "return arguments[0].complete ? arguments[0].naturalWidth : 0"
-        return [int(self._driver.execute_script(script, one)) for one in self.all(xpath)]
 
-    def alerted(self) -> bool:
-        """Tell whether a script of somebody's has run: it would have set `document.title`."""
-        return "hacked" in str(self._driver.execute_script("return document.title"))
+        def loaded() -> list[int]:
+            widths = [int(self.driver.execute_script(script, one)) for one in self.all(xpath)]
+            return widths if widths and all(widths) else []
 
-    def scroll_to(self, xpath: str) -> None:
-        """Bring something to the top of what is seen."""
-        script = "arguments[0].scrollIntoView({block: 'start'})"
-        self._driver.execute_script(script, self.one(xpath))
-
-    def _type(self, xpath: str, text: str) -> None:
-        field = self.one(xpath)
-        field.send_keys(CONTROL, "a")
-        field.send_keys(text)
-
-    def _shown(self, xpath: str) -> "WebElement | None":
-        found = self._driver.find_element("xpath", xpath)
-        return found if found.is_displayed() else None
+        return self.until(f"the pictures {xpath}", loaded)
