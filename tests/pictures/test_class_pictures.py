@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figure_of, legend_of, lines_of, names_of, picture, reason
+from drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings, with_test
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
@@ -35,103 +35,80 @@ def test_the_calibration_is_that_of_scikit_learn_and_its_error_that_of_a_loop() 
     assert (low[0], high[0]) == pytest.approx((0.39677, 0.89221), abs=1e-4)
 
 
-def test_the_counts_of_the_confusion_matrix_are_those_of_scikit_learn() -> None:
-    findings = made_findings(classes=7)
-    true, said = findings.test.targets, findings.test.outputs.argmax(1)
-    expected = sklearn_metrics.confusion_matrix(true, said, labels=range(7))
-    with figure_of(findings, "classes/confusion") as figure:
-        cells = [text.get_text().split("\n") for text in figure.axes[0].texts]
-    assert [int(count) for count, _ in cells] == expected.ravel().tolist()
-    shares = expected / expected.sum(1, keepdims=True)
-    assert [share for _, share in cells] == [f"{share:.0%}" for share in shares.ravel()]
-
-
-def test_a_binary_task_decides_by_its_threshold_and_marks_it_on_both_curves() -> None:
-    findings = replace(made_findings(task="binary"), threshold=0.8)
-    test = findings.test
-    said = test.outputs > 0.8
-    expected = sklearn_metrics.confusion_matrix(test.targets, said)
-    with figure_of(findings, "classes/confusion") as figure:
-        counts = [int(text.get_text().split("\n")[0]) for text in figure.axes[0].texts]
-    assert counts == expected.ravel().tolist()
-    (_, others), (_, found) = expected / expected.sum(1, keepdims=True)
-    precision = expected[1, 1] / expected[:, 1].sum()
-    points = {"precision_recall": (found, precision), "roc": (others, found)}
-    for name, point in points.items():
-        with figure_of(findings, f"classes/{name}") as figure:
-            mark = lines_of(figure.axes[0])["at threshold 0.8"]
+def test_counts_of_the_confusion_matrix_are_scikit_learns_and_the_threshold_decides() -> None:
+    several, two = made_findings(classes=7), replace(made_findings(task="binary"), threshold=0.8)
+    expected = {}
+    for findings, said in (
+        (several, several.test.outputs.argmax(1)),
+        (two, two.test.outputs > 0.8),
+    ):
+        matrix = sklearn_metrics.confusion_matrix(findings.test.targets, said)
+        shares = expected[findings.task] = matrix / matrix.sum(1, keepdims=True)
+        cells = [text.get_text() for text in axes_of(findings, "classes/confusion").texts]
+        both = zip(matrix.ravel(), shares.ravel(), strict=True)
+        assert cells == [f"{count}\n{share:.0%}" for count, share in both]
+    # Both curves of two classes have a mark at the threshold.
+    (_, others), (_, found) = expected["binary"]
+    precision = matrix[1, 1] / matrix[:, 1].sum()
+    for name, point in {"precision_recall": (found, precision), "roc": (others, found)}.items():
+        mark = lines_of(axes_of(two, f"classes/{name}"))["at threshold 0.8"]
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(point)
 
 
 def test_each_class_has_its_curve_and_the_legend_its_area() -> None:
     findings = made_findings(classes=3)
-    test = findings.test
-    with figure_of(findings, "classes/roc") as figure:
-        drawn, legend = lines_of(figure.axes[0]), legend_of(figure)
+    test, figure = findings.test, figure_of(findings, "classes/roc")
     areas = []
     for index, name in enumerate(findings.classes):
         own, scores = test.targets == index, test.outputs[:, index]
         false, true, _ = sklearn_metrics.roc_curve(own, scores, drop_intermediate=False)
         areas.append(sklearn_metrics.roc_auc_score(own, scores))
-        line = drawn[f"{name}: {areas[-1]:.3f}"]
-        np.testing.assert_allclose(line.get_xdata(), false, atol=1e-12)
-        np.testing.assert_allclose(line.get_ydata(), true, atol=1e-12)
-    assert f"mean: {np.mean(areas):.3f}" in legend
-    assert "chance" in legend
+        line = lines_of(figure.axes[0])[f"{name}: {areas[-1]:.3f}"]
+        np.testing.assert_allclose([line.get_xdata(), line.get_ydata()], [false, true], atol=1e-12)
+    assert {f"mean: {np.mean(areas):.3f}", "chance"} <= set(legend_of(figure))
 
 
-def test_of_many_classes_the_worst_ten_have_a_name_and_the_others_are_grey() -> None:
-    findings = made_findings(classes=100, rows=1500)
-    with figure_of(findings, "classes/precision_recall") as figure:
-        legend, drawn = legend_of(figure), len(figure.axes[0].lines)
-    assert len(legend) == 10 + 2
-    assert drawn == 100 + 2
-    areas = [float(one.rsplit(" ", 1)[1]) for one in legend[:10]]
-    assert areas == sorted(areas)
-
-
-def test_the_cells_of_a_hundred_classes_hold_no_numbers_and_the_text_names_the_worst() -> None:
+def test_of_a_hundred_classes_the_worst_have_names_and_no_cell_has_a_number() -> None:
     findings = made_findings(classes=100, rows=1500)
     said = findings.test.outputs.copy()
     said[findings.test.targets == 4] = np.eye(100)[77]
     findings = with_test(findings, outputs=said)
-    with figure_of(findings, "classes/confusion") as figure:
-        axes = figure.axes[0]
-        assert len(axes.texts) == 0
-        assert len(axes.get_xticks()) == len(axes.get_yticks()) == 25
+    figure = figure_of(findings, "classes/precision_recall")
+    legend = legend_of(figure)
+    assert len(legend) == 10 + 2
+    assert len(figure.axes[0].lines) == 100 + 2  # the others are grey
+    areas = [float(one.rsplit(" ", 1)[1]) for one in legend[:10]]
+    assert areas == sorted(areas)
+    axes = axes_of(findings, "classes/confusion")
+    assert len(axes.texts) == 0
+    assert len(axes.get_xticks()) == len(axes.get_yticks()) == 25
     told = picture(findings, "classes/confusion").alt
     assert "most often confused: class 4 taken for class 77 (15 of 15)" in told
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_test_rows_of_one_class_have_no_curves_and_the_picture_says_so(task: str) -> None:
+def test_what_can_not_be_drawn_is_named_as_the_reason(task: str) -> None:
     findings = made_findings(task=task, classes=["dog", "cat"])
-    findings = with_test(findings, targets=np.ones_like(findings.test.targets))
-    for name, words in (("roc", "ROC curve"), ("precision_recall", "precision-recall curve")):
-        expected = f"the test rows hold one class only, 'cat': there is no {words}"
-        assert reason(findings, f"classes/{name}") == expected
+    one_class = with_test(findings, targets=np.ones_like(findings.test.targets))
+    outputs = findings.test.outputs.copy()
+    outputs[3] = np.nan
+    broken, no_numbers = with_test(findings, outputs=outputs), "some probabilities are no numbers"
+    for name, what in (("roc", "ROC curve"), ("precision_recall", "precision-recall curve")):
+        expected = f"the test rows hold one class only, 'cat': there is no {what}"
+        assert reason(one_class, f"classes/{name}") == expected
+        assert reason(broken, f"classes/{name}") == f"{no_numbers}: there is no {what}"
+    assert reason(broken, "classes/calibration") == f"{no_numbers}: there is no calibration"
     for name in ("confusion", "calibration"):
-        with figure_of(findings, f"classes/{name}") as figure:
-            assert figure.axes
+        assert figure_of(one_class, f"classes/{name}").axes
 
 
 def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
     findings = made_findings(classes=4)
     test, keys = findings.test, ("rows", "targets", "outputs", "naive", "linear")
     findings = with_test(findings, **{key: getattr(test, key)[test.targets != 2] for key in keys})
-    with figure_of(findings, "classes/roc") as figure:
-        assert not [one for one in legend_of(figure) if one.startswith("class 2")]
+    legend = legend_of(figure_of(findings, "classes/roc"))
+    assert not [one for one in legend if one.startswith("class 2")]
     assert "1 without test rows" in picture(findings, "classes/roc").alt
-
-
-def test_probabilities_that_are_no_numbers_are_named_as_the_reason() -> None:
-    findings = made_findings()
-    outputs = findings.test.outputs.copy()
-    outputs[3] = np.nan
-    findings = with_test(findings, outputs=outputs)
-    for name, what in (("roc", "ROC curve"), ("calibration", "calibration")):
-        expected = f"some probabilities are no numbers: there is no {what}"
-        assert reason(findings, f"classes/{name}") == expected
 
 
 @pytest.mark.parametrize("changes", [{"task": "regression"}, {"test": None}])
