@@ -1,12 +1,15 @@
 """The pages themselves: sound, alone, escaped, and telling of everything that is there."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from findings_made import made_findings, with_test
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pages import Page, require_sound
 from sklearn.metrics import precision_recall_fscore_support
@@ -47,25 +50,18 @@ def of_two(first: Findings, second: Findings) -> Page:
 
 def nasty(**more: Any) -> Findings:
     """Findings whose every name is an attack, a script of another country, or too long."""
-    config = {"model": {SCRIPT: SCRIPT}, NASTY[4]: list(NASTY), "data": {"window": None}}
     made = made_findings(classes=NASTY, **more)
     return replace(
         made,
         name=SCRIPT,
         model="<b>MLP</b>",
-        config=config,
+        config={"model": {SCRIPT: SCRIPT}, NASTY[4]: list(NASTY), "data": {"window": None}},
         device=NASTY[1],
         label=SCRIPT,
         features=NASTY[:4],
         baselines=("<i>majority</i>", NASTY[4]),
         importances=replace(made.importances, columns=NASTY[:4]),
     )
-
-
-def unescaped(page: Page) -> list[str]:
-    """Tags and attributes that can only have come from a name."""
-    wrong = [one.tag for one in page.all("b", "i") if one.tag]
-    return wrong + [one.text for one in page.all("script") if "alert" in one.text]
 
 
 def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
@@ -76,11 +72,12 @@ def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
     assert page.texts("h2") == ["Diagnosis", "Result", "Pictures", "How it was made"]
     assert len(page.all("svg")) >= 5
     assert page.texts("summary") == ["all keys with their values"]
-    for words in (MACRO[1:], "python -m pipeline.train seed=3", "torch 9.9", "ab" * 32, "2,048"):
+    for words in (
+        *(MACRO[1:], "python -m pipeline.train seed=3", "torch 9.9", "ab" * 32, "2,048"),
+        "{:.4f} … {:.4f}".format(*made.intervals["f1"]),
+        f"{made.metrics['naive/f1']:.4f}",
+    ):
         assert words in page.text
-    low, high = made.intervals["f1"]
-    assert f"{low:.4f} … {high:.4f}" in page.text
-    assert f"{made.metrics['naive/f1']:.4f}" in page.text
 
 
 def test_the_table_of_classes_is_scikit_learns() -> None:
@@ -100,48 +97,73 @@ def test_no_name_becomes_markup_in_a_run_or_a_comparison() -> None:
     )
     for page in pages:
         require_sound(page)
-        assert unescaped(page) == []
+        assert page.all("b", "i") == []
+        assert not [one for one in page.texts("script") if "alert" in one]
         assert page.texts("h1")[0].endswith(SCRIPT)
         for name in ("中文名字", "🐟 fish", "{{ 7*7 }}"):
             assert name in page.text
         assert "\x07" not in page.content
 
 
-def test_names_in_pictures_are_text_that_is_escaped() -> None:
-    def draw() -> Figure:
+def shown(draw: Callable[[Axes], object], alt: str = "a") -> Page:
+    """What a page holds of a picture."""
+
+    def figure() -> Figure:
         figure, axes = pyplot.subplots()
+        draw(axes)
+        return figure
+
+    (one,) = drawn([Picture("x/y", SCRIPT, alt, figure)])
+    assert pyplot.get_fignums() == []
+    return Page(f"<body>{one.content}</body>")
+
+
+def test_names_in_pictures_are_text_that_is_escaped() -> None:
+    def draw(axes: Axes) -> None:
         axes.set_title(f"{SCRIPT} \x01 中文")
         axes.plot([1, 2], [3, 4], label="<b>&\"'")
         axes.legend()
-        return figure
 
-    (shown,) = drawn([Picture("x/y", SCRIPT, '"><b>', draw)])
-    assert shown.content is not None
-    picture = Page(f"<body>{shown.content}</body>")
+    picture = shown(draw, '"><b>')
     assert picture.all("svg")[0].attributes["aria-label"] == '"><b>'
-    assert f"{SCRIPT} 中文" in picture.texts("text")
-    assert "<b>&\"'" in picture.texts("text")
+    assert {f"{SCRIPT} 中文", "<b>&\"'"} <= set(picture.texts("text"))
     assert picture.all("b", "script") == []
-    assert pyplot.get_fignums() == []
 
 
 def test_writing_and_axes_take_the_colour_of_the_page() -> None:
-    def draw() -> Figure:
-        figure, axes = pyplot.subplots()
+    def draw(axes: Axes) -> None:
         axes.plot([1, 2], [3, 4], color="black")
         axes.plot([1, 2], [4, 3], color="tab:blue")
         axes.text(1, 3, "on a cell", color="black")
-        return figure
 
-    (shown,) = drawn([Picture("a", "a", "a", draw)])
-    picture = Page(f"<body>{shown.content}</body>")
+    picture = shown(draw)
     styles = {one.text: one.attributes.get("style", "") for one in picture.all("text")}
     assert "fill: currentColor" in styles["1.0"]
     assert "currentColor" not in styles["on a cell"]  # it was given its colour on purpose
-    lines_drawn = [one.attributes.get("style", "") for one in picture.all("path")]
-    assert sum("stroke: #1f77b4" in one for one in lines_drawn) == 1
-    assert not any("#000000" in one or "#010203" in one for one in lines_drawn)
-    assert not any("fill: #ffffff" in one for one in lines_drawn)
+    paths = [one.attributes.get("style", "") for one in picture.all("path")]
+    assert sum("stroke: #1f77b4" in one for one in paths) == 1
+    for colour in ("#000000", "#010203", "fill: #ffffff"):
+        assert not any(colour in one for one in paths)
+
+
+def test_a_picture_of_very_many_lines_is_given_as_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "LARGEST_SVG", 20_000)
+    points = np.random.default_rng(0).normal(size=(2, 500))
+    page = shown(lambda axes: axes.scatter(*points), 'al"t')
+    (image,) = page.all("img")
+    assert image.attributes["alt"] == 'al"t'
+    assert image.attributes["src"].startswith("data:image/png;base64,iVBOR")
+    assert page.all("svg") == []
+
+
+def test_what_can_not_be_drawn_says_so_in_place() -> None:
+    def broken(error: Exception) -> Figure:
+        raise error
+
+    errors = (NotDrawnError("the test rows hold one class alone"), KeyError("f1"))
+    found = drawn(Picture("a", "t", "a", lambda error=error: broken(error)) for error in errors)
+    reasons = ["the test rows hold one class alone", "'f1'"]
+    assert [(one.content, one.reason) for one in found] == [(None, why) for why in reasons]
 
 
 def test_sizes_are_written_for_people() -> None:
@@ -149,41 +171,12 @@ def test_sizes_are_written_for_people() -> None:
     assert [size_words(size) for size in (0, 1023, 1536, 5 << 20)] == written
 
 
-def test_what_can_not_be_drawn_says_so_in_place() -> None:
-    def lacks() -> Figure:
-        raise NotDrawnError("the test rows hold one class alone")
-
-    def broken() -> Figure:
-        raise KeyError("f1")
-
-    shown = drawn(Picture("a", "t", "a", draw) for draw in (lacks, broken))
-    assert [one.content for one in shown] == [None, None]
-    assert [one.reason for one in shown] == ["the test rows hold one class alone", "'f1'"]
-
-
-def test_a_picture_of_very_many_lines_is_given_as_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "LARGEST_SVG", 20_000)
-
-    def draw() -> Figure:
-        figure, axes = pyplot.subplots()
-        axes.scatter(*np.random.default_rng(0).normal(size=(2, 500)))
-        return figure
-
-    (shown,) = drawn([Picture("a", "a", 'al"t', draw)])
-    page = Page(f"<body>{shown.content}</body>")
-    (image,) = page.all("img")
-    assert image.attributes["alt"] == 'al"t'
-    assert image.attributes["src"].startswith("data:image/png;base64,iVBOR")
-    assert page.all("svg") == []
-
-
 def test_a_comparison_says_what_differs_and_which_rows_flipped() -> None:
     first, second = made_findings(seed=1), made_findings(seed=2)
     optimizer = {**second.config["optimizer"], "lr": 0.5}
     second = replace(second, config={**second.config, "seed": 7, "optimizer": optimizer})
-    page = of_two(first, second)
+    page, both = of_two(first, second), against(first, second)
     require_sound(page)
-    both = against(first, second)
     flipped = both.flips.first + both.flips.second
     rows = [one for one in page.texts("tr") if "%)" in one]
     assert len(rows) == min(flipped, 50) > 5
@@ -192,12 +185,6 @@ def test_a_comparison_says_what_differs_and_which_rows_flipped() -> None:
     assert 3 <= len(told) <= 6
     assert "seed 0 → 7" in told[3]
     assert "optimizer.lr 0.01 → 0.5" in told[3]
-
-
-def test_two_runs_on_other_rows_say_in_place_why_they_are_not_compared() -> None:
-    page = of_two(made_findings(rows=50), made_findings(rows=60))
-    require_sound(page)
-    assert "can't be laid beside each other: A was tested on 50 rows, B on 60." in page.text
 
 
 def test_what_was_tested_is_told_where_nothing_stands_beside_it() -> None:
@@ -215,6 +202,9 @@ def test_what_was_tested_is_told_where_nothing_stands_beside_it() -> None:
         assert verdict(against(*runs)) == words
     page = of_two(diverged, tested)
     assert f"side by side: {next(iter(expected))}." in page.text
+    page = of_two(made_findings(rows=50), made_findings(rows=60))
+    require_sound(page)
+    assert "can't be laid beside each other: A was tested on 50 rows, B on 60." in page.text
 
 
 def test_an_interval_without_width_is_no_interval() -> None:
@@ -228,41 +218,44 @@ def test_an_interval_without_width_is_no_interval() -> None:
     assert " (95 % interval 0.3000 … 0.4000)" in summary(subject(wide))
 
 
-def bad(what: str) -> Findings:
-    """Findings that leave most pictures little to show, or far too much."""
-    made = made_findings()
-    bare: dict[str, Any] = {"vitals": None, "activity": (), "test": None, "importances": None}
-    bare |= {"mistakes": None, "history": {}, "metrics": {}, "intervals": {}, "training": {}}
-    if what == "one class":
-        return with_test(made, targets=np.zeros_like(made.test.targets))
-    if what == "diverged":
-        return replace(made, **bare, end="diverged", kept=None)
-    if what == "10,000 columns":
-        names = tuple(f"column {number}" for number in range(10_000))
-        falls = np.random.default_rng(0).normal(size=(10_000, 3))
-        wide = replace(made.importances, columns=names, falls=falls)
-        return replace(made, features=names, importances=wide)
-    made_so = {"100 classes": {"classes": 100, "rows": 300}, "one row": {"rows": 1}}
-    return made_findings(**made_so[what]) if what in made_so else replace(made, **bare)
+KINDS = [*product(("binary", "multiclass", "regression"), ("table", "series", "images"))]
+NOTHING: dict[str, Any] = {
+    **{"vitals": None, "activity": (), "test": None, "importances": None, "mistakes": None},
+    **{"history": {}, "metrics": {}, "intervals": {}, "training": {}},
+}
+BAD: dict[str, dict[str, Any]] = {
+    "100 classes": {"classes": 100, "rows": 300},
+    "one row": {"rows": 1},
+    "nothing": NOTHING,
+    "diverged": {**NOTHING, "end": "diverged", "kept": None},
+    "one class": {},
+    "10,000 columns": {},
+}
+"""Findings that leave most pictures little to show, or far too much."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "what", ["one class", "100 classes", "one row", "nothing", "diverged", "10,000 columns"]
-)
-def test_bad_input_still_makes_a_sound_page(what: str) -> None:
-    page = of_run(bad(what))
-    require_sound(page)
-    assert page.all("svg") or "Not drawn" in page.text or "There are none" in page.text
-    require_sound(of_two(bad(what), bad(what)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-@pytest.mark.parametrize("kind", ["table", "series", "images"])
+@pytest.mark.parametrize(("task", "kind"), KINDS)
 def test_every_task_and_kind_of_data_has_its_report(task: Any, kind: Any) -> None:
     made = made_findings(task=task, kind=kind)
     page = of_run(made)
     require_sound(page)
     assert "Not drawn" not in page.text
     require_sound(of_two(made, made_findings(task=task, kind=kind, seed=8)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_still_makes_a_sound_page(what: str) -> None:
+    made = made_findings(**BAD[what])
+    if what == "one class":
+        made = with_test(made, targets=np.zeros_like(made.test.targets))
+    elif what == "10,000 columns":
+        names = tuple(f"column {number}" for number in range(10_000))
+        falls = np.random.default_rng(0).normal(size=(10_000, 3))
+        wide = replace(made.importances, columns=names, falls=falls)
+        made = replace(made, features=names, importances=wide)
+    page = of_run(made)
+    require_sound(page)
+    assert page.all("svg") or "Not drawn" in page.text or "There are none" in page.text
+    require_sound(of_two(made, made))

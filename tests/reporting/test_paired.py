@@ -65,6 +65,18 @@ def test_two_forecasters_are_not_told_apart_by_few_blocks() -> None:
     assert both.better("rmse") == both.better("r2") == ""
 
 
+def test_less_error_is_better_in_a_regression_and_equal_networks_are_not_told_apart() -> None:
+    first = made_findings(task="regression", kind="series", seed=1)
+    nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
+    both = against(first, with_test(first, outputs=nearer))
+    assert (both.better("rmse"), both.better("r2"), both.flips) == ("B", "B", None)
+    assert against(both.findings[1], first).better("mae") == "A"
+    same = against(made_findings(), made_findings())
+    assert same.figures["f1"].interval == (0.0, 0.0)
+    assert same.better("f1") == ""
+    assert same.flips.p == 1.0
+
+
 def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
     """Each row 20 times over says no more than once, but of its own group of 20."""
     one, other = made_findings(seed=1, rows=60), made_findings(seed=2, rows=60)
@@ -105,13 +117,11 @@ def test_the_p_of_groups_is_that_of_all_ways_to_swap_the_networks_in_them() -> N
 
 
 def test_the_difference_in_macro_f1_is_scikit_learns() -> None:
-    first, second = made_findings(seed=1, rows=120), made_findings(seed=2, rows=120)
-    both = against(first, second)
+    both = against(made_findings(seed=1, rows=120), made_findings(seed=2, rows=120))
     assert both.obstacle == ""
     by_hand = [
-        f1_score(first.test.targets, one.test.called(one.threshold), average="macro")
-        for one in (first, second)
-        if one.test is not None
+        f1_score(one.test.targets, one.test.called(one.threshold), average="macro")
+        for one in both.findings
     ]
     found = both.figures["f1"]
     assert [found.first, found.second] == pytest.approx(by_hand)
@@ -132,25 +142,6 @@ def test_a_paired_interval_is_narrower_than_two_apart() -> None:
     assert interval == pytest.approx((0.03 - 1.96 * error, 0.03 + 1.96 * error), abs=0.004)
     assert both.better("accuracy") == "B"
     assert (both.flips.first, both.flips.second) == (0, 12)
-
-
-def test_equal_networks_are_not_told_apart() -> None:
-    same = made_findings()
-    both = against(same, same)
-    assert both.figures["f1"].interval == (0.0, 0.0)
-    assert both.better("f1") == ""
-    assert both.flips.p == 1.0
-
-
-def test_less_error_is_better_in_a_regression() -> None:
-    first = made_findings(task="regression", kind="series", seed=1)
-    nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
-    second = with_test(first, outputs=nearer)
-    both = against(first, second)
-    assert both.better("rmse") == "B"
-    assert both.better("r2") == "B"
-    assert both.flips is None
-    assert against(second, first).better("mae") == "A"
 
 
 def test_rows_that_are_not_the_same_are_not_compared() -> None:

@@ -1,14 +1,15 @@
 """Reports of real runs and studies, in MLflow and in a browser."""
 
+import base64
+import json
 import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from headless import DESK, PHONE, Browser
 from how_tos import work_through
 from mlflow.tracking import MlflowClient
 from pages import Page, require_sound
@@ -16,39 +17,33 @@ from real_browser import browser as real_browser
 
 from pipeline.report import main
 from pipeline.study.recorded_studies import Studies
+from pipeline.tracking.folders import read_state
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 pytestmark = pytest.mark.slow
 
 STUDY = "first"
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder in which two runs were trained and a study was made."""
-
-    folder: Path
-
-    def run(self, name: str) -> Path:
-        (folder,) = (self.folder / "runs").glob(f"*-{name}-*")
-        return folder
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
-
-    def artifact(self, run_id: str, name: str, into: Path) -> str:
-        return Path(self.client.download_artifacts(run_id, name, str(into))).read_text("utf-8")
-
+PHONE, DESK = 360, 1200
 
 Report = Callable[..., tuple[int, list[str], list[str]]]
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the steps of the page on reports were followed: the runs calm and bold, a study."""
+    folder = tmp_path_factory.mktemp("reports")
+    work_through("report", folder)
+    return folder
+
+
 @pytest.fixture
 def report(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Report:
     """Call the command `report` there; its exit code, and the lines of both streams."""
-    monkeypatch.chdir(place.folder)
+    monkeypatch.chdir(place)
 
     def call(*words: str) -> tuple[int, list[str], list[str]]:
         code = main(list(words))
@@ -58,45 +53,41 @@ def report(
     return call
 
 
-def run_id(folder: Path) -> str:
-    match = re.search(r'"run_id": "([0-9a-f]{32})"', (folder / "mlflow.json").read_text())
-    return match[1]
+def run_of(place: Path, name: str) -> Path:
+    (folder,) = (place / "runs").glob(f"*-{name}-*")
+    return folder
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Where the steps of the page on reports were followed: the runs calm and bold, a study."""
-    made = Place(tmp_path_factory.mktemp("reports"))
-    work_through("report", made.folder)
-    return made
+def pages(place: Path) -> list[Path]:
+    own = "artifacts/report.html"
+    return [run_of(place, "bold") / own, place / "why.html", place / "runs" / STUDY / own]
 
 
-def pages(place: Place) -> list[Path]:
-    artifacts = place.run("bold") / "artifacts"
-    study = place.folder / "runs" / STUDY / "artifacts"
-    return [artifacts / "report.html", place.folder / "why.html", study / "report.html"]
-
-
-def test_the_report_of_a_real_run_is_whole_and_on_the_run(place: Place, tmp_path: Path) -> None:
-    folder = place.run("bold")
-    content = (folder / "artifacts" / "report.html").read_text("utf-8")
-    page = Page(content)
+def sound(file: Path, run: Path, name: str, into: Path) -> Page:
+    """Read a page, which must be sound, and on record as an artifact of a run."""
+    page = Page(file.read_text("utf-8"))
     require_sound(page)
+    store = MlflowClient(f"sqlite:///{run.parents[1]}/mlflow.db")
+    kept = store.download_artifacts(read_state(run).run_id, name, str(into))
+    assert Path(kept).read_text("utf-8") == page.content
+    return page
+
+
+def test_the_report_of_a_real_run_is_whole_and_on_the_run(place: Path, tmp_path: Path) -> None:
+    page = sound(pages(place)[0], run_of(place, "bold"), "report.html", tmp_path)
     assert "Not all can be told" not in page.text
-    assert "optimizer.lr=0.02" in page.text
-    assert "val/f1 (max)" in page.text
-    assert len(page.all("svg")) >= 5
-    for words in ("setosa", "majority class", "logistic regression"):
+    for words in (
+        *("optimizer.lr=0.02", "val/f1 (max)"),
+        *("setosa", "majority class", "logistic regression"),
+    ):
         assert words in page.text
-    assert place.artifact(run_id(folder), "report.html", tmp_path) == content
+    assert len(page.all("svg")) >= 5
 
 
 def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
-    place: Place, tmp_path: Path, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = place.folder / "runs" / STUDY
-    page = Page((folder / "artifacts" / "report.html").read_text("utf-8"))
-    require_sound(page)
+    page = sound(pages(place)[2], place / "runs" / STUDY, "report.html", tmp_path)
     rows = [one for one in page.texts("tr") if re.match(r"\d+ (complete|pruned) ", one)]
     assert len(rows) == 6
     assert "The winner again, over 2 seeds." in page.text
@@ -104,19 +95,18 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
         assert any(one.startswith(title) for one in page.texts("h3"))
     (command,) = (one for one in page.texts("code") if one.startswith("python -m pipeline.train"))
     words = command.removeprefix("python -m pipeline.train ").split()
-    monkeypatch.chdir(place.folder)
+    monkeypatch.chdir(place)
     assert train(*words, "name=again", "verbose=0", "tracking=none") == 0
     winner = float(re.findall(r"The winner is trial \d+: val/f1 ([\d.]+)", page.text)[0])
-    journal = (place.run("again") / "journal.jsonl").read_text()
+    journal = (run_of(place, "again") / "journal.jsonl").read_text()
     again = float(re.findall(r'"best/val/f1": ([\d.]+)', journal)[0])
     assert again == pytest.approx(winner, abs=5e-5)
-    assert place.artifact(run_id(folder), "report.html", tmp_path) == page.content
 
 
 def test_the_winner_is_confirmed_with_seeds_other_than_the_one_it_was_chosen_with(
-    place: Place,
+    place: Path,
 ) -> None:
-    studies = Studies(f"sqlite:///{place.folder}/optuna.db")
+    studies = Studies(f"sqlite:///{place}/optuna.db")
     (name,) = (one for one in studies.names() if one.startswith(f"{STUDY}-confirm-"))
     seeds = [row.params["seed"] for row in studies.open(name).trials()]
     chosen_with = studies.open(STUDY).facts["base"]["seed"]
@@ -125,23 +115,21 @@ def test_the_winner_is_confirmed_with_seeds_other_than_the_one_it_was_chosen_wit
     assert chosen_with not in seeds
 
 
-def test_two_real_runs_are_laid_against_each_other(place: Place, tmp_path: Path) -> None:
-    page = Page((place.folder / "why.html").read_text("utf-8"))
-    require_sound(page)
+def test_two_real_runs_are_laid_against_each_other(place: Path, tmp_path: Path) -> None:
+    calm, bold = run_of(place, "calm"), run_of(place, "bold")
+    page = sound(place / "why.html", bold, f"report-against-{calm.name}.html", tmp_path)
     assert page.texts("h1") == ["bold against calm"]
     assert "optimizer.lr 0.001 0.02" in page.text
     assert "McNemar's exact p = " in page.text
     assert len(page.all("svg")) == 2
-    name = f"report-against-{place.run('calm').name}.html"
-    assert place.artifact(run_id(place.run("bold")), name, tmp_path) == page.content
 
 
-def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Place, report: Report) -> None:
-    whole = run_id(place.run("calm"))
+def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Path, report: Report) -> None:
+    whole = read_state(run_of(place, "calm")).run_id
     code, lines, err = report(f"run={whole}", "folder=nowhere")
     assert code == 0, err
-    file = place.folder / f"report-{whole[:8]}.html"
-    assert str(file.name) in lines[-1]
+    file = place / f"report-{whole[:8]}.html"
+    assert file.name in lines[-1]
     page = Page(file.read_text("utf-8"))
     require_sound(page)
     assert page.texts("h1") == ["calm"]
@@ -159,9 +147,9 @@ def test_an_unknown_study_is_one_line_with_the_nearest_name(report: Report) -> N
 
 
 def test_a_server_that_is_down_costs_one_line_and_no_report(
-    place: Place, report: Report, tmp_path: Path
+    place: Path, report: Report, tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(place.run("calm"), tmp_path / "copy")
+    copy = shutil.copytree(run_of(place, "calm"), tmp_path / "copy")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -174,10 +162,38 @@ def test_a_server_that_is_down_costs_one_line_and_no_report(
     require_sound(Page((copy / "artifacts" / "report.html").read_text("utf-8")))
 
 
+# ── in a browser ────────────────────────────────────────────────────────────────────────────────
+
+
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
     with real_browser(tmp_path_factory.mktemp("profile"), logs=True) as driver:
-        yield Browser(driver)
+        yield driver
+
+
+def show(chrome: "Chrome", file: Path, *, width: int = DESK, dark: bool = False) -> None:
+    """Show a file on a screen of a width, by day or by night; it must fit and not complain."""
+    theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    chrome.get(file.absolute().as_uri())
+    assert asks(chrome, "document.documentElement.scrollWidth") <= width
+    assert chrome.get_log("browser") == []
+
+
+def asks(chrome: "Chrome", script: str) -> object:
+    """Return what an expression of JavaScript comes to in the page."""
+    return chrome.execute_script(f"return {script}")
+
+
+def requests(chrome: "Chrome") -> list[str]:
+    """Return what pages of files have asked for since the last time, but for files."""
+    entries = [json.loads(one["message"])["message"] for one in chrome.get_log("performance")]
+    sent = [one["params"] for one in entries if one["method"] == "Network.requestWillBeSent"]
+    asked = [one["request"]["url"] for one in sent if one["documentURL"].startswith("file:")]
+    assert asked
+    return [address for address in asked if not address.startswith(("file:", "data:"))]
 
 
 FADED = """[...document.querySelectorAll('h1, h2, p, td, th, dt, dd, a, figcaption, svg text')]
@@ -199,40 +215,37 @@ FADED = """[...document.querySelectorAll('h1, h2, p, td, th, dt, dd, a, figcapti
 
 
 def test_pages_are_read_by_day_by_night_on_a_phone_and_on_paper(
-    place: Place, browser: Browser
+    place: Path, chrome: "Chrome"
 ) -> None:
     for file in pages(place):
         for width, dark in ((DESK, False), (DESK, True), (PHONE, False)):
-            browser.open(file, width=width, dark=dark)
-            assert browser.asks("document.documentElement.scrollWidth") <= width
-            ground = browser.asks("getComputedStyle(document.body).backgroundColor")
+            show(chrome, file, width=width, dark=dark)
+            ground = asks(chrome, "getComputedStyle(document.body).backgroundColor")
             assert (ground == "rgb(255, 255, 255)") is not dark
-            faded = browser.asks(FADED)
             # A cell of the confusion matrix has its own ground and its own ink.
+            faded = asks(chrome, FADED)
             assert [one for one in faded if not re.match(r"rgb\((11|250),", one[2])] == []
-        assert browser.pdf().startswith(b"%PDF")
-        assert browser.requests() == []
-        assert browser.complaints() == []
+        printed = chrome.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})
+        assert base64.b64decode(printed["data"]).startswith(b"%PDF")
+        assert requests(chrome) == []
 
 
-def test_a_click_sorts_the_trials(place: Place, browser: Browser) -> None:
-    browser.open(pages(place)[-1])
+def test_a_click_sorts_the_trials(place: Path, chrome: "Chrome") -> None:
+    show(chrome, pages(place)[-1])
     rows = "[...document.querySelector('table.sortable').tBodies[0].rows]"
-    column = f"{rows}.map(row => row.cells[3].textContent)"
-    before = browser.asks(column)
-    browser.clicks("table.sortable th:nth-child(4) button")
-    after = browser.asks(column)
+    click = "document.querySelector('table.sortable th:nth-child(4) button').click()"
+    before, after, last = (
+        asks(chrome, f"({before}, {rows}.map(row => row.cells[3].textContent))")
+        for before in ("0", click, click)
+    )
     assert sorted(map(float, before)) == list(map(float, after))
-    browser.clicks("table.sortable th:nth-child(4) button")
-    assert browser.asks(column) == after[::-1]
+    assert last == after[::-1]
 
 
-def test_a_very_long_word_does_not_widen_the_page(browser: Browser, tmp_path: Path) -> None:
+def test_a_very_long_word_does_not_widen_the_page(chrome: "Chrome", tmp_path: Path) -> None:
     from test_pages import nasty, of_run, of_two
 
-    for number, page in enumerate((of_run(nasty()), of_two(nasty(), nasty(seed=2)))):
-        file = tmp_path / f"{number}.html"
+    for page in (of_run(nasty()), of_two(nasty(), nasty(seed=2))):
+        file = tmp_path / "page.html"
         file.write_text(page.content, encoding="utf-8")
-        browser.open(file, width=PHONE)
-        assert browser.asks("document.documentElement.scrollWidth") <= PHONE
-        assert browser.complaints() == []
+        show(chrome, file, width=PHONE)

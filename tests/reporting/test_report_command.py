@@ -1,35 +1,78 @@
 """The command `report`: which run is meant, where the file goes, what is said."""
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from made_runs import damage, forget, made_run, small_findings
+from findings_made import made_findings
 from pages import Page, require_sound
 
+from pipeline.findings import ARRAYS_FILE, FINDINGS_FOLDER, save_findings
 from pipeline.report import main
+from pipeline.tracking.journal import Header, Journal
 
 QUIET = "tracking=none"
 
-
-def report(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    """Return the lines that an accepted command prints."""
-    code = main([*words, QUIET])
-    out, err = capsys.readouterr()
-    assert code == 0, err
-    assert err == ""
-    return out.splitlines()
+Report, Problem = Callable[..., list[str]], Callable[..., str]
 
 
-def problem(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Return the one line of a refused command."""
-    code = main([*words, QUIET])
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
+@pytest.fixture
+def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Call a command that is accepted, and return the lines that it prints."""
+
+    def call(*words: str) -> list[str]:
+        code = main([*words, QUIET])
+        out, err = capsys.readouterr()
+        assert (code, err) == (0, "")
+        return out.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def problem(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Call a command that is refused, and return its one line."""
+
+    def call(*words: str, code: int = 2) -> str:
+        assert main([*words, QUIET]) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("error: ")
+        return line.removeprefix("error: ")
+
+    return call
+
+
+def made_run(
+    name: str,
+    output: Path = Path("runs"),
+    *,
+    ended: bool = True,
+    seed: int | None = None,
+    stem: str = "20260101-120000",
+) -> Path:
+    """Write the journal of a run and, with a seed, its findings, of which little can be drawn."""
+    folder = output / f"{stem}-{name}-0a1b2c"
+    (folder / "artifacts").mkdir(parents=True)
+    tags = {"pipeline.command": "train", "command": f"python -m pipeline.train name={name}"}
+    params = {"model._target_": "pipeline.networks.mlp.MLP", "trainer.max_epochs": 4, "seed": 3}
+    journal = Journal(folder)
+    journal.begin(Header(name=name, experiment="pipeline", uri="", params=params, tags=tags))
+    for epoch in (1, 2, 3):
+        journal.epoch(epoch, {"train/loss": 1 / epoch, "val/loss": 1.2 / epoch, "val/f1": 0.3})
+    if ended:
+        journal.epoch(3, {"best/epoch": 3.0, "test/f1": 0.625, "naive/f1": 0.25})
+        journal.end("FINISHED")
+    journal.close()
+    if seed is not None:
+        few = {"vitals": None, "activity": (), "importances": None}
+        findings = made_findings(rows=40, epochs=3, seed=seed, name=name, **few)
+        save_findings(findings, folder / "artifacts")
+    return folder
 
 
 def page_of(lines: list[str]) -> tuple[Path, Page]:
@@ -43,45 +86,36 @@ def page_of(lines: list[str]) -> tuple[Path, Page]:
     return path, page
 
 
-def test_a_run_is_found_by_folder_name_last_and_id(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made_run(Path("runs"), "second", stem="20260101-110000")
-    folder = made_run(Path("runs"), "first")
+def test_a_run_is_found_by_folder_name_last_and_id(report: Report) -> None:
+    made_run("second", stem="20260101-110000")
+    folder = made_run("first")
     (folder / "mlflow.json").write_text('{"uri": "", "run_id": "12e45678aaaa"}')
     for word in (str(folder), "first", "last", "12e45678"):
-        lines = report(capsys, f"run={word}")
+        lines = report(f"run={word}")
         assert lines[0].startswith("first: MLP")
         path, page = page_of(lines)
         assert path == folder / "artifacts" / "report.html"
         assert page.texts("h1") == ["first"]
 
 
-def test_an_unknown_run_is_told_with_the_nearest_name(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert problem(capsys, "run=last") == "there is no run below folder='runs' yet; train one first"
-    made_run(Path("runs"), "lstm-waves")
-    assert problem(capsys, "run=lstm-wave") == (
+def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
+    assert problem("run=last") == "there is no run below folder='runs' yet; train one first"
+    made_run("lstm-waves")
+    assert problem("run=lstm-wave") == (
         "run 'lstm-wave' is unknown below folder='runs'; expected a run's folder or name, the "
         "beginning of an MLflow run id, or last; there are lstm-waves. Did you mean 'lstm-waves'?"
     )
-    assert list(own_folder.rglob("*.html")) == []
-
-
-def test_a_name_of_several_runs_and_a_study_are_no_run(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made_run(Path("runs"), "twin")
-    made_run(Path("runs"), "twin", stem="20260101-130000")
-    assert problem(capsys, "run=twin") == (
+    made_run("twin")
+    made_run("twin", stem="20260101-130000")
+    assert problem("run=twin") == (
         "run 'twin' is the name of 2 runs; expected one of their folders: "
         "20260101-130000-twin-0a1b2c, 20260101-120000-twin-0a1b2c"
     )
-    study = made_run(Path("runs"), "sea")
+    study = made_run("sea")
     journal = study / "journal.jsonl"
     journal.write_text(journal.read_text().replace('"train"', '"sweep"', 1))
-    assert "is a study; expected a run. Give study=" in problem(capsys, f"run={study}")
+    assert "is a study; expected a run. Give study=" in problem(f"run={study}")
+    assert list(Path.cwd().rglob("*.html")) == []
 
 
 @pytest.mark.parametrize(
@@ -101,60 +135,58 @@ def test_a_name_of_several_runs_and_a_study_are_no_run(
     ],
 )
 def test_a_command_that_asks_for_nothing_clear_is_refused(
-    words: tuple[str, ...], told: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], told: str, problem: Problem
 ) -> None:
-    line = problem(capsys, *words)
-    assert line.startswith(told)
+    assert problem(*words).startswith(told)
 
 
-def test_a_run_without_findings_is_told_from_its_journal(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bare = made_run(Path("runs"), "bare", findings=small_findings("bare"))
-    forget(bare)
-    _, page = page_of(report(capsys, "run=bare"))
+def test_a_run_without_findings_is_told_from_its_journal(report: Report) -> None:
+    made_run("bare")
+    _, page = page_of(report("run=bare"))
     assert "Not all can be told: this run has left no findings" in page.text
     assert "f1 0.6250 – 0.2500" in page.text
     assert "3 of 4 epochs" in page.texts("p")[0]
-    damaged = made_run(Path("runs"), "damaged", findings=small_findings("damaged"))
-    damage(damaged)
-    _, page = page_of(report(capsys, "run=damaged"))
+    file = made_run("damaged", seed=0) / "artifacts" / FINDINGS_FOLDER / ARRAYS_FILE
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    _, page = page_of(report("run=damaged"))
     told = "is damaged: its findings can't be read; what the journal holds is told here"
     assert told in page.text
-    # A run that still trains says so.
-    made_run(Path("runs"), "now", ended=False)
-    lines = report(capsys, "run=now")
+    made_run("now", ended=False)  # still trains
+    lines = report("run=now")
     assert lines[0].endswith("it still trains.")
     _, page = page_of(lines)
     assert "this run has not come to its end" in page.text
     assert "No figures" in page.text
 
 
-def test_two_runs_are_laid_against_each_other(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made_run(Path("runs"), "a", findings=small_findings("a"))
-    second = made_run(Path("runs"), "b", findings=small_findings("b", seed=1))
-    lines = report(capsys, "runs=[a,b]")
+def test_two_runs_are_laid_against_each_other(report: Report) -> None:
+    first, second = made_run("a", seed=0), made_run("b", seed=1)
+    lines = report("runs=[a,b]")
     path, page = page_of(lines)
     assert path == second / "artifacts" / "report-against-20260101-120000-a-0a1b2c.html"
     assert lines[0] == "B b against A a"
     assert [line.split()[0] for line in lines[1:-1]] == ["result", "rows", "config", "cost"]
     assert re.search(r"of 40 test rows \d+ are right in B alone", lines[2])
     assert page.texts("h1") == ["b against a"]
+    # Folders of odd names are quoted as in any list.
+    odd = [
+        shutil.move(run, name) for run, name in zip((first, second), ("x,1", "y=2"), strict=True)
+    ]
+    assert report(f"runs=['{odd[0]}','{odd[1]}']", "output=z.html")[0] == lines[0]
 
 
 def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
+    report: Report,
+    problem: Problem,
+    train: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from pipeline.train import main as train
-
     base = ("model=mlp", "data=iris", "name=ladder", "find_lr=true", "lr_range.steps=60")
-    assert train([*base, QUIET]) == 0
+    assert train(*base, QUIET) == 0
     printed = capsys.readouterr().out.splitlines()
     (told,) = (line for line in printed if line.startswith("suggested: "))
     (again,) = (line.removeprefix("train   ") for line in printed if line.startswith("train "))
-    lines = report(capsys, "run=ladder")
+    lines = report("run=ladder")
     assert lines[0] == f"ladder: range test of the learning rate; {told}"
     _, page = page_of(lines)
     assert page.texts("h2") == ["Suggestion", "Curve", "How it was made"]
@@ -162,13 +194,13 @@ def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
     assert again in page.texts("code")
     assert len(page.all("svg")) == 1
     assert "Not all can be told" not in page.text
-    made_run(Path("runs"), "trained")
-    assert problem(capsys, "runs=[trained,ladder]") == (
+    made_run("trained")
+    assert problem("runs=[trained,ladder]") == (
         "run 'ladder' is a range test of the learning rate; expected runs that have trained"
     )
     (folder,) = Path("runs").glob("*-ladder-*")
     (folder / "artifacts" / "find_lr" / "lr_range.csv").unlink()
-    _, page = page_of(report(capsys, "run=ladder"))
+    _, page = page_of(report("run=ladder"))
     assert "No curve is there: the range test is finished." in page.text
 
 
@@ -177,33 +209,20 @@ LONG = "n" * 100
 
 @pytest.mark.parametrize("place", ["a b", "中文 🐟", "a=b,c#d%e[f", f"{LONG}/{LONG}/{'m' * 38}"])
 def test_every_path_can_be_reported_from_and_to(
-    place: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    place: str, own_folder: Path, report: Report
 ) -> None:
-    folder = made_run(own_folder / place, "odd")
+    folder = made_run("odd", own_folder / place)
     words = (f"folder={own_folder / place}", "run=odd", f"output={place}/my page.html")
-    path, page = page_of(report(capsys, *words))
+    path, page = page_of(report(*words))
     assert path == Path(place) / "my page.html"
     assert str(folder) in page.text
-    path, _ = page_of(report(capsys, f"run={folder}"))
+    path, _ = page_of(report(f"run={folder}"))
     assert path == folder / "artifacts" / "report.html"
 
 
-def test_runs_whose_folders_have_odd_names_are_quoted_as_any_list(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = made_run(own_folder / "a,b", "x", findings=small_findings("x"))
-    second = made_run(own_folder / "c=d", "y", findings=small_findings("y"))
-    lines = report(capsys, f"runs=['{first}','{second}']", "output=z.html")
-    assert lines[0] == "B y against A x"
-
-
-def test_a_folder_that_can_not_be_written_is_one_line(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made_run(Path("runs"), "x")
+def test_a_folder_that_can_not_be_written_is_one_line(problem: Problem) -> None:
+    made_run("x")
     Path("file").write_text("")
     Path("folder.html").mkdir()
-    assert "is a folder; expected a file" in problem(capsys, "run=x", "output=folder.html")
-    assert main(["run=x", "output=file/page.html", QUIET]) == 3
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "can't be written" in line
+    assert "is a folder; expected a file" in problem("run=x", "output=folder.html")
+    assert "can't be written" in problem("run=x", "output=file/page.html", code=3)
