@@ -4,26 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
+from fixture_types import Capture
 from how_tos import HOW_TO
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from printed import blocks
 
-SHOWN = """
-words = ["model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none"]
-first = run(compose([*words, "output=a"]))
-assert first.epochs == 3 and first.run_id is None
-assert 0 <= first.metrics["test/f1"] <= 1
-assert "linear/f1" in first.metrics
-assert list(first.history) == [1, 2, 3]
-"""
-SILENT = """
-second = run(compose([*words, "output=b", "verbose=0"]))
-assert second.metrics["test/f1"] == first.metrics["test/f1"]
-assert second.folder != first.folder
-third = run(dict(compose([*words, "output=b", "verbose=0", "seed=1"])))
-assert third.metrics["test/loss"] != first.metrics["test/loss"]
-"""
+from pipeline.config.compose import compose
+from pipeline.run import run
+
 MISTAKE = """
 from pipeline.errors import ConfigError
 try:
@@ -34,30 +23,31 @@ except ConfigError as error:
 
 
 @pytest.mark.slow
-def test_the_cells_of_the_notebook_page_and_more_run_in_one_kernel(own_folder: Path) -> None:
-    cells = [*blocks((HOW_TO / "notebook.md").read_text(encoding="utf-8"), "python")]
-    notebook = new_notebook(cells=[new_code_cell(one) for one in (*cells, SHOWN, SILENT, MISTAKE)])
+def test_the_cells_of_the_notebook_page_and_a_mistake_run_in_one_kernel(own_folder: Path) -> None:
+    cells = [*blocks((HOW_TO / "notebook.md").read_text(encoding="utf-8"), "python"), MISTAKE]
+    notebook = new_notebook(cells=[new_code_cell(one) for one in cells])
     place = {"metadata": {"path": str(own_folder)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
     printed = ["".join(one.get("text", "") for one in cell.outputs) for cell in notebook.cells]
     page = r"accuracy 0\.\d{3}, a line 0\.\d{3}\nbest epoch [1-5] of 5\nsetosa "
     assert re.match(page, printed[1])
-    shown, silent, mistake = printed[-3:]
-    lines = [line.split()[0] for line in shown.splitlines() if "train/loss" in line]
-    assert lines == ["1/3", "2/3", "3/3"]
-    assert silent == ""
-    assert mistake.startswith("optimizer.lr=-1 is not allowed; expected a number > 0")
-    assert [
-        len(list(own_folder.glob(f"{name}/*/journal.jsonl"))) for name in ("runs", "a", "b")
-    ] == [
-        4,
-        1,
-        2,
+    assert printed[-1].startswith("optimizer.lr=-1 is not allowed; expected a number > 0")
+    assert len(list(own_folder.glob("runs/*/journal.jsonl"))) == 4
+
+
+def test_a_composed_config_is_all_that_a_run_needs(own_folder: Path, capsys: Capture) -> None:
+    words = ["model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none"]
+    first = run(compose([*words, "output=a"]))
+    shown = [
+        line.split()[0] for line in capsys.readouterr().out.splitlines() if "train/loss" in line
     ]
-
-
-def test_a_composed_config_is_all_that_a_run_needs(own_folder: Path) -> None:
-    namespace: dict[str, object] = {}
-    imports = "from pipeline.config.compose import compose\nfrom pipeline.run import run\n"
-    exec(imports + SHOWN + SILENT, namespace)
-    assert len(list(own_folder.glob("[ab]/*/journal.jsonl"))) == 3
+    assert shown == ["1/3", "2/3", "3/3"]
+    assert (first.epochs, first.run_id, [*first.history]) == (3, None, [1, 2, 3])
+    assert 0 <= first.metrics["test/f1"] <= 1
+    assert "linear/f1" in first.metrics
+    second = run(compose([*words, "output=b", "verbose=0"]))
+    third = run(dict(compose([*words, "output=b", "verbose=0", "seed=1"])))
+    assert capsys.readouterr().out == ""
+    assert second.metrics["test/f1"] == first.metrics["test/f1"]
+    assert third.metrics["test/loss"] != first.metrics["test/loss"]
+    assert [len(list(own_folder.glob(f"{name}/*/journal.jsonl"))) for name in "ab"] == [1, 2]

@@ -8,14 +8,12 @@ import sys
 import sysconfig
 import venv
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from how_tos import work_through
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("pipeline", "conf", "sweeps", "pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +22,11 @@ pytestmark = pytest.mark.slow
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy, so that nothing is left in the repository."""
     copy, dist = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("dist")
-    for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            left_out = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, copy / name, ignore=left_out, symlinks=True)
-        else:
-            shutil.copy(source, copy / name)
+    for name in ("pipeline", "conf", "sweeps"):
+        left_out = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, copy / name, ignore=left_out, symlinks=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
     options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(dist)]
     called([sys.executable, "-m", "pip", "wheel", *options, str(copy)], cwd=copy)
     (built,) = dist.glob("*.whl")
@@ -63,28 +59,16 @@ def called(words: list[str], *, cwd: Path) -> str:
     return ended.stdout
 
 
-def shipped(folder: Path) -> Iterator[str]:
-    """Yield the files of a folder of the repository that must reach the user."""
-    for path in folder.rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            yield path.relative_to(folder).as_posix()
-
-
 def test_the_wheel_holds_all_code_configuration_and_data_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    code = {f"pipeline/{name}" for name in shipped(ROOT / "pipeline")}
-    configuration = {f"pipeline/conf/{name}" for name in shipped(ROOT / "conf")}
-    sweeps = {f"pipeline/conf/sweeps/{name}" for name in shipped(ROOT / "sweeps")}
-    assert names == code | configuration | sweeps
-
-
-def test_the_installed_package_is_the_wheels_and_not_the_repositorys(
-    scripts: Path, own_folder: Path
-) -> None:
-    code = "import pipeline.paths as paths; print(paths.__file__, paths.conf_folder())"
-    printed = called([str(scripts / "python"), "-c", code], cwd=own_folder)
-    assert [str(scripts.parent) in word for word in printed.split()] == [True, True]
+    places = {"pipeline": "pipeline", "conf": "pipeline/conf", "sweeps": "pipeline/conf/sweeps"}
+    assert names == {
+        f"{place}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, place in places.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,7 +111,8 @@ def test_own_data_and_an_own_network_need_nothing_but_the_installed_program(
         graded = list(csv.DictReader(file))
     assert len(graded) == 400
     assert {row["prediction"] for row in graded} == {"bad", "good"}
-    found = "import pipeline, my_net; print(pipeline.__file__, my_net.__file__)"
-    ours, own = called([str(scripts / "python"), "-c", found], cwd=own_folder).split()
-    assert ours.startswith(str(scripts.parent))
+    found = "import my_net; from pipeline import paths; print(paths.__file__, paths.conf_folder())"
+    code = f"{found}; print(my_net.__file__)"
+    *ours, own = called([str(scripts / "python"), "-c", code], cwd=own_folder).split()
+    assert [str(scripts.parent) in word for word in ours] == [True, True]
     assert own == str(own_folder / "my_net.py")

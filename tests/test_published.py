@@ -13,12 +13,8 @@ ROOT = Path(__file__).parent.parent
 ROWS: tuple[Any, ...] = runpy.run_path(str(ROOT / "benchmarks" / "published.py"))["ROWS"]
 PAGE = ROOT / "docs" / "published.md"
 LONG = {
-    "mnist1d_cnn",
-    "mnist1d_gru",
-    "mnist1d_lstm_last",
-    "mnist1d_lstm_flatten",
-    "mnist1d_gru_flatten",
-    "mnist1d_rnn_flatten",
+    *("mnist1d_cnn", "mnist1d_gru", "mnist1d_lstm_last"),
+    *("mnist1d_lstm_flatten", "mnist1d_gru_flatten", "mnist1d_rnn_flatten"),
 }
 """Ten seconds and more each; measured for the page alone."""
 SCATTERED = {"breast_cancer_cnn1d": 5}
@@ -30,12 +26,8 @@ SHORT_ROWS = [
 ]
 TRAINED = {row.experiment for row in SHORT_ROWS if row.over == "seed"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIGURES = {
-    name: float(figure)
-    for name, figure in re.findall(
-        r"^\| `python -m pipeline\.train experiment=(\S+)` \|.*\| ([\d.]+) \|$", README, re.M
-    )
-}
+ROW = re.compile(r"^\| `python -m pipeline\.train experiment=(\S+)` \|.*\| ([\d.]+) \|$", re.M)
+FIGURES = {name: float(figure) for name, figure in ROW.findall(README)}
 """What the README's experiments come to."""
 EXACT_ROWS = [row for row in ROWS if row.over == "nothing"]
 
