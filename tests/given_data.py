@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from pipeline.config.options import DataOptions
+from pipeline.config.values import build
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Samples, Series, Source
 from pipeline.paths import conf_folder
@@ -39,10 +39,10 @@ class Shipped:
         return {**DEFAULTS, **loaded, **self.changes}
 
     def source(self) -> Source:
-        keys = self.keys()
-        target = get_class(keys.pop("_target_"))
-        own = {key: value for key, value in keys.items() if key not in DataOptions.model_fields}
-        return target(**own)
+        own = {k: v for k, v in self.keys().items() if k not in DataOptions.model_fields}
+        source = build(own)
+        assert isinstance(source, Source)
+        return source
 
     def options(self) -> DataOptions:
         keys = self.keys()

@@ -6,42 +6,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra.utils import get_class
-from omegaconf import OmegaConf
+from given_data import Shipped, shipped
 
-from pipeline.config.options import DataOptions
-from pipeline.config.values import build
-from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.prepare import Prepared
 from pipeline.data.reader import Block, Rules, reader_of
 from pipeline.data.schema import Schema
-from pipeline.data.source import Samples, Source
-from pipeline.paths import conf_folder
-
-
-def source(name: str, path: str | Path, **changes: Any) -> Source:
-    """The source of `conf/data/<name>.yaml` for a file."""
-    keys = {**_keys(name), "path": str(path), **changes}
-    own = {key: value for key, value in keys.items() if key not in DataOptions.model_fields}
-    assert issubclass(get_class(own["_target_"]), Source)
-    found = build(own)
-    assert isinstance(found, Source)
-    return found
+from pipeline.data.source import Samples
 
 
 def read(name: str, path: str | Path, **changes: Any) -> Samples:
-    """What the source gives."""
-    samples = source(name, path, **changes).read()
+    """What the source of `conf/data/<name>.yaml` gives for a file."""
+    samples = Shipped(name, {"path": str(path), **changes}).source().read()
     assert isinstance(samples, Samples)
     return samples
 
 
 def prepared(name: str, path: str | Path, **changes: Any) -> Prepared:
     """What a run gets, with the shared options among the changes."""
-    shared = {key: value for key, value in changes.items() if key in DataOptions.model_fields}
-    own = {key: value for key, value in changes.items() if key not in shared}
-    defaults = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
-    defaults |= {key: value for key, value in _keys(name).items() if key in defaults}
-    return prepare(source(name, path, **own), DataOptions(**{**defaults, **shared}))
+    return shipped(name, path=str(path), **changes)
 
 
 def assert_equal_from_disk(name: str, path: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +53,3 @@ def new_rows(path: Path | str, schema: Schema, rules: Rules | None = None) -> Bl
     opened = reader_of(schema).open(Path(path), rules or Rules(), size=2**30)
     blocks = list(opened.blocks)
     return blocks[0] if blocks else Block(raw=np.zeros((0, *schema.raw_shape)))
-
-
-def _keys(name: str) -> dict[str, Any]:
-    keys = OmegaConf.to_container(OmegaConf.load(conf_folder() / "data" / f"{name}.yaml"))
-    assert isinstance(keys, dict)
-    return {str(key): value for key, value in keys.items()}

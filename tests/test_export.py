@@ -109,9 +109,7 @@ def classifier(network: nn.Module, shape: tuple[int, ...]) -> Model:
 @pytest.mark.parametrize(
     ("name", "changes"), NETWORKS, ids=lambda value: value if isinstance(value, str) else None
 )
-def test_every_network_that_ships_answers_alike_as_a_program_and_as_onnx(
-    name: str, changes: dict[str, Any], tmp_path: Path
-) -> None:
+def test_every_network_answers_alike_exported(name: str, changes: Any, tmp_path: Path) -> None:
     network, shape = network_of(name, changes)
     model = classifier(network, shape)
     raw = np.random.default_rng(0).normal(2, 0.5, size=(3, *shape))
@@ -219,9 +217,7 @@ def run_of(given: Path, name: str) -> str:
     return f"model_from={run.relative_to(given)}"
 
 
-def test_cells_of_a_table_reach_the_models_answers_by_the_exported_files_alone(
-    given: Path, export: Export, tmp_path: Path
-) -> None:
+def test_exported_files_alone_answer_for_cells(given: Path, export: Export, tmp_path: Path) -> None:
     run, place = run_of(given, "table"), tmp_path / "files"
     code, out, err = export(run, "format=[program,onnx]", f"output={place}")
     assert (code, err) == (0, "")
@@ -247,9 +243,7 @@ def test_cells_of_a_table_reach_the_models_answers_by_the_exported_files_alone(
     assert called == [line["prediction"].lstrip("'") for line in written]
 
 
-def test_nothing_that_is_there_is_replaced_unless_asked_for(
-    given: Path, export: Export, tmp_path: Path
-) -> None:
+def test_nothing_is_replaced_unless_asked_for(given: Path, export: Export, tmp_path: Path) -> None:
     run, place = run_of(given, "values"), tmp_path / "files"
     assert export(run, f"output={place}")[0] == 0
     assert export(run, f"output={place}")[::2] == (
@@ -299,9 +293,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_example_beside_a_model_is_read_as_the_training_read_its_rows(
-    own_folder: Path, kind: str
-) -> None:
+def test_the_example_is_read_as_the_training_read_its_rows(own_folder: Path, kind: str) -> None:
     write_sources(own_folder)
     options = check(compose([*KINDS[kind], "model=mlp"]))
     prepared = prepare(build_source(options), data_options(options))
@@ -317,9 +309,7 @@ def test_the_example_beside_a_model_is_read_as_the_training_read_its_rows(
     assert same.any(1).all()
 
 
-def test_a_checkpoint_without_an_example_is_compared_by_rows_that_are_made_up(
-    given: Path, export: Export, tmp_path: Path
-) -> None:
+def test_without_an_example_rows_are_made_up(given: Path, export: Export, tmp_path: Path) -> None:
     for name in ("table", "values"):
         checkpoint = f"{run_of(given, name)}/checkpoints/last.ckpt"
         code, out, err = export(checkpoint, f"output={tmp_path / name}")

@@ -48,9 +48,7 @@ def copied_test_rows(predict: Predict, kind: str) -> tuple[Path, list[dict[str, 
 
 
 @pytest.mark.parametrize("kind", ["table", "values", "arrays", "images"])
-def test_answers_for_the_test_rows_are_those_that_the_run_itself_has_told(
-    predict: Predict, kind: str
-) -> None:
+def test_test_rows_are_answered_as_the_run_itself_has_told(predict: Predict, kind: str) -> None:
     source, tested = copied_test_rows(predict, kind)
     rows = predict.rows(kind, source)
     names = {name: name for name in tested[0] if name.startswith("probability of ")}
@@ -67,9 +65,7 @@ def test_answers_for_the_test_rows_are_those_that_the_run_itself_has_told(
 
 
 @pytest.mark.parametrize("kind", ["table", "values", "arrays", "images"])
-def test_whoever_holds_the_rows_in_memory_gets_the_very_same_numbers(
-    predict: Predict, kind: str
-) -> None:
+def test_rows_in_memory_get_the_very_same_numbers(predict: Predict, kind: str) -> None:
     import pandas as pd
 
     from pipeline.serving.frames import predict_frame
@@ -128,9 +124,7 @@ def test_what_is_odd_in_a_table_is_counted_and_told(predict: Predict) -> None:
     )
 
 
-def test_rows_that_can_not_be_answered_and_a_column_called_like_an_answer_are_refused(
-    predict: Predict,
-) -> None:
+def test_rows_of_no_use_and_a_column_called_like_an_answer_are_refused(predict: Predict) -> None:
     rows = new_data.patients(6)
     rows[2][2] = "Oslo"
     write_rows(Path("new.csv"), new_data.TABLE, rows)
@@ -213,9 +207,7 @@ def test_a_run_is_named_by_its_folder_its_name_its_id_or_as_the_last(
     assert set(tables) == {tables[0]}
 
 
-def test_all_wrong_names_are_told_before_any_wrong_value(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_wrong_names_are_told_before_wrong_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model_form=x", "inputs=y", "unknown=ignore"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: model_form is unknown. Did you mean 'model_from'?",
@@ -240,9 +232,7 @@ sys.exit(code)
 """
 
 
-def test_four_times_the_rows_take_hardly_more_memory_and_no_lightning_or_mlflow(
-    predict: Predict,
-) -> None:
+def test_four_times_the_rows_take_hardly_more_memory_and_no_lightning(predict: Predict) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -44,9 +44,7 @@ def new(path: str, schema: Schema) -> np.ndarray:
     ],
     ids=["table", "series", "colours", "greys", "truths"],
 )
-def test_new_arrays_of_the_trainings_form_are_the_networks_rows(
-    values: np.ndarray, expected: np.ndarray, form: str
-) -> None:
+def test_new_arrays_are_the_networks_rows(values: Any, expected: Any, form: str) -> None:
     schema = trained(values)
     Path("new").mkdir()
     np.save("new.npy", values[:7])
@@ -77,18 +75,14 @@ def test_rows_may_come_with_the_networks_axes_or_flattened_and_be_none() -> None
     ("header", "separator"),
     [("", ","), ("a,b,c,d\n", ","), ("a;b;c;d\n", ";"), ("", "\t"), ("0,1,2,3\n", ",")],
 )
-def test_a_csv_has_a_flattened_sample_a_row_with_a_header_or_without(
-    header: str, separator: str
-) -> None:
+def test_a_csv_has_a_flattened_sample_a_row(header: str, separator: str) -> None:
     schema = trained(TABLE)
     lines = [separator.join(map(repr, row)) + "\r\n" for row in TABLE.tolist()]
     Path("new.csv").write_text("\ufeff" + header + "".join(lines), encoding="utf-8")
     assert (new("new.csv", schema) == TABLE).all()
 
 
-def test_a_csv_of_pictures_equals_the_pictures_and_is_the_same_from_disk(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_csv_of_pictures_equals_them_and_from_disk_too(monkeypatch: pytest.MonkeyPatch) -> None:
     schema = trained(GREYS)
     np.savetxt("new.csv", GREYS.reshape(30, -1), fmt="%d", delimiter=",")
     rows = new("new.csv", schema)
@@ -187,7 +181,7 @@ def test_a_folder_of_new_pictures_or_one_alone_is_read_in_order_with_names_and_s
         ({"x_train": GREYS, "x_test": GREYS}, "new.npz has 2 arrays that could be the new rows"),
     ],
 )
-def test_new_arrays_that_are_not_the_models_are_refused(
+def test_other_arrays_than_the_models_are_refused(
     arrays: dict[str, np.ndarray], problem: str
 ) -> None:
     schema = trained(GREYS)
@@ -209,9 +203,7 @@ def test_new_arrays_that_are_not_the_models_are_refused(
         ("new.ts", "@classLabel false\n@data\n1,2:1,2\n", "has series of 2 steps and 2 channels;"),
     ],
 )
-def test_new_texts_that_are_not_the_models_are_refused_by_line(
-    name: str, content: str, problem: str
-) -> None:
+def test_other_texts_than_the_models_are_refused(name: str, content: str, problem: str) -> None:
     schema = ucr_schema()
     Path(name).write_text(content)
     with pytest.raises(DataError, match=re.escape(problem)):
@@ -230,10 +222,16 @@ def test_new_pictures_that_are_missing_or_broken_are_named() -> None:
         new("new", schema)
 
 
+def test_a_file_of_another_name_is_no_idx_file() -> None:
+    np.save("new.npy", GREYS)
+    expected = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k"
+    with pytest.raises(DataError, match=f"^new.npy is not named .* MNIST's; expected {expected}"):
+        prepared("idx", "new.npy")
+
+
 Train = Callable[..., int]
 LABELS = np.arange(120) % 2
 BRIGHT = (RANDOM.integers(0, 100, (120, 8, 8)) + 150 * LABELS[:, None, None]).astype(np.uint8)
-QUICK = ("trainer.max_epochs=12", "tracking=none", "verbose=0", "optimizer.lr=0.01")
 TRAINED, TESTED = slice(90), slice(90, 120)
 
 
@@ -253,64 +251,28 @@ def idx() -> tuple[str, str]:
     return ".", "new.npy"
 
 
-def images() -> tuple[str, str]:
-    for row, pixels in enumerate(BRIGHT):
-        label = "晴れ=day, 1" if LABELS[row] else "night"
-        for folder in (Path("my pictures", label), Path("new")):
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / f"{row:03d}.png")
-    return "my pictures", "new"
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "words", "classes"),
-    [
-        (ucr, ["model=cnn1d", "data=ucr"], ("-1", "1")),
-        (idx, ["model=cnn2d", "data=idx"], ("0", "1")),
-        (images, ["model=cnn2d", "data=images"], ("night", "晴れ=day, 1")),
-    ],
-    ids=["ucr", "idx", "images"],
-)
+@pytest.mark.parametrize(("make", "network"), [(ucr, "cnn1d"), (idx, "cnn2d")])
 def test_files_train_a_model_that_predicts_from_new_files(
-    make: Callable[[], tuple[str, str]],
-    words: list[str],
-    classes: tuple[str, ...],
-    train: Train,
-    own_folder: Path,
+    make: Callable[[], tuple[str, str]], network: str, made: Callable[..., Path]
 ) -> None:
     path, fresh = make()
-    assert train(*QUICK, *words, f"data.path='{path}'") == 0
-    (run,) = (own_folder / "runs").iterdir()
+    quick = ("trainer.max_epochs=12", "tracking=none", "verbose=0", "optimizer.lr=0.01")
+    run = made(*quick, f"model={network}", f"data={make.__name__}", f"data.path='{path}'")
     model = Model.load(run)
-    assert model.schema.classes == classes
-    rows = new_rows(fresh, model.schema).raw
-    outputs = model.outputs(rows)
+    assert model.schema.classes == (("0", "1") if make is idx else ("-1", "1"))
+    outputs = model.outputs(new_rows(fresh, model.schema).raw)
     assert ((outputs > 0.5).numpy() == LABELS).mean() > 0.9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        (
-            "data=arrays data.path=x.np",
-            "data.path='x.np' is not there (looked in '.'). Did you mean 'x.npz'?",
-        ),
-        (
-            "data=idx data.path=new.npy",
-            "new.npy is not named as a file of MNIST's; expected train-images-idx3-ubyte, "
-            "train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each may "
-            "end in .gz)",
-        ),
-    ],
-)
 def test_a_file_that_can_not_be_used_is_one_line_and_leaves_nothing(
-    words: str, problem: str, train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez("x.npz", X=BRIGHT.reshape(120, 64), y=LABELS)
-    np.save("new.npy", BRIGHT)
+    np.savez("x.npz", X=TABLE, y=Y)
     before = sorted(own_folder.rglob("*"))
-    assert train("model=mlp", "tracking=none", *words.split()) == 2
-    assert capsys.readouterr().err.replace(str(own_folder), ".") == f"error: {problem}\n"
+    assert train("model=mlp", "tracking=none", "data=arrays", "data.path=x.np") == 2
+    told = capsys.readouterr().err.replace(str(own_folder), ".")
+    problem = "data.path='x.np' is not there (looked in '.'). Did you mean 'x.npz'?"
+    assert told == f"error: {problem}\n"
     assert sorted(own_folder.rglob("*")) == before

@@ -69,9 +69,7 @@ def told_in_training(model: Model, part: Part, row: int) -> Tensor:
 
 @pytest.mark.parametrize("difference", [None, 3, 12])
 @pytest.mark.parametrize("scale", ["none", "standard", "minmax"])
-def test_a_forecast_is_what_the_training_says_of_the_same_window(
-    difference: int | None, scale: str
-) -> None:
+def test_a_forecast_is_what_training_says_of_its_window(difference: int | None, scale: str) -> None:
     parts = read(frame(), difference=difference, scale=scale)
     model = model_of(parts.schema)
     for row in (0, len(parts.test) - 1):
@@ -127,7 +125,7 @@ def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target
     ],
     ids=["airline", "sunspots"],
 )
-def test_a_series_that_ships_goes_on_in_its_own_labels(
+def test_a_shipped_series_goes_on_in_its_labels(
     source: Airline | Sunspots, following: list[str]
 ) -> None:
     schema = prepare(source, options(horizon=2)).schema
@@ -173,9 +171,7 @@ def with_cell(row: int, cell: object) -> pd.DataFrame:
         ),
     ],
 )
-def test_a_past_that_can_not_be_used_is_refused(
-    past: pd.DataFrame, in_file: str, in_frame: str
-) -> None:
+def test_a_past_of_no_use_is_refused(past: pd.DataFrame, in_file: str, in_frame: str) -> None:
     schema = read(frame(), difference=12).schema
     past.to_csv("new.csv", index=False)
     with pytest.raises(DataError, match=in_file):

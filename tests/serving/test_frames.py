@@ -89,16 +89,12 @@ def test_a_number_reaches_the_network_to_its_last_bit() -> None:
         (("x", "y"), pd.Categorical(["y", "x", "x"]), [1, 1, 1]),
     ],
 )
-def test_a_category_is_the_text_that_a_file_would_hold(
-    levels: tuple[str, ...], cells: Any, known: list[int]
-) -> None:
+def test_a_category_is_a_files_text(levels: tuple[str, ...], cells: Any, known: Any) -> None:
     assert sums(table(category_code("c", levels)), pd.DataFrame({"c": cells})) == known
 
 
 @pytest.mark.parametrize("hole", [None, np.nan, pd.NA, pd.NaT, "", "NA"])
-def test_a_missing_cell_is_filled_in_where_training_had_some_and_refused_elsewhere(
-    hole: object,
-) -> None:
+def test_a_missing_cell_is_filled_in_where_training_had_some_alone(hole: object) -> None:
     frame = pd.DataFrame({"a": pd.Series([1.0, hole], dtype=object)})
     assert sums(table(number_code("a", fill=7.0, has_holes=True)), frame) == [1.0, 7.0]
     line = refusal(table(number_code("a", fill=7.0)), frame)
@@ -207,9 +203,7 @@ def test_rows_go_through_the_network_in_blocks_of_one_size_never_of_none() -> No
     ],
     ids=["regression", "binary", "multiclass"],
 )
-def test_outputs_are_values_in_units_or_probabilities_and_keep_their_shape_without_a_row(
-    made: Schema, expected: object
-) -> None:
+def test_outputs_are_values_in_units_or_probabilities(made: Schema, expected: object) -> None:
     found = model(made).outputs(np.array([[1.0, 2.0]]))
     assert found.tolist() == [expected]
     assert model(made).outputs(np.zeros((0, 2))).shape == (0, *found.shape[1:])

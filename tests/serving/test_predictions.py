@@ -58,9 +58,7 @@ FOUND = Decision(threshold=0.31, rule="best_f1")
         (model(schema()), [], "0 rows in new.csv"),
     ],
 )
-def test_what_answers_come_to_is_told_in_one_line(
-    made: Model, column: list[str] | list[float], line: str
-) -> None:
+def test_answers_are_told_in_one_line(made: Model, column: list[Any], line: str) -> None:
     assert lines(made, [column]) == [line]
 
 
@@ -151,7 +149,7 @@ def test_rows_done_are_told_each_ten_seconds_or_on_a_line_that_is_taken_away(
     ids=["binary", "multiclass", "values"],
 )
 def test_outputs_become_classes_with_probabilities_or_values_with_intervals(
-    made: Model, outputs: list[Any], columns: dict[str, list[Any]]
+    made: Model, outputs: Any, columns: Any
 ) -> None:
     assert answers(made, torch.tensor(outputs)) == columns
     # No row is answered with the columns of the interface.
@@ -170,16 +168,12 @@ def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
         answered(made, Block(raw=np.ones((3, 2))), what="new.csv", first_row=11)
 
 
-@pytest.mark.parametrize("rows", [1, 8, 18, 19, 20, 38, 39, 50, 199, 1000])
-def test_the_ends_are_the_residuals_of_the_conformal_ranks(rows: int) -> None:
-    residuals = np.random.default_rng(rows).normal(size=rows)
-    rank = math.ceil(round((rows + 1) * 0.95, 9))
-    ordered = sorted(residuals)
-    expected = (ordered[rows - rank], ordered[rank - 1]) if rank <= rows else None
-    assert conformal(residuals, rows) == expected
-
-
-def test_few_groups_and_residuals_that_are_no_numbers_have_no_ends() -> None:
+def test_the_ends_are_conformal_ranks_and_few_groups_or_no_numbers_have_none() -> None:
+    for rows in (1, 8, 18, 19, 20, 38, 39, 50, 199, 1000):
+        ordered = sorted(residuals := np.random.default_rng(rows).normal(size=rows))
+        rank = math.ceil(round((rows + 1) * 0.95, 9))
+        expected = (ordered[rows - rank], ordered[rank - 1]) if rank <= rows else None
+        assert conformal(residuals, rows) == expected
     residuals = np.random.default_rng(0).normal(size=720)
     assert conformal(residuals, 18) is None
     few, many = conformal(residuals, 20), conformal(residuals, 720)
@@ -200,7 +194,5 @@ def test_at_least_nine_of_ten_truths_lie_within(rows: int, horizon: int, group: 
 
 
 @pytest.mark.parametrize(("rows", "horizon", "group"), [(8, 0, 1), (60, 12, 1), (480, 0, 40)])
-def test_where_they_would_lie_within_less_often_there_is_no_interval(
-    rows: int, horizon: int, group: int
-) -> None:
+def test_where_fewer_would_lie_within_is_no_interval(rows: int, horizon: int, group: int) -> None:
     assert predicted(rows, horizon=horizon, group=group, repetitions=1) is None

@@ -21,24 +21,22 @@ def write(content: str | bytes, name: str = FILE) -> Path:
     return path
 
 
-def read(content: str | bytes | None = None, **keys: Any) -> Samples:
-    """Read a table whose content is given, or that was written before."""
+def source(content: str | bytes | None = None, **changes: Any) -> tuple[Table, DataOptions]:
+    """The source of `conf/data/table.yaml` and the options beside it, for a given content."""
     if content is not None:
         write(content)
-    return source(**keys)[0].read()
+    given = Shipped("table", {"path": FILE, **changes})
+    return cast(Table, given.source()), given.options()
+
+
+def read(content: str | bytes | None = None, **keys: Any) -> Samples:
+    """Read a table whose content is given, or that was written before."""
+    return source(content, **keys)[0].read()
 
 
 def prepared(content: str | bytes | None = None, **keys: Any) -> Prepared:
     """Read a table and split it as a run does."""
-    if content is not None:
-        write(content)
-    return prepare(*source(**keys))
-
-
-def source(**changes: Any) -> tuple[Table, DataOptions]:
-    """Return the source of `conf/data/table.yaml` and the options beside it."""
-    given = Shipped("table", {"path": FILE, **changes})
-    return cast(Table, given.source()), given.options()
+    return prepare(*source(content, **keys))
 
 
 def patients(rows: int = 60, *, seed: int = 0) -> list[list[str]]:

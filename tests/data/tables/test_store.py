@@ -17,7 +17,6 @@ from given_tables import FILE, patients, read, source, text, write
 
 from pipeline.data.source import Samples, local_file
 from pipeline.data.tables import store
-from pipeline.data.tables.columns import Keys
 from pipeline.data.tables.store import Files, read_samples
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder
@@ -30,26 +29,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def keys(**changes: object) -> Keys:
-    return source(**{**KEYS, **changes})[0]
-
-
 def files(*names: str) -> Files:
     return Files(paths=tuple((Path(name), part) for part, name in enumerate(names)), sep=None)
 
 
+def stored(**changes: object) -> Samples:
+    return store.stored(files(FILE), source(**{**KEYS, **changes})[0])
+
+
 def converted() -> list[Path]:
     return sorted(cache_folder().glob("*"))
-
-
-def assert_same(mapped: Samples, kept: Samples) -> None:
-    for name in Samples.__dataclass_fields__:
-        first, second = getattr(mapped, name), getattr(kept, name)
-        if isinstance(second, np.ndarray):
-            assert first.dtype == second.dtype
-            np.testing.assert_array_equal(first, second)
-        else:
-            assert first == second, name
 
 
 @pytest.mark.parametrize(
@@ -69,9 +58,16 @@ def test_a_mapped_table_says_the_same_as_one_in_memory(changes: dict[str, object
     write(text(lines[:40]))
     write(text([lines[0], *lines[40:]]), "validation.csv")
     both = files(FILE) if "time" in changes else files(FILE, "validation.csv")
-    kept = read_samples(both, keys(**changes))
-    for mapped in (store.stored(both, keys(**changes)) for _ in range(2)):
-        assert_same(mapped, kept)
+    keys = source(**{**KEYS, **changes})[0]
+    kept = read_samples(both, keys)
+    for mapped in (store.stored(both, keys) for _ in range(2)):
+        for name in Samples.__dataclass_fields__:
+            first, second = getattr(mapped, name), getattr(kept, name)
+            if isinstance(second, np.ndarray):
+                assert first.dtype == second.dtype
+                np.testing.assert_array_equal(first, second)
+            else:
+                assert first == second, name
         assert isinstance(mapped.inputs, np.memmap)
         assert not mapped.inputs.flags.writeable
 
@@ -79,22 +75,27 @@ def test_a_mapped_table_says_the_same_as_one_in_memory(changes: dict[str, object
 def test_a_changed_file_is_converted_anew_and_the_older_one_forgotten() -> None:
     lines = patients()
     write(text(lines))
-    store.stored(files(FILE), keys())
+    stored()
     (first,) = converted()
     lines[1][4] = "99"
     path = write(text(lines))
     os.utime(path, ns=(1, 1))
-    assert store.stored(files(FILE), keys()).inputs[0, 3] == 99
+    assert stored().inputs[0, 3] == 99
     (second,) = converted()
     assert second != first
-    store.stored(files(FILE), keys(drop=["dose"]))  # other keys lie beside it
+    stored(drop=["dose"])  # other keys lie beside it
     assert len(converted()) == 2
 
 
-def test_a_table_that_is_refused_leaves_nothing_in_the_cache() -> None:
+def test_what_is_refused_or_has_no_room_leaves_nothing_in_the_cache() -> None:
     write("a,y\n" + "1,0\n2,1\n" * 20 + "x,1\n")
     with pytest.raises(DataError, match=rf"{FILE} line 42, column 'a': 'x' is no number"):
         store.stored(files(FILE), source(target="y")[0])
+    path = write(text(patients(3000)))  # more than is read to see what the file is
+    with path.open("r+b") as file:
+        file.truncate(2 * shutil.disk_usage(".").free)
+    with pytest.raises(EnvironmentFaultError, match=r"GiB left, and this table needs about .*"):
+        stored()
     assert converted() == []
 
 
@@ -109,22 +110,11 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next() -> None:
     for folder in (left, going_on, elsewhere):
         folder.mkdir(parents=True)
     write(text(patients()))
-    store.stored(files(FILE), keys())
+    stored()
     assert [one.exists() for one in (left, going_on, elsewhere)] == [False, True, True]
 
 
-def test_a_cache_without_room_is_a_fault_of_the_place() -> None:
-    path = write(text(patients(3000)))  # more than is read to see what the file is
-    with path.open("r+b") as file:
-        file.truncate(2 * shutil.disk_usage(".").free)
-    with pytest.raises(EnvironmentFaultError, match=r"GiB left, and this table needs about .*"):
-        store.stored(files(FILE), keys())
-    assert converted() == []
-
-
-def test_a_table_is_large_from_the_size_of_its_text_or_of_its_numbers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_table_is_large_by_its_text_or_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -136,56 +126,60 @@ def test_a_table_is_large_from_the_size_of_its_text_or_of_its_numbers(
         assert isinstance(read(**KEYS).inputs, np.memmap) == is_mapped
 
 
-@pytest.fixture
-def reader() -> Callable[[], subprocess.Popen[str]]:
-    code = (
-        "import sys; from pathlib import Path; from pipeline.data.tables import columns, store; "
-        "keys = columns.Keys(path='big.csv', target='y', test_path=None, validation_path=None, "
-        "task=None, positive=None, numeric=(), categorical=(), drop=(), id=None, group=None, "
-        "time=None, split=None, missing='mean', sep=None, units='', strict=False, "
-        "allow_url=False); sys.stdin.readline(); "
-        "print(float(store.stored(store.Files(paths=((Path('big.csv'), 0),), sep=None), keys)"
-        ".inputs.sum()))"
-    )
-
-    def begun() -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        return subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True)
-
-    return begun
+READS = """
+import sys; sys.path[:0] = sys.argv[1:]
+from pathlib import Path
+from given_tables import FILE, source
+from pipeline.data.tables import store
+keys, files = source(target="y")[0], store.Files(paths=((Path(FILE), 0),), sep=None)
+sys.stdin.readline()
+print(float(store.stored(files, keys).inputs.sum()))
+"""
 
 
 @pytest.mark.slow
-def test_processes_that_convert_at_once_all_get_the_whole_table(
-    reader: Callable[[], subprocess.Popen[str]],
-) -> None:
-    rows = 40_000
-    write("a,b,y\n" + "".join(f"{n},{n % 7},{n % 2}\n" for n in range(rows)), "big.csv")
-    readers = [reader() for _ in range(2)]
-    answers = [one.communicate("go\n", timeout=120)[0] for one in readers]
-    expected = sum(n + n % 7 for n in range(rows))
-    assert [float(answer) for answer in answers] == [expected] * 2
+def test_processes_that_convert_at_once_all_get_the_whole_table() -> None:
+    rows, pipe = 40_000, subprocess.PIPE
+    write("a,b,y\n" + "".join(f"{n},{n % 7},{n % 2}\n" for n in range(rows)))
+    words = [sys.executable, "-c", READS, *sys.path]
+    readers = [subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    answers = [one.communicate("go\n", timeout=120)[0].splitlines()[-1] for one in readers]
+    assert [float(answer) for answer in answers] == [sum(n + n % 7 for n in range(rows))] * 2
     assert len(converted()) == 1
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+@pytest.mark.slow
+def test_a_conversion_of_a_file_of_any_name_says_why_one_waits_unless_nothing_shall_be_said(
+    train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "表 a=b,c#d%e[f] (1).csv"
+    write(text(patients(200)), name)
+    monkeypatch.setattr(store, "LARGE_BYTES", 1)
+    table = ("model=mlp", "data=table", f"data.path='{name}'", "data.target=outcome")
+    words = (*table, "data.id=name", "data.positive=ill", "trainer.max_epochs=1", "tracking=none")
+    told = []
+    for verbose, seed in ((0, 0), (2, 0), (2, 1)):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(Path(f"cache_{verbose}").resolve()))
+        assert train(*words, f"verbose={verbose}", f"seed={seed}") == 0
+        told.append(capsys.readouterr().err.splitlines())
+    silent, (converting, converted), again = told
+    assert silent == again == []
+    assert converting.startswith(f"converting {name} (0 MiB) once; later runs map it from")
+    assert converted.startswith("converted 200 rows in ")
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     folder = tmp_path / "served"
     folder.mkdir()
     (folder / "far.csv").write_text(text(patients()), encoding="utf-8")
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
-    thread = threading.Thread(target=serving.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{serving.server_port}"
-    serving.shutdown()
-    thread.join()
-    serving.server_close()
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, args=(0.01,)).start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
 
 
 def fetched(path: str, *, allow_url: bool = True) -> Path:
@@ -209,15 +203,12 @@ def test_a_url_is_refused_unless_it_is_allowed_and_its_password_is_not_shown() -
             fetched(url)
 
 
-def test_an_allowed_url_is_fetched_once(server: str) -> None:
+def test_an_allowed_url_is_fetched_once_and_what_is_not_there_leaves_nothing(server: str) -> None:
     write(text(patients()))
     samples = read(path=f"{server}/far.csv", drop=["name"], allow_url=True)
     assert samples.targets.tolist() == read(drop=["name"]).targets.tolist()
     first = fetched(f"{server}/far.csv").stat().st_mtime_ns
     assert fetched(f"{server}/far.csv").stat().st_mtime_ns == first
-
-
-def test_a_url_that_is_not_there_is_a_fault_of_the_place_and_leaves_nothing(server: str) -> None:
     with pytest.raises(EnvironmentFaultError, match=r"/none.csv can't be fetched: .*; try again"):
         fetched(f"{server}/none.csv")
     assert list(cache_folder().glob("*none*")) == []

@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from given_tables import FILE, patients, text, write
 
-from pipeline.data.schema import UNKNOWN
-from pipeline.data.source import Column
 from pipeline.data.tables import file as table_file
-from pipeline.data.tables.cells import MISSING, Cells, raw_rows
+from pipeline.data.tables.cells import MISSING, Cells
 from pipeline.data.tables.file import Place, batches, form_of, where
 from pipeline.errors import ConfigError, DataError
 
@@ -22,27 +21,15 @@ def rows(path: Path, **keys: object) -> list[list[str | None]]:
     return [list(row.values()) for _, batch in batches(path, **keys) for row in batch.to_pylist()]
 
 
-def refused(content: str | bytes, **keys: object) -> tuple[str, ...]:
-    with pytest.raises(DataError) as raised:
-        rows(write(content), **keys)
-    return raised.value.problems
-
-
-def emptied(cells: list[str]) -> list[str | None]:
-    return [cell.strip() or None for cell in cells]
-
-
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_the_cells_are_those_of_pythons_own_reader_for_any_separator_and_line_end(
-    sep: str, end: str, mark: bytes
-) -> None:
+def test_the_cells_are_those_of_pythons_own_reader(sep: str, end: str, mark: bytes) -> None:
     content = text(patients(), sep=sep, end=end) + end * 3
     names, *expected = csv.reader(io.StringIO(content, newline=""), delimiter=sep)
     path = write(mark + content.encode())
     assert form_of(path).names == tuple(names)
-    assert rows(path) == [emptied(cells) for cells in expected if cells]
+    assert rows(path) == [[cell.strip() or None for cell in cells] for cells in expected if cells]
 
 
 @pytest.mark.parametrize(
@@ -60,19 +47,16 @@ def test_the_cells_are_those_of_pythons_own_reader_for_any_separator_and_line_en
         ("0,1,2\n5,6,7\n", ("0", "1", "2"), [["5", "6", "7"]]),  # as pandas numbers columns
     ],
 )
-def test_names_and_cells_are_read_without_spaces_and_quotes(
-    content: str, names: tuple[str, ...], expected: list[list[str | None]]
+def test_spaces_and_quotes_are_left_away(
+    content: str, names: tuple[str, ...], expected: list[Any]
 ) -> None:
     path = write(content)
     assert form_of(path).names == names
     assert rows(path) == expected
-    turned = names[::-1]
-    assert rows(path, columns=turned) == [cells[::-1] for cells in expected]
+    assert rows(path, columns=names[::-1]) == [cells[::-1] for cells in expected]
 
 
-def test_a_file_of_many_blocks_comes_in_order_with_the_number_of_each_first_row(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_blocks_come_in_order_with_their_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_file, "BLOCK_BYTES", 200)
     path = write("a,b\n" + "".join(f'{row},"x\n{row}"\n' for row in range(1, 101)))
     found = [(at.first_row, batch.column("a").to_pylist()) for at, batch in batches(path)]
@@ -111,7 +95,9 @@ def test_a_parquet_file_of_lists_or_cut_short_is_refused() -> None:
         rows(Path("t.parquet"))
 
 
-UTF_8 = "save it as UTF-8, as with: iconv -f {} -t UTF-8 patients.csv > new.csv"
+EMPTY = " is empty; expected a line of names and rows below it"
+LATIN = "save it as UTF-8, as with: iconv -f LATIN1 -t UTF-8 patients.csv > new.csv"
+WIDE = " is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 patients.csv > new.csv"
 NUL = "it is no text, or it was damaged; write it anew"
 FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
 
@@ -119,84 +105,62 @@ FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
 @pytest.mark.parametrize(
     ("content", "problems"),
     [
-        (b"", [" is empty; expected a line of names and rows below it"]),
-        (b"\xef\xbb\xbf\r\n\r\n", [" is empty; expected a line of names and rows below it"]),
-        (
-            b"a,b,a,b,c\n1,2,3,4,5\n",
-            [": several columns are named 'a', 'b'; give each a name of its own"],
-        ),
+        (b"", EMPTY),
+        (b"\xef\xbb\xbf\r\n\r\n", EMPTY),
+        (b"a,b,a,b,c\n1,2\n", ": several columns are named 'a', 'b'; give each a name of its own"),
         (
             b"5.1,3.5,1\n4.9,3,0\n",
-            [
-                ": its first line holds numbers ('5.1', '3.5', '1', …) where names of columns are "
-                "expected; put a line of names above it"
-            ],
+            ": its first line holds numbers ('5.1', '3.5', '1', …) where names of columns are "
+            "expected; put a line of names above it",
         ),
         (
-            "naïve,b\n1,2\n".encode("latin-1"),
-            [
-                " line 1 has the byte 0xef ('ï' in Latin-1), which is no UTF-8; "
-                f"{UTF_8.format('LATIN1')}"
-            ],
+            b"na\xefve,b\n",
+            f" line 1 has the byte 0xef ('ï' in Latin-1), which is no UTF-8; {LATIN}",
         ),
         (
-            'a,b\n"x\ny",2\n1,é\n'.encode("latin-1"),
-            [
-                " line 4 has the byte 0xe9 ('é' in Latin-1), which is no UTF-8; "
-                f"{UTF_8.format('LATIN1')}"
-            ],
+            b'a,b\n"x\ny",2\n1,\xe9\n',
+            f" line 4 has the byte 0xe9 ('é' in Latin-1), which is no UTF-8; {LATIN}",
         ),
-        ("a,b\n1,2\n".encode("utf-16"), [f" is UTF-16; {UTF_8.format('UTF-16')}"]),
-        ("a,b\n1,2\n".encode("utf-16-be"), [f" is UTF-16; {UTF_8.format('UTF-16')}"]),
-        (b"a,b\n1,2\n3,\x004\n", [f" line 3 has a NUL byte (byte 11 of the file): {NUL}"]),
+        ("a,b\n1,2\n".encode("utf-16"), WIDE),
+        ("a,b\n1,2\n".encode("utf-16-be"), WIDE),
+        (b"a,b\n1,2\n3,\x004\n", f" line 3 has a NUL byte (byte 11 of the file): {NUL}"),
         (
             b"a,b\n" + b"1,2\n" * 20_000 + b"3,\x004\n",
-            [f" line 20002 has a NUL byte (byte 80007 of the file): {NUL}"],
+            f" line 20002 has a NUL byte (byte 80007 of the file): {NUL}",
         ),
-        (b"PK\x03\x04rest", [" is an Excel or zip file; save the sheet as CSV (UTF-8)"]),
-        (b"\x1f\x8brest", [" is compressed; unpack it first, as with gunzip"]),
+        (b"PK\x03\x04rest", " is an Excel or zip file; save the sheet as CSV (UTF-8)"),
+        (b"\x1f\x8brest", " is compressed; unpack it first, as with gunzip"),
         (
             b'a,b\n1,2\n\n3,"never ends\n5,6\n7,8\n',
-            [
-                " line 4: a quoted cell never ends; close its quote, or double a quote that "
-                "belongs to the cell"
-            ],
+            " line 4: a quoted cell never ends; close its quote, or double a quote that belongs to "
+            "the cell",
         ),
         (
             b'a,b\n1,2\n"x\n\ny",2\n3\n\n4,5,6\n',
-            [f" line 6 has 1 cell; {FIX}", f" line 8 has 3 cells; {FIX}"],
+            f" line 6 has 1 cell; {FIX}\n line 8 has 3 cells; {FIX}",
         ),
         (
             b"a,b\n1,2\n" + b"1\n" * 9,
-            [
-                *(f" line {line} has 1 cell; {FIX}" for line in range(3, 8)),
-                ": 4 more rows have another number of cells",
-            ],
+            "".join(f" line {line} has 1 cell; {FIX}\n" for line in range(3, 8))
+            + ": 4 more rows have another number of cells",
         ),
         (
             b"a,b\n0,1,2\n1,3,4\n",
-            [
-                ": every row has 3 cells, one more than the header's 2; its first column may be an "
-                "index without a name. Put a name for it into line 1"
-            ],
+            ": every row has 3 cells, one more than the header's 2; its first column may be an "
+            "index without a name. Put a name for it into line 1",
         ),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_with_what_and_where_it_is(
-    content: bytes, problems: list[str]
-) -> None:
-    assert refused(content) == tuple(f"{FILE}{problem}" for problem in problems)
-
-
-def test_missing_columns_are_all_named_beside_those_that_are_there() -> None:
-    assert refused("age,town\n1,2\n", columns=["ages", "dose"]) == (
-        f"{FILE} lacks the columns 'ages', 'dose'; it has age, town. Did you mean 'age'?",
-    )
+def test_a_file_that_is_no_table_is_refused_by_line(content: bytes, problems: str) -> None:
+    with pytest.raises(DataError) as raised:
+        rows(write(content))
+    assert raised.value.problems == tuple(f"{FILE}{problem}" for problem in problems.split("\n"))
 
 
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
+        ("patients.csv", r"lacks the columns 'age', 'dose'; it has ages, b. Did you mean 'ages'\?"),
         ("patient.csv", r"patient.csv does not exist; .* Did you mean 'patients.csv'\?"),
         ("patients.txt", r"patients.txt does not exist; .* Did you mean 'patients.csv'\?"),
         ("no/x.csv", r"no/x.csv does not exist; .* Its folder no does not exist either"),
@@ -204,10 +168,10 @@ def test_missing_columns_are_all_named_beside_those_that_are_there() -> None:
         (".", r"\. is a folder; expected a CSV or Parquet file"),
     ],
 )
-def test_a_path_that_is_no_file_is_refused(path: str, problem: str) -> None:
-    write("a,b\n1,2\n")
+def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: str) -> None:
+    write("ages,b\n1,2\n")
     with pytest.raises(DataError, match=problem):
-        form_of(Path(path))
+        rows(Path(path), columns=["age", "dose"])
 
 
 def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> None:
@@ -219,15 +183,9 @@ def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> 
     assert form_of(write("a\tb\n"), sep="tab").names == ("a", "b")
 
 
-def parsed(*cells: str | None, **changes: object) -> list[float]:
-    place = Place(**{"file": "the request", **changes})  # type: ignore[arg-type] # of a test
+def parsed(*cells: str | None) -> list[float]:
+    place = Place(file="the request", first_row=10)
     return Cells(pa.array(cells, pa.string()), "dose", place).numbers().tolist()
-
-
-def refused_number(*cells: str | None, **changes: object) -> str:
-    with pytest.raises(DataError) as raised:
-        parsed(*cells, **changes)
-    return str(raised.value)
 
 
 def test_numbers_are_read_as_python_reads_them_and_words_for_missing_as_none() -> None:
@@ -237,45 +195,37 @@ def test_numbers_are_read_as_python_reads_them_and_words_for_missing_as_none() -
         np.testing.assert_array_equal(parsed("1", missing), [1, np.nan])
 
 
+NO_NUMBER = "write a number or leave it empty, as the model was trained on numbers there"
+INFINITE = (
+    "is infinite in single precision; expected a number between ±3.4e+38. Leave the cell empty "
+    "where it is not known"
+)
+
+
 @pytest.mark.parametrize(
-    ("cell", "way"),
+    ("cell", "problem"),
     [
-        ("1,5", "write 1.5"),
-        ("1,000", "write 1000"),
-        ("-1,234,567.5", "write -1234567.5"),
-        ("$3", "write 3"),
-        ("20 %", "write 20"),
-        ("€ 1.50", "write 1.50"),
-        ("high", "write a number or leave it empty, as the model was trained on numbers there"),
-        ("0x10", "write a number or leave it empty, as the model was trained on numbers there"),
+        ("1,5", "is no number; write 1.5"),
+        ("1,000", "is no number; write 1000"),
+        ("-1,234,567.5", "is no number; write -1234567.5"),
+        ("$3", "is no number; write 3"),
+        ("20 %", "is no number; write 20"),
+        ("€ 1.50", "is no number; write 1.50"),
+        ("high", f"is no number; {NO_NUMBER}"),
+        ("0x10", f"is no number; {NO_NUMBER}"),
+        *((cell, INFINITE) for cell in ("inf", "-Infinity", "1e300", "1e999", "3.5e38")),
     ],
 )
-def test_another_word_is_refused_with_row_column_value_and_what_to_write(
-    cell: str, way: str
-) -> None:
-    assert refused_number("1", None, cell, "x", first_row=10) == (
-        f"the request row 12, column 'dose': {cell!r} is no number; {way}"
-    )
-
-
-@pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e300", "1e999", "3.5e38"])
-def test_a_number_that_is_infinite_in_single_precision_is_refused(cell: str) -> None:
-    assert refused_number("1", cell) == (
-        f"the request row 2, column 'dose': {cell!r} is infinite in single precision; expected a "
-        "number between ±3.4e+38. Leave the cell empty where it is not known"
-    )
+def test_a_cell_that_is_no_number_is_refused_with_its_place(cell: str, problem: str) -> None:
+    more = [] if problem == INFINITE else ["x" * 500]
+    with pytest.raises(DataError) as raised:
+        parsed("1", None, cell, *more)
+    assert str(raised.value) == f"the request row 12, column 'dose': {cell!r} {problem}"
 
 
 def test_a_long_cell_is_cut_in_the_message() -> None:
-    assert f"{'x' * 40}…' is no number" in refused_number("x" * 500)
-
-
-def test_a_category_is_the_index_of_its_level_and_a_stranger_is_known_as_one() -> None:
-    cells = pa.array(["b", "a", None, "NA", "c", "b"])
-    batch = pa.RecordBatch.from_arrays([cells], names=["town"])
-    column = Column(name="town", levels=("a", "b"))
-    found = raw_rows(batch, [column], Place(file="the request"))[:, 0]
-    np.testing.assert_array_equal(found, [1, 0, np.nan, np.nan, UNKNOWN, 1])
+    with pytest.raises(DataError, match=f"'{'x' * 40}…' is no number"):
+        parsed("x" * 500)
 
 
 def test_a_row_of_a_file_is_told_by_its_line_whatever_its_cells_span() -> None:

@@ -3,6 +3,7 @@
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,9 +128,7 @@ def test_the_newest_rows_test_and_those_before_them_validate(written) -> None:
         ),
     ],
 )
-def test_a_cell_that_says_no_part_is_refused_with_its_row(
-    key: str, cells: list[str], problem: str
-) -> None:
+def test_a_cell_that_says_no_part_is_refused(key: str, cells: list[str], problem: str) -> None:
     content = with_column("x", [*cells, *[cells[0]] * 77])
     with pytest.raises(DataError, match=rf"{FILE} line 4, column 'x': {problem}"):
         read(content, **KEYS, **{key: "x"})
@@ -269,9 +268,7 @@ def test_a_table_that_ships_is_read_by_the_names_of_its_features() -> None:
         (["no", "yes"], ["no", "yes"]),
     ],
 )
-def test_labels_of_a_new_file_are_the_classes_of_training_however_they_are_written(
-    written: list[str], read_again: list[str]
-) -> None:
+def test_new_labels_are_the_classes_of_training(written: list[str], read_again: list[str]) -> None:
     known = schema("a,y\n" + "".join(f"{row},{written[row % 4 == 0]}\n" for row in range(40)))
     assert known.classes == tuple(written)
     assert truth(known, *read_again) == [0, 1]
@@ -294,9 +291,7 @@ def test_labels_of_a_new_file_are_the_classes_of_training_however_they_are_writt
         (VALUES, ("",), "new.csv line 2, column 'y': the cell is empty; expected what is true"),
     ],
 )
-def test_an_unknown_label_and_an_empty_one_are_refused_with_line_and_value(
-    content: str, cells: tuple[str, ...], problem: str
-) -> None:
+def test_an_unknown_or_empty_label_is_refused(content: str, cells: Any, problem: str) -> None:
     assert truth(schema(VALUES), "0.5", "-3") == [[0.5], [-3.0]]
     with pytest.raises(DataError, match=f"^{re.escape(problem)}"):
         truth(schema(content), *cells)
