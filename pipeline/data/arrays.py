@@ -15,7 +15,7 @@ from pipeline.data.labels import Asked, Target, Word, joined_target, labelled_sa
 from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
-from pipeline.data.text_rows import flat_rows, read_series, stack
+from pipeline.data.ucr import flat_rows, read_series, stack
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]

@@ -189,9 +189,7 @@ def _update(hashed: "hashlib._Hash", values: Array) -> None:
 def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
     """Split and measure independent rows; `what` names the data in messages.
 
-    Raises:
-        ConfigError: An option for series is set.
-        DataError: The rows can't be learned from as they stand.
+    A ConfigError names an option for series, a DataError what can't be learned from.
     """
     refuse_options(options, FOR_SERIES)
     checks.check_rows(samples)

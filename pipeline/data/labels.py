@@ -1,24 +1,16 @@
-"""What is to be predicted: classes or values, and the positive class, of arrays and of tables."""
+"""What labels mean: classes or values to predict, and the positive class of two."""
 
-from __future__ import annotations
-
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
-from pipeline.data.tables.cells import MISSING, Cells, all_numbers, class_index
-from pipeline.data.tables.columns import MOST_LEVELS, Keys, free_text
-from pipeline.data.tables.file import shown
-from pipeline.errors import ConfigError, DataError, did_you_mean, some
+from pipeline.errors import ConfigError, DataError, did_you_mean
 
 #: End of a note that tells which class was taken for the positive one; a model knows its own.
 NAMES_ANOTHER = "data.positive= names another"
-
-AS_CLASSES = "or take its words as classes: data.task=multiclass"
 
 #: A label as YAML may give it.
 Word = str | int | float | bool
@@ -88,11 +80,7 @@ def labelled_samples(
 
 
 def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
-    """Return the target of arrays of labels that follow one another, each with its name.
-
-    Raises:
-        ConfigError, DataError: As `target_of`.
-    """
+    """Return the target of arrays of labels that follow one another, each with its name."""
 
     def where(row: int) -> str:
         for name, array in labels:
@@ -108,9 +96,7 @@ def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
 def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
     """Find out what labels (rows,), (rows, 1) or (rows, outputs) mean; `where` names that of a row.
 
-    Raises:
-        DataError: It names the row, where they are neither labels nor values.
-        ConfigError: What was asked can't be.
+    A DataError names the row that is neither, a ConfigError what was asked and can't be.
     """
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
     are_words = labels.dtype.kind in "US"
@@ -144,8 +130,7 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
 def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     """Return a classification, of two classes the positive one second: as asked, else the rarer.
 
-    Raises:
-        ConfigError: The positive class or the task that was asked for can't be.
+    A ConfigError says why it can't be as asked.
     """
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
@@ -180,11 +165,7 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
 def positive_second(
     labels: Array, classes: tuple[str, str], positive: str
 ) -> tuple[Array, tuple[str, str]]:
-    """Return labels (rows,) and names so that index 1 is the positive class.
-
-    Raises:
-        ConfigError: `positive` is neither class.
-    """
+    """Return labels (rows,) and names so that index 1 is the positive class, else a ConfigError."""
     if positive not in classes:
         raise unknown_positive(positive, classes)
     if positive == classes[1]:
@@ -291,172 +272,3 @@ def _named(texts: list[str], asked: Asked) -> list[str]:
             "in this order"
         )
     return names
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the target column means.
-
-    Args:
-        name: Of the column.
-        task: What is to be predicted.
-        classes: Their names, the positive one at index 1 of a binary task; empty for a regression.
-        are_words: Whether a class may be called `NA`, since the others are words as well.
-        otherwise: What else helps where a value is no number.
-    """
-
-    name: str
-    task: Task
-    classes: tuple[str, ...] = ()
-    are_words: bool = False
-    otherwise: str = AS_CLASSES
-
-    def targets(self, cells: Cells) -> tuple[Array, Array]:
-        """Read targets (rows,) and which cells are empty, bool (rows,).
-
-        Raises:
-            DataError: A cell is no number, or names no class.
-        """
-        known = cells if self.are_words else cells.present()
-        if self.classes:
-            found = known.classes(self.classes)
-            return found, found < 0
-        values = known.numbers(otherwise=self.otherwise)
-        return values, np.isnan(values)
-
-
-@dataclass(slots=True)
-class TargetCells:
-    """What the cells of the target column have shown so far."""
-
-    name: str
-    texts: Counter[str] = field(default_factory=Counter)
-    rows: int = 0
-    first_word: str | None = None
-    first_fraction: str | None = None
-
-    def add(self, cells: Cells) -> None:
-        """Look at the next batch of cells."""
-        self.rows += len(cells.texts)
-        known = cells.present()
-        values = known.numbers_or_none()
-        if values is None:
-            self.first_word = self.first_word or known.word_problem(otherwise=AS_CLASSES)
-        elif self.first_fraction is None:
-            fractions = np.isfinite(values) & (values != np.trunc(values))
-            if fractions.any():
-                position = int(fractions.argmax())
-                text = shown(known.texts[position].as_py())
-                self.first_fraction = f"{known.where(position)}: {text}"
-        if len(self.texts) <= MOST_LEVELS:
-            found = cells.texts.drop_null().value_counts().to_pylist()
-            self.texts.update({one["values"]: one["counts"] for one in found})
-
-    def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
-        """Say what the target means, with lines worth telling.
-
-        Raises:
-            ConfigError, DataError: The cells can't mean what the keys say, or anything.
-        """
-        # An empty cell called `NA` among numbers is no word.
-        words = [text for text in self.texts if not all_numbers([text])]
-        are_words = len(words) == len(self.texts) or any(word not in MISSING for word in words)
-        task = keys.task or self._found_task(are_words=are_words)
-        if task == "regression":
-            if self.first_word is not None:
-                raise DataError(self.first_word)
-            if keys.positive is not None:
-                raise ConfigError(
-                    f"data.positive={keys.positive} has no meaning for a regression; leave it out, "
-                    "or say data.task=binary"
-                )
-            how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
-            return Outcome(self.name, task), [f"task: regression of {self.name!r}{how}"]
-        counts = self._classes(keys, are_words=are_words)
-        if keys.task is None and len(counts) == 2:
-            task = "binary"
-        classes, note = (self._binary if task == "binary" else self._multiclass)(counts, keys)
-        kept = [
-            f"{name!r} in the target {self.name!r} is taken as a class ({self.texts[name]} rows); "
-            "where it means that nothing is known, leave the cell empty"
-            for name in classes
-            if name in MISSING
-        ]
-        return Outcome(self.name, task, classes, are_words), [note, *kept]
-
-    def _found_task(self, *, are_words: bool) -> Task:
-        values = {float(text) for text in self.texts if all_numbers([text])}
-        words = len(self.texts) - len(values)
-        if are_words and not len(values) > max(MOST_CLASSES, words):
-            return "multiclass"
-        whole = self.first_fraction is None and all(value.is_integer() for value in values)
-        return "multiclass" if whole and len(values) <= MOST_CLASSES else "regression"
-
-    def _classes(self, keys: Keys, *, are_words: bool) -> dict[str, int]:
-        """Return the rows of each class, in the order of their names or numbers."""
-        if not are_words and self.first_fraction is not None:
-            raise DataError(
-                f"{self.first_fraction} is no class; expected words or whole numbers, or "
-                "data.task=regression"
-            )
-        if words := free_text(self.texts):
-            raise DataError(
-                f"the target {self.name!r} {words}: no classes; name another: data.target=COLUMN"
-            )
-        if are_words:
-            counts = {name: self.texts[name] for name in sorted(self.texts)}
-        else:
-            by_value: dict[float, Counter[str]] = {}
-            for text, count in self.texts.items():
-                if text not in MISSING:
-                    by_value.setdefault(float(text), Counter())[text] += count
-            # A number that the file writes in several ways is named by its value.
-            counts = {
-                next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
-                for value, texts in sorted(by_value.items())
-            }
-        if not counts:
-            raise DataError(f"the target {self.name!r} has no cell that is not empty")
-        if len(counts) == 1:
-            ((name, rows),) = counts.items()
-            raise DataError(
-                f"the target {self.name!r} has one class, {name!r}, in all {rows} rows; expected "
-                "at least 2 classes"
-            )
-        if keys.task == "binary" and len(counts) != 2:
-            raise DataError(
-                f"data.task=binary, but the target {self.name!r} has {len(counts)} classes: "
-                f"{_listed(counts)}; expected 2, or data.task=multiclass"
-            )
-        return counts
-
-    def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
-        """Put the positive class second: the one that is named, or the rarer one."""
-        names = tuple(counts)
-        if keys.positive is None:
-            positive = min(reversed(names), key=lambda label: counts[label])
-        elif (index := class_index(str(keys.positive), names)) is not None:
-            positive = names[index]
-        else:
-            raise unknown_positive(str(keys.positive), names)
-        negative = names[1 - names.index(positive)]
-        which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
-        why = "" if keys.positive is not None else f", {which}; or data.positive={negative}"
-        return (negative, positive), (
-            f"task: binary, {self.name!r} is {_listed(counts)}; precision, recall and F1 speak of "
-            f"{positive!r}{why}"
-        )
-
-    def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
-        if keys.positive is not None:
-            raise ConfigError(
-                f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
-                "it out"
-            )
-        may_be_values = keys.task is None and all_numbers(tuple(counts))
-        how = "; data.task=regression takes numbers as values" if may_be_values else ""
-        return tuple(counts), f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)

@@ -59,9 +59,7 @@ class Prepared:
 def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Prepared:
     """Read, split, scale, window and hash the data of a source, and measure them for the report.
 
-    Raises:
-        ConfigError: An option can't apply to this data.
-        DataError: They can't be learned from as they stand.
+    A ConfigError names an option that can't apply, a DataError what can't be learned from.
     """
     raw = source.read()
     content = content_of(raw, options, what=source.place)
@@ -99,11 +97,7 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
     Returns what they are cut from, (time - difference, channels), and of the rows, as `Content`
     holds them, `inputs` (rows, window, channels), a view that takes no memory; `targets` and
     `offsets` (rows, horizon * targets), step by step, channel by channel; `numbers`, the time of
-    the first step to predict.
-
-    Raises:
-        ConfigError: The options can't apply to any series.
-        DataError: The series is too short for one window.
+    the first step to predict. A ConfigError or DataError says why there can be none.
     """
     window, horizon, lag = options.window, options.horizon, options.difference or 0
     if window is None:
@@ -173,9 +167,7 @@ def _check_length(what: str, length: int, options: DataOptions | Schema) -> None
 def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
     """Cut, split and measure a series; its scalers see the training times alone.
 
-    Raises:
-        ConfigError: An option can't apply to a series.
-        DataError: It is too short, or has holes.
+    A ConfigError names an option that can't apply, a DataError what the series lacks.
     """
     refuse_options(options, FOR_ROWS)
     times = split_times(len(series.values), series.test_from, options)

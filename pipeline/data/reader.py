@@ -121,29 +121,22 @@ class Reader(ABC):
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open a file or folder of new rows, read in blocks of `size` rows.
 
-        Raises:
-            ConfigError: A rule does not go with this kind of rows.
-            DataError: The file or, when its block is read, a row can't be used.
+        A ConfigError names a rule that does not go with this kind of rows, a DataError a file or,
+        when its block is read, a row that can't be used.
         """
 
     @abstractmethod
     def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
         """Return rows in memory: a DataFrame, or numbers (rows, *raw_shape) as an array or lists.
 
-        `what` names them in messages.
-
-        Raises:
-            DataError: They can't be used.
+        A DataError, in which `what` names them, says why they can't be used.
         """
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
         """Read rows of any source that fits the model, all of which are evaluated.
 
         Returns what was read, that as the test part of some content, and that part, which takes at
-        most `budget` MiB as one tensor.
-
-        Raises:
-            DataError: They are of another shape or task, or lack a column.
+        most `budget` MiB as one tensor. A DataError says why they do not fit.
         """
         raw = source.read()
         if isinstance(raw, Series):
@@ -202,11 +195,7 @@ def first_rows(raw: Samples, content: Content) -> Array:
 
 
 def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
-    """Return numbers in memory as (rows, *shape), those of a row flat or in their shape.
-
-    Raises:
-        DataError: They are no numbers, or of another shape.
-    """
+    """Return numbers in memory as (rows, *shape), those of a row flat or so; else a DataError."""
     try:
         raw = np.asarray(held)
         raw = raw if raw.dtype.kind in "biuf" else raw.astype(np.float64)
@@ -257,8 +246,7 @@ def _joined(blocks: list[Block]) -> Block:
 def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
     """Return all rows as the test part of some content, whose schema is the model's.
 
-    Raises:
-        DataError: Shape, task, a column or a class is not the model's.
+    A DataError names a shape, task, column or class that is not the model's.
     """
     check_rows(samples)
     inputs = _inputs(samples, schema)
@@ -286,10 +274,8 @@ def content_of_test(
 def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> Content:
     """Return a run's own content, in its parts, in the terms of the model that it has left.
 
-    Where the data are those of the training, nothing but the schema is another object.
-
-    Raises:
-        DataError: The model can't read the data any more.
+    Where the data are those of the training, nothing but the schema is another object. A DataError
+    says why the model can't read them any more.
     """
     if isinstance(raw, Samples):
         # The targets are the content's: where the training labels were shuffled, they are, too.

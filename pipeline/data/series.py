@@ -62,10 +62,8 @@ class Layout:
 def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
     """Find out which columns of a CSV or Parquet file hold times and values.
 
-    In `wanted`, no time = to be found, no values = all others, no targets = all of these.
-
-    Raises:
-        DataError: A column is not there, is named twice, or holds no numbers.
+    In `wanted`, no time = to be found, no values = all others, no targets = all of these. A
+    DataError names a column that is not there, stands twice or holds no numbers.
     """
     names = form_of(path, sep=sep).names
     times = () if wanted.time is None else (wanted.time,)
@@ -152,10 +150,8 @@ class Recorded:
     def without_holes(self, missing: Filling) -> tuple[Values, list[str]]:
         """Refuse or fill missing values; return values (time, channels), and what was done.
 
-        `linear` leaves them for `filled`, which knows where the parts end.
-
-        Raises:
-            DataError: It names the first missing value, and how many there are.
+        `linear` leaves them for `filled`, which knows where the parts end. A DataError names the
+        first missing one.
         """
         holes, names = np.isnan(self.values), self.layout.values
         if not holes.any():
@@ -190,8 +186,7 @@ class Recorded:
 def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
     """Read the columns of a layout from a CSV or Parquet file; `sort` = rows may be put in order.
 
-    Raises:
-        DataError: It names the first row and column that can't be used.
+    A DataError names the first row and column that can't be used.
     """
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}

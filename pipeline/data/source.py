@@ -168,9 +168,7 @@ class Source(ABC):
 def local_file(path: str, *, key: str, allow_url: bool) -> Path:
     """Return the file that `key` gives, a URL fetched into the cache once where that is allowed.
 
-    Raises:
-        ConfigError: A URL is not allowed or of a kind that is never fetched.
-        EnvironmentFaultError: It can't be fetched.
+    A ConfigError refuses other URLs, an EnvironmentFaultError says why one can't be fetched.
     """
     if not is_url(path):
         return Path(path)

@@ -11,7 +11,6 @@ import numpy as np
 from pipeline.data import reader
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.labels import Outcome
 from pipeline.data.reader import Block, NewRows, Rules
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
@@ -22,6 +21,7 @@ from pipeline.data.tables.cells import (
     TRAIN,
     VALIDATION,
     Cells,
+    Outcome,
     frame_texts,
     raw_rows,
 )
@@ -55,9 +55,8 @@ class Table(Keys, Source):
             for key, part in parts.items()
             if getattr(self, key) is not None
         )
-        files = store.Files(paths=paths, sep=self.sep)
-        is_large = files.size() >= store.LARGE_BYTES  # better not kept in memory
-        return (store.stored if is_large else store.read_samples)(files, self)
+        is_large = store.size_of(paths) >= store.LARGE_BYTES  # better not kept in memory
+        return (store.stored if is_large else store.read_samples)(paths, self)
 
 
 class TableReader(reader.Reader):

@@ -146,11 +146,7 @@ class Times:
 
 
 def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
-    """Read labels, which must all be written in one form.
-
-    Raises:
-        DataError: It names the first row whose label is empty, no time, or of another form.
-    """
+    """Read labels of one form; a DataError names the first that is empty or of another."""
     read = [form_and_position(label or "") for label in labels]
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
     if len(kinds) > 1 and kinds <= {("whole", ""), ("year", ""), ("day", "")}:
@@ -189,8 +185,7 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     """Return the order in which the times rise; `sort` = they may be put in order.
 
-    Raises:
-        DataError: It names the first row that comes too early, or stands twice.
+    A DataError names the first row that comes too early, or stands twice.
     """
     order: Indices = np.argsort(times.positions, kind="stable")
     sorted_positions = times.positions[order]

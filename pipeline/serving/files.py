@@ -153,10 +153,8 @@ WRITERS = {CSV: write_csv_to, PARQUET: write_parquet_to}
 def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
     """Look at what is to be read and where to write (None = standard output), before all else.
 
-    Raises:
-        ConfigError: The output can never be written so.
-        DataError: There is no such input.
-        EnvironmentFaultError: A place can't be read or written by this user, or not now.
+    A ConfigError or DataError says what is wrong with a place, an EnvironmentFaultError that this
+    user can't read or write it now.
     """
     for key, place in (("input", source), ("output", output)):
         if place is not None and (problem := place_problem(key, place)):

@@ -114,10 +114,7 @@ class Model:
     def load(cls, folder: Path, *, trust: Sequence[str] = ()) -> "Model":
         """Read a model: a run's or a trial's folder, its `model/`, an MLflow model, or the file.
 
-        Networks may be of the packages in `trust` too.
-
-        Raises:
-            ConfigError: There is none, it is damaged, foreign, or of a class not trusted.
+        Networks may be of the packages in `trust` too. A ConfigError says why it is none.
         """
         file = model_file(folder)
         content = read_checkpoint(file)
@@ -169,10 +166,7 @@ class Model:
 
     @property
     def block_rows(self) -> int:
-        """Rows that go through the network at once: the same wherever it is asked.
-
-        What a row comes to depends, in its last bit, on how many rows go with it.
-        """
+        """Rows that go through the network at once: how many decides the last bit of each."""
         return rows_at_once(self.schema.input_shape)
 
 

@@ -69,10 +69,8 @@ def value_names(schema: Schema) -> list[str]:
 def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
     """Answer for some rows of the reader of the model's schema, as `answers` does.
 
-    `what` and `first_row`, counted from 1, name them in messages.
-
-    Raises:
-        DataError: It names the row whose value or answer is no number in single precision.
+    `what` and `first_row`, counted from 1, name them in messages: a DataError names the row whose
+    value or answer is no number in single precision.
     """
     outputs = model.outputs(rows.raw, what=what, first_row=first_row)
     if rows.offsets is not None:
@@ -171,9 +169,7 @@ def predictions(
 ) -> Predictions:
     """Open a file and prepare to answer for its rows; `told` hears how many are done.
 
-    Raises:
-        ConfigError: A rule does not go with this kind of data.
-        DataError: The file or, while the sheet is taken, a row can't be used.
+    A ConfigError or DataError says why the file or, while the sheet is taken, a row can't be used.
     """
     names, is_class = output_names(model.schema, model.decision), model.schema.task != "regression"
     new = reader_of(model.schema).open(path, rules, size=model.block_rows)

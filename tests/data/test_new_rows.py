@@ -88,7 +88,7 @@ def test_a_csv_of_pictures_equals_them_and_from_disk_too(monkeypatch: pytest.Mon
     rows = new("new.csv", schema)
     assert (rows == GREYS[:, None]).all()
     np.testing.assert_allclose(schema.to_inputs(rows), GREYS[:, None] / 255, rtol=1e-6)
-    monkeypatch.setattr("pipeline.data.text_rows.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     mapped = new_rows("new.csv", schema).raw
     assert isinstance(mapped, np.memmap)
     assert (mapped == rows).all()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.schema import UNKNOWN, Code
-from pipeline.data.source import Array, Column
+from pipeline.data.source import Array, Column, Task
 from pipeline.data.tables.file import Place, shown
 from pipeline.errors import DataError, did_you_mean
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
 HELP_OF_NUMBERS = "as the model was trained on numbers there"
+AS_CLASSES = "or take its words as classes: data.task=multiclass"
 LARGEST = float(np.finfo(np.float32).max)
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -56,10 +57,7 @@ class Cells:
         return replace(self, texts=pc.if_else(is_missing, None, self.texts))
 
     def encoded(self) -> tuple[list[str | None], NDArray[np.int64]]:
-        """Return the different texts of the cells, and which of them each cell is, (rows,).
-
-        A null is the last of the texts, `None`, whether there is one or not.
-        """
+        """Return the different texts of the cells, `None` the last, and which each is, (rows,)."""
         found = self.texts.dictionary_encode()
         texts = found.dictionary.to_pylist()
         places = found.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
@@ -78,9 +76,8 @@ class Cells:
     def numbers(self, *, otherwise: str = HELP_OF_NUMBERS) -> Array:
         """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
 
-        Raises:
-            DataError: It says where a cell is no number, or infinite in single precision, and
-                what helps: `otherwise`.
+        A DataError names a cell that is no number or infinite in single precision, and what helps:
+        `otherwise`.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -130,11 +127,7 @@ class Cells:
         )
 
     def classes(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """Return the class of each cell, int64 (rows,); -1 where a cell is empty.
-
-        Raises:
-            DataError: It says where a cell names no class, and which.
-        """
+        """Return the class of each cell, int64 (rows,), -1 = empty; a DataError names others."""
         names, places = self.encoded()
         found = [-1 if name is None else class_index(name, classes) for name in names]
         unknown = np.isin(places, [index for index, known in enumerate(found) if known is None])
@@ -146,11 +139,7 @@ class Cells:
         return np.array(found, dtype=np.int64)[places]
 
     def parts(self) -> NDArray[np.int8]:
-        """Return the part of each row that the words say, int8 (rows,).
-
-        Raises:
-            DataError: It says where a cell is empty or another word, and which.
-        """
+        """Return the part of each row, int8 (rows,); a DataError names a cell that says none."""
         words, places = self.encoded()
         numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
         found: NDArray[np.int8] = numbered[places]
@@ -163,8 +152,7 @@ class Cells:
     def instants(self) -> Array:
         """Return times as float64 (rows,): numbers as they are, dates as microseconds since 1970.
 
-        Raises:
-            DataError: It says where a cell is empty or no time, and which.
+        A DataError names a cell that is empty or no time.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -196,13 +184,39 @@ class Cells:
         return np.array(ticks.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the target column means.
+
+    Args:
+        name: Of the column.
+        task: What is to be predicted.
+        classes: Their names, the positive one at index 1 of a binary task; empty for a regression.
+        are_words: Whether a class may be called `NA`, since the others are words as well.
+        otherwise: What else helps where a value is no number.
+    """
+
+    name: str
+    task: Task
+    classes: tuple[str, ...] = ()
+    are_words: bool = False
+    otherwise: str = AS_CLASSES
+
+    def targets(self, cells: Cells) -> tuple[Array, Array]:
+        """Return targets (rows,) and which cells are empty, (rows,); a DataError names others."""
+        known = cells if self.are_words else cells.present()
+        if self.classes:
+            found = known.classes(self.classes)
+            return found, found < 0
+        values = known.numbers(otherwise=self.otherwise)
+        return values, np.isnan(values)
+
+
 def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Place) -> Array:
     """Return the cells of some columns as float64 (rows, columns).
 
-    NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
-
-    Raises:
-        DataError: As `Cells.numbers`.
+    NaN is a missing cell; a category is the index of its level, or `UNKNOWN`. Errors are those of
+    `Cells.numbers`.
     """
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
@@ -243,10 +257,8 @@ def frame_texts(
 ) -> pa.RecordBatch:
     """Return the columns of a frame as a file's: texts, a missing one null, numbers in full.
 
-    `levels` are the categories of columns that have some.
-
-    Raises:
-        DataError: A column holds what no file does.
+    `levels` are the categories of columns that have some. A DataError names a column that can't be
+    read so.
     """
     import pandas as pd
     import pyarrow as pa

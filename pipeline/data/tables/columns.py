@@ -7,14 +7,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pipeline.data.source import Array, Column, Task
-from pipeline.data.tables.cells import Cells, are_numbers
+from pipeline.data.labels import unknown_positive
+from pipeline.data.source import MOST_CLASSES, Array, Column, Task
+from pipeline.data.tables.cells import (
+    AS_CLASSES,
+    MISSING,
+    Cells,
+    Outcome,
+    all_numbers,
+    are_numbers,
+    class_index,
+)
 from pipeline.data.tables.file import shown
-from pipeline.errors import DataError, did_you_mean
+from pipeline.errors import ConfigError, DataError, did_you_mean, some
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Named = str | int | None
 Wanted = Literal["numeric", "categorical"]
@@ -108,11 +120,7 @@ class Roles:
 
 
 def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
-    """Give every column of a file its role.
-
-    Raises:
-        DataError: With all keys that name no column, or one that can't be what they say.
-    """
+    """Give every column of a file its role; a DataError has all keys that name none or can't be."""
     if len(names) == 1:
         raise DataError(
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
@@ -170,19 +178,31 @@ def _key_problems(
 
 
 @dataclass(slots=True)
-class FeatureCells:
-    """What the cells of one feature have shown so far; `wanted` = what the user says it is."""
+class ColumnCells:
+    """What the cells of one column have shown so far: rows, different texts, no number first."""
 
     name: str
-    wanted: Wanted | None
     rows: int = 0
+    first_word: str | None = None
+    levels: Counter[str] = field(default_factory=Counter)
+
+    def count(self, found: pa.StructArray) -> None:
+        """Count texts, given as `value_counts` does; once there are too many they are free text."""
+        if len(self.levels) <= MOST_LEVELS:
+            texts, counts = (found.field(name).to_pylist() for name in ("values", "counts"))
+            self.levels.update(dict(zip(texts, counts, strict=True)))
+
+
+@dataclass(slots=True)
+class FeatureCells(ColumnCells):
+    """What the cells of one feature have shown so far; `wanted` = what the user says it is."""
+
+    wanted: Wanted | None = None
     missing: int = 0
     numbers: int = 0
     words: int = 0
-    first_word: str | None = None
     problem: str | None = None
     inexact: bool = False
-    levels: Counter[str] = field(default_factory=Counter)
     # Sums that tell whether the column holds each whole number of a range once, in any order.
     whole: bool = True
     bounds: tuple[float, float] = (np.inf, -np.inf)
@@ -231,8 +251,7 @@ class FeatureCells:
             self.words += int(counts[~as_numbers].sum())
         if self.words and self.first_word is None:
             self.first_word = cells.word_problem()
-        if len(self.levels) <= MOST_LEVELS:
-            self.levels.update(dict(zip(words.to_pylist(), counts.tolist(), strict=True)))
+        self.count(found)
 
     @property
     def is_category(self) -> bool:
@@ -298,6 +317,133 @@ class FeatureCells:
     def column(self) -> Column:
         """Return the column with its categories in the order of their names."""
         return Column(name=self.name, levels=tuple(sorted(self.levels)) if self.is_category else ())
+
+
+@dataclass(slots=True)
+class TargetCells(ColumnCells):
+    """What the cells of the target column have shown so far."""
+
+    first_fraction: str | None = None
+
+    def add(self, cells: Cells) -> None:
+        """Look at the next batch of cells."""
+        self.rows += len(cells.texts)
+        known = cells.present()
+        values = known.numbers_or_none()
+        if values is None:
+            self.first_word = self.first_word or known.word_problem(otherwise=AS_CLASSES)
+        elif self.first_fraction is None:
+            fractions = np.isfinite(values) & (values != np.trunc(values))
+            if fractions.any():
+                position = int(fractions.argmax())
+                text = shown(known.texts[position].as_py())
+                self.first_fraction = f"{known.where(position)}: {text}"
+        self.count(cells.texts.drop_null().value_counts())
+
+    def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
+        """Say what the target means, with lines worth telling; an error where the keys can't be."""
+        # An empty cell called `NA` among numbers is no word.
+        words = [text for text in self.levels if not all_numbers([text])]
+        are_words = len(words) == len(self.levels) or any(word not in MISSING for word in words)
+        task = keys.task or self._found_task(are_words=are_words)
+        if task == "regression":
+            if self.first_word is not None:
+                raise DataError(self.first_word)
+            if keys.positive is not None:
+                raise ConfigError(
+                    f"data.positive={keys.positive} has no meaning for a regression; leave it out, "
+                    "or say data.task=binary"
+                )
+            how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
+            return Outcome(self.name, task), [f"task: regression of {self.name!r}{how}"]
+        counts = self._classes(keys, are_words=are_words)
+        if keys.task is None and len(counts) == 2:
+            task = "binary"
+        classes, note = (self._binary if task == "binary" else self._multiclass)(counts, keys)
+        kept = [
+            f"{name!r} in the target {self.name!r} is taken as a class ({self.levels[name]} rows); "
+            "where it means that nothing is known, leave the cell empty"
+            for name in classes
+            if name in MISSING
+        ]
+        return Outcome(self.name, task, classes, are_words), [note, *kept]
+
+    def _found_task(self, *, are_words: bool) -> Task:
+        values = {float(text) for text in self.levels if all_numbers([text])}
+        words = len(self.levels) - len(values)
+        if are_words and not len(values) > max(MOST_CLASSES, words):
+            return "multiclass"
+        whole = self.first_fraction is None and all(value.is_integer() for value in values)
+        return "multiclass" if whole and len(values) <= MOST_CLASSES else "regression"
+
+    def _classes(self, keys: Keys, *, are_words: bool) -> dict[str, int]:
+        """Return the rows of each class, in the order of their names or numbers."""
+        if not are_words and self.first_fraction is not None:
+            raise DataError(
+                f"{self.first_fraction} is no class; expected words or whole numbers, or "
+                "data.task=regression"
+            )
+        if words := free_text(self.levels):
+            raise DataError(
+                f"the target {self.name!r} {words}: no classes; name another: data.target=COLUMN"
+            )
+        if are_words:
+            counts = {name: self.levels[name] for name in sorted(self.levels)}
+        else:
+            by_value: dict[float, Counter[str]] = {}
+            for text, count in self.levels.items():
+                if text not in MISSING:
+                    by_value.setdefault(float(text), Counter())[text] += count
+            # A number that the file writes in several ways is named by its value.
+            counts = {
+                next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
+                for value, texts in sorted(by_value.items())
+            }
+        if not counts:
+            raise DataError(f"the target {self.name!r} has no cell that is not empty")
+        if len(counts) == 1:
+            ((name, rows),) = counts.items()
+            raise DataError(
+                f"the target {self.name!r} has one class, {name!r}, in all {rows} rows; expected "
+                "at least 2 classes"
+            )
+        if keys.task == "binary" and len(counts) != 2:
+            raise DataError(
+                f"data.task=binary, but the target {self.name!r} has {len(counts)} classes: "
+                f"{_listed(counts)}; expected 2, or data.task=multiclass"
+            )
+        return counts
+
+    def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
+        """Put the positive class second: the one that is named, or the rarer one."""
+        names = tuple(counts)
+        if keys.positive is None:
+            positive = min(reversed(names), key=lambda label: counts[label])
+        elif (index := class_index(str(keys.positive), names)) is not None:
+            positive = names[index]
+        else:
+            raise unknown_positive(str(keys.positive), names)
+        negative = names[1 - names.index(positive)]
+        which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
+        why = "" if keys.positive is not None else f", {which}; or data.positive={negative}"
+        return (negative, positive), (
+            f"task: binary, {self.name!r} is {_listed(counts)}; precision, recall and F1 speak of "
+            f"{positive!r}{why}"
+        )
+
+    def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
+        if keys.positive is not None:
+            raise ConfigError(
+                f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
+                "it out"
+            )
+        may_be_values = keys.task is None and all_numbers(tuple(counts))
+        how = "; data.task=regression takes numbers as values" if may_be_values else ""
+        return tuple(counts), f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)
 
 
 def free_text(levels: Counter[str]) -> str | None:

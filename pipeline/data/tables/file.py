@@ -91,11 +91,7 @@ def shown(cell: str) -> str:
 def require_columns(
     what: Path | str, there: Sequence[str], wanted: Sequence[str], *, needed: str = ""
 ) -> None:
-    """Refuse what lacks columns; `needed` says what for.
-
-    Raises:
-        DataError: It names all that are missing and all that are there.
-    """
+    """Refuse, by a DataError, what lacks columns; `needed` says what for."""
     if missing := [name for name in wanted if name not in there]:
         named, purpose = ", ".join(map(repr, missing)), f", which {needed}" if needed else ""
         raise DataError(
@@ -110,11 +106,8 @@ def batches(
     """Yield batches of rows of a CSV or Parquet file in order, each with where it comes from.
 
     All cells are texts without spaces around them; an empty cell is null. The columns come in the
-    order that is asked for; None = all.
-
-    Raises:
-        DataError: It is no table, lacks a column, or is damaged: says in which line.
-        EnvironmentFaultError: It may not be read.
+    order that is asked for; None = all. Errors are those of `form_of`; a DataError names a missing
+    column or the line that is damaged.
     """
     form = form_of(path, sep=sep)
     chosen = form.names if columns is None else tuple(columns)
@@ -130,9 +123,7 @@ def batches(
 def form_of(path: Path, *, sep: str | None = None) -> Form:
     """Look at the beginning of a CSV or Parquet file, told apart by their content.
 
-    Raises:
-        DataError: It is no table with a header.
-        EnvironmentFaultError: It may not be read.
+    A DataError says why it is no table, an EnvironmentFaultError that it may not be read.
     """
     head = _head(path)
     for magic, words in OTHER_FILES.items():

@@ -10,7 +10,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from pipeline.data.labels import Outcome, TargetCells
 from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Array, Column, Samples
-from pipeline.data.tables.cells import TEST, TRAIN, VALIDATION, Cells, raw_rows
-from pipeline.data.tables.columns import FeatureCells, Keys, Roles, roles_of
+from pipeline.data.tables.cells import TEST, TRAIN, VALIDATION, Cells, Outcome, raw_rows
+from pipeline.data.tables.columns import FeatureCells, Keys, Roles, TargetCells, roles_of
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.errors import DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder, create_folder
@@ -40,63 +39,52 @@ PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
 ARRAYS = ("targets", "test", "validation", "groups", "order")
 PLAIN = ("task", "classes", "features", "units", "label", "strict", "notes", "reading")
 FACTS = "facts.json"
+#: The files of a table, each with the part of its rows; the first one trains.
+Paths = Sequence[tuple[Path, int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """The files of one table, each with the part of its rows, the training file first.
-
-    `sep=None` means that the separator is detected.
-    """
-
-    paths: tuple[tuple[Path, int], ...]
-    sep: str | None
-
-    @property
-    def training(self) -> Path:
-        """The file whose rows train, and that says what the columns mean."""
-        return self.paths[0][0]
-
-    def batches(self, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, Place, int]]:
-        """Yield all rows with where they stand and their part."""
-        for path, part in self.paths:
-            for place, batch in batches(path, sep=self.sep, columns=columns):
-                yield batch, place, part
-
-    def size(self) -> int:
-        """Return the bytes of the files, or of their cells as numbers where they say how many."""
-        import pyarrow.parquet as pq
-
-        total = 0
-        for path, _ in self.paths:
-            is_text = form_of(path).sep is not None  # refuses what can't be read, before its size
-            size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
-            total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
-        return total
+def rows_of(
+    paths: Paths, keys: Keys, columns: Sequence[str]
+) -> Iterator[tuple[pa.RecordBatch, Place, int]]:
+    """Yield all rows of some files with where they stand and their part."""
+    for path, part in paths:
+        for place, batch in batches(path, sep=keys.sep, columns=columns):
+            yield batch, place, part
 
 
-def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Samples:
+def size_of(paths: Paths) -> int:
+    """Return the bytes of the files, or of their cells as numbers where they say how many."""
+    import pyarrow.parquet as pq
+
+    total = 0
+    for path, _ in paths:
+        is_text = form_of(path).sep is not None  # refuses what can't be read, before its size
+        size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
+        total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
+    return total
+
+
+def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Samples:
     """Read all rows of all files, into an empty folder where one is given.
 
-    Raises:
-        ConfigError: A key can't apply to this table.
-        DataError: It can't be learned from as it stands.
+    A ConfigError or DataError says why they can't be learned from as they stand.
     """
-    names = form_of(files.training, sep=files.sep).names
-    roles = roles_of(files.training, names, keys)
+    training = paths[0][0]
+    names = form_of(training, sep=keys.sep).names
+    roles = roles_of(training, names, keys)
     ignored = []
-    for path, _ in files.paths[1:]:
-        there = form_of(path, sep=files.sep).names
+    for path, _ in paths[1:]:
+        there = form_of(path, sep=keys.sep).names
         require_columns(path, there, roles.read)
         if further := [name for name in there if name not in names]:
             ignored.append(f"{path}: ignored, as the training file has no {', '.join(further)}")
-    outcome, columns, notes = _learned(files, roles, keys)
+    outcome, columns, notes = _learned(paths[:1], roles, keys)
     conversion = _Conversion(roles, keys, outcome, columns)
-    arrays = _gathered(conversion, files, folder)
+    arrays = _gathered(conversion, paths, folder)
     conversion.require_whole()
     leaks = conversion.leaks()
     if leaks and keys.strict:
-        raise DataError(*(f"{files.training}: {line}" for line in leaks))
+        raise DataError(*(f"{training}: {line}" for line in leaks))
     in_parts, times = arrays.pop("parts"), arrays.pop("times", None)
     test, validation = (np.flatnonzero(in_parts == part) for part in (TEST, VALIDATION))
     return Samples(
@@ -114,7 +102,7 @@ def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Sam
             "kind": "table",
             "target": outcome.name,
             "id": roles.beside.get("id"),
-            "sep": files.sep,
+            "sep": keys.sep,
         },
         strict=keys.strict,
         notes=(*notes, *ignored, *leaks, *conversion.notes()),
@@ -122,14 +110,14 @@ def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Sam
 
 
 def _learned(
-    files: Files, roles: Roles, keys: Keys
+    paths: Paths, roles: Roles, keys: Keys
 ) -> tuple[Outcome, tuple[Column, ...], list[str]]:
     """Return what the features and the target of the training file mean, and notes."""
-    path = files.training
-    features = [FeatureCells(name, wanted) for name, wanted in roles.features.items()]
+    path = paths[0][0]
+    features = [FeatureCells(name, wanted=wanted) for name, wanted in roles.features.items()]
     target = TargetCells(roles.target)
     read = tuple(dict.fromkeys((*roles.features, roles.target)))
-    for batch, place, _ in replace(files, paths=files.paths[:1]).batches(read):
+    for batch, place, _ in rows_of(paths, keys, read):
         looked_at: tuple[FeatureCells | TargetCells, ...] = (*features, target)
         for one in looked_at:
             one.add(Cells(batch.column(one.name), one.name, place))
@@ -152,7 +140,7 @@ class _Conversion:
         self, roles: Roles, keys: Keys, outcome: Outcome, columns: tuple[Column, ...]
     ) -> None:
         self.roles, self.columns = roles, columns
-        self._outcome, self._missing = outcome, keys.missing
+        self._outcome, self.keys = outcome, keys
         self._groups: dict[str | None, int] = {}
         self._holes: Counter[str] = Counter()
         self._first_holes: dict[str, tuple[Place, int]] = {}
@@ -164,10 +152,9 @@ class _Conversion:
         self._whole = np.ones(len(columns), dtype=np.bool_)
 
     def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
-        """Convert the next batch of texts, which belong to `part` unless a column says so.
+        """Convert the next batch, whose rows are of `part` unless a column says so.
 
-        Returns `inputs`, `targets` and `parts`, and `ids`, `groups`, `times` where a column gives
-        them.
+        Returns `inputs`, `targets`, `parts`, and `ids`, `groups`, `times` where a column has them.
         """
         rows: dict[str, Array] = {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
         for key, column in self.roles.beside.items():
@@ -189,7 +176,7 @@ class _Conversion:
                 self._unknown[one.name] += int((rows["inputs"][:, index] == UNKNOWN).sum())
             self._count_holes(one.name, holes[:, index], place)
         self._count_holes(target, empty, place)
-        if self._missing == "drop":
+        if self.keys.missing == "drop":
             kept = ~(empty | holes.any(1))
             rows = {name: block[kept] for name, block in rows.items()}
             self._left_out += int((~kept).sum())
@@ -215,8 +202,8 @@ class _Conversion:
     def require_whole(self) -> None:
         """Refuse empty cells that nothing fills in, by column, and a table with no row left."""
         target, problems = self.roles.target, []
-        refused = [(target, "the target", "")] if self._missing != "drop" else []
-        if self._missing == "refuse":
+        refused = [(target, "the target", "")] if self.keys.missing != "drop" else []
+        if self.keys.missing == "refuse":
             fix = ", data.missing=mean fills them in"
             refused += [(column.name, "a cell", fix) for column in self.columns]
         for name, what, fix in refused:
@@ -271,24 +258,24 @@ def _counted(cells: Counter[str]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in cells.items())
 
 
-def _gathered(conversion: _Conversion, files: Files, folder: Path | None) -> dict[str, Array]:
+def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dict[str, Array]:
     """Convert all rows; return them by name, inputs and ids mapped where a folder takes them.
 
-    These are written and not mapped while they come: a full disk is an error then, and not the
-    end of the process.
+    These are written while they come, so that a full disk is an error and not the end.
     """
     import pyarrow.compute as pc
 
-    roles, name = conversion.roles, conversion.roles.beside.get("id")
+    keys, roles, name = conversion.keys, conversion.roles, conversion.roles.beside.get("id")
     kinds = {} if folder is None else {"inputs": "<f8"}
     if folder is not None and name:
-        longest = [pc.max(pc.utf8_length(b[0])).as_py() or 1 for b, *_ in files.batches([name])]
+        found = rows_of(paths, keys, [name])
+        longest = [pc.max(pc.utf8_length(batch[0])).as_py() or 1 for batch, *_ in found]
         kinds["ids"] = f"<U{max(longest, default=1)}"
     rows: dict[str, list[Array]] = defaultdict(list)
     with ExitStack() as opened:
         place = folder or Path()
         written = {name: opened.enter_context((place / name).open("wb")) for name in kinds}
-        for batch, at, part in files.batches(roles.read):
+        for batch, at, part in rows_of(paths, keys, roles.read):
             for name, block in conversion.converted(batch, at, part).items():
                 if name in written:
                     written[name].write(np.ascontiguousarray(block, dtype=kinds[name]).tobytes())
@@ -313,22 +300,19 @@ def _mapped(folder: Path, rows: int, columns: int) -> dict[str, Array]:
     return arrays
 
 
-def stored(files: Files, keys: Keys) -> Samples:
+def stored(paths: Paths, keys: Keys) -> Samples:
     """Return a table from the user's cache, converted first where it does not lie there.
 
     It is known by path, size, time of change and keys. Any number of processes may do this at once:
-    each writes a folder of its own, and the first one to be done keeps it.
-
-    Raises:
-        ConfigError, DataError: As `read_samples`.
-        EnvironmentFaultError: The cache has no room or can't be written.
+    each writes a folder of its own, and the first one to be done keeps it. Errors are those of
+    `read_samples`, and an EnvironmentFaultError for a cache without room.
     """
-    paths = [str(path.resolve()) for path, _ in files.paths]
-    states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in files.paths]
+    places = [str(path.resolve()) for path, _ in paths]
+    states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in paths]
     told = sorted(item for item in asdict(keys).items() if item[0] not in PLACES)
-    how = (VERSION, [part for _, part in files.paths], files.sep, told)
+    how = (VERSION, [part for _, part in paths], keys.sep, told)
     table, state, read = (
-        hashlib.sha256(repr(words).encode()).hexdigest()[:16] for words in (paths, states, how)
+        hashlib.sha256(repr(words).encode()).hexdigest()[:16] for words in (places, states, how)
     )
     place = cache_folder() / f"table-{table}-{state}-{read}"
     if not (place / FACTS).exists():
@@ -336,7 +320,7 @@ def stored(files: Files, keys: Keys) -> Samples:
         for other in place.parent.glob(f"table-{table}-*"):
             if other.name.split("-")[2] != state:
                 shutil.rmtree(other, ignore_errors=True)
-        _convert(files, keys, place)
+        _convert(paths, keys, place)
     facts: dict[str, Any] = json.loads((place / FACTS).read_text(encoding="utf-8"))
     columns = tuple(Column(name=name, levels=tuple(levels)) for name, levels in facts["columns"])
     lists = {name: tuple(facts[name]) for name in ("classes", "features", "notes")}
@@ -346,7 +330,7 @@ def stored(files: Files, keys: Keys) -> Samples:
     return Samples(**{**facts, **lists, **arrays, **mapped, "columns": columns})
 
 
-def _convert(files: Files, keys: Keys, place: Path) -> None:
+def _convert(paths: Paths, keys: Keys, place: Path) -> None:
     # Other machines that share the cache have processes of the same numbers.
     host = platform.node().replace(".", "-")
     for left in place.parent.glob(f".table-*@{host}.*.tmp"):
@@ -357,14 +341,14 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
         create_folder(beside)
         # A cell of a text takes two bytes at least and becomes eight, but most take more: room for
         # the files themselves is asked for, and a disk that fills up later says so, too.
-        needed, free = files.size(), shutil.disk_usage(beside).free
+        needed, free = size_of(paths), shutil.disk_usage(beside).free
         if free < needed:
             raise EnvironmentFaultError(
                 f"the cache {place.parent} has {free / 2**30:.1f} GiB left, and this table needs "
                 f"about {needed / 2**30:.1f}; make room, or choose another place with "
                 "XDG_CACHE_HOME"
             )
-        _write(files, keys, beside)
+        _write(paths, keys, beside)
         try:
             beside.rename(place)
         except OSError:
@@ -378,16 +362,16 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write(files: Files, keys: Keys, folder: Path) -> None:
+def _write(paths: Paths, keys: Keys, folder: Path) -> None:
     """Write what the files hold into a folder, and say what takes so long."""
     import pyarrow as pa
 
-    size, started_at = sum(path.stat().st_size for path, _ in files.paths), perf_counter()
+    size, started_at = sum(path.stat().st_size for path, _ in paths), perf_counter()
     announce(
-        f"converting {files.training} ({size / 2**20:,.0f} MiB) once; later runs map it from the "
+        f"converting {paths[0][0]} ({size / 2**20:,.0f} MiB) once; later runs map it from the "
         f"cache {folder.parent}"
     )
-    samples = read_samples(files, keys, folder=folder)
+    samples = read_samples(paths, keys, folder=folder)
     for name in ARRAYS:
         if (array := getattr(samples, name)) is not None:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)

@@ -17,7 +17,6 @@ from given_tables import FILE, patients, read, source, text, write
 
 from pipeline.data.source import Samples, local_file
 from pipeline.data.tables import store
-from pipeline.data.tables.store import Files, read_samples
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder
 
@@ -29,8 +28,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def files(*names: str) -> Files:
-    return Files(paths=tuple((Path(name), part) for part, name in enumerate(names)), sep=None)
+def files(*names: str) -> list[tuple[Path, int]]:
+    return [(Path(name), part) for part, name in enumerate(names)]
 
 
 def stored(**changes: object) -> Samples:
@@ -59,7 +58,7 @@ def test_a_mapped_table_says_the_same_as_one_in_memory(changes: dict[str, object
     write(text([lines[0], *lines[40:]]), "validation.csv")
     both = files(FILE) if "time" in changes else files(FILE, "validation.csv")
     keys = source(**{**KEYS, **changes})[0]
-    kept = read_samples(both, keys)
+    kept = store.read_samples(both, keys)
     for mapped in (store.stored(both, keys) for _ in range(2)):
         for name in Samples.__dataclass_fields__:
             first, second = getattr(mapped, name), getattr(kept, name)
@@ -119,7 +118,7 @@ def test_a_table_is_large_by_its_text_or_its_numbers(monkeypatch: pytest.MonkeyP
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"x": pa.array(np.zeros(10**6))}), "zeros.parquet")
-    assert Path("zeros.parquet").stat().st_size < files("zeros.parquet").size() == 8 * 10**6
+    assert Path("zeros.parquet").stat().st_size < store.size_of(files("zeros.parquet")) == 8 * 10**6
     size = write(text(patients())).stat().st_size
     for largest, is_mapped in ((size + 1, False), (size, True)):
         monkeypatch.setattr(store, "LARGE_BYTES", largest)
@@ -131,9 +130,8 @@ import sys; sys.path[:0] = sys.argv[1:]
 from pathlib import Path
 from given_tables import FILE, source
 from pipeline.data.tables import store
-keys, files = source(target="y")[0], store.Files(paths=((Path(FILE), 0),), sep=None)
 sys.stdin.readline()
-print(float(store.stored(files, keys).inputs.sum()))
+print(float(store.stored([(Path(FILE), 0)], source(target="y")[0]).inputs.sum()))
 """
 
 
