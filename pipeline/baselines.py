@@ -1,8 +1,7 @@
 """What a constant, a last value and a line say about the test rows, to stand beside a network.
 
-Both are fitted on the training part alone, the rows the network learns from. Their outputs have
-the form of the network's final ones: probabilities of the positive class (rows,), of all classes
-(rows, classes), or values (rows, outputs) in the target's own units.
+They are fitted on the training part alone. Outputs have the form of a network's final ones:
+probabilities (rows,) or (rows, classes), or values (rows, outputs) in the target's units.
 """
 
 import math
@@ -63,7 +62,7 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
         max_seconds: Time for the fit, as operations of a slow core, so that it gives equal results.
 
     Returns:
-        The baseline, whose name says how many rows were fitted, if not all; `None` = too few.
+        The baseline, named with its rows where these are not all; `None` = too few.
     """
     schema, available = prepared.schema, len(prepared.train)
     operations, features = int(max_seconds * OPERATIONS_PER_SECOND), math.prod(schema.input_shape)

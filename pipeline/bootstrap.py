@@ -1,10 +1,9 @@
 """95 % intervals of test figures and of the difference between two networks, and McNemar's test.
 
-Independent units are drawn again with replacement: rows, whole groups of rows, or blocks of
-neighbouring forecasts, which resemble each other. Every metric is computed for all draws at once
-from how often each row was drawn (Efron and Tibshirani 1993). The standard deviation of the draws
-gives an interval by Student's t, on a scale that keeps it inside the range of the metric.
-`benchmarks/interval_coverage.py` measures how often such an interval holds the true value.
+Independent units are drawn again with replacement: rows, whole groups, or blocks of neighbouring
+forecasts. Metrics are computed for all draws at once from how often each row was drawn (Efron and
+Tibshirani 1993); their deviation gives an interval by Student's t, on a scale that keeps it inside
+the metric's range. `benchmarks/interval_coverage.py` measures how often it holds the true value.
 """
 
 import math
@@ -80,9 +79,7 @@ class Units:
     def errors(self, *, count: float | None = None, level: float = LEVEL) -> float:
         """Return the half width of an interval, in standard deviations of the draws.
 
-        Args:
-            count: Units that a figure rests on; `None` = all of them.
-            level: How often the interval shall hold the true value.
+        `count` units are what a figure rests on (`None` = all); `level` is how often it holds.
         """
         from scipy.special import stdtrit  # type: ignore[import-untyped] # scipy brings no types
 
@@ -93,8 +90,8 @@ class Units:
     def of_an_area(self, targets: NDArray[np.int64]) -> float:
         """Return the units that an area under the ROC curve rests on.
 
-        No more than those that the rarest class is in, or is not in. Half of them count: an area is
-        a mean over pairs, which vary less from draw to draw than from test to test.
+        No more than those that the rarest class is in, or is not in. Half of them count: a mean
+        over pairs varies less from draw to draw than from test to test.
         """
         there = np.unique(targets)
         sides = [targets == one for one in there] + [targets != one for one in there]
@@ -105,17 +102,11 @@ class Units:
 def units_of(
     rows: int, *, groups: NDArray[np.int64] | None = None, horizon: int | None = None
 ) -> Units:
-    """Return what counts as independent among rows.
+    """Return what counts as independent among rows: groups (rows,), blocks of forecasts, or rows.
 
-    A block has at least twice the steps of a forecast. Forecasts of `horizon` steps share errors
-    with the next `horizon` - 1, so that the means of neighbouring blocks are correlated; where the
-    correlation falls linearly, as it does for shared steps, that hides the share
-    `horizon` / (3 · block) of the variance.
-
-    Args:
-        rows: How many.
-        groups: Group of each row, (rows,); `None` = there are none.
-        horizon: Steps that a forecast has, of rows that are forecasts in time; else `None`.
+    A block has at least twice the steps of a forecast. Forecasts of `horizon` steps (`None` = they
+    are none) share errors with the next `horizon` - 1, so that the means of neighbouring blocks are
+    correlated; that hides the share `horizon` / (3 · block) of the variance.
     """
     if groups is not None:
         names, of_row = np.unique(groups, return_inverse=True)
@@ -149,9 +140,8 @@ class Intervals:
     Args:
         draws: How often the units were drawn again; 0 = they are too few, or too many.
         units: What was drawn, in words: `741 rows`.
-        ends: Lower and upper end by metric; one that most draws leave without a value, or that
-            they all leave as it is, is not there, nor is R² of forecasts: it depends on how much
-            the target varies in a stretch of time, which few stretches don't tell.
+        ends: Lower and upper end by metric, without those that most draws leave without a value or
+            all as they are, and R² of forecasts: few stretches of time don't tell how much varies.
     """
 
     draws: int
@@ -194,9 +184,9 @@ def _affordable(draws: int, numbers: int) -> tuple[int, bool]:
 def _half_widths(
     scores: WeightedScores, units: Units, targets: Array, draws: int, seed: int
 ) -> dict[str, float]:
-    """Draw again and return half the width of each figure's interval, were the figure normal.
+    """Return half the width of each figure's interval, were the figure normal.
 
-    A figure that most draws leave without a value is not there; one that never varies has no width.
+    A figure that most draws leave without a value is not there; one that never varies has 0.
     """
     generator = np.random.default_rng(seed)
     portion = max(1, BLOCK_CELLS // len(units.of_row))
@@ -232,10 +222,7 @@ def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values
 def interval(key: str, value: float, reach: float) -> tuple[float, float]:
     """Return both ends of a metric's interval, inside the metric's range.
 
-    Args:
-        key: Name of the metric: `f1`, `rmse`, …
-        value: The figure on all rows.
-        reach: Half the width, were the figure normally distributed.
+    `value` is the figure on all rows, `reach` half the width, were it normally distributed.
 
     Source: Wilson 1927 for shares. The others are taken as normal on a scale without an end: the
     logarithm of an error, or of 1 - R², and the logit of an area under the ROC curve.
@@ -282,15 +269,9 @@ def paired_differences(
 ) -> Mapping[str, PairedDifference]:
     """Measure two networks on the same rows, in the same order, drawn again for both alike.
 
-    What a row does to both at once cancels out, so that the interval of the difference is narrower
-    than two intervals beside each other would tell (Efron and Tibshirani 1993, chapter 8).
-
-    Args:
-        first: The first one's test rows.
-        second: The second one's.
-        thresholds: Probability above which each calls a row positive.
-        units: What counts as independent among the rows.
-        seed: Of the draws.
+    What a row does to both cancels out, so that the interval of the difference is narrower than two
+    intervals beside each other would tell (Efron and Tibshirani 1993, chapter 8). `thresholds` are
+    the probabilities above which each calls a row positive; `seed` is that of the draws.
     """
     draws, has_area = _affordable(DRAWS, first.outputs.size)
     one, other = (
@@ -319,16 +300,11 @@ def paired_differences(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flips:
-    """How often one of two is right where the other is wrong.
+    """How often one of two is right where the other is wrong: rows of each kind, and McNemar's p.
 
-    Args:
-        both: Rows that both get right.
-        first: Rows that the first alone gets right.
-        second: Rows that the second alone gets right.
-        neither: Rows that both get wrong.
-        p: Probability of so uneven a split of the rows that only one gets right, or a more uneven
-            one, were both equally good: McNemar's test, exact, two-sided; 1 where there is none.
-            Where rows come in groups, that of a test on whole groups.
+    `p` is the probability of so uneven a split of the rows that only one gets right, or a more
+    uneven one, were both equally good; exact, two-sided, 1 where there is none. Where rows come in
+    groups, that of a test on whole groups.
     """
 
     both: int
@@ -365,8 +341,7 @@ def _swap_test(more: NDArray[np.int64], groups: Array) -> float:
     """Return the p of a test that swaps the two networks in whole groups.
 
     Were both equally good, the sign of what the second gets right more (rows,) could be another in
-    each group. All ways to choose the signs are tried, or many at random (Fisher's randomization
-    test); groups of one row give McNemar's test.
+    each group: all ways to choose the signs are tried, or many (Fisher's randomization test).
     """
     in_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=more)
     in_group = in_group[in_group != 0]

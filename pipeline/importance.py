@@ -43,11 +43,10 @@ def importances_of(
 ) -> ColumnImportances:
     """Measure by how much a metric gets worse when the values of a column change rows.
 
-    The metric is F1, or for a regression RMSE. A column is a raw one: a category's one-hot
-    features move together (Breiman 2001; Fisher et al. 2019). All columns are permuted in the same
-    few ways, so that they differ by what they hold and not by chance. Where a table is too wide for
-    a look at each, groups of neighbouring columns are permuted together, and those that matter most
-    are halved until single columns are left. The others stay NaN.
+    The metric is F1, or RMSE. A column is a raw one: a category's one-hot features move together
+    (Breiman 2001; Fisher et al. 2019). All columns are permuted in the same few ways, so that they
+    differ by what they hold. Where a table is too wide for a look at each, neighbouring columns are
+    permuted together and the groups that matter most are halved; columns without a look are NaN.
 
     Args:
         part: Rows of a table that the network is asked about, 2,000 at most, evenly spaced.

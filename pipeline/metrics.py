@@ -1,7 +1,7 @@
 """The numbers of a task, each over all rows of a part: never a mean of batch values.
 
-Several classes are averaged over the classes; F1 is the mean of the classes' F1. A class that is
-in neither targets nor predictions is left out, as in scikit-learn's default call, and 0/0 is 0.
+Several classes are averaged, F1 as the mean of the classes' F1. A class that is in neither targets
+nor predictions is left out, as in scikit-learn's default call, and 0/0 is 0.
 """
 
 import math
@@ -109,8 +109,7 @@ def for_task(task: str, *, classes: int, threshold: float) -> Scores:
 def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
     """Average the area under the ROC curve over the classes for which there is one.
 
-    By numpy's sort, a tenth of the time that ten curves take, which in a small network's epoch is
-    that of several steps. Probabilities and whether a row is of a class are (rows, classes).
+    By numpy's sort, a tenth of the time of ten curves. Both arguments are (rows, classes).
     """
     columns = zip(probabilities.T.cpu().numpy(), true.T.cpu().numpy(), strict=True)
     areas = [_area(scores, own) for scores, own in columns if 0 < own.sum() < len(own)]
@@ -118,9 +117,9 @@ def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
 
 
 def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Return the share of pairs whose positive row has the higher score; of a tie, half counts.
+    """Return the area under the ROC curve (Hanley and McNeil 1982).
 
-    This is the area under the ROC curve: Hanley and McNeil 1982.
+    It is the share of pairs whose positive row has the higher score; of a tie, half counts.
     """
     ordered, of_positive = np.sort(scores), scores[positive]
     positives, negatives = len(of_positive), len(scores) - len(of_positive)
@@ -273,13 +272,9 @@ def class_scores(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundThreshold:
-    """A threshold that a rule has found.
+    """A threshold that a rule has found on so many rows, and its f1 or recall there.
 
-    Args:
-        threshold: Probability above which a row counts as positive.
-        metric: What the rule looks at, f1 or recall.
-        reached: Its value on the rows that were looked at.
-        rows: How many those were.
+    Rows with a probability above `threshold` count as positive.
     """
 
     threshold: float
@@ -291,13 +286,12 @@ class FoundThreshold:
 def find_threshold(rule: str, probabilities: Tensor, targets: Tensor) -> FoundThreshold:
     """Apply a rule to rows whose class is known.
 
-    The thresholds that are tried are the midpoints between neighbouring probabilities, in float32,
-    so that a comparison of float32 values with them comes to the same wherever it is made.
+    The midpoints between neighbouring probabilities are tried, in float32, so that a comparison of
+    float32 values with them comes to the same wherever it is made.
 
     Args:
         rule: `best_f1`: the threshold with the highest F1, of equals the nearest to 0.5.
-            `recall_at_0.9`: the highest threshold at which at least this share of the positive
-            rows is found.
+            `recall_at_0.9`: the highest at which this share of the positive rows is found.
         probabilities: Of the positive class, float32 (rows,).
         targets: Classes, 0 or 1, (rows,); at least one row is positive.
     """

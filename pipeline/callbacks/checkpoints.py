@@ -1,7 +1,6 @@
 """Keeps the weights of the best and of the last epoch, and the state that a resumed run needs.
 
-`Checkpoints` writes files for a run, `KeptWeights` holds the weights of a trial in memory. The
-states of all random number generators travel in the files.
+`Checkpoints` writes files for a run, `KeptWeights` holds the weights of a trial in memory.
 """
 
 import math
@@ -43,12 +42,9 @@ KEPT = ("pytorch-lightning_version", "pipeline")
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
 
-    The file is whole under its name when `save_checkpoint` returns. A thread waits for the disk,
-    which matters in a power cut only and would cost a short epoch the time of several steps; the
-    second path keeps an older file until then.
-
-    Args:
-        adopts: Whether what is read is another run's, of which only weights and epochs are taken.
+    A thread waits for the disk, which matters in a power cut only and would cost a short epoch the
+    time of several steps; the second path keeps an older file until then. With `adopts`, what is
+    read is another run's, of which only weights and epochs are taken.
     """
 
     def __init__(self, *, adopts: bool = False) -> None:
@@ -217,12 +213,8 @@ class Keeper(Checkpoint):
 class Checkpoints(Keeper):
     """Writes `last.ckpt` after each epoch and `best.ckpt` whenever `monitor` was never better.
 
-    That of a short epoch reaches the disk while the next one runs.
-
-    Args:
-        folder: Where the two files lie.
-        adopts: Whether the checkpoint to begin with is another run's.
-        known: As `Keeper` takes it.
+    That of a short epoch reaches the disk while the next one runs. `adopts`: the checkpoint to
+    begin with is another run's; `known` as `Keeper` takes it.
     """
 
     def __init__(self, folder: Path, *, adopts: bool = False, **known: Any) -> None:

@@ -64,8 +64,7 @@ class Pruning(Checkpoint):
         """Call `prunes` and end the training where it says so.
 
         Raises:
-            PrunedError: The answer was yes. The Trainer's own wish to stop would wait until
-                `min_epochs` have passed.
+            PrunedError: It said so; the Trainer's own wish to stop would wait for `min_epochs`.
         """
         try:
             answer = self._prunes(trainer.current_epoch + 1)
@@ -149,8 +148,8 @@ class VitalSigns(pl.Callback):
 def layer_names(network: nn.Module) -> Mapping[int, str]:
     """Return what each weight of a network is called, by its `id`, from the input to the output.
 
-    A layer has the name of its module; the weights of a recurrent one add what they are applied
-    to: `layers.layer1.recurrent (state)`. A learned pooling has no weights of a layer.
+    A weight has the name of its module, that of a recurrent layer also what it is applied to:
+    `layers.layer1.recurrent (state)`. A learned pooling has no weights of a layer.
     """
     return {
         id(weight): _label(f"{name}." if name else "", own)

@@ -324,11 +324,9 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
 
 
 class JoinedArrays(OnDemand):
-    """Arrays on disk that follow one another, taken row by row.
+    """Arrays on disk that follow one another, (rows, *row_shape) each, taken row by row.
 
-    Args:
-        parts: (rows, *row_shape) each, with one row shape.
-        dtype: That rows are given in; None = the one that holds those of all parts.
+    `dtype` is that of the rows; None = the one that holds those of all parts.
     """
 
     costly = False

@@ -35,8 +35,8 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
     """Refuse infinity in (rows, …), and NaN unless holes will be filled in, by the first row.
 
     Returns:
-        Largest absolute value of each column or channel, (columns,); None where nothing was looked
-        at, since no value can be infinite.
+        Largest absolute value of each column or channel, (columns,); None = no value can be
+            infinite.
     """
     if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
         return None
@@ -65,11 +65,8 @@ def largest_by_column(values: Array) -> Vector:
 def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: str) -> None:
     """Refuse columns and targets of `what` whose scaled values single precision can't hold.
 
-    Args:
-        schema: Its scalers were fitted.
-        reach: Of `check_finite`, by raw column.
-        targets: (rows,) classes, or raw values (rows, outputs).
-        what: Name of the file, or of what else holds them.
+    `schema` has fitted scalers, `reach` is that of `check_finite`; targets are (rows,) or (rows,
+    outputs).
     """
     problems = []
     if reach is not None:

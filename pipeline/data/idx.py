@@ -68,39 +68,32 @@ class Idx(Source):
 
 def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
     """Find the images and labels of each part from their folder, or from one of them."""
-    roles = _roles(place)
-    found: dict[files.PartName, tuple[Path, Path]] = {}
-    parts: tuple[files.PartName, ...] = ("train", "test")
-    for part in parts:
-        images, labels = (roles.get((part, role)) for role in ("images", "labels"))
-        if images and labels:
-            found[part] = images, labels
-        elif there := images or labels:
-            lacking = "labels" if images else "images"
-            raise DataError(f"{there} has no {lacking} beside it; expected {EXPECTED}")
-    if "train" not in found:
-        folder = place if place.is_dir() else place.parent
-        raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")
-    return found
-
-
-def _roles(place: Path) -> dict[tuple[str, str], Path]:
-    """Return the files of one data set by part and role."""
+    folder, match = (place, None) if place.is_dir() else (place.parent, _NAME.fullmatch(place.name))
     sets: dict[str, dict[tuple[str, str], Path]] = {}  # by prefix, such as `emnist-letters-`
-    for file in files.files_in(place if place.is_dir() else place.parent):
-        if match := _NAME.fullmatch(file.name):
-            part = "train" if match["part"].lower() == "train" else "test"
+    for file in files.files_in(folder):
+        if named := _NAME.fullmatch(file.name):
+            part = "train" if named["part"].lower() == "train" else "test"
             # What is unpacked comes first in sorted order and is read.
-            sets.setdefault(match["prefix"], {}).setdefault((part, match["role"].lower()), file)
-    if not place.is_dir():
-        if match := _NAME.fullmatch(place.name):
-            return sets[match["prefix"]]
+            sets.setdefault(named["prefix"], {}).setdefault((part, named["role"].lower()), file)
+    if folder != place and match is None:
         raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")
     if not sets:
         raise DataError(f"{place} has no idx files; expected {EXPECTED}")
-    if len(sets) > 1:
+    if match is None and len(sets) > 1:
         raise DataError(
             f"{place} has {len(sets)} data sets, beginning with {', '.join(map(repr, sets))}; say "
             f"which: data.path={place}/FILE, the images to train on"
         )
-    return next(iter(sets.values()))
+    roles = sets[match["prefix"]] if match else next(iter(sets.values()))
+    found: dict[files.PartName, tuple[Path, Path]] = {}
+    parts: tuple[files.PartName, ...] = ("train", "test")
+    for each in parts:
+        images, labels = (roles.get((each, role)) for role in ("images", "labels"))
+        if images and labels:
+            found[each] = images, labels
+        elif there := images or labels:
+            lacking = "labels" if images else "images"
+            raise DataError(f"{there} has no {lacking} beside it; expected {EXPECTED}")
+    if "train" not in found:
+        raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")
+    return found

@@ -235,13 +235,7 @@ def _notes(
 
 
 class Pictures(OnDemand):
-    """Files of pictures as rows (rows, channels, height, width), decoded when they are taken.
-
-    Args:
-        files: One a row.
-        mode: L = grey, RGB = colour.
-        size: Height and width of each row.
-    """
+    """Files of pictures as rows (rows, channels, height, width), decoded when they are taken."""
 
     def __init__(self, files: Sequence[Path], *, mode: Mode, size: Size) -> None:
         self.files = tuple(files)
@@ -302,17 +296,28 @@ def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.u
     """Return a picture as uint8 (channels, height, width), whatever the bytes of its file hold.
 
     It is turned upright as its EXIF says; transparent pixels lie on white; 16 bits become 8; then
-    it is converted to `mode` and, where it has another size, resized (bilinear, its shape is not
-    kept).
+    it is converted to `mode` and, where it has another size, resized (bilinear).
 
     Raises:
         DataError: It can't be decoded; names it as `name`.
     """
-    from PIL.Image import Resampling, Transpose
+    from PIL.Image import Resampling, Transpose, alpha_composite, fromarray, new
 
     with _opened(content, name) as image:
         orientation = _orientation(image)
-        upright = _converted(image, mode, name)
+        upright: Image = image
+        if image.mode == "F" or image.mode.startswith("I"):
+            values = np.asarray(image)
+            if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
+                raise DataError(
+                    f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 "
+                    "bits. Save it with 8 bits, or bring the pictures as arrays: data=arrays"
+                )
+            upright = fromarray((values >> 8).astype(np.uint8))
+        elif image.has_transparency_data:
+            drawn = image.convert("RGBA")
+            upright = alpha_composite(new("RGBA", drawn.size, "white"), drawn)
+        upright = upright if upright.mode == mode else upright.convert(mode)
         if 2 <= orientation <= 8:
             upright = upright.transpose(Transpose[_TURNS[orientation - 2]])
         if upright.size != (size[1], size[0]):
@@ -364,23 +369,6 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
             raise
         words = f"is damaged or cut short ({' '.join(str(error).split())})"
         raise DataError(f"{name} {words}; copy it again or take it away") from error
-
-
-def _converted(image: "Image", mode: Mode, name: str) -> "Image":
-    from PIL import Image
-
-    if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
-            raise DataError(
-                f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 bits. "
-                "Save it with 8 bits, or bring the pictures as arrays: data=arrays"
-            )
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        drawn = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
-    return image if image.mode == mode else image.convert(mode)
 
 
 def _orientation(image: "Image") -> int:

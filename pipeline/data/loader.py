@@ -27,10 +27,7 @@ LISTED_ROWS = 65_536
 class Shared(NamedTuple):
     """One rank's share of a batch, which may be empty: every rank takes part in every step.
 
-    Args:
-        inputs: Its rows (own, *input_shape).
-        targets: (own,) or (own, outputs).
-        batch_targets: Those of the whole batch, over all ranks.
+    Inputs are (own, *input_shape), targets (own, …); `batch_targets` are those of all ranks.
     """
 
     inputs: Tensor
@@ -39,10 +36,9 @@ class Shared(NamedTuple):
 
 
 class Order(Sampler[int]):
-    """The order of the rows, a pure function of seed and epoch.
+    """The order of the rows, a pure function of seed and epoch; without `shuffle` as they lie.
 
     It never touches torch's global generator. Lightning calls `set_epoch` before each epoch.
-    Without `shuffle` rows come as they lie in the data.
     """
 
     def __init__(self, rows: int, *, shuffle: bool, seed: int) -> None:

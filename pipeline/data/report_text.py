@@ -52,8 +52,17 @@ def markdown(report: DataReport) -> str:
         parts += ["## Classes", classes_table(report)]
     if report.targets:
         parts += ["## Target", _columns_table(report.targets)]
-    title = "Channels" if report.are_channels else "Columns"
-    parts += [f"## {title}", _columns_words(report), _columns_table(report.columns)]
+    rows, what = report.rows[report.of], f"rows {_measured(report)}"
+    if report.kind == "series":
+        measured = f"{report.measured} times {_measured(report)}"
+    elif report.measured < rows:
+        measured = f"{report.measured} evenly spaced ones of {rows} {what}"
+    else:
+        measured = f"all {rows} {what}"
+    unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
+    more = f" {unlisted} further columns are left out here." if unlisted else ""
+    title, table = "Channels" if report.are_channels else "Columns", _columns_table(report.columns)
+    parts += [f"## {title}", f"Measured on {measured}.{more}", table]
     if report.notes:
         parts += ["## Notes", bullets(escaped(note) for note in report.notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -198,19 +207,6 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _columns_words(report: DataReport) -> str:
-    rows, what = report.rows[report.of], f"rows {_measured(report)}"
-    if report.kind == "series":
-        measured = f"{report.measured} times {_measured(report)}"
-    elif report.measured < rows:
-        measured = f"{report.measured} evenly spaced ones of {rows} {what}"
-    else:
-        measured = f"all {rows} {what}"
-    unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
-    more = f" {unlisted} further columns are left out here." if unlisted else ""
-    return f"Measured on {measured}.{more}"
-
-
 def _columns_table(columns: Sequence[ColumnReport]) -> str:
     headings = ["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"]
     rows = []
@@ -226,14 +222,11 @@ def _columns_table(columns: Sequence[ColumnReport]) -> str:
 def drifted(trained: DataReport, new: DataReport) -> list[str]:
     """Return a line for each column that has drifted, the largest index first, and at most a few.
 
-    Two figures decide together, so that neither a large table alarms over nothing nor a small one
-    over chance: the population stability index over the deciles, or levels, of the training part,
-    and how likely as large an index is among rows of the same source (twice the sum of rows'
-    information is chi-squared: Kullback 1959; for the index see Yurdakul and Naranjo 2020).
-
-    Args:
-        trained: Report of a model's training part.
-        new: Of other rows, made `like` that one.
+    `new` was made `like` the report of a model's training part. Two figures decide together, so
+    that neither a large table alarms over nothing nor a small one over chance: the population
+    stability index over the deciles or levels of the training part, and how likely as large an
+    index is among rows of the same source (twice the sum of rows' information is chi-squared:
+    Kullback 1959; for the index see Yurdakul and Naranjo 2020).
     """
     before = (*trained.columns, *trained.targets)
     now = {column.name: column for column in (*new.columns, *new.targets)}

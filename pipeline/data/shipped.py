@@ -27,8 +27,8 @@ FOLDER = Path(__file__).parent / "files"
 def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
     """Return what `make` returns, from the user's cache where it lies there unharmed.
 
-    Any number of processes may do this at once. Where the cache can't be written, the arrays are
-    made each time. `name` and the version of the distribution `made_by` decide the content.
+    Any number of processes may do this at once; a cache that can't be written is done without.
+    `name` and the version of the distribution `made_by` decide the content.
     """
     path = cache_folder() / f"{name}-{made_by}-{metadata.version(made_by)}.npz"
     arrays = _read(path)

@@ -35,10 +35,10 @@ class Split:
 
 
 def split_rows(samples: Samples, options: DataOptions) -> Split:
-    """Split independent rows; the test is the source's own where it has one.
+    """Split independent rows; the test is the source's own where it has one, the same with folds.
 
     Rows with an order in time are split as a series is. Groups stay whole. Without groups, classes
-    keep their shares where `stratify` says so. The test is the same with folds and without.
+    keep their shares where `stratify` says so.
 
     Raises:
         DataError: A part is empty, or a class can't be shared out.
@@ -78,12 +78,8 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
 
     With folds, the times before the test are cut into `folds` + 1 blocks in a row: in fold i the
     blocks 0 … i train and block i + 1 validates, so that no forecast is judged by a network that
-    has seen later values (scikit-learn's TimeSeriesSplit); what follows is left out.
-
-    Args:
-        length: Times in the series.
-        test_from: Index where the test begins; None = the last share of the times.
-        options: Shares of the parts, or the fold.
+    has seen later values (scikit-learn's TimeSeriesSplit). `test_from` is the index where the test
+    begins; None = the last share of the times.
 
     Raises:
         DataError: A part is empty.

@@ -50,8 +50,8 @@ class SyntheticControl(Source):
 def draw(labels: Array, *, seed: int) -> Array:
     """Draw one series a label (rows,), float64 (rows, steps).
 
-    All are 30 + 2 r(t), r uniform in [-3, 3] anew at each step. On top comes a sin(2πt/T), g t or
-    a shift from t₃ on, whose a, T, g, size and t₃ are drawn once a series.
+    All are 30 + 2 r(t), r uniform in [-3, 3] at each step. On top comes a sin(2πt/T), g t or a
+    shift from t₃ on, whose a, T, g, size and t₃ are drawn once a series.
     """
     generator = np.random.default_rng(seed)
     column = (len(labels), 1)

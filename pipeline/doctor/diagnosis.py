@@ -82,8 +82,7 @@ STILL = 1e-2
 def vanishing_gradient(run: Evidence) -> Verdict | None:
     """A layer whose gradient is tiny beside that of the output layer, or no gradient at all.
 
-    An optimizer that rescales gradients moves such a layer nevertheless; then it is a fault only
-    where nothing is learned.
+    Where an optimizer rescales gradients, it is a fault only if nothing is learned.
     """
     vitals = run.findings.vitals
     if vitals is None or len(vitals.layers) < 2:

@@ -42,8 +42,8 @@ class Verdict:
         name: Name of the function that finds it; set by `diagnose`.
         evidence: How one sees it, with numbers, as the rest of a sentence.
         numbers: These numbers by name.
-        cures: Overrides that would help, the likeliest first. A rule may name overrides that do
-            not apply to the run and empty texts; `diagnose` keeps those that `applicable` does.
+        cures: Overrides that would help, the likeliest first; `diagnose` keeps those of a rule's
+            that are `applicable`.
         advice: What would help where no override does.
     """
 
@@ -68,9 +68,8 @@ class Verdict:
 class Gain(NamedTuple):
     """How much smaller the network's error is than a baseline's, on the same test rows.
 
-    Each class counts alike: calling every row by the most frequent class gains nothing. The mean
-    and its interval are shares of rows, or of the baseline's squared error; `ours` and `theirs` are
-    shares of rows that are right, or RMSEs.
+    Each class counts alike. The mean and its interval are shares of rows, or of the baseline's
+    squared error; `ours` and `theirs` are shares of rows that are right, or RMSEs.
     """
 
     mean: float
@@ -169,37 +168,27 @@ class Evidence:
     def is_unlearned(self) -> bool:
         """Whether the training rows themselves are answered hardly better than naively.
 
-        Each class counts alike, since to answer the most frequent one is right for most rows where
-        the others are rare.
+        Each class counts alike: the most frequent one is right for most rows where others are rare.
         """
-        classes = len(self.findings.classes)
-        if self.findings.end == "diverged":
+        findings, shares, classes = self.findings, self.findings.shares, len(self.findings.classes)
+        if findings.end == "diverged":
             return True
         if classes < 2:
             value = self.error("train")
             return value is not None and value >= UNLEARNED
-        recall = self._mean_recall
-        return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
-
-    @property
-    def _mean_recall(self) -> float | None:
-        """Mean over the classes of the share of training rows that are called right."""
-        findings = self.findings
         recall, accuracy = (findings.training.get(key) for key in ("recall", "accuracy"))
-        if findings.task != "binary":
-            return recall
-        shares = findings.shares
-        if recall is None or accuracy is None or len(shares) != 2 or min(shares) == 0:
-            return accuracy
-        negatives, positives = shares
-        return (recall + (accuracy - positives * recall) / negatives) / 2
+        if findings.task == "binary":  # of two classes, the recall is that of the positive one
+            if recall is None or accuracy is None or len(shares) != 2 or min(shares) == 0:
+                recall = accuracy
+            else:
+                negatives, positives = shares
+                recall = (recall + (accuracy - positives * recall) / negatives) / 2
+        return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
 
     def gain(self, baseline: Literal["naive", "linear"], *, level: float = LEVEL) -> Gain | None:
         """Compare the network with a baseline row by row; `None` where there was no test.
 
-        Args:
-            baseline: Which one.
-            level: How often the interval shall hold the true gain.
+        `level` is how often the interval shall hold the true gain.
         """
         test = self.findings.test
         other = None if test is None else getattr(test, baseline)
@@ -261,8 +250,8 @@ class Evidence:
     def lower_learning_rate(self) -> str:
         """Override for a rate whose steps move no layer by more than 1 % of its weights.
 
-        It is a tenth of the present rate at most, and `SLOWEST` of it at least: steps that grow
-        until the loss is not a number do not tell which rate would do.
+        A tenth of the present rate at most and `SLOWEST` of it at least: steps that grow until the
+        loss is no number do not tell which rate would do.
         """
         factor = float(f"{0.01 / max(self.largest_update, 1e-9):.0e}")
         return self.learning_rate_times(min(0.1, max(SLOWEST, factor)))

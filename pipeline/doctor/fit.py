@@ -139,8 +139,8 @@ def stopped_early(run: Evidence) -> Verdict | None:
 def share_of_last_quarter(run: Evidence) -> float | None:
     """Return the share of all that was learned that the last quarter of the epochs has brought.
 
-    Measured by the validation loss, or the training loss where there is none; by the error where
-    the loss has not fallen yet. `None` where there is no curve or nothing was learned.
+    By the validation loss, else the training loss; by the error where the loss has not fallen yet.
+    `None` where there is no curve or nothing was learned.
     """
     key = "val/loss" if len(run.curve("val/loss")) else "train/loss"
     by_loss = _late_share(run.curve(key), run.naive_loss or 0.0, LEARNED)
@@ -217,8 +217,8 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
 def _orders_the_rows(run: Evidence) -> bool:
     """Return whether the probabilities order the rows better than chance does.
 
-    Where a class has too few rows for an interval of the area under the ROC curve, the standard
-    error of an area by chance stands in (Mann and Whitney 1947).
+    Where there is no interval of the area under the ROC curve, the standard error of an area by
+    chance stands in (Mann and Whitney 1947).
     """
     findings, rows = run.findings, run.tested
     if "auroc" in findings.intervals:
@@ -252,13 +252,21 @@ def no_better_than_linear(run: Evidence) -> Verdict | None:
     if not ours >= theirs:
         return None
     name, turn = _baseline(run, 1, "linear baseline"), _turn(run)
+    train, test = run.error("train"), run.error("test")
+    by_heart = train is not None and test is not None and train < BY_HEART * test
+    loss = run.curve("val/loss")
+    best = run.findings.kept or (int(loss.argmin()) + 1 if len(loss) else run.findings.epochs)
+    # More epochs where the best one was late.
+    against: tuple[str, ...] = (run.more_epochs(3),) if best > EARLY * run.findings.epochs else ()
+    if by_heart or turn:
+        against = run.regularization
     by = f", by overfitting: from epoch {turn} on the validation loss rises" if turn else ""
     return Verdict(
         evidence=f"{_beside(run, found)} of {name}, {_at_least(run, -found.high)}{by}",
         numbers=found.numbers,
         cures=(
             run.standard_scale,
-            *_against_overfitting(run, turn),
+            *against,
             "model.hidden=[]" if run.findings.model == "MLP" else "",
         ),
         advice=f"take {name}",
@@ -273,17 +281,6 @@ def _turn(run: Evidence) -> int | None:
     best = int(validation.argmin()) + 1
     rises = validation[-1] > (1 + LEARNED) * validation.min()
     return best if rises and best <= max(1, EARLY * len(validation)) else None
-
-
-def _against_overfitting(run: Evidence, turn: int | None) -> tuple[str, ...]:
-    """Return the overrides against overfitting, or more epochs where the best one was late."""
-    train, test = run.error("train"), run.error("test")
-    by_heart = train is not None and test is not None and train < BY_HEART * test
-    if by_heart or turn:
-        return run.regularization
-    loss = run.curve("val/loss")
-    best = run.findings.kept or (int(loss.argmin()) + 1 if len(loss) else run.findings.epochs)
-    return (run.more_epochs(3),) if best > EARLY * run.findings.epochs else ()
 
 
 #: Error that is left on the test, as a share of rows or of variance.
@@ -332,11 +329,17 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
     """A test that is too small for its figure, or for the gain over the naive baseline."""
     if not (vagueness := _vagueness(run)):
         return None
-    share = run.setting("data.test")
-    is_small = isinstance(share, float) and share < 0.4 and not _is_given(run)
+    share, rows = run.setting("data.test"), run.findings.rows
+    section = run.setting("data") or {}
+    # The data themselves may say which rows test, as far as the config shows it.
+    asked = round(float(section.get("test", 0.0)) * sum(rows.values()))
+    is_given = abs(asked - rows.get("test", 0)) > max(2.0, 0.05 * asked) or any(
+        section.get(key) is not None for key in ("test_from", "test_path", "split")
+    )
+    is_small = isinstance(share, float) and share < 0.4 and not is_given
     return Verdict(
         evidence=vagueness,
-        numbers={"rows": float(run.findings.rows.get("test", 0))},
+        numbers={"rows": float(rows.get("test", 0))},
         cures=("data.test=0.4" if is_small else "",),
         advice="more test rows, or cross-validation: python -m pipeline.sweep sweeps=folds",
     )
@@ -376,15 +379,6 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
     if low == high:
         return f"{said}; with others up to {UNSEEN / rows:.0%} of them could be wrong"
     return f"{said}; with others it could be {low:.3g} to {high:.3g}"
-
-
-def _is_given(run: Evidence) -> bool:
-    """Return whether the data themselves say which rows test, as far as the config shows it."""
-    section = run.setting("data") or {}
-    if any(section.get(key) is not None for key in ("test_from", "test_path", "split")):
-        return True
-    asked = round(float(section.get("test", 0.0)) * sum(run.findings.rows.values()))
-    return abs(asked - run.findings.rows.get("test", 0)) > max(2.0, 0.05 * asked)
 
 
 def _baseline(run: Evidence, index: int, default: str) -> str:

@@ -1,8 +1,7 @@
 """What the hidden layers of a network give for some rows, as arrays with descriptive names.
 
-A hidden layer begins with weights (a convolution or a linear map), may have norms, and ends with
-its activation; pooling and dropout after it do not belong to it. An activation that `forward`
-applies as a function is not visible: the layer then ends before it.
+A hidden layer begins with weights, may have norms, and ends with its activation, before pooling and
+dropout. An activation that `forward` applies as a function is not visible.
 """
 
 from collections import Counter
@@ -61,9 +60,8 @@ class _Call(NamedTuple):
 class _HiddenLayer:
     """A hidden layer of convolutions or linear maps.
 
-    `name` is that of its block (`layers.layer1`), or of its last weights where it has no block. Its
-    outputs are float32 on the CPU, (samples, channels, *lengths), (samples, units) or (samples,
-    steps, units).
+    `name` is that of its block (`layers.layer1`), or of its last weights. Its outputs are float32
+    on the CPU: (samples, channels, *lengths), (samples, units) or (samples, steps, units).
     """
 
     name: str
@@ -82,31 +80,25 @@ _FullView = tuple[str, Tensor, tuple[str, ...]]
 
 
 def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str, Floats]:
-    """Return what the hidden layers of a network give for some rows.
+    """Return what the hidden layers of a network give for some rows, (samples, *input_shape).
 
-    The network runs in evaluation mode and is left exactly as it was. Layers are seen after their
-    activation and before their pooling; of a user's own network, layers and activations that are
-    torch's modules are seen. The names are
+    The network runs in evaluation mode and is left exactly as it was; of a user's own network,
+    layers and activations that are torch's modules are seen. The names are
 
-    - `feature map/layers.layer1`: sum over the channels of a convolutional layer, (samples,
-      height, width) or (samples, positions);
+    - `feature map/layers.layer1`: sum over the channels of a convolutional layer, (samples, height,
+      width) or (samples, positions);
     - `channels/layers.layer1`: each channel, (samples, channels, …), where `channels` is true;
     - `kernels/layers.layer1`: kernels of the first convolution, (channels out, channels in, …),
       where `channels` is true; of several shapes, each with its shape after the name;
     - `activation/layers.layer1`: values of a dense layer, (samples, units), or (samples, steps,
       units) of one that is applied to each step;
-    - `state/layers.layer1`: hidden state of a recurrent layer, (samples, steps, units), and for
-      its gates `forget gate/…`, `input gate/…`, `output gate/…`, `candidate/…`, `cell/…` or
-      `reset gate/…`, `update gate/…`, `candidate/…`. The two directions of a layer are
-      `layers.layer1 forward` and `layers.layer1 backward`.
+    - `state/layers.layer1`: hidden state of a recurrent layer, (samples, steps, units), and its
+      gates: `forget gate/…`, `input gate/…`, `output gate/…`, `candidate/…`, `cell/…` or `reset
+      gate/…`, `update gate/…`, `candidate/…`; of two directions `layers.layer1 forward` and `…
+      backward`.
 
     A view that is too large for a picture is thinned, and its name says so: `state/layers.layer1
     (every 4th step, 64 of 500 units)`.
-
-    Args:
-        network: Any network.
-        inputs: Rows as the network gets them, (samples, *input_shape).
-        channels: Whether to include all channels and the first kernels.
     """
     calls: list[_Call] = []
 
@@ -165,7 +157,7 @@ def _finished(
     """Return the layers without an activation, then the one that this call of it ends.
 
     Several maps in one child of the activation's block (kernels of several shapes, a mixing of
-    channels before the kernels) are one layer.
+    channels before them) are one layer.
     """
     prefix, last = f"{block}." if block else "", unfinished[-1].name
 
@@ -194,26 +186,19 @@ def _views(
             yield f"{kind}/{block if ours else call.name}{place}", values, ("step", "unit")
     # Of a layer that is called several times, the last call counts.
     layers = {layer.name: layer for layer in _hidden_layers(network, calls)}
-    for layer in layers.values():
-        if len(layer.values) == samples:
-            yield from _of_layer(layer, channels=channels)
+    for name, layer in layers.items():
+        kind, axes = "activation", {2: ("value",), 3: ("step", "unit")}
+        if layer.convolutions:
+            kind, axes = "feature map", {3: ("position",), 4: ("pixel", "pixel")}
+        along = axes.get(layer.values.ndim)
+        if len(layer.values) != samples or along is None:
+            continue
+        yield f"{kind}/{name}", layer.values.sum(1) if layer.convolutions else layer.values, along
+        if layer.convolutions and channels:
+            yield f"channels/{name}", layer.values, ("channel", *along)
     first = next((layer for layer in layers.values() if layer.convolutions), None)
     if channels and first is not None:
         yield from _kernels(first)
-
-
-def _of_layer(layer: _HiddenLayer, *, channels: bool) -> Iterator[_FullView]:
-    values, name, axes = layer.values, layer.name, {2: ("value",), 3: ("step", "unit")}
-    if layer.convolutions:
-        axes = {3: ("position",), 4: ("pixel", "pixel")}
-    if (along := axes.get(values.ndim)) is None:
-        return
-    if not layer.convolutions:
-        yield f"activation/{name}", values, along
-        return
-    yield f"feature map/{name}", values.sum(dim=1), along
-    if channels:
-        yield f"channels/{name}", values, ("channel", *along)
 
 
 def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
@@ -273,18 +258,11 @@ _Held = tuple[Tensor, Tensor]
 def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _Seen:
     """Return the values of a recurrent layer at each step, (samples, steps, hidden) each.
 
-    Args:
-        layer: An RNN, a GRU or an LSTM, of one or several layers, in one or both directions.
-        inputs: Of the call: (samples, steps, features), perhaps an initial state.
-        outputs: Of the call.
-
-    Returns:
-        Of the kinds `state`; for a GRU `reset gate`, `update gate`, `candidate`; for an LSTM
-        `forget gate`, `input gate`, `output gate`, `candidate`, `cell`. The place is empty, or
-        ` forward` and ` backward` where there are two directions, then ` 1`, ` 2` where there are
-        several layers; a value of the backward direction belongs to the step that was read. Only
-        the state is returned if the layer follows another rule, and nothing if the output has no
-        steps.
+    `inputs` and `outputs` are those of the call: (samples, steps, features), perhaps an initial
+    state. The kinds are those of `inside_of`; the place is empty, or ` forward` and ` backward`,
+    then ` 1`, ` 2` of several layers. A value of the backward direction belongs to the step that
+    was read. Of a layer that follows another rule there is the state, and nothing if its output has
+    no steps.
     """
     states = outputs[0] if isinstance(outputs, tuple) else outputs
     if not isinstance(states, Tensor) or states.ndim != 3 or not isinstance(inputs[0], Tensor):
@@ -407,10 +385,8 @@ class Chosen(NamedTuple):
 def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
     """Return the rows to look at; only these are read.
 
-    Args:
-        prepared: The parts of the data.
-        samples: Row numbers in the source, of any part; `None` = the first test row of each of the
-            first 12 classes, or 6 rows of a regression, evenly spaced over the test part.
+    `samples` are row numbers in the source, of any part; `None` = the first test row of each of the
+    first 12 classes, or 6 rows of a regression, evenly spaced over the test part.
 
     Raises:
         ConfigError: A number is not that of a row, or there are more than 16.

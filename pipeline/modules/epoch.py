@@ -1,11 +1,10 @@
 """Values of an epoch, gathered step by step without waiting for the device.
 
-The mean loss, the outputs of an evaluation, the norms of gradients with their clipping, and how
-far steps move the weights. Several processes that train together add up theirs, and the sums of
-their batch norms.
+The mean loss, the outputs of an evaluation, the norms of gradients, and how far steps move the
+weights. Processes that train together add up theirs, and the sums of their batch norms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import is_
 from typing import Literal
@@ -86,14 +85,23 @@ class EpochOutputs:
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
         batches = [len(batch) for batch in self._targets]
         self._outputs, self._targets = [], []
-        return (outputs if ranks == 1 else gather_rows(outputs, batches, ranks)), targets
+        if ranks == 1:
+            return outputs, targets
+        rows = rows_of_ranks(batches, ranks)
+        # Every rank must send as much as any other: what is added is cut off again.
+        padded = outputs.new_zeros((max(map(len, rows)), *outputs.shape[1:]))
+        padded[: len(outputs)] = outputs
+        parts = [torch.empty_like(padded) for _ in rows]
+        distributed.all_gather(parts, padded)
+        there = torch.cat([part[: len(each)] for part, each in zip(parts, rows, strict=True)])
+        return there[torch.cat(rows).argsort().to(there.device)], targets
 
 
 class Clipper:
     """Clips gradients and records their norms before and after, over an epoch.
 
-    By norm, all gradients are rescaled so that their global L2 norm is at most the threshold
-    (Pascanu et al. 2013); by value, each entry is cut. `watch` gets the norms of single gradients.
+    By norm, all gradients are rescaled to a global L2 norm of at most the threshold (Pascanu et al.
+    2013); by value, each entry is cut. `watch` gets the norms of single gradients.
     """
 
     def __init__(self) -> None:
@@ -107,13 +115,10 @@ class Clipper:
     def clip(
         self, gradients_of: Sequence[Tensor], *, threshold: float | None, algorithm: Algorithm
     ) -> None:
-        """Clip the gradients of these parameters in place.
+        """Clip the gradients of these parameters in place by `norm` or `value`.
 
-        Args:
-            gradients_of: Parameters that have gradients.
-            threshold: Largest global L2 norm, or largest absolute entry, > 0; `None` records the
-                norm and leaves the gradients alone.
-            algorithm: `norm` or `value`.
+        `threshold` is the largest global L2 norm, or absolute entry, > 0; `None` = only the norm is
+        recorded.
         """
         weights = [p for p in gradients_of if p.grad is not None]
         gradients = [p.grad for p in weights if p.grad is not None]
@@ -164,15 +169,13 @@ def _whole(norms: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Watched:
-    """Gradient norms and updates of the weights over some steps.
+    """Gradient norms and updates over some steps of the weights that have two or more dimensions.
 
     Args:
-        weights: The weights of two and more dimensions that have gradients: neither biases nor
-            norms, (weights).
+        weights: Those that have gradients: neither biases nor norms, (weights).
         gradients: Mean L2 norm of a weight's gradient before clipping, (weights,).
         first: The same of the first step, (weights,).
-        updates: Mean of ‖step‖ / ‖weight‖ over the steps that were looked at, (weights,); NaN
-            where none was.
+        updates: Mean of ‖step‖ / ‖weight‖ over the steps that were looked at, (weights,), or NaN.
 
     Steps whose gradients are no numbers count in none of them.
     """
@@ -197,8 +200,8 @@ class WeightWatch:
     def pace(self, *, step: int, steps: float) -> None:
         """Choose the steps of an epoch, after `step` earlier ones, whose updates are measured.
 
-        The first of all is one; the next are not: after an exploding gradient they are long, which
-        would be taken for an effect of the learning rate.
+        The first of all is one; the next are not: long steps after an exploding gradient would be
+        taken for an effect of the learning rate.
         """
         self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
         self._forget()  # ranks other than the first have no callback that takes the values
@@ -285,31 +288,6 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     total = value.clone()
     distributed.all_reduce(total)
     return total
-
-
-def gather_rows(own: Tensor, batches: Sequence[int], ranks: int) -> Tensor:
-    """Return the rows of all ranks in order.
-
-    Args:
-        own: What this rank has of all batches, one after another; (own rows, …).
-        batches: How many rows each batch had over all ranks.
-        ranks: How many there are.
-    """
-    rows = rows_of_ranks(batches, ranks)
-    # Every rank must send as much as any other: what is added is cut off again.
-    padded = own.new_zeros((max(map(len, rows)), *own.shape[1:]))
-    padded[: len(own)] = own
-    parts = [torch.empty_like(padded) for _ in rows]
-    distributed.all_gather(parts, padded)
-    there = torch.cat([part[: len(each)] for part, each in zip(parts, rows, strict=True)])
-    return there[torch.cat(rows).argsort().to(there.device)]
-
-
-def values_of_first_rank(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the values of the first rank, so that all ranks decide by the same last bit."""
-    told = torch.stack([value.double() for value in values.values()])
-    distributed.broadcast(told, 0)
-    return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
 
 
 class SharedBatchNorm(LayerSync):

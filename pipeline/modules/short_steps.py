@@ -31,9 +31,8 @@ AROUND_GRADIENTS = (
 class ShortSteps(pl.LightningModule):
     """A LightningModule with little overhead between the kernels of a step.
 
-    On one device in float32 it takes its steps by Lightning's manual optimization, which saves a
-    tenth of a small network's time. Numbers, hooks and their order, counts, schedules and
-    checkpoints are the same.
+    On one device in float32 it takes steps by Lightning's manual optimization, which saves a tenth
+    of a small network's time. Numbers, hooks and their order, counts and checkpoints are the same.
     """
 
     def __init__(self) -> None:

@@ -17,7 +17,6 @@ from pipeline.data.loader import Shared
 from pipeline.data.schema import as_float64
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
-from pipeline.modules import epoch
 from pipeline.modules.epoch import Algorithm, Clipper, EpochMean, EpochOutputs, WeightWatch
 from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
@@ -52,7 +51,7 @@ class Task(ShortSteps):
         optimization: Optimizer and schedule.
 
     After an epoch, `trainer.callback_metrics` holds its values as `stage/metric`; after a test,
-    `test_outputs` holds the final outputs and targets of all test rows, in order.
+    `test_outputs` the final outputs and targets of all test rows, in order.
     """
 
     offsets: Mapping[str, Tensor | None] = MappingProxyType({})
@@ -231,7 +230,12 @@ class Task(ShortSteps):
         if stage == "test":
             self.test_outputs = final[0].cpu(), final[1].cpu()
         values = {f"{stage}/{key}": value for key, value in found.items()}
-        return values if self._ranks == 1 else epoch.values_of_first_rank(values)
+        if self._ranks == 1:
+            return values
+        # Those of the first rank, so that all ranks decide by the same last bit.
+        told = torch.stack([value.double() for value in values.values()])
+        distributed.broadcast(told, 0)
+        return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
 
     def _require_finite(self, key: str, value: Tensor) -> None:
         if not torch.isfinite(value):
@@ -320,8 +324,8 @@ class Regressor(Task):
 
     Args:
         network: Maps inputs to scaled values (batch, outputs).
-        to_units: Undoes the targets' scaling: scaled values and offsets (rows, outputs), or
-            `None`, give values in the target's units.
+        to_units: Turns scaled values and offsets (rows, outputs), or `None`, into the target's
+            units.
         offsets: What is added to each row of a part, `val` or `test`, after that; rows in order.
         known: As `Task` takes it.
     """

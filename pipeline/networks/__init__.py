@@ -31,10 +31,10 @@ def kind_of(input_shape: tuple[int, ...]) -> Kind:
 
 
 def require_kind(model_name: str, takes: tuple[str, ...], input_shape: tuple[int, ...]) -> Kind:
-    """Return the kind of the input, or raise a `ConfigError` if it is not among those in `takes`.
+    """Return the kind of samples of this shape for the model that a user names by `model=`.
 
-    `model_name` is the word that the user types after `model=`; `input_shape` is the shape of one
-    sample, without the batch.
+    Raises:
+        ConfigError: The kind is not among those in `takes`.
     """
     kind = kind_of(input_shape)
     if kind not in takes:

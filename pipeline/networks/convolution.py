@@ -2,9 +2,9 @@
 
 One rule reads every size (`kernel_size`, `stride`, `padding`, `dilation`, `pool_size`). A number
 holds for all layers and directions. A flat list of as many numbers as there are directions is a
-shape (`[1,5]` in 2-D: 1 high, 5 wide) and holds for all layers. Any other list has one entry per
-layer, each a number or a shape. Several kernel shapes in one layer are written
-`{shapes:[[1,5],[5,1],3]}`, for all layers or as the entry of one.
+shape (`[1,5]` in 2-D: 1 high, 5 wide) for all layers. Any other list has one entry per layer, each
+a number or a shape. Several kernel shapes in one layer are written `{shapes:[[1,5],[5,1],3]}`, for
+all layers or as the entry of one.
 """
 
 import math
@@ -208,8 +208,8 @@ class LayerSizes:
         """Return the lengths of a layer's output, after pooling, of those of its input.
 
         Raises:
-            ConfigError: A kernel or a pooling window is longer than what it meets, or the shapes
-                give different lengths.
+            ConfigError: A kernel or window is longer than what it meets, or the shapes' outputs
+                differ.
         """
         outputs: dict[Lengths, None] = {}
         nothing = (0,) * len(lengths)
@@ -250,11 +250,10 @@ class LayerSizes:
     ) -> nn.Module:
         """Return the convolution of a layer.
 
-        Several kernel shapes share the output channels as evenly as possible, the first ones taking
-        the remainder, and their outputs are concatenated. Each has `mixing` (where weighted),
-        `padding` (where uneven) and `kernel`. As everywhere in this field the kernel is not
-        flipped: w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y]. Weighted mixing is a 1×1
-        convolution without bias, then each channel's own kernel.
+        Several kernel shapes share the output channels as evenly as possible, and their outputs are
+        concatenated. Each has `mixing` (where weighted: a 1×1 convolution without bias), `padding`
+        (where uneven) and `kernel`. As everywhere in this field the kernel is not flipped: w'[i, j]
+        = sum over x, y of w[i + x, j + y] c[x, y].
         """
         is_flat, weighted = len(lengths) == 1, mixing == "weighted"
         convolve: Callable[..., nn.Module] = nn.Conv1d if is_flat else nn.Conv2d

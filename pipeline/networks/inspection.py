@@ -19,10 +19,15 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode without gradients, and restore it afterwards.
+def watched(
+    network: nn.Module, hook_of: Callable[[str, nn.Module], Callable[..., None] | None]
+) -> Iterator[None]:
+    """Put a network into evaluation mode, with hooks that see the calls of its modules.
 
-    Modes, buffers (their values and the tensors themselves) and torch's generators are restored.
+    `hook_of(name, module)` returns a forward hook, called with the module, its positional inputs,
+    its keyword inputs and its outputs, or `None` for a module that is not watched. There are no
+    gradients; modes, buffers (their values and the tensors themselves) and torch's generators are
+    restored.
     """
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
@@ -31,9 +36,12 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         for name, buffer in module.named_buffers(recurse=False)
     ]
     gpus = {weight.device.index for weight in network.parameters() if weight.is_cuda}
+    hooks = [(module, hook_of(name, module)) for name, module in network.named_modules()]
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=gpus):
+        with torch.no_grad(), torch.random.fork_rng(devices=gpus), ExitStack() as added:
+            for module, hook in ((module, hook) for module, hook in hooks if hook is not None):
+                added.enter_context(module.register_forward_hook(hook, with_kwargs=True))
             yield
     finally:
         for module, training in modes:
@@ -41,22 +49,6 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for module, name, buffer, values in buffers:
                 setattr(module, name, buffer.copy_(values))
-
-
-@contextmanager
-def watched(
-    network: nn.Module, hook_of: Callable[[str, nn.Module], Callable[..., None] | None]
-) -> Iterator[None]:
-    """Put a network into evaluation mode, with hooks that see the calls of its modules.
-
-    `hook_of(name, module)` returns a forward hook, called with the module, its positional inputs,
-    its keyword inputs and its outputs, or `None` for a module that is not watched.
-    """
-    with evaluation_mode(network), ExitStack() as hooks:
-        for name, module in network.named_modules():
-            if (hook := hook_of(name, module)) is not None:
-                hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
-        yield
 
 
 def as_weights(network: nn.Module, inputs: Tensor) -> Tensor:
@@ -76,8 +68,7 @@ class LayerRow:
         parameters: Numbers that training changes.
         channels_in: Ci, the channels that each kernel reads; `None` for other layers.
         channels_out: Co, the channels of the output; `None` for other layers.
-        kernel: (Kh, Kw), or (K,) in one direction; `None` for other layers. A convolution has
-            Ci × Co × Kh × Kw weights.
+        kernel: (Kh, Kw) or (K,), `None` for other layers; there are Ci × Co × Kh × Kw weights.
     """
 
     name: str
@@ -90,10 +81,9 @@ class LayerRow:
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRow]:
-    """Return a row for each layer, in the order in which one sample passes them.
+    """Return a row for each layer, in the order in which one sample of zeros passes them.
 
-    One sample of zeros, of the shape without the batch, runs through the network in evaluation
-    mode. Weights, running statistics, training modes and random states are left as they were.
+    `input_shape` is without the batch. The network and the random states are left as they were.
     """
     rows: list[LayerRow] = []
 
@@ -134,10 +124,9 @@ _POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmo
 
 
 class _ActivitySums:
-    """Sums over the outputs of one activation, block by block.
+    """Sums over the outputs of one activation, block by block, units along `axis`.
 
-    `function` is what it computes, in small letters: `relu`, `tanh`, `sigmoid`, …; `axis` is that
-    of its units.
+    `function` is what it computes, in small letters: `relu`, `tanh`, `sigmoid`, ….
     """
 
     def __init__(self, layer: str, *, kind: str, function: str, axis: int) -> None:
@@ -184,11 +173,8 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
     """Return the statistics of each activation in evaluation mode, from the input to the output.
 
     A unit is a channel, a value of a dense layer or of a recurrent layer's state. It is dead if a
-    ReLU gives zero for all rows and places. The network is left as it was.
-
-    Args:
-        network: Maps inputs to outputs; its weights are finite.
-        inputs: As the network gets them, (rows, *input_shape); the first 512 rows are used.
+    ReLU gives zero for all rows and places. Of the inputs (rows, *input_shape) 512 rows are used;
+    weights are finite, and the network is left as it was.
     """
     sums: list[_ActivitySums] = []
 

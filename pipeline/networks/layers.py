@@ -72,8 +72,8 @@ class _BatchNorm2d(_SingleValues, nn.BatchNorm2d):
 def build_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | None:
     """Return the norm of a layer's values (batch, channels, *lengths), or `None` for none.
 
-    The layer norm takes all channels and positions of one sample together (a group norm of one
-    group where there are positions), so it works for any length.
+    The layer norm takes all channels and positions of one sample together, so it works for any
+    length.
     """
     if name == "none":
         return None
@@ -88,13 +88,9 @@ def build_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | Non
 class LearnedPool(nn.Module):
     """Weighted average of each window, with weights that are learned.
 
-    Each channel has one weight for each cell of the window, the same in all windows. A softmax
-    makes them positive with sum 1, so that the result stays an average; at first all are equal.
-
-    Args:
-        channels: Channels of the input.
-        window: Size of the window in each direction, which is also its step. What is left over
-            at the end is dropped, as by max and average pooling.
+    Each channel has one weight for each cell of the window. A softmax makes them positive with sum
+    1, so that the result stays an average; at first all are equal. What is left over at the end of
+    (batch, channels, *lengths) is dropped, as by max and average pooling.
     """
 
     def __init__(self, channels: int, window: tuple[int, ...]) -> None:
@@ -132,16 +128,16 @@ def initialise(
     gain: float | None,
     activation: Activation,
 ) -> None:
-    """Draw the weights of a dense or convolution layer anew and set its biases to zero.
+    """Draw the weights of a dense or convolution layer anew, in place, and set its biases to zero.
 
     `torch` keeps what torch drew, biases too, and multiplies the weights by the gain.
 
     Args:
-        layer: The layer to change in place.
+        layer: The layer.
         init: `default` is `kaiming` before the relu family, `xavier` before the rest; `keras` is
             Glorot's uniform (`xavier` with gain 1).
-        gain: Factor of the weights, > 0; for `normal` their standard deviation. `None` is the
-            gain that suits the activation (1 for `torch` and `keras`, 0.02 for `normal`).
+        gain: Factor of the weights, > 0; for `normal` their standard deviation. `None` suits the
+            activation (1 for `torch` and `keras`, 0.02 for `normal`).
         activation: What follows the layer; `identity` for an output.
 
     Source: Glorot and Bengio 2010 (xavier); He et al. 2015 (kaiming); Saxe et al. 2014.
@@ -183,13 +179,7 @@ def draw_weight(weight: Tensor, *, init: Init, gain: float | None, activation: A
 
 
 class Skip(nn.Module):
-    """Adds the input of a layer to its output.
-
-    Args:
-        layer: Maps (batch, width) to (batch, width).
-
-    Source: He et al. 2016, over one layer.
-    """
+    """Adds the input (batch, width) of a layer to its output of the same shape (He et al. 2016)."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

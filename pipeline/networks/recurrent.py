@@ -1,8 +1,7 @@
 """Recurrent networks, which differ in their cell only: RNN, GRU and LSTM.
 
-torch has no fused kernel for ReLU in the cells of a GRU or an LSTM. `ReluGRU` and `ReluLSTM` hold
-their weights as `torch.nn.GRU` and `torch.nn.LSTM` do, under the same names, and loop over the
-steps. The projection of the inputs is computed for all steps at once before the loop.
+torch has no fused kernel for ReLU in a GRU or an LSTM. `ReluGRU` and `ReluLSTM` hold weights as
+torch's layers do, under the same names, and loop over the steps.
 """
 
 from collections import OrderedDict
@@ -21,13 +20,7 @@ Readout = Literal["last", "mean", "flatten"]
 
 
 class _LoopLayer(nn.RNNBase):
-    """A loop over the steps, once for each direction.
-
-    Args:
-        features: Values per step.
-        hidden: Size of the state.
-        bidirectional: Whether a second layer reads the steps backwards.
-    """
+    """A loop over steps of so many features, once for each direction, with a state of `hidden`."""
 
     cell: ClassVar[str]
 
@@ -98,18 +91,13 @@ class ReluGRU(_LoopLayer):
 
 @torch.no_grad()
 def initialise_recurrent(layer: nn.RNNBase, *, init: Init, gain: float | None) -> None:
-    """Draw the weights of one recurrent layer anew.
+    """Draw the weights of one recurrent layer anew, in place.
 
     `torch` keeps what torch drew, biases too, and multiplies the weights by the gain. All others
     set the biases to zero, but that of an LSTM's forget gate to one, so that it remembers at first.
-
-    Args:
-        layer: The layer to change in place.
-        init: `default` is `xavier` for the inputs and `orthogonal` for the states, each gate by
-            itself; `keras` is the same with all gates taken as one matrix; a scheme's own name
-            draws both by it, each gate by itself.
-        gain: Factor of the weights, > 0; `None` is 1, since states return at each step, and 0.02
-            for `normal`.
+    `default` is `xavier` for the inputs and `orthogonal` for the states, each gate by itself;
+    `keras` takes all gates as one matrix; a scheme's own name draws both by it, each gate by
+    itself. A gain of `None` is 1, since states return at each step, and 0.02 for `normal`.
 
     Source: Jozefowicz et al. 2015 (the forget gate's bias); Saxe et al. 2014 (orthogonal).
     """
@@ -135,8 +123,7 @@ class RecurrentLayer(nn.Module):
     Args:
         recurrent: Maps (batch, steps, features) to a tuple that begins with the states.
         width: Size of a state, both directions together.
-        norm: `layer` normalises each state by itself, after the cell, so that the fused kernels
-            stay in use.
+        norm: `layer` normalises each state after the cell, so that fused kernels stay in use.
         dropout: Share of the states' values that are zeroed in training.
     """
 
@@ -203,26 +190,19 @@ class _Recurrent(nn.Module):
         width = hidden * (2 if bidirectional else 1)
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(1, layers + 1):
-            recurrent = self._build_layer(inputs, activation)
+            recurrent: nn.RNNBase
+            if self.loop is not None and activation == "relu":
+                recurrent = self.loop(inputs, hidden, bidirectional=bidirectional)
+            else:
+                own: dict[str, Any] = {} if self.loop is not None else {"nonlinearity": activation}
+                own |= {"batch_first": True, "bidirectional": bidirectional}
+                recurrent = self.fused(input_size=inputs, hidden_size=hidden, **own)
             initialise_recurrent(recurrent, init=init, gain=gain)
             layer = RecurrentLayer(recurrent, width=width, norm=norm, dropout=dropout)
             parts[f"layer{number}"], inputs = layer, width
         self.layers = nn.Sequential(parts)
         read = width * steps if readout == "flatten" else width
         self.head = output_layer(read, outputs, init=init, gain=gain)
-
-    def _build_layer(self, inputs: int, activation: CellActivation) -> nn.RNNBase:
-        """Return one layer, which maps (batch, steps, inputs) to (states, …)."""
-        if self.loop is not None and activation == "relu":
-            return self.loop(inputs, self.hidden, bidirectional=self.bidirectional)
-        own: dict[str, Any] = {} if self.loop is not None else {"nonlinearity": activation}
-        return self.fused(
-            input_size=inputs,
-            hidden_size=self.hidden,
-            batch_first=True,
-            bidirectional=self.bidirectional,
-            **own,
-        )
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map windows (batch, steps, features) to values or logits (batch, outputs)."""

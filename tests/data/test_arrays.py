@@ -27,11 +27,6 @@ def npz(name: str = "x.npz", **arrays: Any) -> Path:
     return Path(name)
 
 
-def npy(name: str, values: np.ndarray) -> Path:
-    np.save(name, values)
-    return Path(name)
-
-
 @pytest.mark.parametrize(
     "names", ["x y", "X Y", "X y", "images labels", "inputs targets", "signals kind"]
 )
@@ -111,17 +106,14 @@ def test_axes_are_told_by_rank_type_and_lengths_or_by_the_user(
         assert (samples.inputs[4][-1] == values[4, :, :, -1]).all()
 
 
-def test_pictures_stay_bytes_and_reach_the_network_between_0_and_1() -> None:
-    parts = prepared("arrays", npz(x=PICTURES, y=Y), shuffle=False)
-    expected = PICTURES[parts.train.rows][:, None] / 255
-    np.testing.assert_allclose(parts.train.inputs, expected, rtol=1e-6)
-
-
 @pytest.mark.parametrize("dtype", [bool, np.uint8])
 def test_bytes_of_0_and_1_are_no_shades(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
     path = npz(x=(PICTURES > 99).astype(dtype), y=Y)
     assert (read("arrays", path).inputs.reshape(PICTURES.shape) == (PICTURES > 99)).all()
     assert prepared("arrays", path).train.inputs.unique().tolist() == [0, 1]
+    parts = prepared("arrays", npz("shades.npz", x=PICTURES, y=Y), shuffle=False)  # between 0 and 1
+    expected = PICTURES[parts.train.rows][:, None] / 255
+    np.testing.assert_allclose(parts.train.inputs, expected, rtol=1e-6)
     assert_equal_from_disk("arrays", path, monkeypatch)
 
 
@@ -209,13 +201,14 @@ def test_python_objects_are_refused_never_unpickled_and_left_alone_where_nothing
 def test_a_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if is_large:
         monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
-    path, targets = npy("x.npy", X), str(npy("y.npy", Y))
-    samples = read("arrays", path, targets=targets)
+    np.save("x.npy", X)
+    np.save("y.npy", Y)
+    samples = read("arrays", "x.npy", targets="y.npy")
     assert isinstance(samples.inputs, np.memmap) == is_large
     assert (samples.inputs == X).all()
-    path.write_bytes(path.read_bytes()[:-8])
+    Path("x.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
     with pytest.raises(DataError, match=r"x.npy is .*cut short.*; copy"):
-        read("arrays", path, targets=targets)
+        read("arrays", "x.npy", targets="y.npy")
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(
@@ -245,7 +238,7 @@ def test_a_member_that_unpacks_to_too_much_is_refused(
 def test_a_key_that_does_not_fit_is_refused(path: str, keys: dict[str, str], problem: str) -> None:
     npz(signals=X, kind=Y)
     npz("p.npz", **PARTS)
-    npy("x.npy", X)
+    np.save("x.npy", X)
     with pytest.raises((ConfigError, DataError), match=re.escape(problem)):
         read("arrays", path, **({"y": "kind", **keys} if "x" in keys else keys))
 
@@ -327,16 +320,14 @@ def test_other_rows_keep_the_model_s_positive_class_and_tell_of_no_other() -> No
     assert content.notes == ("told",)
 
 
-def test_fractions_many_numbers_and_columns_are_a_regression_and_told() -> None:
+def test_fractions_many_numbers_and_columns_are_a_regression_unless_told_otherwise() -> None:
     column, columns = (np.linspace(0, 1, 9).reshape(-1, width) for width in (1, 3))
     for values in ([0, 0.5, 1], column, columns, np.arange(21), np.r_[18:60, 18:60]):
         found = target(values)
         shape = np.asarray(values).shape
         assert (found.task, found.values.shape) == ("regression", (*shape, 1)[:2])
         assert "the target is a regression" in found.notes[0]
-
-
-def test_what_the_user_says_wins_and_many_numbers_without_a_gap_are_classes() -> None:
+    # What the user says wins, and many numbers without a gap are classes.
     assert target([0, 1, 2], task="regression").task == "regression"
     assert target([[0, 1], [1, 0]], task="regression").values.tolist() == [[0, 1], [1, 0]]
     assert len(target(np.arange(30), task="multiclass").classes) == 30

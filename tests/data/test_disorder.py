@@ -37,9 +37,8 @@ def test_every_row_has_its_positions_in_the_one_drawn_order(name: str, budget: i
 
 
 def test_values_without_names_are_permuted_each_with_its_own_scale() -> None:
-    samples = labelled([0, 1] * 20, features=())
-    scaled = prepare(Given(samples), options(scale="standard"))
-    permuted = prepare(Given(samples), options(scale="standard", permute=2))
+    given = Given(labelled([0, 1] * 20, features=()))
+    scaled, permuted = (prepare(given, options(scale="standard", permute=n)) for n in (None, 2))
     order = list(permuted.schema.permutation)
     assert order != [0, 1, 2]
     assert torch.equal(permuted.test.inputs, scaled.test.inputs[:, order])

@@ -101,21 +101,15 @@ def test_grey_pictures_are_read_grey_and_others_in_colour_unless_asked(
     assert (told in samples.notes) if told else not any("grey" in note for note in samples.notes)
 
 
-def test_one_picture_in_colour_makes_all_so() -> None:
-    pets(GREYS)
-    saved("dog/a.png", COLOURS[0])
-    samples = read("images", "set")
-    assert (samples.inputs[0] == GREYS[0]).all()
-    told = "the pictures are read in colour, 4 of 5 are grey; data.image_mode=L makes them grey"
-    assert told in samples.notes
-
-
-def test_transparent_pixels_lie_on_white_and_other_files_are_left_out_both_told() -> None:
-    pets()
+def test_transparent_pixels_lie_on_white_and_other_files_are_left_out_all_told() -> None:
+    pets(GREYS)  # one picture in colour makes all so
     pixels = np.zeros((6, 5, 4), dtype=np.uint8)
     pixels[0, 0] = [200, 100, 50, 255]
     saved("cat/a.png", pixels)
     samples = read("images", "set")
+    assert (samples.inputs[0] == GREYS[0]).all()
+    colours = "the pictures are read in colour, 4 of 5 are grey; data.image_mode=L makes them grey"
+    assert colours in samples.notes
     drawn = samples.inputs[2]
     assert drawn[:, 0, 0].tolist() == [200, 100, 50]
     assert (drawn[:, 1:] == 255).all()
@@ -191,15 +185,7 @@ MOST = "; expected at most 80,000,000 pixels (height × width). Make it"
         (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "holds several pictu"),
         (encoded(Image.fromarray(GREYS[0] / np.float32(9)), "TIFF"), "has values of 32 bits, whos"),
     ],
-    ids=[
-        "text",
-        "cut",
-        "changed",
-        "empty",
-        "program",
-        "signature",
-        *["huge", "huger", "many", "floats"],
-    ],
+    ids=["text", "cut", "changed", "empty", "program", "magic", "huge", "huger", "many", "floats"],
 )
 def test_a_picture_that_can_not_be_read_is_named_before_anything_is_trained(
     content: bytes,
@@ -307,21 +293,25 @@ def test_a_grey_picture_keeps_its_upper_eight_bits_in_every_lossless_format(
     assert seen(content) == PictureHeader(size=(HEIGHT, WIDTH), grey=True, transparent=False)
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP"])
-def test_a_colour_picture_keeps_its_values_channels_first(form: str) -> None:
-    content = encoded(Image.fromarray(COLOUR), form, lossless=True)
+RED_AND_BLUE = Image.fromarray(RAMP % 2)
+RED_AND_BLUE.putpalette([255, 0, 0, 0, 0, 255])
+LOOKED_UP = np.stack([255 - RAMP % 2 * 255, RAMP * 0, RAMP % 2 * 255], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("image", "form", "expected"),
+    [
+        *((Image.fromarray(COLOUR), form, COLOUR) for form in ("PNG", "BMP", "TIFF", "WEBP")),
+        (RED_AND_BLUE, "PNG", LOOKED_UP),
+    ],
+    ids=["PNG", "BMP", "TIFF", "WEBP", "palette"],
+)
+def test_colours_keep_their_values(image: Image.Image, form: str, expected: np.ndarray) -> None:
+    content = encoded(image, form, lossless=True)
     pixels = decode(content, mode="RGB", size=(HEIGHT, WIDTH), name="a")
-    assert (pixels == COLOUR.transpose(2, 0, 1)).all()
+    assert (pixels == expected.transpose(2, 0, 1)).all()
     assert pixels.flags.c_contiguous
     assert not seen(content).grey
-
-
-def test_a_palette_of_colours_is_looked_up() -> None:
-    colours = Image.fromarray(RAMP % 2)
-    colours.putpalette([255, 0, 0, 0, 0, 255])
-    pixels = decode(encoded(colours), mode="RGB", size=(HEIGHT, WIDTH), name="a")
-    assert (pixels[2] == RAMP % 2 * 255).all()
-    assert not seen(encoded(colours)).grey
 
 
 def test_half_transparent_shades_and_the_index_that_a_gif_calls_transparent_lie_on_white() -> None:

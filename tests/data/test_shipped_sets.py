@@ -126,24 +126,20 @@ def test_patches_are_those_cut_by_hand_the_tested_ones_right_of_all_others() -> 
     assert sum(len(set(samples.groups[part.rows])) for part in parts) == 40  # none in two parts
 
 
-def control(label: int) -> np.ndarray:
-    return draw(np.full(300, label), seed=0)
-
-
 def test_each_kind_of_control_chart_is_its_published_formula_within_the_noise() -> None:
     time = np.arange(1, STEPS + 1)
-    normal = control(0)
+    normal, cyclic, rising, falling, up, down = (draw(np.full(300, n), seed=0) for n in range(6))
     assert abs(normal - 30).max() <= 6
     assert normal.mean() == pytest.approx(30, abs=0.1)
     assert normal.std() == pytest.approx(2 * 6 / np.sqrt(12), abs=0.05)
-    for trend in (control(2) - 30, 30 - control(3)):
+    for trend in (rising - 30, 30 - falling):
         assert (trend >= 0.2 * time - 6).all()
         assert (trend <= 0.5 * time + 6).all()
-    for shift in (control(4) - 30, 30 - control(5)):
+    for shift in (up - 30, 30 - down):
         assert abs(shift[:, :19]).max() <= 6
         assert shift[:, 40:].min() >= 7.5 - 6
         assert shift[:, 40:].max() <= 20 + 6
-    spectrum = abs(np.fft.rfft(control(1) - 30, n=600, axis=1))
+    spectrum = abs(np.fft.rfft(cyclic - 30, n=600, axis=1))
     period = 600 / spectrum.argmax(axis=1)
     assert period.min() >= 9.5
     assert period.max() <= 15.8
@@ -201,11 +197,10 @@ def test_an_empty_week_of_co2_without_one_before_it_stays_empty_and_its_test_has
     assert (prepared.schema.units, len(prepared.test)) == ("ppm", 418)
 
 
-def recalled(**changes: object) -> Samples:
-    return Shipped("recall", changes).source().read()
-
-
 def test_the_answer_is_the_first_of_the_one_hot_tokens_which_tells_nothing_of_the_others() -> None:
+    def recalled(**changes: object) -> Samples:
+        return Shipped("recall", changes).source().read()
+
     samples = recalled(steps=4, tokens=4, rows=4000)
     assert samples.inputs.shape == (4000, 4, 4)
     assert set(np.unique(samples.inputs)) == {0.0, 1.0}

@@ -9,45 +9,30 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch.optim import Optimizer
 
 LOG = "hooks.txt"
+GRADIENTS = ("zero_grad", "backward", "optimizer_step")
+HOOKS = ("on_train_batch_start", *(f"on_before_{one}" for one in GRADIENTS), "on_after_backward")
 
 
 class HookWatcher(Callback):
-    """Writes a line for each hook around a step; what it sees of the gradients is in it."""
+    """Writes a line for each hook around a step: its count, rate, gradients, loss and optimizer."""
 
-    def _write(self, hook: str, trainer: Trainer, seen: object = "") -> None:
-        with Path(LOG).open("a", encoding="utf-8") as file:
-            file.write(f"{hook} {trainer.global_step} {seen}\n")
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+def _writer(hook: str) -> Any:
+    def write(_: Callback, trainer: Trainer, module: LightningModule, *given: Any) -> None:
         (group,) = trainer.optimizers[0].param_groups
-        self._write("on_train_batch_start", trainer, group["lr"])
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        largest = max((float(gradient.abs().max()) for gradient in gradients), default=None)
+        seen = [type(one).__name__ for one in given if isinstance(one, Optimizer)]
+        losses = [one["loss"] if isinstance(one, dict) else one for one in given]
+        shown = [(float(x), x.requires_grad) for x in losses if isinstance(x, torch.Tensor)]
+        with Path(LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{hook} {trainer.global_step} {group['lr']} {largest} {seen} {shown}\n")
 
-    def on_before_zero_grad(
-        self, trainer: Trainer, _: LightningModule, optimizer: Optimizer
-    ) -> None:
-        self._write("on_before_zero_grad", trainer, type(optimizer).__name__)
-
-    def on_before_backward(self, trainer: Trainer, _: LightningModule, loss: torch.Tensor) -> None:
-        self._write("on_before_backward", trainer, (float(loss), loss.requires_grad))
-
-    def on_after_backward(self, trainer: Trainer, module: LightningModule) -> None:
-        self._write("on_after_backward", trainer, _largest(module))
-
-    def on_before_optimizer_step(
-        self, trainer: Trainer, module: LightningModule, optimizer: Optimizer
-    ) -> None:
-        seen = (type(optimizer).__name__, _largest(module))
-        self._write("on_before_optimizer_step", trainer, seen)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any
-    ) -> None:
-        seen = (float(outputs["loss"]), outputs["loss"].requires_grad, _largest(module))
-        self._write("on_train_batch_end", trainer, seen)
+    return write
 
 
-def _largest(module: LightningModule) -> float:
-    return max(float(p.grad.abs().max()) for p in module.parameters() if p.grad is not None)
+for _hook in (*HOOKS, "on_train_batch_end"):
+    setattr(HookWatcher, _hook, _writer(_hook))
 
 
 class Ascent(torch.optim.SGD):
