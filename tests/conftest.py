@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,28 @@ def made(train: Callable[..., int]) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of three epochs below `runs`."""
+    from pipeline.train import main
+
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["model=mlp", "data=iris", "scheduler=none", "tracking=none", "verbose=0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([*words, "trainer.max_epochs=3"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained_folder: Path, own_folder: Path) -> Path:
+    """A finished run of three epochs, below `runs` in the current folder."""
+    from records import only_run
+
+    shutil.copytree(trained_folder, own_folder, dirs_exist_ok=True)
+    return only_run(own_folder / "runs")
+
+
+@pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and nothing in them; making one takes seconds."""
     from mlflow_databases import make_database
@@ -125,7 +147,3 @@ def server(tmp_path: Path, empty_database: Path) -> "Iterator[TrackingServer]":
     tracking = TrackingServer(folder)
     yield tracking
     tracking.kill()
-
-
-QUICK: Sequence[str] = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
-"""Overrides for a run of a second."""

@@ -1,28 +1,44 @@
 """`python -m pipeline.train`: what a user gets from one command."""
 
 import gc
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture, Made, Train
+from fixture_types import Capture, Made
 from mlflow import MlflowClient
 from records import final_values, predictions
 from sklearn import metrics as sklearn_metrics
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 NAMES = ("precision", "recall", "f1", "accuracy")
+FILES = {"config.yaml", "requirements.txt", "test_predictions.csv", "classes.csv", "history.csv"}
 
 
-def test_a_run_is_in_mlflow_where_plain_mlflow_ui_looks(train: Train, own_folder: Path) -> None:
-    assert train("model=mlp", "trainer.max_epochs=3", "verbose=0", "tags={mood: good}") == 0
+def trained_apart(*words: str, then: str) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, which then looks at `code` and at its `sys.modules`."""
+    script = f"import sys; from pipeline.train import main; code = main(sys.argv[1:]); {then}"
+    return subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load(
+    own_folder: Path, empty_database: Path
+) -> None:
+    """The run is where plain `mlflow ui` looks."""
+    shutil.copy(empty_database, own_folder / "mlflow.db")
+    words = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0", "tags={mood: good}")
+    loaded = "sum(name.partition('.')[0] == 'mlflow' for name in sys.modules)"
+    ended = trained_apart(*words, then=f"sys.exit(code or {loaded})")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
     experiment = client.get_experiment_by_name("pipeline")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED"
-    assert run.info.run_name == "mlp-mnist1d"
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "mlp-iris")
     assert run.data.params["model.hidden"] == "[64, 128, 64]"
     assert run.data.params["trainer.threads"] == "1"
     assert run.data.tags["mood"] == "good"
@@ -31,22 +47,22 @@ def test_a_run_is_in_mlflow_where_plain_mlflow_ui_looks(train: Train, own_folder
     assert {"train/loss", "grad/norm", "grad/clipped", "best/epoch", "test/f1", "naive/f1"} <= set(
         run.data.metrics
     )
-    names = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert {
-        "config.yaml",
-        "requirements.txt",
-        "test_predictions.csv",
-        "classes.csv",
-        "history.csv",
-    } <= names
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= FILES
+
+
+def test_a_wrong_value_is_told_before_lightning_mlflow_or_torchs_compiler_is_loaded() -> None:
+    slow = "{'pytorch_lightning', 'mlflow', 'torchmetrics', 'torch._inductor'}"
+    ended = trained_apart("optimizer.lr=-1", then=f"print(code, {slow} & set(sys.modules))")
+    assert ended.stdout == "2 set()\n"
+    assert ended.stderr == "error: optimizer.lr=-1 is not allowed; expected a number > 0.\n"
 
 
 @pytest.mark.parametrize(
     "words",
     [
         ("model=mlp", "data=iris"),
-        ("model=cnn1d", "data=breast_cancer"),
-        ("model=cnn2d", "trainer.max_epochs=1"),
+        ("model=cnn1d", "data=breast_cancer", "trainer.max_epochs=3"),
+        ("model=cnn2d", "model.channels=[4]", "trainer.max_epochs=1"),
     ],
     ids=" ".join,
 )
@@ -57,7 +73,7 @@ def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
     truth, guess = zip(
         *((row["target"], row["predicted"]) for row in predictions(run)), strict=True
     )
-    binary = words[-1] == "data=breast_cancer"
+    binary = "data=breast_cancer" in words
     kwargs = {"average": "binary", "pos_label": "malignant"} if binary else {"average": "macro"}
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
         truth, guess, zero_division=0, **kwargs
@@ -68,21 +84,7 @@ def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
         assert values[f"test/{name}"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_garbage_is_collected_as_usual_while_a_network_trains(train: Train) -> None:
-    before, seen = gc.get_threshold(), set()
-    hook = register_optimizer_step_pre_hook(lambda *_: seen.add(gc.get_threshold()))
-    try:
-        assert train("model=mlp", "data=iris", "tracking=none", "verbose=0") == 0
-    finally:
-        hook.remove()
-    (found,) = seen
-    assert found[0] < before[0]  # the tests begin as a command does
-    assert gc.get_threshold() == before
-
-
-def test_regression_figures_are_in_the_targets_own_units(
-    made: Made, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_regression_figures_are_in_the_targets_own_units(made: Made, capsys: Capture) -> None:
     words = ("model=lstm", "data=sunspots", "data.validation=0", "trainer.max_epochs=3")
     run = made(*words, "tracking=none", "verbose=0")
     truth, guess = (
@@ -102,39 +104,26 @@ def test_regression_figures_are_in_the_targets_own_units(
     assert "naive: value 12 steps before" in printed
 
 
+def test_garbage_is_collected_as_usual_while_a_network_trains(made: Made) -> None:
+    before, seen = gc.get_threshold(), set()
+    hook = register_optimizer_step_pre_hook(lambda *_: seen.add(gc.get_threshold()))
+    try:
+        made("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking=none", "verbose=0")
+    finally:
+        hook.remove()
+    (found,) = seen
+    assert found[0] < before[0]  # the tests begin as a command does
+    assert gc.get_threshold() == before
+
+
 def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracked(
-    made: Made, capsys: Capture
+    made: Made, capsys: Capture, empty_database: Path
 ) -> None:
-    common = ("model=gru", "model.dropout=0.2", "trainer.max_epochs=2")
+    shutil.copy(empty_database, "mlflow.db")
+    common = ("model=gru", "model.hidden=8", "data=synthetic_control", "model.dropout=0.2")
+    common = (*common, "trainer.max_epochs=2")
     first = predictions(made(*common, "verbose=0", "tracking=none", "output=a"))
     assert capsys.readouterr() == ("", "")
     assert predictions(made(*common, "verbose=1", "tracking=local", "output=b")) == first
     other = made(*common, "verbose=2", "tracking=none", "output=c", "seed=1")
     assert predictions(other) != first
-
-
-def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load() -> None:
-    script = (
-        "import sys; from pipeline.train import main; "
-        "code = main(['model=mlp', 'data=iris', 'trainer.max_epochs=1', 'verbose=0']); "
-        "sys.exit(code or sum(name.partition('.')[0] == 'mlflow' for name in sys.modules))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    assert Path("mlflow.db").exists()
-
-
-def test_a_wrong_value_is_told_before_lightning_mlflow_or_torchs_compiler_is_loaded() -> None:
-    script = (
-        "import sys; from pipeline.train import main; code = main(['optimizer.lr=-1']); "
-        "slow = {'pytorch_lightning', 'mlflow', 'torchmetrics', 'torch._inductor'}; "
-        "slow &= set(sys.modules); "
-        "print(code, sorted(slow))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert ended.stdout == "2 []\n"
-    assert ended.stderr == "error: optimizer.lr=-1 is not allowed; expected a number > 0.\n"

@@ -18,77 +18,48 @@ from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.errors import ConfigError
 
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "tracking=none", "verbose=0")
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "truncation": lambda content: content[: len(content) // 2],
+    "emptying": lambda _: b"",
+    "text": lambda _: b"not a checkpoint\n" * 100,
+    "one bit": lambda content: with_bit(content, len(content) // 2, 0),
+}
 
 
-def damage_by_truncation(content: bytes) -> bytes:
-    return content[: len(content) // 2]
+def with_bit(content: bytes, place: int, bit: int) -> bytes:
+    """The same but for one bit."""
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 
-def damage_by_emptying(content: bytes) -> bytes:
-    return b""
+def half_written(folder: Path) -> list[Path]:
+    return list(folder.glob(".*.tmp"))
 
 
-def damage_by_text(content: bytes) -> bytes:
-    return b"not a checkpoint\n" * 100
-
-
-def damage_by_one_bit(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-DAMAGES = [damage_by_truncation, damage_by_emptying, damage_by_text, damage_by_one_bit]
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with a run that was stopped after three of six epochs."""
-    from pipeline.train import main
-
-    output = tmp_path_factory.mktemp("stopped") / "runs"
-    words = [*WORDS, "trainer.max_epochs=3"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(output.parent)
-        assert main(words) == 0
-    (journal,) = output.glob("*/journal.jsonl")
-    journal.write_text(
-        journal.read_text(encoding="utf-8").replace('"FINISHED"', '"KILLED"'), encoding="utf-8"
-    )
-    return output
-
-
-@pytest.fixture
-def run(stopped: Path, own_folder: Path) -> Path:
-    """That run, below `runs` in the current folder."""
-    shutil.copytree(stopped, own_folder / "runs")
-    (folder,) = (own_folder / "runs").iterdir()
-    return folder
-
-
-def resume(train: Train, which: str, *words: str) -> int:
-    return train(*WORDS, "trainer.max_epochs=6", f"resume={which}", *words)
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_refused_and_the_older_whole_one_named(
-    train: Train, run: Path, capsys: Capture, damage: Callable[[bytes], bytes]
+    train: Train, run: Path, capsys: Capture, damage: str
 ) -> None:
+    def resume(which: str) -> tuple[int, str]:
+        code = train(*WORDS, "trainer.max_epochs=6", f"resume={which}")
+        (line,) = capsys.readouterr().err.splitlines()
+        return code, line
+
+    journal = run / "journal.jsonl"
+    journal.write_text(journal.read_text("utf-8").replace('"FINISHED"', '"KILLED"'), "utf-8")
     last, best = run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"
-    content = last.read_bytes()
+    content, whole = last.read_bytes(), best.read_bytes()
     last.unlink()  # the best epoch may be the same file
-    last.write_bytes(damage(content))
-    assert resume(train, str(run)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {last} is ")
+    last.write_bytes(DAMAGES[damage](content))
+    code, line = resume(str(run))
+    assert (code, line[: len(f"error: {last} is ")]) == (2, f"error: {last} is ")
     assert line.endswith(f"; {best} is whole: resume=auto goes on from it")
-    whole = best.read_bytes()
     best.unlink()
     best.write_bytes(b"")
-    assert resume(train, str(run)) == 2
-    assert "is whole" not in capsys.readouterr().err
+    code, line = resume(str(run))
+    assert (code, "is whole" in line) == (2, False)
     best.write_bytes(whole)
-    assert resume(train, "auto") == 0
-    (line,) = capsys.readouterr().err.splitlines()
+    code, line = resume("auto")
+    assert code == 0
     assert line.startswith(f"warning: {last.relative_to(Path.cwd())} is ")
     assert line.endswith(f"; going on from {best.relative_to(Path.cwd())}")
     assert read_checkpoint(last)["pipeline"]["epoch"] == 6
@@ -96,18 +67,13 @@ def test_a_damaged_checkpoint_is_refused_and_the_older_whole_one_named(
 
 
 def test_no_single_damaged_byte_is_read_as_other_weights(run: Path, tmp_path: Path) -> None:
-    path = run / "checkpoints" / "last.ckpt"
-    content = path.read_bytes()
-    weights = read_checkpoint(path)["state_dict"]
+    path, broken = run / "checkpoints" / "last.ckpt", tmp_path / "broken.ckpt"
+    content, weights = path.read_bytes(), read_checkpoint(path)["state_dict"]
     directory = content.rfind(b"PK\x01\x02", 0, len(content) - 3000)
     chance = random.Random(0)
-    places = [*chance.sample(range(len(content)), 60)]
-    places += [*chance.sample(range(directory, len(content)), 60), *range(60)]
-    broken = tmp_path / "broken.ckpt"
-    for place in places:
-        changed = bytearray(content)
-        changed[place] ^= 1 << chance.randrange(8)
-        broken.write_bytes(changed)
+    places = [*chance.sample(range(len(content)), 60), *range(60)]
+    for place in [*places, *chance.sample(range(directory, len(content)), 60)]:
+        broken.write_bytes(with_bit(content, place, chance.randrange(8)))
         try:
             found = read_checkpoint(broken)["state_dict"]
         except ConfigError:
@@ -130,10 +96,9 @@ def memory() -> Iterator[Path]:
 def test_killed_twenty_times_while_it_writes_large_checkpoints_each_file_is_whole(
     fork: Start, memory: Path
 ) -> None:
-    chance = random.Random(6)
+    chance, hits = random.Random(6), 0
     words = ("model=mlp", "data=iris", "data.batch_size=128", "model.hidden=[2100,2100]")
     words += (f"output={memory}/runs", "trainer.max_epochs=100000", "tracking=none", "resume=auto")
-    hits = 0
     for kill in range(20):
         training = fork(*words)
         training.await_epoch()
@@ -144,15 +109,11 @@ def test_killed_twenty_times_while_it_writes_large_checkpoints_each_file_is_whol
         training.send(signal.SIGKILL)
         assert training.end() == -9
         hits += len(half_written(checkpoints))
-        assert {path.name for path in checkpoints.iterdir() if path.suffix != ".tmp"} == {
-            "last.ckpt",
-            "best.ckpt",
-        }
+        names = {path.name for path in checkpoints.iterdir() if path.suffix != ".tmp"}
+        assert names == {"last.ckpt", "best.ckpt"}
         newest = recorded_epochs(checkpoints.parent)[-1]
-        assert read_checkpoint(checkpoints / "last.ckpt")["pipeline"]["epoch"] in (
-            newest,
-            newest - 1,
-        )
+        saved = read_checkpoint(checkpoints / "last.ckpt")["pipeline"]["epoch"]
+        assert saved in (newest, newest - 1)
         read_checkpoint(checkpoints / "best.ckpt")
         assert (checkpoints / "last.ckpt").stat().st_size >= 50 * 10**6
     assert hits >= 3, "too few kills have hit a write"
@@ -163,14 +124,8 @@ def test_killed_twenty_times_while_it_writes_large_checkpoints_each_file_is_whol
     assert half_written(checkpoints) == []
 
 
-def half_written(folder: Path) -> list[Path]:
-    return list(folder.glob(".*.tmp"))
-
-
 @pytest.mark.slow
-def test_a_new_start_removes_what_killed_runs_have_half_written(
-    train: Train, fork: Start, own_folder: Path
-) -> None:
+def test_a_new_start_removes_what_killed_runs_have_half_written(train: Train, fork: Start) -> None:
     training = fork("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=100000")
     training.await_epoch(1)
     half = training.run / "checkpoints" / f".last.ckpt.{2**22 + 1}.tmp"
@@ -180,11 +135,9 @@ def test_a_new_start_removes_what_killed_runs_have_half_written(
     training.send(signal.SIGKILL)
     training.end()
     ours = half.with_name(f".last.ckpt.{training.pid}.tmp")
-    ours.write_bytes(b"half")
     described = half.parents[1] / "model" / f".interface.json.{training.pid}.tmp"
     described.parent.mkdir(exist_ok=True)
-    described.write_bytes(b"half")
+    for file in (ours, described):
+        file.write_bytes(b"half")
     assert train(*WORDS, "trainer.max_epochs=1") == 0
-    assert not half.exists()
-    assert not ours.exists()
-    assert not described.exists()
+    assert not any(file.exists() for file in (half, ours, described))

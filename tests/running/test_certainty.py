@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_types import Capture, Train
+from fixture_types import Capture, Made
 from records import artifact
 
 from pipeline.evaluate import main as evaluate
 from pipeline.findings import load_findings
 from pipeline.report import main as report
 
-QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
+QUICK = ("model=mlp", "model.hidden=[4]", "trainer.max_epochs=2", "tracking=none")
 GROUPED = ("data=table", "data.path=patients.csv", "data.target=ill", "data.group=patient")
-WORDS = (*GROUPED, "model=mlp", "model.hidden=[4]", "data.test=0.5")
 
 
 def write_patients(path: str, patients: int, *, named: bool = True) -> list[str]:
@@ -22,29 +21,33 @@ def write_patients(path: str, patients: int, *, named: bool = True) -> list[str]
     generator = np.random.default_rng(patients)
     of_row = [f"p{number:03d}" for number in np.repeat(np.arange(patients), 8)]
     state = np.repeat(generator.normal(size=(patients, 2)), 8, axis=0)
+    rows = state + 0.3 * generator.normal(size=state.shape)
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["x", "y", "ill", *(["patient"] if named else [])])
-        for name, (x, y) in zip(
-            of_row, state + 0.3 * generator.normal(size=state.shape), strict=True
-        ):
+        for name, (x, y) in zip(of_row, rows, strict=True):
             ill = "yes" if x + generator.normal() > 0 else "no"
             writer.writerow([f"{x:.4f}", f"{y:.4f}", ill, *([name] if named else [])])
     return of_row
 
 
-def newest() -> Path:
-    return max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime_ns)
+def compared(made: Made, *words: str) -> Path:
+    """Train under two seeds, compare the runs in a report, and return the second one."""
+    first, second = (
+        made(*words, f"seed={seed}", f"name=run-{seed}", f"output=of-{seed}").resolve()
+        for seed in (1, 2)
+    )
+    assert report([f"runs=[{first},{second}]", "tracking=none"]) == 0
+    return second
 
 
 @pytest.mark.slow
 def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
-    train: Train, capsys: Capture
+    made: Made, capsys: Capture
 ) -> None:
     of_row = write_patients("patients.csv", 60)
-    for seed in (1, 2):
-        assert train(*WORDS, *QUICK, f"seed={seed}", f"name=run-{seed}") == 0
-    run = newest()
+    run = compared(made, *QUICK, *GROUPED, "data.test=0.5", "verbose=0")
+    assert "result" in capsys.readouterr().out
     assert artifact(run, "intervals.json")["units"] == "30 groups of rows"
     test = load_findings(run / "artifacts").test
     assert test is not None
@@ -53,7 +56,6 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
     assert len(set(zip(names, test.groups.tolist(), strict=True))) == len(set(names)) == 30
     assert "30 groups of rows drawn again" in (run / "model" / "card.md").read_text("utf-8")
 
-    quiet = ("tracking=none", "verbose=2")
     write_patients("other.csv", 24)
     write_patients("few.csv", 12)
     write_patients("nameless.csv", 12, named=False)
@@ -63,30 +65,23 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
         "nameless.csv": "from 96 rows",
     }
     for file, words in told.items():
-        assert evaluate([f"model_from={run}", f"data.path={file}", *quiet]) == 0
+        given = [f"model_from={run}", f"data.path={file}", "tracking=none", "verbose=2"]
+        assert evaluate(given) == 0
         printed = capsys.readouterr().out
         assert words in printed
         assert ("note: there is no column 'patient'" in printed) == (file == "nameless.csv")
 
-    assert report(["runs=[run-1,run-2]", "tracking=none"]) == 0
-    assert "result" in capsys.readouterr().out
-
 
 def test_few_forecasts_have_neither_an_interval_nor_a_prediction_interval(
-    train: Train, capsys: Capture
+    made: Made, capsys: Capture
 ) -> None:
     """29 test rows of the airline passengers, 12 steps each, tell next to nothing."""
-    words = ("data=airline", "model=mlp", "model.hidden=[4]", "data.window=12", "data.horizon=12")
-    for seed in (1, 2):
-        changes = (f"seed={seed}", f"name=run-{seed}", "verbose=2")
-        assert train(*words, *QUICK[:2], *changes) == 0
-    printed = capsys.readouterr().out
-    run = newest()
+    words = ("data=airline", "data.window=12", "data.horizon=12", "verbose=2")
+    run = compared(made, *QUICK, *words)
     assert artifact(run, "intervals.json")["ends"] == {}
     assert artifact(run, "findings/findings.json")["intervals"] == {}
-    assert "too few to tell anything" in printed
     assert "no interval is known" in (run / "model" / "card.md").read_text("utf-8")
-    assert report(["runs=[run-1,run-2]", "tracking=none"]) == 0
     printed = capsys.readouterr().out
+    assert "too few to tell anything" in printed
     assert "how sure the difference is can't be told" in printed
     assert "is better" not in printed

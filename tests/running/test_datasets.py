@@ -7,46 +7,47 @@ from fixture_types import Patch
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.options import RunConfig, TrackingOptions
+from pipeline.config.options import TrackingOptions
+from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError
 from pipeline.running import plan
 from pipeline.running.command_line import found_model
 from pipeline.running.plan import Datasets
 
 
-def options(*words: str) -> RunConfig:
-    return check(compose(["model=mlp", *words]))
+def prepared(kept: Datasets, *words: str) -> Prepared:
+    return kept.prepared(check(compose(["model=mlp", *words])))
 
 
-def test_equal_data_are_prepared_once_and_unequal_ones_apart() -> None:
+def test_equal_data_are_prepared_once_and_unequal_ones_apart(monkeypatch: Patch) -> None:
     kept = Datasets(keeps=True)
-    iris = kept.prepared(options("data=iris"))
-    assert kept.prepared(options("data=iris", "data.batch_size=7", "seed=3")) is iris
-    assert kept.prepared(options("data=wine")) is not iris
-    for word in ("data.split_seed=1", "data.scale=none"):
-        assert kept.prepared(options("data=iris", word)) is not iris
-    assert kept.prepared(options("data=iris")) is iris
+    iris = prepared(kept, "data=iris")
+    assert prepared(kept, "data=iris", "data.batch_size=7", "seed=3") is iris
+    for words in (
+        ["data=wine"],
+        ["data=iris", "data.split_seed=1"],
+        ["data=iris", "data.scale=none"],
+    ):
+        assert prepared(kept, *words) is not iris
+    assert prepared(kept, "data=iris") is iris
     first = kept.baselines(iris)
     assert kept.baselines(iris) is first
     assert [one.name for one in first] == ["majority class", "logistic regression"]
-
-
-def test_the_oldest_data_go_where_there_is_no_room_for_all(monkeypatch: Patch) -> None:
+    # The oldest data go where there is no room for all.
     monkeypatch.setattr(plan, "KEPT_BYTES", 1)
-    kept = Datasets(keeps=True)
-    iris, wine = kept.prepared(options("data=iris")), kept.prepared(options("data=wine"))
-    assert kept.prepared(options("data=wine")) is wine
-    assert kept.prepared(options("data=iris")) is not iris
+    wine = prepared(kept, "data=wine")
+    assert prepared(kept, "data=wine") is wine
+    assert prepared(kept, "data=iris") is not iris
 
 
 def test_data_are_forgotten_once_somebody_has_written_into_a_view_of_them() -> None:
     kept = Datasets(keeps=True)
-    iris = kept.prepared(options("data=iris"))
+    iris = prepared(kept, "data=iris")
     kept.forget_changed()
-    assert kept.prepared(options("data=iris")) is iris
+    assert prepared(kept, "data=iris") is iris
     iris.train.targets[3:5].zero_()
     kept.forget_changed()
-    assert kept.prepared(options("data=iris")) is not iris
+    assert prepared(kept, "data=iris") is not iris
 
 
 def test_what_is_neither_a_run_nor_a_folder_with_a_model_is_told_as_what_it_is(

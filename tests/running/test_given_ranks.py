@@ -12,49 +12,37 @@ from records import epochs, final_values, only_run
 
 WORDS = ("model=mlp", "data=iris", "trainer.max_epochs=2", "tracking=none", "verbose=0")
 JOB = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-STEP = {**JOB, "SLURM_STEP_NUM_TASKS": "2"}
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 
 
 def learned(run: Path) -> dict[str, float]:
     return {key: value for key, value in final_values(run).items() if not key.startswith("time/")}
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """What a run comes to where the environment says nothing."""
-    from pipeline.train import main
-
-    output = tmp_path_factory.mktemp("alone")
-    assert main([*WORDS, f"output={output}"]) == 0
-    return learned(only_run(output))
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {**JOB, "SLURM_JOB_NAME": "x"},
-        {**JOB, "SLURM_JOB_NAME": "x", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2"},
-        {**JOB, "SLURM_JOB_NAME": "bash", "SLURM_STEP_NUM_TASKS": "1"},
-        {"SLURM_JOB_NAME": "interactive", "SLURM_NTASKS": "2"},
-        {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
-        {"MASTER_ADDR": "nowhere.invalid", "WORLD_SIZE": "2"},
-        {**TORCHRUN, "WORLD_SIZE": "1"},
-    ],
-    ids=" ".join,
-)
 def test_a_run_on_one_device_is_the_same_in_a_batch_job_and_in_a_shell_of_a_cluster(
-    made: Made, alone: dict[str, float], monkeypatch: Patch, variables: dict[str, str]
+    made: Made, monkeypatch: Patch
 ) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert learned(made(*WORDS)) == alone
+    alone = learned(made(*WORDS))
+    for number, variables in enumerate(
+        (
+            {**JOB, "SLURM_JOB_NAME": "x"},
+            {**JOB, "SLURM_JOB_NAME": "x", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2"},
+            {**JOB, "SLURM_JOB_NAME": "bash", "SLURM_STEP_NUM_TASKS": "1"},
+            {"SLURM_JOB_NAME": "interactive", "SLURM_NTASKS": "2"},
+            {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
+            {"MASTER_ADDR": "nowhere.invalid", "WORLD_SIZE": "2"},
+            TORCHRUN,
+        )
+    ):
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            assert learned(made(*WORDS, f"output={number}")) == alone, variables
 
 
-def started(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+def started(*words: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.train", *WORDS, *words],
-        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         stderr=subprocess.PIPE,
         text=True,
@@ -62,23 +50,24 @@ def started(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str
 
 
 @pytest.mark.slow
-def test_what_a_callback_logs_is_kept_where_the_environment_names_another_rank(
-    own_folder: Path,
-) -> None:
+def test_what_a_callback_logs_is_kept_where_the_environment_names_another_rank() -> None:
     rates = "+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"
-    assert started(own_folder, rates, RANK="1", LOCAL_RANK="1").wait(300) == 0
-    logged = {key for values in epochs(only_run(own_folder / "runs")).values() for key in values}
+    assert started(rates, RANK="1", LOCAL_RANK="1").wait(300) == 0
+    logged = {key for values in epochs(only_run(Path("runs"))).values() for key in values}
     assert "lr-Adam" in logged
 
 
 @pytest.mark.slow
-def test_two_tasks_of_srun_train_one_network(own_folder: Path) -> None:
+def test_two_tasks_of_srun_train_one_network() -> None:
     """The job says --ntasks=2 alone."""
-    job = {**STEP, "SLURM_JOB_ID": str(10_000 + os.getpid() % 10_000), "SLURM_JOB_NAME": "run"}
-    job |= {"GLOO_SOCKET_IFNAME": "lo", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}
-    ranks = ({"SLURM_PROCID": number, "SLURM_LOCALID": number} for number in ("0", "1"))
+    job = {**JOB, "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_NAME": "run", "SLURM_NODEID": "0"}
+    job |= {"SLURM_JOB_ID": str(10_000 + os.getpid() % 10_000), "SLURM_NODELIST": "localhost"}
+    job |= {"GLOO_SOCKET_IFNAME": "lo"}
     words = ("trainer=ddp", "trainer.accelerator=cpu")
-    tasks = [started(own_folder, *words, **{**job, **rank}) for rank in ranks]
+    tasks = [
+        started(*words, **{**job, "SLURM_PROCID": number, "SLURM_LOCALID": number})
+        for number in ("0", "1")
+    ]
     said = [task.communicate(timeout=300)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
-    assert sorted(epochs(only_run(own_folder / "runs"))) == [1, 2]
+    assert sorted(epochs(only_run(Path("runs")))) == [1, 2]

@@ -4,6 +4,7 @@ import csv
 import math
 import random
 import shlex
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from command_line import written
-from fixture_types import Capture, Train
+from fixture_types import Capture, Made, Train
 from mlflow_databases import make_database
-from records import epochs, events, only_run, runs
+from records import epochs, events, only_run
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from pipeline.config.check import check
@@ -33,8 +34,7 @@ from pipeline.running.training import train as trained
 from pipeline.running.training import try_rates
 from pipeline.tracking.folders import FIND_LR, find_run
 
-QUIET = ("tracking=none", "verbose=0")
-IRIS = ("model=mlp", "data=iris", *QUIET)
+IRIS = ("model=mlp", "data=iris", "tracking=none", "verbose=0")
 """Three batches an epoch."""
 PLAIN_SGD = ("optimizer=sgd", "optimizer.momentum=0", "trainer.gradient_clip_val=null")
 
@@ -66,13 +66,13 @@ def test_each_step_is_taken_with_the_rate_of_its_rung(accumulated: int) -> None:
     assert len(losses) == 25
 
 
-def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
+def test_one_seed_gives_one_curve_and_all_is_as_before_it(own_folder: Path) -> None:
     words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
     trained(planned(*words, "output=untouched"), None)
     plan = planned(*words, "output=tested")
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
     generators = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    try_rates(plan)
+    curve = try_rates(plan)
     after = plan.network.state_dict()
     assert all(torch.equal(after[key], weights[key]) for key in weights)
     assert torch.equal(torch.get_rng_state(), generators[0])
@@ -82,6 +82,10 @@ def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
     assert sorted(first) == [1, 2, 3]
     assert first == second
     assert sorted(path.name for path in own_folder.iterdir()) == ["tested", "untouched"]
+    again, other = (try_rates(planned(*words, f"seed={seed}")) for seed in (0, 1))
+    assert again == curve
+    assert other[0] == curve[0]
+    assert other[1] != curve[1]
 
 
 def found_rate(run: Path) -> str:
@@ -89,27 +93,25 @@ def found_rate(run: Path) -> str:
 
 
 def test_the_suggestion_is_printed_as_an_override_and_on_record(
-    train: Train, own_folder: Path, capsys: Capture
+    made: Made, own_folder: Path, capsys: Capture
 ) -> None:
     given = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "name=f_adam")
-    given = (*given, "tags=[two words]")
-    assert train(*given, "find_lr=true", "lr_range.steps=60") == 0
+    run = made(*given, "tags=[two words]", "find_lr=true", "lr_range.steps=60").absolute()
     printed = capsys.readouterr().out.splitlines()
-    run = only_run(own_folder / "runs")
-    rate = found_rate(run)
+    rate, found = found_rate(run), run / "artifacts" / "find_lr"
     (said,) = [line for line in printed if line.startswith("suggested: ")]
     assert said.startswith(f"suggested: optimizer.lr={rate}, halfway from ")
     assert said.endswith("(60 steps from 1e-06 to 10)")
-    assert f"picture {run.relative_to(own_folder)}/artifacts/find_lr/lr_range.png" in printed
+    assert f"picture {found.relative_to(own_folder)}/lr_range.png" in printed
     assert (
         "train   python -m pipeline.train model=mlp data=digits tracking=none name=f_adam "
         f"'tags=[two words]' optimizer.lr={rate}" in printed
     )
     assert not any(line.startswith("kept") for line in printed)
-    with (run / "artifacts" / "find_lr" / "lr_range.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["lr"]) for row in rows] == pytest.approx(ladder(1e-6, 10, 60), rel=1e-9)
-    assert (run / "artifacts" / "find_lr" / "lr_range.png").read_bytes()[:4] == b"\x89PNG"
+    with (found / "lr_range.csv").open() as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx(ladder(1e-6, 10, 60), rel=1e-9)
+    assert (found / "lr_range.png").read_bytes()[:4] == b"\x89PNG"
     assert not (run / "model").exists()
     assert not list(run.glob("checkpoints/*"))
     assert [one["event"] for one in events(run)] == ["begin", "tag", "end"]
@@ -137,35 +139,25 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
     assert again.override.value() == typed.partition("=")[2]
 
 
-def test_the_newest_run_is_one_that_has_trained_and_is_not_taken_up_by_a_range_test(
-    train: Train, own_folder: Path, capsys: Capture
-) -> None:
-    assert train(*IRIS, "trainer.max_epochs=1") == 0
-    trained = only_run(own_folder / "runs")
+def test_the_newest_run_is_one_that_has_trained(train: Train, run: Path) -> None:
     assert train(*IRIS, "find_lr=true", "lr_range.steps=20") == 0
-    assert find_run("last", own_folder / "runs").name == trained.name
-    capsys.readouterr()
-    assert train("find_lr=true", "resume=last") == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said == "error: find_lr=true starts afresh and keeps no weights; leave resume away."
-    assert len(runs(own_folder / "runs")) == 2
+    assert find_run("last", run.parent).name == run.name
 
 
-@pytest.mark.parametrize("rates", ["1e-12 to 1e-9", "1e20 to 1e35"])
+@pytest.mark.parametrize(
+    ("lowest", "highest", "why"),
+    [("1e-12", "1e-9", "stayed flat about "), ("1e20", "1e35", "blew up at ")],
+)
 def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
-    train: Train, own_folder: Path, capsys: Capture, rates: str
+    made: Made, capsys: Capture, lowest: str, highest: str, why: str
 ) -> None:
-    lowest, _, highest = rates.split()
     given = (f"lr_range.lowest={lowest}", f"lr_range.highest={highest}", "model.norm=none")
-    words = (*IRIS[:2], *PLAIN_SGD, "tracking=none", "find_lr=true", *given)
-    assert train(*words) == 0
+    run = made(*IRIS[:3], *PLAIN_SGD, "find_lr=true", *given)
     printed = capsys.readouterr().out.splitlines()
     (said,) = [one for one in printed if one.startswith("no suggestion: ")]
-    why = "stayed flat about " if lowest == "1e-12" else "blew up at "
     assert said.startswith(f"no suggestion: the loss {why}")
     assert "such as lr_range." in said
     assert not any(one.startswith("train ") for one in printed)
-    run = only_run(own_folder / "runs")
     assert found_rate(run) == "none"
     assert (run / "artifacts" / "find_lr" / "lr_range.png").exists()
 
@@ -175,9 +167,8 @@ def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
 ) -> None:
     own = written(tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"})
     assert train(*own, *IRIS, "optimizer=rprop", "find_lr=true") == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said == (
-        "error: find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it."
+    assert capsys.readouterr().err == (
+        "error: find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it.\n"
     )
 
 
@@ -192,12 +183,9 @@ def test_each_function_says_which_config_is_for_the_other() -> None:
 
 
 RATES = np.logspace(-6, 1, 100)
-LOWEST, STEEPEST, HALFWAY = (
-    10**-1.5,
-    10 ** (-1.5 - np.hypot(0.7, 0.3)),
-    10 ** (-1.5 - np.hypot(0.7, 0.3) / 2),
-)
-"""Of the valley below, smoothed over 0.3 decades: a Gaussian stays one, as wide as both are."""
+#: Of the valley below, smoothed over 0.3 decades: a Gaussian stays one, as wide as both are.
+LOWEST, WIDTH = 10**-1.5, np.hypot(0.7, 0.3)
+STEEPEST, HALFWAY = 10 ** (-1.5 - WIDTH), 10 ** (-1.5 - WIDTH / 2)
 
 
 def valley(noise: float = 0.0, seed: int = 0) -> list[float]:
@@ -207,57 +195,49 @@ def valley(noise: float = 0.0, seed: int = 0) -> list[float]:
     return list(clean + drawn)
 
 
-def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
-    first, again, other = (try_rates(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
-    assert first == again
-    assert first[0] == other[0]
-    assert first[1] != other[1]
+CURVES: dict[str, tuple[Callable[[list[float]], list[float]], int, float]] = {
+    "whole": (lambda losses: losses, 100, 0.1),
+    "an explosion": (lambda losses: [*losses[:80], *(10.0 ** np.arange(1, 21))], 100, 0.2),
+    "no number": (lambda losses: [*losses[:80], math.nan, *losses[81:]], 80, 0.1),
+}
+"""What becomes of the valley, losses that are read, and how exactly."""
 
 
-def exploding(losses: list[float]) -> list[float]:
-    return [*losses[:80], *(10.0 ** np.arange(1, 21)).tolist()]
-
-
-@pytest.mark.parametrize("after", ["", "explosion", "no number"])
-def test_the_suggestion_lies_halfway_from_the_steepest_to_the_lowest_rate(after: str) -> None:
-    losses = exploding(valley()) if after == "explosion" else valley()
-    if after == "no number":  # what comes after it is not read
-        losses[80] = math.nan
-    curve = read_curve(list(RATES), losses)
+@pytest.mark.parametrize("case", CURVES)
+def test_the_suggestion_lies_halfway_from_the_steepest_to_the_lowest_rate(case: str) -> None:
+    change, count, exactly = CURVES[case]
+    curve = read_curve(list(RATES), change(valley()))
     assert curve.steepest == pytest.approx(STEEPEST, rel=0.1)
-    assert curve.lowest == pytest.approx(LOWEST, rel=0.2 if after == "explosion" else 0.1)
-    assert curve.suggestion == pytest.approx(HALFWAY, rel=0.2 if after == "explosion" else 0.1)
-    assert len(curve.losses) == (80 if after == "no number" else 100)
-    if after:
-        assert curve.blown_up == pytest.approx(RATES[80], rel=0.5 if after == "explosion" else 0)
+    assert curve.lowest == pytest.approx(LOWEST, rel=exactly)
+    assert curve.suggestion == pytest.approx(HALFWAY, rel=exactly)
+    assert len(curve.losses) == count
+    if case != "whole":
+        assert curve.blown_up == pytest.approx(RATES[80], rel=0.5 if count == 100 else 0)
 
 
-def test_the_noise_of_single_batches_hardly_moves_the_suggestion() -> None:
-    found = [read_curve(list(RATES), valley(0.3, seed)).suggestion for seed in range(50)]
-    assert all(rate is not None and HALFWAY / 2 < rate < HALFWAY * 2 for rate in found)
-
-
-def test_a_loss_that_is_nothing_but_noise_gives_no_suggestion() -> None:
+def test_the_noise_of_single_batches_hardly_moves_a_suggestion_and_makes_none() -> None:
     rates = list(RATES)
+    found = [read_curve(rates, valley(0.3, seed)).suggestion for seed in range(50)]
+    assert all(rate is not None and HALFWAY / 2 < rate < HALFWAY * 2 for rate in found)
     for seed in range(200):
         curve = read_curve(rates, list(np.random.default_rng(seed).normal(2.3, 0.2, 100)))
         assert (curve.suggestion, curve.blown_up) == (None, None), seed
 
 
-def test_a_first_loss_that_is_no_number_is_told_as_such() -> None:
-    tried = check(compose(list(IRIS))).lr_range
-    line = verdict(read_curve([1e-6], [math.inf]), tried)
-    assert line == (
+def test_a_first_loss_that_is_no_number_is_told_as_such_and_is_a_picture_too() -> None:
+    curve = read_curve([1e-6], [math.inf])
+    assert verdict(curve, check(compose(list(IRIS))).lr_range) == (
         "no suggestion: the loss is no number at the very first step, before any rate has acted; "
         "look for huge values or holes in the data"
     )
+    with drawing():
+        (axes,) = lr_range(curve).axes
+        assert [text.get_text() for text in axes.texts] == ["no loss is a number"]
 
 
-@pytest.mark.parametrize("broken", [3, 60, None])
-def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int | None) -> None:
-    rates, losses = list(RATES), valley(0.1)
-    if broken is not None:
-        losses[broken:] = [math.nan] * (100 - broken)
+@pytest.mark.parametrize("broken", [3, 60, 100])
+def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int) -> None:
+    rates, losses = list(RATES), [*valley(0.1)[:broken], *[math.nan] * (100 - broken)]
     curve = read_curve(rates, losses)
     write_curve(tmp_path, curve, rates, losses)
     again = stored_curve(tmp_path)
@@ -274,14 +254,6 @@ def test_a_missing_or_damaged_file_gives_no_curve(tmp_path: Path) -> None:
         assert stored_curve(tmp_path) is None, text
 
 
-def test_a_curve_without_one_finite_loss_is_a_picture_too() -> None:
-    curve = read_curve([1e-6], [math.nan])
-    with drawing():
-        figure = lr_range(curve)
-        (axes,) = figure.axes
-        assert [text.get_text() for text in axes.texts] == ["no loss is a number"]
-
-
 # ── at length ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -289,7 +261,7 @@ def test_a_curve_without_one_finite_loss_is_a_picture_too() -> None:
 def test_the_suggested_rate_beats_a_tenth_and_thirty_times_of_it(
     train: Train, own_folder: Path
 ) -> None:
-    words = ("model=mlp", "data=digits", "trainer.max_epochs=8", *QUIET)
+    words = ("model=mlp", "data=digits", "trainer.max_epochs=8", *IRIS[2:])
     assert train(*words, "find_lr=true", "output=found") == 0
     rate = float(found_rate(only_run(own_folder / "found")))
     losses = {}
@@ -302,18 +274,17 @@ def test_the_suggested_rate_beats_a_tenth_and_thirty_times_of_it(
 
 
 @pytest.mark.slow
-def test_mlflow_has_the_range_test_like_any_run(train: Train, own_folder: Path) -> None:
+def test_mlflow_has_the_range_test_like_any_run(made: Made, own_folder: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     make_database(own_folder / "mlflow.db")
-    assert train("model=mlp", "data=iris", "find_lr=true", "verbose=0") == 0
+    rate = found_rate(made(*IRIS[:2], "find_lr=true", "verbose=0"))
     client = MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
     experiments = [one.experiment_id for one in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
-    assert run.info.status == "FINISHED"
-    assert run.data.tags["find_lr"] == found_rate(only_run(own_folder / "runs"))
-    assert run.data.params["find_lr"] == "true"
-    assert run.data.metrics == {}
-    stored = {one.path for one in client.list_artifacts(run.info.run_id, "find_lr")}
+    (found,) = client.search_runs(experiments)
+    assert found.info.status == "FINISHED"
+    assert (found.data.tags["find_lr"], found.data.params["find_lr"]) == (rate, "true")
+    assert found.data.metrics == {}
+    stored = {one.path for one in client.list_artifacts(found.info.run_id, "find_lr")}
     assert stored == {"find_lr/lr_range.csv", "find_lr/lr_range.png"}
-    assert client.list_artifacts(run.info.run_id, "model") == []
+    assert client.list_artifacts(found.info.run_id, "model") == []

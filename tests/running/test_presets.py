@@ -4,20 +4,15 @@ from pathlib import Path
 
 import pytest
 from fixture_types import Made
-from given_data import names
+from given_data import names, shipped
 from omegaconf import OmegaConf
 from records import checkpoint, epochs, events, final_values
 
-from pipeline.config.check import check
-from pipeline.config.compose import compose
-from pipeline.config.options import data_options
-from pipeline.data.prepare import prepare
 from pipeline.paths import conf_folder
-from pipeline.running.plan import build_source
 
 SHORT = ("trainer.max_epochs=1", "tracking=none", "verbose=0")
 FEW = ("trainer.limit_train_batches=4", *SHORT)
-IRIS = ("model=mlp", "data=iris", *SHORT)
+IRIS = ("model=mlp", "data=iris", *SHORT[1:])
 MODEL_OF = {
     "table": ("model=mlp",),
     "series": ("model=rnn", "model.hidden=4"),
@@ -29,14 +24,14 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
-def experiments() -> list[str]:
-    """Those whose data ship; another one has a path to be given."""
-    folder = conf_folder() / "experiment"
-    files = [folder / f"{name}.yaml" for name in choices("experiment")]
-    return [file.stem for file in files if not OmegaConf.missing_keys(OmegaConf.load(file))]
+def lacks(experiment: str) -> set[str]:
+    """Return the keys for which an experiment needs a value, such as a path to own data."""
+    file = conf_folder() / "experiment" / f"{experiment}.yaml"
+    return OmegaConf.missing_keys(OmegaConf.load(file))
 
 
-QUICK = list({name.split("_")[0]: name for name in experiments()}.values())
+EXPERIMENTS = [one for one in choices("experiment") if not lacks(one)]
+QUICK = list({name.split("_")[0]: name for name in EXPERIMENTS}.values())
 """The last experiment of each data set, in the order of the alphabet."""
 
 
@@ -55,30 +50,25 @@ def ran(made: Made) -> Made:
     return call
 
 
-@pytest.mark.parametrize("experiment", QUICK)
-def test_an_experiment_of_each_data_set_runs(ran: Made, experiment: str) -> None:
-    run = ran(f"experiment={experiment}", *FEW)
-    assert experiment in run.name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", sorted(set(experiments()) - set(QUICK)))
-def test_every_other_experiment_runs(ran: Made, experiment: str) -> None:
-    test_an_experiment_of_each_data_set_runs(ran, experiment)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(e, marks=[] if e in QUICK else [pytest.mark.slow]) for e in EXPERIMENTS],
+)
+def test_every_experiment_runs(ran: Made, experiment: str) -> None:
+    assert experiment in ran(f"experiment={experiment}", *FEW).name
 
 
 @pytest.mark.parametrize("preset", choices("debug"))
 def test_every_debug_preset_runs(ran: Made, preset: str) -> None:
-    words = ("model=mlp", f"debug={preset}", "verbose=0")
     short = ("trainer.max_epochs=2",) if preset == "overfit" else ()
-    run = ran(*words, *short)
+    run = ran("model=mlp", f"debug={preset}", "verbose=0", *short)
     assert not Path("mlflow.db").exists()
     assert checkpoint(run, "last")["global_step"] >= 1
 
 
 def test_a_debug_preset_works_with_an_experiment(ran: Made) -> None:
-    words = ("experiment=notes_lstm", "debug=default", "verbose=0")
-    assert checkpoint(ran(*words), "last")["global_step"] == 1
+    run = ran("experiment=notes_lstm", "debug=default", "verbose=0")
+    assert checkpoint(run, "last")["global_step"] == 1
 
 
 @pytest.mark.parametrize("model", choices("model"))
@@ -88,14 +78,12 @@ def test_every_model_learns_from_its_own_default_data(ran: Made, model: str) -> 
 
 @pytest.mark.parametrize("data", names())
 def test_every_data_set_is_learned_from_by_a_model_that_takes_it(ran: Made, data: str) -> None:
-    options = check(compose([f"data={data}"]))
-    kind = prepare(build_source(options), data_options(options)).schema.kind
-    ran(*MODEL_OF[kind], f"data={data}", *SHORT, "data.batch_size=256")
+    ran(*MODEL_OF[shipped(data).schema.kind], f"data={data}", *SHORT, "data.batch_size=256")
 
 
 @pytest.mark.parametrize("optimizer", choices("optimizer"))
 def test_every_optimizer_moves_the_weights(ran: Made, optimizer: str) -> None:
-    run = ran(*IRIS[:2], f"optimizer={optimizer}", *SHORT[1:], "seed=3")
+    run = ran(*IRIS, f"optimizer={optimizer}", "seed=3")
     losses = [values["train/loss"] for values in epochs(run).values()]
     assert len(losses) == 20
     assert losses[-1] < losses[0] / 2
@@ -103,14 +91,13 @@ def test_every_optimizer_moves_the_weights(ran: Made, optimizer: str) -> None:
 
 @pytest.mark.parametrize("scheduler", choices("scheduler"))
 def test_every_scheduler_runs_also_through_one_step_alone(ran: Made, scheduler: str) -> None:
-    words = (f"scheduler={scheduler}", "trainer.max_epochs=4", *SHORT[1:])
-    run = ran("model=mlp", "data=iris", *words)
-    rates = [values["lr"] for values in epochs(run).values()]
+    words = (*IRIS, f"scheduler={scheduler}", "trainer.max_epochs=4")
+    rates = [values["lr"] for values in epochs(ran(*words)).values()]
     moving = {"cosine", "exponential", "onecycle"}
     assert (len(set(rates)) == 4) == (scheduler in moving)
-    ran("model=mlp", "data=iris", *words, "trainer.fast_dev_run=true", "output=fast")
+    ran(*words, "trainer.fast_dev_run=true", "output=fast")
 
 
 @pytest.mark.parametrize("callbacks", choices("callbacks"))
 def test_every_callback_runs_by_its_name(ran: Made, callbacks: str) -> None:
-    ran(*IRIS, f"callbacks={callbacks}")
+    ran(*IRIS, SHORT[0], f"callbacks={callbacks}")

@@ -14,7 +14,8 @@ from records import checkpoint, epochs, events, final_values, only_run, predicti
 from pipeline.evaluate import main as evaluate
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
-EXACT = ("tracking=none", "verbose=0", "trainer.precision=64-true")
+QUIET = ("tracking=none", "verbose=0")
+EXACT = (*QUIET, "trainer.precision=64-true")
 SHORT = (*EXACT, "trainer.max_epochs=2")
 OWN_PARTS = Path(__file__).parents[1] / "faults" / "own_code" / "rank_parts.py"
 
@@ -43,7 +44,7 @@ def values(run: Path) -> dict[str, float]:
         ("model=mlp", "data=iris", "data.batch_size=89", "loss.class_weights=[1,2,5]"),
         ("model=mlp", "data=breast_cancer", "loss.class_weights=balanced", "data.batch_size=47"),
         ("model=mlp", "data=diabetes", "trainer.accumulate_grad_batches=3"),
-        ("model=lstm", "data.batch_size=333", "loss.label_smoothing=0.1"),
+        ("model=lstm", "model.hidden=8", "data.batch_size=333", "loss.label_smoothing=0.1"),
         ("model=cnn2d", "data=digits", "data.memory_budget=0", "model.norm=batch"),
     ],
     ids=lambda words: " ".join(words[:2]),
@@ -53,10 +54,7 @@ def test_two_processes_train_the_network_that_one_trains(
 ) -> None:
     alone = made(*SHORT, *words, "output=alone")
     shared = made(*SHORT, *words, "output=shared", *TWO)
-    one, two = values(alone), values(shared)
-    assert one.keys() == two.keys()
-    for key, value in one.items():
-        assert two[key] == pytest.approx(value, rel=1e-6, abs=1e-6), key
+    assert values(shared) == pytest.approx(values(alone), rel=1e-6, abs=1e-6)
     first, second = (checkpoint(run, "last")["state_dict"] for run in (alone, shared))
     for name, weights in first.items():
         torch.testing.assert_close(second[name], weights, rtol=1e-7, atol=1e-8)
@@ -69,7 +67,7 @@ def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
     odd.mkdir()
     monkeypatch.setenv("TMPDIR", str(odd))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    words = ("model=mlp", "data=digits", "tracking=none", "verbose=0", "trainer.max_epochs=2")
+    words = ("model=mlp", "data=digits", *QUIET, "trainer.max_epochs=2")
     words += ("trainer.precision=bf16-mixed",)
     one = final_values(made(*words, "output=alone"))
     two = final_values(made(*words, "output=shared", *TWO))
@@ -85,17 +83,14 @@ def test_figures_are_those_of_one_process_on_the_same_weights_and_every_row_coun
     run = made(*words, "trainer.max_epochs=2", "verbose=0", *TWO)
     figures = final_values(run)
     rows = [line["row"] for line in predictions(run)]
-    assert len(rows) == 451  # which two ranks can not share equally
-    assert len(set(rows)) == len(rows)
+    assert len(rows) == len(set(rows)) == 451  # which two ranks can not share equally
     for split, stage in (("test", "test"), ("validation", "val")):
-        given = [f"model_from={run}", f"split={split}", "verbose=0", f"output={stage}"]
-        assert evaluate([*given, "tracking=none"]) == 0
+        assert evaluate([f"model_from={run}", f"split={split}", *QUIET, f"output={stage}"]) == 0
         judged = final_values(only_run(own_folder / stage))
         best = "best/" if stage == "val" else ""
-        compared = [key for key in judged if key.startswith(f"{stage}/")]
+        compared = {k: value for k, value in judged.items() if k.startswith(f"{stage}/")}
         assert len(compared) >= 5
-        for key in compared:
-            assert judged[key] == pytest.approx(figures[best + key], abs=1e-6), key
+        assert compared == pytest.approx({k: figures[best + k] for k in compared}, abs=1e-6)
     # One run on record, whatever the number of processes.
     client = mlflow.MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
     (experiment,) = (e for e in client.search_experiments() if e.name == "pipeline")
@@ -106,59 +101,60 @@ def test_figures_are_those_of_one_process_on_the_same_weights_and_every_row_coun
 
 
 def test_training_sees_each_row_exactly_once_an_epoch(train: Train, own_folder: Path) -> None:
-    words = ("model=mlp", "data=diabetes", "data.batch_size=50", *SHORT)
-    assert train(*words, *callback("SeenRows"), "output=alone") == 0
-    alone = [_seen(epoch, 1) for epoch in range(2)]
+    def steps(epoch: int, world: int) -> list[list[list[str]]]:
+        """Return the rows of each step of each rank."""
+        files = [own_folder / f"seen-{epoch}-{rank}" for rank in range(world)]
+        return [[line.split() for line in file.read_text().splitlines()] for file in files]
+
+    def rows(epoch: int, world: int) -> list[str]:
+        return sorted(word for rank in steps(epoch, world) for step in rank for word in step)
+
+    words = ("model=mlp", "data=diabetes", "data.batch_size=50", *SHORT, *callback("SeenRows"))
+    assert train(*words, "output=alone") == 0
+    alone = [rows(epoch, 1) for epoch in range(2)]
     for file in own_folder.glob("seen-*"):
         file.unlink()
-    assert train(*words, *callback("SeenRows"), *TWO) == 0
+    assert train(*words, *TWO) == 0
     for epoch in range(2):
-        steps = [Path(f"seen-{epoch}-{rank}").read_text().splitlines() for rank in range(2)]
-        sizes = [(len(a.split()), len(b.split())) for a, b in zip(*steps, strict=True)]
-        assert all(a - b in (0, 1) for a, b in sizes)
-        assert _seen(epoch, 2) == alone[epoch]
+        assert all(len(a) - len(b) in (0, 1) for a, b in zip(*steps(epoch, 2), strict=True))
+        assert rows(epoch, 2) == alone[epoch]
 
 
-def _seen(epoch: int, world: int) -> list[str]:
-    files = [Path(f"seen-{epoch}-{rank}") for rank in range(world)]
-    return sorted(word for file in files for word in file.read_text().split())
-
-
-@pytest.mark.parametrize(("before", "after"), [((), TWO), (TWO, ())], ids=["1 to 2", "2 to 1"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(("trainer=cpu",), TWO), (TWO, ("trainer=cpu",))],
+    ids=["1 to 2", "2 to 1"],
+)
 def test_a_run_goes_on_with_another_number_of_devices(
     made: Made, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     words = ("model=mlp", "data=iris", "scheduler=none", *EXACT)
     whole = epochs(made(*words, "trainer.max_epochs=4", "output=whole"))
     run = made(*words, "trainer.max_epochs=2", *before)
-    given = after or ("trainer=cpu",)
-    assert made(f"resume={run}", "trainer.max_epochs=4", *given) == run
-    gone_on = epochs(run)
-    assert gone_on.keys() == whole.keys() == {1, 2, 3, 4}
-    for key, value in whole[4].items():
-        assert gone_on[4][key] == pytest.approx(value, rel=1e-6, abs=1e-8), key
+    assert made(f"resume={run}", "trainer.max_epochs=4", *after) == run
+    assert epochs(run).keys() == whole.keys() == {1, 2, 3, 4}
+    found = {key: epochs(run)[4][key] for key in whole[4]}
+    assert found == pytest.approx(whole[4], rel=1e-6, abs=1e-8)
 
 
-def test_a_stop_that_the_metrics_ask_for_ends_all_ranks_at_the_same_epoch(made: Made) -> None:
-    words = ("model=mlp", "data=iris", "callbacks=early_stopping", "verbose=0", "tracking=none")
-    words += ("callbacks.early_stopping.patience=1", "optimizer.lr=1e-9", "trainer.max_epochs=30")
-    assert len(epochs(made(*words, *TWO))) < 10
-
-
-def test_dropout_is_each_ranks_own_and_the_same_seed_gives_the_same_bits(made: Made) -> None:
-    words = ("model=mlp", "model.dropout=0.5", "data=iris", *SHORT, *TWO)
-    first, second = (
-        checkpoint(made(*words, f"output={output}"), "last")["state_dict"]
-        for output in ("first", "second")
-    )
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_all_ranks_stop_at_the_same_epoch_and_the_same_seed_gives_the_same_bits(
+    made: Made,
+) -> None:
+    """Dropout is each rank's own; the metrics ask for the stop."""
+    words = ("model=mlp", "model.dropout=0.5", "data=iris", *QUIET, "callbacks=early_stopping")
+    words += ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9")
+    first, second = (made(*words, f"output={output}", *TWO) for output in ("first", "second"))
+    assert epochs(first).keys() == {1, 2}
+    weights = checkpoint(second, "last")["state_dict"]
+    for name, expected in checkpoint(first, "last")["state_dict"].items():
+        assert torch.equal(weights[name], expected)
 
 
 @pytest.mark.parametrize(("rank", "whose"), [(0, ""), (1, "rank 1: ")])
 def test_a_rank_that_fails_is_told_with_its_own_words_and_code(
     train: Train, own_folder: Path, capsys: Capture, rank: int, whose: str
 ) -> None:
-    words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=4")
+    words = ("model=mlp", "data=iris", *QUIET, "trainer.max_epochs=4")
     fails = (*callback("Raises"), f"+callbacks.own.rank={rank}")
     assert train(*words, *fails, *TWO) == 3
     assert f"error: {whose}out of memory (no room here)" in capsys.readouterr().err
