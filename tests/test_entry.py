@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import choices
@@ -25,6 +26,7 @@ from pipeline.errors import (
 )
 from pipeline.paths import conf_folder
 
+Command = Callable[[Sequence[str] | None], int]
 SCRIPT = """
 import sys
 from pipeline.entry import command
@@ -42,20 +44,16 @@ sys.exit(code)
 """
 
 
-def process(
-    *words: str, body: str = "pass", environment: dict[str, str] | None = None, **more: object
-) -> subprocess.CompletedProcess[str]:
-    """Run a command line as a process of its own, from an empty folder."""
-    return subprocess.run(  # type: ignore[call-overload,no-any-return] # options of the process
-        [sys.executable, "-c", SCRIPT.format(body=body), *words],
-        check=False,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **(environment or {})},
-        **({"capture_output": True} | more),
+def python(script: str, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a script as a process of its own, with other variables as `env`."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **more.pop("env", {})}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.run(
+        [sys.executable, "-c", script, *words], check=False, text=True, env=env, **streams
     )
 
 
-def ending(error: BaseException | None) -> Callable[[Sequence[str] | None], int]:
+def ending(error: BaseException | None) -> Command:
     """Return a command that ends with an error."""
 
     def body(_config: DictConfig) -> int:
@@ -111,14 +109,21 @@ def test_a_traceback_is_shown_only_where_it_was_asked_for_and_without_a_password
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_run_does_not_see_the_variable_that_makes_hydra_raise() -> None:
-    seen: list[str | None] = []
+def seeing(seen: list[Any], look: Callable[[DictConfig], Any], error: Any = None) -> Command:
+    """Return a command that notes something of each run, and raises for seed 1 if asked to."""
 
-    def body(_config: DictConfig) -> int:
-        seen.append(os.environ.get("HYDRA_FULL_ERROR"))
+    def body(config: DictConfig) -> int:
+        seen.append(look(config))
+        if error is not None and config.seed == 1:
+            raise error
         return 0
 
-    assert command("train", body)([]) == 0
+    return command("train", body)
+
+
+def test_a_run_does_not_see_the_variable_that_makes_hydra_raise() -> None:
+    seen: list[str | None] = []
+    assert seeing(seen, lambda _: os.environ.get("HYDRA_FULL_ERROR"))([]) == 0
     assert seen == [None]
     assert "HYDRA_FULL_ERROR" not in os.environ
 
@@ -127,29 +132,18 @@ def test_a_multirun_goes_on_after_a_failure_and_ends_with_the_highest_code(
     capsys: Capture, own_folder: Path
 ) -> None:
     seen: list[tuple[str, int]] = []
-
-    def body(config: DictConfig) -> int:
-        seen.append((config.name, config.seed))
-        if config.seed == 1:
-            raise DivergedError("lost")
-        return 0
-
-    code = command("train", body)(["-m", "model=lstm,gru", "seed=1,2"])
-    assert code == 4
+    fails = seeing(seen, lambda config: (config.name, config.seed), DivergedError("lost"))
+    assert fails(["-m", "model=lstm,gru", "seed=1,2"]) == 4
     assert seen == [(f"{model}-mnist1d", seed) for model in ("lstm", "gru") for seed in (1, 2)]
     assert capsys.readouterr().err == "error: lost\nerror: lost\n"
     assert list(own_folder.iterdir()) == []
 
 
 def test_a_stop_ends_the_whole_multirun() -> None:
-    runs: list[int] = []
-
-    def body(config: DictConfig) -> int:
-        runs.append(config.seed)
-        raise Interrupted(signal.SIGTERM)
-
-    assert command("train", body)(["-m", "seed=1,2"]) == 143
-    assert runs == [1]
+    seen: list[int] = []
+    stops = seeing(seen, lambda config: config.seed, Interrupted(signal.SIGTERM))
+    assert stops(["-m", "seed=1,2"]) == 143
+    assert seen == [1]
 
 
 def test_a_multirun_checks_the_names_of_all_its_runs_first(capsys: Capture) -> None:
@@ -160,33 +154,45 @@ def test_a_multirun_checks_the_names_of_all_its_runs_first(capsys: Capture) -> N
     ]
 
 
-def test_overrides_and_flags_may_stand_in_any_order(capsys: Capture) -> None:
-    assert ending(None)(["model=gru", "--cfg", "job", "seed=7", "--package", "model"]) == 0
-    assert "pipeline.networks.recurrent.GRU" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("words", ["--cfg job", "--info", "--help", "--hydra-help", "--cfg hydra"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        # Overrides and flags may stand in any order.
+        ("model=gru --cfg job seed=7 --package model", ["pipeline.networks.recurrent.GRU"]),
+        ("--cfg job", []),
+        ("--info", []),
+        (
+            "--help",
+            [
+                "python -m pipeline.train model=lstm",
+                f"model: {choices('model')}\n",
+                "trainer.max_epochs",
+            ],
+        ),
+        ("--hydra-help", []),
+        ("--cfg hydra", []),
+    ],
+)
 def test_hydras_own_questions_are_answered_and_nothing_is_created(
-    words: str, capsys: Capture, own_folder: Path
+    words: str, said: list[str], capsys: Capture, own_folder: Path
 ) -> None:
     assert ending(AssertionError("no run was asked for"))(words.split()) == 0
-    said = capsys.readouterr().out
-    assert said.strip()
+    printed = capsys.readouterr().out
+    assert printed.strip()
+    assert all(one in printed for one in said)
     assert list(own_folder.iterdir()) == []
-    if words == "--help":
-        assert "python -m pipeline.train model=lstm" in said
-        assert f"model: {choices('model')}\n" in said
-        assert "trainer.max_epochs" in said
 
 
 def test_shell_completion_completes_choices() -> None:
-    result = process("-sc", "query=bash", environment={"COMP_LINE": "x model=l", "COMP_POINT": "9"})
+    environment = {"COMP_LINE": "x model=l", "COMP_POINT": "9"}
+    result = python(SCRIPT.format(body="pass"), "-sc", "query=bash", env=environment)
     assert "model=lstm" in result.stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--info"], ["modle=lstm"]])
-def test_names_and_questions_are_answered_without_torch(words: list[str]) -> None:
-    assert process(*words).stderr.splitlines()[-1] == "loaded: "
+@pytest.mark.parametrize("words", ["--help", "--cfg job", "--info", "modle=lstm"])
+def test_names_and_questions_are_answered_without_torch(words: str) -> None:
+    said = python(SCRIPT.format(body="pass"), *words.split()).stderr
+    assert said.splitlines()[-1] == "loaded: "
 
 
 def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
@@ -197,13 +203,7 @@ def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
         "from pipeline.entry import command; command('train', lambda tree: 0)(sys.argv[1:]); "
         "print(len(read))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", counting, "model=lstm", "optimizer.lr=0.01"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    assert ended.stdout == "1\n"
+    assert python(counting, "model=lstm", "optimizer.lr=0.01").stdout == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -216,35 +216,26 @@ def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
 def test_no_process_searches_its_libraries_for_garbage_at_its_end(start: str) -> None:
     seen = "str((gc.get_threshold()[0], gc.get_freeze_count() > 1000)).encode()"
     script = f"import atexit, gc, os; atexit.register(lambda: os.write(fd, {seen})); fd = os.dup(1)"
-    ended = subprocess.run(
-        [sys.executable, "-c", f"{script}; {start}"], stdout=subprocess.PIPE, text=True, check=True
-    )
-    assert ended.stdout == "(10000, True)"
+    assert python(f"{script}; {start}").stdout == "(10000, True)"
 
 
 @pytest.mark.parametrize("broken", ["pipe", "disk"])
-def test_a_closed_pipe_or_a_full_disk_changes_nothing_about_the_run(
-    own_folder: Path, broken: str
-) -> None:
+def test_a_closed_pipe_or_a_full_disk_changes_nothing_about_the_run(broken: str) -> None:
     body = "print('x' * 100_000, flush=True); print('more', flush=True); open('end', 'w').close()"
     reader, writer = os.pipe()
+    os.close(reader)
     if broken == "disk":
         writer = os.open("/dev/full", os.O_WRONLY)
-    os.close(reader)
-    result = process(body=body, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    result = python(SCRIPT.format(body=body), stdout=writer)
     os.close(writer)
-    assert result.returncode == 0
-    assert result.stderr == "loaded: torch\n"
-    assert (own_folder / "end").exists()
+    assert (result.returncode, result.stderr) == (0, "loaded: torch\n")
+    assert Path("end").exists()
 
 
 def test_any_text_can_be_printed_where_the_encoding_is_narrow() -> None:
-    result = process(
-        body=r"print('\u6570')",
-        environment={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    )
-    assert result.returncode == 0
-    assert result.stdout == "\\u6570\n"
+    narrow = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = python(SCRIPT.format(body=r"print('\u6570')"), env=narrow)
+    assert (result.returncode, result.stdout) == (0, "\\u6570\n")
 
 
 def test_the_package_lists_its_commands_with_examples(capsys: Capture) -> None:
@@ -266,15 +257,13 @@ def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-m", "seed=1,2", "trainer.devices=2"], "error: trainer.devices=2 can't be joined with"),
-        (["--resolve"], "error: The --resolve flag can only be used in conjunction with --cfg"),
-        (["--run", "--cfg", "job"], "error: Only one of --run, --multirun, --cfg, --info and "),
-        (["--colour"], "error: unrecognized arguments: --colour; --help shows what there is\n"),
-        (["--experimental-rerun", "x.pickle"], "error: --experimental-rerun runs code from a file"),
+        ("-m seed=1,2 trainer.devices=2", "error: trainer.devices=2 can't be joined with"),
+        ("--resolve", "error: The --resolve flag can only be used in conjunction with --cfg"),
+        ("--run --cfg job", "error: Only one of --run, --multirun, --cfg, --info and "),
+        ("--colour", "error: unrecognized arguments: --colour; --help shows what there is\n"),
+        ("--experimental-rerun x.pickle", "error: --experimental-rerun runs code from a file"),
     ],
 )
-def test_flags_that_can_not_be_joined_are_refused(
-    words: list[str], said: str, capsys: Capture
-) -> None:
-    assert ending(None)(words) == 2
+def test_flags_that_can_not_be_joined_are_refused(words: str, said: str, capsys: Capture) -> None:
+    assert ending(None)(words.split()) == 2
     assert capsys.readouterr().err.startswith(said)

@@ -93,12 +93,13 @@ class Training:
         def happened_or_ended() -> bool:
             if happened():
                 return True
-            assert self._runs(), f"ended before {what}: {self.err}"
+            assert self.is_alive(), f"ended before {what}: {self.err}"
             return False
 
         wait_until(happened_or_ended, what=what)
 
-    def _runs(self) -> bool:
+    def is_alive(self) -> bool:
+        """Return whether it still runs."""
         try:
             return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:

@@ -2,67 +2,60 @@
 
 from pathlib import Path
 
-import torch
+import pytest
 from fixture_types import Capture, Train
+from records import checkpoint, only_run
 
-from faults.processes import checkpoint_epoch, ending, recorded_epochs
+from faults.processes import ending, recorded_epochs
 from faults.stores import outcome
 
 STEEP = ("model=mlp", "data=diabetes", "optimizer=sgd", "scheduler=none", "verbose=0")
 UNCLIPPED = "trainer.gradient_clip_val=null"
-
-
-def only_run(folder: Path) -> Path:
-    (run,) = (folder / "runs").iterdir()
-    return run
-
-
-def weights_are_finite(path: Path) -> bool:
-    weights = torch.load(path, weights_only=True)["state_dict"].values()
-    return all(bool(torch.isfinite(tensor).all()) for tensor in weights)
-
-
-def test_a_huge_learning_rate_ends_in_the_first_epoch_without_any_checkpoint(
-    train: Train, own_folder: Path, database: str, capsys: Capture
-) -> None:
-    assert train(*STEEP, UNCLIPPED, "optimizer.lr=1e6") == 4
-    (line,) = capsys.readouterr().err.splitlines()
-    assert outcome(database) == ("FAILED", "diverged")
-    assert line.startswith("error: ")
-    assert "in epoch 1: training diverged; try a smaller optimizer.lr" in line
-    assert ending(only_run(own_folder)) == ("FAILED", "diverged")
-    assert list((only_run(own_folder) / "checkpoints").glob("*")) == []
-
-
-def test_a_run_that_diverges_later_keeps_its_last_finite_weights(
-    train: Train, own_folder: Path, own_code: tuple[str, ...]
-) -> None:
-    words = ["+callbacks.steep._target_=slow_parts.SteepFrom", "+callbacks.steep.epoch=3"]
-    code = train(*STEEP, UNCLIPPED, "optimizer.lr=0.001", *words, *own_code, "tracking=none")
-    assert code == 4
-    run = only_run(own_folder)
-    assert ending(run) == ("FAILED", "diverged")
-    assert recorded_epochs(run) == [1, 2]
-    for name in ("last", "best"):
-        assert weights_are_finite(run / "checkpoints" / f"{name}.ckpt")
-        assert checkpoint_epoch(run, name) <= 2
-
-
-def test_weights_ruined_by_the_last_step_of_an_epoch_are_not_kept(
-    train: Train, own_folder: Path, own_code: tuple[str, ...], capsys: Capture
-) -> None:
+OWN = "callbacks.own._target_=slow_parts."
+DIVERGED: dict[str, tuple[tuple[str, ...], str, list[int]]] = {
+    "by a huge learning rate": (
+        (UNCLIPPED, "optimizer.lr=1e6", "tracking=local"),
+        "in epoch 1: training diverged; try a smaller optimizer.lr",
+        [],
+    ),
+    "later": (
+        (UNCLIPPED, "optimizer.lr=0.001", f"+{OWN}SteepFrom", "+callbacks.own.epoch=3"),
+        "in epoch 3: training diverged; try a smaller optimizer.lr",
+        [1, 2],
+    ),
     # Without validation nobody computes a loss with them before the checkpoint is written.
-    words = ["+callbacks.ruin._target_=slow_parts.RuinLastStep", "+callbacks.ruin.epoch=2"]
-    quick = ("data.validation=0", "trainer.max_epochs=2", "tracking=none")
-    assert train(*STEEP, *words, *own_code, *quick) == 4
-    assert capsys.readouterr().err == (
+    "by the last step of an epoch": (
+        (f"+{OWN}RuinLastStep", "+callbacks.own.epoch=2", "data.validation=0"),
         "error: a weight is no number after epoch 2: training diverged; try a smaller "
-        "optimizer.lr, or trainer.gradient_clip_val=1.0\n"
-    )
-    run = only_run(own_folder)
+        "optimizer.lr, or trainer.gradient_clip_val=1.0",
+        [1],
+    ),
+}
+"""Words, what is said, and the epochs of which the weights may be kept."""
+
+
+@pytest.mark.parametrize("way", DIVERGED)
+def test_a_run_that_diverges_keeps_its_last_finite_weights_if_any(
+    train: Train, database: str, own_code: tuple[str, ...], capsys: Capture, way: str
+) -> None:
+    words, says, finite = DIVERGED[way]
+    tracking = () if "tracking=local" in words else ("tracking=none",)
+    assert train(*STEEP, *tracking, *own_code, *words) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    run = only_run(Path("runs"))
     assert ending(run) == ("FAILED", "diverged")
-    assert weights_are_finite(run / "checkpoints" / "last.ckpt")
-    assert checkpoint_epoch(run) == 1
+    if not tracking:
+        assert outcome(database) == ("FAILED", "diverged")
+    files = sorted(file.stem for file in (run / "checkpoints").iterdir())
+    assert files == {0: [], 1: ["last"], 2: ["best", "last"]}[len(finite)]
+    for name in files:
+        content = checkpoint(run, name)
+        assert content["pipeline"]["epoch"] in finite
+        assert all(bool(one.isfinite().all()) for one in content["state_dict"].values())
+    if way == "later":
+        assert recorded_epochs(run) == finite
 
 
 def test_a_feature_that_is_no_number_is_refused_with_its_place_before_anything_is_made(

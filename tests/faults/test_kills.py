@@ -3,25 +3,25 @@
 import random
 import signal
 import time
-from collections.abc import Callable
 
-import psutil
 import pytest
-from fixture_types import Capture
+from fixture_types import Capture, Train
 
 from faults.conftest import Start
 from faults.processes import RECORDER, checkpoint_epoch, ending, recorded_epochs, wait_until
 from faults.stores import only_run, outcome, recorded_steps
 from pipeline.runs import main as runs
 
-ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
+IRIS = ("model=mlp", "data=iris", "trainer.max_epochs=1")
+ENDLESS = (*IRIS[:2], "trainer.max_epochs=100000", "scheduler=none")
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
 def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
     fork: Start, database: str
 ) -> None:
-    training = fork("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
+    training = fork("model=mlp", "data=digits", "trainer.max_epochs=20", "data.batch_size=16")
     training.await_epoch(3)
     recorder = training.recorder()
     training.send(signal.SIGKILL)
@@ -31,18 +31,16 @@ def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
     again = fork("resume=last")
     assert again.end() == 0, again.err
     assert outcome(database) == ("FINISHED", None)
-    assert recorded_steps(database, "train/loss") == list(range(1, 13))
+    assert recorded_steps(database, "train/loss") == list(range(1, 21))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mended_by", ["reap", "the next start"])
 def test_a_run_killed_with_its_recorder_is_closed_later(
     fork: Start, database: str, mended_by: str
 ) -> None:
     training = fork(*ENDLESS)
     training.await_epoch(2)
-    recorder = training.recorder()
-    recorder.kill()
+    training.recorder().kill()
     training.send(signal.SIGKILL)
     training.end()
     assert outcome(database) == ("RUNNING", None)
@@ -50,39 +48,35 @@ def test_a_run_killed_with_its_recorder_is_closed_later(
     if mended_by == "reap":
         assert runs(["action=reap"]) == 0
     else:
-        other = fork("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking.experiment=next")
+        other = fork(*IRIS, "tracking.experiment=next")
         assert other.end() == 0, other.err
     assert outcome(database) == ("FAILED", "lost")
     assert only_run(database).info.run_id == killed
 
 
-@pytest.mark.slow
 def test_a_recorder_that_is_killed_while_it_starts_is_started_again(
-    start: Start, database: str
+    fork: Start, database: str
 ) -> None:
-    training = start("model=mlp", "data=iris", "trainer.max_epochs=1")
+    training = fork(*IRIS)
     training.recorder().kill()
-    assert training.end() == 0, training.err
-    assert training.err == ""
+    assert (training.end(), training.err) == (0, "")
     assert outcome(database) == ("FINISHED", None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("required", [True, False])
 def test_a_recorder_that_is_always_killed_costs_the_record_alone(
-    start: Start, database: str, required: bool
+    fork: Start, database: str, required: bool
 ) -> None:
-    training = start(*ENDLESS[:2], "trainer.max_epochs=1", f"tracking.required={required}")
-    while psutil.Process(training.pid).status() != psutil.STATUS_ZOMBIE:
+    training = fork(*IRIS, f"tracking.required={required}")
+    while training.is_alive():
         for recorder in training.running(RECORDER):
             recorder.kill()
         time.sleep(0.01)
-    path = training.folder / "mlflow.db"
     told, *more = training.err.splitlines()
     assert told.partition(": ")[2].startswith(
-        f"the tracking database '{path}': the recorder process has ended, twice; see that nothing "
-        "kills it (the kernel does, where memory runs out), then type the same command again; "
-        "tracking=none goes without a record"
+        f"the tracking database '{training.folder / 'mlflow.db'}': the recorder process has ended, "
+        "twice; see that nothing kills it (the kernel does, where memory runs out), then type the "
+        "same command again; tracking=none goes without a record"
     )
     assert training.end() == (3 if required else 0)
     if required:
@@ -94,13 +88,12 @@ def test_a_recorder_that_is_always_killed_costs_the_record_alone(
         assert recorded_epochs(training.run) == [1]
 
 
-@pytest.mark.slow
 def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork: Start) -> None:
-    chance = random.Random(4)
-    words = ("model=mlp", "data=iris", "trainer.max_epochs=600", "tracking=none", "resume=auto")
-    epochs = [0]
+    chance, epochs = random.Random(4), [0]
+    words = (*IRIS[:2], "trainer.max_epochs=600", "tracking=none", "resume=auto")
+    words = (*words, "model.hidden=[300,300]")
     for kill in range(20):
-        training = fork(*words, "model.hidden=[300,300]")
+        training = fork(*words)
         if kill == 0:
             training.await_epoch(2)  # a run without any checkpoint is begun anew
         training.wait_until(lambda: training.out, what="its first words")  # noqa: B023
@@ -111,14 +104,13 @@ def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork
         assert checkpoint_epoch(training.run) >= epochs[-1] - 1
         checkpoint_epoch(training.run, "best")
     assert epochs == sorted(epochs)
-    last = fork(*words, "model.hidden=[300,300]")
+    last = fork(*words)
     assert last.end() == 0, last.err
     assert recorded_epochs(last.run) == list(range(1, 601))
 
 
-@pytest.mark.slow
 def test_a_run_that_is_being_trained_is_not_gone_on_with(
-    fork: Start, train: Callable[..., int], capsys: Capture
+    fork: Start, train: Train, capsys: Capture
 ) -> None:
     training = fork(*ENDLESS, "tracking=none")
     training.await_epoch(1)

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
+from faults.conftest import Start
 from faults.processes import (
     Training,
     checkpoint_epoch,
@@ -21,36 +22,35 @@ from faults.processes import (
 from faults.stores import free_port
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
-LONG = ("model=mlp", "data=digits", "verbose=2", "trainer.max_epochs=5000", *TWO)
-PEER = "pipeline.running.peer"
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., Training]
+
+@pytest.fixture
+def training(fork: Start) -> Training:
+    """A run of two processes which has begun."""
+    training = fork("model=mlp", "data=digits", "verbose=2", "trainer.max_epochs=5000", *TWO)
+    training.await_epoch(2)
+    return training
 
 
-def peers(training: Training) -> list[psutil.Process]:
-    """The processes that train together with the one that was started."""
-    return training.running(PEER)
-
-
-def all_gone(processes: Sequence[psutil.Process]) -> None:
+def end_of(training: Training, processes: Sequence[psutil.Process]) -> int:
+    """Wait for the end of a run and of all its processes; return the exit code."""
+    code = training.end()
     wait_until(
         lambda: not any(p.is_running() and p.status() != "zombie" for p in processes),
         what="the end of all processes",
     )
+    return code
 
 
 def test_a_killed_rank_ends_the_run_with_its_reason_and_what_was_trained_is_kept(
-    start: Start,
+    training: Training,
 ) -> None:
-    training = start(*LONG)
-    training.await_epoch(2)
     family = training.children()
-    (peer,) = peers(training)
+    (peer,) = training.running("pipeline.running.peer")
     peer.kill()
-    assert training.end() == 3
-    all_gone(family)
+    assert end_of(training, family) == 3
     (said,) = lines_of(training.err, start="error: ")
     assert said.startswith("error: rank 1 of 2 was ended by SIGKILL, and with it the training")
     assert f"resume={training.run.relative_to(training.folder)}" in training.err
@@ -60,10 +60,8 @@ def test_a_killed_rank_ends_the_run_with_its_reason_and_what_was_trained_is_kept
 
 
 def test_nothing_listens_on_the_network_and_all_ranks_end_with_the_leading_one(
-    start: Start,
+    training: Training,
 ) -> None:
-    training = start(*LONG)
-    training.await_epoch(1)
     family = [psutil.Process(training.pid), *training.children()]
     listening = [
         connection.laddr.ip
@@ -73,19 +71,15 @@ def test_nothing_listens_on_the_network_and_all_ranks_end_with_the_leading_one(
     ]
     assert set(listening) <= {"127.0.0.1", "::1"}
     training.send(signal.SIGKILL)
-    assert training.end() == -signal.SIGKILL
-    all_gone(family)
+    assert end_of(training, family[1:]) == -signal.SIGKILL
     assert recorded_epochs(training.run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_orderly_on_all_ranks(start: Start, number: signal.Signals) -> None:
-    training = start(*LONG)
-    training.await_epoch(1)
+def test_a_stop_is_orderly_on_all_ranks(training: Training, number: signal.Signals) -> None:
     family = training.children()
     training.send(number)
-    assert training.end() == 128 + number
-    all_gone(family)
+    assert end_of(training, family) == 128 + number
     assert ending(training.run) == ("KILLED", "interrupted")
     assert checkpoint_epoch(training.run) == recorded_epochs(training.run)[-1]
 
@@ -106,30 +100,22 @@ def torchrun(folder: Path, words: Sequence[str], *flags: str) -> subprocess.Pope
     )
 
 
-def by_two_machines(own_folder: Path, *more: str) -> tuple[str, str]:
-    """What the first and the second machine have printed at the end of a run."""
-    words = ("model=mlp", "data=iris", "verbose=2", "scheduler=none", *TWO, *more)
-    words += ("trainer.num_nodes=2", "trainer.devices=1")
+def test_two_machines_go_on_by_torchrun_with_the_network_that_one_has_trained(
+    run: Path, own_folder: Path
+) -> None:
+    words = ("resume=last", "verbose=2", *TWO, "trainer.num_nodes=2", "trainer.devices=1")
     meeting = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1")
-    port = free_port()
+    meeting = (*meeting, f"--master-port={free_port()}")
     machines = [
-        torchrun(own_folder, words, *meeting, f"--master-port={port}", f"--node-rank={node}")
+        torchrun(own_folder, (*words, "trainer.max_epochs=5"), *meeting, f"--node-rank={node}")
         for node in range(2)
     ]
     (first, said), (second, _) = (machine.communicate(timeout=300) for machine in machines)
     assert [machine.returncode for machine in machines] == [0, 0], said
-    return first, second
-
-
-def test_two_machines_train_one_network_by_torchrun_and_go_on_with_it(own_folder: Path) -> None:
-    first, second = by_two_machines(own_folder, "trainer.max_epochs=3")
     assert "on each of 2 machines" in first
     assert second == ""
-    (run,) = (own_folder / "runs").iterdir()
-    assert ending(run) == ("FINISHED", None)
-    assert recorded_epochs(run) == [1, 2, 3]
-    by_two_machines(own_folder, "trainer.max_epochs=5", "resume=last")
     assert list((own_folder / "runs").iterdir()) == [run]
+    assert ending(run) == ("FINISHED", None)
     assert recorded_epochs(run) == [1, 2, 3, 4, 5]
 
 

@@ -6,14 +6,15 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import Train
 
 from faults.conftest import Start
 from faults.processes import ending
 
+ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")
 TRAIN = f"{shlex.quote(sys.executable)} -m pipeline.train model=mlp data=iris tracking=none"
 
 
@@ -28,10 +29,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "streams",
-    ["| head -n 1", ">/dev/full", ">&- 2>&- <&-"],
-)
+@pytest.mark.parametrize("streams", ["| head -n 1", ">/dev/full", ">&- 2>&- <&-"])
 def test_streams_that_take_nothing_change_no_result(own_folder: Path, streams: str) -> None:
     ended = shell(f"{TRAIN} trainer.max_epochs=3 {streams}")
     assert ended.returncode == 0, ended.stderr
@@ -46,9 +44,7 @@ def test_streams_that_take_nothing_change_no_result(own_folder: Path, streams: s
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells what is open")
 def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(start: Start) -> None:
     closing = ("bash", "-c", '"$@" <&- >&- 2>&-; exit $?', "bash")
-    training = start(
-        *("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none"), prefix=closing
-    )
+    training = start(*ENDLESS, prefix=closing)
     training.wait_until(lambda: list(training.folder.glob("runs/*/checkpoints/*")), what="a file")
     (process,) = training.children()
     opened = {Path(f"/proc/{process.pid}/fd/{number}").readlink() for number in (0, 1, 2)}
@@ -65,10 +61,7 @@ def test_an_error_has_its_code_though_nobody_can_read_it(own_folder: Path) -> No
 
 
 def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) -> None:
-    training = fork(
-        *("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none"),
-        *("data.memory_budget=0", "data.num_workers=2", "tracking=none"),
-    )
+    training = fork(*ENDLESS, "data.memory_budget=0", "data.num_workers=2")
     training.await_epoch(2)
     readers = training.children()
     assert len(readers) >= 2
@@ -80,9 +73,7 @@ def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) ->
     assert ending(training.run) == ("FAILED", "error")
 
 
-def test_a_question_to_hydra_leaves_the_callers_logging_as_it_was(
-    train: Callable[..., int],
-) -> None:
+def test_a_question_to_hydra_leaves_the_callers_logging_as_it_was(train: Train) -> None:
     root = logging.getLogger()
     before = list(root.handlers), root.level
     assert train("--info", "plugins") == 0
@@ -91,6 +82,4 @@ def test_a_question_to_hydra_leaves_the_callers_logging_as_it_was(
 
 def test_a_question_to_hydra_is_answered_on_standard_output() -> None:
     # In a process of its own: the answer is logged, and what other tests do to logging stays.
-    command = [sys.executable, "-m", "pipeline.train", "--info", "plugins"]
-    answered = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Hydra" in answered.stdout
+    assert "Hydra" in shell(f"{TRAIN} --info plugins").stdout
