@@ -14,7 +14,6 @@ from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from xml.etree import ElementTree
 
 from markupsafe import Markup
 
@@ -55,18 +54,17 @@ GROUND = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
 #: Settings of Matplotlib's for a figure without ground, in the page's ink.
 ON_PAGE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "report",
     "legend.facecolor": PAPER,
     **dict.fromkeys(GROUND, "none"),
     **dict.fromkeys(INKED, INK),
 }
 
-_SVG = "{http://www.w3.org/2000/svg}"
-_HREF = "{http://www.w3.org/1999/xlink}href"
-_TEXTS = frozenset({f"{_SVG}text", f"{_SVG}tspan"})
-_LEFT_OUT = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
-_LINK = re.compile(r"(?:url\(#|^#)(?P<id>[^)]+)")
-_FONTS = re.compile(r"font-family:[^;]*;?\s*")
+#: What Matplotlib's SVG has, and a page has no use for: ids that nothing asks for, and blanks.
+_IDS = re.compile(r' id="(?![Cmhp]\w*[0-9a-f]{10}")[^"]*"')
+_BLANKS = re.compile(r">\s+<")
+_SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
+_TAG = re.compile(r"<(\w+)[^<>]*>")
+_FONTS = re.compile(r"font-family:(?:&apos;|[^;\"])*;?\s*")
 #: Black and the darkest greys, of which a dark page would show nothing.
 _DARK = re.compile(r"(?<=[: ])#([0-5][0-9a-f])\1\1\b")
 #: Signs that no page may hold, and that a name may.
@@ -191,8 +189,8 @@ def drawn(
 ) -> list[PagePicture]:
     """Draw pictures as elements of one page.
 
-    Another font is looked up for letters of `texts` that the usual one lacks. The ids in the
-    pictures begin with `prefix`, which is unique in the page.
+    Another font is looked up for letters of `texts` that the usual one lacks. `prefix` is another
+    for each call that a page has.
     """
     with drawing(texts):
         return [_drawn(picture, f"{prefix}-{n}") for n, picture in enumerate(pictures)]
@@ -201,8 +199,9 @@ def drawn(
 def _drawn(picture: Picture, prefix: str) -> PagePicture:
     import matplotlib as mpl
 
-    with mpl.rc_context(ON_PAGE):  # type: ignore[arg-type] # its types want a literal for each key
-        shown, reason = use_drawn(picture, partial(_svg, prefix=prefix, alt=picture.alt))
+    salted = {**ON_PAGE, "svg.hashsalt": prefix}  # which makes the ids unique in the page
+    with mpl.rc_context(salted):  # type: ignore[arg-type] # its types want a literal for each key
+        shown, reason = use_drawn(picture, partial(_svg, alt=picture.alt))
     if shown is not None and len(shown[0]) > LARGEST_SVG:
         shown, reason = use_drawn(picture, partial(_pixels, alt=picture.alt))
     content, width = shown or (None, 0.0)
@@ -220,7 +219,7 @@ def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
     return element.format(width, alt, code), width
 
 
-def _svg(figure: "Figure", *, prefix: str, alt: str) -> tuple[Markup, float]:
+def _svg(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
     """Return a figure as an `<svg>` element, and its width in points.
 
     It is drawn, and this is called, under the settings `ON_PAGE`.
@@ -228,64 +227,21 @@ def _svg(figure: "Figure", *, prefix: str, alt: str) -> tuple[Markup, float]:
     written = BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(written, format="svg", bbox_inches="tight", metadata=nothing)
-    root = ElementTree.fromstring(ILLEGAL.sub("", written.getvalue().decode("utf-8")))
-    width, height = (float(root.attrib[side].removesuffix("pt")) for side in ("width", "height"))
-    _shorten(root)
-    _rename(root, prefix)
-    for element in root.iter():
-        _restyle(element)
-        element.tag = element.tag.removeprefix(_SVG)
-    root.attrib.clear()
-    root.attrib |= {
-        "viewBox": f"0 0 {width:g} {height:g}",
-        "style": f"--width: {width:.0f}pt",
-        "role": "img",
-        "aria-label": ILLEGAL.sub("", alt),
-    }
-    # The writer of XML has escaped all texts.
-    return Markup(ElementTree.tostring(root, encoding="unicode")), width
+    head, _, body = ILLEGAL.sub("", written.getvalue().decode("utf-8")).partition("</defs>")
+    width, height = map(float, _SIZE.findall(head)[0])
+    body = _TAG.sub(_in_colours_of_page, _BLANKS.sub("><", _IDS.sub("", body)))
+    root = Markup(
+        '<svg viewBox="0 0 {:g} {:g}" style="--width: {:.0f}pt" role="img" aria-label="{}">'
+    )
+    # Matplotlib has escaped all texts.
+    return root.format(width, height, width, alt) + Markup(body), width
 
 
-def _shorten(root: ElementTree.Element) -> None:
-    """Take away what a page has no use for."""
-    for parent in list(root.iter()):
-        for child in [one for one in parent if one.tag in _LEFT_OUT]:
-            parent.remove(child)
-        if parent.tag not in _TEXTS and not (parent.text or "").strip():
-            parent.text = None
-        parent.tail = parent.tail if (parent.tail or "").strip() else None
-
-
-def _rename(root: ElementTree.Element, prefix: str) -> None:
-    """Give ids that are asked for a name of their own, and take the others away."""
-    asked = {
-        match["id"]
-        for element in root.iter()
-        for value in element.attrib.values()
-        for match in _LINK.finditer(value)
-    }
-    names = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(asked))}
-
-    def renamed(match: re.Match[str]) -> str:
-        return match[0].replace(match["id"], names[match["id"]])
-
-    for element in root.iter():
-        own, link = element.attrib.pop("id", None), element.attrib.pop(_HREF, None)
-        urls = {key: value for key, value in element.attrib.items() if "url(#" in value}
-        element.attrib |= {key: _LINK.sub(renamed, value) for key, value in urls.items()}
-        if own in names:
-            element.attrib["id"] = names[own]
-        if link is not None:
-            element.attrib["href"] = _LINK.sub(renamed, "".join(link.split()))
-
-
-def _restyle(element: ElementTree.Element) -> None:
+def _in_colours_of_page(tag: re.Match[str]) -> str:
     """Let the page's colours stand for ours, and for black where it is no writing.
 
     A picture that writes in black means it: on a bright cell, in the dark as well.
     """
-    if value := element.attrib.get("style"):
-        value = value.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
-        is_text = element.tag in _TEXTS
-        value = _FONTS.sub("", value) if is_text else _DARK.sub("currentColor", value)
-        element.attrib["style"] = value
+    text = tag[0].replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+    is_text = tag[1] in ("text", "tspan")
+    return _FONTS.sub("", text) if is_text else _DARK.sub("currentColor", text)

@@ -1,5 +1,6 @@
 """A page of HTML, read as a strict reader would, and what every page of ours must hold."""
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -70,9 +71,10 @@ def require_sound(page: Page) -> None:
     given = [one.attributes for one in page.elements]
     ids = [one["id"] for one in given if "id" in one]
     assert len(ids) == len(set(ids)), "an id is there twice"
-    asked = {one["href"].removeprefix("#") for one in given if "href" in one}
+    asked = {one[key] for one in given for key in ("href", "xlink:href") if key in one}
+    asked |= set(re.findall(r"url\((#[^)]*)\)", page.content))
     named = {one["aria-labelledby"] for one in given if "aria-labelledby" in one}
-    assert {one for one in asked if not one.startswith("data:")} | named <= set(ids)
+    assert {one[1:] for one in asked if not one.startswith("data:")} | named <= set(ids)
     for picture in page.all("svg"):
         assert picture.attributes["role"] == "img"
         assert picture.attributes["aria-label"]
