@@ -4,25 +4,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config.options import Options, Text, TrackingOptions
+from pipeline.config.options import ReportOptions
 from pipeline.config.overrides import quoted
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 
 ENDING = ".html"
-
-
-class ReportOptions(Options):
-    """What is reported on, and where to."""
-
-    run: Text | None
-    study: Text | None
-    runs: list[Text] | None
-    output: Text | None
-    folder: Text
-    storage: Text | None
-    traceback: bool
-    tracking: TrackingOptions
 
 
 def with_texts(words: Sequence[str]) -> list[str]:
@@ -44,26 +31,18 @@ def body(options: ReportOptions) -> int:
         raise ConfigError(
             f"output={options.output!r} is no page; expected a file ending in {ENDING}"
         )
-    from pipeline.reporting.page import Places
-
-    places = Places(
-        folder=Path(options.folder),
-        storage=options.storage,
-        tracking=options.tracking,
-        output=None if options.output is None else Path(options.output),
-    )
     if options.run is not None:
         from pipeline.reporting.run_page import report_run
 
-        told = report_run(options.run, places)
+        told = report_run(options.run, options)
     elif options.study is not None:
         from pipeline.reporting.study_page import report_study
 
-        told = report_study(options.study, places)
+        told = report_study(options.study, options)
     else:
         from pipeline.reporting.pair_page import report_pair
 
-        told = report_pair(options.runs or (), places)
+        told = report_pair(options.runs or (), options)
     print(*told, sep="\n")
     return 0
 

@@ -121,6 +121,19 @@ Target = dict[str, Any]
 Rule = Annotated[str, Field(pattern=r"^recall_at_0?\.\d*[1-9]\d*$", examples=["recall_at_0.9"])]
 
 
+class ReportOptions(Options):
+    """What is reported on, where runs and studies are looked for, and where the page goes."""
+
+    run: Text | None
+    study: Text | None
+    runs: list[Text] | None
+    output: Text | None
+    folder: Text
+    storage: Text | None
+    traceback: bool
+    tracking: TrackingOptions
+
+
 class MetricsOptions(Options):
     """Decision threshold and metrics of the user's own."""
 

@@ -120,9 +120,7 @@ def _scatter(findings: Findings, test: TestRows) -> "Figure":
     """Draw each predicted value over the true one."""
     outputs = min(test.targets.shape[1], MOST_OUTPUTS)
     columns = min(2, outputs)
-    figure, axes = style.panels(-(-outputs // columns), columns, height=4.4 if columns == 1 else 3)
-    for panel in axes.flat[outputs:]:
-        panel.remove()
+    figure, axes = style.panels(outputs, columns, height=4.4 if columns == 1 else 3)
     for index, panel in enumerate(axes.flat[:outputs]):
         true, said = test.targets[:, index], test.outputs[:, index]
         known = np.flatnonzero(np.isfinite(true) & np.isfinite(said))
@@ -166,14 +164,10 @@ def _several_steps(findings: Findings, test: TestRows) -> "Figure":
     chosen = np.unique(np.linspace(0, len(test.rows) - 1, WINDOWS).round().astype(np.int64))
     if channels > 1:
         chosen = chosen[-2:]
-    columns = min(2, len(chosen))
-    rows = channels if channels > 1 else -(-len(chosen) // columns)
-    figure, axes = style.panels(rows, columns, height=2.4)
-    for place, panel in enumerate(axes.flat):
-        channel, window = divmod(place, columns) if channels > 1 else (0, place)
-        if window >= len(chosen):
-            panel.remove()
-            continue
+    columns, count = min(2, len(chosen)), channels * len(chosen)
+    figure, axes = style.panels(count, columns, height=2.4)
+    for place, panel in enumerate(axes.flat[:count]):
+        channel, window = divmod(place, len(chosen))
         _draw_window(panel, findings, test, int(chosen[window]), channel)
         if place % columns == 0:
             panel.set_ylabel(_channel_label(findings, channel))
@@ -230,7 +224,7 @@ def _residuals(findings: Findings, test: TestRows) -> "Figure":
     off = _off(test.outputs, test.targets).ravel()
     if not np.isfinite(off).any():
         raise NotDrawnError("no prediction of a test row is a number")
-    figure, axes = style.panels(1, 2, sharey=True, width_ratios=(3, 2))
+    figure, axes = style.panels(2, 2, sharey=True, width_ratios=(3, 2))
     cloud, counts = axes[0]
     over, what = test.outputs, f"predicted{_bracketed(findings)}"
     if findings.targets:
@@ -281,9 +275,7 @@ def _mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figure":
     if not len(shown):
         raise NotDrawnError("no test row was mistaken")
     images, columns = findings.kind == "images", ACROSS[findings.kind]
-    figure, axes = style.panels(-(-len(shown) // columns), columns, height=HEIGHTS[findings.kind])
-    for panel in axes.flat[len(shown) :]:
-        panel.remove()
+    figure, axes = style.panels(len(shown), columns, height=HEIGHTS[findings.kind])
     for panel, at, inputs in zip(axes.flat, shown, found.inputs, strict=False):
         if images:
             _draw_image(panel, inputs)

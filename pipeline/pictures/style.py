@@ -66,16 +66,19 @@ class Picture:
 
 
 def panels(
-    rows: int = 1, columns: int = 1, *, height: float = HEIGHT, **more: Any
+    count: int = 1, columns: int = 1, *, height: float = HEIGHT, **more: Any
 ) -> "tuple[Figure, NDArray[Any]]":
     """Return a figure and its axes (rows, columns), each row `height` inches high.
 
-    `more` goes to `pyplot.subplots`.
+    Axes after the first `count` are removed. `more` goes to `pyplot.subplots`.
     """
     from matplotlib import pyplot
 
+    rows = -(-count // columns)
     size = {"figsize": (WIDTH, height * rows), "squeeze": False, "layout": "constrained"}
     figure, axes = pyplot.subplots(rows, columns, **{**size, **more})
+    for one in axes.flat[count:]:
+        one.remove()
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
         one.grid(visible=True, alpha=0.3, linewidth=0.6)
@@ -142,9 +145,7 @@ def log_scale_if_wide(axes: "Axes", values: NDArray[Any]) -> bool:
 
 def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return float64 values, NaN where one is infinite."""
-    numbers: NDArray[np.float64] = np.asarray(values, dtype=np.float64).copy()
-    numbers[~np.isfinite(numbers)] = np.nan
-    return numbers
+    return np.where(np.isfinite(values), np.asarray(values, dtype=np.float64), np.nan)
 
 
 def titled_figure(

@@ -100,14 +100,12 @@ def _losses(findings: Findings, losses: Sequence[tuple[str, str, str, str]]) -> 
 
 def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
     columns, count = min(2, len(metrics)), len(metrics)
-    figure, axes = style.panels(-(-count // columns), columns, height=PANEL, sharex=True)
+    figure, axes = style.panels(count, columns, height=PANEL, sharex=True)
     for panel, key in zip(axes.flat, metrics, strict=False):
         _draw_curve(panel, findings, key, color=style.VALIDATION)
         weight = "bold" if key == findings.monitor else "normal"
         panel.set_title(label(key.removeprefix("val/")), fontsize=10, fontweight=weight)
         _mark_kept(panel, findings)
-    for panel in axes.flat[count:]:
-        panel.remove()
     for panel in axes.flat[: max(0, count - columns)]:
         panel.set_xlabel("")
     for panel in axes.flat[count - columns : count]:
@@ -298,7 +296,7 @@ def _colour_bar(figure: "Figure", axes: "Axes", layers: Sequence[str]) -> None:
 
 def _activity(activity: Sequence[Activity]) -> "Figure":
     height = 1.3 + 0.34 * len(activity)
-    figure, axes = style.panels(1, 2, height=height, sharey=True, width_ratios=(3, 2))
+    figure, axes = style.panels(2, 2, height=height, sharey=True, width_ratios=(3, 2))
     (left, right), places = axes[0], np.arange(len(activity))
     for share, colour, offset, what in (
         ([one.dead for one in activity], style.DEAD, -0.2, "dead units"),

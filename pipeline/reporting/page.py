@@ -71,23 +71,6 @@ _DARK = re.compile(r"(?<=[: ])#([0-5][0-9a-f])\1\1\b")
 ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where runs are looked for, and where a report goes.
-
-    Args:
-        folder: Holds a folder for each run and each study.
-        storage: Optuna's URL of the studies' database; `None` = the default.
-        tracking: Where runs are on record.
-        output: The file; `None` = among the run's artifacts.
-    """
-
-    folder: Path
-    storage: str | None
-    tracking: TrackingOptions
-    output: Path | None
-
-
 def rendered(template: Template, values: Mapping[str, Any]) -> str:
     """Return a page; every text in it is escaped but for the elements of pictures.
 

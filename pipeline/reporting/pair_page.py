@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.bootstrap import Flips, PairedDifference, flips, paired_differences, units_of_test
+from pipeline.config.options import ReportOptions
 from pipeline.config.record import differences, flatten
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
@@ -16,7 +17,7 @@ from pipeline.markup import MISSING, TextTable
 from pipeline.metrics import direction
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
-from pipeline.reporting.page import Places, drawn, rendered
+from pipeline.reporting.page import drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
 from pipeline.running.scoring import tested_names
@@ -175,9 +176,9 @@ def _rows_problem(one: TestRows, other: TestRows) -> str:
     return "" if len(one.rows) else "there are no test rows"
 
 
-def report_pair(references: Sequence[str], places: Places) -> list[str]:
+def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:
     """Write the report of two runs against each other, and return what the terminal shows."""
-    first, second = (found_subject(reference, places) for reference in references)
+    first, second = (found_subject(reference, options) for reference in references)
     for subject, reference in zip((first, second), references, strict=True):
         if subject.is_range_test:
             raise ConfigError(
@@ -188,7 +189,7 @@ def report_pair(references: Sequence[str], places: Places) -> list[str]:
     run_id = first.findings.run_id[:SHORT_ID]
     word = run_id if first.folder is None else first.folder.name[-LONGEST_WORD:]
     text = rendered("comparison.html", pair_page(pair))
-    return [*lines(pair), second.publish(text, places, f"report-against-{word}.html")]
+    return [*lines(pair), second.publish(text, options, f"report-against-{word}.html")]
 
 
 def pair_page(pair: RunPair) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from pydantic import ValidationError
 
 from pipeline.bootstrap import units_of_test
-from pipeline.config.options import LrRangeOptions
+from pipeline.config.options import LrRangeOptions, ReportOptions
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
@@ -19,7 +19,7 @@ from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
 from pipeline.metrics import ClassScores, class_scores
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
-from pipeline.reporting.page import NAME, PagePicture, Places, drawn, rendered
+from pipeline.reporting.page import NAME, PagePicture, drawn, rendered
 from pipeline.reporting.subject import Subject, found_subject
 from pipeline.running.command_line import Command
 from pipeline.running.lr_curve import stored_curve, training_command, verdict
@@ -41,16 +41,16 @@ INTERVALS = (
 )
 
 
-def report_run(reference: str, places: Places) -> list[str]:
+def report_run(reference: str, options: ReportOptions) -> list[str]:
     """Report on a run, and return what the terminal is told."""
-    subject = found_subject(reference, places)
+    subject = found_subject(reference, options)
     if subject.is_range_test:
         page = _range_page(subject)
         text = rendered("range.html", page)
         told = f"range test of the learning rate; {page['verdict']}"
     else:
         text, told = rendered("run.html", run_page(subject)), summary(subject)
-    return [f"{subject.findings.name}: {told}", subject.publish(text, places, NAME)]
+    return [f"{subject.findings.name}: {told}", subject.publish(text, options, NAME)]
 
 
 def run_page(subject: Subject) -> dict[str, Any]:

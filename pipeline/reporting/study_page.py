@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.options import ReportOptions
 from pipeline.config.record import flatten
 from pipeline.errors import ConfigError
 from pipeline.markup import MISSING, TextTable
-from pipeline.reporting.page import NAME, PagePicture, Places, drawn, publish, rendered
+from pipeline.reporting.page import NAME, PagePicture, drawn, publish, rendered
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, winner
 from pipeline.study.ledger.storage import storage_url
@@ -29,21 +30,21 @@ from pipeline.tracking.uri import sqlite_path
 MOST_TRIALS = 1000
 
 
-def report_study(name: str, places: Places) -> list[str]:
+def report_study(name: str, options: ReportOptions) -> list[str]:
     """Write the report of a study, and return what the terminal shows.
 
     Raises:
         ConfigError: There is no such study, or no such database.
         EnvironmentFaultError: The database can't be read now.
     """
-    file = sqlite_path(storage_url(places.storage, key="storage"))
+    file = sqlite_path(storage_url(options.storage, key="storage"))
     if file is not None and not file.is_file():
         raise ConfigError(
             f"study={name!r} is unknown: there is no database of studies {str(file)!r}; expected "
             "the one that the sweep used: storage=sqlite:///FILE"
         )
-    folder, tracking = places.folder / name, places.tracking
-    studies = Studies(places.storage)
+    folder, tracking = Path(options.folder, name), options.tracking
+    studies = Studies(options.storage)
     recorded = studies.open(name)
     summary = _summary(recorded, folder)
     again = f"{name[:LONGEST_STEM]}-confirm-{summary.winner}"
@@ -52,7 +53,7 @@ def report_study(name: str, places: Places) -> list[str]:
     page = study_page(recorded, summary, confirmation)
     told = publish(
         rendered("study.html", page),
-        places.output or own,
+        Path(options.output or own),
         tracking,
         lambda path: attach(folder, path, tracking, name=NAME),
     )

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 
+from pipeline.config.options import ReportOptions
 from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import lines
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.findings import FINDINGS_FILE, FINDINGS_FOLDER, Clipping, Findings, load_findings
 from pipeline.metrics import direction
-from pipeline.reporting.page import Places, publish
+from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
@@ -72,39 +73,40 @@ class Subject:
         """Whether it has tried learning rates and trained nothing."""
         return self.tags.get(folders.COMMAND_TAG) == folders.FIND_LR
 
-    def publish(self, text: str, places: Places, name: str) -> str:
+    def publish(self, text: str, options: ReportOptions, name: str) -> str:
         """Write a page of the run, and return the line that says where it is.
 
         Without `output` it goes among the artifacts of the run, or into the current folder where
         the run is not on this machine.
         """
-        run_id, tracking = self.findings.run_id, places.tracking
+        run_id, tracking = self.findings.run_id, options.tracking
         if self.folder is not None:
             own = self.folder / "artifacts" / name
             added = partial(attach, self.folder, options=tracking, name=name)
         else:
             own = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
             added = partial(attach_to, run_id, self.uri, options=tracking, name=name)
-        return publish(text, places.output or own, tracking, added)
+        return publish(text, Path(options.output or own), tracking, added)
 
 
-def found_subject(reference: str, places: Places) -> Subject:
+def found_subject(reference: str, options: ReportOptions) -> Subject:
     """Return the run that a user names.
 
     Args:
         reference: A run's or a trial's folder (its path, or its name below the folder of runs), an
             MLflow id or its beginning, its name if no other run has it, or `last`; of a run that is
             not on this machine the whole id.
-        places: Where runs are looked for.
+        options: Where runs are looked for.
 
     Raises:
         ConfigError: No run is called so, several are, or what it has left can't be read.
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
+    runs = Path(options.folder)
     try:
-        folder = folders.find_run(reference, places.folder, key="folder")
+        folder = folders.find_run(reference, runs, key="folder")
     except ConfigError as error:
-        names = _names(places.folder)
+        names = _names(runs)
         called = [folder for folder, name in names.items() if name == reference]
         if len(called) > 1:
             raise ConfigError(
@@ -114,13 +116,13 @@ def found_subject(reference: str, places: Places) -> Subject:
         if not called:
             if reference == folders.LAST or "is not the beginning of one id" in str(error):
                 raise
-            if places.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
-                return _fetched(reference, tracking_uri(places.tracking))
+            if options.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
+                return _fetched(reference, tracking_uri(options.tracking))
             often = Counter(names.values())
             shown = [name if often[name] == 1 else folder.name for folder, name in names.items()]
             near = did_you_mean(reference, [*often, *(folder.name for folder in names)])
             raise ConfigError(
-                f"run {reference!r} is unknown below folder={str(places.folder)!r}; expected a "
+                f"run {reference!r} is unknown below folder={str(runs)!r}; expected a "
                 f"run's folder or name, the beginning of an MLflow run id, or {folders.LAST}; "
                 f"there are {some(shown, most=SHOWN) or 'none'}.{near}"
             ) from error
