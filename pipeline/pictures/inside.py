@@ -142,7 +142,6 @@ def _some_layers(views: _Views) -> tuple[_Views, str]:
 
 
 def _file_of(layer: str) -> str:
-    """Return a layer's name as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", layer).strip("_.") or "layer"
 
 
@@ -169,7 +168,6 @@ def _spans(views: _Views) -> str:
 
 
 def _heading(findings: Findings, text: str, *notes: str) -> str:
-    """Return a figure's title: what it shows, and how much of it."""
     told = [note for note in notes if note]
     shown = len(set(findings.inside.labels)) if findings.inside is not None else 0
     samples = dict(findings.config.get("feature_maps") or {}).get("samples")
@@ -209,7 +207,6 @@ def _draw_inputs(findings: Findings, inside: Inside, panels: Array) -> tuple[flo
 
 
 def _bare(panels: Array) -> None:
-    """Remove ticks and frames."""
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)

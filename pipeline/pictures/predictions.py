@@ -110,14 +110,12 @@ def _finite(values: Vector) -> Vector:
 
 
 def _some(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return at most `MOST_POINTS` positions, drawn at random."""
     if len(positions) <= MOST_POINTS:
         return positions
     return np.random.default_rng(0).choice(positions, MOST_POINTS, replace=False)
 
 
 def _scatter(findings: Findings, test: TestRows) -> "Figure":
-    """Draw each predicted value over the true one."""
     outputs = min(test.targets.shape[1], MOST_OUTPUTS)
     columns = min(2, outputs)
     figure, axes = style.panels(outputs, columns, height=4.4 if columns == 1 else 3)
@@ -206,7 +204,6 @@ def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
 
 
 def _with_gaps(rows: Array, values: Array) -> tuple[Vector, Vector]:
-    """Break a line by NaN where rows are missing."""
     after = np.flatnonzero(np.diff(rows) > 1) + 1
     places = np.insert(rows.astype(np.float64), after, rows[after] - 0.5)
     return places, np.insert(style.only_finite(values), after, np.nan)
@@ -328,7 +325,6 @@ def _draw_series(axes: "Axes", findings: Findings, steps: Array) -> None:
 def _draw_forecast(
     axes: "Axes", findings: Findings, test: TestRows, at: int, *, steps: int
 ) -> None:
-    """Draw the true and the predicted values after the window of a forecast."""
     channels = len(findings.targets)
     after = steps + np.arange(findings.horizon)
     for values, colour, mark, what in (
@@ -365,7 +361,6 @@ def _importance_words(found: ColumnImportances) -> str:
 
 
 def _left_out(found: ColumnImportances, measured: int) -> str:
-    """Say what is not drawn, and why."""
     count = len(found.columns)
     if measured < count:
         return (

@@ -245,7 +245,6 @@ def layer_name(name: str, most: int = 28) -> str:
 
 
 def _within(text: str, most: int) -> str:
-    """Return as much of the beginning as fits."""
     return text[: bisect_right(list(accumulate(map(_width, text))), most)]
 
 

@@ -193,7 +193,6 @@ def _drawn(picture: Picture, prefix: str) -> PagePicture:
 
 
 def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
-    """Return a figure as PNG on white, in the page itself, and its width in points."""
     written = BytesIO()
     figure.savefig(written, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", facecolor="white")
     width = float(figure.get_size_inches()[0]) * POINTS_PER_INCH

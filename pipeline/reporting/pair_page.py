@@ -254,7 +254,6 @@ def verdict(pair: RunPair) -> str:
 
 
 def _not_compared(pair: RunPair) -> str:
-    """Say what was measured of each, if there is no figure in common."""
     tested = [tested_names(one.task, one.metrics) for one in pair.findings]
     if not any(tested):
         return "neither has been tested, so nothing says which is better"
@@ -282,7 +281,6 @@ def _ends(ends: Sequence[float]) -> str:
 
 
 def _figures_table(pair: RunPair) -> TextTable:
-    """Return the test figures of both beside each other."""
     lines = []
     for name, found in pair.figures.items():
         ends, better = MISSING, MISSING
@@ -300,7 +298,6 @@ def _figures_table(pair: RunPair) -> TextTable:
 
 
 def _costs(run: Subject) -> dict[str, str]:
-    """Return time and size of a run."""
     found, took = run.findings, run.findings.seconds
     return {
         "network": found.model,
@@ -402,7 +399,6 @@ def _pictures(pair: RunPair) -> Iterator[Picture]:
 
 
 def _curve(findings: Findings, key: str) -> dict[int, float]:
-    """Return a value of each epoch that has it."""
     return {epoch: values[key] for epoch, values in findings.history.items() if key in values}
 
 

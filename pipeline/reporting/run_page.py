@@ -72,7 +72,6 @@ def run_page(subject: Subject) -> dict[str, Any]:
 
 
 def _origin(subject: Subject) -> dict[str, Any]:
-    """Return what the page says of how a run was made."""
     findings, tags = subject.findings, subject.tags
     config = {key: value for key, value in findings.config.items() if key != "format"}
     split = (line.partition(" ") for line in subject.data)
@@ -226,7 +225,6 @@ def _title(findings: Findings) -> str:
 
 
 def _range_page(subject: Subject) -> dict[str, Any]:
-    """Return what the template of a range test's report asks for."""
     folder, pictures, training = subject.folder, [], ""
     curve = None if folder is None else stored_curve(folder / "artifacts")
     told = _range_verdict(subject, curve)

@@ -135,7 +135,6 @@ def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
 
 
 def _summary_words(summary: StudySummary, *, searches: bool) -> str:
-    """Say in a sentence how many trials there were and what the best came to."""
     told = f"{outcome.counts_line(summary.rows)}, in {duration(summary.seconds)}"
     row = summary.best_row
     if not searches:
@@ -183,7 +182,6 @@ def _repeats(
     again: Comparison | None,
     confirmed: Sequence[Row],
 ) -> Iterator[dict[str, Any]]:
-    """Yield tables and pictures of what was trained with several seeds or folds."""
     if comparison is not None:
         table = comparisons.comparison_table(comparison)
         yield _repeat("comparison", "Cells over their repeats", comparison, table)
