@@ -150,15 +150,6 @@ def start(target: Callable[..., None], *arguments: object) -> SpawnProcess:
     return process
 
 
-def wait_for(path: Path) -> str:
-    """Wait for a file, and return what it says."""
-    for _ in range(6000):
-        if path.exists():
-            return path.read_text(encoding="utf-8")
-        time.sleep(0.01)
-    raise TimeoutError(str(path))
-
-
 def complete_all(ledger: Ledger) -> list[dict[str, str]]:
     """Take and complete trials until none is left; return their points in order."""
     points = []

@@ -1,12 +1,13 @@
 """A wire to a PostgreSQL server that can be cut."""
 
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from faults.processes import wait_until
 
 LATE_SECONDS = 0.3
 
@@ -38,6 +39,13 @@ class Wire:
     def disarm(self) -> None:
         """Leave the wire whole."""
         self._left = None
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Leave the wire whole meanwhile."""
+        left, self._left = self._left, None
+        yield
+        self._left = left
 
     def close(self) -> None:
         """Take no more connections."""
@@ -118,7 +126,7 @@ def at_each_moment(wire: Wire, act: Callable[[], None], *, stride: int = 1) -> i
 
 def wait_for_lines(paths: list[Path], count: int) -> None:
     """Wait until files together hold so many lines."""
-    deadline = time.monotonic() + 120 * max(1.0, os.getloadavg()[0])
-    while sum(len(path.read_bytes().splitlines()) for path in paths if path.exists()) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(
+        lambda: sum(len(path.read_bytes().splitlines()) for path in paths) >= count,
+        what=f"{count} lines",
+    )

@@ -2,18 +2,14 @@
 
 import json
 import shutil
-import socket
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from faults.processes import crowding
 from ledgers import F1
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from mlflow_databases import make_database
 
 from pipeline.study.study_run import RunDestination
 from pipeline.tracking.journal import JOURNAL, Journal
@@ -23,17 +19,10 @@ STUDY = "lr-mlp-iris"
 UID = "c0ffee"
 
 
-def database_in(folder: Path, base: Path) -> str:
-    """Put a ready database into a folder and return its address; making one takes seconds."""
-    ready = base / "ready" / "mlflow.db"
-    if not ready.exists():
-        make_database(ready)
+def database_in(folder: Path, ready: Path) -> str:
+    """Put a copy of a database of MLflow's into a folder and return its address."""
     shutil.copy(ready, folder / "mlflow.db")
     return sqlite_uri(folder / "mlflow.db")
-
-
-def trial_folder(study: Path, number: int) -> Path:
-    return study / "trials" / f"{UID}-{number:04}"
 
 
 def destination(study: Path, uri: str) -> RunDestination:
@@ -44,11 +33,11 @@ def destination(study: Path, uri: str) -> RunDestination:
 
 def begin_trial(study: Path, number: int, uri: str, *, parent: bool = True) -> Journal:
     """Write the beginning of a trial's journal."""
-    folder = trial_folder(study, number)
+    where = destination(study, uri)
+    folder = where.trial_folder(number)
     folder.mkdir(parents=True)
     journal = Journal(folder)
-    params = {"optimizer.lr": 0.1 * (number + 1)}
-    header = destination(study, uri).trial_header(number, params)
+    header = where.trial_header(number, {"optimizer.lr": 0.1 * (number + 1)})
     journal.begin(header if parent else replace(header, parent_folder=None))
     return journal
 
@@ -81,27 +70,12 @@ def trials(uri: str) -> dict[int, Run]:
     found = [run for run in runs(uri) if "pipeline.trial" in run.data.tags]
     by_number = {int(run.data.tags["pipeline.trial"]): run for run in found}
     assert len(by_number) == len(found)
-    return by_number
+    return dict(sorted(by_number.items()))
 
 
 def ends(uri: str) -> Mapping[int, tuple[str, str | None]]:
-    return {
-        number: (run.info.status, run.data.tags.get("end_reason"))
-        for number, run in sorted(trials(uri).items())
-    }
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds * crowding()
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    found = trials(uri).items()
+    return {number: (run.info.status, run.data.tags.get("end_reason")) for number, run in found}
 
 
 def recorder_pid() -> int:

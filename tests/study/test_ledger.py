@@ -1,14 +1,15 @@
 """One study in one process or several: who gets which trial, how it ends, and what is counted."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,23 @@ from ledgers import (
     taken_in,
 )
 
-from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, own_lease, started
-from pipeline.study.ledger.definition import Objective
+from pipeline.processes.lease import (
+    BEAT_SECONDS,
+    Lease,
+    LeaseWatch,
+    lease_of_process,
+    own_lease,
+)
 from pipeline.study.ledger.ledger import Ledger, Lost
+from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd
-from pipeline.tracking.journal import Header, Journal, Status
+from pipeline.tracking.journal import Header, Journal
 
 NOWHERE = Path("nowhere")
 GRACE = 60.0
 PRUNED = TrialEnd(state="pruned", reason="pruned")
-OF_GRID = {"sampler": "grid", "n_trials": None}
+OF_GRID: dict[str, Any] = {"sampler": "grid", "n_trials": None}
+GIVEN = (OF_GRID, {"n_trials": 15}, *[{"n_trials": 3}] * 3)
 
 
 def end_as(ledger: Ledger, end: TrialEnd) -> int:
@@ -184,18 +192,6 @@ def test_failures_in_a_row_are_those_since_this_process_joined(tmp_path: Path) -
     assert open_ledger(path).progress().consecutive_failures == 0
 
 
-def test_two_objectives_keep_those_that_no_other_beats(tmp_path: Path) -> None:
-    objectives = (
-        Objective(name="val/f1", direction="max"),
-        Objective(name="model/parameters", direction="min"),
-    )
-    ledger = open_ledger(database(tmp_path), objectives=objectives, keep_best=3)
-    for values in ((0.9, 100.0), (0.8, 50.0), (0.7, 80.0)):
-        end_as(ledger, TrialEnd(state="complete", values=values))
-    assert ledger.progress().best[:2] == (0, 1)
-    assert not ledger.report(take(ledger), step=5, value=0.0)
-
-
 def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
     tmp_path: Path,
 ) -> None:
@@ -240,34 +236,33 @@ def test_a_point_of_a_grid_that_was_lost_is_tried_again_and_does_not_hold_up_the
 # ── several processes ───────────────────────────────────────────────────────────────────────
 
 
-def take_all_at_once(folder: Path, **given: Any) -> list[tuple[int, dict[str, str]]]:
-    """Let three processes begin at a missing file and take all there is; return what each took."""
-    said = [folder / f"{index}.txt" for index in range(3)]
-    processes = [start(take_all, folder / "optuna.db", one, given) for one in said]
+def take_all_in_turn(together: Barrier, folders: list[Path], which: int) -> None:
+    """Begin at the missing file of each folder, with the others, and take all there is."""
+    for folder, given in zip(folders, GIVEN, strict=True):
+        together.wait()
+        take_all(folder / "optuna.db", folder / f"{which}.txt", given)
+
+
+def test_processes_that_begin_at_once_at_a_missing_file_have_one_total_and_no_point_twice(
+    tmp_path: Path,
+) -> None:
+    folders = [tmp_path / str(number) for number in range(len(GIVEN))]
+    for folder in folders:
+        folder.mkdir()
+    together = multiprocessing.get_context("spawn").Barrier(3)
+    processes = [start(take_all_in_turn, together, folders, which) for which in range(3)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    return taken_in(said)
-
-
-def test_three_processes_that_begin_at_once_have_one_total_and_no_point_twice(
-    tmp_path: Path,
-) -> None:
-    taken = take_all_at_once(tmp_path, n_trials=30)
-    assert sorted(number for number, _ in taken) == list(range(30))
-    assert len({json.dumps(point) for _, point in taken}) == 30
-    ledger = open_ledger(tmp_path / "optuna.db", n_trials=30)
-    assert Counter(row.state for row in ledger.trials()) == {"complete": 30}
-    assert ledger.progress().settled
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(10))
-def test_no_start_fails_however_often_three_begin_at_a_missing_file(
-    attempt: int, tmp_path: Path
-) -> None:
-    taken = take_all_at_once(tmp_path, **OF_GRID)
-    assert len(taken) == len({json.dumps(point) for _, point in taken}) == 12
+    for folder, given in zip(folders, GIVEN, strict=True):
+        count = given["n_trials"] or 12
+        taken = taken_in(folder.glob("*.txt"))
+        assert sorted(number for number, _ in taken) == list(range(count))
+        assert len({json.dumps(point) for _, point in taken}) == count
+        space = space_of(GRID) if given is OF_GRID else None
+        ledger = open_ledger(folder / "optuna.db", space=space, **given)
+        assert Counter(row.state for row in ledger.trials()) == {"complete": count}
+        assert ledger.progress().settled
 
 
 # ── trials whose process is gone ────────────────────────────────────────────────────────────
@@ -310,12 +305,10 @@ def test_the_time_that_the_watcher_itself_stood_still_does_not_count() -> None:
 
 
 def test_a_stopped_process_of_this_machine_is_judged_by_its_counter() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    lease = replace(own_lease(), pid=child.pid, started=started(child.pid) or "")
+    child = subprocess.Popen(["sleep", "60"])
     child.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
-    found = looks([lease] * 8)
-    child.send_signal(signal.SIGCONT)
+    found = looks([lease_of_process(child.pid)] * 8)
     child.kill()
     child.wait()
     assert found == STILL
@@ -378,22 +371,18 @@ def test_a_beat_is_seen_by_whoever_watches(tmp_path: Path) -> None:
     assert [one.number for one in lost] == [taken.number]
 
 
-@pytest.fixture
-def dead(tmp_path: Path) -> Callable[[Status, str | None, str], Ledger]:
-    """Makes a study with one trial whose process is gone after its journal had ended so."""
-
-    def make(status: Status, reason: str | None, values: str) -> Ledger:
-        ledger = open_ledger(database(tmp_path))
-        ledger.take(dead_lease())
-        journal = Journal(tmp_path)
-        journal.begin(Header(name="lr-0", experiment="pipeline", uri=""))
-        journal.epoch(1, {"val/f1": 0.25})
-        if values != "not ended":
-            journal.tag("pipeline.values", values)
-            journal.end(status, reason)
-        return ledger
-
-    return make
+def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, Lost, Row]:
+    """Close a trial whose process is gone after its journal had ended so, if it had."""
+    ledger = open_ledger(database(folder))
+    ledger.take(dead_lease())
+    journal = Journal(folder)
+    journal.begin(Header(name="lr-0", experiment="pipeline", uri=""))
+    journal.epoch(1, {"val/f1": 0.25})
+    if values is not None:
+        journal.tag("pipeline.values", values)
+        journal.end(*end)
+    (lost,) = ledger.close_lost(lambda _: folder)
+    return ledger, lost, ledger.trials()[0]
 
 
 @pytest.mark.parametrize(
@@ -409,29 +398,19 @@ def dead(tmp_path: Path) -> Callable[[Status, str | None, str], Ledger]:
     ],
 )
 def test_a_trial_that_had_ended_is_taken_over_with_its_values_and_its_reason(
-    dead: Callable[[Status, str | None, str], Ledger],
-    status: Status,
-    reason: str | None,
-    state: str,
-    again: int,
-    tmp_path: Path,
+    status: str, reason: str | None, state: str, again: int, tmp_path: Path
 ) -> None:
-    ledger = dead(status, reason, "[0.75]")
-    (lost,) = ledger.close_lost(lambda _: tmp_path)
+    ledger, lost, row = closed_after(tmp_path, "[0.75]", status, reason)
     how = reason or state
     assert lost.adopted
     assert lost.line == f"trial 0 had ended ({how}) when its process died; it is on record"
-    row = ledger.trials()[0]
     assert (row.state, row.reason, row.attributes["epochs"]) == (state, reason, 1)
     assert row.values == ((0.75,) if state == "complete" else ())
     assert ledger.progress().counts["waiting"] == again
 
 
-@pytest.mark.parametrize("values", ["not ended", "[]", "[NaN]", "nonsense", '["a"]'])
-def test_a_trial_that_left_no_number_is_lost(
-    dead: Callable[[Status, str | None, str], Ledger], values: str, tmp_path: Path
-) -> None:
-    ledger = dead("FINISHED", None, values)
-    (lost,) = ledger.close_lost(lambda _: tmp_path)
+@pytest.mark.parametrize("values", [None, "[]", "[NaN]", "nonsense", '["a"]'])
+def test_a_trial_that_left_no_number_is_lost(values: str | None, tmp_path: Path) -> None:
+    _, lost, row = closed_after(tmp_path, values, "FINISHED")
     assert not lost.adopted
-    assert ledger.trials()[0].reason == "lost"
+    assert row.reason == "lost"

@@ -20,9 +20,9 @@ from pipeline.tracking.journal import Header, Journal
 
 
 @pytest.fixture
-def uri(own_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def uri(own_folder: Path, empty_database: Path) -> str:
     """The address of `mlflow.db` in the current folder."""
-    return database_in(own_folder, tmp_path_factory.getbasetemp())
+    return database_in(own_folder, empty_database)
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from faults.processes import wait_until
+from faults.stores import free_port
 from ledgers import BASE, options
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -18,13 +20,10 @@ from recorded_trials import (
     destination,
     ends,
     finish_trial,
-    free_port,
     give_to_a_process_that_never_was,
     recorder_pid,
     runs,
-    trial_folder,
     trials,
-    wait_until,
 )
 
 from pipeline.errors import EnvironmentFaultError
@@ -33,15 +32,14 @@ from pipeline.study.recorded_studies import leftovers
 from pipeline.study.study_run import StudyLock, StudyRun
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.folders import unfinished
-from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.sync import sync
 
 FINISHED = ("FINISHED", None)
 
 
 @pytest.fixture
-def uri(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return database_in(tmp_path, tmp_path_factory.getbasetemp())
+def uri(tmp_path: Path, empty_database: Path) -> str:
+    return database_in(tmp_path, empty_database)
 
 
 @pytest.fixture
@@ -56,14 +54,14 @@ def recorder(uri: str) -> Iterator[MlflowRecorder]:
         yield recorder
 
 
-def test_each_trial_is_a_run_of_its_end_and_its_folder_goes_once_it_may(
+def test_each_trial_is_one_run_of_its_end_and_its_folder_goes_once_it_may(
     recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     kept, done, just_ended = (
         finish_trial(begin_trial(study, number, uri, parent=False), 0.75) for number in range(3)
     )
     cut_short = begin_trial(study, 3, uri, parent=False).folder
-    never_begun = trial_folder(study, 4)
+    never_begun = destination(study, uri).trial_folder(4)
     never_begun.mkdir()
     for folder in (done, never_begun):
         recorder.begin(folder)
@@ -71,8 +69,9 @@ def test_each_trial_is_a_run_of_its_end_and_its_folder_goes_once_it_may(
     recorder.end(done, lost=False, forget=True)
     for folder in (just_ended, cut_short, never_begun):
         recorder.end(folder, lost=True, forget=True)
-    wait_until(lambda: 3 in ends(uri))
-    assert kept.exists()
+    wait_until(lambda: 3 in ends(uri), what="the run that was cut short")
+    (kept / "mlflow.json").unlink()  # as if the recorder had died before it was written
+    recorder.end(kept, lost=False, forget=False)
     recorder.forget(kept)
     assert recorder.close() == 0
     assert ends(uri) == {**dict.fromkeys(range(3), FINISHED), 3: ("FAILED", "lost")}
@@ -83,24 +82,12 @@ def test_each_trial_is_a_run_of_its_end_and_its_folder_goes_once_it_may(
     assert list(study.glob("trials/*")) == []
 
 
-def test_recording_a_trial_again_makes_no_second_run(
-    recorder: MlflowRecorder, study: Path, uri: str
-) -> None:
-    folder = finish_trial(begin_trial(study, 0, uri, parent=False))
-    recorder.end(folder, lost=False, forget=False)
-    wait_until(lambda: ends(uri) == {0: FINISHED})
-    (folder / "mlflow.json").unlink()  # as if the recorder had died before it was written
-    recorder.end(folder, lost=False, forget=True)
-    assert recorder.close() == 0
-    assert ends(uri) == {0: FINISHED}
-
-
 def test_a_long_trial_shows_as_running_and_outlives_a_recorder_that_is_killed(
     recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     long = begin_trial(study, 0, uri, parent=False)
     recorder.begin(long.folder)
-    wait_until(lambda: ends(uri) == {0: ("RUNNING", None)})
+    wait_until(lambda: ends(uri) == {0: ("RUNNING", None)}, what="a run")
     os.kill(recorder_pid(), signal.SIGKILL)
     for number in range(1, 4):
         short = finish_trial(begin_trial(study, number, uri, parent=False))
@@ -133,7 +120,7 @@ def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
         path.write_text(path.read_text().replace(down, uri))
     assert [synced.unsent for synced in sync(leftovers(study), uri)] == [0, 0, 0]
     assert ends(uri) == dict.fromkeys(range(3), FINISHED)
-    assert leftovers(study) == [trial_folder(study, 2)]
+    assert leftovers(study) == [folder]
 
 
 def test_without_tracking_folders_are_kept_and_forgotten_all_the_same(study: Path) -> None:
@@ -184,13 +171,7 @@ def study_run(uri: str) -> Run:
     return found
 
 
-def history(uri: str) -> list[tuple[int, float]]:
-    """What MLflow shows of the best value, by step."""
-    points = MlflowClient(uri).get_metric_history(study_run(uri).info.run_id, "best/val/f1")
-    return [(point.step, point.value) for point in points]
-
-
-def test_a_study_is_a_run_with_its_options_its_counts_and_its_winner_in_whatever_order_they_end(
+def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driver_goes_on(
     study: Path, recorder: MlflowRecorder, uri: str
 ) -> None:
     run = begun(study, recorder, uri)
@@ -200,38 +181,30 @@ def test_a_study_is_a_run_with_its_options_its_counts_and_its_winner_in_whatever
     update(run, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
     (study / "artifacts").mkdir()
     (study / "artifacts" / "trials.csv").write_text("number\n")
-    run.end("FINISHED")
+    run.end("KILLED", "interrupted")
+    stopped = study_run(uri)
+    assert (stopped.info.status, stopped.data.tags["end_reason"]) == ("KILLED", "interrupted")
+    again = begun(study, recorder, uri, n_trials=40)
+    wait_until(lambda: study_run(uri).info.status == "RUNNING", what="the run again")
+    update(again, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
+    again.end("FINISHED")
     found = study_run(uri)
+    assert found.info.run_id == stopped.info.run_id
     assert (found.info.run_name, found.info.status) == (STUDY, "FINISHED")
     assert found.data.metrics == {"best/val/f1": 0.75, "trials/complete": 2, "trials/diverged": 1}
-    assert history(uri) == [(0, 0.25), (6, 0.5), (7, 0.75)]
+    client = MlflowClient(uri)
+    # The highest step is that of the best value, in whatever order trials end, and none is twice.
+    history = client.get_metric_history(found.info.run_id, "best/val/f1")
+    assert [(point.step, point.value) for point in history] == [(0, 0.25), (6, 0.5), (7, 0.75)]
     params, tags = found.data.params, found.data.tags
     assert (params["sweep.n_trials"], params["optimizer.lr"]) == ("20", "0.01")
+    assert tags["pipeline.changed.sweep.n_trials"] == "40"
     assert (tags["pipeline.command"], tags["pipeline.study"]) == ("sweep", UID)
     assert (tags["best.trial"], tags["best.optimizer.lr"]) == ("5", "0.01")
     assert tags["best.model.layers"] == ""
     assert "host" in tags
-    files = MlflowClient(uri).list_artifacts(found.info.run_id)
-    assert [file.path for file in files] == ["trials.csv"]
-
-
-def test_a_study_that_goes_on_keeps_its_run_and_repeats_nothing(
-    study: Path, recorder: MlflowRecorder, uri: str
-) -> None:
-    first = begun(study, recorder, uri)
-    update(first, {"complete": 4}, 3, 0.5, **{"optimizer.lr": "0.1"})
-    first.end("KILLED", "interrupted")
-    stopped = study_run(uri)
-    assert (stopped.info.status, stopped.data.tags["end_reason"]) == ("KILLED", "interrupted")
-    second = begun(study, recorder, uri, n_trials=40)
-    wait_until(lambda: study_run(uri).info.status == "RUNNING")
-    update(second, {"complete": 4}, 3, 0.5, **{"optimizer.lr": "0.1"})
-    second.end("FINISHED")
-    found = study_run(uri)
-    assert found.info.run_id == stopped.info.run_id
-    assert (found.info.status, "end_reason" in found.data.tags) == ("FINISHED", False)
-    assert found.data.tags["pipeline.changed.sweep.n_trials"] == "40"
-    assert len(history(uri)) == 1
+    assert "end_reason" not in tags
+    assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["trials.csv"]
 
 
 def test_trials_fold_under_their_study_and_wait_for_its_run(
@@ -239,24 +212,15 @@ def test_trials_fold_under_their_study_and_wait_for_its_run(
 ) -> None:
     folders = [finish_trial(begin_trial(study, number, uri)) for number in range(2)]
     recorder.end(folders[0], lost=False, forget=True)
-    wait_until(lambda: recorder.problem is not None)
+    wait_until(lambda: recorder.problem, what="a problem")
     assert "is being created" in str(recorder.problem)
-    Journal(study).begin(Header(name=STUDY, experiment="pipeline", uri=uri))
-    recorder.end(folders[1], lost=False, forget=True)
-    assert recorder.close() == 0
-    parents = {trial.data.tags["mlflow.parentRunId"] for trial in trials(uri).values()}
-    assert parents == {study_run(uri).info.run_id}
-
-
-def test_the_parent_is_created_with_the_first_trial_where_its_driver_is_gone(
-    study: Path, recorder: MlflowRecorder, uri: str
-) -> None:
-    with MlflowRecorder(None, experiment="pipeline") as nobody:
-        begun(study, nobody, uri)
-        recorder.end(finish_trial(begin_trial(study, 0, uri)), lost=False, forget=True)
+    with MlflowRecorder(None, experiment="pipeline") as gone:  # its driver, which records nothing
+        begun(study, gone, uri)
+        recorder.end(folders[1], lost=False, forget=True)
         assert recorder.close() == 0
     parent = study_run(uri)
-    assert trials(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    parents = [trial.data.tags["mlflow.parentRunId"] for trial in trials(uri).values()]
+    assert parents == [parent.info.run_id] * 2
     assert parent.data.params["sweep.n_trials"] == "20"
 
 

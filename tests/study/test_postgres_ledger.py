@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from faults.processes import wait_until
 from ledgers import (
     COMPLETE,
     dead_lease,
@@ -15,19 +16,18 @@ from ledgers import (
     take,
     take_all,
     taken_in,
-    wait_for,
 )
 from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import Wire, at_each_moment, wait_for_lines
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.processes.lease import own_lease
+from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.messages import TrialEnd
 
 pytestmark = pytest.mark.slow
-NOWHERE = Path("nowhere")
 MANY = {"sampler": "random", "n_trials": 100_000, "max_retry": 1000}
 INTERRUPTED = TrialEnd(
     state="failed", reason="interrupted", message="stopped", attributes={"epochs": 1}
@@ -67,6 +67,21 @@ def states(ledger: Ledger) -> Counter[str]:
     return Counter(str(row.state) for row in ledger.trials())
 
 
+def cut(wire: Wire, ledger: Ledger, act: Callable[[Row], None], *, holder: Lease) -> list[int]:
+    """Take a trial and act on it, the wire being cut at each moment of the act alone."""
+    numbers: list[int] = []
+
+    def take_and_act() -> None:
+        with wire.whole():
+            taken = take(ledger, holder)
+        act(taken)
+        numbers.append(taken.number)
+
+    assert at_each_moment(wire, take_and_act) > 5
+    wire.disarm()
+    return numbers
+
+
 def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
     wire: Wire, url: str
 ) -> None:
@@ -89,21 +104,14 @@ def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
     wire: Wire, url: str
 ) -> None:
     ledger = open_ledger(url, **MANY)
-    ended: list[int] = []
 
-    def finish() -> None:
-        left, wire._left = wire._left, None  # what is cut is the end alone
-        taken = take(ledger)
-        wire._left = left
-        end = replace(INTERRUPTED, attributes={"epochs": len(ended)})
-        assert ledger.finish(taken, end)
-        ended.append(taken.number)
+    def finish(taken: Row) -> None:
+        assert ledger.finish(taken, replace(INTERRUPTED, attributes={"epochs": taken.number}))
 
-    assert at_each_moment(wire, finish) > 10
-    wire.disarm()
+    ended = cut(wire, ledger, finish, holder=own_lease())
     rows = ledger.trials()
     assert Counter(row.state for row in rows) == {"failed": len(ended), "waiting": 1}
-    assert [rows[number].attributes["epochs"] for number in ended] == list(range(len(ended)))
+    assert [rows[number].attributes["epochs"] for number in ended] == ended
     assert len({row.overrides["optimizer.lr"] for row in rows}) == 1  # one point, again and again
 
 
@@ -111,19 +119,12 @@ def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_
     wire: Wire, url: str
 ) -> None:
     ledger = open_ledger(url, **MANY)
-    dead = dead_lease()
-    lost: list[int] = []
 
-    def give_up() -> None:
-        left, wire._left = wire._left, None
-        taken = take(ledger, dead)
-        wire._left = left
-        (told,) = ledger.close_lost(lambda _: NOWHERE)
+    def give_up(taken: Row) -> None:
+        (told,) = ledger.close_lost(lambda _: Path("nowhere"))
         assert (told.number, told.queued_again) == (taken.number, True)
-        lost.append(taken.number)
 
-    assert at_each_moment(wire, give_up) > 10
-    wire.disarm()
+    lost = cut(wire, ledger, give_up, holder=dead_lease())
     assert states(ledger) == {"failed": len(lost), "waiting": 1}
 
 
@@ -131,19 +132,14 @@ def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_c
     server: Postgres, wire: Wire, url: str, database: str
 ) -> None:
     ledger = open_ledger(url, **MANY, pruner="asha")
-    steps = 0
 
-    def report() -> None:
-        nonlocal steps
-        steps += 1
-        left, wire._left = wire._left, None
-        taken = take(ledger)
-        assert not ledger.report(taken, step=1, value=steps / 1000)
-        wire._left = left
-        ledger.report(taken, step=4, value=steps / 1000)  # passes a halving, which is noted
+    def report(taken: Row) -> None:
+        value = (1 + taken.number) / 1000
+        with wire.whole():
+            assert not ledger.report(taken, step=1, value=value)
+        ledger.report(taken, step=4, value=value)  # passes a halving, which is noted
 
-    assert at_each_moment(wire, report) > 5
-    wire.disarm()
+    steps = len(cut(wire, ledger, report, holder=own_lease()))
     kept = server.ask(database, "SELECT count(*) FROM trial_intermediate_values")
     assert kept == [(2 * steps,)]
     halvings = "FROM trial_system_attributes WHERE key LIKE 'completed_rung%'"
@@ -168,7 +164,7 @@ def test_a_study_is_founded_once_at_whatever_moment_the_connection_is_cut(
         ledger.close()
 
     open_ledger(url, name="makes-the-tables").close()
-    assert at_each_moment(wire, found, stride=7) > 20
+    assert at_each_moment(wire, found, stride=11) > 20
 
 
 def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
@@ -178,8 +174,7 @@ def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
     given = {"sampler": "random", "n_trials": 60}
     words = (server.url(database),)
     processes = [start(take_all, *words, one, given, 0.05) for one in said]
-    for one in said:
-        wait_for(one)
+    wait_until(lambda: all(one.exists() for one in said), what="the processes")
     (tmp_path / "go").touch()
     for moment, silence in ((5, 0.0), (25, 2.0), (45, 0.0)):
         wait_for_lines(said, moment)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledgers import COMPLETE, complete_all, database, open_ledger, options, space_of, take
+from ledgers import COMPLETE, F1, complete_all, database, open_ledger, options, space_of, take
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -154,10 +154,8 @@ def test_a_rung_is_the_first_epoch_at_which_its_share_is_done(
     max_epochs: int, warmup: float
 ) -> None:
     rungs = rung_epochs(max_epochs, warmup)
-    assert all(
-        (epoch - 1) / max_epochs < rung / RUNGS <= epoch / max_epochs < 1
-        for epoch, rung in rungs.items()
-    )
+    for epoch, rung in rungs.items():
+        assert (epoch - 1) / max_epochs < rung / RUNGS <= epoch / max_epochs < 1
     assert list(rungs.values()) == [rung for rung in range(1, 10) if rung / RUNGS >= warmup]
 
 
@@ -194,10 +192,18 @@ def test_the_median_pruner_ends_what_is_worse_than_half_of_those_before_wherever
     assert run(ledger, better) is None
 
 
-def test_a_study_without_pruning_ends_nobody(tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), pruner="none")
+SIZE = Objective(name="model/parameters", direction="min")
+
+
+@pytest.mark.parametrize(
+    "given", [{"pruner": "none"}, {"objectives": (*F1, SIZE)}], ids=["no pruner", "two objectives"]
+)
+def test_a_study_without_pruning_ends_nobody(given: dict[str, Any], tmp_path: Path) -> None:
+    ledger = open_ledger(database(tmp_path), **given)
     assert not ledger.prunes
-    assert [run(ledger, 1 / (number + 1)) for number in range(8)] == [None] * 8
+    taken = [take(ledger) for _ in range(8)]
+    for step in range(3, RUNGS):
+        assert not any(ledger.report(one, step=step, value=1 / (1 + one.number)) for one in taken)
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("asha", 18), ("hyperband", 9)])
