@@ -62,8 +62,7 @@ class StudyProcesses:
 def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
     """Start workers and reach MLflow, side by side; no process outlives the body.
 
-    Raises EnvironmentFaultError where the tracking server is down, and the run requires it, or
-    there is no Ray cluster on which workers are to run.
+    Raises EnvironmentFaultError where a tracking server that the run requires, or Ray, is down.
     """
     tracking = plan.run.tracking
     with (
@@ -88,8 +87,7 @@ def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
 def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """Work on a study until it has its trials; the body tells what it came to.
 
-    Its own run in MLflow is ended when the body exits, also by an error. Raises what `Driver.work`
-    does, and ConfigError where the study on record is another one.
+    Its own run in MLflow is ended with the body. Raises what `Ledger.open` and `Driver.work` do.
     """
     started_at = time.monotonic()
     ledger = Ledger.open(plan)
@@ -132,8 +130,8 @@ class StudyFailedError(PipelineError):
 class Driver:
     """One study, opened, on the workers of this process, beside those of any other.
 
-    `leads` tells, once the trials have ended, whether this process tells what they came to, else
-    another one does; `seconds` is the time that they took here.
+    Once the trials have ended, `leads`: this process tells what they came to, not another one;
+    `seconds` is the time that they took here.
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
@@ -321,9 +319,8 @@ class TrialCloser:
     def end(self, worker: Worker, ended: TrialEnd) -> TrialEnd:
         """Close a trial whose worker has told how it ended, or was stopped for being too slow.
 
-        Returns:
-            How it ended, which is as its worker says unless it took too long or trained on other
-            data than a trial of the same config beside it.
+        Returns how it ended, which is as its worker says unless it took too long or trained on
+        other data than a trial of the same config beside it.
         """
         worker.is_busy = False  # first: a store that fails must not leave it among the busy
         ended, number = self._on_its_data(worker.job, ended), worker.number
@@ -346,11 +343,7 @@ class TrialCloser:
         return ended
 
     def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
-        """Close the trials whose process is gone or silent, and tell of each.
-
-        `died` are the trials whose process was seen to die, possibly on another machine; `why` says
-        how.
-        """
+        """Close the trials whose process is gone, silent, or was seen to die; tell of each."""
         lost = [one.number for one in self._close_lost(died) if not one.adopted]
         self._lost.update(lost)
         # One that died may have been closed as lost a moment before it was seen to die.

@@ -30,12 +30,9 @@ _Kind = TypeVar("_Kind")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One trial to train.
+    """One trial to train, of a number in its study, in a run folder, which exists.
 
     Args:
-        number: Its number in the study.
-        folder: Its run folder, which exists.
-        name: Name of its run.
         config: The run's configuration as plain values, references unresolved.
         trust: Packages whose classes it may name, from the command line.
         objectives: Names of the values that the trial comes to: `val/f1`, `model/parameters`, …
@@ -65,16 +62,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestJob:
-    """The kept weights of an ended trial to test once, and to leave as a model.
+    """The kept weights of an ended trial, in its run folder, to test once and leave as a model.
 
-    Args:
-        folder: The trial's run folder, with its journal and `checkpoints/kept.ckpt`.
-        into: Folder that takes the tables: config, predictions, classes, history; `None` = they
-            are not tested.
-        config: The trial's configuration as plain values, references unresolved.
-        trust: Packages whose classes it may name, from the command line.
-        leave: Folder that takes the model; `None` = none is left.
-        data: Hash of the data that it was trained on; `None` = not known.
+    `config`, `trust` and `data` are those of its `Job`. The folder `into` takes the tables (config,
+    predictions, classes, history), `leave` the model; `None` = there are none.
     """
 
     __test__ = False  # no test class, whatever its name makes pytest think
@@ -121,13 +112,12 @@ class TrialEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
-    """The kept weights of a trial were tested, or could not be.
+    """The kept weights of a trial were tested, or could not be, for a `problem` in one line.
 
     Args:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty where it failed.
         baselines: Names of the naive and the linear baseline.
         figure: What the model that was left is compared by; `None` = none was left.
-        problem: Why it failed, in one line.
         exit_code: What a single run would have ended with.
     """
 
@@ -229,10 +219,7 @@ def end_journal(folder: Path, state: str, reason: str | None) -> bool:
 
 
 def changed_data_line(config: Mapping[str, Any], before: str, now: str) -> str:
-    """Say that the data of a run are not those that its study has on record, and what to do.
-
-    `before` is the hash on record, `now` that of the data that were read.
-    """
+    """Say that the data of a run, by their hash now, are not those on record, and what to do."""
     path = config["data"].get("path")
     which = "the data" if path is None else f"data.path={path}: the data"
     return f"{which} had the hash {before[:12]} in this study and have {now[:12]} now; {REMEDY}"

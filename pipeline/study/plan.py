@@ -93,10 +93,7 @@ def cell_of(overrides: Mapping[str, str]) -> str:
 def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | None) -> StudyPlan:
     """Check a sweep's config whole, read its data, and choose what `null` leaves open.
 
-    Args:
-        config: The composed tree, `sweep` included.
-        words: The overrides that it came from.
-        config_dir: Folder of the user's own YAML.
+    `words` are the overrides that the tree came from, `config_dir` the folder of the user's YAML.
 
     Raises:
         ConfigError: All wrong values, one line each.
@@ -118,8 +115,7 @@ def checked_study(
 ) -> tuple[SweepOptions, RunConfig]:
     """Return the options of a study and the run that it varies, without a look at its data.
 
-    Raises:
-        ConfigError: All wrong values of the tree and the space, one line each.
+    Raises ConfigError with all wrong values of the tree and the space, one line each.
     """
     problems: list[str] = []
     options = _collected(lambda: validated(SweepOptions, config.sweep, prefix="sweep."), problems)
@@ -223,8 +219,7 @@ def confirmation(plan: StudyPlan, overrides: Mapping[str, str], number: int) -> 
 def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
     """Plan the tuning of each cell and split of a comparison, on validation alone.
 
-    Raises:
-        ConfigError: The cells would be compared on the rows that they are tuned on.
+    Raises ConfigError where the cells would be compared on the rows that they are tuned on.
     """
     if not plan.options.tune:
         return {}

@@ -25,7 +25,7 @@ from pipeline.study.ledger.storage_faults import named
 from pipeline.study.messages import run_end
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
-from pipeline.study.study_run import RunDestination, StudyLock
+from pipeline.study.study_run import RunDestination, leader_lock
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import MIB, TRIALS, mark, remove, size_of, trial_folder
@@ -63,12 +63,9 @@ class Studies:
         return sorted(study.study_name for study in found if "uid" in study.user_attrs)
 
     def open(self, name: str, *, grace: float = 60.0) -> Ledger:
-        """Open a study without the right to take trials.
+        """Open a study without the right to take trials; a ConfigError where there is none.
 
         After `grace` seconds without a sign of life a trial counts as lost.
-
-        Raises:
-            ConfigError: There is no such study.
         """
         names = self.names()
         if name not in names:
@@ -112,9 +109,8 @@ class Studies:
 def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tuple[str, Lost]]:
     """Close the lost trials of all studies, and yield each with the name of its study.
 
-    A trial of another machine, or whose process a signal has stopped, is lost when it has given
-    no sign of life for `grace` seconds, so this may take that long; one that gives such a sign
-    meanwhile is left alone. `output` holds the folders of the studies.
+    A trial of another machine, or of a process that a signal has stopped, is lost after `grace`
+    seconds without a sign of life, which are waited for. `output` holds the studies' folders.
     """
     opened = [studies.open(name, grace=grace) for name in studies.names()]
     deadline = time.monotonic() + 2 * grace
@@ -142,17 +138,15 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
 def removal_of(
     studies: Studies, store: "Store", name: str, folder: Path
 ) -> tuple[str, Callable[[], None]]:
-    """Return a line that describes a study, and a function that removes it.
+    """Return a line that describes a study, and a function that removes it, its own record last.
 
-    Its own record goes last, so that a removal that was cut short can be repeated.
-
-    Raises:
-        ConfigError: There is no such study, or it is at work.
+    Raises ConfigError where there is no such study, or it is at work.
     """
     study = studies.open(name)
-    lock = StudyLock(folder)
-    is_led = folder.is_dir() and not lock.try_acquire()
-    lock.release()
+    lock = leader_lock(folder) if folder.is_dir() else None
+    is_led = folder.is_dir() and lock is None
+    if lock is not None:
+        lock.release()
     # A lease of another machine may be alive.
     if is_led or any(lease is not None and alive(lease) for lease in study.leases()):
         raise ConfigError(f"study={name!r} is at work; stop it, or wait for its end")
@@ -242,9 +236,8 @@ def record_missing(
 ) -> int:
     """Give a run to each trial that has ended without one, and return how many those are.
 
-    MLflow is asked only where trials have ended. A trial whose journal is still there is not
-    missing: it is recorded from that. The trials are those from before this driver took any;
-    `params_of` returns the flattened configuration of one.
+    A trial whose journal is still there is recorded from that. `rows` are the trials from before
+    this driver took any; `params_of` returns the flattened configuration of one.
     """
     ended = [row for row in rows if row.state not in ("running", "waiting")]
     known = {run.trial for run in recorder.trial_runs(destination.uid)} if ended else set()

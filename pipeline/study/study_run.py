@@ -57,8 +57,7 @@ class RunDestination:
     ) -> Header:
         """Return what the journal of the study's own run begins with.
 
-        The winner's model is registered under the name `register`, if any; it may name classes
-        of the packages in `trust`.
+        The winner's model is registered as `register`, and may name classes of those in `trust`.
         """
         tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
         return Header(
@@ -86,35 +85,23 @@ class RunDestination:
         )
 
 
-class StudyLock:
-    """The right to write a study's own run, which one driver has at a time.
+def leader_lock(folder: Path) -> filelock.BaseFileLock | None:
+    """Take the right to write a study's own run, in its folder, which may not exist yet.
 
-    It ends with the process that has it, however that ends. The study's folder may not exist yet.
+    One driver has it at a time, until its process ends; `None` = another one has it.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = filelock.FileLock(folder / LOCK)
-
-    def try_acquire(self) -> bool:
-        """Take it if nobody has it, and tell whether this driver has it now."""
-        if self._lock.is_locked:
-            return True
-        try:
-            create_folder(self._folder)
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            return False
-        except OSError as error:
-            raise EnvironmentFaultError(
-                f"the study's folder {str(self._folder)!r} can't be written ({error.strerror}); "
-                "choose another with output=FOLDER"
-            ) from error
-        return True
-
-    def release(self) -> None:
-        """Let another driver have it."""
-        self._lock.release()
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        create_folder(folder)
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        return None
+    except OSError as error:
+        raise EnvironmentFaultError(
+            f"the study's folder {str(folder)!r} can't be written ({error.strerror}); "
+            "choose another with output=FOLDER"
+        ) from error
+    return lock
 
 
 class StudyRun:
@@ -125,7 +112,7 @@ class StudyRun:
     ) -> None:
         self._folder, self._objectives = destination.folder, destination.objectives
         self._recorder, self._header = recorder, header
-        self._lock = StudyLock(destination.folder)
+        self._lock: filelock.BaseFileLock | None = None
         self._journal: Journal | None = None
         self._values: dict[str, float] = {}
         self._tags: dict[str, str] = {}
@@ -136,7 +123,8 @@ class StudyRun:
     @property
     def leads(self) -> bool:
         """Whether this process writes the run now; it does if no other does."""
-        if self._journal is None and self._lock.try_acquire():
+        self._lock = self._lock or leader_lock(self._folder)
+        if self._journal is None and self._lock is not None:
             journal = Journal(self._folder)
             self._remember(journal)
             journal.begin(self._header())
@@ -179,16 +167,14 @@ class StudyRun:
         self._tag({NOTE_TAG: note})
 
     def end(self, status: Status, reason: str | None = None) -> None:
-        """End the run, if this process leads: FINISHED, KILLED interrupted or FAILED.
-
-        Waits until that has been sent; then another driver may lead.
-        """
+        """End the run if this process leads, and wait until that is sent; then another may lead."""
         if self._journal is not None:
             self._journal.end(status, reason)
             self._journal.close()
             self._recorder.leave(self._folder)
-        self._journal = None
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
+        self._journal = self._lock = None
 
     def _tag(self, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():

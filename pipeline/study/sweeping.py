@@ -36,8 +36,7 @@ CSV_COLUMNS = ("trial", "state", "reason", "started", "ended")
 def sweep(plan: StudyPlan) -> None:
     """Start a study, go on with it, or join it, until it has its trials; then tell its end.
 
-    Raises:
-        ConfigError: A winner is to be registered, and the study compares rather than searches.
+    Raises ConfigError where a winner is to be registered, and the study compares.
     """
     if plan.run.register is not None and _is_comparison(plan):  # over seeds, say: none is chosen
         raise ConfigError(

@@ -29,7 +29,7 @@ from recorded_trials import (
 from pipeline.errors import EnvironmentFaultError
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.recorded_studies import leftovers
-from pipeline.study.study_run import StudyLock, StudyRun
+from pipeline.study.study_run import StudyRun, leader_lock
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.sync import sync
@@ -240,9 +240,9 @@ def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
 LEADER = """
 import sys, time
 from pathlib import Path
-from pipeline.study.study_run import StudyLock
-lock = StudyLock(Path(sys.argv[1]))
-print("leads" if lock.try_acquire() else "follows", flush=True)
+from pipeline.study.study_run import leader_lock
+lock = leader_lock(Path(sys.argv[1]))
+print("leads" if lock else "follows", flush=True)
 time.sleep(60)
 """
 
@@ -253,12 +253,11 @@ def test_of_drivers_that_begin_together_one_leads_until_it_dies(study: Path) -> 
     try:
         said = [driver.stdout.readline().strip() for driver in drivers if driver.stdout]
         assert sorted(said) == ["follows", "follows", "leads"]
-        mine = StudyLock(study)
-        assert not mine.try_acquire()
+        assert leader_lock(study) is None
         leader = drivers[said.index("leads")]
         leader.kill()
         leader.wait()
-        assert mine.try_acquire()
+        assert leader_lock(study) is not None
     finally:
         for driver in drivers:
             driver.kill()

@@ -59,8 +59,7 @@ def read_objectives(
         validated: Whether a trial has validation rows.
         metrics: The user's own metrics.
 
-    Raises:
-        ConfigError: A value that no trial has, or one twice, or one without a direction.
+    Raises ConfigError for a value that no trial has, or one twice, or one without a direction.
     """
     names = [option] if isinstance(option, str) else list(option or [monitor])
     own = [f"val/{name}" for name in metrics.more] if validated else []
@@ -86,10 +85,9 @@ def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
     """Return the names of all values that a trial has."""
     from pipeline.metrics import CLASSIFICATION, REGRESSION
 
-    metrics = [
-        *(() if task == "regression" else CLASSIFICATION),
-        *(REGRESSION if task in ("regression", None) else ()),
-    ]
+    metrics = [*CLASSIFICATION, *REGRESSION]
+    if task is not None:
+        metrics = list(REGRESSION if task == "regression" else CLASSIFICATION)
     validation = [f"val/{name}" for name in ("loss", *metrics)] if validated else []
     return (*validation, "train/loss", *COSTS)
 
@@ -133,12 +131,7 @@ class StudyDefinition:
     @property
     def prunes(self) -> bool:
         """Whether trials are compared before they end."""
-        return compares(self.options.pruner, len(self.objectives))
-
-
-def compares(pruner: str | Mapping[str, Any], objectives: int) -> bool:
-    """Tell whether trials are compared before they end; Optuna can't with two objectives."""
-    return pruner != "none" and objectives == 1
+        return self.options.pruner != "none" and len(self.objectives) == 1  # Optuna can't with two
 
 
 def start_points(study: StudyDefinition) -> list[dict[str, object]]:

@@ -48,13 +48,10 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A trial whose process is gone, closed by another one.
+    """A trial whose process is gone, closed by another one, and its end on record.
 
-    Args:
-        number: The trial's.
-        end: Its end on record.
-        adopted: Its journal held an end that was not on record yet.
-        queued_again: Its point is queued to be tried again.
+    `adopted`: its journal held an end that was not on record yet; `queued_again`: its point is
+    queued to be tried again.
     """
 
     number: int
@@ -78,11 +75,6 @@ class Ledger:
     Every call may raise `EnvironmentFaultError` (the database is locked, gone, replaced, full or
     down) and `ConfigError` (its file is no database any more), one line each. A server that is
     down is waited for, and the call is made again: each finds out what the cut one has written.
-
-    Args:
-        store: The database.
-        study: Optuna's study.
-        definition: What the study is.
     """
 
     def __init__(self, store: StudyStorage, study: Study, definition: StudyDefinition) -> None:
@@ -92,9 +84,7 @@ class Ledger:
         self.prunes = definition.prunes
         self.study = study
         """The study as Optuna has it, for its pictures."""
-        study.pruner = build_pruner(  # samplers look at it too
-            definition.options, objectives=len(self.objectives)
-        )
+        study.pruner = build_pruner(definition.options, prunes=self.prunes)  # samplers see it too
         self._definition = definition
         self._store, self._storage = store, store.optuna
         self.is_in_doubt = False
@@ -110,9 +100,7 @@ class Ledger:
     def open(cls, definition: StudyDefinition, *, wait: float = WAIT_SECONDS) -> "Ledger":
         """Begin a study or go on with one, and queue its start points once.
 
-        Args:
-            definition: What it is.
-            wait: Seconds that any call waits for a lock.
+        Any call waits `wait` seconds for a lock.
 
         Raises:
             ConfigError: Another space, run or objective than the study has, a start point outside
@@ -159,8 +147,13 @@ class Ledger:
             written.user_attrs = {**written.user_attrs, LEASE: lease}
             if before.state == TrialState.WAITING:
                 self._write_waiting(before, written)
-            else:
-                self._write_new(written)
+                return written
+            storage, study_id = self._storage, self.study._study_id
+            written._trial_id = storage.create_new_trial(study_id, template_trial=written)
+            # The lock makes the number known, unless another program adds trials as well; to check
+            # it costs nothing, while to read it reads the trial.
+            if self._id(written.number) != written._trial_id:
+                written.number = storage.get_trial_number_from_id(written._trial_id)
             return written
 
         trial = self._store.call(take, lock=self.name)
@@ -216,9 +209,8 @@ class Ledger:
 
     def leases(self) -> list[Lease | None]:
         """Return the leases of the trials that run."""
-        states = (TrialState.RUNNING,)
-        running = self._store.call(lambda: self.study.get_trials(deepcopy=False, states=states))
-        return [lease_of(trial) for trial in running]
+        trials = self._store.call(self._trials.now)
+        return [lease_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Move the leases of trials that are still being trained."""
@@ -238,14 +230,11 @@ class Ledger:
     # ── trials that end ─────────────────────────────────────────────────────────────────────
 
     def finish(self, taken: Row, end: TrialEnd) -> bool:
-        """Put the end of a trial on record.
+        """Put the end of a trial on record; a value that is not finite is a failure.
 
-        A value that is not finite is a failure. The point of a trial that was interrupted or lost
-        is queued again, up to `sweep.max_retry` times.
-
-        Returns:
-            Whether it counts; where another process has closed the trial and queued it again, the
-            result is dropped.
+        The point of a trial that was interrupted or lost is queued again, up to `sweep.max_retry`
+        times. Returns whether the end counts: it does not where another process has closed the
+        trial.
         """
         self._forget([taken.number])
         end = self._storable(end)
@@ -344,17 +333,6 @@ class Ledger:
             return False
         return found.state == TrialState.RUNNING and found.user_attrs.get(LEASE) == lease
 
-    def _write_new(self, trial: FrozenTrial) -> None:
-        """Write a new trial in one transaction, and set its id and number.
-
-        The lock makes the number known, unless another program adds trials as well; to check it
-        costs nothing, while to read it reads the trial.
-        """
-        study_id, storage = self.study._study_id, self._storage
-        trial._trial_id = storage.create_new_trial(study_id, template_trial=trial)
-        if self._id(trial.number) != trial._trial_id:
-            trial.number = storage.get_trial_number_from_id(trial._trial_id)
-
     def _write_waiting(self, before: FrozenTrial, after: FrozenTrial) -> None:
         """Write the point of a waiting trial, and last that it runs."""
         trial_id, storage = before._trial_id, self._storage
@@ -400,8 +378,8 @@ class Ledger:
 
     def importances(self) -> list[Importances]:
         """Return for each objective which parameters made trials good, and how much."""
-        states = (TrialState.COMPLETE,)
-        complete = self._store.call(lambda: self.study.get_trials(deepcopy=False, states=states))
+        trials = self._store.call(self._trials.now)
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         return [
             importances(complete, objective=index, minimizes=direction == "min")
             for index, direction in enumerate(self._definition.directions)

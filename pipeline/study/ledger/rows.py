@@ -92,10 +92,9 @@ class Progress:
         total: Trials it is to have; `None` where nothing limits them.
         counts: Trials by how they ended, or `running`, `waiting`.
         left: Trials that may still be taken.
-        best: Numbers of the best trials, the best first.
-        best_row: The first of them; `None` where none has completed.
-        consecutive_failures: Trials that failed one after another, none finished in between,
-            since this process joined.
+        best: Numbers of the best trials, the best first; `best_row` is the first of them.
+        consecutive_failures: Trials that failed, none finished in between, since this process
+            joined.
     """
 
     total: int | None
@@ -328,14 +327,13 @@ class StudyTrials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importances:
-    """The parameters that stand out by PED-ANOVA, the largest first.
+    """The parameters that stand out by PED-ANOVA, the largest first, and those that do not.
 
     Args:
         trials: Complete trials.
-        shares: Share of each in what sets the best trials apart, by Optuna's name; those of
-            parameters that chance explains are not there.
+        shares: Share of each in what sets the best trials apart, by Optuna's name.
         chance: The share that each would have to surpass with shuffled objectives.
-        hidden: Parameters that do not stand out.
+        hidden: Parameters that chance explains.
     """
 
     trials: int

@@ -22,7 +22,7 @@ from pipeline.config.values import (
     wrong_value,
 )
 from pipeline.errors import ConfigError, shown
-from pipeline.study.ledger.definition import StudyDefinition, compares
+from pipeline.study.ledger.definition import StudyDefinition
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -68,13 +68,8 @@ def choose(
 ) -> tuple["FrozenTrial", dict[str, str]]:
     """Return a running copy of a trial with its point, and the point as Hydra's texts.
 
-    Args:
-        study: Optuna's study, with its pruner.
-        definition: What is varied, by which sampler, and the study's seed.
-        before: The trial; its fixed values stay.
-        trials: All trials of the study, by number.
-
-    Raises ConfigError where the sampler can't choose a point.
+    `before` is the trial, whose fixed values stay, `trials` all of the study by number. Raises
+    ConfigError where the sampler can't choose a point.
     """
     from optuna.trial import Trial, TrialState
 
@@ -146,7 +141,7 @@ def visible(
 ) -> list["FrozenTrial"]:
     """Return the best complete trials and the latest others, `MOST` in all, by number.
 
-    TPE weighs old trials less the more there are, so those that are left out counted for little.
+    Those that are left out counted for little, since TPE weighs old trials less.
     """
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
@@ -189,12 +184,10 @@ def study_in_memory(
 class TrialsInMemory:
     """Optuna's storage in which trials are those given, and one of them changes in memory alone.
 
-    Optuna's InMemoryStorage gives trials numbers and ids of its own, but Hyperband's brackets
-    depend on the number, and genetic samplers and QMC keep ids and counters in the study's
-    attributes: these are read and written in the storage itself.
-
-    A point of eight parameters would otherwise be sixteen transactions, and a kill between two of
-    them would leave a trial without its point.
+    So a point of eight parameters is not sixteen transactions, of which a kill might leave some.
+    Optuna's InMemoryStorage would number trials anew, but Hyperband's brackets depend on the
+    number, and genetic samplers and QMC keep ids and counters in the study's attributes, which are
+    read and written in the storage itself.
     """
 
     def __init__(
@@ -251,9 +244,9 @@ class TrialsInMemory:
 def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
     """Return the epochs, counted from 1, after which a trial is compared, each with its rung.
 
-    Rung 3 is the first epoch at which three tenths of the trial are done, whatever its length:
-    under a schedule laid out over all epochs, equal epochs would favour the short trials.
-    `warmup` is the share of epochs before which no trial is ended, 0 … 1.
+    Rung 3 is the first epoch at which three tenths of the trial are done: under a schedule over
+    all epochs, equal epochs would favour the short trials. `warmup` is the share of epochs before
+    which no trial is ended, 0 … 1.
     """
     rungs: dict[int, int] = {}
     for epoch in range(1, max_epochs):
@@ -263,12 +256,12 @@ def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
     return rungs
 
 
-def build_pruner(options: "SweepOptions", *, objectives: int) -> "BasePruner":
-    """Make what decides at a rung whether a trial goes on."""
+def build_pruner(options: "SweepOptions", *, prunes: bool) -> "BasePruner":
+    """Make what decides at a rung whether a trial goes on; `prunes`: whether anything does."""
     from optuna import pruners
 
     pruner = options.pruner
-    if not compares(pruner, objectives):
+    if not prunes:
         return pruners.NopPruner()
     if isinstance(pruner, Mapping):
         built = build_quietly(pruner)
@@ -320,11 +313,10 @@ def _sampler_problems(sampler: "Choice", objectives: int) -> Iterator[str]:
         yield from problems
         return
     name = class_of(sampler)
-    package = PACKAGES.get(name)
     if name in REPLACED:
         yield f"{key}: {name} does not fit here; expected {REPLACED[name]}."
         return
-    if package is not None and find_spec(package) is None:
+    if name in PACKAGES and find_spec(package := PACKAGES[name]) is None:
         yield f"{key}: {name} needs the package {package!r}; pip install {package}"
         return
     if name == "CmaEsSampler" and objectives > 1:
@@ -358,7 +350,7 @@ def _pruner_problems(
             "or sweep.pruner=none."
         )
     try:
-        build_pruner(options, objectives=1)
+        build_pruner(options, prunes=True)
     except (ValueError, TypeError) as error:
         yield f"{key}: {name} can't be made so: {error}"
 

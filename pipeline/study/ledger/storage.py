@@ -89,12 +89,8 @@ def open_storage(
 ) -> "StudyStorage":
     """Open a database for studies and create its tables, however many processes ask at once.
 
-    Args:
-        url: From `storage_url`.
-        wait: Seconds that any call waits for a lock.
-        patience: Seconds that any call waits for a server.
-        from_start: Wait also for a server that has never answered this process; a wrong address
-            else shows at once.
+    Any call waits `wait` seconds for a lock, and `patience` seconds for a server: `from_start` also
+    for one that has never answered this process, where a wrong address else shows at once.
 
     Raises:
         ConfigError: The file is no database, or that of another program.
@@ -118,11 +114,8 @@ def open_storage(
 class StudyStorage:
     """An open database of studies: a file, or one on a server, which one thread at a time may use.
 
-    Args:
-        backend: Optuna's storage in it.
-        url: Its address.
-        wait: Seconds that a call waits for a lock.
-        retry: Makes calls again while a server does not answer; `None` = the database is a file.
+    A call waits `wait` seconds for a lock; `retry` makes it again while a server does not answer,
+    and is `None` for a file.
     """
 
     def __init__(
@@ -133,8 +126,7 @@ class StudyStorage:
         self.optuna = get_storage(backend)
         """Optuna's storage, which remembers trials that have ended."""
         self.engine = backend.engine
-        # At exit at the latest; otherwise SQLite's write-ahead log stays beside the file.
-        weakref.finalize(self, self.engine.dispose)
+        weakref.finalize(self, self.engine.dispose)  # else SQLite's log stays beside the file
         self.wait = wait
         self._backend, self._url, self._retry = backend, url, retry
         self._connection: Connection | None = None
@@ -143,15 +135,11 @@ class StudyStorage:
         self._identity = None if self._path is None else _identity(self._path.stat())
 
     def call(self, function: Callable[[], Answer], *, lock: str | None = None) -> Answer:
-        """Return what a function that uses the storage returns; it fails with one line for people.
+        """Return what a function that uses the storage returns, under the lock of a study if any.
 
         It never works on a file other than the one that was opened. On a server the call is one
         transaction, and is repeated where the server cut it short without telling whether it was
         written: so the function first looks whether it was.
-
-        Args:
-            function: Uses the storage.
-            lock: Name of the study whose lock is held meanwhile; `None` = none is.
 
         Raises:
             EnvironmentFaultError: The database is locked, gone, replaced, full or down.
@@ -230,10 +218,9 @@ class StudyStorage:
 
 
 class Retry:
-    """Makes calls to a server again while it does not answer.
+    """Makes calls to a server, named `name`, again while it does not answer, for some seconds.
 
-    What is left of `seconds` is shared by all calls until the server answers again, so that a
-    command without hope ends; `name` is the database as its user knows it.
+    All calls share what is left of these until it answers again, so a command without hope ends.
     """
 
     def __init__(self, seconds: float, name: str) -> None:

@@ -26,8 +26,7 @@ class ServerGoneError(EnvironmentFaultError):
 def storage_faults(url: str) -> Iterator[None]:
     """Turn what Optuna, SQLAlchemy and SQLite raise into one line for people.
 
-    Raises ConfigError where the file is no database, EnvironmentFaultError where the same call may
-    work later.
+    That is a ConfigError for a file that is no database, else an EnvironmentFaultError.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
