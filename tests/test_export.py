@@ -1,5 +1,6 @@
 """`python -m pipeline.export`: files that answer as the model does, where it is not installed."""
 
+import io
 import json
 import subprocess
 import sys
@@ -65,9 +66,7 @@ SMALL = {
     "mlp": {"hidden": [8]},
     "cnn1d": {"channels": [4], "kernel_size": 3},
     "cnn2d": {"channels": [4]},
-    "rnn": {"hidden": 4},
-    "gru": {"hidden": 4},
-    "lstm": {"hidden": 4},
+    **{name: {"hidden": 4} for name in ("rnn", "gru", "lstm")},
 }
 LOOPS: dict[str, dict[str, Any]] = {
     "gru": {"activation": "relu"},
@@ -109,7 +108,7 @@ def classifier(network: nn.Module, shape: tuple[int, ...]) -> Model:
 @pytest.mark.parametrize(
     ("name", "changes"), NETWORKS, ids=lambda value: value if isinstance(value, str) else None
 )
-def test_every_network_answers_alike_exported(name: str, changes: Any, tmp_path: Path) -> None:
+def test_every_network_answers_alike_exported(name: str, changes: Any) -> None:
     network, shape = network_of(name, changes)
     model = classifier(network, shape)
     raw = np.random.default_rng(0).normal(2, 0.5, size=(3, *shape))
@@ -123,12 +122,9 @@ def test_every_network_answers_alike_exported(name: str, changes: Any, tmp_path:
     if len(shape) == 3:  # the model permutes the positions of pictures: here they are reversed
         inputs = inputs.flatten(2).flip(2).reshape(inputs.shape)
     expected = torch.softmax(network(inputs), dim=1).detach().numpy()
-    files = {one.format: tmp_path / one.format for one in (program, onnx)}
-    for one in (program, onnx):
-        files[one.format].write_bytes(one.content)
-    read = torch.export.load(files["program"]).module()
+    read = torch.export.load(io.BytesIO(program.content)).module()
     assert read(torch.from_numpy(others)).detach().numpy() == pytest.approx(expected, abs=1e-5)
-    session = onnxruntime.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(onnx.content, providers=["CPUExecutionProvider"])
     for count in (1, 7):
         (answers,) = session.run(None, {"rows": others[:count]})
         assert answers == pytest.approx(expected[:count], abs=1e-5)
@@ -137,29 +133,27 @@ def test_every_network_answers_alike_exported(name: str, changes: Any, tmp_path:
 # ── what is not kept ────────────────────────────────────────────────────────────────────────────
 
 
-class Branching(nn.Module):
+class Answers(nn.Module):
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.answer = answer
+
     def forward(self, rows: Tensor) -> Tensor:
-        return rows.sum(1, keepdim=True) if rows.sum() > 0 else rows[:, :1]
+        return self.answer(rows)
 
 
-class FixedRows(nn.Module):
-    def forward(self, rows: Tensor) -> Tensor:
-        return rows.sum(1).reshape(3, 1)
+def branching(rows: Tensor) -> Tensor:
+    return rows.sum(1, keepdim=True) if rows.sum() > 0 else rows[:, :1]
 
 
-class Drawing(nn.Module):
-    def forward(self, rows: Tensor) -> Tensor:
-        return rows.sum(1, keepdim=True) + torch.rand(len(rows), 1)
-
-
-def exported(network: nn.Module) -> Exported | ConfigError:
-    model = made_models.model(made_models.schema(), network=network)
+def exported(answer: Callable[[Tensor], Tensor]) -> Exported | ConfigError:
+    model = made_models.model(made_models.schema(), network=Answers(answer))
     (outcome,) = exports(model, np.ones((3, 2)), ["program"])
     return outcome
 
 
 def test_a_network_that_decides_by_its_values_is_refused_and_one_for_fixed_rows_is_not() -> None:
-    problem, outcome = exported(Branching()), exported(FixedRows())
+    problem, outcome = exported(branching), exported(lambda rows: rows.sum(1).reshape(3, 1))
     assert isinstance(problem, ConfigError)
     assert "\n" not in str(problem)
     assert str(problem).startswith("format=program: the network can't be exported: ")
@@ -168,7 +162,7 @@ def test_a_network_that_decides_by_its_values_is_refused_and_one_for_fixed_rows_
 
 
 def test_a_file_that_answers_otherwise_is_not_kept() -> None:
-    problem = exported(Drawing())
+    problem = exported(lambda rows: rows.sum(1, keepdim=True) + torch.rand(len(rows), 1))
     assert isinstance(problem, ConfigError)
     assert "its answers differ from the model's by " in str(problem)
     assert str(problem).endswith("more than 1e-04; the file is not kept")
@@ -199,17 +193,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def export(
-    given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Export:
+def export(given: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> Export:
     """Call the command where the runs are."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(given)
-        code = main(list(words))
-        return code, *capsys.readouterr()
-
-    return call
+    monkeypatch.chdir(given)
+    return lambda *words: (main(list(words)), *capsys.readouterr())
 
 
 def run_of(given: Path, name: str) -> str:
@@ -258,28 +245,14 @@ def test_nothing_is_replaced_unless_asked_for(given: Path, export: Export, tmp_p
     assert (code, err) == (2, f"error: output={str(file)!r} is a file; expected a folder\n")
 
 
-def test_a_missing_extra_is_named_with_its_command_before_anything_is_written(
-    given: Path,
-    export: Export,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_missing_extra_is_named_before_anything_is_written(
+    given: Path, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Without:
-        """Finds what another finder finds, one package excepted."""
-
-        def __init__(self, finder: Any) -> None:
-            self.finder = finder
-
-        def find_spec(self, name: str, *more: Any) -> Any:
-            return None if name == "onnxruntime" else self.finder.find_spec(name, *more)
-
-    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Without(finder) for finder in sys.meta_path])
-    place = tmp_path / "files"
-    code, _, err = export(run_of(given, "values"), "format=onnx", f"output={place}")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
+    code, _, err = export(run_of(given, "values"), "format=onnx", f"output={tmp_path / 'files'}")
     assert code == 3
     assert err == "error: format=onnx needs onnxruntime: pip install 'pipeline[onnx]'\n"
-    assert not place.exists()
+    assert not (tmp_path / "files").exists()
 
 
 # ── the rows by which a file is compared ────────────────────────────────────────────────────────

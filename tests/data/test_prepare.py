@@ -1,13 +1,24 @@
-"""What a run gets of its data: hash, notes, refusals; and the windows of a series."""
+"""What a run gets of its data: hash, notes, refusals, windows; what training rows teach."""
 
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from given_data import Given, labelled, options, series, valued
+import torch
+from given_data import Given, labelled, names, options, series, shipped, valued
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
+from pipeline.data import schema as scale
 from pipeline.data.prepare import prepare
-from pipeline.data.source import Samples, Series
+from pipeline.data.reader import Block, regrouped
+from pipeline.data.schema import UNKNOWN, Encoder, Schema, fit_encoder
+from pipeline.data.source import Column, Samples, Series
 from pipeline.errors import ConfigError, DataError
 
 
@@ -191,3 +202,221 @@ def test_differenced_windows_hold_changes_against_the_value_before() -> None:
 def test_windows_that_can_not_be_cut_are_refused(error: Any, changes: Any, problem: str) -> None:
     with pytest.raises(error, match=problem):
         prepare(Given(series(COUNTING)), options(**changes))
+
+
+def table_content(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    inputs = generator.normal(size=(80, 4)) * [1, 1e3, 1e-4, 1] + [0, 5, 1, -1e4]
+    return inputs, generator.normal(size=80) * 77 + 150
+
+
+@pytest.mark.parametrize(
+    ("how", "oracle"), [("standard", StandardScaler), ("minmax", MinMaxScaler)]
+)
+def test_a_table_is_scaled_as_scikit_learn_does_fitted_on_training_rows(how, oracle) -> None:
+    inputs, targets = table_content(0)
+    prepared = prepare(Given(valued(inputs, targets)), options(scale=how))
+    for part in (prepared.train, prepared.validation, prepared.test):
+        fitted = oracle().fit(inputs[prepared.train.rows])
+        np.testing.assert_allclose(part.inputs, fitted.transform(inputs[part.rows]), atol=1e-5)
+        fitted = oracle().fit(targets[prepared.train.rows, None])
+        expected = fitted.transform(targets[part.rows, None])
+        np.testing.assert_allclose(part.targets, expected, atol=1e-5)
+
+
+def test_rows_outside_the_training_part_change_no_scaled_training_row() -> None:
+    inputs, targets = table_content(1)
+    before = prepare(Given(valued(inputs, targets)), options(scale="standard"))
+    outside = np.setdiff1d(np.arange(80), before.train.rows)
+    inputs[outside], targets[outside] = 1e6, -1e6
+    after = prepare(Given(valued(inputs, targets)), options(scale="standard"))
+    assert torch.equal(before.train.inputs, after.train.inputs)
+    assert torch.equal(before.train.targets, after.train.targets)
+
+
+def test_measuring_in_small_blocks_gives_the_same_statistics(monkeypatch) -> None:
+    inputs, _ = table_content(2)
+    whole = scale.statistics(inputs, np.arange(80))
+    monkeypatch.setattr(scale, "BLOCK_BYTES", 7 * 4 * 8)
+    parted = scale.statistics(inputs, np.arange(80))
+    for name in ("minimum", "maximum", "mean", "deviation"):
+        np.testing.assert_allclose(getattr(parted, name), getattr(whole, name), rtol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["none", "standard", "minmax"])
+@pytest.mark.parametrize("constant", [0.1, 0.0, 1e8, -3.3e-7])
+def test_a_constant_column_is_never_nan_and_is_told_by_name(how: str, constant: float) -> None:
+    inputs, targets = table_content(3)
+    inputs[:, 2] = constant
+    samples = valued(inputs, targets, features=("a", "b", "flat", "d"))
+    prepared = prepare(Given(samples), options(scale=how))
+    expected = constant if how == "none" else 0.0
+    assert torch.all(prepared.train.inputs[:, 2] == np.float32(expected))
+    assert torch.isfinite(prepared.test.inputs).all()
+    assert prepared.warnings == (
+        "1 of 4 columns are constant in the training part and say nothing: flat",
+    )
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax"])
+@pytest.mark.parametrize("constant", [0.1, 0.3, 0.7, 1e8 / 3, np.pi])
+def test_a_test_value_off_a_trained_constant_keeps_its_distance(how: str, constant: float) -> None:
+    inputs, targets = np.full((80, 1), constant), np.arange(80.0)
+    inputs[70:] += 0.5
+    samples = valued(inputs, targets, test=np.arange(70, 80))
+    prepared = prepare(Given(samples), options(scale=how))
+    assert prepared.test.inputs.tolist() == pytest.approx(np.full((10, 1), 0.5))
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax"])
+def test_what_rounding_leaves_of_a_straight_line_is_not_blown_up(how: str) -> None:
+    """A rise of 0.14 in a week is 0.1399999999999997 in one week, 0.1400000000000006 in another."""
+    times = np.arange(200)
+    values = np.stack([np.sin(times), np.round(5 + times / 50, 3)], axis=1)
+    given = options(scale=how, window=12, difference=7)
+    prepared = prepare(Given(series(values)), given)
+    assert np.ptp(np.diff(values[::7, 1])) > 0
+    for part in (prepared.train, prepared.validation, prepared.test):
+        assert float(part.inputs[..., 1].abs().max()) < 1e-12
+
+
+def test_a_series_is_scaled_by_channel_over_the_training_values() -> None:
+    values = np.random.default_rng(0).normal(size=(60, 2)).cumsum(0) * [1, 50]
+    prepared = prepare(
+        Given(series(values)), options(scale="standard", window=4, test=0.25, validation=0.2)
+    )
+    fitted = StandardScaler().fit(values[:36])
+    np.testing.assert_allclose(prepared.test.inputs[0], fitted.transform(values[41:45]), atol=1e-5)
+    np.testing.assert_allclose(prepared.test.targets, fitted.transform(values[45:]), atol=1e-5)
+
+
+def test_pictures_are_scaled_by_channel_and_bytes_without_scaling_become_zero_to_one() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, size=(30, 3, 4, 5), dtype=np.uint8)
+    samples = valued(pictures, np.arange(30.0))
+    prepared = prepare(Given(samples), options(scale="standard"))
+    trained = pictures[prepared.train.rows].astype(np.float64)
+    mean, deviation = (each((0, 2, 3), keepdims=True) for each in (trained.mean, trained.std))
+    np.testing.assert_allclose(prepared.train.inputs, (trained - mean) / deviation, atol=1e-5)
+    prepared = prepare(Given(samples), options(scale="none"))
+    np.testing.assert_allclose(prepared.train.inputs, trained / 255, atol=1e-7)
+
+
+COLOURS = tuple(f"colour {index}" for index in range(26))
+COLUMNS = (Column(name="length"), Column(name="colour", levels=COLOURS))
+TRAIN = np.arange(200)
+
+
+@pytest.fixture
+def raw() -> np.ndarray:
+    """Return (300 rows, 2 columns): a length with holes, a colour with holes and rare levels."""
+    generator = np.random.default_rng(0)
+    shares, lengths = 1 / np.arange(1, len(COLOURS) + 1), generator.normal(5, 2, 300)
+    colours = generator.choice(len(COLOURS), 300, p=shares / shares.sum())
+    cells = np.column_stack([lengths, colours.astype(float)])
+    cells[generator.random(300) < 0.1, 0] = np.nan
+    cells[generator.random(300) < 0.1, 1] = np.nan
+    return cells
+
+
+@pytest.fixture
+def fitted(raw: np.ndarray) -> Encoder:
+    """Return what the first 200 rows teach."""
+    return fit_encoder(raw, COLUMNS, TRAIN)
+
+
+def test_a_missing_number_becomes_the_training_mean(raw: np.ndarray, fitted: Encoder) -> None:
+    expected = SimpleImputer().fit(raw[TRAIN, :1]).transform(raw[:, :1])
+    np.testing.assert_allclose(fitted.encoded(raw)[:, :1], expected, rtol=1e-12)
+
+
+def test_categories_are_those_of_scikit_learn(raw: np.ndarray, fitted: Encoder) -> None:
+    filled = SimpleImputer(strategy="most_frequent").fit(raw[TRAIN, 1:]).transform(raw[:, 1:])
+    seen, counts = np.unique(filled[TRAIN], return_counts=True)
+    assert len(seen) > 20
+    oracle = OneHotEncoder(
+        max_categories=21, handle_unknown="infrequent_if_exist", sparse_output=False
+    ).fit(filled[TRAIN])
+    ours, theirs = fitted.encoded(raw)[:, 1:], oracle.transform(filled)
+    assert ours.shape == theirs.shape == (300, 21)
+    assert (ours.sum(1) == 1).all()
+    # Equally frequent levels at the border may be kept by either, so columns are matched by name.
+    names = {f"colour={COLOURS[int(level)]}": n for n, level in enumerate(oracle.categories_[0])}
+    kept = [name for name in fitted.features[1:-1] if counts[names[name]] > counts.min() + 1]
+    assert len(kept) > 10
+    columns = {name: n for n, name in enumerate(oracle.get_feature_names_out(["colour"]))}
+    for name in kept:
+        level = float(COLOURS.index(name.removeprefix("colour=")))
+        theirs_of = theirs[:, columns[f"colour_{level}"]]
+        np.testing.assert_array_equal(ours[:, fitted.features.index(name) - 1], theirs_of)
+
+
+def test_a_category_unknown_to_training_counts_as_other_if_there_is_one(fitted: Encoder) -> None:
+    (row,) = fitted.encoded(np.array([[5.0, UNKNOWN]]))
+    assert dict(zip(fitted.features, row, strict=True))["colour=other"] == 1
+    assert row[1:].sum() == 1
+    columns = (Column(name="sex", levels=("f", "m")),)
+    encoder = fit_encoder(np.array([[0.0], [1.0], [1.0]]), columns, np.arange(3))
+    assert encoder.features == ("sex=m", "sex=f")
+    np.testing.assert_array_equal(encoder.encoded(np.array([[UNKNOWN], [0.0]])), [[0, 0], [0, 1]])
+
+
+def test_rows_outside_the_training_part_teach_nothing(raw: np.ndarray, fitted: Encoder) -> None:
+    changed = raw.copy()
+    changed[200:, 0], changed[200:, 1] = 1e6, 25.0
+    assert fit_encoder(changed, COLUMNS, TRAIN) == fitted
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_schema_survives_a_checkpoint_read_as_weights_only(name: str) -> None:
+    schema = shipped(name).schema
+    file = io.BytesIO()
+    torch.save(schema.to_dict(), file)
+    file.seek(0)
+    assert Schema.from_dict(torch.load(file, weights_only=True)) == schema
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+@pytest.mark.parametrize("change", [lambda code: code.pop("fill"), lambda code: code.update(fil=1)])
+def test_a_code_of_other_fields_is_refused(fitted: Encoder, change: Callable[..., object]) -> None:
+    schema = replace(shipped("iris").schema, encoder=fitted)
+    plain = schema.to_dict()
+    assert Schema.from_dict(plain) == schema
+    change(plain["encoder"]["codes"][0])
+    with pytest.raises(ValueError, match="the codes of the columns have other fields"):
+        Schema.from_dict(plain)
+
+
+def test_class_one_of_a_binary_task_is_the_positive_one() -> None:
+    malignant = shipped("breast_cancer", validation=0.0)
+    assert malignant.schema.positive == "malignant"
+    assert shipped("breast_cancer", positive="benign").schema.positive == "benign"
+    assert shipped("iris").schema.positive is None
+    targets = [*malignant.train.targets.tolist(), *malignant.test.targets.tolist()]
+    assert (targets.count(0), targets.count(1)) == (357, 212)
+
+
+SIZES = [(), (0,), (3,), (4,), (5,), (1, 1, 1), (9, 0, 2), (2, 10, 1), (3, 1, 4, 1, 5, 9, 2, 6)]
+
+
+def pieces(sizes: tuple[int, ...], taken: list[int], *, named: bool) -> Iterator[Block]:
+    for start, end in pairwise(np.cumsum((0, *sizes))):
+        taken.append(int(start))
+        rows = np.arange(2 * start, 2 * end).reshape(-1, 2)
+        yield Block(raw=rows, names=[f"row {n}" for n in rows[:, 0]] if named else None)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_regrouped_rows_keep_their_order_in_blocks_of_one_size(sizes: tuple[int, ...]) -> None:
+    blocks = list(regrouped(pieces(sizes, [], named=True), size=4))
+    total = sum(sizes)
+    assert [len(block) for block in blocks] == [4] * (total // 4) + [total % 4] * bool(total % 4)
+    numbers = [n for block in blocks for n in block.raw.reshape(-1).tolist()]
+    assert numbers == list(range(2 * total))
+    names = [name for block in blocks for name in block.names or ()]
+    assert names == [f"row {2 * n}" for n in range(total)]
+
+
+def test_rows_are_taken_no_earlier_than_their_block_and_stay_without_names() -> None:
+    taken: list[int] = []
+    block = next(iter(regrouped(pieces((2,) * 50, taken, named=False), size=6)))
+    assert (taken, block.names) == ([0, 2, 4], None)

@@ -2,17 +2,19 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from given_data import Given, labelled, options
 from serving import made_models
 
 from pipeline.bootstrap import Intervals
-from pipeline.data.report import ClassRows, DataReport
-from pipeline.data.schema import Schema
-from pipeline.data.source import Task
+from pipeline.data.prepare import prepare
+from pipeline.data.report import ClassRows
 from pipeline.markup import escaped
 from pipeline.metrics import ClassScores
 from pipeline.serving.card import CardFacts, card
@@ -20,63 +22,31 @@ from pipeline.serving.model import Decision
 from pipeline.terminal import number
 
 NASTY = "<b>|[x](http://e.vil)\n# heading `code`"
+KNOWN = {"label": "outcome", "reading": {"kind": "table", "target": "outcome", "sep": None}}
+SAMPLES = labelled(np.arange(500) % 4 // 3, classes=("well", "ill"), **KNOWN)
+PREPARED = prepare(Given(SAMPLES), options())
+REPORT = PREPARED.report
+FACTS = CardFacts(
+    name="mlp-patients",
+    reference="0123abcd",
+    tags={"command": "python -m pipeline.train model=mlp", "version.torch": "2.13.0"},
+    model={"_target_": "pipeline.networks.mlp.MLP", "hidden": [64], "dropout": 0.0},
+    parameters=12_345,
+    epochs=20,
+    metrics={"best/epoch": 7.0, "test/f1": 0.8125, "naive/f1": 0.0, "linear/f1": 0.75},
+    shown=("f1",),
+    baselines=("majority class", "logistic regression"),
+    classes=(ClassScores(name="ill", counts=(39, 12, 68, 6)),),
+    intervals=Intervals(draws=1000, units="125 rows", ends={"f1": (0.7, 0.9)}),
+    decision=Decision(threshold=0.31, rule="best_f1", found="best_f1 on 75 rows"),
+    schema=PREPARED.schema,
+    data_hash=PREPARED.content_hash,
+    report=REPORT,
+)
 
 
-def schema(task: Task = "binary", **changes: Any) -> Schema:
-    fields: dict[str, Any] = {
-        "classes": ("well", "ill") if task == "binary" else (),
-        "features": ("age", "bmi"),
-        "label": "outcome",
-        "reading": {"kind": "table", "target": "outcome", "sep": None},
-    }
-    return made_models.schema(task, **{**fields, **changes})
-
-
-def report(**changes: Any) -> DataReport:
-    nothing: dict[str, Any] = dict.fromkeys(
-        ("span", "columns", "targets", "constant", "equal", "notes"), ()
-    )
-    fields = {
-        "kind": "table",
-        "task": "binary",
-        "rows": {"train": 300, "validation": 75, "test": 125},
-        "shape": (2,),
-        "label": "outcome",
-        "units": "",
-        "positive": "ill",
-        "of": "train",
-        "measured": 300,
-        "are_channels": False,
-        "unlisted": 0,
-        "classes": (
-            ClassRows(name="well", rows={"train": 200, "validation": 50, "test": 80}),
-            ClassRows(name="ill", rows={"train": 100, "validation": 25, "test": 45}),
-        ),
-        "scaled": "standard",
-        "repeated": 0,
-    }
-    return DataReport(**{**nothing, **fields, **changes})
-
-
-def facts(**changes: Any) -> CardFacts:
-    fields: dict[str, Any] = {
-        "name": "mlp-patients",
-        "reference": "0123abcd",
-        "tags": {"command": "python -m pipeline.train model=mlp", "version.torch": "2.13.0"},
-        "model": {"_target_": "pipeline.networks.mlp.MLP", "hidden": [64], "dropout": 0.0},
-        "parameters": 12_345,
-        "epochs": 20,
-        "metrics": {"best/epoch": 7.0, "test/f1": 0.8125, "naive/f1": 0.0, "linear/f1": 0.75},
-        "shown": ("f1",),
-        "baselines": ("majority class", "logistic regression"),
-        "classes": (ClassScores(name="ill", counts=(39, 12, 68, 6)),),
-        "intervals": Intervals(draws=1000, units="125 rows", ends={"f1": (0.7, 0.9)}),
-        "decision": Decision(threshold=0.31, rule="best_f1", found="best_f1 on 75 rows"),
-        "schema": schema(),
-        "data_hash": "ab" * 32,
-        "report": report(),
-    }
-    return CardFacts(**{**fields, **changes})
+def told(**changes: Any) -> str:
+    return card(replace(FACTS, **changes))
 
 
 def section(text: str, title: str) -> str:
@@ -84,19 +54,19 @@ def section(text: str, title: str) -> str:
 
 
 def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
-    figures = section(card(facts()), "Figures on the test rows")
+    figures = section(told(), "Figures on the test rows")
     assert "| metric | network | 95 % interval | naive: majority class | linear:" in figures
     assert "| f1 | 0.8125 | 0.7000 … 0.9000 | 0.0000 | 0.7500 |" in figures
     assert "Intervals: 125 rows drawn again 1,000 times." in figures
 
 
 def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
-    text = card(facts())
+    text = told()
     assert "| ill | 39 | 12 | 68 | 6 | 0.7647 | 0.8667 | 0.8125 | 45 |" in section(text, "By class")
     assert "above 0.3100 (rule best\\_f1: best\\_f1 on 75 rows)" in section(text, "Decision")
     data = section(text, "Data")
-    assert "ab" * 32 in data
-    assert "| ill | 100 (33.3%) | 25 (33.3%) | 45 (36.0%) |" in data
+    assert PREPARED.content_hash in data
+    assert "| ill | 75 (25.0%) | 19 (25.3%) | 31 (24.8%) |" in data
     use = section(text, "How to use it")
     assert "pipeline.predict model_from=0123abcd input=new.csv output=predictions.csv" in use
     assert "pipeline.evaluate model_from=0123abcd data.path=other.csv" in use
@@ -105,7 +75,8 @@ def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
 
 
 def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
-    found = report(
+    found = replace(
+        REPORT,
         constant=("flat",),
         repeated=9,
         rows={"train": 300, "test": 40},
@@ -116,7 +87,7 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
         ),
     )
     metrics = {"test/f1": 0.5, "naive/f1": 0.0, "linear/f1": 0.75}
-    limits = section(card(facts(report=found, metrics=metrics)), "Known limits")
+    limits = section(told(report=found, metrics=metrics), "Known limits")
     for words in (
         "constant in the training part and say nothing: flat",
         "9 of 40 test rows have inputs that also stand in the training part",
@@ -131,12 +102,12 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
 
 
 def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
-    regression = schema("regression", outputs=2, label="heat", units="°C")
+    regression = made_models.schema("regression", outputs=2, label="heat", units="°C")
     decision = Decision(intervals=((-1.5, 2.5), (-3.0, 3.0)))
     metrics = {"test/rmse": 2.0, "naive/rmse": 9.0, "linear/rmse": 1.5}
     changes = {"schema": regression, "decision": decision, "metrics": metrics, "shown": ("rmse",)}
-    known = report(classes=(), task="regression")
-    text = card(facts(classes=(), report=known, **changes))
+    known = replace(REPORT, classes=(), task="regression")
+    text = told(classes=(), report=known, **changes)
     assert "predicts heat in °C" in text
     assert "- prediction 1: -1.5000 … 2.5000" in section(text, "Decision")
     limits = section(text, "Known limits")
@@ -146,20 +117,19 @@ def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
 
 
 def test_a_run_that_left_the_test_rows_alone_says_so() -> None:
-    text = card(facts(metrics={"best/epoch": 3.0}, baselines=(), classes=(), intervals=None))
+    text = told(metrics={"best/epoch": 3.0}, baselines=(), classes=(), intervals=None)
     assert section(text, "Figures on the test rows").strip() == "The test rows were left alone."
 
 
 def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
-    text = card(
-        facts(
-            name=NASTY,
-            schema=schema(classes=("well", NASTY), label=NASTY),
-            classes=[replace(facts().classes[0], name=NASTY)],
-            report=report(label=NASTY, positive=NASTY, notes=(NASTY,), constant=(NASTY,)),
-            model={"_target_": "x.Y", NASTY: NASTY},
-            tags={"command": f"train ``` {NASTY}"},
-        )
+    nasty = {"label": NASTY, "positive": NASTY, "notes": (NASTY,), "constant": (NASTY,)}
+    text = told(
+        name=NASTY,
+        schema=replace(FACTS.schema, classes=("well", NASTY), label=NASTY),
+        classes=[replace(FACTS.classes[0], name=NASTY)],
+        report=replace(REPORT, **nasty),
+        model={"_target_": "x.Y", NASTY: NASTY},
+        tags={"command": f"train ``` {NASTY}"},
     )
     outside = re.sub(r"^(`{3,})[^`]*?\n.*?^\1$", "", text, flags=re.M | re.S)
     assert "<b>" not in outside
@@ -172,12 +142,8 @@ def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", ["model=mlp data=breast_cancer", "model=gru data=airline"])
-def test_every_figure_of_a_card_is_on_record_with_its_run(words: str, own_folder: Path) -> None:
-    from pipeline.train import main
-
-    quick = ("trainer.max_epochs=2", "tracking=none", "verbose=0", "output=r")
-    assert main([*words.split(), *quick]) == 0
-    (run,) = (own_folder / "r").iterdir()
+def test_every_figure_of_a_card_is_on_record(words: str, made: Callable[..., Path]) -> None:
+    run = made(*words.split(), "trainer.max_epochs=2", "tracking=none", "verbose=0")
     text = (run / "model" / "card.md").read_text(encoding="utf-8")
     assert (run / "artifacts" / "card.md").read_text(encoding="utf-8") == text
     figures = section(text, "Figures on the test rows")
