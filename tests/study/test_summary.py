@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from scipy import stats
+from spaces import cases
 
 from pipeline.markup import TextTable
 from pipeline.study.ledger.rows import Importances, Row, RowState
@@ -33,10 +34,6 @@ from pipeline.study.outcome.summary import (
 from pipeline.study.sweeping import write_trials
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
-NOISE = (
-    "one seed each does not tell whether the winner differs from the default by more than noise; "
-    "sweep.confirm_seeds=5 would"
-)
 COMMAND = "python -m pipeline.train model=mlp 'model.hidden=[64]'"
 TESTED = {"test/f1": 0.84, "test/accuracy": 0.85, "naive/f1": 0.02, "linear/f1": 0.3}
 
@@ -138,84 +135,70 @@ def test_two_objectives_end_in_their_pareto_front() -> None:
     ]
 
 
-BETTER = (
-    "the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000, "
-    "trial 0)"
-)
-VERDICTS = {
-    "better": (
-        ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.8}),
-        [
-            BETTER,
-            "on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000",
-            NOISE,
-        ],
+FAILED = Row(number=3, state="failed", reason="oom", attributes={"message": "no memory"})
+STUDIES = {
+    "better": ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.8}),
+    "no better on the test rows": ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.85}),
+    "confirmed": replace(ending([0.5, 0.9]), confirm_seeds=3),
+    "less is better": ending(
+        [5.0, 2.0],
+        tested={"test/rmse": 3.0, "naive/rmse": 9.0},
+        base_tested={"test/rmse": 4.0},
+        direction="min",
     ),
-    "no better on the test rows": (
-        ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.85}),
-        [
-            BETTER,
-            "on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500",
-            "why: the winner was chosen for being 0.4000 better in val/f1, and the best of many is "
-            "partly the luckiest on those rows; 2 complete trials are few, sweep.n_trials=6 would "
-            "be more",
-            NOISE,
-        ],
-    ),
-    "confirmed": (
-        replace(ending([0.5, 0.9]), confirm_seeds=3),
-        [
-            BETTER,
-            "whether the winner differs from the default by more than noise: see the winner over "
-            "3 other seeds",
-        ],
-    ),
-    "less is better": (
-        ending(
-            [5.0, 2.0],
-            tested={"test/rmse": 3.0, "naive/rmse": 9.0},
-            base_tested={"test/rmse": 4.0},
-            direction="min",
-        ),
-        [
-            "the winner is trial 1: val/rmse 2.0000; in val/rmse it is 3.0000 better than the "
-            "default (5.0000, trial 0)",
-            "on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against "
-            "4.0000",
-            NOISE,
-        ],
-    ),
-    "the default": (
-        ending([0.9, 0.5, 0.6]),
-        [
-            "the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 "
-            "complete trials has a better val/f1"
-        ],
-    ),
-    "no better than naive": (
-        ending([0.5], base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}),
-        [
-            "the winner is trial 0: val/f1 0.5000",
-            "no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has "
-            "learned nothing that helps on these rows",
-        ],
-    ),
-    "all failed": (
-        replace(
-            ending([]),
-            rows=[Row(number=3, state="failed", reason="oom", attributes={"message": "no memory"})],
-        ),
-        ["no trial completed, so there is no winner", "trial 3: oom: no memory"],
-    ),
+    "the default": ending([0.9, 0.5, 0.6]),
+    "no better than naive": ending([0.5], base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}),
+    "all failed": replace(ending([]), rows=[FAILED]),
 }
+VERDICTS = """
+better
+- the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000,
+  trial 0)
+- on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000
+- one seed each does not tell whether the winner differs from the default by more than noise;
+  sweep.confirm_seeds=5 would
+
+no better on the test rows
+- the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000,
+  trial 0)
+- on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500
+- why: the winner was chosen for being 0.4000 better in val/f1, and the best of many is partly the
+  luckiest on those rows; 2 complete trials are few, sweep.n_trials=6 would be more
+- one seed each does not tell whether the winner differs from the default by more than noise;
+  sweep.confirm_seeds=5 would
+
+confirmed
+- the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000,
+  trial 0)
+- whether the winner differs from the default by more than noise: see the winner over 3 other seeds
+
+less is better
+- the winner is trial 1: val/rmse 2.0000; in val/rmse it is 3.0000 better than the default (5.0000,
+  trial 0)
+- on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000
+- one seed each does not tell whether the winner differs from the default by more than noise;
+  sweep.confirm_seeds=5 would
+
+the default
+- the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 complete trials has
+  a better val/f1
+
+no better than naive
+- the winner is trial 0: val/f1 0.5000
+- no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has learned nothing
+  that helps on these rows
+
+all failed
+- no trial completed, so there is no winner
+- trial 3: oom: no memory
+"""
 
 
-@pytest.mark.parametrize("case", VERDICTS)
+@pytest.mark.parametrize(("words", "lines"), cases(VERDICTS))
 def test_the_verdict_says_whether_the_winner_beats_the_default_and_a_naive_prediction(
-    case: str,
+    words: list[str], lines: list[str]
 ) -> None:
-    study, lines = VERDICTS[case]
-    assert verdict(study) == lines
+    assert verdict(STUDIES[words[0]]) == lines
 
 
 def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(

@@ -205,24 +205,20 @@ def test_what_is_fewer_than_asked_for_or_shared_is_told(
 # ── what a worker is shown ──────────────────────────────────────────────────────────────────────
 
 
-def shown(pool: WorkerPool, *, workers: int) -> list[str | None]:
-    """What workers are told of GPUs, the oldest first."""
+def started(pool: WorkerPool, *, workers: int) -> list[tuple[psutil.Process, str | None]]:
+    """Workers and what they are told of GPUs, the oldest first."""
     pool.start(workers)
-    started = [one for one in psutil.Process().children() if WORKER in command_of(one)]
-    return [told(process) for process in sorted(started, key=lambda one: one.create_time())]
+    found = []
+    for process in sorted(psutil.Process().children(), key=lambda one: one.create_time()):
+        while not process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)  # the moment in which it becomes Python
+        if WORKER in process.cmdline():
+            found.append((process, process.environ().get("CUDA_VISIBLE_DEVICES")))
+    return found
 
 
-def command_of(process: psutil.Process) -> list[str]:
-    """The command of a process, empty once it has ended."""
-    while not (command := process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)  # the moment in which it becomes Python
-    return command
-
-
-def told(process: psutil.Process) -> str | None:
-    while not (environment := process.environ()):  # the moment in which it becomes Python
-        time.sleep(0.01)
-    return environment.get("CUDA_VISIBLE_DEVICES")
+def shown(pool: WorkerPool, *, workers: int) -> list[str | None]:
+    return [variable for _, variable in started(pool, workers=workers)]
 
 
 def test_each_worker_and_its_successor_see_the_gpus_of_their_slot_alone(
@@ -231,13 +227,9 @@ def test_each_worker_and_its_successor_see_the_gpus_of_their_slot_alone(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     on_the_cpu = planned("sweep.workers=1")
     with worker_pool(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9")))) as pool:
-        assert shown(pool, workers=3) == ["4", "GPU-7,GPU-9", "4"]
-        (second,) = (
-            process
-            for process in psutil.Process().children()
-            if WORKER in process.cmdline() and told(process) == "GPU-7,GPU-9"
-        )
-        second.kill()
+        processes, variables = zip(*started(pool, workers=3), strict=True)
+        assert variables == ("4", "GPU-7,GPU-9", "4")
+        processes[1].kill()
         (gone,) = (worker for worker, answer in pool.listen(10) if isinstance(answer, Gone))
         pool.dismiss(gone)
         assert shown(pool, workers=3) == ["4", "4", "GPU-7,GPU-9"]
