@@ -216,7 +216,7 @@ class Driver:
             if taken is None:
                 return
             worker.taken = taken
-            worker.give(self._job(taken))
+            worker.train(self._job(taken))
             self._recorder.begin(self.plan.trial_folder(taken.number))
 
     def _job(self, taken: Row) -> Job:

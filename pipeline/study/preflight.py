@@ -173,7 +173,7 @@ class Preflight:
                 if more and len(self._waiting) < AHEAD * self._workers:
                     more = next(coming, None) is not None
                 for worker in pool.idle()[: len(self._waiting)]:
-                    worker.give(self._waiting.pop(0))
+                    worker.train(self._waiting.pop(0))
                 for worker, answer in pool.listen(0.0 if more else SECONDS):
                     if isinstance(answer, Gone):
                         pool.dismiss(worker, answer)

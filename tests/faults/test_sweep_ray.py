@@ -23,7 +23,7 @@ from faults.sweeps import BASE, behaving
 from pipeline.errors import EnvironmentFaultError
 from pipeline.runs import main as runs
 from pipeline.study.messages import Answer, Gone
-from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec, token_in
+from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec
 from pipeline.study.workers.worker import Worker
 from pipeline.sweep import main as sweep_here
 
@@ -297,13 +297,10 @@ def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
     # Ray believes in any number of GPUs.
     spec = RaySpec(address=None, cpus=0.1, gpus=2.0, local_cpus=1, local_gpus=4)
     made = {"MADE": "yes"}
-    with (
-        token_in(own_folder / "study") as token,
-        RayCluster(spec, token=token, environment=made, command=("-c", LOOK)) as cluster,
-    ):
+    token = own_folder / "token"
+    token.touch()
+    with RayCluster(spec, token=token, environment=made, command=("-c", LOOK)) as cluster:
         workers = [Worker(cluster.worker()) for _ in range(2)]
-        for worker in workers:
-            worker.start()
         wait_until(lambda: len(list(own_folder.glob("seen-*"))) == 2, what="two that look around")
         files = list(own_folder.glob("seen-*"))
         seen = [json.loads(file.read_text(encoding="utf-8")) for file in files]
@@ -322,7 +319,7 @@ def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
         )
         assert said[-1] == Gone(message="the connection to Ray was lost")
         with pytest.raises(EnvironmentFaultError, match=r"connection to Ray on this machine was l"):
-            cluster.worker().start()
+            Worker(cluster.worker())
         for worker in workers:
             worker.quit()
     await_end(family)

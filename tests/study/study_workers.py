@@ -104,7 +104,6 @@ class Conversation:
 def started() -> Conversation:
     """Start a worker in the current folder."""
     conversation = Conversation(Worker(worker_process({}, worker_command())))
-    conversation.worker.start()
     wait_until(lambda: conversation.listen() or conversation.worker.is_ready, what="a worker")
     return conversation
 

@@ -185,8 +185,8 @@ the default
 
 no better than naive
 - the winner is trial 0: val/f1 0.5000
-- no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has learned nothing
-  that helps on these rows
+- no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has learned
+  nothing that helps on these rows
 
 all failed
 - no trial completed, so there is no winner

@@ -407,7 +407,6 @@ def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
     (broken / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
     path = {"PYTHONPATH": f"{broken}{os.pathsep}{ROOT}"}
     worker = Worker(worker_process(path, worker_command()))
-    worker.start()
     gone = Conversation(worker).hear(Gone)
     assert gone.message == "ImportError: libtorch.so: no such file"
     worker.quit()

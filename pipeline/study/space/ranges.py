@@ -60,8 +60,7 @@ class Range:
         choices: Hydra's texts; empty for numbers.
         off: Null is a value too, beside the numbers.
         key: The key or group.
-        name: Optuna's name for it: the key, and in brackets the value that its range depends on
-            where the key has several.
+        name: Optuna's: the key, with the value that its range depends on where it has several.
         when: Where the range holds; `None` = everywhere.
     """
 
@@ -94,27 +93,22 @@ class Range:
         """Return every value of a range that can be counted as Hydra's text, in order."""
         count = self.count()
         assert count is not None
-        if self.kind == "choice":
-            return list(self.choices)
-        return [OFF] * self.off + [self._text_at(index) for index in range(count - self.off)]
+        steps = (index * (self.step or 1) for index in range(count - self.off))
+        return list(self.choices) or [OFF] * self.off + [self.text(self.low + n) for n in steps]
 
     def ends(self) -> list[str]:
         """Return the ends of the range as Hydra's texts, off among them, or all choices."""
-        if self.kind == "choice":
-            return list(self.choices)
-        return [OFF] * self.off + [self.text(self.low), self.text(self.high)]
+        ends = (self.text(self.low), self.text(self.high))
+        return list(self.choices) or [*[OFF] * self.off, *ends]
 
     def text(self, number: Number) -> str:
         """Return a number of this range as Hydra's text, on the step where there is one."""
         if self.kind == "int":
             return str(int(number))
         if self.step is not None:
-            return self._text_at(round((number - self.low) / self.step))
+            steps = round((number - self.low) / self.step)
+            number = float(_exact(self.low) + steps * _exact(self.step))
         return repr(float(number))
-
-    def _text_at(self, index: int) -> str:
-        number = _exact(self.low) + index * _exact(self.step or 1)
-        return str(int(number)) if self.kind == "int" else repr(float(number))
 
     def holds(self, value: object) -> bool:
         """Tell whether a value, as it stands in a config, lies within."""
@@ -123,9 +117,9 @@ class Range:
         if value is None:
             return self.off
         numbers = int if self.kind == "int" else int | float
-        if isinstance(value, bool) or not isinstance(value, numbers) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, numbers):
             return False
-        if not self.low <= value <= self.high:
+        if not self.low <= value <= self.high:  # so is one that is not a number
             return False
         return self.step is None or (_exact(value) - _exact(self.low)) % _exact(self.step) == 0
 
@@ -138,10 +132,9 @@ class Range:
             text = f"int({text})" if self.kind == "int" else text
         else:
             stop = _exact(self.high) + _exact(self.step)
-            if self.kind == "int":
-                text = f"range({self.low}, {stop}{'' if self.step == 1 else f', {self.step}'})"
-            else:
-                text = f"range({self.low!r}, {float(stop)!r}, {self.step!r})"
+            last: Number = int(stop) if self.kind == "int" else float(stop)
+            step = "" if self.kind == "int" and self.step == 1 else f", {self.step!r}"
+            text = f"range({self.low!r}, {last!r}{step})"
         tags = [tag for tag in ("off", "log") if getattr(self, tag)]
         return f"tag({', '.join([*tags, text])})" if tags else text
 
@@ -208,22 +201,15 @@ def _exact(number: Number) -> Decimal:
 
 
 def parse_override(line: str) -> Override:
-    """Parse an override with Hydra's parser.
+    """Parse an override with Hydra's parser; a HydraException tells that it can't be read.
 
     Its `int` refuses a number that it would truncate, and its casts keep the tags of a range.
-
-    Raises:
-        HydraException: It can't be read.
     """
     return _parser().parse_override(line)
 
 
 def value_of(text: str) -> Any:
-    """Return the value that Hydra reads from a text.
-
-    Raises:
-        ConfigError: It can't be read, or gives several values.
-    """
+    """Return the value that Hydra reads from a text; a ConfigError tells of several or none."""
     value = _value(text)
     return list(value) if isinstance(value, list) else value
 
@@ -266,8 +252,7 @@ def text_of(value: object) -> str:
 def read_range(text: object) -> Range:
     """Return the range that a text describes.
 
-    Raises:
-        ConfigError: All that is wrong with it, a line each, the key left out.
+    A ConfigError has all that is wrong with it, a line each, the key left out.
     """
     parsed = None
     try:
@@ -283,15 +268,14 @@ def read_range(text: object) -> Range:
     off, numbers = "off" in parsed.tags, _numbers(parsed)
     if isinstance(parsed, types.ChoiceSweep):
         return Range(kind="choice", choices=(*[OFF] * off, *map(text_of, numbers)))
+    whole = all(isinstance(number, int) for number in numbers)
+    kind: Literal["int", "float"] = "int" if whole else "float"
     if isinstance(parsed, types.IntervalSweep):
         low, high = numbers
-        kind: Literal["int", "float"] = "int" if isinstance(low, int) else "float"
         return Range(kind=kind, low=low, high=high, log="log" in parsed.tags, off=off)
-    start, stop, step = numbers
-    last = _exact(stop) - _exact(step)
-    if all(isinstance(number, int) for number in numbers):
-        return Range(kind="int", low=start, high=int(last), step=step, off=off)
-    return Range(kind="float", low=float(start), high=float(last), step=float(step), off=off)
+    start, stop, step = map(int if whole else float, numbers)
+    last = (int if whole else float)(_exact(stop) - _exact(step))
+    return Range(kind=kind, low=start, high=last, step=step, off=off)
 
 
 def _unreadable(error: HydraException) -> str:
@@ -324,8 +308,8 @@ def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
     def careful(*args: Any, **kwargs: Any) -> Any:
         given = next(iter([*args, *kwargs.values()]), None)
         floats = [one for one in _numbers(given) if isinstance(one, float)] if whole else []
-        for number in filter(isfinite, floats):
-            if not number.is_integer():
+        for number in floats:
+            if isfinite(number) and not number.is_integer():
                 raise _NotWholeError(f"{_shown(number)} is no whole number, which int needs")
         if not all(map(isfinite, floats)):
             return given  # the bounds are looked at later

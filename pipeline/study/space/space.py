@@ -79,12 +79,8 @@ class Space:
     ) -> dict[str, object]:
         """Return what Optuna is to hold for a point, or for the part of one that is given.
 
-        Args:
-            point: Values by key or group.
-            place: Where the point stands, for the errors.
-
-        Raises:
-            ConfigError: Every value that lies outside, every key that is not varied.
+        `point` has values by key or group, `place` says where it stands. A ConfigError names every
+        value that lies outside, and every key that is not varied.
         """
         problems = [
             f"{place}.{key} is not varied by this study."
@@ -121,7 +117,8 @@ class Space:
             if value is not _ABSENT and parameter.holds(value):
                 params.update(parameter.to_params(value))
                 return text_of(value)
-            outside.extend([parameter] if value is not _ABSENT else [])
+            if value is not _ABSENT:
+                outside.append(parameter)
             return None
 
         return params, self._chosen(choose), outside
@@ -197,27 +194,24 @@ class Space:
         now = self.plain()
         for name in dict.fromkeys([*now, *stored]):
             before, after = stored.get(name), now.get(name)
-            # Optuna lets no parameter change these.
-            is_other = (
-                before
-                and after
-                and any(before[fixed] != after[fixed] for fixed in ("kind", "choices", "log"))
-            )
-            if before != after:
-                (unbearable if is_other else bearable).append(_change(before, after))
+            if before is None or after is None:
+                for one, word in ((before, "gone"), (after, "new")):
+                    bearable += [f"{'='.join(_written(one))} is {word}"] if one else []
+            elif before != after:
+                (old, was), (new, is_now) = _written(before), _written(after)
+                # Optuna lets no parameter change these.
+                is_other = any(
+                    before[fixed] != after[fixed] for fixed in ("kind", "choices", "log")
+                )
+                (unbearable if is_other else bearable).append(
+                    f"{old} was {was} and is {'' if old == new else f'{new}='}{is_now} now"
+                )
         return bearable, unbearable
 
 
-def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    (old, was), (new, now) = (
-        ("", "") if one is None else (place_of(one["key"], one["when"]), Range.from_plain(one))
-        for one in (before, after)
-    )
-    if before is None:
-        return f"{new}={now} is new"
-    if after is None:
-        return f"{old}={was} is gone"
-    return f"{old} was {was} and is {'' if old == new else f'{new}='}{now} now"
+def _written(plain: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where a stored range stands, and the range, as texts."""
+    return place_of(plain["key"], plain["when"]), str(Range.from_plain(plain))
 
 
 def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
@@ -253,7 +247,7 @@ def read_definitions(
 ) -> tuple[list[RangeDefinition], list[str]]:
     """Return all ranges of a space, unread, and a line for each that can't be one.
 
-    `preferred` are the keys with a range in `space` that replaces any in `when`.
+    The range in `space` of a key of `preferred` replaces any in `when`.
     """
     problems: list[str] = []
 
@@ -305,11 +299,7 @@ def read_ranges(definitions: Sequence[RangeDefinition]) -> tuple[list[Range], li
 
 
 def in_order(ranges: Sequence[Range]) -> list[Range]:
-    """Put those ranges first on which others depend.
-
-    Raises:
-        ConfigError: Conditions depend on each other in a ring.
-    """
+    """Put those ranges first on which others depend; a ConfigError names a ring."""
     left, ordered = list(ranges), list[Range]()
     while left:
         waiting = {one.key for one in left}
@@ -368,30 +358,37 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
 def with_space(words: Sequence[str]) -> list[str]:
     """Return a command line whose ranges stand in `sweep.space`, where they replace a file's.
 
-    Args:
-        words: The command line as it was typed.
-
-    Raises:
-        ConfigError: A key has two ranges, or `-m` was asked for.
+    A ConfigError tells of a key with two ranges, and of `-m`.
     """
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             arguments = get_args_parser().parse_intermixed_args(words)
-        overrides = arguments.overrides
     except SystemExit:
-        overrides, arguments = [], None  # the check of the command line says what is wrong
-    if arguments is not None and arguments.multirun:
+        return list(words)  # the check of the command line says what is wrong
+    if arguments.multirun:
         raise ConfigError(
             "-m starts a run for each value, and a sweep tries the values by itself; leave -m away"
         )
-    ranges = [word for word in overrides if _is_range(word)]
-    spaces = [word for word in overrides if key_of(word) == _SPACE and word[0] != "~"]
+    ranges = [word for word in arguments.overrides if _is_range(word)]
+    spaces = [word for word in arguments.overrides if key_of(word) == _SPACE and word[0] != "~"]
     left = [f"++{word}" if word.startswith(f"{_WHEN}=") else word for word in words]
     if not (ranges or spaces):
         return left
+    space: dict[str, str] = {}
+    problems = []
     found = [pair for word in spaces for pair in _ranges_in(word)]
-    found += [(key, text) for key, _, text in (word.partition("=") for word in ranges)]
-    return [*(word for word in left if word not in (*ranges, *spaces)), _joined(found)]
+    for key, text in [*found, *((word.partition("=")[::2]) for word in ranges)]:
+        if key in space:
+            problems.append(f"{key} is given two ranges: {space[key]} and {text}; keep one.")
+        space[key] = text
+    if problems:
+        raise ConfigError(*problems)
+    items = (
+        f"{escape_special_characters(key)}: {QuotedString(text, Quote.single).with_quotes()}"
+        for key, text in space.items()
+    )
+    left = [word for word in left if word not in (*ranges, *spaces)]
+    return [*left, f"++{_SPACE}={{{', '.join(items)}}}"]
 
 
 def _is_range(word: str) -> bool:
@@ -424,20 +421,3 @@ def _ranges_in(word: str) -> Iterator[tuple[str, str]]:
                 f"'{key}=choice(a, b)'."
             )
         yield str(key), text if isinstance(text, str) else text_of(text)
-
-
-def _joined(found: Sequence[tuple[str, str]]) -> str:
-    """Return the one override that adds ranges by key to the space."""
-    space: dict[str, str] = {}
-    problems = []
-    for key, text in found:
-        if key in space:
-            problems.append(f"{key} is given two ranges: {space[key]} and {text}; keep one.")
-        space[key] = text
-    if problems:
-        raise ConfigError(*problems)
-    items = (
-        f"{escape_special_characters(key)}: {QuotedString(text, Quote.single).with_quotes()}"
-        for key, text in space.items()
-    )
-    return f"++{_SPACE}={{{', '.join(items)}}}"

@@ -58,11 +58,8 @@ class TrialConfigs:
     """The tree of a study, and the run of each trial as Hydra would compose it, in milliseconds.
 
     The data are pinned: a model that brings data of its own does not change those of the study.
-
-    Args:
-        words: The overrides of the study's command line, its ranges left in `sweep.space`.
-        config_dir: A folder of the user's own YAML.
-        source: Composes the study; `None` = made here.
+    `words` are the overrides of its command line, with the ranges in `sweep.space`; `config_dir` is
+    a folder of the user's own YAML; `source` composes the study, `None` = made here.
     """
 
     def __init__(
@@ -88,25 +85,19 @@ class TrialConfigs:
 
     def varied_on_command_line(self) -> list[str]:
         """Return the keys whose range stands on the command line."""
-        given = self._given.get("sweep.space")
-        value = None if given is None else given.value()
+        value = self._given["sweep.space"].value() if "sweep.space" in self._given else None
         return [str(key) for key in value] if isinstance(value, dict) else []
 
     def sweep_files(self) -> list[str]:
         """Return the chosen files of `sweeps/`, without `.yaml`."""
         given = self._given.get("sweeps")
-        value = self.tree().hydra.runtime.choices.get("sweeps") if given is None else given.value()
-        files = value if isinstance(value, list) else [value] if value else []
-        return [str(one) for one in files]
+        value = self.choices.get("sweeps") if given is None else given.value()
+        return list(map(str, value if isinstance(value, list) else [value] if value else []))
 
     def read_space(self, sweep: Mapping[str, Any] | None = None) -> Space:
-        """Return the space of the study.
+        """Return the space of the study; a ConfigError has all that is wrong with it, by lines.
 
-        Args:
-            sweep: The study's options as plain values; `None` = those of the tree.
-
-        Raises:
-            ConfigError: All that is wrong with it, one line each.
+        `sweep` are the study's options as plain values; `None` = those of the tree.
         """
         sweep = written(self.tree().sweep) if sweep is None else sweep
         definitions, problems = spaces.read_definitions(
@@ -120,7 +111,11 @@ class TrialConfigs:
         problems += [*unreadable, *self._repeated_in_files(), *spaces.two_ranges(definitions)]
         by_key = {one.key: one for one in ranges}
         for one in definitions:
-            problems += self._fixed(one)
+            if given := self._given.get(one.key):
+                by_group = "." not in one.key and one.when is None
+                hint = f": '~sweep.space.{one.key}' takes the range away" if by_group else ""
+                fixed = f"{one.key} is fixed by {given.input_line}"
+                problems.append(f"{fixed} and varied by {one.written}; keep one{hint}.")
             problems += self._condition_problems(one.when, by_key)
             problems += self._key_problems(one, by_key)
         # Each of `ranges` has its definition, unless a line says that it can't be read.
@@ -149,15 +144,6 @@ class TrialConfigs:
                 if before != file and one.key not in self.varied_on_command_line():
                     there = f"sweeps/{before}.yaml and in sweeps/{file}.yaml"
                     yield f"{one.place} stands in {there}; keep one."
-
-    def _fixed(self, one: RangeDefinition) -> Iterator[str]:
-        """Yield a line if a key that is varied is fixed on the command line."""
-        given = self._given.get(one.key)
-        if given is not None:
-            by_group = "." not in one.key and one.when is None
-            hint = f": '~sweep.space.{one.key}' takes the range away" if by_group else ""
-            fixed = f"{one.key} is fixed by {given.input_line}"
-            yield f"{fixed} and varied by {one.written}; keep one{hint}."
 
     def _condition_problems(
         self, when: Condition | None, ranges: Mapping[str, Range]
@@ -228,11 +214,7 @@ class TrialConfigs:
     # ── the runs of trials ──────────────────────────────────────────────────────────────────
 
     def config(self, overrides: Point | None = None) -> DictConfig:
-        """Return the run of a trial, or the one that the study varies, without the study.
-
-        Raises:
-            ConfigError: Hydra or OmegaConf refuses.
-        """
+        """Return the run of a trial, or the one that the study varies, without the study."""
         tree = deepcopy(self._run(overrides or {})[0])
         with open_dict(tree):
             for key, text in (overrides or {}).items():
@@ -258,10 +240,7 @@ class TrialConfigs:
         """Return the words with which `python -m pipeline.train` trains a trial.
 
         Output and tracking are those of the study's command line; its name, tags and verbosity are
-        left out.
-
-        Raises:
-            RuntimeError: No words compose to its run.
+        left out. A RuntimeError tells that no words compose to its run.
         """
         source, choices = Composer("train", self.config_dir), self._run(overrides)[1]
         kept = [word for word in self.words if _root(word) not in _OF_STUDY]
@@ -287,8 +266,7 @@ class TrialConfigs:
     def winner_yaml(self, overrides: Point, name: str) -> str:
         """Return an experiment that composes to a trial, for `<folder>/experiment/<name>.yaml`.
 
-        Raises:
-            RuntimeError: No experiment composes to its run.
+        A RuntimeError tells that none does.
         """
         chosen = self._run(overrides)[1]
         source = Composer("train")
@@ -361,8 +339,7 @@ def _is_within(have: object, want: object) -> bool:
 def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
     """Return a line for each end of a range, and each choice, that its key does not allow.
 
-    Values are looked at one at a time, the rest of the config as it stands; what is wrong without
-    them is not reported here.
+    Values are looked at one at a time; what is wrong without them is not reported here.
     """
     base = _problems_at({}, trials)
     problems = []

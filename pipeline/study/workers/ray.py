@@ -60,8 +60,8 @@ class RaySpec:
         gpus: GPUs of a worker, >= 0; 0.5 = half of one.
         local_cpus: CPUs of this machine.
         local_gpus: GPUs of this machine.
-        folder: Takes what a cluster on this machine writes, and goes with it. Its path is short:
-            those of Ray's sockets below it hold 107 bytes.
+        folder: Takes what a cluster on this machine writes, and goes with it. Its path is short,
+            since those of Ray's sockets below it hold 107 bytes.
     """
 
     address: str | None
@@ -107,9 +107,8 @@ def _amounts(cpus: float, gpus: float) -> str:
 def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
     """Return a plan with as many workers as are wanted and the cluster has room for.
 
-    Raises:
-        ConfigError: Ray is not installed, or what a worker is to reserve can't be.
-        EnvironmentFaultError: There is no cluster, or no room for a single worker.
+    A ConfigError tells that Ray is not installed, or what can't be reserved; an
+    EnvironmentFaultError that there is no cluster, or no room for a single worker.
     """
     if find_spec("ray") is None:
         raise ConfigError(
@@ -141,26 +140,26 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
 def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
     """Connect to the cluster of a study while the body runs; its nodes see the study's folder.
 
-    Raises:
-        EnvironmentFaultError: There is no cluster.
+    They show that by a file in it. An EnvironmentFaultError tells that there is no cluster.
     """
     from pipeline.devices import PLACED
 
     spec = _spec(plan)
     placed = {PLACED: "1"} if spec.gpus else {}
-    with (
-        token_in(plan.folder) as token,
-        RayCluster(spec, token=token, environment=placed, command=command) as cluster,
-    ):
-        yield cluster
+    create_folder(plan.folder)
+    token = plan.folder.absolute() / f".{secrets.token_hex(16)}.tmp"
+    try:
+        token.touch()
+        with RayCluster(spec, token=token, environment=placed, command=command) as cluster:
+            yield cluster
+    finally:
+        token.unlink(missing_ok=True)
+        with suppress(OSError):
+            plan.folder.rmdir()  # a study that could not begin leaves nothing
 
 
 def _spec(plan: "StudyPlan") -> RaySpec:
-    """Return what a worker reserves.
-
-    Raises:
-        ConfigError: A wrong address, or GPUs that can't be reserved so.
-    """
+    """Return what a worker reserves, if that can be."""
     from pipeline.devices import available
 
     options, trainer = plan.options, plan.run.trainer
@@ -190,20 +189,6 @@ def _spec(plan: "StudyPlan") -> RaySpec:
 
 
 # ── the connection ──────────────────────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def token_in(folder: Path) -> Iterator[Path]:
-    """Leave a file in a folder while the body runs, by which nodes show that they see it."""
-    create_folder(folder)
-    path = folder.absolute() / f".{secrets.token_hex(16)}.tmp"
-    try:
-        path.touch()
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()  # a study that could not begin leaves nothing
 
 
 class RayCluster:
@@ -244,22 +229,19 @@ class RayCluster:
         self.bridge = Child((*python_module(BRIDGE), json.dumps(asdict(self.spec))))
         self.bridge.start()
         self._pid = self.bridge.pid
-        place = self.spec.place
         seconds = START_SECONDS if self.spec.address is None else OPEN_SECONDS
-        cause: ChildGoneError | None = None
         try:
             answer = self.bridge.ask(seconds)
-        except ChildGoneError as error:
-            cause, why = error, f"gave no answer within {seconds:.0f} s"
+            if "problem" in answer:
+                raise EnvironmentFaultError(answer["problem"])
+        except BaseException as error:  # also a stop: Ray may take minutes to find it can't
+            self._end(0.0)
+            if not isinstance(error, ChildGoneError):
+                raise
+            why = f"gave no answer within {seconds:.0f} s"
             if isinstance(error, ChildEndedError):
                 why = "ended the process that speaks to it"
-            answer = {"problem": f"{place} {why}"}
-        except BaseException:  # a stop: Ray may take minutes to find it can't
-            self._end(0.0)
-            raise
-        if "problem" in answer:
-            self._end(0.0)
-            raise EnvironmentFaultError(answer["problem"]) from cause
+            raise EnvironmentFaultError(f"{self.spec.place} {why}") from error
         self.free = answer["free"]
         return self
 
@@ -311,8 +293,7 @@ class RayProcess:
     def start(self) -> None:
         """Ask for the actor, which starts the process once it has its place.
 
-        Raises:
-            EnvironmentFaultError: The connection to Ray is lost.
+        An EnvironmentFaultError tells that the connection to Ray is lost.
         """
         if self._cluster.is_lost:
             raise EnvironmentFaultError(

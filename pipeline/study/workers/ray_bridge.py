@@ -67,7 +67,7 @@ class NodeActor:
     """A worker's process on a node of the cluster; what may block is called on threads of its own.
 
     It travels to the node by value, and imports nothing of this program before it has seen that
-    the node has the same: a node that lacks something is to be named in one line.
+    the node has the same, so that a node which lacks something is named in one line.
     """
 
     _process: "Child"  # a text: the class travels by value, and would import it on the node
@@ -170,7 +170,10 @@ class Bridge:
         """End the waiting where no worker has found a place for long."""
         live = [relay for relay in self._relays.values() if relay.is_alive()]
         asked_at = min((relay.asked_at for relay in live), default=math.inf)
-        if any(relay.placed for relay in live) or time.monotonic() - asked_at < ROOM_SECONDS:
+        if (
+            any(relay.node is not None for relay in live)
+            or time.monotonic() - asked_at < ROOM_SECONDS
+        ):
             return
         problem = (
             f"the Ray cluster has had no room for a worker for {ROOM_SECONDS:.0f} s: each reserves "
@@ -183,18 +186,16 @@ class Bridge:
 class Relay(threading.Thread):
     """Carries what an actor's process says to the driver.
 
-    `process` is what to start, and what the node has to have; the actor may wait for room.
+    `process` is what to start, and what the node has to have; the actor may wait for room, and
+    `node` is where it has found its place.
     """
 
     def __init__(self, driver: Parent, number: int, actor: Any, process: Order) -> None:
         super().__init__(name="relay", daemon=True)
-        self.placed = False
+        self.node: str | None = None
         self.asked_at = time.monotonic()
-        self._driver = driver
-        self._number = number
-        self._actor = actor
-        self._process = process
-        self._node = ""
+        self._driver, self._number = driver, number
+        self._actor, self._process = actor, process
         self._refusal: str | None = None
 
     def run(self) -> None:
@@ -203,7 +204,7 @@ class Relay(threading.Thread):
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send the process a message, or end it where that says so, without waiting for it."""
-        if self.placed:
+        if self.node is not None:
             self._actor.send.options(concurrency_group="send").remote(message)
         elif message["do"] in ("quit", "kill"):
             self._end_actor()
@@ -219,7 +220,7 @@ class Relay(threading.Thread):
             started = ray.get(self._actor.start.remote(self._process))
             if "problem" in started:
                 return Gone(message=started["problem"], final=True)
-            self._node, self.placed = started["lease"]["host"], True
+            self.node = started["lease"]["host"]
             self._say({"say": "placed", **started})
             while messages := ray.get(self._actor.messages.remote()):
                 self._say(*messages)
@@ -229,7 +230,7 @@ class Relay(threading.Thread):
         except ray.exceptions.RayError:
             if self._refusal is not None:
                 return Gone(message=self._refusal, final=True)
-            where = f" on node {self._node}" if self._node else ", which had no place yet,"
+            where = f" on node {self.node}" if self.node else ", which had no place yet,"
             return Gone(message=f"its Ray actor{where} died")
         finally:
             self._end_actor()
@@ -249,13 +250,26 @@ class Relay(threading.Thread):
 def connected(spec: RaySpec) -> Iterator[None]:
     """Connect this process to Ray while the body runs; a cluster of its own ends with it.
 
-    Raises:
-        NoClusterError: It can't be reached, or won't have us.
+    A NoClusterError tells why it can't be reached, or won't have us. A cluster that is started here
+    is for nobody else, and listens on this machine alone.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         if spec.address is None:
-            _start_cluster(spec)
+            os.environ.pop("RAY_ADDRESS", None)
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+            # Without clusters of several machines, whatever system it names, Ray binds to
+            # 127.0.0.1.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            _initialise(
+                "this machine",
+                address="local",
+                num_cpus=spec.local_cpus,
+                num_gpus=spec.local_gpus,
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                _temp_dir=spec.folder,
+            )
         else:
             _require_answer(spec.address)
             _initialise(spec.address, address=spec.address)
@@ -279,29 +293,8 @@ def library() -> Any:
     return import_module("ray")
 
 
-def _start_cluster(spec: RaySpec) -> None:
-    """Start a cluster that nobody else may use, and that listens on this machine alone."""
-    os.environ.pop("RAY_ADDRESS", None)
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    # Without clusters of several machines, whatever system it names, Ray binds to 127.0.0.1.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    _initialise(
-        "this machine",
-        address="local",
-        num_cpus=spec.local_cpus,
-        num_gpus=spec.local_gpus,
-        include_dashboard=False,
-        object_store_memory=STORE_BYTES,
-        _temp_dir=spec.folder,
-    )
-
-
 def _require_answer(address: str) -> None:
-    """See whether anybody listens; Ray itself would wait for minutes.
-
-    Raises:
-        NoClusterError: Nobody does.
-    """
+    """See whether anybody listens; Ray itself would wait for minutes."""
     try:
         found = str(library()._private.services.canonicalize_bootstrap_address(address))
     except ConnectionError as error:

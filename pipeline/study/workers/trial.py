@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -66,13 +66,17 @@ class TrialTrainer:
         occasion = self._occasion(job, prunes)
         try:
             with torch_settings_kept():
-                plan = _plan(job, occasion, started_at, name=job.name, test=job.test)
-                self._compiled = plan.options.trainer.compile
+                plan = self._plan(job, occasion, name=job.name, test=job.test)
                 result = train(plan, None, concludes=partial(_conclude, job.objectives))
             return _end(job, plan, result)
         except BaseException as error:
             _put_on_record(job, occasion, error)
-            return _failed(job, error, perf_counter() - started_at)
+            end = messages.end_in_journal(Path(job.folder))
+            stopped = isinstance(explain(error), errors.Interrupted)
+            if stopped and end is not None and end.state != "failed":
+                return end  # the stop came when all was on record
+            seconds = {"seconds": perf_counter() - started_at}
+            return TrialEnd(state="failed", attributes=seconds, **_failure(error))
 
     def follow(self, job: Job) -> dict[str, Any]:
         """Train a trial as one of its ranks; return how it ended here, for `Ranks.report`."""
@@ -80,8 +84,7 @@ class TrialTrainer:
         occasion = Occasion(datasets=self._datasets, lean=True, prunes=prunes)
         try:
             with torch_settings_kept():
-                plan = _plan(job, occasion, perf_counter(), test=job.test)
-                self._compiled = plan.options.trainer.compile
+                plan = self._plan(job, occasion, test=job.test)
                 with process_group(plan.rank, plan.devices, None):
                     follow(plan)
         except Exception as error:
@@ -95,7 +98,13 @@ class TrialTrainer:
                 # A model holds a report on its data, which trials have no time for.
                 datasets = self._datasets if job.leave is None else Datasets()
                 occasion = Occasion(datasets=datasets, lean=job.leave is None)
-                return _tested(job, _plan(job, occasion, perf_counter()))
+                plan = self._plan(job, occasion)
+                run = read_weights(plan, Path(job.folder) / CHECKPOINTS / messages.KEPT)
+                test = None if job.into is None else run.test(Path(job.into))
+                figure = None if job.leave is None else asdict(run.leave(Path(job.leave), test))
+            if test is None:
+                return Tested(figure=figure)
+            return Tested(metrics=test.metrics, baselines=test.baselines, figure=figure)
         except BaseException as error:
             explained = explain(error)
             return Tested(problem=one_line(explained), exit_code=exit_code(explained))
@@ -131,46 +140,29 @@ class TrialTrainer:
             prunes=ends_here if job.rungs else None,
         )
 
-
-def _plan(job: Job | TestJob, occasion: Occasion, started_at: float, **changes: Any) -> Plan:
-    """Plan a run as its command would; nothing is printed, and nothing gone on with."""
-    tree = as_tree(job.config)
-    options = check(tree, trust=job.trust)
-    options = options.model_copy(update={"verbose": 0, "resume": None, **changes})
-    if isinstance(job, TestJob):  # several processes would not make it faster
-        options = options.on_one_device()
-    rank = ALONE if isinstance(job, TestJob) else None
-    plan = make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
-    found = plan.prepared.content_hash
-    if job.data not in (None, found):
-        raise errors.ChangedDataError(messages.changed_data_line(plan.config, job.data, found))
-    return plan
-
-
-def _tested(job: TestJob, plan: Plan) -> Tested:
-    run = read_weights(plan, Path(job.folder) / CHECKPOINTS / messages.KEPT)
-    tested, test = Tested(), None
-    if job.into is not None:
-        test = run.test(Path(job.into))
-        tested = Tested(metrics=test.metrics, baselines=test.baselines)
-    if job.leave is None:
-        return tested
-    return replace(tested, figure=asdict(run.leave(Path(job.leave), test)))
+    def _plan(self, job: Job | TestJob, occasion: Occasion, **changes: Any) -> Plan:
+        """Plan a run as its command would; nothing is printed, and nothing gone on with."""
+        started_at, tree = perf_counter(), as_tree(job.config)
+        options = check(tree, trust=job.trust)
+        options = options.model_copy(update={"verbose": 0, "resume": None, **changes})
+        if isinstance(job, TestJob):  # several processes would not make it faster
+            options = options.on_one_device()
+        rank = ALONE if isinstance(job, TestJob) else None
+        plan = make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
+        found = plan.prepared.content_hash
+        if job.data not in (None, found):
+            raise errors.ChangedDataError(messages.changed_data_line(plan.config, job.data, found))
+        self._compiled = isinstance(job, Job) and plan.options.trainer.compile
+        return plan
 
 
 # ── how a trial ends ────────────────────────────────────────────────────────────────────────────
 
 
 def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
-    """Return what a trial comes to, of the weights that it keeps.
+    """Return what a trial comes to: the values of these names, of the weights that it keeps.
 
-    Args:
-        result: What it left.
-        names: A metric of the kept epoch, `model/parameters`, `time/fit`, or a test metric.
-
-    Raises:
-        ConfigError: It has no such value.
-        DivergedError: A value is no number.
+    A ConfigError tells that it has no such value, a DivergedError that one is no number.
     """
     known = {**result.metrics, **result.kept, "model/parameters": float(result.parameters)}
     return tuple(_finite(name, known) for name in names)
@@ -204,13 +196,6 @@ def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
         return TrialEnd(state="pruned", reason="pruned", attributes=attributes, data=data)
     values = objective_values(result, job.objectives)
     return TrialEnd(state="complete", values=values, attributes=attributes, data=data)
-
-
-def _failed(job: Job, error: BaseException, seconds: float) -> TrialEnd:
-    end = messages.end_in_journal(Path(job.folder))
-    if isinstance(explain(error), errors.Interrupted) and end is not None and end.state != "failed":
-        return end  # the stop came when all was on record
-    return TrialEnd(state="failed", attributes={"seconds": seconds}, **_failure(error))
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

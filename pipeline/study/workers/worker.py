@@ -15,7 +15,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
@@ -123,10 +123,7 @@ class WorkerProcess:
         while True:
             order = self._orders.get()
             if order["do"] == "train":
-                job = messages.read(Job, order["job"])
-                if ranks is not None:
-                    ranks.send(job)
-                self._end(self._train(trainer, job), ranks)
+                self._train(trainer, messages.read(Job, order["job"]), ranks)
             elif order["do"] == "test":
                 test = partial(trainer.test, messages.read(TestJob, order["job"]))
                 tested = self._interruptible(test, Tested(problem="interrupted"))
@@ -139,7 +136,9 @@ class WorkerProcess:
         self._driver.say(*map(messages.encode, last), messages.encode(Gone(message=why)))
         os._exit(1)
 
-    def _train(self, trainer: "TrialTrainer", job: Job) -> TrialEnd:
+    def _train(self, trainer: "TrialTrainer", job: Job, ranks: "Ranks | None") -> None:
+        """Say how a trial ended for all ranks; where they can't go on, others take their place."""
+
         def prunes(rung: Rung) -> bool:
             self._is_speaking = True
             self._driver.say(messages.encode(rung))
@@ -147,18 +146,15 @@ class WorkerProcess:
             stop.check()
             return bool(self._orders.get()["prune"])
 
+        if ranks is not None:
+            ranks.send(job)
         interrupted = TrialEnd(state="failed", reason="interrupted")
-        return self._interruptible(lambda: trainer.train(job, prunes), interrupted)
-
-    def _end(self, end: TrialEnd, ranks: "Ranks | None") -> None:
-        """Say how a trial ended for all ranks; where they can't go on, others take their place."""
-        if ranks is None:
-            self._driver.say(messages.encode(end))
-            return
-        common, can_go_on = ranks.agree(end)
+        end = self._interruptible(lambda: trainer.train(job, prunes), interrupted)
+        common, can_go_on = (end, True) if ranks is None else ranks.agree(end)
         if common is None or not can_go_on:
-            last = () if common is None else (common,)
-            self.end("its ranks can't train together any more", *last)
+            self.end(
+                "its ranks can't train together any more", *([] if common is None else [common])
+            )
         self._driver.say(messages.encode(common))
 
     def _receive(self, order: Order) -> None:
@@ -194,7 +190,7 @@ class WorkerProcess:
 
 
 class Worker:
-    """A process that trains trials one after another; it is never waited for.
+    """A process that trains trials one after another; it is started here, and never waited for.
 
     `job` is the trial that it was given last, `taken` its row in the study; `is_busy` tells whether
     it is still being trained, `is_overdue` whether it was stopped for taking too long.
@@ -208,6 +204,7 @@ class Worker:
     taken: "Row"
 
     def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
+        process.start()
         self.slot = slot
         #: It has loaded its libraries.
         self.is_ready = False
@@ -216,10 +213,6 @@ class Worker:
         self._process = process
         self._given_at = 0.0
         self._heard_at = 0.0
-
-    def start(self) -> None:
-        """Start the process."""
-        self._process.start()
 
     @property
     def lease(self) -> Lease:
@@ -235,14 +228,13 @@ class Worker:
         """Return the descriptor to wait on for what it says."""
         return self._process.fileno()
 
-    def give(self, job: Job) -> None:
-        """Let it train a trial, which it has in hand until `is_busy` is unset."""
+    def train(self, job: Job) -> None:
+        """Let it train a trial, which it has in hand until `is_busy` is unset.
+
+        It answers with Rung, and with TrialEnd once.
+        """
         self.job, self._given_at = job, time.monotonic()
         self.is_busy, self.is_overdue = True, False
-        self.train(job)
-
-    def train(self, job: Job) -> None:
-        """Let it train a trial; it answers with Rung, and with TrialEnd once."""
         job = replace(job, tags={**command_tags(), **job.tags})
         self._process.send({"do": "train", "job": asdict(job)})
 
@@ -292,20 +284,17 @@ class Worker:
     def end_if_slower_than(self, seconds: float | None) -> None:
         """Interrupt a trial that takes too long, and kill a worker that does not listen."""
         took = time.monotonic() - self._given_at
-        if seconds is None:
-            return
-        if took > seconds and not self.is_overdue:
+        if seconds is not None and took > seconds and not self.is_overdue:
             self.is_overdue = True
             self.interrupt()
-        elif took > seconds + KILL_SECONDS:
+        elif seconds is not None and took > seconds + KILL_SECONDS:
             self.kill()
 
 
 class WorkerPool:
     """All workers of this process. A context manager: none outlives it.
 
-    `process` returns that of the worker of a slot, counted from 0, not started yet; `None` = one on
-    whatever this machine has.
+    `process` returns that of the worker of a slot, counted from 0; `None` = one on this machine.
     """
 
     def __init__(self, process: Callable[[int], Child | RayProcess] | None = None) -> None:
@@ -325,9 +314,7 @@ class WorkerPool:
         while len(self._workers) < wanted:
             taken = {worker.slot for worker in self._workers}
             slot = next(slot for slot in count() if slot not in taken)
-            worker = Worker(self._process(slot), slot=slot)
-            worker.start()
-            self._workers.append(worker)
+            self._workers.append(Worker(self._process(slot), slot=slot))
 
     def idle(self) -> list[Worker]:
         """Return those that wait for a trial."""
@@ -353,8 +340,7 @@ class WorkerPool:
     def test(self, job: TestJob) -> Tested:
         """Let an idle worker test the weights of a trial, and wait for it.
 
-        Raises:
-            EnvironmentFaultError: Workers die before they are ready.
+        Raises what `dismiss` does.
         """
         while not self.idle():
             self.start(1)
@@ -375,9 +361,8 @@ class WorkerPool:
     def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:
         """End a worker, or forget one that has died.
 
-        Raises:
-            EnvironmentFaultError: Several died before they were ready, one after another, or no
-                other can live there.
+        An EnvironmentFaultError tells that several died before they were ready, one after another,
+        or that no other can live there.
         """
         if worker in self._workers:
             self._workers.remove(worker)
@@ -409,25 +394,22 @@ class WorkerPool:
 def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
     """Yield the workers of a study, none started yet, wherever they are to run.
 
-    Raises:
-        EnvironmentFaultError: They are to run on a Ray cluster, and there is none.
+    An EnvironmentFaultError tells that they are to run on a Ray cluster, and there is none.
     """
-    command = worker_command(plan.options.devices_per_trial)
-    if plan.options.launcher == "ray":
-        with (
-            cluster_of(plan, command) as cluster,
-            WorkerPool(lambda _slot: cluster.worker()) as pool,
-        ):
-            yield pool
-        return
     from pipeline.devices import worker_environment
 
-    def process(slot: int) -> Child:
-        # A study within this one, the tuning of a cell say, may find room for more than it did.
-        return worker_process(worker_environment(plan.gpus[slot % plan.workers]), command)
+    command = worker_command(plan.options.devices_per_trial)
+    on_ray = plan.options.launcher == "ray"
+    with cluster_of(plan, command) if on_ray else nullcontext() as cluster:
 
-    with WorkerPool(process) as pool:
-        yield pool
+        def process(slot: int) -> Child | RayProcess:
+            if cluster is not None:
+                return cluster.worker()
+            # A study within this one, the tuning of a cell say, may find room for more than it did.
+            return worker_process(worker_environment(plan.gpus[slot % plan.workers]), command)
+
+        with WorkerPool(process) as pool:
+            yield pool
 
 
 if __name__ == "__main__":
