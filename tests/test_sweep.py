@@ -1,14 +1,14 @@
 """A small study through its command: what it leaves in both stores, and what it says."""
 
-import json
 import re
 import shlex
-import sqlite3
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import optuna
 import pytest
+from faults.study_records import Records, Trial, ask_file
 
 from pipeline.runs import main as runs
 from pipeline.sweep import main as sweep
@@ -25,103 +25,67 @@ WORDS = (
     "sweep.workers=2",
     "verbose=2",
 )
-Rows = list[tuple[object, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Swept:
-    """A study that has ended.
-
-    Args:
-        folder: Where its command was given.
-        code: The exit code.
-        printed: What stood on standard output.
-    """
-
-    folder: Path
-    code: int
-    printed: str
-
-    def optuna(self, query: str) -> Rows:
-        """Ask Optuna's database."""
-        return _rows(self.folder / "optuna.db", query)
-
-    def mlflow(self, query: str) -> Rows:
-        """Ask MLflow's database."""
-        return _rows(self.folder / "mlflow.db", query)
-
-
-def _rows(database: Path, query: str) -> Rows:
-    with closing(sqlite3.connect(database)) as connection:
-        return connection.execute(query).fetchall()
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that has ended, with what its command has printed."""
     folder = tmp_path_factory.mktemp("sweep")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        printed = folder / "printed"
-        with printed.open("w", encoding="utf-8") as file:
-            patch.setattr("sys.stdout", file)
-            code = sweep(WORDS)
-    return Swept(folder=folder, code=code, printed=printed.read_text(encoding="utf-8"))
+        with (folder / "printed").open("w", encoding="utf-8") as file, redirect_stdout(file):
+            assert sweep(WORDS) == 0
+    return folder
 
 
-def test_a_study_has_the_trials_it_was_asked_for_each_a_run_under_its_own(swept: Swept) -> None:
-    assert swept.code == 0
-    ended = swept.optuna("SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED')")
-    assert ended == swept.optuna("SELECT count(*) FROM trials") == [(6,)]
-    tags = "SELECT value FROM tags WHERE run_uuid = runs.run_uuid AND key ="
-    command = f"FROM runs WHERE ({tags} 'pipeline.command') ="
-    children = swept.mlflow(
-        f"SELECT ({tags} 'pipeline.trial'), ({tags} 'mlflow.parentRunId') {command} 'trial'"
+@pytest.fixture
+def records(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
+    """Both stores of the study, in its folder."""
+    monkeypatch.chdir(swept)
+    return Records("small")
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The first of the best trials by validation F1."""
+    return max(
+        (one for one in trials if one.state == "COMPLETE"), key=lambda one: one.values[0] or 0
     )
-    ((study,),) = swept.mlflow(f"SELECT run_uuid {command} 'sweep'")
-    assert sorted(children) == [(str(number), study) for number in range(6)]
-    assert {status for (status,) in swept.mlflow("SELECT status FROM runs")} == {"FINISHED"}
 
 
-def test_the_study_itself_shows_what_is_best_and_the_parameters_of_the_winner(swept: Swept) -> None:
-    ((best,),) = swept.optuna("SELECT max(value) FROM trial_values")
-    of_study = "JOIN runs r USING (run_uuid) WHERE r.name = 'small'"
-    shown = dict(swept.mlflow(f"SELECT m.key, m.value FROM latest_metrics m {of_study}"))
-    assert shown["best/val/f1"] == pytest.approx(best, abs=1e-12)
-    tags = {key for (key,) in swept.mlflow(f"SELECT t.key FROM tags t {of_study}")}
-    assert tags >= {"best.trial", "best.optimizer.lr", "best.trainer.gradient_clip_val"}
+def test_a_study_has_the_trials_it_was_asked_for_each_a_run_under_its_own(records: Records) -> None:
+    assert {trial.state for trial in records.trials()} <= {"COMPLETE", "PRUNED"}
+    assert len(records.trials()) == 6
+    records.require_whole(6)
+    parents = {run.tags["mlflow.parentRunId"] for run in records.children().values()}
+    assert parents == {records.parent().run_id}
+    assert {run.status for run in records.runs()} == {"FINISHED"}
 
 
-def test_the_printed_command_trains_the_winner_again_to_the_last_bit(
-    swept: Swept, monkeypatch: pytest.MonkeyPatch
+def test_the_study_itself_shows_what_is_best_and_the_parameters_of_the_winner(
+    records: Records,
 ) -> None:
-    monkeypatch.chdir(swept.folder)
-    ((best,),) = swept.optuna("SELECT max(value) FROM trial_values")
-    for line in re.findall(r"^(?:again|or) +python -m pipeline\.train (.*)$", swept.printed, re.M):
+    shown = records.parent()
+    best = best_of(records.trials())
+    assert shown.metrics["best/val/f1"] == pytest.approx(best.values[0], abs=1e-12)
+    assert {"best.trial", "best.optimizer.lr", "best.trainer.gradient_clip_val"} <= {*shown.tags}
+
+
+def test_the_printed_command_trains_the_winner_again_to_the_last_bit(records: Records) -> None:
+    printed = Path("printed").read_text(encoding="utf-8")
+    for line in re.findall(r"^(?:again|or) +python -m pipeline\.train (.*)$", printed, re.M):
         assert train([*shlex.split(line), "verbose=0", "name=again"]) == 0
-    again = swept.mlflow(
-        "SELECT m.value FROM latest_metrics m JOIN runs r USING (run_uuid) "
-        "WHERE r.name = 'again' AND m.key = 'best/val/f1'"
-    )
-    assert again == [(best,), (best,)]
+    again = [run.metrics["best/val/f1"] for run in records.runs() if run.name == "again"]
+    assert again == [best_of(records.trials()).values[0]] * 2
 
 
-def test_only_the_best_trial_and_the_default_keep_files(swept: Swept) -> None:
-    ((best,),) = swept.optuna(
-        "SELECT t.number FROM trials t JOIN trial_values v USING (trial_id) "
-        "ORDER BY v.value DESC, t.number LIMIT 1"
-    )
-    kept = {
-        int(path.name.rpartition("-")[2]) for path in (swept.folder / "runs/small/trials").iterdir()
-    }
-    assert kept == {best, 0}
+def test_only_the_best_trial_and_the_default_keep_files(records: Records) -> None:
+    kept = {int(path.name.rpartition("-")[2]) for path in Path("runs/small/trials").iterdir()}
+    assert kept == {best_of(records.trials()).number, 0}
 
 
-def test_both_stores_agree_and_have_the_tables_and_pictures(
-    swept: Swept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(swept.folder)
+def test_both_stores_agree_and_have_the_tables_and_pictures(records: Records) -> None:
     assert runs(["action=check", "study=small"]) == 0
-    stored = {path.name for path in (swept.folder / "mlartifacts").rglob("*") if path.is_file()}
+    stored = {path.name for path in Path("mlartifacts").rglob("*") if path.is_file()}
     assert {"trials.csv", "history.png", "lr_clip_map.png", "parallel_coordinates.png"} <= stored
 
 
@@ -145,24 +109,17 @@ def test_each_split_of_a_comparison_is_tuned_within_itself(
     splits = "data.split_seed=choice(3,8)"
     assert sweep([*TUNED, splits, "seed=range(0,2)", "sweep.test_trials=true"]) == 0
     assert capsys.readouterr() == ("", "")
-    database = own_folder / "optuna.db"
-    bases = _rows(
-        database,
-        "SELECT s.study_name, a.value_json FROM studies s JOIN study_user_attributes a "
-        "USING (study_id) WHERE a.key = 'base' AND s.study_name LIKE 'tuned-tune-%'",
-    )
-    tuned_on = {name: json.loads(str(base))["data"]["split_seed"] for name, base in bases}
-    assert sorted(tuned_on.values()) == [3, 8]
+    storage = f"sqlite:///{own_folder}/optuna.db"
     found = {}
-    for name, split in tuned_on.items():
-        query = (
-            "SELECT p.param_value FROM trial_params p JOIN trials t USING (trial_id) "
-            "JOIN trial_values v USING (trial_id) JOIN studies s USING (study_id) "
-            f"WHERE s.study_name = '{name}' AND p.param_name = 'optimizer.lr' "
-            "ORDER BY v.value DESC, t.number LIMIT 1"
-        )
-        ((found[split],),) = _rows(database, query)
-    trained = _rows(
+    for name in optuna.get_all_study_names(storage):
+        if name.startswith("tuned-tune-"):
+            tuned_on = optuna.load_study(study_name=name, storage=storage).user_attrs["base"][
+                "data"
+            ]
+            best = best_of(Records(name).trials())
+            found[tuned_on["split_seed"]] = best.params["optimizer.lr"]
+    assert sorted(found) == [3, 8]
+    trained = ask_file(
         own_folder / "mlflow.db",
         "SELECT s.value, l.value FROM runs r JOIN params s USING (run_uuid) "
         "JOIN params l USING (run_uuid) WHERE s.key = 'data.split_seed' "
@@ -170,7 +127,7 @@ def test_each_split_of_a_comparison_is_tuned_within_itself(
     )
     assert len(trained) == 4
     for split, rate in trained:
-        assert float(str(rate)) == pytest.approx(found[int(str(split))])
+        assert float(rate) == pytest.approx(found[int(split)])
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Trial:
 class StoredRun:
     """A run as MLflow's database has it, with the latest value of each metric."""
 
+    run_id: str
     name: str
     status: str
     tags: Mapping[str, str]
@@ -127,7 +128,7 @@ class Records:
             dict(ask_file(self.mlflow, f"SELECT key, value FROM {one} WHERE run_uuid = '{run_id}'"))
             for one in ("tags", "latest_metrics")
         )
-        return StoredRun(name=name, status=status, tags=tags, metrics=metrics)
+        return StoredRun(run_id=run_id, name=name, status=status, tags=tags, metrics=metrics)
 
     def children(self) -> dict[int, StoredRun]:
         """Return the run of each trial of this study, which is the only one."""
