@@ -243,11 +243,9 @@ def worker_devices(
 ) -> tuple[tuple[WorkerGpus, ...], tuple[str, ...]]:
     """Return the GPUs of each worker of a study, and lines worth telling about them.
 
-    Without a number of workers there are as many on the CPU as its cores have room for their
-    threads, and on GPUs as many as their free memory has room for, too. GPUs are taken in the
-    order of `trainer.devices` where that names them, else the freest first. `parameters` is the
-    size of the network. Raises an EnvironmentFaultError where the GPUs are too few for a single
-    worker.
+    Without a number of workers there are as many as cores have room for their threads, and free
+    memory of GPUs for the network. GPUs are taken in the order of `trainer.devices`, else the
+    freest first. Raises an EnvironmentFaultError where they are too few for a single worker.
     """
     present = available() if present is None else present
     most = max(1, present.cores // ((trainer.threads or 1) * options.devices_per_trial))
@@ -269,11 +267,9 @@ def placement(
 ) -> tuple[tuple[WorkerGpus, ...], tuple[str, ...]]:
     """Return the GPUs of each worker, and a line where workers are too few or share GPUs.
 
-    GPUs are taken in their order; a worker takes `bytes_each` of a GPU's memory. With one GPU
-    for a trial, workers beyond the number of GPUs share them evenly. With several, each worker
-    has GPUs of its own, and there are only as many workers as there are such groups. Workers
-    `None` = as many as there is room for, `most` of them at most. Raises as `worker_devices`
-    does.
+    With one GPU for a trial, workers beyond the number of GPUs share them evenly. With several,
+    each worker has GPUs of its own, and there are only as many workers as such groups. Workers
+    `None` = as many as there is room for, `most` of them at most. Raises as `worker_devices` does.
     """
     room = {gpu: min(WORKERS_PER_GPU, gpu.free_bytes // bytes_each) for gpu in gpus}
     if devices_per_trial == 1:

@@ -30,12 +30,9 @@ _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, z
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clipping:
-    """How the gradients were clipped.
+    """How the gradients were clipped: `chosen` where the threshold is not the default one.
 
-    Args:
-        threshold: Largest norm or value; `None` = they were left alone.
-        algorithm: Of all gradients together, or of each entry.
-        chosen: The threshold is not the one that every run has by default.
+    `threshold` `None` = not at all; `algorithm`: of all gradients together, or of each entry.
     """
 
     threshold: float | None
@@ -50,11 +47,9 @@ class Vitals:
     Args:
         layers: Names of the weights, from the input to the output: `layers.layer1.linear`; those
             of a recurrent layer are two, `… (input)` and `… (state)`. Biases and norms are none.
-        epochs: Epochs, counted from 1, (epochs,).
-        gradients: Mean L2 norm of a layer's gradient over an epoch's steps, before clipping,
-            (epochs, layers).
-        updates: Mean of ‖step‖ / ‖weights‖ over the steps that were looked at, (epochs, layers);
-            NaN where none was.
+        epochs: Counted from 1, (epochs,).
+        gradients: Mean L2 norm over an epoch's steps, before clipping, (epochs, layers).
+        updates: Mean ‖step‖ / ‖weights‖ of the steps looked at, (epochs, layers); NaN = none was.
         first: Gradient norms of the very first step, (layers,).
         sizes: Number of weights, (layers,).
     """
@@ -71,14 +66,9 @@ class Vitals:
 class Activity:
     """What an activation gave on training rows, at the weights that are kept.
 
-    Args:
-        layer: Name of the activation, as `layers.layer1.activation`.
-        kind: Name of its class: `ReLU`, `Sigmoid`, `Tanh`, …; `LSTM (tanh)` for a recurrent layer.
-        units: Channels or values that it has.
-        dead: Share of the units that gave zero for every row and place (of ReLU alone).
-        saturated: Share of the values within 1 % of a bound (of sigmoid and tanh alone).
-        mean: Of all values.
-        deviation: Standard deviation of all values.
+    `kind` is its class, `LSTM (tanh)` for a recurrent layer; `dead` the share of its units that
+    gave zero for every row and place (of ReLU alone); `saturated` the share of the values within
+    1 % of a bound (of sigmoid and tanh alone); `mean` and `deviation` are those of all values.
     """
 
     layer: str
@@ -98,10 +88,8 @@ class TestRows:
         rows: Numbers of the rows in the source, int64 (rows,).
         targets: Classes, int64 (rows,), or values in units, (rows, outputs).
         outputs: Probabilities (rows,) or (rows, classes), or values in units (rows, outputs).
-        naive: The naive baseline's, shaped as `outputs`; `None` = there is none.
-        linear: The linear baseline's, shaped as `outputs`; `None` = there is none.
-        groups: Number of the group that each row belongs to, int64 (rows,); `None` = rows are
-            independent.
+        naive: The naive baseline's, and `linear` the linear one's; `None` = there is none.
+        groups: Number of the group of each row, int64 (rows,); `None` = they are independent.
     """
 
     __test__ = False  # no test class, whatever its name makes pytest think
@@ -126,11 +114,7 @@ class TestRows:
         return np.asarray(off.reshape(len(off), -1).mean(1))
 
     def called(self, threshold: float) -> NDArray[np.int64]:
-        """Return the predicted class of each row, int64 (rows,).
-
-        Args:
-            threshold: Probability above which a row of a binary task counts as positive.
-        """
+        """Return the predicted class of each row, int64 (rows,); the threshold is of binary tasks."""
         if self.outputs.ndim == 1:
             return (self.outputs > threshold).astype(np.int64)
         return np.asarray(self.outputs.argmax(1), dtype=np.int64)
@@ -141,10 +125,6 @@ class TestRows:
         In a classification, a mistake is a row with a wrong class, the worse the less probable the
         true class was predicted to be. In a regression, a row is judged by its largest error, in
         standard deviations of the targets. A row with a prediction that is NaN is the worst.
-
-        Args:
-            threshold: Probability above which a row of a binary task counts as positive.
-            count: How many are wanted.
         """
         if self.targets.ndim == 2:  # by how much, in deviations of its target
             targets = np.asarray(self.targets, dtype=np.float64)
@@ -168,12 +148,8 @@ class TestRows:
 class ColumnImportances:
     """How much a metric falls when a column's values are dealt out anew among the rows.
 
-    Args:
-        metric: Name of the metric, such as `f1`.
-        part: Which rows were asked about: `validation` or `train`.
-        columns: Names of the raw columns.
-        falls: How much worse the metric was, a larger number meaning a more important column,
-            (columns, repeats).
+    `falls`: how much worse the metric (`f1`, …) of the rows of `part` (`validation` or `train`)
+    was, a larger number meaning a more important raw column, (columns, repeats).
     """
 
     metric: str
@@ -186,10 +162,7 @@ class ColumnImportances:
 class Mistakes:
     """Test rows about which the network was most wrong, the worst first.
 
-    Args:
-        positions: Positions in `TestRows`, int64 (mistakes,).
-        inputs: As the source has them, (mistakes, steps, features), (mistakes, channels, height,
-            width) or (mistakes, features).
+    `positions` in `TestRows`, int64 (mistakes,); `inputs` as the source has them, (mistakes, …).
     """
 
     positions: Array
@@ -204,8 +177,7 @@ class Inside:
         rows: Numbers of the rows in the source, int64 (samples,).
         labels: What each row is, as people say it, (samples).
         inputs: As the network gets them, (samples, *input_shape).
-        views: Arrays by name, each beginning with samples, but those of kernels;
-            `pipeline.inside.views` says what they are.
+        views: Arrays by name, of samples but for kernels, as `pipeline.inside.views` describes.
     """
 
     rows: Array
@@ -223,10 +195,8 @@ class LrCurve:
         losses: Loss of each step's batch, before the step moves the weights, (steps,).
         smoothed: The same, smoothed, (steps,); empty if the steps are too few.
         suggestion: Rate between the next two, in two digits; `None` = the loss does not fall.
-        steepest: The rate at which `smoothed` falls fastest.
-        lowest: The rate at which it is lowest.
-        blown_up: The rate beyond that at which the loss is worse than at the start, or not
-            finite; `None` = there is none.
+        steepest: The rate at which `smoothed` falls fastest; at `lowest` it is lowest.
+        blown_up: The rate beyond, with a loss worse than at the start, or not finite; or `None`.
     """
 
     rates: Array
@@ -243,27 +213,21 @@ class Findings:
     """All that a run has found out.
 
     Args:
-        name: Name of the run.
-        run_id: MLflow's id of it; empty where nothing is tracked.
-        end: How training ended.
-        task: What was to be predicted.
+        run_id: MLflow's id of the run; empty where nothing is tracked.
         kind: What a row is.
         model: Name of the network's class, such as `LSTM`.
         config: The whole configuration, references to the environment unresolved.
-        classes: Names of the classes; empty for a regression. In a binary task the second is the
-            positive one.
+        classes: Their names, of a binary task the positive one last; empty for a regression.
         features: Names along the features or channels of an input; empty = none.
         targets: Names of what a regression of a series predicts; empty for other data.
         label: Name of what is predicted; empty = it has none.
         units: Unit of a regression's targets; empty = none.
         horizon: Steps of a series that are predicted at once; outputs go step by step.
-        monitor: Metric that decides which epoch is best, and which of its values is better.
+        monitor: Metric that decides which epoch is best.
         better: Whether a larger or a smaller value of it is better.
         kept: Epoch of the kept weights, counted from 1; `None` = the last.
-        epochs: Epochs trained, and how many were planned.
-        planned: Epochs that were planned.
+        epochs: Epochs trained, of those that were `planned`.
         steps: Optimizer steps of an epoch.
-        clipping: How gradients were clipped.
         threshold: Probability above which a row counts as positive.
         metrics: Final values by name: `test/f1`, `naive/f1`, `best/val/f1`, …
         training: Scores of the kept weights on training rows, in evaluation mode: `loss`, `f1`, …
@@ -273,15 +237,11 @@ class Findings:
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Weights of the network.
         seconds: Time of training.
-        device: What it was trained on.
         data_hash: sha256 of the data and of what lies in which part.
         history: Values of each epoch, counted from 1.
         vitals: How the layers fared; `None` = nobody has looked.
         activity: What the activations gave.
         test: What the network said about the test rows; `None` = it was not tested.
-        importances: Of a table's columns.
-        mistakes: The worst ones.
-        inside: What some rows make of the network.
     """
 
     name: str

@@ -14,19 +14,27 @@ ENDING = ".html"
 
 def with_texts(words: Sequence[str]) -> list[str]:
     """Let the two runs of `runs=[A,B]` be read as they stand: an id may look like a number."""
-    return [_as_texts(word) if word.startswith("runs=[") else word for word in words]
-
-
-def _as_texts(word: str) -> str:
-    inner = word.removeprefix("runs=[").removesuffix("]")
-    if any(sign in inner for sign in "'\"[]\\") or "${" in inner:
-        return word  # who quotes has thought of it
-    return f"runs=[{','.join(quoted(one) for one in inner.split(',') if one.strip())}]"
+    read = list(words)
+    for number, word in enumerate(words):
+        inner = word.removeprefix("runs=[").removesuffix("]")
+        is_quoted = any(sign in inner for sign in "'\"[]\\") or "${" in inner
+        if word.startswith("runs=[") and not is_quoted:
+            names = (quoted(one) for one in inner.split(",") if one.strip())
+            read[number] = f"runs=[{','.join(names)}]"
+    return read
 
 
 def body(options: ReportOptions) -> int:
     """Write what was asked for and say where it is."""
-    _require_one(options)
+    given = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
+    if len(given) != 1:
+        what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"
+        hint = "" if given else ", such as run=last"
+        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, runs=[A,B]{hint}")
+    if options.runs is not None and (count := len(options.runs)) != 2:
+        raise ConfigError(
+            f"runs=[{','.join(options.runs)}] gives {count}; expected two: runs=[A,B]"
+        )
     if options.output is not None and Path(options.output).suffix.lower() != ENDING:
         raise ConfigError(
             f"output={options.output!r} is no page; expected a file ending in {ENDING}"
@@ -45,18 +53,6 @@ def body(options: ReportOptions) -> int:
         told = report_pair(options.runs or (), options)
     print(*told, sep="\n")
     return 0
-
-
-def _require_one(options: ReportOptions) -> None:
-    given = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
-    if len(given) != 1:
-        what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"
-        hint = "" if given else ", such as run=last"
-        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, runs=[A,B]{hint}")
-    if options.runs is not None and (count := len(options.runs)) != 2:
-        raise ConfigError(
-            f"runs=[{','.join(options.runs)}] gives {count}; expected two: runs=[A,B]"
-        )
 
 
 main = command("report", body, options=ReportOptions, validates=True, rewrite=with_texts)

@@ -88,7 +88,6 @@ def _carried_out(
         return range_test(plan, recorder) if finds_lr else train(plan, recorder, peers)
 
 
-@torch_settings_kept()
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     """Train as one of several processes that torchrun or srun has started; another one leads."""
     end_with_parent()

@@ -55,11 +55,8 @@ class EvaluationRequest:
     """An evaluation whose values are all checked.
 
     Args:
-        place: Where the model is read from.
-        split: Part of the run's own data: test, validation, train or all.
-        is_own: Whether the run's own data are scored.
-        options: The run's, as the command has changed them.
-        config: The same as plain values that may be stored.
+        is_own: Whether a part of the run's own data is scored.
+        options: The run's, as the command has changed them; `config` has them as plain values.
         threshold: In place of the model's in a binary task; `None` = the model's.
         own_config: The same config with the run's own data, which may not be there any more.
     """

@@ -94,15 +94,9 @@ def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredTest:
-    """Outputs and figures of a test.
+    """Outputs and figures of a test: `test/f1`, `naive/f1`, `linear/f1`, … and those of classes.
 
-    Args:
-        rows: What the network and the baselines said of each row.
-        baselines: Names of the naive and the linear baseline.
-        metrics: `test/f1`, `naive/f1`, `linear/f1`, …
-        classes: Counts and scores of each class; empty for a regression.
-        threshold: Probability above which a row of a binary task counts as positive.
-        intervals: 95 % intervals of the metrics; `None` = they were not computed.
+    `baselines` names the naive and the linear one; `intervals` `None` = they were not computed.
     """
 
     rows: TestRows
@@ -147,12 +141,8 @@ class ScoredTest:
 def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | None) -> ScoredTest:
     """Test the weights that the task holds now on the test rows, once.
 
-    Args:
-        plan: The run.
-        task: Its network.
-        decision: Found on the validation rows. The linear baseline, which has no such rows, keeps
-            the threshold of training; the naive one has 0.5, which gives the most frequent class.
-        trainer: Runs the test; `None` = a new one, which gives equal bits.
+    The linear baseline, which has no validation rows, keeps the threshold of training; the naive
+    one has 0.5, which gives the most frequent class. A new `trainer` (`None`) gives equal bits.
     """
     options, schema, part = plan.options.metrics, plan.prepared.schema, plan.prepared.test
     trainer = trainer or build_trainer(plan)
@@ -206,17 +196,10 @@ def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedWeights:
-    """The kept weights of a run, and what their model and its card need.
+    """The kept weights of a run, in the network of `task`, and what their model and its card need.
 
-    Args:
-        plan: The run.
-        task: Its network holds the weights.
-        decision: Turns their outputs into answers; found on the validation rows.
-        epoch: The epoch that they are from.
-        epochs: Epochs trained.
-        kept: Values of training and validation that belong to them.
-        history: Values of each epoch.
-        tags: With which the run's record began.
+    `kept` are the values of training and validation that belong to them, of `epoch`; `tags` are
+    those with which the run's record began.
     """
 
     plan: Plan
@@ -269,8 +252,7 @@ class TrainedWeights:
             test: A test of the weights with its intervals; `None` = there was none.
             kept: What the card knows beside the metrics: `best/epoch`.
 
-        Returns:
-            The figure by which the model is compared with others.
+        Returns the figure by which the model is compared with others.
         """
         plan, monitor = self.plan, self.plan.options.monitor
         schema, report = plan.prepared.schema, plan.prepared.report

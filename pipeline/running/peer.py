@@ -9,7 +9,6 @@ import signal
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.processes.child import Parent
@@ -38,22 +37,18 @@ def main() -> None:
             follow(plan)
             parent.say({"say": "done"})
     except BaseException as error:
-        parent.say({"say": "failed", **_told(error)})
+        from pipeline.running.peers import is_cut
+        from pipeline.running.recording import explain
+
+        explained = explain(error)
+        told = {
+            "is_cut": is_cut(explained),
+            "problem": redact(" ".join(str(explained).split())) or type(explained).__name__,
+            "code": explained.exit_code if isinstance(explained, PipelineError) else 1,
+            "traceback": redact("".join(traceback.format_exception(error))),
+        }
+        parent.say({"say": "failed", **told})
     os._exit(0)
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    from pipeline.running.peers import is_cut
-    from pipeline.running.recording import explain
-
-    explained = explain(error)
-    text = redact(" ".join(str(explained).split()))
-    return {
-        "is_cut": is_cut(explained),
-        "problem": text or type(explained).__name__,
-        "code": explained.exit_code if isinstance(explained, PipelineError) else 1,
-        "traceback": redact("".join(traceback.format_exception(error))),
-    }
 
 
 if __name__ == "__main__":

@@ -157,20 +157,13 @@ class _Peer:
     is_done: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How a rank has failed: one line for people, and what a single run would have ended with."""
-
-    problem: str
-    code: int = EnvironmentFaultError.exit_code
-
-    def error(self) -> PipelineError:
-        """Return it as the error that ends the run."""
-        if self.code in _KINDS:
-            return _KINDS[self.code](self.problem)
-        return PipelineError(
-            f"{self.problem}. This is a bug of the program; run.log says where it comes from"
-        )
+def _error_of(problem: str, code: int) -> PipelineError:
+    """Return how a rank has failed as what a single run would have ended with."""
+    if code in _KINDS:
+        return _KINDS[code](problem)
+    return PipelineError(
+        f"{problem}. This is a bug of the program; run.log says where it comes from"
+    )
 
 
 class Peers:
@@ -181,7 +174,7 @@ class Peers:
         self._peers: list[_Peer] = []
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", ignore_cleanup_errors=True)
         self._meeting = Path(self._folder.name) / "meeting"
-        self._failure: Failure | None = None
+        self._failure: tuple[str, int] | None = None  # in one line, with its exit code
         self._changed = threading.Condition()
         self._listener = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._is_over = False
@@ -232,7 +225,7 @@ class Peers:
                 self._changed.wait(TICK_SECONDS)
                 stop.check()
         if self._failure is not None:
-            raise self._failure.error()
+            raise _error_of(*self._failure)
         try:
             with process_group(self._plan.rank, self._plan.devices, self._meeting):
                 yield
@@ -243,7 +236,7 @@ class Peers:
             if self._failure is None or not is_cut(error):
                 raise
             say_how_to_go_on(record)
-            raise self._failure.error() from error
+            raise _error_of(*self._failure) from error
         finally:
             self._record = None
 
@@ -259,7 +252,7 @@ class Peers:
                     if not self._hear(key.data):
                         selector.unregister(key.fileobj)
                 if self._failure is not None:
-                    self._require_end(self._failure)
+                    self._require_end(*self._failure)
                     return
 
     def _hear(self, peer: _Peer) -> bool:
@@ -274,14 +267,14 @@ class Peers:
                     peer.is_done = True  # where it was cut off, somebody else has failed
                 elif not peer.is_done:  # else nobody waits for it any more
                     logging.getLogger("pipeline").error("%s: %s", name, word["traceback"])
-                    failure = failure or Failure(f"{name}: {word['problem']}", word["code"])
+                    failure = failure or (f"{name}: {word['problem']}", word["code"])
             if peer.child.has_ended and not peer.is_done and not self._is_over:
-                failure = failure or Failure(_death(peer))
+                failure = failure or (_death(peer), EnvironmentFaultError.exit_code)
             self._failure = failure
             self._changed.notify_all()
         return not peer.child.has_ended
 
-    def _require_end(self, failure: Failure) -> None:
+    def _require_end(self, problem: str, code: int) -> None:
         """End this process where its step does not: no signal interrupts a wait between GPUs."""
         deadline = time.monotonic() + STUCK_SECONDS
         while time.monotonic() < deadline:
@@ -292,8 +285,8 @@ class Peers:
             with suppress(EnvironmentFaultError):
                 record.journal.end("FAILED", "error")
             say_how_to_go_on(record)
-            print(f"error: {failure.problem}", file=sys.stderr, flush=True)
-            os._exit(failure.code)
+            print(f"error: {problem}", file=sys.stderr, flush=True)
+            os._exit(code)
 
 
 def _death(peer: _Peer) -> str:

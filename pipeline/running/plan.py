@@ -158,7 +158,6 @@ class Occasion:
     """Context of a run: by itself, which is the default, or as one of many.
 
     Args:
-        datasets: Where the data come from.
         folder: The run's folder, which exists; `None` = a new one below `output`.
         key: Name by which MLflow's run is found again; `None` = that of the folder.
         parent_folder: Folder of the run that this one is a child of; `None` = no such run.
@@ -166,8 +165,7 @@ class Occasion:
         made_with: Tags of code, machine and versions; `None` = they are determined now.
         lean: Write the journal and the weights only: no checkpoint an epoch, no tables.
         weights: With `lean`, the file for the kept weights at the end; `None` = they are dropped.
-        prunes: Takes an epoch and the values of the weights kept so far, and says whether
-            training ends there; `None` = never.
+        prunes: Says, of an epoch and the values kept so far, whether training ends there.
     """
 
     datasets: Datasets = field(default_factory=Datasets)
@@ -191,15 +189,10 @@ class Plan:
     Args:
         options: The configuration, with all `null` defaults resolved.
         config: The configuration as it was given, as plain values that may be stored.
-        start: Where training starts from.
-        prepared: The data in its parts.
         network: Built for the shapes of the data, with the weights that the seed gives.
-        layers: The network's layers with shapes and numbers of parameters.
-        devices: What it trains on.
         started_at: When the work began, by `perf_counter`.
         command: The command line that the configuration came from.
         notes: Lines about what the run leaves out.
-        occasion: Whether it runs by itself or as one of many.
         rank: This process among those that train together.
     """
 
@@ -268,15 +261,9 @@ def make_plan(
     occasion: Occasion = BY_ITSELF,
     rank: Rank | None = None,
 ) -> Plan:
-    """Read the data, build the network, choose the devices.
+    """Read the data, build the network, choose the devices; arguments are those of `Plan`.
 
-    Args:
-        options: The configuration.
-        config: The same as plain values.
-        started_at: When the work began, by `perf_counter`.
-        command: The command line that it came from.
-        occasion: Whether the run is done by itself or as one of many.
-        rank: This process among several; `None` = the leading one, or as torchrun or srun says.
+    `rank` `None` = the leading process, or the one that torchrun or srun says.
     """
     start = find_start(options, config)
     devices = choose(options.trainer)

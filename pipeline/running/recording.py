@@ -119,15 +119,7 @@ def connecting(
 def warn_of_unsent(
     unsent: int, problem: str | None, *, place: Path, output: Path, uri: str | None
 ) -> None:
-    """Print that MLflow lacks values, if it does, why, and how to send them.
-
-    Args:
-        unsent: Number of values.
-        problem: The cause, in one line.
-        place: Where the values wait.
-        output: The folder that holds a folder for each run.
-        uri: The store that they are for; `None` = nothing is tracked.
-    """
+    """Print that MLflow lacks values, which wait in `place`, why, and how to send them to `uri`."""
     if unsent:
         why = f"{problem}; " if problem else ""
         where = shlex.join([f"output={output}", *uri_words(uri or "")])
@@ -143,16 +135,10 @@ def warn_of_unsent(
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """Folder and journal of a running training.
+    """Folder and journal of a running training, whose end may have a `reason` beside its status.
 
-    Args:
-        folder: The run's folder.
-        journal: Takes each epoch's values and the final ones.
-        uri: Where the run is tracked.
-        run_id: MLflow's id of the run; `None` where nothing is tracked.
-        unsent: Values that the tracking server lacks; known once the record is closed.
-        reason: Why it ended, beside its status.
-        registered: Result of the registration of its model; known once the record is closed.
+    `run_id` is `None` where nothing is tracked; the values that the server lacks (`unsent`) and the
+    result of the model's registration are known once the record is closed.
     """
 
     folder: Path

@@ -42,11 +42,7 @@ class Result:
         metrics: Final values by name: `test/f1`, `best/epoch`, `best/val/f1`, `naive/f1`, …
         kept: Values of training and validation that belong to the weights the run keeps.
         history: Values of each epoch, counted from 1.
-        schema: The meaning of inputs and outputs.
-        decision: What turns outputs into answers.
         test: Outputs and figures of the test; `None` = nothing was tested.
-        epochs: Epochs trained.
-        parameters: Weights of the network.
         pruned: Training was ended because others did better.
         seconds: Time from the start of the command's work to its end.
         doctor: What the doctor says, in lines for the terminal.

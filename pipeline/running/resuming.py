@@ -31,13 +31,7 @@ WRITTEN = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedCheckpoint:
-    """Facts of a checkpoint, without its weights.
-
-    Args:
-        path: The file.
-        shapes: Shape of each of the network's weights, by name.
-        facts: Config, schema, hash of the data, epoch, version.
-    """
+    """A checkpoint's shapes of weights, by name, and facts: config, schema, hash, epoch, version."""
 
     path: Path
     shapes: Mapping[str, Shape]

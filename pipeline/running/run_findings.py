@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from math import ceil, inf, prod
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,7 @@ def findings_of(
 ) -> Findings:
     """Return the findings of a run, without those that only pictures need.
 
-    Args:
-        plan: The run.
-        participant: Its task, with the kept weights, and what was seen of them while they trained.
-        result: Its figures, with their intervals.
-        diverged: The weights are not finite, so that nothing is scored.
+    The participant's task has the kept weights; where these have diverged, nothing is scored.
     """
     schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
     test, vitals = result.test, participant.vitals
@@ -155,21 +152,18 @@ def findings_of(
 def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
     """Add what the kept weights make of some training rows, and of columns."""
     threshold, what = found.threshold, "no figures of training rows"
-    if (part := unless_it_fails(lambda: _some_rows(plan), what)) is not None:
+    # As many rows as cost little time and memory.
+    shape, work = plan.prepared.schema.input_shape, max(1, plan.forward_operations)
+    affordable = min(MOST_WORK // work, MOST_BYTES // (4 * prod(shape)))
+    count = min(MOST_ROWS, max(FEWEST_ROWS, affordable))
+    some_rows = partial(evenly_spaced_part, plan.prepared.train, count)
+    if (part := unless_it_fails(some_rows, what)) is not None:
         training = unless_it_fails(lambda: _scores(plan, task, part, threshold), what) or {}
         some, what = torch.arange(min(ACTIVE_ROWS, len(part))), "no look at activations"
         activity = unless_it_fails(lambda: activity_of(task.network, part.take(some)), what) or ()
         found = replace(found, training=training, activity=activity)
     columns = unless_it_fails(lambda: _importances(plan, task, threshold), "no importances")
     return replace(found, importances=columns)
-
-
-def _some_rows(plan: Plan) -> Part:
-    """Return evenly spaced training rows, as many as cost little time and memory."""
-    part, shape = plan.prepared.train, plan.prepared.schema.input_shape
-    work = plan.forward_operations
-    affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * prod(shape)))
-    return evenly_spaced_part(part, min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
@@ -253,12 +247,7 @@ def described(
 ) -> Iterator[None]:
     """Save the findings, draw their pictures while the body runs, then record a description.
 
-    Args:
-        plan: The run.
-        record: Its record.
-        network: With the kept weights; `None` = they are not finite.
-        findings: Of the run.
-        doctor: The diagnosis, in lines.
+    `network` has the kept weights; `None` = they are not finite.
     """
     # Where torchrun has started the ranks, it ends this one soon after another one has failed.
     wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
@@ -326,13 +315,8 @@ def description_text(
 
     The page shows four lines until it is expanded, so the first ones say the most.
 
-    Args:
-        findings: Of the run.
-        pictures: What was drawn, below `pictures/` among the artifacts.
-        artifacts: Folder of the run's artifacts.
-        experiment_id: MLflow's id of the experiment; empty where it is not known.
-        doctor: The diagnosis, in lines.
-        command: Trains the run again.
+    The pictures lie below `pictures/` in `artifacts`; `experiment_id` is empty where it is not
+    known; `command` trains the run again.
     """
     run_id = findings.run_id
     fitting = [one for one in pictures if fields.fits(artifacts / FOLDER / one.file)]

@@ -26,13 +26,9 @@ REHEARSED = 8
 
 
 def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> Scores:
-    """Return all metrics of a run.
+    """Return all metrics of a run; the threshold is that of a binary task.
 
-    Args:
-        options: Metrics beside those of the task.
-        schema: The meaning of outputs and targets.
-        threshold: Probability above which a row of a binary task counts as positive; the user's own
-            metrics get the probabilities.
+    The user's own metrics get the probabilities.
     """
     ours = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
     own = own_metrics(options)

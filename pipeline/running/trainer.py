@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import torch
@@ -184,14 +185,14 @@ class GivenRank(ClusterEnvironment):
         return self._rank.world
 
     def set_world_size(self, size: int) -> None:
-        """Leave it as it was given."""
+        """Leave what was given as it is."""
+
+    def set_global_rank(self, rank: int) -> None:
+        """Leave what was given as it is."""
 
     def global_rank(self) -> int:
         """Return the number of this process among all of them."""
         return self._rank.number
-
-    def set_global_rank(self, rank: int) -> None:
-        """Leave it as it was given."""
 
     def local_rank(self) -> int:
         """Return its number among those of its machine."""
@@ -261,13 +262,9 @@ def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[An
 class Participant:
     """One process's part in a training; where there are several, all take the same steps.
 
-    Args:
-        plan: The run.
-        folder: Of its checkpoints, which the leading process alone writes.
-        records: Callbacks that come before whatever keeps the weights.
-        vitals: The one of them that watches the layers; `None` = none does.
-        prunes: Takes an epoch and says whether training ends there; `None` = never.
-        logger: Takes what Lightning logs; False = nothing does.
+    The leading process alone writes checkpoints to `folder`. `records` are callbacks that come
+    before whatever keeps the weights, `vitals` the one of them that watches the layers; `prunes`
+    says whether training ends at an epoch.
     """
 
     def __init__(
@@ -318,8 +315,8 @@ class Participant:
     @collecting_as_usual()
     def fit(self) -> None:
         """Train until the end, or until it is pruned, from the start that was planned."""
-        plan = self._plan
-        validation = plan.prepared.validation
+        plan, validation = self._plan, self._plan.prepared.validation
+        started_at = perf_counter()
         try:
             self.trainer.fit(
                 self.task,
@@ -330,6 +327,8 @@ class Participant:
             )
         except PrunedError:
             self.pruned = True
+        finally:
+            self.seconds = perf_counter() - started_at
 
 
 def follow(plan: Plan) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -54,17 +54,19 @@ def train(
     *,
     concludes: Concludes | None = None,
 ) -> Result:
-    """Train the planned run, on record.
+    """Train the planned run, on record, with the other processes that this one has started.
 
-    Args:
-        plan: The run.
-        recorder: Fills MLflow; `None` = another process does, or none.
-        peers: The other processes of the training that this one has started.
-        concludes: Adds to the journal before its end; the run fails where it raises.
+    `recorder` fills MLflow; `None` = another process does, or none. `concludes` adds to the journal
+    before its end; the run fails where it raises.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
-    with on_record(plan, recorder) as record, _together(plan, peers, record):
+    with (
+        on_record(plan, recorder) as record,
+        process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
+    ):
+        if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
+            shared_start(plan)  # trials always start afresh
         session = Session(plan, record)
         session.fit()
         result = session.finish()
@@ -75,15 +77,6 @@ def train(
         if file is not None and not result.pruned and isinstance(keeper, KeptWeights):
             keeper.write(file)
     return replace(result, seconds=perf_counter() - plan.started_at)
-
-
-@contextmanager
-def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]:
-    """Meet the other processes of this training, if there are any."""
-    with process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record):
-        if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
-            shared_start(plan)  # trials always start afresh
-        yield
 
 
 class Session(Participant):
@@ -105,15 +98,12 @@ class Session(Participant):
 
     def fit(self) -> None:
         """Train until the end, or until it is pruned; a divergence is diagnosed, and raised."""
-        started_at = perf_counter()
         try:
             super().fit()
         except DivergedError:
-            self.seconds = perf_counter() - started_at
             what = "no account of what has diverged"
             unless_it_fails(lambda: self._write(self._result(), diverged=True), what)
             raise
-        self.seconds = perf_counter() - started_at
 
     def finish(self) -> Result:
         """Test the kept weights where that is asked for, and record everything."""
@@ -260,15 +250,9 @@ UNLIMITED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeTest:
-    """Result of a range test of the learning rate.
+    """Result of a range test of the learning rate, with a `verdict` in one line.
 
-    Args:
-        record: Folder and id of the run, and what MLflow lacks.
-        curve: The losses over the rates, and what they suggest.
-        verdict: The same in one line, the override first.
-        picture: File with the plot of the curve.
-        command: Trains with the suggested rate; `None` = no suggestion, or no command line.
-        seconds: Time from the start of the command's work to its end.
+    `command` trains with the suggested rate; `None` = no suggestion, or no command line.
     """
 
     record: Record
