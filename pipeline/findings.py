@@ -114,7 +114,7 @@ class TestRows:
         return np.asarray(off.reshape(len(off), -1).mean(1))
 
     def called(self, threshold: float) -> NDArray[np.int64]:
-        """Return the predicted class of each row, int64 (rows,); the threshold is of binary tasks."""
+        """Return the predicted class of each row, int64 (rows,); the threshold is for two."""
         if self.outputs.ndim == 1:
             return (self.outputs > threshold).astype(np.int64)
         return np.asarray(self.outputs.argmax(1), dtype=np.int64)

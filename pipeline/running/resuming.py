@@ -31,7 +31,7 @@ WRITTEN = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedCheckpoint:
-    """A checkpoint's shapes of weights, by name, and facts: config, schema, hash, epoch, version."""
+    """Shapes of a checkpoint's weights by name, and facts: config, schema, data, epoch, version."""
 
     path: Path
     shapes: Mapping[str, Shape]
