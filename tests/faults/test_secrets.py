@@ -179,6 +179,7 @@ def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all
         printed += printed_by(
             *words, folder=repository, environment=environment, arguments=arguments
         )
+    capfd.readouterr()  # what the server of the table has printed
     mask = os.umask(0o022)
     try:
         assert report(["study=study"]) == runs(["action=list"]) == 0
