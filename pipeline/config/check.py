@@ -26,6 +26,7 @@ from pipeline.config.values import (
     SOURCE,
     TARGET,
     as_tree,
+    lies_in,
     make_importable,
     resolved,
     target_problems,
@@ -60,12 +61,11 @@ _SECTIONS: Sequence[tuple[str, str, Sequence[str], type[Options] | None]] = (
 def check(
     config: DictConfig | Mapping[str, Any], *, trust: Sequence[str] | None = None
 ) -> RunConfig:
-    """Return the run that a config describes, its references resolved.
+    """Return the run that a config describes, its references resolved; nothing is created.
 
-    Nothing is created, and Lightning is not imported: `check_callbacks` follows where it is.
-    `trust` names packages whose classes it may name; `None` = those in the config, which came
-    from the command line. For a config that was read from a file or a checkpoint give what the
-    present command line says. Raises a ConfigError with all its problems, one line each.
+    Lightning is not imported: `check_callbacks` follows where it is. `trust` names packages whose
+    classes it may name, `None` = those in the config, which must come from the command line. Raises
+    a ConfigError with all its problems, one line each.
     """
     values, problems = resolved(config)
     if trust is not None:
@@ -136,12 +136,11 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Iterator[str]:
     """Yield what can be said about callbacks without Lightning."""
-    allowed = tuple(f"{package}." for package in (*PACKAGES, *trust))
     for name, target in callbacks.items():
         path = _at(target, TARGET, str)
         if path is None:
             yield f"callbacks.{name}.{TARGET} is missing; expected the dotted path of a callback."
-        elif not path.startswith(allowed):
+        elif not lies_in(path, (*PACKAGES, *trust)):
             yield (
                 f"callbacks.{name}.{TARGET}={path!r} lies outside of what may be named; if it is "
                 f"your own, add trust=[{path.partition('.')[0]}] to the command line."
@@ -149,10 +148,7 @@ def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Ite
 
 
 def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-    """Yield the rules between options that their types can't state: broken or not, and the line.
-
-    A value of a wrong type breaks no rule: `validate` reports it.
-    """
+    """Yield rules that types can't state: broken or not, and the line. A wrong type breaks none."""
     for key in ("name", "register", "tracking.experiment"):
         name = _at(values, key, str)
         problem = name_problem(key, name) if name else None

@@ -23,6 +23,7 @@ from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies
 from pipeline.terminal import duration
 from pipeline.terminal import number as figure
+from pipeline.tracking.folders import read_state
 from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import sqlite_path
 
@@ -55,7 +56,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
         rendered("study.html", page),
         Path(options.output or own),
         tracking,
-        lambda path: attach(folder, path, tracking, name=NAME),
+        lambda path: attach(read_state(folder), path, tracking, name=NAME),
     )
     return [f"{name}: {page['summary']}", told]
 

@@ -24,7 +24,7 @@ from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
-from pipeline.tracking.sync import attach, attach_to
+from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import tracking_uri
 
 Content = TypeVar("Content")
@@ -82,10 +82,11 @@ class Subject:
         run_id, tracking = self.findings.run_id, options.tracking
         if self.folder is not None:
             own = self.folder / "artifacts" / name
-            added = partial(attach, self.folder, options=tracking, name=name)
+            state = folders.read_state(self.folder)
         else:
             own = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
-            added = partial(attach_to, run_id, self.uri, options=tracking, name=name)
+            state = folders.State(run_id=run_id, uri=self.uri)
+        added = partial(attach, state, options=tracking, name=name)
         return publish(text, Path(options.output or own), tracking, added)
 
 
