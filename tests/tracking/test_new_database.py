@@ -20,8 +20,8 @@ PHASES = {"the first table": "CREATE TABLE", "a migration": "ALTER TABLE", "the 
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet_mlflow(os.environ)
+def quiet() -> None:
+    quiet_mlflow()
 
 
 def killed_at(beginning: str, work: Callable[[], object]) -> int:
