@@ -230,8 +230,9 @@ def fault(uri: str, text: str) -> StoreError:
     kind = fault_kind(text)
     if kind == "down":
         return StoreError(kind, down_line(uri, text))
+    if kind == "unwritable":
+        return StoreError(kind, f"{named(uri)} {unwritable(uri, text, _elsewhere(uri))}")
     lines = {
-        "unwritable": unwritable(uri, text, _elsewhere(uri)),
         "locked": "is locked by another program; end it, then retry",
         "broken": f"is no database; {_elsewhere(uri)}",
         "refused": f"refuses ({short_cause(text)}); {WELCOME}",
