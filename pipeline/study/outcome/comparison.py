@@ -189,11 +189,8 @@ def compare(
 ) -> Comparison:
     """Group trials by all that was varied but the seed and the fold, and compare the groups.
 
-    Args:
-        rows: The trials of a grid.
-        objective: The study's objective.
-        direction: Whether more or less of it is better.
-        published: What others have measured, by metric and by `key=value` words of a cell.
+    `direction` tells whether more or less of the objective is better; `published` has what others
+    have measured, by metric and by `key=value` words of a cell.
     """
     published, swept = published or {}, swept_keys(rows)
     keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)

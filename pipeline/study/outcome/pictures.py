@@ -58,10 +58,7 @@ LINES = {"naive": ":", "linear": "--"}
 def write_study_pictures(
     study: "Study", summary: StudySummary, folder: Path, *, clip_algorithm: str = "norm"
 ) -> list[str]:
-    """Write the pictures of a study as PNG, and return which could not be drawn, and why.
-
-    `clip_algorithm` (`norm` or `value`) is that of trials that do not vary it.
-    """
+    """Write the pictures of a study as PNG; return which could not be drawn, and why."""
     pictures = list(study_pictures(study, summary, clip_algorithm))
     if not pictures:
         return ["no pictures: no trial has completed"]

@@ -226,10 +226,7 @@ def _value(text: str) -> Any:
 
 
 def text_of(value: object) -> str:
-    """Return the text from which Hydra reads a plain value again.
-
-    `[64, 32]` is `[64,32]`, null is `null`, '1' is `'1'`.
-    """
+    """Return the text from which Hydra reads a plain value again, such as `[64,32]` or `'1'`."""
     if value is None or isinstance(value, bool):
         return OFF if value is None else str(value).lower()
     if isinstance(value, Mapping):
@@ -250,10 +247,7 @@ def text_of(value: object) -> str:
 
 
 def read_range(text: object) -> Range:
-    """Return the range that a text describes.
-
-    A ConfigError has all that is wrong with it, a line each, the key left out.
-    """
+    """Return the range that a text describes; a ConfigError has a line for all that is wrong."""
     parsed = None
     try:
         if isinstance(text, str):

@@ -160,10 +160,7 @@ class TrialTrainer:
 
 
 def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
-    """Return what a trial comes to: the values of these names, of the weights that it keeps.
-
-    A ConfigError tells that it has no such value, a DivergedError that one is no number.
-    """
+    """Return the values of these names, of the weights that a trial keeps; all are finite."""
     known = {**result.metrics, **result.kept, "model/parameters": float(result.parameters)}
     return tuple(_finite(name, known) for name in names)
 
@@ -312,8 +309,5 @@ class Ranks:
             return messages.read(Job, json.loads(content))
 
     def report(self, report: dict[str, Any]) -> None:
-        """Tell the first rank how a trial ended: `reason`, `message`, `exit_code` of `TrialEnd`.
-
-        The reason is `cut` where another rank was first.
-        """
+        """Tell how a trial ended: `_failure`, or the reason `cut` where another rank was first."""
         self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(report))
