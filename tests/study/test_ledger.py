@@ -39,7 +39,7 @@ from pipeline.tracking.journal import Header, Journal
 GRACE = 60.0
 PRUNED = TrialEnd(state="pruned", reason="pruned")
 OF_GRID: dict[str, Any] = {"sampler": "grid", "n_trials": None}
-GIVEN = (OF_GRID, {"n_trials": 15}, *[{"n_trials": 3}] * 3)
+GIVEN = (OF_GRID, {"n_trials": 9}, {"n_trials": 3}, {"n_trials": 3})
 
 
 def end_as(ledger: Ledger, end: TrialEnd) -> int:
