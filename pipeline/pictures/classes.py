@@ -156,16 +156,10 @@ def _counts(scores: Array, own: Array) -> tuple[Vector, Vector]:
 
 
 class _CurvePlot(NamedTuple):
-    """One of the two pictures of curves.
+    """One of the two pictures of curves, with the names of the curve and its area in a sentence.
 
-    Args:
-        name: Of the picture.
-        title: Of the picture.
-        called: Name of the curve in a sentence.
-        area: Name of its area.
-        axes: Labels of the x and the y axis.
-        curve: Makes it of scores (rows,) and of whether a row is of the class (rows,).
-        by_steps: Whether a value holds from a point back to the one before.
+    `curve` makes it of scores (rows,) and of whether a row is of the class (rows,); with `by_steps`
+    a value holds from a point back to the one before. `axes` are the labels of x and y.
     """
 
     name: str
@@ -303,10 +297,7 @@ def _draw_several(
 class Reliability(NamedTuple):
     """Predicted probabilities and the shares of rows that were right, in bins of equal width.
 
-    Args:
-        given: Mean probability of each bin that has rows, (bins,).
-        found: Share of its rows that were right, (bins,).
-        counts: Number of its rows, (bins,).
+    Of each bin that has rows: the mean probability `given`, the share `found`, `counts`, (bins,).
     """
 
     given: Vector

@@ -146,12 +146,7 @@ def _summary_words(summary: StudySummary, *, searches: bool) -> str:
 
 
 def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
-    """Return the trials by number, at most a thousand of them.
-
-    Args:
-        summary: The study.
-        marked: Number of a trial that is marked; `None` = none.
-    """
+    """Return the trials by number, at most a thousand of them; `marked` is the number of one."""
     rows = summary.rows
     if len(rows) > MOST_TRIALS:
         rows = best(rows, summary.directions, MOST_TRIALS)
