@@ -266,9 +266,10 @@ def _importances(metric: str, generator: np.random.Generator) -> ColumnImportanc
 
 
 def _mistakes(test: TestRows, shape: Sequence[int], generator: np.random.Generator) -> Mistakes:
-    wrong = test.errors
     if test.targets.ndim == 1:
         wrong = 1 - test.probabilities[np.arange(len(test.targets)), test.targets]
+    else:
+        wrong = test.errors
     positions = np.argsort(-wrong, kind="stable")[:SHOWN]
     inputs = generator.normal(size=(len(positions), *shape)).astype(np.float32)
     return Mistakes(positions=positions, inputs=inputs)

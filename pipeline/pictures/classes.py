@@ -172,9 +172,8 @@ class _CurvePlot(NamedTuple):
 
     def draw(self, axes: "Axes", curve: ThresholdCurve, **look: Any) -> None:
         """Draw a curve of at most `MOST_POINTS` points."""
-        kept = np.arange(len(curve.x))
-        if len(kept) > MOST_POINTS:
-            kept = np.unique(np.linspace(0, len(kept) - 1, MOST_POINTS).astype(np.int64))
+        count = len(curve.x)
+        kept = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64))
         steps = "steps-pre" if self.by_steps else "default"
         axes.plot(curve.x[kept], curve.y[kept], drawstyle=steps, **look)
 

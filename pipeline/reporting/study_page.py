@@ -73,24 +73,19 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     # The sweep alone knows the whole command in words; this one says the same.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
     command = outcome.experiment_command(folder.absolute(), called) if found and has_yaml else ""
+    starts = [row.started for row in rows if row.started is not None]
+    ends = [time.time() if row.state == "running" else row.ended or 0.0 for row in rows]
     return StudySummary(
         rows=rows,
         objectives=recorded.names,
         directions=directions,
         folder=folder,
-        seconds=_seconds(rows),
+        seconds=max(0.0, max(ends) - min(starts)) if starts else 0.0,
         importances=recorded.importances(),
         command=command,
         # Beside the winner, only the config as it stands is ever tested.
         base=others[0] if len(others) == 1 else None,
     ).with_tests(facts)
-
-
-def _seconds(rows: Sequence[Row]) -> float:
-    """Return the time from the start of the first trial to the end of the last one."""
-    starts = [row.started for row in rows if row.started is not None]
-    ends = [time.time() if row.state == "running" else row.ended or 0.0 for row in rows]
-    return max(0.0, max(ends) - min(starts)) if starts else 0.0
 
 
 def study_page(

@@ -186,6 +186,12 @@ def _of_journal(
         if key.startswith(FINAL)
     }
     monitor = str(config.get("monitor") or "val/loss")
+    intervals = _recorded(
+        artifacts / "intervals.json",
+        lambda plain: {
+            key: (float(low), float(high)) for key, (low, high) in plain["ends"].items()
+        },
+    )
     of_data: dict[str, Any] = {"task": "multiclass", "rows": {}}
     if report is not None:
         of_data = {key: getattr(report, key) for key in ("task", "units", "rows")}
@@ -206,7 +212,7 @@ def _of_journal(
         planned=int(trainer.get("max_epochs") or 0),
         clipping=Clipping(threshold=None, algorithm="norm", chosen=False),
         metrics=metrics,
-        intervals=_recorded(artifacts / "intervals.json", _intervals) or {},
+        intervals=intervals or {},
         parameters=int(metrics.get("model/parameters", 0)),
         seconds=metrics.get("time/fit", 0.0),
         device=str(begun["tags"].get("device", "")),
@@ -233,10 +239,6 @@ def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
             inner = inner.setdefault(group, {})
         inner[name] = value
     return tree
-
-
-def _intervals(plain: Any) -> dict[str, tuple[float, float]]:
-    return {key: (float(low), float(high)) for key, (low, high) in plain["ends"].items()}
 
 
 def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
