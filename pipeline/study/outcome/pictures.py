@@ -104,8 +104,7 @@ def _study_words(kind: str, summary: StudySummary, complete: int) -> str:
         front = pareto(summary.rows, summary.directions)[:MOST_TOLD]
         told = (f"trial {row.number} ({summary.values_of(row)})" for row in front)
         return f"On the front are {'; '.join(told)}."
-    if best is None:
-        return "No trial has completed."
+    assert best is not None
     return (
         f"{complete} complete trials; the best is trial {best.number}: "
         f"{summary.values_of(best)}, at {point_words(best.overrides)}."
