@@ -117,10 +117,7 @@ def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
 
 
 def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve (Hanley and McNeil 1982).
-
-    It is the share of pairs whose positive row has the higher score; of a tie, half counts.
-    """
+    """Return the area under the ROC curve, of a tie one half (Hanley and McNeil 1982)."""
     ordered, of_positive = np.sort(scores), scores[positive]
     positives, negatives = len(of_positive), len(scores) - len(of_positive)
     below = np.searchsorted(ordered, of_positive, side="left").sum()
@@ -264,10 +261,7 @@ def class_scores(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundThreshold:
-    """A threshold that a rule has found on so many rows, and its f1 or recall there.
-
-    Rows with a probability above `threshold` count as positive.
-    """
+    """A threshold above which rows count as positive, and its f1 or recall on so many rows."""
 
     threshold: float
     metric: str

@@ -60,10 +60,7 @@ def _write(path: Path, arrays: Arrays) -> None:
 
 
 class ScikitLearnSet(Source):
-    """The data set that `sklearn.datasets.load_<name>` gives, unchanged.
-
-    It is cached, since the import of scikit-learn takes more than a second.
-    """
+    """What `sklearn.datasets.load_<name>` gives, cached: scikit-learn loads for a second."""
 
     name: ClassVar[str]
     task: ClassVar[Task] = "multiclass"
