@@ -135,7 +135,10 @@ class Journal:
 
     def _append(self, kind: str, *, at: int | None = None, **content: object) -> None:
         descriptor = self._open()
-        event = {"event": kind, "time": self._now() if at is None else at, **content}
+        wall, monotonic = self._clock
+        # Never steps back, whatever the clock does.
+        now = max(self._last_ms, (wall + time.monotonic_ns() - monotonic) // 1_000_000)
+        event = {"event": kind, "time": now if at is None else at, **content}
         line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         size = os.fstat(descriptor).st_size
         try:
@@ -173,11 +176,6 @@ class Journal:
         if event["event"] == "epoch":
             self._times.setdefault(event["epoch"], event["time"])
             self._keys.setdefault(event["epoch"], set()).update(event["values"])
-
-    def _now(self) -> int:
-        """Return milliseconds since 1970 that never step back, whatever the clock does."""
-        wall, monotonic = self._clock
-        return max(self._last_ms, (wall + time.monotonic_ns() - monotonic) // 1_000_000)
 
 
 def _plain(key: str, value: Scalar) -> object:

@@ -11,7 +11,7 @@ import filelock
 
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.tracking.fields import END_TAG, PARENT_TAG, param_texts
+from pipeline.tracking.fields import PARENT_TAG, param_texts
 from pipeline.tracking.folders import FORGET, STATE, State, read_state, remove, write_state
 from pipeline.tracking.journal import JOURNAL, Event, Figure, count_values, parse_line
 from pipeline.tracking.uri import StoreError
@@ -213,13 +213,11 @@ class Replay:
             tags[PARENT_TAG] = parent
         if not self.state.run_id:
             experiment_id = store.experiment(begin["experiment"])
-            last = self._pending[-1]
-            reason = last["reason"] if last["event"] == "end" else None
             run_id, is_new = store.create(
                 experiment_id,
                 name=begin["name"],
                 key=begin.get("key") or self.folder.name,
-                tags={**tags, END_TAG: reason} if reason else tags,
+                tags=tags,
                 start=begin["time"],
             )
             self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))

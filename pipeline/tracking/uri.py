@@ -142,9 +142,9 @@ def how_to_name(recorded: str) -> str:
 
 def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
     """Return what shows an experiment's runs: a command unless a server runs, and an address."""
-    if is_server(uri):
-        return (page(redact(uri).rstrip("/"), experiment_id),)
-    return (ui_command(uri), page("http://127.0.0.1:5000", experiment_id))
+    server = redact(uri).rstrip("/") if is_server(uri) else "http://127.0.0.1:5000"
+    page = f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
+    return (page,) if is_server(uri) else (ui_command(uri), page)
 
 
 def ui_command(uri: str) -> str:
@@ -154,11 +154,6 @@ def ui_command(uri: str) -> str:
     if sqlite_path(uri) == Path.cwd() / DATABASE and not has_old_store:
         return "mlflow ui"
     return f"mlflow ui --backend-store-uri {shlex.quote(shown(uri))}"
-
-
-def page(server: str, experiment_id: str) -> str:
-    """Return the address of the page that lists an experiment's runs."""
-    return f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
 
 
 def _absolute(key: str, uri: str) -> str:

@@ -147,7 +147,7 @@ def test_an_evaluation_is_recorded_where_the_user_records_and_not_where_the_mode
 
 @pytest.mark.slow
 def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, trained: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = f"model_from={stranger}"
     assert predict.main([model, rows(), "output=out.csv"]) == 0
@@ -161,6 +161,9 @@ def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
         f"add tracking.uri={listener.uri}; MLflow lacks the report, which the same command sends "
         "again\n"
     )
+    shutil.copytree(trained, "mine")
+    assert report.main(["run=mine"]) == 0
+    assert capsys.readouterr().err == ""  # of a run that was recorded nowhere
 
 
 @pytest.mark.parametrize("action", ["sync", "reap"])
