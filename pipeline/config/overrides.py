@@ -76,7 +76,7 @@ def key_of(word: str) -> str:
 
 
 def raw_value(words: Sequence[str], key: str) -> str | None:
-    """Return the text that a command line gives a key, unquoted: Hydra may read a number."""
+    """Return the text that a command line gives a key, unquoted; Hydra reads some as numbers."""
     values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     if not values:
         return None
@@ -198,7 +198,7 @@ def quoted(text: str) -> str:
 
 
 def plainest(line: str) -> str:
-    """Return an override without quotes if none are needed, else with a shell's double ones."""
+    """Return an override without quotes if none are needed, else with double ones, for a shell."""
     key, _, value = line.partition("=")
     inner = value[1:-1]
     if value != f"'{inner}'" or any(sign in inner for sign in "'\"\\$"):

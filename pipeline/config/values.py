@@ -71,7 +71,7 @@ def written(tree: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
 
 
 def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a plain copy, `Unresolved` where a reference or `???` stands, and a line for each."""
+    """Return a plain copy, references resolved, and a line for each that can't be or is `???`."""
     problems: list[str] = []
     values: dict[str, Any] = _resolved(as_tree(config), "", problems)
     return values, problems

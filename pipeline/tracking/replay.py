@@ -150,7 +150,10 @@ class Replay:
         return batch
 
     def drain(self, store: "Store", *, is_over: bool) -> None:
-        """Send all that is left and close a run that has ended; one that `is_over` is lost."""
+        """Send all that the journal holds, and close the run if it has ended.
+
+        Where the run `is_over`, one without a recorded end is lost.
+        """
         self.read()
         is_gone = is_over or (self.lease is not None and not alive(self.lease))
         if self._pending or is_gone:

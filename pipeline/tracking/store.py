@@ -148,7 +148,7 @@ class Store:
         tags: Mapping[str, str] | None = None,
         is_new: bool = False,
     ) -> None:
-        """Log values in one call; what the run holds, which a new run does not, keeps its value."""
+        """Log values in one call, none twice; a parameter keeps the value that a run has of it."""
         if not (points or params or tags):
             return
         texts = fields.param_texts(params or {})
