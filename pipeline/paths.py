@@ -2,6 +2,7 @@
 
 import errno
 import getpass
+import hashlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 
+DIGEST_BYTES = 32
 URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
@@ -34,9 +36,26 @@ def python_path() -> str:
 
 
 def cache_folder() -> Path:
-    """Return this user's cache folder for generated data; it may not exist yet."""
+    """Return this user's cache folder for what can be made again; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "pipeline"
+
+
+def read_cached(name: str) -> bytes | None:
+    """Return what `write_cached` wrote; `None` where it is missing or harmed."""
+    with suppress(OSError):
+        content = (cache_folder() / name).read_bytes()
+        if hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]:
+            return content[:-DIGEST_BYTES]
+    return None
+
+
+def write_cached(name: str, content: bytes) -> None:
+    """Write a file into the user's cache, with a digest behind it, where that can be written."""
+    with suppress(OSError):
+        create_folder(cache_folder())
+        whole = content + hashlib.sha256(content).digest()
+        replace_file(cache_folder() / name, lambda file: file.write(whole))
 
 
 def name_user() -> None:

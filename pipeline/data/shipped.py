@@ -1,7 +1,6 @@
 """What the sets that ship are made of: cached arrays, scikit-learn's tables, series in files."""
 
 import csv
-import hashlib
 import io
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,11 +15,10 @@ from pipeline.data.source import Array, Samples, Series, Source, Task
 from pipeline.data.tables.file import Place
 from pipeline.data.times import IRREGULAR, find_step, read_times
 from pipeline.errors import ConfigError, did_you_mean
-from pipeline.paths import cache_folder, create_folder, replace_file
+from pipeline.paths import read_cached, write_cached
 
 Arrays = dict[str, Array]
 
-DIGEST_BYTES = 32
 FOLDER = Path(__file__).parent / "files"
 
 
@@ -30,37 +28,23 @@ def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
     Any number of processes may do this at once; a cache that can't be written is done without.
     `name` and the version of the distribution `made_by` decide the content.
     """
-    path = cache_folder() / f"{name}-{made_by}-{metadata.version(made_by)}.npz"
-    arrays = _read(path)
-    if arrays is None:
-        arrays = make()
-        with suppress(OSError):
-            _write(path, arrays)
+    file = f"{name}-{made_by}-{metadata.version(made_by)}.npz"
+    archive = read_cached(file)
+    if archive is not None:
+        with suppress(ValueError), np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+            return dict(arrays)
+    arrays = make()
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
+    write_cached(file, buffer.getvalue())  # numpy reads over the digest behind it
     return arrays
 
 
-def _read(path: Path) -> Arrays | None:
-    with suppress(OSError, ValueError):  # there is no file, or somebody put a pickle there
-        content = path.read_bytes()
-        archive, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
-        if hashlib.sha256(archive).digest() == digest:
-            with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
-                return dict(arrays)
-    return None
-
-
-def _write(path: Path, arrays: Arrays) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
-    archive = buffer.getvalue()
-    # Behind the archive, so that the file stays an .npz: numpy reads over what follows one.
-    digest = hashlib.sha256(archive).digest()
-    create_folder(path.parent)
-    replace_file(path, lambda file: file.write(archive + digest))
-
-
 class ScikitLearnSet(Source):
-    """What `sklearn.datasets.load_<name>` gives, cached: scikit-learn loads for a second."""
+    """The data set that `sklearn.datasets.load_<name>` gives, unchanged.
+
+    It is cached, since the import of scikit-learn takes more than a second.
+    """
 
     name: ClassVar[str]
     task: ClassVar[Task] = "multiclass"

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from pipeline.paths import read_cached, write_cached
 from pipeline.tracking.store import Store
 from pipeline.tracking.uri import StoreError, quiet_mlflow, sqlite_uri
 
@@ -20,8 +22,11 @@ PHASES = {"the first table": "CREATE TABLE", "a migration": "ALTER TABLE", "the 
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    quiet_mlflow()
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a cache that is empty, so that MLflow creates the tables itself."""
+    quiet_mlflow(os.environ)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "pipeline"
 
 
 def killed_at(beginning: str, work: Callable[[], object]) -> int:
@@ -92,3 +97,36 @@ def test_a_link_to_a_database_that_is_not_there_yet_stays_a_link(tmp_path: Path)
     Store(sqlite_uri(tmp_path / "mlflow.db"))
     assert (tmp_path / "mlflow.db").is_symlink()
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.db"]
+
+
+def test_tables_come_from_the_cache_where_they_lie_there_unharmed(
+    tmp_path: Path, cache: Path
+) -> None:
+    first = described(tmp_path / "first" / "mlflow.db")
+    (kept,) = cache.iterdir()
+    script = read_cached(kept.name)
+    assert script is not None
+    write_cached(kept.name, script + b"CREATE TABLE more (one);")
+    second = described(tmp_path / "second" / "mlflow.db")
+    assert second == sorted([*first, "CREATE TABLE more (one);"])
+    kept.write_bytes(kept.read_bytes()[:-1])
+    third = described(tmp_path / "third" / "mlflow.db")
+    shutil.rmtree(cache.parent)
+    cache.parent.write_bytes(b"a file, below which nothing can be written")
+    fourth = described(tmp_path / "fourth" / "mlflow.db")
+    # MLflow's migrations leave constraints in an order that differs from time to time.
+    heads = [[line.partition("(")[0] for line in lines] for lines in (first, third, fourth)]
+    assert heads[1:] == heads[:1] * 2
+
+
+def described(path: Path) -> list[str]:
+    """Create a database; return the statements that make it, without those of experiments."""
+    assert Store(sqlite_uri(path)).experiment("pipeline") == "1"
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        places = connection.execute(
+            "SELECT artifact_location FROM experiments ORDER BY 1"
+        ).fetchall()
+        assert places[0] == (str(Path.cwd() / "mlruns" / "0"),)
+        rows = 'INSERT INTO "experiments"'
+        return sorted(line for line in connection.iterdump() if not line.startswith(rows))
