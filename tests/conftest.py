@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from pipeline.processes.child import collect_rarely
 
 if TYPE_CHECKING:
-    from faults.processes import Forks, Training
+    from faults.processes import Training
     from faults.stores import TrackingServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -98,26 +101,27 @@ def run(trained_folder: Path, own_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and nothing in them; making one takes seconds."""
-    from pipeline.tracking.uri import quiet_mlflow, sqlite_uri
+    from mlflow_databases import make_database
 
-    path, before = tmp_path_factory.mktemp("database") / "mlflow.db", dict(os.environ)
-    quiet_mlflow()
-    from pipeline.tracking.store import Store
-
-    Store(sqlite_uri(path))
-    os.environ.clear()
-    os.environ.update(before)
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    make_database(path)
     return path
 
 
 @pytest.fixture(scope="session")
-def forks() -> "Iterator[Forks]":
-    """The process whose forks train."""
-    from faults.processes import Forks
-
-    process = Forks()
-    yield process
-    process.stop()
+def python() -> Iterator[str]:
+    """A `python` that starts at once; its processes are forks of one that has all libraries."""
+    with TemporaryDirectory() as folder:
+        server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forks.py")), folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield f"{folder}/python"
+        server.communicate()
 
 
 @pytest.fixture
@@ -130,12 +134,17 @@ def begun(own_folder: Path) -> "Iterator[list[Training]]":
 
 
 @pytest.fixture
-def fork(forks: "Forks", tmp_path: Path, begun: "list[Training]") -> "Callable[..., Training]":
-    """Starts a training process, one after the other, that need not load its libraries."""
+def fork(python: str, tmp_path: Path, begun: "list[Training]") -> "Callable[..., Training]":
+    """Starts a command in a process that need not load its libraries."""
+    from faults.processes import start_command
 
-    def call(*words: str) -> "Training":
+    def call(*words: str, command: str = "train", **environment: str) -> "Training":
         streams = tmp_path / f"fork{len(begun)}"
-        begun.append(forks.start(words, folder=Path.cwd(), streams=streams))
+        begun.append(
+            start_command(
+                words, streams=streams, environment=environment, command=command, python=python
+            )
+        )
         return begun[-1]
 
     return call

@@ -29,15 +29,16 @@ def fenced(page: Path) -> Iterator[Block]:
         yield Block(match["language"], match["content"], words)
 
 
-def work_through(name: str, folder: Path, *, programs: Path = Path(sys.executable).parent) -> None:
+def work_through(name: str, folder: Path, python: str) -> None:
     """Follow a how-to in a folder, and compare what is printed with what the page shows.
 
     Args:
         name: Of the page.
         folder: Where its files are written and its commands run.
-        programs: Folder of the `python` that runs them.
+        python: The `python` that runs them, in a folder that holds no other program for them.
     """
     printed = ""
+    programs = f"{Path(python).parent}:{Path(sys.executable).parent}"
     for block in fenced(HOW_TO / f"{name}.md"):
         if "file" in block.words:
             file = folder / block.words["file"]

@@ -38,8 +38,10 @@ SWEEP_OPTIONS = re.findall(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", HOW_TOS)
-def test_the_steps_of_a_how_to_work_from_an_empty_folder(page: str, own_folder: Path) -> None:
-    work_through(page, own_folder)
+def test_the_steps_of_a_how_to_work_from_an_empty_folder(
+    page: str, own_folder: Path, python: str
+) -> None:
+    work_through(page, own_folder, python)
 
 
 @pytest.mark.parametrize("word", SWEEP_OPTIONS)

@@ -106,7 +106,7 @@ def test_own_data_and_an_own_network_need_nothing_but_the_installed_program(
     scripts: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    work_through("own-model", own_folder, programs=scripts)
+    work_through("own-model", own_folder, str(scripts / "python"))
     with (own_folder / "graded.csv").open(encoding="utf-8") as file:
         graded = list(csv.DictReader(file))
     assert len(graded) == 400

@@ -53,7 +53,7 @@ def test_the_first_commands_stand_in_the_readme_as_they_are_run(page: str) -> No
 
 @pytest.mark.slow
 def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
-    printed = ran(COMMANDS[0].rpartition("&& ")[2], tmp_path)
+    printed = ran(COMMANDS[0].rpartition("&& ")[2], tmp_path, sys.executable)
     shown = blocks(ENGLISH, "text")[0]
     assert differences(shown, printed, tolerance=0.1) == []
     ours, theirs = result_rows(shown), result_rows(printed)
@@ -65,10 +65,10 @@ def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
     require_figures(row, final_values(tmp_path))
 
 
-def ran(words: str, folder: Path) -> str:
+def ran(words: str, folder: Path, python: str) -> str:
     """Run a command that begins with `python` in a folder, and return what it printed."""
     ended = subprocess.run(
-        [sys.executable, *shlex.split(words)[1:]],
+        [python, *shlex.split(words)[1:]],
         cwd=folder,
         stdout=subprocess.PIPE,
         text=True,
@@ -79,10 +79,10 @@ def ran(words: str, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def study(python: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The study of the second command: the folder where it ran, and what it printed."""
     folder = tmp_path_factory.mktemp("study")
-    return folder, ran(COMMANDS[1], folder)
+    return folder, ran(COMMANDS[1], folder, python)
 
 
 @pytest.mark.slow
@@ -102,12 +102,12 @@ def test_the_sweep_prints_what_the_readme_shows(study: tuple[Path, str]) -> None
 
 
 @pytest.mark.slow
-def test_the_way_from_a_file_to_a_model_works_as_it_stands(tmp_path: Path) -> None:
+def test_the_way_from_a_file_to_a_model_works_as_it_stands(tmp_path: Path, python: str) -> None:
     (block,) = (one for one in blocks(ENGLISH, "sh") if "data.path=patients.csv" in one)
     assert block in blocks(CHINESE, "sh")
     *lines, served = block.splitlines()
     for line in lines:
-        ran(line.partition(" #")[0], tmp_path)
+        ran(line.partition(" #")[0], tmp_path, python)
     assert served.startswith("mlflow models serve")  # docs/how-to/serve.md runs it
     assert len((tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 570
 
@@ -135,13 +135,13 @@ def test_a_sweep_ends_no_lower_than_its_default_and_says_what_the_test_rows_say(
 
 @pytest.mark.slow
 def test_the_winners_command_gives_the_value_of_its_trial_to_the_last_bit(
-    study: tuple[Path, str],
+    study: tuple[Path, str], python: str
 ) -> None:
     folder, printed = study
     command = re.search(r"^again +(python -m pipeline\.train .*)$", printed, re.M)
     assert command is not None
     runs = set(folder.glob("runs/*/journal.jsonl"))
-    ran(f"{command[1]} verbose=0", folder)
+    ran(f"{command[1]} verbose=0", folder, python)
     (journal,) = set(folder.glob("runs/*/journal.jsonl")) - runs
     assert journal_values(journal)["val/f1"] == max(trial_values(folder).values())
 
@@ -154,9 +154,11 @@ def trial_values(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_every_trial_of_the_study_has_one_run_of_the_same_end(study: tuple[Path, str]) -> None:
+def test_every_trial_of_the_study_has_one_run_of_the_same_end(
+    study: tuple[Path, str], python: str
+) -> None:
     words = f"python -m pipeline.runs action=check study={STUDY.name}"
-    assert ran(words, study[0]) == "20 trials, 20 runs: they agree\n"
+    assert ran(words, study[0], python) == "20 trials, 20 runs: they agree\n"
 
 
 def test_both_languages_show_the_same_outputs_and_link_to_the_same_tests() -> None:

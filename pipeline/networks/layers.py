@@ -70,7 +70,11 @@ class _BatchNorm2d(_SingleValues, nn.BatchNorm2d):
 
 
 def build_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | None:
-    """Return the norm of (batch, channels, *lengths), which fits any length, or `None` for none."""
+    """Return the norm of a layer's values (batch, channels, *lengths), or `None` for none.
+
+    The layer norm takes all channels and positions of one sample together, so it works for any
+    length.
+    """
     if name == "none":
         return None
     if name == "layer":
@@ -205,7 +209,11 @@ class LayerStyle:
     def layer(
         self, weights: dict[str, nn.Module], channels: int, *, lengths: int, pool: nn.Module | None
     ) -> nn.Sequential:
-        """Return weights of so many channels with their `norm`, `activation`, `pool`, `dropout`."""
+        """Return weights with their `norm`, `activation`, `pool` and `dropout`.
+
+        `channels` and the number of `lengths` are those of their output (batch, channels,
+        *lengths).
+        """
         return compose_layer(
             **weights,
             norm=build_norm(self.norm, channels, dimensions=lengths),

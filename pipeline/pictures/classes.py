@@ -156,10 +156,16 @@ def _counts(scores: Array, own: Array) -> tuple[Vector, Vector]:
 
 
 class _CurvePlot(NamedTuple):
-    """One of the two pictures of curves, with the names of the curve and its area in a sentence.
+    """One of the two pictures of curves.
 
-    `curve` makes it of scores (rows,) and of whether a row is of the class (rows,); with `by_steps`
-    a value holds from a point back to the one before. `axes` are the labels of x and y.
+    Args:
+        name: Of the picture.
+        title: Of the picture.
+        called: Name of the curve in a sentence.
+        area: Name of its area.
+        axes: Labels of the x and the y axis.
+        curve: Makes it of scores (rows,) and of whether a row is of the class (rows,).
+        by_steps: Whether a value holds from a point back to the one before.
     """
 
     name: str
@@ -172,8 +178,9 @@ class _CurvePlot(NamedTuple):
 
     def draw(self, axes: "Axes", curve: ThresholdCurve, **look: Any) -> None:
         """Draw a curve of at most `MOST_POINTS` points."""
-        count = len(curve.x)
-        kept = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64))
+        kept = np.arange(len(curve.x))
+        if len(kept) > MOST_POINTS:
+            kept = np.unique(np.linspace(0, len(kept) - 1, MOST_POINTS).astype(np.int64))
         steps = "steps-pre" if self.by_steps else "default"
         axes.plot(curve.x[kept], curve.y[kept], drawstyle=steps, **look)
 
@@ -296,7 +303,10 @@ def _draw_several(
 class Reliability(NamedTuple):
     """Predicted probabilities and the shares of rows that were right, in bins of equal width.
 
-    Of each bin that has rows: the mean probability `given`, the share `found`, `counts`, (bins,).
+    Args:
+        given: Mean probability of each bin that has rows, (bins,).
+        found: Share of its rows that were right, (bins,).
+        counts: Number of its rows, (bins,).
     """
 
     given: Vector

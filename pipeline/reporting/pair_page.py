@@ -44,14 +44,19 @@ DIFFERENCE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunPair:
-    """Two runs, A and B, compared: their configs, test figures, and predictions row by row."""
+    """Two runs compared: their configs, test figures, and predictions row by row.
+
+    Args:
+        first: The run A.
+        second: The run B.
+    """
 
     first: Subject
     second: Subject
 
     @property
     def findings(self) -> tuple[Findings, Findings]:
-        """What A and B have found out."""
+        """The findings of both."""
         return self.first.findings, self.second.findings
 
     @cached_property

@@ -43,7 +43,6 @@ def start(own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
     ) -> Training:
         training = start_command(
             words,
-            folder=Path.cwd(),
             streams=tmp_path / f"command{len(begun)}",
             prefix=prefix,
             environment=environment,
@@ -56,12 +55,12 @@ def start(own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
 
 
 @pytest.fixture
-def sweep(start: Start, own_code: tuple[str, ...]) -> StartSweep:
-    """Starts `python -m pipeline.sweep` in the current folder; words replace those of `BASE`."""
+def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
+    """Starts a sweep in the current folder; words replace those of `BASE`."""
 
     def call(*words: str, **environment: str) -> Sweeping:
         given = beside(BASE, [*own_code, *words])
-        return Sweeping(start(*given, command="sweep", **environment))
+        return Sweeping(fork(*given, command="sweep", **environment))
 
     return call
 

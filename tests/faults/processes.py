@@ -1,9 +1,7 @@
 """Training processes that a test starts, watches, signals and ends."""
 
-import json
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -13,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from forks import Fork
 from records import checkpoint, events
 
-FORKS = Path(__file__).with_name("forks.py")
 RECORDER = "pipeline.tracking.recorder"
 
 
@@ -145,68 +143,37 @@ class Training:
 def start_command(
     words: Sequence[str],
     *,
-    folder: Path,
     streams: Path,
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     command: str = "train",
+    python: str | None = None,
 ) -> Training:
-    """Start `python -m pipeline.<command>` as a user's shell would."""
+    """Start `python -m pipeline.<command>` in the current folder, or a fork by forks.py's `python`.
+
+    Where there are words before the command, it is never a fork.
+    """
     streams.mkdir()
-    with (streams / "out").open("wb") as out, (streams / "err").open("wb") as err:
-        process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", f"pipeline.{command}", *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env={**os.environ, **(environment or {})},
-        )
-    return Training(process.pid, folder=folder, streams=streams, exit_code=process.wait)
-
-
-class Forks:
-    """A process with all libraries loaded, whose forks train without waiting for them."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(FORKS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._answers = b""
-
-    def start(self, words: Sequence[str], *, folder: Path, streams: Path) -> Training:
-        """Start a training process; the one before has ended."""
-        streams.mkdir()
-        for name in ("out", "err"):
-            (streams / name).touch()
-        order = {"words": words, "folder": str(folder), "streams": str(streams)}
-        order["environment"] = dict(os.environ)
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        self._process.stdin.flush()
-        return Training(
-            self._answer(patience()), folder=folder, streams=streams, exit_code=self._answer
-        )
-
-    def stop(self) -> None:
-        """End the process and what it has forked."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
-
-    def _answer(self, seconds: float) -> int:
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        while b"\n" not in self._answers:
-            ready, _, _ = select.select([descriptor], [], [], seconds)
-            assert ready, f"no answer within {seconds:.0f} s"
-            said = os.read(descriptor, 1 << 16)
-            assert said, "the process that forks has ended"
-            self._answers += said
-        line, _, self._answers = self._answers.partition(b"\n")
-        return int(line)
+    given = ["-m", f"pipeline.{command}", *words]
+    variables = {**os.environ, **(environment or {})}
+    process: Fork | subprocess.Popen[bytes]
+    with (
+        (streams / "out").open("wb") as out,
+        (streams / "err").open("wb") as err,
+        Path(os.devnull).open("rb") as nothing,
+    ):
+        if python is None or prefix:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, *given],
+                stdin=nothing,
+                stdout=out,
+                stderr=err,
+                env=variables,
+            )
+        else:
+            descriptors = [stream.fileno() for stream in (nothing, out, err)]
+            process = Fork(python, given, descriptors, environment=variables)
+    return Training(process.pid, folder=Path.cwd(), streams=streams, exit_code=process.wait)
 
 
 def recorded_epochs(run: Path) -> list[int]:

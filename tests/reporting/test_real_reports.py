@@ -31,10 +31,10 @@ Report = Callable[..., tuple[int, list[str], list[str]]]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the steps of the page on reports were followed: the runs calm and bold, a study."""
     folder = tmp_path_factory.mktemp("reports")
-    work_through("report", folder)
+    work_through("report", folder, python)
     return folder
 
 
