@@ -123,14 +123,12 @@ def _regression(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
 
 
 def _scaler(inputs: Array, schema: Schema) -> Any:
-    """Return what scales a design: its columns one by one, or all pixels of pictures together.
-
-    A pixel by itself may be almost always blank, and would be blown up where it is not.
-    """
+    """Return what scales a design: its columns one by one, or all pixels of pictures together."""
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
     if schema.kind != "images":
         return StandardScaler(copy=False)
+    # A pixel by itself may be almost always blank, and would be blown up where it is not.
     mean, deviation = float(inputs.mean()), float(inputs.std()) or 1.0
     return FunctionTransformer(lambda design: (design - mean) / deviation)
 

@@ -88,10 +88,9 @@ class Units:
         return float(stdtrit(degrees, (1 + level) / 2)) * unbiased * self.widening
 
     def of_an_area(self, targets: NDArray[np.int64]) -> float:
-        """Return the units that an area under the ROC curve rests on.
+        """Return the units that an area under the ROC curve rests on: half of the rarest side's.
 
-        No more than those that the rarest class is in, or is not in. Half of them count: a mean
-        over pairs varies less from draw to draw than from test to test.
+        A mean over pairs varies less from draw to draw than from test to test.
         """
         there = np.unique(targets)
         sides = [targets == one for one in there] + [targets != one for one in there]
@@ -317,10 +316,7 @@ class Flips:
 def flips(
     first: NDArray[np.bool_], second: NDArray[np.bool_], *, groups: Array | None = None
 ) -> Flips:
-    """Count in which rows (rows,) each of two is right; `groups` has the number of a row's group.
-
-    Source: McNemar 1947; the binomial form is exact for any number of rows.
-    """
+    """Count in which rows (rows,), perhaps of groups, each of two is right (McNemar 1947)."""
     from scipy.stats import binomtest  # type: ignore[import-untyped] # scipy brings no types
 
     alone = int((first & ~second).sum()), int((~first & second).sum())

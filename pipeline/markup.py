@@ -80,9 +80,7 @@ def figure_text(values: Mapping[str, float], key: str) -> str:
 def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:
     """Return the heading of each baseline that has figures, such as `naive: majority class`.
 
-    Args:
-        values: Figures by name: `naive/f1`, …
-        names: Names of the naive and the linear baseline, if they are known.
+    `values` are figures by name (`naive/f1`, …), `names` those of the two baselines, if known.
     """
     named = dict(zip(("naive", "linear"), names, strict=False))
     return {
@@ -191,9 +189,7 @@ def markdown(table: TextTable) -> str:
 def markdown_cells(table: TextTable, safe: Callable[[str], str]) -> list[list[str]]:
     """Return headings and lines as Markdown, the cells of marked lines bold.
 
-    Args:
-        table: Texts.
-        safe: Returns Markdown that shows a text as it stands.
+    `safe` returns Markdown that shows a text as it stands.
     """
     lines = [
         [f"**{cell}**" if number in table.marked and cell else cell for cell in map(safe, line)]

@@ -117,10 +117,7 @@ def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
 
 
 def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve (Hanley and McNeil 1982).
-
-    It is the share of pairs whose positive row has the higher score; of a tie, half counts.
-    """
+    """Return the area under the ROC curve, of a tie one half (Hanley and McNeil 1982)."""
     ordered, of_positive = np.sort(scores), scores[positive]
     positives, negatives = len(of_positive), len(scores) - len(of_positive)
     below = np.searchsorted(ordered, of_positive, side="left").sum()
@@ -147,13 +144,31 @@ def weighted_scores(
         called, values, counted = outputs > threshold, values[:, None], np.arange(1, 2)
     else:
         called, counted = values.argmax(1), np.arange(values.shape[1])
-    return partial(
-        _weighted_classes,
-        members=targets[:, None] == counted,
-        chosen=called[:, None] == counted,
-        right=called == targets,
-        probabilities=values if has_area else None,
+    # Of each class (rows, classes), the positive one alone in a binary task.
+    members, chosen, right = (
+        targets[:, None] == counted,
+        called[:, None] == counted,
+        called == targets,
     )
+
+    def score(weights: Values) -> dict[str, Values]:
+        hits, calls, belong = (_count(weights, by) for by in (members & chosen, chosen, members))
+        # Of several classes, one in neither is left out of the mean.
+        there = (calls + belong > 0) | (members.shape[1] == 1)
+        found = {
+            "accuracy": _count(weights, right) / weights.sum(1),
+            "precision": _mean(_ratios(hits, calls), there),
+            "recall": _mean(_ratios(hits, belong), there),
+            "f1": _mean(_ratios(2 * hits, calls + belong), there),
+        }
+        if has_area:
+            columns = zip(values.T, members.T, strict=True)
+            areas = np.stack([_weighted_area(weights, *column) for column in columns], axis=1)
+            known = ~np.isnan(areas)
+            found["auroc"] = _mean(np.where(known, areas, 0.0), known)
+        return found
+
+    return score
 
 
 def _weighted_regression(weights: Values, *, values: Values, true: Values) -> dict[str, Values]:
@@ -167,32 +182,6 @@ def _weighted_regression(weights: Values, *, values: Values, true: Values) -> di
         "mae": (weights @ np.abs(errors)).sum(1) / (rows * true.shape[1]),
         "r2": (1 - _ratios(squares, spread, empty=np.nan)).mean(1),
     }
-
-
-def _weighted_classes(
-    weights: Values,
-    *,
-    members: NDArray[np.bool_],
-    chosen: NDArray[np.bool_],
-    right: NDArray[np.bool_],
-    probabilities: Values | None,
-) -> dict[str, Values]:
-    """Score each class (rows, classes), the positive one alone in a binary task, and average."""
-    hits, calls, belong = (_count(weights, by) for by in (members & chosen, chosen, members))
-    # Of several classes, one in neither is left out of the mean.
-    there = (calls + belong > 0) | (members.shape[1] == 1)
-    found = {
-        "accuracy": _count(weights, right) / weights.sum(1),
-        "precision": _mean(_ratios(hits, calls), there),
-        "recall": _mean(_ratios(hits, belong), there),
-        "f1": _mean(_ratios(2 * hits, calls + belong), there),
-    }
-    if probabilities is not None:
-        columns = zip(probabilities.T, members.T, strict=True)
-        areas = np.stack([_weighted_area(weights, scores, own) for scores, own in columns], axis=1)
-        known = ~np.isnan(areas)
-        found["auroc"] = _mean(np.where(known, areas, 0.0), known)
-    return found
 
 
 def _count(weights: Values, flags: NDArray[np.bool_]) -> Values:
@@ -272,10 +261,7 @@ def class_scores(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundThreshold:
-    """A threshold that a rule has found on so many rows, and its f1 or recall there.
-
-    Rows with a probability above `threshold` count as positive.
-    """
+    """A threshold above which rows count as positive, and its f1 or recall on so many rows."""
 
     threshold: float
     metric: str

@@ -94,10 +94,7 @@ def redact_word(word: str) -> str:
 
 
 def _is_secret(key: str, value: object = "") -> bool:
-    """Say whether a key, or one of its parents, tells that its value is a secret.
-
-    A number is one only under a name such as `password`: a `token` may be the number of one.
-    """
+    """Say whether a key or a parent tells of a secret; of a number only a `password` does."""
     if str(value).lower() in ("none", "null", "true", "false"):
         return False
     if isinstance(value, int | float):
@@ -116,10 +113,7 @@ def _without_known(text: str) -> str:
 
 
 def _password(match: re.Match[str]) -> str:
-    """Return the password behind a `://`: from the first `:` to the last `@` of the line.
-
-    It may hold any sign. A port is none, even where an address of mail follows it.
-    """
+    """Return the password behind a `://`: from the first `:` to the line's last `@`; no port."""
     user = _USER.match(match[1])
     assert user is not None
     rest = match[1][user.end() :]

@@ -101,10 +101,15 @@ def run(trained_folder: Path, own_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and nothing in them; making one takes seconds."""
-    from mlflow_databases import make_database
+    from pipeline.tracking.uri import quiet_mlflow, sqlite_uri
 
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    make_database(path)
+    path, before = tmp_path_factory.mktemp("database") / "mlflow.db", dict(os.environ)
+    quiet_mlflow()
+    from pipeline.tracking.store import Store
+
+    Store(sqlite_uri(path))
+    os.environ.clear()
+    os.environ.update(before)
     return path
 
 

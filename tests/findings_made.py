@@ -28,20 +28,12 @@ Kind = Literal["table", "series", "images"]
 
 SHOWN = 6
 """Worst mistakes that are kept."""
-_WORDS: Mapping[tuple[Kind, Task], Sequence[str]] = {
-    ("table", "binary"): ("data=breast_cancer", "model=mlp"),
-    ("table", "multiclass"): ("data=wine", "model=mlp"),
-    ("table", "regression"): ("data=diabetes", "model=mlp"),
-    ("series", "binary"): ("data=mnist1d", "model=lstm"),
-    ("series", "multiclass"): ("data=synthetic_control", "model=lstm"),
-    ("series", "regression"): ("data=sunspots", "model=lstm"),
-}
-_IMAGES = ("model=cnn2d",)
 
 
 class _Made(NamedTuple):
-    """The network of a kind of data, and one of its inputs."""
+    """The network of a kind of data, one of its inputs, and the words that choose both."""
 
+    words: tuple[str, ...]
     model: str
     layers: tuple[str, ...]
     activations: tuple[str, ...]
@@ -50,17 +42,35 @@ class _Made(NamedTuple):
     features: tuple[str, ...]
 
 
-_SHARES: Mapping[str, float] = {"dead": 0.0, "saturated": 0.01, "mean": 0.4, "deviation": 0.6}
-_BOTH = ("layers.layer1.activation", "layers.layer2.activation")
-_DENSE = ("layers.layer1.linear", "layers.layer2.linear", "head")
-_STATES = ("layers.layer1.recurrent (input)", "layers.layer1.recurrent (state)", "head")
-_MAPS = ("layers.layer1.convolution.kernel", "layers.layer2.convolution.kernel", "head")
 _COLUMNS = ("age", "height", "weight", "sugar")
-_CELLS = ("layers.layer1.recurrent",)
 _MADE: Mapping[Kind, _Made] = {
-    "table": _Made("MLP", _DENSE, _BOTH, "ReLU", (4,), _COLUMNS),
-    "series": _Made("LSTM", _STATES, _CELLS, "LSTM (tanh)", (24, 2), ("load", "wind")),
-    "images": _Made("CNN2d", _MAPS, _BOTH, "ReLU", (1, 8, 8), ()),
+    "table": _Made(
+        words=("data=wine", "model=mlp"),
+        model="MLP",
+        layers=("layers.layer1.linear", "layers.layer2.linear", "head"),
+        activations=("layers.layer1.activation", "layers.layer2.activation"),
+        function="ReLU",
+        shape=(4,),
+        features=_COLUMNS,
+    ),
+    "series": _Made(
+        words=("data=sunspots", "model=lstm"),
+        model="LSTM",
+        layers=("layers.layer1.recurrent (input)", "layers.layer1.recurrent (state)", "head"),
+        activations=("layers.layer1.recurrent",),
+        function="LSTM (tanh)",
+        shape=(24, 2),
+        features=("load", "wind"),
+    ),
+    "images": _Made(
+        words=("model=cnn2d",),
+        model="CNN2d",
+        layers=("layers.layer1.convolution.kernel", "layers.layer2.convolution.kernel", "head"),
+        activations=("layers.layer1.activation", "layers.layer2.activation"),
+        function="ReLU",
+        shape=(1, 8, 8),
+        features=(),
+    ),
 }
 
 
@@ -89,9 +99,10 @@ def made_findings(
     names = _names(task, classes)
     test = _test_rows(task, len(names), rows, generator)
     history = _history(task, epochs)
-    best = max(1, epochs - 1)
-    metric, of = "rmse" if task == "regression" else "f1", _MADE[kind]
-    units = units_of(rows, horizon=1 if (task, kind) == ("regression", "series") else None)
+    best, of = max(1, epochs - 1), _MADE[kind]
+    metric, is_regression = "rmse" if task == "regression" else "f1", task == "regression"
+    is_forecast = is_regression and kind == "series"
+    units = units_of(rows, horizon=1 if is_forecast else None)
     found = intervals(test.outputs, test.targets, units=units, threshold=0.5, seed=seed, draws=200)
     made = Findings(
         name=f"{of.model.lower()}-made",
@@ -100,30 +111,29 @@ def made_findings(
         task=task,
         kind=kind,
         model=of.model,
-        config=config_of(*_WORDS.get((kind, task), _IMAGES), f"trainer.max_epochs={epochs}"),
+        config=config_of(*of.words, f"trainer.max_epochs={epochs}"),
         classes=names,
         features=of.features,
-        targets=("load",) if task == "regression" and kind == "series" else (),
-        label="load" if task == "regression" else "kind",
-        units="kW" if task == "regression" else "",
-        horizon=1,
+        targets=("load",) if is_forecast else (),
+        label="load" if is_regression else "kind",
+        units="kW" if is_regression else "",
         monitor=f"val/{metric}",
-        better="min" if task == "regression" else "max",
+        better="min" if is_regression else "max",
         kept=best,
         epochs=epochs,
         planned=epochs,
         steps=25,
         clipping=Clipping(threshold=1.0, algorithm="norm", chosen=False),
-        threshold=0.5,
         metrics=_metrics(test, history[best], task, best),
-        training={key[6:]: value for key, value in history[best].items() if key[:6] == "train/"}
-        | {metric: history[best][f"val/{metric}"]},
+        training={"loss": history[best]["train/loss"], metric: history[best][f"val/{metric}"]},
         intervals=found.ends,
-        baselines=("training mean", "ridge")
-        if task == "regression"
-        else ("majority class", "logistic regression"),
+        baselines=(
+            ("training mean", "ridge")
+            if is_regression
+            else ("majority class", "logistic regression")
+        ),
         rows={"train": 3 * rows, "validation": rows, "test": rows},
-        shares=tuple(np.full(len(names), 1 / len(names)).tolist()) if names else (),
+        shares=tuple(1 / len(names) for _ in names),
         parameters=2048,
         seconds=4.2,
         device="cpu",
@@ -131,7 +141,11 @@ def made_findings(
         history=history,
         vitals=_vitals(of.layers, epochs, generator),
         activity=tuple(
-            Activity(layer=layer, kind=of.function, units=50, **_SHARES) for layer in of.activations
+            Activity(
+                **{"layer": layer, "kind": of.function, "units": 50, "dead": 0.0},
+                **{"saturated": 0.01, "mean": 0.4, "deviation": 0.6},
+            )
+            for layer in of.activations
         ),
         test=test,
         importances=_importances(metric, generator) if kind == "table" else None,
@@ -153,13 +167,10 @@ def config_of(*words: str) -> Mapping[str, Any]:
 
 
 def _names(task: Task, classes: int | Sequence[str] | None) -> tuple[str, ...]:
-    if task == "regression":
-        return ()
-    if classes is None:
-        return ("benign", "malignant") if task == "binary" else ("ash", "beech", "cedar")
-    if isinstance(classes, int):
-        return tuple(f"class {number}" for number in range(classes))
-    return tuple(classes)
+    usual = {"binary": ("benign", "malignant"), "multiclass": ("ash", "beech", "cedar")}
+    if task == "regression" or classes is None:
+        return usual.get(task, ())
+    return tuple(f"class {n}" for n in range(classes)) if isinstance(classes, int) else (*classes,)
 
 
 def _test_rows(task: Task, classes: int, rows: int, generator: np.random.Generator) -> TestRows:
@@ -203,15 +214,11 @@ def _history(task: Task, epochs: int) -> dict[int, dict[str, float]]:
         # A quarter of the way is left after each tenth of training: flat long before the end.
         left = 0.25 ** (10 * (epoch - 1) / max(epochs, 1))
         wave = 0.002 * (-1) ** epoch if epoch != max(1, epochs - 1) else 0.004
-        scores = (
-            {"val/rmse": 1.0 + 8 * left - wave, "val/mae": 0.8 + 6 * left, "val/r2": 0.97 - left}
-            if task == "regression"
-            else {
-                "val/f1": 0.92 - 0.6 * left + wave,
-                "val/accuracy": 0.92 - 0.6 * left + wave,
-                "val/auroc": 0.98 - 0.45 * left,
-            }
-        )
+        right = 0.92 - 0.6 * left + wave
+        scores = {"val/f1": right, "val/accuracy": right, "val/auroc": 0.98 - 0.45 * left}
+        if task == "regression":
+            error = {"val/rmse": 1.0 + 8 * left - wave, "val/mae": 0.8 + 6 * left}
+            scores = {**error, "val/r2": 0.97 - left}
         history[epoch] = {
             "train/loss": 0.15 + 0.9 * left,
             "val/loss": 0.17 + 0.9 * left - wave / 2,
@@ -259,10 +266,10 @@ def _importances(metric: str, generator: np.random.Generator) -> ColumnImportanc
 
 
 def _mistakes(test: TestRows, shape: Sequence[int], generator: np.random.Generator) -> Mistakes:
-    if test.outputs.ndim == 2 and test.targets.ndim == 1:
-        wrong = 1 - test.outputs[np.arange(len(test.targets)), test.targets]
+    if test.targets.ndim == 1:
+        wrong = 1 - test.probabilities[np.arange(len(test.targets)), test.targets]
     else:
-        wrong = np.abs(test.outputs - test.targets).reshape(len(test.targets), -1).mean(1)
+        wrong = test.errors
     positions = np.argsort(-wrong, kind="stable")[:SHOWN]
     inputs = generator.normal(size=(len(positions), *shape)).astype(np.float32)
-    return Mistakes(positions=positions.astype(np.int64), inputs=inputs)
+    return Mistakes(positions=positions, inputs=inputs)

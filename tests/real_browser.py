@@ -1,16 +1,13 @@
 """MLflow's server and Chromium without a screen, each a process that ends with its test."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from real_processes import stop_server, wait_for_health
+from faults.stores import free_port
+from real_processes import start_mlflow, stop_server
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -39,20 +36,9 @@ def mlflow_ui(folder: Path, *options: str, command: str = "ui") -> Iterator[str]
         options: Further words of the command.
         command: `ui` or `server`.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
-    words = [sys.executable, "-m", "mlflow", command, "--workers", "1", "--port", str(port)]
-    process = subprocess.Popen(
-        [*words, *options],
-        cwd=folder,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    port = free_port()
+    process = start_mlflow(command, "--workers", "1", *options, port=port, folder=folder)
     try:
-        wait_for_health(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         stop_server(process)

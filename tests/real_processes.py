@@ -1,17 +1,41 @@
-"""Real servers, sockets and training processes for tests."""
+"""Real servers and processes for tests."""
 
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import psutil
-from faults.processes import crowding
+from faults.processes import wait_until
 
 ROOT = Path(__file__).parents[1]
-SERVER_START_SECONDS = 90
+
+
+def start_mlflow(*words: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """Start `mlflow WORDS` on a port of loopback, and wait until it answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=folder,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                return True
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, what=f"mlflow {words[0]}")
+    except AssertionError:
+        stop_server(process)
+        raise
+    return process
 
 
 def stop_server(process: subprocess.Popen[bytes]) -> None:
@@ -19,18 +43,6 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, 9)
         process.wait()
-
-
-def wait_for_health(port: int) -> None:
-    deadline = time.monotonic() + SERVER_START_SECONDS * crowding()
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def run_script(

@@ -13,10 +13,8 @@ from pipeline.data.prepare import Prepared, prepare
 Measure = Callable[[Baseline, Prepared], float]
 
 
-def lined(prepared: Prepared) -> Baseline:
-    baseline = linear(prepared, max_rows=10_000, max_seconds=5)
-    assert baseline is not None
-    return baseline
+def lined(prepared: Prepared, max_rows: int = 10_000) -> Baseline:
+    return linear(prepared, max_rows=max_rows, max_seconds=5)
 
 
 def rmse(baseline: Baseline, prepared: Prepared) -> float:
@@ -110,9 +108,7 @@ def test_data_over_its_budget_has_the_same_baselines(name: str) -> None:
 def test_a_bound_on_rows_thins_them_evenly() -> None:
     values = np.arange(2000.0)
     prepared = prepare(Given(valued(values[:, None], 3 * values + 1)), options(scale="standard"))
-    baseline = linear(prepared, max_rows=300, max_seconds=5)
-    assert baseline is not None
-    assert rmse(baseline, prepared) < 0.02 * float(3 * values.std())
+    assert rmse(lined(prepared, max_rows=300), prepared) < 0.02 * float(3 * values.std())
 
 
 def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() -> None:
@@ -122,8 +118,7 @@ def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() 
     pixels, new = (p.inputs.flatten(1).double().numpy() for p in (prepared.train, prepared.test))
     count = len(pixels)
     assert lined(prepared).name == "logistic regression"
-    thinned = linear(prepared, max_rows=300, max_seconds=5)
-    assert thinned is not None
+    thinned = lined(prepared, max_rows=300)
     assert thinned.name == f"logistic regression on 300 of {count:,} rows"
     rows = np.linspace(0, count - 1, 300).round().astype(int)
     mean, deviation = pixels[rows].mean(), pixels[rows].std()

@@ -37,10 +37,8 @@ def classified(rows: int, weights: Tensor) -> tuple[Part, Network]:
 
 
 def importances(part: Part, network: Network, schema: Schema) -> ColumnImportances:
-    is_class = schema.task == "multiclass"
-    scores = (
-        metrics.for_task("multiclass", classes=3, threshold=0.5) if is_class else metrics.regression
-    )
+    task = "multiclass" if schema.classes else "regression"
+    scores = metrics.for_task(task, classes=3, threshold=0.5)
     words = {"schema": schema, "outputs": network, "scores": scores}
     return importances_of(part, **words, part_name="validation")
 
@@ -64,13 +62,9 @@ def test_the_importances_of_classes_are_those_of_scikit_learn() -> None:
     part, network = classified(1500, weights)
     scores = metrics.for_task("multiclass", classes=3, threshold=0.5)
     ours = importances(part, network, schema_of(5))
-    theirs = permutation_importance(
-        Asked(network, lambda raw: float(scores(raw, part.targets)["f1"])),
-        part.inputs.numpy(),
-        part.targets.numpy(),
-        n_repeats=5,
-        random_state=3,
-    )
+    asked = Asked(network, lambda raw: float(scores(raw, part.targets)["f1"]))
+    given = (part.inputs.numpy(), part.targets.numpy())
+    theirs = permutation_importance(asked, *given, n_repeats=5, random_state=3)
     assert (ours.metric, ours.part) == ("f1", "validation")
     assert ours.columns == ("x0", "x1", "x2", "x3", "x4")
     assert ours.falls.shape == (5, 5)

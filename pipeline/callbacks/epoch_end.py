@@ -76,10 +76,7 @@ class Pruning(Checkpoint):
 
 
 class VitalSigns(pl.Callback):
-    """Keeps each epoch's gradient norms and updates of the weights, as the task measured them.
-
-    An epoch that ended by divergence counts as well, as far as its gradients were finite.
-    """
+    """Keeps the gradient norms and updates of the weights of each epoch, also of a diverged one."""
 
     def __init__(self) -> None:
         self._layers: tuple[str, ...] = ()

@@ -60,12 +60,11 @@ _SECTIONS: Sequence[tuple[str, str, Sequence[str], type[Options] | None]] = (
 def check(
     config: DictConfig | Mapping[str, Any], *, trust: Sequence[str] | None = None
 ) -> RunConfig:
-    """Return the run that a config describes, its references resolved.
+    """Return the run that a config describes, its references resolved; nothing is created.
 
-    Nothing is created, and Lightning is not imported: `check_callbacks` follows where it is.
-    `trust` names packages whose classes it may name; `None` = those in the config, which came
-    from the command line. For a config that was read from a file or a checkpoint give what the
-    present command line says. Raises a ConfigError with all its problems, one line each.
+    Lightning is not imported: `check_callbacks` follows where it is. `trust` names packages whose
+    classes it may name, `None` = those in the config, which must come from the command line. Raises
+    a ConfigError with all its problems, one line each.
     """
     values, problems = resolved(config)
     if trust is not None:
@@ -149,10 +148,7 @@ def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Ite
 
 
 def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-    """Yield the rules between options that their types can't state: broken or not, and the line.
-
-    A value of a wrong type breaks no rule: `validate` reports it.
-    """
+    """Yield rules that types can't state: broken or not, and the line. A wrong type breaks none."""
     for key in ("name", "register", "tracking.experiment"):
         name = _at(values, key, str)
         problem = name_problem(key, name) if name else None

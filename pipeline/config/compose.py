@@ -60,10 +60,9 @@ def compose(
 ) -> DictConfig:
     """Return the composed tree of a run, its references not yet resolved.
 
-    The overrides are those of a command line, such as `["model=lstm", "optimizer.lr=0.003"]`;
-    `config_name` is the root file, without `.yaml`; `config_dir` a folder of the user's own
-    YAML, in groups as ours are; `options` say which keys the tree may have. Raises a
-    ConfigError with all wrong names, one line each.
+    `overrides` are those of a command line, `config_name` the root file without `.yaml`,
+    `config_dir` a folder of the user's own YAML, `options` the keys that the tree may have. Raises
+    a ConfigError with all wrong names, one line each.
     """
     lines, tree = checked(
         overrides, config_name=config_name, config_dir=config_dir, options=options
@@ -82,10 +81,7 @@ def without_hydra(tree: DictConfig) -> DictConfig:
 
 
 def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
-    """Name a run without a name `<model>-<data>`, and a study `<sweeps>-<model>-<data>`.
-
-    The name of a study leaves out what the study varies. `hydra` are Hydra's own settings.
-    """
+    """Name a run `<model>-<data>`, a study `<sweeps>-<model>-<data>` less what it varies."""
     choices = dict(hydra.runtime.choices)
     if _has_no_name(tree):
         tree.name = _joined([choices.get("model"), choices.get("data")])
@@ -111,10 +107,7 @@ def _joined(words: Sequence[object]) -> str | None:
 
 
 class Composer:
-    """Composes one root file, named without `.yaml`, with any overrides and an optional folder.
-
-    Hydra's global state is cleared.
-    """
+    """Composes one root file, named without `.yaml`; Hydra's global state is cleared."""
 
     def __init__(self, config_name: str, config_dir: Path | str | None = None) -> None:
         GlobalHydra.instance().clear()
@@ -155,8 +148,7 @@ class Composer:
     def cleared(self, lines: Sequence[str]) -> list[str]:
         """Return `++key=null` for each key in which a mapping replaces a list.
 
-        Hydra merges a mapping into what a key has, and refuses where that is a list, such as in
-        `model.kernel_size={shapes: [3, 5]}`; cleared before, the key takes the mapping.
+        Hydra merges a mapping into what a key has, and refuses where that is a list.
         """
         mappings = {key_of(line): line for line in lines if _MAPPING.match(line)}
         if not mappings:
@@ -192,11 +184,10 @@ def checked(
     options: type[BaseModel] = RunConfig,
     more: MoreNames | None = None,
 ) -> tuple[list[str], DictConfig | None]:
-    """Return the overrides in the form that Hydra gets, after a check of all their names.
+    """Return the overrides as Hydra gets them, after a check of all their names, and the tree.
 
-    Also returns the composed tree if the check has composed it, else `None`. The arguments are
-    those of `compose`; where `multirun`, commas separate values, a run each; `more` checks
-    names that this command alone has. Raises a ConfigError with all wrong names.
+    The tree is `None` unless the check has composed it. Where `multirun`, commas separate values, a
+    run each. Raises a ConfigError with all wrong names.
     """
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
         named = {key_of(line).partition("@")[0] for line in lines}
@@ -225,8 +216,7 @@ def _plain_tree(
 ) -> DictConfig | None:
     """Return the tree of overrides that need no closer look than Hydra's; else `None`.
 
-    Hydra itself refuses a value for a key that is not there. All others are composed twice, once to
-    check their names, which takes most of the time of a command that trains nothing.
+    All others are composed twice, which takes most of the time of a command that trains nothing.
     """
     known = source.groups()
     for one in given:

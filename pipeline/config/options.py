@@ -1,7 +1,6 @@
 """Options of a run and of a study, typed and bounded; nothing here imports torch.
 
-Defaults and descriptions of the keys are in `conf/`, so a missing key is an error; only
-`scheduler.monitor` may be left out.
+Defaults and descriptions are in `conf/`; only `scheduler.monitor` may be left out.
 """
 
 import warnings
@@ -25,10 +24,7 @@ class Options(BaseModel):
 
 
 class TrainerOptions(Options):
-    """Arguments of Lightning's Trainer, under its own names, and three more.
-
-    Those are `threads`, `compile` and `matmul_precision`.
-    """
+    """Arguments of Lightning's Trainer, and `threads`, `compile` and `matmul_precision`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
@@ -289,18 +285,3 @@ def parts(
 def data_options(config: RunConfig) -> DataOptions:
     """Return the options of the data that are the same for every source."""
     return DataOptions(**parts(config.data, DataOptions)[0])
-
-
-def source_target(config: RunConfig) -> dict[str, Any]:
-    """Return the data source's `_target_` and arguments."""
-    return parts(config.data, DataOptions)[1]
-
-
-def scheduler_options(scheduler: Mapping[str, Any]) -> SchedulerOptions:
-    """Return the options of a scheduler that its constructor does not take."""
-    return SchedulerOptions(**parts(scheduler, SchedulerOptions)[0])
-
-
-def scheduler_target(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scheduler's `_target_` and arguments."""
-    return parts(scheduler, SchedulerOptions)[1]

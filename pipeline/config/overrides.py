@@ -76,10 +76,7 @@ def key_of(word: str) -> str:
 
 
 def raw_value(words: Sequence[str], key: str) -> str | None:
-    """Return the text that a command line gives a key, without quotes around the whole of it.
-
-    Hydra would read a run's id such as `12e45678` as a number.
-    """
+    """Return the text that a command line gives a key, unquoted; Hydra reads some as numbers."""
     values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     if not values:
         return None
@@ -123,8 +120,7 @@ def read(
 ) -> tuple[list[Given], list[str]]:
     """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
-    `texts` are the keys whose value is always a text, `resume=12e45678` included; where
-    `multirun`, commas separate values, a run each.
+    `texts` are the keys whose value is always a text; where `multirun`, commas separate values.
     """
     parser = OverridesParser.create()
     given: list[Given] = []
@@ -202,10 +198,7 @@ def quoted(text: str) -> str:
 
 
 def plainest(line: str) -> str:
-    """Return an override without quotes if they are not needed, else with double quotes.
-
-    Double quotes need no escape within the single quotes of a shell.
-    """
+    """Return an override without quotes if none are needed, else with double ones, for a shell."""
     key, _, value = line.partition("=")
     inner = value[1:-1]
     if value != f"'{inner}'" or any(sign in inner for sign in "'\"\\$"):
@@ -218,10 +211,7 @@ def plainest(line: str) -> str:
 
 
 def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
-    """Return a line for each problem with the YAML files that a run may read from a folder.
-
-    Only sub-folders of the names in `groups` are looked through; a run reads no others.
-    """
+    """Return the problems of a folder's YAML files, in the sub-folders that a run reads."""
     if problem := place_problem("--config-dir", str(folder)):
         return [problem]
     if not folder.is_dir():

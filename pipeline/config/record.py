@@ -11,7 +11,7 @@ from omegaconf.resolvers import oc
 from pydantic import BaseModel
 
 from pipeline.config.options import SERVING
-from pipeline.config.values import TARGET, Unresolved, resolved, written
+from pipeline.config.values import TARGET, Unresolved, lies_in, resolved, written
 from pipeline.errors import shown
 from pipeline.redaction import MASK, redact_value
 
@@ -43,8 +43,7 @@ _ENVIRONMENT = "oc.env"
 def without_references(value: Any) -> Any:
     """Return plain values in which each text with a reference in it has become `***`.
 
-    References in files of a run are to the environment. Only the user's own words and files may
-    read it: a stranger's model could have its values recorded or sent.
+    Only the user's own words may read the environment: a stranger's model could send its values.
     """
     if isinstance(value, Mapping):
         return {key: without_references(inner) for key, inner in value.items()}
@@ -71,11 +70,10 @@ class ConfigDifference:
 
 
 def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
-    """Return the config as a plain dict that may be stored anywhere.
+    """Return the config as a plain dict that may be stored anywhere, with its `format`.
 
-    References are resolved, except for those to environment variables; secrets are hidden;
-    `format` tells later versions how to read it. `trust` is left out, since only a command line
-    may give it.
+    References are resolved but those to the environment, secrets are hidden; `trust` is left out,
+    since only a command line may give it.
     """
     if isinstance(config, BaseModel):
         config = config.model_dump()
@@ -91,8 +89,7 @@ def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
 
 def as_written(tree: DictConfig) -> dict[str, Any]:
     """Return a tree as a plain dict, its references as they are written and secrets hidden."""
-    values: dict[str, Any] = _without_secrets(written(tree))
-    return values
+    return dict(_without_secrets(written(tree)))
 
 
 def _without_secrets(value: Any, key: str = "") -> Any:
@@ -119,10 +116,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
-    """Return every key whose value differs, in the order of the newer config.
-
-    Keys that changed nothing and are gone do not count.
-    """
+    """Return every key whose value differs, in the order of the newer config, but retired ones."""
     before, after = flatten(old), flatten(new)
     return [
         ConfigDifference(key=key, old=before.get(key), new=after.get(key))
@@ -132,17 +126,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDi
 
 
 def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return why a run can't be resumed with another config, both as `plain` gives them.
-
-    Returns lines for what can never change, and lines for what needs
-    `resume_allow_change=true`.
-    """
+    """Return lines for what can't change on resume, and what needs `resume_allow_change`."""
     never, ask = [], []
     for change in differences(old, new):
         # A key that an older version lacked is equal to null.
         if _is_free(change, new) or (change.old is None and change.new is None):
             continue
-        if _lies_under(change.key, FIXED) and change.key not in _STEPS:
+        if lies_in(change.key, FIXED) and change.key not in _STEPS:
             never.append(f"{change}; a run with another model or other data is a new run.")
         else:
             ask.append(
@@ -153,7 +143,7 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
 
 def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
     if change.key != "trainer.max_epochs":
-        return _lies_under(change.key, FREE)
+        return lies_in(change.key, FREE)
     if not (isinstance(change.old, int) and isinstance(change.new, int)):
         return False
     # This schedule covers all steps, whose number the program fills in.
@@ -161,13 +151,9 @@ def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
     return change.new > change.old and not spans_training
 
 
-def _lies_under(key: str, roots: tuple[str, ...]) -> bool:
-    return any(key == root or key.startswith(f"{root}.") for root in roots)
-
-
 def data_fingerprint(config: Mapping[str, Any]) -> str:
     """Return a hash that is equal for two plain configs that read and split the same data."""
     data = {key: value for key, value in config["data"].items() if key not in SERVING}
-    kept = {k: v for k, v in flatten({"data": data}).items() if not _lies_under(k, FREE)}
+    kept = {k: v for k, v in flatten({"data": data}).items() if not lies_in(k, FREE)}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

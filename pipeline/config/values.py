@@ -1,7 +1,6 @@
 """Values of a config: references resolved, checked against types and signatures, targets built.
 
-Options are checked by a pydantic model. A target is a section that names a class by `_target_`: its
-constructor's parameters are the keys, their types and bounds are those of its signature.
+A target is a section that names a class by `_target_`; its constructor is its schema.
 """
 
 import importlib
@@ -52,7 +51,7 @@ _NAMES_BY_BOUNDS: Mapping[tuple[object, ...], str] = {
     (Gt(0), Le(1)): "gamma",
 }
 _BOUNDS = {name: bounds for bounds, names in _NAMES_BY_BOUNDS.items() for name in names.split()}
-_MEANT = (int, float, str, bool, NoneType)
+_NAMED = {"int": int, "float": float, "str": str, "bool": bool, "None": NoneType}
 
 
 class Unresolved:
@@ -72,10 +71,7 @@ def written(tree: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
 
 
 def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a plain copy with every reference resolved, and a line for each that can't be.
-
-    Where one can't be, the copy holds an `Unresolved`; a value left as `???` counts as one.
-    """
+    """Return a plain copy, references resolved, and a line for each that can't be or is `???`."""
     problems: list[str] = []
     values: dict[str, Any] = _resolved(as_tree(config), "", problems)
     return values, problems
@@ -179,10 +175,7 @@ def wrong_value(key: str, value: object, annotation: object) -> str:
 
 
 def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Model:
-    """Return options of a kind, read from a composed tree, in which a key that is `???` is missing.
-
-    Raises a ConfigError with all wrong values, one line each.
-    """
+    """Return the options that a composed tree gives; a ConfigError with all wrong values."""
     values = {key: value for key, value in written(tree, resolve=True).items() if value != "???"}
     options, problems = validate(model, values, prefix=prefix)
     if options is None:
@@ -199,8 +192,7 @@ def validate(
 ) -> tuple[Model | None, list[str]]:
     """Return the options that values give, or `None` and a line for each wrong key.
 
-    `prefix` is the key of the section with its dot; `hints` are reasons why keys that are known
-    elsewhere are refused here.
+    `prefix` is the section's key with its dot, `hints` why keys known elsewhere are refused.
     """
     try:
         return model.model_validate(values), []
@@ -244,19 +236,19 @@ def _owner(model: type[BaseModel], loc: list[str]) -> tuple[list[str], type[Base
 
 
 def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
-    """Return the class that a dotted path names, such as `torch.optim.Adam`, if a config may do so.
+    """Return the class that a dotted path names, if a config may name it.
 
-    Packages in `trust` count beside ours, torch's and Lightning's. Raises a ConfigError where
-    it lies elsewhere, is missing, can't be imported, or is no class.
+    Raises a ConfigError where it lies outside of our packages, torch's, Lightning's and those in
+    `trust`, is missing, can't be imported, or is no class.
     """
     allowed = (*PACKAGES, *trust)
-    if not _lies_in(path, allowed):
+    if not lies_in(path, allowed):
         raise ConfigError(
             f"{path!r} lies outside of {', '.join(allowed)}; if it is your own, add "
             f"trust=[{path.partition('.')[0]}] to the command line"
         )
     found = find(path)
-    if not _lies_in(found.__module__, allowed):
+    if not lies_in(found.__module__, allowed):
         raise ConfigError(
             f"{path!r} is defined in {found.__module__!r}, outside of {', '.join(allowed)}"
         )
@@ -269,7 +261,7 @@ def find(path: str) -> type:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and _lies_in(module_name, [error.name]):
+        if error.name is not None and lies_in(module_name, [error.name]):
             raise ConfigError(f"{path!r} is not there: no module {error.name!r}") from error
         raise ConfigError(f"{path!r} can't be imported: {error}") from error
     except Exception as error:  # whatever a user's own module raises is theirs to read
@@ -283,8 +275,9 @@ def find(path: str) -> type:
     return found
 
 
-def _lies_in(path: str, packages: Sequence[str]) -> bool:
-    return any(path == package or path.startswith(f"{package}.") for package in packages)
+def lies_in(path: str, roots: Sequence[str]) -> bool:
+    """Tell whether a dotted path is one of some others, or lies below it."""
+    return any(path == root or path.startswith(f"{root}.") for root in roots)
 
 
 def make_importable(trust: Sequence[str]) -> None:
@@ -304,9 +297,7 @@ def target_problems(
 ) -> Iterator[str]:
     """Yield a line for each problem with the target at a key, those nested in it included.
 
-    `bases` are dotted paths of classes, of one of which it must be a subclass; `filled`
-    parameters that the program fills in; packages in `trust` count beside ours, torch's and
-    Lightning's.
+    It must be a subclass of one of `bases`; `filled` are parameters that the program fills in.
     """
     path = target.get(TARGET)
     if not isinstance(path, str):
@@ -369,8 +360,8 @@ def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any
 def build(target: Mapping[str, Any], /, **filled: object) -> Any:
     """Build the object that a checked target describes, its nested targets first.
 
-    With `_partial_: true` it is a function that makes it. What is `filled` by the program is
-    passed on where the constructor takes it.
+    With `_partial_: true` it is a function that makes it. What is `filled` by the program is passed
+    on where the constructor takes it.
     """
     kind = find(target[TARGET])
     inner, plain, without = _parted(kind, target)
@@ -394,10 +385,7 @@ def _built(value: Any) -> Any:
 def problems_with(
     kind: type, values: Mapping[str, Any], *, prefix: str, without: Collection[str]
 ) -> list[str]:
-    """Return a line for each value that the constructor of `kind` does not allow.
-
-    Parameters in `without` are filled later or checked elsewhere.
-    """
+    """Return a line for each value that a constructor does not allow, but those `without`."""
     return validate(_schema(kind, without), values, prefix=prefix)[1]
 
 
@@ -435,10 +423,14 @@ def _hints(kind: type) -> dict[str, Any]:
     try:
         return get_type_hints(kind.__init__, include_extras=True)  # type: ignore[misc] # of the class
     except NameError:  # a type that its module imports for type checkers alone
-        return {
-            name: Any if isinstance(parameter.annotation, str) else parameter.annotation
-            for name, parameter in parameters_of(kind).items()
-        }
+        found = ((name, one.annotation) for name, one in parameters_of(kind).items())
+        return {name: _named(one) if isinstance(one, str) else one for name, one in found}
+
+
+def _named(words: str) -> Any:
+    """Return the types that the text of an annotation names, if they are plain ones."""
+    members = [_NAMED.get(word, Any) for word in words.split(" | ")]
+    return Any if Any in members else Union[tuple(members)]  # noqa: UP007 - members are data
 
 
 def _plain(annotation: Any, bounds: tuple[object, ...]) -> Any:
@@ -447,7 +439,7 @@ def _plain(annotation: Any, bounds: tuple[object, ...]) -> Any:
     reduce = partial(_plain, bounds=bounds)
     if annotation in (int, float):
         return Annotated[annotation, *bounds] if bounds else annotation
-    if annotation in _MEANT or origin is Literal:
+    if annotation in _NAMED.values() or origin is Literal:
         return annotation
     if origin is Annotated:
         return Annotated[reduce(arguments[0]), *arguments[1:]]

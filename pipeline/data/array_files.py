@@ -324,10 +324,7 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
 
 
 class JoinedArrays(OnDemand):
-    """Arrays on disk that follow one another, (rows, *row_shape) each, taken row by row.
-
-    `dtype` is that of the rows; None = the one that holds those of all parts.
-    """
+    """Arrays on disk, (rows, *row_shape) each, one after another, taken row by row as `dtype`."""
 
     costly = False
 

@@ -35,8 +35,7 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
     """Refuse infinity in (rows, …), and NaN unless holes will be filled in, by the first row.
 
     Returns:
-        Largest absolute value of each column or channel, (columns,); None = no value can be
-            infinite.
+        Largest absolute value of each column or channel, (columns,); None = none can be infinite.
     """
     if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
         return None
@@ -63,11 +62,7 @@ def largest_by_column(values: Array) -> Vector:
 
 
 def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: str) -> None:
-    """Refuse columns and targets of `what` whose scaled values single precision can't hold.
-
-    `schema` has fitted scalers, `reach` is that of `check_finite`; targets are (rows,) or (rows,
-    outputs).
-    """
+    """Refuse columns and targets of `what` that are infinite in single precision once scaled."""
     problems = []
     if reach is not None:
         names, features = feature_names(schema), reach

@@ -130,11 +130,9 @@ class _Rows(Dataset[Batch | Shared]):
 
 
 class _Lazy(DataLoader[Batch | Shared]):
-    """A DataLoader whose workers fetch nothing before the first batch is asked for.
+    """A DataLoader whose workers fetch nothing before the first batch is asked for."""
 
-    Lightning makes the iterator of a resumed training before it tells the sampler the epoch.
-    """
-
+    # Lightning makes the iterator of a resumed training before it tells the sampler the epoch.
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # torch promises its own class
         yield from super().__iter__()
 
@@ -178,12 +176,10 @@ def loader(
 
 
 def _leave_stops_to_the_trainer(_worker: int) -> None:
-    """Let the training process alone answer a stop: it ends its readers itself.
-
-    What their threads then say helps nobody; an error in the data reaches the trainer otherwise.
-    """
+    """Let the training process alone answer a stop: it ends its readers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # What threads then say helps nobody; an error in the data reaches the trainer otherwise.
     sys.excepthook = lambda *_: None
 
 

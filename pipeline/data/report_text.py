@@ -237,16 +237,6 @@ def drifted(trained: DataReport, new: DataReport) -> list[str]:
     return [*told, *([f"… and {len(found) - TOLD} more columns"] if len(found) > TOLD else [])]
 
 
-def stability_index(then: ColumnReport, now: ColumnReport) -> float:
-    """Return the population stability index of one column: the sum of (q - p) ln(q / p).
-
-    Half a row is added to each count, so that an empty share has a logarithm.
-    """
-    before, after = (np.asarray(column.shares) * column.known for column in (then, now))
-    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (before, after))
-    return float(((q - p) * np.log(q / p)).sum())
-
-
 def _differences(
     then: ColumnReport, now: ColumnReport, *, chance: float
 ) -> tuple[float, list[str]]:
@@ -261,7 +251,11 @@ def _differences(
         words = [f"{q:.1%} are missing and {p:.1%} were"]
     if (then.levels, then.edges) != (now.levels, now.edges) or not then.known:
         return 0.0, words
-    index = stability_index(then, now) if now.known else 0.0
+    index = 0.0
+    if now.known:  # half a row is added to each count, so that an empty share has a logarithm
+        counts = (np.asarray(one.shares) * one.known + 0.5 for one in (then, now))
+        before, after = (count / count.sum() for count in counts)
+        index = float(((after - before) * np.log(after / before)).sum())
     freedom = max(1, sum(share > 0 for share in then.shares) - 1)
     if index > LARGE and index > chdtri(freedom, chance) * (1 / then.known + 1 / now.known):
         words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")

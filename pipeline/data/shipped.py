@@ -41,10 +41,7 @@ def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
 
 
 class ScikitLearnSet(Source):
-    """The data set that `sklearn.datasets.load_<name>` gives, unchanged.
-
-    It is cached, since the import of scikit-learn takes more than a second.
-    """
+    """What `sklearn.datasets.load_<name>` gives, cached: scikit-learn loads for a second."""
 
     name: ClassVar[str]
     task: ClassVar[Task] = "multiclass"

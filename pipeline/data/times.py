@@ -263,17 +263,11 @@ def fits(times: Times, step: Step) -> bool:
     return bool(is_step.mean() >= REGULAR_SHARE and not (distances % step.count).any())
 
 
-def missing_steps(times: Times, step: Step) -> Numbers:
-    """Return how many steps are missing before each time but the first, (time - 1,)."""
-    numbers = _numbered(times, step.unit)
-    assert numbers is not None
-    missing: Numbers = np.diff(numbers) // step.count - 1
-    return missing
-
-
 def missing_told(times: Times, step: Step | None) -> list[str]:
     """Say after which times steps are missing; nothing where they have no step."""
-    missing = np.zeros(0, dtype=np.int64) if step is None else missing_steps(times, step)
+    if step is None or (numbers := _numbered(times, step.unit)) is None:
+        return []
+    missing = np.diff(numbers) // step.count - 1
     gaps = np.flatnonzero(missing)
     named = [f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[: NAMED + 1]]
     told = (

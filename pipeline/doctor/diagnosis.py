@@ -367,12 +367,7 @@ _SHUFFLED = (
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What is wrong with a run.
-
-    Args:
-        name: Of the run.
-        verdicts: Worst first; empty = nothing was found.
-    """
+    """What is wrong with a run of this name, worst first; empty = nothing was found."""
 
     name: str
     verdicts: Sequence[Verdict]
@@ -411,11 +406,7 @@ class Diagnosis:
 
 
 def diagnose(findings: Findings) -> Diagnosis:
-    """Return the verdicts on a run; a rule without its evidence gives none.
-
-    Args:
-        findings: Of a run that has finished or diverged.
-    """
+    """Return the verdicts on a run that has ended; a rule without its evidence gives none."""
     run = Evidence(findings)
     found = {name: verdict for name, rule in RULES.items() if (verdict := rule(run))}
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}

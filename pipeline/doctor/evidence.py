@@ -87,8 +87,7 @@ class Gain(NamedTuple):
 class MissedClasses(NamedTuple):
     """Classes that the test rows are hardly ever called, the largest first.
 
-    `hits` are the rows of each class that are called so, `support` all of its rows, (classes,);
-    `rare` is whether one of them is rare in the training rows.
+    `hits` are the rows of each class that are called so, of `support`, (classes,); `rare`: one is.
     """
 
     classes: tuple[int, ...]
@@ -98,11 +97,7 @@ class MissedClasses(NamedTuple):
 
 
 class Evidence:
-    """Quantities that several rules rest on; `None` where a run has none, unless stated otherwise.
-
-    Args:
-        findings: Of a run that has finished or diverged.
-    """
+    """Quantities of findings that several rules rest on; `None` where a run has none."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
@@ -166,10 +161,7 @@ class Evidence:
 
     @property
     def is_unlearned(self) -> bool:
-        """Whether the training rows themselves are answered hardly better than naively.
-
-        Each class counts alike: the most frequent one is right for most rows where others are rare.
-        """
+        """Whether the training rows are answered hardly better than naively, each class alike."""
         findings, shares, classes = self.findings, self.findings.shares, len(self.findings.classes)
         if findings.end == "diverged":
             return True

@@ -217,8 +217,7 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
 def _orders_the_rows(run: Evidence) -> bool:
     """Return whether the probabilities order the rows better than chance does.
 
-    Where there is no interval of the area under the ROC curve, the standard error of an area by
-    chance stands in (Mann and Whitney 1947).
+    Without an interval of the area, its standard error by chance counts (Mann and Whitney 1947).
     """
     findings, rows = run.findings, run.tested
     if "auroc" in findings.intervals:

@@ -315,10 +315,7 @@ def _by_samples(layer: nn.RNNBase, values: Tensor) -> Tensor:
 
 
 def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str, Tensor]:
-    """Run over the steps (samples, steps, features), and return the values at each.
-
-    The names of the weights end in `l0`, `l1_reverse`, …; the steps are in the order of reading.
-    """
+    """Run over (samples, steps, features) with the weights of an ending such as `l1_reverse`."""
 
     def weight(kind: str, otherwise: Tensor | None = None) -> Tensor:
         found = getattr(layer, f"{kind}_{ending}", otherwise)
@@ -371,11 +368,7 @@ MOST_SAMPLES = 16
 
 
 class Chosen(NamedTuple):
-    """Rows to look at.
-
-    `rows` are their numbers in the source, int64 (samples,); `labels` say what each is; `inputs`
-    are as the network gets them, (samples, *input_shape).
-    """
+    """Rows to look at: their numbers in the source, what each is, and (samples, *input_shape)."""
 
     rows: Indices
     labels: tuple[str, ...]

@@ -115,11 +115,7 @@ class Clipper:
     def clip(
         self, gradients_of: Sequence[Tensor], *, threshold: float | None, algorithm: Algorithm
     ) -> None:
-        """Clip the gradients of these parameters in place by `norm` or `value`.
-
-        `threshold` is the largest global L2 norm, or absolute entry, > 0; `None` = only the norm is
-        recorded.
-        """
+        """Clip the gradients of parameters in place, by norm or value; `None` = only record."""
         weights = [p for p in gradients_of if p.grad is not None]
         gradients = [p.grad for p in weights if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))

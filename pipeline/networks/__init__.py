@@ -31,10 +31,10 @@ def kind_of(input_shape: tuple[int, ...]) -> Kind:
 
 
 def require_kind(model_name: str, takes: tuple[str, ...], input_shape: tuple[int, ...]) -> Kind:
-    """Return the kind of samples of this shape for the model that a user names by `model=`.
+    """Return the kind of samples of this shape, for a model that takes some kinds.
 
     Raises:
-        ConfigError: The kind is not among those in `takes`.
+        ConfigError: It is none of these.
     """
     kind = kind_of(input_shape)
     if kind not in takes:

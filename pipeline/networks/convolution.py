@@ -132,11 +132,7 @@ class _CNN(nn.Module):
 
 
 class CNN1d(_CNN):
-    """Convolutions along the steps of a series, or along the variables of a table.
-
-    A row of a table is read as a sequence of its variables, in one channel. In a series each
-    feature is a channel.
-    """
+    """Convolutions along a series, features as channels, or a table, its variables a sequence."""
 
     takes = ("table", "series")
     dimensions = 1
@@ -194,10 +190,7 @@ class LayerSizes:
     pool: Lengths | None
 
     def margins(self, shape: Lengths, lengths: Lengths) -> list[tuple[int, int]]:
-        """Return the zeros before and after the input in each direction.
-
-        Never fewer after than before: of an odd number of zeros the one more comes after.
-        """
+        """Return the zeros before and after the input in each direction; an odd one comes after."""
         if self.padding is not None:
             return [(zeros, zeros) for zeros in self.padding]
         directions = zip(lengths, self._spans(shape), self.stride, strict=True)
@@ -208,8 +201,7 @@ class LayerSizes:
         """Return the lengths of a layer's output, after pooling, of those of its input.
 
         Raises:
-            ConfigError: A kernel or window is longer than what it meets, or the shapes' outputs
-                differ.
+            ConfigError: A kernel or window is longer than its input, or the shapes' outputs differ.
         """
         outputs: dict[Lengths, None] = {}
         nothing = (0,) * len(lengths)

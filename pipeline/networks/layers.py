@@ -70,11 +70,7 @@ class _BatchNorm2d(_SingleValues, nn.BatchNorm2d):
 
 
 def build_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | None:
-    """Return the norm of a layer's values (batch, channels, *lengths), or `None` for none.
-
-    The layer norm takes all channels and positions of one sample together, so it works for any
-    length.
-    """
+    """Return the norm of (batch, channels, *lengths), which fits any length, or `None` for none."""
     if name == "none":
         return None
     if name == "layer":
@@ -209,11 +205,7 @@ class LayerStyle:
     def layer(
         self, weights: dict[str, nn.Module], channels: int, *, lengths: int, pool: nn.Module | None
     ) -> nn.Sequential:
-        """Return weights with their `norm`, `activation`, `pool` and `dropout`.
-
-        `channels` and the number of `lengths` are those of their output (batch, channels,
-        *lengths).
-        """
+        """Return weights of so many channels with their `norm`, `activation`, `pool`, `dropout`."""
         return compose_layer(
             **weights,
             norm=build_norm(self.norm, channels, dimensions=lengths),

@@ -222,27 +222,18 @@ class _Recurrent(nn.Module):
 
 
 class RNN(_Recurrent):
-    """Plain recurrent network: h' = tanh(W x + U h + b), or ReLU in place of tanh.
-
-    Source: Elman 1990.
-    """
+    """Plain recurrent network (Elman 1990): h' = tanh(W x + U h + b), or ReLU in place of tanh."""
 
     fused = nn.RNN
 
 
 class GRU(_Recurrent):
-    """Gated recurrent units: a reset and an update gate.
-
-    Source: Cho et al. 2014.
-    """
+    """Gated recurrent units: a reset and an update gate (Cho et al. 2014)."""
 
     fused, loop = nn.GRU, ReluGRU
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory, with gates for the input, the stored cell and the output.
-
-    Source: Hochreiter and Schmidhuber 1997; Gers et al. 2000 (the forget gate).
-    """
+    """Long short-term memory with a forget gate (Hochreiter, Schmidhuber 1997; Gers et al 2000)."""
 
     fused, loop = nn.LSTM, ReluLSTM

@@ -156,16 +156,10 @@ def _counts(scores: Array, own: Array) -> tuple[Vector, Vector]:
 
 
 class _CurvePlot(NamedTuple):
-    """One of the two pictures of curves.
+    """One of the two pictures of curves, with the names of the curve and its area in a sentence.
 
-    Args:
-        name: Of the picture.
-        title: Of the picture.
-        called: Name of the curve in a sentence.
-        area: Name of its area.
-        axes: Labels of the x and the y axis.
-        curve: Makes it of scores (rows,) and of whether a row is of the class (rows,).
-        by_steps: Whether a value holds from a point back to the one before.
+    `curve` makes it of scores (rows,) and of whether a row is of the class (rows,); with `by_steps`
+    a value holds from a point back to the one before. `axes` are the labels of x and y.
     """
 
     name: str
@@ -178,9 +172,8 @@ class _CurvePlot(NamedTuple):
 
     def draw(self, axes: "Axes", curve: ThresholdCurve, **look: Any) -> None:
         """Draw a curve of at most `MOST_POINTS` points."""
-        kept = np.arange(len(curve.x))
-        if len(kept) > MOST_POINTS:
-            kept = np.unique(np.linspace(0, len(kept) - 1, MOST_POINTS).astype(np.int64))
+        count = len(curve.x)
+        kept = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64))
         steps = "steps-pre" if self.by_steps else "default"
         axes.plot(curve.x[kept], curve.y[kept], drawstyle=steps, **look)
 
@@ -303,10 +296,7 @@ def _draw_several(
 class Reliability(NamedTuple):
     """Predicted probabilities and the shares of rows that were right, in bins of equal width.
 
-    Args:
-        given: Mean probability of each bin that has rows, (bins,).
-        found: Share of its rows that were right, (bins,).
-        counts: Number of its rows, (bins,).
+    Of each bin that has rows: the mean probability `given`, the share `found`, `counts`, (bins,).
     """
 
     given: Vector

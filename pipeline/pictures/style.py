@@ -167,14 +167,10 @@ def titled_figure(
 def add_scale(
     figure: "Figure", image: "AxesImage", axes: Any, *, below: bool = False, text: str = ""
 ) -> None:
-    """Draw the colour scale of an image.
+    """Draw the colour scale of an image to the right of the axes that share it.
 
-    Args:
-        figure: Where to draw.
-        image: Whose scale it is; one around zero has pointed ends, since values may lie beyond.
-        axes: One or several that share it, to the right of them; those to fill if `below`.
-        below: Whether it is horizontal.
-        text: What the numbers are.
+    With `below` it is horizontal and fills the axes. A scale around zero has pointed ends, since
+    values may lie beyond. `text` says what the numbers are.
     """
     least, most = image.get_clim()
     signed = least < 0 < most

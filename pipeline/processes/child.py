@@ -1,9 +1,8 @@
 """A process that this one starts, talks to, watches and ends, and that process's own side.
 
-Messages between two processes are JSON with a length before it, read and written without waiting.
-A frame is the length of its content, four bytes, big-endian, and the content, a JSON object in
-ASCII. A process that is stopped in the middle of a frame, or that does not read, delays nobody:
-what has come so far is kept until the rest comes, and what can't be written now is written later.
+A message is a frame: the length of its content, four bytes, big-endian, and a JSON object in ASCII.
+Reading and writing never wait: a process that is stopped in mid-frame or does not read delays
+nobody.
 """
 
 import atexit
@@ -43,8 +42,8 @@ WATCH_SECONDS = 1.0
 class Channel:
     """Messages to and from another process. Nothing waits but `wait`.
 
-    `ended` tells that nothing more will come: the other end is closed, or has sent what is not
-    a frame. Both descriptors become non-blocking, and are closed by whoever has opened them.
+    `ended`: nothing more will come. Both descriptors become non-blocking; whoever opened them
+    closes them.
     """
 
     def __init__(self, reader: int, writer: int) -> None:
@@ -58,10 +57,7 @@ class Channel:
         self._is_closed = False
 
     def send(self, *messages: Mapping[str, object]) -> None:
-        """Write messages together, as far as they are taken now; `flush` writes the rest.
-
-        Raises a ValueError for one that is longer than `MAX_BYTES`.
-        """
+        """Write messages together, as far as they are taken now; a ValueError for one too long."""
         frames = bytearray()
         for content in (json.dumps(message).encode("ascii") for message in messages):
             if len(content) > MAX_BYTES:
@@ -72,10 +68,7 @@ class Channel:
             self.flush()
 
     def flush(self) -> bool:
-        """Write what the other end takes now, and tell whether that is all.
-
-        An end that is gone takes all and loses it.
-        """
+        """Write what the other end takes now, all where it is gone; tell whether that is all."""
         while self._unsent:
             # Taken out first: where a signal's handler raises, nothing is written twice.
             content = self._unsent[:CHUNK]
@@ -124,10 +117,7 @@ class Channel:
         return messages
 
     def wait(self, seconds: float, *, reading: bool = True, writing: bool = True) -> bool:
-        """Wait until there is something to read, or what is unsent can be written.
-
-        Tells whether there is something to read, the end included.
-        """
+        """Wait to read, or to write what is unsent; tell whether there is something to read."""
         poll = select.poll()
         if reading:
             poll.register(self.reader, select.POLLIN)
@@ -147,8 +137,8 @@ class ChildEndedError(ChildGoneError):
 def collect_rarely() -> None:
     """Let Python search this process for cyclic garbage rarely, and not at its end.
 
-    The libraries create about a million objects that stay. Searching them again and again took a
-    third of the time in which a short run's process starts and ends.
+    The libraries create a million objects that stay; searching them was a third of a short run's
+    time.
     """
     gc.set_threshold(COLLECTION_THRESHOLD)
     atexit.register(gc.freeze)
@@ -156,10 +146,7 @@ def collect_rarely() -> None:
 
 @contextmanager
 def collecting_as_usual() -> Iterator[None]:
-    """Search for cyclic garbage as often as Python does by itself while the body runs.
-
-    A user's network may leave cycles in each step, and large tensors in them.
-    """
+    """Search for cyclic garbage as Python does: a user's network may leave large tensors."""
     before = gc.get_threshold()
     gc.set_threshold(*USUAL_THRESHOLDS)
     try:
@@ -174,10 +161,7 @@ def python_module(module: str) -> tuple[str, ...]:
 
 
 def torchrun(module: str, ranks: int) -> tuple[str, ...]:
-    """Return the words for Python that run a module as several ranks of this machine.
-
-    torchrun ends all of them where one dies; the first one is to read standard input.
-    """
+    """Return the words for Python that run a module as ranks; the first reads standard input."""
     meeting = ("--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1")
     launcher = python_module("torch.distributed.run")
     return (*launcher, "--nnodes=1", f"--nproc-per-node={ranks}", *meeting, "-m", module)
@@ -186,13 +170,10 @@ def torchrun(module: str, ranks: int) -> tuple[str, ...]:
 class Child:
     """A Python process in a session of its own, which a terminal's Ctrl-C does not reach.
 
-    It ends when its standard input is closed, so also when this process dies (`Parent` is its
-    side). Only `wait`, `see_end`, `close`, `ask` and `answer` wait for it, all for a limited
+    It ends when its standard input is closed, so also when this process dies. `command` has words
+    for Python, `environment` variables beside those of this process, of which `None` removes one;
+    `name` is for errors. Only `wait`, `see_end`, `close`, `ask` and `answer` wait, for a limited
     time.
-
-    `command` has words for Python, from a launcher such as `python_module`; `environment`
-    variables beside those of this process, of which `None` removes one; `name` is used in
-    errors of `ask`.
     """
 
     def __init__(
@@ -269,8 +250,7 @@ class Child:
     def answer(self, wanted: int, seconds: float) -> Message:
         """Wait for the answer with an id; one that a signal made somebody miss is skipped.
 
-        Raises a ChildGoneError where none came in time, and the process was ended; a
-        ChildEndedError where it has ended.
+        Raises a ChildGoneError where none came in time (the process is ended then) or it has ended.
         """
         self._running()
         deadline = time.monotonic() + seconds

@@ -26,8 +26,8 @@ UNSEEN = "unseen"
 class Lease:
     """The process that trains a run, and a counter of its beats that moves while it does.
 
-    `boot_id` tells one start of the machine and the space in which its process ids count;
-    `started` tells a process id that is used again.
+    `boot_id` tells the start of the machine and the space of its process ids, `started` a reused
+    id.
     """
 
     host: str
@@ -68,8 +68,7 @@ def is_local(lease: Lease) -> bool:
 def alive(lease: Lease) -> bool:
     """Tell whether the process of a local lease exists; a zombie or a reused id does not count.
 
-    A lease of another machine is taken to be alive, and so is one of another user's process whose
-    start /proc hides (its mount option hidepid): only their counters can tell.
+    One of another machine counts as alive, and so does one that /proc hides: their counters tell.
     """
     if not is_local(lease):
         return True
@@ -87,9 +86,7 @@ def working(lease: Lease) -> bool:
 class LeaseWatch:
     """Finds processes that are gone: on this machine by themselves, else by their counters.
 
-    Args:
-        grace: Seconds without a sign of life after which a process counts as lost.
-        clock: Monotonic time in seconds.
+    `grace` seconds without a sign of life are a loss; `clock` is monotonic time in seconds.
     """
 
     def __init__(self, grace: float, clock: Callable[[], float] = monotonic) -> None:
@@ -102,12 +99,8 @@ class LeaseWatch:
     def judge(self, key: Hashable, lease: Lease | None) -> bool | None:
         """Tell whether the process of a lease is lost; `None` = it can't be told yet.
 
-        Of the time since the last look at most the usual pause between two looks counts: while
-        the watcher itself was stopped, the counter may have moved.
-
-        Args:
-            key: Tells this lease from others.
-            lease: As it is now; one that is missing has a counter that never moves.
+        `key` tells leases apart; a missing lease has a counter that never moves. Of the time since
+        the last look at most the usual pause counts: the watcher itself may have been stopped.
         """
         if lease is not None and is_local(lease):
             if not alive(lease):

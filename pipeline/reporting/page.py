@@ -72,11 +72,9 @@ ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
 def rendered(template: Template, values: Mapping[str, Any]) -> str:
-    """Return a page; every text in it is escaped but for the elements of pictures.
+    """Return a page of the values that its template asks for.
 
-    Args:
-        template: What kind of page.
-        values: What the template asks for.
+    Every text in it is escaped but for the elements of pictures.
     """
     script, style = ((TEMPLATES / name).read_text("utf-8") for name in ("sort.js", "style.css"))
     digest = hashlib.sha256(script.encode("utf-8")).digest()
@@ -120,11 +118,7 @@ def publish(
 ) -> str:
     """Write a page, add it to the artifacts in MLflow, and return the line that says where it is.
 
-    Args:
-        text: The page.
-        path: The file.
-        tracking: Where runs are on record.
-        attach: Adds the file in MLflow, and returns what was in the way; `None` = nothing.
+    `attach` adds the file in MLflow, and returns what was in the way; `None` = nothing.
 
     Raises:
         ConfigError: The path is a folder.

@@ -44,19 +44,14 @@ DIFFERENCE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunPair:
-    """Two runs compared: their configs, test figures, and predictions row by row.
-
-    Args:
-        first: The run A.
-        second: The run B.
-    """
+    """Two runs, A and B, compared: their configs, test figures, and predictions row by row."""
 
     first: Subject
     second: Subject
 
     @property
     def findings(self) -> tuple[Findings, Findings]:
-        """The findings of both."""
+        """What A and B have found out."""
         return self.first.findings, self.second.findings
 
     @cached_property

@@ -27,8 +27,6 @@ from pipeline.running.results import mean_words
 from pipeline.running.scoring import tested_names
 from pipeline.terminal import duration, number
 
-BYTES = 1024
-UNITS = ("KiB", "MiB", "GiB")
 MACRO = (
     "precision, recall, f1 and auroc are means over the classes, each class counting alike; f1 is "
     "the mean of the classes' F1. A class that is in neither the targets nor the predictions is "
@@ -134,10 +132,10 @@ def _outcome(subject: Subject) -> str:
 
 def size_words(count: float) -> str:
     """Write a number of bytes: `1.4 MiB`."""
-    if count < BYTES:
-        return f"{count:.0f} bytes"
-    power = 1 + (count >= BYTES**2) + (count >= BYTES**3)
-    return f"{count / BYTES**power:.1f} {UNITS[power - 1]}"
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 2**power:
+            return f"{count / 2**power:.1f} {unit}"
+    return f"{count:.0f} bytes"
 
 
 def result_table(findings: Findings) -> TextTable | None:

@@ -23,6 +23,7 @@ from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies
 from pipeline.terminal import duration
 from pipeline.terminal import number as figure
+from pipeline.tracking.folders import read_state
 from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import sqlite_path
 
@@ -55,7 +56,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
         rendered("study.html", page),
         Path(options.output or own),
         tracking,
-        lambda path: attach(folder, path, tracking, name=NAME),
+        lambda path: attach(read_state(folder), path, tracking, name=NAME),
     )
     return [f"{name}: {page['summary']}", told]
 
@@ -72,24 +73,19 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     # The sweep alone knows the whole command in words; this one says the same.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
     command = outcome.experiment_command(folder.absolute(), called) if found and has_yaml else ""
+    starts = [row.started for row in rows if row.started is not None]
+    ends = [time.time() if row.state == "running" else row.ended or 0.0 for row in rows]
     return StudySummary(
         rows=rows,
         objectives=recorded.names,
         directions=directions,
         folder=folder,
-        seconds=_seconds(rows),
+        seconds=max(0.0, max(ends) - min(starts)) if starts else 0.0,
         importances=recorded.importances(),
         command=command,
         # Beside the winner, only the config as it stands is ever tested.
         base=others[0] if len(others) == 1 else None,
     ).with_tests(facts)
-
-
-def _seconds(rows: Sequence[Row]) -> float:
-    """Return the time from the start of the first trial to the end of the last one."""
-    starts = [row.started for row in rows if row.started is not None]
-    ends = [time.time() if row.state == "running" else row.ended or 0.0 for row in rows]
-    return max(0.0, max(ends) - min(starts)) if starts else 0.0
 
 
 def study_page(
@@ -145,12 +141,7 @@ def _summary_words(summary: StudySummary, *, searches: bool) -> str:
 
 
 def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
-    """Return the trials by number, at most a thousand of them.
-
-    Args:
-        summary: The study.
-        marked: Number of a trial that is marked; `None` = none.
-    """
+    """Return the trials by number, at most a thousand of them; `marked` is the number of one."""
     rows = summary.rows
     if len(rows) > MOST_TRIALS:
         rows = best(rows, summary.directions, MOST_TRIALS)

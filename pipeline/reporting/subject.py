@@ -24,7 +24,7 @@ from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
-from pipeline.tracking.sync import attach, attach_to
+from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import tracking_uri
 
 Content = TypeVar("Content")
@@ -82,10 +82,11 @@ class Subject:
         run_id, tracking = self.findings.run_id, options.tracking
         if self.folder is not None:
             own = self.folder / "artifacts" / name
-            added = partial(attach, self.folder, options=tracking, name=name)
+            state = folders.read_state(self.folder)
         else:
             own = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
-            added = partial(attach_to, run_id, self.uri, options=tracking, name=name)
+            state = folders.State(run_id=run_id, uri=self.uri)
+        added = partial(attach, state, options=tracking, name=name)
         return publish(text, Path(options.output or own), tracking, added)
 
 
@@ -177,7 +178,7 @@ def _of_journal(
     """Return what the journal says of a run that still trains, was stopped, or is a trial."""
     last = [event for event in events if event["event"] in ("begin", "end")][-1]
     config, epochs = _config(artifacts, begun), epochs_of(events)
-    model, data, trainer = (config.get(key) or {} for key in ("model", "data", "trainer"))
+    model, trainer = (config.get(key) or {} for key in ("model", "trainer"))
     metrics = {
         key: value
         for values in epochs.values()
@@ -185,15 +186,16 @@ def _of_journal(
         if key.startswith(FINAL)
     }
     monitor = str(config.get("monitor") or "val/loss")
-    of_data: dict[str, Any] = {"kind": "table", "task": "multiclass", "rows": {}}
+    intervals = _recorded(
+        artifacts / "intervals.json",
+        lambda plain: {
+            key: (float(low), float(high)) for key, (low, high) in plain["ends"].items()
+        },
+    )
+    of_data: dict[str, Any] = {"task": "multiclass", "rows": {}}
     if report is not None:
-        of_data |= {key: getattr(report, key) for key in ("task", "label", "units", "rows")}
-        of_data |= {
-            key: tuple(one.name for one in named)
-            for key, named in (("classes", report.classes), ("features", report.columns))
-        }
-        if report.kind in ("series", "images"):
-            of_data["kind"] = report.kind
+        of_data = {key: getattr(report, key) for key in ("task", "units", "rows")}
+        of_data["classes"] = tuple(one.name for one in report.classes)
     elif any(key.endswith("/rmse") for values in epochs.values() for key in values):
         of_data["task"] = "regression"
     return Findings(
@@ -201,20 +203,16 @@ def _of_journal(
         run_id=run_id,
         end="diverged" if last.get("reason") == "diverged" else "finished",
         model=str(model.get(TARGET, "network")).rpartition(".")[2],
+        kind="table",  # only rows and layers are drawn by kind, and there are none
         config=config,
-        horizon=int(data.get("horizon") or 1),
         monitor=monitor,
         better=direction(monitor),
         kept=int(metrics["best/epoch"]) if "best/epoch" in metrics else None,
         epochs=max(epochs, default=0),
         planned=int(trainer.get("max_epochs") or 0),
-        clipping=Clipping(
-            threshold=trainer.get("gradient_clip_val"),
-            algorithm=trainer.get("gradient_clip_algorithm") or "norm",
-            chosen=False,
-        ),
+        clipping=Clipping(threshold=None, algorithm="norm", chosen=False),
         metrics=metrics,
-        intervals=_recorded(artifacts / "intervals.json", _intervals) or {},
+        intervals=intervals or {},
         parameters=int(metrics.get("model/parameters", 0)),
         seconds=metrics.get("time/fit", 0.0),
         device=str(begun["tags"].get("device", "")),
@@ -238,15 +236,9 @@ def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
         *groups, name = str(key).split(".")
         inner = tree
         for group in groups:
-            if not isinstance(inner.get(group), dict):
-                inner[group] = {}
-            inner = inner[group]
+            inner = inner.setdefault(group, {})
         inner[name] = value
     return tree
-
-
-def _intervals(plain: Any) -> dict[str, tuple[float, float]]:
-    return {key: (float(low), float(high)) for key, (low, high) in plain["ends"].items()}
 
 
 def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:

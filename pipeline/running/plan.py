@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from pipeline.baselines import Baseline, linear, naive
-from pipeline.config.options import SERVING, RunConfig, data_options, source_target
+from pipeline.config.options import SERVING, DataOptions, RunConfig, data_options, parts
 from pipeline.config.values import TARGET, build, resolve
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
@@ -50,7 +50,7 @@ Prunes = Callable[[int, Mapping[str, float]], bool]
 
 def build_source(options: RunConfig) -> Source:
     """Build the source of the data from the keys that are its own."""
-    source = build(source_target(options), trust=options.trust)
+    source = build(parts(options.data, DataOptions)[1], trust=options.trust)
     assert isinstance(source, Source)
     return source
 

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from pipeline.callbacks import checkpoints
 from pipeline.callbacks.epoch_end import PrunedError, Pruning, VitalSigns
-from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
+from pipeline.config.options import RunConfig, SchedulerOptions, parts
 from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
 from pipeline.data.loader import loader
@@ -146,7 +146,8 @@ def _optimization(options: RunConfig) -> Optimization:
 
     if options.scheduler is None:
         return Optimization(optimizer=optimizer, scheduler=None)
-    schedule, timing = scheduler_target(options.scheduler), scheduler_options(options.scheduler)
+    ours, schedule = parts(options.scheduler, SchedulerOptions)
+    timing = SchedulerOptions(**ours)
 
     def scheduler(optimizer: Optimizer, steps: int) -> Any:
         return build(schedule, trust=trust, optimizer=optimizer, total_steps=steps)

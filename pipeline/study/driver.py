@@ -39,7 +39,7 @@ from pipeline.study.study_run import StudyRun
 from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.folders import is_finished
-from pipeline.tracking.journal import Scalar, Status, has_begun
+from pipeline.tracking.journal import Scalar, has_begun
 
 #: Noted with a stop, which ends one study within another but is told once.
 TOLD = "a person knows how to go on"
@@ -98,7 +98,12 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
         yield driver
         driver.run.end("FINISHED")
     except BaseException as error:
-        driver.run.end(*_ending(error))
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            driver.run.end("KILLED", "interrupted")
+        else:
+            code = error.exit_code if isinstance(error, PipelineError) else None
+            has_diverged = code == DivergedError.exit_code
+            driver.run.end("FAILED", "diverged" if has_diverged else "error")
         if isinstance(error, Interrupted) and TOLD not in getattr(error, "__notes__", ()):
             progress = ledger.progress()
             print(
@@ -110,13 +115,6 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
         raise
     finally:
         ledger.close()
-
-
-def _ending(error: BaseException) -> tuple[Status, str]:
-    if isinstance(error, Interrupted | KeyboardInterrupt):
-        return "KILLED", "interrupted"
-    diverged = isinstance(error, PipelineError) and error.exit_code == DivergedError.exit_code
-    return "FAILED", "diverged" if diverged else "error"
 
 
 class StudyFailedError(PipelineError):

@@ -97,13 +97,8 @@ class Rehearsal:
 def preflight(words: Sequence[str], config_dir: str | None) -> None:
     """Try what a command line leaves open, and print what would fail; nothing stays on the disk.
 
-    Args:
-        words: The overrides of the command line.
-        config_dir: Folder of the user's own YAML.
-
-    Raises:
-        ConfigError: Something would fail, a line for each reason; or the line itself is wrong.
-        EnvironmentFaultError: Workers die before they are ready.
+    A ConfigError has a line for each reason of a failure, or what is wrong with the line itself; an
+    EnvironmentFaultError tells that workers die before they are ready.
     """
     started_at = time.monotonic()
     trying = Preflight(words, config_dir)
@@ -120,11 +115,7 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
 
 
 class Preflight:
-    """All that the config tree holds and a command line leaves open, and what came of it.
-
-    Raises:
-        ConfigError: It can't be composed, has wrong options of a study, or a range of a key.
-    """
+    """All that the config tree holds and a command line leaves open, and what came of it."""
 
     def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
         study = TrialConfigs(words, config_dir)

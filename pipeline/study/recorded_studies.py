@@ -240,7 +240,7 @@ def record_missing(
     this driver took any; `params_of` returns the flattened configuration of one.
     """
     ended = [row for row in rows if row.state not in ("running", "waiting")]
-    known = {run.trial for run in recorder.trial_runs(destination.uid)} if ended else set()
+    known = recorder.trials(destination.uid) if ended else set()
     missing = [
         row
         for row in ended

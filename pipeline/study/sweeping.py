@@ -1,7 +1,6 @@
 """A whole sweep: the study, the studies that belong to it, and what they come to."""
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -196,15 +195,12 @@ def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> 
         values = (*row.values, *[None] * (len(objectives) - len(row.values)))
         point = (cell(row.overrides.get(key, "")) for key in swept)
         more = (_plain(row.attributes.get(key)) for key in others)
-        instants = map(_instant, (row.started, row.ended))
+        instants = (
+            None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+            for at in (row.started, row.ended)
+        )
         lines.append([row.number, row.state, row.reason, *instants, *values, *point, *more])
     write_csv(path, header, lines)
-
-
-def _instant(seconds: float | None) -> str | None:
-    if seconds is None or not math.isfinite(seconds):
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _plain(value: Any) -> Any:

@@ -2,11 +2,9 @@
 
 import logging
 import math
-import socket
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,13 +12,11 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
-from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import is_finished, mark, read_state, remove, unsent
 from pipeline.tracking.journal import JOURNAL, has_begun
-from pipeline.tracking.uri import REQUEST_SECONDS, TRANSIENT, as_error, down_line, is_server, named
+from pipeline.tracking.uri import REQUEST_SECONDS, TRANSIENT, as_error, is_server, named
 
 START_SECONDS = 90.0
 SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0
@@ -44,8 +40,7 @@ LONG_SECONDS = 2.0
 class SentRun:
     """What became of a journal that was sent in one go.
 
-    `done`: MLflow has all of it and the run's end; `unsent`: values that MLflow lacks;
-    `problem`: what is in the way, in one line; `later`: another try may help.
+    `done`: MLflow has all of it and the run's end; `later`: another try may help.
     """
 
     done: bool
@@ -57,9 +52,8 @@ class SentRun:
 class Recorder:
     """A process of its own that fills MLflow from journals; training never waits for it.
 
-    A context manager: whatever happens, the process ends with it. `problem` holds the latest
-    line about what could not be recorded, `registered` the result of the registration of the
-    run that was closed last.
+    A context manager, with which the process ends. `problem` is the latest line about what could
+    not be recorded, `registered` the result of the registration of the run that was closed last.
     """
 
     def __init__(self) -> None:
@@ -93,17 +87,14 @@ class Recorder:
     def connect(self, uri: str, *, experiment: str, required: bool = True) -> str | None:
         """Reach the store at an absolute address, and its experiment, created where it is missing.
 
-        Where `required` and it can't be reached, raise an EnvironmentFaultError, or a
-        ConfigError for a file that is no database; else return the line as a warning.
+        Where it can't be, raise an EnvironmentFaultError (a ConfigError for a file that is no
+        database) if it is `required`, else return the line as a warning.
         """
         self._connection = (uri, experiment)
-        unheard = _no_listener(uri)
-        if unheard is not None and required:
-            raise as_error("down", unheard)
-        answer = self._connect(later=unheard is not None)
+        answer = self._connect()
         if not answer["ok"] and required:
             raise as_error(answer["kind"], answer["problem"])
-        self.problem = unheard or answer.get("problem")
+        self.problem = answer.get("problem")
         return self.problem
 
     def open(self, folder: Path) -> str:
@@ -123,9 +114,8 @@ class Recorder:
     ) -> SentRun:
         """Send a folder's whole journal in one go and end the run; it need not be open.
 
-        `is_over`: without a recorded end it is lost; `patient`: wait a few seconds for a
-        store that does not answer; `last`: follow the folder no more, whatever becomes of
-        it.
+        `is_over`: without a recorded end it is lost; `patient`: wait a few seconds for a store that
+        does not answer; `last`: follow the folder no more, whatever becomes of it.
         """
         if last:
             self._followed[folder] = None  # a restarted recorder follows it too
@@ -142,15 +132,12 @@ class Recorder:
             later=answer.get("kind", "down") in TRANSIENT,
         )
 
-    def trials(self, study: str, metrics: Sequence[str]) -> list[RecordedTrial]:
-        """Return the runs of a study's trials by its uid, with the metrics that are asked for.
-
-        Raises an EnvironmentFaultError where the store can't be read now.
-        """
-        answer = self._ask_anew("trials", study=study, metrics=list(metrics))
+    def trials(self, study: str) -> set[int]:
+        """Return the numbers of a study's trials on record; an EnvironmentFaultError while down."""
+        answer = self._ask_anew("trials", study=study)
         if not answer.get("ok"):
             raise as_error(answer.get("kind", "down"), answer["problem"])
-        return [RecordedTrial(**run) for run in answer["runs"]]
+        return set(answer["trials"])
 
     def send_earlier(self, output: Path) -> None:
         """Let the recorder send, in quiet moments, what earlier runs below `output` could not."""
@@ -177,13 +164,13 @@ class Recorder:
             self._is_ready = True
         return self._child.ask(seconds, do=what, **content)
 
-    def _connect(self, *, later: bool) -> dict[str, Any]:
+    def _connect(self) -> dict[str, Any]:
         uri, experiment = self._connection
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
         is_last = self._has_revived()
         while True:
             try:
-                return self._ask("connect", seconds, uri=uri, experiment=experiment, later=later)
+                return self._ask("connect", seconds, uri=uri, experiment=experiment)
             except ChildGoneError as error:
                 line = f"{named(uri)}: {error}"
                 has_ended = isinstance(error, ChildEndedError)  # before it followed anything
@@ -201,7 +188,7 @@ class Recorder:
                 if problem is not None:
                     self._revived_at = time.monotonic()
                     self.start()
-                    self._connect(later=False)
+                    self._connect()
                     for folder in self._followed:
                         self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
                 return self._ask(what, CLOSE_SECONDS, **content)
@@ -219,12 +206,8 @@ class MlflowRecorder:
 
     A trial's folder stays as long as MLflow lacks any of it. While the store is down all waits in
     the journals, and is sent when it answers again, at `close`, or by `action=sync`. `registered`
-    and `model_problem` tell what became of the model of the study that was left last, `problem`
-    what can't be recorded at the moment.
-
-    Args:
-        uri: Where trials are tracked, of `tracking_uri`; `None` = nowhere.
-        experiment: Name of the MLflow experiment.
+    and `model_problem` are of the study that was left last. `uri` is of `tracking_uri`, `None` =
+    nowhere.
     """
 
     def __init__(self, uri: str | None, *, experiment: str) -> None:
@@ -283,11 +266,7 @@ class MlflowRecorder:
             self._tasks.put(partial(self._begun.__setitem__, folder, time.monotonic()))
 
     def end(self, folder: Path, *, lost: bool, forget: bool) -> None:
-        """Record a trial that has ended.
-
-        Without an end in its journal one whose process died is `lost`. `forget` removes the
-        folder once MLflow has all of it.
-        """
+        """Record a trial that has ended; `forget` removes its folder once MLflow has all of it."""
         if self._uri is not None:
             self._tasks.put(partial(self._end, folder, lost=lost, forget=forget))
         elif forget:
@@ -300,19 +279,15 @@ class MlflowRecorder:
         else:
             remove(folder)
 
-    def trial_runs(self, study: str) -> list[RecordedTrial]:
-        """Return the runs of the trials of a study's uid; waits for what was asked before.
-
-        Raises:
-            EnvironmentFaultError: The store can't be read now.
-        """
+    def trials(self, study: str) -> set[int]:
+        """Return what `Recorder.trials` does; waits for what was asked before."""
         if self._uri is None:
-            return []
-        answer: Future[list[RecordedTrial]] = Future()
+            return set()
+        answer: Future[set[int]] = Future()
 
         def read() -> None:
             try:
-                answer.set_result(self._recorder.trials(study, ()))
+                answer.set_result(self._recorder.trials(study))
             except Exception as error:  # the waiting thread raises it
                 answer.set_exception(error)
 
@@ -410,18 +385,3 @@ class MlflowRecorder:
             self._give_up(folder, forget=forget)
         for folder in list(self._followed):
             self._leave(folder)
-
-
-def _no_listener(uri: str) -> str | None:
-    """Say that nobody listens at a network address, long before MLflow is imported; else `None`."""
-    parts = urlsplit(uri)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    proxies, host = urllib.request.getproxies(), parts.hostname
-    is_proxied = host and parts.scheme in proxies and not urllib.request.proxy_bypass(host)
-    if host is None or port is None or is_proxied:
-        return None
-    try:
-        socket.create_connection((host, port), timeout=REQUEST_SECONDS).close()
-    except OSError as error:
-        return down_line(uri, str(error))
-    return None

@@ -35,11 +35,7 @@ DEAD_SECONDS = 300
 
 @contextmanager
 def prepare_database(uri: str) -> Iterator[None]:
-    """Have a database in which MLflow finds its tables, or may create them under a lock.
-
-    Raises a StoreError: it is locked for a minute, is no database, can't be written, or is
-    down.
-    """
+    """Have a database in which MLflow finds its tables, or creates them under a lock."""
     path = sqlite_path(uri)
     # An open file would stay half closed; of a server, each new connection is a process there.
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "QueuePool" if path is None else "NullPool"
@@ -82,11 +78,10 @@ def _database_server(uri: str) -> Iterator[None]:
 
 
 def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
-    """Wait for a lock by name, which holds until the connection's transaction ends in whatever way.
+    """Wait for a lock by name, which holds until the PostgreSQL connection's transaction ends.
 
-    Since it lies in the same transaction as what is written under it, nothing can be written by
-    a process that has lost it. It and further locks of this transaction, those of rows, are
-    waited for `wait` seconds. The connection is one to a PostgreSQL server.
+    A process that has lost it can write nothing under it. It and locks of rows are waited for
+    `wait` seconds.
     """
     digest = hashlib.sha256(f"pipeline {name}".encode()).digest()
     connection.exec_driver_sql(
@@ -105,9 +100,8 @@ def create_file(
 ) -> None:
     """Create an SQLite file that has all its tables from its first moment under its name.
 
-    One process at a time builds it with `create_tables` in a file beside it, where `is_void`
-    says that the file is missing or can be replaced. What a kill leaves of that is removed by
-    the next start. Raises a filelock.Timeout after `wait` seconds for another process.
+    One process at a time builds it with `create_tables` in a file beside it, where `is_void` says
+    that it is missing or can be replaced. Raises a filelock.Timeout after `wait` seconds.
     """
     path = path.resolve()  # the target of a link, which stays
     lock = path.with_name(f".{path.name}.lock")
@@ -164,9 +158,8 @@ def _create_tables(path: Path) -> None:
 def _is_void(path: Path) -> bool:
     """Tell whether a file is missing, is empty, or holds MLflow's tables and no row of its own.
 
-    The experiment 0 is the last thing that MLflow creates, so a database without any is what a
-    kill left. A file that is locked is waited for: MLflow would give it up after five seconds, and
-    would try one that is no database for hours.
+    MLflow creates the experiment 0 last, so a database without any is what a kill left. A file that
+    is locked is waited for: MLflow would give up after five seconds.
     """
     if not path.is_file() or path.stat().st_size == 0:
         return True

@@ -72,7 +72,13 @@ def process_tags() -> dict[str, str]:
 
 def write_environment(folder: Path) -> None:
     """Write the installed packages and the uncommitted changes into a folder of artifacts."""
-    (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
+    # By the names of their folders: opening the metadata of each takes a tenth of a second.
+    places = (path for path in map(Path, sys.path) if path.is_dir())
+    names = (path.name for place in places for path in place.iterdir())
+    matches = (match for name in names if (match := _DISTRIBUTION.fullmatch(name)))
+    found = sorted({(match[1].replace("_", "-").lower(), match[2]) for match in matches})
+    text = "".join(f"{name}=={version}\n" for name, version in found)
+    (folder / "requirements.txt").write_text(text, encoding="utf-8")
     if (code := code_of(Path.cwd())) is not None and code[1]:
         (folder / "uncommitted.diff").write_text(code[1], encoding="utf-8")
 
@@ -83,23 +89,10 @@ def command_line(words: Sequence[str] = tuple(sys.orig_argv)) -> str:
     return redact(shlex.join(masked)).replace(shlex.quote("***"), "***")
 
 
-def requirements() -> str:
-    """Return the installed packages, as `pip freeze` names them, one a line.
-
-    Read from the names of their folders: opening the metadata of each takes a tenth of a second.
-    """
-    folders = (path for path in map(Path, sys.path) if path.is_dir())
-    names = (path.name for folder in folders for path in folder.iterdir())
-    matches = (match for name in names if (match := _DISTRIBUTION.fullmatch(name)))
-    found = {(match[1].replace("_", "-").lower(), match[2]) for match in matches}
-    return "".join(f"{name}=={version}\n" for name, version in sorted(found))
-
-
 def code_of(folder: Path) -> tuple[str, str] | None:
     """Return the commit (its full hash) and the uncommitted changes; `None` without git.
 
-    Of the changes a mebibyte is read, and git is given two seconds. No program is run that the
-    repository's configuration names, which may be a stranger's.
+    A mebibyte is read, in two seconds. No program runs that the repository's configuration names.
     """
     deadline = time.monotonic() + GIT_SECONDS
     commit = _git(folder, ["rev-parse", "HEAD"], deadline).strip()
@@ -114,10 +107,7 @@ def code_of(folder: Path) -> tuple[str, str] | None:
 
 
 def _git(
-    folder: Path,
-    words: Sequence[str],
-    deadline: float,
-    settings: Mapping[str, str] | None = None,
+    folder: Path, words: Sequence[str], deadline: float, settings: Mapping[str, str] | None = None
 ) -> str:
     """Return what git says, up to the limit; one that fails, or takes too long, said nothing.
 

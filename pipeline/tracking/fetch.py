@@ -38,8 +38,7 @@ Source = tuple[str, str | None]
 def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> "Run":
     """Return what MLflow knows of a run by its whole id, and copy files of it into a folder.
 
-    Artifacts that the run lacks are left out. Raises a ConfigError where there is no such run,
-    an EnvironmentFaultError where MLflow does not answer or the download fails.
+    A ConfigError: there is no such run; an EnvironmentFaultError: MLflow can't be asked.
     """
     _require_database(f"run {run_id!r}", uri)
     with opened_store(uri) as store:
@@ -54,16 +53,12 @@ def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> 
 
 
 def fetched(reference: str, uri: str) -> Path:
-    """Return a folder on this machine with a model of MLflow's; downloaded once.
+    """Return a folder here with a model of MLflow's, downloaded once; nothing of it is run.
 
-    Nothing of it is run: it holds weights and plain values, as the run had left them. What lies
-    in the cache is bound to the store, to the address of the files there and to their content,
-    so that nothing but the very model is taken from it.
-
-    The reference is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/m-…`, or an MLflow
-    run id or its beginning. Raises a ConfigError where there is no such model, its files lie on
-    another server or are not those that were logged; an EnvironmentFaultError where MLflow does
-    not answer.
+    What lies in the cache is bound to the store, the address of the files there and their content.
+    The reference is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/m-…`, or a run id or its
+    beginning. A ConfigError: there is no such model, its files lie on another server or are not
+    those that were logged; an EnvironmentFaultError: MLflow does not answer.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:

@@ -1,7 +1,4 @@
-"""What MLflow has of a run: names, texts, limits, and the Markdown of its description.
-
-Nothing here imports MLflow.
-"""
+"""What MLflow has of a run: names, texts, limits, and the Markdown of its description."""
 
 import hashlib
 import posixpath
@@ -46,12 +43,7 @@ _BENT = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedTrial:
-    """What MLflow has of the run of one trial.
-
-    The status is RUNNING, FINISHED, FAILED or KILLED; `end_reason` is `None` where it did not
-    end early; `metrics` has the latest values of those that were asked for, as far as there are
-    any.
-    """
+    """What MLflow has of the run of one trial: its end, and latest values that were asked for."""
 
     trial: int
     run_id: str
@@ -142,11 +134,7 @@ def fits(file: Path) -> bool:
 
 
 def picture(run_id: str, path: str, words: str) -> str:
-    """Return Markdown that shows an artifact of a run, with words for those who can't see it.
-
-    The address is relative to the page, so it holds behind a prefix, a proxy and a login, and
-    whether the server hands files on or reads them itself.
-    """
+    """Return Markdown that shows an artifact, by an address relative to MLflow's page."""
     return f"![{as_text(words)}](get-artifact?path={quote(path)}&run_uuid={quote(run_id)})"
 
 
@@ -157,10 +145,7 @@ def link(experiment_id: str, run_id: str, path: str, words: str) -> str:
 
 
 def fitted(parts: Sequence[str], order: Sequence[int]) -> str:
-    """Return parts of a note with an empty line between them, as many as MLflow's limit allows.
-
-    `order` has the numbers of the parts that may go, the first one first.
-    """
+    """Return parts of a note, without the first ones of `order` that exceed MLflow's limit."""
     kept = dict(enumerate(parts))
     for number in order:
         if len(_joined(kept.values())) <= MAX_TAG:

@@ -1,7 +1,4 @@
-"""The run folders below `output`: how far MLflow has them, finding, listing and removing them.
-
-Nothing here imports MLflow.
-"""
+"""The run folders below `output`: how far MLflow has them, finding, listing and removing them."""
 
 import json
 import shutil
@@ -53,8 +50,8 @@ ENDED = ("FINISHED", "FAILED", "KILLED")
 class State:
     """Where a run is recorded, and how far: `mlflow.json` in its folder.
 
-    The address has no password; the run's id is '' before it is created; `sent` counts the
-    lines of the journal that the store holds; `done`: the run's end is on record.
+    The address has no password, the id is '' before the run is created, `sent` counts lines of the
+    journal, `done`: the run's end is on record.
     """
 
     uri: str = ""
@@ -93,11 +90,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def run_folders(output: Path) -> list[Path]:
-    """Return the run folders below `output`, oldest first.
-
-    Their journals say when they began. Their names tell local times, which a container and its
-    host may count differently.
-    """
+    """Return the run folders below `output`, oldest first as their journals say."""
     folders = [path.parent for path in output.glob(f"*/{JOURNAL}")]
     return sorted(folders, key=lambda folder: (_begun_at(folder), folder.name))
 
@@ -113,10 +106,7 @@ def trial_folder(study: Path, uid: str, number: int) -> Path:
 
 
 def unfinished(output: Path) -> list[Path]:
-    """Return the folders below `output` whose store lacks values or an end, oldest first.
-
-    Those of trials are among them, each after that of its study.
-    """
+    """Return the folders whose store lacks values or an end, runs before trials, oldest first."""
     folders = run_folders(output) + trial_folders(output)
     return [folder for folder in folders if not is_finished(folder)]
 
@@ -124,9 +114,8 @@ def unfinished(output: Path) -> list[Path]:
 def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
     """Return the folder of a run; a ConfigError where none or several are called so.
 
-    The reference is a run folder (its path, or its name below `output`), an MLflow run id or
-    its beginning, or `last` for the newest training run; `key` is what the command calls that
-    folder.
+    The reference is a folder's path or name, an MLflow run id or its beginning, or `last`, the
+    newest training run; `key` is what the command calls `output`.
     """
     trials = trial_folders(output)
     named = [folder for folder in trials if folder.name == reference]
@@ -177,9 +166,8 @@ def _newest_few(folders: list[Path]) -> str:
 class ListedRun:
     """One run as a person wants to see it among others.
 
-    The status is RUNNING, FINISHED, FAILED, KILLED, or LOST where nobody has closed it yet;
-    `end_reason` is '' where it did not end early; `metrics` has the latest values; `age` counts
-    the seconds since its last event; `unsent` the values that MLflow lacks.
+    The status is MLflow's, or LOST where nobody has closed it yet; `metrics` has the latest values,
+    `age` the seconds since the last event, `unsent` counts the values that MLflow lacks.
     """
 
     name: str
@@ -246,10 +234,7 @@ def listed(output: Path) -> list[ListedRun]:
 
 
 def old_runs(output: Path, *, days: float) -> list[ListedRun]:
-    """Return the runs below `output` that ended at least so many days ago, oldest first.
-
-    Those that hold values which MLflow lacks are left out, and so are studies.
-    """
+    """Return the runs that ended so long ago and are sent, oldest first, without studies."""
     ended = (run for run in listed(output) if run.status in ENDED and not run.is_study)
     return [run for run in ended if run.unsent == 0 and run.age >= days * DAY]
 
@@ -271,11 +256,6 @@ def mark(folder: Path) -> None:
     """Note that a folder is to go as soon as its journal has been sent."""
     with suppress(OSError):  # a folder that is gone by now, or a full disk: it stays a while
         (folder / FORGET).touch()
-
-
-def is_marked(folder: Path) -> bool:
-    """Tell whether a folder is to go."""
-    return (folder / FORGET).exists()
 
 
 def remove(folder: Path) -> None:

@@ -30,17 +30,11 @@ Event = dict[str, Any]
 class Header:
     """What is known of a run before its first epoch.
 
-    Args:
-        name: Name of the run.
-        experiment: MLflow experiment that it belongs to.
-        uri: Where it is recorded; an empty string where it is not.
-        params: Flattened configuration.
-        tags: Versions, data hash, command line, …
-        parent: MLflow id of the run that this one is a child of.
-        parent_folder: Folder of that run, where its id is not known yet.
-        key: Name by which MLflow's run is found again, unlike any other's; `None` = the folder's.
-        register: Name under which the model that the run leaves is registered; `None` = it is not.
-        trust: Packages whose classes that model may name.
+    `uri`: where it is recorded, '' = nowhere; `params`: flattened configuration; `parent`: MLflow's
+    id of the run that this one is a child of, `parent_folder` the folder of that run where the id
+    is not known yet; `key`: unique name by which MLflow's run is found again, `None` = the
+    folder's; `register`: name to register its model under; `trust`: packages whose classes that may
+    name.
     """
 
     name: str
@@ -59,8 +53,7 @@ class Header:
 class Figure:
     """What a model is judged by: its validation value, and the hash of its training data.
 
-    `monitor` is a metric of the validation rows, `None` where none was followed; `value` what
-    it came to for the weights that are kept, `None` where that is not known.
+    `monitor` is a metric, `None` where none was followed, and `value` may be unknown.
     """
 
     data: str
@@ -70,14 +63,10 @@ class Figure:
 
 
 class Journal:
-    """Appends a run's events to `journal.jsonl`, each as one line in one write.
+    """Appends a run's events to `journal.jsonl` in its folder, each as one line in one write.
 
-    A kill loses no line, a power cut may, since nothing waits for the disk.
-    An epoch keeps the time and the values of its first record, so what a resumed run repeats
-    changes nothing, and sending the file again stores nothing twice.
-
-    Args:
-        folder: The run's folder; it exists.
+    A kill loses no line; a power cut may, since nothing waits for the disk. An epoch keeps the time
+    and the values of its first record, so sending the file again stores nothing twice.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,10 +79,7 @@ class Journal:
         self._clock = (time.time_ns(), time.monotonic_ns())
 
     def begin(self, header: Header, *, at: int | None = None) -> None:
-        """Record that this process starts, or goes on with, the run; secrets are masked.
-
-        `at` counts milliseconds since 1970, here and in the other methods; `None` = now.
-        """
+        """Record that this process starts or goes on with the run; `at`: ms since 1970."""
         content = asdict(header)
         content["uri"] = redact(header.uri)
         content["params"] = {key: _plain(key, value) for key, value in header.params.items()}
@@ -105,8 +91,7 @@ class Journal:
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
         """Record values of an epoch, counted from 1; the first record of a name in an epoch stays.
 
-        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as numbers. An
-        epoch that was recorded before keeps its time, whatever `at` says.
+        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as numbers.
         """
         self._open()
         known = self._keys.get(epoch, set())
@@ -126,11 +111,7 @@ class Journal:
         self._append("model", figure=asdict(figure))
 
     def end(self, status: Status, reason: str | None = None, *, at: int | None = None) -> None:
-        """Record how the run ended, every artifact in place by now.
-
-        The reason becomes the tag `end_reason`: pruned, diverged, oom, error, interrupted
-        or lost.
-        """
+        """Record how the run ended, every artifact in place; the reason is a tag, `end_reason`."""
         self._append("end", at=at, status=status, reason=reason)
 
     def close(self) -> None:
@@ -154,7 +135,10 @@ class Journal:
 
     def _append(self, kind: str, *, at: int | None = None, **content: object) -> None:
         descriptor = self._open()
-        event = {"event": kind, "time": self._now() if at is None else at, **content}
+        wall, monotonic = self._clock
+        # Never steps back, whatever the clock does.
+        now = max(self._last_ms, (wall + time.monotonic_ns() - monotonic) // 1_000_000)
+        event = {"event": kind, "time": now if at is None else at, **content}
         line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         size = os.fstat(descriptor).st_size
         try:
@@ -192,11 +176,6 @@ class Journal:
         if event["event"] == "epoch":
             self._times.setdefault(event["epoch"], event["time"])
             self._keys.setdefault(event["epoch"], set()).update(event["values"])
-
-    def _now(self) -> int:
-        """Return milliseconds since 1970 that never step back, whatever the clock does."""
-        wall, monotonic = self._clock
-        return max(self._last_ms, (wall + time.monotonic_ns() - monotonic) // 1_000_000)
 
 
 def _plain(key: str, value: Scalar) -> object:

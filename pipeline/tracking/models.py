@@ -1,7 +1,4 @@
-"""The model that a run leaves, in MLflow: logged once, served by it, and registered.
-
-Each registered run is a version; the best one on its data is the champion.
-"""
+"""The model that a run leaves, in MLflow: logged once, served by it, and registered."""
 
 import hashlib
 import json
@@ -51,10 +48,8 @@ def log_and_register(
 ) -> str | None:
     """Log the model that a run has left in its folder and register it, each unless it has been.
 
-    `begin` is that of its journal: the name to register the model under, if any, and the
-    packages whose classes it may name. Returns what was decided about the version and why, in
-    one line for people. Raises a StoreError: the store refuses it or does not answer, or the
-    model can't be read.
+    `begin` is that of its journal. Returns what was decided about the version and why, in one line.
+    Raises a StoreError: the store refuses it or does not answer, or the model can't be read.
     """
     file = folder / FOLDER / FILE
     try:
@@ -112,10 +107,7 @@ def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -
 
 
 def requirements(kind: str) -> list[str]:
-    """Return the packages that a model of a kind is answered with, in the installed versions.
-
-    This program itself is none of them: an index has a stranger's package of its name.
-    """
+    """Return the packages that a kind of model needs; `pipeline` is a stranger's on an index."""
     names = (*NEEDED, "pillow") if kind == "images" else NEEDED
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 
@@ -162,8 +154,7 @@ def _type(name: str) -> DataType | AnyType:
 def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str:
     """Make a run's model a version of a registered one, and champion where its figure is better.
 
-    Returns one line for people: what was decided, and why. What was decided before is only told
-    again, so an alias that a person has moved stays.
+    Returns what was decided and why; decided once, so an alias that a person has moved stays.
     """
     with _alone(store, name), store.client() as client:
         versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
@@ -225,8 +216,7 @@ def verdict(
 ) -> tuple[bool, str]:
     """Say whether a new version becomes champion, and why, as the end of a sentence.
 
-    `theirs` are the tags of the present champion, whose version is given; `None` = there is
-    none.
+    `theirs` are the tags of the present `champion`; `None` = there is none.
     """
     if theirs is None:
         return True, ", and its champion"

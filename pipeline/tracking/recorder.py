@@ -1,7 +1,6 @@
-"""The process that fills MLflow from the journals of a training process.
+"""The process that fills MLflow from the journals of a training process, whose commands it answers.
 
-It takes commands from its parent and answers each. It outlives its training process just long
-enough to close what that one left open. MLflow is imported once signals are ignored.
+It outlives that process just long enough to close what it left open.
 """
 
 import os
@@ -10,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +83,10 @@ class OpenRuns:
 
     # ── commands, each of which may raise StoreError ────────────────────────────────────────────
 
-    def connect(self, uri: str, experiment: str, *, later: bool) -> None:
-        """Reach the store, or do so when it is first needed; where that fails, try again then."""
+    def connect(self, uri: str, experiment: str) -> None:
+        """Reach the store; where that fails, try again when it is needed."""
         self._uri, self._experiment, self._store = uri, experiment, None
-        if not later:
-            self._connected()
+        self._connected()
 
     def open(self, folder: str) -> Answer:
         """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""
@@ -103,11 +100,7 @@ class OpenRuns:
         return {"run_id": replay.state.run_id, "problem": problem}
 
     def record(self, folder: str, *, is_over: bool, patient: bool, last: bool) -> Answer:
-        """Send a folder's whole journal, open or not, with the model where its run has ended.
-
-        `is_over`: without a recorded end it is lost; `patient`: wait some seconds for a
-        fault to pass; `last`: let go of the folder, whatever becomes of it.
-        """
+        """Send a folder's whole journal as `Recorder.record` says, with the model at its end."""
         if not patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
         place = Path(folder)
@@ -130,19 +123,16 @@ class OpenRuns:
             "kind": "down" if error is None else error.kind,
         }
 
-    def trials(self, study: str, metrics: list[str]) -> Answer:
-        """Answer what the store has of a study's trials."""
-        return {"runs": [asdict(run) for run in self._connected().trials_of(study, metrics)]}
+    def trials(self, study: str) -> Answer:
+        """Answer the numbers of a study's trials that the store has."""
+        return {"trials": [run.trial for run in self._connected().trials_of(study, ())]}
 
     def send_earlier(self, output: str) -> None:
         """Note the folders of earlier runs that have something unsent, for quiet moments."""
         self._earlier.extend(unfinished(Path(output)))
 
     def quit(self, *, is_over: bool = True) -> None:
-        """Close all open runs, then look after earlier ones for a few seconds.
-
-        Unless `is_over`, a moment is waited for the death of each run's training process.
-        """
+        """Close all open runs and some earlier ones; unless `is_over`, await their processes."""
         for replay in self._open.values():
             deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
             while not is_over and lease and alive(lease) and time.monotonic() < deadline:
@@ -226,10 +216,7 @@ class OpenRuns:
 
 
 def _taken(folder: Path, seconds: float) -> Replay | None:
-    """Return a folder's journal, for which another process may have to let go first.
-
-    `None` = that process has sent all of it and removed the folder.
-    """
+    """Return a folder's journal; `None` = another process has sent it and removed all."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -11,8 +11,8 @@ import filelock
 
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.tracking.fields import END_TAG, PARENT_TAG, param_texts
-from pipeline.tracking.folders import STATE, State, is_marked, read_state, remove, write_state
+from pipeline.tracking.fields import PARENT_TAG, param_texts
+from pipeline.tracking.folders import FORGET, STATE, State, read_state, remove, write_state
 from pipeline.tracking.journal import JOURNAL, Event, Figure, count_values, parse_line
 from pipeline.tracking.uri import StoreError
 
@@ -30,13 +30,10 @@ NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 class Replay:
     """One folder's journal on its way into a store; holds the folder's lock while it is open.
 
-    The journal stays open, so that a run whose folder is removed or renamed is followed to its
-    end. `registered` is the result of the registration of its model, `problem` why MLflow will
-    never have that model, `uri` where the run is to be recorded; the caller sets `is_refused`
-    once the store has refused the run for good.
-
-    Another process that sends the same journal is waited for; after that it is a StoreError
-    (`waiting`; `refused` where `wait` was given), and so is a journal that can't be read.
+    The journal stays open, so a run whose folder goes is followed to its end. `registered` is the
+    result of the registration of its model, `problem` why MLflow will never have that model; the
+    caller sets `is_refused` once the store has refused the run for good. A StoreError: the journal
+    can't be read, or another process sends it (`waiting`; `refused` after a `wait`).
     """
 
     def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
@@ -108,10 +105,7 @@ class Replay:
         return count_values(self._pending)
 
     def advance(self, store: "Store") -> None:
-        """Send at most one batch of what is new, and a beat every ten seconds.
-
-        A beat moves the counter of the lease, unless the training process is gone or stopped.
-        """
+        """Send at most one batch of what is new, and a beat while its process works."""
         self.read()
         if self._next_batch():
             self.push(store)
@@ -158,7 +152,7 @@ class Replay:
     def drain(self, store: "Store", *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
 
-        Where `is_over` the run goes on no more: without a recorded end it is lost.
+        Where the run `is_over`, one without a recorded end is lost.
         """
         self.read()
         is_gone = is_over or (self.lease is not None and not alive(self.lease))
@@ -181,11 +175,7 @@ class Replay:
         self._pending.clear()
 
     def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:
-        """Send what is left, then remove the folder if it is marked; return the error, if any.
-
-        `store_of` returns the store for the address on record; `None` = nothing is sent
-        there.
-        """
+        """Send what is left to `store_of(uri)`, if any; then remove a marked folder."""
         problem = None
         try:
             store = store_of(self.uri)
@@ -195,7 +185,7 @@ class Replay:
             problem = error
         finally:
             self.release()
-        if self.is_done() and is_marked(self.folder):
+        if self.is_done() and (self.folder / FORGET).exists():
             remove(self.folder)
         return problem
 
@@ -226,13 +216,11 @@ class Replay:
             tags[PARENT_TAG] = parent
         if not self.state.run_id:
             experiment_id = store.experiment(begin["experiment"])
-            last = self._pending[-1]
-            reason = last["reason"] if last["event"] == "end" else None
             run_id, is_new = store.create(
                 experiment_id,
                 name=begin["name"],
                 key=begin.get("key") or self.folder.name,
-                tags={**tags, END_TAG: reason} if reason else tags,
+                tags=tags,
                 start=begin["time"],
             )
             self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
@@ -280,10 +268,7 @@ class Replay:
 
 
 def _run_id(folder: Path, store: "Store") -> str:
-    """Return the id of a folder's run in a store, created where it has none there.
-
-    It is a StoreError (`waiting`) where another process has to create it.
-    """
+    """Return the id of a folder's run; StoreError (`waiting`): another process creates it."""
     state = read_state(folder)
     if state.run_id and state.uri == redact(store.uri):
         return state.run_id

@@ -60,11 +60,7 @@ class Store:
     def create(
         self, experiment_id: str, *, name: str, key: str, tags: Mapping[str, str], start: int
     ) -> tuple[str, bool]:
-        """Return the id of the run with a key of its own, and whether it was created just now.
-
-        The key is unique, such as the name of the run's folder. A new run has the tags from its
-        first moment; `start` counts milliseconds since 1970.
-        """
+        """Return the id of the run with a unique key, and whether it is new; `start` in ms."""
         with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
                 found = client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
@@ -152,10 +148,7 @@ class Store:
         tags: Mapping[str, str] | None = None,
         is_new: bool = False,
     ) -> None:
-        """Log values in one call; what the run holds already is neither stored twice nor refused.
-
-        A parameter that it has keeps its value; a run that `is_new` has none yet.
-        """
+        """Log values in one call, none twice; a parameter keeps the value that a run has of it."""
         if not (points or params or tags):
             return
         texts = fields.param_texts(params or {})
@@ -179,11 +172,7 @@ class Store:
             client.log_artifact(run_id, str(file), folder or None)
 
     def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
-        """Set a run's final status and its `end_reason`, at `end` milliseconds since 1970.
-
-        A reason `None` drops an earlier one: it did not end early, whatever it was closed
-        as before.
-        """
+        """Set a run's final status at `end`, in ms since 1970; no reason drops an earlier one."""
         if reason is None:
             self._drop_tag(run_id, fields.END_TAG)
         else:

@@ -1,7 +1,4 @@
-"""The store of a command: opened, sent what journals hold, cleared of lost runs and old ones.
-
-MLflow is imported when a store is opened, not with this module.
-"""
+"""The store of a command: opened, sent what journals hold, cleared of lost runs and old ones."""
 
 import shutil
 import time
@@ -15,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.options import TrackingOptions
 from pipeline.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
 from pipeline.redaction import redact
-from pipeline.tracking.folders import ListedRun, read_state, remove
+from pipeline.tracking.folders import ListedRun, State, remove
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.uri import StoreError, as_error, how_to_name, quiet_mlflow, tracking_uri
 
@@ -41,9 +38,8 @@ class Synced:
 class StoreInForce:
     """Opens the store of a command once, and one that does not answer no second time.
 
-    Its address is that of the command line, the environment or the default. The address that a
-    run's folder names is never opened by itself: the folder may be a stranger's, and what is
-    sent carries the user's login.
+    The address in a run's folder is never opened by itself: the folder may be a stranger's, and
+    what is sent carries the user's login.
     """
 
     def __init__(self, uri: str) -> None:
@@ -51,10 +47,7 @@ class StoreInForce:
         self._opened: Store | StoreError | None = None
 
     def of(self, recorded: str) -> "Store":
-        """Return the store for a run that is recorded there, as its folder says without a password.
-
-        Raises a StoreError: it is recorded elsewhere, or the store can't be reached.
-        """
+        """Return the store for a run recorded there; a StoreError: elsewhere, or no answer."""
         if redact(self._uri) != recorded:
             way = f"which is used only if you name it: {how_to_name(recorded)}"
             raise StoreError("refused", f"recorded in {recorded}, {way}")
@@ -91,8 +84,7 @@ def opened_store(uri: str) -> "Iterator[Store]":
 def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
     """Send the journals of the tracked runs among folders to a store, where they name the same.
 
-    A run whose process is gone without a word is closed as lost. A live one, and one that another
-    process is sending, is left alone.
+    A run whose process is gone is closed as lost; a live one, and one being sent, is left alone.
     """
     store, results = StoreInForce(uri), []
     for folder in folders:
@@ -113,26 +105,20 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
     return results
 
 
-def attach(folder: Path, file: Path, options: TrackingOptions, *, name: str) -> str | None:
-    """Put a file among the artifacts of a folder's run, in place of one of its name.
+def attach(state: State, file: Path, options: TrackingOptions, *, name: str) -> str | None:
+    """Put a file among a run's artifacts, in place of one of its name.
 
-    A run that MLflow does not have is left alone, and so is one that is recorded in another
-    store than the options name. Returns what was in the way, in one line; `None` = nothing.
+    A run that MLflow lacks, or that is recorded in another store than the options name, is left
+    alone. Returns what was in the way, in one line; `None` = nothing.
     """
-    state = read_state(folder)
-    return attach_to(state.run_id, state.uri, file, options, name=name) if state.run_id else None
-
-
-def attach_to(
-    run_id: str, recorded: str, file: Path, options: TrackingOptions, *, name: str
-) -> str | None:
-    """Put a file on a run by its id and the store on its record, as `attach` does."""
+    if not state.run_id:
+        return None
     try:
-        store = StoreInForce(tracking_uri(options)).of(recorded)
+        store = StoreInForce(tracking_uri(options)).of(state.uri)
         with TemporaryDirectory() as place:
             named = Path(place) / name  # an artifact is called as its file is
             shutil.copyfile(file, named)
-            store.upload(run_id, named, "")
+            store.upload(state.run_id, named, "")
     except StoreError as error:
         return error.line
     except OSError as error:
@@ -146,10 +132,8 @@ def attach_to(
 def reap(store: "Store", *, grace: float) -> "list[Run]":
     """Close lost runs as FAILED, `end_reason=lost`, and return them. A live one is never touched.
 
-    A run of this machine is lost when its process is gone. One that can't be judged so (another
-    machine, a process stopped by a signal, or one of another user that /proc hides) is lost
-    when its counter has not moved for `grace` seconds of this process's own monotonic clock, so
-    this may take that long.
+    A run of this machine is lost when its process is gone; one that can't be judged so, when its
+    counter has not moved for `grace` seconds of this process's clock, so this may take that long.
     """
     closed: list[Run] = []
     watch, running = LeaseWatch(grace), store.running()
@@ -181,9 +165,7 @@ def _closed_as_lost(store: "Store", run_id: str) -> "list[Run]":
 def remove_runs(runs: Iterable[ListedRun], uri: str) -> Iterator[ListedRun]:
     """Remove runs, in MLflow first, and yield each that is gone.
 
-    The store in force is opened where it has one of them. Raises an EnvironmentFaultError where
-    it can't be reached or is another one, a ConfigError where it is no database; the folders
-    stay.
+    An EnvironmentFaultError or ConfigError: the store can't be reached or is another one.
     """
     store = StoreInForce(uri)
     try:

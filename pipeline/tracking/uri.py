@@ -1,13 +1,10 @@
-"""Where runs are recorded: the address, MLflow's settings, and what can be wrong with a store.
-
-Nothing here imports MLflow.
-"""
+"""Where runs are recorded: the address, MLflow's settings, and what can be wrong with a store."""
 
 import errno
 import os
 import re
 import shlex
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,12 +60,7 @@ FAULT_WORDS: Mapping[FaultKind, tuple[str, ...]] = {
     "locked": ("is locked", "a lock is held", "lock timeout"),
     "broken": ("not a database", "disk image is malformed", "malformed database"),
     "unwritable": ("disk is full", "readonly database", "unable to open", "disk I/O"),
-    "refused": (
-        "authentication failed",
-        "no password supplied",
-        "pg_hba.conf",
-        '" does not exist',
-    ),
+    "refused": ("authentication failed", "no password supplied", "pg_hba.conf", '" does not exist'),
 }
 WELCOME = (
     "see whether the address is right, and the password in the environment's PGPASSWORD or "
@@ -76,8 +68,9 @@ WELCOME = (
 )
 
 
-def quiet_mlflow(environment: MutableMapping[str, str] = os.environ) -> None:
+def quiet_mlflow() -> None:
     """Bound MLflow's calls: by default one that fails is tried for four minutes."""
+    environment = os.environ
     environment.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # a journal is sent again anyway
     environment["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = "0"
@@ -91,10 +84,7 @@ def quiet_mlflow(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def tracking_uri(options: TrackingOptions) -> str:
-    """Return the absolute address of the store: `tracking.uri`, the environment's, or `mlflow.db`.
-
-    Raises a ConfigError where MLflow can't record there.
-    """
+    """Return the store's absolute address; a ConfigError where MLflow can't record there."""
     if options.uri:
         return _absolute("tracking.uri", options.uri)
     if os.environ.get(VARIABLE):
@@ -130,10 +120,7 @@ def is_server(uri: str) -> bool:
 
 
 def shown(uri: str) -> str:
-    """Return an address as it may be shown; the mere user of a database is no secret.
-
-    What stands alone before the name of any other server is a token.
-    """
+    """Return an address as it may be shown; the mere user of a database is no secret."""
     kind = uri.partition("://")[0].partition("+")[0]
     return uri if kind in DATABASES and not has_password(uri) else redact(uri)
 
@@ -155,9 +142,9 @@ def how_to_name(recorded: str) -> str:
 
 def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
     """Return what shows an experiment's runs: a command unless a server runs, and an address."""
-    if is_server(uri):
-        return (page(redact(uri).rstrip("/"), experiment_id),)
-    return (ui_command(uri), page("http://127.0.0.1:5000", experiment_id))
+    server = redact(uri).rstrip("/") if is_server(uri) else "http://127.0.0.1:5000"
+    page = f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
+    return (page,) if is_server(uri) else (ui_command(uri), page)
 
 
 def ui_command(uri: str) -> str:
@@ -167,11 +154,6 @@ def ui_command(uri: str) -> str:
     if sqlite_path(uri) == Path.cwd() / DATABASE and not has_old_store:
         return "mlflow ui"
     return f"mlflow ui --backend-store-uri {shlex.quote(shown(uri))}"
-
-
-def page(server: str, experiment_id: str) -> str:
-    """Return the address of the page that lists an experiment's runs."""
-    return f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
 
 
 def _absolute(key: str, uri: str) -> str:
@@ -197,8 +179,7 @@ def _absolute(key: str, uri: str) -> str:
 def with_driver(key: str, url: str) -> str:
     """Return the address of a database server with a driver that is installed; `key` named it.
 
-    SQLAlchemy's own choice for `postgresql://` depends on its version; ours is psycopg. Raises
-    a ConfigError where the driver is missing or the address can't be read.
+    For `postgresql://` that is psycopg. A ConfigError: it is missing, or the address can't be read.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -245,14 +226,13 @@ def fault(uri: str, text: str) -> StoreError:
     if kind == "down":
         return StoreError(kind, down_line(uri, text))
     if kind == "unwritable":
-        line = unwritable(uri, text, _elsewhere(uri))
-    elif kind == "locked":
-        line = "is locked by another program; end it, then retry"
-    elif kind == "broken":
-        line = f"is no database; {_elsewhere(uri)}"
-    else:
-        line = f"refuses ({short_cause(text)}); {WELCOME}"
-    return StoreError(kind, f"{named(uri)} {line}")
+        return StoreError(kind, f"{named(uri)} {unwritable(uri, text, _elsewhere(uri))}")
+    lines = {
+        "locked": "is locked by another program; end it, then retry",
+        "broken": f"is no database; {_elsewhere(uri)}",
+        "refused": f"refuses ({short_cause(text)}); {WELCOME}",
+    }
+    return StoreError(kind, f"{named(uri)} {lines[kind]}")
 
 
 def fault_kind(text: str) -> FaultKind:

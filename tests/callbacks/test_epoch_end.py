@@ -85,17 +85,11 @@ def train_with(
     trainer.fit(task, Repeated(), validation)
 
 
-def told(signs: VitalSigns) -> Vitals:
-    vitals = signs.vitals()
-    assert vitals is not None
-    return vitals
-
-
 @pytest.mark.parametrize("options", [{}, {"profiler": "simple"}], ids=["short", "lightnings"])
 def test_norms_and_updates_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
     signs = VitalSigns()
     train_with(signs, mlp(), **options)
-    vitals, (gradients, ratios) = told(signs), by_hand(mlp(), epochs=4, lr=0.3)
+    vitals, (gradients, ratios) = signs.vitals(), by_hand(mlp(), epochs=4, lr=0.3)
     gradients = gradients.reshape(4, BATCHES, 3)
     assert vitals.layers == ("layers.layer1.linear", "layers.layer2.layer.linear", "head")
     assert vitals.sizes.tolist() == [48, 64, 24]
@@ -116,7 +110,6 @@ def test_a_long_epoch_is_looked_at_four_times() -> None:
             weight.mul_(1.001)
     assert len(watch._updates) == 4
     watched = watch.take()
-    assert watched is not None
     torch.testing.assert_close(watched.updates.float(), torch.tensor([0.001]), rtol=1e-3, atol=0)
     torch.testing.assert_close(watched.gradients.float(), torch.tensor([1.0]))
 
@@ -129,7 +122,6 @@ def test_steps_that_are_no_numbers_count_in_nothing() -> None:
         with torch.no_grad():
             weight.mul_(1.5 if np.isfinite(norm) else 3.0)
     watched = watch.take()
-    assert watched is not None
     assert float(watched.gradients) == 4.0
     assert float(watched.first) == 3.0
     assert bool(watched.updates.isnan())  # the only step that was looked at had no gradient
@@ -145,7 +137,6 @@ def test_biases_are_not_kept_and_half_precision_is_averaged_in_single() -> None:
     for _ in range(3000):
         watch.see(torch.ones(1, dtype=torch.bfloat16), [weight])
     watched = watch.take()
-    assert watched is not None
     assert float(watched.gradients) == 1.0
 
 
@@ -155,7 +146,7 @@ def test_a_run_that_diverges_in_its_first_epoch_leaves_what_came_before() -> Non
         kept.head.weight.mul_(1e19)
     with pytest.raises(DivergedError):
         train_with(signs, kept, lr=1e6, validation=Repeated())  # which sees it first
-    vitals = told(signs)
+    vitals = signs.vitals()
     assert vitals.epochs.tolist() == [1]
     assert np.isfinite(vitals.gradients).all()
     assert np.isfinite(vitals.first).all()
@@ -177,10 +168,8 @@ def test_layers_are_named_from_the_input_to_the_output() -> None:
     assert not any("pool" in name or "norm" in name for name in names)
 
 
-def recorded(run: Path) -> Vitals:
-    vitals = load_findings(run / "artifacts").vitals
-    assert vitals is not None
-    return vitals
+def recorded(output: str) -> Vitals:
+    return load_findings(only_run(Path(output)) / "artifacts").vitals
 
 
 @pytest.mark.slow
@@ -191,7 +180,7 @@ def test_a_resumed_run_tells_of_all_its_epochs(train: Train, own_folder: Path) -
     parts = only_run(own_folder / "parts")
     assert train(f"resume={parts}", "trainer.max_epochs=4") == 0
     assert train(*common, "trainer.max_epochs=4", "output=whole") == 0
-    found, expected = (recorded(only_run(own_folder / name)) for name in ("parts", "whole"))
+    found, expected = (recorded(name) for name in ("parts", "whole"))
     # One step in 16 is looked at, also where the run goes on.
     for key in ("epochs", "gradients", "updates", "first", "sizes"):
         np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
@@ -202,7 +191,7 @@ def test_two_processes_tell_what_one_tells(train: Train, own_folder: Path) -> No
     words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=3")
     assert train(*words, "output=one") == 0
     assert train(*words, "trainer.accelerator=cpu", "trainer.devices=2", "output=two") == 0
-    one, two = (recorded(only_run(own_folder / name)) for name in ("one", "two"))
+    one, two = (recorded(name) for name in ("one", "two"))
     assert one.layers == two.layers
     np.testing.assert_allclose(two.gradients, one.gradients, rtol=1e-3)
     np.testing.assert_allclose(two.updates, one.updates, rtol=1e-2)

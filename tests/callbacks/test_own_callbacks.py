@@ -1,20 +1,18 @@
 """Lightning's callbacks by name, and a user's own, with a record that stays true."""
 
-import csv
 from pathlib import Path
 
 import pytest
 import torch
 from fixture_types import Train
 from mlflow import MlflowClient
-from records import checkpoint, epochs, only_run
+from records import checkpoint, epochs, only_run, predictions
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import data_options
-from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.running.plan import build_network, build_source
 
@@ -47,14 +45,6 @@ def rebuilt(words: tuple[str, ...], state: dict[str, Tensor]) -> tuple[nn.Module
     return network.eval(), prepared
 
 
-def outputs(network: nn.Module, part: Part | None) -> Tensor:
-    assert part is not None
-    assert isinstance(part.inputs, Tensor)
-    with torch.no_grad():
-        result: Tensor = network(part.inputs)
-    return result
-
-
 @pytest.mark.parametrize("callbacks", ["[]", "ema", "[early_stopping,ema]"])
 def test_the_weights_of_a_checkpoint_are_those_that_were_validated_and_tested(
     train: Train, own_folder: Path, callbacks: str
@@ -64,10 +54,8 @@ def test_the_weights_of_a_checkpoint_are_those_that_were_validated_and_tested(
     assert train(*words) == 0
     run = only_run(own_folder / "runs")
     network, prepared = rebuilt(words, checkpoint(run, "last")["state_dict"])
-    assert prepared.validation is not None
-    loss = functional.cross_entropy(
-        outputs(network, prepared.validation), prepared.validation.targets
-    )
+    validation = prepared.validation
+    loss = functional.cross_entropy(network(validation.inputs), validation.targets)
     assert epochs(run)[4]["val/loss"] == pytest.approx(float(loss), rel=1e-5)
     if "ema" in callbacks:  # averaged weights are others than the newest
         saved = checkpoint(run, "last")
@@ -75,9 +63,8 @@ def test_the_weights_of_a_checkpoint_are_those_that_were_validated_and_tested(
         assert newest.keys() == averaged.keys()
         assert any(not torch.equal(newest[key], averaged[key]) for key in newest)
     network, _ = rebuilt(words, checkpoint(run, "best")["state_dict"])
-    expected = torch.softmax(outputs(network, prepared.test), dim=1)
-    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
-        rows = [[float(cell) for cell in line[3:]] for line in list(csv.reader(file))[1:]]
+    expected = torch.softmax(network(prepared.test.inputs), dim=1).detach()
+    rows = [[float(cell) for cell in [*line.values()][3:]] for line in predictions(run)]
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -112,9 +99,7 @@ def test_a_users_own_callback_logs_a_metric(train: Train, own_folder: Path) -> N
     assert recorded[4]["weight/largest"] == pytest.approx(2 * largest)
     assert [epoch for epoch, values in recorded.items() if "weight/count" in values] == [2, 4]
     client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("pipeline")
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name("pipeline").experiment_id])
     points = client.get_metric_history(run.info.run_id, "weight/largest")
     assert [point.step for point in points] == [1, 2, 3, 4]
     assert points[-1].value == pytest.approx(2 * largest)

@@ -1,32 +1,36 @@
-"""The services of docker-compose.yml as a new user has them: a clone, its page, an engine."""
+"""The services of docker-compose.yml as a new user has them, and what happens to a study there."""
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
-from base_images import postgres_base, python_base
-from container_engine import Engine, await_service, called
+from container_engine import POSTGRES_IMAGE, PYTHON_IMAGE, await_service, called
 from faults.stores import free_port
-from how_tos import Block, fenced
-from pip_settings import pip_settings
-from steps_log import timed
+from how_tos import fenced
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "how-to" / "compose.md"
+#: The study's name on the page; the test lets a smaller one have it.
 STUDY = "lr_epochs_clip-lstm-mnist1d"
-"""The study's name on the page; the test lets a smaller one have it."""
 WORDS = (
     "model=mlp data=mnist1d trainer.max_epochs=10 scheduler=none sweep.pruner=none "
     f"sweep.name={STUDY} sweep.grace=20 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'"
 )
 TRAINER = "pipeline.study.workers.worker"
+AUTHORITY = "/etc/ssl/certs/ca-certificates.crt"
+_SETTING = re.compile(r"^(?P<place>[^.]+)\.(?P<name>[\w-]+)='(?P<value>.*)'$")
+
+Container = dict[str, Any]
 
 
 class Stack:
@@ -35,25 +39,23 @@ class Stack:
     The page's commands are called in `clone`, a copy of the project.
     """
 
-    def __init__(self, engine: Engine, clone: Path) -> None:
-        self.engine = engine
+    def __init__(self, engine: Mapping[str, str], clone: Path) -> None:
         self.clone = clone
-        self.blocks = {block.words["step"]: block for block in page_steps()}
-        self.passwords = {
-            name: secrets.token_hex(12) for name in ("POSTGRES_PASSWORD", "MLFLOW_ADMIN_PASSWORD")
-        }
-        self.mlflow = f"http://127.0.0.1:{free_port()}"
-        self.dashboard = f"http://127.0.0.1:{free_port()}"
+        blocks = [block for block in fenced(PAGE) if block.language == "sh"]
+        self.blocks = {block.words["step"]: block.content for block in blocks}
+        names = ("POSTGRES_PASSWORD", "MLFLOW_ADMIN_PASSWORD")
+        self.passwords = {name: secrets.token_hex(12) for name in names}
+        self.mlflow, self.dashboard = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         self._environment = {
-            **engine.environment,
+            **engine,
             "COMPOSE_PROJECT_NAME": f"pipeline-test-{secrets.token_hex(4)}",
             "COMPOSE_ANSI": "never",
             "COMPOSE_FILE": "docker-compose.yml:docker-compose.override.yml:own-engine.yml",
             "MLFLOW_PORT": self.mlflow.rpartition(":")[2],
             "DASHBOARD_PORT": self.dashboard.rpartition(":")[2],
-            "PYTHON_IMAGE": python_base().name,
+            "PYTHON_IMAGE": PYTHON_IMAGE,
             "TORCH_INDEX": "",
-            "PIPELINE_POSTGRES_IMAGE": postgres_base().name,
+            "PIPELINE_POSTGRES_IMAGE": POSTGRES_IMAGE,
         }
         self.let_study_have(1000)
 
@@ -61,18 +63,18 @@ class Stack:
         """Set the study's total for workers that start from now on."""
         self._environment["STUDY"] = f"{WORDS} sweep.n_trials={trials}"
 
-    def step(self, name: str, *, code: int = 0) -> str:
-        """Call the commands of a step of the page, as they stand, and return what they print."""
-        block = self.blocks.pop(name)
-        with timed(f"step {name!r} of the page"):
-            words = ["bash", "-euc", block.content]
-            return called(words, environment=self._environment, folder=self.clone, code=code)
+    def docker(self, *words: str) -> str:
+        """Return what a command of the engine's client prints."""
+        return called(["docker", *words], environment=self._environment, folder=self.clone)
 
     def compose(self, *words: str) -> str:
         """Call compose itself and return what it prints."""
-        return called(
-            ["docker", "compose", *words], environment=self._environment, folder=self.clone
-        )
+        return self.docker("compose", *words)
+
+    def step(self, name: str, *, code: int = 0) -> str:
+        """Call the commands of a step of the page, as they stand, and return what they print."""
+        words = ["bash", "-euc", self.blocks.pop(name)]
+        return called(words, environment=self._environment, folder=self.clone, code=code)
 
     def search(self, text: str, *folders: str) -> str:
         """Return the files below folders of a worker that hold a text."""
@@ -80,22 +82,20 @@ class Stack:
         words = ["--entrypoint=sh", "worker", "-c", script, text, *folders]
         return self.compose("run", "--rm", "--no-deps", *words)
 
-    def containers(self, *services: str) -> list[dict[str, Any]]:
+    def containers(self, *services: str) -> list[Container]:
         """Return what the engine knows of the containers of services, of all by default."""
         ids = self.compose("ps", "--all", "--quiet", *services).split()
-        found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", *ids))
+        found: list[Container] = json.loads(self.docker("inspect", *ids))
         return found
 
-    def processes(self, container: dict[str, Any]) -> list[psutil.Process]:
+    def processes(self, container: Container) -> list[psutil.Process]:
         """Return the processes of a container, its first one before all others."""
         first = psutil.Process(container["State"]["Pid"])
         return [first, *first.children(recursive=True)]
 
-    def sql(self, database: str, query: str) -> list[list[str]]:
-        """Return the rows of a query as texts."""
-        words = ["psql", "--username=pipeline", f"--dbname={database}", "-AtF;", "-c", query]
-        printed = self.compose("exec", "-T", "postgres", *words)
-        return [line.split(";") for line in printed.splitlines()]
+    def restarts(self, container: Container) -> int:
+        """Return how often the engine has started a container again."""
+        return int(self.docker("inspect", "--format={{.RestartCount}}", container["Id"]))
 
     def await_database(self) -> None:
         """Start the database unless it runs, and wait until it is healthy."""
@@ -103,11 +103,13 @@ class Stack:
 
     def trials(self) -> dict[int, tuple[str, str]]:
         """Return the state of each trial, and the host of the worker that has or had it."""
-        rows = self.sql(
-            "optuna",
+        query = (
             "SELECT t.number, t.state, coalesce(a.value_json::json->>'host', '') FROM trials t "
-            "LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'lease'",
+            "LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'lease'"
         )
+        words = ["psql", "--username=pipeline", "--dbname=optuna", "-AtF;", "-c", query]
+        printed = self.compose("exec", "-T", "postgres", *words)
+        rows = [line.split(";") for line in printed.splitlines()]
         return {int(number): (state, host) for number, state, host in rows}
 
     def completed(self) -> int:
@@ -117,74 +119,130 @@ class Stack:
     def await_more_trials(self, count: int) -> None:
         """Wait until so many further trials are complete."""
         wanted = self.completed() + count
-        with timed(f"{count} further trials"):
-            await_service(lambda: self.completed() >= wanted, what=f"{count} further trials")
+        await_service(lambda: self.completed() >= wanted, what=f"{count} further trials")
 
-    def kill_in_mid_trial(self, worker: dict[str, Any], *, whole: bool) -> int:
+    def kill_in_mid_trial(self, worker: Container, *, whole: bool) -> int:
         """Kill the process of a worker's that trains, and return the number of the trial.
 
         `whole`: kill the first process of its container, which ends it, instead.
         """
-        host = worker["Config"]["Hostname"]
+        running = ("RUNNING", worker["Config"]["Hostname"])
+
+        def trial() -> int | None:
+            return next((n for n, found in self.trials().items() if found == running), None)
+
         while True:
-            await_service(lambda: self._trial_of(host) is not None, what=f"a trial on {host}")
+            await_service(lambda: trial() is not None, what=f"a trial on {running[1]}")
             first, *others = self.processes(worker)
             (trainer,) = (one for one in others if TRAINER in one.cmdline())
             trainer.suspend()  # so that the trial can't end between the look and the kill
-            number = self._trial_of(host)
+            number = trial()
             if number is not None:
                 os.kill(first.pid if whole else trainer.pid, signal.SIGKILL)
                 return number
             trainer.resume()
 
-    def _trial_of(self, host: str) -> int | None:
-        """Return the trial that a worker trains now."""
-        running = [n for n, found in self.trials().items() if found == ("RUNNING", host)]
-        return running[0] if running else None
-
     def await_state(self, number: int, state: str) -> None:
         """Wait for a trial to get a state."""
-        with timed(f"trial {number} is {state}"):
-            await_service(lambda: self.trials()[number][0] == state, what=f"trial {number} {state}")
-
-    def await_end_of_workers(self) -> list[dict[str, Any]]:
-        """Wait until no worker runs; return their containers."""
-
-        def all_have_ended() -> bool:
-            states = [worker["State"]["Status"] for worker in self.containers("worker")]
-            return set(states) == {"exited"}
-
-        with timed("the end of all workers"):
-            await_service(all_have_ended, what="the end of all workers")
-        return self.containers("worker")
+        await_service(lambda: self.trials()[number][0] == state, what=f"trial {number} {state}")
 
 
-def page_steps() -> Iterator[Block]:
-    """Yield the blocks of the page that are commands to call."""
-    return (block for block in fenced(PAGE) if block.language == "sh")
+def start(stack: Stack) -> None:
+    """Start the services as a new user does, with two workers, and wait until they train."""
+    stack.step("settings")
+    file = stack.clone / ".env"
+    text = file.read_text(encoding="utf-8")
+    for name, password in stack.passwords.items():
+        text = text.replace(f"{name}=\n", f"{name}={password}\n")
+    file.write_text(text, encoding="utf-8")
+    stack.step("build")
+    stack.step("start")
+    stack.await_more_trials(2)
 
 
-def page_file(name: str) -> str:
-    """Return a file that the page shows."""
-    (block,) = (block for block in fenced(PAGE) if block.words.get("file") == name)
-    return block.content
+def tell(stack: Stack) -> SimpleNamespace:
+    """Kill both workers, stop the database meanwhile, take all down, and let the study end.
+
+    Returns the `total` of trials that the study was to have in the end; `killed`, those whose
+    process was killed; `restarts` of the container whose first process was killed, and
+    `restarts_later`, after the database was away; the addresses on which the engine's processes
+    listened meanwhile, the `arguments` of all processes in the containers, their `logs`; the exit
+    `codes` of the workers at the end; what `action=check` says.
+    """
+    first, second = stack.containers("worker")
+    killed = [stack.kill_in_mid_trial(first, whole=False)]
+    stack.await_state(killed[0], "FAIL")
+    killed.append(stack.kill_in_mid_trial(second, whole=True))
+    await_service(lambda: stack.restarts(second) > 0, what="the restart of a worker")
+    restarts = stack.restarts(second)
+    stack.compose("stop", "postgres")
+    waits = "; waiting for it, 300 s at most"
+    await_service(
+        lambda: waits in stack.docker("logs", second["Id"]),
+        what="a worker that waits for the database",
+    )
+    stack.await_database()
+    stack.await_state(killed[1], "FAIL")
+    stack.await_more_trials(3)
+    stack.step("look")
+    there = stack.containers()
+    ports = [ports for one in there for ports in one["NetworkSettings"]["Ports"].values()]
+    running = [
+        process for one in there if one["State"]["Running"] for process in stack.processes(one)
+    ]
+    seen = SimpleNamespace(
+        killed=killed,
+        restarts=restarts,
+        restarts_later=stack.restarts(second),
+        listeners={binding["HostIp"] for bindings in ports for binding in bindings or []},
+        arguments="\n".join(" ".join(process.cmdline()) for process in running),
+        logs=stack.compose("logs", "--no-color"),
+    )
+    stack.step("down")
+    stack.await_database()
+    seen.total = stack.completed() + 4
+    stack.let_study_have(seen.total)
+    stack.step("scale")
+
+    def all_have_ended() -> bool:
+        return {one["State"]["Status"] for one in stack.containers("worker")} == {"exited"}
+
+    await_service(all_have_ended, what="the end of all workers")
+    seen.codes = {worker["State"]["ExitCode"] for worker in stack.containers("worker")}
+    seen.check = stack.step("check")
+    return seen
 
 
 def make_clone(folder: Path) -> Path:
-    """Copy what git would bring, and write what this machine's builds need beside it."""
+    """Copy what git would bring, and write what this machine's builds need beside it.
+
+    pip's settings are this machine's, but for constraints, with the files that they name where
+    the Dockerfile mounts them.
+    """
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in names.splitlines():
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    settings = pip_settings()
-    (folder / "pip.conf").write_text(settings.text, encoding="utf-8")
-    shutil.copy(settings.authority, folder / "ca.pem")
-    wheels = str(settings.wheels or "./wheels")
+    ask = [sys.executable, "-m", "pip", "config", "list"]
+    lines = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = [match for match in map(_SETTING.match, lines) if match]
+    found.sort(key=lambda match: match["place"] == ":env:")  # what the environment says wins
+    settings = {match["name"]: match["value"] for match in found}
+    settings.pop("constraint", None)
+    authority = settings.pop("cert", os.environ.get("SSL_CERT_FILE", AUTHORITY))
+    shutil.copy(authority, folder / "ca.pem")
+    wheels = "./wheels"
+    if Path(settings.get("find-links", "")).is_absolute():
+        wheels, settings["find-links"] = settings["find-links"], "/wheels"
+    text = ["[global]", "cert = /run/secrets/ca.pem"]
+    text += [f"{name} = {value}" for name, value in settings.items()]
+    (folder / "pip.conf").write_text("\n".join(text) + "\n", encoding="utf-8")
     (folder / "wheels").mkdir()
-    override = page_file("docker-compose.override.yml").replace("./wheels", wheels)
-    (folder / "docker-compose.override.yml").write_text(override, encoding="utf-8")
+    name = "docker-compose.override.yml"
+    (block,) = (block for block in fenced(PAGE) if block.words.get("file") == name)
+    (folder / name).write_text(block.content.replace("./wheels", wheels), encoding="utf-8")
     own = "services: {storage-init: {build: {network: host}}}\n"
     (folder / "own-engine.yml").write_text(own, encoding="utf-8")
     return folder

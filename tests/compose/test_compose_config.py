@@ -45,15 +45,6 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_only_the_two_pages_are_published_and_on_loopback_alone(
-    services: dict[str, dict[str, Any]],
-) -> None:
-    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(ports) == {"mlflow", "dashboard"}
-    assert {port["host_ip"] for each in ports.values() for port in each} == {"127.0.0.1"}
-    assert not any("network_mode" in service for service in services.values())
-
-
 @pytest.mark.parametrize("name", REQUIRED)
 def test_nothing_starts_before_the_env_file_is_filled_in(name: str) -> None:
     ended = config(**{**REQUIRED, name: ""})
@@ -84,15 +75,6 @@ def test_what_others_wait_for_has_a_health_check_or_an_end(
             expected = "service_completed_successfully" if ends else "service_healthy"
             assert how["condition"] == expected, (name, other)
             assert ends or "healthcheck" in services[other], other
-
-
-def test_the_words_of_the_study_are_read_as_a_shell_would(
-    services: dict[str, dict[str, Any]],
-) -> None:
-    words = services["worker"]["command"]
-    assert words[:3] == ["python", "-m", "pipeline.sweep"]
-    assert words[-2:] == ["model=mlp", "optimizer.lr=choice(0.1, 0.2)"]
-    assert services["worker"]["restart"].startswith("on-failure")
 
 
 def test_the_gpu_file_changes_the_worker_alone(services: dict[str, dict[str, Any]]) -> None:

@@ -3,8 +3,8 @@
 The tests stand in the order of the story, and each takes it up where the one before left it.
 """
 
+import base64
 import csv
-import io
 import json
 import re
 import shlex
@@ -12,120 +12,184 @@ import shutil
 import tomllib
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from composed_stack import ROOT, STUDY, WORDS, Stack
-from study_story import Story
-from tracking_api import TrackingApi, artifact_path
+from composed_stack import ROOT, STUDY, WORDS, Stack, make_clone, start, tell
+from container_engine import import_bases, private_engine
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 
 from pipeline.config.compose import compose
 from pipeline.run import run as train
 
-IMAGE_CONTENT = Path(__file__).with_name("image_content.py")
+#: Prints, within a container, what its image holds: packages, tools, and files of a build.
+IMAGE_CONTENT = """
+import importlib.metadata, json, pathlib, shutil
+folders = ("/etc", "/opt/pipeline", "/run", "/src", "/wheels", "/work")
+files = ("*.whl", ".env", "ca.pem", "pip.conf")
+packages = {one.name: one.version for one in importlib.metadata.distributions()}
+tools = [tool for tool in ("cc", "gcc", "git", "make", "pip") if shutil.which(tool)]
+left = [str(one) for top in folders for name in files for one in pathlib.Path(top).rglob(name)]
+print(json.dumps([packages, tools, left]))
+"""
 
 pytestmark = [pytest.mark.compose, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def trials(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs of the study's trials."""
-    return [run for run in runs if "pipeline.trial" in run["data"]["tags"]]
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The services as a new user starts them, with two workers that train; nothing is left."""
+    with private_engine(tmp_path_factory.mktemp("engine")) as engine:
+        import_bases(engine)
+        clone = make_clone(tmp_path_factory.mktemp("clone"))
+        stack = Stack(engine, clone)
+        try:
+            start(stack)
+            yield stack
+        finally:
+            stack.compose("down", "--volumes", "--remove-orphans")
+            shutil.rmtree(clone)
 
 
 @pytest.fixture(scope="module")
-def study_run(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def story(started: Stack) -> SimpleNamespace:
+    """A study whose workers were killed, whose database was restarted, and that has ended."""
+    return tell(started)
+
+
+@pytest.fixture(scope="module")
+def client(story: SimpleNamespace, started: Stack) -> Iterator[MlflowClient]:
+    """MLflow at the end of the story, for whoever has the password."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", started.passwords["MLFLOW_ADMIN_PASSWORD"])
+        yield MlflowClient(started.mlflow)
+
+
+def recorded(client: MlflowClient, experiment: str = "pipeline") -> list[Run]:
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+@pytest.fixture(scope="module")
+def runs(client: MlflowClient) -> list[Run]:
+    """All runs of the experiment `pipeline`."""
+    return recorded(client)
+
+
+@pytest.fixture(scope="module")
+def trials(runs: list[Run]) -> dict[int, Run]:
+    """The runs of the study's trials, by number."""
+    found = [run for run in runs if "pipeline.trial" in run.data.tags]
+    by_number = {int(run.data.tags["pipeline.trial"]): run for run in found}
+    assert len(by_number) == len(found)
+    return by_number
+
+
+@pytest.fixture(scope="module")
+def study_run(runs: list[Run]) -> Run:
     """The study's own run."""
-    (found,) = (run for run in runs if "pipeline.trial" not in run["data"]["tags"])
+    (found,) = (run for run in runs if "pipeline.trial" not in run.data.tags)
     return found
 
 
-def number_of(run: dict[str, Any]) -> int:
-    return int(run["data"]["tags"]["pipeline.trial"])
-
-
-def ended(run: dict[str, Any]) -> tuple[str, str | None]:
-    return run["info"]["status"], run["data"]["tags"].get("end_reason")
+def ended(run: Run) -> tuple[str, str | None]:
+    return run.info.status, run.data.tags.get("end_reason")
 
 
 def test_the_total_is_exact_after_kills_restarts_and_a_stop(
-    story: Story, trials: list[dict[str, Any]], study_run: dict[str, Any]
+    story: SimpleNamespace, trials: dict[int, Run], study_run: Run
 ) -> None:
-    finished = [run for run in trials if ended(run) == ("FINISHED", None)]
+    finished = [run for run in trials.values() if ended(run) == ("FINISHED", None)]
     assert len(finished) == story.total
     assert ended(study_run) == ("FINISHED", None)
-    assert study_run["data"]["metrics"]["trials/complete"] == story.total
+    assert study_run.data.metrics["trials/complete"] == story.total
     assert story.codes == {0}
-    numbers = [number_of(run) for run in trials]
-    assert sorted(numbers) == list(range(len(trials)))
+    assert sorted(trials) == list(range(len(trials)))
     assert story.check.splitlines()[-1] == f"{len(trials)} trials, {len(trials)} runs: they agree"
 
 
 def test_a_worker_that_was_killed_starts_again_once_and_nothing_listens_beyond_loopback(
-    story: Story,
+    story: SimpleNamespace,
 ) -> None:
     assert (story.restarts, story.restarts_later) == (1, 1)  # while the database was away it waited
     assert story.listeners == {"127.0.0.1"}
 
 
 def test_the_best_trial_comes_to_the_same_value_without_containers(
-    trials: list[dict[str, Any]], study_run: dict[str, Any], own_folder: Path
+    trials: dict[int, Run], study_run: Run
 ) -> None:
-    complete = [run for run in trials if ended(run) == ("FINISHED", None)]
-    best = max(complete, key=lambda run: float(run["data"]["metrics"]["best/val/f1"]))
-    params = best["data"]["params"]
+    complete = [run for run in trials.values() if ended(run) == ("FINISHED", None)]
+    params = max(complete, key=lambda run: float(run.data.metrics["best/val/f1"])).data.params
     words = [word for word in shlex.split(WORDS) if "sweep" not in word and "lr=tag" not in word]
     given = [f"{key}={params[key]}" for key in ("optimizer.lr", "trainer.threads", "seed")]
     result = train(compose([*words, *given, "tracking=none", "verbose=0", "test=false"]))
-    value = study_run["data"]["metrics"]["best/val/f1"]
+    value = study_run.data.metrics["best/val/f1"]
     assert result.metrics["best/val/f1"] == pytest.approx(value, abs=1e-6)
 
 
 def test_a_killed_trial_is_on_record_and_its_point_was_tried_again(
-    story: Story, trials: list[dict[str, Any]]
+    story: SimpleNamespace, trials: dict[int, Run]
 ) -> None:
-    by_number = {number_of(run): run for run in trials}
-    assert {ended(by_number[number]) for number in story.killed} == {("FAILED", "lost")}
-    broken = [run for run in trials if run["info"]["status"] != "FINISHED"]
+    assert {ended(trials[number]) for number in story.killed} == {("FAILED", "lost")}
+    broken = [run for run in trials.values() if run.info.status != "FINISHED"]
     assert {ended(run) for run in broken} <= {("FAILED", "lost"), ("KILLED", "interrupted")}
-    tried = [run["data"]["params"]["optimizer.lr"] for run in trials if run not in broken]
-    assert {run["data"]["params"]["optimizer.lr"] for run in broken} <= set(tried)
-    assert len(set(tried)) == len(tried)
+    rates = [run.data.params["optimizer.lr"] for run in trials.values() if run not in broken]
+    assert {run.data.params["optimizer.lr"] for run in broken} <= set(rates)
+    assert len(set(rates)) == len(rates)
 
 
 def test_every_run_lies_in_the_experiment_of_the_study(
-    api: TrackingApi, runs: list[dict[str, Any]]
+    client: MlflowClient, runs: list[Run]
 ) -> None:
-    names = api.experiments()
-    assert set(names.values()) == {"Default", "pipeline"}
-    assert api.runs("0") == []
-    assert {names[run["info"]["experiment_id"]] for run in runs} == {"pipeline"}
-    assert {run["data"]["tags"]["study"] for run in runs} == {STUDY}
+    assert {one.name for one in client.search_experiments()} == {"Default", "pipeline"}
+    assert recorded(client, "Default") == []
+    assert {run.data.tags["study"] for run in runs} == {STUDY}
+
+
+def status(address: str, password: str | None, *, host: str | None = None) -> int:
+    """Return the code of an answer to the account `admin`; no password = to no account."""
+    account = base64.b64encode(f"admin:{password}".encode()).decode()
+    headers = {} if password is None else {"Authorization": f"Basic {account}"}
+    request = urllib.request.Request(address, headers=headers | ({"Host": host} if host else {}))
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def test_the_artifacts_come_through_the_server_to_whoever_has_the_password(
-    api: TrackingApi, story: Story, study_run: dict[str, Any]
+    client: MlflowClient, started: Stack, story: SimpleNamespace, study_run: Run, tmp_path: Path
 ) -> None:
-    run_id = study_run["info"]["run_id"]
-    paths = api.artifacts(run_id)
-    (table,) = (path for path in paths if path.endswith("trials.csv"))
-    rows = list(csv.DictReader(io.StringIO(api.artifact(run_id, table).decode())))
-    assert sum(row["state"] == "complete" for row in rows) == story.total
-    nobody = TrackingApi(address=api.address, password=None)
-    assert nobody.status(artifact_path(run_id, table)) == 401
+    run_id = study_run.info.run_id
+    client.download_artifacts(run_id, "", str(tmp_path))
+    (table,) = tmp_path.rglob("trials.csv")
+    with table.open(encoding="utf-8", newline="") as lines:
+        assert sum(row["state"] == "complete" for row in csv.DictReader(lines)) == story.total
+    path = table.relative_to(tmp_path)
+    address = f"{started.mlflow}/get-artifact?run_uuid={run_id}&path={path}"
+    assert status(address, None) == 401
 
 
-def test_a_wrong_password_and_another_host_name_are_refused(api: TrackingApi) -> None:
+def test_a_wrong_password_and_another_host_name_are_refused(
+    started: Stack, story: SimpleNamespace
+) -> None:
+    right = started.passwords["MLFLOW_ADMIN_PASSWORD"]
     for path in ("/", "/api/2.0/mlflow/experiments/search?max_results=1"):
-        assert api.status(path) == 200
-        for password in (None, "", "wrong-password"):
-            assert TrackingApi(address=api.address, password=password).status(path) == 401
-    stranger = TrackingApi(address=api.address, password=api.password, host="evil.example")
-    assert stranger.status("/") == 403
+        codes = [status(started.mlflow + path, one) for one in (right, None, "", "wrong-password")]
+        assert codes == [200, 401, 401, 401]
+    assert status(f"{started.mlflow}/", right, host="evil.example") == 403
 
 
-def test_the_dashboard_shows_the_study_and_cannot_change_it(started: Stack, story: Story) -> None:
+def test_the_dashboard_shows_the_study_and_cannot_change_it(
+    started: Stack, story: SimpleNamespace
+) -> None:
     def asked(method: str, path: str) -> Any:
         request = urllib.request.Request(started.dashboard + path, method=method, data=None)
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -139,7 +203,7 @@ def test_the_dashboard_shows_the_study_and_cannot_change_it(started: Stack, stor
 
 
 def test_no_process_has_rights_or_can_write_beside_its_volumes(
-    started: Stack, story: Story
+    started: Stack, story: SimpleNamespace
 ) -> None:
     script = "id -u; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; ! touch /opt/x 2>&1"
     for service in ("mlflow", "dashboard", "postgres"):
@@ -152,22 +216,27 @@ def test_no_process_has_rights_or_can_write_beside_its_volumes(
 
 
 def test_the_passwords_are_nowhere_but_in_the_environment(
-    started: Stack, story: Story, runs: list[dict[str, Any]]
+    started: Stack, story: SimpleNamespace, runs: list[Run]
 ) -> None:
     image = started.containers("mlflow")[0]["Image"]
-    history = started.engine.docker("history", "--no-trunc", image)
-    facts = started.engine.docker("image", "inspect", image)
-    written = [story.arguments, story.logs, history, facts, json.dumps(runs)]
+    history = started.docker("history", "--no-trunc", image)
+    facts = started.docker("image", "inspect", image)
+    written = [
+        story.arguments,
+        story.logs,
+        history,
+        facts,
+        str([run.to_dictionary() for run in runs]),
+    ]
     for password in started.passwords.values():
         assert not [text for text in written if password in text]
         assert started.search(password, "/work", "/etc", "/opt/pipeline") == ""
 
 
 def test_the_image_holds_the_pinned_packages_and_no_build_tools(
-    started: Stack, story: Story
+    started: Stack, story: SimpleNamespace
 ) -> None:
-    script = IMAGE_CONTENT.read_text(encoding="utf-8")
-    printed = started.compose("exec", "-T", "mlflow", "python", "-c", script)
+    printed = started.compose("exec", "-T", "mlflow", "python", "-c", IMAGE_CONTENT)
     versions, tools, left = json.loads(printed)
     assert (tools, left) == ([], [])
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
@@ -183,32 +252,36 @@ def canonical(name: str) -> str:
 
 
 def test_a_backup_brings_everything_back_into_empty_volumes(
-    started: Stack, api: TrackingApi, runs: list[dict[str, Any]], study_run: dict[str, Any]
+    started: Stack, client: MlflowClient, runs: list[Run], study_run: Run, tmp_path: Path
 ) -> None:
     started.step("backup")
     started.compose("down", "--volumes")
     started.step("restore")
-    (experiment,) = {run["info"]["experiment_id"] for run in runs}
-    assert api.runs(experiment) == runs
-    run_id = study_run["info"]["run_id"]
-    assert all(api.artifact(run_id, path) for path in api.artifacts(run_id))
+    again = [run.to_dictionary() for run in recorded(client)]
+    assert again == [run.to_dictionary() for run in runs]
+    client.download_artifacts(study_run.info.run_id, "", str(tmp_path))
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(file.name == "trials.csv" for file in files)
+    assert all(file.stat().st_size for file in files)
     others = "find /mlartifacts ! -user pipeline"
     assert started.compose("exec", "-T", "mlflow", "sh", "-c", others) == ""
 
 
-def test_without_a_gpu_the_file_for_gpus_says_what_is_missing(started: Stack, story: Story) -> None:
+def test_without_a_gpu_the_file_for_gpus_says_what_is_missing(
+    started: Stack, story: SimpleNamespace
+) -> None:
     if shutil.which("nvidia-container-runtime-hook") is not None:
         pytest.skip("this machine lends GPUs to containers")
     image = started.containers("mlflow")[0]["Config"]["Image"]
-    started.engine.docker("tag", image, "pipeline-gpu")
+    started.docker("tag", image, "pipeline-gpu")
     printed = started.step("gpu", code=1)
     assert 'could not select device driver "nvidia"' in printed
 
 
 def test_the_last_step_leaves_nothing_and_every_step_of_the_page_was_called(
-    started: Stack, story: Story
+    started: Stack, story: SimpleNamespace
 ) -> None:
     started.step("remove")
     for kind in (("ps", "--all"), ("volume", "ls"), ("network", "ls", "--filter=driver=bridge")):
-        assert started.engine.docker(*kind, "--quiet") == ""
+        assert started.docker(*kind, "--quiet") == ""
     assert not started.blocks

@@ -54,8 +54,8 @@ def test_all_wrong_names_are_told_together_and_no_value_beside_them(line: Comman
 
 
 def test_a_key_is_added_only_where_the_form_is_free(line: CommandLine) -> None:
-    assert line.run("+tags.fold=a").tags == {"fold": "a"}
-    assert line.run("+optimizer.foreach=true").optimizer["foreach"] is True
+    run = line.run("+tags.fold=a", "+optimizer.foreach=true")
+    assert (run.tags, run.optimizer["foreach"]) == ({"fold": "a"}, True)
 
 
 def test_a_text_stays_the_text_it_is(line: CommandLine) -> None:
@@ -84,13 +84,10 @@ def test_a_run_is_named_after_its_model_and_its_data(line: CommandLine) -> None:
     assert line.run("model=cnn2d", "data=rgb_patches").name == "cnn2d-rgb_patches"
 
 
-def test_no_choice_is_a_word_that_yaml_reads_as_true_or_false() -> None:
-    choices = {path.stem.lower() for path in CONF.rglob("*.yaml")}
-    assert not choices & {"on", "off", "yes", "no", "true", "false", "null", "y", "n"}
-
-
-def test_every_file_of_configuration_says_what_it_is() -> None:
+def test_every_choice_is_a_word_to_yaml_and_every_file_says_what_it_is() -> None:
     files = [path for path in CONF.rglob("*.yaml") if "/hydra/" not in str(path)]
+    choices = {path.stem.lower() for path in files}
+    assert not choices & {"on", "off", "yes", "no", "true", "false", "null", "y", "n"}
     assert not [path for path in files if not path.read_text(encoding="utf-8").startswith("#")]
 
 

@@ -122,9 +122,8 @@ def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine)
         "name=${oc.env:NOPE}": "Environment variable",
     }.items():
         assert line.problem(word).startswith(f"{word} can't be resolved: {says}")
-    assert line.problem("output=???").startswith(
-        "output has no value yet (???); give it one: output=VALUE."
-    )
+    missing = "output has no value yet (???); give it one: output=VALUE."
+    assert line.problem("output=???") == missing
     ring = line.problems("name=${monitor}", "monitor=${name}")
     assert all("Recursive interpolation detected" in problem for problem in ring)
 

@@ -1,18 +1,13 @@
 """What MLflow holds, and real tracking servers on loopback."""
 
-import os
-import signal
 import socket
 import subprocess
-import sys
-import urllib.request
 from pathlib import Path
 
 import psutil
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-
-from faults.processes import wait_until
+from real_processes import start_mlflow, stop_server
 
 
 def only_run(uri: str) -> Run:
@@ -57,23 +52,14 @@ class TrackingServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *address, *store],
-            cwd=self.folder,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_until(self._answers, what="the tracking server")
+        store = ("--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db")
+        words = ("server", "--workers", "1", *store)
+        self._process = start_mlflow(*words, port=self.port, folder=self.folder)
 
     def kill(self) -> None:
         """Kill it with its workers."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            stop_server(self._process)
             self._process = None
 
     def silence(self) -> None:
@@ -90,10 +76,3 @@ class TrackingServer:
         assert self._process is not None
         first = psutil.Process(self._process.pid)
         return [first, *first.children(recursive=True)]
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                return True
-        except OSError:
-            return False

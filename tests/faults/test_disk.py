@@ -12,7 +12,7 @@ import pytest
 from records import events
 
 from faults.conftest import Mount, Start
-from faults.processes import ending, only_line, recorded_epochs
+from faults.processes import Training, ending, only_line, recorded_epochs
 from faults.stores import outcome, recorded_steps
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.runs import main as sync
@@ -26,15 +26,26 @@ def make_read_only(folder: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
 
 
+def fill(disk: Path, size: int) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        (disk / "ballast").write_bytes(bytes(size + 1))
+
+
+def refusal(training: Training) -> str:
+    """Return the only line that is said, once the process has ended for a fault of its place."""
+    assert training.end() == 3
+    line = only_line(training.err)
+    assert line.startswith("error: ")
+    return line
+
+
 def test_a_full_disk_ends_the_run_and_keeps_the_last_whole_checkpoint(
     fork: Start, mount: Mount
 ) -> None:
     disk = mount("disk", size="1m")
     (disk / "ballast").write_bytes(bytes(380_000))  # one checkpoint fits, no second beside it
-    training = fork(*ENDLESS, f"output={disk}", "tracking=none")
-    assert training.end() == 3
+    line = refusal(fork(*ENDLESS, f"output={disk}", "tracking=none"))
     (run,) = (path for path in disk.iterdir() if path.is_dir())
-    line = only_line(training.err)
     said = re.fullmatch(
         rf"error: {run}/checkpoints/last.ckpt can't be written \(No space left on device; "
         r"(\d+) bytes free\); make room or choose another folder with output=FOLDER",
@@ -48,21 +59,12 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_whole_checkpoint(
     assert not list(run.rglob("*.tmp"))
 
 
-def fill(disk: Path, size: int) -> None:
-    with pytest.raises(OSError, match="No space left"):
-        (disk / "ballast").write_bytes(bytes(size + 1))
-
-
 def test_a_disk_that_is_full_to_the_last_byte_is_one_line_and_leaves_no_run(
     fork: Start, mount: Mount
 ) -> None:
     disk = mount("disk", size="1m")
     fill(disk, 2**20)
-    training = fork(*ENDLESS, f"output={disk}", "tracking=none")
-    assert training.end() == 3
-    line = only_line(training.err)
-    assert line.startswith("error: ")
-    assert str(disk) in line
+    assert str(disk) in refusal(fork(*ENDLESS, f"output={disk}", "tracking=none"))
     assert [path.name for path in disk.iterdir()] == ["ballast"]
 
 
@@ -71,13 +73,10 @@ def test_a_disk_without_an_inode_is_not_told_to_make_room(
     fork: Start, mount: Mount, inodes: int
 ) -> None:
     disk = mount("disk", size="10m", nr_inodes=str(inodes))
-    training = fork(*ENDLESS, f"output={disk}/runs", "tracking=none")
-    assert training.end() == 3
+    line = refusal(fork(*ENDLESS, f"output={disk}/runs", "tracking=none"))
     said = "(no inodes free); remove files, however small, or choose another place"
     if inodes == 1:
-        assert training.err == f"error: output='{disk}/runs' can't be written {said}\n"
-    line = only_line(training.err)
-    assert line.startswith("error: ")
+        assert line == f"error: output='{disk}/runs' can't be written {said}"
     assert str(disk) in line
     assert said in line
 
@@ -86,11 +85,10 @@ def test_a_disk_without_an_inode_is_not_told_to_make_room(
 def test_a_limit_of_the_size_of_files_is_named_and_no_room_is_asked_for(start: Start) -> None:
     limit = ("prlimit", "--fsize=150000", "--")
     training = start(*ENDLESS, "tracking=none", prefix=limit)
-    assert training.end() == 3
-    assert training.err == (
+    assert refusal(training) == (
         f"error: {training.run.relative_to(training.folder)}/checkpoints/last.ckpt can't be "
         "written (File too large; a file may have 150000 bytes at most); raise that limit with "
-        "ulimit -f\n"
+        "ulimit -f"
     )
 
 
@@ -101,9 +99,8 @@ def test_a_disk_that_fills_up_in_mid_run_is_told_by_the_journal_too(
     training = fork(*ENDLESS, f"output={disk}", "tracking=none", "model.hidden=[4]")
     training.await_epoch(1)
     fill(disk, 2**22)
-    assert training.end() == 3
-    line = only_line(training.err)
-    assert line.startswith(f"error: {disk}") or line.startswith(f"error: '{disk}")
+    line = refusal(training)
+    assert line.startswith((f"error: {disk}", f"error: '{disk}"))
     assert "No space left on device" in line
     (run,) = (path for path in disk.iterdir() if path.is_dir())
     assert read_checkpoint(run / "checkpoints" / "last.ckpt")["pipeline"]["epoch"] >= 1
@@ -141,20 +138,17 @@ def test_a_full_disk_of_the_tracking_database_costs_no_result(
     ("size", "inodes", "said"),
     [
         ("100k", "1000", ""),
-        ("10m", "1", " (no inodes free); remove files, however small, or choose another place\n"),
+        ("10m", "1", " (no inodes free); remove files, however small, or choose another place"),
     ],
 )
 def test_a_database_that_has_no_room_for_its_tables_is_refused_at_the_start(
     fork: Start, mount: Mount, size: str, inodes: str, said: str
 ) -> None:
     disk = mount("disk", size=size, nr_inodes=inodes)
-    training = fork(*SHORT, f"tracking.uri=sqlite:///{disk}/mlflow.db")
-    assert training.end() == 3
-    assert only_line(training.err).startswith(
-        f"error: the tracking database '{disk}/mlflow.db' can't be written"
-    )
-    assert training.err.endswith(said)
-    assert not (training.folder / "runs").exists()
+    line = refusal(fork(*SHORT, f"tracking.uri=sqlite:///{disk}/mlflow.db"))
+    assert line.startswith(f"error: the tracking database '{disk}/mlflow.db' can't be written")
+    assert line.endswith(said)
+    assert not Path("runs").exists()
 
 
 def test_an_output_folder_on_a_read_only_disk_is_refused_before_training(
@@ -163,10 +157,9 @@ def test_an_output_folder_on_a_read_only_disk_is_refused_before_training(
     disk = mount("disk", size="1m")
     make_read_only(disk)
     training = fork(*SHORT, f"output={disk}/runs")
-    assert training.end() == 3
-    assert training.err == (
+    assert refusal(training) == (
         f"error: output='{disk}/runs' can't be written (Read-only file system); choose another: "
-        "output=FOLDER\n"
+        "output=FOLDER"
     )
     assert training.out == ""
 
@@ -179,10 +172,7 @@ def test_data_that_may_not_be_read_are_a_fault_of_the_place(
         (own_folder / file).write_text("a,b\n1,2\n", encoding="utf-8")
         (own_folder / file).chmod(0)
         words = ("model=mlp", f"data={source}", f"data.path={file}", "tracking=none")
-        training = start(*words, prefix=unprivileged)
-        assert training.end() == 3
-        line = only_line(training.err)
-        assert line.startswith("error: ")
+        line = refusal(start(*words, prefix=unprivileged))
         assert file in line
         assert "may not be read" in line or "permission" in line.lower()
     assert not (own_folder / "runs").exists()
@@ -244,8 +234,7 @@ def test_a_run_whose_folder_goes_in_mid_training_is_closed(
     run.rename(elsewhere)
     if how == "removed":
         shutil.rmtree(elsewhere)
-    assert training.end() == 3
-    assert only_line(training.err).startswith(f"error: {run.relative_to(training.folder)}")
+    assert refusal(training).startswith(f"error: {run.relative_to(training.folder)}")
     assert outcome(database) == ("FAILED", "error")
     if how == "renamed":
         epochs = recorded_epochs(elsewhere)

@@ -1,69 +1,213 @@
-"""Promise N4: nothing secret is stored or shown."""
+"""Promise N4: nothing secret is stored or shown, by a run, a study and their reports."""
 
+import functools
+import io
+import os
 import shlex
 import signal
+import stat
+import subprocess
+import sys
+import threading
+import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 from records import events
 
 from faults.conftest import Start, commit
-from faults.processes import Training, ending, recorded_epochs
+from faults.processes import ending, recorded_epochs
 from faults.stores import TrackingServer, outcome
+from pipeline.report import main as report
+from pipeline.runs import main as runs
 
-IN_URL, IN_VARIABLE, ON_COMMAND_LINE = "canary-of-url", "canary-of-variable", "canary-of-words"
-CANARIES = (IN_URL, IN_VARIABLE, ON_COMMAND_LINE)
-SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=2")
-TALKATIVE = "+callbacks.talkative._target_=slow_parts.Talkative"
+CANARY = "c4nary"
+WORDS = (
+    f"+tags.pwd={CANARY}-00",
+    f"+tags.auth='Bearer {CANARY}-01 {CANARY}-02'",
+    f"+tags.hint='use pass:{CANARY}-03 there'",
+    f"+tags.more='{{client_secret: {CANARY}-04 {CANARY}-05, x: 1}}'",
+    f"+callbacks.own.passphrase='{CANARY}-06, {CANARY}-07'",
+    f"+callbacks.own.credentials={{user: {CANARY}-08, pin: [{CANARY}-09, {CANARY}-10]}}",
+    f"+tags.api_key={CANARY}-13",
+    "+tags.note='${oc.env:DB_PASSWORD}'",
+    f"+callbacks.own.headers={{Authorization: Basic {CANARY}-11, X-Api-Key: {CANARY}-12}}",
+)
+EXPERIMENT = f"""# @package _global_
+tags:
+  slash: postgresql://user:S3cr/{CANARY}-20@host/db
+  blank: postgresql://user:S3 cr {CANARY}-21@host/db
+  at: mysql://user:S3@{CANARY}-22@host/db
+  mark: http://user:S3?{CANARY}-23#{CANARY}-24@host:5000/x
+  signed: https://bucket.example/a.csv?X-Amz-Credential={CANARY}-25&X-Amz-Signature={CANARY}-26
+  shared: see (https://bucket.example/a.csv?sv=1&sig={CANARY}-27).
+  header: "Authorization: Bearer {CANARY}-28"
+  DB_PASS: {CANARY}-29 {CANARY}-30
+"""
+CHANGES = {
+    ".env": f"DB_PASS={CANARY}-40\nexport API_TOKEN='{CANARY}-41 {CANARY}-42'  # comment\n",
+    "settings.yaml": f"password: {CANARY}-43  # comment\nauth: {CANARY}-44 {CANARY}-45\n",
+    "client.py": f'PWD = "{CANARY}-46"\nurl = "https://u:p/{CANARY}-47@h/x?sig={CANARY}-48"\n',
+}
+CALLBACK = """
+import logging
+import os
+import warnings
 
+from pytorch_lightning import Callback
 
-def found_in(*places: Path) -> Iterator[str]:
-    """Yield each canary with the file that holds it."""
-    for place in places:
-        for path in sorted(place.rglob("*")):
-            content = path.read_bytes() if path.is_file() else b""
-            yield from (f"{one} in {path}" for one in CANARIES if one.encode() in content)
+class Own(Callback):
+    def __init__(self, **options):
+        self.options = options
 
-
-def shown_by(training: Training) -> list[str]:
-    return [one for one in CANARIES if one in training.out + training.err]
+    def on_fit_start(self, *_):
+        logging.getLogger("own").warning("told %s", self.options)
+        words = f"the password is {os.environ['DB_PASSWORD']}"
+        logging.getLogger("own").warning(words)
+        warnings.warn(words, stacklevel=1)
+"""
+ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")
 
 
 @pytest.fixture
-def repository(own_folder: Path, own_code: tuple[str, ...]) -> None:
-    """A repository around the current folder, with a password in an uncommitted change."""
-    commit(own_folder, {"settings.py": "password = None\n"})
-    (own_folder / "settings.py").write_text(f'password = "{ON_COMMAND_LINE}"\n', encoding="utf-8")
+def repository(own_folder: Path) -> Path:
+    """The current folder, as a repository with secrets in changes that are not committed."""
+    commit(own_folder, dict.fromkeys(CHANGES, "legible = 1\n"))
+    for name, content in CHANGES.items():
+        (own_folder / name).write_text(content, encoding="utf-8")
+    return own_folder
+
+
+@pytest.fixture
+def signed_table(tmp_path: Path) -> Iterator[str]:
+    """The address of a table on this machine, with a signature behind its question mark."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    rows = [f"{n % 7},{n % 5},{'ab'[n % 2]}" for n in range(60)]
+    (folder / "far.csv").write_text("\n".join(["x,y,label", *rows]) + "\n")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{serving.server_port}/far.csv?X-Amz-Signature={CANARY}-50&sig={CANARY}-51"
+    serving.shutdown()
+    serving.server_close()
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """Yield what is in a file, and what is in it unpacked."""
+    content = path.read_bytes()
+    yield content
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(path) as archive:
+            yield from map(archive.read, archive.namelist())
+
+
+def holding_a_secret(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts)
+    return [path for path in files if any(CANARY.encode() in one for one in contents(path))]
+
+
+def open_to_all(folder: Path) -> Iterator[Path]:
+    """Yield what any user of the machine could read below a folder that all may enter."""
+    for path in folder.iterdir():
+        mode = path.stat().st_mode
+        if mode & stat.S_IROTH:
+            yield path
+        if path.is_dir() and mode & stat.S_IXOTH:
+            yield from open_to_all(path)
+
+
+def printed_by(*words: str, folder: Path, environment: dict[str, str], arguments: set[str]) -> str:
+    """Call a command as a process; add to `arguments` what the processes below it were given."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"pipeline.{words[0]}", *words[1:]],
+        cwd=folder,
+        env={**os.environ, **environment},
+        umask=0o022,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while True:
+        with suppress(psutil.Error):
+            below = psutil.Process(process.pid).children(recursive=True)
+            arguments |= {" ".join(one.cmdline()) for one in below}
+        with suppress(subprocess.TimeoutExpired):
+            printed, _ = process.communicate(timeout=0.2)
+            assert process.returncode == 0, printed
+            return printed
 
 
 @pytest.mark.slow
-def test_no_secret_of_the_environment_or_the_command_line_is_stored_or_shown(
-    start: Start, server: TrackingServer, own_code: tuple[str, ...], repository: None
+def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all(
+    repository: Path,
+    signed_table: str,
+    server: TrackingServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    own = tmp_path / "own"
+    (own / "experiment").mkdir(parents=True)
+    (own / "experiment" / "planted.yaml").write_text(EXPERIMENT, encoding="utf-8")
+    (own / "own_callback.py").write_text(CALLBACK, encoding="utf-8")
+    given = ("--config-dir", str(own), "experiment=planted", "model=mlp", "trainer.max_epochs=1")
+    data = ("data=table", "data.target=label", "data.allow_url=true", f"data.path='{signed_table}'")
+    callback = ("+callbacks.own._target_=own_callback.Own", "trust=[own_callback]", *WORDS)
+    study = ("sweep.name=study", "sweep.n_trials=2", "sweep.workers=1", "sweep.sampler=random")
+    for name, value in {
+        "PYTHONPATH": str(own),
+        "XDG_CACHE_HOME": str(repository / "cache"),
+        "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
+        "NO_PROXY": "127.0.0.1",
+        "PIPELINE_PICTURES": "1",
+        "DB_PASSWORD": f"{CANARY}-52",
+    }.items():
+        monkeypatch.setenv(name, value)
     server.start()
-    words = (f"tags={{api_key: {ON_COMMAND_LINE}, note: '${{oc.env:DB_PASSWORD}}'}}", "verbose=2")
-    training = start(
-        *SHORT,
-        TALKATIVE,
-        *own_code,
-        *words,
-        MLFLOW_TRACKING_URI=f"http://me:{IN_URL}@127.0.0.1:{server.port}",
-        DB_PASSWORD=IN_VARIABLE,
-    )
-    training.await_file("paused")
-    arguments = " ".join(" ".join(process.cmdline()) for process in training.children())
-    assert not any(one in arguments for one in CANARIES)
-    (training.folder / "go on").touch()
-    assert training.end() == 0, training.err
+    there = {"MLFLOW_TRACKING_URI": server.uri.replace("//", f"//me:{CANARY}-53@")}
+    arguments: set[str] = set()
+    printed = ""
+    for words, environment in (
+        (("train", *given, *data, *callback, "verbose=2"), there),
+        (("sweep", *given, *data, *callback, *study, "optimizer.lr=interval(0.001,0.1)"), {}),
+    ):
+        printed += printed_by(
+            *words, folder=repository, environment=environment, arguments=arguments
+        )
+    capfd.readouterr()  # what the server of the table has printed
+    mask = os.umask(0o022)
+    try:
+        assert report(["study=study"]) == runs(["action=list"]) == 0
+        monkeypatch.setenv(*there.popitem())
+        assert report(["run=last"]) == 0
+    finally:
+        os.umask(mask)
+    printed += "".join(capfd.readouterr())
+
+    assert CANARY not in printed
+    below = " ".join(arguments)
+    assert "pipeline.tracking.recorder" in below
+    assert "pipeline.study.workers.worker" in below
+    assert CANARY not in below
     assert outcome(server.uri) == ("FINISHED", None)
-    assert shown_by(training) == []
-    (training.folder / "settings.py").unlink()
-    assert list(found_in(training.folder, server.folder)) == []
-    log = (training.run / "run.log").read_text(encoding="utf-8")
+    for name in CHANGES:
+        (repository / name).unlink()
+    assert [*holding_a_secret(repository), *holding_a_secret(server.folder)] == []
+    names = {path.name for path in repository.rglob("*")}
+    assert names >= {"mlflow.db", "optuna.db", "journal.jsonl", "command.json", "report.html"}
+    assert names >= {"best.ckpt", "card.md", "config.yaml", "uncommitted.diff", "study.yaml"}
+    (run,) = (repository / "runs").glob("2*")
+    log = (run / "run.log").read_text(encoding="utf-8")
+    assert "told {'passphrase': ***" in log
     assert "the password is ***" in log
-    diff = (training.run / "artifacts" / "uncommitted.diff").read_text(encoding="utf-8")
-    assert "+password = ***" in diff
+    diff = (run / "artifacts" / "uncommitted.diff").read_text(encoding="utf-8")
+    assert diff.count("-legible = 1") == len(CHANGES)
+    assert [path for path in open_to_all(repository) if ".git" not in path.parts] == []
 
 
 @pytest.mark.slow
@@ -71,24 +215,23 @@ def test_no_secret_of_the_environment_or_the_command_line_is_stored_or_shown(
 def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
     fork: Start, own_code: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, traceback: str
 ) -> None:
-    monkeypatch.setenv("DB_PASSWORD", IN_VARIABLE)
-    words = (TALKATIVE, "+callbacks.talkative.fail=true", *own_code)
-    training = fork(*SHORT, *words, f"traceback={traceback}", "tracking=none")
+    monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-60")
+    words = ("+callbacks.talkative._target_=slow_parts.Talkative", *own_code)
+    training = fork(*ENDLESS, *words, f"traceback={traceback}")
     assert training.end() == 1
     assert "the password is ***" in training.err
     assert ("Traceback" in training.err) == (traceback == "true")
-    assert shown_by(training) == []
-    assert list(found_in(training.folder)) == []
+    assert CANARY not in training.out + training.err
+    assert holding_a_secret(training.folder) == []
     assert ending(training.run) == ("FAILED", "error")
 
 
 def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_too(
     fork: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DB_PASSWORD", IN_VARIABLE)
-    endless = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")
+    monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-70")
     note = "tags={note: '${oc.env:DB_PASSWORD}'}"
-    training = fork(*endless, note)
+    training = fork(*ENDLESS, note)
     training.await_epoch(1)
     training.send(signal.SIGTERM)
     assert training.end() == 143
@@ -99,7 +242,7 @@ def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_t
         "error: tags holds a reference to the environment, which is not taken from a run's folder; "
         f"give it again: {shlex.quote(note)}\n"
     )
-    again = fork("resume=last", note, "+tags.api_key=" + ON_COMMAND_LINE)
+    again = fork("resume=last", note, f"+tags.api_key={CANARY}-71")
     again.await_epoch(recorded_epochs(training.run)[-1] + 1)
     again.send(signal.SIGTERM)
     assert again.end() == 143
@@ -110,4 +253,4 @@ def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_t
     assert third.err == (
         "error: tags.api_key held a secret, which is not saved; give it again: tags.api_key=…\n"
     )
-    assert list(found_in(training.folder)) == []
+    assert holding_a_secret(training.folder) == []

@@ -47,14 +47,6 @@ def test_a_server_that_is_down_at_the_start_is_named_without_its_password(
     assert list(Path.cwd().iterdir()) == []
 
 
-def send_as_printed(line: str) -> None:
-    """Type the command at the end of a warning."""
-    command = line.partition("send them with: ")[2]
-    python, _, module, *words = shlex.split(command)
-    assert (python, module) == ("python", "pipeline.runs")
-    assert runs(words) == 0
-
-
 @pytest.mark.slow
 def test_without_a_required_server_a_run_trains_and_its_values_wait(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
@@ -70,8 +62,9 @@ def test_without_a_required_server_a_run_trains_and_its_values_wait(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "silenced"])
 def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
-    fork: Start, server: TrackingServer, own_code: tuple[str, ...]
+    fork: Start, server: TrackingServer, own_code: tuple[str, ...], how: str
 ) -> None:
     server.start()
     training = fork(
@@ -79,11 +72,18 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     )
     training.await_file("paused")
     wait_until(lambda: recorded_steps(server.uri, "train/loss"), what="the first values")
-    server.kill()
+    go_away, come_back = {
+        "killed": (server.kill, server.start),
+        "silenced": (server.silence, server.wake),
+    }[how]
+    go_away()
     (training.folder / "go on").touch()
+    went_on_at, seconds = time.monotonic(), 30 * crowding()
     assert training.end() == 0, training.err
-    (line,) = training.err.splitlines()
+    assert time.monotonic() - went_on_at < seconds
     finished = training.run
+    assert ending(finished) == ("FINISHED", None)
+    (line,) = training.err.splitlines()
     journal = finished.relative_to(training.folder) / "journal.jsonl"
     assert re.fullmatch(
         rf"warning: the tracking server {server.uri} does not answer \(.*\); .*; \d+ values wait "
@@ -91,10 +91,12 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
         f"tracking.uri={server.uri}",
         line,
     ), line
-    server.start()
-    assert outcome(server.uri) == ("RUNNING", None)
+    come_back()
     interrupted = only_run(server.uri).info.run_id
-    send_as_printed(line)
+    assert outcome(server.uri) == ("RUNNING", None)
+    python, _, module, *words = shlex.split(line.partition("send them with: ")[2])
+    assert (python, module) == ("python", "pipeline.runs")
+    assert runs(words) == 0
     assert runs(["action=sync", f"tracking.uri={server.uri}"]) == 0
     run = only_run(server.uri)
     assert run.info.run_id == interrupted
@@ -104,27 +106,6 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     assert run.data.metrics["test/f1"] == pytest.approx(final_values(finished)["test/f1"])
     names = {item.path for item in MlflowClient(server.uri).list_artifacts(interrupted)}
     assert "test_predictions.csv" in names
-
-
-@pytest.mark.slow
-def test_a_server_that_falls_silent_in_mid_run_holds_up_neither_training_nor_its_end(
-    fork: Start, server: TrackingServer, own_code: tuple[str, ...]
-) -> None:
-    server.start()
-    training = fork(*SHORT, f"tracking.uri={server.uri}", "verbose=0", *PAUSED, *own_code)
-    training.await_file("paused")
-    server.silence()
-    (training.folder / "go on").touch()
-    went_on_at, seconds = time.monotonic(), 30 * crowding()
-    assert training.end() == 0, training.err
-    assert time.monotonic() - went_on_at < seconds
-    assert ending(training.run) == ("FINISHED", None)
-    (line,) = training.err.splitlines()
-    assert line.startswith(f"warning: the tracking server {server.uri} does not answer")
-    server.wake()
-    send_as_printed(line)
-    assert outcome(server.uri) == ("FINISHED", None)
-    assert recorded_steps(server.uri, "train/loss") == [1, 2, 3]
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ may reach it, least of all the login that the user has for his own server.
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -24,52 +23,50 @@ from pipeline import evaluate, export, predict, report, runs, train
 from pipeline.config.compose import compose
 from pipeline.tracking.folders import State, read_state, write_state
 
-LOGIN, SECRET = "canary-of-login", "canary-of-variable"
+SECRET = "canary-of-variable"
 REFERENCE = "${oc.env:SECRET}"
 RUN_ID = "5c0ffee1" * 4
 HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
 
+RESUMED = ("trainer.max_epochs=2", "scheduler=none", "tracking=none")
+
 Main = Callable[[list[str]], int]
 
 
-@dataclass
-class Listener:
+class Listener(ThreadingHTTPServer):
     """A server that keeps what it is asked, and knows nothing."""
 
-    requests: list[str] = field(default_factory=list)
-    uri: str = ""
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[str] = []
+        self.uri = f"http://127.0.0.1:{self.server_port}"
 
-    def handler(self) -> type[BaseHTTPRequestHandler]:
-        requests = self.requests
 
-        class Handler(BaseHTTPRequestHandler):
-            def parse_request(self) -> bool:
-                is_whole = super().parse_request()
-                login = self.headers.get("Authorization") if is_whole else None
-                requests.append(f"{self.requestline} {login}")
-                self.send_error(404)
-                return False
+class Handler(BaseHTTPRequestHandler):
+    server: Listener
 
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
+    def parse_request(self) -> bool:
+        is_whole = super().parse_request()
+        login = self.headers.get("Authorization") if is_whole else None
+        self.server.requests.append(f"{self.requestline} {login}")
+        self.send_error(404)
+        return False
 
-        return Handler
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
 
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     """It listens, and the user has a login for a server, and a secret variable."""
-    made = Listener()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), made.handler())
-    made.uri = f"http://127.0.0.1:{server.server_port}"
-    Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", LOGIN)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-of-login")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("SECRET", SECRET)
-    yield made
-    server.shutdown()
-    server.server_close()
+    with Listener() as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture
@@ -98,6 +95,12 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
     config: Any = OmegaConf.to_container(OmegaConf.load(file))
     how(config)
     OmegaConf.save(config, file)
+
+
+def change_data(folder: Path, *words: str) -> None:
+    """Let the model and all about it be of other data."""
+    data = OmegaConf.to_container(compose(words).data)
+    change(folder, lambda config: config.update(data=data))
 
 
 def saved_command(folder: Path) -> list[str]:
@@ -144,7 +147,7 @@ def test_an_evaluation_is_recorded_where_the_user_records_and_not_where_the_mode
 
 @pytest.mark.slow
 def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, trained: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = f"model_from={stranger}"
     assert predict.main([model, rows(), "output=out.csv"]) == 0
@@ -158,6 +161,9 @@ def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
         f"add tracking.uri={listener.uri}; MLflow lacks the report, which the same command sends "
         "again\n"
     )
+    shutil.copytree(trained, "mine")
+    assert report.main(["run=mine"]) == 0
+    assert capsys.readouterr().err == ""  # of a run that was recorded nowhere
 
 
 @pytest.mark.parametrize("action", ["sync", "reap"])
@@ -195,7 +201,7 @@ def test_a_run_that_is_recorded_elsewhere_is_not_cleaned_and_is_named(
 def test_a_run_is_gone_on_with_in_its_store_only_if_that_is_named(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (f"resume={stranger}", "trainer.max_epochs=2", "scheduler=none", "verbose=0")
+    words = (f"resume={stranger}", *RESUMED[:2], "verbose=0")
     assert refusal(capsys, train.main, *words) == (
         f"{stranger} is recorded in {listener.uri}: add tracking.uri={listener.uri}; to go on with "
         f"it in another place, name that, such as tracking.uri=sqlite:///{Path.cwd()}/mlflow.db"
@@ -209,10 +215,8 @@ def test_a_run_is_gone_on_with_in_its_store_only_if_that_is_named(
 def test_the_data_of_a_strangers_model_are_not_fetched(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
-    tree = compose(["data=table", "data.path=x", "data.allow_url=true"])
-    data: Any = OmegaConf.to_container(tree.data)
-    data["path"] = f"{listener.uri}/{path}"
-    change(stranger, lambda config: config.update(data=data))
+    words = ("data=table", f"data.path='{listener.uri}/{path}'", "data.allow_url=true")
+    change_data(stranger, *words)
     line = refusal(capsys, evaluate.main, f"model_from={stranger}", "tracking=none")
     if REFERENCE in path:
         assert line.endswith("not resolved for a model; give it again: data.path=…")
@@ -247,7 +251,7 @@ def test_a_reference_in_a_saved_command_is_asked_for_again(
     stranger: Path, capsys: pytest.CaptureFixture[str], word: str, key: str
 ) -> None:
     save_command(stranger, *saved_command(stranger), word)
-    line = refusal(capsys, train.main, f"resume={stranger}", "trainer.max_epochs=2")
+    line = refusal(capsys, train.main, f"resume={stranger}", *RESUMED[:1])
     assert line.startswith(
         f"{key} holds a reference to the environment, which is not taken from a run's folder; "
         "give it again: "
@@ -260,11 +264,9 @@ def test_a_saved_command_allows_no_address_of_data(
     saved = ["data=table", f"data.path={listener.uri}/data.csv", "data.allow_url=true"]
     kept = [word for word in saved_command(stranger) if word != "data=iris"]
     save_command(stranger, *kept, *saved)
-    data: Any = OmegaConf.to_container(compose(saved).data)
-    change(stranger, lambda config: config.update(data=data))
-    words = ("trainer.max_epochs=2", "scheduler=none", "resume_allow_change=true", "tracking=none")
-    line = refusal(capsys, train.main, f"resume={stranger}", *words)
-    assert line.endswith("say data.allow_url=true")
+    change_data(stranger, *saved)
+    words = (f"resume={stranger}", *RESUMED, "resume_allow_change=true")
+    assert refusal(capsys, train.main, *words).endswith("say data.allow_url=true")
     assert listener.requests == []
 
 
@@ -272,8 +274,7 @@ def test_a_reference_in_a_checkpoint_stays_as_it_is_written(
     stranger: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
-    words = (f"resume={stranger}", "trainer.max_epochs=2", "scheduler=none", "tracking=none")
-    said = refusal(capsys, train.main, *words, lines=5)
+    said = refusal(capsys, train.main, f"resume={stranger}", *RESUMED, lines=5)
     assert f"optimizer.lr was '{REFERENCE}' and is" in said
 
 

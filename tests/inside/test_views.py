@@ -313,11 +313,11 @@ def test_the_first_test_row_of_each_class_is_looked_at() -> None:
 def test_rows_are_taken_by_name_from_any_part_in_the_order_given() -> None:
     prepared = many_rows()
     parts = (prepared.train, prepared.test, prepared.validation)
-    wanted = [int(part.rows[1]) for part in parts if part is not None]
+    wanted = [int(part.rows[1]) for part in parts]
     rows, labels, inputs = chosen(prepared, [*wanted, wanted[0]])
     assert rows.tolist() == wanted
     assert labels == tuple("abcd"[TARGETS[row]] for row in wanted)
-    assert torch.equal(inputs, torch.stack([part.inputs[1] for part in parts if part is not None]))
+    assert torch.equal(inputs, torch.stack([part.inputs[1] for part in parts]))
 
 
 def test_a_row_that_is_in_no_part_is_refused_by_its_number_and_so_are_too_many() -> None:
@@ -343,9 +343,7 @@ def test_rows_of_a_regression_are_spread_over_the_test_part_and_named_by_their_v
     places = np.linspace(0, len(prepared.test) - 1, 6).round().astype(int)
     assert rows.tolist() == prepared.test.rows[places].tolist()
     assert labels == tuple(f"{targets[row, 0]:.4g}" for row in rows)
-
-
-def test_a_forecast_is_named_by_its_value_in_units_before_differencing() -> None:
+    # A forecast is named in units, before differencing.
     values = np.random.default_rng(3).normal(size=(120, 1)).cumsum(axis=0)
     prepared = prepare(Given(series(values)), options(window=5, difference=1, scale="standard"))
     rows, labels, inputs = chosen(prepared, None)

@@ -163,13 +163,8 @@ def test_a_metric_that_does_not_work_is_told_before_anything_is_created(
     word: str,
     problem: str,
 ) -> None:
-    stopping = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/own"]
-    words = [
-        *own(f"  own: {{_target_: {target}}}"),
-        *CANCER,
-        word,
-        *(stopping if "stopping" in word else []),
-    ]
-    assert train(*words) == 2
+    words = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/own"]
+    words = [*own(f"  own: {{_target_: {target}}}"), word, *(words if "stopping" in word else [])]
+    assert train(*CANCER, *words) == 2
     assert capsys.readouterr().err == f"error: {problem}\n"
     assert [path.name for path in own_folder.iterdir()] == ["conf"]

@@ -34,50 +34,36 @@ def convolution(
     return layer
 
 
-def arrays_of(layer: nn.Module) -> tuple[Array, Array]:
-    return layer.weight.detach().numpy(), layer.bias.detach().numpy()
+def by_hand(layer: nn.Module, image: Array, **sizes: int) -> Array:
+    """What a layer makes of (channels, height, width), by the sum of the notes."""
+    if hasattr(layer, "shapes"):  # which share the output channels
+        return np.concatenate([by_hand(one, image, **sizes) for one in layer.shapes])
+    kernels, bias = layer.kernel.weight.detach().numpy(), layer.kernel.bias.detach().numpy()
+    images = [image] * len(bias)
+    if hasattr(layer, "mixing"):  # one kernel a channel, and one weight a pair of channels
+        pairs = layer.mixing.weight.detach().numpy()[:, :, 0, 0]
+        images = np.einsum("oi,ihw->ohw", pairs, image)[:, None]
+    found = []
+    for channels, each, offset in zip(images, kernels, bias, strict=True):
+        sums = (sum_of_the_notes(*one, **sizes) for one in zip(channels, each, strict=True))
+        found.append(sum(sums) + offset)
+    return np.array(found)
+
+
+FULL = [((3, 3), 1, 1), ((1, 5), 1, 1), ((4, 2), 1, 1), ((3, 2), 2, 2)]
 
 
 def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None:
-    for shape, stride, dilation in [((3, 3), 1, 1), ((1, 5), 1, 1), ((4, 2), 1, 1), ((3, 2), 2, 2)]:
-        layer = convolution((7, 6), shape, stride=stride, dilation=dilation)
-        image = np.random.default_rng(0).normal(size=(2, 7, 6))
-        kernels, bias = arrays_of(layer.kernel)
+    image = np.random.default_rng(0).normal(size=(2, 7, 6))
+    layers = [(convolution((7, 6), s, stride=n, dilation=d), n, d) for s, n, d in FULL]
+    weighted = convolution((7, 6), (3, 2), channels=4, mixing="weighted")
+    assert sum(weight.numel() for weight in weighted.parameters()) == 2 * 4 + 4 * 3 * 2 + 4
+    several = convolution((7, 6), (1, 5), (5, 1), (3, 3), channels=8)
+    assert [len(one.kernel.bias) for one in several.shapes] == [3, 3, 2]
+    for layer, stride, dilation in [*layers, (weighted, 1, 1), (several, 1, 1)]:
+        expected = by_hand(layer, image, stride=stride, dilation=dilation)
         result = layer(torch.tensor(image[None]))[0].detach().numpy()
-        for o in range(3):
-            of_inputs = [
-                sum_of_the_notes(image[i], kernels[o, i], stride=stride, dilation=dilation)
-                for i in range(2)
-            ]
-            np.testing.assert_allclose(result[o], sum(of_inputs) + bias[o], atol=1e-12)
-
-
-def test_weighted_mixing_is_one_kernel_a_channel_and_one_weight_a_pair() -> None:
-    layer = convolution((6, 5), (3, 2), inputs=3, channels=4, mixing="weighted")
-    pairs = layer.mixing.weight.detach().numpy()[:, :, 0, 0]  # (Co, Ci)
-    kernels, bias = arrays_of(layer.kernel)  # (Co, 1, Kh, Kw)
-    image = np.random.default_rng(2).normal(size=(3, 6, 5))
-    expected = [
-        sum(pairs[o, i] * sum_of_the_notes(image[i], kernels[o, 0]) for i in range(3)) + bias[o]
-        for o in range(4)
-    ]
-    result = layer(torch.tensor(image[None]))[0].detach().numpy()
-    np.testing.assert_allclose(result, np.stack(expected), atol=1e-12)
-    assert sum(weight.numel() for weight in layer.parameters()) == 3 * 4 + 4 * 3 * 2 + 4
-
-
-def test_several_shapes_share_the_channels_and_are_concatenated() -> None:
-    layer = convolution((5, 5), (1, 5), (5, 1), (3, 3), inputs=1, channels=8)
-    image = np.random.default_rng(3).normal(size=(5, 5))
-    kernels_of_shapes = [arrays_of(branch.kernel) for branch in layer.shapes]
-    assert [len(bias) for _, bias in kernels_of_shapes] == [3, 3, 2]
-    expected = [
-        sum_of_the_notes(image, kernel[0]) + offset
-        for kernels, bias in kernels_of_shapes
-        for kernel, offset in zip(kernels, bias, strict=True)
-    ]
-    result = layer(torch.tensor(image[None, None]))[0].detach().numpy()
-    np.testing.assert_allclose(result, np.stack(expected), atol=1e-12)
+        np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 def test_a_table_is_a_sequence_of_its_variables_and_a_series_has_features_as_channels() -> None:

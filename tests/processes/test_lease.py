@@ -4,12 +4,7 @@ from dataclasses import replace
 
 from faults.processes import wait_until
 
-from pipeline.processes.lease import Lease, alive, lease_of, own_lease, started, status, working
-
-
-def sleeping() -> tuple[subprocess.Popen[bytes], Lease]:
-    process = subprocess.Popen(["sleep", "60"])
-    return process, replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+from pipeline.processes.lease import alive, lease_of, lease_of_process, own_lease, status, working
 
 
 def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
@@ -23,29 +18,22 @@ def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
     assert lease_of(tags) is None
 
 
-def test_a_process_that_has_ended_is_gone_even_as_a_zombie() -> None:
-    process, lease = sleeping()
-    assert alive(lease)
-    process.kill()
-    wait_until(lambda: status(process.pid) == "zombie", what="a zombie")
-    assert not alive(lease)
-    process.wait()
-    assert not alive(lease)
-
-
 def test_a_reused_id_is_another_process_and_one_of_another_machine_counts_as_alive() -> None:
     assert not alive(replace(own_lease(), started="1"))
     assert alive(replace(own_lease(), host="elsewhere", pid=2**22 + 1))
     assert alive(replace(own_lease(), boot_id="another start", pid=2**22 + 1))
 
 
-def test_a_stopped_process_is_alive_but_does_not_work() -> None:
-    process, lease = sleeping()
-    try:
-        process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: status(process.pid) == "stopped", what="a stopped process")
-        assert alive(lease)
-        assert not working(lease)
-    finally:
-        process.kill()
-        process.wait()
+def test_a_stopped_process_is_alive_but_does_not_work_and_a_zombie_is_gone() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    lease = lease_of_process(process.pid)
+    assert working(lease)
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: status(process.pid) == "stopped", what="a stopped process")
+    assert alive(lease)
+    assert not working(lease)
+    process.kill()
+    wait_until(lambda: status(process.pid) == "zombie", what="a zombie")
+    assert not alive(lease)
+    process.wait()
+    assert not alive(lease)

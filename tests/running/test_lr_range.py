@@ -14,7 +14,6 @@ import pytest
 import torch
 from command_line import written
 from fixture_types import Capture, Made, Train
-from mlflow_databases import make_database
 from records import epochs, events, only_run
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -277,7 +276,6 @@ def test_the_suggested_rate_beats_a_tenth_and_thirty_times_of_it(
 def test_mlflow_has_the_range_test_like_any_run(made: Made, own_folder: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    make_database(own_folder / "mlflow.db")
     rate = found_rate(made(*IRIS[:2], "find_lr=true", "verbose=0"))
     client = MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
     experiments = [one.experiment_id for one in client.search_experiments()]

@@ -20,24 +20,20 @@ from pipeline.study.workers.worker import Worker, worker_command, worker_process
 Kind = TypeVar("Kind", bound=Answer)
 
 BASE = ("model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none")
-OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
+TESTS = Path(__file__).parents[1]
+OWN_PARTS = (TESTS / "study/own_parts/trial_parts.py", TESTS / "faults/own_code/sweep_parts.py")
 
 
 @contextmanager
 def worker_in(folder: Path) -> Iterator["Conversation"]:
     """A worker in a folder with the tests' own code."""
-    shutil.copy(OWN_PARTS, folder)
+    for own in OWN_PARTS:
+        shutil.copy(own, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         conversation = started()
     yield conversation
     conversation.worker.quit()
-
-
-def callback(name: str, **arguments: object) -> list[str]:
-    """The words that add a callback of the tests' own."""
-    words = [f"+callbacks.own._target_=trial_parts.{name}"]
-    return [*words, *(f"+callbacks.own.{key}={value}" for key, value in arguments.items())]
 
 
 def job_of(*words: str, **changes: Any) -> Job:
@@ -50,7 +46,7 @@ def job_of(*words: str, **changes: Any) -> Job:
         "folder": str(folder),
         "name": f"study-{number}",
         "config": written(compose(beside(BASE, words))),
-        "trust": ["trial_parts"],
+        "trust": [own.stem for own in OWN_PARTS],
         "parent_folder": str(Path.cwd()),
         "key": f"study-abcdef-{number}",
         "tags": {"pipeline.trial": str(number)},

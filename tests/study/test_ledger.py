@@ -30,23 +30,16 @@ from ledgers import (
     taken_in,
 )
 
-from pipeline.processes.lease import (
-    BEAT_SECONDS,
-    Lease,
-    LeaseWatch,
-    lease_of_process,
-    own_lease,
-)
+from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, lease_of_process, own_lease
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd
 from pipeline.tracking.journal import Header, Journal
 
-NOWHERE = Path("nowhere")
 GRACE = 60.0
 PRUNED = TrialEnd(state="pruned", reason="pruned")
 OF_GRID: dict[str, Any] = {"sampler": "grid", "n_trials": None}
-GIVEN = (OF_GRID, {"n_trials": 15}, *[{"n_trials": 3}] * 3)
+GIVEN = (OF_GRID, {"n_trials": 9}, {"n_trials": 3}, {"n_trials": 3})
 
 
 def end_as(ledger: Ledger, end: TrialEnd) -> int:
@@ -56,9 +49,9 @@ def end_as(ledger: Ledger, end: TrialEnd) -> int:
     return taken.number
 
 
-def close_lost(ledger: Ledger) -> list[Lost]:
-    """Close the lost trials of a study whose trials left nothing."""
-    return ledger.close_lost(lambda _: NOWHERE)
+def close_lost(ledger: Ledger, folder: Path = Path("nowhere")) -> list[Lost]:
+    """Close the lost trials of a study, whose trials left nothing unless in a folder."""
+    return ledger.close_lost(lambda _: folder)
 
 
 # ── who gets which trial, and what is counted ───────────────────────────────────────────────
@@ -169,27 +162,24 @@ def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(tmp_path: 
     assert (other.uid, other.facts["mlflow_run"]) == (ledger.uid, "abc")
 
 
-def test_progress_tells_how_trials_ended_and_the_best_point(tmp_path: Path) -> None:
-    given = {"n_trials": 6, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
+def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_process_joined(
+    tmp_path: Path,
+) -> None:
+    given = {"n_trials": 8, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
     ledger = open_ledger(database(tmp_path), **given)
-    end_as(ledger, TrialEnd(state="complete", values=(0.75,)))
-    for end in (COMPLETE, PRUNED, failed("oom"), failed("lost")):
+    ends = [failed("oom"), COMPLETE, PRUNED, *map(failed, ("error", "interrupted", "oom", "lost"))]
+    for end in (TrialEnd(state="complete", values=(0.75,)), *ends):
         end_as(ledger, end)
     take(ledger)
     progress = ledger.progress()
-    assert progress.words == "2 complete, 1 pruned, 1 out of memory, 1 lost"
-    assert (progress.counted, progress.running, progress.left) == (4, 1, 1)
+    assert progress.words == (
+        "2 complete, 1 pruned, 2 out of memory, 1 failed, 1 interrupted, 1 lost"
+    )
+    assert (progress.counted, progress.running, progress.left) == (6, 1, 1)
     assert progress.best_row is not None
     assert progress.best_row.values == (0.75,)
-
-
-def test_failures_in_a_row_are_those_since_this_process_joined(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    ledger = open_ledger(path)
-    for end in (failed("oom"), COMPLETE, failed("error"), failed("interrupted"), failed("oom")):
-        end_as(ledger, end)
-    assert ledger.progress().consecutive_failures == 2
-    assert open_ledger(path).progress().consecutive_failures == 0
+    assert progress.consecutive_failures == 3
+    assert open_ledger(tmp_path / "optuna.db", **given).progress().consecutive_failures == 0
 
 
 def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
@@ -381,7 +371,7 @@ def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, L
     if values is not None:
         journal.tag("pipeline.values", values)
         journal.end(*end)
-    (lost,) = ledger.close_lost(lambda _: folder)
+    (lost,) = close_lost(ledger, folder)
     return ledger, lost, ledger.trials()[0]
 
 

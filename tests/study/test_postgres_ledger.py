@@ -20,11 +20,10 @@ from ledgers import (
 from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import Wire, at_each_moment, wait_for_lines
 
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.ledger.storage import storage_url
 from pipeline.study.messages import TrialEnd
 
 pytestmark = pytest.mark.slow
@@ -236,9 +235,3 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
 
     ledger._store.call(take_meanwhile)
     assert other.take(own_lease()) is not None
-
-
-def test_psycopg_stands_in_where_an_address_names_no_driver() -> None:
-    assert storage_url("postgresql://host/name") == "postgresql+psycopg://host/name"
-    with pytest.raises(ConfigError, match=r"needs the package 'psycopg2', which is not installed"):
-        storage_url("postgresql+psycopg2://host/name")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledgers import COMPLETE, F1, complete_all, database, open_ledger, options, space_of, take
+from ledgers import F1, complete_all, database, open_ledger, options, space_of, take
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -63,17 +63,6 @@ def test_a_study_that_is_stopped_tries_what_it_would_have_tried_and_another_seed
     whole, parts, other = tried
     assert parts == whole
     assert len({point["optimizer.lr"] for point in [*whole, *other]}) == 18
-
-
-def test_workers_that_take_at_once_try_different_points(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    ledgers = [open_ledger(path, n_trials=24) for _ in range(3)]
-    points = []
-    for _ in range(8):
-        for ledger, one in [(ledger, take(ledger)) for ledger in ledgers]:
-            points.append(one.overrides["optimizer.lr"])
-            ledger.finish(one, COMPLETE)
-    assert len(set(points)) == 24
 
 
 @pytest.mark.parametrize("name", OPTUNAS)
@@ -148,30 +137,14 @@ def run(ledger: Ledger, value: float) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("max_epochs", [10, 11, 17, 20, 40, 100, 1000])
-@pytest.mark.parametrize("warmup", [0.0, 0.25, 0.3, 0.7])
-def test_a_rung_is_the_first_epoch_at_which_its_share_is_done(
+@pytest.mark.parametrize("max_epochs", [1, 4, 10, 11, 17, 20, 40, 100, 1000])
+@pytest.mark.parametrize("warmup", [0.0, 0.25, 0.3, 0.7, 0.95])
+def test_a_rung_is_the_first_epoch_at_which_its_share_is_done_but_for_the_last_epoch(
     max_epochs: int, warmup: float
 ) -> None:
-    rungs = rung_epochs(max_epochs, warmup)
-    for epoch, rung in rungs.items():
-        assert (epoch - 1) / max_epochs < rung / RUNGS <= epoch / max_epochs < 1
-    assert list(rungs.values()) == [rung for rung in range(1, 10) if rung / RUNGS >= warmup]
-
-
-@pytest.mark.parametrize(
-    ("max_epochs", "warmup", "rungs"),
-    [
-        (40, 0.25, {12: 3, 16: 4, 20: 5, 24: 6, 28: 7, 32: 8, 36: 9}),
-        (20, 0.95, {}),
-        (4, 0.25, {2: 5, 3: 7}),
-        (1, 0.0, {}),
-    ],
-)
-def test_nobody_is_compared_before_the_warmup_nor_at_the_last_epoch(
-    max_epochs: int, warmup: float, rungs: dict[int, int]
-) -> None:
-    assert rung_epochs(max_epochs, warmup) == rungs
+    firsts = {-(-rung * max_epochs // RUNGS): rung for rung in range(1, 10) if rung / 10 >= warmup}
+    expected = {epoch: rung for epoch, rung in firsts.items() if epoch < max_epochs}
+    assert rung_epochs(max_epochs, warmup) == expected
 
 
 @pytest.mark.parametrize(
@@ -247,6 +220,10 @@ def test_another_pruner_of_optuna_decides_by_its_own_rule_also_around_another(
 OUTSIDE = {"_target_": "os.system", "command": "true"}
 
 
+def problems_of(*, objectives: int = 1, max_epochs: int = 20, **given: Any) -> list[str]:
+    return search_problems(options(**given), objectives=objectives, max_epochs=max_epochs)
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
@@ -278,10 +255,8 @@ OUTSIDE = {"_target_": "os.system", "command": "true"}
 def test_what_cannot_work_is_told_before_a_study_begins(
     given: Mapping[str, Any], line: str
 ) -> None:
-    study = {"objectives": 1, "max_epochs": 20, **given}
-    beside = {key: study.pop(key) for key in ("objectives", "max_epochs")}
     with pytest.raises(ConfigError, match=line):
-        raise ConfigError(*search_problems(options(**study), **beside))
+        raise ConfigError(*problems_of(**given))
 
 
 def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
@@ -291,13 +266,6 @@ def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
     assert problems == (expected if missing else [])
 
 
-@pytest.mark.parametrize(("objectives", "max_epochs"), [(2, 20), (1, 1)])
-def test_the_default_pruner_steps_aside_where_nothing_can_be_compared(
-    objectives: int, max_epochs: int
-) -> None:
-    assert search_problems(options(), objectives=objectives, max_epochs=max_epochs) == []
-
-
 NO_PLACE = "has no place in a grid, which tries its own points alone."
 
 
@@ -305,6 +273,8 @@ NO_PLACE = "has no place in a grid, which tries its own points alone."
     ("given", "lines"),
     [
         ({"sampler": "grid", "n_trials": None}, []),
+        ({"objectives": 2}, []),  # the default pruner steps aside
+        ({"max_epochs": 1}, []),
         (
             {"sampler": "grid", "base_trial": True, "enqueue": [{"a": 1}]},
             [f"sweep.base_trial=true {NO_PLACE}", f"sweep.enqueue {NO_PLACE}"],
@@ -322,4 +292,4 @@ NO_PLACE = "has no place in a grid, which tries its own points alone."
 def test_options_that_do_not_go_together_are_told_all_at_once(
     given: dict[str, Any], lines: list[str]
 ) -> None:
-    assert search_problems(options(**given)) == lines
+    assert problems_of(**given) == lines

@@ -27,6 +27,7 @@ from pipeline.tracking.uri import sqlite_uri
 
 
 def test_a_study_is_kept_in_the_folder_where_the_command_began(own_folder: Path) -> None:
+    assert storage_url("postgresql://host/name") == "postgresql+psycopg://host/name"
     assert storage_url(None) == f"sqlite:///{own_folder}/optuna.db"
     assert storage_url("sqlite:///sub/my.db") == f"sqlite:///{own_folder}/sub/my.db"
 
@@ -107,6 +108,7 @@ def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary
             r"postgresql\+nosuch://me:\*\*\*@host/name' can't be read: Can't load plugin",
         ),
         ("postgresql://host:port/name", "can't be read"),
+        ("postgresql+psycopg2://host/name", "needs the package 'psycopg2', which is not installed"),
     ],
 )
 def test_an_address_that_optuna_cannot_use_is_refused(url: str, line: str) -> None:
@@ -132,16 +134,6 @@ def change(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def of_newer_optuna(path: Path) -> None:
-    database(path.parent)
-    change(
-        path,
-        "UPDATE alembic_version SET version_num = 'v9.0.0.a'",
-        "UPDATE version_info SET library_version = '9.0.0'",
-        "DROP TABLE trial_heartbeats",
-    )
-
-
 def of_other_optuna(path: Path) -> None:
     database(path.parent)
     change(path, "UPDATE alembic_version SET version_num = 'v1.3.0.a'")
@@ -159,13 +151,12 @@ def opening_refused(path: Path) -> str:
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (
-            lambda path: path.write_text("only a text", encoding="utf-8"),
-            "ConfigError: the study database '{}' is no database; choose",
-        ),
-        (
-            lambda path: path.write_text("x" * 4096, encoding="utf-8"),
-            "ConfigError: the study database '{}' is no database; choose",
+        *(
+            (
+                lambda path, size=size: path.write_bytes(b"x" * size),
+                "ConfigError: the study database '{}' is no database; choose",
+            )
+            for size in (11, 4096)
         ),
         (
             lambda path: change(path, "CREATE TABLE experiments (name TEXT)"),
@@ -191,8 +182,13 @@ def test_a_file_that_is_no_database_of_studies_is_named_and_left_alone(
 def test_a_database_of_a_newer_optuna_names_the_one_to_install_and_keeps_its_bytes(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "optuna.db"
-    of_newer_optuna(path)
+    path = database(tmp_path)
+    change(
+        path,
+        "UPDATE alembic_version SET version_num = 'v9.0.0.a'",
+        "UPDATE version_info SET library_version = '9.0.0'",
+        "DROP TABLE trial_heartbeats",
+    )
     assert opening_refused(path) == (
         f"EnvironmentFaultError: the study database '{path}' was made by Optuna 9.0.0, and Optuna "
         f"{metadata.version('optuna')}, which is installed, is too old for it; install that one: "

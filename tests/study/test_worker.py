@@ -6,18 +6,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from faults.processes import is_running, wait_until
+from faults.sweeps import behaving
 from records import checkpoint, epochs, events, final_values, only_run
 from study_workers import (
     BASE,
     Conversation,
-    callback,
     ending,
     job_of,
     started,
@@ -32,6 +32,7 @@ from pipeline.study.workers.worker import Worker, worker_command, worker_process
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
+OWN = "+callbacks.own._target_=trial_parts"
 ROOT = Path(__file__).parents[2]
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
 ENDLESS = ("trainer.max_epochs=100000", "scheduler=none")
@@ -227,7 +228,7 @@ def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Convers
 def test_data_that_a_trial_has_written_into_are_read_anew_for_the_next(
     worker: Conversation,
 ) -> None:
-    jobs = [job_of(), job_of(*callback("Poison")), job_of()]
+    jobs = [job_of(), job_of(f"{OWN}.Poison"), job_of()]
     assert [worker.train(job).state for job in jobs] == ["complete"] * 3
     before, poisoned, after = map(untimed, jobs)
     assert before == after
@@ -266,14 +267,18 @@ FAILURES = {
         "training diverged; try a smaller optimizer.lr, or trainer.gradient_clip_val=1.0",
     ),
     "infinite": (
-        callback("NotANumber", key="val/f1"),
+        behaving("infinite"),
         ("diverged", 4),
         "val/f1 is inf at the end of the trial: it diverged",
     ),
-    "oom": (callback("Fail", how="oom"), ("oom", 3), "out of memory (CUDA out of memory. Tried"),
-    "memory": (callback("Fail", how="memory"), ("oom", 3), "out of memory (MemoryError)"),
+    "oom": (behaving("oom"), ("oom", 3), "out of memory (CUDA out of memory. Tried"),
+    "memory": (
+        (f"{OWN}.Fail", "+callbacks.own.how=memory"),
+        ("oom", 3),
+        "out of memory (MemoryError)",
+    ),
     "error": (
-        callback("Fail", how="error"),
+        (f"{OWN}.Fail", "+callbacks.own.how=error"),
         ("error", 1),
         "RuntimeError: the reader has lost its place (trial_parts.py:",
     ),
@@ -307,7 +312,7 @@ def test_a_failed_trial_says_why_in_one_line(worker: Conversation, failure: str)
 
 
 def test_a_disk_without_room_is_told_as_a_fault_of_the_environment(worker: Conversation) -> None:
-    ended = worker.train(job_of(*callback("NoMoreBytes")))
+    ended = worker.train(job_of(f"{OWN}.NoMoreBytes"))
     assert (ended.state, ended.reason, ended.exit_code) == ("failed", "error", 3)
     assert "journal.jsonl' can't be written" in (ended.message or "")
 
@@ -349,8 +354,9 @@ def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(worker: Conversatio
 
 
 def test_a_second_interrupt_hurries_nobody(worker: Conversation) -> None:
-    worker.worker.train(job_of(*callback("Pause", epoch=1)))
-    wait_until((worker.folder / "paused").exists, what="a trial that waits")
+    worker.worker.train(job_of(*behaving("wait")))
+    waiting = worker.folder / f"waiting-{worker.worker.lease.pid}"
+    wait_until(waiting.exists, what="a trial that waits")
     worker.worker.interrupt()
     worker.worker.interrupt()
     assert worker.hear(TrialEnd).reason == "interrupted"
@@ -375,27 +381,26 @@ def test_a_worker_that_is_killed_is_gone_and_says_by_what() -> None:
 
 
 DRIVER = """
-import sys, time
-sys.path[:0] = sys.argv[1:]
-from study_workers import job_of, started
-conversation = started()
-conversation.worker.train(job_of("trainer.max_epochs=100000", "scheduler=none"))
-print(conversation.worker.lease.pid, flush=True)
+import json, sys, time
+from pipeline.study.messages import Job
+from pipeline.study.workers.worker import Worker, worker_command, worker_process
+worker = Worker(worker_process({}, worker_command()))
+worker.train(Job(**json.loads(sys.argv[1])))
+print(worker.lease.pid, flush=True)
 time.sleep(600)
 """
 
 
 def test_a_worker_dies_with_a_driver_that_is_killed() -> None:
-    folders = [str(ROOT / "tests" / "study"), str(ROOT / "tests")]
+    job = job_of(*ENDLESS)
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *folders],
+        [sys.executable, "-c", DRIVER, json.dumps(asdict(job))],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert driver.stdout is not None
     worker = psutil.Process(int(driver.stdout.readline()))
-    journal = Path("trials/0/journal.jsonl")
-    wait_until(lambda: journal.exists() and b'"epoch"' in journal.read_bytes(), what="an epoch")
+    await_epochs(job)
     driver.kill()
     driver.communicate()
     wait_until(lambda: not is_running(worker), what="the end of the worker")
@@ -426,7 +431,7 @@ def test_a_worker_neither_grows_nor_dies_without_memory_and_ends_when_it_is_let_
         assert max(sizes[-15:]) - max(sizes[:15]) < 8 * 2**20
         assert len(set(opened[5:])) == 1
 
-        ended = mortal.train(job_of(*callback("Fail", how="allocate")))
+        ended = mortal.train(job_of(f"{OWN}.Fail", "+callbacks.own.how=allocate"))
         assert (ended.state, ended.reason) == ("failed", "oom")
         assert "try a smaller data.batch_size" in (ended.message or "")
         assert mortal.train(job_of()).state == "complete"

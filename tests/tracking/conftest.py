@@ -1,9 +1,9 @@
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from faults.stores import free_port
 
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
@@ -34,30 +34,21 @@ def recorder(running: Recorder, database: str) -> Recorder:
 
 @pytest.fixture
 def begun(tmp_path: Path) -> Callable[..., Journal]:
-    """Makes a run folder whose journal has begun."""
+    """Makes a run folder whose journal has begun, of a header that may be given in part."""
 
     def make(
         uri: str,
         name: str = "20260101-000000-lstm-abcdef",
-        params: Mapping[str, str | int | float | bool | None] | None = None,
-        tags: Mapping[str, str] | None = None,
+        *,
+        at: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        **header: Any,
     ) -> Journal:
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder)
-        header = Header(
-            name="lstm",
-            experiment="pipeline",
-            uri=uri,
-            params={"seed": 0} if params is None else params,
-            tags=tags or {},
-        )
-        journal.begin(header)
+        given = {"name": "lstm", "experiment": "pipeline", "uri": uri, **header}
+        journal.begin(Header(params={"seed": 0} if params is None else params, **given), at=at)
         return journal
 
     return make
-
-
-@pytest.fixture(name="free_port")
-def _free_port() -> int:
-    return free_port()

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import time
 import tracemalloc
@@ -53,13 +54,18 @@ CANARIES = {
 }
 
 
-def test_a_git_that_hangs_with_its_own_children_is_waited_for_two_seconds(
+def test_without_code_and_git_there_is_none_and_one_that_hangs_is_waited_for_two_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert code_of(tmp_path) is None
+    before = os.environ["PATH"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_of(tmp_path) is None
     git = tmp_path / "git"
-    git.write_text("#!/bin/sh\nsleep 60\n")
+    git.write_text("#!/bin/sh\nsleep 60\n")  # which git's own end leaves behind
     git.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{before}")
     began_at = time.monotonic()
     assert code_of(tmp_path) is None
     assert time.monotonic() - began_at < 30
@@ -68,8 +74,7 @@ def test_a_git_that_hangs_with_its_own_children_is_waited_for_two_seconds(
 def test_no_program_of_a_repository_runs(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    places = tmp_path_factory.mktemp("canaries"), tmp_path_factory.mktemp("submodule")
-    canaries, submodule = places
+    canaries, submodule = map(tmp_path_factory.mktemp, ("canaries", "submodule"))
     hook = canaries / "hooks" / "post-index-change"
     hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\ntouch {canaries}/hook\n")
@@ -98,15 +103,6 @@ def test_no_program_of_a_repository_runs(
         assert f"+++ b/{name}\n@@ -1 +1 @@\n-one\n+two\n" in code[1]
     subprocess.run(["git", "-C", repository, "diff"], check=False)  # as nothing forbids it here
     assert {"clean", "process", "fsmonitor"} <= {path.name for path in canaries.iterdir()}
-
-
-def test_outside_of_a_repository_and_without_git_there_is_no_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert code_of(tmp_path) is None
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert code_of(tmp_path) is None
 
 
 def test_the_command_line_can_be_typed_again_but_holds_no_secret() -> None:

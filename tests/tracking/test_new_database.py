@@ -24,7 +24,7 @@ PHASES = {"the first table": "CREATE TABLE", "a migration": "ALTER TABLE", "the 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a cache that is empty, so that MLflow creates the tables itself."""
-    quiet_mlflow(os.environ)
+    quiet_mlflow()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "pipeline"
 

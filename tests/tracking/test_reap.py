@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from real_processes import ROOT
 
-from pipeline.processes.lease import Lease, own_lease, started
+from pipeline.processes.lease import Lease, lease_of_process, own_lease
 from pipeline.tracking.journal import Journal, Status
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.store import Store
@@ -26,30 +27,22 @@ def store(database: str) -> Store:
     return Store(database)
 
 
-def sleeping(words: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], Lease]:
+@contextmanager
+def sleeping(*words: str) -> Iterator[tuple[Lease, subprocess.Popen[bytes]]]:
+    """Give the lease of a process that sleeps, and the process, which ends with the body."""
     process = subprocess.Popen([*words, "sleep", "600"])
     while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"sleep"):
         time.sleep(0.01)
-    return process, replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    yield lease_of_process(process.pid), process
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture
 def gone() -> Lease:
     """The lease of a process that has ended."""
-    process, lease = sleeping()
-    process.kill()
-    process.wait()
-    return lease
-
-
-@pytest.fixture
-def stopped() -> Iterator[Lease]:
-    """The lease of a process that a signal has stopped."""
-    process, lease = sleeping()
-    process.send_signal(signal.SIGSTOP)
-    yield lease
-    process.kill()
-    process.wait()
+    with sleeping() as (lease, _):
+        return lease
 
 
 def add_run(store: Store, lease: Lease | None, key: str = "f") -> str:
@@ -89,31 +82,23 @@ def test_a_run_that_was_closed_as_lost_ends_as_it_says_itself(
 
 
 def test_a_silent_run_that_can_not_be_seen_to_work_is_lost_and_no_other_whatever_the_clock_says(
-    store: Store, stopped: Lease, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = replace(own_lease(), host="elsewhere")
-    leases = {
-        "silent": elsewhere,
-        "stopped": stopped,
-        "beating": elsewhere,
-        "own": own_lease(),
-        "of another program": None,
-    }
-    ids = {key: add_run(store, lease, key) for key, lease in leases.items()}
-
-    def beat() -> None:
-        time.sleep(0.5)
-        store.log(ids["beating"], tags=replace(elsewhere, counter=1).tags())
-
-    now, started_at = time.time(), time.monotonic()
-    monkeypatch.setattr(time, "time", lambda: now + 3600)
-    beating = threading.Thread(target=beat)
-    beating.start()
-    lost = {run.info.run_id for run in reap(store, grace=2)}
-    assert time.monotonic() - started_at >= 2
-    beating.join()
-    assert lost == {ids["silent"], ids["stopped"]}
-    assert [ending(store, one) for one in ids.values()] == [LOST, LOST, RUNNING, RUNNING, RUNNING]
+    with sleeping() as (stopped, process):
+        process.send_signal(signal.SIGSTOP)
+        leases = [elsewhere, stopped, elsewhere, own_lease(), None]  # None: of another program
+        ids = [add_run(store, lease, str(key)) for key, lease in enumerate(leases)]
+        now, started_at = time.time(), time.monotonic()
+        monkeypatch.setattr(time, "time", lambda: now + 3600)
+        beaten = {"tags": replace(elsewhere, counter=1).tags()}
+        beating = threading.Timer(0.5, store.log, [ids[2]], beaten)
+        beating.start()
+        lost = {run.info.run_id for run in reap(store, grace=2)}
+        assert time.monotonic() - started_at >= 2
+        beating.join()
+    assert lost == set(ids[:2])
+    assert [ending(store, one) for one in ids] == [LOST, LOST, RUNNING, RUNNING, RUNNING]
 
 
 def test_a_folder_name_with_a_quote_finds_no_run_of_another(store: Store) -> None:
@@ -134,10 +119,8 @@ def hidden() -> Iterator[Lease]:
     """The lease of another user's process."""
     if os.geteuid() != 0 or subprocess.run([*HIDING, "true"], check=False).returncode:
         pytest.skip("only root may hide processes, and become another user")
-    process, lease = sleeping(("setpriv", "--reuid=12345", "--clear-groups"))
-    yield lease
-    process.kill()
-    process.wait()
+    with sleeping("setpriv", "--reuid=12345", "--clear-groups") as (lease, _):
+        yield lease
 
 
 @pytest.mark.slow

@@ -1,15 +1,11 @@
 import base64
 import csv
-import io
 import json
 import os
 import re
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,7 @@ from mlflow.pyfunc.scoring_server import invocations
 from mlflow.tracking import MlflowClient
 from mlflow.utils.proto_json_utils import parse_tf_serving_input
 from PIL import Image
-from real_processes import run_script, stop_server, wait_for_health
+from real_processes import run_script, start_mlflow, stop_server
 
 from pipeline.predict import main as predict
 from pipeline.serving.model import Model
@@ -36,7 +32,6 @@ from pipeline.tracking.uri import sqlite_uri
 from pipeline.train import main as train
 
 NAMES = ["patients", "photos", "signals", "spots", "own"]
-COLUMNS = ["age", "city", "dose"]
 ANSWER = {"name": "prediction", "type": "string"}
 OWN_NETWORK = """
 from torch import Tensor, nn
@@ -125,10 +120,6 @@ def files_of(folder: Path, name: str) -> Path:
     return Path(str(logged(folder, name).artifact_location).removeprefix("file://"))
 
 
-def read_as_pandas_does(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, sep=";", encoding="utf-8-sig")
-
-
 def said_by_the_command(folder: Path, name: str, given: Path) -> list[dict[str, str]]:
     (run,) = folder.glob(f"runs/*-{name}-*")
     said = folder / f"{name}-said.csv"
@@ -197,21 +188,18 @@ def test_the_models_answers_for_a_data_frame_are_those_of_the_predict_command(
     place: Path,
 ) -> None:
     given = place / "patients.csv"
-    answers = loaded("patients").predict(read_as_pandas_does(given))
+    answers = loaded("patients").predict(pd.read_csv(given, sep=";", encoding="utf-8-sig"))
     said = said_by_the_command(place, "patients", given)
     assert list(answers.columns) == ["prediction", "probability of ill"]
     assert answers["prediction"].tolist() == [row["prediction"] for row in said]
     shares = [float(row["probability of ill"]) for row in said]
     np.testing.assert_allclose(answers["probability of ill"], shares, rtol=1e-6)
     assert len(set(shares)) > 100
-
-
-@pytest.mark.slow
-def test_a_column_of_whole_numbers_alone_and_one_of_holes_alone_are_taken(place: Path) -> None:
+    # A column of whole numbers alone and one of holes alone are taken, too.
     rows = pd.DataFrame({"age": [30, 70], "city": ["Rome", "Oslo"], "dose": [None, None]})
-    answers = loaded("patients").predict(rows)
     exact = rows.assign(age=rows["age"].astype(float), dose=np.nan)
-    pd.testing.assert_frame_equal(answers, loaded("patients").predict(exact))
+    model = loaded("patients")
+    pd.testing.assert_frame_equal(model.predict(rows), model.predict(exact))
 
 
 def answer(model: PyFuncModel, request: dict[str, Any]) -> Any:
@@ -250,26 +238,6 @@ def test_a_network_of_ones_own_goes_along_with_its_model(place: Path, tmp_path: 
     assert rows == 3
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Give the address of a real scoring server of the champion, on loopback."""
-    port = free_port()
-    words = ["models", "serve", "-m", "models:/patients@champion", "--env-manager", "local"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=folder,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_for_health(port)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        stop_server(process)
-
-
 def posted(url: str, request: dict[str, Any]) -> Any:
     headers = {"Content-Type": "application/json"}
     body = json.dumps(request).encode()
@@ -279,23 +247,25 @@ def posted(url: str, request: dict[str, Any]) -> Any:
 
 @pytest.mark.slow
 def test_a_server_answers_a_json_request_made_from_the_tables_own_rows(place: Path) -> None:
-    text = (place / "patients.csv").read_text(encoding="utf-8-sig")
-    rows = list(csv.DictReader(io.StringIO(text), delimiter=";"))[:20]
-    cells = [
-        [int(row["age"]), row["city"], float(row["dose"]) if row["dose"] else None] for row in rows
-    ]
-    by_column = {name: [line[n] for line in cells] for n, name in enumerate(COLUMNS)}
+    frame = pd.read_csv(place / "patients.csv", sep=";", encoding="utf-8-sig")[:20]
+    rows = frame[["age", "city", "dose"]].astype(object).where(frame.notna(), None)
     requests = [
-        {"dataframe_split": {"columns": COLUMNS, "data": cells}},
-        {"dataframe_records": [dict(zip(COLUMNS, line, strict=True)) for line in cells]},
-        {"inputs": by_column},
+        {"dataframe_split": rows.to_dict("split", index=False)},
+        {"dataframe_records": rows.to_dict("records")},
+        {"inputs": rows.to_dict("list")},
     ]
     wrong = {"dataframe_records": [{"age": "1,5", "city": "Rome", "dose": 1.5}]}
-    with served(place) as url:
+    port = free_port()
+    words = ("models", "serve", "-m", "models:/patients@champion", "--env-manager", "local")
+    server = start_mlflow(*words, port=port, folder=place)
+    try:
+        url = f"http://127.0.0.1:{port}/invocations"
         answers = [posted(url, request) for request in requests]
         with pytest.raises(urllib.error.HTTPError) as refused:
             posted(url, wrong)
-        told = json.loads(refused.value.read())
+    finally:
+        stop_server(server)
+    told = json.loads(refused.value.read())
     said = said_by_the_command(place, "patients", place / "patients.csv")[:20]
     shares = [float(row["probability of ill"]) for row in said]
     for reply in answers:

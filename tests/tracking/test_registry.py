@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
@@ -19,7 +20,6 @@ from pipeline.tracking.journal import Figure, Header, Journal
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.sync import sync
 
-OTHER_DATA = "b" * 64
 INTERFACE = {
     "kind": "table",
     "inputs": [{"name": "age", "type": "double"}, {"name": "city", "type": "string"}],
@@ -32,10 +32,14 @@ def figure(value: float | None, *, data: str = "a" * 64) -> Figure:
     return Figure(data=data, monitor="val/f1", value=value, better="max")
 
 
+GOOD = figure(0.9)
+OTHER_DATA = figure(0.99, data="b" * 64)
 RMSE = Figure(data="a" * 64, monitor="val/rmse", value=3.0, better="min")
 
 
-def begun_with_model(folder: Path, uri: str, judged: Figure, *, register: str | None) -> Journal:
+def begun_with_model(
+    folder: Path, uri: str, judged: Figure = GOOD, *, register: str = "ward"
+) -> Journal:
     """Write a run folder whose training has finished, and its journal but for the end."""
     model = folder / "model"
     model.mkdir(parents=True)
@@ -49,14 +53,8 @@ def begun_with_model(folder: Path, uri: str, judged: Figure, *, register: str | 
     return journal
 
 
-def finished(
-    recorder: Recorder, folder: Path, uri: str, judged: Figure, register: str | None = "ward"
-) -> str | None:
-    """Record a run that has left a model; return what its registration came to."""
-    return ended(recorder, begun_with_model(folder, uri, judged, register=register))
-
-
 def ended(recorder: Recorder, journal: Journal) -> str | None:
+    """End a run and record it; return what its registration came to."""
     recorder.open(journal.folder)
     journal.end("FINISHED")
     assert recorder.close(journal.folder) == 0
@@ -84,48 +82,55 @@ def models(uri: str) -> list[str]:
     return [str(model.model_id) for model in found]
 
 
-STAYS = "; champion stays version 3: "
-TAKES = ", and champion in place of version 3: "
-UNKNOWN = "val/f1 is not known of both; it needs validation rows"
-VERDICTS = [
-    (figure(0.5), None, ", and its champion"),
-    (figure(0.97), figure(0.9625), f"{TAKES}val/f1 0.9700 against 0.9625"),
-    (figure(0.954), figure(0.9625), f"{STAYS}val/f1 0.9625 against 0.9540 here"),
-    (figure(0.9625), figure(0.9625), f"{STAYS}val/f1 0.9625 against 0.9625 here"),
-    (figure(0.96251), figure(0.96252), f"{STAYS}val/f1 0.96252 against 0.96251 here"),
-    (RMSE, replace(RMSE, value=4.0), f"{TAKES}val/rmse 3.0000 against 4.0000"),
-    (
-        figure(0.99),
-        figure(0.5, data=OTHER_DATA),
-        f"{STAYS}it was trained on other data: bbbbbbbbbbbb against aaaaaaaaaaaa here",
-    ),
-    (figure(0.99), RMSE, f"{STAYS}it was judged by val/rmse, not by val/f1 as here"),
-    (figure(None), figure(0.5), f"{STAYS}{UNKNOWN}"),
-]
+def weights(name: str, uri: str) -> Path:
+    return fetched(f"models:/{name}", uri) / "artifacts" / "model" / "model.ckpt"
 
 
-@pytest.mark.parametrize(("mine", "theirs", "why"), VERDICTS)
+@pytest.mark.parametrize(
+    ("mine", "theirs", "why"),
+    [
+        (figure(0.97), figure(0.9625), "val/f1 0.9700 against 0.9625"),
+        (figure(0.954), figure(0.9625), "val/f1 0.9625 against 0.9540 here"),
+        (figure(0.9625), figure(0.9625), "val/f1 0.9625 against 0.9625 here"),
+        (figure(0.96251), figure(0.96252), "val/f1 0.96252 against 0.96251 here"),
+        (RMSE, replace(RMSE, value=4.0), "val/rmse 3.0000 against 4.0000"),
+        (
+            GOOD,
+            OTHER_DATA,
+            "it was trained on other data: bbbbbbbbbbbb against aaaaaaaaaaaa here",
+        ),
+        (GOOD, RMSE, "it was judged by val/rmse, not by val/f1 as here"),
+        *(
+            (mine, theirs, "val/f1 is not known of both; it needs validation rows")
+            for mine, theirs in ((figure(None), GOOD), (GOOD, "high"), (GOOD, "nan"))
+        ),
+    ],
+)
 def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
-    mine: Figure, theirs: Figure | None, why: str
+    mine: Figure, theirs: Figure | str, why: str
 ) -> None:
-    tags = None if theirs is None else version_tags(theirs)
-    assert verdict(mine, tags, "3") == (why.startswith(", and"), why)
+    stranger = {**version_tags(GOOD), "value": str(theirs)}  # whose value is a text of his own
+    tags = version_tags(theirs) if isinstance(theirs, Figure) else stranger
+    takes = not why.endswith("here") and "against" in why
+    words = ", and champion in place of" if takes else "; champion stays"
+    assert verdict(mine, tags, "3") == (takes, f"{words} version 3: {why}")
 
 
-@pytest.mark.parametrize("value", ["high", "nan"])
-def test_the_tags_of_a_version_that_a_stranger_has_set_are_no_value(value: str) -> None:
-    mine = figure(0.1 + 0.2)
-    assert float(version_tags(mine)["value"]) == mine.value
-    assert verdict(mine, {**version_tags(mine), "value": value}, "3") == (False, STAYS + UNKNOWN)
+def test_the_first_version_is_champion_and_its_tags_hold_the_figure_exactly() -> None:
+    assert verdict(figure(0.5), None, "3") == (True, ", and its champion")
+    assert float(version_tags(figure(0.1 + 0.2))["value"]) == 0.1 + 0.2
 
 
 @pytest.mark.slow
 def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
-    runs = tmp_path / "runs"
-    figures = [figure(0.9), figure(0.8), figure(0.95), figure(0.99, data=OTHER_DATA)]
-    lines = [finished(recorder, runs / f"{n}", database, one) for n, one in enumerate(figures)]
+    figures = [figure(0.9), figure(0.8), figure(0.95), OTHER_DATA]
+    folders = [tmp_path / "runs" / str(number) for number in range(4)]
+    lines = [
+        ended(recorder, begun_with_model(folder, database, one))
+        for folder, one in zip(folders, figures, strict=True)
+    ]
     assert lines == [
         "ward version 1 is registered, and its champion",
         "ward version 2 is registered; champion stays version 1: val/f1 0.9000 against 0.8000 here",
@@ -135,29 +140,18 @@ def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
         "aaaaaaaaaaaa against bbbbbbbbbbbb here",
     ]
     assert champion(database) == "3"
-    second = versions(database)["2"]
-    run = run_of(database, runs / "1")
+    second, run = versions(database)["2"], run_of(database, folders[1])
     assert second.run_id == run.info.run_id
     told = [second.tags[key] for key in ("data.hash", "monitor", "value", "run")]
     assert told == ["a" * 64, "val/f1", "0.8", run.info.run_id]
-    assert run.data.tags["registered"] == lines[1]
-
-
-@pytest.mark.slow
-def test_sending_a_journal_again_logs_and_registers_nothing_twice(
-    recorder: Recorder, database: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "runs" / "first"
-    line = finished(recorder, folder, database, figure(0.9))
-    before = models(database)
-    finished(recorder, tmp_path / "runs" / "second", database, figure(0.8))
-    client = MlflowClient(database)
-    client.set_registered_model_alias("ward", "champion", "2")  # a person wants it so
-    (folder / STATE).unlink()
-    assert [one.unsent for one in sync([folder], database)] == [0]
-    assert run_of(database, folder).data.tags["registered"] == line
-    assert (len(before), len(models(database)), len(versions(database))) == (1, 2, 2)
-    assert champion(database) == "2"
+    # Nothing is logged or registered twice where a journal is sent again.
+    MlflowClient(database).set_registered_model_alias("ward", "champion", "2")  # as a person may
+    for folder in folders:
+        (folder / STATE).unlink()
+    assert [one.unsent for one in sync(folders, database)] == [0] * 4
+    told = [run_of(database, folder).data.tags["registered"] for folder in folders]
+    assert (told, champion(database)) == (lines, "2")
+    assert (len(models(database)), len(versions(database))) == (4, 4)
 
 
 @pytest.mark.slow
@@ -165,7 +159,7 @@ def test_a_kill_while_a_model_is_logged_leaves_it_to_be_finished_in_its_place(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runs" / "killed"
-    journal = begun_with_model(folder, database, figure(0.9), register="ward")
+    journal = begun_with_model(folder, database)
     run_id = recorder.open(folder)
     client = MlflowClient(database)
     half = client.create_logged_model(
@@ -184,18 +178,17 @@ def test_a_kill_while_a_model_is_logged_leaves_it_to_be_finished_in_its_place(
 def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_is_told(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
-    journal = begun_with_model(tmp_path / "failed", database, figure(0.9), register="ward")
+    journal = begun_with_model(tmp_path / "failed", database)
     recorder.open(journal.folder)
     journal.end("FAILED", "oom")
     assert recorder.close(journal.folder) == 0
     assert (recorder.registered, models(database)) == (None, [])
 
     folder = tmp_path / "damaged"
-    journal = begun_with_model(folder, database, figure(0.9), register="ward")
+    journal = begun_with_model(folder, database)
     (folder / "model" / "interface.json").write_text("{")
-    ended(recorder, journal)
-    assert recorder.problem is not None
-    assert recorder.problem.startswith("MLflow can't take the model: ")
+    assert ended(recorder, journal) is None
+    assert str(recorder.problem).startswith("MLflow can't take the model: ")
     run = run_of(database, folder)
     assert run.info.status == "FINISHED"
     assert run.data.tags["model.problem"] == recorder.problem
@@ -208,9 +201,7 @@ def test_two_runs_that_register_at_once_leave_the_better_one_champion(
     with Recorder() as one, Recorder() as other, ThreadPoolExecutor() as pool:
         recorders = {0.9: one, 0.95: other}
         for value, recorder in recorders.items():
-            begun_with_model(tmp_path / str(value), database, figure(value), register="ward").end(
-                "FINISHED"
-            )
+            begun_with_model(tmp_path / str(value), database, figure(value)).end("FINISHED")
             recorder.connect(database, experiment="pipeline")
             recorder.open(tmp_path / str(value))
         closing = [
@@ -224,47 +215,16 @@ def test_two_runs_that_register_at_once_leave_the_better_one_champion(
 
 
 @pytest.mark.slow
-def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_later(
-    server: TrackingServer, tmp_path: Path
-) -> None:
-    uri = server.uri
-    server.start()
-    with Recorder() as recorder:
-        recorder.connect(uri, experiment="pipeline")
-        first = tmp_path / "runs" / "first"
-        line = finished(recorder, first, uri, figure(0.9))
-        assert line == "ward version 1 is registered, and its champion"
-        weights = fetched("models:/ward@champion", uri) / "artifacts" / "model" / "model.ckpt"
-        assert weights.read_bytes() == b"the weights of first"
-        second = tmp_path / "runs" / "second"
-        journal = begun_with_model(second, uri, figure(0.95), register="ward")
-        recorder.open(second)
-        server.silence()
-        journal.end("FINISHED")
-        assert recorder.close(second) > 0
-        assert recorder.registered is None
-    with pytest.raises(EnvironmentFaultError, match="does not answer"):
-        fetched("models:/ward@champion", uri)
-    server.wake()
-    assert [one.unsent for one in sync([second], uri)] == [0]
-    assert champion(uri) == "2"
-    again = fetched("models:/ward@champion", uri) / "artifacts" / "model" / "model.ckpt"
-    assert again.read_bytes() == b"the weights of second"
-
-
-@pytest.mark.slow
 def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_there_is(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runs" / "first"
-    finished(recorder, folder, database, figure(0.9))
+    ended(recorder, begun_with_model(folder, database))
     run_id = read_state(folder).run_id
     (model_id,) = models(database)
     names = ("models:/ward@champion", "models:/ward/1", f"models:/{model_id}", run_id, run_id[:8])
-    places = {fetched(name, database) for name in (*names, f"runs:/{run_id}/model")}
-    (place,) = places
-    weights = place / "artifacts" / "model" / "model.ckpt"
-    assert weights.read_bytes() == b"the weights of first"
+    (place,) = {fetched(name, database) for name in (*names, f"runs:/{run_id}/model")}
+    assert (place / "artifacts/model/model.ckpt").read_bytes() == b"the weights of first"
     wrong = {
         "models:/wart@champion": r"no model is registered as 'wart' in .*; there are ward\. "
         "Did you mean 'ward'",
@@ -279,48 +239,77 @@ def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_ther
             fetched(name, database)
 
 
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> Iterator[TrackingServer]:
+    """A tracking server that answers."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    server = TrackingServer(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.mark.slow
 def test_a_tag_decides_neither_where_a_model_lies_nor_what_is_taken_from_the_cache(
-    server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "cache"
+    cache, uri = tmp_path / "cache", served.uri
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    uri = server.uri
-    server.start()
-    with Recorder() as recorder:
+    with Recorder() as recorder:  # which takes its locks from that cache
         recorder.connect(uri, experiment="pipeline")
-        for name in ("ward", "other"):
-            finished(recorder, tmp_path / "runs" / name, uri, figure(0.9), register=name)
-
-    def weights(name: str) -> Path:
-        return fetched(f"models:/{name}/1", uri) / "artifacts" / "model" / "model.ckpt"
-
-    mine = versions(uri)["1"].tags["pipeline.model"]
+        for name in ("mine", "other"):
+            ended(recorder, begun_with_model(tmp_path / "runs" / name, uri, register=name))
+    mine = versions(uri, "mine")["1"].tags["pipeline.model"]
     before = sorted(tmp_path.iterdir())
     for tag in ("../../../outside", str(tmp_path / "outside"), mine):
         MlflowClient(uri).set_model_version_tag("other", "1", "pipeline.model", tag)
-        for name in ("other", "ward", "other"):
-            assert weights(name).read_bytes() == f"the weights of {name}".encode()
-            assert (cache / "pipeline" / "models") in weights(name).parents
+        for name in ("other", "mine", "other"):
+            assert weights(f"{name}/1", uri).read_bytes() == f"the weights of {name}".encode()
+            assert (cache / "pipeline" / "models") in weights(f"{name}/1", uri).parents
     assert sorted(tmp_path.iterdir()) == before
     assert len(list((cache / "pipeline").iterdir())) == 2  # models, and locks of the registry
     # What was damaged in the cache since is fetched again; what was replaced there is refused.
-    weights("ward").write_bytes(b"others")
-    assert weights("ward").read_bytes() == b"the weights of ward"
+    weights("mine/1", uri).write_bytes(b"others")
+    assert weights("mine/1", uri).read_bytes() == b"the weights of mine"
     shutil.rmtree(cache)
-    (logged,) = (tmp_path / "server").rglob(f"{mine}/**/model.ckpt")
+    (logged,) = served.folder.rglob(f"{mine}/**/model.ckpt")
     logged.write_bytes(b"others")
-    with pytest.raises(ConfigError, match=r"'models:/ward/1' in .* are not those that were logged"):
-        weights("ward")
+    with pytest.raises(ConfigError, match=r"'models:/mine/1' in .* are not those that were logged"):
+        weights("mine/1", uri)
     assert list((cache / "pipeline" / "models").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_later(
+    served: TrackingServer, running: Recorder, tmp_path: Path
+) -> None:
+    uri, folders = served.uri, [tmp_path / "runs" / name for name in ("first", "second")]
+    running.connect(uri, experiment="pipeline")
+    line = ended(running, begun_with_model(folders[0], uri))
+    assert line == "ward version 1 is registered, and its champion"
+    assert weights("ward@champion", uri).read_bytes() == b"the weights of first"
+    journal = begun_with_model(folders[1], uri, figure(0.95))
+    running.open(folders[1])
+    served.silence()
+    journal.end("FINISHED")
+    assert running.close(folders[1]) > 0
+    assert running.registered is None
+    with pytest.raises(EnvironmentFaultError, match="does not answer"):
+        weights("ward@champion", uri)
+    served.wake()
+    assert [one.unsent for one in sync([folders[1]], uri)] == [0]
+    assert champion(uri) == "2"
+    assert weights("ward@champion", uri).read_bytes() == b"the weights of second"
 
 
 def test_the_files_of_a_version_are_not_asked_of_another_server(database: str) -> None:
     client = MlflowClient(database)
     client.create_registered_model("ward")
     for address in ("http://127.0.0.1:9/x", "mlflow-artifacts://127.0.0.1:9/x"):
-        client.create_model_version("ward", source=address)
-        (number, *_) = sorted(versions(database), reverse=True)
+        number = client.create_model_version("ward", source=address).version
         with pytest.raises(ConfigError, match=r"lie on another server \(.*127\.0\.0\.1:9/x\)"):
             fetched(f"models:/ward/{number}", database)
 

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faults.stores import free_port
 from mlflow.tracking import MlflowClient
 from real_processes import run_script
 
@@ -10,7 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
 from pipeline.runs import main
 from pipeline.tracking.folders import State, find_run, listed, read_state, unfinished, write_state
-from pipeline.tracking.journal import JOURNAL, Header, Journal
+from pipeline.tracking.journal import JOURNAL, Journal
 
 Begun = Callable[..., Journal]
 
@@ -68,25 +69,25 @@ def test_sync_sends_what_waits_and_then_has_nothing_to_send(
 
 def test_sync_without_its_server_or_its_password_is_exit_code_3_and_one_line(
     begun: Begun,
-    free_port: int,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    uri = f"http://me:canary@127.0.0.1:{free_port}"
-    for name in ("1", "2"):
-        finished(begun, uri, name=name)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert main(["action=sync", f"output={tmp_path}/runs"]) == 3
-    captured = capsys.readouterr()
-    assert captured.err.count("error:") == 1
-    assert f"http://me:***@127.0.0.1:{free_port} does not answer" in captured.err
-    assert "canary" not in captured.out + captured.err
+    def said(uri: str) -> str:
+        for name in ("1", "2"):
+            finished(begun, uri, name=name)
+        assert main(["action=sync", f"output={tmp_path}/runs"]) == 3
+        captured = capsys.readouterr()
+        assert captured.err.count("error:") == 1
+        assert "canary" not in captured.out + captured.err
+        return captured.err
+
+    host = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:canary@{host}")
+    assert f"http://me:***@{host} does not answer" in said(f"http://me:canary@{host}")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    for name in ("1", "2"):
-        finished(begun, "postgresql://me:canary@127.0.0.1/db", name=name)
-    assert main(["action=sync", f"output={tmp_path}/runs"]) == 3
-    assert "postgresql://me:***@127.0.0.1/db needs its password" in capsys.readouterr().err
+    database = "postgresql://me:{}@127.0.0.1/db"
+    assert f"{database.format('***')} needs its password" in said(database.format("canary"))
 
 
 def test_reap_closes_a_lost_run_with_all_its_values_and_no_live_one_as_sync_does_not(
@@ -141,45 +142,37 @@ def test_neither_the_list_nor_the_training_side_of_tracking_imports_mlflow_or_to
 
 
 def add_run(
-    output: Path, name: str, run_id: str, command: str = "train", at: int | None = None
+    begun: Begun, name: str, run_id: str, command: str = "train", at: int | None = None
 ) -> Path:
-    folder = output / name
-    folder.mkdir(parents=True)
-    tags = {"pipeline.command": command}
-    Journal(folder).begin(Header(name="lstm", experiment="pipeline", uri="", tags=tags), at=at)
+    folder = begun("", name, at=at, tags={"pipeline.command": command}).folder
     write_state(folder, State(run_id=run_id))
     return folder
 
 
-def test_a_run_is_found_by_its_path_its_name_its_id_and_a_unique_prefix(tmp_path: Path) -> None:
-    folder = add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "12e45678" * 4)
-    add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "12f45678" * 4)
-    for reference in (str(folder), folder.name, "12e45678" * 4, "12e"):
-        assert find_run(reference, tmp_path) == folder
-
-
-def test_last_is_the_newest_run_that_trained(tmp_path: Path) -> None:
-    folder = add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "a" * 32, at=2)
-    older = add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "b" * 32, at=1)
-    other = add_run(tmp_path, "20260103-000000-lstm-cccccc", "c" * 32, command="evaluate", at=3)
-    assert find_run("last", tmp_path) == folder
-    assert [run.folder for run in listed(tmp_path)] == [older, folder, other]
-    assert unfinished(tmp_path) == [older, folder, other]
-
-
-@pytest.mark.parametrize(
-    ("reference", "line"),
-    [
-        ("12", r"'12' is not the beginning of one id; .*bbbb.*aaaa"),
-        ("20260101-000000-lstm-aaaaab", r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"),
-        ("last", r"there is no run below output='.*' yet; train one"),
-    ],
-)
-def test_a_reference_that_fits_no_run_or_several_says_what_there_is(
-    tmp_path: Path, reference: str, line: str
+def test_a_run_is_found_by_its_path_its_name_its_id_and_a_unique_prefix(
+    begun: Begun, tmp_path: Path
 ) -> None:
-    if reference != "last":
-        add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "12e" + "0" * 29)
-        add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "12f" + "0" * 29)
-    with pytest.raises(ConfigError, match=line):
-        find_run(reference, tmp_path)
+    output = tmp_path / "runs"
+
+    def says(reference: str, line: str) -> None:
+        with pytest.raises(ConfigError, match=line):
+            find_run(reference, output)
+
+    says("last", r"there is no run below output='.*' yet; train one")
+    folder = add_run(begun, "20260101-000000-lstm-aaaaaa", "12e45678" * 4)
+    add_run(begun, "20260102-000000-lstm-bbbbbb", "12f45678" * 4)
+    for reference in (str(folder), folder.name, "12e45678" * 4, "12e"):
+        assert find_run(reference, output) == folder
+    says("12", r"'12' is not the beginning of one id; .*bbbb.*aaaa")
+    line = r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"
+    says("20260101-000000-lstm-aaaaab", line)
+
+
+def test_last_is_the_newest_run_that_trained(begun: Begun, tmp_path: Path) -> None:
+    output = tmp_path / "runs"
+    folder = add_run(begun, "20260101-000000-lstm-aaaaaa", "a" * 32, at=2)
+    older = add_run(begun, "20260102-000000-lstm-bbbbbb", "b" * 32, at=1)
+    other = add_run(begun, "20260103-000000-lstm-cccccc", "c" * 32, command="evaluate", at=3)
+    assert find_run("last", output) == folder
+    assert [run.folder for run in listed(output)] == [older, folder, other]
+    assert unfinished(output) == [older, folder, other]

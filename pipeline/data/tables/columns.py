@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pipeline.data.labels import unknown_positive
-from pipeline.data.source import MOST_CLASSES, Array, Column, Task
+from pipeline.data.source import MOST_CLASSES, Array, Task
 from pipeline.data.tables.cells import (
     AS_CLASSES,
     MISSING,
@@ -313,10 +313,6 @@ class FeatureCells(ColumnCells):
             np.isclose(self.sums[0], rows * middle, rtol=1e-12, atol=1e-6)
             and np.isclose(self.sums[1], squares, rtol=1e-9)
         )
-
-    def column(self) -> Column:
-        """Return the column with its categories in the order of their names."""
-        return Column(name=self.name, levels=tuple(sorted(self.levels)) if self.is_category else ())
 
 
 @dataclass(slots=True)

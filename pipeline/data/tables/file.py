@@ -73,13 +73,10 @@ def where(file: str, row: int, *, sep: str | None = None) -> str:
     counted behind the header, and name those of files without lines.
     """
     path = Path(file)
-    try:
-        form = form_of(path, sep=sep) if path.is_file() else None
-    except (ConfigError, DataError, OSError):
-        form = None
-    if form is not None and form.sep is not None:
-        for line, _ in islice(_records(path, form.sep), row, row + 1):
-            return f"{file} line {line}"
+    with suppress(ConfigError, DataError, OSError):
+        if path.is_file() and (parting := form_of(path, sep=sep).sep) is not None:
+            for line, _ in islice(_records(path, parting), row, row + 1):
+                return f"{file} line {line}"
     return f"{file} row {row}"
 
 
@@ -202,7 +199,7 @@ def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
         try:
             names = next(record for record in reader if any(cell.strip() for cell in record))
         except UnicodeDecodeError as error:
-            raise DataError(*_utf8_problems(path) or [f"{path} is no UTF-8"]) from error
+            raise DataError(*_utf8_problems(path)) from error
         except csv.Error as error:
             raise DataError(f"{path}: its first line can't be read as names: {error}") from error
         except StopIteration as error:

@@ -130,7 +130,9 @@ def _learned(
     last = f"target: {roles.target!r}, the last column; another with data.target=COLUMN"
     notes = [last] if keys.target is None else []
     notes += [*told, *(note for one in features for note in one.notes())]
-    return outcome, tuple(one.column() for one in features), notes
+    levels = [tuple(sorted(one.levels)) if one.is_category else () for one in features]
+    columns = [Column(name=one.name, levels=x) for one, x in zip(features, levels, strict=True)]
+    return outcome, tuple(columns), notes
 
 
 class _Conversion:

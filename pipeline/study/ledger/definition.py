@@ -195,16 +195,36 @@ def create_or_check(
     return study
 
 
-def _check(study: "Study", definition: StudyDefinition) -> None:
+def _check(study: "Study", now: StudyDefinition) -> None:
     """Refuse another study than the one on record, or store what has changed and may do so."""
-    facts, base, data = study.user_attrs, definition.base, definition.data
-    lines, other_data = _changes(facts, definition), []
-    if data is not None and (noted := stored_data(facts, base)) not in (None, data):
-        other_data.append(changed_data_line(base, str(noted), data))
-    if (lines or other_data) and not definition.options.allow_change:
-        raise ConfigError(*(f"{line}; {REMEDY}" for line in lines), *other_data)
+    facts = study.user_attrs
+    different, kinds = now.space.differences(facts["space"])
+    never = [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in kinds]
+    before = [Objective(**stored) for stored in facts["objectives"]]
+    if before != list(now.objectives):
+        was, given = (" and ".join(map(str, one)) for one in (before, now.objectives))
+        line = (
+            f"sweep.objective was {was} and is {given} now; what was tried so far can't be judged "
+            f"by it; {ANOTHER_NAME}"
+        )
+        never.insert(0, line)
+    if never:
+        raise ConfigError(*never)
+    # Keys after whose change trials can be compared all the same.
+    free = tuple(f"{root}." for root in (*FREE, "sweep"))
+    changed = (
+        str(one)
+        for one in differences(facts["base"], now.base)
+        if one.key not in now.space.keys and not f"{one.key}.".startswith(free)
+    )
+    lines = [f"{line.rstrip('.')}; {REMEDY}" for line in (*different, *changed)]
+    other_data = []
+    if now.data is not None and (noted := stored_data(facts, now.base)) not in (None, now.data):
+        other_data.append(changed_data_line(now.base, str(noted), now.data))
+    if (lines or other_data) and not now.options.allow_change:
+        raise ConfigError(*lines, *other_data)
     if lines:
-        _store_config(study, definition)
+        _store_config(study, now)
     if other_data:
         study.set_user_attr(DATA, {})
 
@@ -237,30 +257,3 @@ def data_on_record(study: "Study", config: Mapping[str, Any], data: str) -> str:
 def _store_config(study: "Study", definition: StudyDefinition) -> None:
     study.set_user_attr("space", definition.space.plain())
     study.set_user_attr("base", dict(definition.base))
-
-
-def _changes(facts: Mapping[str, Any], now: StudyDefinition) -> list[str]:
-    """Return a line for each change of a study, by its attributes, that may be allowed.
-
-    Raises ConfigError where one can't be: other objectives, or another kind of parameter.
-    """
-    changed, kinds = now.space.differences(facts["space"])
-    never = [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in kinds]
-    before = [Objective(**stored) for stored in facts["objectives"]]
-    if before != list(now.objectives):
-        was, given = (" and ".join(map(str, one)) for one in (before, now.objectives))
-        line = (
-            f"sweep.objective was {was} and is {given} now; what was tried so far can't be judged "
-            f"by it; {ANOTHER_NAME}"
-        )
-        never.insert(0, line)
-    if never:
-        raise ConfigError(*never)
-    # Keys after whose change trials can be compared all the same.
-    free = tuple(f"{root}." for root in (*FREE, "sweep"))
-    configs = [
-        str(one)
-        for one in differences(facts["base"], now.base)
-        if one.key not in now.space.keys and not f"{one.key}.".startswith(free)
-    ]
-    return [line.rstrip(".") for line in (*changed, *configs)]

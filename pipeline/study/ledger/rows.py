@@ -226,11 +226,10 @@ class StudyTrials:
             compared = [*self._best, *self._uncompared] if single else self._rows.values()
             self._best = best(compared, self._directions, self._options.keep_best)
             self._uncompared = []
-        left = self._left()
         return Progress(
             total=self._total,
             counts=self._ends + count_ends(map(self._row, self._open)),
-            left=ENDLESS if left is None else left,
+            left=self._left(),
             best=tuple(row.number for row in self._best),
             best_row=next(iter(self._best), None),
             consecutive_failures=sum(at > self._succeeded_at for at in self._failed_at),
@@ -263,10 +262,10 @@ class StudyTrials:
         params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
         return params, {**kept, RETRY_OF: trial.number, RETRIES: retries + 1}
 
-    def _left(self) -> int | None:
-        """Return how many trials may still be taken; `None` where nothing limits them."""
+    def _left(self) -> int:
+        """Return how many trials may still be taken."""
         if self._total is None:
-            return None
+            return ENDLESS
         reserved = sum(trial.state.name == "RUNNING" for trial in self._open)
         room = max(0, self._total - _counted(self._ends) - reserved)
         if self._points is None:

@@ -7,9 +7,7 @@ from copy import deepcopy as copied
 from heapq import nsmallest
 from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Union, cast
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.values import (
     TARGET,
@@ -19,7 +17,6 @@ from pipeline.config.values import (
     parameters_of,
     problems_with,
     resolve,
-    wrong_value,
 )
 from pipeline.errors import ConfigError, shown
 from pipeline.study.ledger.definition import StudyDefinition
@@ -54,7 +51,6 @@ BEST = 100
 RUNGS = 10
 #: One of so many goes on at each halving; ten rungs leave no room for more than a few.
 HALVING = 2
-_PLAIN: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 
 
 # ── samplers ────────────────────────────────────────────────────────────────────────────────
@@ -378,28 +374,10 @@ def _target_problems(
             yield f"{key}.{name} is filled in by the program; leave it away."
     plain = {name: v for name, v in given.items() if name not in inner and name not in filled}
     yield from problems_with(kind, plain, prefix=f"{key}.", without={*filled, *inner})
-    yield from _wrongly_typed(key, kind, plain)
     for name, value in inner.items():
         if name not in parameters_of(kind):
             yield f"{key}.{name} is unknown."
         yield from _target_problems(f"{key}.{name}", value, base=base, filled=filled)
-
-
-def _wrongly_typed(key: str, kind: type, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each value of another type.
-
-    Optuna's annotations are texts, and some name what only type checkers import, so the types
-    can't be read from the signature as a whole.
-    """
-    for name, parameter in parameters_of(kind).items():
-        words = str(parameter.annotation).split(" | ")
-        if name not in given or not all(word in _PLAIN for word in words):
-            continue
-        allowed: Any = Union[tuple(_PLAIN[word] for word in words)]  # noqa: UP007 - members are data
-        try:
-            TypeAdapter(allowed).validate_python(given[name], strict=True)
-        except ValidationError:
-            yield wrong_value(f"{key}.{name}", given[name], allowed)
 
 
 def build_quietly(target: Mapping[str, Any], /, **filled: object) -> Any:

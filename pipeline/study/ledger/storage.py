@@ -132,7 +132,7 @@ class StudyStorage:
         self._connection: Connection | None = None
         """That of the transaction of the current call to a server."""
         self._path = None if retry is not None else sqlite_path(url)
-        self._identity = None if self._path is None else _identity(self._path.stat())
+        self._opened = None if self._path is None else self._path.stat()
 
     def call(self, function: Callable[[], Answer], *, lock: str | None = None) -> Answer:
         """Return what a function that uses the storage returns, under the lock of a study if any.
@@ -153,13 +153,14 @@ class StudyStorage:
         if self._retry is not None:
             return self._retry.call(lambda: self._in_transaction(locked))
         assert self._path is not None
+        assert self._opened is not None
         # SQLite goes on in a file that was deleted, and would create one that is missing. The
         # open connections keep the number of the deleted file from being used again.
         try:
             found = self._path.stat()
         except OSError as error:
             raise file_gone(self._path) from error
-        if _identity(found) != self._identity:
+        if not os.path.samestat(found, self._opened):
             raise EnvironmentFaultError(
                 f"the study database {str(self._path)!r} was replaced by another file while the "
                 "study ran; put the right one there and go on with the same command"
@@ -295,10 +296,6 @@ def _open_file(path: Path, wait: float) -> StudyStorage:
         wait=wait,
     )
     return opened(path, is_new="alembic_version" not in _tables(path, wait))
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
 
 
 def _template(url: str) -> str:

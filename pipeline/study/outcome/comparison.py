@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,13 +149,13 @@ class Comparison:
     @property
     def cells(self) -> list[ComparisonCell]:
         """The networks' cells on all data."""
-        return [cell for block in self.blocks for cell in block if cell.kind == NETWORK]
+        return [cell for cell in chain(*self.blocks) if cell.kind == NETWORK]
 
     @property
     def naming(self) -> str:
         """The first key that no baseline depends on, whose column names them, or `PREDICTOR`."""
-        baselines = (cell for block in self.blocks for cell in block if cell.kind != NETWORK)
-        taken = {DATA, *(key for cell in baselines for key in cell.settings)}
+        baselines = (cell for cell in chain(*self.blocks) if cell.kind != NETWORK)
+        taken = {DATA}.union(*(cell.settings for cell in baselines))
         return next((key for key in self.keys if key not in taken), PREDICTOR)
 
     @property
@@ -189,11 +190,8 @@ def compare(
 ) -> Comparison:
     """Group trials by all that was varied but the seed and the fold, and compare the groups.
 
-    Args:
-        rows: The trials of a grid.
-        objective: The study's objective.
-        direction: Whether more or less of it is better.
-        published: What others have measured, by metric and by `key=value` words of a cell.
+    `direction` tells whether more or less of the objective is better; `published` has what others
+    have measured, by metric and by `key=value` words of a cell.
     """
     published, swept = published or {}, swept_keys(rows)
     keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)
@@ -205,7 +203,7 @@ def compare(
             _cell(own, repeated, objective, direction, dict(zip(keys, texts, strict=True)))
             for texts, own in _grouped(group, keys)
         ]
-        measured.update(metric for cell in cells for metric in cell.values)
+        measured.update(*(cell.values for cell in cells))
         found = [one for kind in BASELINES for one in _baselines(group, keys, repeated, kind)]
         blocks.append((*_against_best(cells, by, better), *found))
     tested = (f"test/{name}" for name in SHOWN_METRICS if f"test/{name}" in measured)
@@ -266,7 +264,7 @@ def _cell(
 
 def _against_best(
     cells: Sequence[ComparisonCell], by: str, better: "Direction"
-) -> Iterable[ComparisonCell]:
+) -> Iterator[ComparisonCell]:
     """Mark the best of the cells with the most repeats, and set the others' difference to it.
 
     It is paired: what a repeat (a seed, a fold) does to both cancels out, so that far fewer repeats
@@ -274,19 +272,18 @@ def _against_best(
     """
     from pipeline.metrics import widest_difference
 
-    most = max((len(cell.by_repeat(by)) for cell in cells), default=0)
+    most = max(len(cell.by_repeat(by)) for cell in cells)
     whole = [cell for cell in cells if len(cell.by_repeat(by)) == most and cell.spread(by).n]
     if not whole or len(cells) < 2:
-        return cells
+        yield from cells
+        return
     top = (max if better == "max" else min)(whole, key=lambda cell: cell.spread(by).mean)
     other, widest = top.by_repeat(by), widest_difference(by)
-    compared = []
     for cell in cells:
         own = cell.by_repeat(by)
         shared = [own[repeat] - other[repeat] for repeat in own if repeat in other]
         difference = Spread() if cell is top else spread(shared, bounds=(-widest, widest))
-        compared.append(replace(cell, is_best=cell is top, difference=difference))
-    return compared
+        yield replace(cell, is_best=cell is top, difference=difference)
 
 
 def _baselines(
@@ -333,12 +330,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> TextTable:
     header = [*short_names(comparison.columns).values(), "not complete", *published]
     header += [f"{name} {of}" for name in measured for of in ("n", "mean", "sd", "low", "high")]
     lines = []
-    for cell in (cell for block in comparison.blocks for cell in block):
+    for cell in chain(*comparison.blocks):
         texts = [*comparison.label(cell), _missing(cell), *comparison.published_for(cell)]
         line: list[object] = [*map(files.cell, texts)]
         for found in (*map(cell.spread, comparison.metrics), cell.difference):
-            sd, (low, high) = found.sd, found.interval or (None, None)
-            line += [found.n, found.mean if found.n else None, sd, low, high]
+            mean = found.mean if found.n else None
+            line += [found.n, mean, found.sd, *(found.interval or (None, None))]
         lines.append(line)  # CSV has nothing for `None`
     files.write_csv(folder / "comparison.csv", header, lines)
     return table
@@ -378,13 +375,11 @@ def comparison_table(comparison: Comparison) -> TextTable:
 
 
 def _title(comparison: Comparison) -> str:
-    values = (found for cell in comparison.cells for found in cell.values.values())
-    count = len({repeat for found in values for repeat in found})
-    many = "" if count == 1 else "s"
+    count = len(set().union(*(one for cell in comparison.cells for one in cell.values.values())))
     names = list(short_names(comparison.repeated).values())
-    if len(names) == 1:
-        return f"mean ± sd over {count} {names[0]}{many}"
-    return f"mean ± sd over {count} repeat{many}{' of ' if names else ''}{' and '.join(names)}"
+    of = f" of {' and '.join(names)}" if len(names) > 1 else ""
+    what = names[0] if len(names) == 1 else "repeat"
+    return f"mean ± sd over {count} {what}{'' if count == 1 else 's'}{of}"
 
 
 def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[str]:
@@ -403,11 +398,11 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
 
 
 def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str:
+    found = cell.difference
     if cell.kind != NETWORK:
         return ""
     if not differs:
         return cell.spread(comparison.by).interval_words()
-    found = cell.difference
     if not found.n:
         return "best" if cell.is_best else MISSING
     places = 4 if abs(found.mean) < 10 else 2
@@ -439,32 +434,29 @@ def confirmation_table(
         found, name = runs.spread(metric), metric.removeprefix("test/")
         baselines = (runs.spread(f"{kind}/{name}").words() for kind in BASELINES)
         lines.append([metric, str(found.n), found.words(), found.interval_words(), *baselines])
-    note = ""
-    if default is not None and default.values:
-        note = _lead([row.values[0] for row in rows], default.values[0], objective, direction)
+    known = default.values[:1] if default is not None else ()
+    objectives = spread(row.values[0] for row in rows)
     return TextTable(
         title=f"the winner again, over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
         headings=["metric", "n", "mean ± sd", "95 % interval", *BASELINES],
         lines=lines,
-        notes=[note] if note else [],
+        notes=[line for value in known for line in _lead(objectives, value, objective, direction)],
     )
 
 
-def _lead(values: Sequence[float], default: float, objective: str, direction: "Direction") -> str:
-    """Return whether the winner over several seeds is better than the default by more than noise.
+def _lead(found: Spread, default: float, objective: str, direction: "Direction") -> Iterator[str]:
+    """Tell whether the winner over several seeds is better than the default by more than noise.
 
     It is if the default, trained with one seed, lies outside the 95 % prediction interval for one
-    more seed of the winner. The text is empty for a single seed.
+    more seed of the winner.
     """
-    found = spread(values)
-    if found.interval is None:
-        return ""
-    low, high = found.interval
-    reach = (high - low) / 2 * math.sqrt(found.n + 1)
-    gain = found.mean - default if direction == "max" else default - found.mean
-    how = "worse" if gain < 0 else "better"
-    noise = "lies within noise" if abs(gain) <= reach else "is more than noise (95 %)"
-    return (
-        f"over these seeds the winner is {number(abs(gain))} {how} in {objective} than the default "
-        f"({number(default)} with one seed); that {noise}"
-    )
+    if found.interval is not None:
+        low, high = found.interval
+        reach = (high - low) / 2 * math.sqrt(found.n + 1)
+        gain = found.mean - default if direction == "max" else default - found.mean
+        how = "worse" if gain < 0 else "better"
+        noise = "lies within noise" if abs(gain) <= reach else "is more than noise (95 %)"
+        yield (
+            f"over these seeds the winner is {number(abs(gain))} {how} in {objective} than the "
+            f"default ({number(default)} with one seed); that {noise}"
+        )

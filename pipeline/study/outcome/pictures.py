@@ -58,10 +58,7 @@ LINES = {"naive": ":", "linear": "--"}
 def write_study_pictures(
     study: "Study", summary: StudySummary, folder: Path, *, clip_algorithm: str = "norm"
 ) -> list[str]:
-    """Write the pictures of a study as PNG, and return which could not be drawn, and why.
-
-    `clip_algorithm` (`norm` or `value`) is that of trials that do not vary it.
-    """
+    """Write the pictures of a study as PNG; return which could not be drawn, and why."""
     pictures = list(study_pictures(study, summary, clip_algorithm))
     if not pictures:
         return ["no pictures: no trial has completed"]
@@ -107,8 +104,7 @@ def _study_words(kind: str, summary: StudySummary, complete: int) -> str:
         front = pareto(summary.rows, summary.directions)[:MOST_TOLD]
         told = (f"trial {row.number} ({summary.values_of(row)})" for row in front)
         return f"On the front are {'; '.join(told)}."
-    if best is None:
-        return "No trial has completed."
+    assert best is not None
     return (
         f"{complete} complete trials; the best is trial {best.number}: "
         f"{summary.values_of(best)}, at {point_words(best.overrides)}."

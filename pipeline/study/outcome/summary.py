@@ -137,10 +137,7 @@ class StudySummary:
 
 
 def counts_line(rows: Sequence[Row]) -> str:
-    """Count the trials: `100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed`.
-
-    Interrupted, lost and waiting trials are not part of the total and follow it.
-    """
+    """Return `100 trials: 92 complete, 8 pruned`, and behind it those that do not count."""
     counts = count_ends(rows)
     ends = [end for end in COUNTED if counts[end]]
     total = sum(counts[end] for end in ends)
@@ -182,10 +179,7 @@ def shown_text(text: str | None) -> str:
 
 
 def point_words(overrides: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
-    """Return a point of the space on one line: `lr=0.0032 max_epochs=20 gradient_clip_val=off`.
-
-    `names` are the short names by key; `None` = those that `short_names` gives.
-    """
+    """Return a point on one line, with these short names: `lr=0.0032 gradient_clip_val=off`."""
     names = short_names(overrides) if names is None else names
     return " ".join(f"{names[key]}={shown_text(text)}" for key, text in overrides.items())
 
@@ -372,10 +366,7 @@ def figures_table(summary: StudySummary) -> TextTable:
 def print_summary(
     summary: StudySummary, *, where_to_look: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> None:
-    """Print a study's trials, tables, verdict and commands, and how to see them.
-
-    `notes` are further lines, such as which picture could not be drawn.
-    """
+    """Print a study's trials, tables, verdict, commands and notes, and how to see them."""
     shown = console()
     say(shown, counts_line(summary.rows), style="bold")
     if summary.best_row is not None:

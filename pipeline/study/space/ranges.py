@@ -226,10 +226,7 @@ def _value(text: str) -> Any:
 
 
 def text_of(value: object) -> str:
-    """Return the text from which Hydra reads a plain value again.
-
-    `[64, 32]` is `[64,32]`, null is `null`, '1' is `'1'`.
-    """
+    """Return the text from which Hydra reads a plain value again, such as `[64,32]` or `'1'`."""
     if value is None or isinstance(value, bool):
         return OFF if value is None else str(value).lower()
     if isinstance(value, Mapping):
@@ -250,10 +247,7 @@ def text_of(value: object) -> str:
 
 
 def read_range(text: object) -> Range:
-    """Return the range that a text describes.
-
-    A ConfigError has all that is wrong with it, a line each, the key left out.
-    """
+    """Return the range that a text describes; a ConfigError has a line for all that is wrong."""
     parsed = None
     try:
         if isinstance(text, str):
@@ -363,7 +357,16 @@ def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]
         order = f"{first} {_shown(low)} {'=' if low == high else '>'} {second} {_shown(high)}"
         yield f"{order}; expected {first} < {second}"
     elif step is not None:
-        yield from _step_problems(low, high, step)
+        count, rest = divmod(_exact(high) - _exact(low), _exact(step))
+        nearby = [_exact(low) + n * _exact(step) for n in (count, count + 1)]
+        ends = " or ".join(_shown(float(end)) for end in nearby if end > _exact(low))
+        if rest:
+            yield (
+                f"step {_shown(step)} does not divide the range from {_shown(low)} to "
+                f"{_shown(high)}; let it stop before {ends}"
+            )
+        elif count == 1:
+            yield f"it has one value, {_shown(low)}; expected two or more"
     if log and step is None and low <= 0:
         yield f"log needs low > 0, and low is {_shown(low)}; raise it, or leave log away"
 
@@ -379,16 +382,3 @@ def _choice_problems(parsed: types.ChoiceSweep) -> Iterator[str]:
         yield f"{repeated[0]} stands in it twice; name each choice once"
     elif len(texts) + ("off" in parsed.tags) < 2:
         yield f"it has one value, {texts[0]}; expected two or more"
-
-
-def _step_problems(start: Number, stop: Number, step: Number) -> Iterator[str]:
-    steps, rest = divmod(_exact(stop) - _exact(start), _exact(step))
-    if rest:
-        nearby = [_exact(start) + count * _exact(step) for count in (steps, steps + 1)]
-        ends = " or ".join(_shown(float(end)) for end in nearby if end > _exact(start))
-        yield (
-            f"step {_shown(step)} does not divide the range from {_shown(start)} to "
-            f"{_shown(stop)}; let it stop before {ends}"
-        )
-    elif steps == 1:
-        yield f"it has one value, {_shown(start)}; expected two or more"

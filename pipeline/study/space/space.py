@@ -34,10 +34,7 @@ _KEY = re.compile(r"[A-Za-z_][\w./@\[\]]*")
 
 
 class Space:
-    """The parameters of a study, each after those that its condition names.
-
-    `base` holds Hydra's texts of keys and groups that conditions name and nothing varies.
-    """
+    """The parameters of a study; `base` has Hydra's texts of fixed keys that conditions name."""
 
     def __init__(self, parameters: Sequence[Range], base: Mapping[str, str]) -> None:
         self.parameters = tuple(parameters)
@@ -159,10 +156,7 @@ class Space:
         return [params for _, params in points]
 
     def extreme_points(self) -> list[dict[str, str]]:
-        """Return points in which each end of a range and each choice occurs, 20 points at most.
-
-        Each is Hydra's texts by key or group; a range under a condition is varied where it holds.
-        """
+        """Return points in which each end of a range and each choice occurs where it holds."""
         ends = {one.name: one.ends() for one in self.parameters}
         for one in self.parameters:
             if one.off:  # the lower end first
@@ -245,10 +239,7 @@ class RangeDefinition:
 def read_definitions(
     space: object, when: object, *, preferred: Collection[str] = ()
 ) -> tuple[list[RangeDefinition], list[str]]:
-    """Return all ranges of a space, unread, and a line for each that can't be one.
-
-    The range in `space` of a key of `preferred` replaces any in `when`.
-    """
+    """Return the ranges of a space, unread, and problems; `preferred` keys have none in `when`."""
     problems: list[str] = []
 
     def items(place: str, value: object) -> Iterator[tuple[str, Any]]:
@@ -356,10 +347,7 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
 
 
 def with_space(words: Sequence[str]) -> list[str]:
-    """Return a command line whose ranges stand in `sweep.space`, where they replace a file's.
-
-    A ConfigError tells of a key with two ranges, and of `-m`.
-    """
+    """Return a command line whose ranges stand in `sweep.space`, or raise a ConfigError."""
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             arguments = get_args_parser().parse_intermixed_args(words)

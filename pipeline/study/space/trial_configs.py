@@ -264,10 +264,7 @@ class TrialConfigs:
         return words if self.config_dir is None else [f"--config-dir={self.config_dir}", *words]
 
     def winner_yaml(self, overrides: Point, name: str) -> str:
-        """Return an experiment that composes to a trial, for `<folder>/experiment/<name>.yaml`.
-
-        A RuntimeError tells that none does.
-        """
+        """Return an experiment that composes to a trial; a RuntimeError tells that none does."""
         chosen = self._run(overrides)[1]
         source = Composer("train")
         groups = [group for group in GROUPS if chosen.get(group) in source.choices(group)]
@@ -337,10 +334,7 @@ def _is_within(have: object, want: object) -> bool:
 
 
 def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
-    """Return a line for each end of a range, and each choice, that its key does not allow.
-
-    Values are looked at one at a time; what is wrong without them is not reported here.
-    """
+    """Return a line for each end of a range, and each choice, that its key alone does not allow."""
     base = _problems_at({}, trials)
     problems = []
     for when in sorted({one.when for one in space.parameters if one.when is not None}, key=str):

@@ -138,10 +138,7 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
 
 @contextmanager
 def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
-    """Connect to the cluster of a study while the body runs; its nodes see the study's folder.
-
-    They show that by a file in it. An EnvironmentFaultError tells that there is no cluster.
-    """
+    """Connect to the cluster of a study, if it is up; nodes see the study's folder by a file."""
     from pipeline.devices import PLACED
 
     spec = _spec(plan)
@@ -278,10 +275,7 @@ class RayCluster:
 
 
 class RayProcess:
-    """The process of a worker on some node of a cluster, with the methods of `Child`.
-
-    `number` tells it from other workers of this driver.
-    """
+    """The process of a worker on some node of a cluster, with the methods of `Child`."""
 
     def __init__(self, cluster: RayCluster, number: int) -> None:
         self.has_ended = False
@@ -291,10 +285,7 @@ class RayProcess:
         self._number = number
 
     def start(self) -> None:
-        """Ask for the actor, which starts the process once it has its place.
-
-        An EnvironmentFaultError tells that the connection to Ray is lost.
-        """
+        """Ask for the actor, which starts the process once it has its place, if Ray is there."""
         if self._cluster.is_lost:
             raise EnvironmentFaultError(
                 f"the connection to {self._cluster.spec.place} was lost; see whether it is up with "

@@ -160,10 +160,7 @@ class TrialTrainer:
 
 
 def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
-    """Return what a trial comes to: the values of these names, of the weights that it keeps.
-
-    A ConfigError tells that it has no such value, a DivergedError that one is no number.
-    """
+    """Return the values of these names, of the weights that a trial keeps; all are finite."""
     known = {**result.metrics, **result.kept, "model/parameters": float(result.parameters)}
     return tuple(_finite(name, known) for name in names)
 
@@ -274,28 +271,23 @@ class Ranks:
 
         The end of another rank counts if it failed first; `None` = lost with one of the processes.
         """
+        from torch.distributed import DistStoreError
+
         if end.reason == "interrupted":  # the others wait in the middle of a step
             return end, False
-        reports = self._reports()
-        if end.state != "failed":
-            return end, reports is not None and all(one["reason"] is None for one in reports)
-        if reports is None:  # one of them is dead; a connection that breaks tells no more than that
+        keys = [f"end {self._jobs - 1} {number}" for number in range(1, self._rank.world)]
+        try:
+            self._store.wait(keys, timedelta(seconds=REPORT_SECONDS))
+        except DistStoreError:  # one is dead; a connection that breaks tells no more than that
             return (None if end.reason == "error" else end), False
+        reports = [json.loads(self._store.get(key)) for key in keys]
+        if end.state != "failed":
+            return end, all(one["reason"] is None for one in reports)
         others = [one for one in reports if one["reason"] not in (None, "cut")]
         if end.reason == "error" and others:
             return TrialEnd(state="failed", **others[0]), False
         in_step = all(one["reason"] in (None, "diverged") for one in reports)
         return end, end.reason == "diverged" and in_step
-
-    def _reports(self) -> list[dict[str, Any]] | None:
-        from torch.distributed import DistStoreError
-
-        keys = [f"end {self._jobs - 1} {number}" for number in range(1, self._rank.world)]
-        try:
-            self._store.wait(keys, timedelta(seconds=REPORT_SECONDS))
-        except DistStoreError:
-            return None
-        return [json.loads(self._store.get(key)) for key in keys]
 
     # ── the others ──────────────────────────────────────────────────────────────────────────
 
@@ -312,8 +304,5 @@ class Ranks:
             return messages.read(Job, json.loads(content))
 
     def report(self, report: dict[str, Any]) -> None:
-        """Tell the first rank how a trial ended: `reason`, `message`, `exit_code` of `TrialEnd`.
-
-        The reason is `cut` where another rank was first.
-        """
+        """Tell how a trial ended: `_failure`, or the reason `cut` where another rank was first."""
         self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(report))

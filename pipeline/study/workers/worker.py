@@ -58,10 +58,7 @@ def worker_command(ranks: int = 1) -> tuple[str, ...]:
 
 
 def worker_process(environment: Mapping[str, str], command: Sequence[str]) -> Child:
-    """Return the process of a worker on this machine, not started yet.
-
-    `environment` are variables beside those of this process, such as CUDA_VISIBLE_DEVICES.
-    """
+    """Return a worker's process on this machine, not started yet, with such further variables."""
     defaults = {name: value for name, value in DEFAULTS.items() if name not in os.environ}
     launched = dict.fromkeys(name for name in os.environ if name.startswith(LAUNCHERS))
     return Child(command, environment={**defaults, **launched, **environment})
@@ -229,10 +226,7 @@ class Worker:
         return self._process.fileno()
 
     def train(self, job: Job) -> None:
-        """Let it train a trial, which it has in hand until `is_busy` is unset.
-
-        It answers with Rung, and with TrialEnd once.
-        """
+        """Let it train a trial until `is_busy` is unset; it answers Rung, and TrialEnd once."""
         self.job, self._given_at = job, time.monotonic()
         self.is_busy, self.is_overdue = True, False
         job = replace(job, tags={**command_tags(), **job.tags})
@@ -292,10 +286,7 @@ class Worker:
 
 
 class WorkerPool:
-    """All workers of this process. A context manager: none outlives it.
-
-    `process` returns that of the worker of a slot, counted from 0; `None` = one on this machine.
-    """
+    """All workers of this process, by slots counted from 0; none outlives the context."""
 
     def __init__(self, process: Callable[[int], Child | RayProcess] | None = None) -> None:
         self._process = process or (lambda _slot: worker_process({}, worker_command()))
@@ -338,10 +329,7 @@ class WorkerPool:
                 yield worker, answer
 
     def test(self, job: TestJob) -> Tested:
-        """Let an idle worker test the weights of a trial, and wait for it.
-
-        Raises what `dismiss` does.
-        """
+        """Let an idle worker test the weights of a trial, and wait; raises as `dismiss` does."""
         while not self.idle():
             self.start(1)
             for worker, answer in self.listen(1.0):
@@ -392,10 +380,7 @@ class WorkerPool:
 
 @contextmanager
 def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
-    """Yield the workers of a study, none started yet, wherever they are to run.
-
-    An EnvironmentFaultError tells that they are to run on a Ray cluster, and there is none.
-    """
+    """Yield the workers of a study, none started yet, on this machine or a Ray cluster."""
     from pipeline.devices import worker_environment
 
     command = worker_command(plan.options.devices_per_trial)

@@ -123,20 +123,11 @@ class Values(Callback):
 
 
 class Talkative(Callback):
-    """Says a password of the environment wherever it can.
-
-    Args:
-        fail: Raise an error that quotes it.
-    """
-
-    def __init__(self, fail: bool = False) -> None:
-        self._fail = fail
+    """Says a password of the environment, and raises an error that quotes it."""
 
     def on_train_start(self, *_: Any) -> None:
-        """Say it, and wait where the test wants to look."""
+        """Say it."""
         words = f"the password is {os.environ['DB_PASSWORD']}"
         logging.getLogger("my.library").warning(words)
         warnings.warn(words, stacklevel=1)
-        if self._fail:
-            raise ValueError(words)
-        pause()
+        raise ValueError(words)

@@ -3,7 +3,6 @@
 import os
 import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +46,11 @@ class Chatty(nn.Module):
         return outputs
 
 
-class Pause(Callback):
-    """Stays in the first step of an epoch, counted from 1, until a file says to go on."""
-
-    def __init__(self, epoch: int) -> None:
-        self._epoch = epoch
-
-    def on_train_epoch_start(self, trainer: Any, _: Any) -> None:
-        if trainer.current_epoch + 1 == self._epoch:
-            Path("paused").touch()
-            while not Path("go on").exists():
-                time.sleep(0.01)
-
-
 class Fail(Callback):
     """Raises something in the second epoch.
 
     Args:
-        how: `oom`, `memory`, `allocate` or `error`.
+        how: `memory`, `allocate` or `error`.
     """
 
     def __init__(self, how: str) -> None:
@@ -73,8 +59,6 @@ class Fail(Callback):
     def on_train_epoch_start(self, trainer: Any, _: Any) -> None:
         if trainer.current_epoch != 1:
             return
-        if self._how == "oom":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         if self._how == "memory":
             raise MemoryError
         if self._how == "allocate":
@@ -108,13 +92,3 @@ class Poison(Callback):
 
     def on_validation_batch_start(self, _: Any, __: Any, batch: Any, *___: Any) -> None:
         batch[0].mul_(-1)
-
-
-class NotANumber(Callback):
-    """Makes a value of each epoch no number."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def on_train_epoch_end(self, trainer: Any, _: Any) -> None:
-        trainer.callback_metrics[self._key] = torch.tensor(float("inf"))
