@@ -28,16 +28,10 @@ SWITCHES = (
 
 
 @contextmanager
-def mlflow_ui(folder: Path, *options: str, command: str = "ui") -> Iterator[str]:
-    """Run `mlflow ui` in a folder, and give the address of its pages.
-
-    Args:
-        folder: Where it is started; `mlflow.db` lies there.
-        options: Further words of the command.
-        command: `ui` or `server`.
-    """
+def mlflow_ui(folder: Path, *options: str) -> Iterator[str]:
+    """Run `mlflow ui` in the folder of `mlflow.db`, and give the address of its pages."""
     port = free_port()
-    process = start_mlflow(command, "--workers", "1", *options, port=port, folder=folder)
+    process = start_mlflow("ui", "--workers", "1", *options, port=port, folder=folder)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
