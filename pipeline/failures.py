@@ -111,12 +111,16 @@ def _of_environment(error: BaseException) -> Told | None:
 
 def _of_library(error: BaseException) -> Told:
     """Return a refusal of Lightning's, which is not imported here, or a bug of the program."""
-    text = " ".join(str(error).split())
     if type(error).__name__ == "MisconfigurationException":  # options that exclude each other
-        return ConfigError.exit_code, [text]
-    frames = tracebacks.extract_tb(error.__traceback__)
+        return ConfigError.exit_code, [" ".join(str(error).split())]
+    said = (
+        f"{named(error)}. This is a bug of the program; traceback=true shows where it comes from."
+    )
+    return BUG, [said]
+
+
+def named(error: BaseException) -> str:
+    """Return an error that was not foreseen in one line: its kind, its words, and its place."""
+    frames, text = tracebacks.extract_tb(error.__traceback__), " ".join(str(error).split())
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return BUG, [
-        f"{type(error).__name__}: {text or 'no further word'}{where}. This is a bug of the "
-        "program; traceback=true shows where it comes from."
-    ]
+    return f"{type(error).__name__}: {text or 'no further word'}{where}"

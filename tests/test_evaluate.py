@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_types import Capture, Patch
+from fixture_types import Capture
 from mlflow import MlflowClient
 from records import artifact, events, final_values, predictions
 from serving import new_data
@@ -19,7 +19,6 @@ from pipeline.train import main as train
 pytestmark = pytest.mark.slow
 
 SCORED = ("test/", "naive/", "linear/")
-QUIET = ("tracking=none", "verbose=0")
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +30,14 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Evaluate:
     """Calls the command, with its output in the current folder."""
 
-    def __init__(self, given: Path, folder: Path, capsys: Capture) -> None:
-        self.given, self.folder, self._capsys = given, folder, capsys
+    def __init__(self, given: Path, capsys: Capture) -> None:
+        self.runs, self._capsys = given / "runs", capsys
 
     def model(self, kind: str) -> Path:
-        (found,) = (self.given / "runs").glob(f"*-{kind}-??????")
+        (found,) = self.runs.glob(f"*-{kind}-??????")
         return found
 
-    def __call__(self, kind: str, *words: str) -> int:
-        return self.command(f"model_from={self.model(kind)}", *QUIET[:1], *words)
-
-    def command(self, *words: str) -> int:
+    def __call__(self, *words: str) -> int:
         self._capsys.readouterr()
         code = main(list(words))
         self.out, self.err = self._capsys.readouterr()
@@ -49,29 +45,27 @@ class Evaluate:
 
     def run(self, kind: str, *words: str) -> Path:
         """The folder of an evaluation that worked."""
-        before = set(self.folder.glob("runs/*"))
-        assert self(kind, *words) == 0, self.err
-        (made,) = set(self.folder.glob("runs/*")) - before
+        before = set(Path("runs").glob("*"))
+        assert self(f"model_from={self.model(kind)}", "tracking=none", *words) == 0, self.err
+        (made,) = set(Path("runs").glob("*")) - before
         return made
 
     def problems(self, kind: str, *words: str) -> list[str]:
         """The lines of a refusal, which leaves nothing behind."""
-        before = sorted(self.folder.rglob("*"))
-        assert self(kind, *words) == 2, self.out
-        assert sorted(self.folder.rglob("*")) == before
+        before = sorted(Path.cwd().rglob("*"))
+        assert self(f"model_from={self.model(kind)}", "tracking=none", *words) == 2, self.out
+        assert sorted(Path.cwd().rglob("*")) == before
         lines = self.err.splitlines()
         assert all(line.startswith("error: ") for line in lines)
         return [line.removeprefix("error: ") for line in lines]
 
 
 @pytest.fixture
-def evaluate(given: Path, own_folder: Path, capsys: Capture, monkeypatch: Patch) -> Evaluate:
-    monkeypatch.chdir(given)  # the runs name their data by relative paths
-    monkeypatch.chdir(own_folder)
-    for place in given.iterdir():
+def evaluate(given: Path, own_folder: Path, capsys: Capture) -> Evaluate:
+    for place in given.iterdir():  # the runs name their data by relative paths
         if place.name != "runs":
             (own_folder / place.name).symlink_to(place)
-    return Evaluate(given, own_folder, capsys)
+    return Evaluate(given, capsys)
 
 
 def scored(run: Path) -> dict[str, float]:
@@ -168,16 +162,15 @@ def test_rows_that_were_trained_on_are_counted_where_they_come_again(evaluate: E
     )
 
 
+HEADER = " ".join(new_data.TABLE)
+
+
 @pytest.mark.parametrize(
     ("header", "outcome", "words"),
     [
-        ("patient age town bmi outcome", "ill", "lacks the column 'city'"),
-        ("patient age city bmi result", "ill", "lacks the column 'outcome'"),
-        (
-            "patient age city bmi outcome",
-            "dead",
-            "other.csv line 9, column 'outcome': 'dead' is no class; expected ",
-        ),
+        (HEADER.replace("city", "town"), "ill", "lacks the column 'city'"),
+        (HEADER.replace("outcome", "result"), "ill", "lacks the column 'outcome'"),
+        (HEADER, "dead", "other.csv line 9, column 'outcome': 'dead' is no class; expected "),
     ],
 )
 def test_a_table_that_the_model_can_not_read_is_refused_with_the_place(
@@ -190,20 +183,16 @@ def test_a_table_that_the_model_can_not_read_is_refused_with_the_place(
     assert words in line
 
 
-def test_another_series_is_cut_into_the_windows_of_the_model(evaluate: Evaluate) -> None:
+def test_other_data_of_each_kind_are_read_as_those_of_the_run(evaluate: Evaluate) -> None:
     rows = [[month, float(str(value)) + 3] for month, value in new_data.months(60)]
     write_rows(Path("other.csv"), ("month", "sales"), rows)
     run = evaluate.run("series", "data.path=other.csv", "verbose=0")
     told = predictions(run)
-    assert len(told) == 60 - 12 - 3 + 1
+    assert len(told) == 60 - 12 - 3 + 1  # the windows of the model
     assert float(told[0]["target 1"]) == pytest.approx(rows[12][1], abs=1e-3)
     assert final_values(run)["naive/rmse"] > 0
-
-
-def test_other_pictures_and_arrays_are_read_by_the_source_of_the_run(evaluate: Evaluate) -> None:
     new_data.write_pictures(Path("others"), 30, seed=3)
-    run = evaluate.run("images", "data.path=others", "verbose=0")
-    assert len(predictions(run)) == 30
+    assert len(predictions(evaluate.run("images", "data.path=others", "verbose=0"))) == 30
     inputs, classes = new_data.waves(45, seed=9)
     np.savez("others.npz", x=inputs, y=classes)
     run = evaluate.run("arrays", "data.path=others.npz", "verbose=0")
@@ -258,25 +247,27 @@ def test_wrong_names_are_told_together_and_then_wrong_values_together(evaluate: 
     assert "the model was trained with 'none'" in values[1] or "'standard'" in values[1]
 
 
-def test_a_run_that_is_not_there_is_told_with_those_that_are(evaluate: Evaluate) -> None:
-    output = f"output={evaluate.given / 'runs'}"
+def test_a_run_that_is_not_there_is_told_and_a_folder_of_any_name_is_taken_as_it_stands(
+    evaluate: Evaluate,
+) -> None:
     for reference in ("12e45678", "nobody"):
-        assert evaluate.command(f"model_from={reference}", output) == 2
+        assert evaluate(f"model_from={reference}", f"output={evaluate.runs}") == 2
         assert evaluate.err.startswith(f"error: run '{reference}' is unknown below output=")
-    assert evaluate.command("split=all") == 2
+    assert evaluate("split=all") == 2
     assert evaluate.err.startswith("error: model_from has no value yet")
-    assert not list(evaluate.folder.glob("runs/*"))
-
-
-def test_a_folder_of_any_name_is_taken_as_it_stands(evaluate: Evaluate) -> None:
+    assert not Path("runs").exists()
     place = Path("模型 a=b,c [d] #e %f 'g'")
     shutil.copytree(evaluate.model("values"), place)
-    assert evaluate.command(f"model_from={place}", *QUIET) == 0, evaluate.err
     shutil.copytree(evaluate.model("values") / "model", "alone")
-    assert evaluate.command("model_from=alone", *QUIET) == 0, evaluate.err
+    for folder in (place, "alone"):
+        code = evaluate(f"model_from={folder}", "tracking=none", "verbose=0")
+        assert (code, evaluate.err) == (0, "")
 
 
-def test_in_mlflow_an_evaluation_is_a_child_of_the_models_run(own_folder: Path) -> None:
+def test_in_mlflow_an_evaluation_is_a_child_of_the_models_run(
+    own_folder: Path, empty_database: Path
+) -> None:
+    shutil.copy(empty_database, own_folder / "mlflow.db")
     words = ["model=mlp", "data=breast_cancer", "trainer.max_epochs=2", "register=tumours"]
     assert train([*words, "verbose=0"]) == 0
     client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")

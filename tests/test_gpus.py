@@ -3,18 +3,18 @@
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
-from records import checkpoint, epochs, events, final_values, only_run
+from fixture_types import Capture, Made, Train
+from records import checkpoint, epochs, events, final_values
 
 from pipeline.devices import visible_devices
 from pipeline.sweep import main as sweep
 
-Train = Callable[..., int]
 COUNT = torch.cuda.device_count() if torch.cuda.is_available() else 0
 IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=3")
 pytestmark = [
@@ -55,19 +55,18 @@ def study(name: str, *words: str) -> list[str]:
         return [str(value) for (value,) in connection.execute(query)]
 
 
-def test_auto_trains_on_one_gpu_as_naming_that_gpu_does(train: Train, own_folder: Path) -> None:
-    assert train(*IRIS, "tracking=none", "trainer=auto", "output=auto") == 0
-    chosen = device_of(only_run(Path("auto")))
-    index = chosen.removeprefix("gpu ").partition(" ")[0]
-    assert f"here: {COUNT} gpu" in chosen
-    assert train(*IRIS, "tracking=none", f"trainer.devices=[{index}]", "output=named") == 0
-    weights = [checkpoint(only_run(Path(name)), "last")["state_dict"] for name in ("auto", "named")]
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(tensor, weights[1][name], rtol=1e-6, atol=1e-7)
+def test_auto_trains_on_one_gpu_as_naming_that_gpu_does(made: Made) -> None:
+    run = made(*IRIS, "tracking=none", "trainer=auto", "output=auto")
+    assert f"here: {COUNT} gpu" in device_of(run)
+    index = device_of(run).removeprefix("gpu ").partition(" ")[0]
+    named = made(*IRIS, "tracking=none", f"trainer.devices=[{index}]", "output=named")
+    weights = checkpoint(named, "last")["state_dict"]
+    for name, tensor in checkpoint(run, "last")["state_dict"].items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-6, atol=1e-7)
 
 
 def test_a_network_that_a_gpu_can_not_hold_is_a_fault_of_the_place(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], little_memory: None
+    train: Train, capsys: Capture, little_memory: None
 ) -> None:
     assert train(*IRIS, "tracking=none", "trainer=gpu", "model.hidden=[4096,4096]") == 3
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -83,11 +82,9 @@ def test_workers_of_a_study_share_a_gpu_where_there_are_more_of_them(own_folder:
 
 @two_gpus
 @pytest.mark.slow
-def test_two_gpus_come_to_the_values_of_one(train: Train, own_folder: Path) -> None:
-    whole = ("tracking=none", "trainer.sync_batchnorm=true")
-    assert train(*IRIS, *whole, "trainer=gpu", "output=one") == 0
-    assert train(*IRIS, *whole, "trainer=ddp", "output=two") == 0
-    one, two = (only_run(Path(name)) for name in ("one", "two"))
+def test_two_gpus_come_to_the_values_of_one(made: Made) -> None:
+    whole = (*IRIS, "tracking=none", "trainer.sync_batchnorm=true")
+    one, two = made(*whole, "trainer=gpu", "output=one"), made(*whole, "trainer=ddp", "output=two")
     assert len(set(re.findall(r"gpu \d+ \(", device_of(two)))) == 2
     for values_of in (lambda run: epochs(run)[2], final_values):
         expected = {key: value for key, value in values_of(one).items() if "time/" not in key}

@@ -67,11 +67,6 @@ class Result:
         return () if self.test is None else self.test.classes
 
     @property
-    def baselines(self) -> tuple[str, ...]:
-        """Names of the naive and the linear baseline; empty where nothing was tested."""
-        return () if self.test is None else self.test.baselines
-
-    @property
     def folder(self) -> Path:
         """The run's folder."""
         return self.record.folder

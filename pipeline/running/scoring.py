@@ -242,7 +242,7 @@ def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[st
         problems = problems[:1]
     problems += _untrained(trainer, batches["train"])
     if not problems and batches["val"]:
-        problems += _between_epochs(trainer, batches["train"])
+        problems += _within_epochs(trainer, batches["train"])
     if problems:
         raise ConfigError(*problems)
     reason = _unvalidated(trainer, batches) if validation else "data.validation=0"
@@ -295,11 +295,10 @@ def _interval(trainer: TrainerOptions, batches: int) -> int:
     return batches if interval is None else max(1, int(batches * interval))
 
 
-def _between_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
+def _within_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
     """Refuse validations within an epoch only: the weights at its end have other values."""
     interval = _interval(trainer, batches)
-    several_epochs = trainer.check_val_every_n_epoch is None and interval % batches == 0
-    if batches % interval and not several_epochs:
+    if batches % interval and (trainer.check_val_every_n_epoch is not None or interval % batches):
         yield (
             f"trainer.val_check_interval={trainer.val_check_interval} validates every {interval} "
             f"batches and so not at the end of an epoch of {batches}, whose weights are kept; "

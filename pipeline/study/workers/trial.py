@@ -24,7 +24,7 @@ from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.values import as_tree, resolved
-from pipeline.failures import exit_code
+from pipeline.failures import exit_code, named
 from pipeline.ranks import ALONE, Rank
 from pipeline.redaction import redact
 from pipeline.running.kept_weights import read_weights
@@ -208,14 +208,8 @@ def one_line(error: BaseException) -> str:
     """Say in one line for people what ended a trial."""
     if isinstance(error, errors.PipelineError):
         words = "; ".join(line for problem in error.problems for line in problem.splitlines())
-    elif isinstance(error, errors.Interrupted):
-        words = "interrupted"
-    else:
-        text = " ".join(str(error).split())
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-        words = f"{type(error).__name__}: {text or 'no further word'}{where}"
-    return redact(words)
+        return redact(words)
+    return "interrupted" if isinstance(error, errors.Interrupted) else redact(named(error))
 
 
 def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
