@@ -61,12 +61,11 @@ class Training:
 
     @property
     def out(self) -> str:
-        """What it has printed so far."""
+        """What it has printed so far; `err` is standard error."""
         return (self._streams / "out").read_text(encoding="utf-8")
 
     @property
     def err(self) -> str:
-        """What it has printed to standard error so far."""
         return (self._streams / "err").read_text(encoding="utf-8")
 
     @property
@@ -77,8 +76,7 @@ class Training:
 
     def await_epoch(self, epoch: int | None = None) -> None:
         """Wait for the line of a finished epoch, of any by default."""
-        number = r"\d+" if epoch is None else epoch
-        line = re.compile(rf"^ *{number}/\d+  ", re.MULTILINE)
+        line = re.compile(rf"^ *{epoch or '[0-9]+'}/\d+  ", re.MULTILINE)
         self.wait_until(lambda: line.search(self.out), what=f"epoch {epoch or ''}")
 
     def await_file(self, name: str) -> None:
