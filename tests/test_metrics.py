@@ -41,9 +41,7 @@ def test_several_classes_are_averaged_as_by_scikit_learn(seed: int, absent: int 
 
 @pytest.mark.parametrize("levels", [2, 7, 10**6])
 @pytest.mark.parametrize("absent", [None, 3])
-def test_auroc_is_a_mean_over_classes_and_counts_half_a_tie(
-    levels: int, absent: int | None
-) -> None:
+def test_auroc_is_a_mean_over_classes_and_halves_a_tie(levels: int, absent: int | None) -> None:
     probabilities, targets = random_multiclass(3, 300, 4, absent=absent)
     tied = (probabilities * levels).round() / levels
     values = for_task("multiclass", classes=4, threshold=0.5)(tied, targets)
@@ -89,9 +87,7 @@ def test_regression_scores_equal_scikit_learns_for_one_and_several_outputs(outpu
 
 
 @pytest.mark.parametrize("targets", [[1.0], [0.1, 0.1, 0.1]])
-def test_a_constant_target_has_an_error_but_no_r2(
-    targets: list[float],
-) -> None:
+def test_a_constant_target_has_an_error_but_no_r2(targets: list[float]) -> None:
     true = torch.tensor(targets)[:, None]
     values = for_task("regression", classes=0, threshold=0.5)(true + 2.0, true)
     assert float(values["rmse"]) == pytest.approx(2.0)

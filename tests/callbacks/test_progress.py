@@ -64,9 +64,7 @@ def test_the_config_and_the_layers_are_shown_first(in_terminal: Callable[..., Te
     assert [(row[-2], row[-1]) for row in layers] == [("5", "25"), ("7", "42"), ("3", "24")]
 
 
-def test_a_bar_moves_and_is_gone_at_the_end(
-    in_terminal: Callable[..., Terminal],
-) -> None:
+def test_a_bar_moves_and_is_gone_at_the_end(in_terminal: Callable[..., Terminal]) -> None:
     words = ("data.batch_size=1", "trainer.max_epochs=3", "trainer.gradient_clip_val=null")
     # Wide enough that each epoch takes longer than the tenth of a second between two drawings.
     shown = in_terminal(*IRIS[:3], *words, "model.norm=none", "model.hidden=[1024,1024]")

@@ -274,9 +274,7 @@ def test_files_that_are_missing_damaged_or_do_not_fit_are_refused_by_name_and_si
         prepared("idx", "set")
 
 
-def test_a_packed_file_cut_short_or_too_large_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_packed_file_cut_short_or_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     mnist(FORMS[1])
     path = Path(f"set/{IMAGES}.gz")
     whole = path.read_bytes()

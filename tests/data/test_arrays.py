@@ -127,9 +127,7 @@ def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
     assert_equal_from_disk("arrays", "x.npz", monkeypatch)
 
 
-def test_a_part_on_disk_is_measured_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_part_on_disk_is_measured_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     rows, labels = np.zeros((3000, 1)), np.arange(3000) % 2
     rows[1] = 3000
@@ -211,9 +209,7 @@ def test_a_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.Mo
         read("arrays", "x.npy", targets="y.npy")
 
 
-def test_a_member_that_unpacks_to_too_much_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_member_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.array_files.RATIO_FROM", 10_000)
     np.savez_compressed("x.npz", x=np.zeros((100_000, 4)), y=np.zeros(100_000))
     problem = r"x.npz: x would unpack from \d+ to 3200128 bytes; .*savez"

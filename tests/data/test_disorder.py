@@ -92,9 +92,7 @@ def test_values_in_time_take_neither_and_both_are_told_together() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_asked_later_reads_rows_as_trained(
-    train: Callable[..., int], own_folder: Path
-) -> None:
+def test_a_model_asked_later_reads_as_trained(train: Callable[..., int], own_folder: Path) -> None:
     """`predict` and `evaluate` permute; training rows are scored by the labels learned.
 
     The export compares the file's answers with the model's, and keeps none that differs.

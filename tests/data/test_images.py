@@ -53,9 +53,7 @@ def test_a_folder_a_class_becomes_rows_named_by_their_files() -> None:
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
-def test_folders_of_parts_are_kept_and_a_class_that_one_lacks_is_told(
-    validation: str,
-) -> None:
+def test_folders_of_parts_are_kept_and_a_class_that_one_lacks_is_told(validation: str) -> None:
     pets(prefix="train/", copies=3)
     pets(prefix="test/")
     saved(f"{validation}/cat/1.png", COLOURS[0])
@@ -122,9 +120,7 @@ def test_transparent_pixels_lie_on_white_and_other_files_are_left_out_all_told()
     assert told in notes
 
 
-def test_decoding_on_demand_gives_the_same_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_decoding_on_demand_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     pets(copies=6)
     near = prepared("images", "set", scale="standard", num_workers=2)
     monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
@@ -138,9 +134,7 @@ def test_decoding_on_demand_gives_the_same_rows(
         assert torch.equal(targets, also)
 
 
-def test_equal_files_are_found_without_decoding(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_equal_files_are_found_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
     pets(prefix="train/")
     pets(prefix="test/")
@@ -239,9 +233,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed() -> Non
         read("images", "set")
 
 
-def test_a_file_or_a_folder_not_to_be_read_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_file_or_a_folder_not_to_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved("a.png", COLOURS[0])
     with pytest.raises(DataError, match=r"set/a.png is a file; expected a folder, FOLDER/<class>"):
         read("images", path)

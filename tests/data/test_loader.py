@@ -65,9 +65,7 @@ def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
         assert torch.equal(part.offsets, other.offsets)
 
 
-def test_an_epoch_holds_every_row_once_with_its_own_target_in_order_if_not_shuffled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_epoch_holds_every_row_once_with_its_own_target(monkeypatch: pytest.MonkeyPatch) -> None:
     part = numbered()
     whole = epochs_of(batches_of(part))
     monkeypatch.setattr(loading, "GATHERED_BYTES", 4 * 7 * 2)  # a few batches at once

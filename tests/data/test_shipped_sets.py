@@ -156,7 +156,7 @@ def test_the_set_is_the_published_one() -> None:
     assert samples.inputs[train].std() == pytest.approx(0.998, abs=5e-4)
 
 
-def test_making_the_set_leaves_global_generators(
+def test_global_generators_stay_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -250,9 +250,7 @@ def times_made(asked: int = 1) -> int:
     return len(made)
 
 
-def test_arrays_are_made_once_and_again_where_a_byte_is_flipped(
-    own_cache: Path,
-) -> None:
+def test_arrays_are_made_once_and_again_where_a_byte_is_flipped(own_cache: Path) -> None:
     assert times_made(3) == 1
     (file,) = own_cache.iterdir()
     whole = file.read_bytes()

@@ -189,9 +189,7 @@ def windows() -> Tensor:
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("network", ["rnn", "gru", "lstm"])
-def test_recomputed_states_are_the_layers(
-    network: str, activation: str, norm: str, windows: Tensor
-) -> None:
+def test_states_are_recomputed(network: str, activation: str, norm: str, windows: Tensor) -> None:
     changes = {"layers": 2, "bidirectional": True, "activation": activation, "norm": norm}
     built = recurrent_network(network, **changes).eval()
     views = inside_of(built, windows, channels=False)
@@ -237,9 +235,7 @@ class Reader(nn.Module):
         return self.head(self.reader(steps, **held)[0].mean(dim=1)[..., :2])
 
 
-def test_layers_of_ones_own_are_read_in_their_own_order_and_start(
-    windows: Tensor,
-) -> None:
+def test_layers_of_ones_own_are_read_in_their_own_order_and_start(windows: Tensor) -> None:
     turned = nn.GRU(FEATURES, HIDDEN, num_layers=2, bidirectional=True, bias=False)
     views = inside_of(Reader(turned, turned=True), windows, channels=False)
     with torch.no_grad():

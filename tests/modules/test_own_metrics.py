@@ -118,9 +118,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("entry", REFUSED)
-def test_a_bad_metric_is_refused_in_a_line(
-    line: CommandLine, own: Callable[..., list[str]], entry: str
-) -> None:
+def test_a_bad_metric_is_told(line: CommandLine, own: Callable[..., list[str]], entry: str) -> None:
     assert line.problem(*own(f"  {entry}"), *CANCER) == REFUSED[entry]
 
 

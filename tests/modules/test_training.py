@@ -121,9 +121,7 @@ def expected_cross_entropy(
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0], [0.5, 2.0]])
-def test_class_weights_and_smoothing_follow_a_formula(
-    smoothing: float, weights: list[float] | None
-) -> None:
+def test_the_weighted_loss_follows_a_formula(smoothing: float, weights: list[float] | None) -> None:
     generator = torch.Generator().manual_seed(1)
     given = None if weights is None else torch.tensor(weights)
     for outputs, classes in ((3, 3), (1, 2)):  # one logit equals two of which the first is 0

@@ -32,9 +32,7 @@ class Wide(nn.Sequential):
 """
 
 
-def test_a_sample_gives_the_same_alone_and_of_saved_weights(
-    model_and_input: ModelAndInput,
-) -> None:
+def test_a_sample_gives_the_same_alone_and_of_saved_weights(model_and_input: ModelAndInput) -> None:
     model, shape = model_and_input
     network, fresh = build(model, shape, 4), build(model, shape, 4)
     network(torch.randn(8, *shape))  # moves the running statistics, where there are any
@@ -54,9 +52,7 @@ def test_a_sample_gives_the_same_alone_and_of_saved_weights(
     assert sum(row.parameters for row in rows) == sum(one.numel() for one in network.parameters())
 
 
-def test_a_training_batch_may_hold_a_single_sample(
-    model_and_input: ModelAndInput,
-) -> None:
+def test_a_training_batch_may_hold_a_single_sample(model_and_input: ModelAndInput) -> None:
     model, shape = model_and_input
     for init in ("default", "torch", "keras", "xavier", "kaiming", "orthogonal", "normal"):
         network = build(model, shape, 2, init=init, gain=0.5).train()
