@@ -76,8 +76,7 @@ def fetched(reference: str, uri: str) -> Path:
                 f"the files of {reference!r} lie on another server ({redact(address)}), which is "
                 "not asked; give tracking.uri= of the server that has them"
             )
-        place = None if digest is None else _place(uri, address, digest)
-        if place is not None and _digest(place) == digest:
+        if digest is not None and _digest(place := _place(uri, address, digest)) == digest:
             return place
         return _download(store, reference, address, digest)
 

@@ -82,7 +82,12 @@ class Journal:
         """Record that this process starts or goes on with the run; `at`: ms since 1970."""
         content = asdict(header)
         content["uri"] = redact(header.uri)
-        content["params"] = {key: _plain(key, value) for key, value in header.params.items()}
+        # JSON has no NaN and no infinity, which become words.
+        finite = {
+            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in header.params.items()
+        }
+        content["params"] = {key: redact_value(key, value) for key, value in finite.items()}
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
         if header.parent_folder is not None:
             content["parent_folder"] = str(Path(header.parent_folder).absolute())
@@ -176,12 +181,6 @@ class Journal:
         if event["event"] == "epoch":
             self._times.setdefault(event["epoch"], event["time"])
             self._keys.setdefault(event["epoch"], set()).update(event["values"])
-
-
-def _plain(key: str, value: Scalar) -> object:
-    """Return what JSON can hold of a parameter: NaN and infinity become words."""
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return redact_value(key, value if finite else str(value))
 
 
 def resume_words(folder: Path) -> str:

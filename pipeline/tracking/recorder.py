@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,7 @@ def main() -> None:
     next_tick = time.monotonic() + TICK_SECONDS
     while not (parent.is_gone or is_over):
         for command in parent.hear(next_tick - time.monotonic()):
-            parent.say({"id": command["id"], **runs.carry_out(command)})
+            parent.say({"id": command.pop("id"), **runs.carry_out(**command)})
             is_over = is_over or command["do"] == "quit"
         if time.monotonic() >= next_tick and not is_over:
             runs.tick()
@@ -73,11 +72,10 @@ class OpenRuns:
         self._retry_at = 0.0
         self._problem = ""
 
-    def carry_out(self, command: Mapping[str, Any]) -> Answer:
+    def carry_out(self, do: str, **content: Any) -> Answer:
         """Do what a command says; a fault of the store is an answer, too."""
-        content = {key: value for key, value in command.items() if key not in ("id", "do")}
         try:
-            return {"ok": True, **(getattr(self, command["do"])(**content) or {})}
+            return {"ok": True, **(getattr(self, do)(**content) or {})}
         except StoreError as error:
             return {"ok": False, "kind": error.kind, "problem": error.line}
 
