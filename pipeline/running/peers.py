@@ -53,11 +53,8 @@ _KINDS = {kind.exit_code: kind for kind in (ConfigError, EnvironmentFaultError, 
 def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterator[None]:
     """Let this process be one of those that train together while the body runs.
 
-    Args:
-        rank: Which of them.
-        devices: What they train on.
-        meeting: File in which ranks of this machine find each other; `None` = torchrun or srun says
-            in the environment where they meet.
+    Ranks of this machine find each other in the file `meeting`; `None` = torchrun or srun says in
+    the environment where they meet.
     """
     if rank.world == 1 or distributed.is_initialized():
         yield

@@ -45,14 +45,12 @@ class SavedCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Where training starts from.
+    """Where training starts from, with notes for the overview and warnings for standard error.
 
     Args:
         folder: The run to go on with in place; `None` = a new run.
         parent: The run that a new one with another config comes from; `None` = no such run.
         saved: The checkpoint to begin with; `None` = fresh weights.
-        notes: Lines for the overview.
-        warnings: Lines for standard error.
     """
 
     folder: Path | None = None
