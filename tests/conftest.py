@@ -1,5 +1,6 @@
 """What all tests share: an empty folder of their own, one cache of generated data, one thread."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # look at pictures ask for them.
 os.environ["PIPELINE_PICTURES"] = "0"
 collect_rarely()
+gc.set_threshold(50_000, 20, 20)  # more rarely still: of thousands of tests, none leaves much
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in the same hook
@@ -127,6 +129,12 @@ def python() -> Iterator[str]:
         assert server.stdout.readline() == b"ready\n"
         yield f"{folder}/python"
         server.communicate()
+
+
+@pytest.fixture
+def quick_children(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what this process starts, such as workers and recorders, be forks as well."""
+    monkeypatch.setattr(sys, "executable", python)
 
 
 @pytest.fixture

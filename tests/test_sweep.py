@@ -15,6 +15,8 @@ from pipeline.runs import main as runs
 from pipeline.sweep import main as sweep
 from pipeline.train import main as train
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 WORDS = (
     "model=mlp",
     "data=iris",

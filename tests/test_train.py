@@ -13,6 +13,8 @@ from records import final_values, predictions
 from sklearn import metrics as sklearn_metrics
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 NAMES = ("precision", "recall", "f1", "accuracy")
 FILES = {"config.yaml", "requirements.txt", "test_predictions.csv", "classes.csv", "history.csv"}
 

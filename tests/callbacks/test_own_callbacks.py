@@ -16,6 +16,8 @@ from pipeline.config.options import data_options
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.running.plan import build_network, build_source
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=4")
 UNTRACKED = (*IRIS, "tracking=none")
 

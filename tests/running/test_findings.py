@@ -1,5 +1,6 @@
 """What a run finds out about itself, as files, a tag and pictures."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from pipeline.findings import load_findings
 from pipeline.gallery import drawing, read_list
 from pipeline.running.run_findings import wants_pictures
 from pipeline.serving.model import Model
+
+pytestmark = pytest.mark.usefixtures("quick_children")
 
 WORDS = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0")
 IRIS = (*WORDS, "tracking=none")
@@ -130,6 +133,7 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
 def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
     made: Made, monkeypatch: Patch, capsys: Capture
 ) -> None:
+    monkeypatch.setattr(sys, "executable", f"{sys.prefix}/bin/python")  # a fork has matplotlib
     broken = Path("broken").absolute()
     broken.mkdir()
     (broken / "matplotlib.py").write_text("raise SystemExit(7)\n", encoding="utf-8")

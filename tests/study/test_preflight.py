@@ -68,7 +68,9 @@ class Tried:
     problems: list[str]
 
 
-def tried(folder: Path, *words: str, planted: Mapping[str, str] | None = None) -> Tried:
+def tried(
+    python: str, folder: Path, *words: str, planted: Mapping[str, str] | None = None
+) -> Tried:
     """Run a preflight beside such files; it leaves none, its temporary ones included."""
     for name, content in (planted or {}).items():
         (folder / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +84,7 @@ def tried(folder: Path, *words: str, planted: Mapping[str, str] | None = None) -
         patch.chdir(folder)
         patch.setenv("TMPDIR", str(temporary))
         patch.setattr(tempfile, "tempdir", None)
+        patch.setattr(sys, "executable", python)
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder.parent / "inductor"))
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         patch.setattr(sys, "dont_write_bytecode", True)
@@ -104,8 +107,8 @@ def cells(out: str) -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Tried:
-    return tried(tmp_path_factory.mktemp("preflight"), *COMMAND, planted=PLANTED)
+def broken(python: str, tmp_path_factory: pytest.TempPathFactory) -> Tried:
+    return tried(python, tmp_path_factory.mktemp("preflight"), *COMMAND, planted=PLANTED)
 
 
 def test_what_would_fail_is_marked_in_its_cell_and_the_rest_is_ok(broken: Tried) -> None:
@@ -143,9 +146,9 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
     )
 
 
-def test_only_what_the_command_line_names_is_tried(own_folder: Path) -> None:
+def test_only_what_the_command_line_names_is_tried(own_folder: Path, python: str) -> None:
     words = ("sweeps=[preflight,models]", "model=gru", "data=iris", "sweep.workers=1")
-    found = tried(own_folder, *words, "sweep.preflight_skip=['model=gru data=iris']")
+    found = tried(python, own_folder, *words, "sweep.preflight_skip=['model=gru data=iris']")
     assert (found.code, found.problems) == (0, [])
     assert found.cells["models × data", "data"] == "gru"
     assert found.cells["models × data", "iris"] == "skip"
@@ -192,19 +195,21 @@ def test_extreme_points_hold_each_end_each_choice_and_off_wherever_a_range_depen
 
 
 @pytest.mark.slow
-def test_all_that_ships_would_run(own_folder: Path) -> None:
-    found = tried(own_folder, "sweeps=preflight")
+def test_all_that_ships_would_run(own_folder: Path, python: str) -> None:
+    found = tried(python, own_folder, "sweeps=preflight")
     assert (found.code, found.problems) == (0, [])
     assert found.cells["sweeps × models", "models"] == "ok"
     assert len([row for title, row in found.cells if title == "models × data"]) >= 10
 
 
 @pytest.mark.slow
-def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(own_folder: Path) -> None:
+def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(
+    own_folder: Path, python: str
+) -> None:
     dies = {"model/dies.yaml": "_target_: preflight_nets.Dies\n"}
     words = ("--config-dir=conf", "trust=[preflight_nets]", "sweep.workers=1", "data=iris")
     models = "model=choice(dies, mlp)"
-    found = tried(own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
+    found = tried(python, own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
     assert found.code == 2
     assert found.cells["models × data", "iris"] == "FAILS ok"
     assert found.cells["sweeps × models", "seeds"] == "FAILS ok"
