@@ -157,6 +157,7 @@ def become(order: list[Any], streams: Sequence[int]) -> NoReturn:
     import traceback
 
     words, folder, environment, sys.executable, umask = order
+    sys.orig_argv = [sys.executable, *words]
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

@@ -45,7 +45,8 @@ def environment_tags() -> dict[str, str]:
 
 def command_tags() -> dict[str, str]:
     """Return tags that say which command this process was started with, secrets masked."""
-    return {"command": command_line(), "mlflow.source.name": redact(Path(sys.argv[0]).name)}
+    program = redact(Path(sys.argv[0]).name)
+    return {"command": command_line(sys.orig_argv), "mlflow.source.name": program}
 
 
 def process_tags() -> dict[str, str]:
@@ -83,8 +84,8 @@ def write_environment(folder: Path) -> None:
         (folder / "uncommitted.diff").write_text(code[1], encoding="utf-8")
 
 
-def command_line(words: Sequence[str] = tuple(sys.orig_argv)) -> str:
-    """Return the command of this process as it could be typed again, secrets masked."""
+def command_line(words: Sequence[str]) -> str:
+    """Return a command of Python's as it could be typed again, secrets masked."""
     masked = [f"{Path(words[0]).name}", *(redact_word(word) for word in words[1:])]
     return redact(shlex.join(masked)).replace(shlex.quote("***"), "***")
 
