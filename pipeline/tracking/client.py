@@ -2,8 +2,10 @@
 
 import logging
 import math
+import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,11 +14,12 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
 from pipeline.tracking.folders import is_finished, mark, read_state, remove, unsent
 from pipeline.tracking.journal import JOURNAL, has_begun
-from pipeline.tracking.uri import REQUEST_SECONDS, TRANSIENT, as_error, is_server, named
+from pipeline.tracking.uri import REQUEST_SECONDS, TRANSIENT, as_error, down_line, is_server, named
 
 START_SECONDS = 90.0
 SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0
@@ -91,6 +94,8 @@ class Recorder:
         database) if it is `required`, else return the line as a warning.
         """
         self._connection = (uri, experiment)
+        if required and (unheard := _no_listener(uri)) is not None:
+            raise as_error("down", unheard)
         answer = self._connect()
         if not answer["ok"] and required:
             raise as_error(answer["kind"], answer["problem"])
@@ -385,3 +390,18 @@ class MlflowRecorder:
             self._give_up(folder, forget=forget)
         for folder in list(self._followed):
             self._leave(folder)
+
+
+def _no_listener(uri: str) -> str | None:
+    """Say that nobody listens at a network address, long before MLflow is imported; else `None`."""
+    parts = urlsplit(uri)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    proxies, host = urllib.request.getproxies(), parts.hostname
+    is_proxied = host and parts.scheme in proxies and not urllib.request.proxy_bypass(host)
+    if host is None or port is None or is_proxied:
+        return None
+    try:
+        socket.create_connection((host, port), timeout=REQUEST_SECONDS).close()
+    except OSError as error:
+        return down_line(uri, str(error))
+    return None

@@ -268,6 +268,11 @@ def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_b
     )
 
 
+def test_a_server_that_is_down_is_told_before_any_process_loads_mlflow() -> None:
+    with pytest.raises(EnvironmentFaultError, match="does not answer"):
+        Recorder().connect(f"http://127.0.0.1:{free_port()}", experiment="pipeline")
+
+
 def test_an_experiment_that_is_deleted_or_mlflows_own_is_refused(
     running: Recorder, database: str
 ) -> None:
