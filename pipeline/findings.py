@@ -114,7 +114,10 @@ class TestRows:
         return np.asarray(off.reshape(len(off), -1).mean(1))
 
     def called(self, threshold: float) -> NDArray[np.int64]:
-        """Return the predicted class of each row, int64 (rows,); the threshold is for two."""
+        """Return the predicted class of each row, int64 (rows,).
+
+        `threshold`: probability above which a row of a binary task is positive.
+        """
         if self.outputs.ndim == 1:
             return (self.outputs > threshold).astype(np.int64)
         return np.asarray(self.outputs.argmax(1), dtype=np.int64)

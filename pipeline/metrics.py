@@ -117,7 +117,7 @@ def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
 
 
 def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve, of a tie one half (Hanley and McNeil 1982)."""
+    """Return the area under the ROC curve; a tie counts half (Hanley and McNeil 1982)."""
     ordered, of_positive = np.sort(scores), scores[positive]
     positives, negatives = len(of_positive), len(scores) - len(of_positive)
     below = np.searchsorted(ordered, of_positive, side="left").sum()
@@ -277,7 +277,8 @@ def find_threshold(rule: str, probabilities: Tensor, targets: Tensor) -> FoundTh
 
     Args:
         rule: `best_f1`: the threshold with the highest F1, of equals the nearest to 0.5.
-            `recall_at_0.9`: the highest at which this share of the positive rows is found.
+            `recall_at_0.9`: the highest at which at least this share of the positive rows
+                is found.
         probabilities: Of the positive class, float32 (rows,).
         targets: Classes, 0 or 1, (rows,); at least one row is positive.
     """

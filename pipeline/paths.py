@@ -208,6 +208,13 @@ def replace_json(path: Path, value: object, *, has_nan: bool = True) -> None:
     replace_text(path, f"{text}\n")
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written files that a kill left in `folder`."""
+    for leftover in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -94,7 +94,7 @@ def redact_word(word: str) -> str:
 
 
 def _is_secret(key: str, value: object = "") -> bool:
-    """Say whether a key or a parent tells of a secret; of a number only a `password` does."""
+    """Say whether a key or its parent names a secret; of numbers only a `password` is one."""
     if str(value).lower() in ("none", "null", "true", "false"):
         return False
     if isinstance(value, int | float):
@@ -113,7 +113,7 @@ def _without_known(text: str) -> str:
 
 
 def _password(match: re.Match[str]) -> str:
-    """Return the password behind a `://`: from the first `:` to the line's last `@`; no port."""
+    """Return the password behind `://`, up to the last `@` of the line; a port is none."""
     user = _USER.match(match[1])
     assert user is not None
     rest = match[1][user.end() :]

@@ -1,5 +1,7 @@
 """Metrics, beside scikit-learn's; thresholds that a rule finds on validation rows."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,21 @@ def test_a_constant_target_has_an_error_but_no_r2(targets: list[float]) -> None:
     assert np.isnan(float(values["r2"]))
 
 
+def test_a_regression_beside_a_large_mean_is_scored_as_in_double_precision() -> None:
+    generator = np.random.default_rng(0)
+    targets = (1e6 + 100 * generator.normal(size=(100_000, 1))).astype(np.float32)
+    predicted = (targets + 31 * generator.normal(size=targets.shape)).astype(np.float32)
+    given = torch.from_numpy(predicted), torch.from_numpy(targets)
+    values = for_task("regression", classes=0, threshold=0.5)(*given)
+    errors = (predicted.astype(np.float64) - targets)[:, 0]
+    squares, mean = math.fsum(errors**2), math.fsum(targets[:, 0]) / len(errors)
+    spread = math.fsum((targets[:, 0].astype(np.float64) - mean) ** 2)
+    assert float(values["r2"]) == pytest.approx(1 - squares / spread, abs=1e-12)
+    assert float(values["rmse"]) == pytest.approx(math.sqrt(squares / len(errors)), rel=1e-12)
+    mae = math.fsum(np.abs(errors)) / len(errors)
+    assert float(values["mae"]) == pytest.approx(mae, rel=1e-12)
+
+
 def test_counts_of_each_class_equal_scikit_learns_confusion_matrices() -> None:
     probabilities, targets = random_multiclass(2, 100, 4)
     predicted = probabilities.argmax(dim=1)
@@ -139,7 +156,7 @@ def every_f1(scores: np.ndarray, classes: np.ndarray) -> list[float]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("levels", [None, 5])
-def test_no_threshold_has_a_higher_f1_than_the_found(seed: int, levels: int | None) -> None:
+def test_the_found_threshold_has_the_highest_f1(seed: int, levels: int | None) -> None:
     scores, classes = made(seed, levels=levels)
     best = found("best_f1", scores, classes)
     assert best.reached == pytest.approx(max(every_f1(scores, classes)))
@@ -149,7 +166,9 @@ def test_no_threshold_has_a_higher_f1_than_the_found(seed: int, levels: int | No
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("least", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("levels", [None, 5])
-def test_the_highest_threshold_is_found(seed: int, least: float, levels: int | None) -> None:
+def test_the_highest_threshold_of_a_recall_is_found(
+    seed: int, least: float, levels: int | None
+) -> None:
     scores, classes = made(seed, levels=levels)
     _, recall, cuts = precision_recall_curve(classes, scores)
     highest = cuts[recall[:-1] >= least].max()  # rows with this score or more are called

@@ -18,7 +18,8 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """Return a checkpoint's content after checking that it is whole and ours.
 
     Raises:
-        ConfigError: It is missing, damaged, foreign, of another format, or its weights no numbers.
+        ConfigError: It is missing, damaged, foreign, of another format, or has weights that are
+            not finite.
     """
     _require_whole(path)
     try:

@@ -64,7 +64,7 @@ class Pruning(Checkpoint):
         """Call `prunes` and end the training where it says so.
 
         Raises:
-            PrunedError: It said so; the Trainer's own wish to stop would wait for `min_epochs`.
+            PrunedError: It said so; the Trainer's own stop would wait for `min_epochs`.
         """
         try:
             answer = self._prunes(trainer.current_epoch + 1)

@@ -43,7 +43,8 @@ _ENVIRONMENT = "oc.env"
 def without_references(value: Any) -> Any:
     """Return plain values in which each text with a reference in it has become `***`.
 
-    Only the user's own words may read the environment: a stranger's model could send its values.
+    Only the user's own words and files may read the environment: with a stranger's model its values
+    could be recorded or sent.
     """
     if isinstance(value, Mapping):
         return {key: without_references(inner) for key, inner in value.items()}
@@ -116,7 +117,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
-    """Return every key whose value differs, in the order of the newer config, but retired ones."""
+    """Return every key whose value differs, except retired keys, in the newer config's order."""
     before, after = flatten(old), flatten(new)
     return [
         ConfigDifference(key=key, old=before.get(key), new=after.get(key))

@@ -423,8 +423,9 @@ def _hints(kind: type) -> dict[str, Any]:
     try:
         return get_type_hints(kind.__init__, include_extras=True)  # type: ignore[misc] # of the class
     except NameError:  # a type that its module imports for type checkers alone
+        read = _named if kind.__module__.startswith("optuna.") else lambda _: Any
         found = ((name, one.annotation) for name, one in parameters_of(kind).items())
-        return {name: _named(one) if isinstance(one, str) else one for name, one in found}
+        return {name: read(one) if isinstance(one, str) else one for name, one in found}
 
 
 def _named(words: str) -> Any:

@@ -324,7 +324,10 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
 
 
 class JoinedArrays(OnDemand):
-    """Arrays on disk, (rows, *row_shape) each, one after another, taken row by row as `dtype`."""
+    """Arrays on disk, (rows, *row_shape) each, one after another, taken row by row as `dtype`.
+
+    `None` is the type that holds the numbers of all of them.
+    """
 
     costly = False
 

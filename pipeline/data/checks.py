@@ -62,7 +62,10 @@ def largest_by_column(values: Array) -> Vector:
 
 
 def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: str) -> None:
-    """Refuse columns and targets of `what` that are infinite in single precision once scaled."""
+    """Refuse columns and targets of `what` that are infinite in single precision once scaled.
+
+    `reach` is that of `check_finite`.
+    """
     problems = []
     if reach is not None:
         names, features = feature_names(schema), reach

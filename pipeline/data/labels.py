@@ -165,7 +165,7 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
 def positive_second(
     labels: Array, classes: tuple[str, str], positive: str
 ) -> tuple[Array, tuple[str, str]]:
-    """Return labels (rows,) and names so that index 1 is the positive class, else a ConfigError."""
+    """Return labels (rows,) and names with the positive class at index 1."""
     if positive not in classes:
         raise unknown_positive(positive, classes)
     if positive == classes[1]:

@@ -195,7 +195,7 @@ def first_rows(raw: Samples, content: Content) -> Array:
 
 
 def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
-    """Return numbers in memory as (rows, *shape), those of a row flat or so; else a DataError."""
+    """Return numbers in memory as (rows, *shape), from flat or shaped rows, or raise DataError."""
     try:
         raw = np.asarray(held)
         raw = raw if raw.dtype.kind in "biuf" else raw.astype(np.float64)

@@ -155,7 +155,7 @@ def data_report(
         raw: What was read.
         content: What it means; it has no training part where a model is evaluated.
         scaled: How inputs are scaled, where `like` does not say it.
-        like: Report of a model's training part, whose deciles and levels are used; `None` = none.
+        like: Report of a model's training part, whose deciles and levels are used; `None` = own.
         trained: Fingerprints of a model's training rows; `None` = those of the training part.
     """
     schema, split = content.schema, content.split
@@ -229,8 +229,8 @@ def _cells(
     """Take few enough cells to be measured quickly.
 
     Returns:
-        Names of the columns or channels; float64 (values, columns), NaN = missing; the rows that
-            they come from; whether a row has several values of each.
+        Names of the columns or channels; float64 (values, columns), NaN = missing; how many rows
+        they come from; whether a row has several values of each.
     """
     schema, inputs = content.schema, content.inputs
     if isinstance(raw, Series):  # the times that the windows see or predict

@@ -265,8 +265,10 @@ def fits(times: Times, step: Step) -> bool:
 
 def missing_told(times: Times, step: Step | None) -> list[str]:
     """Say after which times steps are missing; nothing where they have no step."""
-    if step is None or (numbers := _numbered(times, step.unit)) is None:
+    if step is None:
         return []
+    numbers = _numbered(times, step.unit)
+    assert numbers is not None, "the times have this step"
     missing = np.diff(numbers) // step.count - 1
     gaps = np.flatnonzero(missing)
     named = [f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[: NAMED + 1]]

@@ -87,7 +87,8 @@ class Gain(NamedTuple):
 class MissedClasses(NamedTuple):
     """Classes that the test rows are hardly ever called, the largest first.
 
-    `hits` are the rows of each class that are called so, of `support`, (classes,); `rare`: one is.
+    `hits` are the rows of each class that are called so, of `support`, (classes,); `rare`: whether
+    one of them is rare in the training rows.
     """
 
     classes: tuple[int, ...]

@@ -331,11 +331,11 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
     share, rows = run.setting("data.test"), run.findings.rows
     section = run.setting("data") or {}
     # The data themselves may say which rows test, as far as the config shows it.
-    asked = round(float(section.get("test", 0.0)) * sum(rows.values()))
-    is_given = abs(asked - rows.get("test", 0)) > max(2.0, 0.05 * asked) or any(
-        section.get(key) is not None for key in ("test_from", "test_path", "split")
-    )
-    is_small = isinstance(share, float) and share < 0.4 and not is_given
+    is_given = any(section.get(key) is not None for key in ("test_from", "test_path", "split"))
+    is_small = False
+    if isinstance(share, float) and share < 0.4 and not is_given:
+        asked = round(share * sum(rows.values()))
+        is_small = abs(asked - rows.get("test", 0)) <= max(2.0, 0.05 * asked)
     return Verdict(
         evidence=vagueness,
         numbers={"rows": float(rows.get("test", 0))},

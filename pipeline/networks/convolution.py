@@ -132,7 +132,7 @@ class _CNN(nn.Module):
 
 
 class CNN1d(_CNN):
-    """Convolutions along a series, features as channels, or a table, its variables a sequence."""
+    """Convolutions along a series, whose features are channels, or along the columns of a table."""
 
     takes = ("table", "series")
     dimensions = 1

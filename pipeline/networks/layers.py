@@ -205,7 +205,7 @@ class LayerStyle:
     def layer(
         self, weights: dict[str, nn.Module], channels: int, *, lengths: int, pool: nn.Module | None
     ) -> nn.Sequential:
-        """Return weights of so many channels with their `norm`, `activation`, `pool`, `dropout`."""
+        """Return weights and then `norm`, `activation`, `pool`, `dropout` for their `channels`."""
         return compose_layer(
             **weights,
             norm=build_norm(self.norm, channels, dimensions=lengths),

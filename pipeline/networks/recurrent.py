@@ -234,6 +234,9 @@ class GRU(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory with a forget gate (Hochreiter, Schmidhuber 1997; Gers et al 2000)."""
+    """Long short-term memory with a forget gate.
+
+    Hochreiter and Schmidhuber 1997; Gers et al. 2000.
+    """
 
     fused, loop = nn.LSTM, ReluLSTM

@@ -68,7 +68,7 @@ class Channel:
             self.flush()
 
     def flush(self) -> bool:
-        """Write what the other end takes now, all where it is gone; tell whether that is all."""
+        """Write what the other end takes now; tell whether nothing is left, as where it is gone."""
         while self._unsent:
             # Taken out first: where a signal's handler raises, nothing is written twice.
             content = self._unsent[:CHUNK]
@@ -146,7 +146,7 @@ def collect_rarely() -> None:
 
 @contextmanager
 def collecting_as_usual() -> Iterator[None]:
-    """Search for cyclic garbage as Python does: a user's network may leave large tensors."""
+    """Search for cyclic garbage as often as Python does: cycles may hold large tensors."""
     before = gc.get_threshold()
     gc.set_threshold(*USUAL_THRESHOLDS)
     try:

@@ -199,11 +199,10 @@ def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
 
 
 def _begin(plan: Plan) -> Record:
-    known, output = plan.occasion.folder or plan.start.folder, Path(plan.options.output)
     if not plan.occasion.lean:
-        for place in {output, output if known is None else known.parent}:
-            remove_abandoned(place)
-    folder = known or create_run_folder(output, plan.name)
+        remove_abandoned(Path(plan.options.output))
+    known = plan.occasion.folder or plan.start.folder
+    folder = known or create_run_folder(Path(plan.options.output), plan.name)
     try:
         record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
         if not plan.occasion.lean:

@@ -16,6 +16,7 @@ from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.paths import remove_leftovers
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
 from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
@@ -163,6 +164,7 @@ def _is_finished(folder: Path) -> bool:
 def _go_on(
     folder: Path, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
 ) -> Start:
+    remove_leftovers(folder / CHECKPOINTS)
     saved, warnings = _newest_whole(folder, skip_damaged=skip_damaged)
     facts, epochs = saved.facts, options.trainer.max_epochs
     version = facts.get("version")

@@ -166,7 +166,7 @@ class Model:
 
     @property
     def block_rows(self) -> int:
-        """Rows that go through the network at once: how many decides the last bit of each."""
+        """Rows per forward pass; fixed, since their number affects the last bits of each answer."""
         return rows_at_once(self.schema.input_shape)
 
 

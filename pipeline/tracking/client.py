@@ -94,12 +94,13 @@ class Recorder:
         database) if it is `required`, else return the line as a warning.
         """
         self._connection = (uri, experiment)
-        if required and (unheard := _no_listener(uri)) is not None:
+        unheard = _no_listener(uri)
+        if unheard is not None and required:
             raise as_error("down", unheard)
-        answer = self._connect()
+        answer = self._connect(later=unheard is not None)
         if not answer["ok"] and required:
             raise as_error(answer["kind"], answer["problem"])
-        self.problem = answer.get("problem")
+        self.problem = unheard or answer.get("problem")
         return self.problem
 
     def open(self, folder: Path) -> str:
@@ -169,13 +170,13 @@ class Recorder:
             self._is_ready = True
         return self._child.ask(seconds, do=what, **content)
 
-    def _connect(self) -> dict[str, Any]:
+    def _connect(self, *, later: bool) -> dict[str, Any]:
         uri, experiment = self._connection
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
         is_last = self._has_revived()
         while True:
             try:
-                return self._ask("connect", seconds, uri=uri, experiment=experiment)
+                return self._ask("connect", seconds, uri=uri, experiment=experiment, later=later)
             except ChildGoneError as error:
                 line = f"{named(uri)}: {error}"
                 has_ended = isinstance(error, ChildEndedError)  # before it followed anything
@@ -193,7 +194,7 @@ class Recorder:
                 if problem is not None:
                     self._revived_at = time.monotonic()
                     self.start()
-                    self._connect()
+                    self._connect(later=False)
                     for folder in self._followed:
                         self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
                 return self._ask(what, CLOSE_SECONDS, **content)

@@ -107,7 +107,7 @@ def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -
 
 
 def requirements(kind: str) -> list[str]:
-    """Return the packages that a kind of model needs; `pipeline` is a stranger's on an index."""
+    """Return the packages that a kind of model needs, without this one, which no index holds."""
     names = (*NEEDED, "pillow") if kind == "images" else NEEDED
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 

@@ -81,10 +81,11 @@ class OpenRuns:
 
     # ── commands, each of which may raise StoreError ────────────────────────────────────────────
 
-    def connect(self, uri: str, experiment: str) -> None:
-        """Reach the store; where that fails, try again when it is needed."""
+    def connect(self, uri: str, experiment: str, *, later: bool) -> None:
+        """Reach the store, or do so when it is first needed; where that fails, try again then."""
         self._uri, self._experiment, self._store = uri, experiment, None
-        self._connected()
+        if not later:
+            self._connected()
 
     def open(self, folder: str) -> Answer:
         """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""

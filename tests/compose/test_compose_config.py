@@ -60,10 +60,15 @@ def test_every_service_is_confined_and_sees_neither_folders_nor_passwords_but_by
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert int(service["mem_limit"]) > 0, name
-        assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & set(service), name
+        assert not {"privileged", "cap_add", "pid", "ipc", "devices", "network_mode"} & {
+            *service
+        }, name
         assert {mount["type"] for mount in service.get("volumes", [])} <= {"volume"}, name
         rest = {key: value for key, value in service.items() if key != "environment"}
         assert not any(secret in json.dumps(rest) for secret in SECRETS.values()), name
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert set(ports) == {"mlflow", "dashboard"}
+    assert {port["host_ip"] for each in ports.values() for port in each} == {"127.0.0.1"}
 
 
 def test_what_others_wait_for_has_a_health_check_or_an_end(

@@ -47,9 +47,9 @@ def test_a_folder_a_class_becomes_rows_named_by_their_files() -> None:
     assert samples.features == ("red", "green", "blue")
     assert samples.ids.tolist() == ["cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png"]
     assert [samples.classes[label] for label in samples.targets] == ["cat", "cat", "dog", "dog"]
-    for name in ("b", "a", "10", "9", "train"):
+    for name in ("晴れ=day, 1", "a", "10", "9", "train"):
         saved(f"{name}/x.png", COLOURS[0])
-    assert read("images", "set").classes == ("10", "9", "a", "b", "cat", "dog", "train")
+    assert read("images", "set").classes == ("10", "9", "a", "cat", "dog", "train", "晴れ=day, 1")
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation"])

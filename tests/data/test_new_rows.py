@@ -224,7 +224,10 @@ def test_new_pictures_that_are_missing_or_broken_are_named() -> None:
 
 def test_a_file_of_another_name_is_no_idx_file() -> None:
     np.save("new.npy", GREYS)
-    expected = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k"
+    expected = (
+        "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+        r"t10k-labels-idx1-ubyte \(each may end in .gz\)$"
+    )
     with pytest.raises(DataError, match=f"^new.npy is not named .* MNIST's; expected {expected}"):
         prepared("idx", "new.npy")
 

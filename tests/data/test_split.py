@@ -154,9 +154,7 @@ def test_scaling_is_fitted_on_the_training_part_of_the_fold_alone() -> None:
 
 
 FIVES = labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5))
-FEW = (
-    "folds=4 can't share out the 3 rows of class 'c'; expected data.folds of at most 3, or data.str"
-)
+FEW = "the 3 rows of class 'c'; expected data.folds of at most 3, or data.stratify=false"
 SINGLE = (
     "class 'c' has 1 row to share between training and test; expected at least 2. Give it more "
     "rows, or split without regard to classes: data.stratify=false"
@@ -182,17 +180,17 @@ SINGLE = (
         (
             FIVES,
             {"folds": 4},
-            "data.folds=4 can't share out 3 groups; expected data.folds of at mo",
+            "data.folds=4 can't share out 3 groups; expected data.folds of at most 3",
         ),
         (
             valued(np.ones((8, 1)), np.arange(8.0)),
             {"folds": 7},
-            "7 can't share out 6 rows; expecte",
+            "data.folds=7 can't share out 6 rows; expected data.folds of at most 6",
         ),
         (
             series(np.ones((8, 1))),
             {"folds": 6, "window": 1},
-            "data.folds=6 can't share out 5 times after the oldest; expected data.folds of at mo",
+            "folds=6 can't share out 5 times after the oldest; expected data.folds of at most 5",
         ),
         (
             series(np.arange(40.0)[:, None]),

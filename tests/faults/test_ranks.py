@@ -15,6 +15,7 @@ from faults.processes import (
     Training,
     checkpoint_epoch,
     ending,
+    is_running,
     lines_of,
     recorded_epochs,
     wait_until,
@@ -37,10 +38,7 @@ def training(fork: Start) -> Training:
 def end_of(training: Training, processes: Sequence[psutil.Process]) -> int:
     """Wait for the end of a run and of all its processes; return the exit code."""
     code = training.end()
-    wait_until(
-        lambda: not any(p.is_running() and p.status() != "zombie" for p in processes),
-        what="the end of all processes",
-    )
+    wait_until(lambda: not any(map(is_running, processes)), what="the end of all processes")
     return code
 
 

@@ -189,7 +189,9 @@ def windows() -> Tensor:
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("network", ["rnn", "gru", "lstm"])
-def test_states_are_recomputed(network: str, activation: str, norm: str, windows: Tensor) -> None:
+def test_recomputed_states_are_the_layers_own(
+    network: str, activation: str, norm: str, windows: Tensor
+) -> None:
     changes = {"layers": 2, "bidirectional": True, "activation": activation, "norm": norm}
     built = recurrent_network(network, **changes).eval()
     views = inside_of(built, windows, channels=False)

@@ -60,7 +60,9 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)
-def test_a_run_ends_as_lightnings(train: Train, own_folder: Path, words: tuple[str, ...]) -> None:
+def test_short_steps_end_as_lightnings_steps(
+    train: Train, own_folder: Path, words: tuple[str, ...]
+) -> None:
     assert train(*MLP, *words, "output=short") == 0
     assert train(*MLP, *words, LIGHTNINGS_WAY, "output=whole") == 0
     short, whole = ends(own_folder / "short"), ends(own_folder / "whole")

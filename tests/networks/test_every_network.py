@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,17 @@ def test_a_new_network_is_one_python_file_and_one_yaml_file(
         model = () if wrong.startswith("model=") else ("model=wide",)
         assert train(*words, *model, wrong) == 2
         assert told in capsys.readouterr().err
+
+
+def test_a_convolution_has_ci_co_kh_kw_weights_and_co_biases() -> None:
+    for mixing, size in product(("full", "weighted"), ([3, 2], {"shapes": [[1, 5], 3]})):
+        network = build("cnn2d", (3, 12, 12), 2, kernel_size=size, mixing=mixing)
+        convolutions = [row for row in layer_table(network, (3, 12, 12)) if row.kernel]
+        assert convolutions
+        for row in convolutions:
+            height, width = row.kernel
+            biases = 0 if row.name.endswith("mixing") else row.channels_out
+            assert row.parameters == row.channels_in * row.channels_out * height * width + biases
 
 
 def test_the_table_of_a_small_cnn_reads_as_worked_out_by_hand() -> None:

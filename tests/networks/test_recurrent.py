@@ -21,7 +21,7 @@ def make_layer(model: str, activation: str) -> nn.RNNBase:
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("model", CELLS)
-def test_the_states_of_a_cell_are_the_textbooks(model: str, activation: str, steps: int) -> None:
+def test_states_follow_the_textbook(model: str, activation: str, steps: int) -> None:
     layer = make_layer(model, activation)
     windows = torch.randn(2, steps, FEATURES, dtype=torch.float64)
     for window, states in zip(windows.numpy(), layer(windows)[0].detach().numpy(), strict=True):
@@ -29,6 +29,13 @@ def test_the_states_of_a_cell_are_the_textbooks(model: str, activation: str, ste
         turned = run_by_hand(model, activation, layer, window[::-1], direction="_reverse")
         backward = turned["state"][::-1]
         np.testing.assert_allclose(states, np.concatenate([forward, backward], 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("model", ["gru", "lstm"])
+def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(model: str) -> None:
+    layer = make_layer(model, "relu")
+    windows = torch.randn(2, 4, FEATURES, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda values: layer(values)[0], (windows,))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

@@ -27,12 +27,14 @@ def test_a_reused_id_is_another_process_and_one_of_another_machine_counts_as_ali
 def test_a_stopped_process_is_alive_but_does_not_work_and_a_zombie_is_gone() -> None:
     process = subprocess.Popen(["sleep", "60"])
     lease = lease_of_process(process.pid)
-    assert working(lease)
-    process.send_signal(signal.SIGSTOP)
-    wait_until(lambda: status(process.pid) == "stopped", what="a stopped process")
-    assert alive(lease)
-    assert not working(lease)
-    process.kill()
+    try:
+        assert working(lease)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: status(process.pid) == "stopped", what="a stopped process")
+        assert alive(lease)
+        assert not working(lease)
+    finally:
+        process.kill()
     wait_until(lambda: status(process.pid) == "zombie", what="a zombie")
     assert not alive(lease)
     process.wait()

@@ -155,8 +155,9 @@ def with_cell(row: int, cell: object) -> pd.DataFrame:
 def test_a_past_of_no_use_is_refused(past: pd.DataFrame, problem: str) -> None:
     schema = read(frame(), difference=12).schema
     past.to_csv("new.csv", index=False)
-    with pytest.raises(DataError, match=rf"new\.csv{problem}"):
+    with pytest.raises(DataError, match=rf"new\.csv{problem}") as caught:
         new_rows("new.csv", schema)
+    assert " row " not in str(caught.value)  # a place in a file is a line
     with pytest.raises(DataError, match=f"the frame{problem}"):
         held(past, schema)
 

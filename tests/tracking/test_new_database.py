@@ -44,10 +44,14 @@ def killed_at(beginning: str, work: Callable[[], object]) -> int:
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("phase", "is_cached"), [*((phase, False) for phase in PHASES), ("the last row", True)]
+)
 def test_a_kill_while_the_database_is_created_leaves_nothing_in_the_way(
-    phase: str, tmp_path: Path
+    phase: str, is_cached: bool, tmp_path: Path
 ) -> None:
+    if is_cached:
+        Store(sqlite_uri(tmp_path / "earlier" / "mlflow.db"))
     folder = tmp_path / "new"
     uri = sqlite_uri(folder / "mlflow.db")
     assert killed_at(PHASES[phase], lambda: Store(uri)) == signal.SIGKILL

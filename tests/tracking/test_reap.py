@@ -33,9 +33,11 @@ def sleeping(*words: str) -> Iterator[tuple[Lease, subprocess.Popen[bytes]]]:
     process = subprocess.Popen([*words, "sleep", "600"])
     while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"sleep"):
         time.sleep(0.01)
-    yield lease_of_process(process.pid), process
-    process.kill()
-    process.wait()
+    try:
+        yield lease_of_process(process.pid), process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

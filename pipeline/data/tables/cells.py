@@ -127,7 +127,7 @@ class Cells:
         )
 
     def classes(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """Return the class of each cell, int64 (rows,), -1 = empty; a DataError names others."""
+        """Return the class of each cell, int64 (rows,), -1 = empty; unknown ones are an error."""
         names, places = self.encoded()
         found = [-1 if name is None else class_index(name, classes) for name in names]
         unknown = np.isin(places, [index for index, known in enumerate(found) if known is None])
@@ -203,7 +203,7 @@ class Outcome:
     otherwise: str = AS_CLASSES
 
     def targets(self, cells: Cells) -> tuple[Array, Array]:
-        """Return targets (rows,) and which cells are empty, (rows,); a DataError names others."""
+        """Return targets (rows,) and whether each cell is empty, bool (rows,)."""
         known = cells if self.are_words else cells.present()
         if self.classes:
             found = known.classes(self.classes)

@@ -120,7 +120,7 @@ class Roles:
 
 
 def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
-    """Give every column of a file its role; a DataError has all keys that name none or can't be."""
+    """Give every column of a file its role; a DataError lists all wrong keys."""
     if len(names) == 1:
         raise DataError(
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
@@ -179,15 +179,15 @@ def _key_problems(
 
 @dataclass(slots=True)
 class ColumnCells:
-    """What the cells of one column have shown so far: rows, different texts, no number first."""
+    """What the cells of one column have shown so far."""
 
     name: str
     rows: int = 0
-    first_word: str | None = None
+    first_word: str | None = None  # message about the first cell that is no number
     levels: Counter[str] = field(default_factory=Counter)
 
     def count(self, found: pa.StructArray) -> None:
-        """Count texts, given as `value_counts` does; once there are too many they are free text."""
+        """Add the counts of `value_counts`; stop after more than MOST_LEVELS different texts."""
         if len(self.levels) <= MOST_LEVELS:
             texts, counts = (found.field(name).to_pylist() for name in ("values", "counts"))
             self.levels.update(dict(zip(texts, counts, strict=True)))
@@ -334,7 +334,8 @@ class TargetCells(ColumnCells):
                 position = int(fractions.argmax())
                 text = shown(known.texts[position].as_py())
                 self.first_fraction = f"{known.where(position)}: {text}"
-        self.count(cells.texts.drop_null().value_counts())
+        if len(self.levels) <= MOST_LEVELS:
+            self.count(cells.texts.drop_null().value_counts())
 
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
         """Say what the target means, with lines worth telling; an error where the keys can't be."""

@@ -88,7 +88,7 @@ def shown(cell: str) -> str:
 def require_columns(
     what: Path | str, there: Sequence[str], wanted: Sequence[str], *, needed: str = ""
 ) -> None:
-    """Refuse, by a DataError, what lacks columns; `needed` says what for."""
+    """Raise DataError if columns are missing; `needed` says what they are for."""
     if missing := [name for name in wanted if name not in there]:
         named, purpose = ", ".join(map(repr, missing)), f", which {needed}" if needed else ""
         raise DataError(

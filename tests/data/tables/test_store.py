@@ -90,6 +90,7 @@ def test_what_is_refused_or_has_no_room_leaves_nothing_in_the_cache() -> None:
     write("a,y\n" + "1,0\n2,1\n" * 20 + "x,1\n")
     with pytest.raises(DataError, match=rf"{FILE} line 42, column 'a': 'x' is no number"):
         store.stored(files(FILE), source(target="y")[0])
+    assert converted() == []
     path = write(text(patients(3000)))  # more than is read to see what the file is
     with path.open("r+b") as file:
         file.truncate(2 * shutil.disk_usage(".").free)
@@ -130,6 +131,7 @@ import sys; sys.path[:0] = sys.argv[1:]
 from pathlib import Path
 from given_tables import FILE, source
 from pipeline.data.tables import store
+print("ready", flush=True)
 sys.stdin.readline()
 print(float(store.stored([(Path(FILE), 0)], source(target="y")[0]).inputs.sum()))
 """
@@ -141,7 +143,14 @@ def test_processes_that_convert_at_once_all_get_the_whole_table() -> None:
     write("a,b,y\n" + "".join(f"{n},{n % 7},{n % 2}\n" for n in range(rows)))
     words = [sys.executable, "-c", READS, *sys.path]
     readers = [subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
-    answers = [one.communicate("go\n", timeout=120)[0].splitlines()[-1] for one in readers]
+    for reader in readers:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+    for reader in readers:
+        assert reader.stdin is not None
+        reader.stdin.write("go\n")
+        reader.stdin.flush()
+    answers = [reader.communicate(timeout=120)[0].splitlines()[-1] for reader in readers]
     assert [float(answer) for answer in answers] == [sum(n + n % 7 for n in range(rows))] * 2
     assert len(converted()) == 1
 
