@@ -79,7 +79,7 @@ class Journal:
         self._clock = (time.time_ns(), time.monotonic_ns())
 
     def begin(self, header: Header, *, at: int | None = None) -> None:
-        """Record, secrets masked, that this process starts or goes on with the run, `at` ms of 1970."""
+        """Record that this process begins with the run, secrets masked; `at`: ms since 1970."""
         content = asdict(header)
         content["uri"] = redact(header.uri)
         # JSON has no NaN and no infinity, which become words.
