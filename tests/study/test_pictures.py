@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -145,10 +146,15 @@ def test_a_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:
     assert drawn(tmp_path) == [name for name in ONE if name != "importances"]
 
 
-def test_a_study_in_which_all_trials_failed_has_no_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "end", [{"state": TrialState.FAIL}, {"values": float("inf")}, {"values": float("-inf")}]
+)
+def test_a_study_without_a_value_that_is_a_number_has_no_pictures(
+    end: dict[str, Any], tmp_path: Path
+) -> None:
     study = optuna.create_study()
     for _ in range(3):
-        study.tell(study.ask(), state=TrialState.FAIL)
+        study.tell(study.ask(), **end)
     assert pictures(study, tmp_path / "none", ["val/f1"]) == ["no pictures: no trial has completed"]
     assert not (tmp_path / "none").exists()
 

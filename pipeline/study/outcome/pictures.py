@@ -81,7 +81,7 @@ def study_pictures(study: "Study", summary: StudySummary, clip_algorithm: str) -
     `parallel_coordinates`, `pareto_front` with two objectives, and `lr_clip_map` if both vary.
     """
     complete = [row for row in summary.rows if row.state == "complete"]
-    if not complete:
+    if summary.best_row is None:  # none is complete, or none with a finite value
         return
     plots = _plots(study, summary)
     if any(LR in row.overrides and CLIP in row.overrides for row in complete):
