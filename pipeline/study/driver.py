@@ -128,8 +128,8 @@ class StudyFailedError(PipelineError):
 class Driver:
     """One study, opened, on the workers of this process, beside those of any other.
 
-    Once the trials have ended, `leads`: this process tells what they came to, not another one;
-    `seconds` is the time that they took here.
+    `leads` tells, once the trials have ended, whether this process reports them; `seconds` is the
+    time that they took here.
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:

@@ -138,7 +138,7 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
 
 @contextmanager
 def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
-    """Connect to the cluster of a study, if it is up; nodes see the study's folder by a file."""
+    """Connect to a study's cluster. A file in its folder shows which nodes see it."""
     from pipeline.devices import PLACED
 
     spec = _spec(plan)
@@ -156,7 +156,7 @@ def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluste
 
 
 def _spec(plan: "StudyPlan") -> RaySpec:
-    """Return what a worker reserves, if that can be."""
+    """Return what a worker reserves; raise ConfigError where that is impossible."""
     from pipeline.devices import available
 
     options, trainer = plan.options, plan.run.trainer
@@ -285,7 +285,10 @@ class RayProcess:
         self._number = number
 
     def start(self) -> None:
-        """Ask for the actor, which starts the process once it has its place, if Ray is there."""
+        """Ask for the actor, which starts the process once it has its place.
+
+        An EnvironmentFaultError tells that the connection is lost.
+        """
         if self._cluster.is_lost:
             raise EnvironmentFaultError(
                 f"the connection to {self._cluster.spec.place} was lost; see whether it is up with "

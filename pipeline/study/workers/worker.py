@@ -58,7 +58,10 @@ def worker_command(ranks: int = 1) -> tuple[str, ...]:
 
 
 def worker_process(environment: Mapping[str, str], command: Sequence[str]) -> Child:
-    """Return a worker's process on this machine, not started yet, with such further variables."""
+    """Return a worker's process on this machine, not started yet.
+
+    `environment` are variables beside those of this process.
+    """
     defaults = {name: value for name, value in DEFAULTS.items() if name not in os.environ}
     launched = dict.fromkeys(name for name in os.environ if name.startswith(LAUNCHERS))
     return Child(command, environment={**defaults, **launched, **environment})
