@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ledgers import (
     COMPLETE,
+    F1,
     GRID,
     complete_all,
     database,
@@ -31,6 +32,7 @@ from ledgers import (
 )
 
 from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, lease_of_process, own_lease
+from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd
@@ -39,7 +41,6 @@ from pipeline.tracking.journal import Header, Journal
 GRACE = 60.0
 PRUNED = TrialEnd(state="pruned", reason="pruned")
 OF_GRID: dict[str, Any] = {"sampler": "grid", "n_trials": None}
-GIVEN = (OF_GRID, {"n_trials": 9}, {"n_trials": 3}, {"n_trials": 3})
 
 
 def end_as(ledger: Ledger, end: TrialEnd) -> int:
@@ -182,6 +183,17 @@ def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_
     assert open_ledger(tmp_path / "optuna.db", **given).progress().consecutive_failures == 0
 
 
+def test_two_objectives_keep_those_that_no_other_beats(tmp_path: Path) -> None:
+    objectives = (*F1, Objective(name="model/parameters", direction="min"))
+    ledger = open_ledger(database(tmp_path), objectives=objectives, keep_best=2)
+    for values in ((0.9, 50.0), (0.5, 10.0), (0.8, 40.0)):
+        end_as(ledger, TrialEnd(state="complete", values=values))
+    assert ledger.progress().best == (0, 2)
+    end_as(ledger, TrialEnd(state="complete", values=(0.95, 30.0)))  # beats both of them
+    assert ledger.progress().best == (3, 1)
+    assert not ledger.report(take(ledger), step=5, value=0.0)
+
+
 def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
     tmp_path: Path,
 ) -> None:
@@ -226,25 +238,30 @@ def test_a_point_of_a_grid_that_was_lost_is_tried_again_and_does_not_hold_up_the
 # ── several processes ───────────────────────────────────────────────────────────────────────
 
 
-def take_all_in_turn(together: Barrier, folders: list[Path], which: int) -> None:
+def take_all_in_turn(together: Barrier, studies: dict[Path, dict[str, Any]], which: int) -> None:
     """Begin at the missing file of each folder, with the others, and take all there is."""
-    for folder, given in zip(folders, GIVEN, strict=True):
+    for folder, given in studies.items():
         together.wait()
         take_all(folder / "optuna.db", folder / f"{which}.txt", given)
 
 
+@pytest.mark.parametrize(
+    "several",
+    [[OF_GRID, {"n_trials": 24}], pytest.param([{"n_trials": 3}] * 10, marks=pytest.mark.slow)],
+    ids=["long", "short"],
+)
 def test_processes_that_begin_at_once_at_a_missing_file_have_one_total_and_no_point_twice(
-    tmp_path: Path,
+    several: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    folders = [tmp_path / str(number) for number in range(len(GIVEN))]
-    for folder in folders:
+    studies = {tmp_path / str(number): given for number, given in enumerate(several)}
+    for folder in studies:
         folder.mkdir()
-    together = multiprocessing.get_context("spawn").Barrier(3)
-    processes = [start(take_all_in_turn, together, folders, which) for which in range(3)]
+    together = multiprocessing.get_context("spawn").Barrier(3, timeout=300)
+    processes = [start(take_all_in_turn, together, studies, which) for which in range(3)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    for folder, given in zip(folders, GIVEN, strict=True):
+    for folder, given in studies.items():
         count = given["n_trials"] or 12
         taken = taken_in(folder.glob("*.txt"))
         assert sorted(number for number, _ in taken) == list(range(count))

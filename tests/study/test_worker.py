@@ -25,9 +25,9 @@ from study_workers import (
     worker_in,
 )
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Interrupted
 from pipeline.study.messages import Gone, Job, Rung, TrialEnd
-from pipeline.study.workers.trial import one_line
+from pipeline.study.workers.trial import TrialTrainer, one_line
 from pipeline.study.workers.worker import Worker, worker_command, worker_process
 from pipeline.tracking.facts import command_line
 
@@ -355,11 +355,29 @@ def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(worker: Conversatio
 
 def test_a_second_interrupt_hurries_nobody(worker: Conversation) -> None:
     worker.worker.train(job_of(*behaving("wait")))
-    waiting = worker.folder / f"waiting-{worker.worker.lease.pid}"
-    wait_until(waiting.exists, what="a trial that waits")
-    worker.worker.interrupt()
-    worker.worker.interrupt()
-    assert worker.hear(TrialEnd).reason == "interrupted"
+    pid = worker.worker.lease.pid
+    wait_until((worker.folder / f"waiting-{pid}").exists, what="a trial that waits")
+    for number in (signal.SIGINT, signal.SIGTERM):  # two of one number would come as one
+        os.kill(pid, number)
+    ended = worker.hear(TrialEnd)
+    assert (ended.reason, ended.exit_code) == ("interrupted", 130)
+
+
+@pytest.mark.parametrize(
+    ("late", "state"), [(Interrupted(signal.SIGINT), "complete"), (RuntimeError(), "failed")]
+)
+def test_what_is_raised_after_a_trial_is_on_record_fails_it_unless_it_is_a_stop(
+    late: BaseException, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_late(*_: object) -> None:
+        raise late
+
+    job = job_of("trainer.max_epochs=1", trust=[])
+    # No code of a user's runs at that time.
+    monkeypatch.setattr("pipeline.study.workers.trial._end", raise_late)
+    ended = TrialTrainer().train(job, lambda _: False)
+    assert (ended.state, len(ended.values)) == (state, state == "complete")
+    assert ending(job) == ("FINISHED", None)
 
 
 def test_signals_between_trials_stop_nothing(worker: Conversation) -> None:
