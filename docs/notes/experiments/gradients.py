@@ -80,7 +80,7 @@ def gradient_norms(*words: str) -> list[float]:
 
 
 def _draw_depth(stage: Stage, norms: dict[str, list[float]], runs: "dict[str, Result]") -> None:
-    figure, axes = panels(1, 2)
+    figure, axes = panels(2, 2)
     left, right = axes[0]
     for number, (kind, layers) in enumerate(norms.items()):
         left.semilogy(range(1, 1 + len(layers)), layers, marker="o", label=kind, **look(number))

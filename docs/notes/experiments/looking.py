@@ -54,7 +54,7 @@ def _first_layer_by_hand(network: nn.Module, image: Array) -> Array:
 
 
 def _draw(stage: Stage, rows: dict[str, Array]) -> None:
-    figure, axes = panels(len(rows), 10, height=0.75)
+    figure, axes = panels(10 * len(rows), 10, height=0.75)
     for plots, (name, pictures) in zip(axes, rows.items(), strict=True):
         plots[0].set_ylabel(name.rpartition(".")[2], rotation=0, ha="right", va="center")
         for plot, picture in zip(plots, pictures, strict=True):
@@ -81,7 +81,7 @@ def edge(stage: Stage) -> Claims:
         numbers=f"difference from the notes' sum {same:.0e}, with the kernel flipped {other:.1f}",
         holds=bool(same < 1e-12 and other > 0.1),
     )
-    figure, axes = panels(1, 3, height=2.2)
+    figure, axes = panels(3, 3, height=2.2)
     shown = {
         "input": image[0].numpy(),
         "kernel −1 0 1": correlated,

@@ -51,7 +51,7 @@ def overfitting(stage: Stage) -> Claims:
 
 
 def _draw_overfitting(stage: Stage, runs: "dict[str, Result]") -> None:
-    figure, axes = panels(1, len(runs), height=2.8, sharey=True)
+    figure, axes = panels(len(runs), len(runs), height=2.8, sharey=True)
     for plot, (name, result) in zip(axes[0], runs.items(), strict=True):
         for number, (key, words) in enumerate(
             (("train/loss", "training loss"), ("val/loss", "validation loss"))

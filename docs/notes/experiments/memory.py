@@ -125,7 +125,7 @@ def lstm_by_hand(layer: nn.LSTM, rows: Tensor) -> dict[str, np.ndarray]:
 
 
 def _draw_gates(stage: Stage, values: dict[str, np.ndarray]) -> None:
-    figure, axes = panels(3, 2, height=1.7, sharex=True, sharey=True)
+    figure, axes = panels(6, 2, height=1.7, sharex=True, sharey=True)
     for plot, (name, of_rows) in zip(axes.flat, values.items(), strict=True):
         high = max(1.0, float(np.abs(of_rows[0, :, :SHOWN]).max()))
         low = 0.0 if "gate" in name else -high
