@@ -203,7 +203,7 @@ def _of_journal(
         run_id=run_id,
         end="diverged" if last.get("reason") == "diverged" else "finished",
         model=str(model.get(TARGET, "network")).rpartition(".")[2],
-        kind="table",  # only rows and layers are drawn by kind, and there are none
+        kind="table",  # for pictures of test rows and layers, which a journal does not have
         config=config,
         monitor=monitor,
         better=direction(monitor),
@@ -236,7 +236,9 @@ def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
         *groups, name = str(key).split(".")
         inner = tree
         for group in groups:
-            inner = inner.setdefault(group, {})
+            if not isinstance(inner.get(group), dict):
+                inner[group] = {}
+            inner = inner[group]
         inner[name] = value
     return tree
 

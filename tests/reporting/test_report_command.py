@@ -60,6 +60,7 @@ def made_run(
     (folder / "artifacts").mkdir(parents=True)
     tags = {"pipeline.command": "train", "command": f"python -m pipeline.train name={name}"}
     params = {"model._target_": "pipeline.networks.mlp.MLP", "trainer.max_epochs": 4, "seed": 3}
+    params |= {"tags.team": "a", "tags.team.lead": "b"}  # both are keys in a journal
     journal = Journal(folder)
     journal.begin(Header(name=name, experiment="pipeline", uri="", params=params, tags=tags))
     for epoch in (1, 2, 3):
