@@ -59,7 +59,7 @@ ON_PAGE = {
     **dict.fromkeys(INKED, INK),
 }
 
-#: What Matplotlib's SVG has, and a page has no use for: ids that nothing asks for, and blanks.
+#: Parts of Matplotlib's SVG that a page does not need: unreferenced ids, whitespace between tags.
 _IDS = re.compile(r' id="(?![Cmhp]\w*[0-9a-f]{10}")[^"]*"')
 _BLANKS = re.compile(r">\s+<")
 _SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
@@ -166,8 +166,8 @@ def drawn(
 ) -> list[PagePicture]:
     """Draw pictures as elements of one page.
 
-    Another font is looked up for letters of `texts` that the usual one lacks. `prefix` is another
-    for each call that a page has.
+    Another font is looked up for letters of `texts` that the usual one lacks. `prefix` must be
+    unique among the calls for one page.
     """
     with drawing(texts):
         return [_drawn(picture, f"{prefix}-{n}") for n, picture in enumerate(pictures)]
@@ -176,7 +176,7 @@ def drawn(
 def _drawn(picture: Picture, prefix: str) -> PagePicture:
     import matplotlib as mpl
 
-    salted = {**ON_PAGE, "svg.hashsalt": prefix}  # which makes the ids unique in the page
+    salted = {**ON_PAGE, "svg.hashsalt": prefix}  # the ids are unique within the page
     with mpl.rc_context(salted):  # type: ignore[arg-type] # its types want a literal for each key
         shown, reason = use_drawn(picture, partial(_svg, alt=picture.alt))
     if shown is not None and len(shown[0]) > LARGEST_SVG:
@@ -205,7 +205,7 @@ def _svg(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
     figure.savefig(written, format="svg", bbox_inches="tight", metadata=nothing)
     head, _, body = ILLEGAL.sub("", written.getvalue().decode("utf-8")).partition("</defs>")
     width, height = map(float, _SIZE.findall(head)[0])
-    body = _TAG.sub(_in_colours_of_page, _BLANKS.sub("><", _IDS.sub("", body)))
+    body = _TAG.sub(_in_colours_of_page, _BLANKS.sub("><", body))
     root = Markup(
         '<svg viewBox="0 0 {:g} {:g}" style="--width: {:.0f}pt" role="img" aria-label="{}">'
     )
@@ -218,6 +218,6 @@ def _in_colours_of_page(tag: re.Match[str]) -> str:
 
     A picture that writes in black means it: on a bright cell, in the dark as well.
     """
-    text = tag[0].replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+    text = _IDS.sub("", tag[0]).replace(INK, "currentColor").replace(PAPER, "var(--paper)")
     is_text = tag[1] in ("text", "tspan")
     return _FONTS.sub("", text) if is_text else _DARK.sub("currentColor", text)

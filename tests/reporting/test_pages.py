@@ -120,13 +120,13 @@ def shown(draw: Callable[[Axes], object], alt: str = "a") -> Page:
 
 def test_names_in_pictures_are_text_that_is_escaped() -> None:
     def draw(axes: Axes) -> None:
-        axes.set_title(f"{SCRIPT} \x01 中文")
+        axes.set_title(f'{SCRIPT} id="x" \x01 中文')
         axes.plot([1, 2], [3, 4], label="<b>&\"'")
         axes.legend()
 
     picture = shown(draw, '"><b>')
     assert picture.all("svg")[0].attributes["aria-label"] == '"><b>'
-    assert {f"{SCRIPT} 中文", "<b>&\"'"} <= set(picture.texts("text"))
+    assert {f'{SCRIPT} id="x" 中文', "<b>&\"'"} <= set(picture.texts("text"))
     assert picture.all("b", "script") == []
 
 
