@@ -13,6 +13,10 @@ from printed import blocks
 from pipeline.config.compose import compose
 from pipeline.run import run
 
+SHOWN = """
+for more in ([], ["verbose=0"]):
+    run(compose(["model=mlp", "data=iris", "trainer.max_epochs=3", "output=a", *more]))
+"""
 MISTAKE = """
 from pipeline.errors import ConfigError
 try:
@@ -24,13 +28,16 @@ except ConfigError as error:
 
 @pytest.mark.slow
 def test_the_cells_of_the_notebook_page_and_a_mistake_run_in_one_kernel(own_folder: Path) -> None:
-    cells = [*blocks((HOW_TO / "notebook.md").read_text(encoding="utf-8"), "python"), MISTAKE]
+    page = blocks((HOW_TO / "notebook.md").read_text(encoding="utf-8"), "python")
+    cells = [*page, SHOWN, MISTAKE]
     notebook = new_notebook(cells=[new_code_cell(one) for one in cells])
     place = {"metadata": {"path": str(own_folder)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
     printed = ["".join(one.get("text", "") for one in cell.outputs) for cell in notebook.cells]
-    page = r"accuracy 0\.\d{3}, a line 0\.\d{3}\nbest epoch [1-5] of 5\nsetosa "
-    assert re.match(page, printed[1])
+    told = r"accuracy 0\.\d{3}, a line 0\.\d{3}\nbest epoch [1-5] of 5\nsetosa "
+    assert re.match(told, printed[1])
+    lines = [line.split()[0] for line in printed[-2].splitlines() if "train/loss" in line]
+    assert lines == ["1/3", "2/3", "3/3"]
     assert printed[-1].startswith("optimizer.lr=-1 is not allowed; expected a number > 0")
     assert len(list(own_folder.glob("runs/*/journal.jsonl"))) == 4
 

@@ -37,9 +37,16 @@ run     runs/20250101-000000-net-000000
         ("1/2  val", "3/2  val"),
         ("run     runs/", "run     elsewhere/"),
         ("val/f1 0.60  0.9 s  best", "val/loss 0.60  0.9 s  best"),
-        ("run     runs/20261125-134036-net-e9d54c\n", ""),
-        ("e9d54c\n", "e9d54c\nmore\n"),
     ],
 )
-def test_another_word_number_or_line_is_a_difference(old: str, new: str) -> None:
+def test_another_word_or_number_is_a_difference(old: str, new: str) -> None:
     assert len(differences(PRINTED.replace(old, new), PRINTED, tolerance=0.05)) == 1
+
+
+def test_a_line_too_few_and_a_line_too_many_are_differences() -> None:
+    assert differences(PRINTED[: PRINTED.index("run ")], PRINTED, tolerance=0.05) == [
+        "not shown: run     runs/20261125-134036-net-e9d54c"
+    ]
+    assert differences(f"{PRINTED}more", PRINTED, tolerance=0.05) == [
+        "shown:   more\nprinted: (nothing)"
+    ]
