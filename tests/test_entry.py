@@ -2,7 +2,6 @@
 
 import errno
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from command_line import choices
 from fixture_types import Capture, Patch
 from omegaconf import DictConfig
 
+from pipeline.__main__ import commands, main
 from pipeline.entry import command
 from pipeline.errors import (
     ConfigError,
@@ -189,6 +189,14 @@ def test_shell_completion_completes_choices() -> None:
     assert "model=lstm" in result.stdout
 
 
+@pytest.mark.parametrize("name", ["pipeline", *(words.split()[2] for words, _ in commands())])
+def test_every_command_answers_in_an_interpreter_that_has_loaded_nothing(name: str) -> None:
+    words = [sys.executable, "-m", name, "--help"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"python -m {name}" in ended.stdout
+
+
 @pytest.mark.parametrize("words", ["--help", "--cfg job", "--info", "modle=lstm"])
 def test_names_and_questions_are_answered_without_torch(words: str) -> None:
     said = python(SCRIPT.format(body="pass"), *words.split()).stderr
@@ -239,7 +247,7 @@ def test_any_text_can_be_printed_where_the_encoding_is_narrow() -> None:
 
 
 def test_the_package_lists_its_commands_with_examples(capsys: Capture) -> None:
-    runpy.run_module("pipeline", run_name="__main__")
+    main()
     assert "python -m pipeline.train model=lstm" in capsys.readouterr().out
 
 
