@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +31,10 @@ Report = Callable[..., tuple[int, list[str], list[str]]]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the steps of the page on reports were followed: the runs calm and bold, a study."""
     folder = tmp_path_factory.mktemp("reports")
-    work_through("report", folder, sys.executable)  # a fork does not know its command
+    work_through("report", folder, python)
     return folder
 
 
