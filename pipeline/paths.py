@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def read_cached(name: str) -> bytes | None:
-    """Return what `write_cached` wrote; `None` where it is missing or harmed."""
+    """Return what `write_cached` wrote; `None` where it is missing or damaged."""
     with suppress(OSError):
         content = (cache_folder() / name).read_bytes()
         if hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]:

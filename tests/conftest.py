@@ -23,7 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # look at pictures ask for them.
 os.environ["PIPELINE_PICTURES"] = "0"
 collect_rarely()
-gc.set_threshold(50_000, 20, 20)  # more rarely still: of thousands of tests, none leaves much
+# Tests leave little cyclic garbage, so it is collected even more rarely.
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in the same hook

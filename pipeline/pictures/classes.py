@@ -296,7 +296,8 @@ def _draw_several(
 class Reliability(NamedTuple):
     """Predicted probabilities and the shares of rows that were right, in bins of equal width.
 
-    Of each bin that has rows: the mean probability `given`, the share `found`, `counts`, (bins,).
+    For each non-empty bin, (bins,): `given` is the mean probability, `found` the share of rows
+    that were right, `counts` the number of rows.
     """
 
     given: Vector
