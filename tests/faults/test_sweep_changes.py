@@ -19,7 +19,8 @@ def test_another_space_or_run_is_refused_with_what_differs_unless_it_is_allowed(
     def refused(*words: str) -> list[str]:
         assert sweep_here("sweep.n_trials=2", *words) == 2
         lines = capsys.readouterr().err.splitlines()
-        return [line for line in lines if line.startswith("error: ")]
+        assert lines == [line for line in lines if line.startswith("error: ")]
+        return lines
 
     records = Records()
     assert sweep_here("sweep.n_trials=1", "optimizer.lr=tag(log, interval(1e-3, 1e-1))") == 0

@@ -63,17 +63,19 @@ def test_a_study_of_which_nothing_converges_says_so_by_its_exit_code(
 def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    most = "sweep.max_consecutive_failures=4"
-    ways = behaving("oom", "oom", "oom", "error", rates=FOUR)
-    assert sweep_here(*grid(*FOUR, 0.05), most, *ways) == 1
+    most, rates = "sweep.max_consecutive_failures", (*FOUR, 0.05)
+    words = (*grid(*rates, 0.06), *behaving("error", "oom", "oom", "oom", "error", rates=rates))
+    assert sweep_here(*words, f"{most}=4") == 3
     hint, problem = capsys.readouterr().err.splitlines()
     assert hint == "warning: 3 trials in a row ran out of memory; lower data.batch_size"
-    told = "error: 4 trials failed one after another, the last one: RuntimeError: the "
+    told = "error: 4 trials failed one after another, the last one: out of memory ("
     assert problem.startswith(told)
     records = Records()
-    assert records.ends() == [("FAIL", "oom")] * 3 + [("FAIL", "error")]
+    assert records.ends() == [("FAIL", "error")] + [("FAIL", "oom")] * 3
     assert records.parent().end == ("FAILED", "error")
     records.require_agreement()
+    assert sweep_here(*words, f"{most}=1") == 1
+    assert "the last one: RuntimeError: the " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["trial", "study"])

@@ -59,7 +59,8 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     words = ("sweep.max_retry=1", "sweep.max_consecutive_failures=3")
     slow = "data._target_=sweep_parts.SlowIris"
     ways = behaving("die", "die", "die", rates=rates)
-    running = sweep(*grid(0.01, 0.02, 0.03, 0.04), *words, slow, *ways)
+    words = (*grid(0.01, 0.02, 0.03, 0.04), *words, slow, *ways)
+    running = sweep(*words)
     running.process.wait_until(running.children, what=WORKER)
     (running.process.folder / "armed").touch()
     os.kill(running.await_waiting("reading"), signal.SIGKILL)  # before its trial begins
@@ -74,6 +75,12 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     assert records.parent().end == ("FAILED", "error")
     records.require_agreement()
     records.require_retries(max_retry=1)
+
+    last = sweep(*words)
+    assert last.end() == 0, last.err
+    assert records.ends() == [LOST, LOST, COMPLETE, *[LOST] * 4]
+    assert "1 trial: 1 complete; beside these 6 lost" in last.out
+    records.require_whole(1, max_retry=1)
 
 
 def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(sweep: StartSweep) -> None:

@@ -45,8 +45,8 @@ def test_a_stopped_sweep_queues_its_trials_again_and_goes_on_by_the_same_command
     stopped = sweep(*words, "sweep.workers=2")
     other = stopped.await_waiting()
     stopped.await_waiting(other_than=other)
-    stopped.process.send(signal.SIGINT)
-    assert stopped.end() == 130
+    stopped.process.send(signal.SIGTERM)
+    assert stopped.end() == 143
     assert stopped.err == (
         "stopped after 2 trials (2 complete, 2 interrupted, 2 lost); the same command goes on\n"
     )
