@@ -130,6 +130,19 @@ def test_a_study_waits_for_its_server_as_long_as_is_asked_for_and_goes_on_by_the
         early.process.wait_until(lambda: early.err.count("warning: ") > 1, what="another warning")
         early.process.send(signal.SIGTERM)
         assert early.end() == 143, early.err
+
+        Path("go on").unlink()
+        server.start()
+        impatient = sweep(*words, "sweep.storage_patience=1")
+        impatient.await_waiting()
+        server.stop()
+        impatient.go_on()
+        assert impatient.end() == 3
+        (problem,) = problems(impatient.err)
+        assert problem.endswith(
+            f"{down}, and sweep.storage_patience=1 s are over; see that it runs, then go on with "
+            "the same command"
+        )
         server.start()
         assert sweep_here(*words) == 0
         records_of(server, name).require_whole(3)

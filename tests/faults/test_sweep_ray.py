@@ -327,11 +327,10 @@ def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
 
 
 def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothing(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(tempfile, "tempdir", None)
     words = ("sweep.n_trials=1", "sweep.workers=1", "tracking=none", *behaving("wait"))
     running = sweep(*words)
     await_waiting(running, 1)
@@ -349,11 +348,14 @@ def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothi
     await_end(family)
     assert list(temporary.glob("ray-*")) == []
 
+    running = sweep(*words)
+    await_waiting(running, 1)
+    bridge = bridge_of(running.pid)
+    family = [bridge, *bridge.children(recursive=True)]
     Path("go on").touch()
-    again = beside(BASE, ["trust=[sweep_parts]", "sweep.launcher=ray", "verbose=0", *words])
-    assert sweep_here(again) == 0
+    assert running.end() == 0, running.err
     lost = "warning: trial 0 was lost with its process; its point is tried again\n"
-    assert capsys.readouterr() == ("", lost)
-    assert not [one for one in psutil.process_iter() if str(temporary) in " ".join(one.cmdline())]
+    assert running.err == lost
+    await_end(family)
     assert list(temporary.glob("ray-*")) == []
     shutil.rmtree(temporary)
