@@ -15,8 +15,8 @@ from pipeline.paths import create_folder, read_cached, sync_file, write_cached
 from pipeline.tracking.uri import (
     StoreError,
     fault,
-    is_known,
     is_server,
+    known_revisions,
     named,
     schema_fault,
     sqlite_path,
@@ -49,7 +49,7 @@ def prepare_database(uri: str) -> Iterator[None]:
         with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
             if {"experiments", "alembic_version"} <= _tables(connection):
                 row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-                if row is not None and not is_known(row[0]):
+                if row is not None and row[0] not in known_revisions():
                     raise schema_fault(uri, row[0])
         yield
         _remove_shadow(uri, path)
@@ -137,22 +137,27 @@ def _create_beside(
 def _create_tables(path: Path) -> None:
     """Create MLflow's tables and its experiment 0.
 
-    The statements for the tables are in the user's cache: MLflow's own take a second.
+    A database with the tables is in the user's cache: MLflow's migrations take a second.
     """
     from mlflow import __version__
     from mlflow.tracking import MlflowClient
 
-    name = f"tables-mlflow-{__version__}.sql"
-    script = read_cached(name)
-    with closing(sqlite3.connect(path)) as connection:
-        if script is not None:
-            connection.executescript(script.decode())
+    revisions = hashlib.sha256(" ".join(sorted(known_revisions())).encode()).hexdigest()[:8]
+    name = f"mlflow-{__version__}-{revisions}.db"
+    cached = read_cached(name)
+    memory, file = sqlite3.connect(":memory:"), sqlite3.connect(path)
+    with closing(memory), closing(file):
+        if cached is not None:
+            memory.deserialize(cached)
+            memory.backup(file)
         MlflowClient(sqlite_uri(path))
         _remove_shadow(sqlite_uri(path), path)
-        if script is None:
+        if cached is None:
             row = 'INSERT INTO "experiments"'  # the experiment 0 names its folder
-            lines = [line for line in connection.iterdump() if not line.startswith(row)]
-            write_cached(name, "\n".join(lines).encode())
+            memory.executescript(
+                "\n".join(line for line in file.iterdump() if not line.startswith(row))
+            )
+            write_cached(name, memory.serialize())
 
 
 def _is_void(path: Path) -> bool:

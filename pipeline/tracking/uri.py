@@ -273,7 +273,7 @@ def schema_fault(uri: str, revision: str) -> StoreError:
         "was made by another version of MLflow; back it up, then bring it up to date with: "
         f"mlflow db upgrade {redact(uri)}"
     )
-    if not is_known(revision):
+    if revision not in known_revisions():
         way = (
             f"was made by a newer MLflow, and MLflow {version('mlflow')}, which is installed, is "
             "too old for it; install the one that made it: pip install --upgrade mlflow, or "
@@ -282,11 +282,12 @@ def schema_fault(uri: str, revision: str) -> StoreError:
     return StoreError("schema", f"{named(uri)} {way}")
 
 
-def is_known(revision: str) -> bool:
-    """Tell whether the MLflow that is installed knows this version of a database."""
+def known_revisions() -> set[str]:
+    """Return the versions of a database that the MLflow that is installed knows."""
     package = find_spec("mlflow")
     top = Path(str(package and package.origin)).parent
-    return any(top.glob(f"store/db_migrations/versions/{revision}_*.py"))
+    files = top.glob("store/db_migrations/versions/*_*.py")
+    return {file.name.partition("_")[0] for file in files}
 
 
 def unwritable(uri: str, text: str, remedy: str) -> str:

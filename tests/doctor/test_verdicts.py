@@ -219,6 +219,12 @@ def test_a_gain_that_nobody_knows_is_told_without_percents() -> None:
     assert "%" not in verdict.evidence
 
 
+def test_a_share_of_test_rows_that_is_a_reference_is_no_number_to_judge_by() -> None:
+    sick = worse_than("naive", network=8.0, theirs=8.0, rows=30)
+    (verdict,) = diagnose(with_settings(sick, data={"test": "${oc.env:SHARE}"})).verdicts
+    assert "data.test=0.4" not in verdict.cures
+
+
 def test_dead_units_and_long_steps_are_told_the_same_rate_and_nothing_useless_beside_it() -> None:
     for far, both in ((100, False), (10_000, True)):
         dead, high = diagnose(replace(moved(far), activity=activity(dead=0.9))).verdicts

@@ -141,3 +141,16 @@ def test_a_new_start_removes_what_killed_runs_have_half_written(train: Train, fo
         file.write_bytes(b"half")
     assert train(*WORDS, "trainer.max_epochs=1") == 0
     assert not any(file.exists() for file in (half, ours, described))
+
+
+def test_a_run_resumed_elsewhere_removes_its_own_half_written_files_and_no_others(
+    run: Path, train: Train
+) -> None:
+    stranger = Path("elsewhere/papers/.draft.tmp")
+    stranger.parent.mkdir(parents=True)
+    moved = run.rename(stranger.parents[1] / run.name)
+    half = moved / "checkpoints" / ".last.ckpt.1.tmp"
+    for file in (stranger, half):
+        file.write_bytes(b"half")
+    assert train(f"resume={moved}", "trainer.max_epochs=4") == 0
+    assert (stranger.exists(), half.exists()) == (True, False)

@@ -108,9 +108,12 @@ def test_tables_come_from_the_cache_where_they_lie_there_unharmed(
 ) -> None:
     first = described(tmp_path / "first" / "mlflow.db")
     (kept,) = cache.iterdir()
-    script = read_cached(kept.name)
-    assert script is not None
-    write_cached(kept.name, script + b"CREATE TABLE more (one);")
+    content = read_cached(kept.name)
+    assert content is not None
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(content)
+        connection.execute("CREATE TABLE more (one)")
+        write_cached(kept.name, connection.serialize())
     second = described(tmp_path / "second" / "mlflow.db")
     assert second == sorted([*first, "CREATE TABLE more (one);"])
     kept.write_bytes(kept.read_bytes()[:-1])
