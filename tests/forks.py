@@ -63,11 +63,13 @@ def stand_in() -> NoReturn:
     if words[0] == "-c":
         os.execv(sys.executable, [sys.executable, *words])
     fork = Fork(program, words, (0, 1, 2), executable=program)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    passed_on = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    for number in passed_on:
         signal.signal(number, lambda number, _: os.kill(fork.pid, number))
     code = fork.wait()
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code in passed_on:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 

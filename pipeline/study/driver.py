@@ -97,7 +97,10 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
         driver.seconds = time.monotonic() - started_at
         yield driver
         driver.run.end("FINISHED")
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+        if stop.signal_number is not None and not isinstance(raised, Interrupted):
+            error = Interrupted(stop.signal_number)  # a library has made another error of it
         if isinstance(error, Interrupted | KeyboardInterrupt):
             driver.run.end("KILLED", "interrupted")
         else:
@@ -112,7 +115,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
                 file=sys.stderr,
             )
             error.add_note(TOLD)
-        raise
+        raise error from raised.__cause__
     finally:
         ledger.close()
 

@@ -165,6 +165,10 @@ class Bridge:
                 else:
                     self._relays[number].send(order)
             self._look_for_room()
+        for relay in self._relays.values():
+            relay.end_actor()
+        for relay in self._relays.values():  # who calls Ray after its shutdown is ended by it
+            relay.join(ANSWER_SECONDS)
 
     def _look_for_room(self) -> None:
         """End the waiting where no worker has found a place for long."""
@@ -207,12 +211,12 @@ class Relay(threading.Thread):
         if self.node is not None:
             self._actor.send.options(concurrency_group="send").remote(message)
         elif message["do"] in ("quit", "kill"):
-            self._end_actor()
+            self.end_actor()
 
     def refuse(self, problem: str) -> None:
         """Give the actor up, for a reason that holds for all."""
         self._refusal = problem
-        self._end_actor()
+        self.end_actor()
 
     def _relayed(self) -> Gone:
         ray = library()
@@ -233,9 +237,10 @@ class Relay(threading.Thread):
             where = f" on node {self.node}" if self.node else ", which had no place yet,"
             return Gone(message=f"its Ray actor{where} died")
         finally:
-            self._end_actor()
+            self.end_actor()
 
-    def _end_actor(self) -> None:
+    def end_actor(self) -> None:
+        """Kill the actor, and with it what it has started."""
         with suppress(Exception):  # it may be gone, or Ray itself
             library().kill(self._actor)
 
