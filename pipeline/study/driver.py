@@ -17,7 +17,7 @@ from pipeline.errors import (
     PipelineError,
 )
 from pipeline.paths import create_folder
-from pipeline.processes.lease import BEAT_SECONDS
+from pipeline.processes.lease import BEAT_SECONDS, LOOKS
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
 from pipeline.study.ledger.ledger import Ledger, Lost
@@ -185,7 +185,7 @@ class Driver:
             self._listen(0.0)  # how a worker died whose trial was just found lost
             self.run.update(self._progress)
         if now >= self._beat_at:
-            self._beat_at = now + BEAT_SECONDS
+            self._beat_at = now + min(BEAT_SECONDS, self.plan.options.grace / LOOKS)
             self.ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
         for worker in self._pool.busy():
             worker.end_if_slower_than(self.plan.options.trial_timeout)

@@ -165,9 +165,11 @@ class Bridge:
                 else:
                     self._relays[number].send(order)
             self._look_for_room()
+        # Ray ends whoever calls it after its shutdown. Those that were told to end have something
+        # to say yet; a driver that was killed has told none.
         for relay in self._relays.values():
+            relay.join(TICK_SECONDS)
             relay.end_actor()
-        for relay in self._relays.values():  # who calls Ray after its shutdown is ended by it
             relay.join(ANSWER_SECONDS)
 
     def _look_for_room(self) -> None:
