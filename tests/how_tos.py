@@ -57,7 +57,8 @@ def work_through(name: str, folder: Path, python: str) -> None:
             printed = ended.stdout
             assert ended.returncode == int(block.words.get("exit", "0")), printed
         elif block.words.get("form") == "study":
-            assert differences(skeleton(block.content), skeleton(printed), tolerance=0) == []
+            found = differences(skeleton(block.content), skeleton(printed), tolerance=0)
+            assert not found, "\n".join([*found, printed])
         else:
             assert block.language == "text", f"nothing says what to do with {block.language}"
             assert differences(block.content, printed, tolerance=0.1) == []
