@@ -1,1 +1,1 @@
-"""What a run is: composed by Hydra, checked against types, bounds and constructors."""
+"""Configuration of a run: composed by Hydra, checked against types, bounds and constructors."""

@@ -1,4 +1,4 @@
-"""Check of all values of a run before anything is created; every problem is in one error."""
+"""Check of all values of a run before anything is created; one error lists all problems."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ from pipeline.paths import name_problem, output_problem
 RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
 FALLING = ("val/loss", "val/rmse", "val/mae", "train/loss")
 MONITORED = (*RISING, *FALLING)
-#: Names of metrics that a metric of the user's own can't have.
+#: Names that a user's own metric can't have.
 NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
 
 _Kind = TypeVar("_Kind")
@@ -60,11 +60,11 @@ _SECTIONS: Sequence[tuple[str, str, Sequence[str], type[Options] | None]] = (
 def check(
     config: DictConfig | Mapping[str, Any], *, trust: Sequence[str] | None = None
 ) -> RunConfig:
-    """Return the run that a config describes, its references resolved; nothing is created.
+    """Return the run that a config describes, with references resolved; nothing is created.
 
-    Lightning is not imported: `check_callbacks` follows where it is. `trust` names packages whose
-    classes it may name, `None` = those in the config, which must come from the command line. Raises
-    a ConfigError with all its problems, one line each.
+    Lightning is not imported; `check_callbacks` checks what needs it. `trust` names packages whose
+    classes the config may name; `None` means those listed in the config, which must then come from
+    the command line. Raises ConfigError with all problems, one line each.
     """
     values, problems = resolved(config)
     if trust is not None:
@@ -87,7 +87,10 @@ def check(
 
 
 def check_callbacks(config: RunConfig) -> None:
-    """Check the callbacks' targets and arguments, which needs Lightning; one error for all."""
+    """Check the callbacks' targets and arguments, which needs Lightning.
+
+    Raises ConfigError with all problems.
+    """
     import pytorch_lightning  # noqa: F401 - the base class is looked up among what is loaded
 
     problems = [
@@ -102,7 +105,7 @@ def check_callbacks(config: RunConfig) -> None:
 
 
 def _at(values: object, key: str, kind: type[_Kind]) -> _Kind | None:
-    """Return the value of a dotted key; `None` = it is missing or, as `validate` says, wrong."""
+    """Return the value of a dotted key; `None` if it is missing or not of the given type."""
     for part in key.split("."):
         values = values.get(part) if isinstance(values, Mapping) else None
     return values if isinstance(values, kind) else None
@@ -134,7 +137,7 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Iterator[str]:
-    """Yield what can be said about callbacks without Lightning."""
+    """Yield the problems of callbacks that can be found without Lightning."""
     allowed = tuple(f"{package}." for package in (*PACKAGES, *trust))
     for name, target in callbacks.items():
         path = _at(target, TARGET, str)
@@ -148,7 +151,10 @@ def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Ite
 
 
 def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-    """Yield rules that types can't state: broken or not, and the line. A wrong type breaks none."""
+    """Yield the rules that types can't state: whether each is broken, and its line.
+
+    A value of a wrong type breaks no rule; `validate` reports it.
+    """
     for key in ("name", "register", "tracking.experiment"):
         name = _at(values, key, str)
         problem = name_problem(key, name) if name else None
@@ -219,7 +225,7 @@ def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
 
 
 def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-    """Yield what a range test of the learning rate can't be joined with."""
+    """Yield the rules of a range test of the learning rate."""
     ends = (_section(values, "lr_range").get(end) for end in ("lowest", "highest"))
     lowest, highest = (end if isinstance(end, int | float) else 0 for end in ends)
     line = f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."

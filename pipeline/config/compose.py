@@ -37,17 +37,17 @@ from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
-#: Overrides KEY=VALUE whose value is not a mapping, and a study's space, which is.
+#: Overrides KEY=VALUE without a mapping as value, except for a study's space, which is a mapping.
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
 _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
-#: Letters of a name that the program makes up; that of a trial has its number behind it.
+#: Longest generated name in characters; the name of a trial has its number added.
 LONGEST_NAME = 56
 #: Where a key of the user's own may be added with `+`.
 FREE_FORM = ("tags", "callbacks")
 #: Where a constructor decides which keys may be added with `+`.
 WITH_CONSTRUCTOR = ("model", "data", "optimizer", "scheduler")
-#: Checks names that one command alone has: gets the correct overrides, returns problems.
+#: Checks names that only one command has: takes the correct overrides, returns the problems.
 MoreNames = Callable[["Composer", Sequence[str]], Iterable[str]]
 
 
@@ -58,11 +58,16 @@ def compose(
     config_dir: Path | None = None,
     options: type[BaseModel] = RunConfig,
 ) -> DictConfig:
-    """Return the composed tree of a run, its references not yet resolved.
+    """Return the composed tree of a run, with references unresolved.
 
-    `overrides` are those of a command line, `config_name` the root file without `.yaml`,
-    `config_dir` a folder of the user's own YAML, `options` the keys that the tree may have. Raises
-    a ConfigError with all wrong names, one line each.
+    Args:
+        overrides: Overrides as on a command line, such as `optimizer.lr=0.003`.
+        config_name: Name of the root file without `.yaml`.
+        config_dir: Folder of the user's own YAML files; `None` if there is none.
+        options: Model of the keys that the tree may have.
+
+    Raises:
+        ConfigError: Some names are wrong; the error has a line for each.
     """
     lines, tree = checked(
         overrides, config_name=config_name, config_dir=config_dir, options=options
@@ -73,7 +78,7 @@ def compose(
 
 
 def without_hydra(tree: DictConfig) -> DictConfig:
-    """Take Hydra's own settings out of a composed tree, and name its run and its study."""
+    """Remove Hydra's own settings from a composed tree, and name its run and its study."""
     hydra = tree.hydra
     with open_dict(tree):
         del tree["hydra"]
@@ -81,7 +86,10 @@ def without_hydra(tree: DictConfig) -> DictConfig:
 
 
 def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
-    """Name a run `<model>-<data>`, a study `<sweeps>-<model>-<data>` less what it varies."""
+    """Name a run `<model>-<data>` and a study `<sweeps>-<model>-<data>`, if they have no name.
+
+    The name of a study leaves out the groups that it varies. `hydra` has Hydra's own settings.
+    """
     choices = dict(hydra.runtime.choices)
     if _has_no_name(tree):
         tree.name = _joined([choices.get("model"), choices.get("data")])
@@ -107,7 +115,7 @@ def _joined(words: Sequence[object]) -> str | None:
 
 
 class Composer:
-    """Composes one root file, named without `.yaml`; Hydra's global state is cleared."""
+    """Composes one root file, given without `.yaml`; clears Hydra's global state."""
 
     def __init__(self, config_name: str, config_dir: Path | str | None = None) -> None:
         GlobalHydra.instance().clear()
@@ -130,7 +138,7 @@ class Composer:
         return sorted(self._loader.get_group_options(group, overrides=self._search))
 
     def changed_hydra(self, tree: DictConfig, lines: Sequence[str]) -> list[str]:
-        """Return Hydra's own settings in which a composed tree differs from the shipped one."""
+        """Return the keys of Hydra's own settings that a tree changes against the shipped files."""
         lines = [*self.cleared(lines), *lines]
         shipped = self._loader.load_configuration(self.config_name, [], RunMode.RUN)
         expected = {**_settings(shipped), "overrides": [*self._search, *lines]}
@@ -138,7 +146,7 @@ class Composer:
         return sorted(key for key in {*expected, *found} if found.get(key) != expected.get(key))
 
     def tree(self, lines: Sequence[str]) -> DictConfig:
-        """Compose the root file with overrides; `hydra` is part of the tree."""
+        """Compose the root file with overrides, `hydra` included; raises ConfigError on failure."""
         overrides = [*self._search, *self.cleared(lines), *lines]
         try:
             return self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
@@ -148,7 +156,7 @@ class Composer:
     def cleared(self, lines: Sequence[str]) -> list[str]:
         """Return `++key=null` for each key in which a mapping replaces a list.
 
-        Hydra merges a mapping into what a key has, and refuses where that is a list.
+        Hydra merges a mapping into the value of a key, and fails if that value is a list.
         """
         mappings = {key_of(line): line for line in lines if _MAPPING.match(line)}
         if not mappings:
@@ -158,7 +166,7 @@ class Composer:
 
 
 def _settings(tree: DictConfig) -> dict[str, Any]:
-    """Return Hydra's own settings without those that it fills in itself."""
+    """Return Hydra's own settings, except those that Hydra fills in itself."""
     settings = written(tree.hydra)
     del settings["runtime"], settings["searchpath"]
     settings["job"] = {k: v for k, v in settings["job"].items() if k not in _SAID_BY_HYDRA}
@@ -167,7 +175,7 @@ def _settings(tree: DictConfig) -> dict[str, Any]:
 
 
 def composition_problem(error: BaseException) -> str:
-    """Return one line for whatever Hydra or OmegaConf raised, with its cause."""
+    """Return an error of Hydra or OmegaConf and its cause as one line."""
     texts = [str(error), str(error.__cause__ or "")]
     words = [line.strip() for text in texts for line in text.splitlines()[:2] if line.strip()]
     left_out = ("full_key:", "object_type=", "To append to your config")
@@ -184,10 +192,11 @@ def checked(
     options: type[BaseModel] = RunConfig,
     more: MoreNames | None = None,
 ) -> tuple[list[str], DictConfig | None]:
-    """Return the overrides as Hydra gets them, after a check of all their names, and the tree.
+    """Return the overrides as Hydra gets them and the composed tree, after a check of all names.
 
-    The tree is `None` unless the check has composed it. Where `multirun`, commas separate values, a
-    run each. Raises a ConfigError with all wrong names.
+    The tree is `None` unless the check has composed it. With `multirun`, commas separate the values
+    of several runs. `more` checks names that only this command has. Raises ConfigError with all
+    wrong names.
     """
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
         named = {key_of(line).partition("@")[0] for line in lines}
@@ -214,9 +223,10 @@ def checked(
 def _plain_tree(
     given: Sequence[Given], source: Composer, options: type[BaseModel]
 ) -> DictConfig | None:
-    """Return the tree of overrides that need no closer look than Hydra's; else `None`.
+    """Return the tree of overrides for which Hydra's own check is enough; else `None`.
 
-    All others are composed twice, which takes most of the time of a command that trains nothing.
+    All other overrides are composed twice, which takes most of the time of a command that trains
+    nothing.
     """
     known = source.groups()
     for one in given:
@@ -331,12 +341,12 @@ def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator
 
 
 def exists(tree: DictConfig, key: str) -> bool:
-    """Tell whether a tree has a key, `layers[0].units` included."""
+    """Tell whether a tree has a key, such as `layers[0].units`."""
     return _node(tree, key) is not None
 
 
 def _node(tree: DictConfig, key: str) -> Any:
-    """Return the node of a key, missing and null ones included; `None` where there is none."""
+    """Return the node of a key, even if its value is missing or null; `None` if it has none."""
     node: Any = tree
     for part in key.replace("[", ".").replace("]", "").split("."):
         if isinstance(node, ListConfig):
@@ -351,7 +361,7 @@ def _node(tree: DictConfig, key: str) -> Any:
 
 
 def dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield every key of a tree but Hydra's own, mappings before what is in them."""
+    """Yield every key of a tree except Hydra's own; a mapping comes before the keys in it."""
     for name in tree:
         if prefix or name != HYDRA:
             yield f"{prefix}{name!s}"

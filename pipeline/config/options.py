@@ -1,6 +1,6 @@
-"""Options of a run and of a study, typed and bounded; nothing here imports torch.
+"""Options of a run and of a study, with types and bounds; nothing here imports torch.
 
-Defaults and descriptions are in `conf/`; only `scheduler.monitor` may be left out.
+Defaults and descriptions are in `conf/`. A missing key is an error, except `scheduler.monitor`.
 """
 
 import warnings
@@ -24,7 +24,7 @@ class Options(BaseModel):
 
 
 class TrainerOptions(Options):
-    """Arguments of Lightning's Trainer, and `threads`, `compile` and `matmul_precision`."""
+    """Arguments of Lightning's Trainer, plus `threads`, `compile` and `matmul_precision`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
@@ -80,7 +80,7 @@ REFUSED = {
 
 
 class DataOptions(Options):
-    """What happens to the rows of any source between reading and the network."""
+    """Options for the steps between reading the rows of any source and the network."""
 
     batch_size: PositiveInt
     validation: Fraction
@@ -118,7 +118,7 @@ Rule = Annotated[str, Field(pattern=r"^recall_at_0?\.\d*[1-9]\d*$", examples=["r
 
 
 class ReportOptions(Options):
-    """What is reported on, where runs and studies are looked for, and where the page goes."""
+    """What to report on, where to look for runs and studies, and where to write the page."""
 
     run: Text | None
     study: Text | None
@@ -131,19 +131,19 @@ class ReportOptions(Options):
 
 
 class MetricsOptions(Options):
-    """Decision threshold and metrics of the user's own."""
+    """The decision threshold, and the user's own metrics."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["best_f1"] | Rule
     more: dict[str, Target]
 
     @property
     def rule(self) -> str | None:
-        """The rule that finds the threshold; `None` where it is a number."""
+        """The rule that finds the threshold; `None` if the threshold is a number."""
         return self.threshold if isinstance(self.threshold, str) else None
 
     @property
     def first_threshold(self) -> float:
-        """The threshold before a rule is applied: in training, and for baselines."""
+        """The threshold in training and for baselines, before a rule is applied."""
         return 0.5 if isinstance(self.threshold, str) else self.threshold
 
 
@@ -155,14 +155,14 @@ class LossOptions(Options):
 
 
 class FeatureMapsOptions(Options):
-    """Rows whose feature maps are drawn."""
+    """Rows whose feature maps are drawn, and whether single channels are drawn, too."""
 
     samples: Annotated[list[NaturalInt], Field(min_length=1)] | None
     channels: bool
 
 
 class LrRangeOptions(Options):
-    """Learning rates of a range test."""
+    """Range and number of the learning rates of a range test."""
 
     lowest: PositiveFloat
     highest: PositiveFloat
@@ -181,13 +181,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)
 
     class Registration(Options):
-        """Name of the trained model in a registry."""
+        """Name under which the trained model is registered."""
 
         register: Text | None
 
 
 class RunConfig(Registration):
-    """All options of a run; a group with a `_target_` is a mapping that its constructor checks."""
+    """All options of a run; a group with a `_target_` is a mapping checked by its constructor."""
 
     name: Text | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -283,5 +283,5 @@ def parts(
 
 
 def data_options(config: RunConfig) -> DataOptions:
-    """Return the options of the data that are the same for every source."""
+    """Return the options of the data that all sources share."""
     return DataOptions(**parts(config.data, DataOptions)[0])

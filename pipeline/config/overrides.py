@@ -27,7 +27,7 @@ _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
 _FOREIGN_WORD = re.compile(r"""[^,\[\]{}:'"]*[^\x00-\x7f][^,\[\]{}:'"]*""")
 _FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
 _SQLITE = "sqlite:///"
-#: Keys that name a file, a folder or a run, in one command or another.
+#: Keys of any command that name a file, a folder or a run.
 _PLACES = (
     "output",
     "resume",
@@ -43,9 +43,9 @@ _PLACES = (
 )
 HYDRA = "hydra"
 HYDRA_REFUSED = "belongs to Hydra's own settings, which can run code"
-#: Bytes of a YAML file at most.
+#: Size of the largest YAML file in bytes.
 LARGEST_FILE = 2**20
-#: Levels of lists and mappings at most; the YAML reader needs over 100 stack frames for each.
+#: Deepest nesting of lists and mappings; each level takes the YAML reader over 100 stack frames.
 DEEPEST_NESTING = 20
 _IN_HYDRA = re.compile(rf"(?:.*[\s/@.])?{HYDRA}(?:[\s/@.].*)?")
 _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
@@ -53,14 +53,14 @@ _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One override as it was typed and as Hydra parses it: its `input_line` is what Hydra gets."""
+    """One override, as it was typed and as Hydra parses it."""
 
     typed: str
     override: Override
 
     @property
     def key(self) -> str:
-        """The key or group, with the package where one is named."""
+        """The key or group, with its package if one is named."""
         name: str = self.override.key_or_group
         return f"{name}@{self.override.package}" if self.override.package else name
 
@@ -76,7 +76,10 @@ def key_of(word: str) -> str:
 
 
 def raw_value(words: Sequence[str], key: str) -> str | None:
-    """Return the text that a command line gives a key, unquoted; Hydra reads some as numbers."""
+    """Return the text that a command line gives a key, without quotes; `None` if it gives none.
+
+    Hydra itself would read some texts as numbers, such as the run id `12e45678`.
+    """
     values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     if not values:
         return None
@@ -85,7 +88,7 @@ def raw_value(words: Sequence[str], key: str) -> str | None:
 
 
 def place_problems(words: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each path of a command line that can't be one of a file or folder."""
+    """Yield a line for each path on a command line that can't name a file or a folder."""
     for key in _PLACES:
         place = raw_value(words, key) or ""
         if place.startswith("["):  # a list, such as runs=[A,B]
@@ -120,7 +123,8 @@ def read(
 ) -> tuple[list[Given], list[str]]:
     """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
-    `texts` are the keys whose value is always a text; where `multirun`, commas separate values.
+    `texts` are the keys whose value is always a text. With `multirun`, commas separate the values
+    of several runs.
     """
     parser = OverridesParser.create()
     given: list[Given] = []
@@ -145,7 +149,7 @@ def read(
 
 
 def _problem(line: str, override: Override | None, *, multirun: bool) -> str:
-    """Return the problem of an override, or an empty text; `None` could not be parsed."""
+    """Return the problem of an override, or ''; `override` is `None` if it can't be parsed."""
     key, _, value = line.partition("=")
     if has_password(line):
         variable = "PGPASSWORD" if "=postgresql" in line else "MLFLOW_TRACKING_URI"
@@ -198,7 +202,7 @@ def quoted(text: str) -> str:
 
 
 def plainest(line: str) -> str:
-    """Return an override without quotes if none are needed, else with double ones, for a shell."""
+    """Return an override for a shell, without quotes if possible, else with double quotes."""
     key, _, value = line.partition("=")
     inner = value[1:-1]
     if value != f"'{inner}'" or any(sign in inner for sign in "'\"\\$"):
@@ -211,20 +215,20 @@ def plainest(line: str) -> str:
 
 
 def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
-    """Return the problems of a folder's YAML files, in the sub-folders that a run reads."""
+    """Return the problems of the YAML files in those sub-folders that `groups` names."""
     if problem := place_problem("--config-dir", str(folder)):
         return [problem]
     if not folder.is_dir():
         return [f"--config-dir {str(folder)!r} is no folder."]
     for inner in folder.iterdir():
-        if inner.name.lower() == HYDRA:  # as the name is found where case does not matter
+        if inner.name.lower() == HYDRA:  # some file systems ignore case
             return [f"{inner} {HYDRA_REFUSED}; remove it of --config-dir."]
     files = [file for group in groups for file in sorted((folder / group).rglob("*.yaml"))]
     return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
 
 
 def problems_in_file(file: Path) -> Iterator[str]:
-    """Yield what is wrong with one file, with the line where it stands."""
+    """Yield the problems of one YAML file, each with its line number."""
     if file.stat().st_size > LARGEST_FILE:
         yield f"{file} is larger than 1 MiB; expected a file of configuration."
         return
@@ -261,7 +265,7 @@ def _problems_in_text(text: str) -> Iterator[str]:
             yield f"{event.start_mark.line + 1} has an alias (*{event.anchor}); write it out."
             return
     root = yaml.compose(text, Loader=yaml.SafeLoader)
-    yaml.safe_load(text)  # tags and keys that no value can be made of
+    yaml.safe_load(text)  # raises for tags and keys that have no value
     if root is None:
         yield "1 is empty; expected keys and values, or {} for none."
     elif not isinstance(root, MappingNode):
@@ -278,7 +282,7 @@ def _problems_in_text(text: str) -> Iterator[str]:
 
 
 def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:
-    """Yield the names of sections and all that stands in a list of defaults, with their lines."""
+    """Yield the names of sections and all entries of a defaults list, with their lines."""
     for key, value in root.value:
         if key.value != "defaults":
             yield key.start_mark.line + 1, str(key.value)
@@ -289,7 +293,7 @@ def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:
 
 
 def _nodes(node: Node) -> Iterator[Node]:
-    """Yield a node and all within it, keys and values alike, in their order."""
+    """Yield a node and all nodes in it, keys and values alike, in order."""
     yield node
     for item in node.value if isinstance(node, CollectionNode) else ():
         for part in item if isinstance(item, tuple) else (item,):

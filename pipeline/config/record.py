@@ -18,7 +18,7 @@ from pipeline.redaction import MASK, redact_value
 FORMAT = 1
 Scalar = str | int | float | bool | None
 
-#: Keys that changed nothing and are gone; runs on record may hold them.
+#: Keys that had no effect and were removed; recorded runs may still have them.
 RETIRED = (
     "trainer.limit_predict_batches",
     "trainer.model_registry",
@@ -32,19 +32,19 @@ FREE = (
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
     *("trainer.max_time", "trainer.profiler"),
 )
-#: Groups whose change makes it another run altogether.
+#: Groups whose change makes a different run.
 FIXED = ("model", "data")
-#: Of these groups, how the rows are served, which is a change like any other.
+#: Exceptions in these groups: how the rows are served may change like any other option.
 _STEPS = ("data.batch_size", "data.shuffle")
 
 _ENVIRONMENT = "oc.env"
 
 
 def without_references(value: Any) -> Any:
-    """Return plain values in which each text with a reference in it has become `***`.
+    """Return plain values in which each text that contains a reference is replaced by `***`.
 
-    Only the user's own words and files may read the environment: with a stranger's model its values
-    could be recorded or sent.
+    Only the user's own words and files may read the environment: otherwise a stranger's model could
+    cause its values to be recorded or sent.
     """
     if isinstance(value, Mapping):
         return {key: without_references(inner) for key, inner in value.items()}
@@ -60,7 +60,7 @@ def _reference(name: str, *default: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigDifference:
-    """One key that two configs do not share, and its values; `None` also where it is missing."""
+    """One key whose values differ between two configs; `None` also stands for a missing key."""
 
     key: str
     old: Scalar
@@ -73,8 +73,8 @@ class ConfigDifference:
 def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
     """Return the config as a plain dict that may be stored anywhere, with its `format`.
 
-    References are resolved but those to the environment, secrets are hidden; `trust` is left out,
-    since only a command line may give it.
+    References are resolved, except those to environment variables, and secrets are hidden. `trust`
+    is left out, since only a command line may give it.
     """
     if isinstance(config, BaseModel):
         config = config.model_dump()
@@ -89,7 +89,7 @@ def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
 
 
 def as_written(tree: DictConfig) -> dict[str, Any]:
-    """Return a tree as a plain dict, its references as they are written and secrets hidden."""
+    """Return a tree as a plain dict, with references as written and secrets hidden."""
     return dict(_without_secrets(written(tree)))
 
 
@@ -104,7 +104,7 @@ def _without_secrets(value: Any, key: str = "") -> Any:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Return dotted keys with scalar values; a list or an empty mapping becomes its text."""
+    """Return dotted keys with scalar values; a list or an empty mapping becomes a JSON text."""
     flat: dict[str, Scalar] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
@@ -117,7 +117,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
-    """Return every key whose value differs, except retired keys, in the newer config's order."""
+    """Return all keys whose values differ, except retired ones, in the newer config's order."""
     before, after = flatten(old), flatten(new)
     return [
         ConfigDifference(key=key, old=before.get(key), new=after.get(key))
@@ -127,10 +127,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDi
 
 
 def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return lines for what can't change on resume, and what needs `resume_allow_change`."""
+    """Return lines for changes that prevent a resume, and for those that need permission.
+
+    The option `resume_allow_change` gives that permission.
+    """
     never, ask = [], []
     for change in differences(old, new):
-        # A key that an older version lacked is equal to null.
+        # A key that an older version lacked counts as null.
         if _is_free(change, new) or (change.old is None and change.new is None):
             continue
         if lies_in(change.key, FIXED) and change.key not in _STEPS:
@@ -147,7 +150,7 @@ def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
         return lies_in(change.key, FREE)
     if not (isinstance(change.old, int) and isinstance(change.new, int)):
         return False
-    # This schedule covers all steps, whose number the program fills in.
+    # This schedule spans all steps, whose number the program fills in.
     spans_training = str((new.get("scheduler") or {}).get(TARGET)).endswith(".OneCycleLR")
     return change.new > change.old and not spans_training
 

@@ -1,6 +1,6 @@
-"""Values of a config: references resolved, checked against types and signatures, targets built.
+"""Values of a config: resolving references, checking types and signatures, building targets.
 
-A target is a section that names a class by `_target_`; its constructor is its schema.
+A target is a section that names a class by `_target_`; its keys are those of the constructor.
 """
 
 import importlib
@@ -55,23 +55,26 @@ _NAMED = {"int": int, "float": float, "str": str, "bool": bool, "None": NoneType
 
 
 class Unresolved:
-    """Stands where a reference could not be resolved, so that only that is reported."""
+    """Placeholder for a value that can't be resolved, so that only this problem is reported."""
 
 
 def as_tree(config: DictConfig | Mapping[str, Any]) -> DictConfig:
-    """Return the config as a tree that knows references."""
+    """Return the config as an OmegaConf tree, which can resolve references."""
     return config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
 
 
 def written(tree: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
-    """Return a tree as plain values, its references as they are written or resolved."""
+    """Return a tree as plain values, with references as they are written or resolved."""
     values = OmegaConf.to_container(tree, resolve=resolve)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
 
 def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a plain copy, references resolved, and a line for each that can't be or is `???`."""
+    """Return a plain copy with references resolved, and a line for each unresolved value.
+
+    A value that can't be resolved, or that is `???`, becomes an `Unresolved`.
+    """
     problems: list[str] = []
     values: dict[str, Any] = _resolved(as_tree(config), "", problems)
     return values, problems
@@ -175,7 +178,10 @@ def wrong_value(key: str, value: object, annotation: object) -> str:
 
 
 def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Model:
-    """Return the options that a composed tree gives; a ConfigError with all wrong values."""
+    """Return the options that a composed tree gives; a value `???` counts as missing.
+
+    Raises ConfigError with all wrong values, one line each.
+    """
     values = {key: value for key, value in written(tree, resolve=True).items() if value != "???"}
     options, problems = validate(model, values, prefix=prefix)
     if options is None:
@@ -192,13 +198,14 @@ def validate(
 ) -> tuple[Model | None, list[str]]:
     """Return the options that values give, or `None` and a line for each wrong key.
 
-    `prefix` is the section's key with its dot, `hints` why keys known elsewhere are refused.
+    `prefix` is the section's key with its dot. `hints` say why a key that is known elsewhere is
+    refused here.
     """
     try:
         return model.model_validate(values), []
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False)
-    lines: dict[str, str] = {}  # one a key; pydantic reports each member of a union by itself
+    lines: dict[str, str] = {}  # one for each key; pydantic reports every member of a union
     for fault in faults:
         path, owner = _owner(model, [str(part) for part in fault["loc"]])
         key, known = prefix + ".".join(path), _fields(owner)
@@ -227,7 +234,7 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _owner(model: type[BaseModel], loc: list[str]) -> tuple[list[str], type[BaseModel]]:
-    """Return the path of a key, without members of a union, and the model that has it."""
+    """Return the path of a key, without the members of a union, and the model that has the key."""
     inner = _fields(model).get(loc[0])
     if len(loc) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel):
         path, owner = _owner(inner, loc[1:])
@@ -238,8 +245,8 @@ def _owner(model: type[BaseModel], loc: list[str]) -> tuple[list[str], type[Base
 def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
     """Return the class that a dotted path names, if a config may name it.
 
-    Raises a ConfigError where it lies outside of our packages, torch's, Lightning's and those in
-    `trust`, is missing, can't be imported, or is no class.
+    Raises ConfigError if the path is outside of our packages, torch's, Lightning's and those in
+    `trust`, if it does not exist or can't be imported, or if it is not a class.
     """
     allowed = (*PACKAGES, *trust)
     if not lies_in(path, allowed):
@@ -256,7 +263,10 @@ def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
 
 
 def find(path: str) -> type:
-    """Return the class of a target that was checked before; a ConfigError where there is none."""
+    """Return the class of a target that was checked before.
+
+    Raises ConfigError if it does not exist or can't be imported, or if it is not a class.
+    """
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -276,7 +286,7 @@ def find(path: str) -> type:
 
 
 def lies_in(path: str, roots: Sequence[str]) -> bool:
-    """Tell whether a dotted path is one of some others, or lies below it."""
+    """Tell whether a dotted path equals one of `roots` or lies below one of them."""
     return any(path == root or path.startswith(f"{root}.") for root in roots)
 
 
@@ -295,9 +305,10 @@ def target_problems(
     filled: Sequence[str] = (),
     trust: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield a line for each problem with the target at a key, those nested in it included.
+    """Yield a line for each problem with the target at a key and with the targets in it.
 
-    It must be a subclass of one of `bases`; `filled` are parameters that the program fills in.
+    The class must be a subclass of one of `bases`. `filled` are parameters that the program fills
+    in. `trust` names packages that are allowed in addition to the usual ones.
     """
     path = target.get(TARGET)
     if not isinstance(path, str):
@@ -329,7 +340,7 @@ def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
 def _parted(
     kind: type, target: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
-    """Return arguments with targets in them, the others, and parameters to leave unchecked."""
+    """Return arguments that contain targets, other arguments, and parameters to leave unchecked."""
     values = arguments(target)
     inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
     plain = {name: value for name, value in values.items() if name not in inner}
@@ -338,7 +349,7 @@ def _parted(
 
 
 def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
-    # A base whose library nobody has imported yet can have no subclass among what was resolved.
+    # A class whose library has not been imported can't be the base of a resolved class.
     parted = (base.rpartition(".") for base in bases)
     loaded = [getattr(sys.modules.get(module), name, None) for module, _, name in parted]
     return any(inspect.isclass(base) and issubclass(kind, base) for base in loaded)
@@ -360,13 +371,13 @@ def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any
 def build(target: Mapping[str, Any], /, **filled: object) -> Any:
     """Build the object that a checked target describes, its nested targets first.
 
-    With `_partial_: true` it is a function that makes it. What is `filled` by the program is passed
-    on where the constructor takes it.
+    With `_partial_: true`, the result is a function that builds the object. Arguments in `filled`
+    are passed if the constructor takes them.
     """
     kind = find(target[TARGET])
     inner, plain, without = _parted(kind, target)
     taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
-    # As the constructor declares them, such as lists as tuples.
+    # Values have the types that the constructor declares: a list may become a tuple.
     declared = _schema(kind, {*taken, *without}).model_validate(plain)
     ready = declared.model_dump(by_alias=True, exclude_unset=True) | _built(inner) | taken
     return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
@@ -385,7 +396,7 @@ def _built(value: Any) -> Any:
 def problems_with(
     kind: type, values: Mapping[str, Any], *, prefix: str, without: Collection[str]
 ) -> list[str]:
-    """Return a line for each value that a constructor does not allow, but those `without`."""
+    """Return a line for each value that a constructor does not allow, except those in `without`."""
     return validate(_schema(kind, without), values, prefix=prefix)[1]
 
 
@@ -429,13 +440,13 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _named(words: str) -> Any:
-    """Return the types that the text of an annotation names, if they are plain ones."""
+    """Return the types that the text of an annotation names; `Any` if one is not a plain type."""
     members = [_NAMED.get(word, Any) for word in words.split(" | ")]
     return Any if Any in members else Union[tuple(members)]  # noqa: UP007 - members are data
 
 
 def _plain(annotation: Any, bounds: tuple[object, ...]) -> Any:
-    """Reduce an annotation to what YAML can say, with bounds on its numbers."""
+    """Reduce an annotation to types that YAML can express, with bounds on its numbers."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     reduce = partial(_plain, bounds=bounds)
     if annotation in (int, float):

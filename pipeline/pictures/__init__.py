@@ -1,1 +1,1 @@
-"""Pictures of what a run has found out. All are drawn with Matplotlib, after training."""
+"""Pictures of a run's findings. All are drawn with Matplotlib, after training."""

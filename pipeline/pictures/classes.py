@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
 
-#: Classes up to which a cell has its share and its count, and up to which each has its label.
+#: Most classes for which cells show shares, cells show counts, and each class has a label.
 WITH_SHARES, WITH_COUNTS, LABELLED = 8, 20, 30
-#: Width of a letter of a name in inches.
+#: Width of a character of a name in inches.
 LETTER = 0.08
-#: Confusions, or lowest areas, in an alternative text.
+#: Number of confusions, or of lowest areas, in an alternative text.
 TOLD = 3
-#: Classes whose curves have a colour and a name; of more classes, the worst have.
+#: Most classes whose curves have a colour and a name; if there are more, the worst ones do.
 NAMED = 10
-#: Points of a curve that is drawn; a vector graphic contains each of them.
+#: Most points of a curve that is drawn; a vector graphic contains each of them.
 MOST_POINTS = 600
-#: Where the curves of the classes are averaged.
+#: Positions on the x axis at which the curves of the classes are averaged.
 GRID = np.linspace(0.0, 1.0, 201)
 #: Bins of the probabilities, of equal width.
 BINS = 10
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
-    """Yield what the test says about the classes; nothing for a regression or without a test."""
+    """Yield pictures of the tested classes; none for a regression or without test rows."""
     test = findings.test
     if test is None or findings.task == "regression" or not len(test.targets):
         return
@@ -75,7 +75,7 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
     most = 20 if count <= WITH_SHARES else 14
     names = {place: label(classes[place], most) for place in range(0, count, step)}
     longest = max(map(len, names.values()))
-    upright, room = count * longest > 40, LETTER * longest  # else the names below would overlap
+    upright, room = count * longest > 40, LETTER * longest  # otherwise the names would overlap
     side = min(style.WIDTH - 1.5 - room, max(2.0, 0.75 * count))
     size = (side + room + 1.5, side + 0.6 + room * upright)
     figure, axes = pyplot.subplots(figsize=size, layout="constrained")
@@ -116,7 +116,7 @@ def _write_counts(axes: "Axes", matrix: Counts, shares: Vector) -> None:
 class ThresholdCurve(NamedTuple):
     """A curve of one class against all others, over every threshold; `x` and `y` are (points,).
 
-    The area is that below it; of precision and recall the average precision.
+    `area` is the area under the curve, or the average precision.
     """
 
     x: Vector
@@ -127,7 +127,7 @@ class ThresholdCurve(NamedTuple):
 def roc(scores: Array, own: Array) -> ThresholdCurve:
     """Return the true positive rate over the false positive rate.
 
-    `own` says which rows are of the class, bool (rows,): some are, and some are not.
+    `own` says which rows are of the class, bool (rows,); it must contain both values.
     """
     true, false = _counts(scores, own)
     x = np.append(0.0, false / false[-1])
@@ -139,7 +139,7 @@ def precision_recall(scores: Array, own: Array) -> ThresholdCurve:
     """Return the precision over the recall, from the highest threshold to the lowest.
 
     The area is the average precision, a sum of rectangles: linear interpolation would be too
-    optimistic (Davis and Goadrich 2006). Some of the rows are of the class.
+    optimistic (Davis and Goadrich 2006). At least one row must be of the class.
     """
     true, false = _counts(scores, own)
     recall = np.append(0.0, true / true[-1])
@@ -148,18 +148,24 @@ def precision_recall(scores: Array, own: Array) -> ThresholdCurve:
 
 
 def _counts(scores: Array, own: Array) -> tuple[Vector, Vector]:
-    """Count the rows of the class, and the others, at or above each score, from the highest."""
+    """Count rows of the class, and other rows, at or above each score, from the highest score."""
     order = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of equal scores
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # last of equal scores
     true = np.cumsum(own[order], dtype=np.float64)[last]
     return true, last + 1 - true
 
 
 class _CurvePlot(NamedTuple):
-    """One of the two pictures of curves, with the names of the curve and its area in a sentence.
+    """One of the two pictures of curves.
 
-    `curve` makes it of scores (rows,) and of whether a row is of the class (rows,); with `by_steps`
-    a value holds from a point back to the one before. `axes` are the labels of x and y.
+    Args:
+        name: Name of the picture.
+        title: Title of the picture.
+        called: Name of the curve in a sentence.
+        area: Name of the area under the curve in a sentence.
+        axes: Labels of the x and the y axis.
+        curve: Computes the curve from scores (rows,) and from which rows are of the class (rows,).
+        by_steps: Whether a value holds from its point back to the previous point.
     """
 
     name: str
@@ -207,9 +213,10 @@ _PLOTS = (
 
 
 def _by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
-    """Return the curve of each class that some test rows are of and some are not, the worst first.
+    """Return the curves of the classes by index, the smallest area first.
 
-    In a binary task that is the positive one. There is none if a probability is not finite.
+    A class needs test rows in it and outside of it; a binary task has the positive class only. The
+    result is empty if a probability is not finite.
     """
     if not np.isfinite(test.outputs).all():
         return {}
@@ -294,10 +301,10 @@ def _draw_several(
 
 
 class Reliability(NamedTuple):
-    """Predicted probabilities and the shares of rows that were right, in bins of equal width.
+    """Mean probabilities and shares of right rows, in bins of equal width.
 
-    For each non-empty bin, (bins,): `given` is the mean probability, `found` the share of rows
-    that were right, `counts` the number of rows.
+    For each non-empty bin, (bins,): `given` is the mean probability, `found` the share of rows that
+    were right, `counts` the number of rows.
     """
 
     given: Vector
@@ -319,7 +326,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(probabilities: Array, right: Array, *, bins: int) -> Reliability:
-    """Compare probabilities (rows,) with what was right, bool (rows,)."""
+    """Return the reliability of probabilities (rows,); `right` is bool, (rows,)."""
     inner = np.linspace(0.0, 1.0, bins + 1)[1:-1]
     place = np.searchsorted(inner, probabilities)
     counts = np.bincount(place, minlength=bins)
@@ -332,7 +339,7 @@ def reliability(probabilities: Array, right: Array, *, bins: int) -> Reliability
 
 
 def _calibration(findings: Findings, test: TestRows) -> Picture:
-    """Return the calibration: of the positive class, or of the predicted one of several."""
+    """Return the picture of calibration, of the positive class or of the predicted class."""
     if test.outputs.ndim == 1:
         given, right = test.outputs, test.targets == 1
         what = f"probability of {short(findings.classes[1])}"

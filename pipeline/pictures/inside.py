@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 
 #: Colour maps: brighter is more; blue is negative, white is zero, red is positive.
 GREY, SIGNED = "gray", "RdBu_r"
-#: Layers that are drawn, evenly spaced if there are more.
+#: Most layers that are drawn, evenly spaced if there are more.
 MOST_LAYERS = 7
-#: Features of a series that are drawn as lines; more are a heat map.
+#: Most features of a series that are drawn as lines; more are drawn as a heat map.
 MOST_LINES = 6
-#: Columns of the name of a row.
+#: Longest name of a row in columns.
 NAME = 14
 GATES = ("forget gate", "input gate", "output gate", "reset gate", "update gate")
 #: Values of a recurrent cell, in the order in which they are drawn.
 SEEN = (*GATES, "candidate", "cell", "state")
-#: Rows that are drawn side by side.
+#: Most rows that are drawn side by side.
 MOST_SAMPLES = 3
-#: Layers and directions whose gates are drawn; the states show all of them.
+#: Most layers and directions whose gates are drawn.
 MOST_GATED = 4
 #: Name of the input among the layers.
 INPUT = "input"
-#: Features whose names fit below their columns.
+#: Most features whose names fit below their columns.
 MOST_NAMES = 6
-#: Channels of all samples together that fit into a picture.
+#: Most channels of all samples together that fit into a picture.
 MOST_TILES = 200
-#: Samples side by side where each is a mosaic of channels.
+#: Most samples side by side if each is a mosaic of channels.
 ACROSS = 3
-#: Kernels of an input channel, and input channels, that are drawn.
+#: Most kernels of an input channel, and most input channels, that are drawn.
 MOST_KERNELS, MOST_INPUTS = 64, 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerView:
-    """One view of one layer: values (samples, …), and what was left out, as `every 2nd step`."""
+    """One view of one layer: values (samples, …), and a note on what was left out."""
 
     layer: str
     note: str
@@ -72,7 +72,7 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     if inside is None:
         return
     views, rows = _views_by_kind(inside), _words(inside)
-    # A user's own network may have both, images and series.
+    # A user's own network may have both images and series.
     maps = views["feature map"]
     shown, left_out = _some_layers([v for v in maps if v.values.ndim == maps[0].values.ndim])
     if shown:
@@ -101,7 +101,7 @@ def pictures(findings: Findings) -> Iterator[Picture]:
 def _over_time_pictures(
     findings: Findings, inside: Inside, views: _ViewsByKind
 ) -> Iterator[Picture]:
-    """Yield the states, and the gates of each layer and direction that has some."""
+    """Yield pictures of the states, and of the gates of each layer and direction that has gates."""
     steps = [view for view in views["activation"] if view.values.ndim == 3]
     states, left_out = _some_layers([*views["state"], *steps])
     told = f"Heat maps, step by step and unit by unit, of {_words(inside)}"
@@ -184,9 +184,9 @@ def _as_series(sample: Floats) -> Floats:
 
 
 def _draw_inputs(findings: Findings, inside: Inside, panels: Array) -> tuple[float, float]:
-    """Draw a sample in each of the axes, and return the ends of the values.
+    """Draw a sample in each of the axes, and return the smallest and the largest value.
 
-    A sample is lines on one scale for all, or a heat map if there are many features.
+    A sample is drawn as lines on one scale for all, or as a heat map if it has many features.
     """
     names, inputs = findings.features, inside.inputs[: len(panels)]
     low, high = limits(inputs)
@@ -213,7 +213,7 @@ def _bare(panels: Array) -> None:
 
 
 def _name_last_row(axes: Array, name: str) -> None:
-    """Name the x axis below the last row alone, which alone has ticks."""
+    """Name the x axis of the last row only, and remove the ticks of the other rows."""
     for axis in axes[:-1].flat:
         axis.set_xticks([])
     for axis in axes[-1]:
@@ -247,7 +247,7 @@ def _grey_maps(_: Findings, inside: Inside, views: _Views, title: str) -> "tuple
     samples, columns = len(inside.rows), len(views) + 1
     cell = min(1.3 if samples <= 4 else 0.8, 8.0 / columns)
     size = (1.3 + cell * columns, 1.1 + cell * tall * samples)
-    heights = [1.0] * samples + [0.07]  # the last row are the scales
+    heights = [1.0] * samples + [0.07]  # the last row holds the scales
     shape = (samples + 1, columns)
     figure, grid = style.titled_figure(title, shape, size=size, height_ratios=heights)
     axes, scales = grid[:-1], grid[-1]
@@ -263,7 +263,7 @@ def _grey_maps(_: Findings, inside: Inside, views: _Views, title: str) -> "tuple
 
 
 def _input_images(samples: Floats) -> Floats:
-    """Return (samples, height, width) or, of three channels, RGB from 0 to 1 in a last axis."""
+    """Return images (samples, height, width); RGB from 0 to 1 in a last axis for three channels."""
     if samples.ndim != 4:
         return np.stack([_as_series(one) for one in samples])
     images = np.moveaxis(samples, 1, 3) if samples.shape[1] == 3 else samples.sum(axis=1)
@@ -275,7 +275,7 @@ def _input_images(samples: Floats) -> Floats:
 def _curve_maps(
     findings: Findings, inside: Inside, views: _Views, title: str
 ) -> "tuple[Figure, Array]":
-    """Draw series as curves, each layer's sum over a grey strip."""
+    """Draw series as curves: the input, then each layer's sum over a grey strip."""
     samples, columns = len(inside.rows), len(views) + 1
     size = (1.5 + 1.75 * columns, 1.3 + 0.75 * samples)
     figure, axes = style.titled_figure(title, (samples, columns), size=size)

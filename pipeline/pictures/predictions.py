@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-#: Outputs that have a panel.
+#: Most outputs that have a panel.
 MOST_OUTPUTS = 4
-#: Points of a scatter plot; a vector graphic contains each of them.
+#: Most points of a scatter plot; a vector graphic contains each of them.
 MOST_POINTS = 2000
 MOST_BINS = 40
-#: Channels of a forecast that are drawn.
+#: Most channels of a forecast that are drawn.
 MOST_CHANNELS = len(style.LINES)
-#: Forecasts of one step that are told apart at this width.
+#: Most forecasts of one step that can be told apart at this width.
 MOST_ROWS = 200
-#: Forecasts of several steps that are shown, evenly chosen.
+#: Number of forecasts of several steps that are shown, evenly spaced.
 WINDOWS = 4
-#: True values before such a forecast, in lengths of it.
+#: Number of true values before such a forecast, as a multiple of its length.
 BEFORE = 2
 MOST_MISTAKES = {"images": 12, "series": 6}
-#: Rows that are shown, and shown side by side, by what a row is; a table's are not.
+#: Number of rows side by side by kind of data; the rows of a table are not shown.
 ACROSS = {"images": 4, "series": 2}
 #: Height of a panel in inches.
 HEIGHTS = {"images": 2.05, "series": 1.9}
 MOST_FEATURES = 12
 MOST_COLUMNS = 20
-#: Rows or columns in an alternative text.
+#: Number of rows or columns in an alternative text.
 TOLD = 3
 
 
@@ -157,7 +157,7 @@ def _one_step(findings: Findings, test: TestRows) -> "Figure":
 
 
 def _several_steps(findings: Findings, test: TestRows) -> "Figure":
-    """Draw a few forecasts of each channel, after the true values before them."""
+    """Draw a few forecasts of each channel, with the true values before them."""
     channels = min(len(findings.targets), MOST_CHANNELS)
     chosen = np.unique(np.linspace(0, len(test.rows) - 1, WINDOWS).round().astype(np.int64))
     if channels > 1:
@@ -177,7 +177,7 @@ def _several_steps(findings: Findings, test: TestRows) -> "Figure":
 
 def _draw_window(axes: "Axes", findings: Findings, test: TestRows, row: int, channel: int) -> None:
     steps, start = findings.horizon, int(test.rows[row])
-    own = slice(channel, None, len(findings.targets))  # outputs go step by step
+    own = slice(channel, None, len(findings.targets))  # outputs are in the order of steps
     for look, values in _lines(test):
         axes.plot(start + np.arange(steps), style.only_finite(values[row, own]), **look)
     before = (test.rows >= start - BEFORE * steps) & (test.rows < start)
@@ -191,7 +191,7 @@ def _draw_window(axes: "Axes", findings: Findings, test: TestRows, row: int, cha
 
 
 def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
-    """Yield the look and the values of each line; the network's comes last, on top."""
+    """Yield the style and the values of each line; the network's line comes last, on top."""
     if not np.isfinite(test.outputs).any():
         raise NotDrawnError("no forecast of a test row is a number")
     marks: dict[str, Any] = {"marker": style.mark(len(test.rows)), "ms": 3}
@@ -252,7 +252,7 @@ def _residuals(findings: Findings, test: TestRows) -> "Figure":
 
 
 def _said(findings: Findings, test: TestRows, at: int, most: int) -> tuple[str, str]:
-    """Return what is true of a row, and what the network predicted, a line each."""
+    """Return the true and the predicted value of a row, as a line each."""
     if findings.task == "regression":
         units = _in_units(findings, 8)
         said = [
@@ -290,9 +290,9 @@ def _mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figure":
 
 
 def _draw_image(axes: "Axes", image: Array) -> None:
-    """Draw (channels, height, width): three channels in colour, others as their mean in grey.
+    """Draw an image (channels, height, width): three channels in colour, else their mean in grey.
 
-    Bytes are scaled by 255, values from 0 to 1 are as they are, others are scaled to their range.
+    Bytes are divided by 255, values from 0 to 1 are kept, and others are scaled to their range.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = float(values.min()), float(values.max())
@@ -308,7 +308,7 @@ def _draw_image(axes: "Axes", image: Array) -> None:
 
 
 def _draw_series(axes: "Axes", findings: Findings, steps: Array) -> None:
-    """Draw each feature of (steps, features); of a forecast those that are predicted."""
+    """Draw each feature of a sample (steps, features), or only the forecast ones."""
     names = findings.features or tuple(str(one + 1) for one in range(steps.shape[1]))
     forecast = [names.index(name) for name in findings.targets if name in names]
     shown = forecast[:MOST_CHANNELS] or range(min(steps.shape[1], MOST_FEATURES))
@@ -342,7 +342,7 @@ def _draw_forecast(
 
 
 def _measured(found: ColumnImportances) -> tuple[Array, Array]:
-    """Return means over the repeats, and the places of the columns that have one, best first."""
+    """Return the mean over the repeats, and the indices of measured columns, best first."""
     falls = style.only_finite(found.falls)
     known = ~np.isnan(falls).any(1)
     means = np.where(known, np.nan_to_num(falls).mean(1), -np.inf)

@@ -1,4 +1,4 @@
-"""What a picture is, and the common look of all: colours, sizes, axes, names of any script."""
+"""What a picture is, and the common style of all: colours, sizes, axes, names of any script."""
 
 import unicodedata
 from bisect import bisect_right
@@ -31,21 +31,21 @@ SHARES = "cividis"
 #: Text on a coloured cell; not black and white, which a report page may replace.
 DARK, BRIGHT = "#0b0b0b", "#fafafa"
 
-#: Inches. At this width, text of ten points is readable on a phone.
+#: Width of a figure in inches, at which text of ten points is readable on a phone.
 WIDTH = 6.0
-#: Inches of a single set of axes.
+#: Height of a single set of axes in inches.
 HEIGHT = 3.4
-#: Largest value over the smallest above which a loss or a learning rate has a log axis.
+#: Ratio of the largest to the smallest value above which a loss or a learning rate has a log axis.
 LOG_RATIO = 50.0
-#: Points up to which each has a marker.
+#: Most points of a line for which each has a marker.
 FEW = 40
-#: Columns that a name may take; a Chinese letter or an emoji takes two.
+#: Longest name in columns; a Chinese character or an emoji takes two.
 LONGEST = 24
 _SELECTORS = {"\ufe0e", "\ufe0f"}  # variants of an emoji, which no font for drawing has
 
 
 class NotDrawnError(Exception):
-    """Why a picture can't be drawn, shown in its place."""
+    """Raised if a picture can't be drawn; its message is shown in place of the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Picture:
     """A picture that can be drawn.
 
     Args:
-        name: Folder and file without its ending, as `curves/loss`.
-        title: What it is, in a few words.
-        alt: What it shows, with its numbers, in a sentence or two.
-        draw: Draws it; raises `NotDrawnError` if that can't be done.
+        name: Folder and file name without its ending, such as `curves/loss`.
+        title: Title in a few words.
+        alt: What the picture shows, with its numbers, in a sentence or two.
+        draw: Draws the picture; raises NotDrawnError if that is not possible.
     """
 
     name: str
@@ -123,7 +123,7 @@ def whole_numbers(axes: "Axes", *, most: int) -> None:
 
 
 def epochs_across(axes: "Axes", epochs: Sequence[int]) -> None:
-    """Make the x axis one of epochs."""
+    """Set up the x axis to show epochs."""
     whole_numbers(axes, most=8)
     room = max(0.5, 0.02 * (max(epochs) - min(epochs)))
     axes.set_xlim(min(epochs) - room, max(epochs) + room)
@@ -134,7 +134,7 @@ def log_scale_if_wide(axes: "Axes", values: NDArray[Any]) -> bool:
     """Make the y axis logarithmic if all values are above 0 and span more than `LOG_RATIO`.
 
     Returns:
-        Whether it is.
+        Whether the axis is logarithmic.
     """
     finite = values[np.isfinite(values)]
     is_wide = bool(len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min())
@@ -144,7 +144,7 @@ def log_scale_if_wide(axes: "Axes", values: NDArray[Any]) -> bool:
 
 
 def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return float64 values, NaN where one is infinite."""
+    """Return the values as float64, with NaN in place of infinity."""
     return np.where(np.isfinite(values), np.asarray(values, dtype=np.float64), np.nan)
 
 

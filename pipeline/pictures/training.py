@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 #: Height of a metric's panel in inches.
 PANEL = 2.1
-#: Layers up to which each has its name in the legend; more get a colour bar.
+#: Most layers that are named in the legend; more get a colour bar.
 NAMED = 8
 COLOURS = "viridis"
-#: Part of that map that is visible on a white and on a black background.
+#: Range of that map that is visible on a white and on a black background.
 DARKEST, BRIGHTEST = 0.28, 0.75
 #: Name, key, colour and line of each curve of losses.
 LOSSES = (
@@ -65,7 +65,7 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
 
 
 def _curve(findings: Findings, key: str) -> Floats:
-    """Return a value of each epoch, NaN where there is none, (epochs,)."""
+    """Return the value of each epoch, NaN if it has none, (epochs,)."""
     values = [findings.history[epoch].get(key, np.nan) for epoch in sorted(findings.history)]
     return style.only_finite(np.asarray(values))
 
@@ -140,7 +140,7 @@ def _mark_kept(axes: "Axes", findings: Findings) -> None:
 
 
 def lr_range(curve: LrCurve) -> "Figure":
-    """Draw the losses of a range test over the learning rate, with the rates that it found."""
+    """Draw the losses of a range test over the learning rate, and mark the rates that it found."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")

@@ -1,1 +1,1 @@
-"""Child processes: starting one, talking to it, watching it, ending it."""
+"""Child processes: starting, messaging, watching and ending them."""

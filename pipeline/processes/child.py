@@ -1,8 +1,8 @@
-"""A process that this one starts, talks to, watches and ends, and that process's own side.
+"""Child processes: starting, messaging, watching and ending them, and the child's own side.
 
-A message is a frame: the length of its content, four bytes, big-endian, and a JSON object in ASCII.
-Reading and writing never wait: a process that is stopped in mid-frame or does not read delays
-nobody.
+A message is a frame: the length of its content (four bytes, big-endian), then a JSON object in
+ASCII. Reading and writing never block, so a process that stops within a frame or does not read
+delays no other process.
 """
 
 import atexit
@@ -30,20 +30,20 @@ CHUNK = 1 << 16
 #: New objects between two searches for cyclic garbage; Python's own value is 700.
 COLLECTION_THRESHOLD = 10_000
 USUAL_THRESHOLDS = gc.get_threshold()
-#: Longest content of a frame.
+#: Longest content of a frame in bytes.
 MAX_BYTES = 1 << 26
 
 GRACE_SECONDS = 5.0
-#: How often a wait looks whether the other process lives, for its pipe may outlive it. As often, a
-#: process that listens says that it lives.
+#: Interval in seconds at which a wait checks that the other process lives, since its pipe may
+#: outlive it, and at which a listening process says that it lives.
 WATCH_SECONDS = 1.0
 
 
 class Channel:
-    """Messages to and from another process. Nothing waits but `wait`.
+    """Messages to and from another process. Only `wait` blocks.
 
-    `ended`: nothing more will come. Both descriptors become non-blocking; whoever opened them
-    closes them.
+    `ended` says that nothing more will come. Both descriptors become non-blocking; the caller has
+    to close them.
     """
 
     def __init__(self, reader: int, writer: int) -> None:
@@ -57,7 +57,10 @@ class Channel:
         self._is_closed = False
 
     def send(self, *messages: Mapping[str, object]) -> None:
-        """Write messages together, as far as they are taken now; a ValueError for one too long."""
+        """Write messages as far as the other end takes them now; `flush` writes the rest.
+
+        Raises ValueError if a message exceeds `MAX_BYTES`.
+        """
         frames = bytearray()
         for content in (json.dumps(message).encode("ascii") for message in messages):
             if len(content) > MAX_BYTES:
@@ -68,9 +71,9 @@ class Channel:
             self.flush()
 
     def flush(self) -> bool:
-        """Write what the other end takes now; tell whether nothing is left, as where it is gone."""
+        """Write what the other end takes now; tell whether nothing is left to write."""
         while self._unsent:
-            # Taken out first: where a signal's handler raises, nothing is written twice.
+            # Taken out first, so that nothing is written twice if a signal handler raises.
             content = self._unsent[:CHUNK]
             del self._unsent[:CHUNK]
             try:
@@ -90,7 +93,7 @@ class Channel:
         self._unsent.clear()
 
     def receive(self) -> list[Message]:
-        """Return the messages that have come whole, without waiting for more."""
+        """Return the messages that have arrived completely, without waiting for more."""
         received = self._received
         while not self.ended and len(received) < HEADER.size + MAX_BYTES:
             try:
@@ -111,13 +114,13 @@ class Channel:
                     break
                 messages.append(json.loads(received[HEADER.size : end]))
                 del received[:end]
-        except ValueError:  # where the next frame begins is not known any more
+        except ValueError:  # the start of the next frame is unknown
             self.ended = True
             received.clear()
         return messages
 
     def wait(self, seconds: float, *, reading: bool = True, writing: bool = True) -> bool:
-        """Wait to read, or to write what is unsent; tell whether there is something to read."""
+        """Wait until data can be read or unsent data written; tell whether data can be read."""
         poll = select.poll()
         if reading:
             poll.register(self.reader, select.POLLIN)
@@ -127,18 +130,18 @@ class Channel:
 
 
 class ChildGoneError(Exception):
-    """There is no process any more: it has ended, was let go of, or did not answer in time."""
+    """The process can't be reached: it has ended, was let go, or did not answer in time."""
 
 
 class ChildEndedError(ChildGoneError):
-    """The process has ended by itself, or something has killed it."""
+    """The process has ended by itself or was killed."""
 
 
 def collect_rarely() -> None:
-    """Let Python search this process for cyclic garbage rarely, and not at its end.
+    """Make Python search for cyclic garbage rarely in this process, and not at exit.
 
-    The libraries create a million objects that stay; searching them was a third of a short run's
-    time.
+    The libraries create a million objects that stay; searching them took a third of the time of a
+    short run.
     """
     gc.set_threshold(COLLECTION_THRESHOLD)
     atexit.register(gc.freeze)
@@ -146,7 +149,7 @@ def collect_rarely() -> None:
 
 @contextmanager
 def collecting_as_usual() -> Iterator[None]:
-    """Search for cyclic garbage as often as Python does: cycles may hold large tensors."""
+    """Search for cyclic garbage at Python's usual rate, since cycles may hold large tensors."""
     before = gc.get_threshold()
     gc.set_threshold(*USUAL_THRESHOLDS)
     try:
@@ -156,24 +159,27 @@ def collecting_as_usual() -> Iterator[None]:
 
 
 def python_module(module: str) -> tuple[str, ...]:
-    """Return the words for Python that run a module by itself."""
+    """Return the arguments with which Python runs a module."""
     return ("-P", "-m", module)
 
 
 def torchrun(module: str, ranks: int) -> tuple[str, ...]:
-    """Return the words for Python that run a module as ranks; the first reads standard input."""
+    """Return the arguments with which Python runs a module as ranks; rank 0 reads stdin."""
     meeting = ("--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1")
     launcher = python_module("torch.distributed.run")
     return (*launcher, "--nnodes=1", f"--nproc-per-node={ranks}", *meeting, "-m", module)
 
 
 class Child:
-    """A Python process in a session of its own, which a terminal's Ctrl-C does not reach.
+    """A Python process in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
-    It ends when its standard input is closed, so also when this process dies. `command` has words
-    for Python, `environment` variables beside those of this process, of which `None` removes one;
-    `name` is for errors. Only `wait`, `see_end`, `close`, `ask` and `answer` wait, for a limited
-    time.
+    It ends when its standard input is closed, and so when this process dies. Only `wait`,
+    `see_end`, `close`, `ask` and `answer` wait, for a limited time.
+
+    Args:
+        command: Arguments of Python.
+        environment: Variables in addition to those of this process; `None` removes one.
+        name: Name of the process in error messages.
     """
 
     def __init__(
@@ -190,7 +196,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process; one that has ended and was closed may be started again."""
+        """Start the process; a process that has ended and was closed can be started again."""
         variables = {**os.environ, "PYTHONPATH": python_path(), **self._environment}
         self._process = process = subprocess.Popen(
             [sys.executable, *self._command],
@@ -210,7 +216,7 @@ class Child:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was started by this very process, and neither closed nor abandoned."""
+        """Whether this process has started it, and has neither closed nor abandoned it."""
         return self._process is not None and self._owner == os.getpid()
 
     @property
@@ -219,38 +225,39 @@ class Child:
         return self._running().pid
 
     def fileno(self) -> int:
-        """Return the descriptor to wait on for what it says."""
+        """Return the file descriptor to wait on for messages of the process."""
         return self._channel.reader
 
     # ── messages ────────────────────────────────────────────────────────────────────────────
 
     def send(self, message: Mapping[str, object]) -> None:
-        """Send a message without waiting; that the process is gone is told by `has_ended`."""
+        """Send a message without waiting; `has_ended` tells whether the process is gone."""
         self._channel.send(message)
 
     def messages(self) -> list[Message]:
-        """Return what it has said since the last call, without waiting."""
-        # What a process says before its death is read after that was noticed.
+        """Return the messages of the process since the last call, without waiting."""
+        # Checked before the pipe is read, so that the last messages of a process are not lost.
         self._has_died = self._running().poll() is not None
         self._channel.flush()
         return self._channel.receive()
 
     @property
     def has_ended(self) -> bool:
-        """Whether the last call of `messages` has returned the last ones."""
+        """Whether the process is gone and `messages` has returned its last messages."""
         return self._has_died or self._channel.ended
 
     def ask(self, seconds: float, **content: object) -> Message:
-        """Send a message and return the answer, which has its `id`; raises as `answer` does."""
+        """Send a message and return the answer with the same `id`; raises as `answer` does."""
         self._running()
         self._asked += 1
         self.send({"id": self._asked, **content})
         return self.answer(self._asked, seconds)
 
     def answer(self, wanted: int, seconds: float) -> Message:
-        """Wait for the answer with an id; one that a signal made somebody miss is skipped.
+        """Return the answer with the id `wanted`; answers to interrupted calls are skipped.
 
-        Raises a ChildGoneError where none came in time (the process is ended then) or it has ended.
+        Raises ChildEndedError if the process has ended, ChildGoneError if no answer comes within
+        `seconds` or the process is not open. The process is closed before an error.
         """
         self._running()
         deadline = time.monotonic() + seconds
@@ -267,20 +274,23 @@ class Child:
     # ── its end ─────────────────────────────────────────────────────────────────────────────
 
     def wait(self, seconds: float) -> int | None:
-        """Wait for its end; return its exit code, negative for a signal, `None` if it runs on."""
+        """Wait for the process to end; return its exit code, negative for a signal.
+
+        Returns `None` if the process still runs after `seconds`.
+        """
         with suppress(subprocess.TimeoutExpired):
             return self._running().wait(seconds)
         return None
 
     def kill(self) -> None:
-        """End the process and whatever it has started, at once."""
+        """Kill the process and the processes that it has started."""
         process = self._running()
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def see_end(self, seconds: float = GRACE_SECONDS) -> str:
-        """Wait for its end, force it after `seconds`, and say how it ended."""
+        """Wait for the process to end, kill it after `seconds`, and say how it ended."""
         if self.wait(seconds) is None:
             self.kill()
         code = self._running().wait()
@@ -289,14 +299,14 @@ class Child:
         )
 
     def dismiss(self) -> None:
-        """Close its standard input, by which it ends, without waiting for that."""
+        """Close the standard input of the process, which makes it end; don't wait for that."""
         pipe = self._running().stdin
         assert pipe is not None
         self._channel.stop_writing()
         pipe.close()
 
     def close(self, seconds: float = GRACE_SECONDS) -> None:
-        """Let go of it, see it end, by force after `seconds`, and close the pipes."""
+        """Close the standard input of the process, kill it after `seconds`, and close the pipes."""
         if self._process is None:
             return
         self.dismiss()
@@ -306,7 +316,7 @@ class Child:
         self._process = None
 
     def abandon(self) -> None:
-        """Leave the process to itself: it does what it was told, hears no more, and ends."""
+        """Leave the process to itself: it finishes what it was told, and ends."""
         if self._process is not None:
             self.dismiss()
             self._process = None
@@ -318,12 +328,12 @@ class Child:
 
 
 class Parent:
-    """The process that has started this one, heard and spoken to on two descriptors."""
+    """The process that has started this one, reached over two descriptors."""
 
     def __init__(self, reader: int, writer: int) -> None:
-        #: It has closed the pipe, or has ended; nothing more will be heard.
+        #: The parent has closed the pipe or has ended; nothing more will be heard.
         self.is_gone = False
-        #: Said once a second by the thread of `listen`; `None` = nothing is.
+        #: Message that the thread of `listen` sends once a second; `None` = no message.
         self.heartbeat: Message | None = None
         self._channel = Channel(reader, writer)
         self._speaking = threading.Lock()
@@ -331,7 +341,7 @@ class Parent:
 
     @classmethod
     def claim(cls) -> Self:
-        """Take standard input and output for messages alone; what libraries print is lost."""
+        """Reserve standard input and output for messages; what libraries print is lost."""
         collect_rarely()
         reader, writer = os.dup(0), os.dup(1)
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -340,14 +350,14 @@ class Parent:
         return cls(reader, writer)
 
     def say(self, *messages: Message) -> None:
-        """Say messages, which come together; returns once they are written, or nobody reads."""
+        """Send messages together; return once they are written, or if nobody reads any more."""
         with self._speaking:
             self._channel.send(*messages)
             while not self._channel.flush():
                 self._channel.wait(WATCH_SECONDS, reading=False)
 
     def hear(self, seconds: float) -> list[Message]:
-        """Return what it says, as soon as it says something within `seconds`."""
+        """Return the parent's messages as soon as some arrive, or none after `seconds`."""
         if self._channel.wait(seconds, writing=False):
             messages = self._channel.receive()
             self.is_gone = self._channel.ended
@@ -357,7 +367,7 @@ class Parent:
         return []
 
     def first_message(self) -> Message:
-        """Wait for the first thing it says, or end this process with it."""
+        """Return the first message of the parent; end this process if the parent is gone before."""
         while not self.is_gone:
             for message in self.hear(WATCH_SECONDS):
                 return message
@@ -366,7 +376,7 @@ class Parent:
     def listen(
         self, handle: Callable[[Message], object] = lambda _: None, *, exit_code: int = 1
     ) -> None:
-        """Hear it on a thread from now on; end this process, whatever it does, when it is gone."""
+        """Handle the parent's messages on a thread; end this process when the parent is gone."""
         threading.Thread(
             target=self._listen, args=(handle, exit_code), name="parent", daemon=True
         ).start()
@@ -379,7 +389,7 @@ class Parent:
             if time.monotonic() < beat_at:
                 continue
             beat_at = time.monotonic() + WATCH_SECONDS
-            # Without waiting: somebody may speak, and the parent may not listen.
+            # Without waiting: another thread may be sending, and the parent may not read.
             if self.heartbeat is not None and self._speaking.acquire(blocking=False):
                 try:
                     if self._channel.flush():

@@ -1,4 +1,4 @@
-"""Who trains a run, and whether that process is still there."""
+"""Leases: which process trains a run, and whether that process still works."""
 
 import os
 import socket
@@ -24,10 +24,10 @@ UNSEEN = "unseen"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The process that trains a run, and a counter of its beats that moves while it does.
+    """The process that trains a run, and a counter that moves while the process works.
 
-    `boot_id` tells the start of the machine and the space of its process ids, `started` a reused
-    id.
+    `boot_id` identifies the boot of the machine and the namespace of process ids; `started` is the
+    start of the process, which reveals a reused process id.
     """
 
     host: str
@@ -42,7 +42,7 @@ class Lease:
 
 
 def lease_of(tags: Mapping[str, str]) -> Lease | None:
-    """Read a lease from the tags of a run; `None` where they hold no whole one."""
+    """Read a lease from the tags of a run; `None` if they contain no complete lease."""
     try:
         told: dict[str, Any] = {one.name: tags[f"{PREFIX}{one.name}"] for one in fields(Lease)}
         return Lease(**told | {"pid": int(told["pid"]), "counter": int(told["counter"])})
@@ -51,24 +51,25 @@ def lease_of(tags: Mapping[str, str]) -> Lease | None:
 
 
 def own_lease() -> Lease:
-    """Return the lease of this process, with no beat yet."""
+    """Return the lease of this process, with its counter at 0."""
     return lease_of_process(os.getpid())
 
 
 def lease_of_process(pid: int) -> Lease:
-    """Return the lease of a process of this machine, with no beat yet."""
+    """Return the lease of a process of this machine, with its counter at 0."""
     return Lease(host=socket.gethostname(), boot_id=boot_id(), pid=pid, started=started(pid) or "")
 
 
 def is_local(lease: Lease) -> bool:
-    """Tell whether the lease's process id means something here."""
+    """Tell whether the lease's process id is one of this machine and boot."""
     return lease.host == socket.gethostname() and lease.boot_id == boot_id()
 
 
 def alive(lease: Lease) -> bool:
-    """Tell whether the process of a local lease exists; a zombie or a reused id does not count.
+    """Tell whether the process of a lease exists; a zombie or a reused id does not count.
 
-    One of another machine counts as alive, and so does one that /proc hides: their counters tell.
+    A process of another machine counts as alive, and so does one that /proc hides; their counters
+    show whether they work.
     """
     if not is_local(lease):
         return True
@@ -79,14 +80,15 @@ def alive(lease: Lease) -> bool:
 
 
 def working(lease: Lease) -> bool:
-    """Tell whether the process of a local lease is seen, and is not stopped by a signal."""
+    """Tell whether the process of a local lease is visible and not stopped by a signal."""
     return alive(lease) and status(lease.pid) not in ("stopped", "tracing-stop", UNSEEN)
 
 
 class LeaseWatch:
-    """Finds processes that are gone: on this machine by themselves, else by their counters.
+    """Finds lost processes: on this machine by their process ids, elsewhere by their counters.
 
-    `grace` seconds without a sign of life are a loss; `clock` is monotonic time in seconds.
+    A process is lost after `grace` seconds without a sign of life; `clock` is monotonic time in
+    seconds.
     """
 
     def __init__(self, grace: float, clock: Callable[[], float] = monotonic) -> None:
@@ -94,13 +96,14 @@ class LeaseWatch:
         self._clock = clock
         self._longest_step = min(2 * BEAT_SECONDS, grace / LOOKS)
         self._looks: dict[Hashable, tuple[int | None, float, float]] = {}
-        """By key: a counter, for how many seconds that has not moved, when it was looked at."""
+        """By key: the counter, the seconds since it last moved, the time of the last look."""
 
     def judge(self, key: Hashable, lease: Lease | None) -> bool | None:
-        """Tell whether the process of a lease is lost; `None` = it can't be told yet.
+        """Tell whether the process of a lease is lost; `None` if that is not known yet.
 
-        `key` tells leases apart; a missing lease has a counter that never moves. Of the time since
-        the last look at most the usual pause counts: the watcher itself may have been stopped.
+        `key` identifies the lease; a missing lease counts as one whose counter never moves. The
+        time since the last look counts only up to the usual pause, since this process itself may
+        have been stopped.
         """
         if lease is not None and is_local(lease):
             if not alive(lease):
@@ -119,7 +122,7 @@ class LeaseWatch:
 
 
 def exists(pid: int) -> bool:
-    """Tell whether a process has this id, also one of another user that /proc hides."""
+    """Tell whether a process with this id exists, even one of another user that /proc hides."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -140,7 +143,7 @@ def status(pid: int) -> str:
 
 
 def started(pid: int) -> str | None:
-    """Return when a process started, in terms that a change of the clock can't move."""
+    """Return when a process started, unaffected by changes of the clock; `None` if it is unseen."""
     if sys.platform == "linux":  # psutil adds the boot time, which moves with the clock
         try:
             text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -157,7 +160,7 @@ def started(pid: int) -> str | None:
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """Return an id of this start of the machine and of the namespace of its process ids."""
+    """Return an id of the machine's current boot and of the namespace of process ids."""
     if sys.platform == "linux":
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"

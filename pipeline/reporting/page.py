@@ -1,6 +1,6 @@
-"""Pages of HTML that need no other file: pictures as elements, filled templates, publishing.
+"""HTML pages that need no other file: pictures as elements, filled templates, publishing.
 
-A picture is SVG in the page's own colours, or PNG if that would be too large.
+A picture is an SVG in the page's own colours, or a PNG if the SVG would be too large.
 """
 
 import base64
@@ -33,13 +33,13 @@ NAME = "report.html"
 
 POINTS_PER_INCH = 72
 WIDE = 500.0  # points
-#: Characters of a picture above which it is given as pixels: a browser is slow with so many.
+#: Characters of an SVG above which a picture is a PNG: browsers are slow with larger ones.
 LARGEST_SVG = 1_500_000
 
-#: Stand for the page's own colours while Matplotlib draws; no picture chooses them.
+#: Placeholders for the page's own colours while Matplotlib draws; no picture uses them itself.
 INK, PAPER = "#010203", "#fdfcfb"
 
-#: Settings of Matplotlib's that are black or white where nobody sets them.
+#: Settings of Matplotlib that are black by default.
 INKED = (
     "text.color",
     "axes.edgecolor",
@@ -51,7 +51,7 @@ INKED = (
     *(f"boxplot.{part}props.color" for part in ("box", "whisker", "cap")),
 )
 GROUND = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-#: Settings of Matplotlib's for a figure without ground, in the page's ink.
+#: Settings of Matplotlib for a figure without background, in the page's text colour.
 ON_PAGE = {
     "svg.fonttype": "none",
     "legend.facecolor": PAPER,
@@ -65,16 +65,16 @@ _BLANKS = re.compile(r">\s+<")
 _SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
 _TAG = re.compile(r"<(\w+)[^<>]*>")
 _FONTS = re.compile(r"font-family:(?:&apos;|[^;\"])*;?\s*")
-#: Black and the darkest greys, of which a dark page would show nothing.
+#: Black and the darkest greys, which a dark page would hide.
 _DARK = re.compile(r"(?<=[: ])#([0-5][0-9a-f])\1\1\b")
-#: Signs that no page may hold, and that a name may.
+#: Characters that a name may contain but a page may not.
 ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
 def rendered(template: Template, values: Mapping[str, Any]) -> str:
-    """Return a page of the values that its template asks for.
+    """Return the page that a template makes of the values that it asks for.
 
-    Every text in it is escaped but for the elements of pictures.
+    All texts are escaped, except the elements of pictures.
     """
     script, style = ((TEMPLATES / name).read_text("utf-8") for name in ("sort.js", "style.css"))
     digest = hashlib.sha256(script.encode("utf-8")).digest()
@@ -86,7 +86,7 @@ def rendered(template: Template, values: Mapping[str, Any]) -> str:
         "made": f"Made by python -m pipeline.report, {moment}",
     }
     text = _templates().get_template(template).render(**values, **own)
-    # A lone surrogate is no letter.
+    # A lone surrogate can't be encoded.
     return ILLEGAL.sub("", text.encode("utf-8", "replace").decode("utf-8"))
 
 
@@ -118,11 +118,11 @@ def publish(
 ) -> str:
     """Write a page, add it to the artifacts in MLflow, and return the line that says where it is.
 
-    `attach` adds the file in MLflow, and returns what was in the way; `None` = nothing.
+    `attach` adds the file in MLflow and returns the problem; `None` if there is none.
 
     Raises:
         ConfigError: The path is a folder.
-        EnvironmentFaultError: It can't be written.
+        EnvironmentFaultError: The page can't be written.
     """
     if path.is_dir():
         raise ConfigError(f"output={str(path)!r} is a folder; expected a file ending in .html")
@@ -150,7 +150,8 @@ class PagePicture:
     """A picture of a page.
 
     `group` is empty for a picture that stands alone. `content` is the element that shows it, or
-    `None` if it could not be drawn; then `reason` says why. `is_wide`: as wide as the page.
+    `None` if it could not be drawn; `reason` then says why. `is_wide` says that it takes the page's
+    width.
     """
 
     group: str
@@ -166,7 +167,7 @@ def drawn(
 ) -> list[PagePicture]:
     """Draw pictures as elements of one page.
 
-    Another font is looked up for letters of `texts` that the usual one lacks. `prefix` must be
+    Characters of `texts` that the usual font lacks are drawn with another font. `prefix` must be
     unique among the calls for one page.
     """
     with drawing(texts):
@@ -198,7 +199,7 @@ def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
 def _svg(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
     """Return a figure as an `<svg>` element, and its width in points.
 
-    It is drawn, and this is called, under the settings `ON_PAGE`.
+    The settings `ON_PAGE` must be in force, here and when the figure is drawn.
     """
     written = BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -214,9 +215,9 @@ def _svg(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
 
 
 def _in_colours_of_page(tag: re.Match[str]) -> str:
-    """Let the page's colours stand for ours, and for black where it is no writing.
+    """Return an SVG tag with the page's colours in place of placeholders, and of black lines.
 
-    A picture that writes in black means it: on a bright cell, in the dark as well.
+    Black text is kept: it stands on bright cells, which are bright on a dark page as well.
     """
     text = _IDS.sub("", tag[0]).replace(INK, "currentColor").replace(PAPER, "var(--paper)")
     is_text = tag[1] in ("text", "tspan")

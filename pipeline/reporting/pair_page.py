@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 #: Groups of the config that can't make a run better.
 IGNORED = ("format", "name", "output", "tags", "verbose", "traceback", "tracking", "register")
-#: Differences of the configs that a line names.
+#: Most differences of the configs that a line names.
 MOST_CHANGES = 3
-#: Test rows that are listed.
+#: Most test rows that are listed.
 MOST_ROWS = 50
 LONGEST_WORD = 40
 COLOURS = {"A": style.TRAIN, "B": style.VALIDATION}
@@ -51,14 +51,14 @@ class RunPair:
 
     @property
     def findings(self) -> tuple[Findings, Findings]:
-        """What A and B have found out."""
+        """The findings of A and of B."""
         return self.first.findings, self.second.findings
 
     @cached_property
     def changes(self) -> Sequence[Sequence[str]]:
-        """Key and both values of what differs in their configs, without names and places.
+        """Key, value in A and value in B where their configs differ, without names and places.
 
-        A missing key is told from one that is null.
+        A missing key is shown differently from a key that is null.
         """
         configs = [findings.config for findings in self.findings]
         flat, found = [flatten(config) for config in configs], []
@@ -71,7 +71,7 @@ class RunPair:
 
     @cached_property
     def obstacle(self) -> str:
-        """Why their test rows can't be compared; empty if they can."""
+        """Why the test rows of A and B can't be compared; empty if they can."""
         one, other = self.findings
         if one.test is None or other.test is None:
             lacking = [x for x, run in zip("AB", self.findings, strict=True) if run.test is None]
@@ -84,7 +84,7 @@ class RunPair:
 
     @cached_property
     def tests(self) -> tuple[TestRows, TestRows] | None:
-        """The same test rows with the outputs of each; `None` if there is an obstacle."""
+        """The test rows with the outputs of A, and of B; `None` if there is an obstacle."""
         one, other = (findings.test for findings in self.findings)
         if self.obstacle or one is None or other is None:
             return None
@@ -93,9 +93,9 @@ class RunPair:
 
     @cached_property
     def answers(self) -> tuple[Array, Array] | None:
-        """What each says of every row, (rows,); `None` if there is an obstacle.
+        """Answers of A and of B for every test row, (rows,); `None` if there is an obstacle.
 
-        That is the class that it predicts, int; in a regression how far it is off.
+        An answer is the predicted class (int), or the error in a regression.
         """
         if self.tests is None:
             return None
@@ -106,7 +106,7 @@ class RunPair:
 
     @cached_property
     def flips(self) -> Flips | None:
-        """How the rows split that only one gets right; `None` for a regression."""
+        """How many rows A, B, both or neither get right; `None` for a regression or an obstacle."""
         if self.tests is None or self.answers is None or self.findings[0].task == "regression":
             return None
         one, other = (answer == self.tests[0].targets for answer in self.answers)
@@ -114,7 +114,7 @@ class RunPair:
 
     @cached_property
     def rows(self) -> tuple[str, TextTable | None]:
-        """How the test rows split, and a table of the rows where the two differ."""
+        """A sentence on how the test rows split, and a table of rows in which A and B differ."""
         if self.tests is None or self.answers is None:
             return "", None
         before, after = self.answers
@@ -132,9 +132,9 @@ class RunPair:
 
     @cached_property
     def figures(self) -> Mapping[str, PairedDifference]:
-        """Each metric of both on the test rows, with the interval of its difference.
+        """Each metric that both have on the test rows, with the interval of its difference.
 
-        There is no interval if the rows can't be paired, nor for a user's own metrics.
+        The interval is missing if the rows can't be paired, and for a user's own metrics.
         """
         one, other = self.findings
         paired: dict[str, PairedDifference] = {}
@@ -151,7 +151,7 @@ class RunPair:
         return figures
 
     def better(self, name: str) -> str:
-        """Return `A`, `B`, or an empty text if these rows do not tell the two apart."""
+        """Return the better run, `A` or `B`; empty if these rows do not tell the two apart."""
         ends = self.figures[name].interval
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
@@ -188,7 +188,7 @@ def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:
 
 
 def pair_page(pair: RunPair) -> dict[str, Any]:
-    """Return what the template of a comparison asks for."""
+    """Return the values for the template of a comparison."""
     names = [findings.name for findings in pair.findings]
     runs = {"A": pair.first, "B": pair.second}
     costs = [_costs(run) for run in runs.values()]
@@ -218,7 +218,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
 
 
 def lines(pair: RunPair) -> list[str]:
-    """Return what the terminal shows: at most five lines."""
+    """Return the lines for the terminal, at most five."""
     one, other = pair.findings
     rows = f"not compared: {pair.obstacle}" if pair.obstacle else pair.rows[0]
     return [
@@ -306,13 +306,13 @@ def _costs(run: Subject) -> dict[str, str]:
 
 
 def _changes_words(pair: RunPair) -> str:
-    """Name the main differences of the configs in a line: of the keys that both have."""
+    """Return a line with the first differences of the configs, of keys that both have."""
     if not pair.changes:
         return "nothing differs but names and places"
     told = []
     for key, *values in [one for one in pair.changes if MISSING not in one[1:]][:MOST_CHANGES]:
         name = key.removesuffix(f".{TARGET}")
-        # The name of a class is enough, its group says what it is.
+        # The name of a class is enough, since its group says what it is.
         texts = values if name == key else (value.rpartition(".")[2] for value in values)
         told.append(f"{name} {' → '.join(texts)}")
     more = len(pair.changes) - len(told)

@@ -40,7 +40,7 @@ INTERVALS = (
 
 
 def report_run(reference: str, options: ReportOptions) -> list[str]:
-    """Report on a run, and return what the terminal is told."""
+    """Write the report of a run, and return the lines for the terminal."""
     subject = found_subject(reference, options)
     if subject.is_range_test:
         page = _range_page(subject)
@@ -52,7 +52,7 @@ def report_run(reference: str, options: ReportOptions) -> list[str]:
 
 
 def run_page(subject: Subject) -> dict[str, Any]:
-    """Return what the template of a run's report asks for."""
+    """Return the values for the template of a run's report."""
     findings = subject.findings
     groups: dict[str, list[PagePicture]] = {}
     for picture in drawn(gallery(findings), texts=texts(findings)):
@@ -102,7 +102,7 @@ def _origin(subject: Subject) -> dict[str, Any]:
 
 
 def summary(subject: Subject) -> str:
-    """Say in a sentence what was trained, how that ended and what it came to."""
+    """Say in a sentence what was trained, how the training ended, and the result."""
     findings = subject.findings
     weights = f" with {findings.parameters:,} weights" if findings.parameters else ""
     planned = f" of {findings.planned}" if findings.planned else ""
@@ -131,7 +131,7 @@ def _outcome(subject: Subject) -> str:
 
 
 def size_words(count: float) -> str:
-    """Write a number of bytes: `1.4 MiB`."""
+    """Write a number of bytes, such as `1.4 MiB`."""
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
         if count >= 2**power:
             return f"{count / 2**power:.1f} {unit}"
@@ -139,7 +139,7 @@ def size_words(count: float) -> str:
 
 
 def result_table(findings: Findings) -> TextTable | None:
-    """Lay the test figures beside the baselines'; `None` where nothing was tested."""
+    """Return the test figures beside the baselines'; `None` if nothing was tested."""
     names = tested_names(findings.task, findings.metrics)
     if not names:
         return None
@@ -164,9 +164,9 @@ def result_table(findings: Findings) -> TextTable | None:
 
 
 def _interval_text(ends: tuple[float, float] | None) -> str:
-    """Write both ends of an interval, or `–` where there is none or it has no width.
+    """Write both ends of an interval, or `–` if there is none or it has no width.
 
-    Drawing one row again, or rows that are all right, changes no figure; that is no certainty.
+    Resampling a single row, or rows that are all right, changes no figure; that is not certainty.
     """
     if ends is None or isclose(*ends, rel_tol=1e-6):
         return MISSING
@@ -174,12 +174,12 @@ def _interval_text(ends: tuple[float, float] | None) -> str:
 
 
 def rows_words(count: int, noun: str = "row") -> str:
-    """Write a number of rows: `1 test row`."""
+    """Write a number of rows, such as `1 test row`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def class_table(findings: Findings) -> TextTable | None:
-    """List TP, FP, TN, FN of each class on the test rows; `None` where there is none."""
+    """Return TP, FP, TN, FN and scores of each class on the test rows; `None` without them."""
     scores = _scores_by_class(findings)
     if not scores:
         return None
@@ -198,7 +198,7 @@ def class_table(findings: Findings) -> TextTable | None:
 
 
 def _scores_by_class(findings: Findings) -> tuple[ClassScores, ...]:
-    """Count what the network made of each class; empty for a regression, and without test rows."""
+    """Return the scores of each class; empty for a regression, and without test rows."""
     test = findings.test
     if test is None or findings.task == "regression" or not len(test.targets):
         return ()
@@ -206,7 +206,7 @@ def _scores_by_class(findings: Findings) -> tuple[ClassScores, ...]:
 
 
 def main_metric(findings: Findings) -> str | None:
-    """Return the metric that stands for the run's test: that of the monitor, or f1, or rmse."""
+    """Return the metric that represents the run's test: that of the monitor, else a usual one."""
     names = tested_names(findings.task, findings.metrics)
     own = findings.monitor.rpartition("/")[2]
     usual = ("f1", "rmse", "accuracy")

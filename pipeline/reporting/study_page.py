@@ -27,15 +27,15 @@ from pipeline.tracking.folders import read_state
 from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import sqlite_path
 
-#: Rows of the table of trials: the best ones, where there are more.
+#: Most rows in the table of trials; of more trials, the best are shown.
 MOST_TRIALS = 1000
 
 
 def report_study(name: str, options: ReportOptions) -> list[str]:
-    """Write the report of a study, and return what the terminal shows.
+    """Write the report of a study, and return the lines for the terminal.
 
     Raises:
-        ConfigError: There is no such study, or no such database.
+        ConfigError: The study or the database does not exist.
         EnvironmentFaultError: The database can't be read now.
     """
     file = sqlite_path(storage_url(options.storage, key="storage"))
@@ -62,7 +62,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
 
 
 def _summary(recorded: Ledger, folder: Path) -> StudySummary:
-    """Return what a study came to, or has come to by now."""
+    """Return the summary of a study, or of its trials so far."""
     rows, facts = recorded.trials(), recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
     found = winner(rows, directions)
@@ -70,7 +70,7 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
         int(one) for one in facts.get(outcome.TESTED, {}) if found and one != str(found.number)
     ]
     called = recorded.name.removesuffix(".yaml")
-    # The sweep alone knows the whole command in words; this one says the same.
+    # Only the sweep knows its whole command; this one is equivalent.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
     command = outcome.experiment_command(folder.absolute(), called) if found and has_yaml else ""
     starts = [row.started for row in rows if row.started is not None]
@@ -83,7 +83,7 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
         seconds=max(0.0, max(ends) - min(starts)) if starts else 0.0,
         importances=recorded.importances(),
         command=command,
-        # Beside the winner, only the config as it stands is ever tested.
+        # Besides the winner, only the unchanged config is ever tested.
         base=others[0] if len(others) == 1 else None,
     ).with_tests(facts)
 
@@ -91,7 +91,7 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
 def study_page(
     recorded: Ledger, summary: StudySummary, confirmation: Ledger | None
 ) -> dict[str, Any]:
-    """Return what the template asks for; `confirmation` is the study of the winner over seeds."""
+    """Return the values for the template; `confirmation` is the study of the winner over seeds."""
     confirmed = () if confirmation is None else confirmation.trials()
     summary = replace(summary, confirm_seeds=len(confirmed))
     row, found, importances = summary.best_row, summary.importance, None
@@ -123,7 +123,7 @@ def study_page(
 
 
 def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
-    """Return the comparison of a study over seeds or folds; `None` if it repeats nothing."""
+    """Return the comparison over seeds or folds in a study; `None` if it repeats nothing."""
     if set(comparisons.REPEATED).isdisjoint(outcome.swept_keys(rows)):
         return None
     objective = recorded.objectives[0]
@@ -141,7 +141,10 @@ def _summary_words(summary: StudySummary, *, searches: bool) -> str:
 
 
 def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
-    """Return the trials by number, at most a thousand of them; `marked` is the number of one."""
+    """Return a table of the trials by number; of more than a thousand, of the best ones.
+
+    `marked` is the number of the trial to highlight; `None` = none.
+    """
     rows = summary.rows
     if len(rows) > MOST_TRIALS:
         rows = best(rows, summary.directions, MOST_TRIALS)

@@ -47,15 +47,15 @@ class Subject:
     """A run to report on.
 
     Args:
-        folder: Its folder on this machine; `None` = it was fetched from MLflow.
-        uri: The store that has it, without its password; empty where none has.
-        findings: What it has found out, or what its journal says.
-        lacks: Why the findings are not whole; empty where they are.
+        folder: Its folder on this machine; `None` if it was fetched from MLflow.
+        uri: Address of the store that has it, without a password; empty if there is none.
+        findings: What was found out about it, or what its journal contains.
+        lacks: Why the findings are incomplete; empty if they are complete.
         status: RUNNING, FINISHED, FAILED, KILLED or LOST.
-        reason: Why it ended early; empty where it did not.
-        tags: What it was made with: `command`, `host`, `version.torch`, …
-        data: Lines that say what the data are; empty where they are not on record.
-        size: Bytes of the model that it has left; `None` = not known.
+        reason: Why it ended early; empty if it did not.
+        tags: How it was made: `command`, `host`, `version.torch`, …
+        data: Lines that describe the data; empty if they are not on record.
+        size: Size of its model in bytes; `None` if it is not known.
     """
 
     folder: Path | None = None
@@ -70,14 +70,14 @@ class Subject:
 
     @property
     def is_range_test(self) -> bool:
-        """Whether it has tried learning rates and trained nothing."""
+        """Whether it is a range test of the learning rate, which trains no model."""
         return self.tags.get(folders.COMMAND_TAG) == folders.FIND_LR
 
     def publish(self, text: str, options: ReportOptions, name: str) -> str:
-        """Write a page of the run, and return the line that says where it is.
+        """Write a page about the run, and return the line that says where the page is.
 
-        Without `output` it goes among the artifacts of the run, or into the current folder where
-        the run is not on this machine.
+        Without the option `output`, the page goes among the artifacts of the run, or into the
+        current folder if the run is not on this machine.
         """
         run_id, tracking = self.findings.run_id, options.tracking
         if self.folder is not None:
@@ -94,13 +94,13 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
     """Return the run that a user names.
 
     Args:
-        reference: A run's or a trial's folder (its path, or its name below the folder of runs), an
-            MLflow id or its beginning, its name if no other run has it, or `last`; of a run that is
-            not on this machine the whole id.
-        options: Where runs are looked for.
+        reference: Path of a run's or a trial's folder, or its name below the folder of runs; an
+            MLflow run id or its beginning; a name that only one run has; or `last`. A run that is
+            not on this machine needs the whole id.
+        options: Options that say where runs are looked for.
 
     Raises:
-        ConfigError: No run is called so, several are, or what it has left can't be read.
+        ConfigError: No run or more than one matches, or what the run has left can't be read.
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
     runs = Path(options.folder)
@@ -132,7 +132,7 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
 
 
 def _names(runs: Path) -> dict[Path, str]:
-    """Return what runs are called, the newest first, those of trials last."""
+    """Return the names of runs by folder, the newest run first, trials last."""
     found = {}
     for folder in [*reversed(folders.run_folders(runs)), *reversed(folders.trial_folders(runs))]:
         begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
@@ -175,7 +175,7 @@ def _local(folder: Path) -> Subject:
 def _of_journal(
     events: Sequence[Event], begun: Event, artifacts: Path, run_id: str, report: DataReport | None
 ) -> Findings:
-    """Return what the journal says of a run that still trains, was stopped, or is a trial."""
+    """Return findings from the journal of a run that still trains, was stopped, or is a trial."""
     last = [event for event in events if event["event"] in ("begin", "end")][-1]
     config, epochs = _config(artifacts, begun), epochs_of(events)
     model, trainer = (config.get(key) or {} for key in ("model", "trainer"))
@@ -226,7 +226,7 @@ def _of_journal(
 
 
 def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
-    """Return the configuration from its file, or from the journal, which is all a trial has."""
+    """Return the configuration from its file, else from the journal; a trial has only that."""
     with suppress(OSError, ValueError, yaml.YAMLError):
         config = yaml.safe_load((artifacts / "config.yaml").read_text(encoding="utf-8"))
         if isinstance(config, dict):
@@ -244,7 +244,7 @@ def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
 
 
 def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
-    """Return what a run has left in a JSON file; `None` where there is none, or it is damaged."""
+    """Return the content of a run's JSON file; `None` if it is missing or damaged."""
     try:
         return read(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -1,4 +1,4 @@
-"""The side of the recorder that trains, or drives a study. Nothing here imports MLflow."""
+"""Client of the recorder process, for trainings and studies. Nothing here imports MLflow."""
 
 import logging
 import math
@@ -30,20 +30,22 @@ ADVICE = (
     "see that nothing kills it (the kernel does, where memory runs out), then type the same "
     "command again; tracking=none goes without a record"
 )
-#: At most so often a recorder that keeps dying is replaced, for its imports take seconds.
+#: Shortest time between two restarts of a recorder that keeps dying: its imports take seconds.
 REVIVAL_SECONDS = 30.0
 TICK_SECONDS = 0.25
 #: Pause after a trial that could not be sent.
 PAUSE_SECONDS = 1.0
-#: A trial that lives longer shows as RUNNING; a shorter one is recorded in one go at its end.
+#: A trial that runs longer is shown as RUNNING; a shorter one is recorded at its end.
 LONG_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentRun:
-    """What became of a journal that was sent in one go.
+    """Result of sending a whole journal.
 
-    `done`: MLflow has all of it and the run's end; `later`: another try may help.
+    `done` is true once MLflow has the whole journal and the run's end. `unsent` counts the values
+    that MLflow lacks. `problem` says in one line what failed. `later` is true if another try may
+    succeed.
     """
 
     done: bool
@@ -53,10 +55,11 @@ class SentRun:
 
 
 class Recorder:
-    """A process of its own that fills MLflow from journals; training never waits for it.
+    """A separate process that fills MLflow from journals, so that training does not wait for it.
 
-    A context manager, with which the process ends. `problem` is the latest line about what could
-    not be recorded, `registered` the result of the registration of the run that was closed last.
+    As a context manager, it ends the process on exit. `problem` is the latest line about what could
+    not be recorded. `registered` is the result of registering the model of the run that was closed
+    last.
     """
 
     def __init__(self) -> None:
@@ -79,19 +82,20 @@ class Recorder:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the recorder; `None` while there is none."""
+        """Process id of the recorder; `None` if the process is not open."""
         return self._child.pid if self._child.is_open else None
 
     def start(self) -> None:
-        """Start the process, whose imports take seconds; it gets ready while others work."""
+        """Start the process. Its imports take seconds, in which the caller can do other work."""
         self._is_ready = False
         self._child.start()
 
     def connect(self, uri: str, *, experiment: str, required: bool = True) -> str | None:
-        """Reach the store at an absolute address, and its experiment, created where it is missing.
+        """Connect to the store at an absolute address, and create the experiment if it is missing.
 
-        Where it can't be, raise an EnvironmentFaultError (a ConfigError for a file that is no
-        database) if it is `required`, else return the line as a warning.
+        If the store can't be reached and is not `required`, returns the problem as a warning. If it
+        is `required`, raises ConfigError for a file that is not a database, else
+        EnvironmentFaultError.
         """
         self._connection = (uri, experiment)
         unheard = _no_listener(uri)
@@ -104,24 +108,27 @@ class Recorder:
         return self.problem
 
     def open(self, folder: Path) -> str:
-        """Follow a folder's journal, which has begun; return the run's id, '' while it has none."""
+        """Follow the journal in a folder, which must have begun.
+
+        Returns the id of the MLflow run, '' if the run could not be created yet.
+        """
         answer = self._ask_anew("open", folder=str(folder.absolute()))
         self._followed[folder] = None
         self.problem = answer.get("problem") or self.problem
         return str(answer.get("run_id") or read_state(folder).run_id)
 
     def close(self, folder: Path) -> int:
-        """Send the rest, upload the artifacts, end the run; return how many values stay unsent."""
-        self._revived_at = -math.inf  # the last chance for its values
+        """Send the rest, upload the artifacts, end the run; return the number of unsent values."""
+        self._revived_at = -math.inf  # allow a restart: there is no later chance
         return self.record(folder, is_over=True, patient=True, last=True).unsent
 
     def record(
         self, folder: Path, *, is_over: bool, patient: bool = False, last: bool = False
     ) -> SentRun:
-        """Send a folder's whole journal in one go and end the run; it need not be open.
+        """Send the whole journal of a folder and end the run; the folder need not be open.
 
-        `is_over`: without a recorded end it is lost; `patient`: wait a few seconds for a store that
-        does not answer; `last`: follow the folder no more, whatever becomes of it.
+        `is_over` closes a run without a recorded end as lost. `patient` retries for a few seconds
+        if the store does not answer. `last` stops following the folder, whatever the result.
         """
         if last:
             self._followed[folder] = None  # a restarted recorder follows it too
@@ -139,32 +146,35 @@ class Recorder:
         )
 
     def trials(self, study: str) -> set[int]:
-        """Return the numbers of a study's trials on record; an EnvironmentFaultError while down."""
+        """Return the numbers of the trials that the store has of a study, given by its uid.
+
+        Raises EnvironmentFaultError if the store can't be read now.
+        """
         answer = self._ask_anew("trials", study=study)
         if not answer.get("ok"):
             raise as_error(answer.get("kind", "down"), answer["problem"])
         return set(answer["trials"])
 
     def send_earlier(self, output: Path) -> None:
-        """Let the recorder send, in quiet moments, what earlier runs below `output` could not."""
+        """Let the idle recorder send what earlier runs below `output` could not send."""
         try:
             self._ask("send_earlier", DATABASE_SECONDS, output=str(output.absolute()))
         except ChildGoneError as error:
             self.problem = str(error)
 
     def quit(self) -> None:
-        """End the process; a run that is still open becomes lost."""
+        """End the process; a run that is still open is closed as lost."""
         if self._child.is_open:  # else it has ended, or belongs to the process that forked this one
             with suppress(ChildGoneError):
                 self._ask("quit", CLOSE_SECONDS)
                 self._child.close(QUIT_SECONDS)
 
     def abandon(self) -> None:
-        """Leave the process to itself: it finishes its command and ends, for nobody sends more."""
+        """Let the process end by itself after its current command; it takes no more commands."""
         self._child.abandon()
 
     def _ask(self, what: str, seconds: float, **content: object) -> dict[str, Any]:
-        """Return the answer to a command, whose process may still be importing its libraries."""
+        """Return the answer to a command; wait first until the process has done its imports."""
         if not self._is_ready:
             self._child.answer(0, START_SECONDS)
             self._is_ready = True
@@ -179,7 +189,7 @@ class Recorder:
                 return self._ask("connect", seconds, uri=uri, experiment=experiment, later=later)
             except ChildGoneError as error:
                 line = f"{named(uri)}: {error}"
-                has_ended = isinstance(error, ChildEndedError)  # before it followed anything
+                has_ended = isinstance(error, ChildEndedError)  # before it followed any folder
             if not has_ended or is_last:
                 line += f", twice; {ADVICE}" if has_ended else ""
                 return {"ok": False, "kind": "down", "problem": line}
@@ -187,7 +197,7 @@ class Recorder:
             self.start()
 
     def _ask_anew(self, what: str, **content: object) -> dict[str, Any]:
-        """Ask, and once more with a new process that follows the same folders if one has died."""
+        """Ask; if the process has died, ask again with a new one that follows the same folders."""
         problem = None
         while True:
             try:
@@ -208,12 +218,16 @@ class Recorder:
 
 
 class MlflowRecorder:
-    """A thread that owns the recorder process of a study; its methods do not block.
+    """A thread that owns the recorder process of a study.
 
-    A trial's folder stays as long as MLflow lacks any of it. While the store is down all waits in
-    the journals, and is sent when it answers again, at `close`, or by `action=sync`. `registered`
-    and `model_problem` are of the study that was left last. `uri` is of `tracking_uri`, `None` =
-    nowhere.
+    `follow`, `begin`, `end` and `forget` do not block. The folder of a trial is kept until MLflow
+    has all of it. While the store is down, events stay in the journals; they are sent when it
+    answers again, at `close`, or by `action=sync`. `registered` and `model_problem` are about the
+    model of the study that was left last.
+
+    Args:
+        uri: Address of the store, as `tracking_uri` returns it; `None` records nowhere.
+        experiment: Name of the MLflow experiment.
     """
 
     def __init__(self, uri: str | None, *, experiment: str) -> None:
@@ -229,7 +243,7 @@ class MlflowRecorder:
         self._begun: dict[Path, float] = {}
         self._followed: list[Path] = []
         self._ended: dict[Path, tuple[bool, bool]] = {}
-        """By folder of a trial that waits: is it lost, and is it removed once MLflow has it."""
+        """By folder: whether a waiting trial is lost, and whether to remove it once sent."""
         self._retry_at = 0.0
         self._unsent = 0
 
@@ -242,10 +256,10 @@ class MlflowRecorder:
         if self._thread.is_alive():
             self.close()
         else:
-            self._recorder.abandon()  # it was never reached, and ends by itself
+            self._recorder.abandon()  # the store was never reached; the process ends by itself
 
     def connect(self, *, required: bool = True) -> str | None:
-        """Reach the store as `Recorder.connect` does, then begin to work."""
+        """Connect to the store as `Recorder.connect` does, then start the thread."""
         if self._uri is None:
             return None
         problem = self._recorder.connect(self._uri, experiment=self._experiment, required=required)
@@ -253,13 +267,13 @@ class MlflowRecorder:
         return problem
 
     def follow(self, folder: Path) -> None:
-        """Keep the study's own run up to date until `close`, or until it is left."""
+        """Keep the study's own run up to date until `close` or `leave`."""
         if self._uri is not None:
             self._followed.append(folder)
             self._tasks.put(partial(self._recorder.open, folder))
 
     def leave(self, folder: Path) -> None:
-        """Close a run that was followed, whose journal has ended; waits until that is done."""
+        """Close a run that was followed and whose journal has ended; wait until that is done."""
         if self._thread.is_alive():
             left = threading.Event()
             self._tasks.put(partial(self._leave, folder))
@@ -267,12 +281,16 @@ class MlflowRecorder:
             left.wait(CLOSE_SECONDS)
 
     def begin(self, folder: Path) -> None:
-        """Watch a trial that begins in a folder."""
+        """Watch a trial that begins in a folder; MLflow shows it if it runs long enough."""
         if self._uri is not None:
             self._tasks.put(partial(self._begun.__setitem__, folder, time.monotonic()))
 
     def end(self, folder: Path, *, lost: bool, forget: bool) -> None:
-        """Record a trial that has ended; `forget` removes its folder once MLflow has all of it."""
+        """Record a trial that has ended.
+
+        `lost` says that its process died without recording an end. `forget` removes the folder once
+        MLflow has all of it.
+        """
         if self._uri is not None:
             self._tasks.put(partial(self._end, folder, lost=lost, forget=forget))
         elif forget:
@@ -286,7 +304,7 @@ class MlflowRecorder:
             remove(folder)
 
     def trials(self, study: str) -> set[int]:
-        """Return what `Recorder.trials` does; waits for what was asked before."""
+        """Return the same as `Recorder.trials`, after all tasks that were queued before."""
         if self._uri is None:
             return set()
         answer: Future[set[int]] = Future()
@@ -319,7 +337,7 @@ class MlflowRecorder:
                 self._safely(partial(self._send, next(iter(self._ended)), is_over=False))
 
     def _safely(self, task: Callable[[], object]) -> None:
-        """Do a task; whatever is wrong with it, the study and its other trials go on."""
+        """Run a task and log any exception, so that the study and its other trials go on."""
         try:
             task()
         except Exception as error:
@@ -335,7 +353,7 @@ class MlflowRecorder:
             self.model_problem = None if unsent_here else self._recorder.problem
 
     def _open_long_ones(self) -> None:
-        """Let MLflow show what has been running for a while."""
+        """Open trials that have run for more than `LONG_SECONDS`, so that MLflow shows them."""
         for folder, begun_at in list(self._begun.items()):
             if time.monotonic() - begun_at > LONG_SECONDS and has_begun(folder):
                 del self._begun[folder]
@@ -367,7 +385,7 @@ class MlflowRecorder:
         if sent.done and forget:
             remove(folder)
         elif not sent.done and (sent.problem is None or sent.later):
-            self._ended[folder] = lost, forget  # behind the others: one may be stuck, not all
+            self._ended[folder] = lost, forget  # to the end: perhaps only this one is stuck
             self._retry_at = time.monotonic() + PAUSE_SECONDS
         elif not sent.done:
             self._give_up(folder, forget=forget)
@@ -380,7 +398,7 @@ class MlflowRecorder:
             mark(folder)
 
     def _finish(self) -> None:
-        """Send all that waits; the first that fails after some seconds ends the waiting."""
+        """Send all that is left; after the first failure, the store gets no more time to answer."""
         self._is_over = True
         for folder in list(self._begun):
             self._end(folder, lost=True, forget=False)
@@ -394,7 +412,7 @@ class MlflowRecorder:
 
 
 def _no_listener(uri: str) -> str | None:
-    """Say that nobody listens at a network address, long before MLflow is imported; else `None`."""
+    """Return a line if nothing listens at a network address, else `None`; MLflow is not needed."""
     parts = urlsplit(uri)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     proxies, host = urllib.request.getproxies(), parts.hostname

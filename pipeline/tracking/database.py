@@ -1,4 +1,4 @@
-"""Makes a database ready for MLflow, once, however many processes ask at the same moment."""
+"""Preparation of databases for MLflow: one process at a time creates the tables, once."""
 
 import hashlib
 import os
@@ -29,15 +29,19 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 60.0
 #: MLflow's tables that have rows before it creates the experiment 0.
 FILLED_BY_CREATION = {"alembic_version", "workspaces"}
-#: A client that says nothing for so long within a transaction is gone; the server ends it.
+#: Seconds of silence within a transaction after which the PostgreSQL server ends the connection.
 DEAD_SECONDS = 300
 
 
 @contextmanager
 def prepare_database(uri: str) -> Iterator[None]:
-    """Have a database in which MLflow finds its tables, or creates them under a lock."""
+    """Context in which MLflow can open a database; its tables are created under a lock.
+
+    Raises StoreError if the database stays locked, is not a database, can't be read or written,
+    does not answer, or was made by a newer MLflow.
+    """
     path = sqlite_path(uri)
-    # An open file would stay half closed; of a server, each new connection is a process there.
+    # A pool would leave an SQLite file half closed; a server starts a process for each connection.
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "QueuePool" if path is None else "NullPool"
     if path is None:
         with nullcontext() if is_server(uri) else _database_server(uri):
@@ -45,7 +49,7 @@ def prepare_database(uri: str) -> Iterator[None]:
         return
     try:
         create_file(path, _create_tables, is_void=_is_void, wait=LOCK_SECONDS)
-        # One of a newer MLflow is refused before the installed one creates the tables it misses.
+        # A database of a newer MLflow is refused before the installed one adds its tables.
         with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
             if {"experiments", "alembic_version"} <= _tables(connection):
                 row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -62,7 +66,7 @@ def prepare_database(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _database_server(uri: str) -> Iterator[None]:
-    """Reach a database server, which MLflow would try for two minutes, and hold a lock in it."""
+    """Connect to a database server and hold a lock in it; MLflow would retry for two minutes."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import OperationalError
     from sqlalchemy.pool import NullPool
@@ -78,10 +82,10 @@ def _database_server(uri: str) -> Iterator[None]:
 
 
 def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
-    """Wait for a lock by name, which holds until the PostgreSQL connection's transaction ends.
+    """Wait for a named lock, which holds until the PostgreSQL connection's transaction ends.
 
-    A process that has lost it can write nothing under it. It and locks of rows are waited for
-    `wait` seconds.
+    A process that has lost the lock can't write in that transaction any more. Waiting for the lock,
+    or for locks of rows, fails after `wait` seconds.
     """
     digest = hashlib.sha256(f"pipeline {name}".encode()).digest()
     connection.exec_driver_sql(
@@ -98,19 +102,20 @@ def create_file(
     is_void: Callable[[Path], bool],
     wait: float,
 ) -> None:
-    """Create an SQLite file that has all its tables from its first moment under its name.
+    """Create an SQLite file that has all its tables from the moment it exists.
 
-    One process at a time builds it with `create_tables` in a file beside it, where `is_void` says
-    that it is missing or can be replaced. Raises a filelock.Timeout after `wait` seconds.
+    One process at a time builds it with `create_tables` under a temporary name, if `is_void` says
+    that the file is missing or can be replaced. Raises filelock.Timeout if another process holds
+    the lock for `wait` seconds.
     """
-    path = path.resolve()  # the target of a link, which stays
+    path = path.resolve()  # replaces the target of a link, not the link
     lock = path.with_name(f".{path.name}.lock")
     if is_void(path):
         create_folder(path.parent)
         with filelock.FileLock(lock, timeout=wait):
             _create_beside(path, create_tables, is_void)
     with suppress(OSError):
-        lock.unlink(missing_ok=True)  # whoever locks it from now on finds all done
+        lock.unlink(missing_ok=True)  # a process that locks it from now on finds the finished file
 
 
 def _create_beside(
@@ -121,11 +126,11 @@ def _create_beside(
         _remove_file(unfinished)
         if not is_void(path):  # the process that held the lock has created it
             return
-        # Its owner alone may read it: runs hold command lines and paths.
+        # Only the owner may read it, since runs contain command lines and paths.
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o600))
-        _set(unfinished, "journal_mode=WAL")  # it stays on: readers and a writer don't wait then
+        _set(unfinished, "journal_mode=WAL")  # persists: readers and a writer do not wait
         create_tables(unfinished)
-        _set(unfinished, "wal_checkpoint=TRUNCATE")  # a log keeps the name of its file
+        _set(unfinished, "wal_checkpoint=TRUNCATE")  # a log would keep the temporary name
         if is_void(path):  # else a program without the lock has created it meanwhile
             _remove_file(path)
             unfinished.replace(path)
@@ -137,7 +142,8 @@ def _create_beside(
 def _create_tables(path: Path) -> None:
     """Create MLflow's tables and its experiment 0.
 
-    A database with the tables is in the user's cache: MLflow's migrations take a second.
+    The tables are copied from a database in the user's cache if possible, since MLflow's migrations
+    take a second.
     """
     from mlflow import __version__
     from mlflow.tracking import MlflowClient
@@ -153,7 +159,7 @@ def _create_tables(path: Path) -> None:
         MlflowClient(sqlite_uri(path))
         _remove_shadow(sqlite_uri(path), path)
         if cached is None:
-            row = 'INSERT INTO "experiments"'  # the experiment 0 names its folder
+            row = 'INSERT INTO "experiments"'  # experiment 0 contains the path of its folder
             memory.executescript(
                 "\n".join(line for line in file.iterdump() if not line.startswith(row))
             )
@@ -161,10 +167,10 @@ def _create_tables(path: Path) -> None:
 
 
 def _is_void(path: Path) -> bool:
-    """Tell whether a file is missing, is empty, or holds MLflow's tables and no row of its own.
+    """Tell whether a file is missing, is empty, or has only empty tables of MLflow.
 
-    MLflow creates the experiment 0 last, so a database without any is what a kill left. A file that
-    is locked is waited for: MLflow would give up after five seconds.
+    MLflow creates experiment 0 last, so a database without it was left by a killed process. Waits
+    for a locked file, on which MLflow would give up after five seconds.
     """
     if not path.is_file() or path.stat().st_size == 0:
         return True
@@ -187,7 +193,7 @@ def _set(path: Path, pragma: str) -> None:
 
 
 def _remove_file(path: Path) -> None:
-    """Remove an SQLite file with its logs, which would be applied to the next one of its name."""
+    """Remove an SQLite file and its logs, which would be applied to the next file of that name."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a run was made with: code, command, machine and versions. Nothing here takes long."""
+"""How a run was made: code, command, machine and versions. Nothing here takes long."""
 
 import getpass
 import os
@@ -23,7 +23,7 @@ LONGEST_DIFF = 1 << 20
 CUT = "\n… (cut: more than a mebibyte)\n"
 DIFF = (
     *("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color"),
-    *("--submodule=short", "--ignore-submodules=dirty"),  # else git runs in each of them
+    *("--submodule=short", "--ignore-submodules=dirty"),  # otherwise git runs in each submodule
 )
 SETTINGS = {
     "core.fsmonitor": "false",
@@ -31,7 +31,7 @@ SETTINGS = {
     "core.quotePath": "false",
     "diff.autoRefreshIndex": "false",
 }
-#: Nothing is written, and nothing fetched that a partial clone lacks.
+#: With these, git writes nothing and fetches no objects that a partial clone lacks.
 VARIABLES = {"GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
 VERSIONS = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "mlflow")
 
@@ -39,18 +39,18 @@ _DISTRIBUTION = re.compile(r"([A-Za-z0-9_.]+)-([^-]+)\.(?:dist|egg)-info")
 
 
 def environment_tags() -> dict[str, str]:
-    """Return tags that say what a run of this process is made with, secrets masked."""
+    """Return the tags of a run that say how it was made, with secrets masked."""
     return {**command_tags(), **process_tags()}
 
 
 def command_tags() -> dict[str, str]:
-    """Return tags that say which command this process was started with, secrets masked."""
+    """Return tags with the command that started this process, with secrets masked."""
     program = redact(Path(sys.argv[0]).name)
     return {"command": command_line(sys.orig_argv), "mlflow.source.name": program}
 
 
 def process_tags() -> dict[str, str]:
-    """Return tags that say what runs here: code, machine and versions."""
+    """Return tags with the user, the machine, the versions of packages and the commit."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -73,7 +73,7 @@ def process_tags() -> dict[str, str]:
 
 def write_environment(folder: Path) -> None:
     """Write the installed packages and the uncommitted changes into a folder of artifacts."""
-    # By the names of their folders: opening the metadata of each takes a tenth of a second.
+    # Versions are read from folder names: opening all metadata takes a tenth of a second.
     places = (path for path in map(Path, sys.path) if path.is_dir())
     names = (path.name for place in places for path in place.iterdir())
     matches = (match for name in names if (match := _DISTRIBUTION.fullmatch(name)))
@@ -85,22 +85,23 @@ def write_environment(folder: Path) -> None:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return a command of Python's as it could be typed again, secrets masked."""
+    """Return a Python command line as it could be typed again, with secrets masked."""
     masked = [f"{Path(words[0]).name}", *(redact_word(word) for word in words[1:])]
     return redact(shlex.join(masked)).replace(shlex.quote("***"), "***")
 
 
 def code_of(folder: Path) -> tuple[str, str] | None:
-    """Return the commit (its full hash) and the uncommitted changes; `None` without git.
+    """Return the full hash of the commit and the uncommitted changes; `None` if git has no commit.
 
-    A mebibyte is read, in two seconds. No program runs that the repository's configuration names.
+    At most 1 MiB of changes is read, within two seconds. Programs that the repository's
+    configuration names are not run.
     """
     deadline = time.monotonic() + GIT_SECONDS
     commit = _git(folder, ["rev-parse", "HEAD"], deadline).strip()
     if not commit:
         return None
     keys = _git(folder, ["config", "--list", "--name-only", "-z"], deadline)
-    if not keys or CUT in keys:  # which filters there are is unknown
+    if not keys or CUT in keys:  # the filters are unknown
         return commit, ""
     filters = {key: "" for key in keys.split("\0") if key.startswith("filter.")}
     filters |= {key: "false" for key in filters if key.endswith(".required")}
@@ -110,9 +111,10 @@ def code_of(folder: Path) -> tuple[str, str] | None:
 def _git(
     folder: Path, words: Sequence[str], deadline: float, settings: Mapping[str, str] | None = None
 ) -> str:
-    """Return what git says, up to the limit; one that fails, or takes too long, said nothing.
+    """Return the output of git up to the limit; '' if git fails or takes too long.
 
-    It is ended at `deadline`, on the monotonic clock; `settings` win over those of its files.
+    Git is ended at `deadline`, a time of the monotonic clock. `settings` override those of git's
+    files.
     """
     first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     given = {**SETTINGS, **(settings or {})}
@@ -131,7 +133,7 @@ def _git(
     except OSError:
         return ""
 
-    def end() -> None:  # with whatever it has started, which may hold the pipe open
+    def end() -> None:  # also processes that git has started, which may hold the pipe open
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -141,7 +143,7 @@ def _git(
         assert process.stdout is not None
         said = process.stdout.read(LONGEST_DIFF + 1)
         timer.cancel()
-        if len(said) > LONGEST_DIFF:  # the last line may be the half of a secret
+        if len(said) > LONGEST_DIFF:  # the last line may be half of a secret
             end()
             return said[:LONGEST_DIFF].rpartition(b"\n")[0].decode("utf-8", errors="replace") + CUT
     return said.decode("utf-8", errors="replace") if process.returncode == 0 else ""

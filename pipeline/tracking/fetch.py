@@ -1,4 +1,4 @@
-"""Fetches what MLflow has and this machine lacks: a model into the cache, the files of a run."""
+"""Downloads from MLflow: a model into the cache, or some artifacts of a run."""
 
 import hashlib
 import re
@@ -27,18 +27,26 @@ _REFERENCE = re.compile(
     r"|models:/(?P<model>m-[0-9a-f]+)|(?:runs:/)?(?P<run>[0-9a-f]{4,32})(?:/model)?"
 )
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
-#: Kinds of addresses that name a server, which is sent the login of the tracking server.
+#: URL schemes that name a server, which then receives the login of the tracking server.
 _HOSTS = ("http", "https", "mlflow-artifacts")
 SHOWN = 8
 
-#: The address of a model's files, and the SHA-256 of its weights; `None` = it is not on record.
+#: Address of a model's files, and the SHA-256 of its weights (`None` if it is not on record).
 Source = tuple[str, str | None]
 
 
 def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> "Run":
-    """Return what MLflow knows of a run by its whole id, and copy files of it into a folder.
+    """Return a run of MLflow, and download some of its artifacts.
 
-    A ConfigError: there is no such run; an EnvironmentFaultError: MLflow can't be asked.
+    Args:
+        run_id: The whole id of the run.
+        uri: Address of the store.
+        artifacts: Names of artifacts; those that the run lacks are skipped.
+        into: Folder for the artifacts.
+
+    Raises:
+        ConfigError: The run or the database does not exist.
+        EnvironmentFaultError: MLflow does not answer, or the download fails.
     """
     _require_database(f"run {run_id!r}", uri)
     with opened_store(uri) as store:
@@ -53,12 +61,19 @@ def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> 
 
 
 def fetched(reference: str, uri: str) -> Path:
-    """Return a folder here with a model of MLflow's, downloaded once; nothing of it is run.
+    """Return the local folder of a model from MLflow, which is downloaded once and not executed.
 
-    What lies in the cache is bound to the store, the address of the files there and their content.
-    The reference is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/m-…`, or a run id or its
-    beginning. A ConfigError: there is no such model, its files lie on another server or are not
-    those that were logged; an EnvironmentFaultError: MLflow does not answer.
+    A model in the cache is identified by the store, the address of its files and their content.
+
+    Args:
+        reference: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/m-…`, or a run id or its
+            beginning.
+        uri: Address of the store.
+
+    Raises:
+        ConfigError: The model does not exist, its files are on another server, or its weights are
+            not those that were logged.
+        EnvironmentFaultError: MLflow does not answer, or the cache can't be written.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -82,7 +97,7 @@ def fetched(reference: str, uri: str) -> Path:
 
 
 def _require_database(what: str, uri: str) -> None:
-    """Refuse to look where there is no database yet: nothing is created by a look."""
+    """Raise ConfigError if an SQLite database is missing: opening the store would create it."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise ConfigError(f"{what} is unknown: there is no {str(path)!r} yet")
@@ -92,7 +107,7 @@ def _require_database(what: str, uri: str) -> None:
 
 
 def _source(store: "Store", reference: re.Match[str]) -> Source:
-    """Return where a model's files are, and the digest of its weights; else say what there is."""
+    """Return the source of a model. Raises ConfigError, with known names, if there is none."""
     name, model_id, run_id = reference["name"], reference["model"], reference["run"]
     here = named(store.uri)
     if run_id or model_id:
@@ -119,7 +134,7 @@ def _source(store: "Store", reference: re.Match[str]) -> Source:
 
 
 def _of_version(store: "Store", name: str, number: str) -> Source:
-    """Return the source of a version; its tags, which anybody may copy, decide nothing."""
+    """Return the source of a version; its tags are not trusted, since anybody may copy them."""
     version = store.found(lambda client: client.get_model_version(name, number))
     if version is None:
         with store.client() as client:
@@ -137,7 +152,7 @@ def _of_version(store: "Store", name: str, number: str) -> Source:
 
 
 def _newest_of_run(store: "Store", beginning: str) -> "LoggedModel":
-    """Return the newest model of a run, of which the id's beginning is known."""
+    """Return the newest complete model of a run, given by the beginning of its id."""
     runs = store.beginning(beginning)
     if len(runs) != 1:
         ids = [str(run.info.run_id)[:12] for run in runs]
@@ -160,7 +175,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _place(uri: str, address: str, digest: str) -> Path:
-    """Return the folder of the cache for weights from an address; a link out of it is refused."""
+    """Return the cache folder for weights from an address; a link out of the cache is refused."""
     key = hashlib.sha256("\n".join((redact(uri), address, digest)).encode()).hexdigest()[:32]
     place = cache_folder() / "models" / key
     if not place.resolve().is_relative_to(cache_folder().resolve()):
@@ -169,7 +184,7 @@ def _place(uri: str, address: str, digest: str) -> Path:
 
 
 def _digest(folder: Path) -> str | None:
-    """Return the SHA-256 of a model's weights; `None` where there are none."""
+    """Return the SHA-256 of a model's weights; `None` if there are none."""
     try:
         with model_file(folder).open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
@@ -178,7 +193,7 @@ def _digest(folder: Path) -> str | None:
 
 
 def _download(store: "Store", reference: str, address: str, digest: str | None) -> Path:
-    """Put a model's files in their place, all of them or none."""
+    """Download a model into the cache, all of its files or none, and return its folder."""
     import mlflow.artifacts
 
     models, here = cache_folder() / "models", named(store.uri)

@@ -1,4 +1,4 @@
-"""What MLflow has of a run: names, texts, limits, and the Markdown of its description."""
+"""How a run appears in MLflow: names, texts, limits, and the Markdown of its description."""
 
 import hashlib
 import posixpath
@@ -15,35 +15,39 @@ TRIAL_TAG = "pipeline.trial"
 END_TAG = "end_reason"
 #: Folds a run under another one in MLflow's pages.
 PARENT_TAG = "mlflow.parentRunId"
-#: Of a logged model the SHA-256 of its weights; of a registered version the logged model's id.
+#: Holds the SHA-256 of a logged model's weights, or the logged model's id in a registered version.
 MODEL_TAG = "pipeline.model"
 
 MAX_KEY = 250
 MAX_PARAM = 6000
 MAX_TAG = 8000
-#: Parameters that tell runs apart; MLflow's pages list them in the order in which they came.
+#: Prefixes of parameters that distinguish runs; MLflow's pages list parameters as they were logged.
 TELLING = ("model.", "data.", "optimizer.", "scheduler.", "trainer.")
 
 #: MLflow shows this tag as the description of a run.
 NOTE_TAG = "mlflow.note.content"
 
-#: Letters of a name: a longer word would push the page's other half out of sight.
+#: Longest name in characters: a longer word would push half of the page out of sight.
 LONGEST = 60
-#: Pixels of a picture that the page's column holds at a usual width of the window.
+#: Widest picture, in pixels, that fits the page's column in a window of usual width.
 WIDEST = 720
-#: Ends an address on MLflow's pages: without it they open what they have for language models.
+#: Ends the address of a page; without it MLflow shows its pages for language models.
 TRAINING_PAGES = "workflowType=machine_learning"
 
 _REFUSED = re.compile(r"[^/\w.\- :]")
 
-# MLflow's page reads GitHub's dialect: `@name`, `:sign:` and addresses would become links and
-# signs, and of `\$` it shows the backslash.
+# MLflow's page renders GitHub's Markdown: `@name` and addresses would become links, `:sign:` an
+# emoji, and `\$` would keep its backslash.
 _BENT = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedTrial:
-    """What MLflow has of the run of one trial: its end, and latest values that were asked for."""
+    """The MLflow run of one trial.
+
+    `status` is RUNNING, FINISHED, FAILED or KILLED. `end_reason` is `None` if the trial did not end
+    early. `metrics` has the latest values of the metrics that were asked for.
+    """
 
     trial: int
     run_id: str
@@ -53,7 +57,7 @@ class RecordedTrial:
 
 
 def field_name(name: str) -> str:
-    """Return a name that MLflow takes, the same for the same input and unlike that of others."""
+    """Return a name that MLflow accepts; a long one is cut and ends in a hash of the whole name."""
     kept = posixpath.normpath(_REFUSED.sub("_", name)).lstrip("./") or "_"
     if len(kept) <= MAX_KEY:
         return kept
@@ -68,7 +72,7 @@ def param_text(value: object) -> str:
 
 
 def param_texts(params: Mapping[str, object]) -> dict[str, str]:
-    """Return parameters as MLflow holds them, by name and text, the telling ones first."""
+    """Return parameters by name as MLflow stores them, those that distinguish runs first."""
 
     def rank(key: str) -> int:
         return next((n for n, group in enumerate(TELLING) if key.startswith(group)), len(TELLING))
@@ -77,12 +81,12 @@ def param_texts(params: Mapping[str, object]) -> dict[str, str]:
 
 
 def tag_texts(tags: Mapping[str, object]) -> dict[str, str]:
-    """Return tags under the names and with the texts that MLflow holds of them."""
+    """Return tags with the names and texts that MLflow stores."""
     return {field_name(key): cut(str(value), MAX_TAG) for key, value in tags.items()}
 
 
 def cut(text: str, longest: int) -> str:
-    """Return `text`, or its beginning and a mark that tells how long it was."""
+    """Return `text`; if it is too long, its beginning and a mark with its whole length."""
     if len(text) <= longest:
         return text
     mark = f" … (cut: {len(text)} characters)"
@@ -93,7 +97,7 @@ def cut(text: str, longest: int) -> str:
 
 
 def as_text(text: str) -> str:
-    """Return a text that MLflow's page shows as it stands."""
+    """Return a text escaped such that MLflow's page shows it unchanged."""
     return _BENT.sub(
         lambda found: "".join(f"&#{ord(sign)};" for sign in found[0].removeprefix("\\")),
         escaped(text),
@@ -101,30 +105,30 @@ def as_text(text: str) -> str:
 
 
 def name_text(name: str) -> str:
-    """Return a name as text, its end cut where it is very long."""
+    """Return a name as text, cut at its end if it is very long."""
     return as_text(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
 
 
 def titled(title: str, content: str) -> str:
-    """Return Markdown below a heading, or nothing where there is no content."""
+    """Return Markdown below a heading, or '' if there is no content."""
     return f"**{as_text(title)}**\n\n{content}" if content else ""
 
 
 def spaced(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown cells, with the space in and below it that the page leaves out."""
+    """Return a Markdown table, with the space between and below its cells that the page omits."""
     rows = [[f"{cell}&emsp;" for cell in line] for line in (headings, *lines)]
     return f"{markdown_table(rows[0], rows[1:])}\n\n<br>"
 
 
 def command_text(command: str) -> str:
-    """Return a command as code that the page breaks between words, as it does in no block."""
+    """Return a command as inline code, which the page wraps, unlike a code block."""
     if "`" in command or "\n" in command:
         return fenced(command, "sh")
     return f"`{command}`" if command else ""
 
 
 def fits(file: Path) -> bool:
-    """Tell whether a PNG is there and narrow enough for the page, which shows it full size."""
+    """Tell whether a PNG exists and is narrow enough for the page, which shows it full size."""
     try:
         with file.open("rb") as opened:
             head = opened.read(24)
@@ -134,18 +138,18 @@ def fits(file: Path) -> bool:
 
 
 def picture(run_id: str, path: str, words: str) -> str:
-    """Return Markdown that shows an artifact, by an address relative to MLflow's page."""
+    """Return Markdown that shows an artifact as a picture, by an address relative to the page."""
     return f"![{as_text(words)}](get-artifact?path={quote(path)}&run_uuid={quote(run_id)})"
 
 
 def link(experiment_id: str, run_id: str, path: str, words: str) -> str:
-    """Return Markdown that leads from words to the page of an artifact."""
+    """Return a Markdown link with the text `words` to the page of an artifact."""
     place = f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}/artifacts/{quote(path)}"
     return f"[{as_text(words)}]({place}?{TRAINING_PAGES})"
 
 
 def fitted(parts: Sequence[str], order: Sequence[int]) -> str:
-    """Return parts of a note, without the first ones of `order` that exceed MLflow's limit."""
+    """Join the parts of a note, dropping parts in `order` until the rest fits MLflow's limit."""
     kept = dict(enumerate(parts))
     for number in order:
         if len(_joined(kept.values())) <= MAX_TAG:

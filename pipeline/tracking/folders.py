@@ -1,4 +1,4 @@
-"""The run folders below `output`: how far MLflow has them, finding, listing and removing them."""
+"""Run folders below `output`: their state in MLflow; finding, listing and removing them."""
 
 import json
 import shutil
@@ -24,19 +24,19 @@ from pipeline.tracking.journal import (
 )
 
 STATE = "mlflow.json"
-#: Folder of a study's trials within the study's own.
+#: Name of the folder of trials within the folder of a study.
 TRIALS = "trials"
-#: Marks a folder that is to go once MLflow has all of it.
+#: Marks a folder that is to be removed once MLflow has all of it.
 FORGET = ".forget"
 
 LAST = "last"
 COMMAND_TAG = "pipeline.command"
-#: What that tag holds for a range test.
+#: Value of `COMMAND_TAG` for a range test of the learning rate.
 FIND_LR = "find_lr"
 SHOWN = 5
 
 HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
-#: Metrics that stand for a run, the most telling first.
+#: Metrics that can represent a run, the preferred ones first.
 TELLING = ("f1", "rmse", "accuracy", "loss")
 DAY = 86_400.0
 MIB = 1 << 20
@@ -48,10 +48,10 @@ ENDED = ("FINISHED", "FAILED", "KILLED")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where a run is recorded, and how far: `mlflow.json` in its folder.
+    """Where a run is recorded and how much of it: the content of `mlflow.json` in its folder.
 
-    The address has no password, the id is '' before the run is created, `sent` counts lines of the
-    journal, `done`: the run's end is on record.
+    `uri` has no password. `run_id` is '' before the run is created. `sent` is the number of journal
+    lines that the store has. `done` says whether the run's end is on record.
     """
 
     uri: str = ""
@@ -62,7 +62,7 @@ class State:
 
 
 def read_state(folder: Path) -> State:
-    """Read a folder's state; one that is missing or damaged is that of a run never sent."""
+    """Read a folder's state; a missing or damaged file means that nothing was sent."""
     try:
         return State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -70,18 +70,18 @@ def read_state(folder: Path) -> State:
 
 
 def write_state(folder: Path, state: State) -> None:
-    """Replace a folder's state, without waiting for the disk: one that is lost is found again."""
+    """Replace a folder's state without `fsync`: if it is lost, the journal is sent again."""
     text = json.dumps(asdict(state)) + "\n"
     replace_file(folder / STATE, lambda file: file.write(text.encode()), synced=False)
 
 
 def unsent(folder: Path) -> int:
-    """Count the values of a folder's journal that its store lacks; an event without values is 1."""
+    """Count the values of a journal that the store lacks; an event without values counts as 1."""
     return count_values(list(read_events(folder / JOURNAL))[read_state(folder).sent :])
 
 
 def is_finished(folder: Path) -> bool:
-    """Tell whether the store holds all of a folder's journal and the run's end."""
+    """Tell whether the store has the whole journal of a folder and the run's end."""
     state = read_state(folder)
     return state.done and (folder / JOURNAL).read_bytes().count(b"\n") == state.sent
 
@@ -90,32 +90,33 @@ def is_finished(folder: Path) -> bool:
 
 
 def run_folders(output: Path) -> list[Path]:
-    """Return the run folders below `output`, oldest first as their journals say."""
+    """Return the run folders below `output`, oldest first by the times in their journals."""
     folders = [path.parent for path in output.glob(f"*/{JOURNAL}")]
     return sorted(folders, key=lambda folder: (_begun_at(folder), folder.name))
 
 
 def trial_folders(output: Path) -> list[Path]:
-    """Return the folders of the trials below `output` that are still there, study by study."""
+    """Return the existing folders of trials below `output`, study by study."""
     return sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
 
 
 def trial_folder(study: Path, uid: str, number: int) -> Path:
-    """Return the folder of a trial's run in that of its study, whose uid no other study has."""
+    """Return the folder of a trial within that of its study, which has the unique id `uid`."""
     return study / TRIALS / f"{uid}-{number:04}"
 
 
 def unfinished(output: Path) -> list[Path]:
-    """Return the folders whose store lacks values or an end, runs before trials, oldest first."""
+    """Return folders of which the store lacks values or the end: runs by age, then trials."""
     folders = run_folders(output) + trial_folders(output)
     return [folder for folder in folders if not is_finished(folder)]
 
 
 def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
-    """Return the folder of a run; a ConfigError where none or several are called so.
+    """Return the folder of a run.
 
-    The reference is a folder's path or name, an MLflow run id or its beginning, or `last`, the
-    newest training run; `key` is what the command calls `output`.
+    The reference is the path or the name of a folder, an MLflow run id or its beginning, or `last`
+    for the newest training run. `key` is the command's name of the option `output`. Raises
+    ConfigError if no run or more than one matches.
     """
     trials = trial_folders(output)
     named = [folder for folder in trials if folder.name == reference]
@@ -146,7 +147,7 @@ def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
 
 
 def _begun_at(folder: Path) -> int:
-    """Return when a run first began, in milliseconds since 1970; 0 where that is unknown."""
+    """Return when a run first began, in milliseconds since 1970; 0 if that is unknown."""
     try:
         with (folder / JOURNAL).open("rb") as file:
             return int(parse_line(file.readline())["time"])
@@ -159,15 +160,16 @@ def _newest_few(folders: list[Path]) -> str:
     return some(words, most=SHOWN) or "none"
 
 
-# ── what they say about their runs ──────────────────────────────────────────────────────────────
+# ── listing the runs ────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedRun:
-    """One run as a person wants to see it among others.
+    """A run as an entry of a list.
 
-    The status is MLflow's, or LOST where nobody has closed it yet; `metrics` has the latest values,
-    `age` the seconds since the last event, `unsent` counts the values that MLflow lacks.
+    `status` is MLflow's, or LOST if the run's process is gone and nobody has closed the run.
+    `metrics` has the latest values, `age` is the time since the last event in seconds, and `unsent`
+    is the number of values that MLflow lacks.
     """
 
     name: str
@@ -182,23 +184,23 @@ class ListedRun:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of its folder, when they were first asked for."""
+        """Size of the folder in bytes when it was first asked for."""
         return size_of(self.folder)
 
     def cells(self) -> list[str]:
-        """Return what a person is told, as `HEADINGS` names it."""
+        """Return the cells of a table row, in the order of `HEADINGS`."""
         metrics = self._telling("best/val") or self._telling("val"), self._telling("test")
         words = (self.name, self.status, self.end_reason or "-", *(one or "-" for one in metrics))
         run_id = self.state.run_id[:8] or "-"
         return [*words, duration(self.age), run_id, str(self.folder)]
 
     def _telling(self, stage: str) -> str:
-        """Return the metric that stands for a stage, its name and value; '' = it has none."""
+        """Return the name and value of the metric that represents a stage; '' if there is none."""
         found = (metric for metric in TELLING if f"{stage}/{metric}" in self.metrics)
         return next((f"{one} {number(self.metrics[f'{stage}/{one}'])}" for one in found), "")
 
     def is_recorded_in(self, uri: str) -> bool:
-        """Tell whether a store, given by its address, has the run, or none has."""
+        """Tell whether the run is recorded in the store at an address, or in no store."""
         return not self.state.run_id or self.state.uri == redact(uri)
 
     def __str__(self) -> str:
@@ -206,7 +208,7 @@ class ListedRun:
 
 
 def listed(output: Path) -> list[ListedRun]:
-    """Return the runs below `output`, oldest first; folders without a begun run are left out."""
+    """Return the runs below `output`, oldest first; folders whose run has not begun are skipped."""
     runs = []
     for folder in run_folders(output):
         events = list(read_events(folder / JOURNAL))
@@ -234,13 +236,13 @@ def listed(output: Path) -> list[ListedRun]:
 
 
 def old_runs(output: Path, *, days: float) -> list[ListedRun]:
-    """Return the runs that ended so long ago and are sent, oldest first, without studies."""
+    """Return the runs, without studies, that ended `days` ago or earlier and are fully sent."""
     ended = (run for run in listed(output) if run.status in ENDED and not run.is_study)
     return [run for run in ended if run.unsent == 0 and run.age >= days * DAY]
 
 
 def standing(events: Iterable[Event], state: State) -> tuple[str, str]:
-    """Return a begun run's status, as in `ListedRun`, and why it ended early."""
+    """Return the status of a begun run, as in `ListedRun`, and the reason of an early end or ''."""
     last = [event for event in events if event["event"] in ("begin", "end")][-1]
     if last["event"] == "end":
         return str(last["status"]), str(last["reason"] or "")
@@ -249,17 +251,17 @@ def standing(events: Iterable[Event], state: State) -> tuple[str, str]:
     return ("FAILED", "lost") if state.done else ("LOST", "")
 
 
-# ── removing them ───────────────────────────────────────────────────────────────────────────────
+# ── removing folders ────────────────────────────────────────────────────────────────────────────
 
 
 def mark(folder: Path) -> None:
-    """Note that a folder is to go as soon as its journal has been sent."""
-    with suppress(OSError):  # a folder that is gone by now, or a full disk: it stays a while
+    """Mark a folder to be removed as soon as its journal has been sent."""
+    with suppress(OSError):  # the folder is gone, or the disk is full and it stays
         (folder / FORGET).touch()
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all that it holds; another process may be doing the same."""
+    """Remove a folder and its content; another process may be removing it, too."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The file of events that a training process appends to, and that MLflow is filled from."""
+"""Journal of a run: the events that a training process writes and MLflow is filled from."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from pipeline.redaction import redact, redact_value
 from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"
-#: Holds the command line that a single run is gone on with.
+#: Holds the command line with which a single run is resumed.
 COMMAND = "command.json"
 
 Scalar = str | int | float | bool | None
@@ -30,11 +30,11 @@ Event = dict[str, Any]
 class Header:
     """What is known of a run before its first epoch.
 
-    `uri`: where it is recorded, '' = nowhere; `params`: flattened configuration; `parent`: MLflow's
-    id of the run that this one is a child of, `parent_folder` the folder of that run where the id
-    is not known yet; `key`: unique name by which MLflow's run is found again, `None` = the
-    folder's; `register`: name to register its model under; `trust`: packages whose classes that may
-    name.
+    `uri` is the address of the store, '' if there is none; `params` is the flattened configuration.
+    `parent` is the MLflow id of the parent run; `parent_folder` is the parent's folder, for when
+    that id is not known yet. `key` is a unique name that identifies the run in MLflow; `None` means
+    the folder's name. `register` is the name under which the model is registered. `trust` lists
+    packages whose classes the model may name.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What a model is judged by: its validation value, and the hash of its training data.
+    """The validation value by which a model is judged, and the hash of its training data.
 
-    `monitor` is a metric, `None` where none was followed, and `value` may be unknown.
+    `monitor` is the metric, `None` if none was monitored; `value` is `None` if it is unknown.
     """
 
     data: str
@@ -65,8 +65,9 @@ class Figure:
 class Journal:
     """Appends a run's events to `journal.jsonl` in its folder, each as one line in one write.
 
-    A kill loses no line; a power cut may, since nothing waits for the disk. An epoch keeps the time
-    and the values of its first record, so sending the file again stores nothing twice.
+    No line is lost if the process is killed; a power cut may lose some, since nothing waits for the
+    disk. An epoch keeps the time and the values of its first record, so sending the file again
+    stores nothing twice.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,10 +80,10 @@ class Journal:
         self._clock = (time.time_ns(), time.monotonic_ns())
 
     def begin(self, header: Header, *, at: int | None = None) -> None:
-        """Record that this process begins with the run, secrets masked; `at`: ms since 1970."""
+        """Record that this process starts the run; secrets are masked, `at` is in ms since 1970."""
         content = asdict(header)
         content["uri"] = redact(header.uri)
-        # JSON has no NaN and no infinity, which become words.
+        # JSON has no NaN and no infinity; they are written as texts.
         finite = {
             key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in header.params.items()
@@ -94,9 +95,9 @@ class Journal:
         self._append("begin", at=at, lease=asdict(own_lease()), **content)
 
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
-        """Record values of an epoch, counted from 1; the first record of a name in an epoch stays.
+        """Record values of an epoch, counted from 1; each name keeps its first value in an epoch.
 
-        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as numbers.
+        NaN and infinity are left out and counted as `nonfinite`: MLflow would store other numbers.
         """
         self._open()
         known = self._keys.get(epoch, set())
@@ -112,21 +113,21 @@ class Journal:
         self._append("tag", key=key, value=redact_value(key, value))
 
     def model(self, figure: Figure) -> None:
-        """Record that the folder holds the run's model by now, whole, and what it is judged by."""
+        """Record that the folder holds the run's complete model, and how the model is judged."""
         self._append("model", figure=asdict(figure))
 
     def end(self, status: Status, reason: str | None = None, *, at: int | None = None) -> None:
-        """Record how the run ended, every artifact in place; the reason is a tag, `end_reason`."""
+        """Record how the run ended, after all artifacts; `reason` becomes the tag `end_reason`."""
         self._append("end", at=at, status=status, reason=reason)
 
     def close(self) -> None:
-        """Let go of the file; a later event opens it again."""
+        """Close the file; a later event opens it again."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
     def events(self) -> Iterator[Event]:
-        """Read all whole lines; what a kill left of the last one is skipped."""
+        """Yield all events; an incomplete last line, left by a kill, is skipped."""
         yield from read_events(self.path)
 
     def epochs(self) -> dict[int, dict[str, float]]:
@@ -134,7 +135,7 @@ class Journal:
         return epochs_of(self.events())
 
     def latest_epoch(self) -> int:
-        """Return the highest epoch on record, 0 before the first."""
+        """Return the highest epoch on record; 0 before the first."""
         self._open()
         return max(self._times, default=0)
 
@@ -157,7 +158,7 @@ class Journal:
 
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
         state, remedy = lack_in_output(self.folder, error.errno)
-        is_single = (self.folder / COMMAND).exists()  # and no trial of a study
+        is_single = (self.folder / COMMAND).exists()  # not a trial of a study
         again = resume_words(self.folder) if is_single else "the same command"
         return EnvironmentFaultError(
             f"{str(self.path)!r} can't be written ({error.strerror}; {state}); {remedy}, then go "
@@ -165,7 +166,7 @@ class Journal:
         )
 
     def _open(self) -> int:
-        """Open for appending, after a cut of the torn last line and a look at what is there."""
+        """Open the file for appending, after reading its events and cutting off a torn line."""
         if self._descriptor is None:
             for event in self.events():
                 self._note(event)
@@ -184,7 +185,7 @@ class Journal:
 
 
 def resume_words(folder: Path) -> str:
-    """Return the words that go on with a run: `resume=`, its store, and its `--config-dir`."""
+    """Return the words that resume a run: `resume=`, its store, and its `--config-dir`."""
     words = [f"resume={folder}", *uri_words(recorded_uri(folder))]
     with suppress(OSError, ValueError, KeyError, TypeError):
         if config_dir := json.loads((folder / COMMAND).read_text(encoding="utf-8"))["config_dir"]:
@@ -193,7 +194,7 @@ def resume_words(folder: Path) -> str:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Read the whole lines of a journal; a missing file has none."""
+    """Yield the events of a journal's complete lines; a missing file has none."""
     if path.exists():
         content = path.read_bytes()
         for line in content[: content.rfind(b"\n") + 1].splitlines():
@@ -201,12 +202,12 @@ def read_events(path: Path) -> Iterator[Event]:
 
 
 def has_begun(folder: Path) -> bool:
-    """Tell whether a run's journal holds its begin; on a full disk it may be empty."""
+    """Tell whether a run's journal has its first event; a full disk can leave it empty."""
     return next(read_events(folder / JOURNAL), None) is not None
 
 
 def recorded_uri(folder: Path) -> str:
-    """Return where a run was last to be recorded, without a password; empty where nowhere."""
+    """Return the store that a run last named, without a password; '' if it named none."""
     begins = [one for one in read_events(folder / JOURNAL) if one["event"] == "begin"]
     return str(begins[-1].get("uri", "")) if begins else ""
 
@@ -223,12 +224,12 @@ def parse_line(line: bytes) -> Event:
 
 
 def count_values(events: Iterable[Event]) -> int:
-    """Count the values in events, of which one without any is 1."""
+    """Count the values in events; an event without values counts as 1."""
     return sum(max(1, len(event.get("values", ()))) for event in events)
 
 
 def epochs_of(events: Iterable[Event]) -> dict[int, dict[str, float]]:
-    """Merge the values of each epoch; the first record of a name stays."""
+    """Merge the values of each epoch; a name keeps its first value."""
     merged: dict[int, dict[str, float]] = {}
     for event in events:
         if event["event"] == "epoch":

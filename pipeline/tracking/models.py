@@ -1,4 +1,4 @@
-"""The model that a run leaves, in MLflow: logged once, served by it, and registered."""
+"""Logging a run's model in MLflow, in a form that MLflow can serve, and registering it."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
-#: Key of the packages whose classes a model may name: they were trusted when it was trained.
+#: Key of the packages whose classes a model may name; they were trusted in training.
 TRUST = "trust"
 NEEDED = ("torch", "numpy", "omegaconf", "pydantic", "annotated-types", "pandas", "pyarrow")
 
@@ -46,10 +46,11 @@ LOCK_SECONDS = 60.0
 def log_and_register(
     store: Store, folder: Path, state: State, *, begin: Event, figure: Figure
 ) -> str | None:
-    """Log the model that a run has left in its folder and register it, each unless it has been.
+    """Log the model in a run's folder and register it; each step is done only once.
 
-    `begin` is that of its journal. Returns what was decided about the version and why, in one line.
-    Raises a StoreError: the store refuses it or does not answer, or the model can't be read.
+    `begin` is the begin event of the journal. Returns the decision about the version and the reason
+    in one line; `None` if no registration was asked for. Raises StoreError if the model can't be
+    read, or if the store refuses it or does not answer.
     """
     file = folder / FOLDER / FILE
     try:
@@ -76,7 +77,7 @@ def log_and_register(
 
 
 def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -> None:
-    """Write the model as MLflow lays it out. Nothing is pickled, and nothing is run to look."""
+    """Write the model in MLflow's layout. Nothing is pickled, and no code of the model is run."""
     source, code = run / FOLDER, run / CODE
     try:
         interface = json.loads((source / INTERFACE).read_text(encoding="utf-8"))
@@ -101,27 +102,28 @@ def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -
         )
     except OSError as error:
         raise StoreError("unwritable", f"the model of {run} can't be read ({error})") from error
-    except Exception as error:  # whatever MLflow makes of it, the run itself is sound
+    except Exception as error:  # whatever goes wrong here, the run itself is sound
         line = " ".join(str(error).split())
         raise StoreError("refused", f"MLflow can't take the model: {line[:300]}") from error
 
 
 def requirements(kind: str) -> list[str]:
-    """Return the packages that a kind of model needs, without this one, which no index holds."""
+    """Return the packages that a kind of model needs; this one is on no index and left out."""
     names = (*NEEDED, "pillow") if kind == "images" else NEEDED
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 
 
-# ── its interface in MLflow's own words ─────────────────────────────────────────────────────────
+# ── the interface as MLflow describes it ────────────────────────────────────────────────────────
 
 
 def signature(interface: Mapping[str, Any]) -> ModelSignature:
-    """Return what goes in and comes out, of `interface.json`."""
+    """Return MLflow's signature of the inputs and outputs that `interface.json` describes."""
     inputs, outputs = interface["inputs"], interface["outputs"]
     if not isinstance(inputs, Mapping):
         taken = Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
-    # Told of an array of doubles, MLflow refuses singles and whole numbers. Columns without names
-    # take an array, nested lists and a DataFrame of any numbers; an array of objects any array.
+    # If the signature says double, MLflow refuses float32 and integers. Columns without names
+    # accept an array, nested lists or a DataFrame of any numbers; an object array accepts any
+    # array.
     elif len(inputs["shape"]) == 1:
         taken = Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
     else:
@@ -133,7 +135,7 @@ def signature(interface: Mapping[str, Any]) -> ModelSignature:
 def input_example(
     rows: Sequence[Any], interface: Mapping[str, Any]
 ) -> "pd.DataFrame | np.ndarray[Any, Any]":
-    """Return the rows of `example.json` as MLflow hands them to a model."""
+    """Return the rows of `example.json` in the form in which MLflow passes rows to a model."""
     if isinstance(interface["inputs"], Mapping):
         return np.asarray(rows, dtype=interface["inputs"]["dtype"])
     import pandas as pd
@@ -142,9 +144,8 @@ def input_example(
 
 
 def _type(name: str) -> DataType | AnyType:
-    # MLflow refuses whole numbers where it was told of a double, and numbers where it was told of
-    # a text, so `pandas.read_csv` of the training file would be no input. The model itself looks
-    # at every cell.
+    # MLflow refuses integers for a double and numbers for a string, so the training file as read by
+    # `pandas.read_csv` would be refused. The model itself checks every cell.
     return DataType.binary if name == "binary" else AnyType()  # type: ignore[no-untyped-call] # MLflow's own
 
 
@@ -152,9 +153,10 @@ def _type(name: str) -> DataType | AnyType:
 
 
 def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str:
-    """Make a run's model a version of a registered one, and champion where its figure is better.
+    """Register a run's model as a version, which becomes champion if its figure is better.
 
-    Returns what was decided and why; decided once, so an alias that a person has moved stays.
+    Returns the decision and its reason. It is made only once, so an alias that a person has moved
+    stays.
     """
     with _alone(store, name), store.client() as client:
         versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
@@ -189,7 +191,7 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
 
 @contextmanager
 def _alone(store: Store, name: str) -> Iterator[None]:
-    """Let nobody else on this machine decide about a name: MLflow can't compare and set at once."""
+    """Lock a registered name on this machine, since MLflow can't compare and set in one step."""
     key = hashlib.sha256(f"{redact(store.uri)} {name}".encode()).hexdigest()[:16]
     folder = cache_folder() / "locks"
     try:
@@ -214,14 +216,15 @@ def version_tags(figure: Figure) -> dict[str, str]:
 def verdict(
     mine: Figure, theirs: Mapping[str, str] | None, champion: str | None
 ) -> tuple[bool, str]:
-    """Say whether a new version becomes champion, and why, as the end of a sentence.
+    """Decide whether a new version becomes champion; the reason is the end of a sentence.
 
-    `theirs` are the tags of the present `champion`; `None` = there is none.
+    `theirs` are the tags of the current champion, which is version `champion`; both are `None` if
+    there is no champion.
     """
     if theirs is None:
         return True, ", and its champion"
     before = None
-    with suppress(KeyError, ValueError):  # whoever has set its tags
+    with suppress(KeyError, ValueError):  # a person may have changed the tags
         before = float(theirs["value"])
     data, monitor = theirs.get("data.hash", ""), theirs.get("monitor")
     if mine.data != data:

@@ -1,4 +1,4 @@
-"""What MLflow runs to answer with a recorded model: it goes along with each as its code."""
+"""Code that MLflow runs to serve a recorded model; a copy is stored with each model."""
 
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,29 @@ from pipeline.tracking.models import TRUST
 
 
 class RecordedModel(PythonModel):
-    """Answers for raw rows as `python -m pipeline.predict` does."""
+    """Predicts from raw rows as `python -m pipeline.predict` does."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the model, once, from the files that came with it."""
+        """Load the model from the files that were stored with it."""
         from pipeline.serving.model import Model
 
         trust = (context.model_config or {}).get(TRUST, ())
         self._model = Model.load(Path(context.artifacts[FOLDER]), trust=trust)
 
-    # MLflow reads these hints and warns of any that it does not know; an array is taken too.
+    # MLflow reads these type hints and warns of unknown ones; an array is accepted, too.
     def predict(
         self,
         context: PythonModelContext,
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return a row of answers for each row of the input; of a series, the rows after it."""
+        """Return a row of predictions for each input row; for a series, the rows that follow it."""
         from pipeline.serving.frames import predict_frame
 
         del context, params
         try:
             return predict_frame(self._model, model_input)
-        except ValueError as error:  # else a server would answer with a traceback
+        except ValueError as error:  # otherwise a server would answer with a traceback
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
 

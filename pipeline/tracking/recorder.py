@@ -1,6 +1,6 @@
-"""The process that fills MLflow from the journals of a training process, whose commands it answers.
+"""The recorder process: fills MLflow from journals, and answers a training process's commands.
 
-It outlives that process just long enough to close what it left open.
+It outlives the training process just long enough to close the runs that are still open.
 """
 
 import os
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
 TICK_SECONDS = 1.0
-#: Seconds for which a fault that may pass is worth another try at the end of a run.
+#: Seconds for which a transient fault is retried at the end of a run.
 PATIENCE = 5.0
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
 EARLIER_SECONDS = 5.0
 DEATH_SECONDS = 5.0
-#: How long another process may take to let go of a run's folder.
+#: Seconds in which another process must release a run's folder.
 FOLDER_SECONDS = 20.0
 
 Answer = dict[str, Any]
 
 
 def main() -> None:
-    """Serve commands until `quit`, or until nobody is left to send one; tick once a second."""
+    """Serve commands until `quit` or until the parent is gone; tick once a second."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = Parent.claim()
@@ -56,11 +56,11 @@ def main() -> None:
             next_tick = time.monotonic() + TICK_SECONDS
     if not is_over:
         runs.quit(is_over=False)
-    os._exit(0)  # the interpreter's own way out would take most of a second
+    os._exit(0)  # a normal exit of the interpreter takes most of a second
 
 
 class OpenRuns:
-    """Keeps one store up to date with the journals of several folders, through its outages."""
+    """Sends the journals of several folders to one store, and retries after its outages."""
 
     def __init__(self) -> None:
         self._uri = ""
@@ -73,7 +73,7 @@ class OpenRuns:
         self._problem = ""
 
     def carry_out(self, do: str, **content: Any) -> Answer:
-        """Do what a command says; a fault of the store is an answer, too."""
+        """Carry out a command and return its answer; a fault of the store is an answer, too."""
         try:
             return {"ok": True, **(getattr(self, do)(**content) or {})}
         except StoreError as error:
@@ -82,13 +82,16 @@ class OpenRuns:
     # ── commands, each of which may raise StoreError ────────────────────────────────────────────
 
     def connect(self, uri: str, experiment: str, *, later: bool) -> None:
-        """Reach the store, or do so when it is first needed; where that fails, try again then."""
+        """Connect to the store, or with `later` only when it is first needed.
+
+        A failed connection is tried again when the store is next needed.
+        """
         self._uri, self._experiment, self._store = uri, experiment, None
         if not later:
             self._connected()
 
     def open(self, folder: str) -> Answer:
-        """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""
+        """Start to follow a folder's journal; answer the run's id ('' = none) and the problem."""
         replay = self._open[Path(folder)] = Replay(Path(folder), wait=FOLDER_SECONDS)
         problem = None
         try:
@@ -99,7 +102,7 @@ class OpenRuns:
         return {"run_id": replay.state.run_id, "problem": problem}
 
     def record(self, folder: str, *, is_over: bool, patient: bool, last: bool) -> Answer:
-        """Send a folder's whole journal as `Recorder.record` says, with the model at its end."""
+        """Send a folder's journal as `Recorder.record` does, with the model at the run's end."""
         if not patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
         place = Path(folder)
@@ -123,15 +126,18 @@ class OpenRuns:
         }
 
     def trials(self, study: str) -> Answer:
-        """Answer the numbers of a study's trials that the store has."""
+        """Answer the numbers of the trials that the store has of a study."""
         return {"trials": [run.trial for run in self._connected().trials_of(study, ())]}
 
     def send_earlier(self, output: str) -> None:
-        """Note the folders of earlier runs that have something unsent, for quiet moments."""
+        """Note the folders of earlier runs with unsent values, to be sent when idle."""
         self._earlier.extend(unfinished(Path(output)))
 
     def quit(self, *, is_over: bool = True) -> None:
-        """Close all open runs and some earlier ones; unless `is_over`, await their processes."""
+        """Close all open runs, then send earlier runs for a few seconds.
+
+        Unless `is_over`, each run's training process is first given a few seconds to end.
+        """
         for replay in self._open.values():
             deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
             while not is_over and lease and alive(lease) and time.monotonic() < deadline:
@@ -146,7 +152,7 @@ class OpenRuns:
     # ── between commands ────────────────────────────────────────────────────────────────────────
 
     def tick(self) -> None:
-        """Send at most one batch of each open run, then look after one earlier run."""
+        """Send at most one batch of each open run, then the rest of one earlier run."""
         if time.monotonic() < self._retry_at:
             return
         for replay in self._open.values():
@@ -172,7 +178,7 @@ class OpenRuns:
         return self._store
 
     def _note(self, error: StoreError, replay: Replay) -> None:
-        """Pause after a fault that may pass; give a run up that the store refuses."""
+        """Pause after a transient fault; after any other, mark the run as refused."""
         if error.kind == "waiting":
             return
         if error.transient:
@@ -183,13 +189,13 @@ class OpenRuns:
             replay.is_refused = True
 
     def _finish(self, replay: Replay, *, is_over: bool, patient: bool) -> StoreError | None:
-        """Send all that is left and close the run; return why that failed, after a bounded wait."""
+        """Send the rest and close the run; return the error if that fails for a bounded time."""
         usual = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
         moved_at = time.monotonic()
         while True:
             left = replay.unsent()
             try:
-                replay.read()  # even where the store can't be reached, to count
+                replay.read()  # counts the values even if the store can't be reached
                 replay.drain(self._connected(), is_over=is_over)
             except StoreError as error:
                 if replay.unsent() < left:
@@ -198,13 +204,13 @@ class OpenRuns:
                 if not (patient and error.transient) or time.monotonic() - moved_at >= patience:
                     return error
                 if error.kind == "waiting":
-                    self.tick()  # perhaps for one that is open here
+                    self.tick()  # it may wait for a run that is open here
                 time.sleep(0.25)
             else:
                 return None
 
     def _send_one_earlier(self) -> None:
-        """Send what an earlier run could not, and close it if its process is gone."""
+        """Send the rest of an earlier run, and close the run if its process is gone."""
         folder = self._earlier.popleft()
         here = redact(self._uri)
         with suppress(StoreError):
@@ -215,7 +221,10 @@ class OpenRuns:
 
 
 def _taken(folder: Path, seconds: float) -> Replay | None:
-    """Return a folder's journal; `None` = another process has sent it and removed all."""
+    """Return a folder's journal, which is awaited for some seconds if another process sends it.
+
+    `None` means that the other process has sent all of it and removed the folder.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Fills one MLflow run from a journal, however often and from wherever it is called."""
+"""Sends one journal into an MLflow run; sending it again, from wherever, changes nothing."""
 
 import errno
 import time
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
-#: Values from which on a batch takes no further line.
+#: Number of values from which a batch takes no further line.
 MOST_POINTS = 1000
-#: Codes of a disk that is full, and of a folder that is gone.
+#: Error codes of a full disk and of a missing folder.
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 
 
 class Replay:
-    """One folder's journal on its way into a store; holds the folder's lock while it is open.
+    """The journal of one folder on its way into a store; it locks the folder until `release`.
 
-    The journal stays open, so a run whose folder goes is followed to its end. `registered` is the
-    result of the registration of its model, `problem` why MLflow will never have that model; the
-    caller sets `is_refused` once the store has refused the run for good. A StoreError: the journal
-    can't be read, or another process sends it (`waiting`; `refused` after a `wait`).
+    The journal file stays open, so a run is followed to its end even if its folder is removed.
+    `registered` is the result of registering the model; `problem` says why MLflow will never have
+    the model. The caller sets `is_refused` once the store has refused the run for good. Raises
+    StoreError if the journal can't be read or if another process sends it (`waiting`, or `refused`
+    after a `wait` in seconds).
     """
 
     def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
@@ -61,7 +62,7 @@ class Replay:
             raise
 
     def _rewind(self, state: State) -> None:
-        """Read the journal from its beginning, of which the store has what `state` says."""
+        """Read the journal from its beginning; `state` says how much of it the store has."""
         self.state = state
         self.lease: Lease | None = None
         self.uri = ""
@@ -74,7 +75,7 @@ class Replay:
         self.read()
 
     def read(self) -> None:
-        """Take in the lines that have been added to the journal."""
+        """Read the lines that have been added to the journal."""
         try:
             self._file.seek(self._offset)
             content = self._file.read()
@@ -96,16 +97,16 @@ class Replay:
                 self._pending.append(event)
 
     def release(self) -> None:
-        """Let another process send this journal."""
+        """Release the journal, so that another process can send it."""
         self._file.close()
         self._lock.release()
 
     def unsent(self) -> int:
-        """Count the values that the store lacks; an event without values is 1."""
+        """Count the values that the store lacks; an event without values counts as 1."""
         return count_values(self._pending)
 
     def advance(self, store: "Store") -> None:
-        """Send at most one batch of what is new, and a beat while its process works."""
+        """Send at most one batch of new lines, and a heartbeat while the run's process works."""
         self.read()
         if self._next_batch():
             self.push(store)
@@ -117,7 +118,7 @@ class Replay:
                 store.log(self.state.run_id, tags=beaten.tags())
 
     def push(self, store: "Store") -> None:
-        """Send one batch, of about a thousand values at most; the final `end` is left for later."""
+        """Send one batch of at most about 1,000 values; the final `end` is left to `drain`."""
         self._attach(store)
         if not (events := self._next_batch()):
             return
@@ -137,7 +138,7 @@ class Replay:
         del self._pending[: len(events)]
 
     def _next_batch(self) -> list[Event]:
-        """Return the lines that one call can take: the run's end waits, a second begin too."""
+        """Return the lines of the next call, which end before the run's end or a second `begin`."""
         batch: list[Event] = []
         points = 0
         for event in self._pending:
@@ -150,9 +151,9 @@ class Replay:
         return batch
 
     def drain(self, store: "Store", *, is_over: bool) -> None:
-        """Send all that the journal holds, and close the run if it has ended.
+        """Send the whole journal, and close the run if it has ended.
 
-        Where the run `is_over`, one without a recorded end is lost.
+        A run without a recorded end is closed as lost if it `is_over` or if its process is gone.
         """
         self.read()
         is_gone = is_over or (self.lease is not None and not alive(self.lease))
@@ -175,7 +176,11 @@ class Replay:
         self._pending.clear()
 
     def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:
-        """Send what is left to `store_of(uri)`, if any; then remove a marked folder."""
+        """Send the rest to `store_of(uri)`, release the journal, and remove a marked folder.
+
+        Nothing is sent if `store_of` returns `None`. Returns the error if the store can't take the
+        journal.
+        """
         problem = None
         try:
             store = store_of(self.uri)
@@ -194,7 +199,7 @@ class Replay:
         return self.state.done and not self._pending
 
     def _attach(self, store: "Store") -> None:
-        """Begin anew where the store is another one, or has lost the run; once."""
+        """Start from the beginning if the store is another one or has lost the run; checks once."""
         if self._is_attached:
             return
         elsewhere = self.state.uri != redact(store.uri)
@@ -206,11 +211,11 @@ class Replay:
         self._is_attached = True
 
     def _begin(self, store: "Store", begin: Event) -> tuple[bool, dict[str, str]]:
-        """Have a run that goes on; tell whether it is a new one, and which tags are left to log."""
+        """Create or reopen the run; return whether it is new, and the tags still to be logged."""
         tags = {**begin["tags"], **Lease(**begin["lease"]).tags()}
         parent = begin["parent"]
         if folder := begin.get("parent_folder"):
-            moved = self.folder.absolute().parents[1]  # where a trial's study lies in any case
+            moved = self.folder.absolute().parents[1]  # of a trial: its study, even if moved
             parent = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
         if parent:
             tags[PARENT_TAG] = parent
@@ -235,10 +240,10 @@ class Replay:
         return False, tags | {f"pipeline.changed.{key}": now[key] for key in changed}
 
     def _leave_model(self, store: "Store") -> None:
-        """Log the model that the run has left and register it; only a transient fault is raised."""
+        """Log and register the model that the run has left; only a transient fault is raised."""
         if self._model is None:
             return
-        # It takes a second to import, and only a run that leaves a model needs it.
+        # Its import takes a second, and only a run that leaves a model needs it.
         from pipeline.tracking.models import log_and_register
 
         figure = Figure(**self._model["figure"])
@@ -257,7 +262,7 @@ class Replay:
         return StoreError("refused", f"{str(self._path)!r} can't be sent ({error.strerror})")
 
     def _write(self, state: State) -> None:
-        """Note how far the store is; what finds no place is sent again, which changes nothing."""
+        """Write the state; if there is no room for it, the same lines are just sent again."""
         try:
             write_state(self.folder, state)
         except OSError as error:
@@ -268,7 +273,10 @@ class Replay:
 
 
 def _run_id(folder: Path, store: "Store") -> str:
-    """Return the id of a folder's run; StoreError (`waiting`): another process creates it."""
+    """Return the id of a folder's run, which is created if the store lacks it.
+
+    Raises StoreError of the kind `waiting` if another process has to create the run.
+    """
     state = read_state(folder)
     if state.run_id and state.uri == redact(store.uri):
         return state.run_id

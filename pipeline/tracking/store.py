@@ -1,4 +1,4 @@
-"""MLflow, as this program uses it: a few calls that may be repeated, and errors in one line."""
+"""MLflow as this program uses it: a few calls that can be repeated, and one-line errors."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,9 +30,9 @@ from pipeline.tracking.uri import (
 ARTIFACTS = "mlartifacts"
 FOLDER_TAG = "pipeline.folder"
 LOCK_SECONDS = 60.0
-#: MLflow's codes where a name, an id or a version is not known.
+#: MLflow's error codes for an unknown name, id or version.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-#: Without it MLflow's pages open on what it offers for language models, not on the runs.
+#: Without this tag MLflow opens its pages for language models instead of the runs.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 #: Name, value, milliseconds since 1970, epoch.
@@ -42,7 +42,7 @@ _Item = TypeVar("_Item")
 
 
 class Store:
-    """A tracking server or database at an address. Every call raises `StoreError` alone."""
+    """A tracking server or database at an address. Its methods raise no error but `StoreError`."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -52,7 +52,7 @@ class Store:
         self._patiently(lambda client: client)
 
     def experiment(self, name: str) -> str:
-        """Return the id of an experiment, created where it is missing; never MLflow's own 0."""
+        """Return the id of an experiment, created if it is missing; MLflow's own 0 is refused."""
         if name not in self._experiments:
             self._experiments[name] = self._patiently(partial(self._experiment_id, name))
         return self._experiments[name]
@@ -60,7 +60,10 @@ class Store:
     def create(
         self, experiment_id: str, *, name: str, key: str, tags: Mapping[str, str], start: int
     ) -> tuple[str, bool]:
-        """Return the id of the run with a unique key, and whether it is new; `start` in ms."""
+        """Return the id of the run with a unique key, created if missing, and whether it is new.
+
+        `start` is the time at which a new run starts, in milliseconds since 1970.
+        """
         with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
                 found = client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
@@ -71,8 +74,8 @@ class Store:
             return str(run.info.run_id), True
 
     def run(self, run_id: str) -> Run | None:
-        """Return a run, or `None` where the store has never had it."""
-        # An id that is none is not one that the store has never had.
+        """Return a run, or `None` if the store has never had it."""
+        # A malformed id is an error rather than a missing run.
         return self.found(lambda client: client.get_run(run_id), missing=MISSING[:1])
 
     def running(self) -> list[Run]:
@@ -80,13 +83,13 @@ class Store:
         return self._search("attributes.status = 'RUNNING'")
 
     def of_study(self, uid: str) -> list[Run]:
-        """Return a study's own run and those of its trials, in whatever experiment."""
+        """Return the run of a study and those of its trials, from all experiments."""
         if not uid.isalnum():  # a name must not become a filter of its own
             return []
         return self._search(f"tags.`{fields.STUDY_TAG}` = '{uid}'")
 
     def trials_of(self, uid: str, metrics: Sequence[str]) -> list[fields.RecordedTrial]:
-        """Return the runs of a study's trials, with the values that are asked for."""
+        """Return the runs of a study's trials, with the latest values of some metrics."""
         return [
             fields.RecordedTrial(
                 trial=int(run.data.tags[fields.TRIAL_TAG]),
@@ -96,11 +99,11 @@ class Store:
                 metrics={key: run.data.metrics[key] for key in metrics if key in run.data.metrics},
             )
             for run in self.of_study(uid)
-            if run.data.tags.get(fields.TRIAL_TAG, "").isdigit()  # else it is the study's own
+            if run.data.tags.get(fields.TRIAL_TAG, "").isdigit()  # otherwise it is the study's own
         ]
 
     def beginning(self, run_id: str) -> list[Run]:
-        """Return the runs whose ids begin so."""
+        """Return the runs whose ids begin with a text."""
         return self._search(f"attributes.run_id LIKE '{run_id}%'") if run_id.isalnum() else []
 
     def _search(self, condition: str) -> list[Run]:
@@ -122,19 +125,19 @@ class Store:
                 client.delete_run(run_id)
 
     def files_of(self, run_id: str) -> Path | None:
-        """Return the folder of a run's artifacts where they lie beside this database."""
+        """Return the folder of a run's artifacts; `None` if it is not beside this database."""
         run = self.run(run_id)
         if run is None or is_server(self.uri) or not run.info.artifact_uri.startswith("file:"):
             return None
         folder = Path(url2pathname(urlsplit(run.info.artifact_uri).path)).parent
         database = sqlite_path(self.uri)
-        # Of a database on a server, an experiment may have been begun in another folder.
+        # With a database server, the experiment may have been created in another folder.
         top = database and database.parent / ARTIFACTS
         is_ours = ARTIFACTS in folder.parts if top is None else top in folder.parents
         return folder if is_ours and folder.name == run_id else None
 
     def reopen(self, run_id: str) -> None:
-        """Make a run RUNNING again, with no reason of an earlier end."""
+        """Set a run to RUNNING again, and drop the reason of an earlier end."""
         with self.client() as client:
             client.update_run(run_id, status="RUNNING")
         self._drop_tag(run_id, fields.END_TAG)
@@ -148,7 +151,10 @@ class Store:
         tags: Mapping[str, str] | None = None,
         is_new: bool = False,
     ) -> None:
-        """Log values in one call, none twice; a parameter keeps the value that a run has of it."""
+        """Log values, parameters and tags in one call; repeating the call stores nothing twice.
+
+        A parameter keeps its first value. `is_new` says that the run has no parameters yet.
+        """
         if not (points or params or tags):
             return
         texts = fields.param_texts(params or {})
@@ -164,7 +170,7 @@ class Store:
             )
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
-        """Store a file as an artifact, in a folder of the run's artifacts ('' = the top)."""
+        """Upload a file as an artifact into a folder of the run's artifacts ('' = the top)."""
         with self.client() as client:
             if run_id not in self._with_folder:
                 create_private(client.get_run(run_id).info.artifact_uri)
@@ -172,7 +178,10 @@ class Store:
             client.log_artifact(run_id, str(file), folder or None)
 
     def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
-        """Set a run's final status at `end`, in ms since 1970; no reason drops an earlier one."""
+        """Set a run's final status, with its end in milliseconds since 1970.
+
+        `reason` becomes the tag `end_reason`; `None` drops the tag of an earlier end.
+        """
         if reason is None:
             self._drop_tag(run_id, fields.END_TAG)
         else:
@@ -182,7 +191,7 @@ class Store:
 
     @contextmanager
     def client(self) -> Iterator[MlflowClient]:
-        """Lend MLflow's own client; what it raises becomes a `StoreError`."""
+        """Context with MLflow's own client; what is raised in it becomes a `StoreError`."""
         try:
             if self._client is None:
                 with prepare_database(self.uri):
@@ -193,13 +202,14 @@ class Store:
         except MlflowException as error:
             raise refusal(self.uri, str(error.error_code), str(error.message)) from error
         except Exception as error:
-            # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
+            # The errors of the libraries below MLflow (SQLAlchemy, requests, botocore) have no
+            # common class.
             raise fault(self.uri, str(error)) from error
 
     def found(
         self, call: Callable[[MlflowClient], _Item], *, missing: Sequence[str] = MISSING
     ) -> _Item | None:
-        """Return what a call of MLflow's client finds; `None` where it answers a `missing` code."""
+        """Return the result of a call; `None` if MLflow answers with an error code in `missing`."""
         with self.client() as client:
             try:
                 return call(client)
@@ -209,14 +219,14 @@ class Store:
         return None
 
     def _experiment_id(self, name: str, client: MlflowClient) -> str:
-        """Return the id of an experiment, created where it is missing; a deleted one is refused."""
+        """Return the id of an experiment, created if it is missing; a deleted one is refused."""
         found = client.get_experiment_by_name(name)
         if found is None:
             location = None
-            if not is_server(self.uri):  # which knows itself
-                # Files lie beside a database that is a file. Those of a database on a server lie
-                # in the current folder of the first run of the experiment, which other machines
-                # need to reach by the same path.
+            if not is_server(self.uri):  # a server chooses the location itself
+                # Artifacts lie beside a database file. With a database server they lie in the
+                # folder in which the experiment was created, which other machines must reach by the
+                # same path.
                 database = sqlite_path(self.uri) or Path.cwd() / DATABASE
                 location = (database.parent / ARTIFACTS / fields.field_name(name)).as_uri()
             try:
@@ -247,7 +257,7 @@ class Store:
                 client.delete_tag(run_id, key)
 
     def _patiently(self, call: Callable[[MlflowClient], _Item]) -> _Item:
-        """Repeat a call for a minute while another program holds the database's lock."""
+        """Retry a call for up to a minute while another program holds the database's lock."""
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -260,8 +270,8 @@ class Store:
 
 
 def create_private(location: str) -> None:
-    """Create a folder of our artifacts, which MLflow would create for all to read."""
+    """Create the folder of our artifacts for its owner only; MLflow would let everybody read it."""
     folder = Path(url2pathname(urlsplit(location).path))
     if location.startswith("file:") and ARTIFACTS in folder.parts:
-        with suppress(OSError):  # MLflow says what is in the way
+        with suppress(OSError):  # MLflow reports the error
             create_folder(folder)

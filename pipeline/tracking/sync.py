@@ -1,4 +1,4 @@
-"""The store of a command: opened, sent what journals hold, cleared of lost runs and old ones."""
+"""The store of a command: sending journals to it, closing lost runs, and removing runs."""
 
 import shutil
 import time
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from pipeline.tracking.store import Store
 
-#: How often a counter is read within the grace time.
+#: Number of times a counter is read within the grace time.
 LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synced:
-    """What became of one folder: values sent now and still unsent, and what is in the way."""
+    """Result of sending one folder: values sent now, values still unsent, and the problem."""
 
     folder: Path
     sent: int = 0
@@ -36,9 +36,9 @@ class Synced:
 
 
 class StoreInForce:
-    """Opens the store of a command once, and one that does not answer no second time.
+    """Opens the store of a command once; a store that did not answer is not asked again.
 
-    The address in a run's folder is never opened by itself: the folder may be a stranger's, and
+    An address that only a run's folder names is never opened: the folder may be a stranger's, and
     what is sent carries the user's login.
     """
 
@@ -47,7 +47,10 @@ class StoreInForce:
         self._opened: Store | StoreError | None = None
 
     def of(self, recorded: str) -> "Store":
-        """Return the store for a run recorded there; a StoreError: elsewhere, or no answer."""
+        """Return the store for a run with a recorded address.
+
+        Raises StoreError if the run is recorded in another store, or if the store does not answer.
+        """
         if redact(self._uri) != recorded:
             way = f"which is used only if you name it: {how_to_name(recorded)}"
             raise StoreError("refused", f"recorded in {recorded}, {way}")
@@ -71,7 +74,10 @@ class StoreInForce:
 
 @contextmanager
 def opened_store(uri: str) -> "Iterator[Store]":
-    """Open the store at an absolute address; a call to it that fails is an error of the command."""
+    """Context with the store at an absolute address; its errors become those of the command.
+
+    Raises ConfigError if the file is not a database, else EnvironmentFaultError.
+    """
     try:
         yield StoreInForce(uri).of(redact(uri))
     except StoreError as error:
@@ -82,9 +88,10 @@ def opened_store(uri: str) -> "Iterator[Store]":
 
 
 def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
-    """Send the journals of the tracked runs among folders to a store, where they name the same.
+    """Send the journals of the tracked runs among folders, if they are recorded in this store.
 
-    A run whose process is gone is closed as lost; a live one, and one being sent, is left alone.
+    A run whose process is gone is closed as lost. A live run, and a run that another process sends,
+    is left alone.
     """
     store, results = StoreInForce(uri), []
     for folder in folders:
@@ -106,17 +113,17 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
 
 
 def attach(state: State, file: Path, options: TrackingOptions, *, name: str) -> str | None:
-    """Put a file among a run's artifacts, in place of one of its name.
+    """Upload a file to a run's artifacts as `name`, in place of an earlier one.
 
-    A run that MLflow lacks, or that is recorded in another store than the options name, is left
-    alone. Returns what was in the way, in one line; `None` = nothing.
+    Does nothing if MLflow lacks the run. Returns the problem in one line, such as a run that is
+    recorded in another store than that of `options`; `None` if there is none.
     """
     if not state.run_id:
         return None
     try:
         store = StoreInForce(tracking_uri(options)).of(state.uri)
         with TemporaryDirectory() as place:
-            named = Path(place) / name  # an artifact is called as its file is
+            named = Path(place) / name  # an artifact has the name of its file
             shutil.copyfile(file, named)
             store.upload(state.run_id, named, "")
     except StoreError as error:
@@ -130,10 +137,11 @@ def attach(state: State, file: Path, options: TrackingOptions, *, name: str) -> 
 
 
 def reap(store: "Store", *, grace: float) -> "list[Run]":
-    """Close lost runs as FAILED, `end_reason=lost`, and return them. A live one is never touched.
+    """Close lost runs as FAILED, `end_reason=lost`, and return them; live runs are not touched.
 
-    A run of this machine is lost when its process is gone; one that can't be judged so, when its
-    counter has not moved for `grace` seconds of this process's clock, so this may take that long.
+    A run of this machine is lost if its process is gone. If that can't be seen, a run is lost when
+    its counter has not moved for `grace` seconds of this process's clock, so this may take that
+    long.
     """
     closed: list[Run] = []
     watch, running = LeaseWatch(grace), store.running()
@@ -163,9 +171,10 @@ def _closed_as_lost(store: "Store", run_id: str) -> "list[Run]":
 
 
 def remove_runs(runs: Iterable[ListedRun], uri: str) -> Iterator[ListedRun]:
-    """Remove runs, in MLflow first, and yield each that is gone.
+    """Remove runs, in MLflow first, and yield each removed run.
 
-    An EnvironmentFaultError or ConfigError: the store can't be reached or is another one.
+    Raises EnvironmentFaultError if the store can't be reached or is another one, ConfigError if its
+    file is not a database.
     """
     store = StoreInForce(uri)
     try:
@@ -179,7 +188,7 @@ def remove_runs(runs: Iterable[ListedRun], uri: str) -> Iterator[ListedRun]:
 
 
 def remove_record(store: "Store", run_id: str) -> None:
-    """Delete a run in MLflow, with the artifacts that lie beside its database."""
+    """Delete a run in MLflow, and its artifacts if they lie beside the database."""
     files = store.files_of(run_id)
     store.delete(run_id)
     if files is not None:

@@ -1,4 +1,4 @@
-"""Where runs are recorded: the address, MLflow's settings, and what can be wrong with a store."""
+"""Addresses of tracking stores, MLflow's settings, and what can be wrong with a store."""
 
 import errno
 import os
@@ -21,19 +21,19 @@ DATABASE = "mlflow.db"
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-#: What to install for a package that talks to a database, where that is not its own name.
+#: Names under which database drivers are installed, if they differ from the package's name.
 REMEDIES = {"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"}
-#: Longest wait for one answer of a tracking server, unless the user's environment says another.
+#: Longest wait for an answer of a tracking server in seconds; the environment can override it.
 REQUEST_SECONDS = 5
 
 FaultKind = Literal[
     "down", "locked", "schema", "deleted", "refused", "broken", "unwritable", "waiting"
 ]
 
-#: Faults that may be gone at the next try; `waiting` is for another process, not for the store.
+#: Faults that a retry may resolve; `waiting` means waiting for another process.
 TRANSIENT: tuple[FaultKind, ...] = ("down", "locked", "unwritable", "waiting")
 
-#: MLflow's codes for what no other try will change.
+#: MLflow's error codes for which a retry is useless.
 REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST",
     "INVALID_PARAMETER_VALUE",
@@ -43,7 +43,7 @@ REFUSALS = (
     "ENDPOINT_NOT_FOUND",
 )
 
-#: What libraries say in many words, in few.
+#: Short forms of libraries' messages, by a part of the message.
 CAUSES = {
     "refused": "connection refused",
     "timed out": "no answer in time",
@@ -54,8 +54,8 @@ CAUSES = {
     "closed the connection": "cut off",
 }
 
-#: Words of SQLite, PostgreSQL and filelock, by what is wrong; `refused` is by a PostgreSQL server
-#: that runs and wants another password, name or database.
+#: Parts of messages of SQLite, PostgreSQL and filelock by kind of fault; `refused` means that a
+#: PostgreSQL server runs but rejects the password, user or database name.
 FAULT_WORDS: Mapping[FaultKind, tuple[str, ...]] = {
     "locked": ("is locked", "a lock is held", "lock timeout"),
     "broken": ("not a database", "disk image is malformed", "malformed database"),
@@ -69,7 +69,7 @@ WELCOME = (
 
 
 def quiet_mlflow() -> None:
-    """Bound MLflow's calls: by default one that fails is tried for four minutes."""
+    """Set MLflow's environment variables; by default a failed call is retried for four minutes."""
     environment = os.environ
     environment.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # a journal is sent again anyway
@@ -77,14 +77,17 @@ def quiet_mlflow() -> None:
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
     environment["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
     environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"  # leaves no half-closed database
-    environment.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # its lines are not ours to show
+    environment.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # its log lines are not shown
     environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     environment["MLFLOW_UV_AUTO_DETECT"] = "false"  # a model takes no file of the current folder
     environment["GIT_PYTHON_REFRESH"] = "quiet"
 
 
 def tracking_uri(options: TrackingOptions) -> str:
-    """Return the store's absolute address; a ConfigError where MLflow can't record there."""
+    """Return the absolute address of the store; the default is `mlflow.db` in the current folder.
+
+    Raises ConfigError if MLflow can't record at the address, or if `tracking=server` has none.
+    """
     if options.uri:
         return _absolute("tracking.uri", options.uri)
     if os.environ.get(VARIABLE):
@@ -98,17 +101,17 @@ def tracking_uri(options: TrackingOptions) -> str:
 
 
 def store_uri(options: TrackingOptions) -> str | None:
-    """Return the address of the store as `tracking_uri` does; `None` = nothing is tracked."""
+    """Return the same as `tracking_uri`, or `None` if nothing is tracked."""
     return None if options.kind == "none" else tracking_uri(options)
 
 
 def sqlite_uri(path: Path) -> str:
-    """Return the address of an SQLite file; `%` and `?` are all that its reader would bend."""
+    """Return the address of an SQLite file, with `%` and `?` escaped."""
     return "sqlite:///" + str(path.absolute()).replace("%", "%25").replace("?", "%3F")
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Return the file of an SQLite address, or `None` for any other store."""
+    """Return the file of an SQLite address; `None` for any other store."""
     if not uri.startswith("sqlite:///"):
         return None
     return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).absolute()
@@ -120,13 +123,13 @@ def is_server(uri: str) -> bool:
 
 
 def shown(uri: str) -> str:
-    """Return an address as it may be shown; the mere user of a database is no secret."""
+    """Return an address as it may be shown: secrets are masked, a database's user name is not."""
     kind = uri.partition("://")[0].partition("+")[0]
     return uri if kind in DATABASES and not has_password(uri) else redact(uri)
 
 
 def uri_words(uri: str) -> list[str]:
-    """Return what a command is given so that it uses an address; nothing where it does anyway."""
+    """Return the words that make a command use an address; none if the command does so anyway."""
     if not uri or MASK in redact(uri):  # a password comes from the environment alone
         return []
     is_default = uri == sqlite_uri(Path.cwd() / DATABASE) and not os.environ.get(VARIABLE)
@@ -134,22 +137,22 @@ def uri_words(uri: str) -> list[str]:
 
 
 def how_to_name(recorded: str) -> str:
-    """Say how a person names an address on record, without its password; none is used unasked."""
+    """Say how to name a recorded address, whose password is masked, in a command."""
     if MASK in recorded:
         return f"{recorded} needs its password; put the whole address into {VARIABLE}"
     return f"add {shlex.quote(f'tracking.uri={recorded}')}"
 
 
 def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
-    """Return what shows an experiment's runs: a command unless a server runs, and an address."""
+    """Return how to see an experiment's runs: a command (unless a server runs) and a page."""
     server = redact(uri).rstrip("/") if is_server(uri) else "http://127.0.0.1:5000"
     page = f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
     return (page,) if is_server(uri) else (ui_command(uri), page)
 
 
 def ui_command(uri: str) -> str:
-    """Return the command that serves the runs of a database, for the current folder."""
-    # It would open an old `./mlruns` here instead of the database.
+    """Return the command that serves the runs of a database, if typed in the current folder."""
+    # The short command would open an old `./mlruns` instead of the database.
     has_old_store = any(Path("mlruns").glob("*/meta.yaml"))
     if sqlite_path(uri) == Path.cwd() / DATABASE and not has_old_store:
         return "mlflow ui"
@@ -177,9 +180,10 @@ def _absolute(key: str, uri: str) -> str:
 
 
 def with_driver(key: str, url: str) -> str:
-    """Return the address of a database server with a driver that is installed; `key` named it.
+    """Return the address of a database server with an installed driver; for PostgreSQL, psycopg.
 
-    For `postgresql://` that is psycopg. A ConfigError: it is missing, or the address can't be read.
+    `key` is the name of the option or variable that gives the address. Raises ConfigError if the
+    driver is missing or the address can't be read.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -204,7 +208,7 @@ def with_driver(key: str, url: str) -> str:
 
 
 class StoreError(Exception):
-    """A call to a store that failed: what a caller can do about it, and a line without secrets."""
+    """A failed call to a store: the kind of fault, and a message of one line without secrets."""
 
     def __init__(self, kind: FaultKind, line: str) -> None:
         super().__init__(line)
@@ -218,7 +222,7 @@ class StoreError(Exception):
 
 
 def fault(uri: str, text: str) -> StoreError:
-    """Judge a library's message about a store."""
+    """Return the error for a library's message about a store."""
     revision = re.search(r"schema \(found version (\w+)|Can't locate revision .*'(\w+)'", text)
     if revision is not None:
         return schema_fault(uri, revision[1] or revision[2])
@@ -236,13 +240,13 @@ def fault(uri: str, text: str) -> StoreError:
 
 
 def fault_kind(text: str) -> FaultKind:
-    """Return what is wrong by a library's message about a database; what is unknown is `down`."""
+    """Return the kind of fault in a library's message about a database; `down` if it is unknown."""
     kinds = (kind for kind, words in FAULT_WORDS.items() if any(word in text for word in words))
     return next(kinds, "down")
 
 
 def refusal(uri: str, code: str, text: str) -> StoreError:
-    """Judge a message of MLflow's own, with its code for what was wrong."""
+    """Return the error for a message of MLflow's own and its error code."""
     judged = fault(uri, text)
     if judged.kind != "down" or code not in REFUSALS:
         return judged
@@ -256,19 +260,19 @@ def down_line(uri: str, text: str) -> str:
 
 
 def as_error(kind: FaultKind, line: str) -> PipelineError:
-    """Return the error that ends a command which can't do without its store."""
+    """Return the error that ends a command: ConfigError if the file is not a database."""
     return ConfigError(line) if kind == "broken" else EnvironmentFaultError(line)
 
 
 def named(uri: str) -> str:
-    """Name a store as its user knows it, without a password."""
+    """Return the name of a store as its user knows it, without a password."""
     if is_server(uri):
         return f"the tracking server {redact(uri)}"
     return f"the tracking database {str(sqlite_path(uri) or shown(uri))!r}"
 
 
 def schema_fault(uri: str, revision: str) -> StoreError:
-    """Say which program a database needs whose tables have a version of another MLflow."""
+    """Return the error for a database of another version of MLflow, with a way to use it."""
     way = (
         "was made by another version of MLflow; back it up, then bring it up to date with: "
         f"mlflow db upgrade {redact(uri)}"
@@ -283,7 +287,7 @@ def schema_fault(uri: str, revision: str) -> StoreError:
 
 
 def known_revisions() -> set[str]:
-    """Return the versions of a database that the MLflow that is installed knows."""
+    """Return the schema versions that the installed MLflow knows."""
     package = find_spec("mlflow")
     top = Path(str(package and package.origin)).parent
     files = top.glob("store/db_migrations/versions/*_*.py")
@@ -291,7 +295,7 @@ def known_revisions() -> set[str]:
 
 
 def unwritable(uri: str, text: str, remedy: str) -> str:
-    """Say that a database can't be written and why; `remedy` is for what is no lack of room."""
+    """Say that a database can't be written; `remedy` applies unless the disk is full."""
     path = sqlite_path(uri)
     code = errno.EFBIG if "disk I/O" in text else errno.ENOSPC
     lacking = None if path is None else shortage(path.parent, code)
@@ -307,10 +311,10 @@ def _elsewhere(uri: str) -> str:
 
 
 def short_cause(text: str) -> str:
-    """Return the telling end of a chain of causes, without secrets."""
+    """Return the most specific part of a chain of causes, without secrets."""
     for cause, word in CAUSES.items():
         if cause in text:
             return word
-    _, _, fatal = text.rpartition("FATAL:")  # PostgreSQL's own word, behind where it came from
+    _, _, fatal = text.rpartition("FATAL:")  # the server's own message, after its origin
     said = re.split(r"DETAIL:|\(Background on this error", fatal or text)[0]
     return redact(" ".join(said.split()))[:120]
