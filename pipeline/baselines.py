@@ -1,7 +1,8 @@
-"""What a constant, a last value and a line say about the test rows, to stand beside a network.
+"""Naive and linear baselines: predictions for the test rows to compare a network's with.
 
-They are fitted on the training part alone. Outputs have the form of a network's final ones:
-probabilities (rows,) or (rows, classes), or values (rows, outputs) in the target's units.
+The baselines are fitted on the training part alone. Their outputs have the form of a network's
+final ones: probabilities (rows,) of the positive class or (rows, classes), or values
+(rows, outputs) in the target's units.
 """
 
 import math
@@ -22,7 +23,7 @@ from pipeline.importance import evenly_spaced
 OPERATIONS_PER_SECOND = 10**9  # of one slow core; a bound in operations gives equal results
 ITERATIONS = 200  # of the logistic regression, at most
 ROWS_AT_ONCE = 1_000
-FEWEST_ROWS = 100  # a line through fewer, where there are more, says too little
+FEWEST_ROWS = 100  # a fit on fewer of the available rows is not informative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,7 +35,7 @@ class Baseline:
 
 
 def naive(prepared: Prepared) -> Baseline:
-    """Predict without looking: the classes' shares, the mean, or a value of the past."""
+    """Predict without the inputs: the classes' shares, the mean, or a past value of a series."""
     schema, train, test = prepared.schema, prepared.train, prepared.test
     if schema.task != "regression":
         counts = torch.bincount(train.targets, minlength=len(schema.classes))
@@ -54,7 +55,7 @@ def naive(prepared: Prepared) -> Baseline:
 
 
 def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline | None:
-    """Predict by logistic regression, by ridge or, for a series, by least squares on its lags.
+    """Predict by logistic regression, ridge regression or, for a series, least squares on its lags.
 
     Args:
         prepared: The data in its parts.
@@ -62,7 +63,8 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
         max_seconds: Time for the fit, as operations of a slow core, so that it gives equal results.
 
     Returns:
-        The baseline, named with its rows where these are not all; `None` = too few.
+        The baseline. Its name states the number of rows if it was fitted on only some of them.
+        `None` = the limits leave too few rows, or the training rows hold a single class.
     """
     schema, available = prepared.schema, len(prepared.train)
     operations, features = int(max_seconds * OPERATIONS_PER_SECOND), math.prod(schema.input_shape)
@@ -74,7 +76,7 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
         return None
     chosen = evenly_spaced(available, rows)
     inputs = np.empty((rows, features))
-    for start in range(0, rows, ROWS_AT_ONCE):  # a few at a time for the memory's sake
+    for start in range(0, rows, ROWS_AT_ONCE):  # a few at a time to save memory
         some = chosen[start : start + ROWS_AT_ONCE]
         inputs[start : start + len(some)] = _design(prepared.train.take(some))
     fit = _regression if schema.task == "regression" else _logistic
@@ -123,12 +125,12 @@ def _regression(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
 
 
 def _scaler(inputs: Array, schema: Schema) -> Any:
-    """Return what scales a design: its columns one by one, or all pixels of pictures together."""
+    """Return a transformer that scales each column by itself, or all pixels of images together."""
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
     if schema.kind != "images":
         return StandardScaler(copy=False)
-    # A pixel by itself may be almost always blank, and would be blown up where it is not.
+    # A pixel that is blank in most images would get huge values in the others.
     mean, deviation = float(inputs.mean()), float(inputs.std()) or 1.0
     return FunctionTransformer(lambda design: (design - mean) / deviation)
 

@@ -1,9 +1,10 @@
 """95 % intervals of test figures and of the difference between two networks, and McNemar's test.
 
-Independent units are drawn again with replacement: rows, whole groups, or blocks of neighbouring
+Independent units are drawn with replacement: rows, whole groups, or blocks of neighbouring
 forecasts. Metrics are computed for all draws at once from how often each row was drawn (Efron and
-Tibshirani 1993); their deviation gives an interval by Student's t, on a scale that keeps it inside
-the metric's range. `benchmarks/interval_coverage.py` measures how often it holds the true value.
+Tibshirani 1993). Their standard deviation gives an interval by Student's t, on a scale that keeps
+it inside the metric's range. `benchmarks/interval_coverage.py` measures how often an interval
+contains the true value.
 """
 
 import math
@@ -18,25 +19,25 @@ from pipeline.findings import Array, Findings, TestRows
 from pipeline.metrics import Values, WeightedScores, weighted_scores, widest_difference
 
 LEVEL = 0.95
-#: Fewer groups or blocks have no interval: what they differ by is not known well enough.
+#: Fewer groups or blocks have no interval: their variance is not known well enough.
 FEWEST_UNITS = 20
-#: An area under the ROC curve of fewer rows of a class has no interval; it would be too wide.
+#: If a class has fewer rows, the area under the ROC curve has no interval: it would be too wide.
 FEWEST_ROWS = 30
-#: More and shorter blocks miss what lasts in the errors of forecasts (Schmeiser 1982).
+#: More and shorter blocks would miss long correlations of forecast errors (Schmeiser 1982).
 MOST_BLOCKS = 30
 DRAWS = 1000
 FEWEST_DRAWS = 100
-#: Draws × rows × classes; where 1,000 draws are more, there are fewer. Half a second.
+#: Limit of draws × rows × classes, about half a second; large tests get fewer than 1,000 draws.
 OPERATIONS = 10_000_000
-#: From where on the area under the ROC curve, which sorts, has no interval: it takes too long.
+#: Limit above which the area under the ROC curve has no interval: its sort takes too long.
 AREA_OPERATIONS = 2 * OPERATIONS
-#: More rows have no interval: it would be narrower than anything a reader compares.
+#: More rows have no interval: it would be too narrow to matter.
 MOST_ROWS = 1_000_000
 #: Keeps the end of an interval finite.
 MOST_EXPONENT = 50.0
-#: Draws × rows that are counted at once: as many as a core's own memory holds.
+#: Draws × rows that are counted at once: they fit into the cache of a core.
 BLOCK_CELLS = 200_000
-#: Groups whose signs are chosen in all ways: 8,192.
+#: Largest number of groups for which all choices of signs are tried: 8,192 of them.
 MOST_EXACT = 13
 SWAPS, SWAPS_AT_ONCE = 10_000, 500
 
@@ -59,27 +60,29 @@ class Units:
 
     @property
     def are_enough(self) -> bool:
-        """Whether an interval can be told from them."""
+        """Whether an interval can be computed from them."""
         if self.kind == "row":
             return 1 < self.count <= MOST_ROWS
         return len(self.of_row) <= MOST_ROWS and self.effective >= FEWEST_UNITS
 
     @property
     def effective(self) -> float:
-        """How many units of equal size tell as much: their number, where all have equal size."""
+        """Number of equally sized units with as much information; the count if sizes are equal."""
         sizes = np.bincount(self.of_row, minlength=1).astype(np.float64)
         return float(sizes.sum() ** 2 / max(1.0, (sizes**2).sum()))
 
     @property
     def words(self) -> str:
-        """Say what they are: `741 rows`, `12 groups of rows`, `24 blocks of neighbouring rows`."""
+        """The units in words: `741 rows`, `12 groups of rows`, `24 blocks of neighbouring rows`."""
         of = {"row": "", "group": " of rows", "block": " of neighbouring rows"}[self.kind]
         return f"{self.count:,} {self.kind}{'s' * (self.count != 1)}{of}"
 
     def errors(self, *, count: float | None = None, level: float = LEVEL) -> float:
         """Return the half width of an interval, in standard deviations of the draws.
 
-        `count` units are what a figure rests on (`None` = all); `level` is how often it holds.
+        Args:
+            count: Number of units that the figure rests on; `None` = all.
+            level: Probability with which the interval contains the true value.
         """
         from scipy.special import stdtrit  # type: ignore[import-untyped] # scipy brings no types
 
@@ -88,9 +91,10 @@ class Units:
         return float(stdtrit(degrees, (1 + level) / 2)) * unbiased * self.widening
 
     def of_an_area(self, targets: NDArray[np.int64]) -> float:
-        """Return the units that an area under the ROC curve rests on: half of the rarest side's.
+        """Return the effective number of units behind an area under the ROC curve.
 
-        A mean over pairs varies less from draw to draw than from test to test.
+        It is half the number of units on the smallest side, a class or its complement: a mean over
+        pairs varies less from draw to draw than from test to test.
         """
         there = np.unique(targets)
         sides = [targets == one for one in there] + [targets != one for one in there]
@@ -101,11 +105,16 @@ class Units:
 def units_of(
     rows: int, *, groups: NDArray[np.int64] | None = None, horizon: int | None = None
 ) -> Units:
-    """Return what counts as independent among rows: groups (rows,), blocks of forecasts, or rows.
+    """Return what counts as independent among rows.
 
-    A block has at least twice the steps of a forecast. Forecasts of `horizon` steps (`None` = they
-    are none) share errors with the next `horizon` - 1, so that the means of neighbouring blocks are
-    correlated; that hides the share `horizon` / (3 · block) of the variance.
+    A block has at least twice the steps of a forecast. Forecasts of `horizon` steps share errors
+    with the next `horizon` - 1, so that the means of neighbouring blocks are correlated. The
+    correlation hides the share `horizon` / (3 · block) of the variance.
+
+    Args:
+        rows: Number of rows.
+        groups: Group of each row, (rows,); `None` = no groups.
+        horizon: Steps of each forecast; `None` = the rows are not forecasts.
     """
     if groups is not None:
         names, of_row = np.unique(groups, return_inverse=True)
@@ -123,7 +132,7 @@ def units_of(
 
 
 def units_of_test(findings: Findings) -> Units:
-    """Return what counts as independent among the test rows that a run has left."""
+    """Return what counts as independent among the test rows in a run's findings."""
     test = findings.test
     return units_of(
         0 if test is None else len(test.targets),
@@ -137,10 +146,11 @@ class Intervals:
     """The intervals of a test.
 
     Args:
-        draws: How often the units were drawn again; 0 = they are too few, or too many.
+        draws: Number of bootstrap draws; 0 = the units are too few or too many.
         units: What was drawn, in words: `741 rows`.
-        ends: Lower and upper end by metric, without those that most draws leave without a value or
-            all as they are, and R² of forecasts: few stretches of time don't tell how much varies.
+        ends: Lower and upper end by metric. Metrics that are undefined in most draws or equal in
+            all of them are left out. So is R² of forecasts: a few stretches of time don't show how
+            much the target varies.
     """
 
     draws: int
@@ -151,15 +161,15 @@ class Intervals:
 def intervals(
     outputs: Array, targets: Array, *, units: Units, threshold: float, seed: int, draws: int = DRAWS
 ) -> Intervals:
-    """Return the 95 % interval of each metric of the task, equal for equal arguments.
+    """Return the 95 % interval of each metric of the task; equal arguments give equal results.
 
     Args:
         outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs).
         targets: Classes, int64 (rows,), or values (rows, outputs).
         units: What counts as independent among the rows.
         threshold: Probability above which a row counts as positive.
-        seed: Of the draws.
-        draws: How many at most; for many rows there are fewer.
+        seed: Seed of the draws.
+        draws: Largest number of draws; many rows get fewer.
     """
     if not units.are_enough:
         return Intervals(draws=0, units=units.words, ends={})
@@ -175,7 +185,7 @@ def intervals(
 
 
 def _affordable(draws: int, numbers: int) -> tuple[int, bool]:
-    """Return how many draws of so many outputs take half a second, and whether AUROC is scored."""
+    """Return how many draws of so many outputs take half a second, and whether to score AUROC."""
     draws = max(min(draws, FEWEST_DRAWS), min(draws, OPERATIONS // max(1, numbers)))
     return draws, draws * numbers <= AREA_OPERATIONS
 
@@ -183,9 +193,9 @@ def _affordable(draws: int, numbers: int) -> tuple[int, bool]:
 def _half_widths(
     scores: WeightedScores, units: Units, targets: Array, draws: int, seed: int
 ) -> dict[str, float]:
-    """Return half the width of each figure's interval, were the figure normal.
+    """Return half the width that each metric's interval would have if the metric were normal.
 
-    A figure that most draws leave without a value is not there; one that never varies has 0.
+    A metric that is undefined in at least half of the draws is left out; a constant one has 0.
     """
     generator = np.random.default_rng(seed)
     portion = max(1, BLOCK_CELLS // len(units.of_row))
@@ -221,9 +231,12 @@ def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values
 def interval(key: str, value: float, reach: float) -> tuple[float, float]:
     """Return both ends of a metric's interval, inside the metric's range.
 
-    `value` is the figure on all rows, `reach` half the width, were it normally distributed.
+    Args:
+        key: Name of the metric: `f1`, `rmse`, …
+        value: The metric on all rows.
+        reach: Half the width that the interval would have if the metric were normally distributed.
 
-    Source: Wilson 1927 for shares. The others are taken as normal on a scale without an end: the
+    Source: Wilson 1927 for shares. The others are taken as normal on an unbounded scale: the
     logarithm of an error, or of 1 - R², and the logit of an area under the ROC curve.
     """
     if key in ("rmse", "mae"):
@@ -246,7 +259,7 @@ def interval(key: str, value: float, reach: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
-    """Figures of two networks on all rows, and the 95 % interval of their difference, if known."""
+    """A metric of two networks on all rows, and the 95 % interval of their difference, if known."""
 
     first: float
     second: float
@@ -266,11 +279,17 @@ def paired_differences(
     units: Units,
     seed: int = 0,
 ) -> Mapping[str, PairedDifference]:
-    """Measure two networks on the same rows, in the same order, drawn again for both alike.
+    """Return each metric of two networks on the same rows, with the interval of the difference.
 
-    What a row does to both cancels out, so that the interval of the difference is narrower than two
-    intervals beside each other would tell (Efron and Tibshirani 1993, chapter 8). `thresholds` are
-    the probabilities above which each calls a row positive; `seed` is that of the draws.
+    Both networks are scored on the same draws. Variation that they share cancels out, so that the
+    interval is narrower than two separate intervals suggest (Efron and Tibshirani 1993, chapter 8).
+
+    Args:
+        first: Test rows of the first network.
+        second: The same test rows, in the same order, with the outputs of the second network.
+        thresholds: Probability above which each network calls a row positive.
+        units: What counts as independent among the rows.
+        seed: Seed of the draws.
     """
     draws, has_area = _affordable(DRAWS, first.outputs.size)
     one, other = (
@@ -299,11 +318,16 @@ def paired_differences(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flips:
-    """How often one of two is right where the other is wrong: rows of each kind, and McNemar's p.
+    """How often one of two networks is right where the other is wrong.
 
-    `p` is the probability of so uneven a split of the rows that only one gets right, or a more
-    uneven one, were both equally good; exact, two-sided, 1 where there is none. Where rows come in
-    groups, that of a test on whole groups.
+    Args:
+        both: Rows that both networks get right.
+        first: Rows that only the first network gets right.
+        second: Rows that only the second network gets right.
+        neither: Rows that both networks get wrong.
+        p: Probability of a split between `first` and `second` that is at least as uneven, if both
+            networks were equally good: McNemar's test, exact and two-sided. It is 1 if no row is
+            right for one network only. Rows in groups are tested by whole groups.
     """
 
     both: int
@@ -316,7 +340,13 @@ class Flips:
 def flips(
     first: NDArray[np.bool_], second: NDArray[np.bool_], *, groups: Array | None = None
 ) -> Flips:
-    """Count in which rows (rows,), perhaps of groups, each of two is right (McNemar 1947)."""
+    """Count the rows that both, one or neither of two networks get right (McNemar 1947).
+
+    Args:
+        first: Whether the first network gets each row right, (rows,).
+        second: Whether the second network gets each row right, (rows,).
+        groups: Group of each row, (rows,); `None` = the rows are independent.
+    """
     from scipy.stats import binomtest  # type: ignore[import-untyped] # scipy brings no types
 
     alone = int((first & ~second).sum()), int((~first & second).sum())
@@ -334,10 +364,11 @@ def flips(
 
 
 def _swap_test(more: NDArray[np.int64], groups: Array) -> float:
-    """Return the p of a test that swaps the two networks in whole groups.
+    """Return the p-value of a test that swaps the two networks in whole groups.
 
-    Were both equally good, the sign of what the second gets right more (rows,) could be another in
-    each group: all ways to choose the signs are tried, or many (Fisher's randomization test).
+    `more` is +1 where only the second network is right and -1 where only the first is, (rows,). If
+    both were equally good, the sum of each group could have either sign. All choices of signs are
+    tried, or many random ones (Fisher's randomization test).
     """
     in_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=more)
     in_group = in_group[in_group != 0]
@@ -345,7 +376,7 @@ def _swap_test(more: NDArray[np.int64], groups: Array) -> float:
     if count <= MOST_EXACT:
         signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
         return float((np.abs(signs @ in_group) >= abs(in_group.sum())).mean())
-    generator, extreme = np.random.default_rng(0), 1  # what was found is one of the ways
+    generator, extreme = np.random.default_rng(0), 1  # the observed signs are one choice
     for _ in range(SWAPS // SWAPS_AT_ONCE):
         signs = generator.choice((-1.0, 1.0), size=(SWAPS_AT_ONCE, count))
         extreme += int((np.abs(signs @ in_group) >= abs(in_group.sum())).sum())

@@ -1,4 +1,4 @@
-"""Devices: what is here, what a run takes of it, and which GPUs each worker of a study gets."""
+"""Devices: what is available, what a run uses, and which GPUs each worker of a study gets."""
 
 import os
 from collections import Counter
@@ -12,18 +12,18 @@ from pipeline.config.options import SweepOptions, TrainerOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.ranks import launched_rank
 
-#: Multiplications and additions of a step below which a second thread costs more than it gives.
+#: Multiplications and additions of a step below which a second thread costs more than it saves.
 OPERATIONS_PER_THREAD = 100_000_000
 #: Precisions that an accelerator does not have.
 LACKING = {"cpu": ("16-mixed", "16-true"), "mps": ("64-true",)}
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 #: Variable of a worker whose GPUs were chosen for it; it sees no others.
 PLACED = "PIPELINE_PLACED"
-#: Most workers that share one GPU, where their number is not given.
+#: Largest number of workers that share one GPU if `sweep.workers` is not given.
 WORKERS_PER_GPU = 4
 #: Weight, gradient and two moments of Adam in float32.
 BYTES_PER_PARAMETER = 16
-#: What torch and its kernels take of a GPU before a network does.
+#: GPU memory that torch and its kernels take before any network does.
 BYTES_PER_PROCESS = 2**30
 
 #: GPUs of a worker as entries of CUDA_VISIBLE_DEVICES; empty = whatever its machine has.
@@ -32,9 +32,13 @@ WorkerGpus = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A CUDA GPU as this process sees it, by its number among those that are visible, from 0.
+    """A CUDA GPU as this process sees it.
 
-    `entry` is its name in CUDA_VISIBLE_DEVICES: an index, a UUID, or the beginning of one.
+    Args:
+        index: Number among the visible GPUs, from 0.
+        name: Name of the model.
+        free_bytes: Free memory.
+        entry: Its name in CUDA_VISIBLE_DEVICES: an index, a UUID, or the beginning of one.
     """
 
     index: int
@@ -47,9 +51,14 @@ class Gpu:
 class Present:
     """What this process may train on.
 
-    `variable` is CUDA_VISIBLE_DEVICES, `None` where it is not set; `placed`: a study has chosen
-    the GPUs of this process, which sees no others; `launched`: torchrun or srun has started it
-    beside others, which choose their GPUs as well.
+    Args:
+        cores: CPU cores.
+        gpus: CUDA GPUs.
+        mps: Whether Apple's GPU is available.
+        variable: Value of CUDA_VISIBLE_DEVICES; `None` = it is not set.
+        placed: Whether a study has chosen the GPUs of this process, which sees no others.
+        launched: Whether torchrun or srun started this process together with others, which choose
+            their GPUs as well.
     """
 
     cores: int
@@ -61,13 +70,13 @@ class Present:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many devices of each kind there are, the best kind first."""
+        """Number of devices of each kind, the best kind first."""
         found = {"gpu": len(self.gpus), "mps": int(self.mps), "cpu": self.cores}
         return {kind: count for kind, count in found.items() if count}
 
     @property
     def freest(self) -> list[Gpu]:
-        """The GPUs, those with most free memory first."""
+        """The GPUs, those with the most free memory first."""
         return sorted(self.gpus, key=lambda gpu: -gpu.free_bytes)
 
     def __str__(self) -> str:
@@ -82,7 +91,7 @@ class Present:
 
 
 def available() -> Present:
-    """Ask torch what this process may train on."""
+    """Return what this process may train on, according to torch."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     variable = os.environ.get(VARIABLE)
     return Present(
@@ -104,7 +113,7 @@ def available() -> Present:
 
 
 def cores() -> int:
-    """Return how many cores of the CPU this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -113,7 +122,7 @@ def cores() -> int:
 def _free(index: int) -> int:
     try:
         return torch.cuda.mem_get_info(index)[0]
-    except RuntimeError:  # a GPU that others fill, or have to themselves, can't even be asked
+    except RuntimeError:  # a GPU that is full or in exclusive use refuses the query
         return 0
 
 
@@ -124,10 +133,12 @@ def _free(index: int) -> int:
 class Devices:
     """What a run trains on.
 
-    `accelerator` is `cpu`, `gpu` or `mps`; `devices` how many on each machine, or the indices
-    of the GPUs; `words` one line for people: what is taken, and what else is there; `nodes` the
-    machines that train together; `strategy` Lightning's name of how devices share the work,
-    `auto` for one.
+    Args:
+        accelerator: `cpu`, `gpu` or `mps`.
+        devices: Number of devices on each machine, or the indices of the GPUs.
+        words: One line for people: the devices in use, and what else is available.
+        nodes: Number of machines that train together.
+        strategy: Lightning's name for how devices share the work; `auto` for a single device.
     """
 
     accelerator: str
@@ -138,12 +149,12 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """How many devices that is on this machine."""
+        """Number of devices on this machine."""
         return self.devices if isinstance(self.devices, int) else len(self.devices)
 
     @property
     def world(self) -> int:
-        """How many devices that is on all machines together."""
+        """Number of devices on all machines together."""
         return self.count * self.nodes
 
     def device_of(self, local: int) -> torch.device:
@@ -156,21 +167,24 @@ class Devices:
 def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
     """Choose what to train on: one device unless more are named.
 
-    Accelerator `auto` takes the GPU with most free memory, else MPS, else the CPU; devices
-    `auto` is one. Raises an EnvironmentFaultError where the accelerator, or so many devices,
-    are not there, a ConfigError for a precision that the accelerator lacks.
+    The accelerator `auto` is the GPU with the most free memory, else MPS, else the CPU;
+    `devices=auto` means one device.
+
+    Raises:
+        EnvironmentFaultError: The accelerator or some of the devices are missing.
+        ConfigError: The accelerator does not support the precision.
     """
     present = available() if present is None else present
     asked = wanted.devices
     count = len(asked) if isinstance(asked, list) else 1 if asked == "auto" else asked
-    # A study has looked at the indices, and its workers see what these name, counted anew.
+    # A study has already applied the indices: its workers see only those GPUs, renumbered from 0.
     named = asked if isinstance(asked, list) and not present.placed else None
     kind = next(iter(present.counts)) if wanted.accelerator == "auto" else wanted.accelerator
     _require(kind, count, named, wanted, present)
     devices: int | list[int] = count
     words = kind if count == 1 else f"{kind} × {count} processes"
     if kind == "gpu":
-        # Processes that were started side by side must come to the same GPUs, whenever they look.
+        # Processes that were started together must choose the same GPUs, whenever they look.
         order = present.gpus if present.launched else present.freest
         devices = sorted(gpu.index for gpu in order[:count]) if named is None else named
         words = ", ".join(f"gpu {index} ({present.gpus[index].name})" for index in devices)
@@ -192,9 +206,9 @@ def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
 def _require(
     kind: str, count: int, named: list[int] | None, wanted: TrainerOptions, present: Present
 ) -> None:
-    """Refuse an accelerator, a precision or devices that are not here.
+    """Refuse an accelerator, a precision or devices that this machine does not have.
 
-    `named` are the indices of the devices; `None` = only a number, of the freest.
+    `named` has the indices of the devices; `None` means that only their number is given.
     """
     among = f"trainer.accelerator=cpu trainer.devices={count} for processes on the CPU"
     if kind not in present.counts:
@@ -222,9 +236,9 @@ def _require(
 
 
 def threads(*, operations: int) -> int:
-    """Choose the threads of one process on the CPU for a number of operations of a training step.
+    """Return the number of CPU threads of one process for the operations of a training step.
 
-    A function of the network and the batch on a given machine, never of its load: one and two
+    It depends on the network, the batch and the machine, never on the load: different numbers of
     threads add in another order and so train other weights.
     """
     return min(max(1, operations // OPERATIONS_PER_THREAD), cores())
@@ -241,11 +255,14 @@ def worker_devices(
     parameters: int,
     present: Present | None = None,
 ) -> tuple[tuple[WorkerGpus, ...], tuple[str, ...]]:
-    """Return the GPUs of each worker of a study, and lines worth telling about them.
+    """Return the GPUs of each worker of a study, and notes about them.
 
-    Without a number of workers there are as many as cores have room for their threads, and free
-    memory of GPUs for the network. GPUs are taken in the order of `trainer.devices`, else the
-    freest first. Raises an EnvironmentFaultError where they are too few for a single worker.
+    If `sweep.workers` is not given, there are as many workers as the cores have room for their
+    threads and, on GPUs, as many as the free memory holds. GPUs are taken in the order of
+    `trainer.devices` if it names them, else the freest first. `parameters` is the network's size.
+
+    Raises:
+        EnvironmentFaultError: There are too few GPUs for a single worker.
     """
     present = available() if present is None else present
     most = max(1, present.cores // ((trainer.threads or 1) * options.devices_per_trial))
@@ -265,11 +282,20 @@ def worker_devices(
 def placement(
     gpus: Sequence[Gpu], *, bytes_each: int, workers: int | None, devices_per_trial: int, most: int
 ) -> tuple[tuple[WorkerGpus, ...], tuple[str, ...]]:
-    """Return the GPUs of each worker, and a line where workers are too few or share GPUs.
+    """Return the GPUs of each worker, and a note if workers are too few or share GPUs.
 
     With one GPU for a trial, workers beyond the number of GPUs share them evenly. With several,
-    each worker has GPUs of its own, and there are only as many workers as such groups. Workers
-    `None` = as many as there is room for, `most` of them at most. Raises as `worker_devices` does.
+    each worker has its own GPUs, so that the GPUs limit the number of workers.
+
+    Args:
+        gpus: GPUs in the order in which they are taken.
+        bytes_each: GPU memory that a worker needs.
+        workers: Number of workers; `None` = as many as there is room for, up to `most`.
+        devices_per_trial: Number of GPUs that each worker needs.
+        most: Largest number of workers if `workers` is `None`.
+
+    Raises:
+        EnvironmentFaultError: There are too few GPUs for a single worker.
     """
     room = {gpu: min(WORKERS_PER_GPU, gpu.free_bytes // bytes_each) for gpu in gpus}
     if devices_per_trial == 1:
@@ -304,7 +330,7 @@ def placement(
 
 
 def _grouped(gpus: Sequence[Gpu], size: int, *, wanted: int) -> list[WorkerGpus]:
-    """Give each worker as many GPUs, neighbours together: they are wired so."""
+    """Give each worker `size` GPUs with neighbouring indices, which often share fast links."""
     count = min(len(gpus) // size, wanted)
     taken = sorted(gpus[: count * size], key=lambda gpu: gpu.index)
     entries = [gpu.entry for gpu in taken]
@@ -314,8 +340,8 @@ def _grouped(gpus: Sequence[Gpu], size: int, *, wanted: int) -> list[WorkerGpus]
 def visible_devices(variable: str | None, count: int) -> tuple[str, ...]:
     """Return the names of the GPUs that a process sees, in the order of their indices.
 
-    CUDA shows the entries of its variable from the first up to one that it can't use, or none
-    at all where one is there twice. So those that it shows are the first `count`, whatever
+    CUDA shows the entries of its variable up to the first one that it can't use, or none if an
+    entry occurs twice. The visible ones are therefore the first `count` entries, whatever
     their form: https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#env-vars
     """
     if variable is None:
@@ -324,5 +350,5 @@ def visible_devices(variable: str | None, count: int) -> tuple[str, ...]:
 
 
 def worker_environment(gpus: WorkerGpus) -> dict[str, str]:
-    """Return the variables of a worker: it sees its own GPUs alone, counted from 0."""
+    """Return the environment variables that let a worker see only its own GPUs, counted from 0."""
     return {VARIABLE: ",".join(gpus), PLACED: "1"} if gpus else {}

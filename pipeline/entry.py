@@ -48,9 +48,9 @@ def command(
 
     Args:
         config_name: The root file in `conf/`, without `.yaml`.
-        body: Does the work of a composed tree and returns its exit code.
-        options: Which keys the tree may have.
-        validates: Whether the body takes such options, checked, in place of the tree.
+        body: Does the work for a composed tree and returns the exit code.
+        options: Model of the keys that the tree may have.
+        validates: Whether the body takes validated `options` instead of the tree.
         rewrite: Replaces the words of the command line before anything reads them.
         more_names: Checks names that only this command has.
     """
@@ -115,20 +115,20 @@ def _called(
                 _carry_out(job, tree)
             else:
                 hydra.main(str(conf_folder()), config_name, version_base=None)(job)()
-        except ValueError as error:  # of Hydra's own: flags that don't go together, say
+        except ValueError as error:  # raised by Hydra, such as for flags that exclude each other
             raise ConfigError(composition_problem(error)) from error
     return max(codes, default=0)
 
 
 def _carry_out(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
-    """Do a job with its composed tree, as Hydra does that for a command line without flags."""
+    """Run a job with its composed tree, as Hydra does for a command line without flags."""
     hydras_own = HydraConfig.instance()
     before = hydras_own.cfg
     with open_dict(tree):
         tree.hydra.mode, tree.hydra.runtime.output_dir = RunMode.RUN, str(Path.cwd())
     hydras_own.set_config(tree)
     try:
-        config = deepcopy(tree)  # references from Hydra's own part go on to resolve
+        config = deepcopy(tree)  # references in Hydra's own part still resolve
         with open_dict(config):
             del config["hydra"]
         job(config)
@@ -137,7 +137,7 @@ def _carry_out(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
 
 
 def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
-    """Return the exit code of one run; a stop that was asked for ends all of them."""
+    """Return the exit code of one run; a requested stop ends all runs."""
     try:
         os.environ.pop(_FULL_ERROR, None)  # a process that the run starts would inherit it
         trainer = config.get("trainer")
@@ -150,7 +150,7 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
             )
         return body(with_name(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
-        stop.check()  # a library that is being imported makes something else of a signal
+        stop.check()  # a library may turn the signal into another error while it is imported
         return print_error(error, traceback=traceback)
     finally:
         os.environ[_FULL_ERROR] = "1"
@@ -185,10 +185,10 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
-    """Set what Hydra reads of the process, and restore afterwards what it changes.
+    """Set the process state that Hydra reads, and restore afterwards what Hydra changes.
 
-    Its words are `sys.argv`; without the variable it would print errors as tracebacks and end the
-    process; it replaces the handlers of the root logger, for `--info` for example.
+    Hydra reads its words from `sys.argv`. Without the variable it prints errors as tracebacks and
+    ends the process. It also replaces the handlers of the root logger, for example for `--info`.
     """
     argv, variable = sys.argv, os.environ.get(_FULL_ERROR)
     root = logging.getLogger()
@@ -196,7 +196,7 @@ def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
     GlobalHydra.instance().clear()
     with contextlib.ExitStack() as stack:
         if multirun:
-            # Hydra writes a file about the sweep, which says nothing that the runs don't.
+            # Hydra writes a file about the sweep, which adds nothing to the runs' own records.
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             words = [f"hydra.sweep.dir={quoted(folder)}", *words]
         sys.argv = [argv[0], *words]
@@ -213,10 +213,10 @@ def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
 
 
 class _Tolerant(io.FileIO):
-    """Writes to a descriptor until that fails, then to the null device."""
+    """Writes to a descriptor until a write fails, then to the null device."""
 
     def write(self, data: object, /) -> int:
-        """Write the bytes, or discard them where writing fails."""
+        """Write the bytes, or discard them if writing fails."""
         try:
             return super().write(data)  # type: ignore[arg-type] # bytes, as the buffer hands them on
         except OSError:
@@ -232,8 +232,8 @@ def _make_tolerant() -> None:
         try:
             os.fstat(descriptor)
         except OSError:  # closed before the process began
-            # Else a file of the run would get such a number, and what a library in C prints would
-            # go there. This takes the lowest free number, which is this one.
+            # Otherwise a file of the run could get this number and receive what a C library
+            # prints. `open` takes the lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = _tolerant(sys.stdout, sys.__stdout__)
     sys.stderr = _tolerant(sys.stderr, sys.__stderr__)

@@ -1,12 +1,12 @@
-"""Kinds of errors with their exit codes, and the words of messages: values, nearest names."""
+"""Kinds of errors with their exit codes, and helpers for messages: values, nearest names."""
 
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import ClassVar
 
-#: Of two names, by `difflib`, for one to be offered in place of the other.
+#: Smallest similarity, by `difflib`, of a name that is suggested in place of another.
 LEAST_LIKENESS = 0.6
-#: Letters of a value that a message shows.
+#: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
 
 
@@ -49,7 +49,7 @@ class DivergedError(PipelineError):
 
 
 class RecordsDifferError(PipelineError):
-    """What two stores say about the same runs differs."""
+    """Two stores disagree about the same runs."""
 
     exit_code = 5
 
@@ -64,12 +64,12 @@ class Interrupted(BaseException):
 
 
 def some(words: Sequence[str], *, most: int) -> str:
-    """Return the first few words as `a, b, …`, the mark only where there are more."""
+    """Return the first few words as `a, b, …`; the ellipsis appears only if words are left out."""
     return ", ".join(words[:most]) + ", …" * (len(words) > most)
 
 
 def shown(value: object) -> str:
-    """Return a value as a person would type it, cut where it is long."""
+    """Return a value as a user would type it; long values are cut."""
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
     else:
@@ -81,9 +81,9 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
     """Return ` Did you mean 'lstm'?` for the choice nearest to `name`, or an empty string.
 
     Args:
-        name: What is unknown.
-        choices: What is known; of equally near ones the first is taken.
-        by_leaf: Where a choice has the same parent as the name, such as `val/` or `trainer.`,
+        name: The unknown name.
+        choices: The known names; of equally near ones the first is taken.
+        by_leaf: If a choice has the same parent as the name, such as `val/` or `trainer.`,
             compare only what follows the parent.
     """
 
@@ -93,7 +93,7 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
         parent = shared[0] if shared else ""
         one, other = choice.removeprefix(parent), name.removeprefix(parent)
         if 2 * min(len(one), len(other)) < LEAST_LIKENESS * (len(one) + len(other)):
-            return 0.0  # it can't be more alike than that, and a long name takes long to compare
+            return 0.0  # the ratio can't exceed the limit, and comparing long names is slow
         return SequenceMatcher(a=one, b=other).ratio()
 
     likenesses = {choice: likeness(choice) for choice in choices}
@@ -102,7 +102,7 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
 
 
 def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
-    """Return the line for an unknown key; `hint` says why it can't be given here."""
+    """Return the message for an unknown key; `hint` says why the key can't be given here."""
     if hint:
         return f"{key} can't be given here: {hint}."
     names = list(known)

@@ -31,9 +31,9 @@ LONGEST_NAME = 54
 GROUP, STORED = "of_run", "stored"
 CONFIG = Path("artifacts", "config.yaml")
 Chosen = Literal["test", "validation", "train", "all"]
-#: Options of the rows that the command may change.
+#: Options of the data that the command may change.
 FREE = (*SERVING, "memory_budget")
-#: Sections of a run that the command says anew.
+#: Sections whose values come from this command and not from the run.
 OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
 
 
@@ -60,15 +60,15 @@ class EvaluateOptions(Options):
 def with_run(words: Sequence[str]) -> list[str]:
     """Let the command start from the config of the run whose model is named.
 
-    `model_from=` is read as it stands, since Hydra takes `12e45678` for a number.
+    `model_from=` is read as text, since Hydra would take `12e45678` for a number.
 
     Raises:
-        ConfigError: There is no such run, or it has left no model.
+        ConfigError: The run does not exist or has left no model.
     """
     reference = raw_value(words, "model_from") or ""
     if reference in ("", "???"):
         return list(words)
-    # Where a model is looked for that is no folder here.
+    # Tracking options say where to look for a model that is not a local folder.
     asked = [word for word in words if word.startswith(("tracking=", "tracking."))]
     where = asked if may_be_in_mlflow(reference) else ["tracking=none"]
     tree = compose(where, config_name="evaluate", options=EvaluateOptions)
@@ -76,7 +76,7 @@ def with_run(words: Sequence[str]) -> list[str]:
     place = found_model(reference, Path(raw_value(words, "output") or "runs"), tracking)
     stored, given = run_config(place), {word.partition("=")[0] for word in words}
     sections = {key: stored[key] for key in ("trainer", "metrics") if key not in given}
-    # Where other data are chosen, the options of the rows are still the run's.
+    # If other data are chosen, the options of `DataOptions` are still the run's.
     known = DataOptions.model_fields if "data" in given else stored["data"]
     sections["data"] = {key: value for key, value in stored["data"].items() if key in known}
     sections["name"] = f"{str(stored['name'] or 'run')[:LONGEST_NAME]}-evaluated"
@@ -90,9 +90,9 @@ def with_run(words: Sequence[str]) -> list[str]:
 
 
 def run_config(place: Path) -> dict[str, Any]:
-    """Return the config of a model's run; keys that it did not know yet have their defaults.
+    """Return the config of a model's run; keys that are newer than the run have their defaults.
 
-    Its data are no reason to fetch anything, whatever the run was allowed.
+    `allow_url` is false, whatever the run allowed: the old data must not cause a download.
     """
     stored = _stored(place)
     if isinstance(own := stored.get("trainer"), dict):
@@ -108,7 +108,7 @@ def run_config(place: Path) -> dict[str, Any]:
 
 
 def _stored(place: Path) -> dict[str, Any]:
-    """Return the configuration of a run or of a model, each reference to the environment masked."""
+    """Return the config of a run or of a model; references to the environment are masked."""
     file = place / CONFIG
     config: Any
     if (place / JOURNAL).is_file() and file.is_file():
@@ -129,7 +129,7 @@ def _stored(place: Path) -> dict[str, Any]:
 
 
 def body(config: DictConfig) -> int:
-    """Evaluate what the config says and print what came of it."""
+    """Evaluate the model as configured and print the result."""
     if OmegaConf.is_missing(config, "model_from"):
         raise ConfigError(
             "model_from has no value yet (???); expected a run's folder or id, last, or "
@@ -143,11 +143,11 @@ def body(config: DictConfig) -> int:
 
 
 def evaluation_request(config: DictConfig) -> "EvaluationRequest":
-    """Check all values of an evaluation; raise one `ConfigError` with all that are wrong."""
+    """Check all values of an evaluation; raise one `ConfigError` that lists all wrong ones."""
     given: Any = OmegaConf.to_container(config)
     place = Path(given["model_from"])
     stored = run_config(place)
-    # The options of the rows are the run's.
+    # All options of `DataOptions` but the free ones are the run's.
     rows = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
     kept = {k: v for k, v in given["data"].items() if k not in rows or k in FREE}
     ours = {**{key: given[key] for key in OURS}, "data": {**rows, **kept}}

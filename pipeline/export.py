@@ -19,7 +19,7 @@ Word = Literal["program", "onnx"]
 
 
 class ExportOptions(Options):
-    """Which model, as what, and where to."""
+    """Options of `python -m pipeline.export`."""
 
     model_from: Text
     format: Word | Annotated[list[Word], Field(min_length=1)]
@@ -32,12 +32,12 @@ class ExportOptions(Options):
 
     @property
     def formats(self) -> "list[Word]":
-        """What to write, each once."""
+        """The formats to write, without duplicates."""
         return list(dict.fromkeys([self.format] if isinstance(self.format, str) else self.format))
 
 
 def body(options: ExportOptions) -> int:
-    """Export, compare, keep what is equal, and say what was kept."""
+    """Export the model, compare outputs, keep the formats that agree, and print what was kept."""
     from pipeline.paths import replace_file, replace_json
     from pipeline.running.command_line import loaded_model
     from pipeline.serving import exporting

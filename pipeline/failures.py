@@ -19,7 +19,7 @@ from pipeline.redaction import redact
 from pipeline.signals import stop
 
 BUG = 1
-#: Longest time in which the first of several ranks prints an error of all and ends the others.
+#: Time within which the first rank prints an error that all ranks have, and ends the others.
 LEADER_SECONDS = 60.0
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full",
@@ -33,7 +33,7 @@ _PLACE = {
     errno.ENAMETOOLONG: "is too long for a path",
     errno.ELOOP: "is a link that leads to itself",
 }
-#: Exit code and lines.
+#: Exit code of an error and the lines to print.
 Told = tuple[int, Sequence[str]]
 
 
@@ -43,13 +43,13 @@ def exit_code(error: BaseException) -> int:
 
 
 def print_error(error: BaseException, *, traceback: bool) -> int:
-    """Print an error, one line a problem, with its traceback if wanted; return its exit code."""
+    """Print an error, one line per problem, with its traceback if wanted; return its exit code."""
     if stop.signal_number is not None:  # a library may have replaced the exception
         error = Interrupted(stop.signal_number)
     code, lines = _told(error)
     if code == BUG and not isinstance(error, SystemExit):
         log = logging.getLogger("pipeline")
-        log.addHandler(logging.NullHandler())  # else Python prints it where no log is open
+        log.addHandler(logging.NullHandler())  # otherwise Python prints it if no log is open
         log.error("an unforeseen error ended the command", exc_info=error)
     if traceback and not isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
         sys.stderr.write(redact("".join(tracebacks.format_exception(error))))
@@ -68,8 +68,8 @@ def _of_this_rank(lines: Sequence[str], code: int) -> Sequence[str]:
     if rank.leads:
         return lines
     if code == ConfigError.exit_code:
-        # The end of one rank ends all, perhaps before the first has printed. A rank that still runs
-        # after this wait has an error of its own, such as data that its machine lacks.
+        # One rank that ends ends them all, perhaps before the first has printed. A rank that still
+        # runs after this wait has its own error, such as data that its machine lacks.
         time.sleep(LEADER_SECONDS)
     return [f"rank {rank.number}: {line}" for line in lines]
 
@@ -96,7 +96,7 @@ def _of_environment(error: BaseException) -> Told | None:
         return ConfigError.exit_code, [line]
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
         where = "" if error.filename is None else f" at {str(error.filename)!r}"
-        noted = getattr(error, "__notes__", None)  # of a file that was to be replaced
+        noted = getattr(error, "__notes__", None)  # added by `replace_file`
         lacking = noted or shortage(Path(str(error.filename or ".")), error.errno)
         room = " or make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         advice = " ({}); {}".format(*lacking) if lacking else f"; choose another place{room}"
@@ -110,7 +110,7 @@ def _of_environment(error: BaseException) -> Told | None:
 
 
 def _of_library(error: BaseException) -> Told:
-    """Return a refusal of Lightning's, which is not imported here, or a bug of the program."""
+    """Return the result for an error of Lightning's (which is not imported here) or for a bug."""
     if type(error).__name__ == "MisconfigurationException":  # options that exclude each other
         return ConfigError.exit_code, [" ".join(str(error).split())]
     said = (
@@ -120,7 +120,7 @@ def _of_library(error: BaseException) -> Told:
 
 
 def named(error: BaseException) -> str:
-    """Return an error that was not foreseen in one line: its kind, its words, and its place."""
+    """Return an unforeseen error in one line: its class, its message and where it was raised."""
     frames, text = tracebacks.extract_tb(error.__traceback__), " ".join(str(error).split())
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text or 'no further word'}{where}"

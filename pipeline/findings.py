@@ -1,6 +1,6 @@
 """Findings of a run: plain values and arrays for the doctor, pictures and reports, and their files.
 
-A file of findings holds plain values as JSON and arrays beside it, and nothing that is ever run.
+A file of findings holds plain values as JSON and arrays beside it. Nothing in it is executed.
 """
 
 import json
@@ -21,18 +21,21 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 FORMAT = 1
-#: Folder among a run's artifacts, and what it holds.
+#: Folder among a run's artifacts, and the files in it.
 FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arrays.npz"
-#: Keys that stand for what JSON has not; no key of a configuration begins like them.
+#: Keys of values that JSON does not have; no key of a configuration begins with NUL.
 _ARRAY, _NUMBER = "\0array", "\0number"
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clipping:
-    """How the gradients were clipped: `chosen` where the threshold is not the default one.
+    """How the gradients were clipped.
 
-    `threshold` `None` = not at all; `algorithm`: of all gradients together, or of each entry.
+    Args:
+        threshold: Largest norm or largest absolute value; `None` = gradients were not clipped.
+        algorithm: `norm` rescales all gradients together, `value` cuts each entry.
+        chosen: Whether the threshold differs from the default.
     """
 
     threshold: float | None
@@ -42,14 +45,16 @@ class Clipping:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Vitals:
-    """How the weights of each layer fared while they were trained.
+    """Gradients and updates of each layer's weights during training.
 
     Args:
-        layers: Names of the weights, from the input to the output: `layers.layer1.linear`; those
-            of a recurrent layer are two, `… (input)` and `… (state)`. Biases and norms are none.
-        epochs: Counted from 1, (epochs,).
-        gradients: Mean L2 norm over an epoch's steps, before clipping, (epochs, layers).
-        updates: Mean ‖step‖ / ‖weights‖ of the steps looked at, (epochs, layers); NaN = none was.
+        layers: Names of the weights, from the input to the output: `layers.layer1.linear`; a
+            recurrent layer has two, `… (input)` and `… (state)`. Biases and norms are left out.
+        epochs: Epoch numbers, counted from 1, (epochs,).
+        gradients: Mean L2 norm of each gradient over an epoch's steps, before clipping,
+            (epochs, layers).
+        updates: Mean of ‖step‖ / ‖weights‖ over the measured steps, (epochs, layers); NaN = no
+            step was measured.
         first: Gradient norms of the very first step, (layers,).
         sizes: Number of weights, (layers,).
     """
@@ -64,11 +69,16 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What an activation gave on training rows, at the weights that are kept.
+    """Statistics of an activation's outputs on training rows, at the kept weights.
 
-    `kind` is its class, `LSTM (tanh)` for a recurrent layer; `dead` the share of its units that
-    gave zero for every row and place (of ReLU alone); `saturated` the share of the values within
-    1 % of a bound (of sigmoid and tanh alone); `mean` and `deviation` are those of all values.
+    Args:
+        layer: Name of the activation, such as `layers.layer1.activation`.
+        kind: Its class, such as `ReLU`; `LSTM (tanh)` for a recurrent layer.
+        units: Number of channels or values.
+        dead: Share of the units that are zero for all rows and positions (ReLU only).
+        saturated: Share of the values within 1 % of a bound (sigmoid and tanh only).
+        mean: Mean of all values.
+        deviation: Standard deviation of all values.
     """
 
     layer: str
@@ -82,17 +92,18 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TestRows:
-    """What the network said about the test rows.
+    """Targets of the test rows, and the predictions of the network and of the baselines.
 
     Args:
         rows: Numbers of the rows in the source, int64 (rows,).
         targets: Classes, int64 (rows,), or values in units, (rows, outputs).
         outputs: Probabilities (rows,) or (rows, classes), or values in units (rows, outputs).
-        naive: The naive baseline's, and `linear` the linear one's; `None` = there is none.
-        groups: Number of the group of each row, int64 (rows,); `None` = they are independent.
+        naive: Outputs of the naive baseline, shaped as `outputs`; `None` = there is none.
+        linear: Outputs of the linear baseline, shaped as `outputs`; `None` = there is none.
+        groups: Number of each row's group, int64 (rows,); `None` = the rows are independent.
     """
 
-    __test__ = False  # no test class, whatever its name makes pytest think
+    __test__ = False  # pytest would collect the class by its name
 
     rows: Array
     targets: Array
@@ -103,20 +114,20 @@ class TestRows:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """The probability of each class, of two as of more, (rows, classes)."""
+        """Probability of each class, also for a binary task, (rows, classes)."""
         outputs = np.asarray(self.outputs, dtype=np.float64)
         return np.column_stack([1 - outputs, outputs]) if outputs.ndim == 1 else outputs
 
     @property
     def errors(self) -> NDArray[np.float64]:
-        """How far the values of each row are off, the mean over its outputs, (rows,)."""
+        """Absolute error of each row, the mean over its outputs, (rows,)."""
         off = np.abs(self.outputs.astype(np.float64) - self.targets)
         return np.asarray(off.reshape(len(off), -1).mean(1))
 
     def called(self, threshold: float) -> NDArray[np.int64]:
         """Return the predicted class of each row, int64 (rows,).
 
-        `threshold`: probability above which a row of a binary task is positive.
+        `threshold` is the probability above which a row of a binary task is positive.
         """
         if self.outputs.ndim == 1:
             return (self.outputs > threshold).astype(np.int64)
@@ -125,11 +136,11 @@ class TestRows:
     def worst(self, threshold: float, *, count: int) -> NDArray[np.int64]:
         """Return the positions of the worst mistakes, the worst first, int64 (at most `count`,).
 
-        In a classification, a mistake is a row with a wrong class, the worse the less probable the
-        true class was predicted to be. In a regression, a row is judged by its largest error, in
-        standard deviations of the targets. A row with a prediction that is NaN is the worst.
+        In a classification, a mistake is a row with a wrong class; the lower the predicted
+        probability of the true class, the worse. In a regression, a row is judged by its largest
+        error, in standard deviations of the targets. A row with a NaN prediction is the worst.
         """
-        if self.targets.ndim == 2:  # by how much, in deviations of its target
+        if self.targets.ndim == 2:  # the error in standard deviations of the target
             targets = np.asarray(self.targets, dtype=np.float64)
             known = np.where(np.isfinite(targets), targets, np.nan)
             spread = np.nanstd(known, axis=0) if len(known) else 1.0
@@ -139,7 +150,7 @@ class TestRows:
             wrong = off.max(axis=1, initial=0.0)
         else:  # 1 − the true class's probability where the prediction is wrong, else 0
             given, right = self.probabilities, self.called(threshold) == self.targets
-            # With a high threshold, a row may be wrong even where its true class has probability 1.
+            # With a high threshold, a row may be wrong even if its true class has probability 1.
             smallest = np.finfo(np.float64).tiny
             doubt = np.maximum(1.0 - given[np.arange(len(given)), self.targets], smallest)
             wrong = np.where(np.isnan(given).any(1), np.inf, np.where(right, 0.0, doubt))
@@ -149,10 +160,13 @@ class TestRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ColumnImportances:
-    """How much a metric falls when a column's values are dealt out anew among the rows.
+    """How much a metric gets worse when the values of one column are permuted among the rows.
 
-    `falls`: how much worse the metric (`f1`, …) of the rows of `part` (`validation` or `train`)
-    was, a larger number meaning a more important raw column, (columns, repeats).
+    Args:
+        metric: Name of the metric: `f1` or `rmse`.
+        part: Part whose rows were predicted: `validation` or `train`.
+        columns: Names of the raw columns.
+        falls: How much worse the metric was; larger means more important, (columns, repeats).
     """
 
     metric: str
@@ -163,9 +177,11 @@ class ColumnImportances:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mistakes:
-    """Test rows about which the network was most wrong, the worst first.
+    """Test rows on which the network was most wrong, the worst first.
 
-    `positions` in `TestRows`, int64 (mistakes,); `inputs` as the source has them, (mistakes, …).
+    Args:
+        positions: Positions in `TestRows`, int64 (mistakes,).
+        inputs: Unscaled inputs, as the source has them, (mistakes, *input_shape).
     """
 
     positions: Array
@@ -174,13 +190,14 @@ class Mistakes:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inside:
-    """What some rows make of the network, layer by layer.
+    """Hidden values of the network for some rows, layer by layer.
 
     Args:
         rows: Numbers of the rows in the source, int64 (samples,).
-        labels: What each row is, as people say it, (samples).
-        inputs: As the network gets them, (samples, *input_shape).
-        views: Arrays by name, of samples but for kernels, as `pipeline.inside.views` describes.
+        labels: Class or value of each row as text, (samples,).
+        inputs: Inputs as the network gets them, (samples, *input_shape).
+        views: Arrays by name, as `pipeline.inside.views` describes them. The first dimension is
+            samples, except for kernels.
     """
 
     rows: Array
@@ -191,15 +208,18 @@ class Inside:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LrCurve:
-    """Losses of a range test over rising learning rates, up to the first that is not finite.
+    """Losses of a range test over rising learning rates, up to the first loss that is not finite.
 
     Args:
         rates: Learning rate of each step, (steps,).
         losses: Loss of each step's batch, before the step moves the weights, (steps,).
-        smoothed: The same, smoothed, (steps,); empty if the steps are too few.
-        suggestion: Rate between the next two, in two digits; `None` = the loss does not fall.
-        steepest: The rate at which `smoothed` falls fastest; at `lowest` it is lowest.
-        blown_up: The rate beyond, with a loss worse than at the start, or not finite; or `None`.
+        smoothed: Smoothed losses, (steps,); empty if the steps are too few.
+        suggestion: Rate between `steepest` and `lowest`, with two digits; `None` = the loss does
+            not fall.
+        steepest: Rate at which `smoothed` falls fastest.
+        lowest: Rate at which `smoothed` is lowest.
+        blown_up: First rate beyond `lowest` whose loss is worse than at the start or not finite;
+            `None` = there is none.
     """
 
     rates: Array
@@ -213,38 +233,41 @@ class LrCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Findings:
-    """All that a run has found out.
+    """Everything that is known about a finished or diverged run.
 
     Args:
-        run_id: MLflow's id of the run; empty where nothing is tracked.
-        kind: What a row is.
+        run_id: MLflow's id of the run; empty if nothing is tracked.
+        kind: Kind of the data: what one row is.
         model: Name of the network's class, such as `LSTM`.
-        config: The whole configuration, references to the environment unresolved.
-        classes: Their names, of a binary task the positive one last; empty for a regression.
-        features: Names along the features or channels of an input; empty = none.
-        targets: Names of what a regression of a series predicts; empty for other data.
-        label: Name of what is predicted; empty = it has none.
-        units: Unit of a regression's targets; empty = none.
-        horizon: Steps of a series that are predicted at once; outputs go step by step.
+        config: The whole configuration, with unresolved references to the environment.
+        classes: Names of the classes; in a binary task the positive one is the last. Empty for a
+            regression.
+        features: Names along the features or channels of an input; empty = unknown.
+        targets: Names of the predicted values of a series; empty for other data.
+        label: Name of what is predicted; empty = unknown.
+        units: Unit of a regression's targets; empty = unknown.
+        horizon: Steps of a series that are predicted at once; outputs are ordered by step.
         monitor: Metric that decides which epoch is best.
-        better: Whether a larger or a smaller value of it is better.
+        better: Whether a larger or a smaller value of `monitor` is better.
         kept: Epoch of the kept weights, counted from 1; `None` = the last.
-        epochs: Epochs trained, of those that were `planned`.
-        steps: Optimizer steps of an epoch.
+        epochs: Number of epochs trained.
+        planned: Number of epochs that were planned.
+        steps: Optimizer steps per epoch.
         threshold: Probability above which a row counts as positive.
         metrics: Final values by name: `test/f1`, `naive/f1`, `best/val/f1`, …
         training: Scores of the kept weights on training rows, in evaluation mode: `loss`, `f1`, …
-        intervals: 95 % intervals of the test's figures by metric: `f1`, …
+        intervals: 95 % intervals of the test metrics by name: `f1`, …
         baselines: Names of the naive and of the linear baseline.
-        rows: Rows of the parts `train`, `validation`, `test`.
+        rows: Number of rows in the parts `train`, `validation`, `test`.
         shares: Share of each class in the training rows; empty for a regression.
-        parameters: Weights of the network.
-        seconds: Time of training.
-        data_hash: sha256 of the data and of what lies in which part.
+        parameters: Number of weights of the network.
+        seconds: Duration of the training.
+        device: The devices in words.
+        data_hash: sha256 of the data and of their split into parts.
         history: Values of each epoch, counted from 1.
-        vitals: How the layers fared; `None` = nobody has looked.
-        activity: What the activations gave.
-        test: What the network said about the test rows; `None` = it was not tested.
+        vitals: Gradients and updates of the layers; `None` = they were not measured.
+        activity: Statistics of the activations.
+        test: Targets and predictions of the test rows; `None` = there was no test.
     """
 
     name: str
@@ -313,7 +336,7 @@ def load_findings(artifacts: Path) -> Findings:
     """Read what `save_findings` has written below a run's artifacts.
 
     Raises:
-        ConfigError: There is none, it is damaged, or of another format.
+        ConfigError: The findings are missing, damaged or of another format.
     """
     folder = artifacts / FINDINGS_FOLDER
     try:
@@ -333,7 +356,7 @@ def load_findings(artifacts: Path) -> Findings:
 
 
 def _plain(value: Any, name: str, arrays: dict[str, Any]) -> Any:
-    """Return a value for JSON, its arrays taken out under their names."""
+    """Return a value for JSON; arrays in it are moved to `arrays`, under their names."""
     if is_dataclass(value) and not isinstance(value, type):
         below = f"{name}." if name else ""
         keys = [field.name for field in fields(value)]

@@ -1,8 +1,8 @@
-"""All pictures of a run, in the order in which they are shown, and how any are drawn and written.
+"""All pictures of a run, in the order in which they are shown, and how they are drawn and written.
 
 `python -m pipeline.gallery` is the process that draws them while the run writes its model:
-importing Matplotlib takes a third of a second and each picture a twentieth. It is told the folder
-of the artifacts, and ends with the run's process.
+importing Matplotlib takes a third of a second and each picture a twentieth. It gets the folder of
+the artifacts in a message, and ends with the run's process.
 """
 
 import json
@@ -33,12 +33,12 @@ DOTS_PER_INCH = 110
 FOLDER, LIST = "pictures", "pictures.json"
 #: Parts of the names of fonts that cover most scripts; these are tried first.
 LIKELY = ("CJK", "Han Sans", "WenQuanYi", "YaHei", "PingFang", "Hei", "Gothic", "Noto Sans")
-#: Matplotlib's own font that has every letter, as a box.
+#: Matplotlib's fallback font, which shows every letter as a box.
 BOXES = "Last Resort"
 
 
 def gallery(findings: Findings) -> Iterator[Picture]:
-    """Yield each picture that says something about these findings; none is drawn yet."""
+    """Yield each picture that applies to these findings; none is drawn yet."""
     yield from training.curve_pictures(findings)
     for topic in (classes, predictions, inside):
         yield from topic.pictures(findings)
@@ -61,10 +61,14 @@ def texts(findings: Findings) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A picture in a file, or the reason why there is none.
+    """A picture in a file, or the reason why it is missing.
 
-    `file` is relative to the folder, and empty if the picture could not be drawn; then `reason`
-    says why. Name, title and alternative text are those of the picture.
+    Args:
+        name: Name of the picture.
+        title: Its title.
+        alt: Its alternative text.
+        file: Path relative to the folder; empty if the picture could not be drawn.
+        reason: Why the picture could not be drawn.
     """
 
     name: str
@@ -79,7 +83,7 @@ def write_pictures(
 ) -> list[Written]:
     """Draw pictures as PNG into a folder, and list them in `pictures.json`.
 
-    `texts` are the names in them; a font is looked up for letters that the usual one lacks.
+    `texts` are the names in the pictures; a font is looked up for letters that the usual one lacks.
     """
     with drawing(texts) as notes:
         written = [write(picture, folder) for picture in pictures]
@@ -90,7 +94,7 @@ def write_pictures(
 
 
 def read_list(folder: Path) -> list[Written]:
-    """Read the list that `write_pictures` has written; an empty list if there is none."""
+    """Read the list that `write_pictures` has written; return an empty list if it is missing."""
     with suppress(FileNotFoundError):
         return [Written(**one) for one in json.loads((folder / LIST).read_text(encoding="utf-8"))]
     return []
@@ -104,12 +108,12 @@ def write(picture: Picture, folder: Path) -> Written:
 
 
 def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used | None, str]:
-    """Draw a picture, and return what `use` makes of it, or `None` and why it can't be drawn.
+    """Draw a picture; return the result of `use` and "", or `None` and why it can't be drawn.
 
     Matplotlib's settings and figures are restored afterwards.
     """
     try:
-        with _own_figures():  # keeps a style that one picture sets out of the next
+        with _own_figures():  # so that a style set by one picture does not affect the next
             return use(picture.draw()), ""
     except Exception as error:  # neither a run nor a page fails because of a picture
         return None, " ".join(str(error).split()) or type(error).__name__
@@ -126,15 +130,15 @@ def save(figure: "Figure", path: Path) -> None:
 def drawing(texts: Iterable[str] = ()) -> Iterator[list[str]]:
     """Draw without a screen, and restore Matplotlib's settings and figures afterwards.
 
-    `texts` are all that will be written. Yields notes: the letters that no font of this machine
-    has.
+    `texts` are all the texts in the pictures. The context is a list of notes on letters that no
+    font of this machine has.
     """
     import matplotlib as mpl
 
     if "matplotlib.pyplot" not in sys.modules:  # else the importer has chosen a backend
         mpl.use("Agg")
     with _own_figures(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of experimental functions, and letters without a font
+        warnings.simplefilter("ignore")  # about experimental functions and missing letters
         fonts, notes = _fonts_for("".join(texts))
         mpl.rcParams["font.family"] = fonts
         yield notes

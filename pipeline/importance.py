@@ -17,19 +17,19 @@ from pipeline.networks.inspection import probabilities
 
 REPEATS = 5
 MOST_ROWS, FEWEST_ROWS = 2_000, 200
-#: Floating-point operations that all looks may take: some five seconds of one slow core. A bound in
+#: Floating-point operations of all evaluations: about five seconds of one slow core. A bound in
 #: operations gives equal results, however busy the machine is.
 OPERATIONS = 10**11
-#: Operations that moving and reading a feature of a row cost as much as.
+#: Operations that take as long as moving and reading one feature of a row.
 OF_A_FEATURE = 50
 MOST_LOOKS = 1_000
-#: Looks that a wide table gets, at the cost of rows: enough to find some of 10,000 columns.
+#: Evaluations of a wide table, on fewer rows: enough to find some of 10,000 columns.
 WIDE_LOOKS = 300
 #: Groups of columns that a wide table is first split into.
 GROUPS = 32
 
 Falls = NDArray[np.float64]
-#: The metric, turned so that less is better, where each row has these features of another row.
+#: The metric, signed so that less is better, after some features were permuted among the rows.
 Badness = Callable[[Sequence[int], Tensor], float]
 
 
@@ -41,17 +41,18 @@ def importances_of(
     scores: Scores,
     part_name: str,
 ) -> ColumnImportances:
-    """Measure by how much a metric gets worse when the values of a column change rows.
+    """Measure how much a metric gets worse when the values of one column are permuted.
 
-    The metric is F1, or RMSE. A column is a raw one: a category's one-hot features move together
-    (Breiman 2001; Fisher et al. 2019). All columns are permuted in the same few ways, so that they
-    differ by what they hold. Where a table is too wide for a look at each, neighbouring columns are
-    permuted together and the groups that matter most are halved; columns without a look are NaN.
+    The metric is F1, or RMSE for a regression. Columns are raw ones: the one-hot features of a
+    category are permuted together (Breiman 2001; Fisher et al. 2019). All columns use the same few
+    permutations, so that their differences are not due to chance. If a table is too wide for one
+    evaluation per column, neighbouring columns are permuted as a group, and the most important
+    groups are halved; columns that were never evaluated alone are NaN.
 
     Args:
-        part: Rows of a table that the network is asked about, 2,000 at most, evenly spaced.
+        part: Part of a table; at most 2,000 evenly spaced rows of it are predicted.
         schema: The meaning of inputs and outputs.
-        outputs: The network: raw outputs (rows, outputs) for inputs (rows, features).
+        outputs: The network: maps inputs (rows, features) to raw outputs (rows, outputs).
         scores: Metrics of final outputs and targets.
         part_name: `validation` or `train`.
     """
@@ -62,7 +63,7 @@ def importances_of(
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             outputs(few := part.take(torch.arange(min(2, len(part)))))
-        # Floating-point operations that a row costs.
+        # Floating-point operations per row.
         cost = int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * schema.input_shape[0]
         looks = min(len(columns) * REPEATS, WIDE_LOOKS)
         asked = evenly_spaced_part(
@@ -70,7 +71,7 @@ def importances_of(
         )
         affordable = min(MOST_LOOKS, OPERATIONS // (len(asked) * cost))
         inputs, targets = asked.inputs, asked.targets
-        assert isinstance(inputs, Tensor)  # they are written to and put back
+        assert isinstance(inputs, Tensor)  # columns are permuted in place and restored
 
         def badness(features: Sequence[int], order: Tensor) -> float:
             moved = torch.tensor(features, dtype=torch.long)
@@ -93,7 +94,7 @@ def importances_of(
 
 
 def _columns(schema: Schema) -> list[tuple[str, list[int]]]:
-    """Return each raw column's name and the features of an input that it becomes."""
+    """Return each raw column's name and the indices of its features in an input."""
     if schema.encoder is not None:
         found, start = [], 0
         for code in schema.encoder.codes:
@@ -142,7 +143,7 @@ def _falls(
 def _most_promising(
     badness: Badness, columns: Sequence[Sequence[int]], order: Tensor, *, affordable: int
 ) -> Iterator[int]:
-    """Yield single columns, found by halving the group that matters most, while looks are left."""
+    """Yield single columns, found by halving the most important group while the budget lasts."""
     size = math.ceil(len(columns) / GROUPS)
     groups = [range(at, min(at + size, len(columns))) for at in range(0, len(columns), size)]
     left, heap = affordable, list[tuple[float, int, range]]()
@@ -157,6 +158,6 @@ def _most_promising(
             yield heappop(heap)[1]
         group = heappop(heap)[2] if heap else range(0)
         middle = group.start + len(group) // 2
-        # For a single column, no looks are left.
+        # If the group is a single column, no evaluations are left.
         halves = [range(group.start, middle), range(middle, group.stop)]
         groups = halves if len(group) > 1 else []

@@ -31,7 +31,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "[": "{[}",  # after \\ a bracket would be read as its argument
+    "[": "{[}",  # LaTeX would read a bracket after \\ as its argument
     "]": "{]}",
     "±": r"$\pm$",
     "−": "$-$",
@@ -53,13 +53,13 @@ class TextTable:
     """A table whose cells are texts.
 
     Args:
-        title: What it shows.
+        title: What the table shows.
         headings: Heading of each column.
-        lines: Texts, as many a line as there are columns.
-        words: Numbers of the columns that hold words, set to the left; the others hold numbers.
-        marked: Numbers of the lines that are set bold.
-        parts: Numbers of the lines that a new part begins with.
-        notes: Sentences below it.
+        lines: Cells of each line, one for each column.
+        words: Indices of the columns that hold words and are set to the left; others hold numbers.
+        marked: Indices of the lines in bold.
+        parts: Indices of the lines that begin a new part.
+        notes: Sentences below the table.
     """
 
     title: str
@@ -72,15 +72,16 @@ class TextTable:
 
 
 def figure_text(values: Mapping[str, float], key: str) -> str:
-    """Return a figure as text, `–` if it is missing."""
+    """Return a metric as text, or `–` if it is missing."""
     value = values.get(key)
     return MISSING if value is None else number_text(value)
 
 
 def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:
-    """Return the heading of each baseline that has figures, such as `naive: majority class`.
+    """Return the heading of each baseline that has metrics, such as `naive: majority class`.
 
-    `values` are figures by name (`naive/f1`, …), `names` those of the two baselines, if known.
+    `values` are metrics by name (`naive/f1`, …); `names` are those of the naive and the linear
+    baseline, if known.
     """
     named = dict(zip(("naive", "linear"), names, strict=False))
     return {
@@ -144,7 +145,7 @@ def aligned(table: TextTable) -> list[str]:
 
 
 def latex(table: TextTable) -> str:
-    """Return a table as LaTeX; it needs the package booktabs."""
+    """Return a table as LaTeX, which needs the package booktabs."""
     columns = "".join("l" if n in table.words else "r" for n in range(len(table.headings)))
     body = [_latex_row(table.headings), r"\midrule"]
     for number, line in enumerate(table.lines):
@@ -187,9 +188,9 @@ def markdown(table: TextTable) -> str:
 
 
 def markdown_cells(table: TextTable, safe: Callable[[str], str]) -> list[list[str]]:
-    """Return headings and lines as Markdown, the cells of marked lines bold.
+    """Return headings and lines as Markdown, with bold cells in marked lines.
 
-    `safe` returns Markdown that shows a text as it stands.
+    `safe` escapes a text, so that Markdown shows it unchanged.
     """
     lines = [
         [f"**{cell}**" if number in table.marked and cell else cell for cell in map(safe, line)]
@@ -205,7 +206,7 @@ def markdown_table(
     words: Set[int] = _FIRST,
     dashes: str = "---",
 ) -> str:
-    """Return a table of cells that are Markdown already.
+    """Return a Markdown table of cells that are Markdown already.
 
     The columns in `words` are set to the left, the others to the right; `dashes` is the line below
     the headings, without its colon.
@@ -216,7 +217,7 @@ def markdown_table(
 
 
 def escaped(text: str) -> str:
-    """Return Markdown that shows a text as it stands, on one line."""
+    """Return Markdown that shows a text unchanged, on one line."""
     return _SIGNS.sub(r"\\\1", _replaced(plain(text), _HTML))
 
 

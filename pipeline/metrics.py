@@ -1,7 +1,8 @@
-"""The numbers of a task, each over all rows of a part: never a mean of batch values.
+"""The metrics of a task, each computed over all rows of a part, never as a mean of batch values.
 
-Several classes are averaged, F1 as the mean of the classes' F1. A class that is in neither targets
-nor predictions is left out, as in scikit-learn's default call, and 0/0 is 0.
+Metrics of several classes are averaged over the classes; F1 is the mean of the classes' F1. A
+class that is in neither targets nor predictions is left out, as in scikit-learn's default call,
+and 0/0 is 0.
 """
 
 import math
@@ -18,12 +19,12 @@ from torch import Tensor
 
 from pipeline.data.schema import ROUNDING, as_float64
 
-#: Scores all rows of a part at once: probabilities (rows,) or (rows, classes), or values (rows,
-#: outputs), and the classes (rows,) or values (rows, outputs) that are true.
+#: Maps all outputs of a part and its targets to metrics: probabilities (rows,) or (rows, classes)
+#: and classes (rows,), or predicted and true values (rows, outputs).
 Scores = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 Values = NDArray[np.float64]
-#: Scores of all draws (draws,) by metric, from how often each row was drawn (draws, rows).
+#: Maps the number of times each row was drawn (draws, rows) to the values of each metric (draws,).
 WeightedScores = Callable[[Values], dict[str, Values]]
 
 Direction = Literal["max", "min"]
@@ -36,14 +37,14 @@ BOUNDS = {
     **dict.fromkeys(("loss", "rmse", "mae"), (0.0, math.inf)),
     "r2": (-math.inf, 1.0),
 }
-#: Stages whose values are better when smaller, whatever their name: `time/fit`.
+#: Stages whose values are better when smaller, whatever the metric's name: `time/fit`.
 COSTS = frozenset({"time"})
 BEST_F1 = "best_f1"
 _RECALL = re.compile(r"recall_at_(?P<least>0?\.\d+)")
 
 
 def direction(key: str) -> Direction:
-    """Say whether a larger or a smaller value of a metric such as `val/f1` is better."""
+    """Return whether a larger or a smaller value of a metric such as `val/f1` is better."""
     stage, _, name = key.rpartition("/")
     return "min" if name in SMALLER_IS_BETTER or stage in COSTS else "max"
 
@@ -54,27 +55,27 @@ def bounds(key: str) -> tuple[float, float]:
 
 
 def widest_difference(key: str) -> float:
-    """Return the largest difference of two values of a metric."""
+    """Return the largest possible difference between two values of a metric."""
     low, high = bounds(key)
     return high - low
 
 
 def binary(probabilities: Tensor, targets: Tensor, *, threshold: float) -> dict[str, Tensor]:
-    """Return the metrics of the positive class, of rows with a probability above `threshold`."""
+    """Return the metrics of the positive class; rows with a probability above `threshold` count."""
     found = _shares((probabilities > threshold).long(), targets, task="binary")
     return found | {"auroc": _auroc(probabilities[:, None], (targets == 1)[:, None])}
 
 
 def multiclass(probabilities: Tensor, targets: Tensor, *, classes: int) -> dict[str, Tensor]:
-    """Return the metrics averaged over the classes; accuracy over the rows."""
+    """Return the metrics averaged over the classes; the accuracy is that of all rows."""
     true = targets[:, None] == torch.arange(classes, device=targets.device)
     found = _shares(probabilities.argmax(dim=1), targets, task="multiclass", num_classes=classes)
     return found | {"auroc": _auroc(probabilities, true)}
 
 
 def _shares(called: Tensor, targets: Tensor, **task: Any) -> dict[str, Tensor]:
-    """Return the scores that count rows: of the positive class, or the mean of several."""
-    # It brings Matplotlib and much of SciPy, which a study's driver and a refusal do without.
+    """Return the metrics that count rows: of the positive class, or the mean of several classes."""
+    # It imports Matplotlib and much of SciPy, which neither a study's driver nor a refusal needs.
     from torchmetrics import functional
 
     scores = {"precision": functional.precision, "recall": functional.recall}
@@ -86,10 +87,10 @@ def _shares(called: Tensor, targets: Tensor, **task: Any) -> dict[str, Tensor]:
 
 
 def regression(values: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Return RMSE, MAE and R² of values in the units they come in, computed in float64."""
+    """Return RMSE, MAE and R² in the units of the values, computed in float64."""
     true = as_float64(targets)
     errors = as_float64(values) - true
-    # R² is 1 − Σ error² / Σ (target − mean)², NaN where an output's targets do not vary.
+    # R² is 1 − Σ error² / Σ (target − mean)², NaN if an output's targets do not vary.
     varies = true.amax(0) - true.amin(0) > ROUNDING * true.abs().amax(0)
     spread = (true - true.mean(0)).square().sum(0)
     return {
@@ -107,9 +108,9 @@ def for_task(task: str, *, classes: int, threshold: float) -> Scores:
 
 
 def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
-    """Average the area under the ROC curve over the classes for which there is one.
+    """Average the area under the ROC curve over the classes for which it is defined.
 
-    By numpy's sort, a tenth of the time of ten curves. Both arguments are (rows, classes).
+    Both arguments are (rows, classes). numpy's sort takes a tenth of the time of ten curves.
     """
     columns = zip(probabilities.T.cpu().numpy(), true.T.cpu().numpy(), strict=True)
     areas = [_area(scores, own) for scores, own in columns if 0 < own.sum() < len(own)]
@@ -117,7 +118,7 @@ def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
 
 
 def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve; a tie counts half (Hanley and McNeil 1982)."""
+    """Return the area under the ROC curve; ties count half (Hanley and McNeil 1982)."""
     ordered, of_positive = np.sort(scores), scores[positive]
     positives, negatives = len(of_positive), len(scores) - len(of_positive)
     below = np.searchsorted(ordered, of_positive, side="left").sum()
@@ -128,13 +129,13 @@ def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
 def weighted_scores(
     outputs: NDArray[Any], targets: NDArray[Any], *, threshold: float, has_area: bool = True
 ) -> WeightedScores:
-    """Return what scores weighted rows: the scores of many bootstrap draws at once.
+    """Return a function that scores weighted rows, so that it scores many bootstrap draws at once.
 
     Args:
         outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs).
         targets: Classes, int64 (rows,), or values (rows, outputs).
         threshold: Probability above which a row counts as positive.
-        has_area: Compute the area under the ROC curve, too, which takes longest.
+        has_area: Also compute the area under the ROC curve, which takes longest.
     """
     values = outputs.astype(np.float64)
     if targets.dtype.kind == "f":
@@ -144,7 +145,7 @@ def weighted_scores(
         called, values, counted = outputs > threshold, values[:, None], np.arange(1, 2)
     else:
         called, counted = values.argmax(1), np.arange(values.shape[1])
-    # Of each class (rows, classes), the positive one alone in a binary task.
+    # Columns are the classes (rows, classes); a binary task has only the positive one.
     members, chosen, right = (
         targets[:, None] == counted,
         called[:, None] == counted,
@@ -153,7 +154,7 @@ def weighted_scores(
 
     def score(weights: Values) -> dict[str, Values]:
         hits, calls, belong = (_count(weights, by) for by in (members & chosen, chosen, members))
-        # Of several classes, one in neither is left out of the mean.
+        # With several classes, one that is neither in the rows nor predicted is left out.
         there = (calls + belong > 0) | (members.shape[1] == 1)
         found = {
             "accuracy": _count(weights, right) / weights.sum(1),
@@ -185,13 +186,13 @@ def _weighted_regression(weights: Values, *, values: Values, true: Values) -> di
 
 
 def _count(weights: Values, flags: NDArray[np.bool_]) -> Values:
-    """Count the drawn rows with a flag, for flags (rows,) or (rows, classes)."""
+    """Count the drawn rows with a flag; flags are (rows,) or (rows, classes)."""
     counts: Values = weights @ flags.astype(np.float64)
     return counts
 
 
 def _weighted_area(weights: Values, scores: Values, positive: NDArray[np.bool_]) -> Values:
-    """Return the area under the ROC curve of each draw, NaN where it has one kind of rows only."""
+    """Return the area under the ROC curve of each draw; NaN if a draw has rows of one kind only."""
     order = np.argsort(scores, kind="stable")
     ordered, levels = weights[:, order], np.unique(scores[order], return_inverse=True)[1]
     ups = ordered * positive[order]
@@ -217,14 +218,19 @@ def _ratios(part: Values, whole: Values, *, empty: float = 0.0) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """A class against all others; `counts` are TP, FP, TN, FN."""
+    """Counts and scores of one class against all others.
+
+    Args:
+        name: Name of the class.
+        counts: Numbers of TP, FP, TN and FN.
+    """
 
     name: str
     counts: tuple[int, int, int, int]
 
     @property
     def support(self) -> int:
-        """Rows that belong to the class."""
+        """Number of rows that belong to the class."""
         return self.counts[0] + self.counts[3]
 
     @property
@@ -234,7 +240,7 @@ class ClassScores:
 
     @property
     def recall(self) -> float:
-        """TP / (TP + FN), also sensitivity or true positive rate."""
+        """TP / (TP + FN), also called sensitivity or true positive rate."""
         return self.counts[0] / max(1, self.support)
 
     @property
@@ -246,7 +252,7 @@ class ClassScores:
 def class_scores(
     called: NDArray[Any], targets: NDArray[Any], names: Sequence[str]
 ) -> tuple[ClassScores, ...]:
-    """Count for each class what was said of the rows, by called and true classes, int (rows,)."""
+    """Return the counts of each class, from predicted and true classes, int (rows,)."""
     hits, said, own = (
         np.bincount(classes, minlength=len(names))
         for classes in (targets[called == targets], called, targets)
@@ -261,7 +267,14 @@ def class_scores(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundThreshold:
-    """A threshold above which rows count as positive, and its f1 or recall on so many rows."""
+    """A decision threshold that a rule has found.
+
+    Args:
+        threshold: Probability above which a row counts as positive.
+        metric: Metric that the rule looks at: `f1` or `recall`.
+        reached: Its value on the rows that were looked at.
+        rows: Number of these rows.
+    """
 
     threshold: float
     metric: str
@@ -270,24 +283,23 @@ class FoundThreshold:
 
 
 def find_threshold(rule: str, probabilities: Tensor, targets: Tensor) -> FoundThreshold:
-    """Apply a rule to rows whose class is known.
+    """Find the decision threshold that a rule gives on rows with known classes.
 
-    The midpoints between neighbouring probabilities are tried, in float32, so that a comparison of
-    float32 values with them comes to the same wherever it is made.
+    Candidates are the midpoints between neighbouring probabilities, in float32, so that comparing
+    float32 values with the threshold gives the same result everywhere.
 
     Args:
-        rule: `best_f1`: the threshold with the highest F1, of equals the nearest to 0.5.
-            `recall_at_0.9`: the highest at which at least this share of the positive rows
-                is found.
-        probabilities: Of the positive class, float32 (rows,).
+        rule: `best_f1`: the threshold with the highest F1; of several, the nearest to 0.5.
+            `recall_at_0.9`: the highest threshold at which the recall is at least 0.9.
+        probabilities: Probabilities of the positive class, float32 (rows,).
         targets: Classes, 0 or 1, (rows,); at least one row is positive.
     """
     scores, positive = probabilities.cpu().numpy(), targets.cpu().numpy() == 1
     order = np.argsort(-scores, kind="stable")
     upper = np.unique(scores)[::-1]
-    lower = np.append(upper[1:], np.float32(0))  # half the lowest score calls every row
+    lower = np.append(upper[1:], np.float32(0))  # half the lowest score calls all rows positive
     middle = (upper + lower) / np.float32(2)
-    # Between two float32 that touch there is no third, and the lower one does the same.
+    # Adjacent float32 values have no midpoint; the lower one has the same effect.
     thresholds = np.where(middle < upper, middle, lower)
     called = np.searchsorted(-scores[order], -thresholds)  # rows strictly above
     hits = np.append(0, np.cumsum(positive[order]))[called]
@@ -300,7 +312,7 @@ def find_threshold(rule: str, probabilities: Tensor, targets: Tensor) -> FoundTh
         assert match is not None, rule
         values = hits / positive.sum()
         enough = np.flatnonzero(values >= float(match["least"]))
-        # A score of exactly 0 lies above no threshold: the lowest one comes nearest then.
+        # No threshold is below a score of exactly 0; the lowest one comes nearest.
         index = int(enough[0]) if len(enough) else len(values) - 1
     return FoundThreshold(
         threshold=float(thresholds[index]),

@@ -24,7 +24,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 def conf_folder() -> Path:
-    """Return the folder of configuration that ships: inside a wheel's package, beside a clone's."""
+    """Return the folder of the shipped configuration: in a wheel's package, beside a clone's."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
@@ -36,13 +36,13 @@ def python_path() -> str:
 
 
 def cache_folder() -> Path:
-    """Return this user's cache folder for what can be made again; it may not exist yet."""
+    """Return this user's cache folder, for files that can be made again; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "pipeline"
 
 
 def read_cached(name: str) -> bytes | None:
-    """Return what `write_cached` wrote; `None` where it is missing or damaged."""
+    """Return the content that `write_cached` wrote; `None` if it is missing or damaged."""
     with suppress(OSError):
         content = (cache_folder() / name).read_bytes()
         if hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]:
@@ -51,7 +51,7 @@ def read_cached(name: str) -> bytes | None:
 
 
 def write_cached(name: str, content: bytes) -> None:
-    """Write a file into the user's cache, with a digest behind it, where that can be written."""
+    """Write a file with its digest into the user's cache; do nothing if that can't be written."""
     with suppress(OSError):
         create_folder(cache_folder())
         whole = content + hashlib.sha256(content).digest()
@@ -59,12 +59,12 @@ def write_cached(name: str, content: bytes) -> None:
 
 
 def name_user() -> None:
-    """Set HOME and USER where neither environment nor system knows them, as in a container."""
+    """Set HOME and USER if neither environment nor system defines them, as in some containers."""
     try:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = "/"  # as container engines do; nothing can be cached there
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would warn of that
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would warn about it
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -109,14 +109,14 @@ def name_problem(key: str, name: str) -> str | None:
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and those above it that are missing, for their owner and group alone."""
+    """Create a folder and its missing parents, accessible to their owner and group only."""
     if not folder.is_dir():
         create_folder(folder.parent)
         folder.mkdir(mode=0o750, exist_ok=True)
 
 
 def create_run_folder(output: Path, name: str) -> Path:
-    """Create `<output>/<time>-<name>-<6 hex>`, readable by its owner and group alone.
+    """Create `<output>/<time>-<name>-<6 hex>`, accessible to its owner and group only.
 
     Raises:
         ConfigError: `output` is a file.
@@ -143,9 +143,9 @@ def create_run_folder(output: Path, name: str) -> Path:
 def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: bool = True) -> None:
     """Write a file so that, at any moment, either the old or the whole new one is there.
 
-    The new content lies beside its target until it is complete and on the disk. What a kill leaves
-    behind is named `.<name>.<pid>.tmp`. Without `synced`, no kill loses the file; a power cut may,
-    until `sync_file` has returned.
+    The new content is written beside its target and renamed once it is complete and on the disk. A
+    killed process leaves `.<name>.<pid>.tmp` behind. Without `synced`, no kill loses the file, but
+    a power cut may, until `sync_file` has returned.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -157,32 +157,32 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: boo
         beside.replace(path)
     except BaseException as error:
         if isinstance(error, OSError):
-            for words in shortage(path, error.errno) or ():  # later there may be room again
+            for words in shortage(path, error.errno) or ():  # space may be free again later
                 error.add_note(words)
         with suppress(OSError):
             beside.unlink()
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a write that fails does not say where
+            error.filename = str(path)  # an error of a write has no filename
         raise
     if synced:
         _sync(path.parent)
 
 
 def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
-    """Return what a failed write lacked and what helps; `None` = no more than its error says."""
+    """Return what a failed write lacked and what helps; `None` if its error says it all."""
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if code == errno.EFBIG and most != resource.RLIM_INFINITY:
         return f"a file may have {most} bytes at most", "raise that limit with ulimit -f"
     if code != errno.ENOSPC:
         return None
     disk = os.statvfs(next(path for path in (place, *place.absolute().parents) if path.exists()))
-    if disk.f_favail or not disk.f_files:  # some file systems have no number of them
+    if disk.f_favail or not disk.f_files:  # some file systems don't count inodes
         return None
     return "no inodes free", "remove files, however small, or choose another place"
 
 
 def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
-    """Return what a failed write into the folder of a run lacked and what helps."""
+    """Return what a failed write into a run's folder lacked and what helps."""
     try:
         free = f"{shutil.disk_usage(folder).free} bytes free"
         known = shortage(folder, code)
@@ -203,7 +203,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_json(path: Path, value: object, *, has_nan: bool = True) -> None:
-    """Replace a file as `replace_file` does by indented JSON; `has_nan` allows NaN in it."""
+    """Replace a file, as `replace_file` does, with indented JSON; `has_nan` allows NaN in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=has_nan, indent=1)
     replace_text(path, f"{text}\n")
 

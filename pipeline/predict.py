@@ -11,7 +11,7 @@ from pipeline.entry import command
 
 
 class PredictOptions(Options):
-    """Whose answers, for which rows, into which file."""
+    """Options of `python -m pipeline.predict`."""
 
     model_from: Text
     input: Text
@@ -28,7 +28,7 @@ class PredictOptions(Options):
 
 
 def body(options: PredictOptions) -> int:
-    """Write the predictions and say what they came to."""
+    """Write the predictions and print a summary."""
     from pipeline.running.command_line import loaded_model
     from pipeline.serving.files import require_places, write_sheet
 

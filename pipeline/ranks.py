@@ -1,4 +1,4 @@
-"""Which of the processes that train one network together this one is."""
+"""The rank of this process among those that train one network together."""
 
 import os
 import sys
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pipeline.errors import ConfigError
 
 _LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
-#: Variables with which ranks of one machine use the loopback alone.
+#: Variables that restrict the ranks of one machine to the loopback interface.
 HERE_ALONE = {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
-#: Variables with the number, the world and the local number of a rank, by `launch_variable`.
+#: Variables with a rank's number, world size and local number, by `launch_variable`.
 _NAMES = {
     "TORCHELASTIC_RUN_ID": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "SLURM_STEP_NUM_TASKS": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
@@ -19,7 +19,13 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """One of the processes that train together: its number, how many, its number on its machine."""
+    """One of the processes that train together.
+
+    Args:
+        number: Number among all processes, from 0.
+        world: Number of processes on all machines.
+        local: Number among the processes of its machine, from 0.
+    """
 
     number: int = 0
     world: int = 1
@@ -27,7 +33,7 @@ class Rank:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that records, prints and decides."""
+        """Whether this is the process that records, prints and decides."""
         return self.number == 0
 
 
@@ -35,10 +41,10 @@ ALONE = Rank()
 
 
 def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
-    """Return the rank that torchrun or srun has given this process; `None` = nobody did.
+    """Return the rank that torchrun or srun gave this process; `None` if neither started it.
 
     Raises:
-        ConfigError: A variable of the rank is missing, or is no such number.
+        ConfigError: A variable of the rank is missing or invalid.
     """
     variable = launch_variable(environment)
     if variable is None:
@@ -57,7 +63,7 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
 
 
 def launch_variable(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the variable that torchrun, or a step of srun, sets in its processes; or `None`."""
+    """Return the variable that torchrun or a step of srun sets in its processes, or `None`."""
     if "TORCHELASTIC_RUN_ID" in environment:
         return "TORCHELASTIC_RUN_ID"
     return "SLURM_STEP_NUM_TASKS" if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1" else None

@@ -1,14 +1,14 @@
-"""Takes secrets out of text before it is stored or shown."""
+"""Removes secrets from text before it is stored or shown."""
 
 import os
 import re
 from urllib.parse import unquote
 
 MASK = "***"
-#: Values of variables that are shorter would blank words out of prose.
+#: Shorter values of environment variables are kept: masking them would hide ordinary words.
 SHORTEST = 6
 
-# No name has a pattern for what stands before these words, so that a search stays linear.
+# No pattern matches what precedes these words in a name, so that a search takes linear time.
 _START = r"(?<![^\W_])"
 _WORDS = "password|passwd|passphrase|passcode|secret|credential|pwd|dbpass|pgpass"
 #: Names whose value is a secret even if it is a number.
@@ -24,7 +24,7 @@ _QUOTED = r"'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
 _BRACKETS = r"\[[^\]\n]*\]|\{[^}\n]*\}"
 _METHOD = r"(?:(?:basic|bearer|digest|token)[ \t]+)?"
 _IS = r"\\?['\"]?[ \t]*(?:[:=]=?|=>)[ \t]*\\?"
-#: Values that are no secret: a switch, nothing, and a reference to the environment.
+#: Values that are not secret: booleans, null, and references to the environment.
 _LEGIBLE = r"(?!…|(?:true|false|null|none|\$\{oc\.env:\w+\})(?:[\s,;)}\]'\"]|$))"
 
 _AFTER_SCHEME = re.compile(r"(?m)://(.*?)(?=://|$)")
@@ -58,28 +58,28 @@ _EXPRESSION = re.compile(r"[A-Za-z_][\w.]*(?:\(.*\)|\[.*\]|[(\[]$).*")
 
 
 def has_password(text: str) -> bool:
-    """Say whether a URL in the text carries a password."""
+    """Return whether a URL in the text contains a password."""
     if _PARAMETER.search(_QUERY.sub("", text)):
         return True
     return any(_password(match) for match in _AFTER_SCHEME.finditer(text))
 
 
 def redact(text: str) -> str:
-    """Return `text` without passwords in URLs, `…_password=…` and values of secret variables."""
+    """Return the text without passwords in URLs, `…_password=…` and values of secret variables."""
     text = _ASSIGNED.sub(rf"\g<1>{MASK}", _without_known(text))
     text = _FIELD.sub(rf"\g<1>{MASK}", text)
     return _OPTION.sub(rf"\g<1>{MASK}", text)
 
 
 def redact_code(text: str) -> str:
-    """Return source code without secrets; names in it that only look like one stay readable."""
+    """Return source code without secrets; names that only look like secrets stay readable."""
     text = _LITERAL.sub(rf"\g<1>{MASK}", _without_known(text))
     text = _LINE.sub(_hide_line, text)
     return _FLAG.sub(rf"\g<1>{MASK}", _VARIABLE.sub(rf"\g<1>{MASK}", text))
 
 
 def redact_value(name: str, value: object) -> object:
-    """Return the value of a parameter, masked if its name says that it is a secret."""
+    """Return the value of a parameter, masked if the name marks it as a secret."""
     # A reference names an environment variable, without a default.
     is_reference = isinstance(value, str) and re.fullmatch(r"\$\{oc\.env:\w+\}", value)
     if _is_secret(name, value) and not is_reference:
@@ -88,13 +88,16 @@ def redact_value(name: str, value: object) -> object:
 
 
 def redact_word(word: str) -> str:
-    """Return a word of a command line, `KEY=VALUE` or another, without secrets."""
+    """Return a word of a command line, such as `KEY=VALUE`, without secrets."""
     key, equals, value = word.partition("=")
     return f"{key}={redact_value(key.lstrip('+~-'), value)}" if equals else redact(word)
 
 
 def _is_secret(key: str, value: object = "") -> bool:
-    """Say whether a key or its parent names a secret; of numbers only a `password` is one."""
+    """Return whether a value is a secret by its key or a parent of it.
+
+    A number is a secret only under a name such as `password`: a `token` may be a number of tokens.
+    """
     if str(value).lower() in ("none", "null", "true", "false"):
         return False
     if isinstance(value, int | float):
@@ -103,7 +106,7 @@ def _is_secret(key: str, value: object = "") -> bool:
 
 
 def _without_known(text: str) -> str:
-    """Return `text` without secrets in URLs and headers, and values of secret variables."""
+    """Return the text without secrets in URLs and headers, and values of secret variables."""
     text = _AFTER_SCHEME.sub(_hide_userinfo, text)
     text = _PARAMETER.sub(rf"\g<1>{MASK}", _QUERY.sub(rf"\g<1>{MASK}", text))
     text = _BEARER.sub(rf"\g<1>{MASK}", text)
@@ -113,7 +116,7 @@ def _without_known(text: str) -> str:
 
 
 def _password(match: re.Match[str]) -> str:
-    """Return the password behind `://`, up to the last `@` of the line; a port is none."""
+    """Return the password behind `://`, up to the last `@` of the line; empty for a port."""
     user = _USER.match(match[1])
     assert user is not None
     rest = match[1][user.end() :]
@@ -141,7 +144,7 @@ def _hide_line(match: re.Match[str]) -> str:
 
 
 def _secret_values() -> list[str]:
-    """Return secrets in the environment: by a variable's name or in its URL, longest first."""
+    """Return the secrets in the environment, by variable name or in a URL, the longest first."""
     values = set()
     for name, value in os.environ.items():
         if name not in ("PWD", "OLDPWD"):  # folders

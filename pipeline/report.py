@@ -13,7 +13,7 @@ ENDING = ".html"
 
 
 def with_texts(words: Sequence[str]) -> list[str]:
-    """Let the two runs of `runs=[A,B]` be read as they stand: an id may look like a number."""
+    """Quote the two runs of `runs=[A,B]`, so that ids that look like numbers are read as text."""
     read = list(words)
     for number, word in enumerate(words):
         inner = word.removeprefix("runs=[").removesuffix("]")
@@ -25,7 +25,7 @@ def with_texts(words: Sequence[str]) -> list[str]:
 
 
 def body(options: ReportOptions) -> int:
-    """Write what was asked for and say where it is."""
+    """Write the report that was asked for and print where it is."""
     given = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
     if len(given) != 1:
         what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"

@@ -1,4 +1,4 @@
-"""The one path: a configuration goes in, a trained network on record comes out."""
+"""Runs one configuration: returns a trained network whose run is on record."""
 
 import sys
 from collections.abc import Mapping
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 @torch_settings_kept()
 def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = None) -> Result:
-    """Train one network once, test the weights it keeps, and put everything on record.
+    """Train one network, test the weights it keeps, and put everything on record.
 
     Args:
-        config: As `pipeline.config.compose.compose` gives it, or a mapping with the same keys.
-        command: The command line that the config came from, so that `resume=RUN` can take it up.
+        config: The result of `pipeline.config.compose.compose`, or a mapping with the same keys.
+        command: The command line that the config came from; `resume=RUN` needs it.
 
     Raises:
-        ConfigError: Wrong names or values, all of them at once; nothing was created.
+        ConfigError: Names or values are wrong (the error lists all of them); nothing was created.
         DataError: The data can't be learned from; nothing was created.
-        EnvironmentFaultError: No such device, no room on the disk, no tracking server.
+        EnvironmentFaultError: A device is missing, the disk is full or the server does not answer.
         DivergedError: The loss is NaN or infinite.
-        Interrupted: A signal asked to stop; the last finished epoch can be gone on with.
+        Interrupted: A signal asked to stop; the run can be resumed from its last finished epoch.
     """
     result: Result = _carried_out(config, command, finds_lr=False)
     return result
@@ -51,7 +51,8 @@ def find_lr(
 ) -> "RangeTest":
     """Try rising learning rates on a run's network for some steps, on record; nothing is trained.
 
-    `config` is that of `run`, with `find_lr` true; errors are those of `run`, without divergence.
+    `config` is that of `run`, with `find_lr` true. It raises the errors of `run`, except
+    `DivergedError`.
     """
     test: RangeTest = _carried_out(config, command, finds_lr=True)
     return test
@@ -79,8 +80,8 @@ def _carried_out(
         nullcontext() if uri is None else Recorder() as recorder,
     ):
         print_overview(plan)
-        # Lightning takes seconds to import, so not before all is known to be right; MLflow as
-        # long, in the recorder's process and on another core.
+        # Lightning takes seconds to import, so it waits until the config is known to be right.
+        # MLflow takes as long, in the recorder's process on another core.
         with connecting(recorder, options.tracking, uri):
             from pipeline.running.training import range_test, train
 
@@ -89,7 +90,7 @@ def _carried_out(
 
 
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:
-    """Train as one of several processes that torchrun or srun has started; another one leads."""
+    """Train as one of several processes that torchrun or srun started and another process leads."""
     end_with_parent()
     plan = planned_peer(config, trust=None, rank=None)
     from pipeline.running.trainer import follow

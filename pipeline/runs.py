@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class RunsOptions(Options):
-    """What to do with which runs."""
+    """Options of `python -m pipeline.runs`."""
 
     action: Literal["list", "sync", "reap", "check", "clean"]
     output: str
@@ -36,7 +36,7 @@ class RunsOptions(Options):
 
 
 def body(options: RunsOptions) -> int:
-    """Do what the config says and return the exit code."""
+    """Carry out the configured action and return the exit code."""
     actions: dict[str, Callable[[RunsOptions], int]] = {
         "list": list_runs,
         "sync": sync_runs,
@@ -48,7 +48,7 @@ def body(options: RunsOptions) -> int:
 
 
 def list_runs(options: RunsOptions) -> int:
-    """Print a line for each study and each run; MLflow is not asked."""
+    """Print a line for each study and each run, without asking MLflow."""
     studies = _studies(options)
     has_studies = studies is not None and bool(studies.names())
     if studies is not None and has_studies:
@@ -68,7 +68,7 @@ def list_runs(options: RunsOptions) -> int:
 
 
 def sync_runs(options: RunsOptions) -> int:
-    """Send what the run folders hold and MLflow lacks; 3 where something stays unsent."""
+    """Send values that MLflow lacks from the run folders; return 3 if some stay unsent, else 0."""
     uri = tracking_uri(options.tracking)
     results = sync(unfinished(Path(options.output)), uri)
     for result in results:
@@ -81,7 +81,7 @@ def sync_runs(options: RunsOptions) -> int:
 
 
 def reap_runs(options: RunsOptions) -> int:
-    """Close lost trials, send what is unsent, then close the runs in MLflow that are lost."""
+    """Close lost trials, send unsent values, then close lost runs in MLflow."""
     if (studies := _studies(options)) is not None:
         from pipeline.study.recorded_studies import reap_trials
 
@@ -98,7 +98,12 @@ def reap_runs(options: RunsOptions) -> int:
 
 
 def check_study(options: RunsOptions) -> int:
-    """Compare a study with MLflow; 5 where they differ."""
+    """Compare a study with MLflow and return 0.
+
+    Raises:
+        ConfigError: `study` is not given.
+        RecordsDifferError: The two stores differ.
+    """
     if options.study is None:
         raise ConfigError("action=check needs the name of a study: study=NAME")
     from pipeline.study.recorded_studies import Studies, differences, metric_names
@@ -114,7 +119,7 @@ def check_study(options: RunsOptions) -> int:
 
 
 def clean_runs(options: RunsOptions) -> int:
-    """Remove runs that ended long ago, or say which those are; name those recorded elsewhere."""
+    """Remove old runs, or list them without `apply`; print how many are recorded elsewhere."""
     uri = tracking_uri(options.tracking)
     old = old_runs(Path(options.output), days=options.older_than)
     runs = [run for run in old if run.is_recorded_in(uri)]
@@ -135,7 +140,7 @@ def clean_runs(options: RunsOptions) -> int:
 
 
 def clean_study(options: RunsOptions) -> int:
-    """Remove a study whole, or say what that would be."""
+    """Remove a study with its runs, or print what would be removed without `apply`."""
     from pipeline.study.recorded_studies import Studies
 
     studies, name = Studies(options.storage), str(options.study)
@@ -156,7 +161,7 @@ def _collect(options: RunsOptions) -> str:
 
 
 def _studies(options: RunsOptions) -> "Studies | None":
-    """Open the studies' database, if there is one."""
+    """Open the database of the studies; `None` if its file is missing."""
     path = Path("optuna.db") if options.storage is None else sqlite_path(options.storage)
     if path is not None and not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Signals that ask for an orderly stop, raised as one exception."""
+"""Signals that ask for an orderly stop, turned into one exception."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether a stop was asked for; kept beside the exception, which a library may swallow."""
+    """Whether a stop was requested; kept beside the exception, which a library may swallow."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Forget an earlier stop; from now on this process is the one to be stopped."""
+        """Forget an earlier stop; from now on the stop is that of this process."""
         self.signal_number: int | None = None
         self._owner = os.getpid()
         self._defers = False
@@ -29,11 +29,11 @@ class Stop:
     def __call__(self, signal_number: int, _frame: FrameType | None) -> None:
         """Raise `Interrupted` at the first signal; end the process at the second."""
         if os.getpid() != self._owner:
-            return  # a forked reader of data, which ends with the process that it reads for
+            return  # a forked data loader, which ends with the process that it reads for
         if self.signal_number is not None:
             if signal_number == signal.SIGHUP:
-                return  # a terminal that closes sends several: its own and its shell's
-            # Whatever is being written lies under a temporary name, so nothing is half there.
+                return  # a closing terminal sends several: its own and its shell's
+            # Files are written under temporary names, so no file is left half-written.
             os._exit(128 + signal_number)
         self.signal_number = signal_number
         if not self._defers:
@@ -41,7 +41,7 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the body look at `signal_number` itself; after it, the first signal is raised."""
+        """Let the body check `signal_number` itself; a stop is raised after the body."""
         self._defers = True
         try:
             yield
@@ -50,7 +50,7 @@ class Stop:
         self.check()
 
     def check(self) -> None:
-        """Raise `Interrupted` again if a stop was asked for and something swallowed it."""
+        """Raise `Interrupted` again if a stop was requested and a library swallowed it."""
         if self.signal_number is not None:
             raise Interrupted(self.signal_number)
 
@@ -59,7 +59,7 @@ stop = Stop()
 
 
 def end_with_parent() -> None:
-    """End this process, whatever it does, once its parent has ended."""
+    """End this process once its parent has ended, whatever this process is doing."""
     parent = os.getppid()
 
     def watch() -> None:

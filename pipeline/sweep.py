@@ -13,7 +13,7 @@ from pipeline.study.space.trial_configs import names_of_study
 
 
 def body(config: DictConfig) -> int:
-    """Start the study that the config describes, go on with it, or join it."""
+    """Start the study that the config describes, resume it, or join it."""
     said = Command.of_this_process()
     if config.find_lr:
         raise ConfigError(

@@ -12,9 +12,9 @@ _ANNOUNCING = ContextVar("announcing", default=False)
 
 
 def console() -> Console:
-    """Return a console on standard output: colours in a terminal; plain, unfolded in a pipe."""
+    """Return a console on standard output: coloured in a terminal, plain and unfolded in a pipe."""
     streams = sys.modules.get("ipykernel.iostream")
-    # A notebook that shows what is printed claims to be a terminal.
+    # In a notebook, standard output claims to be a terminal.
     notebook = streams is not None and isinstance(sys.stdout, streams.OutStream)
     return Console(
         width=None if sys.stdout.isatty() and not notebook else 160,
@@ -26,13 +26,13 @@ def console() -> Console:
 
 
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
-    """Print a sentence: broken between words in a terminal, as one line elsewhere."""
+    """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
     shown.print(text, style=style, markup=False, soft_wrap=not shown.is_terminal)
 
 
 @contextmanager
 def announcing(wanted: bool) -> Iterator[None]:
-    """Print, or hide, what `announce` is given while the body runs."""
+    """Let `announce` print while the body runs, or silence it."""
     token = _ANNOUNCING.set(wanted)
     try:
         yield
@@ -41,13 +41,13 @@ def announcing(wanted: bool) -> Iterator[None]:
 
 
 def announce(text: str) -> None:
-    """Print on standard error why the user has to wait, within `announcing(True)` alone."""
+    """Print on standard error why the user has to wait, if `announcing(True)` is active."""
     if _ANNOUNCING.get():
         print(text, file=sys.stderr, flush=True)
 
 
 def shown_verbosity(verbose: int | None) -> int:
-    """Return 0, 1 or 2; `None` is 1 in a terminal and 2 in a file or a pipe."""
+    """Return 0, 1 or 2; `None` means 1 in a terminal and 2 in a file or a pipe."""
     if verbose is not None:
         return verbose
     return 1 if console().is_terminal else 2

@@ -10,7 +10,7 @@ from pipeline.running.command_line import Command, with_saved_overrides
 
 
 def body(config: DictConfig) -> int:
-    """Train what the config says and print what came of it."""
+    """Train as configured and print the result."""
     from pipeline.run import find_lr, run, take_part
 
     if not (launched_rank() or ALONE).leads:

@@ -1,1 +1,1 @@
-"""What happens around training: progress, the record of an epoch, checkpoints."""
+"""Callbacks of the training: progress, the record of an epoch, checkpoints."""

@@ -1,4 +1,4 @@
-"""Reads checkpoint files of this project, checked and without running anything in them."""
+"""Reads checkpoint files of this project after checking them; nothing in them is executed."""
 
 import zipfile
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ FORMAT = 1
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
-    """Return a checkpoint's content after checking that it is whole and ours.
+    """Return a checkpoint's content after checking that it is complete and of this project.
 
     Raises:
-        ConfigError: It is missing, damaged, foreign, of another format, or has weights that are
-            not finite.
+        ConfigError: The file is missing, damaged, not a checkpoint of this project or of another
+            format, or has weights that are not finite.
+        EnvironmentFaultError: There is no permission to read the file.
     """
     _require_whole(path)
     try:
@@ -42,12 +43,12 @@ def _require_whole(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"{path} is a folder; expected a checkpoint file")
     try:
-        # torch.load accepts a flipped byte in the weights; the archive's own sums find it.
+        # torch.load accepts a flipped byte in the weights; the archive's checksums find it.
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except PermissionError as error:
         raise EnvironmentFaultError(f"{path} can't be read: no permission") from error
-    except Exception as error:  # a damaged archive makes its reader raise almost anything
+    except Exception as error:  # reading a damaged archive may raise almost anything
         size = path.stat().st_size
         raise ConfigError(
             f"{path} is no whole checkpoint ({size} bytes; empty, cut short or another kind of "
@@ -80,7 +81,7 @@ def _require_ours(path: Path, content: object) -> None:
 
 
 def write_problem(path: Path, error: Exception) -> str:
-    """Return one line: why a file could not be written, and how much space is left."""
+    """Return in one line why a file could not be written, and how much space is left."""
     code, reason = None, str(error).splitlines()[0]
     inner: BaseException | None = error  # torch wraps the system's error in its own
     while inner is not None:

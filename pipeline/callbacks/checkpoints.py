@@ -1,6 +1,6 @@
 """Keeps the weights of the best and of the last epoch, and the state that a resumed run needs.
 
-`Checkpoints` writes files for a run, `KeptWeights` holds the weights of a trial in memory.
+`Checkpoints` writes files for a run; `KeptWeights` holds the weights of a trial in memory.
 """
 
 import math
@@ -29,22 +29,26 @@ from pipeline.metrics import Direction
 from pipeline.paths import replace_file, sync_file
 from pipeline.signals import stop
 
-#: An epoch that took longer is on the disk before the next begins.
+#: The checkpoint of an epoch that took longer is on the disk before the next epoch begins.
 SHORT_SECONDS = 1.0
-#: Storage option: a second path that is to be the same file.
+#: Storage option: a second path under which the same file appears.
 AS_WELL = "as_well"
-#: What a run with another config takes from a checkpoint.
+#: Keys of a checkpoint that a run with another config uses.
 ADOPTED = ("state_dict", "loops", "epoch", "global_step", "pytorch-lightning_version", "pipeline")
-#: What is kept in memory beside the weights.
+#: Keys of a checkpoint that are kept in memory beside the weights.
 KEPT = ("pytorch-lightning_version", "pipeline")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
+    """Writes a checkpoint beside its target and renames it, so that a kill leaves no partial file.
 
-    A thread waits for the disk, which matters in a power cut only and would cost a short epoch the
-    time of several steps; the second path keeps an older file until then. With `adopts`, what is
-    read is another run's, of which only weights and epochs are taken.
+    The file is complete under its name when `save_checkpoint` returns. A thread waits for the disk,
+    which matters only for a power cut and takes as long as several steps of a short epoch. Until
+    then the second path keeps an older file.
+
+    Args:
+        adopts: Whether checkpoints that are read come from another run; then only the weights and
+            the number of epochs are used.
     """
 
     def __init__(self, *, adopts: bool = False) -> None:
@@ -56,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint to a path; `{AS_WELL: path}` lets that path be the same file.
+        """Write a checkpoint to a path; the storage option `{AS_WELL: path}` adds a second path.
 
         Raises:
             EnvironmentFaultError: The disk is full or the folder can't be written.
@@ -70,21 +74,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._synced = self._thread.submit(_sync, target, as_well)
 
     def finish(self) -> None:
-        """Wait until all that was saved is on the disk; raise if it could not be written."""
+        """Wait until everything that was saved is on the disk.
+
+        Raises:
+            EnvironmentFaultError: It could not be written.
+        """
         synced, self._synced = self._synced, None
         if synced is not None:
             synced.result()
 
     def teardown(self) -> None:
-        """Wait for the disk, also after a signal has interrupted the training."""
-        self._thread.submit(int).result()  # one thread does one thing after the other
+        """Wait for the disk, even after a signal has interrupted the training."""
+        self._thread.submit(int).result()  # the single thread finishes earlier tasks first
         with suppress(EnvironmentFaultError):
             self.finish()
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, *_: Any, **__: Any
     ) -> dict[str, Any]:
-        """Read a checkpoint of ours, whatever the caller says about `weights_only`."""
+        """Read a checkpoint of this project, whatever the caller passes as `weights_only`."""
         content = read_checkpoint(Path(path), map_location=map_location)
         if not self._adopts:
             return content
@@ -95,9 +103,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the file that `source` is now; a later `source` is another file."""
+    """Make `target` the current file of `source`; replacing `source` later does not change it."""
     if target.exists() and target.samefile(source):
-        return  # renaming one name of a file to another of its names would leave both
+        return  # renaming one name of a file to another name of it would leave both
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with suppress(FileNotFoundError):
         beside.unlink()
@@ -118,35 +126,35 @@ def _sync(target: Path, as_well: Path | None) -> None:
 
 
 class MemoryIO(CheckpointIO):
-    """Holds a copy of the newest weights that it was given."""
+    """Holds a copy of the newest weights that were saved."""
 
     def __init__(self) -> None:
         self.content: dict[str, Any] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], *_: Any, **__: Any) -> None:
-        """Copy the weights; the states that going on would need are left out."""
+        """Copy the weights; the states that are only needed to resume are left out."""
         self.content = {key: checkpoint[key] for key in KEPT}
         self.content["state_dict"] = {
             name: weight.detach().clone() for name, weight in checkpoint["state_dict"].items()
         }
 
     def load_checkpoint(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Return what is held."""
+        """Return the saved content."""
         return self.content
 
     def remove_checkpoint(self, *_: Any) -> None:
-        """Forget what is held."""
+        """Discard the saved content."""
         self.content = {}
 
 
 class Keeper(Checkpoint):
-    """Base of what keeps weights: the best epoch so far, and the facts in a checkpoint.
+    """Base of the callbacks that keep weights; tracks the best epoch and adds facts to checkpoints.
 
     Args:
-        writer: Takes the checkpoints that Lightning makes.
-        monitor: Metric that decides; `None` = the last epoch is kept.
-        better: Whether a larger or a smaller value of it is better.
-        facts: Plain values that travel with the weights: the config, the data's schema.
+        writer: Receives the checkpoints that Lightning makes.
+        monitor: Metric that decides which epoch is kept; `None` = the last.
+        better: Whether a larger or a smaller value of `monitor` is better.
+        facts: Plain values that are stored with the weights: the config, the data's schema.
     """
 
     def __init__(
@@ -165,7 +173,7 @@ class Keeper(Checkpoint):
         self.best_epoch: int | None = None
 
     def best_weights(self) -> Mapping[str, Any] | None:
-        """Return the weights of the best epoch; `None` where the last ones count."""
+        """Return the weights of the best epoch; `None` if the last ones are kept."""
         raise NotImplementedError
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
@@ -173,11 +181,11 @@ class Keeper(Checkpoint):
         raise NotImplementedError
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the epoch; weights that are not finite are refused, and those before stay.
+        """Keep the weights of the epoch; non-finite weights are refused, and the earlier ones stay.
 
         Raises:
             DivergedError: A weight is not finite.
-            Interrupted: A stop was asked for, and a library has swallowed it.
+            Interrupted: A stop was requested, and a library has swallowed it.
         """
         self._epoch = trainer.current_epoch + 1
         # The last steps of an epoch can ruin weights whose loss was not computed yet.
@@ -192,11 +200,11 @@ class Keeper(Checkpoint):
         stop.check()
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
-        """Return whether the monitored metric was never better, and note it if so."""
+        """Return whether the monitored metric is better than ever before, and note it if so."""
         if self._monitor is None or self._monitor not in trainer.callback_metrics:
             return False
         value = float(trainer.callback_metrics[self._monitor])
-        if math.isnan(value):  # a metric that has no value for these rows yet
+        if math.isnan(value):  # the metric is undefined on these rows
             return False
         best = self.best_value
         better = best is None or (value > best if self._rises else value < best)
@@ -211,10 +219,14 @@ class Keeper(Checkpoint):
 
 
 class Checkpoints(Keeper):
-    """Writes `last.ckpt` after each epoch and `best.ckpt` whenever `monitor` was never better.
+    """Writes `last.ckpt` after each epoch, and `best.ckpt` when `monitor` is better than ever.
 
-    That of a short epoch reaches the disk while the next one runs. `adopts`: the checkpoint to
-    begin with is another run's; `known` as `Keeper` takes it.
+    The checkpoint of a short epoch reaches the disk while the next epoch runs.
+
+    Args:
+        folder: Folder of the two files.
+        adopts: Whether the checkpoint to start with is another run's.
+        known: Further arguments of `Keeper`.
     """
 
     def __init__(self, folder: Path, *, adopts: bool = False, **known: Any) -> None:
@@ -224,29 +236,29 @@ class Checkpoints(Keeper):
         self._states: dict[str, Any] | None = None
 
     def best_weights(self) -> Mapping[str, Any] | None:
-        """Read the weights of the best epoch; `None` where the last ones count."""
+        """Read the weights of the best epoch; `None` if the last ones are kept."""
         if self._monitor is None or not self._best.exists():
             return None
         weights: Mapping[str, Any] = read_checkpoint(self._best)["state_dict"]
         return weights
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the folder."""
+        """Create the folder."""
         del pl_module
         if stage == "fit" and trainer.is_global_zero:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Restore the states of the generators of the interrupted run.
+        """Restore the generators' states of the interrupted run.
 
-        Building the network and restoring its weights has drawn numbers since.
+        Building the network and restoring its weights have drawn numbers in the meantime.
         """
         if self._states is not None:
             restore_generators(self._states)
             self._states = None
             is_ours = trainer.is_global_zero and str(trainer.ckpt_path) == str(self._last)
             if is_ours and self.best_epoch == trainer.current_epoch:
-                link_or_copy(self._last, self._best)  # a kill came between writing the two
+                link_or_copy(self._last, self._best)  # the run was killed between writing the two
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
         """Write the epoch's checkpoint."""
@@ -256,7 +268,7 @@ class Checkpoints(Keeper):
             self._files.finish()
 
     def on_train_end(self, *_: Any) -> None:
-        """Wait for the last checkpoint to be on the disk."""
+        """Wait until the last checkpoint is on the disk."""
         self._files.finish()
 
     def state_dict(self) -> dict[str, Any]:
@@ -265,33 +277,37 @@ class Checkpoints(Keeper):
         return {**best, "generators": generator_states()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore that state; the generators are restored when training starts."""
+        """Restore the best epoch; the generators are restored when training starts."""
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
         self._states = state_dict["generators"]
 
 
 class KeptWeights(Keeper):
-    """Holds the weights of the best epoch, or of the last one; nothing is written on the way."""
+    """Holds the weights of the best epoch, or of the last one; no files are written in training."""
 
     def __init__(self, **known: Any) -> None:
         self._memory = MemoryIO()
         super().__init__(self._memory, **known)
 
     def best_weights(self) -> Mapping[str, Any] | None:
-        """Return the weights of the best epoch; `None` where the last ones count."""
+        """Return the weights of the best epoch; `None` if the last ones are kept."""
         return None if self.best_epoch is None else dict(self._memory.content["state_dict"])
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
-        """Copy the weights where the epoch is the best so far."""
+        """Copy the weights if the epoch is the best so far."""
         if is_best:
             trainer.save_checkpoint("memory", weights_only=False)
 
     def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Copy the last weights where no epoch is the best."""
+        """Copy the last weights if there is no best epoch."""
         self.keep(trainer, is_best=self.best_epoch is None)
 
     def write(self, path: Path) -> None:
-        """Write the kept weights to a file, whole or not at all."""
+        """Write the kept weights to a file, completely or not at all.
+
+        Raises:
+            EnvironmentFaultError: The file can't be written.
+        """
         try:
             path.parent.mkdir(exist_ok=True)
             replace_file(path, lambda file: torch.save(self._memory.content, file))
@@ -300,7 +316,7 @@ class KeptWeights(Keeper):
 
 
 def generator_states() -> dict[str, Any]:
-    """Return the states of all generators, as tensors, which files take in a tenth of the time."""
+    """Return the states of all random number generators, as tensors, which are fast to save."""
     legacy = np.random.get_state(legacy=False)
     version, internal, gauss_next = random.getstate()
     key = torch.from_numpy(legacy["state"]["key"].astype(np.int64))
@@ -325,28 +341,29 @@ def restore_generators(states: dict[str, Any]) -> None:
 
 
 class OwnNoise(Checkpoint):
-    """Gives each rank but the first random numbers of its own, for example for dropout.
+    """Gives each rank but the first its own random numbers, for example for dropout.
 
-    They follow from the first rank's. A Checkpoint by its base class alone, so that it comes last.
+    The numbers follow from those of the first rank. The base class is Checkpoint only so that
+    Lightning calls this last.
     """
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Seed torch from the first rank's sequence and the rank."""
+        """Seed torch from the next number of the shared sequence and the rank."""
         if trainer.global_rank:
             seed = int(torch.randint(2**31, ()))
             torch.manual_seed(seed + trainer.global_rank)
 
 
 class ScheduleCatchesUp(Callback):
-    """Moves a fresh schedule to its position after the epochs that were trained before."""
+    """Moves a fresh schedule to its position after the epochs that were trained earlier."""
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Move the schedule."""
+        """Step the schedules as often as the earlier epochs would have."""
         for config in trainer.lr_scheduler_configs:
             moves = trainer.current_epoch
             if config.interval == "step":
                 share = trainer.current_epoch / max(trainer.max_epochs or 1, 1)
                 moves = round(float(trainer.estimated_stepping_batches) * share)
-            if not isinstance(config.scheduler, ReduceLROnPlateau):  # that one moves by a metric
+            if not isinstance(config.scheduler, ReduceLROnPlateau):  # which follows a metric
                 for _step in range(moves):
                     config.scheduler.step()

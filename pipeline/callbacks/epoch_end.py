@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: values go on record and are shown, a study may prune."""
+"""Actions at the end of an epoch: record and show its values, and prune the trial of a study."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ _OF = {"ih": "input", "hh": "state", "hr": "projection"}
 
 
 class EpochRecord(Checkpoint):
-    """Passes all values of a finished epoch to `write(epoch, values)`, epochs counted from 1.
+    """Passes all values of a finished epoch to `write(epoch, values)`; epochs are counted from 1.
 
-    A Checkpoint by its base class alone: Lightning calls those last, after whatever was logged.
+    The base class is Checkpoint only so that Lightning calls this last, after everything is logged.
     """
 
     def __init__(self, write: Callable[[int, Mapping[str, float]], None]) -> None:
@@ -53,7 +53,7 @@ class PrunedError(Exception):
 class Pruning(Checkpoint):
     """Asks `prunes` at the end of each epoch, counted from 1, whether training ends there.
 
-    A Checkpoint by its base class alone, so that it comes last and the epoch is on record.
+    The base class is Checkpoint only so that Lightning calls this last, with the epoch on record.
     """
 
     def __init__(self, prunes: Callable[[int], bool]) -> None:
@@ -61,22 +61,25 @@ class Pruning(Checkpoint):
         self._prunes = prunes
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Call `prunes` and end the training where it says so.
+        """Call `prunes`, and end the training if it returns true.
 
         Raises:
-            PrunedError: It said so; the Trainer's own stop would wait for `min_epochs`.
+            PrunedError: `prunes` returned true. `trainer.should_stop` would wait for `min_epochs`.
         """
         try:
             answer = self._prunes(trainer.current_epoch + 1)
         except Exception:
-            trainer.strategy.broadcast(True)  # the other ranks end here, too
+            trainer.strategy.broadcast(True)  # so that the other ranks end here too
             raise
-        if trainer.strategy.broadcast(answer):  # that of the first rank is that of all
+        if trainer.strategy.broadcast(answer):  # the first rank decides for all
             raise PrunedError
 
 
 class VitalSigns(pl.Callback):
-    """Keeps the gradient norms and updates of the weights of each epoch, also of a diverged one."""
+    """Keeps the gradient norms and updates of the weights of each epoch, as the task measured them.
+
+    An epoch that ended by divergence counts as far as its gradients were finite.
+    """
 
     def __init__(self) -> None:
         self._layers: tuple[str, ...] = ()
@@ -101,8 +104,8 @@ class VitalSigns(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Keep the values of the epoch before it diverged."""
-        if isinstance(exception, DivergedError):  # after another error the device may be of no use
+        """Keep the values of an epoch that diverged."""
+        if isinstance(exception, DivergedError):  # after another error the device may be unusable
             self.on_train_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,7 +119,7 @@ class VitalSigns(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore that state."""
+        """Restore the values that `state_dict` returned."""
         self._layers, self._sizes = tuple(state_dict["layers"]), tuple(state_dict["sizes"])
         self._first, values = state_dict["first"], state_dict["values"]
         known = () if values is None else values.unbind()
@@ -129,7 +132,7 @@ class VitalSigns(pl.Callback):
         names = layer_names(pl_module.network)
         places = [place for place, one in enumerate(watched.weights) if id(one) in names]
         layers = tuple(names[id(watched.weights[place])] for place in places)
-        if layers != self._layers:  # gradients that come to other weights than before
+        if layers != self._layers:  # other weights have gradients than before
             self._layers, self._first, self._epochs = layers, None, {}
             self._sizes = tuple(watched.weights[place].numel() for place in places)
         # One copy to the host for all of them.
@@ -137,16 +140,16 @@ class VitalSigns(pl.Callback):
         told = told[:, places].detach().double().cpu()
         self._epochs[trainer.current_epoch + 1] = told[:2].clone()
         if self._first is None:
-            # A run that goes on from one that had no vital signs has not seen the very first step.
+            # A run resumed from one without these values has not seen the very first step.
             seen = trainer.current_epoch == 0
             self._first = told[2].clone() if seen else torch.full_like(told[2], torch.nan)
 
 
 def layer_names(network: nn.Module) -> Mapping[int, str]:
-    """Return what each weight of a network is called, by its `id`, from the input to the output.
+    """Return the name of each weight of a network by its `id`, from the input to the output.
 
-    A weight has the name of its module, that of a recurrent layer also what it is applied to:
-    `layers.layer1.recurrent (state)`. A learned pooling has no weights of a layer.
+    A weight has the name of its module. Weights of recurrent layers also state what they apply to:
+    `layers.layer1.recurrent (state)`. Weights of a learned pooling are left out.
     """
     return {
         id(weight): _label(f"{name}." if name else "", own)
@@ -172,9 +175,10 @@ def _label(module: str, own: str) -> str:
 
 
 class EpochLines(Checkpoint):
-    """Prints one line of each finished epoch (`verbose=2`); the keeper knows the best one.
+    """Prints one line for each finished epoch (`verbose=2`).
 
-    A Checkpoint by its base class alone, so that it comes last and knows the best epoch.
+    The base class is Checkpoint only so that Lightning calls this last, when `keeper` knows the
+    best epoch.
     """
 
     _tells_remaining = True
@@ -194,13 +198,13 @@ class EpochLines(Checkpoint):
         self._console.print(self._line(trainer), soft_wrap=True)
 
     def _line(self, trainer: pl.Trainer) -> str:
-        """Say what the finished epoch came to, in one line of the terminal."""
+        """Return the values of the finished epoch in one line of the terminal."""
         known = trainer.callback_metrics
         shown = dict.fromkeys(["train/loss", "val/loss", self._monitor])
         values = [f"{key} {number(float(known[key]))}" for key in shown if key in known]
         took = [duration(float(known["time/epoch"]))] if "time/epoch" in known else []
         remaining = [self.remaining(trainer, 1.0)] if self._tells_remaining else []
-        # What a narrow terminal has no room for goes, the least important first.
+        # A narrow terminal leaves out words, the least important first.
         words = [self.epoch(trainer), *values]
         for last in ([*took, *self.best(), *remaining], [*took, *self.best()], self.best(), []):
             line = "  ".join(filter(None, [*words, *last]))
@@ -209,18 +213,18 @@ class EpochLines(Checkpoint):
         return line
 
     def epoch(self, trainer: pl.Trainer) -> str:
-        """Name the running epoch, counted from 1."""
+        """Return the number of the running epoch, counted from 1, and the total."""
         total = str(trainer.max_epochs)
         return f"{trainer.current_epoch + 1:>{len(total)}}/{total}"
 
     def best(self) -> list[str]:
-        """Say which epoch is the best so far."""
+        """Return the words for the best epoch so far; empty if there is none."""
         if self._keeper.best_value is None:
             return []
         return [f"best {number(self._keeper.best_value)} ({self._keeper.best_epoch})"]
 
     def remaining(self, trainer: pl.Trainer, share_of_epoch: float) -> str:
-        """Say how long the remaining epochs take at the speed so far."""
+        """Return how long the remaining epochs take at the speed so far; empty if unknown."""
         done = trainer.current_epoch - self._first_epoch + share_of_epoch
         left = (trainer.max_epochs or 0) - self._first_epoch - done
         if not done or left <= 0:
@@ -229,9 +233,9 @@ class EpochLines(Checkpoint):
 
 
 class EpochBars(EpochLines):
-    """Draws a bar of the running epoch below the lines of the finished ones (`verbose=1`)."""
+    """Draws a bar for the running epoch below the lines of the finished ones (`verbose=1`)."""
 
-    _tells_remaining = False  # the bar does
+    _tells_remaining = False  # the bar shows it
 
     def __init__(self, monitor: str, keeper: Keeper) -> None:
         super().__init__(monitor, keeper)
@@ -274,11 +278,11 @@ class EpochBars(EpochLines):
         self._progress.refresh()
 
     def on_train_end(self, *_: Any) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     def on_exception(self, *_: Any) -> None:
-        """Take the bar away, so that the error stands alone."""
+        """Remove the bar before the error is printed."""
         self.on_train_end()

@@ -1,1 +1,1 @@
-"""A diagnosis of a run in words: what is wrong, how one sees it, what would help."""
+"""A diagnosis of a run in words: what is wrong, the evidence, and what would help."""

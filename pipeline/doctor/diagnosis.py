@@ -1,6 +1,6 @@
-"""The diagnosis of a run: its verdicts, worst first, without the symptoms of others.
+"""The diagnosis of a run: its verdicts, the worst first, without symptoms of other verdicts.
 
-The verdicts on the optimization stand here: gradients, clipping, activations, the learning rate.
+This module has the verdicts on optimization: gradients, clipping, activations, the learning rate.
 """
 
 import math
@@ -14,17 +14,17 @@ from pipeline.doctor import fit
 from pipeline.doctor.evidence import Evidence, Verdict
 from pipeline.findings import Array, Findings, Vitals
 
-#: Norm of all gradients: that of a well scaled network is of the order of 1 at its first step.
+#: Norm of all gradients that counts as exploded; well scaled networks start at the order of 1.
 EXPLODED = 100.0
-#: Largest norm of a step as a multiple of the usual one, where nothing was learned after it.
+#: Largest norm of a step as a multiple of the usual norm; it counts if nothing was learned.
 SPIKE = 100.0
-#: Update / weight of the first step that explains a divergence by the learning rate alone: half of
-#: the weight is replaced at once.
+#: Update / weight from which the learning rate alone explains a divergence: a step replaces half
+#: of the weight at once.
 LEAPING = 0.5
 
 
 def exploding_gradient(run: Evidence) -> Verdict | None:
-    """Gradients that are far too large from the first step, or grow until the loss diverges."""
+    """Gradients are far too large from the first step, or grow until the loss diverges."""
     vitals = run.findings.vitals
     if vitals is None:
         return None
@@ -68,21 +68,22 @@ def _explosion(run: Evidence, vitals: Vitals, *, first: float, largest: float) -
 
 #: A layer's gradient norm as a share of the output layer's, in the median epoch.
 #:
-#: Healthy ReLU networks on torch's initialisation have 3 to 5 %, eight layers of sigmoid 2e-6.
+#: Healthy ReLU networks with torch's initialisation have 3 to 5 %, eight layers of sigmoid 2e-6.
 VANISHED = 1e-3
-#: The same at the first step.
+#: The same share at the first step.
 VANISHED_AT_FIRST = 1e-2
-#: Norm of all gradients at the first step: values that vanish on their way to the output leave none
-#: to any layer. A hundredth of the smallest of healthy runs.
+#: Norm of all gradients at the first step: if values vanish on their way to the output, no layer
+#: gets a gradient. A hundredth of the smallest norm of healthy runs.
 NO_GRADIENT = 1e-4
-#: The same of update / weight: an optimizer that rescales gradients, as Adam, keeps it near 1.
+#: The same share for update / weight, which an optimizer that rescales gradients keeps near 1.
 STILL = 1e-2
 
 
 def vanishing_gradient(run: Evidence) -> Verdict | None:
-    """A layer whose gradient is tiny beside that of the output layer, or no gradient at all.
+    """A layer's gradient is tiny compared with the output layer's, or all gradients are tiny.
 
-    Where an optimizer rescales gradients, it is a fault only if nothing is learned.
+    An optimizer that rescales gradients still moves such a layer; then it is a fault only if
+    nothing is learned.
     """
     vitals = run.findings.vitals
     if vitals is None or len(vitals.layers) < 2:
@@ -96,7 +97,7 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
     layer = int(np.nanargmin(at_first if np.isnan(shares).all() else shares))
     share, move = float(shares[layer]), float(moves[layer])
     norm = float(np.linalg.norm(vitals.first))
-    # Depth shows from the first step on; weights that decay to nothing take a while.
+    # An effect of depth is there at the first step; weights that decay to zero take longer.
     by_depth = at_first[layer] <= VANISHED_AT_FIRST and 0 < share <= VANISHED
     is_sick = by_depth and move < STILL
     if not is_sick and not ((by_depth or norm <= NO_GRADIENT) and run.is_unlearned):
@@ -122,15 +123,15 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
     )
 
 
-#: Share of clipped steps in each epoch.
+#: Smallest share of clipped steps in any epoch.
 CLIPPED_ALWAYS = 0.95
-#: Share of the gradients that clipping leaves, in the median epoch: the threshold then acts as
-#: another learning rate. Clipping to a third is ordinary.
+#: Share of the gradient norm that clipping leaves, in the median epoch: the threshold then acts
+#: as another learning rate. Clipping to a third is common.
 CLIPPED_TO = 0.1
 
 
 def clipping_always(run: Evidence) -> Verdict | None:
-    """A threshold that cuts all steps to a fraction, as another learning rate would."""
+    """The threshold cuts all steps to a fraction, like a smaller learning rate."""
     threshold, share = run.findings.clipping.threshold, run.curve("grad/clipped")
     before, after = (run.curve(f"grad/{key}") for key in ("norm", "norm_clipped"))
     if threshold is None or not len(share) or not len(before):
@@ -140,7 +141,7 @@ def clipping_always(run: Evidence) -> Verdict | None:
     if share.min() < CLIPPED_ALWAYS or not left <= CLIPPED_TO:
         return None
     if run.curve("grad/norm_max").max(initial=0.0) >= EXPLODED:
-        return None  # clipping holds an explosion, which is its purpose
+        return None  # clipping contains an explosion, which is its purpose
     norm = float(_median(before))
     by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
@@ -156,19 +157,19 @@ def clipping_always(run: Evidence) -> Verdict | None:
     )
 
 
-#: Largest norm of the run as a share of a threshold that was chosen and has no effect.
+#: Largest norm of the run, as a share of a chosen threshold that has no effect.
 CLIPPED_NEVER = 0.1
 
 
 def clipping_never(run: Evidence) -> Verdict | None:
-    """A threshold that the user chose and no gradient comes near."""
+    """No gradient comes near the threshold that the user chose."""
     clipping, norms = run.findings.clipping, run.curve("grad/norm_max")
     if clipping.threshold is None or not clipping.chosen or not len(norms):
         return None
     if run.findings.end == "diverged" or run.curve("grad/clipped").max() > 0:
         return None
     largest = float(norms.max())
-    if not largest / clipping.threshold <= CLIPPED_NEVER:  # or NaN, where a scaled loss overflowed
+    if not largest / clipping.threshold <= CLIPPED_NEVER:  # NaN if a scaled loss overflowed
         return None
     return Verdict(
         evidence=f"the largest gradient has a norm of {largest:.2g}, and the threshold is "
@@ -183,15 +184,15 @@ def clipping_never(run: Evidence) -> Verdict | None:
     )
 
 
-#: Share of a layer's units that never answer. Healthy wide layers have up to a third.
+#: Share of a layer's units that are always zero. Healthy wide layers have up to a third.
 DEAD = 0.5
-#: Update / weight of the fastest layer from which on a step leaves nothing of a layer's weights: a
-#: lower rate alone helps.
+#: Update / weight of the fastest layer at which a step replaces the layer's weights: only a lower
+#: learning rate helps.
 REPLACED = 1.0
 
 
 def dead_relu(run: Evidence) -> Verdict | None:
-    """Units that give zero for every training row."""
+    """Units give zero for every training row."""
     worst = max(run.findings.activity, key=lambda one: one.dead, default=None)
     if worst is None or worst.dead < DEAD:
         return None
@@ -213,7 +214,7 @@ SATURATED = 0.5
 
 
 def saturated(run: Evidence) -> Verdict | None:
-    """Values of sigmoid or tanh that stick to a bound."""
+    """Values of sigmoid or tanh are mostly close to a bound."""
     worst = max(run.findings.activity, key=lambda one: one.saturated, default=None)
     if worst is None or worst.saturated < SATURATED:
         return None
@@ -233,19 +234,19 @@ def saturated(run: Evidence) -> Verdict | None:
     )
 
 
-#: Update / weight of the fastest layer in the fastest epoch, where nothing was learned.
+#: Update / weight of the fastest layer in the fastest epoch; it counts if nothing was learned.
 #:
 #: About 1e-3 is usual (Bottou 2015); Adam's first steps reach 0.1 at its usual rates.
 TOO_FAR = 0.2
-#: Last training loss as a share of that of answering by the classes' shares: steps that leap keep
-#: it above, where those that are too short only leave it there.
+#: Last training loss relative to the loss of predicting the classes' shares: steps that are too
+#: long keep it above 1, whereas steps that are too short leave it at 1.
 ROSE = 1.02
-#: Update / weight that counts as too far where the loss has risen so.
+#: Update / weight that counts as too far if the loss has risen by `ROSE`.
 TOO_FAR_AFTER_ALL = 0.05
 
 
 def lr_too_high(run: Evidence) -> Verdict | None:
-    """Steps so long that nothing is learned, or the loss ends above that of a constant answer."""
+    """Steps are so long that nothing is learned, or the final loss is above a constant answer's."""
     far = run.largest_update
     loss, naive = run.curve("train/loss"), run.naive_loss
     rose = len(loss) > 0 and naive is not None and float(loss[-1]) > ROSE * naive
@@ -258,7 +259,7 @@ def lr_too_high(run: Evidence) -> Verdict | None:
         ended = f"the training loss ends at {loss[-1]:.3g} after {loss.min():.3g} at best"
     else:
         ended = "little is learned"
-    # Optimizers other than SGD rescale what clipping has shortened.
+    # Optimizers other than SGD rescale gradients, which undoes clipping.
     is_sgd = str(run.setting("optimizer._target_")).endswith(".SGD")
     clips = is_sgd and not run.findings.clipping.threshold and far < REPLACED
     return Verdict(
@@ -269,13 +270,13 @@ def lr_too_high(run: Evidence) -> Verdict | None:
     )
 
 
-#: Update / weight of the fastest layer with which a network does not get far in any number of
-#: epochs that one waits for.
+#: Update / weight of the fastest layer below which a network learns too slowly for any practical
+#: number of epochs.
 TOO_SHORT = 2e-4
 
 
 def lr_too_low(run: Evidence) -> Verdict | None:
-    """Steps so short that little is learned, or learning goes on at the end."""
+    """Steps are so short that little is learned, or that learning continues at the end."""
     if run.findings.vitals is None or not np.isfinite(run.findings.vitals.updates).any():
         return None
     far, share = run.largest_update, fit.share_of_last_quarter(run)
@@ -300,7 +301,7 @@ def _short(layer: str) -> str:
 
 
 def _median(values: Array) -> Array:
-    """Return the median over the epochs of what is finite, (…); NaN where nothing is."""
+    """Return the median of the finite values over the epochs, (…); NaN if there are none."""
     columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1).T
     known = [column[np.isfinite(column)] for column in columns]
     found = np.array([np.median(one) if len(one) else math.nan for one in known])
@@ -308,7 +309,7 @@ def _median(values: Array) -> Array:
 
 
 def _round_up(value: float) -> float:
-    """Return the next number with one digit that is not smaller."""
+    """Return the smallest number with one significant digit that is not below `value`."""
     power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
     return math.ceil(value / power) * power
 
@@ -318,7 +319,7 @@ def _round_up(value: float) -> float:
 HEALTHY = "healthy"
 MOST_LINES = 3
 
-#: Function of each verdict, the worst first.
+#: Function of each verdict by name, the worst first.
 RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
     rule.__name__: rule
     for rule in (
@@ -343,7 +344,7 @@ RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
 
 _NO_BETTER = {"no_better_than_naive", "no_better_than_linear"}
 _LITTLE_LEARNED = _NO_BETTER | {"class_collapse", "underfitting", "stopped_early", "noisy_metrics"}
-#: What follows from what: a cause is reported without the verdicts that it explains.
+#: Symptoms of each cause: a cause is reported without the verdicts that it explains.
 _SYMPTOMS: Mapping[str, Set[str]] = {
     "exploding_gradient": RULES.keys() - {"exploding_gradient", "saturated", "leakage"},
     "vanishing_gradient": _LITTLE_LEARNED | {"lr_too_low", "lr_too_high"},
@@ -367,7 +368,12 @@ _SHUFFLED = (
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What is wrong with a run of this name, worst first; empty = nothing was found."""
+    """What is wrong with a run.
+
+    Args:
+        name: Name of the run.
+        verdicts: The worst first; empty = nothing was found.
+    """
 
     name: str
     verdicts: Sequence[Verdict]
@@ -378,7 +384,7 @@ class Diagnosis:
         return ", ".join(verdict.name for verdict in self.verdicts) or HEALTHY
 
     def lines(self) -> list[str]:
-        """Return at most three lines for a terminal."""
+        """Return the verdicts in at most three lines for a terminal."""
         if not self.verdicts:
             return [f"doctor  {HEALTHY}"]
         shown = [f"doctor  {verdict.line}" for verdict in self.verdicts[:MOST_LINES]]
@@ -388,7 +394,7 @@ class Diagnosis:
         return shown
 
     def markdown(self) -> str:
-        """Return a page: each verdict with its evidence and all that would help."""
+        """Return a page with the evidence of each verdict and everything that would help."""
         if not self.verdicts:
             return "# Diagnosis\n\nHealthy: the doctor has found nothing.\n"
         lines = ["# Diagnosis", ""]
@@ -400,13 +406,13 @@ class Diagnosis:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the diagnosis as plain values."""
         verdicts = [verdict.to_dict() for verdict in self.verdicts]
         return {"run": self.name, "names": self.names, "verdicts": verdicts}
 
 
 def diagnose(findings: Findings) -> Diagnosis:
-    """Return the verdicts on a run that has ended; a rule without its evidence gives none."""
+    """Return the verdicts on a finished or diverged run; rules without evidence give none."""
     run = Evidence(findings)
     found = {name: verdict for name, rule in RULES.items() if (verdict := rule(run))}
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}

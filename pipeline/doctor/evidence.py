@@ -1,4 +1,4 @@
-"""What the rules ask of a run's findings, a verdict itself, and the overrides it can offer."""
+"""Quantities that the rules take from a run's findings, the verdicts, and possible overrides."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,26 @@ import numpy as np
 from pipeline.bootstrap import LEVEL, Units, units_of_test
 from pipeline.findings import Array, Findings
 
-#: Error on the training rows as a share of the naive one: less than a quarter is explained.
+#: Training error as a share of the naive error: less than a quarter of it is explained.
 #:
-#: Noise alone takes half of it in many tables.
+#: In many tables, noise alone makes up half of the naive error.
 UNLEARNED = 0.75
-#: Test rows of which something can be told.
+#: Fewest test rows that allow any conclusion.
 FEWEST_ROWS = 10
-#: Test rows of a class; that one of fewer is never answered may be chance.
+#: Fewest test rows of a class; a smaller class may be missed by chance.
 FEWEST_OF_A_CLASS = 5
-#: Rows of a class that are called so, as a share of it: next to none.
+#: Recall of a class that counts as missed.
 FOUND = 0.1
-#: Rows that are called a class, rightly or not, as a share of those that are of it.
+#: Number of predictions of a missed class, right or wrong, as a share of its rows.
 CALLED = 0.5
-#: Share of the training rows that a rare class has, times the number of classes.
+#: Share of the training rows in a rare class, times the number of classes.
 RARE = 0.5
-#: Share of the test rows that are called the same.
+#: Share of the test rows with the same prediction.
 ONE_FOR_ALL = 0.95
 RECURRENT = ("RNN", "GRU", "LSTM")
 _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
 
-#: Share of the present learning rate below which none is offered in its place.
+#: Lowest learning rate that is offered, as a share of the present one.
 SLOWEST = 3e-4
 
 
@@ -40,11 +40,11 @@ class Verdict:
 
     Args:
         name: Name of the function that finds it; set by `diagnose`.
-        evidence: How one sees it, with numbers, as the rest of a sentence.
+        evidence: The evidence with numbers, as the rest of a sentence.
         numbers: These numbers by name.
-        cures: Overrides that would help, the likeliest first; `diagnose` keeps those of a rule's
-            that are `applicable`.
-        advice: What would help where no override does.
+        cures: Overrides that would help, the likeliest first. A rule may add empty texts and
+            overrides that do not apply to the run; `diagnose` removes them.
+        advice: What would help if no override does.
     """
 
     name: str = ""
@@ -60,7 +60,7 @@ class Verdict:
         return f"{self.name}: {self.evidence}" + (f"; {tried}" if tried else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; a number that is not finite is left out."""
+        """Return plain values without numbers that are not finite."""
         finite = {k: float(v) for k, v in self.numbers.items() if abs(v) < float("inf")}
         return {**asdict(self), "numbers": finite, "cures": list(self.cures)}
 
@@ -68,8 +68,14 @@ class Verdict:
 class Gain(NamedTuple):
     """How much smaller the network's error is than a baseline's, on the same test rows.
 
-    Each class counts alike. The mean and its interval are shares of rows, or of the baseline's
-    squared error; `ours` and `theirs` are shares of rows that are right, or RMSEs.
+    Each class has the same weight, so that predicting the most frequent class gains nothing.
+
+    Args:
+        mean: The gain, as a share of rows or of the baseline's squared error.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        ours: The network's share of right rows, or its RMSE.
+        theirs: The baseline's share of right rows, or its RMSE.
     """
 
     mean: float
@@ -85,10 +91,13 @@ class Gain(NamedTuple):
 
 
 class MissedClasses(NamedTuple):
-    """Classes that the test rows are hardly ever called, the largest first.
+    """Classes that are hardly ever predicted for the test rows, the largest first.
 
-    `hits` are the rows of each class that are called so, of `support`, (classes,); `rare`: whether
-    one of them is rare in the training rows.
+    Args:
+        classes: The missed classes.
+        hits: Rows of each class that are predicted as it, (all classes,).
+        support: Rows of each class, (all classes,).
+        rare: Whether one of the missed classes is rare in the training rows.
     """
 
     classes: tuple[int, ...]
@@ -98,13 +107,13 @@ class MissedClasses(NamedTuple):
 
 
 class Evidence:
-    """Quantities of findings that several rules rest on; `None` where a run has none."""
+    """Quantities of a run's findings that several rules use; `None` if a run lacks them."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.is_regression = findings.task == "regression"
         self.tested = 0 if findings.test is None else len(findings.test.targets)
-        #: Whether there was a test, of so few rows that nothing can be told of them.
+        #: Whether there was a test, but on too few rows for any conclusion.
         self.has_few_rows = 0 < self.tested < FEWEST_ROWS
 
     @cached_property
@@ -113,24 +122,24 @@ class Evidence:
         return units_of_test(self.findings)
 
     def setting(self, key: str) -> Any:
-        """Return the value of a dotted key of the config; `None` where it has none."""
+        """Return the value at a dotted key of the config; `None` if the key is missing."""
         value: Any = self.findings.config
         for name in key.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
         return value
 
     def number(self, key: str) -> float:
-        """Return the number at a dotted key of the config; 0 where it is absent or null."""
+        """Return the number at a dotted key of the config; 0 if it is missing or null."""
         return self.setting(key) or 0.0
 
     def curve(self, key: str) -> Array:
-        """Return a value of all epochs that have it, in order, (epochs,)."""
+        """Return the values of a metric in the epochs that have it, in order, (epochs,)."""
         epochs = sorted(self.findings.history.items())
         return np.array([values[key] for _, values in epochs if key in values], dtype=np.float64)
 
     @property
     def largest_update(self) -> float:
-        """Update / weight of the fastest layer in the fastest epoch; 0 where it is unknown."""
+        """Update / weight of the fastest layer in the fastest epoch; 0 if it is unknown."""
         vitals = self.findings.vitals
         updates = np.zeros(0) if vitals is None else vitals.updates
         return float(np.max(updates[np.isfinite(updates)], initial=0.0))
@@ -148,21 +157,21 @@ class Evidence:
 
     @property
     def naive_error(self) -> float:
-        """Error of the most frequent class, or of the mean."""
+        """Error of predicting the most frequent class or the mean."""
         return 1 - max(self.findings.shares) if self.findings.shares else 1.0
 
     @property
     def naive_loss(self) -> float | None:
-        """Loss of answering by the classes' shares; `None` where it is unknown."""
+        """Loss of predicting the classes' shares; `None` if it is unknown."""
         weights, shares = self.setting("loss.class_weights"), self.findings.shares
         if weights is not None or not shares:
-            # With balanced weights each class is as frequent as any other.
+            # Balanced weights make all classes equally frequent.
             return math.log(len(shares)) if weights == "balanced" else None
         return -sum(share * math.log(share) for share in shares if share > 0)
 
     @property
     def is_unlearned(self) -> bool:
-        """Whether the training rows are answered hardly better than naively, each class alike."""
+        """Whether training rows are predicted hardly better than naively; classes count equally."""
         findings, shares, classes = self.findings, self.findings.shares, len(self.findings.classes)
         if findings.end == "diverged":
             return True
@@ -170,7 +179,7 @@ class Evidence:
             value = self.error("train")
             return value is not None and value >= UNLEARNED
         recall, accuracy = (findings.training.get(key) for key in ("recall", "accuracy"))
-        if findings.task == "binary":  # of two classes, the recall is that of the positive one
+        if findings.task == "binary":  # the recall is that of the positive class
             if recall is None or accuracy is None or len(shares) != 2 or min(shares) == 0:
                 recall = accuracy
             else:
@@ -179,9 +188,9 @@ class Evidence:
         return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
 
     def gain(self, baseline: Literal["naive", "linear"], *, level: float = LEVEL) -> Gain | None:
-        """Compare the network with a baseline row by row; `None` where there was no test.
+        """Compare the network with a baseline row by row; `None` if there was no test.
 
-        `level` is how often the interval shall hold the true gain.
+        `level` is the probability with which the interval contains the true gain.
         """
         test = self.findings.test
         other = None if test is None else getattr(test, baseline)
@@ -193,7 +202,7 @@ class Evidence:
             ends = self._interval((theirs - ours) / scale, level)
             roots = float(np.sqrt(ours.mean())), float(np.sqrt(theirs.mean()))
             return Gain(1 - float(ours.mean() / scale), *ends, *roots)
-        # Weights with the mean 1 let each class that is there count alike.
+        # Weights with mean 1 give all classes in the test rows the same influence.
         counts = np.bincount(test.targets, minlength=len(self.findings.classes))
         weights = len(test.targets) / (np.count_nonzero(counts) * counts[test.targets])
         ours = weights * (test.called(self.findings.threshold) == test.targets)
@@ -202,7 +211,7 @@ class Evidence:
         return Gain(means[0] - means[1], *self._interval(ours - theirs, level), *means)
 
     def _interval(self, values: Array, level: float) -> tuple[float, float]:
-        """Return both ends of the mean's interval by Student's t over the means of the units."""
+        """Return both ends of the mean's interval, by Student's t over the means of the units."""
         units = self.units
         if not units.are_enough:
             return -math.inf, math.inf
@@ -213,7 +222,7 @@ class Evidence:
 
     @cached_property
     def missed_classes(self) -> MissedClasses | None:
-        """Classes that are never found, or next to never; `None` where there are none."""
+        """Classes that are never or hardly ever found; `None` if there are none."""
         test, shares = self.findings.test, self.findings.shares
         classes = len(self.findings.classes)
         if test is None or classes == 0 or len(shares) != classes:
@@ -223,7 +232,7 @@ class Evidence:
         hits = np.bincount(chosen[chosen == test.targets], minlength=classes)
         missed = (hits <= FOUND * support) & (calls <= CALLED * support)
         found = np.flatnonzero(missed & (support >= FEWEST_OF_A_CLASS))
-        # Balanced classes may be missed for long: that is no collapse, but too little learned.
+        # Balanced classes that are missed may only need more training: that is no collapse.
         rare = any(shares[one] * classes < RARE for one in found)
         if not len(found) or not (rare or calls.max() >= ONE_FOR_ALL * calls.sum()):
             return None
@@ -243,8 +252,8 @@ class Evidence:
     def lower_learning_rate(self) -> str:
         """Override for a rate whose steps move no layer by more than 1 % of its weights.
 
-        A tenth of the present rate at most and `SLOWEST` of it at least: steps that grow until the
-        loss is no number do not tell which rate would do.
+        It is at most a tenth and at least `SLOWEST` of the present rate: steps that grow until the
+        loss is NaN do not show which rate would work.
         """
         factor = float(f"{0.01 / max(self.largest_update, 1e-9):.0e}")
         return self.learning_rate_times(min(0.1, max(SLOWEST, factor)))
@@ -256,7 +265,7 @@ class Evidence:
 
     @property
     def standard_scale(self) -> str:
-        """Override that standardizes inputs; pictures have one scale already."""
+        """Override that standardizes inputs; empty for images, which have one scale already."""
         return "" if self.findings.kind == "images" else "data.scale=standard"
 
     def more_epochs(self, factor: int) -> str:
@@ -265,27 +274,27 @@ class Evidence:
 
     @property
     def regularization(self) -> tuple[str, str]:
-        """Overrides for dropout and weight decay; each empty where there is enough."""
+        """Overrides for dropout and weight decay, each empty if there is enough already."""
         return (
             "model.dropout=0.3" if self.number("model.dropout") < 0.3 else "",
             "optimizer.weight_decay=0.01" if self.number("optimizer.weight_decay") < 0.01 else "",
         )
 
     def applicable(self, overrides: Sequence[str]) -> tuple[str, ...]:
-        """Return those overrides whose key the run has, with another value, each once."""
+        """Return the overrides whose key the run has, with another value, without duplicates."""
         return tuple(dict.fromkeys(word for word in overrides if word and self._applies(word)))
 
     def _applies(self, override: str) -> bool:
         key, _, value = override.partition("=")
         if isinstance(self.setting(key), Mapping):
-            return not self.setting(key)  # a group takes the place of what is there
+            return not self.setting(key)  # a group would replace what is configured
         group, _, name = key.rpartition(".")
         section = self.setting(group) if group else self.findings.config
         if not isinstance(section, Mapping) or name not in section:
             return False
         if self.findings.model in RECURRENT and value not in _OF_RECURRENT.get(key, (value,)):
             return False
-        # What the user's own networks know is unknown.
+        # The parameters of the user's own networks are unknown.
         is_ours = str(self.setting("model._target_")).startswith("pipeline.networks.")
         is_known = group != "model" or is_ours
         return is_known and _comparable(section[name]) != _comparable(value)

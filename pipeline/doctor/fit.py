@@ -1,4 +1,4 @@
-"""Verdicts on the fit, and on the answers for the test rows beside those of baselines."""
+"""Verdicts on the fit, and on the test predictions compared with those of the baselines."""
 
 import math
 import re
@@ -10,9 +10,9 @@ from pipeline.bootstrap import units_of
 from pipeline.doctor.evidence import Evidence, Gain, Verdict
 from pipeline.findings import Array
 
-#: Validation error less training error, as shares of rows or of variance.
+#: Validation error minus training error, as a share of rows or of variance.
 GAP = 0.1
-#: The same as a share of the validation error: so much of it comes from not generalising.
+#: The same difference as a share of the validation error.
 GAP_SHARE = 0.3
 #: Half the width of a 95 % interval, in standard errors.
 DEVIATIONS = 1.96
@@ -23,7 +23,7 @@ PATIENCE = 10
 
 
 def overfitting(run: Evidence) -> Verdict | None:
-    """Validation rows answered much worse than training rows, by more than chance explains."""
+    """Validation rows are predicted much worse than training rows, beyond chance."""
     train, held_out, part = run.error("train"), run.error("validation"), "validation"
     if held_out is None:
         held_out, part = run.error("test"), "test"
@@ -48,7 +48,7 @@ def overfitting(run: Evidence) -> Verdict | None:
 
 
 def _standard_error(run: Evidence, wrong: float, part: str) -> float:
-    """Return the standard error of a share of wrong rows, or of variance."""
+    """Return the standard error of a share of wrong rows or of variance."""
     rows = float(max(run.findings.rows.get(part, 0), 1))
     test = run.units
     if test.kind == "group":  # the groups of the other parts are not on record
@@ -64,11 +64,11 @@ def _standard_error(run: Evidence, wrong: float, part: str) -> float:
 
 
 def underfitting(run: Evidence) -> Verdict | None:
-    """Training rows answered hardly better than naively, though there is something to learn."""
+    """Training rows are predicted hardly better than naively, although they can be learned."""
     train = run.error("train")
     if train is None or not run.is_unlearned:
         return None
-    # Where rare classes are missed, the others may be learned as well as they can be.
+    # If rare classes are missed, the others may still be learned well.
     missed = run.missed_classes
     if (missed is not None and missed.rare) or not _has_something_to_learn(run):
         return None
@@ -87,7 +87,7 @@ def underfitting(run: Evidence) -> Verdict | None:
 
 
 def _has_something_to_learn(run: Evidence) -> bool:
-    """Return whether the network beats the naive baseline, or is beaten by a line that does."""
+    """Return whether the network beats the naive baseline, or loses to a line that beats it."""
     naive, linear, test = run.gain("naive"), run.gain("linear"), run.findings.test
     if naive is not None and naive.low > 0:
         return True
@@ -110,19 +110,19 @@ def _larger_network(run: Evidence) -> str:
     return ""
 
 
-#: Share of all that was learned that the last quarter of the epochs brought.
+#: Share of the total improvement that comes from the last quarter of the epochs.
 #:
-#: A curve that nears its end exponentially is at 0.03 after four of its time constants, at 0.10
-#: after two, and a straight line is at 0.25.
+#: It is 0.03 for an exponential curve after four time constants, 0.10 after two, and 0.25 for a
+#: straight line.
 STILL_LEARNING = 0.08
-#: Fall of the loss, as a share of it, from where on its curve says how learning went.
+#: Smallest relative fall of the loss for which its curve is used.
 LEARNED = 0.02
-#: The same of the error.
+#: The same for the error.
 BETTER = 0.1
 
 
 def stopped_early(run: Evidence) -> Verdict | None:
-    """Training that ended while the network was still learning."""
+    """The training ended while the network was still learning."""
     share = share_of_last_quarter(run)
     if share is None or share < STILL_LEARNING or run.findings.end == "diverged":
         return None
@@ -137,10 +137,11 @@ def stopped_early(run: Evidence) -> Verdict | None:
 
 
 def share_of_last_quarter(run: Evidence) -> float | None:
-    """Return the share of all that was learned that the last quarter of the epochs has brought.
+    """Return the share of the total improvement that comes from the last quarter of the epochs.
 
-    By the validation loss, else the training loss; by the error where the loss has not fallen yet.
-    `None` where there is no curve or nothing was learned.
+    It is measured by the validation loss, or by the training loss if there is no validation; if the
+    loss has not fallen, by the validation error of a classification. `None` if there is no curve or
+    no improvement.
     """
     key = "val/loss" if len(run.curve("val/loss")) else "train/loss"
     by_loss = _late_share(run.curve(key), run.naive_loss or 0.0, LEARNED)
@@ -150,7 +151,7 @@ def share_of_last_quarter(run: Evidence) -> float | None:
 
 
 def _late_share(values: Array, start: float, least: float) -> float | None:
-    """Return the share of a curve's whole fall that its last quarter has brought."""
+    """Return the share of a curve's total fall that comes from its last quarter."""
     if len(values) < 2 or not np.isfinite(values).all():
         return None
     start = max(float(values[0]), start)
@@ -161,7 +162,7 @@ def _late_share(values: Array, start: float, least: float) -> float | None:
 
 
 def _right(run: Evidence, value: float) -> str:
-    """Return an error as what is right: `93 % right`, `R² 0.93`."""
+    """Return an error in terms of what is right: `93 % right`, `R² 0.93`."""
     if run.is_regression:
         return f"R² {1 - value:.2f}"
     return f"{100 * (1 - value):.0f} % right"
@@ -171,7 +172,7 @@ def _right(run: Evidence, value: float) -> str:
 
 
 def class_collapse(run: Evidence) -> Verdict | None:
-    """Classes that are never found, or next to never; the thresholds stand in `evidence`."""
+    """Some classes are never or hardly ever found; `doctor.evidence` has the thresholds."""
     found = run.missed_classes
     if found is None or run.has_few_rows:
         return None
@@ -194,7 +195,7 @@ def class_collapse(run: Evidence) -> Verdict | None:
 
 
 def no_better_than_naive(run: Evidence) -> Verdict | None:
-    """A gain over the naive baseline that is zero or negative, where the test can tell."""
+    """The gain over the naive baseline is zero or negative, and the test suffices to tell."""
     found = run.gain("naive")
     if found is None or found.low > 0 or run.has_few_rows or _orders_the_rows(run):
         return None
@@ -217,7 +218,8 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
 def _orders_the_rows(run: Evidence) -> bool:
     """Return whether the probabilities order the rows better than chance does.
 
-    Without an interval of the area, its standard error by chance counts (Mann and Whitney 1947).
+    If the area under the ROC curve has no interval, for example because a class has too few rows,
+    its standard error under chance is used (Mann and Whitney 1947).
     """
     findings, rows = run.findings, run.tested
     if "auroc" in findings.intervals:
@@ -229,19 +231,18 @@ def _orders_the_rows(run: Evidence) -> bool:
     return findings.metrics["test/auroc"] - 1.96 * error > 0.5
 
 
-#: Level of the interval: the comparison with a line is made for every run, and one in a hundred may
-#: be wrong.
+#: Level of the interval: every run is compared with a linear baseline, and 1 % may be wrong.
 SURE = 0.99
 #: Test error as a share of the linear baseline's.
 WORSE = 1.1
 #: Training error as a share of the test error, below which regularization is offered.
 BY_HEART = 0.5
-#: Best epoch as a share of all: what comes after it has made nothing better.
+#: Best epoch as a share of all epochs that counts as early.
 EARLY = 0.25
 
 
 def no_better_than_linear(run: Evidence) -> Verdict | None:
-    """Answers worse than those of the linear baseline; nothing where both are as good."""
+    """The predictions are worse than those of the linear baseline, not merely equally good."""
     found = run.gain("linear", level=SURE)
     if found is None or found.high >= 0 or run.has_few_rows:
         return None
@@ -255,7 +256,7 @@ def no_better_than_linear(run: Evidence) -> Verdict | None:
     by_heart = train is not None and test is not None and train < BY_HEART * test
     loss = run.curve("val/loss")
     best = run.findings.kept or (int(loss.argmin()) + 1 if len(loss) else run.findings.epochs)
-    # More epochs where the best one was late.
+    # More epochs are offered if the best one was late.
     against: tuple[str, ...] = (run.more_epochs(3),) if best > EARLY * run.findings.epochs else ()
     if by_heart or turn:
         against = run.regularization
@@ -273,7 +274,7 @@ def no_better_than_linear(run: Evidence) -> Verdict | None:
 
 
 def _turn(run: Evidence) -> int | None:
-    """Return the early epoch from which the validation loss rises while the training's falls."""
+    """Return the early epoch from which the validation loss rises while the training loss falls."""
     train, validation = run.curve("train/loss"), run.curve("val/loss")
     if len(train) < 2 or len(validation) < 2 or not train[-1] < train[0]:
         return None
@@ -282,18 +283,18 @@ def _turn(run: Evidence) -> int | None:
     return best if rises and best <= max(1, EARLY * len(validation)) else None
 
 
-#: Error that is left on the test, as a share of rows or of variance.
+#: Test error that is suspiciously small, as a share of rows or of variance.
 TOO_GOOD = 0.02
-#: Share of the importance of all columns that one has.
+#: Share of the importance of all columns that a single column has.
 TOLD_BY_ONE = 0.8
 
 
 def leakage(run: Evidence) -> Verdict | None:
-    """Almost no error, and one column with almost all of the importance."""
+    """There is almost no error, and one column has almost all of the importance."""
     left, importances = run.error("test"), run.findings.importances
     if left is None or importances is None or len(importances.columns) < 2 or run.has_few_rows:
         return None
-    # Of a wide table some columns were not looked at.
+    # Some columns of a wide table were not evaluated.
     falls = np.nan_to_num(np.clip(importances.falls.mean(1), 0.0, None))
     share = float(falls.max() / falls.sum()) if falls.sum() > 0 else 0.0
     if left > TOO_GOOD or share < TOLD_BY_ONE:
@@ -312,25 +313,25 @@ def leakage(run: Evidence) -> Verdict | None:
     )
 
 
-#: Width of the 95 % interval of a share, such as f1: its first digit is unknown.
+#: Width of the 95 % interval of a share, such as F1, at which its first digit is unknown.
 WIDE = 0.2
-#: Rows of which none is wrong say no more than that fewer than 3 of them are, with 95 % certainty
-#: (the rule of three: Hanley and Lippman-Hand 1983).
+#: If none of n rows is wrong, the error rate is below 3 / n with 95 % confidence (the rule of
+#: three: Hanley and Lippman-Hand 1983).
 UNSEEN = 3.0
-#: The same of an error in units, as a share of the error.
+#: The same width for an error in units, as a share of the error.
 WIDE_ERROR = 0.8
-#: Width of the 95 % interval of the gain over the naive baseline: whether there is one is unknown,
-#: where it holds zero; a narrower one says that there is none.
+#: Width of the 95 % interval of the gain over the naive baseline. A wider interval that contains
+#: zero leaves open whether there is a gain; a narrower one means that there is none.
 WIDE_GAIN = 0.3
 
 
 def noisy_metrics(run: Evidence) -> Verdict | None:
-    """A test that is too small for its figure, or for the gain over the naive baseline."""
+    """The test is too small for its metric, or for the gain over the naive baseline."""
     if not (vagueness := _vagueness(run)):
         return None
     share, rows = run.setting("data.test"), run.findings.rows
     section = run.setting("data") or {}
-    # The data themselves may say which rows test, as far as the config shows it.
+    # The data themselves may define the test rows; the config shows some of these cases.
     is_given = any(section.get(key) is not None for key in ("test_from", "test_path", "split"))
     is_small = False
     if isinstance(share, float) and share < 0.4 and not is_given:
@@ -345,7 +346,7 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
 
 
 def _vagueness(run: Evidence) -> str:
-    """Say how little the test says of its figure, or of the gain; empty where it says enough."""
+    """Return how little the test says about its metric or the gain; empty if it says enough."""
     if run.has_few_rows:
         return f"nothing can be told by so few test rows as {run.tested}"
     units, rows = run.units, max(run.findings.rows.get("test", 0), 1)
@@ -360,7 +361,7 @@ def _vagueness(run: Evidence) -> str:
 
 
 def _figure_vagueness(run: Evidence, rows: int) -> str:
-    # The metric that decides about epochs, if any; one that is 1 on all rows has no interval.
+    # The monitored metric if possible; a metric that is exactly 1 has no interval.
     for key in (run.findings.monitor.rpartition("/")[2], "rmse" if run.is_regression else "f1"):
         figure = run.findings.metrics.get(f"test/{key}")
         if figure is not None and (key in run.findings.intervals or figure == 1):
@@ -370,7 +371,7 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
     low, high = run.findings.intervals.get(key, (figure, figure))
     if key in ("rmse", "mae"):
         is_wide = high - low > WIDE_ERROR * max(abs(figure), 1e-12)
-    else:  # drawing again finds no error where there is none, and three rows in so many may be one
+    else:  # a bootstrap of rows without errors finds none: the rule of three bounds them
         is_wide = max(high - low, UNSEEN / rows) > WIDE
     if not is_wide:
         return ""

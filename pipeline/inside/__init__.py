@@ -1,1 +1,1 @@
-"""Opening the black box: what a network makes of a row, layer by layer. Pure torch."""
+"""Hidden values of a network for a row, layer by layer. Pure torch."""

@@ -1,7 +1,8 @@
-"""What the hidden layers of a network give for some rows, as arrays with descriptive names.
+"""Outputs of a network's hidden layers for some rows, as arrays with descriptive names.
 
-A hidden layer begins with weights, may have norms, and ends with its activation, before pooling and
-dropout. An activation that `forward` applies as a function is not visible.
+A hidden layer begins with weights (a convolution or a linear map), may have norms, and ends with
+its activation. Pooling and dropout after it do not belong to it. If `forward` applies the
+activation as a function, it is not visible, and the layer ends before it.
 """
 
 from collections import Counter
@@ -27,13 +28,13 @@ from pipeline.networks.inspection import as_weights, watched
 from pipeline.networks.layers import Skip
 from pipeline.networks.recurrent import RecurrentLayer, ReluGRU, ReluLSTM
 
-#: Values of all views together, 16 MiB before compression; each view gets an equal part.
+#: Number of values of all views together, 16 MiB before compression, shared equally by the views.
 MOST_VALUES = 2**22
 
 #: Largest number of entries along an axis, by the kind of the axis.
 MOST_OF = {"pixel": 128, "position": 1024, "step": 256, "channel": 32, "unit": 64, "value": 1024}
 
-#: Axes whose neighbours are similar: every n-th entry is kept. Of others, the first ones are.
+#: Axes with similar neighbours, of which every n-th entry is kept; other axes keep the first ones.
 _SUBSAMPLED = ("pixel", "position", "step")
 
 _WEIGHTED = (conv._ConvNd, nn.Linear)
@@ -41,9 +42,9 @@ _NORMS = (batchnorm._NormBase, instancenorm._InstanceNorm, nn.LayerNorm, nn.Grou
 _NO_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
 
 
-#: Largest difference to the layer's own states: kernels of GPUs round inputs to ten bits.
+#: Largest difference from the layer's own states; GPU kernels may round inputs to ten bits.
 TOLERANCE = 1e-2
-#: In half precision, how often a state may have been rounded.
+#: Number of roundings that a state may have gone through in half precision.
 ROUNDINGS = 16
 
 
@@ -60,8 +61,11 @@ class _Call(NamedTuple):
 class _HiddenLayer:
     """A hidden layer of convolutions or linear maps.
 
-    `name` is that of its block (`layers.layer1`), or of its last weights. Its outputs are float32
-    on the CPU: (samples, channels, *lengths), (samples, units) or (samples, steps, units).
+    Args:
+        name: Name of its block (`layers.layer1`), or of its last weights if it has no block.
+        weights: Modules with its weights.
+        values: Outputs, float32 on the CPU: (samples, channels, *lengths), (samples, units) or
+            (samples, steps, units).
     """
 
     name: str
@@ -70,35 +74,40 @@ class _HiddenLayer:
 
     @property
     def convolutions(self) -> list[nn.Module]:
-        """Those of its weights that are kernels."""
+        """The convolutions among its weights."""
         return [module for module in self.weights if isinstance(module, conv._ConvNd)]
 
 
-#: A view in its full size: its name, values (samples, …) and, for each axis after the first, its
-#: kind, a key of `MOST_OF`.
+#: A view in full size: its name, its values (samples, …) and the kind of each axis after the
+#: first, a key of `MOST_OF`.
 _FullView = tuple[str, Tensor, tuple[str, ...]]
 
 
 def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str, Floats]:
-    """Return what the hidden layers of a network give for some rows, (samples, *input_shape).
+    """Return the outputs of a network's hidden layers for some rows, by name.
 
-    The network runs in evaluation mode and is left exactly as it was; of a user's own network,
-    layers and activations that are torch's modules are seen. The names are
+    The network runs in evaluation mode and is left unchanged. In a user's own network, only layers
+    and activations that are torch's modules are visible. The names are
 
     - `feature map/layers.layer1`: sum over the channels of a convolutional layer, (samples, height,
       width) or (samples, positions);
-    - `channels/layers.layer1`: each channel, (samples, channels, …), where `channels` is true;
+    - `channels/layers.layer1`: each channel, (samples, channels, …), if `channels` is true;
     - `kernels/layers.layer1`: kernels of the first convolution, (channels out, channels in, …),
-      where `channels` is true; of several shapes, each with its shape after the name;
+      if `channels` is true; with several kernel shapes, each has its shape after the name;
     - `activation/layers.layer1`: values of a dense layer, (samples, units), or (samples, steps,
-      units) of one that is applied to each step;
+      units) if it is applied to each step;
     - `state/layers.layer1`: hidden state of a recurrent layer, (samples, steps, units), and its
-      gates: `forget gate/…`, `input gate/…`, `output gate/…`, `candidate/…`, `cell/…` or `reset
-      gate/…`, `update gate/…`, `candidate/…`; of two directions `layers.layer1 forward` and `…
-      backward`.
+      gates: `forget gate/…`, `input gate/…`, `output gate/…`, `candidate/…`, `cell/…` or
+      `reset gate/…`, `update gate/…`, `candidate/…`. A bidirectional layer has two of each,
+      `layers.layer1 forward` and `layers.layer1 backward`.
 
     A view that is too large for a picture is thinned, and its name says so: `state/layers.layer1
     (every 4th step, 64 of 500 units)`.
+
+    Args:
+        network: Any network.
+        inputs: Inputs as the network gets them, (samples, *input_shape).
+        channels: Whether to include all channels and the first kernels.
     """
     calls: list[_Call] = []
 
@@ -112,7 +121,7 @@ def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str
         return record if seen else None
 
     with watched(network, hook_of):
-        # `forward` of the network itself: a compiled whole would bypass the hooks.
+        # `forward` itself is called, since a compiled network would bypass the hooks.
         network.forward(as_weights(network, inputs))
         views = list(_views(network, calls, len(inputs), channels=channels))
         return dict(_thinned(*view, most=MOST_VALUES // len(views)) for view in views)
@@ -154,7 +163,7 @@ def _hidden_layers(network: nn.Module, calls: Sequence[_Call]) -> list[_HiddenLa
 def _finished(
     unfinished: Sequence[_HiddenLayer], call: _Call, block: str, *, alone: bool
 ) -> list[_HiddenLayer]:
-    """Return the layers without an activation, then the one that this call of it ends.
+    """Return the layers that have no activation, then the layer that this activation ends.
 
     Several maps in one child of the activation's block (kernels of several shapes, a mixing of
     channels before them) are one layer.
@@ -184,7 +193,7 @@ def _views(
         assert isinstance(call.module, nn.RNNBase)
         for (kind, place), values in _over_time(call.module, call.inputs, call.outputs).items():
             yield f"{kind}/{block if ours else call.name}{place}", values, ("step", "unit")
-    # Of a layer that is called several times, the last call counts.
+    # If a layer is called several times, the last call counts.
     layers = {layer.name: layer for layer in _hidden_layers(network, calls)}
     for name, layer in layers.items():
         kind, axes = "activation", {2: ("value",), 3: ("step", "unit")}
@@ -216,10 +225,10 @@ def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
 
 
 def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> tuple[str, Floats]:
-    """Return the name, with what is left out, and at most `most` values."""
+    """Return at most `most` values, and the name with a note on what is left out."""
     lengths = values.shape[1:]
     both = list(zip(lengths, axes, strict=True))
-    # Both sides of a picture are thinned alike, so that it keeps its shape.
+    # Both sides of an image are thinned equally, so that it keeps its shape.
     longest = {axis: max(length for length, of in both if of == axis) for axis in axes}
     for skipped in range(max(values.shape)):
         cuts = [
@@ -246,8 +255,8 @@ def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> 
 
 # ── recurrent layers ────────────────────────────────────────────────────────────────────────
 
-# Fused kernels return only the states, so that gates and cells are recomputed from the weights by
-# the formulas of `torch.nn.RNN`, `GRU` and `LSTM`, and of the ReLU cells in `networks.recurrent`.
+# Fused kernels return only the states, so gates and cells are recomputed from the weights by the
+# formulas of `torch.nn.RNN`, `GRU` and `LSTM`, and of the ReLU cells in `networks.recurrent`.
 
 #: Values at each step by kind and place, (samples, steps, hidden).
 _Seen = dict[tuple[str, str], Tensor]
@@ -256,13 +265,17 @@ _Held = tuple[Tensor, Tensor]
 
 
 def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _Seen:
-    """Return the values of a recurrent layer at each step, (samples, steps, hidden) each.
+    """Return the values of a recurrent layer at each step, each (samples, steps, hidden).
 
-    `inputs` and `outputs` are those of the call: (samples, steps, features), perhaps an initial
-    state. The kinds are those of `inside_of`; the place is empty, or ` forward` and ` backward`,
-    then ` 1`, ` 2` of several layers. A value of the backward direction belongs to the step that
-    was read. Of a layer that follows another rule there is the state, and nothing if its output has
-    no steps.
+    The keys are a kind of `inside_of` and a place: empty or a direction (` forward`, ` backward`),
+    then the number of the layer if there are several (` 1`, ` 2`). Values of the backward direction
+    belong to the step that was read. A layer that computes anything else has only its state, and
+    nothing if its output has no steps.
+
+    Args:
+        layer: An RNN, a GRU or an LSTM, of one or several layers, in one or both directions.
+        inputs: Inputs of the call: (samples, steps, features), optionally an initial state.
+        outputs: Outputs of the call.
     """
     states = outputs[0] if isinstance(outputs, tuple) else outputs
     if not isinstance(states, Tensor) or states.ndim != 3 or not isinstance(inputs[0], Tensor):
@@ -305,7 +318,7 @@ def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _Seen:
 
 
 def _directions(layer: nn.RNNBase) -> list[tuple[str, str]]:
-    """Return the endings of each direction for the names of weights and of views."""
+    """Return each direction's suffixes for the names of weights and of views."""
     return [("", " forward"), ("_reverse", " backward")] if layer.bidirectional else [("", "")]
 
 
@@ -315,7 +328,10 @@ def _by_samples(layer: nn.RNNBase, values: Tensor) -> Tensor:
 
 
 def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str, Tensor]:
-    """Run over (samples, steps, features) with the weights of an ending such as `l1_reverse`."""
+    """Run over steps (samples, steps, features) in reading order and return the values at each.
+
+    `ending` is the end of the weights' names, such as `l0` or `l1_reverse`.
+    """
 
     def weight(kind: str, otherwise: Tensor | None = None) -> Tensor:
         found = getattr(layer, f"{kind}_{ending}", otherwise)
@@ -339,7 +355,7 @@ def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str
 def _step(
     mode: str, step: Tensor, kept: Tensor, held: _Held, activate: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Return what a cell computes of a step's inputs and of the state before it."""
+    """Return what a cell computes from a step's inputs and from the previous state."""
     if mode == "LSTM":
         write, forget, candidate, show = (step + kept).chunk(4, dim=1)
         seen = {"forget gate": forget.sigmoid(), "input gate": write.sigmoid()}
@@ -359,16 +375,22 @@ def _step(
 # ── rows to look at ─────────────────────────────────────────────────────────────────────────────
 
 KEY = "feature_maps.samples"
-#: Classes of which a row is shown.
+#: Largest number of classes for which a row is shown.
 MOST_CLASSES = 12
-#: Rows that are shown of a regression.
+#: Number of rows that are shown for a regression.
 OF_A_REGRESSION = 6
 #: Largest number of rows in `feature_maps.samples`.
 MOST_SAMPLES = 16
 
 
 class Chosen(NamedTuple):
-    """Rows to look at: their numbers in the source, what each is, and (samples, *input_shape)."""
+    """Rows to look at.
+
+    Args:
+        rows: Numbers of the rows in the source, int64 (samples,).
+        labels: Class or value of each row as text.
+        inputs: Inputs as the network gets them, (samples, *input_shape).
+    """
 
     rows: Indices
     labels: tuple[str, ...]
@@ -376,10 +398,10 @@ class Chosen(NamedTuple):
 
 
 def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
-    """Return the rows to look at; only these are read.
+    """Return the rows to look at; no other rows are read.
 
-    `samples` are row numbers in the source, of any part; `None` = the first test row of each of the
-    first 12 classes, or 6 rows of a regression, evenly spaced over the test part.
+    `samples` are row numbers in the source, of any part. `None` means the first test row of each of
+    the first 12 classes or, for a regression, 6 rows evenly spaced over the test part.
 
     Raises:
         ConfigError: A number is not that of a row, or there are more than 16.
@@ -426,7 +448,7 @@ def _named(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]
 
 
 def _label(part: Part, schema: Schema, at: int) -> str:
-    """Return the class of a row, or its value in units: the first one of several."""
+    """Return the class of a row, or its value in units (of several values, the first)."""
     if schema.task != "regression":
         return schema.classes[int(part.targets[at])]
     offsets = None if part.offsets is None else part.offsets[[at]]

@@ -1,7 +1,8 @@
-"""Values of an epoch, gathered step by step without waiting for the device.
+"""Values of an epoch, collected step by step without waiting for the device.
 
-The mean loss, the outputs of an evaluation, the norms of gradients, and how far steps move the
-weights. Processes that train together add up theirs, and the sums of their batch norms.
+These are the mean loss, the outputs of an evaluation, the norms of gradients, and the relative
+size of updates. Processes that train together add up their values and the sums of their batch
+norms.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ from torch.nn.utils import clip_grad_value_
 from pipeline.data.loader import rows_of_ranks
 from pipeline.data.schema import as_float64
 
-#: Steps after which the kept values become one, so that memory stays bounded.
+#: Steps after which the kept values are reduced to their sum, so that memory stays bounded.
 FOLD = 1024
-#: Least steps between two measured updates: measuring one copies all weights.
+#: Smallest number of steps between two measured updates: measuring one copies all weights.
 SPARSE = 16
-#: Measured updates in an epoch of many steps.
+#: Number of measured updates in an epoch of many steps.
 LOOKS = 4
 
 Algorithm = Literal["norm", "value"]
@@ -37,7 +38,7 @@ class EpochMean:
         self._total, self._weight = torch.tensor(torch.nan), 0
 
     def add(self, value: Tensor, weight: int) -> None:
-        """Keep the scalar `value` of a step with `weight` rows."""
+        """Add the scalar `value` of a step with `weight` rows."""
         self._values.append(value)
         self._weights.append(weight)
         if len(self._values) == FOLD:
@@ -45,11 +46,11 @@ class EpochMean:
 
     @property
     def last(self) -> Tensor | None:
-        """The newest value, or `None` before the first step."""
+        """The newest value; `None` before the first step."""
         return self._values[-1] if self._values else None
 
     def compute(self, *, ranks: int = 1) -> Tensor:
-        """Return the mean so far over all ranks, and begin anew."""
+        """Return the mean over all steps and ranks, and start again."""
         self._fold()
         if not self._weight:
             return self._total
@@ -76,19 +77,19 @@ class EpochOutputs:
         self._targets: list[Tensor] = []
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Keep a batch's targets, and its outputs, or those of this rank's share of it."""
+        """Add a batch's targets, and its outputs or those of this rank's share of the batch."""
         self._outputs.append(outputs)
         self._targets.append(targets)
 
     def take(self, *, ranks: int = 1) -> tuple[Tensor, Tensor]:
-        """Return the outputs of all ranks and all targets, and begin anew."""
+        """Return the outputs of all ranks, in order, with all targets, and start again."""
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
         batches = [len(batch) for batch in self._targets]
         self._outputs, self._targets = [], []
         if ranks == 1:
             return outputs, targets
         rows = rows_of_ranks(batches, ranks)
-        # Every rank must send as much as any other: what is added is cut off again.
+        # All ranks must send tensors of one size: the padding is cut off again.
         padded = outputs.new_zeros((max(map(len, rows)), *outputs.shape[1:]))
         padded[: len(outputs)] = outputs
         parts = [torch.empty_like(padded) for _ in rows]
@@ -98,10 +99,10 @@ class EpochOutputs:
 
 
 class Clipper:
-    """Clips gradients and records their norms before and after, over an epoch.
+    """Clips gradients and records their norms before and after clipping, over an epoch.
 
     By norm, all gradients are rescaled to a global L2 norm of at most the threshold (Pascanu et al.
-    2013); by value, each entry is cut. `watch` gets the norms of single gradients.
+    2013); by value, each entry is clamped. `watch` receives the norms of single gradients.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,13 @@ class Clipper:
     def clip(
         self, gradients_of: Sequence[Tensor], *, threshold: float | None, algorithm: Algorithm
     ) -> None:
-        """Clip the gradients of parameters in place, by norm or value; `None` = only record."""
+        """Clip the gradients of parameters in place.
+
+        Args:
+            gradients_of: Parameters; those without gradients are skipped.
+            threshold: Largest global L2 norm or largest absolute entry, > 0; `None` = only record.
+            algorithm: `norm` or `value`.
+        """
         weights = [p for p in gradients_of if p.grad is not None]
         gradients = [p.grad for p in weights if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
@@ -136,7 +143,7 @@ class Clipper:
             self._fold()
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the epoch's mean and largest norms and share of clipped steps, and begin anew."""
+        """Return the epoch's mean and largest norms and share of clipped steps, and start again."""
         self._fold()
         if self._sums is None or self._largest is None:
             return {}
@@ -165,15 +172,16 @@ def _whole(norms: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Watched:
-    """Gradient norms and updates over some steps of the weights that have two or more dimensions.
+    """Gradient norms and updates, over some steps, of the weights with two or more dimensions.
 
     Args:
-        weights: Those that have gradients: neither biases nor norms, (weights).
-        gradients: Mean L2 norm of a weight's gradient before clipping, (weights,).
-        first: The same of the first step, (weights,).
-        updates: Mean of ‖step‖ / ‖weight‖ over the steps that were looked at, (weights,), or NaN.
+        weights: The weights that have gradients, without biases and norms, (weights,).
+        gradients: Mean L2 norm of each weight's gradient before clipping, (weights,).
+        first: L2 norm of each weight's gradient in the first step, (weights,).
+        updates: Mean of ‖step‖ / ‖weight‖ over the measured steps, (weights,); NaN = no step was
+            measured.
 
-    Steps whose gradients are no numbers count in none of them.
+    Steps with gradients that are not finite are ignored.
     """
 
     weights: tuple[Tensor, ...]
@@ -196,15 +204,15 @@ class WeightWatch:
     def pace(self, *, step: int, steps: float) -> None:
         """Choose the steps of an epoch, after `step` earlier ones, whose updates are measured.
 
-        The first of all is one; the next are not: long steps after an exploding gradient would be
-        taken for an effect of the learning rate.
+        The very first step is measured, but the next ones are not: long steps after an exploding
+        gradient would be taken for an effect of the learning rate.
         """
         self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
-        self._forget()  # ranks other than the first have no callback that takes the values
+        self._forget()  # only the first rank has a callback that takes the values
         self._until = -step % self._every
 
     def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:
-        """Take the L2 norms of a step's gradients (weights,), before the weights move."""
+        """Record the L2 norms of a step's gradients, (weights,), before the weights change."""
         if len(weights) != len(self._all) or not all(map(is_, weights, self._all)):
             self._all, self._before = list(weights), []
             places = [place for place, one in enumerate(weights) if one.ndim > 1]
@@ -223,7 +231,7 @@ class WeightWatch:
             self._fold()
 
     def take(self) -> Watched | None:
-        """Return what was seen and begin anew; `None` where there was no step."""
+        """Return the recorded values and start again; `None` if there was no step."""
         if self._before:
             self._measure()
         self._fold()
@@ -260,7 +268,7 @@ class WeightWatch:
         self._updates.append(torch.where(finite.to(ratio.device), ratio, torch.nan))
 
     def _fold(self) -> None:
-        """Sum the norms that are kept, so that memory stays bounded."""
+        """Sum the collected norms, so that memory stays bounded."""
         if not self._norms or not self._watched:
             self._norms = []
             return
@@ -287,7 +295,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 class SharedBatchNorm(LayerSync):
-    """Makes batch norms use the rows of all ranks; torch's `SyncBatchNorm` works on GPUs only."""
+    """Makes batch norms use the rows of all ranks; torch's `SyncBatchNorm` needs GPUs."""
 
     def __init__(self) -> None:
         self._kinds: dict[nn.Module, type[nn.Module]] = {}
@@ -314,7 +322,7 @@ class _Sharing(_BatchNorm):
     num_batches_tracked: Tensor
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalise (rows, channels, …), of which other ranks have further rows."""
+        """Normalise (rows, channels, …) with the statistics of the rows of all ranks."""
         if not self.training:
             return super().forward(values)
         rest = [axis for axis in range(values.dim()) if axis != 1]
@@ -322,13 +330,13 @@ class _Sharing(_BatchNorm):
         if values.element_size() < 4:  # a sum over rows would lose all but three digits in bfloat16
             values = values.float()
         own = values.new_tensor([values.numel() / values.shape[1]])
-        # The mean first: the sum of squares alone would lose digits where the mean is large.
+        # The mean comes first: the sum of squares alone would lose digits if the mean is large.
         total = _over_all(torch.cat([values.sum(rest), own]))
         count = total[-1].detach()
         mean = total[:-1] / count
         distances = values - _as(values, mean)
         variance = _over_all((distances * distances).sum(rest)) / count
-        # One value has no variance; asking for the count would wait for the device.
+        # One value has no variance; reading the count on the host would wait for the device.
         enough = count > 1
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1), enough)
         mean = torch.where(enough, mean, self.running_mean.to(mean))
@@ -339,7 +347,7 @@ class _Sharing(_BatchNorm):
         return scaled.to(given)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's own name
-        """Take any shape: the layer that shares has looked at it before."""
+        """Accept any shape: the original layer's class has the check."""
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, enough: Tensor) -> None:
@@ -350,18 +358,18 @@ class _Sharing(_BatchNorm):
 
 
 def _as(values: Tensor, channels: Tensor) -> Tensor:
-    """Give a value for each channel the shape of (rows, channels, …)."""
+    """Reshape one value per channel so that it broadcasts over (rows, channels, …)."""
     return channels.reshape(1, -1, *[1] * (values.dim() - 2))
 
 
 def _over_all(values: Tensor) -> Tensor:
-    """Return the sum over all ranks, through which gradients flow back to each."""
+    """Return the sum over all ranks; gradients flow back to each rank."""
     total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return total
 
 
 class _Sum(torch.autograd.Function):
-    """What each rank gives counts in the sum of every rank, and so do its gradients."""
+    """Sum over all ranks; the gradient is the sum of all ranks' gradients."""
 
     @staticmethod
     def forward(_: object, values: Tensor) -> Tensor:

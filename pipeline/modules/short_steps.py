@@ -1,4 +1,4 @@
-"""Makes a step of a small network short: Lightning's hooks without their unneeded work."""
+"""Shortens the steps of small networks: Lightning's hooks without their unneeded work."""
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from pipeline.data.loader import Shared
 
-#: Inputs (batch, *input_shape) and targets (batch, …); or a rank's share of them.
+#: Inputs (batch, *input_shape) and targets (batch, …), or a rank's share of them.
 Batch = tuple[Tensor, Tensor] | Shared
 
 #: Hooks around the gradients of a step, which Lightning does not call in manual optimization.
@@ -31,8 +31,8 @@ AROUND_GRADIENTS = (
 class ShortSteps(pl.LightningModule):
     """A LightningModule with little overhead between the kernels of a step.
 
-    On one device in float32 it takes steps by Lightning's manual optimization, which saves a tenth
-    of a small network's time. Numbers, hooks and their order, counts and checkpoints are the same.
+    On one device in float32 it uses Lightning's manual optimization, which saves a tenth of a small
+    network's time. Numbers, counts, schedules, checkpoints and the order of hooks are the same.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class ShortSteps(pl.LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning sets this name around each of its hooks, twenty times a step, and torch's own
-        # method looks every time whether the value is a parameter or a module.
+        # method checks every time whether the value is a parameter or a module.
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
@@ -69,7 +69,7 @@ class ShortSteps(pl.LightningModule):
         self.automatic_optimization = not _is_plain(self.trainer)
 
     def on_fit_end(self) -> None:
-        """Go back to automatic optimization, so that the next fit is checked as this one was."""
+        """Return to automatic optimization, so that Lightning's checks apply to the next fit."""
         self.automatic_optimization = True
 
     def descend(self, loss: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ class ShortSteps(pl.LightningModule):
         return loss.detach()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Set the step counts of both ways, which Lightning counts separately."""
+        """Set the step counts of both kinds of optimization, which Lightning counts separately."""
         if "loops" not in checkpoint:
-            return  # weights alone
+            return  # only weights
         steps, loops = checkpoint["global_step"], checkpoint["loops"]["fit_loop"]
         automatic = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
         manual = loops["epoch_loop.manual_optimization.optim_step_progress"]
@@ -112,7 +112,7 @@ class ShortSteps(pl.LightningModule):
 
 
 class NoProfiler(PassThroughProfiler):
-    """A profiler that measures nothing: Lightning's own takes time in some thirty hooks a step."""
+    """A profiler that does nothing: Lightning's default takes time in some thirty hooks a step."""
 
     _nothing: AbstractContextManager[None] = nullcontext()
 
@@ -123,7 +123,7 @@ class NoProfiler(PassThroughProfiler):
 
 
 def _is_plain(trainer: pl.Trainer) -> bool:
-    """Return whether a step is forward, backward, clip and step, with nothing to scale or share."""
+    """Return whether steps only run forward, backward, clipping and the optimizer on one device."""
     return (
         type(trainer.precision_plugin) is Precision
         and type(trainer.strategy) is SingleDeviceStrategy
@@ -136,7 +136,7 @@ def _is_plain(trainer: pl.Trainer) -> bool:
 
 
 def _evaluates_once(optimizer: Optimizer) -> bool:
-    """Return whether an optimizer needs no closure; assumed of torch's own optimizers only."""
+    """Return whether an optimizer needs no closure; one that is not torch's own may need it."""
     kind = type(optimizer)
     if not kind.__module__.startswith("torch.optim."):
         return False

@@ -21,7 +21,7 @@ from pipeline.modules.epoch import Algorithm, Clipper, EpochMean, EpochOutputs, 
 from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
 
-#: Outputs whose loss is computed in float64 at once.
+#: Number of outputs whose loss is computed at once in float64.
 LOSS_NUMBERS = 2**20
 
 
@@ -30,8 +30,9 @@ class Optimization:
     """Optimizer and schedule.
 
     Args:
-        optimizer: Makes the optimizer of these parameters.
-        scheduler: Makes the schedule of an optimizer for a number of its steps; `None` = constant.
+        optimizer: Builds the optimizer for some parameters.
+        scheduler: Builds the schedule for an optimizer and its total number of steps; `None` = the
+            learning rate is constant.
         interval: Whether the schedule moves after each `epoch` or each `step`.
         monitor: Metric that a `ReduceLROnPlateau` follows.
     """
@@ -47,15 +48,15 @@ class Task(ShortSteps):
 
     Args:
         network: Maps inputs (batch, *input_shape) to outputs (batch, outputs).
-        scores: Metrics of a whole part, from `pipeline.metrics`; others may take their place.
+        scores: Metrics of a whole part, from `pipeline.metrics`; they may be replaced later.
         optimization: Optimizer and schedule.
 
-    After an epoch, `trainer.callback_metrics` holds its values as `stage/metric`; after a test,
-    `test_outputs` the final outputs and targets of all test rows, in order.
+    After an epoch, `trainer.callback_metrics` holds its values as `stage/metric`. After a test,
+    `test_outputs` holds the final outputs and targets of all test rows, in order.
     """
 
     offsets: Mapping[str, Tensor | None] = MappingProxyType({})
-    """Of the rows of a part, `val` or `test`; `None` = they have none."""
+    """Offsets of the rows of each part, `val` or `test`; `None` = the part has no offsets."""
 
     def __init__(self, network: nn.Module, *, scores: Scores, optimization: Optimization) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class Task(ShortSteps):
         raise NotImplementedError
 
     def exact_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of all rows of a part, computed in float64, some rows at a time."""
+        """Return the mean loss over all rows of a part, computed in float64 in blocks of rows."""
         rows = max(1, LOSS_NUMBERS // outputs[:1].numel())
         losses, weights = [], []
         for some, own in zip(torch.split(outputs, rows), torch.split(targets, rows), strict=True):
@@ -88,19 +89,19 @@ class Task(ShortSteps):
         return torch.stack(losses) @ (shares / shares.sum())
 
     def weight(self, targets: Tensor) -> Tensor | float:
-        """Return the total weight of rows in a batch's mean loss, by their targets (rows, …)."""
+        """Return the total weight of rows in a batch's mean loss, from their targets (rows, …)."""
         return float(len(targets))
 
     def to_scores(
         self, outputs: Tensor, targets: Tensor, offsets: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return raw outputs and targets, and offsets of their rows, in the form of metrics."""
+        """Return outputs and targets in the form that metrics take; offsets are per row."""
         raise NotImplementedError
 
     def measured(
         self, outputs: Tensor, targets: Tensor, offsets: Tensor | None
     ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """Return loss and metrics of a part's rows by name, and what `to_scores` makes of them."""
+        """Return loss and metrics of a part's rows by name, and the result of `to_scores`."""
         loss = self.exact_loss(outputs, targets)
         final = self.to_scores(outputs, targets, offsets)
         return {"loss": loss, **self.scores(*final)}, final
@@ -112,20 +113,20 @@ class Task(ShortSteps):
 
     @property
     def _ranks(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         return int(self.trainer.world_size)
 
     # ── training ────────────────────────────────────────────────────────────────────────────
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock, and clear the values of the epoch before."""
+        """Start the clock, and clear the values of the previous epoch."""
         self._epoch_started_at = perf_counter()
         self.trainer.callback_metrics.clear()
         steps = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         self.watch.pace(step=self.trainer.global_step, steps=steps)
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return the mean loss of a batch; in manual optimization, take the step as well."""
+        """Return the mean loss of a batch; in manual optimization, also take the step."""
         if isinstance(batch, Shared):
             return self._shared_step(batch)
         inputs, targets = batch
@@ -144,12 +145,12 @@ class Task(ShortSteps):
         self._training_loss.add(loss.detach(), len(batch.batch_targets))
         return loss * self._ranks
 
-    # Lightning inspects the signature at each step; an attribute spares that work.
+    # Lightning inspects the signature at each step; an attribute makes that cheap.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined] # read by inspect
 
     @property
     def watch(self) -> WeightWatch:
-        """Gradients and updates of each weight since they were last taken."""
+        """Recorder of the gradients and updates of each weight."""
         return self._clipper.watch
 
     @property
@@ -164,14 +165,18 @@ class Task(ShortSteps):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients as configured, and record their norm."""
+        """Clip the gradients as configured, and record their norms."""
         clipped = [p for group in optimizer.param_groups for p in group["params"]]
         self._lr = optimizer.param_groups[0]["lr"]
         algorithm: Algorithm = "value" if gradient_clip_algorithm == "value" else "norm"
         self._clipper.clip(clipped, threshold=gradient_clip_val, algorithm=algorithm)
 
     def on_train_epoch_end(self) -> None:
-        """Publish the values of the epoch; raise `DivergedError` for a loss that is not finite."""
+        """Publish the values of the epoch.
+
+        Raises:
+            DivergedError: The training loss is not finite.
+        """
         values = {
             "train/loss": self._training_loss.compute(ranks=self._ranks),
             **self._clipper.compute(),
@@ -180,8 +185,8 @@ class Task(ShortSteps):
         values["lr"] = torch.tensor(self._lr)  # of the last step: the schedule has moved since
         values["time/epoch"] = torch.tensor(perf_counter() - self._epoch_started_at)
         self._publish(values)
-        # Lightning moves a plateau's schedule only after the checkpoint of the epoch is written and
-        # forgets it on resume, so a resumed run would end elsewhere: it is moved here instead.
+        # Lightning steps a plateau schedule only after the checkpoint of the epoch is written and
+        # loses its state on resume, so a resumed run would differ: it is stepped here instead.
         if self._plateau is None:
             return
         if self._plateau_state is not None:
@@ -194,26 +199,30 @@ class Task(ShortSteps):
     # ── evaluation ──────────────────────────────────────────────────────────────────────────
 
     def on_validation_start(self) -> None:
-        """Let all ranks evaluate the same network: each rank has running means of its own."""
+        """Give all ranks the same buffers, since running means differ between ranks."""
         if self._ranks > 1:
             for buffer in self.network.buffers():
                 distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch) -> None:
-        """Keep a batch's outputs for the end of the epoch, or of the test."""
+        """Keep a batch's outputs until the end of the epoch or the test."""
         targets = batch.batch_targets if isinstance(batch, Shared) else batch[1]
         self._outputs.add(self.network(batch[0]), targets)
 
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation part's loss and metrics."""
+        """Publish the loss and the metrics of the validation part.
+
+        Raises:
+            DivergedError: The validation loss is not finite.
+        """
         values = self._evaluate("val")
         self._require_finite("val/loss", values["val/loss"])
         self._publish(values)
 
     def on_test_epoch_end(self) -> None:
-        """Log the test part's loss and metrics."""
+        """Publish the loss and the metrics of the test part."""
         self._publish(self._evaluate("test"))
 
     def _publish(self, values: Mapping[str, Tensor]) -> None:
@@ -232,7 +241,7 @@ class Task(ShortSteps):
         values = {f"{stage}/{key}": value for key, value in found.items()}
         if self._ranks == 1:
             return values
-        # Those of the first rank, so that all ranks decide by the same last bit.
+        # All ranks use the values of the first rank, so that they take the same decisions.
         told = torch.stack([value.double() for value in values.values()])
         distributed.broadcast(told, 0)
         return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
@@ -247,7 +256,7 @@ class Task(ShortSteps):
     # ── optimization ────────────────────────────────────────────────────────────────────────
 
     def configure_optimizers(self) -> Any:
-        """Make the optimizer, and the schedule where there is one."""
+        """Build the optimizer, and the schedule if there is one."""
         optimizer = self._optimization.optimizer(self.network.parameters())
         if self._optimization.scheduler is None:
             return optimizer
@@ -260,24 +269,24 @@ class Task(ShortSteps):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state of a schedule that Lightning does not own."""
+        """Add the state of a plateau schedule, which Lightning does not know."""
         if self._plateau is not None:
             checkpoint["plateau"] = self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember that state until the schedule exists."""
+        """Remember the state of a plateau schedule until it is used."""
         super().on_load_checkpoint(checkpoint)
         self._plateau_state = checkpoint.get("plateau")
 
 
 class Classifier(Task):
-    """A network that tells classes apart.
+    """A network that predicts classes.
 
     Args:
-        network: Maps inputs to one logit (two classes) or a logit a class.
-        class_weights: Weight of each class (classes,) in the loss; `None` = equal.
+        network: Maps inputs to a single logit (two classes) or to one logit per class.
+        class_weights: Weight of each class in the loss, (classes,); `None` = equal weights.
         label_smoothing: Share of the target that is spread over all classes, 0 to 1.
-        known: As `Task` takes it.
+        known: Further arguments of `Task`.
     """
 
     class_weights: Tensor | None
@@ -302,7 +311,7 @@ class Classifier(Task):
             if weights is None:
                 smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
                 return functional.binary_cross_entropy_with_logits(logits, smoothed)
-            # One logit equals two of which the first is 0; weights then mean the same for any task.
+            # One logit is equivalent to two logits of which the first is 0.
             outputs = torch.stack([torch.zeros_like(logits), logits], dim=1)
         if weights is not None:
             weights = weights.to(outputs)
@@ -315,7 +324,7 @@ class Classifier(Task):
         return self.class_weights.to(targets.device)[targets].sum()
 
     def to_scores(self, outputs: Tensor, targets: Tensor, _: object) -> tuple[Tensor, Tensor]:
-        """Return probabilities (rows,) of the positive class or (rows, classes), and classes."""
+        """Return probabilities, (rows,) of the positive class or (rows, classes), and classes."""
         return probabilities(outputs), targets
 
 
@@ -324,10 +333,10 @@ class Regressor(Task):
 
     Args:
         network: Maps inputs to scaled values (batch, outputs).
-        to_units: Turns scaled values and offsets (rows, outputs), or `None`, into the target's
-            units.
-        offsets: What is added to each row of a part, `val` or `test`, after that; rows in order.
-        known: As `Task` takes it.
+        to_units: Maps scaled values (rows, outputs), and offsets of the same shape or `None`, to
+            values in the target's units.
+        offsets: Values to add to the rows of the parts `val` and `test` after unscaling, in order.
+        known: Further arguments of `Task`.
     """
 
     def __init__(
@@ -345,7 +354,7 @@ class Regressor(Task):
         """Return the mean squared error of scaled values (rows, outputs).
 
         Raises:
-            ValueError: The shapes differ; broadcasting would give a wrong number in silence.
+            ValueError: The shapes differ; broadcasting would silently give a wrong number.
         """
         if outputs.shape != targets.shape:
             raise ValueError(

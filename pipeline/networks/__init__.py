@@ -1,6 +1,6 @@
 """Networks in pure torch; each constructor is the schema of its file in `conf/model/`.
 
-Here are the kinds of input that a network can read, told apart by the shape of one sample.
+This module defines the kinds of input, which are told apart by the shape of one sample.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ SHAPES: dict[Kind, str] = {
     "series": "a series (steps, features)",
     "images": "images (channels, height, width)",
 }
-#: Stands in the line about data whose kind a model can't read, and in no other.
+#: Only the message about data of a kind that a model can't read contains these words.
 MISFIT = ", but the data are "
 
 
@@ -31,10 +31,15 @@ def kind_of(input_shape: tuple[int, ...]) -> Kind:
 
 
 def require_kind(model_name: str, takes: tuple[str, ...], input_shape: tuple[int, ...]) -> Kind:
-    """Return the kind of samples of this shape, for a model that takes some kinds.
+    """Return the kind of input of samples with this shape, after checking that a model reads it.
+
+    Args:
+        model_name: The word that the user types after `model=`.
+        takes: Kinds of input that the model reads.
+        input_shape: Shape of one sample, without the batch.
 
     Raises:
-        ConfigError: It is none of these.
+        ConfigError: The model does not read this kind.
     """
     kind = kind_of(input_shape)
     if kind not in takes:

@@ -1,10 +1,10 @@
-"""Convolutional networks in one and two directions, which share one implementation.
+"""Convolutional networks in one and two dimensions, which share one implementation.
 
-One rule reads every size (`kernel_size`, `stride`, `padding`, `dilation`, `pool_size`). A number
-holds for all layers and directions. A flat list of as many numbers as there are directions is a
-shape (`[1,5]` in 2-D: 1 high, 5 wide) for all layers. Any other list has one entry per layer, each
-a number or a shape. Several kernel shapes in one layer are written `{shapes:[[1,5],[5,1],3]}`, for
-all layers or as the entry of one.
+One rule applies to every size (`kernel_size`, `stride`, `padding`, `dilation`, `pool_size`). A
+number holds for all layers and directions. A flat list of as many numbers as there are directions
+is a shape (`[1,5]` in 2-D: 1 high, 5 wide) for all layers. Any other list has one entry per layer,
+each a number or a shape. Several kernel shapes in one layer are written
+`{shapes:[[1,5],[5,1],3]}`, for all layers or as the entry of one layer.
 """
 
 import math
@@ -39,22 +39,22 @@ class _CNN(nn.Module):
     Args:
         input_shape: Shape of one sample.
         outputs: Values or logits per sample.
-        channels: Output channels of each layer, >= 1; as many layers as numbers.
+        channels: Output channels of each layer, >= 1; the length is the number of layers.
         kernel_size: Length or shape of the kernels, >= 1, at most the length of their input.
         stride: Step of the kernels, >= 1.
-        padding: Zeros on each side, >= 0; `same` gives ceil(length / stride).
+        padding: Zeros on each side, >= 0; `same` gives an output length of ceil(length / stride).
         dilation: Distance between the cells of a kernel, >= 1.
-        pool: What shrinks a layer's output: `max`, `avg`, `learned` (an average with learned
-            weights), `none`; `global` takes the mean over all positions once, after all layers.
-        pool_size: Window and step of the pooling, >= 1; `none` and `global` do not read it.
-        mixing: `full`: a kernel for each pair of channels. `weighted`: a kernel for each output
-            channel and a weight for each pair.
+        pool: Pooling after each layer: `max`, `avg`, `learned` (an average with learned weights) or
+            `none`; `global` takes the mean over all positions once, after all layers.
+        pool_size: Window and step of the pooling, >= 1; ignored for `none` and `global`.
+        mixing: `full`: one kernel for each pair of channels. `weighted`: one kernel for each output
+            channel and one weight for each pair.
         hidden: Width of each dense layer before the output, >= 1; [] for none.
         activation: Function after each layer.
-        norm: What normalises a layer's values before its activation.
+        norm: Normalisation of a layer's values before its activation.
         dropout: Share of a layer's values that are zeroed in training, 0 <= dropout < 1.
-        init: How the first weights are drawn.
-        gain: Factor of the first weights, > 0; `None` suits the activation.
+        init: Scheme of the initial weights.
+        gain: Factor of the initial weights, > 0; `None` = the gain that suits the activation.
 
     Raises:
         ConfigError: A size does not fit the input's shape, the number of layers or the channels.
@@ -132,7 +132,10 @@ class _CNN(nn.Module):
 
 
 class CNN1d(_CNN):
-    """Convolutions along a series, whose features are channels, or along the columns of a table."""
+    """Convolutions along the steps of a series or along the columns of a table.
+
+    The features of a series are its channels; a table has one channel.
+    """
 
     takes = ("table", "series")
     dimensions = 1
@@ -178,9 +181,9 @@ class LayerSizes:
     Args:
         shapes: Kernel shapes, one or several.
         stride: Step of the kernels, >= 1.
-        padding: Zeros on both sides, or `None` for as many as give ceil(length / stride).
+        padding: Zeros on both sides; `None` = as many as give ceil(length / stride).
         dilation: Distance between the cells of a kernel, >= 1.
-        pool: Window and step of the pooling; `None` for no pooling.
+        pool: Window and step of the pooling; `None` = no pooling.
     """
 
     shapes: list[Lengths]
@@ -190,7 +193,10 @@ class LayerSizes:
     pool: Lengths | None
 
     def margins(self, shape: Lengths, lengths: Lengths) -> list[tuple[int, int]]:
-        """Return the zeros before and after the input in each direction; an odd one comes after."""
+        """Return the zeros before and after the input in each direction.
+
+        If their number is odd, the additional zero comes after the input.
+        """
         if self.padding is not None:
             return [(zeros, zeros) for zeros in self.padding]
         directions = zip(lengths, self._spans(shape), self.stride, strict=True)
@@ -198,10 +204,11 @@ class LayerSizes:
         return [(both // 2, both - both // 2) for both in zeros]
 
     def output_lengths(self, lengths: Lengths, *, number: int) -> Lengths:
-        """Return the lengths of a layer's output, after pooling, of those of its input.
+        """Return the output lengths of layer `number` after pooling, from its input lengths.
 
         Raises:
-            ConfigError: A kernel or window is longer than its input, or the shapes' outputs differ.
+            ConfigError: A kernel or a window is longer than its input, or the kernel shapes give
+                outputs of different lengths.
         """
         outputs: dict[Lengths, None] = {}
         nothing = (0,) * len(lengths)
@@ -243,9 +250,9 @@ class LayerSizes:
         """Return the convolution of a layer.
 
         Several kernel shapes share the output channels as evenly as possible, and their outputs are
-        concatenated. Each has `mixing` (where weighted: a 1×1 convolution without bias), `padding`
-        (where uneven) and `kernel`. As everywhere in this field the kernel is not flipped: w'[i, j]
-        = sum over x, y of w[i + x, j + y] c[x, y].
+        concatenated. Each branch has the parts `mixing` (a 1×1 convolution without bias, only for
+        weighted mixing), `padding` (only if uneven) and `kernel`. As usual in deep learning, the
+        kernel is not flipped: w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y].
         """
         is_flat, weighted = len(lengths) == 1, mixing == "weighted"
         convolve: Callable[..., nn.Module] = nn.Conv1d if is_flat else nn.Conv2d
@@ -254,7 +261,7 @@ class LayerSizes:
             share, rest = divmod(channels, len(self.shapes))
             share += number < rest
             margins = self.margins(shape, lengths)
-            # Zeros at the end, more than those at the beginning.
+            # Number of zeros at the end beyond those at the beginning.
             height, width = ([0] + [after - before for before, after in margins])[-2:]
             zeros = nn.ZeroPad1d((0, width)) if is_flat else nn.ZeroPad2d((0, width, 0, height))
             sizes = (shape, self.stride, tuple(before for before, _ in margins), self.dilation)
@@ -274,15 +281,15 @@ class LayerSizes:
         return convolution
 
     def _spans(self, shape: Lengths) -> Lengths:
-        """Return how far a kernel reaches in each direction."""
+        """Return the extent of a dilated kernel in each direction."""
         return tuple((size - 1) * gap + 1 for size, gap in zip(shape, self.dilation, strict=True))
 
 
 def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerSizes]:
-    """Read the sizes of a network's `layers` layers, whose kernels have `dimensions` directions.
+    """Return the sizes of each of a network's `layers` layers with `dimensions` directions.
 
     `given` are `kernel_size`, `stride`, `padding`, `dilation` and `pool_size`, in this order; the
-    last is `None` where nothing is pooled.
+    last is `None` if there is no pooling.
 
     Raises:
         ConfigError: A list has neither one entry per layer nor the form of a shape.
@@ -304,7 +311,7 @@ def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerS
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads one parameter; its key and whole value stand in each message."""
+    """Reads one parameter; messages contain its key and its whole value."""
 
     key: str
     value: object
@@ -340,7 +347,7 @@ class _Reader:
                 "{shapes:[3,5]}"
             )
         found = [self.shape(shape) for shape in shapes]
-        # The check of a configuration does not look into a mapping.
+        # The check of the configuration does not look into mappings.
         if min(map(min, found)) < 1:
             raise ConfigError(f"{self._named} is too small; expected numbers of at least 1")
         return found
@@ -371,7 +378,7 @@ def _as_typed(value: object) -> str:
 
 
 def _short(sizes: Lengths | None) -> str:
-    """Return sizes as a user would type them: one number where all are equal."""
+    """Return sizes as a user types them: one number if all are equal."""
     if sizes is None:
         return "same"
     return str(sizes[0]) if len(set(sizes)) == 1 else _as_typed(list(sizes))

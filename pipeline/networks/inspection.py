@@ -1,4 +1,4 @@
-"""Inspects a network: evaluation mode, probabilities, the layer table, activations."""
+"""Inspection of a network: evaluation mode, probabilities, the layer table, activations."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +11,7 @@ from pipeline.findings import Activity
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Return the probability of the positive class (rows,) of one logit, else (rows, classes)."""
+    """Return probabilities, (rows,) of the positive class for one logit, else (rows, classes)."""
     logits = logits.float()
     if logits.shape[1] == 1:
         return torch.sigmoid(logits.squeeze(1))
@@ -22,12 +22,11 @@ def probabilities(logits: Tensor) -> Tensor:
 def watched(
     network: nn.Module, hook_of: Callable[[str, nn.Module], Callable[..., None] | None]
 ) -> Iterator[None]:
-    """Put a network into evaluation mode, with hooks that see the calls of its modules.
+    """Put a network into evaluation mode, with hooks on its modules, while the body runs.
 
     `hook_of(name, module)` returns a forward hook, called with the module, its positional inputs,
-    its keyword inputs and its outputs, or `None` for a module that is not watched. There are no
-    gradients; modes, buffers (their values and the tensors themselves) and torch's generators are
-    restored.
+    its keyword inputs and its outputs, or `None` for a module without a hook. Gradients are off.
+    Modes, buffers (their values and the tensors themselves) and torch's generators are restored.
     """
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
@@ -52,7 +51,7 @@ def watched(
 
 
 def as_weights(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return inputs on the device and in the precision of the network's weights."""
+    """Return inputs on the device and with the dtype of the network's weights."""
     weight = next(network.parameters(), torch.empty(0))
     return inputs.to(device=weight.device, dtype=weight.dtype)
 
@@ -62,13 +61,14 @@ class LayerRow:
     """One layer of a network.
 
     Args:
-        name: Where it lies in the network, as `layers.layer1.convolution`.
-        kind: Name of its class, as `Conv2d`.
+        name: Path in the network, such as `layers.layer1.convolution`.
+        kind: Name of its class, such as `Conv2d`.
         output_shape: Shape of its output for one sample, without the batch.
-        parameters: Numbers that training changes.
-        channels_in: Ci, the channels that each kernel reads; `None` for other layers.
-        channels_out: Co, the channels of the output; `None` for other layers.
-        kernel: (Kh, Kw) or (K,), `None` for other layers; there are Ci × Co × Kh × Kw weights.
+        parameters: Number of trained parameters.
+        channels_in: Ci, the channels that each kernel reads; `None` if it is not a convolution.
+        channels_out: Co, the channels of the output; `None` if it is not a convolution.
+        kernel: (Kh, Kw) or (K,), so that there are Ci × Co × Kh × Kw weights; `None` if it is not
+            a convolution.
     """
 
     name: str
@@ -81,9 +81,9 @@ class LayerRow:
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRow]:
-    """Return a row for each layer, in the order in which one sample of zeros passes them.
+    """Return a row for each layer, in the order in which one sample of zeros passes through them.
 
-    `input_shape` is without the batch. The network and the random states are left as they were.
+    `input_shape` is without the batch. The network and the random states are left unchanged.
     """
     rows: list[LayerRow] = []
 
@@ -91,7 +91,7 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerR
         has_own = any(True for _ in layer.parameters(recurse=False))
         if has_own or not (isinstance(layer, nn.Sequential) or any(True for _ in layer.children())):
             return lambda layer, _, __, output: rows.append(_row(name, layer, output))
-        return None  # it is empty or made of others
+        return None  # the module is empty or only contains others
 
     with watched(network, hook_of):
         network(as_weights(network, torch.zeros(1, *input_shape)))
@@ -116,17 +116,21 @@ def _row(name: str, layer: nn.Module, output: Tensor | tuple[Tensor, ...]) -> La
 
 MOST_ROWS = 512
 ROWS_AT_ONCE = 64
-#: Input values of one forward pass: the feature maps of large images need much memory.
+#: Input values of one forward pass; feature maps of large images need much memory.
 MOST_VALUES = 2**20
-#: Share of the way to a bound from which a value counts as saturated.
+#: Fraction of the range up to a bound beyond which a value counts as saturated.
 CLOSE = 0.99
 _POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus)
 
 
 class _ActivitySums:
-    """Sums over the outputs of one activation, block by block, units along `axis`.
+    """Sums over the outputs of one activation, block by block.
 
-    `function` is what it computes, in small letters: `relu`, `tanh`, `sigmoid`, ….
+    Args:
+        layer: Name of the activation.
+        kind: Name of its class.
+        function: The function in small letters: `relu`, `tanh`, `sigmoid`, …
+        axis: Axis of the units.
     """
 
     def __init__(self, layer: str, *, kind: str, function: str, axis: int) -> None:
@@ -137,10 +141,10 @@ class _ActivitySums:
         self._silent: Tensor | None = None
 
     def add(self, _module: nn.Module, _inputs: object, _named: object, outputs: object) -> None:
-        """Add the outputs for some rows, (rows, …); a forward hook."""
+        """Add the outputs for some rows, (rows, …); this is a forward hook."""
         outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.numel() == 0:
-            return  # a user's own module may give anything
+            return  # a user's own module may return anything
         values = outputs.detach().float().transpose(self._axis, -1).flatten(end_dim=-2)
         silent = (values == 0).all(0).cpu()  # (units,)
         self._silent = silent if self._silent is None else self._silent & silent
@@ -172,9 +176,12 @@ class _ActivitySums:
 def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
     """Return the statistics of each activation in evaluation mode, from the input to the output.
 
-    A unit is a channel, a value of a dense layer or of a recurrent layer's state. It is dead if a
-    ReLU gives zero for all rows and places. Of the inputs (rows, *input_shape) 512 rows are used;
-    weights are finite, and the network is left as it was.
+    A unit is a channel, a value of a dense layer or a value of a recurrent layer's state. It is
+    dead if a ReLU gives zero for all rows and positions. The network is left unchanged.
+
+    Args:
+        network: Maps inputs to outputs; its weights are finite.
+        inputs: Inputs as the network gets them, (rows, *input_shape); the first 512 rows are used.
     """
     sums: list[_ActivitySums] = []
 
@@ -197,7 +204,7 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
             return ()
         at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
         for some in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
-            # Not by `network(…)`: a compiled network would be compiled again with the hooks.
+            # `network(…)` would compile a compiled network again because of the hooks.
             network.forward(some)
     activities = (one.activity() for one in sums)
     return tuple(one for one in activities if one is not None)

@@ -1,7 +1,7 @@
-"""Layers that the networks share: activation, norm, pooling, first weights, dense layers.
+"""Layers that the networks share: activation, norm, pooling, initial weights, dense layers.
 
 The types at the top state the bounds of a network's parameters. `pipeline.config.values` checks a
-configuration against them; the networks themselves do not check them again.
+configuration against them; the networks do not check them again.
 """
 
 import math
@@ -62,15 +62,19 @@ class _SingleValues(_BatchNorm):
 
 
 class _BatchNorm1d(_SingleValues, nn.BatchNorm1d):
-    """The same for (batch, channels) or (batch, channels, length)."""
+    """`_SingleValues` for (batch, channels) or (batch, channels, length)."""
 
 
 class _BatchNorm2d(_SingleValues, nn.BatchNorm2d):
-    """The same for (batch, channels, height, width)."""
+    """`_SingleValues` for (batch, channels, height, width)."""
 
 
 def build_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | None:
-    """Return the norm of (batch, channels, *lengths), which fits any length, or `None` for none."""
+    """Return the norm of a layer's values (batch, channels, *lengths), or `None` for no norm.
+
+    The layer norm takes all channels and positions of a sample together, so that it works for any
+    length. `dimensions` is the number of lengths.
+    """
     if name == "none":
         return None
     if name == "layer":
@@ -84,9 +88,13 @@ def build_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | Non
 class LearnedPool(nn.Module):
     """Weighted average of each window, with weights that are learned.
 
-    Each channel has one weight for each cell of the window. A softmax makes them positive with sum
-    1, so that the result stays an average; at first all are equal. What is left over at the end of
-    (batch, channels, *lengths) is dropped, as by max and average pooling.
+    Each channel has one weight for each cell of the window, shared by all windows. A softmax makes
+    the weights positive with sum 1; initially all are equal.
+
+    Args:
+        channels: Channels of the input.
+        window: Size of the window in each direction, which is also its step. A remainder at the end
+            is dropped, as by max and average pooling.
     """
 
     def __init__(self, channels: int, window: tuple[int, ...]) -> None:
@@ -104,7 +112,7 @@ class LearnedPool(nn.Module):
 
 
 def build_pool(name: Pool, channels: int, *, window: tuple[int, ...]) -> nn.Module:
-    """Return `max`, `avg` or `learned` pooling in as many directions as its window."""
+    """Return `max`, `avg` or `learned` pooling with as many directions as the window."""
     if name == "learned":
         return LearnedPool(channels, window)
     if len(window) == 1:
@@ -113,7 +121,7 @@ def build_pool(name: Pool, channels: int, *, window: tuple[int, ...]) -> nn.Modu
     return nn.MaxPool2d(shape) if name == "max" else nn.AvgPool2d(shape)
 
 
-# ── first weights ───────────────────────────────────────────────────────────────────────────
+# ── initial weights ─────────────────────────────────────────────────────────────────────────
 
 
 @torch.no_grad()
@@ -124,17 +132,17 @@ def initialise(
     gain: float | None,
     activation: Activation,
 ) -> None:
-    """Draw the weights of a dense or convolution layer anew, in place, and set its biases to zero.
+    """Draw new weights of a dense or convolution layer in place, and set its biases to zero.
 
-    `torch` keeps what torch drew, biases too, and multiplies the weights by the gain.
+    `torch` keeps the weights and biases that torch drew, and multiplies the weights by the gain.
 
     Args:
         layer: The layer.
         init: `default` is `kaiming` before the relu family, `xavier` before the rest; `keras` is
             Glorot's uniform (`xavier` with gain 1).
-        gain: Factor of the weights, > 0; for `normal` their standard deviation. `None` suits the
-            activation (1 for `torch` and `keras`, 0.02 for `normal`).
-        activation: What follows the layer; `identity` for an output.
+        gain: Factor of the weights, > 0; for `normal`, their standard deviation. `None` = the gain
+            that suits the activation (1 for `torch` and `keras`, 0.02 for `normal`).
+        activation: Function after the layer; `identity` for an output.
 
     Source: Glorot and Bengio 2010 (xavier); He et al. 2015 (kaiming); Saxe et al. 2014.
     """
@@ -147,7 +155,7 @@ def initialise(
 
 
 def draw_weight(weight: Tensor, *, init: Init, gain: float | None, activation: Activation) -> None:
-    """Draw one weight (outputs, inputs, *kernel) by any scheme but `torch`."""
+    """Draw one weight (outputs, inputs, *kernel) in place by any scheme but `torch`."""
     if init == "default":
         scheme: Init = "xavier" if activation in _SATURATING else "kaiming"
     else:
@@ -158,7 +166,7 @@ def draw_weight(weight: Tensor, *, init: Init, gain: float | None, activation: A
         factor = NORMAL_DEVIATION
     elif init == "keras" or activation in ("sigmoid", "identity"):
         factor = 1.0
-    else:  # what keeps the variance of values through the activation
+    else:  # the gain that keeps the variance of values through the activation
         factor = 5 / 3 if activation == "tanh" else math.sqrt(2)
     if scheme == "xavier":
         nn.init.xavier_uniform_(weight, gain=factor)
@@ -189,7 +197,7 @@ class Skip(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerStyle:
-    """What all hidden layers of a network share; the fields are parameters of the network."""
+    """Parameters that all hidden layers of a network share; `_CNN` and `MLP` describe them."""
 
     activation: Activation
     norm: Norm
@@ -199,13 +207,17 @@ class LayerStyle:
 
     @property
     def has_bias(self) -> bool:
-        """Whether weights have a bias: batch norm subtracts the mean again, and a bias with it."""
+        """Whether weights have a bias; batch norm would subtract it again with the mean."""
         return self.norm != "batch"
 
     def layer(
         self, weights: dict[str, nn.Module], channels: int, *, lengths: int, pool: nn.Module | None
     ) -> nn.Sequential:
-        """Return weights and then `norm`, `activation`, `pool`, `dropout` for their `channels`."""
+        """Return the modules `weights`, followed by `norm`, `activation`, `pool` and `dropout`.
+
+        `channels` and `lengths`, the number of lengths, are those of their output (batch, channels,
+        *lengths).
+        """
         return compose_layer(
             **weights,
             norm=build_norm(self.norm, channels, dimensions=lengths),
@@ -215,7 +227,7 @@ class LayerStyle:
         )
 
     def dense(self, widths: Sequence[int], *, skip: bool = False) -> nn.Sequential:
-        """Return `layer1`, `layer2`, … from `widths[0]` inputs to `widths[-1]` values."""
+        """Return dense layers `layer1`, … from `widths[0]` inputs to `widths[-1]` values."""
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number, (inputs, width) in enumerate(pairwise(widths), start=1):
             linear = nn.Linear(inputs, width, bias=self.has_bias)
@@ -226,7 +238,7 @@ class LayerStyle:
 
 
 def output_layer(inputs: int, outputs: int, *, init: Init, gain: float | None) -> nn.Linear:
-    """Return the last linear map, which no activation follows."""
+    """Return the last linear map, which has no activation."""
     head = nn.Linear(inputs, outputs)
     initialise(head, init=init, gain=gain, activation="identity")
     return head

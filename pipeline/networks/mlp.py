@@ -13,15 +13,15 @@ class MLP(nn.Module):
     """Dense layers over all values of a sample, whatever its shape.
 
     Args:
-        input_shape: Shape of one sample; it is flattened.
+        input_shape: Shape of one sample, which is flattened.
         outputs: Values or logits per sample.
         hidden: Width of each hidden layer, >= 1; [] is logistic or linear regression.
         activation: Function after each hidden layer.
-        norm: What normalises a layer's values before its activation.
+        norm: Normalisation of a layer's values before its activation.
         dropout: Share of a hidden layer's values that are zeroed in training, 0 <= dropout < 1.
-        skip: Whether x + layer(x) takes the place of layer(x) wherever the two widths agree.
-        init: How the first weights are drawn.
-        gain: Factor of the first weights, > 0; `None` suits the activation.
+        skip: Whether x + layer(x) replaces layer(x) in layers whose two widths are equal.
+        init: Scheme of the initial weights.
+        gain: Factor of the initial weights, > 0; `None` = the gain that suits the activation.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("table", "series", "images")

@@ -1,7 +1,7 @@
-"""Recurrent networks, which differ in their cell only: RNN, GRU and LSTM.
+"""Recurrent networks, which differ only in their cell: RNN, GRU and LSTM.
 
-torch has no fused kernel for ReLU in a GRU or an LSTM. `ReluGRU` and `ReluLSTM` hold weights as
-torch's layers do, under the same names, and loop over the steps.
+torch has no fused kernel for ReLU in a GRU or an LSTM. `ReluGRU` and `ReluLSTM` hold their weights
+under the same names as `torch.nn.GRU` and `torch.nn.LSTM`, and loop over the steps.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,13 @@ Readout = Literal["last", "mean", "flatten"]
 
 
 class _LoopLayer(nn.RNNBase):
-    """A loop over steps of so many features, once for each direction, with a state of `hidden`."""
+    """A recurrent layer that loops over the steps, once for each direction.
+
+    Args:
+        features: Values per step.
+        hidden: Size of the state.
+        bidirectional: Whether a second direction reads the steps backwards.
+    """
 
     cell: ClassVar[str]
 
@@ -45,7 +51,7 @@ class ReluLSTM(_LoopLayer):
     """An LSTM layer with ReLU in place of both tanh, at the candidate and at the output.
 
     c' = sigmoid(f) * c + sigmoid(i) * relu(g) and h' = sigmoid(o) * relu(c'), where
-    (i, f, g, o) = W x + U h + b. So does Keras with `activation="relu"`.
+    (i, f, g, o) = W x + U h + b. Keras does the same with `activation="relu"`.
     """
 
     cell = "LSTM"
@@ -91,13 +97,19 @@ class ReluGRU(_LoopLayer):
 
 @torch.no_grad()
 def initialise_recurrent(layer: nn.RNNBase, *, init: Init, gain: float | None) -> None:
-    """Draw the weights of one recurrent layer anew, in place.
+    """Draw new weights of one recurrent layer in place.
 
-    `torch` keeps what torch drew, biases too, and multiplies the weights by the gain. All others
-    set the biases to zero, but that of an LSTM's forget gate to one, so that it remembers at first.
-    `default` is `xavier` for the inputs and `orthogonal` for the states, each gate by itself;
-    `keras` takes all gates as one matrix; a scheme's own name draws both by it, each gate by
-    itself. A gain of `None` is 1, since states return at each step, and 0.02 for `normal`.
+    `torch` keeps the weights and biases that torch drew, and multiplies the weights by the gain.
+    Other schemes set the biases to zero, except that of an LSTM's forget gate, which is one, so
+    that the layer remembers initially.
+
+    Args:
+        layer: The layer.
+        init: `default` is `xavier` for the inputs and `orthogonal` for the states, each gate by
+            itself; `keras` is the same with all gates as one matrix; any other scheme draws both
+            weights, each gate by itself.
+        gain: Factor of the weights, > 0. `None` = 1, since states return at each step, and 0.02 for
+            `normal`.
 
     Source: Jozefowicz et al. 2015 (the forget gate's bias); Saxe et al. 2014 (orthogonal).
     """
@@ -113,15 +125,15 @@ def initialise_recurrent(layer: nn.RNNBase, *, init: Init, gain: float | None) -
             scheme = usual if init in ("default", "keras") else init
             gates = 1 if init == "keras" else len(parameter) // layer.hidden_size
             for gate in parameter.chunk(gates):
-                # That of the identity is 1; tanh's or ReLU's would make states grow at each step.
+                # The identity has gain 1; that of tanh or ReLU would make states grow at each step.
                 draw_weight(gate, init=scheme, gain=gain, activation="identity")
 
 
 class RecurrentLayer(nn.Module):
-    """All states of one recurrent layer, normalised where wanted.
+    """All states of one recurrent layer, normalised if wanted.
 
     Args:
-        recurrent: Maps (batch, steps, features) to a tuple that begins with the states.
+        recurrent: Maps (batch, steps, features) to a tuple whose first entry has the states.
         width: Size of a state, both directions together.
         norm: `layer` normalises each state after the cell, so that fused kernels stay in use.
         dropout: Share of the states' values that are zeroed in training.
@@ -133,7 +145,7 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.recurrent = recurrent
         self.norm = nn.LayerNorm(width) if norm == "layer" else None
-        # Our own dropout, not cuDNN's: that one's random state can't be saved and restored.
+        # The random state of cuDNN's own dropout can't be saved and restored.
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -151,22 +163,22 @@ class _Recurrent(nn.Module):
         input_shape: (steps, features) of one sample.
         outputs: Values or logits per sample.
         hidden: Size of the state in each direction, >= 1.
-        layers: Layers, each reading the states of the one before, >= 1.
-        activation: Function in the cell; `relu` takes the place of each tanh.
+        layers: Number of layers, >= 1; each reads the states of the previous one.
+        activation: Function in the cell; `relu` replaces each tanh.
         norm: `layer` normalises the states that leave each layer.
-        dropout: Share of the values that leave each layer and are zeroed in training, those that
-            the output reads included; 0 <= dropout < 1.
+        dropout: Share of the values leaving each layer, including the last, that are zeroed in
+            training, 0 <= dropout < 1.
         bidirectional: Whether each layer has a second half that reads the steps backwards.
         readout: What the output reads: `last`, the state after the last step that each direction
-            reads; `mean` of all states; `flatten`, all states side by side.
-        init: How the first weights are drawn.
-        gain: Factor of the first weights, > 0; `None` is 1, and 0.02 for `normal`.
+            reads; `mean`, the mean of all states; `flatten`, all states side by side.
+        init: Scheme of the initial weights.
+        gain: Factor of the initial weights, > 0; `None` = 1, and 0.02 for `normal`.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("series",)
     #: torch's layer.
     fused: ClassVar[type[nn.RNNBase]]
-    #: Layer with ReLU in the cell, where torch's has none.
+    #: Layer with ReLU in the cell, if torch's layer does not support it.
     loop: ClassVar[type[_LoopLayer] | None] = None
 
     def __init__(
@@ -217,26 +229,26 @@ class _Recurrent(nn.Module):
             return states.flatten(start_dim=1)
         if not self.bidirectional:
             return states[:, -1]
-        # The backward half has read everything when it arrives at the first step.
+        # The backward half has read all steps when it reaches the first step.
         return torch.cat((states[:, -1, : self.hidden], states[:, 0, self.hidden :]), dim=1)
 
 
 class RNN(_Recurrent):
-    """Plain recurrent network (Elman 1990): h' = tanh(W x + U h + b), or ReLU in place of tanh."""
+    """Plain recurrent network (Elman 1990): h' = tanh(W x + U h + b), or with ReLU for tanh."""
 
     fused = nn.RNN
 
 
 class GRU(_Recurrent):
-    """Gated recurrent units: a reset and an update gate (Cho et al. 2014)."""
+    """Gated recurrent units with a reset and an update gate (Cho et al. 2014)."""
 
     fused, loop = nn.GRU, ReluGRU
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory with a forget gate.
+    """Long short-term memory with input, forget and output gates.
 
-    Hochreiter and Schmidhuber 1997; Gers et al. 2000.
+    Source: Hochreiter and Schmidhuber 1997; Gers et al. 2000 (the forget gate).
     """
 
     fused, loop = nn.LSTM, ReluLSTM

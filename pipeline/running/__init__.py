@@ -1,1 +1,1 @@
-"""The stages of one run: plan it, put it on record, train, test, and tell what came of it."""
+"""The stages of one run: plan it, put it on record, train, test, and report the result."""

@@ -35,7 +35,12 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What a run was started with: overrides in Hydra's grammar, and the folder of own YAML."""
+    """What a run was started with.
+
+    Args:
+        overrides: Overrides in Hydra's grammar.
+        config_dir: Folder of `--config-dir`; `None` = none was given.
+    """
 
     overrides: tuple[str, ...]
     config_dir: str | None
@@ -46,33 +51,37 @@ class Command:
         from hydra.core.hydra_config import HydraConfig
 
         said = HydraConfig.get()
-        # Reading the words one by one would put the values of the environment in.
+        # Reading the words one by one would resolve references to the environment.
         words = OmegaConf.to_container(said.overrides.task, resolve=False)
         assert isinstance(words, list)
-        keys = [key_of(str(word)) for word in words]  # of words with one key the last counts
+        keys = [key_of(str(word)) for word in words]  # the last word of each key counts
         last = [str(word) for i, word in enumerate(words) if keys[i] not in keys[i + 1 :]]
         overrides = [word for word in last if not word.startswith("resume")]
         files = [one.path for one in said.runtime.config_sources if one.provider == "command-line"]
         return cls(overrides=tuple(overrides), config_dir=files[0] if files else None)
 
     def line(self) -> str:
-        """Return what a person types to train the same again, secrets masked."""
+        """Return the command line that trains the same run again, with masked secrets."""
         words = [] if self.config_dir is None else ["--config-dir", self.config_dir]
         masked = [redact_word(plainest(word)) for word in self.overrides]
         return shlex.join(["python", "-m", "pipeline.train", *words, *masked])
 
     def save(self, folder: Path) -> None:
-        """Write it into the run's folder, secrets masked."""
+        """Write the command into the run's folder, with masked secrets."""
         masked = {**asdict(self), "overrides": [redact_word(word) for word in self.overrides]}
         replace_text(folder / COMMAND, json.dumps(masked, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "Command":
-        """Read what `save` wrote, or raise `ConfigError` where there is none, or no whole one."""
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: The file is missing or damaged.
+        """
         try:
             saved = (folder / COMMAND).read_text(encoding="utf-8")
             return TypeAdapter(cls).validate_json(saved, strict=True)
-        except (OSError, ValueError) as error:  # pydantic's is one as well
+        except (OSError, ValueError) as error:  # pydantic's error is a ValueError
             raise ConfigError(
                 f"{folder} does not say how its run was started ({COMMAND} is missing or damaged); "
                 "give the whole command again together with resume="
@@ -82,14 +91,14 @@ class Command:
 def with_saved_overrides(words: Sequence[str]) -> list[str]:
     """Put the overrides that a run was started with before those of its resumption.
 
-    `python -m pipeline.train resume=RUN` need not repeat `model=lstm …`; what is given again
-    wins. Without `resume=`, and for `resume=auto`, the words stay as they are. A saved command
-    brings no `--config-dir`, no `trust`, no setting of Hydra's own, no place to send to or fetch
-    from, and no reference to the environment.
+    `python -m pipeline.train resume=RUN` need not repeat `model=lstm …`; overrides that are given
+    again win. Without `resume=`, and for `resume=auto`, the words stay as they are. A saved command
+    never supplies `--config-dir`, `trust`, settings of Hydra's own, addresses to send to or fetch
+    from, or references to the environment.
 
     Raises:
-        ConfigError: There is no such run, a word held a secret, which was not saved, the run needs
-            `--config-dir`, a word refers to the environment, or is not an override of a run.
+        ConfigError: The run does not exist, it needs `--config-dir`, or one of its words held a
+            secret (which was not saved), refers to the environment or is not an override of a run.
     """
     reference = raw_value(words, "resume")
     if reference in (None, "", "null", NEWEST_UNFINISHED):
@@ -102,7 +111,7 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     # Trust comes from the present command line only, never from a file.
     given = {"trust", "resume", "data.allow_url", *RETIRED, *(key_of(word) for word in words)}
     kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
-    # So do tracking addresses; `tracking=none`, which sends nothing, is kept.
+    # The same holds for tracking addresses; `tracking=none`, which sends nothing, is kept.
     named = any(_is_tracking(word) for word in words)
     kept = [one for one in kept if not _is_tracking(one) or (one == "tracking=none" and not named)]
     refused = [
@@ -135,7 +144,7 @@ def _is_tracking(word: str) -> bool:
 def found_model(
     reference: str, output: Path, tracking: TrackingOptions, *, key: str = "output"
 ) -> Path:
-    """Return the folder, or the file, that a trained model is read from.
+    """Return the folder or file that a trained model is read from.
 
     Args:
         reference: A run's or a trial's folder (its path, or its name below `output`), a folder or
@@ -143,11 +152,11 @@ def found_model(
             training run, or MLflow's own address of a model, `models:/NAME@champion`.
         output: The folder that holds a folder for each run.
         tracking: Where runs and registered models are on record.
-        key: What the command calls the folder of runs.
+        key: Name of `output` in the command's options, for messages.
 
     Raises:
-        ConfigError: No run or model is called so, or several are.
-        EnvironmentFaultError: MLflow is asked and does not answer.
+        ConfigError: No run or model has this name, or several have.
+        EnvironmentFaultError: MLflow is needed and does not answer.
     """
     place = Path(reference)
     if not _ADDRESS.fullmatch(reference):
@@ -159,23 +168,23 @@ def found_model(
             return find_run(reference, output, key=key)
         except ConfigError:
             if place.is_dir():
-                return model_file(place)  # which says what such a folder lacks
+                return model_file(place)  # its error says what the folder lacks
             if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
                 raise
     from pipeline.tracking.fetch import fetched
 
-    return fetched(reference, tracking_uri(tracking))  # its folder is gone, or elsewhere
+    return fetched(reference, tracking_uri(tracking))  # the folder is gone or on another machine
 
 
 def may_be_in_mlflow(reference: str) -> bool:
-    """Tell MLflow's own address of a model, and the whole id of a run, from what lies here."""
+    """Return whether a reference is MLflow's address of a model, or the whole id of a run."""
     return any(pattern.fullmatch(reference) for pattern in (_ADDRESS, _RUN_ID))
 
 
 def loaded_model(
     reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
 ) -> "Model":
-    """Return the trained model that `found_model` finds, ready to answer."""
+    """Load the trained model that `found_model` finds."""
     from pipeline.serving.model import Model  # torch comes with it
 
     return Model.load(found_model(reference, runs, tracking, key="runs"), trust=trust)

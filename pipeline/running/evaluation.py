@@ -1,4 +1,4 @@
-"""Scores a trained model on some rows, on record as a run of its own."""
+"""Scores a trained model on some rows and records the evaluation as a run of its own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from pipeline.tracking.uri import store_uri
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest
 
-#: Stage in the names of metrics that are not those of a test.
+#: Stage in the names of the metrics of other parts than the test part.
 STAGES = {"validation": "val", "train": "train", "all": "all"}
 
 
@@ -55,10 +55,13 @@ class EvaluationRequest:
     """An evaluation whose values are all checked.
 
     Args:
+        place: Folder or file that the model is read from.
+        split: Part of the run's own data: `test`, `validation`, `train` or `all`.
         is_own: Whether a part of the run's own data is scored.
-        options: The run's, as the command has changed them; `config` has them as plain values.
-        threshold: In place of the model's in a binary task; `None` = the model's.
-        own_config: The same config with the run's own data, which may not be there any more.
+        options: The run's options, as the command has changed them.
+        config: The same options as plain values that may be stored.
+        threshold: Replaces the model's threshold in a binary task; `None` = keep the model's.
+        own_config: The same config with the run's own data, which may no longer exist.
     """
 
     place: Path
@@ -71,12 +74,12 @@ class EvaluationRequest:
 
     @property
     def rows_word(self) -> str:
-        """Word for the rows: a part of the run's own data, or other data."""
+        """Word for the scored rows: a part of the run's own data, or `other data`."""
         return self.split if self.is_own else "other data"
 
 
 def evaluate(asked: EvaluationRequest) -> None:
-    """Score the model on the rows that were asked for, on record, and print what came of it.
+    """Score the model on the requested rows, record the evaluation, and print the result.
 
     Raises:
         PipelineError: The model or the rows can't be read, or the environment is at fault.
@@ -124,7 +127,7 @@ def evaluate(asked: EvaluationRequest) -> None:
 def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at: float) -> Plan:
     """Return the plan of a test of the stored network."""
     options, notes = asked.options.on_one_device(), prepared.notes
-    if asked.rows_word != "test":  # limits of the training would cut other rows short
+    if asked.rows_word != "test":  # the limits of the training do not apply to other rows
         free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
         trainer = options.trainer.model_copy(update=free)
         options = options.model_copy(update={"trainer": trainer})
@@ -166,7 +169,7 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
 def _rows(
     asked: EvaluationRequest, model: Model, report: DataReport | None
 ) -> tuple[Prepared, str]:
-    """Return what is scored as the test part beside the model's own training rows; its words."""
+    """Return the scored rows as a test part beside the model's training rows, and a description."""
     options, schema, prints = asked.options, model.schema, None
     budget = options.data["memory_budget"]
     if asked.is_own:
@@ -197,7 +200,11 @@ def _rows(
 
 
 def _chosen(content: Content, split: str) -> tuple[Indices, str]:
-    """Return the rows of a part of the run's own data, and their words."""
+    """Return the rows of a part of the run's own data, and a description of them.
+
+    Raises:
+        ConfigError: The run does not have this part.
+    """
     parts = content.split.parts()
     if split == "all":
         return np.sort(np.concatenate(list(parts.values()))), "all parts of the run's own data"
@@ -209,7 +216,7 @@ def _chosen(content: Content, split: str) -> tuple[Indices, str]:
 
 
 def _read_own(options: RunConfig, schema: Schema) -> tuple[Samples | Series, Content, str]:
-    """Return the run's own data as they are now, split as for the training, and their hash."""
+    """Return the run's own data as they are now, split as in the training, and their hash."""
     source = build_source(options)
     raw = source.read()
     content = content_of(raw, data_options(options), what=source.place)
@@ -229,7 +236,10 @@ def _changed(digest: str, model: Model, consequence: str) -> tuple[str, ...]:
 def _training_rows(
     asked: EvaluationRequest, model: Model
 ) -> tuple[Part, Array | None, tuple[str, ...]]:
-    """Return the model's own training rows where they can still be read, and their fingerprints."""
+    """Return the model's training rows, their fingerprints, and notes on what has changed.
+
+    If the rows can't be read any more, the part is empty and there are no fingerprints.
+    """
     try:
         options = check(asked.own_config, trust=asked.options.trust)
         raw, content, digest = _read_own(options, model.schema)
@@ -254,7 +264,7 @@ def _training_rows(
 
 
 def _certainty(tested: ScoredTest, schema: Schema) -> str:
-    """Return the line on the interval of the main metric."""
+    """Return the line about the interval of the main metric."""
     found = tested.intervals
     assert found is not None
     key = "rmse" if schema.task == "regression" else "f1"

@@ -1,4 +1,4 @@
-"""What becomes of the weights that a run keeps: their decision, their test, their model."""
+"""The weights that a run keeps: their decision threshold, their test and their stored model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events
 
 
 def decide(plan: Plan, network: nn.Module) -> Decision:
-    """Find on the validation rows what turns the outputs of the kept weights into answers."""
+    """Find the threshold, or the intervals of a regression, on the validation rows."""
     options, part = plan.options.metrics, plan.prepared.validation
     if (rule := options.rule) is not None:
         assert part is not None, "a rule without validation rows was refused"
@@ -56,16 +56,16 @@ def decide(plan: Plan, network: nn.Module) -> Decision:
 
 
 def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ...]:
-    """Return the interval of truth - prediction, in units, for each output."""
+    """Return the interval of truth - prediction of each output, in units; () if one is unknown."""
     schema = plan.prepared.schema
     outputs = outputs_of(network, part.blocks())
     targets = part.targets.to(outputs.device)
     residuals = schema.to_units(targets, None) - schema.to_units(outputs, None)
     columns = residuals.double().cpu().numpy().T
-    # As how many independent residuals the rows count, for each output.
+    # The effective number of independent residuals of each output.
     if schema.window is None:
         counts = [units_of(len(part), groups=part.groups).effective] * len(columns)
-    else:  # forecasts of the step k that begin less than k steps apart share errors
+    else:  # forecasts of step k share errors if they begin less than k steps apart
         counts = [len(part) / (1 + n // len(schema.targets)) for n in range(len(columns))]
     found = [conformal(one, count) for one, count in zip(columns, counts, strict=True)]
     ends = tuple(one for one in found if one is not None)
@@ -74,7 +74,7 @@ def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ..
 
 @torch.inference_mode()
 def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
-    """Return a network's raw outputs for the rows of some blocks, float32 (rows, outputs)."""
+    """Return a network's raw outputs for all rows of some blocks, float32 (rows, outputs)."""
     like = next(network.parameters(), torch.empty(0))  # device and precision
     was_training = network.training
     network.eval()
@@ -94,9 +94,15 @@ def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredTest:
-    """Outputs and figures of a test: `test/f1`, `naive/f1`, `linear/f1`, … and those of classes.
+    """Predictions and metrics of a test.
 
-    `baselines` names the naive and the linear one; `intervals` `None` = they were not computed.
+    Args:
+        rows: Targets and predictions of the test rows.
+        baselines: Names of the naive and the linear baseline.
+        metrics: Values by name: `test/f1`, `naive/f1`, `linear/f1`, …
+        classes: Counts and scores of each class; empty for a regression.
+        threshold: Probability above which a row of a binary task counts as positive.
+        intervals: 95 % intervals of the metrics; `None` = they were not computed.
     """
 
     rows: TestRows
@@ -107,7 +113,7 @@ class ScoredTest:
     intervals: Intervals | None = None
 
     def write(self, folder: Path, schema: Schema) -> None:
-        """Write predictions, classes and intervals as files into a folder."""
+        """Write predictions, class scores and intervals as files into a folder."""
         write_csv(folder / "test_predictions.csv", *self._table(schema))
         if self.classes:
             header = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "f1", "support"]
@@ -121,7 +127,7 @@ class ScoredTest:
             replace_json(folder / "intervals.json", plain)
 
     def _table(self, schema: Schema) -> tuple[list[str], list[list[Any]]]:
-        """Return a line a row: its number, the truth, the prediction, the probabilities."""
+        """Return a header and one line per row: number, target, prediction and probabilities."""
         test, targets = self.rows, self.rows.targets.tolist()
         rows, outputs = test.rows.tolist(), test.outputs.reshape(len(targets), -1).tolist()
         if schema.task == "regression":
@@ -139,10 +145,11 @@ class ScoredTest:
 
 
 def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | None) -> ScoredTest:
-    """Test the weights that the task holds now on the test rows, once.
+    """Test the current weights of the task once on the test rows.
 
-    The linear baseline, which has no validation rows, keeps the threshold of training; the naive
-    one has 0.5, which gives the most frequent class. A new `trainer` (`None`) gives equal bits.
+    `decision` holds the threshold found on the validation rows. The linear baseline, which has no
+    validation rows, keeps the threshold of the training; the naive one uses 0.5, which gives the
+    most frequent class. If `trainer` is `None`, a new Trainer runs the test; results are equal.
     """
     options, schema, part = plan.options.metrics, plan.prepared.schema, plan.prepared.test
     trainer = trainer or build_trainer(plan)
@@ -150,7 +157,7 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     trainer.test(task, evaluated_batches(plan, part), verbose=False)
     assert task.test_outputs is not None
     outputs, targets = task.test_outputs
-    rows = len(targets)  # fewer than the part has, where trainer.limit_test_batches says so
+    rows = len(targets)  # trainer.limit_test_batches may leave fewer rows than the part has
     logged = trainer.callback_metrics.items()
     values = {key: float(value) for key, value in logged if key.startswith("test/")}
     found = plan.occasion.datasets.baselines(plan.prepared)
@@ -196,10 +203,17 @@ def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedWeights:
-    """The kept weights of a run, in the network of `task`, and what their model and its card need.
+    """The kept weights of a run, and what the stored model and its card need.
 
-    `kept` are the values of training and validation that belong to them, of `epoch`; `tags` are
-    those with which the run's record began.
+    Args:
+        plan: The run.
+        task: Its network holds the weights.
+        decision: Turns outputs into answers; found on the validation rows.
+        epoch: Epoch that the weights are from.
+        epochs: Number of epochs trained.
+        kept: Training and validation values of these weights.
+        history: Values of each epoch.
+        tags: Tags of the run's record.
     """
 
     plan: Plan
@@ -212,7 +226,7 @@ class TrainedWeights:
     tags: Mapping[str, str]
 
     def test(self, into: Path) -> ScoredTest:
-        """Test the weights once, and write the tables that a run by itself leaves into a folder."""
+        """Test the weights once, and write the tables of a single run into a folder."""
         test = scored_test(self.plan, self.task, self.decision, None)
         into.mkdir(parents=True, exist_ok=True)
         write_config(into, self.plan.config)
@@ -221,7 +235,7 @@ class TrainedWeights:
         return test
 
     def leave(self, into: Path, test: ScoredTest | None) -> Figure:
-        """Write the model and its card into a folder that names it; return the model's figure."""
+        """Write the model and its card into a folder that names them; return the model's figure."""
         return self.write(
             into,
             into.name,
@@ -241,18 +255,19 @@ class TrainedWeights:
         test: ScoredTest | None,
         kept: Mapping[str, float],
     ) -> Figure:
-        """Write the network, all that it needs to answer, and its card.
+        """Write the network with everything that it needs to answer, and its card.
 
         Args:
-            folder: Takes `model/`, and `code/` where the network is the user's own. By its name
-                `model_from=` finds a model that is not tracked.
+            folder: Receives `model/`, and `code/` if the network is the user's own. `model_from=`
+                finds an untracked model by the folder's name.
             name: Name of the run, or of the study that the weights have won.
-            run_id: MLflow's id of it; `None` where nothing is tracked.
+            run_id: MLflow's id of the run; `None` if nothing is tracked.
             metrics: Final values by name.
             test: A test of the weights with its intervals; `None` = there was none.
-            kept: What the card knows beside the metrics: `best/epoch`.
+            kept: Further values for the card: `best/epoch`.
 
-        Returns the figure by which the model is compared with others.
+        Returns:
+            The figure by which the model is compared with others.
         """
         plan, monitor = self.plan, self.plan.options.monitor
         schema, report = plan.prepared.schema, plan.prepared.report
@@ -305,7 +320,7 @@ class TrainedWeights:
 
 
 def read_weights(plan: Plan, kept: Path) -> TrainedWeights:
-    """Read the weights that a run has kept in a checkpoint, in its folder `checkpoints`.
+    """Read the weights that a run has kept in a checkpoint in its folder `checkpoints`.
 
     Raises:
         ConfigError: The checkpoint is missing, damaged, or of another run.
@@ -329,7 +344,7 @@ def read_weights(plan: Plan, kept: Path) -> TrainedWeights:
 
 
 def _copy_own_code(trust: Sequence[str], folder: Path) -> None:
-    """Copy the trusted packages that lie in the current folder, as they are now."""
+    """Copy the trusted packages in the current folder, as they are now, into `code`."""
     for name in dict.fromkeys(package.partition(".")[0] for package in trust):
         package, module = Path.cwd() / name, Path.cwd() / f"{name}.py"
         into = folder / CODE

@@ -1,4 +1,4 @@
-"""The losses of a learning-rate range test and what they suggest: words, table, picture."""
+"""The losses of a learning-rate range test and the suggested rate: words, table, picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.tracking.folders import FIND_LR
 
 #: Standard deviation of the smoothing, in decades of the rate; never less than one step.
 WIDTH = 0.3
-#: Steps below which no slope is worth a word.
+#: Fewest steps for which a slope is computed.
 FEWEST = 10
 #: Standard errors by which the loss must have fallen to count as a fall.
 CERTAIN = 5.0
@@ -31,9 +31,9 @@ TABLE = "lr_range.csv"
 
 
 def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
-    """Read a range test (Smith 2017).
+    """Smooth the losses of a range test and find the suggested rate (Smith 2017).
 
-    The rate with the steepest fall is low for a training with a schedule, and that with the lowest
+    The rate of the steepest fall is low for a training with a schedule, and the rate of the lowest
     loss is at the edge of divergence; the suggestion is halfway, on the logarithmic axis. The slope
     is taken against the logarithm of the rate. Lightning takes it against the rate itself, where
     the noise at the smallest rates dominates
@@ -41,7 +41,7 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
 
     Args:
         rates: Learning rate of each step, rising.
-        losses: Loss of each step, read up to the first that is not finite.
+        losses: Loss of each step; losses after the first non-finite one are ignored.
     """
     finite = np.isfinite(losses)
     count = len(losses) if finite.all() else int(finite.argmin())
@@ -77,7 +77,7 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
 
 
 def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
-    """Return in one line which rate is suggested and why, or why none is and what to do."""
+    """Return in one line which rate is suggested and why, or why there is none and what to do."""
     span = f"{tried.steps} steps from {tried.lowest:g} to {tried.highest:g}"
     if not len(curve.losses):
         return (
@@ -106,7 +106,7 @@ def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
 
 
 def write_curve(artifacts: Path, curve: LrCurve, rates: list[float], losses: list[float]) -> Path:
-    """Write the curve, up to the first loss that is not finite, and return its picture."""
+    """Write the curve, up to the first loss that is not finite; return the path of its picture."""
     folder = artifacts / FIND_LR
     folder.mkdir(exist_ok=True)
     end = min(len(curve.losses) + 1, len(losses))
@@ -119,7 +119,7 @@ def write_curve(artifacts: Path, curve: LrCurve, rates: list[float], losses: lis
 
 
 def stored_curve(artifacts: Path) -> LrCurve | None:
-    """Return the curve among a run's artifacts; `None` where it is missing or damaged."""
+    """Return the curve among a run's artifacts; `None` if it is missing or damaged."""
     try:
         with (artifacts / FIND_LR / TABLE).open(encoding="utf-8", newline="") as file:
             steps = [(float(step["lr"]), float(step["loss"])) for step in csv.DictReader(file)]
@@ -129,7 +129,7 @@ def stored_curve(artifacts: Path) -> LrCurve | None:
 
 
 def training_command(command: Command | None, suggestion: float | None) -> str | None:
-    """Return the command line that trains with the suggested rate what was tested, if there is."""
+    """Return the command line that trains with the suggested rate, or `None` if one is missing."""
     if command is None or suggestion is None:
         return None
     ours = (f"{FIND_LR}=", f"{LR}=", "lr_range")

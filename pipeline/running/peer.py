@@ -1,7 +1,7 @@
-"""One more process of a training: `python -m pipeline.running.peer`, started by the leading one.
+"""A further process of a training: `python -m pipeline.running.peer`, started by the leading one.
 
-It is told what to train, says how it fares, and ends when the leading process is gone, also in the
-middle of a step.
+The leading process tells it what to train. It reports its progress, and ends when the leading
+process is gone, even in the middle of a step.
 """
 
 import os

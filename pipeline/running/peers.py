@@ -1,7 +1,7 @@
-"""The processes that train one network together, each on a device of its own.
+"""The processes that train one network together, each on its own device.
 
 The first of them starts the others on this machine, reads their messages, and ends them
-when it ends. It tells them where the training starts from; they don't look for themselves.
+when it ends. It tells them where the training starts; they don't look for a checkpoint themselves.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from pipeline.running.recording import Record, say_how_to_go_on
 from pipeline.running.resuming import SavedCheckpoint, Start
 from pipeline.signals import stop
 
-#: How long a rank waits for the others, one of which may compile its network or read its data.
+#: Longest wait of a rank for the others, which may be compiling the network or reading the data.
 PATIENCE = timedelta(minutes=30)
 TICK_SECONDS = 0.2
-#: How long the word of a rank that has failed may take, after the others have noticed.
+#: Longest wait for the message of a failed rank, after the others have noticed the failure.
 HEAR_SECONDS = 5.0
-#: After which a step that waits for a rank that is gone is ended with the whole process.
+#: Time after which a process whose step waits for a lost rank is ended.
 STUCK_SECONDS = 15.0
 ENDED_SECONDS = 10.0
 
@@ -51,10 +51,10 @@ _KINDS = {kind.exit_code: kind for kind in (ConfigError, EnvironmentFaultError, 
 
 @contextmanager
 def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterator[None]:
-    """Let this process be one of those that train together while the body runs.
+    """Make this process a member of the process group while the body runs.
 
-    Ranks of this machine find each other in the file `meeting`; `None` = torchrun or srun says in
-    the environment where they meet.
+    The ranks of one machine find each other through the file `meeting`; `None` means that torchrun
+    or srun gives the address in the environment.
     """
     if rank.world == 1 or distributed.is_initialized():
         yield
@@ -68,14 +68,14 @@ def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterato
         timeout=PATIENCE,
     )
     with ExitStack() as stack:
-        # Ranks that torchrun has started stay together: they can't be sure to meet again there.
+        # Ranks that torchrun has started stay together: they may not be able to meet again.
         at_the_end = atexit.register if meeting is None else stack.callback
         at_the_end(distributed.destroy_process_group)
         yield
 
 
 def is_cut(error: BaseException) -> bool:
-    """Tell whether an error says no more than that another rank is gone."""
+    """Return whether an error only means that another rank is gone."""
     words = str(error)
     return isinstance(error, distributed.DistError) or (
         isinstance(error, RuntimeError) and ("gloo" in words or "NCCL" in words)
@@ -83,12 +83,12 @@ def is_cut(error: BaseException) -> bool:
 
 
 def _given_address() -> str:
-    """Return where ranks meet that torchrun or srun has started."""
+    """Return the address at which the ranks that torchrun or srun has started meet."""
     if {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return "env://"
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-    # Not its constructor, which refuses a job that says --ntasks and no --ntasks-per-node.
+    # The constructor would refuse a job with --ntasks and without --ntasks-per-node.
     nodes = os.environ.get("SLURM_NODELIST", "127.0.0.1")
     address = os.environ.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
     port = os.environ.get("MASTER_PORT") or 15_000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])
@@ -96,13 +96,13 @@ def _given_address() -> str:
 
 
 def planned_peer(config: Any, *, trust: Sequence[str] | None, rank: Rank | None) -> Plan:
-    """Plan a run as one of its ranks but the first; `check` and `make_plan` take the arguments."""
+    """Plan a run as one of its other ranks; arguments are those of `check` and `make_plan`."""
     options = check(config, trust=trust).model_copy(update={"verbose": 0, "resume": None})
     return make_plan(options, plain(config), started_at=perf_counter(), rank=rank)
 
 
 def start_message(plan: Plan) -> dict[str, Any]:
-    """Return what other ranks must know of a plan beside its config, as plain values."""
+    """Return what other ranks must know about a plan beside its config, as plain values."""
     checkpoint = plan.start.checkpoint
     return {
         "checkpoint": None if checkpoint is None else str(checkpoint),
@@ -112,10 +112,10 @@ def start_message(plan: Plan) -> dict[str, Any]:
 
 
 def start_from(message: Mapping[str, Any], plan: Plan) -> Start:
-    """Return the start that `start_message` told of; the first rank has read its checkpoint.
+    """Return the start that `start_message` describes; the first rank has checked its checkpoint.
 
     Raises:
-        ConfigError: This rank has read other data.
+        ConfigError: This rank has read other data than the first.
     """
     own, first = plan.prepared.content_hash, message["data"]
     if own != first:
@@ -131,10 +131,10 @@ def start_from(message: Mapping[str, Any], plan: Plan) -> Start:
 
 
 def shared_start(plan: Plan) -> Start:
-    """Return where the first of the ranks that torchrun or srun has started begins.
+    """Return the start of the first of the ranks that torchrun or srun has started.
 
     Raises:
-        ConfigError: It has read other data.
+        ConfigError: This rank has read other data than the first.
     """
     messages = [start_message(plan)]
     distributed.broadcast_object_list(messages, src=0)
@@ -146,7 +146,7 @@ def shared_start(plan: Plan) -> Start:
 
 @dataclass(slots=True, eq=False)
 class _Peer:
-    """One process and what it has said."""
+    """One process and the state that it has reported."""
 
     rank: Rank
     child: Child
@@ -155,7 +155,7 @@ class _Peer:
 
 
 def _error_of(problem: str, code: int) -> PipelineError:
-    """Return how a rank has failed as what a single run would have ended with."""
+    """Return the error of a failed rank, with the class that it would have in a single run."""
     if code in _KINDS:
         return _KINDS[code](problem)
     return PipelineError(
@@ -164,14 +164,14 @@ def _error_of(problem: str, code: int) -> PipelineError:
 
 
 class Peers:
-    """The processes that train together with this one. A context manager: none outlives it."""
+    """The other processes that train with this one. A context manager: none of them outlives it."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._peers: list[_Peer] = []
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", ignore_cleanup_errors=True)
         self._meeting = Path(self._folder.name) / "meeting"
-        self._failure: tuple[str, int] | None = None  # in one line, with its exit code
+        self._failure: tuple[str, int] | None = None  # message and exit code
         self._changed = threading.Condition()
         self._listener = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._is_over = False
@@ -182,7 +182,7 @@ class Peers:
             os.environ.setdefault(name, interface)
         plan, world = self._plan, self._plan.rank.world
         config = {key: value for key, value in plan.config.items() if key != "format"}
-        # Of several GPUs the freest were chosen, and these are not that free any more.
+        # The freest GPUs were chosen for this run; by now they may not be the freest any more.
         config["trainer"] = {**config["trainer"], "devices": plan.devices.devices}
         order = {
             "config": config,
@@ -211,13 +211,13 @@ class Peers:
 
     @contextmanager
     def met(self, record: Record) -> Iterator[None]:
-        """Train together with them while the body runs.
+        """Train together with the other ranks while the body runs.
 
         Raises:
-            PipelineError: A rank has failed, or was killed; of the kind of its own error.
+            PipelineError: A rank has failed or was killed; the class is that of the rank's error.
         """
         self._record = record
-        with self._changed:  # they import their libraries and read their data
+        with self._changed:  # the others import libraries and read data
             while not all(peer.is_ready for peer in self._peers) and self._failure is None:
                 self._changed.wait(TICK_SECONDS)
                 stop.check()
@@ -237,7 +237,7 @@ class Peers:
         finally:
             self._record = None
 
-    # ── what they say ───────────────────────────────────────────────────────────────────────
+    # ── messages of the others ──────────────────────────────────────────────────────────────
 
     def _listen(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -253,7 +253,7 @@ class Peers:
                     return
 
     def _hear(self, peer: _Peer) -> bool:
-        """Take in what a rank says, and tell whether more can come."""
+        """Process the messages of a rank, and return whether more can come."""
         words, name = peer.child.messages(), f"rank {peer.rank.number}"
         with self._changed:
             failure = self._failure
@@ -261,8 +261,8 @@ class Peers:
                 if word["say"] == "ready":
                     peer.is_ready = True
                 elif word["say"] == "done" or word["is_cut"]:
-                    peer.is_done = True  # where it was cut off, somebody else has failed
-                elif not peer.is_done:  # else nobody waits for it any more
+                    peer.is_done = True  # if it was cut off, another rank has failed
+                elif not peer.is_done:  # otherwise no rank waits for it any more
                     logging.getLogger("pipeline").error("%s: %s", name, word["traceback"])
                     failure = failure or (f"{name}: {word['problem']}", word["code"])
             if peer.child.has_ended and not peer.is_done and not self._is_over:
@@ -272,7 +272,7 @@ class Peers:
         return not peer.child.has_ended
 
     def _require_end(self, problem: str, code: int) -> None:
-        """End this process where its step does not: no signal interrupts a wait between GPUs."""
+        """End this process if its step does not end: no signal interrupts a wait between GPUs."""
         deadline = time.monotonic() + STUCK_SECONDS
         while time.monotonic() < deadline:
             if self._is_over or self._record is None:

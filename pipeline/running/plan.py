@@ -1,4 +1,4 @@
-"""A run that can begin: its data, network and devices, everything checked, nothing created."""
+"""A run that is ready to begin: data, network and devices are checked, nothing is created yet."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from pipeline.tracking.uri import store_uri
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 BASELINE_ROWS = 20_000
 BASELINE_SECONDS = 20.0
-#: Memory for kept data beside the newest.
+#: Memory for all kept data; the newest are kept in any case.
 KEPT_BYTES = 2**30
 
 Prunes = Callable[[int, Mapping[str, float]], bool]
@@ -71,16 +71,16 @@ class _Kept:
         return [one for pair in tensors for one in pair if isinstance(one, Tensor)]
 
     def count_writes(self) -> int:
-        """Return how often something was written into the data or a view of them."""
+        """Return how many writes into the data or views of them torch has counted."""
         return sum(tensor._version for tensor in self.tensors())
 
 
 class Datasets:
-    """Reads and prepares the data of each run, equal data once where they are kept.
+    """Reads and prepares the data of each run; kept data are read once.
 
     Args:
-        keeps: Keep the newest data, up to a gibibyte, for the runs of a process, which then have
-            no report on them.
+        keeps: Keep the newest data, up to a gibibyte, for later runs of the process. Kept data have
+            no report.
     """
 
     def __init__(self, *, keeps: bool = False) -> None:
@@ -88,12 +88,12 @@ class Datasets:
         self._kept: dict[str, _Kept] = {}
 
     def prepared(self, options: RunConfig) -> Prepared:
-        """Return the data of a configuration, those of an earlier run where they are kept."""
+        """Return the data of a configuration, from an earlier run if they were kept."""
         if not self._keeps:
             return prepare(build_source(options), data_options(options))
         given = {key: value for key, value in options.data.items() if key not in SERVING}
         names = [value for value in given.values() if isinstance(value, str)]
-        files = [state for name in names for state in _states(name)]  # other files are other data
+        files = [state for name in names for state in _states(name)]  # changed files are other data
         key = json.dumps([given, files], sort_keys=True, default=str)
         kept = self._kept.pop(key, None)
         if kept is None:
@@ -133,7 +133,7 @@ class Datasets:
         return found
 
     def forget_changed(self) -> None:
-        """Drop data that a run has written into, so that the next one reads them anew."""
+        """Drop data that a run has written into, so that the next run reads them again."""
         unchanged = {k: one for k, one in self._kept.items() if one.count_writes() == one.writes}
         self._kept = unchanged
 
@@ -142,8 +142,8 @@ class Datasets:
 
 
 def _states(name: str) -> Iterator[tuple[str, int, int]]:
-    """Yield path, size and time of change of the file of this name, or of all in its folder."""
-    with suppress(OSError):  # a word that is no file's name
+    """Yield path, size and modification time of a file, or of all files in a folder."""
+    with suppress(OSError):  # the value is not the name of a file
         path = Path(name)
         for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
             state = file.stat()
@@ -158,14 +158,16 @@ class Occasion:
     """Context of a run: by itself, which is the default, or as one of many.
 
     Args:
+        datasets: Reads the data.
         folder: The run's folder, which exists; `None` = a new one below `output`.
         key: Name by which MLflow's run is found again; `None` = that of the folder.
-        parent_folder: Folder of the run that this one is a child of; `None` = no such run.
+        parent_folder: Folder of the run that this one is a child of; `None` = no parent.
         tags: Tags beside those of the configuration.
         made_with: Tags of code, machine and versions; `None` = they are determined now.
-        lean: Write the journal and the weights only: no checkpoint an epoch, no tables.
+        lean: Write only the journal and the weights, without a checkpoint per epoch and tables.
         weights: With `lean`, the file for the kept weights at the end; `None` = they are dropped.
-        prunes: Says, of an epoch and the values kept so far, whether training ends there.
+        prunes: Takes an epoch and the values of the kept weights, and returns whether training ends
+            there; `None` = never.
     """
 
     datasets: Datasets = field(default_factory=Datasets)
@@ -184,15 +186,20 @@ BY_ITSELF = Occasion()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A run that can begin: everything checked, nothing created.
+    """A run that is ready to begin: everything is checked, nothing is created yet.
 
     Args:
         options: The configuration, with all `null` defaults resolved.
         config: The configuration as it was given, as plain values that may be stored.
+        prepared: The data in its parts.
         network: Built for the shapes of the data, with the weights that the seed gives.
-        started_at: When the work began, by `perf_counter`.
-        command: The command line that the configuration came from.
+        layers: Layers of the network with shapes and numbers of parameters.
+        devices: What the run trains on.
+        started_at: When the work began, by `perf_counter`, in seconds.
+        start: Where training starts from.
+        command: The command line that the configuration came from; `None` = there was none.
         notes: Lines about what the run leaves out.
+        occasion: Whether the run is done by itself or as one of many.
         rank: This process among those that train together.
     """
 
@@ -216,17 +223,17 @@ class Plan:
 
     @property
     def uri(self) -> str | None:
-        """Address of the store that the run is tracked in; `None` = nowhere."""
+        """Address of the store that the run is tracked in; `None` = it is not tracked."""
         return store_uri(self.options.tracking)
 
     @property
     def parameters(self) -> int:
-        """Weights of the network."""
+        """Number of weights of the network."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def forward_operations(self) -> int:
-        """About how many multiplications and additions a forward pass of one row takes."""
+        """Approximate number of multiplications and additions in a forward pass of one row."""
         shape = self.prepared.schema.input_shape
         positions = {1: shape[0], 2: shape[0], 3: prod(shape[1:])}[len(shape)]
         return 2 * sum(
@@ -261,9 +268,13 @@ def make_plan(
     occasion: Occasion = BY_ITSELF,
     rank: Rank | None = None,
 ) -> Plan:
-    """Read the data, build the network, choose the devices; arguments are those of `Plan`.
+    """Read the data, build the network and choose the devices.
 
-    `rank` `None` = the leading process, or the one that torchrun or srun says.
+    The arguments are those of `Plan`. If `rank` is `None`, this process is the leading one, or has
+    the rank that torchrun or srun gave it.
+
+    Raises:
+        PipelineError: The options do not fit the data, the network or the machine.
     """
     start = find_start(options, config)
     devices = choose(options.trainer)
@@ -271,9 +282,9 @@ def make_plan(
     prepared = occasion.datasets.prepared(options)
     require_possible(options, prepared)
     if options.feature_maps.samples is not None:
-        chosen(prepared, options.feature_maps.samples)  # raises where there are no such rows
+        chosen(prepared, options.feature_maps.samples)  # raises if the rows do not exist
     options, notes = limited(options, prepared)
-    # With one thread, since some initial weights depend on the number of threads.
+    # One thread, since some initial weights depend on the number of threads.
     torch.set_num_threads(1)
     random.seed(options.seed)
     np.random.seed(options.seed)
@@ -298,7 +309,11 @@ def make_plan(
 
 
 def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
-    """Build the network for the shapes of the data; `ConfigError` where it can't read them."""
+    """Build the network for the shapes of the data.
+
+    Raises:
+        ConfigError: The network can't read this kind of data.
+    """
 
     def takes(network: type) -> tuple[str, ...]:
         return getattr(network, "takes", tuple(SHAPES))
@@ -319,7 +334,11 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
 
 
 def _rank_of(devices: Devices) -> Rank:
-    """Return the rank of a process that was asked for a training, one for each device."""
+    """Return the rank of this process in a training with one process per device.
+
+    Raises:
+        ConfigError: The processes that were started do not match the configured devices.
+    """
     launched = launched_rank()
     if launched is None:
         if devices.nodes > 1:
@@ -353,7 +372,7 @@ def torch_settings_kept() -> Iterator[None]:
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(matmul_precision)
         if deterministic != torch.get_deterministic_debug_mode():
-            # It imports the compiler, which takes a second.
+            # This call imports the compiler, which takes a second.
             torch.use_deterministic_algorithms(deterministic > 0, warn_only=deterministic == 1)
         torch.backends.cudnn.benchmark = benchmark
         os.environ.pop(CUBLAS, None)

@@ -37,9 +37,9 @@ from pipeline.tracking.journal import Header, Journal, Status, resume_words
 from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_look
 
 LOG = "run.log"
-#: Time within which a closed port answers; too short to be noticed.
+#: Time within which a closed port refuses a connection, in seconds; too short to be noticed.
 REFUSAL_SECONDS = 0.1
-#: Beginning of the message of an end for want of memory.
+#: Beginning of the message of a run that ended for lack of memory.
 OUT_OF_MEMORY = "out of memory ("
 _Item = TypeVar("_Item")
 
@@ -48,10 +48,10 @@ _Item = TypeVar("_Item")
 
 
 def writable_store(options: RunConfig) -> str | None:
-    """Return where runs are tracked, `None` = nowhere, once it and `output` can be written.
+    """Return the address of the tracking store (`None` = no tracking) after checking write access.
 
     Raises:
-        EnvironmentFaultError: A place can't be written; all of them are named.
+        EnvironmentFaultError: `output` or the store's database can't be written.
     """
     uri, output = store_uri(options.tracking), Path(options.output)
     problems = []
@@ -71,7 +71,7 @@ def writable_store(options: RunConfig) -> str | None:
 
 
 def _refusal(place: Path) -> str | None:
-    """Return why a path, or its lowest parent that exists, can't be written; else `None`."""
+    """Return why a path, or its nearest existing parent, can't be written; `None` if it can."""
     absolute = place.absolute()
     nearest = next((path for path in (absolute, *absolute.parents) if path.exists()), None)
     if nearest is None or os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0)):
@@ -84,7 +84,7 @@ def _refusal(place: Path) -> str | None:
 def connecting(
     recorder: Recorder | None, options: TrackingOptions, uri: str | None
 ) -> Iterator[None]:
-    """Connect the recorder while the body runs; a stop does not wait for it.
+    """Connect the recorder while the body runs; a stop does not wait for the connection.
 
     Raises:
         EnvironmentFaultError: The store does not answer, and the run requires it.
@@ -105,7 +105,7 @@ def connecting(
     Thread(target=connect, daemon=True).start()
     try:
         if wait([connected], timeout=REFUSAL_SECONDS).done:
-            connected.result()  # raises at once where the server is down
+            connected.result()  # raises at once if the server is down
         yield
         problem = connected.result()
     except BaseException:
@@ -119,7 +119,15 @@ def connecting(
 def warn_of_unsent(
     unsent: int, problem: str | None, *, place: Path, output: Path, uri: str | None
 ) -> None:
-    """Print that MLflow lacks values, which wait in `place`, why, and how to send them to `uri`."""
+    """Warn about values that MLflow lacks, if there are any, and print how to send them.
+
+    Args:
+        unsent: Number of values.
+        problem: The cause in one line; `None` = unknown.
+        place: Where the values wait.
+        output: The folder that holds a folder for each run.
+        uri: The store that they are for; `None` = nothing is tracked.
+    """
     if unsent:
         why = f"{problem}; " if problem else ""
         where = shlex.join([f"output={output}", *uri_words(uri or "")])
@@ -135,10 +143,16 @@ def warn_of_unsent(
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """Folder and journal of a running training, whose end may have a `reason` beside its status.
+    """Folder and journal of a running training.
 
-    `run_id` is `None` where nothing is tracked; the values that the server lacks (`unsent`) and the
-    result of the model's registration are known once the record is closed.
+    Args:
+        folder: The run's folder.
+        journal: Receives the values of each epoch and the final ones.
+        uri: Address of the store; empty if nothing is tracked.
+        run_id: MLflow's id of the run; `None` if nothing is tracked.
+        unsent: Number of values that the server lacks; known once the record is closed.
+        reason: Why the run ended, in addition to its status.
+        registered: Result of the model's registration; known once the record is closed.
     """
 
     folder: Path
@@ -151,7 +165,7 @@ class Record:
 
     @property
     def where_to_look(self) -> tuple[str, ...]:
-        """What shows the run: a command, an address; empty where nothing is tracked."""
+        """Command and address that show the run; empty if nothing is tracked."""
         if self.run_id is None:
             return ()
         return where_to_look(self.uri, read_state(self.folder).experiment_id)
@@ -163,13 +177,13 @@ class Record:
 
     @property
     def artifacts(self) -> Path:
-        """Folder of the files that go to MLflow."""
+        """Folder of the files that are sent to MLflow."""
         return self.folder / "artifacts"
 
 
 @contextmanager
 def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
-    """Record a run while the body trains it; its end is correct whatever the body does."""
+    """Record a run while the body trains it; the run's end is recorded whatever the body does."""
     record = _begin(plan)
     try:
         with log_to(record.folder / LOG, lean=plan.occasion.lean):
@@ -187,7 +201,7 @@ def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
         if recorder is not None:
             record.unsent = recorder.close(record.folder)
             record.registered = recorder.registered
-            if recorder.problem and not record.unsent:  # MLflow lacks the model only
+            if recorder.problem and not record.unsent:  # MLflow only lacks the model
                 print(f"warning: {recorder.problem}", file=sys.stderr)
             warn_of_unsent(
                 record.unsent,
@@ -217,7 +231,7 @@ def _begin(plan: Plan) -> Record:
                 plan.command.save(folder)
         record.journal.begin(_header(plan, record.uri))
     except BaseException:
-        if known is None:  # it had not begun
+        if known is None:  # the run had not begun
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return record
@@ -255,7 +269,7 @@ def _header(plan: Plan, uri: str) -> Header:
 
 
 def _end(record: Record, error: BaseException) -> BaseException:
-    """Record how the run ended, and return the error as a person should read it."""
+    """Record how the run ended, and return the error as it is shown to the user."""
     logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     explained = explain(error)
     # On a full disk this line may not fit; the recorder then closes the run as lost.
@@ -267,8 +281,8 @@ def _end(record: Record, error: BaseException) -> BaseException:
 
 
 def ending(explained: BaseException) -> tuple[Status, str]:
-    """Return MLflow's status and our `end_reason` for an error, as `explain` returns it."""
-    if isinstance(explained, Interrupted | ChangedDataError):  # a trial's point is tried again
+    """Return MLflow's status and our `end_reason` for an error that `explain` returned."""
+    if isinstance(explained, Interrupted | ChangedDataError):  # a study repeats the trial
         return "KILLED", "interrupted"
     if isinstance(explained, DivergedError):
         return "FAILED", "diverged"
@@ -276,9 +290,9 @@ def ending(explained: BaseException) -> tuple[Status, str]:
 
 
 def explain(error: BaseException) -> BaseException:
-    """Return an error of torch as a line for people; other errors stay as they are."""
+    """Return an error of torch as a one-line error for the user; return others unchanged."""
     if stop.signal_number is not None and not isinstance(error, Interrupted):
-        # A stopped data loader, or Lightning after a swallowed signal, raises other errors.
+        # After a signal, the data loader or Lightning may raise another error.
         return Interrupted(stop.signal_number)
     first = next(iter(str(error).splitlines()), type(error).__name__)
     kinds = (torch.OutOfMemoryError, MemoryError)
@@ -293,7 +307,7 @@ def explain(error: BaseException) -> BaseException:
 
 
 def say_how_to_go_on(record: Record) -> None:
-    """Print how to continue a run that was stopped."""
+    """Print how to resume a run that was stopped, if it has a checkpoint."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
         again = f"python -m pipeline.train {resume_words(record.folder)}"
@@ -301,19 +315,19 @@ def say_how_to_go_on(record: Record) -> None:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write the whole configuration, references to the environment unresolved."""
+    """Write the whole configuration, with unresolved references to the environment."""
     replace_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
 
 def write_history(folder: Path, history: Mapping[int, Mapping[str, float]]) -> None:
-    """Write a table with a line an epoch and all its values."""
+    """Write a table with one line per epoch and a column for each value."""
     keys = list(dict.fromkeys(key for values in history.values() for key in values))
     lines = [[epoch, *(values.get(key, "") for key in keys)] for epoch, values in history.items()]
     write_csv(folder / "history.csv", ["epoch", *keys], lines)
 
 
 class RunLog(logging.FileHandler):
-    """Appends to a run's log, secrets masked; a full disk does not end the run."""
+    """Appends to a run's log, with masked secrets; a full disk does not end the run."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
@@ -324,12 +338,12 @@ class RunLog(logging.FileHandler):
         return redact(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line if there is room for it."""
+        """Write the line unless the file can't be opened."""
         with suppress(OSError):  # the file could not be opened
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
-        """Ignore errors of the log; they are not printed either."""
+        """Ignore errors of the log without printing them."""
 
     def close(self) -> None:
         """Close the file."""
@@ -339,7 +353,7 @@ class RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
-    """Redirect what libraries log and warn of to a run's log; with `lean`, not information."""
+    """Redirect messages and warnings of libraries to a run's log; with `lean`, only warnings."""
     handler = RunLog(path)
     handler.setLevel(logging.WARNING if lean else logging.NOTSET)
     root = logging.getLogger()
@@ -360,10 +374,10 @@ def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
 
 
 def unless_it_fails(call: Callable[[], _Item], what: str) -> _Item | None:
-    """Return the result of a call; where it fails, warn, say what is missing, return `None`."""
+    """Return the result of a call; if it fails, print a warning with `what` and return `None`."""
     try:
         return call()
-    except Exception as error:  # a network of one's own may do anything
+    except Exception as error:  # a user's own network may raise anything
         logging.getLogger("pipeline").exception("%s", what)
         reason = " ".join(str(error).split())[:200]
         print(f"warning: {what}: {type(error).__name__}: {reason}", file=sys.stderr)

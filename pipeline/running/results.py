@@ -1,4 +1,4 @@
-"""What a run prints: what it is about to do, then its figures beside those of the baselines."""
+"""What a run prints: an overview at the start, then its metrics beside those of the baselines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.terminal import console, duration, headed, number, say, shown_verb
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest
 
-#: Width of the heading before a line.
+#: Width of the heading in front of a line.
 MARGIN = 8
 
 
@@ -38,14 +38,18 @@ class Result:
     """What a finished run leaves.
 
     Args:
-        record: Its folder, its id in MLflow, and what is not there yet.
+        record: Folder, journal and MLflow id of the run, and the number of unsent values.
         metrics: Final values by name: `test/f1`, `best/epoch`, `best/val/f1`, `naive/f1`, …
-        kept: Values of training and validation that belong to the weights the run keeps.
+        kept: Training and validation values of the kept weights.
         history: Values of each epoch, counted from 1.
-        test: Outputs and figures of the test; `None` = nothing was tested.
-        pruned: Training was ended because others did better.
+        schema: The meaning of inputs and outputs.
+        decision: The threshold or the intervals that turn outputs into answers.
+        test: Predictions and metrics of the test; `None` = there was no test.
+        epochs: Number of epochs trained.
+        parameters: Number of weights of the network.
+        pruned: Whether training was ended because other trials were better.
         seconds: Time from the start of the command's work to its end.
-        doctor: What the doctor says, in lines for the terminal.
+        doctor: The diagnosis, in lines for the terminal.
     """
 
     record: Record
@@ -73,7 +77,7 @@ class Result:
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run; `None` where nothing is tracked."""
+        """MLflow's id of the run; `None` if nothing is tracked."""
         return self.record.run_id
 
 
@@ -81,7 +85,7 @@ class Result:
 
 
 def print_overview(plan: Plan) -> None:
-    """Print config, layers, data and devices of a run: all in a terminal, a line in a pipe."""
+    """Print data and devices of a run; with `verbose=1`, its config and its layers as well."""
     verbose, shown = shown_verbosity(plan.options.verbose), console()
     if verbose == 1:
         shown.print(Group(_config_tree(plan.config), _layer_table(plan.layers, plan.parameters)))
@@ -99,7 +103,7 @@ def print_overview(plan: Plan) -> None:
 
 
 def print_data(plan: Plan, notes: Sequence[str]) -> None:
-    """Print the report of a run's data, and notes."""
+    """Print the data report of a run, and notes."""
     report = plan.prepared.report
     lines = [] if report is None else report_lines(report)
     for line in (*lines, *(f"note: {note}" for note in notes)):
@@ -117,7 +121,7 @@ def _config_tree(config: Mapping[str, Any]) -> Tree:
 
 
 def _values(values: Mapping[str, Any]) -> Text:
-    """Return the values of a group as words between which a line may be broken."""
+    """Return the values of a group as words between which a line may break."""
     target = values.get(TARGET)
     words = [Text(target.rpartition(".")[2])] if isinstance(target, str) else []
     words += [
@@ -146,7 +150,7 @@ def _table(title: str, **more: Any) -> Table:
 
 
 def _layer_table(layers: Sequence[LayerRow], parameters: int) -> Table:
-    """List the layers with the shape of their output for one row and their weights."""
+    """Return a table of the layers with their output shapes for one row and their parameters."""
     table = _table(f"{parameters:,} parameters", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", overflow="fold")
     table.add_column("kind", overflow="fold")
@@ -166,7 +170,7 @@ def _layer_table(layers: Sequence[LayerRow], parameters: int) -> Table:
 
 
 def mean_words(classes: Sequence[ClassScores]) -> str:
-    """Return in words over which classes a metric is averaged."""
+    """Return in words which classes a metric is averaged over."""
     total, there = len(classes), sum(one.support > 0 for one in classes)
     counted = sum(one.support + one.counts[1] > 0 for one in classes)
     if there == total:
@@ -178,7 +182,7 @@ def mean_words(classes: Sequence[ClassScores]) -> str:
 
 
 def print_figures(schema: Schema, test: ScoredTest, *, heading: str) -> None:
-    """Print the network's figures beside the baselines', then those of each class."""
+    """Print the network's metrics beside the baselines', then the scores of each class."""
     if schema.task == "binary":
         title = f"positive class: {escape(str(schema.positive))}"
     elif schema.task == "multiclass":
@@ -221,7 +225,7 @@ def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) 
 
 
 def print_result(result: Result) -> None:
-    """Print the test figures beside the baselines', the diagnosis, and where everything lies."""
+    """Print the test metrics beside the baselines', the diagnosis, and where the files are."""
     if result.test is not None:
         print_figures(result.schema, result.test, heading="test")
     print_doctor(result.doctor)
@@ -244,7 +248,7 @@ def _last_lines(result: Result) -> Iterator[str]:
 
 
 def print_doctor(lines: Sequence[str]) -> None:
-    """Print the diagnosis; in a terminal its words stay beside the heading."""
+    """Print the diagnosis; in a terminal, wrapped lines stay indented behind the heading."""
     shown = console()
     for line in lines:
         if not shown.is_terminal:
@@ -256,7 +260,7 @@ def print_doctor(lines: Sequence[str]) -> None:
 
 
 def where_lines(record: Record) -> Iterator[str]:
-    """Yield in lines what shows the runs, and how many values do not show yet."""
+    """Yield lines that say how to view the runs, and how many values are not sent yet."""
     yield from headed("see it", record.where_to_look)
     if record.unsent:
         yield (
@@ -266,5 +270,5 @@ def where_lines(record: Record) -> Iterator[str]:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print the last lines of a command, which are not folded."""
+    """Print the last lines of a command without wrapping."""
     console().print("\n".join(lines), soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""Where a training starts: from fresh weights, or from which checkpoint of which run."""
+"""Where a training starts: from fresh weights, or from a checkpoint of another run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ WRITTEN = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedCheckpoint:
-    """Shapes of a checkpoint's weights by name, and facts: config, schema, data, epoch, version."""
+    """Facts of a checkpoint, without its weights.
+
+    Args:
+        path: The file.
+        shapes: Shape of each of the network's weights, by name.
+        facts: Config, schema, hash of the data, epoch and version.
+    """
 
     path: Path
     shapes: Mapping[str, Shape]
@@ -39,19 +45,21 @@ class SavedCheckpoint:
 
     @classmethod
     def of(cls, path: Path, content: Mapping[str, Any]) -> SavedCheckpoint:
-        """Describe a checkpoint that was read."""
+        """Describe the checkpoint with this content."""
         shapes = shapes_of(own_weights(content["state_dict"]))
         return cls(path=path, shapes=shapes, facts=content["pipeline"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Where training starts from, with notes for the overview and warnings for standard error.
+    """Where training starts from.
 
     Args:
-        folder: The run to go on with in place; `None` = a new run.
-        parent: The run that a new one with another config comes from; `None` = no such run.
-        saved: The checkpoint to begin with; `None` = fresh weights.
+        folder: The run that is resumed in place; `None` = a new run.
+        parent: The run that a new run with another config continues; `None` = there is none.
+        saved: The checkpoint to start with; `None` = fresh weights.
+        notes: Lines for the overview.
+        warnings: Lines for standard error.
     """
 
     folder: Path | None = None
@@ -62,12 +70,16 @@ class Start:
 
     @property
     def checkpoint(self) -> Path | None:
-        """Weights and states to begin with; `None` = fresh ones."""
+        """File with the weights and states to start with; `None` = fresh weights."""
         return None if self.saved is None else self.saved.path
 
 
 def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepared) -> None:
-    """Refuse a checkpoint of another task, of other data, or with weights of other shapes."""
+    """Require that a checkpoint has the same task and data, and weights of the same shapes.
+
+    Raises:
+        ConfigError: The task, the data or the shapes differ.
+    """
     now, then = prepared.schema.to_dict(), saved.facts["schema"]
     for key in ("task", "outputs", "classes"):
         if then.get(key) != now[key]:
@@ -89,7 +101,7 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
 
 
 def trainer_of(folder: Path) -> Lease | None:
-    """Return the lease of the process that trains a run; `None` once the run has ended."""
+    """Return the lease of the process that trains a run; `None` if the run has ended."""
     lease = None
     for event in read_events(folder / JOURNAL):
         if event["event"] == "begin":
@@ -100,18 +112,18 @@ def trainer_of(folder: Path) -> Lease | None:
 
 
 def _live_trainer_of(folder: Path) -> Lease | None:
-    """Return the lease of a process of this machine that trains a run at this moment."""
+    """Return the lease of a running process on this machine that trains a run, or `None`."""
     lease = trainer_of(folder)
     return lease if lease is not None and is_local(lease) and alive(lease) else None
 
 
 def remove_abandoned(output: Path) -> None:
-    """Remove the half-written files of all runs below `output` whose processes are gone."""
+    """Remove half-written files of all runs below `output` whose processes are gone."""
     for file in [file for place in WRITTEN for file in output.glob(f"{place}/.*.tmp")]:
         lease = trainer_of(output / file.relative_to(output).parts[0])
         number = file.name.split(".")[-2]
         is_written = number.isdigit() and int(number) > 0 and exists(int(number))
-        # The trainer of another machine counts as alive.
+        # A process on another machine counts as alive.
         if (lease is None or not alive(lease)) and not is_written:
             with suppress(OSError):
                 file.unlink()
@@ -124,9 +136,9 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
     """Return where `resume=` starts from, after comparing the configs.
 
     Raises:
-        ConfigError: No such run, nothing saved in it, a changed model or data, or another change
-            without `resume_allow_change=true`.
-        EnvironmentFaultError: The run is being trained at this moment.
+        ConfigError: The run does not exist, has no checkpoint or is recorded elsewhere; its model
+            or data have changed, or other keys without `resume_allow_change=true`.
+        EnvironmentFaultError: A process on this machine is training the run.
     """
     if options.resume is None:
         return Start()
@@ -139,7 +151,7 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
                     return _go_on(folder, options, config, skip_damaged=True)
         return Start(notes=("resume=auto: no unfinished run of this config; a new one begins",))
     folder, tracking = find_run(options.resume, output), options.tracking
-    # A run is not split over two stores, and an address that its folder alone names is not used.
+    # A run is not split over two stores, and an address from the run's folder alone is not used.
     recorded = recorded_uri(folder)
     if recorded and tracking.kind != "none" and not tracking.uri:
         here = redact(tracking_uri(tracking))
@@ -189,7 +201,11 @@ def _go_on(
 
 
 def _newest_whole(folder: Path, *, skip_damaged: bool) -> tuple[SavedCheckpoint, tuple[str, ...]]:
-    """Return the newest checkpoint that is whole, and a warning where it is not the newest."""
+    """Return the newest undamaged checkpoint, and a warning if a newer one is damaged.
+
+    Raises:
+        ConfigError: There is no checkpoint, or the newest is damaged and `skip_damaged` is false.
+    """
     paths = [folder / CHECKPOINTS / name for name in ("last.ckpt", "best.ckpt")]
     damage: ConfigError | None = None
     for path in filter(Path.exists, paths):

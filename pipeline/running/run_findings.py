@@ -1,4 +1,4 @@
-"""What a run has found out, for the doctor, the pictures, the reports and MLflow's page."""
+"""The findings of a run, for the doctor, the pictures, the reports and MLflow's page."""
 
 from __future__ import annotations
 
@@ -50,28 +50,28 @@ from pipeline.tracking import fields
 from pipeline.tracking.fields import as_text, name_text
 from pipeline.tracking.folders import read_state
 
-#: Training rows that are scored after the training.
+#: Largest number of training rows that are scored after the training.
 MOST_ROWS = 2000
 FEWEST_ROWS = 32
 #: Multiplications and additions of that scoring: some seconds of one core.
 MOST_WORK = 5 * 10**10
 #: Size of these rows as float32.
 MOST_BYTES = 64 * 2**20
-#: Of these, the rows for the statistics of activations.
+#: Number of these rows that the statistics of activations use.
 ACTIVE_ROWS = 512
-#: Outputs of test rows that are kept for pictures and reports: 40 MB before they are packed.
+#: Outputs of test rows that are kept for pictures and reports: 40 MB before compression.
 MOST_NUMBERS = 10_000_000
-#: Test rows whose mistakes are the worst, for a picture.
+#: Number of worst mistakes that are kept for a picture.
 MOST_MISTAKES = 12
-#: Beginnings of the names of an epoch's values.
+#: Prefixes of the values of an epoch that the findings keep.
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 #: Fields of the data's schema that the findings repeat.
 OF_SCHEMA = ("task", "kind", "classes", "features", "targets", "label", "units", "horizon")
-#: Environment variable; `0` draws no pictures where the config does not decide.
+#: Environment variable; `0` turns pictures off if the config does not decide.
 VARIABLE = "PIPELINE_PICTURES"
-#: Longest wait for the pictures.
+#: Longest wait for the pictures, in seconds.
 SECONDS = 300.0
-#: Pictures within the description, of `inside/` the first one.
+#: Pictures in the description, by the beginning of their names; the first match is shown.
 MAIN = (
     "curves/loss",
     "classes/confusion",
@@ -100,7 +100,11 @@ def findings_of(
 ) -> Findings:
     """Return the findings of a run, without those that only pictures need.
 
-    The participant's task has the kept weights; where these have diverged, nothing is scored.
+    Args:
+        plan: The run.
+        participant: Holds the task with the kept weights, and the layers' gradients and updates.
+        result: Metrics of the run, with their intervals.
+        diverged: Whether the weights are not finite, so that they can't be scored.
     """
     schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
     test, vitals = result.test, participant.vitals
@@ -150,9 +154,9 @@ def findings_of(
 
 
 def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
-    """Add what the kept weights make of some training rows, and of columns."""
+    """Add scores and activations on some training rows, and the importance of the columns."""
     threshold, what = found.threshold, "no figures of training rows"
-    # As many rows as cost little time and memory.
+    # As many rows as need little time and memory.
     shape, work = plan.prepared.schema.input_shape, max(1, plan.forward_operations)
     affordable = min(MOST_WORK // work, MOST_BYTES // (4 * prod(shape)))
     count = min(MOST_ROWS, max(FEWEST_ROWS, affordable))
@@ -167,7 +171,7 @@ def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
-    """Score the kept weights on training rows as they were scored on the others."""
+    """Score the kept weights on training rows in the same way as on the other parts."""
     outputs = outputs_of(task.network, part.blocks())
     task.scores = scores_of(plan.options.metrics, plan.prepared.schema, threshold=threshold)
     with torch.inference_mode():
@@ -176,7 +180,7 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
 
 
 def _some_tested(test: TestRows) -> TestRows:
-    """Return the test rows, or evenly spaced ones where there are many."""
+    """Return the test rows, or evenly spaced ones if there are many."""
     count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.size))
     kept = evenly_spaced(len(test.targets), count).numpy()
     every = {one.name: getattr(test, one.name) for one in dataclasses.fields(test)}
@@ -185,7 +189,7 @@ def _some_tested(test: TestRows) -> TestRows:
 
 
 def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances | None:
-    """Return the importance of each column of a table; other data have none."""
+    """Return the importance of each column of a table; `None` for other data."""
     prepared, schema = plan.prepared, plan.prepared.schema
     if schema.kind != "table":
         return None
@@ -199,7 +203,7 @@ def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances 
 
 
 def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
-    """Return the findings with what only pictures need: the worst mistakes, and feature maps."""
+    """Add what only pictures need to the findings: the worst mistakes and feature maps."""
 
     def inside() -> Inside | None:
         options = plan.options.feature_maps
@@ -216,7 +220,7 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
 def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
     schema, test = plan.prepared.schema, findings.test
     if test is None or findings.kind == "table" or schema.difference is not None:
-        return None  # a window of differences can't be drawn beside a forecast of levels
+        return None  # windows of differences can't be drawn beside forecasts of levels
     positions = test.worst(findings.threshold, count=MOST_MISTAKES)
     # The findings may have fewer rows than the part.
     part = plan.prepared.test
@@ -226,7 +230,7 @@ def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
 
 
 def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
-    """Diagnose a run and return the lines to show; record it, with `lean` as a tag alone."""
+    """Diagnose a run, record the diagnosis (with `lean`, only a tag) and return lines to show."""
     diagnosis = unless_it_fails(lambda: diagnose(findings), "no diagnosis")
     if diagnosis is None:
         return ()
@@ -247,9 +251,14 @@ def described(
 ) -> Iterator[None]:
     """Save the findings, draw their pictures while the body runs, then record a description.
 
-    `network` has the kept weights; `None` = they are not finite.
+    Args:
+        plan: The run.
+        record: Its record.
+        network: The network with the kept weights; `None` = they are not finite.
+        findings: Findings of the run.
+        doctor: The diagnosis, in lines.
     """
-    # Where torchrun has started the ranks, it ends this one soon after another one has failed.
+    # torchrun ends this rank soon after another rank has failed.
     wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
     if wanted and network is not None:
         findings = with_views(findings, plan, network)
@@ -257,7 +266,7 @@ def described(
     artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
     try:
         if wanted and saved:
-            with suppress(OSError):  # no room for another process, which `_drawn` reports
+            with suppress(OSError):  # no process can be started, which `_drawn` reports
                 artist.start()
                 artist.send({"artifacts": str(record.artifacts.absolute())})
         yield
@@ -281,14 +290,14 @@ def described(
 
 
 def wants_pictures(options: RunConfig) -> bool:
-    """Return whether a run's pictures are drawn: by default, where it is tracked."""
+    """Return whether a run's pictures are drawn; by default they are if the run is tracked."""
     if options.pictures is not None:
         return options.pictures
     return options.tracking.kind != "none" and os.environ.get(VARIABLE) != "0"
 
 
 def _drawn(artist: Child, artifacts: Path) -> list[Written]:
-    """Wait for the pictures and return them; print a warning where there are none."""
+    """Wait for the pictures and return them; print a warning if they are missing."""
     problem = "the pictures could not be drawn: no process for it could be started"
     if artist.is_open:
         code = artist.wait(SECONDS)
@@ -313,10 +322,15 @@ def description_text(
 ) -> str:
     """Return the description of a run for MLflow's page, in Markdown, within its limit.
 
-    The page shows four lines until it is expanded, so the first ones say the most.
+    The page shows four lines until it is expanded, so the first lines are the most important.
 
-    The pictures lie below `pictures/` in `artifacts`; `experiment_id` is empty where it is not
-    known; `command` trains the run again.
+    Args:
+        findings: Findings of the run.
+        pictures: What was drawn, below `pictures/` in `artifacts`.
+        artifacts: Folder of the run's artifacts.
+        experiment_id: MLflow's id of the experiment; empty if it is unknown.
+        doctor: The diagnosis, in lines.
+        command: The command line that trains the run again; empty if there is none.
     """
     run_id = findings.run_id
     fitting = [one for one in pictures if fields.fits(artifacts / FOLDER / one.file)]
@@ -349,7 +363,7 @@ def _place(one: Written) -> str:
 
 
 def _summary(findings: Findings) -> str:
-    """Return what was trained, the main figure beside the baselines', and on what."""
+    """Return what was trained and on which data, and the main metric beside the baselines'."""
     name = "rmse" if findings.task == "regression" else "f1"
     figures = {
         kind: number(findings.metrics[f"{kind}/{name}"])
@@ -383,7 +397,7 @@ def _purpose(findings: Findings) -> str:
 
 
 def _figures(findings: Findings) -> str:
-    """Return a table of the test figures, with their intervals, beside the baselines'."""
+    """Return a table of the test metrics, with their intervals, beside the baselines'."""
     names = tested_names(findings.task, findings.metrics)
     if not names:
         return ""

@@ -1,4 +1,4 @@
-"""Metrics of a run, and which of its options the data allow."""
+"""The metrics of a run, and the options that depend on the data."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ from pipeline.metrics import Direction, Scores
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-#: Made-up rows with which a user's own metric is tried before the training.
+#: Number of made-up rows on which a user's own metric is tried before the training.
 REHEARSED = 8
 
 
 def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> Scores:
-    """Return all metrics of a run; the threshold is that of a binary task.
+    """Return the function that computes all metrics of a run.
 
-    The user's own metrics get the probabilities.
+    Args:
+        options: The user's own metrics, which are computed in addition to those of the task.
+        schema: The meaning of outputs and targets.
+        threshold: Probability above which a row of a binary task counts as positive; the user's own
+            metrics get the probabilities.
     """
     ours = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
     own = own_metrics(options)
@@ -43,11 +47,11 @@ def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> S
 
 
 def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
-    """Build the user's own metrics, by name; their targets were checked before."""
-    if not options.more:  # changed filters would let each trial repeat what libraries warn of once
+    """Build the user's own metrics, by name; their classes were checked before."""
+    if not options.more:  # changing filters would make each trial repeat one-time warnings
         return {}
     with warnings.catch_warnings():
-        # Some of torchmetrics' warn that they keep all rows, which lie in memory here anyway.
+        # Some torchmetrics classes warn that they keep all rows, which are in memory anyway.
         warnings.simplefilter("ignore", UserWarning)
         own: dict[str, Metric] = {name: build(target) for name, target in options.more.items()}
     for metric in own.values():
@@ -56,7 +60,11 @@ def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
 
 
 def direction_of(key: str, options: MetricsOptions) -> Direction:
-    """Say which way a metric, the user's own among them, becomes better, or raise `ConfigError`."""
+    """Return whether a larger or a smaller value of a metric is better, own metrics included.
+
+    Raises:
+        ConfigError: The class of the user's own metric does not define `higher_is_better`.
+    """
     name = key.rpartition("/")[2]
     if name not in options.more:
         return metrics.direction(key)
@@ -70,12 +78,12 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
 
 
 def names_of_task(task: str) -> tuple[str, ...]:
-    """Return the metrics that every run of a task has."""
+    """Return the names of the metrics that every run of a task has."""
     return metrics.REGRESSION if task == "regression" else metrics.CLASSIFICATION
 
 
 def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
-    """Return the metrics of a task that were measured on test rows, then the user's own."""
+    """Return the metrics of the task that were measured on test rows, then the user's own."""
     tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
     ours = [name for name in names_of_task(task) if name in tested]
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
@@ -87,7 +95,7 @@ def metric_names(task: str, values: Mapping[str, float]) -> list[str]:
 
 
 def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Compute a metric of all rows at once."""
+    """Compute a metric over all rows at once."""
     metric.to(outputs.device)
     metric.set_dtype(outputs.dtype)
     metric.reset()
@@ -98,7 +106,7 @@ def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _shaped(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Give one value a row as (rows,), which is what torchmetrics' classes read everywhere."""
+    """Return single values per row as (rows,), the shape that all torchmetrics classes accept."""
     if outputs.ndim == 2 and outputs.shape[1] == 1:
         return outputs.squeeze(1), targets.squeeze(1)
     return outputs, targets
@@ -108,10 +116,10 @@ def _shaped(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def require_possible(options: RunConfig, prepared: Prepared) -> None:
-    """Refuse options of metrics and losses that the data can't be trained with.
+    """Refuse options of metrics and losses that do not suit the data.
 
     Raises:
-        ConfigError: One line for each problem of one kind.
+        ConfigError: Some options do not suit the data; one line for each problem of one kind.
     """
     for problems in (_not_logged, _failing, _undecidable, _unfit_loss):
         if found := list(problems(options, prepared)):
@@ -145,7 +153,7 @@ def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
 
 
 def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
-    """Try the user's own metrics on a few made-up rows, and tell which fail or give no number."""
+    """Try the user's own metrics on made-up rows; yield the ones that fail or give no number."""
     schema = prepared.schema
     outputs, targets = _made_up(schema)
     shapes = [
@@ -169,7 +177,7 @@ def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
 
 
 def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
-    """Return outputs and targets of the form that the task's have."""
+    """Return random outputs and targets in the form that the task has."""
     generator = torch.Generator().manual_seed(0)
     rows = max(REHEARSED, 2 * schema.outputs)
     drawn = torch.randn(2, rows, schema.outputs, generator=generator)
@@ -181,7 +189,7 @@ def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
 
 
 def _undecidable(options: RunConfig, prepared: Prepared) -> Iterator[str]:
-    """Tell why a rule finds no threshold in this data."""
+    """Yield why the threshold's rule can't be applied to these data."""
     rule, schema = options.metrics.rule, prepared.schema
     validation = prepared.validation
     found = f"metrics.threshold={rule} is found on validation rows, and"
@@ -205,7 +213,7 @@ def _undecidable(options: RunConfig, prepared: Prepared) -> Iterator[str]:
 
 
 def _unfit_loss(options: RunConfig, prepared: Prepared) -> Iterator[str]:
-    """Tell which options the loss of this task does not have."""
+    """Yield the options that the loss of this task does not have."""
     loss, classes = options.loss, prepared.schema.classes
     if prepared.schema.task == "regression":
         if loss.class_weights is not None:
@@ -223,11 +231,11 @@ def _unfit_loss(options: RunConfig, prepared: Prepared) -> Iterator[str]:
 
 
 def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
-    """Return the options without what the Trainer's limits make impossible, and notes on it.
+    """Return the options without those that the Trainer's limits make impossible, and notes.
 
     Raises:
-        ConfigError: Nothing would be trained, a share is less than a batch, or validations lie
-            within an epoch only. All problems at once.
+        ConfigError: Nothing would be trained, a share is less than a batch, or validations happen
+            only within an epoch. The error lists all problems.
     """
     trainer, problems, notes = options.trainer, list[str](), list[str]()
     validation = 0 if prepared.validation is None else len(prepared.validation)
@@ -258,7 +266,7 @@ def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[st
 
 
 def _left(trainer: TrainerOptions, key: str, whole: int, problems: list[str]) -> int:
-    """Return how many batches a limit leaves; add a problem where a share leaves none."""
+    """Return how many batches a limit leaves; add a problem if a share leaves none."""
     limit: int | float | None = getattr(trainer, key)
     if trainer.fast_dev_run and key != "overfit_batches":
         limit = int(trainer.fast_dev_run)
@@ -288,7 +296,7 @@ def _untrained(trainer: TrainerOptions, batches: int) -> Iterator[str]:
 
 
 def _interval(trainer: TrainerOptions, batches: int) -> int:
-    """Return the batches from one validation to the next."""
+    """Return the number of batches from one validation to the next."""
     interval = None if trainer.fast_dev_run else trainer.val_check_interval
     if isinstance(interval, int):
         return interval
@@ -296,7 +304,7 @@ def _interval(trainer: TrainerOptions, batches: int) -> int:
 
 
 def _within_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
-    """Refuse validations within an epoch only: the weights at its end have other values."""
+    """Refuse validations only within an epoch: the weights at its end are never validated."""
     interval = _interval(trainer, batches)
     if batches % interval and (trainer.check_val_every_n_epoch is not None or interval % batches):
         yield (
@@ -307,7 +315,7 @@ def _within_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
 
 
 def _unvalidated(trainer: TrainerOptions, batches: Mapping[str, int]) -> str | None:
-    """Return why nothing is validated; `None` = something is."""
+    """Return why there is no validation; `None` if there is one."""
     train = batches["train"]
     if not batches["val"]:
         return "trainer.limit_val_batches=0"
@@ -324,7 +332,7 @@ def _unvalidated(trainer: TrainerOptions, batches: Mapping[str, int]) -> str | N
 
 
 def _without_validation(options: RunConfig, reason: str) -> tuple[RunConfig, str]:
-    """Keep the last weights, drop what would wait for a validation, and say so in one line."""
+    """Keep the last weights, drop options that need a validation, and return a note about it."""
 
     def follows_validation(target: Mapping[str, object]) -> bool:
         return str(target.get("monitor")).startswith("val/")

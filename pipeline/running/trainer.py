@@ -1,4 +1,4 @@
-"""What every process of a training has: the task, the Trainer with its callbacks, the batches."""
+"""What every process of a training needs: the task, the Trainer with its callbacks, the batches."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ REFUSED: Mapping[type[Callback], str] = {
     lightning.BatchSizeFinder: "it trains with another data.batch_size than the config says",
     lightning.LearningRateFinder: "it trains with another optimizer.lr than the config says",
 }
-#: Input values of an evaluated batch: keeps the cores busy and fits any memory.
+#: Input values of an evaluation batch: enough to keep the cores busy, and small in memory.
 EVALUATED_NUMBERS = 2**15
 
 Judges = Callable[[int], bool]
 
 
 def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
-    """Wrap a network for the task of the data."""
+    """Wrap a network in the Lightning module for the task of the data."""
     schema = prepared.schema
     scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
     optimization, class_weights = _optimization(options), None
@@ -67,7 +67,7 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
         compiler.cpp_cache_precompile_headers = False
         create_folder(cache_folder())
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
-        network.compile()  # in place, so that the names of its weights stay
+        network.compile()  # in place, so that the names of its weights stay the same
     if schema.task == "regression":
         parts = {"val": prepared.validation, "test": prepared.test}
         return Regressor(
@@ -99,9 +99,9 @@ def build_trainer(
     logger: Logger | Literal[False] = False,
     writer: CheckpointIO | None = None,
 ) -> Trainer:
-    """Build Lightning's Trainer from the options of a run under its own names.
+    """Build Lightning's Trainer; the run's options have the names of the Trainer's arguments.
 
-    Without a writer, the checkpoints stay in memory.
+    If `writer` is `None`, checkpoints stay in memory.
     """
     options, devices, rank = plan.options, plan.devices, plan.rank
     ours = {"threads", "compile", "matmul_precision", "profiler"}
@@ -117,7 +117,7 @@ def build_trainer(
         devices=devices.devices,
         num_nodes=devices.nodes,
         strategy=strategy,
-        use_distributed_sampler=False,  # rows are shared by ours, none of them twice
+        use_distributed_sampler=False,  # our loader shares out the rows without duplicates
         logger=logger,
         callbacks=list(callbacks),
         plugins=plugins,
@@ -128,9 +128,9 @@ def build_trainer(
         **options.trainer.model_dump(exclude=ours | placed),
     )
     if rank.world > 1:
-        # Its handler of SIGTERM broadcasts to the other ranks in the middle of a step, so that
-        # ranks wait for each other from then on, and each step asks all ranks whether one was told
-        # to stop. Here the first rank answers a stop, and the others end with it.
+        # Lightning's handler of SIGTERM broadcasts to the other ranks in the middle of a step, so
+        # that ranks then wait for each other, and each step asks all ranks whether one was told to
+        # stop. Here the first rank handles a stop, and the others end with it.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     return trainer
@@ -161,9 +161,9 @@ def _optimization(options: RunConfig) -> Optimization:
 
 
 class GivenRank(ClusterEnvironment):
-    """Ranks that were started already.
+    """The rank of a process that was already started.
 
-    Lightning would otherwise read variables of Slurm or torch that do not hold for this process.
+    Lightning would otherwise read variables of Slurm or torch that do not apply to this process.
     """
 
     # Otherwise Lightning would start the whole command again, once for each device.
@@ -174,38 +174,42 @@ class GivenRank(ClusterEnvironment):
     def __init__(self, rank: Rank) -> None:
         super().__init__()
         self._rank = rank
-        rank_zero_only.rank = rank.number  # type: ignore[attr-defined] # it is set so by Lightning
+        rank_zero_only.rank = rank.number  # type: ignore[attr-defined] # as Lightning sets it
 
     @staticmethod
     def detect() -> bool:
-        """Return False: the environment does not describe it."""
+        """Return False: the rank is not read from the environment."""
         return False
 
     def world_size(self) -> int:
-        """Return how many processes train together."""
+        """Return the number of processes that train together."""
         return self._rank.world
 
     def set_world_size(self, size: int) -> None:
-        """Leave what was given as it is."""
+        """Do nothing: the number of processes is fixed."""
 
     def set_global_rank(self, rank: int) -> None:
-        """Leave what was given as it is."""
+        """Do nothing: the rank is fixed."""
 
     def global_rank(self) -> int:
-        """Return the number of this process among all of them."""
+        """Return the number of this process among all processes."""
         return self._rank.number
 
     def local_rank(self) -> int:
-        """Return its number among those of its machine."""
+        """Return the number of this process among those of its machine."""
         return self._rank.local
 
     def node_rank(self) -> int:
-        """Return 0: nothing here differs between machines."""
+        """Return 0: nothing here depends on the machine."""
         return 0
 
 
 def require_truthful(options: RunConfig) -> None:
-    """Refuse callbacks that repeat the program's own work, or change what is recorded."""
+    """Refuse callbacks that repeat the program's own work or make the record wrong.
+
+    Raises:
+        ConfigError: A callback is refused; the error names all of them.
+    """
     problems = [
         f"callbacks.{name} is a {kind.__name__}, which is refused: {reason}."
         for name, target in options.callbacks.items()
@@ -217,10 +221,10 @@ def require_truthful(options: RunConfig) -> None:
 
 
 def build_callback(target: Mapping[str, Any]) -> Callback:
-    """Build a callback that was checked before."""
+    """Build a callback whose config was checked before."""
     filled: dict[str, object] = {}
     if issubclass(find(target[TARGET]), lightning.EarlyStopping):
-        # Lightning checks at the end of every epoch, also of one without a validation.
+        # Lightning would check at the end of every epoch, even of one without a validation.
         filled["check_on_train_epoch_end"] = str(target.get("monitor")).startswith("train/")
     callback = build(target, **filled)
     assert isinstance(callback, Callback)
@@ -228,15 +232,15 @@ def build_callback(target: Mapping[str, Any]) -> Callback:
 
 
 def training_batches(plan: Plan) -> Iterable[Any]:
-    """Return the batches of the training part, in a new order each epoch with `data.shuffle`."""
+    """Return the batches of the training part; with `data.shuffle`, in a new order each epoch."""
     options = plan.options
-    # Overfitting means the same batches each epoch; Lightning sees to that for DataLoaders.
+    # With `overfit_batches`, each epoch has the same batches, as Lightning does for DataLoaders.
     shuffle = bool(options.data["shuffle"]) and not options.trainer.overfit_batches
     return _batches(plan, plan.prepared.train, size=options.data["batch_size"], shuffle=shuffle)
 
 
 def evaluated_batches(plan: Plan, part: Part) -> Iterable[Any]:
-    """Return the batches of a part in its order, larger ones where no limit counts them."""
+    """Return the batches of a part in its order; they are larger if no limit counts batches."""
     size, trainer = plan.options.data["batch_size"], plan.options.trainer
     limits = (trainer.limit_val_batches, trainer.limit_test_batches, trainer.overfit_batches)
     if not (any(limits) or trainer.fast_dev_run):
@@ -261,11 +265,15 @@ def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[An
 
 
 class Participant:
-    """One process's part in a training; where there are several, all take the same steps.
+    """One process's part in a training; if there are several, all take the same steps.
 
-    The leading process alone writes checkpoints to `folder`. `records` are callbacks that come
-    before whatever keeps the weights, `vitals` the one of them that watches the layers; `prunes`
-    says whether training ends at an epoch.
+    Args:
+        plan: The run.
+        folder: Folder of the checkpoints, which only the leading process writes.
+        records: Callbacks that run before the one that keeps the weights.
+        vitals: The one of `records` that measures gradients and updates; `None` = none does.
+        prunes: Takes an epoch and returns whether training ends there; `None` = never.
+        logger: Receives what Lightning logs; False = nothing is logged.
     """
 
     def __init__(
@@ -310,12 +318,12 @@ class Participant:
         return checkpoints.Checkpoints(folder, **given, adopts=adopts)
 
     def _progress(self) -> Sequence[Callback]:
-        """Return the callbacks that come last, which show how the training fares."""
+        """Return the callbacks that come last, which show the progress of the training."""
         return ()
 
     @collecting_as_usual()
     def fit(self) -> None:
-        """Train until the end, or until it is pruned, from the start that was planned."""
+        """Train from the planned start until the end, or until the trial is pruned."""
         plan, validation = self._plan, self._plan.prepared.validation
         started_at = perf_counter()
         try:
@@ -334,11 +342,11 @@ class Participant:
 
 def follow(plan: Plan) -> None:
     """Take part in a training that another process leads, records and decides about."""
-    # Only the leading process is told when to prune, and all of them do so together.
+    # Only the leading process decides about pruning; all processes prune together.
     prunes = None if plan.occasion.prunes is None else (lambda _: False)
     participant = Participant(plan, Path(), prunes=prunes)
     participant.fit()
     if plan.options.test and not participant.pruned:
-        # Its weights are those of the first rank, which Lightning hands to all.
+        # The test uses the weights that Lightning broadcasts from the first rank.
         batches = evaluated_batches(plan, plan.prepared.test)
         participant.trainer.test(participant.task, batches, verbose=False)

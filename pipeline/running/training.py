@@ -54,10 +54,13 @@ def train(
     *,
     concludes: Concludes | None = None,
 ) -> Result:
-    """Train the planned run, on record, with the other processes that this one has started.
+    """Train the planned run, on record.
 
-    `recorder` fills MLflow; `None` = another process does, or none. `concludes` adds to the journal
-    before its end; the run fails where it raises.
+    Args:
+        plan: The run.
+        recorder: Sends the record to MLflow; `None` = another process does, or nothing is tracked.
+        peers: Other processes of the training that this process has started; `None` = no processes.
+        concludes: Adds to the journal before its end; the run fails if it raises.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
@@ -80,7 +83,7 @@ def train(
 
 
 class Session(Participant):
-    """One training in its leading process: fit, tested, on record."""
+    """One training in its leading process: fitted, tested and recorded."""
 
     def __init__(self, plan: Plan, record: Record) -> None:
         self._record = record
@@ -97,7 +100,7 @@ class Session(Participant):
         )
 
     def fit(self) -> None:
-        """Train until the end, or until it is pruned; a divergence is diagnosed, and raised."""
+        """Train until the end or a pruning; diagnose a divergence and raise it again."""
         try:
             super().fit()
         except DivergedError:
@@ -106,7 +109,7 @@ class Session(Participant):
             raise
 
     def finish(self) -> Result:
-        """Test the kept weights where that is asked for, and record everything."""
+        """Test the kept weights if the config asks for it, and record everything."""
         plan, pruned, decision, test = self._plan, self.pruned, Decision(), None
         if not pruned and (plan.options.test or not plan.occasion.lean):
             if (best := self.keeper.best_weights()) is not None:
@@ -137,7 +140,7 @@ class Session(Participant):
         return (kind(self._plan.options.monitor or "train/loss", self.keeper),)
 
     def _kept_values(self) -> Mapping[str, float]:
-        """Return the values of the best epoch where that one is kept, else the newest of each."""
+        """Return the values of the best epoch, or the newest of each metric if the last is kept."""
         history, best = self._epochs.history, self.keeper.best_epoch
         epochs = history.values() if best is None else [history.get(best, {})]
         return {key: value for values in epochs for key, value in values.items()}
@@ -157,7 +160,7 @@ class Session(Participant):
         return replace(result, **known)
 
     def _write(self, result: Result, *, diverged: bool) -> Result:
-        """Write the findings of a run, and its model unless it diverged; add the diagnosis."""
+        """Write the findings of a run, and the model unless it diverged; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
         if result.test is not None and not lean:
             result = replace(result, test=with_intervals(plan, result.test))
@@ -197,7 +200,7 @@ class Session(Participant):
 
 
 class JournalLogger(Logger):
-    """Writes what Lightning logs into the run's journal, by epochs counted from 1."""
+    """Writes what Lightning logs into the run's journal, by epoch, counted from 1."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__()
@@ -205,12 +208,12 @@ class JournalLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Name of the run folder."""
+        """Name of the run's folder."""
         return self._journal.folder.name
 
     @property
     def version(self) -> str:
-        """No version: each run has a folder of its own."""
+        """An empty text: each run has its own folder."""
         return ""
 
     @property
@@ -219,7 +222,7 @@ class JournalLogger(Logger):
         return str(self._journal.folder)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record values of one epoch; `step` counts batches, which nothing here is drawn over."""
+        """Record the values of one epoch; `step`, which counts batches, is not recorded."""
         del step
         values = {key: value for key, value in metrics.items() if key != "epoch"}
         if "epoch" not in metrics:  # a callback of Lightning's own, such as LearningRateMonitor
@@ -231,12 +234,12 @@ class JournalLogger(Logger):
         self._journal.epoch(epoch, values)
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Record nothing: the whole configuration is on record from the beginning."""
+        """Do nothing: the whole configuration is recorded at the start."""
 
 
 # ── the range test ──────────────────────────────────────────────────────────────────────────
 
-#: Options of the Trainer that would end a range test early, or validate during it.
+#: Values of Trainer options that could otherwise end a range test early or validate during it.
 UNLIMITED = {
     "max_epochs": -1,
     "min_epochs": None,
@@ -250,9 +253,16 @@ UNLIMITED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeTest:
-    """Result of a range test of the learning rate, with a `verdict` in one line.
+    """Result of a range test of the learning rate.
 
-    `command` trains with the suggested rate; `None` = no suggestion, or no command line.
+    Args:
+        record: Folder, journal and MLflow id of the run.
+        curve: Losses over the rates, and the suggested rate.
+        verdict: The suggestion in one line, the override first.
+        picture: File with the plot of the curve.
+        command: Command line that trains with the suggested rate; `None` = there is no suggestion
+            or no command line.
+        seconds: Time from the start of the command's work to its end.
     """
 
     record: Record
@@ -263,7 +273,7 @@ class RangeTest:
     seconds: float
 
     def print(self) -> None:
-        """Print the suggestion with its meaning, and where everything lies."""
+        """Print the suggestion with its meaning, and where the files are."""
         lines = [
             self.verdict,
             f"picture {self.picture}",
@@ -275,7 +285,7 @@ class RangeTest:
 
 
 def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
-    """Take steps of the planned run at rising learning rates, on record; nothing is kept."""
+    """Take steps of the planned run at rising learning rates, on record; no weights are kept."""
     check_callbacks(plan.options)
     # `last` skips runs with this tag: they have no weights.
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
@@ -297,10 +307,10 @@ def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
 
 @collecting_as_usual()
 def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
-    """Return the rate of each step and the loss of its batch before the step.
+    """Return the rate of each step, and the loss of its batch before the step.
 
-    Weights and generators are restored. The schedule and the callbacks of the run have no part in
-    it; clipping, precision, accumulation and the batches are those of its training.
+    Weights and generators are restored afterwards. The run's schedule and callbacks are not used;
+    clipping, precision, accumulation and batches are those of its training.
     """
     tried, generators = plan.options.lr_range, generator_states()
     limits = {**UNLIMITED, "max_steps": tried.steps}
@@ -317,7 +327,7 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
 
 
 class _RateSteps(Checkpoint):
-    """Sets the rate of each step, keeps its loss; a Checkpoint, so that Lightning adds none."""
+    """Sets the rate of each step and keeps its loss; a Checkpoint, so that Lightning adds none."""
 
     def __init__(self, tried: LrRangeOptions) -> None:
         ratio = tried.highest / tried.lowest
@@ -335,7 +345,7 @@ class _RateSteps(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        """Keep the loss; of several batches that make one step, their mean."""
+        """Keep the loss; if several batches make one step, keep their mean."""
         del pl_module
         assert isinstance(outputs, Mapping)
         self._parts.append(float(outputs["loss"]))
