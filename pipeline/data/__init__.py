@@ -1,1 +1,1 @@
-"""Data: a source's raw content, and the split, scaling, windows and batches shared by all."""
+"""Data: sources of raw content, and the split, scaling, windows and batches shared by all."""

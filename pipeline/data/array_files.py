@@ -1,4 +1,4 @@
-"""A user's own files: found, opened as arrays by their names, checked, left on disk where large."""
+"""Array files of a user: finding and checking them, and reading them or leaving them on disk."""
 
 import gzip
 import os
@@ -20,13 +20,13 @@ from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import is_url, place_problem
 
-#: What arrays or decoded pictures may take in memory; above it they stay in their files.
+#: Most bytes of arrays or decoded pictures in memory; larger ones stay in their files.
 IN_MEMORY_BYTES = 512 * 2**20
-#: Above this a single array stays on disk; the system can take its pages back.
+#: Above this size a single array stays on disk; the system can reclaim its pages.
 MAPPED_FROM_BYTES = 64 * 2**20
-#: Bytes that a compressed array may have when unpacked, which happens in memory.
+#: Most bytes of a compressed array once unpacked, since it is unpacked in memory.
 LARGEST_PACKED = 8 * 2**30
-#: Above so many bytes a member may not be packed more tightly than this.
+#: Highest compression ratio of a member that unpacks to more than `RATIO_FROM` bytes.
 MOST_RATIO, RATIO_FROM = 200, 2**30
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -48,7 +48,7 @@ PARTS: Mapping[str, PartName] = {
 }
 
 Layout = Literal["table", "series", "images", "channels_first", "channels_last"]
-#: What arrays of each layout and rank are.
+#: Description of the arrays of each layout and rank.
 AXES: Mapping[tuple[Layout, int], str] = {
     ("table", 2): "a table (rows, features)",
     ("series", 2): "series of one value (rows, steps)",
@@ -63,11 +63,11 @@ COLOURS = (1, 3, 4)
 
 
 def readable(path: str | Path, *, key: str = "data.path") -> Path:
-    """Return the file or folder at `path`, as given by `key`, if it is there and readable.
+    """Return the file or folder at `path`, the value of the option `key`, if it is readable.
 
     Raises:
-        ConfigError: It is a URL.
-        DataError: There is nothing at this place.
+        ConfigError: The path is a URL or malformed.
+        DataError: The path does not exist.
         EnvironmentFaultError: Permission is denied.
     """
     if is_url(str(path)):
@@ -100,7 +100,7 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
 
 
 def require_content(file: Path) -> None:
-    """Refuse a file without a byte."""
+    """Raise DataError if a file is empty."""
     if file.stat().st_size == 0:
         raise DataError(f"{file} is empty (0 bytes); expected data. Write or copy it again")
 
@@ -114,16 +114,16 @@ def files_in(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """An array in a file: its shape known from the header, read or mapped when wanted.
+    """An array in a file, known by its header; its values are read or mapped on request.
 
     Args:
-        path: The file.
-        member: The part of an archive that holds it; None = the file is the array.
-        label: Its name in messages, such as `x.npz: x_train`.
-        shape: Of the array.
-        dtype: Of its values.
-        order: F = the first index moves fastest, C = the last one.
-        offset: Byte of the file where the values begin; None = they are compressed.
+        path: File that holds the array.
+        member: Member of an archive that holds the array; None = the file is the array.
+        label: Name of the array in messages, such as `x.npz: x_train`.
+        shape: Shape of the array.
+        dtype: Type of its values.
+        order: F = the first index varies fastest, C = the last one.
+        offset: Byte of the file at which the values begin; None = they are compressed.
     """
 
     path: Path
@@ -135,7 +135,7 @@ class StoredArray:
     offset: int | None
 
     def read(self) -> Array:
-        """Return the array: in memory, or left on disk where it is large and not compressed."""
+        """Return the array: memory-mapped if it is large and not compressed, else in memory."""
         self.refuse_objects()
         size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
         if self.offset is not None and size > MAPPED_FROM_BYTES:
@@ -164,7 +164,7 @@ class StoredArray:
                 return member
 
     def refuse_objects(self) -> None:
-        """Refuse Python objects, which are never unpickled."""
+        """Raise DataError if the array holds Python objects, which are never unpickled."""
         if self.dtype.hasobject:
             raise DataError(
                 f"{self.label} holds Python objects, which only a pickle can read and a pickle can "
@@ -174,7 +174,7 @@ class StoredArray:
 
 
 def arrays_at(place: Path) -> Mapping[str, StoredArray]:
-    """Return the arrays of an `.npz`, of a `.npy` (named ``ONLY``) or of a folder of `.npy`."""
+    """Return the arrays by name, of an `.npz`, a `.npy` (name `ONLY`) or a folder of `.npy`."""
     if place.is_dir():
         files = [file for file in files_in(place) if file.suffix.lower() == ".npy"]
         if not files:
@@ -195,7 +195,7 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
 
 
 def first_bytes(file: Path) -> bytes:
-    """Return as many bytes of a file that is not empty as `NPY_MAGIC` has."""
+    """Return the first bytes of a file, as many as `NPY_MAGIC` has; raise DataError if empty."""
     require_content(file)
     with file.open("rb") as opened:
         return opened.read(len(NPY_MAGIC))
@@ -223,7 +223,7 @@ def _of_archive(path: Path) -> Mapping[str, StoredArray]:
 def _stored(
     file: IO[bytes], path: Path, label: str, member: zipfile.ZipInfo | None = None
 ) -> StoredArray:
-    """Read the header of a `.npy`, the file itself or the member of an archive."""
+    """Return an array from the header of a `.npy` file or of a member of an archive."""
     with _telling_damage(label):
         version = np.lib.format.read_magic(file)
         header = getattr(np.lib.format, "read_array_header_{}_{}".format(*version), None)
@@ -233,7 +233,7 @@ def _stored(
     offset: int | None = file.tell()
     if member is not None and member.compress_type != zipfile.ZIP_STORED:
         offset = None
-    elif member is not None:  # it begins behind its own header, name and extra field
+    elif member is not None:  # it follows a header, a name and an extra field
         with path.open("rb") as archive:
             archive.seek(member.header_offset)
             *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(archive.read(_LOCAL_HEADER.size))
@@ -243,7 +243,7 @@ def _stored(
 
 @contextmanager
 def _telling_damage(label: str) -> Iterator[None]:
-    """Turn what numpy and zipfile say of a damaged file into one line."""
+    """Turn errors of NumPy and zipfile about a damaged file into a DataError of one line."""
     try:
         yield
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -254,7 +254,7 @@ def _telling_damage(label: str) -> Iterator[None]:
 
 
 def is_idx(file: Path) -> bool:
-    """Return whether a file, once unpacked, begins as idx does."""
+    """Return whether a file, once unpacked, begins with an idx header."""
     try:
         with _idx_opened(file) as opened:
             start = opened.read(4)
@@ -264,7 +264,7 @@ def is_idx(file: Path) -> bool:
 
 
 def read_idx(file: Path) -> Array:
-    """Read a file: a header of big-endian sizes, then the values; a large one stays on disk."""
+    """Read an idx file (big-endian sizes, then the values); a large one is memory-mapped."""
     content = bytearray()
     try:
         with _idx_opened(file) as opened:
@@ -278,7 +278,7 @@ def read_idx(file: Path) -> Array:
                     f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
                     "Unpack it first (gunzip): it is then read from disk as needed"
                 )
-            # In blocks, so that a false header asks for no memory.
+            # Read in blocks, so that a header with wrong sizes allocates no memory.
             while not is_mapped and (
                 block := opened.read(min(BLOCK_BYTES, size + 1 - len(content)))
             ):
@@ -324,9 +324,9 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
 
 
 class JoinedArrays(OnDemand):
-    """Arrays on disk, (rows, *row_shape) each, one after another, taken row by row as `dtype`.
+    """Concatenated arrays on disk, (rows, *row_shape) each, read by rows and converted to `dtype`.
 
-    `None` is the type that holds the numbers of all of them.
+    `dtype=None` stands for a type that holds the values of all arrays.
     """
 
     costly = False
@@ -341,11 +341,11 @@ class JoinedArrays(OnDemand):
 
     @cached_property
     def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
-        """(rows,) equal for equal content."""
+        """Fingerprint of each row, (rows,); equal rows have equal ones."""
         return np.concatenate([fingerprints(part, np.arange(len(part))) for part in self.parts])
 
     def __getitem__(self, rows: slice | Indices) -> Array:
-        """Read rows, (rows, *row_shape)."""
+        """Return the given rows, (rows, *row_shape)."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         made = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
@@ -358,7 +358,7 @@ class JoinedArrays(OnDemand):
 
 
 def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
-    """Return parts one after another as one array (rows, *row_shape), a copy if it is small."""
+    """Return the concatenation of `parts` (rows, *row_shape); it is a copy if it is small."""
     if len(parts) == 1:
         return parts[0]
     arrays = [part for part in parts if not isinstance(part, OnDemand)]
@@ -368,7 +368,7 @@ def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
 
 
 def require_numbers(values: Array, label: str) -> None:
-    """Refuse NaN, infinity and values beyond float32 in (rows, …), naming the first row."""
+    """Raise DataError if (rows, …) hold NaN, infinity or values that exceed float32."""
     if values.dtype.kind != "f":
         return
 
@@ -388,12 +388,12 @@ def require_numbers(values: Array, label: str) -> None:
 
 
 def largest(values: Array) -> float:
-    """Return the largest value, a block at a time; 0 without rows."""
+    """Return the largest value of an array, read in blocks; 0 if it has no rows."""
     return max((float(block.max()) for block in blocks(values)), default=0.0)
 
 
 def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], asked: Layout | None) -> Layout:
-    """Return what the axes of (rows, …) are: as asked, else by rank, type and lengths."""
+    """Return the layout of (rows, …): the one asked for, else inferred from rank, type, lengths."""
     rank = len(shape)
     if rank not in (2, 3, 4):
         raise DataError(
@@ -418,13 +418,13 @@ def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], asked: Layout
 def reading(
     form: str, layout: Layout, shape: tuple[int, ...], dtype: np.dtype[np.generic]
 ) -> dict[str, Any]:
-    """Say how arrays of (rows, …) are read again, as plain values."""
+    """Return how arrays (rows, …) like these are read, as plain values for `Schema.reading`."""
     axes = len(shape)
     return {"kind": "array", "format": form, "layout": layout, "axes": axes, "dtype": dtype.name}
 
 
 def arranged(values: Array, layout: Layout) -> Array:
-    """Return a view of (rows, …) with the axes that a network gets."""
+    """Return a view of (rows, …) with the axes in the order of the network's inputs."""
     rank = values.ndim
     if layout == "series" and rank == 2:
         return values[:, :, None]  # (rows, steps, 1)

@@ -1,4 +1,4 @@
-"""Arrays of a user's own, `.npz`, `.npy` or a folder of `.npy`, and new rows for their models."""
+"""Data source for a user's arrays (`.npz`, `.npy` or a folder of `.npy`), and its reader."""
 
 import math
 import re
@@ -32,7 +32,7 @@ _NAME = re.compile(
 
 
 class _Pair(NamedTuple):
-    """The arrays of a part."""
+    """Inputs and targets of one part."""
 
     x: files.StoredArray
     y: files.StoredArray
@@ -40,19 +40,19 @@ class _Pair(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Arrays(Source):
-    """Rows of numpy arrays; large ones that are not compressed stay on disk.
+    """Rows of NumPy arrays; large arrays that are not compressed stay on disk.
 
     Args:
-        path: An `.npz`, a `.npy` of inputs, or a folder of `.npy` files.
-        targets: The `.npy` of targets beside a `.npy` of inputs; None = there are no such two.
-        test_path: Another file of the same kind, with the rows of the test; None = none.
-        test_targets: As `targets`, for `test_path`.
-        x: Name of the array of inputs; None = told by the names.
-        y: Likewise for the targets.
-        layout: What the axes of the inputs are; None = told by rank, type and lengths.
-        task: The task; None = told by the targets.
+        path: An `.npz` file, a `.npy` file of inputs, or a folder of `.npy` files.
+        targets: The `.npy` file of targets if `path` is a `.npy` file of inputs; else None.
+        test_path: File of the same kind with the test rows; None = no such file.
+        test_targets: The `.npy` file of targets if `test_path` is a `.npy` file; else None.
+        x: Name of the array of inputs; None = inferred from the names.
+        y: Name of the array of targets; None = inferred from the names.
+        layout: Meaning of the axes of the inputs; None = inferred from rank, type and lengths.
+        task: The task; None = inferred from the targets.
         classes: Names of the classes in the order of their labels; empty = the labels.
-        positive: The positive one of two classes; None = the rarer.
+        positive: The positive one of two classes; None = the rarer one.
         units: Unit of a regression's targets; empty = none.
     """
 
@@ -89,7 +89,7 @@ class Arrays(Source):
         )
 
     def _parts(self) -> Mapping[files.PartName, _Pair]:
-        """Find the arrays of each part."""
+        """Return the arrays of each part."""
         parts = self._parts_at("path", self.path, self.targets)
         if self.test_path is None:
             if self.test_targets is not None:
@@ -139,7 +139,7 @@ def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray
 
 
 def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int]:
-    """Return the rows of each part, once inputs and targets are known to fit together."""
+    """Return the number of rows of each part. Raises DataError if its arrays don't match."""
     first = parts["train"].x
     for one, _ in parts.values():
         one.refuse_objects()
@@ -170,7 +170,7 @@ def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array 
     arrays = [one.read() for one in stored]
     for one, values in zip(stored, arrays, strict=True):
         files.require_numbers(values, one.label)
-    # Bytes of 0 and 1 are numbers, not shades of 0 to 255.
+    # uint8 arrays of only 0 and 1 hold numbers, not shades from 0 to 255.
     are_bits = arrays[0].dtype == np.uint8 and max(map(files.largest, arrays)) <= 1
     moved: list[Array | OnDemand] = []
     for values in (files.arranged(values, layout) for values in arrays):
@@ -186,9 +186,9 @@ def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array 
 def _pairs(
     names: Iterable[str], file: str, x: str | None, y: str | None
 ) -> dict[files.PartName, tuple[str, str]]:
-    """Return the inputs and targets of each part, told by names such as `x_train` or `X`.
+    """Return the names of inputs and targets of each part, such as `x_train` or `X`.
 
-    Where the user names `x` or `y`, these are the only ones.
+    If the user names `x` or `y`, all rows are in the training part.
     """
     there = f"its arrays are {', '.join(names)}"
     for key, name in (("data.x", x), ("data.y", y)):
@@ -222,7 +222,7 @@ def _pairs(
 
 
 def _places(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role], str]:
-    """Return the names by part and role; `x` and `y_train` win over `images` and `train_labels`."""
+    """Return the names by part and role; one-letter roles (`x`) win over words (`images`)."""
     found: dict[tuple[files.PartName, Role], str] = {}
     letters: dict[str, bool] = {}
     for name in names:
@@ -241,7 +241,7 @@ def _places(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role]
 
 
 class ArrayReader(Reader):
-    """Reads the files that `arrays`, `ucr` and `idx` read, and arrays in memory."""
+    """Reader for the files of the sources `arrays`, `ucr` and `idx`, and for arrays in memory."""
 
     def inputs(self) -> Any:
         """Describe the shape of a row."""
@@ -253,13 +253,13 @@ class ArrayReader(Reader):
         return first_rows(raw, content).tolist()
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open arrays, a file of UCR or idx, or a CSV with a flattened sample a row."""
+        """Open arrays, a UCR or idx file, or a CSV file with one flattened sample per row."""
         self.refuse_id(rules)
         raw = self._rows(files.readable(path, key="input"))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
 
     def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
-        """Return numbers (rows, *raw_shape), those of a row flat or in their shape."""
+        """Return rows in memory, flat or in their shape, as a block (rows, *raw_shape)."""
         del missing
         held = held.to_numpy() if hasattr(held, "to_numpy") else held
         return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))
@@ -282,7 +282,7 @@ class ArrayReader(Reader):
 
 
 def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
-    """Return the name of the array with new inputs: the one of the training, else the only one."""
+    """Return the name of the array of new inputs: the one used in training, or the only one."""
     matches = {name: match for name in names if (match := _NAME.fullmatch(name))}
     of_part = {name for name, match in matches.items() if match["before"] or match["after"]}
     if trained in names and trained not in of_part:
@@ -300,7 +300,7 @@ def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
 
 
 def _as_trained(values: Array, schema: Schema, label: str) -> Array:
-    """Return values in the axes of the training's file, of the network, or flat, as raw rows."""
+    """Return raw rows from values that are laid out as in training, as for a network, or flat."""
     if values.dtype.kind not in "biuf":
         raise DataError(f"{label} has values of type {values.dtype}; expected numbers")
     files.require_numbers(values, label)

@@ -9,10 +9,10 @@ from pipeline.data.source import Samples
 
 @dataclass(kw_only=True, eq=False)
 class BreastCancer(ScikitLearnSet):
-    """569 tumours by 30 measurements of their cells' nuclei, malignant or benign.
+    """569 tumours, malignant or benign, with 30 measurements of their cell nuclei.
 
     Args:
-        positive: The class that precision, recall and F1 speak of: malignant or benign.
+        positive: Class to which precision, recall and F1 refer: malignant or benign.
     """
 
     name = "breast_cancer"

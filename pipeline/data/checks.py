@@ -1,4 +1,4 @@
-"""What is wrong with the data, or worth telling, before a network sees them."""
+"""Checks of the data before training."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,19 +11,19 @@ from pipeline.data.split import Split, counted
 from pipeline.errors import DataError
 
 SINGLE = np.finfo(np.float32)
-#: Of scaled targets: the square of a larger error is infinite in single precision.
+#: Largest scaled target; the square of a larger error may be infinite in single precision.
 LARGEST_TARGET = 1e18
-#: Of a target: the squares of smaller differences vanish in double precision.
+#: Smallest deviation of a target; the squares of smaller differences are 0 in double precision.
 SMALLEST_SPREAD = 1e-140
-#: Single-precision numbers within a deviation, fewer of which lose what a column says.
+#: Fewest single-precision steps per deviation of a column; with fewer, its values merge.
 STEPS_A_DEVIATION = 100
 FOUND_AT_ONCE = 65_536
-#: Of rows whose bits are mixed at once, which takes several copies.
+#: Bytes of rows that are hashed at once, which takes several copies.
 MIXED_BYTES = 4 * 2**20
 
 
 def check_rows(samples: Samples) -> None:
-    """Refuse samples without a row, or with inputs and targets of different lengths."""
+    """Raise DataError if there are no rows, or inputs and targets differ in length."""
     rows, targets = len(samples.inputs), len(samples.targets)
     if rows == 0:
         raise DataError("the data has no rows; expected at least one in each part")
@@ -32,10 +32,11 @@ def check_rows(samples: Samples) -> None:
 
 
 def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) -> Vector | None:
-    """Refuse infinity in (rows, …), and NaN unless holes will be filled in, by the first row.
+    """Raise DataError if rows (rows, …) contain infinity, or NaN if `holes_too` is true.
 
     Returns:
-        Largest absolute value of each column or channel, (columns,); None = none can be infinite.
+        Largest absolute value of each column or channel, (columns,); None for integers and for
+        rows that are read on demand.
     """
     if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
         return None
@@ -55,16 +56,16 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
 
 
 def largest_by_column(values: Array) -> Vector:
-    """Return the largest absolute value of each column or channel (columns,), NaN left out."""
+    """Return the largest absolute value of each column or channel, (columns,), ignoring NaN."""
     axis = axis_of(values.ndim)
     others = tuple(number for number in range(values.ndim) if number != axis)
     return np.asarray(np.fmax.reduce(np.abs(values), axis=others, initial=0.0), dtype=np.float64)
 
 
 def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: str) -> None:
-    """Refuse columns and targets of `what` that are infinite in single precision once scaled.
+    """Raise DataError if scaled columns or squared errors may be infinite in single precision.
 
-    `reach` is that of `check_finite`.
+    `reach` is the result of `check_finite`; `what` names the data in messages.
     """
     problems = []
     if reach is not None:
@@ -97,7 +98,7 @@ def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: s
 def check_told_apart(
     scaler: Scaler, measured: Statistics, names: Sequence[str], *, what: str
 ) -> None:
-    """Refuse columns of `what` that vary in double precision but hardly, or not, in single."""
+    """Raise DataError if single precision can't tell the values of a varying column apart."""
     ends = np.stack([measured.minimum, measured.maximum])
     size = np.abs(scaler.scaled(ends).numpy()).max(0)
     step = np.maximum(np.spacing(size), SINGLE.tiny).astype(np.float64)
@@ -113,7 +114,7 @@ def check_told_apart(
 
 
 def check_targets(schema: Schema, measured: Statistics, *, what: str) -> None:
-    """Refuse targets that single precision can't tell apart, or whose squares vanish in double."""
+    """Raise DataError if the variation of a target is lost in single or double precision."""
     names = target_names(schema)
     lost = (measured.deviation < SMALLEST_SPREAD) & ~measured.constant
     problems = [
@@ -136,7 +137,7 @@ def target_names(schema: Schema) -> tuple[str, ...]:
 
 
 def check_classes(samples: Samples, split: Split) -> None:
-    """Refuse one class only, and a class that is tested but never trained."""
+    """Raise DataError if there is one class only, or the training part lacks a class."""
     labels = samples.targets
     trained, _ = counted(labels[split.train])
     if len(counted(labels)[0]) < 2:
@@ -154,10 +155,10 @@ def check_classes(samples: Samples, split: Split) -> None:
 
 
 def constant_columns(measured: Statistics, schema: Schema) -> tuple[str, ...]:
-    """Return the columns or channels whose features, as measured, have one value each."""
+    """Return the columns or channels all of whose features are constant in `measured`."""
     columns = names = feature_names(schema)
     if schema.encoder is not None:
-        columns = schema.columns  # one without any category has no feature
+        columns = schema.columns  # a column without any category has no feature
         names = tuple(code.name for code in schema.encoder.codes for _ in code.features)
     varied = {name for name, same in zip(names, measured.constant, strict=True) if not same}
     return tuple(name for name in columns if name not in varied)
@@ -170,7 +171,7 @@ def feature_names(schema: Schema) -> tuple[str, ...]:
 
 
 def check_apart(raw: Array | OnDemand, split: Split) -> None:
-    """Refuse test rows whose inputs also stand in the training part, by their number."""
+    """Raise DataError if the inputs of test rows also occur in the training part."""
     if repeated := count_among(fingerprints(raw, split.test), fingerprints(raw, split.train)):
         raise DataError(
             f"{repeated} of {len(split.test)} test rows have inputs that also stand in the "
@@ -180,12 +181,12 @@ def check_apart(raw: Array | OnDemand, split: Split) -> None:
 
 
 def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:
-    """Count the rows (rows,) whose fingerprint is among known ones; both are put in order."""
+    """Count the fingerprints in `sought` that occur in `known`; sorts both in place."""
     if not len(known):
         return 0
     known.sort()
     sought.sort()
-    # Both in order, so that looking up millions stays in the processor's cache, without copies.
+    # Both are sorted in place, so that looking up millions stays in the cache and copies nothing.
     found = 0
     for start in range(0, len(sought), FOUND_AT_ONCE):
         block = sought[start : start + FOUND_AT_ONCE]
@@ -195,7 +196,7 @@ def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:
 
 
 def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
-    """Return 64 bits for each of the given rows, equal for equal content, (rows,)."""
+    """Return a 64-bit fingerprint of each given row, (rows,); equal rows have equal ones."""
     if isinstance(raw, OnDemand):
         return raw.fingerprints[rows]
     width = int(np.prod(raw.shape[1:]))
@@ -205,7 +206,7 @@ def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
     for start in range(0, len(rows), size):
         block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
         bits = np.ascontiguousarray(block).reshape(len(block), -1).view(np.uint64)
-        # The high bits of a float say most, and a product moves bits upwards alone.
+        # The high bits of a float vary most, and a product moves bits upwards only.
         mixed = (bits ^ (bits >> np.uint64(32))) * factors
         found[start : start + len(block)] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1)
     return found

@@ -9,9 +9,9 @@ from pipeline.data.source import Series
 
 
 class CO2(BundledSeries):
-    """One value a week, by its Saturday as YYYY-MM-DD; the file holds 1958-03-29 to 2001-12-29.
+    """One value per week, dated by its Saturday; the file holds 1958-03-29 to 2001-12-29.
 
-    59 weeks are empty. Each gets the value of the week before it, so that nothing looks ahead.
+    59 weeks are empty. They get the value of the week before, so that nothing looks ahead.
     """
 
     file = "co2_weekly.csv"

@@ -1,4 +1,4 @@
-"""Split and measured rows, their hash and their parts; how independent rows become such."""
+"""Content of a run: split and measured rows with their hash; made here from independent rows."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -27,26 +27,26 @@ from pipeline.errors import ConfigError
 
 _ROWS = "values in time, but this data has independent rows; expected"
 _TIMES = "independent rows, but this data is values in time:"
-#: Options that independent rows refuse.
+#: Options that are refused for independent rows, each with its message.
 FOR_SERIES = {"window": f"{_ROWS} null", "difference": f"{_ROWS} null", "horizon": f"{_ROWS} 1"}
-#: Options that values in time refuse.
+#: Options that are refused for series, each with its message.
 FOR_ROWS = {
     "permute": f"{_TIMES} a window's last step is what a forecast goes on from; expected null",
     "shuffle_labels": f"{_TIMES} what a series predicts is the series itself; expected null",
 }
-#: Notes on options that destroy information: the figures are not those of the data.
+#: Notes on options that destroy information, so that metrics don't describe the real data.
 DISORDER = {
     "permute": "the positions of every row are permuted",
     "shuffle_labels": "the labels of the training rows are shuffled; what is learned of them is "
     "learned by heart",
 }
-#: Of lazy rows as float64 that are encoded and scaled at once, which takes several copies.
+#: Bytes, as float64, of lazy rows that are encoded and scaled at once, which takes several copies.
 TAKEN_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LazyInputs:
-    """Some rows of raw content (rows, *raw_shape), encoded and scaled when they are taken.
+    """Rows of raw content (rows, *raw_shape) that are encoded and scaled on access.
 
     The content may lie on disk; the schema was fitted on the training part.
     """
@@ -81,15 +81,15 @@ class LazyInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """Inputs, targets and where they came from.
+    """Inputs and targets of one part, with their origin.
 
     Args:
-        inputs: float32 (rows, *input_shape), scaled; lazy where the part is over its budget.
+        inputs: float32 (rows, *input_shape), scaled; lazy if the part exceeds its budget.
         targets: int64 (rows,) for classes, float32 (rows, outputs), scaled, for a regression.
         offsets: float64 (rows, outputs), to be added after unscaling; None = nothing to add.
-        rows: (rows,) numbers of the rows in the source; of a series, the first time predicted.
-        groups: (rows,) number of the group that a row belongs to, such as a patient; None = there
-            are none.
+        rows: (rows,) numbers of the rows in the source; for a series, of the first time predicted.
+        groups: (rows,) number of the group that a row belongs to, such as a patient; None = no
+            groups.
     """
 
     inputs: Tensor | LazyInputs
@@ -108,7 +108,7 @@ class Part:
         return self.inputs.index_select(0, indices)
 
     def blocks(self) -> Iterator[Tensor]:
-        """Yield the inputs in order, in as many pieces as memory asks for."""
+        """Yield the inputs in order, in blocks that fit into memory."""
         if isinstance(self.inputs, LazyInputs):
             yield from self.inputs.blocks()
         else:
@@ -122,12 +122,12 @@ class Content:
     Args:
         inputs: (rows, *raw_shape), raw; may be a view or lie on disk.
         targets: int64 (rows,) for classes, float64 (rows, outputs), raw, for a regression.
-        offsets: float64 (rows, outputs), what a difference took away; None = nothing.
-        numbers: (rows,) numbers of the rows in the source; of a series, the first time predicted.
-        split: Positions in `inputs` of each part.
-        schema: The meaning of inputs and outputs, the fitted scalers among it.
-        notes: Lines worth telling.
-        groups: (rows,) number of the group that a row belongs to; None = there are none.
+        offsets: float64 (rows, outputs), to be added to undo a difference; None = nothing to add.
+        numbers: (rows,) row numbers in the source; for a series, of the first time predicted.
+        split: Positions of each part in `inputs`.
+        schema: Meaning of inputs and outputs, including the fitted scalers.
+        notes: Notes for the user.
+        groups: (rows,) number of the group that a row belongs to; None = no groups.
         constant: Columns or channels with one value in the whole training part.
     """
 
@@ -142,7 +142,7 @@ class Content:
     constant: tuple[str, ...] = ()
 
     def part(self, rows: Indices, *, budget: int) -> Part:
-        """Return the rows at some positions as a network gets them, lazy ones over `budget` MiB."""
+        """Return the given rows as a network gets them; lazy if they exceed `budget` MiB."""
         schema, targets = self.schema, self.targets[rows]
         lazy = LazyInputs(raw=self.inputs, rows=rows, schema=schema)
         size = 4 * len(rows) * prod(schema.input_shape)  # bytes as float32
@@ -158,7 +158,7 @@ class Content:
         )
 
     def digest(self) -> str:
-        """Return the sha256 of the raw content, its names and what lies in which part."""
+        """Return the SHA-256 of the raw content, its names and its split."""
         schema = self.schema
         hashed = hashlib.sha256(
             repr((schema.task, schema.classes, schema.features, schema.targets)).encode()
@@ -189,7 +189,9 @@ def _update(hashed: "hashlib._Hash", values: Array) -> None:
 def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
     """Split and measure independent rows; `what` names the data in messages.
 
-    A ConfigError names an option for series, a DataError what can't be learned from.
+    Raises:
+        ConfigError: An option applies to series only, or does not suit the data.
+        DataError: The rows can't be split or learned from.
     """
     refuse_options(options, FOR_SERIES)
     checks.check_rows(samples)
@@ -237,7 +239,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
 def _schema(
     samples: Samples, encoder: Encoder | None, input_scaler: Scaler, target_scaler: Scaler
 ) -> Schema:
-    # New rows come by the names of their columns where they have some, else as arrays.
+    # New rows are found by the names of their columns if there are any, else read as arrays.
     named = len(samples.inputs.shape) == 2 and bool(samples.columns or samples.features)
     return Schema(
         task=samples.task,
@@ -255,7 +257,7 @@ def _schema(
 
 
 def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
-    """Return targets (rows, …); those of the training rows have changed places where asked."""
+    """Return targets (rows, …); `shuffle_labels` permutes those of the training rows."""
     if samples.task == "regression":
         targets = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
         checks.check_finite(targets, "the target")
@@ -269,9 +271,9 @@ def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
 
 
 def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
-    """Refuse, by a ConfigError, options that are set and mean nothing for some kind of data.
+    """Raise ConfigError if options are set that don't apply to this kind of data.
 
-    `meant` says what each of these is for, and why it is refused.
+    `meant` maps each such option to what it is for and why it is refused.
     """
     problems = [
         f"data.{key}={value} is for {words}"
@@ -283,10 +285,10 @@ def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
 
 
 def _permutation(samples: Samples, options: DataOptions) -> tuple[int, ...]:
-    """Draw for each place the position that comes there in every row; empty = as they lie.
+    """Return the position that each place of a row gets its value from; empty = unchanged.
 
-    Positions are the steps of a series, the pixels of an image (all channels of one move together)
-    and the values of a row without names.
+    Positions are the steps of a series, the pixels of an image (with all their channels) or the
+    values of a row without names. Raises ConfigError if the columns have names.
     """
     if options.permute is None:
         return ()

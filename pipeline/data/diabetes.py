@@ -4,7 +4,7 @@ from pipeline.data.shipped import ScikitLearnSet
 
 
 class Diabetes(ScikitLearnSet):
-    """442 patients by 10 measurements, already scaled; the target is the progress in a year."""
+    """442 patients with 10 scaled measurements; the target is the disease progress in a year."""
 
     name = "diabetes"
     task = "regression"

@@ -11,7 +11,7 @@ LARGEST_VALUE = 16
 
 
 class Digits(ScikitLearnSet):
-    """1,797 grey pictures of 8×8 pixels, 0 … 1, of ten digits."""
+    """1,797 grey pictures of ten digits, 8×8 pixels with values from 0 to 1."""
 
     name = "digits"
 

@@ -1,4 +1,4 @@
-"""Pictures in MNIST's idx format: a folder with images and labels of two parts, gzipped or not."""
+"""Data source for pictures in MNIST's idx format: a folder of images and labels."""
 
 import re
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _NAME = re.compile(
 
 @dataclass(kw_only=True, eq=False)
 class Idx(Source):
-    """Pictures with a class each; the files' own split is kept.
+    """Pictures with one class each; the split of the files is kept.
 
     Args:
         path: The folder, or the file of its training images.
         classes: Names of the classes in the order of their labels; empty = the labels.
-        positive: The positive one of two classes; None = the rarer.
+        positive: The positive one of two classes; None = the rarer one.
     """
 
     path: str
@@ -67,13 +67,13 @@ class Idx(Source):
 
 
 def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
-    """Find the images and labels of each part from their folder, or from one of them."""
+    """Return the files of images and labels of each part, given their folder or one of them."""
     folder, match = (place, None) if place.is_dir() else (place.parent, _NAME.fullmatch(place.name))
     sets: dict[str, dict[tuple[str, str], Path]] = {}  # by prefix, such as `emnist-letters-`
     for file in files.files_in(folder):
         if named := _NAME.fullmatch(file.name):
             part = "train" if named["part"].lower() == "train" else "test"
-            # What is unpacked comes first in sorted order and is read.
+            # An unpacked file precedes its `.gz` in sorted order, so it is the one that is read.
             sets.setdefault(named["prefix"], {}).setdefault((part, named["role"].lower()), file)
     if folder != place and match is None:
         raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")

@@ -1,4 +1,4 @@
-"""Pictures in folders, one folder a class, with given parts or without; new pictures."""
+"""Data source for pictures in one folder per class, with or without a split, and its reader."""
 
 import base64
 import binascii
@@ -36,19 +36,19 @@ Size = tuple[int, int]
 CHANNELS: dict[Mode, tuple[str, ...]] = {"L": ("grey",), "RGB": ("red", "green", "blue")}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 EXPECTED = "FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> (and val, test)"
-#: Heading of the pictures' names; column of a DataFrame with their files' content.
+#: Heading of the column of file names; column of a DataFrame with the content of files.
 FILE, IMAGE = "file", "image"
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-#: Pixels of a picture; a small file can claim more than memory holds.
+#: Most pixels of a picture; a small file can claim more than fits into memory.
 MOST_PIXELS = 80_000_000
-#: Bytes of a picture's file.
+#: Most bytes of a picture's file.
 MOST_BYTES = 256 * 2**20
 #: Pictures handed to the threads at a time.
 AT_ONCE = 256
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ORIENTATION = 0x0112  # the EXIF tag
-#: What makes a picture of EXIF orientation 2 and following upright.
+#: Pillow's operations that turn pictures of EXIF orientations 2 to 8 upright.
 _TURNS = (
     *("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM"),
     *("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
@@ -56,7 +56,7 @@ _TURNS = (
 
 
 class PictureHeader(NamedTuple):
-    """What a picture's header says: its size once it is upright, and what it may hold."""
+    """Header of a picture: its upright size, and whether it is grey or can be transparent."""
 
     size: Size
     grey: bool
@@ -65,13 +65,13 @@ class PictureHeader(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Images(Source):
-    """Pictures with the class that their folder is named by.
+    """Pictures in folders that are named after their classes.
 
     Args:
-        path: The folder that holds a folder a class, or train, val and test with those in them.
-        image_size: Height and width that all are resized to; None = all have one size.
-        image_mode: L = grey, RGB = colour; None = grey where all are grey.
-        positive: The positive one of two classes; None = the rarer.
+        path: Folder with one folder per class, or with train, val and test that have those.
+        image_size: Height and width in pixels to which all are resized; None = all have one size.
+        image_mode: L = grey, RGB = colour; None = grey if all are grey, else colour.
+        positive: The positive one of two classes; None = the rarer one.
     """
 
     path: str
@@ -118,7 +118,7 @@ class _Listing(NamedTuple):
 
 
 def _listed(folder: Path, root: Path) -> _Listing:
-    """List a folder below `root`, and refuse a link in it that leads out of `root` or nowhere."""
+    """List a folder below `root`. Raises DataError if a link is broken or leads out of `root`."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for entry in filter(Path.is_symlink, entries):
         led = entry.resolve()
@@ -139,7 +139,7 @@ def _listed(folder: Path, root: Path) -> _Listing:
 
 
 def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
-    """Return the pictures part after part and class after class, and a note on what is left out."""
+    """Return the pictures, sorted by part and class, and a note on files that are left out."""
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder, {EXPECTED}")
     top = _listed(root, root)
@@ -174,7 +174,7 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
 
 
 def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
-    """Yield the parts in the order train, validation, test; the root itself if it has none."""
+    """Yield the parts in the order train, validation, test; without parts, all as train."""
     named: dict[str, Path] = {}
     for folder in top.folders:
         part = PARTS.get(folder.name.lower(), folder.name)
@@ -216,11 +216,11 @@ def _notes(
     mode: Mode | None,
     size: Size | None,
 ) -> Iterator[str]:
-    """Say which classes a part lacks, and what was decided where the user has not said it."""
+    """Yield notes on classes that a part lacks, and on what was chosen for the user."""
     classes = {picture.label for picture in pictures}
     for part in dict.fromkeys(picture.part for picture in pictures):
         missing = classes - {picture.label for picture in pictures if picture.part == part}
-        if missing and part != "train":  # what training lacks is refused by the shared check
+        if missing and part != "train":  # `check_classes` refuses what training lacks
             yield f"the {part} part has no picture of class {', '.join(sorted(missing))}"
     count, grey = len(headers), sum(header.grey for header in headers)
     mixed = f", {grey} of {count} are grey" if grey else ""
@@ -235,7 +235,7 @@ def _notes(
 
 
 class Pictures(OnDemand):
-    """Files of pictures as rows (rows, channels, height, width), decoded when they are taken."""
+    """Picture files as rows (rows, channels, height, width), decoded on access."""
 
     def __init__(self, files: Sequence[Path], *, mode: Mode, size: Size) -> None:
         self.files = tuple(files)
@@ -246,7 +246,7 @@ class Pictures(OnDemand):
 
     @cached_property
     def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
-        """(rows,) equal for equal files."""
+        """Fingerprint of each file, (rows,); equal files have equal ones."""
         hashes = (hashlib.blake2b(file.read_bytes(), digest_size=8) for file in self.files)
         numbers = [int.from_bytes(hashed.digest(), "little") for hashed in hashes]
         return np.array(numbers, dtype=np.uint64)
@@ -260,7 +260,7 @@ class Pictures(OnDemand):
         return made
 
     def checked(self) -> "Array | Pictures":
-        """Decode each picture once, and keep them in one array if that is small."""
+        """Decode each picture once; return all as one array if that is small, else `self`."""
         kept = int(np.prod(self.shape)) <= IN_MEMORY_BYTES
         made = np.empty(self.shape if kept else (0,), dtype=np.uint8)
 
@@ -269,7 +269,7 @@ class Pictures(OnDemand):
             if kept:
                 made[row] = pixels
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes beside Python
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases the GIL
             for start in range(0, len(self), AT_ONCE):
                 for _ in threads.map(take, range(start, min(start + AT_ONCE, len(self)))):
                     pass
@@ -281,7 +281,7 @@ class Pictures(OnDemand):
 
 
 def read_header(file: Path) -> PictureHeader:
-    """Read the header of a picture, whose pixels are not decoded."""
+    """Return the header of a picture without decoding its pixels."""
     with _opened(file, str(file)) as image:
         grey = image.mode in GREY
         if image.mode in ("P", "PA"):
@@ -293,13 +293,13 @@ def read_header(file: Path) -> PictureHeader:
 
 
 def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (channels, height, width), whatever the bytes of its file hold.
+    """Return the picture in the content of a file, uint8 (channels, height, width).
 
-    It is turned upright as its EXIF says; transparent pixels lie on white; 16 bits become 8; then
-    it is converted to `mode` and, where it has another size, resized (bilinear).
+    It is turned upright according to its EXIF data, transparent pixels are put on white and
+    16-bit values become 8-bit. It is then converted to `mode` and resized to `size` (bilinear).
 
     Raises:
-        DataError: It can't be decoded; names it as `name`.
+        DataError: The picture can't be decoded; `name` is its name in the message.
     """
     from PIL.Image import Resampling, Transpose, alpha_composite, fromarray, new
 
@@ -328,10 +328,10 @@ def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.u
 
 @contextmanager
 def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
-    """Open a picture; its pixels are decoded when they are first asked for."""
+    """Open a picture; its pixels are decoded on first access."""
     from PIL import Image, UnidentifiedImageError
 
-    # Above Pillow's own limit it warns; sizes are judged here, below that limit.
+    # Pillow warns above a limit of its own; the size is checked below, against a lower one.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if size == 0:
@@ -349,7 +349,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise DataError(f"{name} has {height}×{width} pixels; {smaller}")
-            # A photograph of a telephone may hold a second one (MPO), which is no animation.
+            # A photo from a phone may contain a second one (MPO), which is not an animation.
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise DataError(
                     f"{name} holds several pictures (animated or with pages); expected one. Save "
@@ -373,14 +373,14 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
 
 def _orientation(image: "Image") -> int:
     """Return the EXIF orientation that is still to be applied, 1 to 8."""
-    # Pillow turns a TIFF itself; of a PNG it would decode all pixels to look for EXIF behind them.
+    # Pillow turns a TIFF itself, and would decode all pixels of a PNG to look for EXIF behind them.
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return 1
     return int(image.getexif().get(_ORIENTATION, 1))
 
 
 class ImageReader(Reader):
-    """Reads pictures: files, or their content in the column `image` of a DataFrame."""
+    """Reader for picture files, or for their content in the column `image` of a DataFrame."""
 
     def inputs(self) -> Any:
         """Describe the column of pictures."""
@@ -399,7 +399,7 @@ class ImageReader(Reader):
         return made
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open one picture, or a folder of them and of folders in it, in sorted order."""
+        """Open one picture, or all in a folder and its subfolders, in sorted order."""
         self.refuse_id(rules)
         place = readable(path, key="input")
         files, waiting, root = [place], list[Path](), place.parent
@@ -408,7 +408,7 @@ class ImageReader(Reader):
         while waiting:
             listing = _listed(waiting.pop(), place)
             files += listing.pictures
-            # A link to a folder could lead round in a ring.
+            # Links to folders are not followed, since they could form a cycle.
             waiting += [folder for folder in listing.folders if not folder.is_symlink()]
         if not files:
             raise DataError(f"{place} has no picture; expected files {', '.join(SUFFIXES)}")
@@ -417,7 +417,7 @@ class ImageReader(Reader):
         return NewRows(heading=FILE, blocks=sliced(raw, names, size=size), total=len(raw))
 
     def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
-        """Return the pictures of a DataFrame, uint8 (rows, channels, height, width), or numbers."""
+        """Return the pictures of a DataFrame or an array, (rows, channels, height, width)."""
         del missing
         if not hasattr(held, "columns"):
             return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))

@@ -4,6 +4,6 @@ from pipeline.data.shipped import ScikitLearnSet
 
 
 class Iris(ScikitLearnSet):
-    """150 flowers by four lengths, of three species."""
+    """150 flowers of three species, with four lengths each."""
 
     name = "iris"

@@ -1,4 +1,4 @@
-"""What labels mean: classes or values to predict, and the positive class of two."""
+"""Meaning of labels: classes or values to predict, and the positive one of two classes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
-#: End of a note that tells which class was taken for the positive one; a model knows its own.
+#: End of the note on the chosen positive class; rows read for a saved model drop that note.
 NAMES_ANOTHER = "data.positive= names another"
 
 #: A label as YAML may give it.
@@ -18,13 +18,13 @@ Word = str | int | float | bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the user says about the target.
+    """What the user asks of the target.
 
     Args:
-        task: The task; None = found.
+        task: The task; None = inferred from the labels.
         classes: Names for the classes in the order of their labels; empty = the labels' text.
-        positive: The class that a binary task looks for; None = the rarer one.
-        always_classes: Whole numbers are classes however many there are.
+        positive: The positive one of two classes; None = the rarer one.
+        always_classes: Whether whole numbers are classes, however many there are.
     """
 
     task: Task | None = None
@@ -35,13 +35,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
-    """What is to be predicted.
+    """Targets of all rows, and what they mean.
 
     Args:
-        values: int64 (rows,) class indices, or float64 (rows, outputs).
-        task: What kind it is.
-        classes: Names in the order of the indices; empty for a regression.
-        notes: What was decided.
+        values: Class indices, int64 (rows,), or values, float64 (rows, outputs).
+        task: The task.
+        classes: Names of the classes in the order of their indices; empty for a regression.
+        notes: Notes on what was inferred.
     """
 
     values: Array
@@ -59,10 +59,10 @@ def labelled_samples(
     notes: Sequence[str] = (),
     **fields: Any,
 ) -> Samples:
-    """Return rows with what is to be predicted; the rows of one part follow those of another.
+    """Return samples of inputs and a target, in which the rows of each part are consecutive.
 
-    `sizes` are the rows of each part, `fields` further ones of `Samples`. It is told what was
-    `found`, the parts that the files give themselves, then `notes`, then those of the target.
+    `sizes` maps each part to its number of rows; `fields` are further fields of `Samples`. The
+    notes are `found`, the sizes of the files' own parts, `notes`, and those of the target.
     """
     own = f"the files give their own parts: {', '.join(f'{p} {n}' for p, n in sizes.items())} rows"
     ends = np.cumsum([*sizes.values()])
@@ -80,7 +80,7 @@ def labelled_samples(
 
 
 def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
-    """Return the target of arrays of labels that follow one another, each with its name."""
+    """Return the target of concatenated label arrays, each given with its name."""
 
     def where(row: int) -> str:
         for name, array in labels:
@@ -94,9 +94,13 @@ def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
 
 
 def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
-    """Find out what labels (rows,), (rows, 1) or (rows, outputs) mean; `where` names that of a row.
+    """Return the target for labels (rows,), (rows, 1) or (rows, outputs).
 
-    A DataError names the row that is neither, a ConfigError what was asked and can't be.
+    `where` returns the name of a row's label for messages.
+
+    Raises:
+        ConfigError: What the user asks does not suit the labels.
+        DataError: A label is missing, infinite or neither a class nor a value.
     """
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
     are_words = labels.dtype.kind in "US"
@@ -128,9 +132,12 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
 
 
 def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
-    """Return a classification, of two classes the positive one second: as asked, else the rarer.
+    """Return a classification target; the positive one of two classes gets the index 1.
 
-    A ConfigError says why it can't be as asked.
+    It is the class that the user asks for, else the rarer one.
+
+    Raises:
+        ConfigError: What the user asks does not suit the classes.
     """
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
@@ -174,7 +181,7 @@ def positive_second(
 
 
 def unknown_positive(positive: str, classes: Sequence[str]) -> ConfigError:
-    """Return the error for a positive class that there is not."""
+    """Return the error for a positive class that does not exist."""
     return ConfigError(
         f"data.positive={positive!r} is no class of this data; expected {classes[0]!r} or "
         f"{classes[1]!r}.{did_you_mean(positive, classes)}"
@@ -201,7 +208,7 @@ def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
     if asked.task == "regression" or fractions:
         return _values(labels.reshape(-1, 1), "fractions" if fractions else "", asked)
     distinct = np.unique(labels)
-    # Classes are few, or numbered without a gap from 0 or 1; others are counts and amounts.
+    # Few numbers, or numbers without gaps from 0 or 1, are classes; others are counts or amounts.
     few = labels.dtype.kind == "b" or len(distinct) <= MOST_CLASSES
     numbered = (
         not few
@@ -227,7 +234,7 @@ def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
 
 
 def _columns(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
-    """Read (rows, columns): one-hot labels, or several values to predict."""
+    """Return the target for labels (rows, columns): one-hot classes, or several values."""
     only_ones = bool(((labels == 0) | (labels == 1)).all())
     if asked.task == "regression" or not only_ones:
         if asked.task not in (None, "regression"):
@@ -261,7 +268,7 @@ def _values(values: Array, reason: str, asked: Asked) -> Target:
 
 
 def _named(texts: list[str], asked: Asked) -> list[str]:
-    """Return the names that the user gives to the classes, else their texts."""
+    """Return the user's names of the classes, or else their texts."""
     if not asked.classes:
         return texts
     names = [whole_text(name) for name in asked.classes]

@@ -1,4 +1,4 @@
-"""Batches of a part, from tensors or from lazy rows, and how processes share each batch."""
+"""Batches of a part, from tensors or from lazy rows, and their distribution over processes."""
 
 import hashlib
 import math
@@ -17,17 +17,18 @@ from pipeline.ranks import ALONE, Rank
 
 Batch = tuple[Tensor, Tensor]
 
-# Gathering many batches at once is faster until what is gathered outgrows the processor's cache.
+# Gathering many batches at once is faster as long as their rows fit into the processor's cache.
 GATHERED_BYTES = 2**19
 
-# A Python number takes 36 bytes, so those of all rows at once are more than the rows of some data.
+# A Python int takes 36 bytes, so a list of all row numbers can be larger than the data.
 LISTED_ROWS = 65_536
 
 
 class Shared(NamedTuple):
-    """One rank's share of a batch, which may be empty: every rank takes part in every step.
+    """One rank's share of a batch; it may be empty, since all ranks take part in every step.
 
-    Inputs are (own, *input_shape), targets (own, …); `batch_targets` are those of all ranks.
+    `inputs` (own, *input_shape) and `targets` (own, …) are the rank's; `batch_targets` (batch, …)
+    are those of all ranks.
     """
 
     inputs: Tensor
@@ -36,7 +37,7 @@ class Shared(NamedTuple):
 
 
 class Order(Sampler[int]):
-    """The order of the rows, a pure function of seed and epoch; without `shuffle` as they lie.
+    """Order of the rows: a pure function of seed and epoch, or as stored without `shuffle`.
 
     It never touches torch's global generator. Lightning calls `set_epoch` before each epoch.
     """
@@ -48,7 +49,7 @@ class Order(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the epoch for which the next order is drawn."""
         self.epoch = epoch
 
     def indices(self) -> Tensor:
@@ -68,7 +69,7 @@ class Order(Sampler[int]):
 
 
 class Batches:
-    """Batches (inputs, targets) of a part that lies in memory, on the training device."""
+    """Batches (inputs, targets) of a part that is held in memory, on the training device."""
 
     def __init__(
         self, inputs: Tensor, targets: Tensor, order: Order, *, batch_size: int, rank: Rank = ALONE
@@ -77,7 +78,7 @@ class Batches:
         self.inputs = inputs
         self.targets = targets
         self.sampler = order
-        # Lightning tells the epoch to the sampler and, unasked, to this one as well.
+        # Lightning looks for a sampler in both attributes.
         self.batch_sampler = None
         self.batch_size = batch_size
 
@@ -85,7 +86,7 @@ class Batches:
         return math.ceil(len(self.targets) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch | Shared]:
-        """Yield an epoch; its order is made at the first batch, when the epoch is known."""
+        """Yield the batches of an epoch; the order is drawn late, once the epoch is known."""
         if self._rank.world == 1 and not self.sampler.shuffle:
             yield from self._slices(self.inputs, self.targets)
             return
@@ -116,7 +117,7 @@ def _batch(
 
 
 class _Rows(Dataset[Batch | Shared]):
-    """Lazy rows that a DataLoader fetches a whole batch at a time, or a rank's share of it."""
+    """Lazy rows, of which a DataLoader fetches a whole batch, or a rank's share, at a time."""
 
     def __init__(self, part: Part, rank: Rank) -> None:
         self._part = part
@@ -130,9 +131,9 @@ class _Rows(Dataset[Batch | Shared]):
 
 
 class _Lazy(DataLoader[Batch | Shared]):
-    """A DataLoader whose workers fetch nothing before the first batch is asked for."""
+    """A DataLoader whose workers fetch nothing until the first batch is requested."""
 
-    # Lightning makes the iterator of a resumed training before it tells the sampler the epoch.
+    # When training resumes, Lightning makes the iterator before it sets the sampler's epoch.
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # torch promises its own class
         yield from super().__iter__()
 
@@ -147,16 +148,16 @@ def loader(
     device: torch.device,
     rank: Rank = ALONE,
 ) -> Batches | DataLoader[Batch | Shared]:
-    """Return the batches of a part: the same ones whether it lies in memory or is lazy.
+    """Return the batches of a part, which are the same whether it is in memory or lazy.
 
     Args:
-        part: What to go through.
-        batch_size: Rows a batch, over all ranks; the last one has what is left.
+        part: Part to iterate over.
+        batch_size: Rows per batch over all ranks; the last batch may have fewer.
         shuffle: Draw a new order each epoch, a pure function of the seed and the epoch.
         seed: Seed of the run.
-        num_workers: Processes that read a lazy part; 0 = the training process reads.
-        device: Where a part that lies in memory goes once; lazy batches stay on the CPU.
-        rank: Which of the processes that share each batch asks for them.
+        num_workers: Processes that read a lazy part; 0 = the training process reads it.
+        device: Device to which a part in memory is moved; lazy batches stay on the CPU.
+        rank: Rank of this process among those that share each batch.
     """
     order = Order(len(part), shuffle=shuffle, seed=seed)
     if not isinstance(part.inputs, LazyInputs):
@@ -169,17 +170,17 @@ def loader(
         worker_init_fn=_leave_stops_to_the_trainer,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        # A DataLoader draws a seed for its workers; from the global generator it would change
-        # every dropout mask that follows.
+        # A DataLoader draws a seed for its workers. If it came from the global generator, all
+        # following dropout masks would change.
         generator=torch.Generator(),
     )
 
 
 def _leave_stops_to_the_trainer(_worker: int) -> None:
-    """Let the training process alone answer a stop: it ends its readers itself."""
+    """Ignore stop signals in a worker, since the training process ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # What threads then say helps nobody; an error in the data reaches the trainer otherwise.
+    # Tracebacks at a stop are noise; errors in the data are raised in the training process.
     sys.excepthook = lambda *_: None
 
 
@@ -188,12 +189,12 @@ def _as_fetched(batch: Any) -> Any:
 
 
 def own_rows(rows: Tensor, rank: Rank) -> Tensor:
-    """Return a rank's share of the rows of a batch, (own,): as equal as can be."""
+    """Return a rank's share of the rows of a batch, (own,); shares differ by one row at most."""
     return torch.tensor_split(rows, rank.world)[rank.number]
 
 
 def rows_of_ranks(batches: Sequence[int], world: int) -> list[Tensor]:
-    """Return the row numbers that each rank has of batches with so many rows, (own,) each."""
+    """Return the row numbers of each rank, (own,), in consecutive batches of the given sizes."""
     rows = torch.arange(sum(batches))
     ranks = (Rank(number=number, world=world) for number in range(world))
     each = torch.split(rows, list(batches))

@@ -13,11 +13,11 @@ SHUFFLE_SEED = 0
 
 @dataclass(kw_only=True, eq=False)
 class MNIST1D(Source):
-    """The paper's own set: 4,000 + 1,000 series of 40 steps, made on the spot, offline.
+    """The paper's data set of 4,000 + 1,000 series of 40 steps, generated locally.
 
     Args:
-        shuffled_positions: Permute the steps, all series alike: what a network gains from the
-            order of the steps is lost, the rest stays.
+        shuffled_positions: Whether to permute the steps, in the same way in all series. This
+            removes what a network can gain from their order.
 
     Source: arXiv 2011.14439.
     """
@@ -42,7 +42,7 @@ class MNIST1D(Source):
 
 
 def _make() -> Arrays:
-    # make_dataset seeds both and leaves them there, the same for every seed of a run.
+    # make_dataset seeds both global generators; their states are restored afterwards.
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         from mnist1d.data import get_dataset_args, make_dataset

@@ -1,6 +1,6 @@
-"""From a source's raw content to the parts a network trains, validates and tests on.
+"""Preparation of a source's raw content into training, validation and test parts.
 
-Values in time are cut into windows here.
+Series are cut into windows here.
 """
 
 from collections.abc import Sequence
@@ -28,17 +28,17 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
-    """All that a run needs of its data.
+    """Prepared data of a run.
 
     Args:
-        schema: The meaning of inputs and outputs.
-        train: The part the network learns from, and all scaling is fitted on.
-        validation: The part that decides which epoch is best; None = there is none.
-        test: The part that is touched once.
-        content_hash: sha256 of the content and of what lies in which part.
-        notes: Lines worth telling.
-        example: A few raw rows, as a model gets new ones.
-        report: What the data are; `None` where nobody reads it.
+        schema: Meaning of inputs and outputs.
+        train: Part that the network learns from and on which all scaling is fitted.
+        validation: Part that decides which epoch is best; None = there is none.
+        test: Part that the trained network is tested on.
+        content_hash: SHA-256 of the content and its split.
+        notes: Notes for the user.
+        example: A few raw rows, in the form in which a model takes new rows.
+        report: Data report; `None` = not requested.
     """
 
     schema: Schema
@@ -52,14 +52,16 @@ class Prepared:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader of the result should know of the data, a line each."""
+        """Warnings about the data, one line each."""
         return () if self.report is None else tuple(warnings(self.report))
 
 
 def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Prepared:
-    """Read, split, scale, window and hash the data of a source, and measure them for the report.
+    """Read, split, scale, window and hash the data of a source; with `reports`, report on them.
 
-    A ConfigError names an option that can't apply, a DataError what can't be learned from.
+    Raises:
+        ConfigError: An option does not apply to the data.
+        DataError: The data can't be split or learned from.
     """
     raw = source.read()
     content = content_of(raw, options, what=source.place)
@@ -85,19 +87,23 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
 
 
 def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the data") -> Content:
-    """Split and measure what a source has read, as `prepare` does; `what` names it in messages."""
+    """Split and measure raw data as `prepare` does; `what` names the data in messages."""
     if isinstance(raw, Samples):
         return independent(raw, options, what=what)
     return timed(raw, options, what=what)
 
 
 def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, dict[str, Any]]:
-    """Cut all windows of a series, one a row, oldest first.
+    """Cut all windows of a series, one per row, oldest first.
 
-    Returns what they are cut from, (time - difference, channels), and of the rows, as `Content`
-    holds them, `inputs` (rows, window, channels), a view that takes no memory; `targets` and
-    `offsets` (rows, horizon * targets), step by step, channel by channel; `numbers`, the time of
-    the first step to predict. A ConfigError or DataError says why there can be none.
+    Returns the (differenced) values that they are cut from, (time - difference, channels), and
+    fields of `Content`: `inputs` (rows, window, channels), a view that takes no memory; `targets`
+    and `offsets` (rows, horizon * targets), ordered by step, then by channel; and `numbers`
+    (rows,), the time of the first step to predict.
+
+    Raises:
+        ConfigError: The window is missing, or the horizon is longer than the difference.
+        DataError: The series is too short.
     """
     window, horizon, lag = options.window, options.horizon, options.difference or 0
     if window is None:
@@ -125,10 +131,11 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
 
 
 def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values:
-    """Fill the holes (NaN) of values (time, channels), none of them at the beginning.
+    """Return values (time, channels) with missing ones (NaN) filled in, except leading ones.
 
-    `refuse` leaves them; `previous` takes the last value before; `linear` goes straight from there
-    to the next value, or stays where the part has none: no line looks across a border.
+    `refuse` changes nothing; `previous` repeats the value before; `linear` interpolates up to the
+    next value before a border, or repeats the value before if there is none. `borders` are the
+    times at which parts begin.
     """
     import pandas as pd
 
@@ -145,7 +152,7 @@ def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values
 
 
 def differenced(values: Array, lag: int) -> Array:
-    """Return x(t) - x(t - lag) of values (time, channels), (time - lag, channels); 0 = x(t)."""
+    """Return x(t) - x(t - lag) of values (time, channels), (time - lag, channels); lag 0 = x(t)."""
     return values[lag:] - values[: len(values) - lag] if lag else values
 
 
@@ -165,21 +172,23 @@ def _check_length(what: str, length: int, options: DataOptions | Schema) -> None
 
 
 def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
-    """Cut, split and measure a series; its scalers see the training times alone.
+    """Cut, split and measure a series; its scalers are fitted on the training times only.
 
-    A ConfigError names an option that can't apply, a DataError what the series lacks.
+    Raises:
+        ConfigError: An option does not apply to series.
+        DataError: The series is too short, or can't be split or learned from.
     """
     refuse_options(options, FOR_ROWS)
     times = split_times(len(series.values), series.test_from, options)
-    # The source leaves these holes, since it does not know where the parts end.
+    # The source leaves these values missing, since it does not know where the parts end.
     if series.reading.get("missing") == "linear":
         borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
         series = replace(series, values=filled(series.values, "linear", borders=borders))
     checks.check_finite(series.values, "the series")
     changes, windows = cut_windows(series, options)
     _check_length("the training part", len(times.train), options)
-    # Each window belongs to the part that holds all its steps to predict; what it sees may reach
-    # back into the part before, which is known by then.
+    # Each window belongs to the part that holds all its steps to predict. Its inputs may reach
+    # back into the previous part, which is known by then.
     first, last = windows["numbers"], windows["numbers"] + options.horizon - 1
     rows = {
         name: np.flatnonzero((first >= part[0]) & (last <= part[-1]))

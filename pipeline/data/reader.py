@@ -1,4 +1,4 @@
-"""New rows of any kind, read as the training read its own, in the terms of the trained model."""
+"""Readers of new rows, which apply what a trained model has learned from its training rows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from pipeline.errors import ConfigError, DataError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Rows that a model is left with as an example.
+#: Number of example rows that are saved with a model.
 EXAMPLE_ROWS = 3
-#: Kinds whose module has another name.
+#: Kinds whose module has a different name.
 MODULES = {"array": "arrays"}
 NOTHING = np.empty(0, dtype=np.int64)
 HINT = "data= and data.path= say which data are evaluated"
@@ -37,12 +37,12 @@ Missing = Literal["refuse", "impute"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How new rows are taken.
+    """Rules for reading new rows.
 
     Args:
-        id: Column of a table that names its rows; None = that of the training, where it is there.
-        unknown: What becomes of a category that training never saw.
-        missing: What becomes of an empty cell in a column that had none in training.
+        id: Column of a table that names its rows; None = the one used in training, if present.
+        unknown: How to treat a category that training never saw.
+        missing: How to treat an empty cell in a column that had none in training.
     """
 
     id: str | None = None
@@ -52,13 +52,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Block:
-    """Some rows.
+    """A block of rows.
 
     Args:
-        raw: (rows, *raw_shape).
-        names: What each answer is called, (rows,); of a series the times of the steps to predict,
-            (horizon,). None = they have no names.
-        offsets: What a difference of a series took away, in units, (rows, outputs); None = nothing.
+        raw: Raw rows, (rows, *raw_shape).
+        names: Name of each answer, (rows,); for a series, the times of the steps to predict,
+            (horizon,). None = the answers have no names.
+        offsets: Values that undo the difference of a series, in units, (rows, outputs); None = no
+            difference.
     """
 
     raw: Array
@@ -71,16 +72,16 @@ class Block:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class NewRows:
-    """A file that has been opened, and what was met in it: complete once all blocks are read.
+    """New rows of an opened file; the counts are complete once all blocks have been read.
 
     Args:
-        heading: Of the column of names; None = the rows have none.
-        blocks: The rows in their order, each block but the last of the size that was asked for.
-        total: Rows in all; None = not known before the end.
-        unknown: Cells by column whose category was counted as another.
-        missing: Cells by column that were filled in.
+        heading: Heading of the column of names; None = the rows have no names.
+        blocks: The rows in order; each block but the last has the size that was asked for.
+        total: Total number of rows; None = unknown before the end.
+        unknown: Number of cells by column whose category was counted as another.
+        missing: Number of cells by column that were filled in.
         ignored: Columns that the model does not know.
-        gaps: Where steps of a series are missing, in words.
+        gaps: Messages about missing steps of a series.
     """
 
     heading: str | None
@@ -93,14 +94,14 @@ class NewRows:
 
 
 class Reader(ABC):
-    """Reads new rows of one kind for a trained model.
+    """Reader of new rows of one kind for a trained model.
 
-    A source's `read` and the preparation learn from the training rows; the schema keeps what they
-    have learned, and a reader applies it to any other rows. `reader_of` finds the reader of a
-    schema: the attribute `READER` of the module `pipeline.data.<kind>`.
+    A source and the preparation learn from the training rows; the schema keeps what they have
+    learned, and a reader applies it to other rows. `reader_of` finds the reader of a schema: the
+    attribute `READER` of the module `pipeline.data.<kind>`.
 
     Args:
-        schema: Of the trained model.
+        schema: Schema of the trained model.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -108,35 +109,40 @@ class Reader(ABC):
 
     @abstractmethod
     def inputs(self) -> Any:
-        """Describe a row: a list of `{name, type}`, or `{shape, dtype}` of an array's rows."""
+        """Describe a row: a list of `{name, type}`, or `{shape, dtype}` for arrays."""
 
     @abstractmethod
     def example(self, raw: Samples | Series, content: Content) -> Any:
-        """Return a few raw training rows as JSON can hold them: the first ones, or a series' end.
+        """Return a few raw training rows as JSON values: the first ones, or the end of a series.
 
-        They are `[{column: cell}, …]`, which `apply` takes as a DataFrame, or nested lists.
+        The format is `[{column: cell}, …]`, which `apply` takes as a DataFrame, or nested lists.
         """
 
     @abstractmethod
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open a file or folder of new rows, read in blocks of `size` rows.
+        """Open a file or folder of new rows, to be read in blocks of `size` rows.
 
-        A ConfigError names a rule that does not go with this kind of rows, a DataError a file or,
-        when its block is read, a row that can't be used.
+        Raises:
+            ConfigError: A rule does not suit this kind of rows.
+            DataError: The file or, while its block is read, a row can't be used.
         """
 
     @abstractmethod
     def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
         """Return rows in memory: a DataFrame, or numbers (rows, *raw_shape) as an array or lists.
 
-        A DataError, in which `what` names them, says why they can't be used.
+        Raises:
+            DataError: The rows can't be used; `what` is their name in the message.
         """
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
-        """Read rows of any source that fits the model, all of which are evaluated.
+        """Read the rows of a source that fits the model; all of them are evaluated.
 
-        Returns what was read, that as the test part of some content, and that part, which takes at
-        most `budget` MiB as one tensor. A DataError says why they do not fit.
+        Returns what was read, its content (all rows are in the test part), and the test part, which
+        is lazy if it exceeds `budget` MiB.
+
+        Raises:
+            DataError: The rows do not fit the model.
         """
         raw = source.read()
         if isinstance(raw, Series):
@@ -145,7 +151,7 @@ class Reader(ABC):
         return raw, content, content.part(content.split.test, budget=budget)
 
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
-        """Return values in time as content and part, where the model reads a series."""
+        """Return a series as content and test part. Raises DataError if the model reads rows."""
         del series, what
         raise DataError(
             "the data are values in time, and the model was trained on independent rows; expected "
@@ -153,7 +159,7 @@ class Reader(ABC):
         )
 
     def refuse_id(self, rules: Rules) -> None:
-        """Refuse, by a ConfigError, a column that names the rows, where they have no columns."""
+        """Raise ConfigError if the rules name an id column, for rows that have no columns."""
         if rules.id is not None:
             raise ConfigError(
                 f"id={rules.id} names a column of a table, but this model reads "
@@ -161,7 +167,7 @@ class Reader(ABC):
             )
 
     def required_frame(self, held: Any) -> pd.DataFrame:
-        """Return rows whose columns have names; a DataError where they have none."""
+        """Return `held`, whose columns need names. Raises DataError if it is not a DataFrame."""
         import pandas as pd
 
         if isinstance(held, pd.DataFrame):
@@ -173,7 +179,7 @@ class Reader(ABC):
 
 
 def reader_of(schema: Schema) -> Reader:
-    """Return the reader for new rows of a schema; a KeyError where its kind has none."""
+    """Return the reader of new rows for a schema. Raises KeyError if its kind has none."""
     kind = str(schema.reading["kind"])
     name = f"pipeline.data.{MODULES.get(kind, kind)}"
     try:
@@ -186,7 +192,7 @@ def reader_of(schema: Schema) -> Reader:
 
 
 def first_rows(raw: Samples, content: Content) -> Array:
-    """Return the first training rows, those without a hole where there are such."""
+    """Return the first training rows, of those without missing cells if there are any."""
     first = content.split.train[: 100 * EXAMPLE_ROWS]
     if raw.columns:
         whole = ~np.isnan(np.asarray(raw.inputs[first], dtype=np.float64)).any(1)
@@ -195,7 +201,7 @@ def first_rows(raw: Samples, content: Content) -> Array:
 
 
 def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
-    """Return numbers in memory as (rows, *shape), from flat or shaped rows, or raise DataError."""
+    """Return flat or shaped rows in memory as (rows, *shape). Raises DataError if they can't be."""
     try:
         raw = np.asarray(held)
         raw = raw if raw.dtype.kind in "biuf" else raw.astype(np.float64)
@@ -216,14 +222,14 @@ def _words(shape: tuple[int, ...]) -> str:
 
 
 def sliced(raw: Array | OnDemand, names: list[str] | None, *, size: int) -> Iterator[Block]:
-    """Yield rows (rows, *raw_shape) in blocks; each is made or read when it is its turn."""
+    """Yield rows (rows, *raw_shape) in blocks of `size`; each is read when it is requested."""
     for start in range(0, len(raw), size):
         end = start + size
         yield Block(raw=raw[start:end], names=None if names is None else names[start:end])
 
 
 def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
-    """Yield the same rows in blocks of one size, the last one excepted."""
+    """Yield the rows of `pieces` in blocks of `size` rows; the last one may be smaller."""
     waiting: list[Block] = []
     for piece in pieces:
         waiting.append(piece)
@@ -244,9 +250,10 @@ def _joined(blocks: list[Block]) -> Block:
 
 
 def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
-    """Return all rows as the test part of some content, whose schema is the model's.
+    """Return samples as content with the schema of a model; all rows are in the test part.
 
-    A DataError names a shape, task, column or class that is not the model's.
+    Raises:
+        DataError: Shape, task, columns or classes are not those of the model.
     """
     check_rows(samples)
     inputs = _inputs(samples, schema)
@@ -264,7 +271,7 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
 def content_of_test(
     inputs: Array | OnDemand, targets: Array, schema: Schema, **further: Any
 ) -> Content:
-    """Return rows as content that is all test part; `further` are its other fields."""
+    """Return content whose rows are all in the test part; `further` are its other fields."""
     rows = np.arange(len(targets))
     split = Split(train=NOTHING, validation=None, test=rows)
     own = {"inputs": inputs, "targets": targets, "schema": schema, "split": split, "numbers": rows}
@@ -272,13 +279,15 @@ def content_of_test(
 
 
 def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> Content:
-    """Return a run's own content, in its parts, in the terms of the model that it has left.
+    """Return the content of a run, with its split, under the schema of its saved model.
 
-    Where the data are those of the training, nothing but the schema is another object. A DataError
-    says why the model can't read them any more.
+    If the data are those of the training, only the schema object is replaced.
+
+    Raises:
+        DataError: The model can't read the data any more.
     """
     if isinstance(raw, Samples):
-        # The targets are the content's: where the training labels were shuffled, they are, too.
+        # The targets are the content's, in which training labels may be shuffled.
         targets = _targets(replace(raw, targets=content.targets), schema)
         return replace(content, inputs=_inputs(raw, schema), targets=targets, schema=schema)
     if (raw.names, raw.targets) != (schema.features, schema.targets):
@@ -290,7 +299,7 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
 
 
 def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
-    """Return the rows (rows, *raw_shape), columns and categories in the model's order."""
+    """Return the rows (rows, *raw_shape) with columns and categories in the model's order."""
     names, wanted = _names(samples), schema.columns
     if not (wanted and names and samples.inputs.ndim == 2):
         if samples.input_shape != schema.raw_shape:
@@ -317,7 +326,7 @@ def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
 
 
 def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
-    """Return cells (rows,) whose categories are those of the model; others are `UNKNOWN`."""
+    """Return cells (rows,) with the model's indices of categories; others become `UNKNOWN`."""
     if bool(levels) != code.is_category and not np.isnan(cells).all():
         now, then = ("categories", "numbers") if levels else ("numbers", "categories")
         key = "categorical" if code.is_category else "numeric"

@@ -1,4 +1,4 @@
-"""A test of memory: which token came first, asked when the last one has been read."""
+"""Memory test: recall the first token of a sequence after the last one."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,15 +11,15 @@ from pipeline.data.source import Samples, Source
 
 @dataclass(kw_only=True, eq=False)
 class Recall(Source):
-    """Sequences of random tokens, one-hot; the answer is the first token, and all others distract.
+    """Sequences of random one-hot tokens; the class is the first token, the others distract.
 
-    A network that reads step by step has to keep the first step for as many as follow, so how long
-    a sequence it still answers is the length of its memory.
+    A network that reads step by step has to remember the first step until the last one. The
+    longest sequence that it still classifies measures its memory.
 
     Args:
-        steps: Tokens in a sequence, the first one included.
-        tokens: Kinds of tokens, which are the classes.
-        rows: Sequences; each token comes first in as many of them, but for one.
+        steps: Tokens per sequence, including the first one.
+        tokens: Number of different tokens, which are the classes.
+        rows: Number of sequences; the counts of the first tokens differ by one at most.
         process_seed: Seed of the sequences.
 
     Source: Hochreiter and Schmidhuber 1997, experiment 2 (there the first token is one of two).

@@ -1,4 +1,4 @@
-"""What the data are, found out before training: columns, classes, missing cells, leaks."""
+"""Data report, made before training: columns, classes, missing cells and leaks."""
 
 import json
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from pipeline.data.schema import MOST_LEVELS, UNKNOWN, Code, axis_of, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
 
 DECILES = tuple(round(0.1 * n, 1) for n in range(1, 10))
-#: Rows that are measured, evenly spaced; the following limits hold as well.
+#: Most rows that are measured, evenly spaced; the limits below hold as well.
 MOST_ROWS = 100_000
 MOST_CELLS = 4_000_000
 MOST_COLUMNS = 1_000
-#: Columns without a name, more of which are pixels or steps rather than variables.
+#: Most columns without names that are variables; more are pixels or steps.
 MOST_UNNAMED = 100
-#: Values of a channel.
+#: Most values of a channel that are measured.
 MOST_VALUES = 100_000
 FEW_ROWS = 50
 COSTLY_ROWS = 200
@@ -30,18 +30,19 @@ COSTLY_ROWS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnReport:
-    """One column of a table, or one channel of an array or a series.
+    """Report on a column of a table, or on a channel of an array or a series.
 
     Args:
-        name: Of the column or the channel.
+        name: Name of the column or channel.
         levels: Its most frequent categories; empty = it holds numbers.
-        rows: Rows that were measured.
-        missing: Those of them without a value.
-        unknown: Those of them with a category that the training part did not have.
-        filled: What takes the place of a missing value; empty = nothing does.
-        mean: Of the numbers, as their deviation, minimum and maximum; `None` = there are none.
-        edges: Numbers between which the shares are counted: deciles of the training part. A value
-            that holds a tenth of the rows or more has a share of its own.
+        rows: Number of rows that were measured.
+        missing: Number of these without a value.
+        unknown: Number of these with a category that the training part did not have.
+        filled: Replacement of a missing value, in words; empty = none.
+        mean: Mean of the numbers; `None` = there are none (also for `deviation`, `minimum` and
+            `maximum`).
+        edges: Numbers that bound the bins of the shares: deciles of the training part. A value
+            that holds a tenth of the rows or more has a bin of its own.
         shares: Share of the values up to each edge and above the last one, or of each level and
             of all others; they add up to 1.
     """
@@ -72,7 +73,7 @@ class ColumnReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRows:
-    """A class, with its rows in each part."""
+    """A class and its number of rows in each part."""
 
     name: str
     rows: Mapping[str, int]
@@ -80,28 +81,29 @@ class ClassRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataReport:
-    """What some data are, all of it plain values.
+    """Description of a data set, in plain values.
 
     Args:
         kind: table, array, images or series.
-        task: What is to be predicted.
-        rows: Rows in each part; of a series, windows.
-        shape: Of a raw row, before it is encoded.
-        span: First and last time of a series, and how many there are; empty = it is no series.
+        task: binary, multiclass or regression.
+        rows: Number of rows in each part; for a series, of windows.
+        shape: Shape of a raw row, before it is encoded.
+        span: First time, last time and number of times of a series; empty = not a series.
         label: Name of the target; empty = it has none.
-        units: Of the target; empty = none.
-        positive: The class that a binary task looks for; `None` for other tasks.
-        of: The part that is measured below.
-        measured: Rows of it that were measured, evenly spaced where that is not all.
-        are_channels: The columns are channels, each measured over all its positions.
-        columns: Of a table, or the channels of an array or a series.
-        unlisted: Further columns, which were not measured.
-        targets: The values that a regression predicts.
-        classes: With their rows in each part.
+        units: Unit of the target; empty = none.
+        positive: Positive class of a binary task; `None` for other tasks.
+        of: Part whose rows are measured.
+        measured: Number of its rows that were measured, evenly spaced if these are not all.
+        are_channels: Whether the columns are channels, each measured over all its positions.
+        columns: Columns of a table, or channels of an array or a series.
+        unlisted: Number of further columns, which were not measured.
+        targets: Values that a regression predicts.
+        classes: Classes, with their rows in each part.
         constant: Columns or channels with one value in the whole training part.
-        scaled: How inputs are scaled: none, standard, minmax.
-        equal: Columns that hold the same as one before them, cell by cell.
-        repeated: Test rows whose inputs also stand in the training part; `None` = not looked for.
+        scaled: Scaling of the inputs: none, standard, minmax.
+        equal: Pairs of columns that are equal in every cell, in column order.
+        repeated: Number of test rows whose inputs are also in the training part; `None` = not
+            counted.
         notes: What was found and decided while reading.
     """
 
@@ -127,16 +129,16 @@ class DataReport:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as dicts, lists, texts and numbers."""
+        """Return the report as dicts, lists, strings and numbers."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "DataReport":
-        """Read what `to_dict` wrote.
+        """Build the report that `to_dict` returned.
 
         Raises:
-            ValueError: A field is missing or of another type.
+            ValueError: A field is missing or has the wrong type.
         """
         return TypeAdapter(cls).validate_python(plain)
 
@@ -149,13 +151,13 @@ def data_report(
     like: DataReport | None = None,
     trained: Array | None = None,
 ) -> DataReport:
-    """Measure the training part, or the test part of rows that a trained model is evaluated on.
+    """Return a report on the training part, or on the rows that a trained model is evaluated on.
 
     Args:
-        raw: What was read.
-        content: What it means; it has no training part where a model is evaluated.
-        scaled: How inputs are scaled, where `like` does not say it.
-        like: Report of a model's training part, whose deciles and levels are used; `None` = own.
+        raw: Raw data, as read by the source.
+        content: The same data, split and measured; without a training part in an evaluation.
+        scaled: Scaling of the inputs, if `like` is `None`.
+        like: Report on a model's training part, whose deciles and levels are used; `None` = own.
         trained: Fingerprints of a model's training rows; `None` = those of the training part.
     """
     schema, split = content.schema, content.split
@@ -209,7 +211,7 @@ def _inputs(
     )
     prints = checks.fingerprints(np.ascontiguousarray(cells.T), np.arange(cells.shape[1]))
     first: dict[tuple[object, ...], str] = {}
-    equal = []  # what has one value only is left out
+    equal = []  # without constant columns
     for name, print_ in zip(names, prints, strict=True):
         if name not in content.constant:
             before = first.setdefault((print_, codes[name].levels if codes else ()), name)
@@ -226,11 +228,11 @@ def _inputs(
 def _cells(
     raw: Samples | Series, content: Content, rows: Indices
 ) -> tuple[tuple[str, ...], Array, int, bool]:
-    """Take few enough cells to be measured quickly.
+    """Select so few cells that they are measured quickly.
 
     Returns:
-        Names of the columns or channels; float64 (values, columns), NaN = missing; how many rows
-        they come from; whether a row has several values of each.
+        Names of the columns or channels; their cells, float64 (values, columns), NaN = missing;
+        the number of rows that these come from; whether a row has several values per channel.
     """
     schema, inputs = content.schema, content.inputs
     if isinstance(raw, Series):  # the times that the windows see or predict
@@ -268,7 +270,7 @@ def _evenly_spaced(rows: Indices, most: int) -> Indices:
 def _targets(
     raw: Samples | Series, content: Content, rows: Indices, like: DataReport | None
 ) -> tuple[ColumnReport, ...]:
-    """Measure what a regression predicts; of a series these are channels, measured already."""
+    """Report on the targets of a regression; those of a series are channels, reported already."""
     if content.schema.task != "regression" or isinstance(raw, Series):
         return ()
     names = checks.target_names(content.schema)
@@ -286,9 +288,10 @@ def _column(
     code: Code | None = None,
     filled: str = "",
 ) -> ColumnReport:
-    """Measure float64 (values,), NaN = missing; a channel has several of each row.
+    """Report on a column or channel with the values (values,), float64, NaN = missing.
 
-    A category is the index of its level in `code`. Shares are counted as in `like`, where given.
+    `rows` is the number of rows that these come from. Categories are indices of levels in `code`.
+    With `like`, its levels and edges are used for the shares.
     """
     known = values[~np.isnan(values)]
     found: dict[str, Any] = {}
@@ -306,7 +309,7 @@ def _column(
     else:
         edges = np.empty(0) if like is None else np.asarray(like.edges)
         if like is None and len(known):
-            # The deciles; where several are one value, that value has a share of its own.
+            # The deciles; if several of them are equal, that value gets a bin of its own.
             edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
             edges = np.unique(np.append(edges, np.nextafter(edges[times > 1], -np.inf)))
         counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)

@@ -1,4 +1,4 @@
-"""A data report in words: lines, warnings, a page of Markdown, and what differs from another."""
+"""Data report as text: lines, warnings, a page of Markdown, and drift from another report."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,33 +8,33 @@ from pipeline.data.report import ColumnReport, DataReport
 from pipeline.errors import some
 from pipeline.markup import bullets, escaped, markdown_table, plain
 
-#: Names in a line before "…".
+#: Most names in a line before "…".
 NAMED = 5
-#: Columns in a page's table.
+#: Most columns in the table of a page.
 SHOWN_COLUMNS = 100
-#: Parts that go by another word than their name.
+#: Words for parts, where they differ from the names.
 PARTS = {"train": "training"}
 
-#: Index above which the field speaks of another distribution.
+#: Stability index above which a shift of the distribution counts as large in the literature.
 LARGE = 0.25
-#: Chance of a false alarm in a whole table.
+#: Probability of a false alarm in a whole table.
 CHANCE = 1e-3
 MORE_MISSING = 0.05
-#: Share of a level in training below which nobody wonders that it is gone.
+#: Smallest share of a level in training for its absence to be reported.
 FEWEST_SHARE = 0.01
-#: Lines before "…".
+#: Most lines before "…".
 TOLD = 8
 
 
 def lines(report: DataReport) -> list[str]:
-    """Say in four lines what the data are, what is missing, and what was looked for."""
+    """Return four lines: the data, the target, the missing values and the checks."""
     target = _classes(report) if report.classes else _values(report)
     checked = f"checked {'; '.join(_checked(report))}"
     return [f"data    {_content(report)}", target, f"missing {_missing(report)}", checked]
 
 
 def warnings(report: DataReport) -> list[str]:
-    """Return a sentence for each thing that a reader of the result should know of."""
+    """Return a sentence for each property of the data that affects how to read the results."""
     count, all_there = len(report.constant), len(report.columns) + report.unlisted
     constant = (
         f"{count} of {all_there} {_unit(report)}s are constant in the training part and say "
@@ -46,7 +46,7 @@ def warnings(report: DataReport) -> list[str]:
 
 
 def markdown(report: DataReport) -> str:
-    """Return the report as a page."""
+    """Return the report as a page of Markdown."""
     parts = ["# Data", bullets(escaped(line) for line in lines(report))]
     if report.classes:
         parts += ["## Classes", classes_table(report)]
@@ -69,7 +69,7 @@ def markdown(report: DataReport) -> str:
 
 
 def classes_table(report: DataReport) -> str:
-    """Return Markdown with the rows and the share of each class in each part."""
+    """Return a Markdown table with the rows and the share of each class in each part."""
     totals = {part: max(1, rows) for part, rows in report.rows.items()}
     rows = [
         [escaped(one.name), *(f"{n} ({n / totals[p]:.1%})" for p, n in one.rows.items())]
@@ -121,7 +121,7 @@ def _classes(report: DataReport) -> str:
 
 
 def _absences(report: DataReport) -> Iterator[str]:
-    """Say which classes a part lacks."""
+    """Yield a sentence for each part that lacks classes."""
     for part in report.rows:
         absent = [one.name for one in report.classes if not one.rows[part]]
         if absent:
@@ -129,7 +129,7 @@ def _absences(report: DataReport) -> Iterator[str]:
 
 
 def _values(report: DataReport) -> str:
-    """Say what a regression predicts; the targets of a series are channels of it."""
+    """Return the line on the targets of a regression; those of a series are among its channels."""
     units = f" {plain(report.units)}" if report.units else ""
     wanted = report.targets
     if not wanted:
@@ -220,13 +220,13 @@ def _columns_table(columns: Sequence[ColumnReport]) -> str:
 
 
 def drifted(trained: DataReport, new: DataReport) -> list[str]:
-    """Return a line for each column that has drifted, the largest index first, and at most a few.
+    """Return a line for each column that has drifted, the largest index first, `TOLD` at most.
 
-    `new` was made `like` the report of a model's training part. Two figures decide together, so
-    that neither a large table alarms over nothing nor a small one over chance: the population
-    stability index over the deciles or levels of the training part, and how likely as large an
-    index is among rows of the same source (twice the sum of rows' information is chi-squared:
-    Kullback 1959; for the index see Yurdakul and Naranjo 2020).
+    `new` must have been made with `like=trained`. Drift is reported if the population stability
+    index over the deciles or levels of the training part is both large and unlikely for rows of
+    the same distribution. The first condition ignores tiny effects in large tables, the second one
+    chance in small tables. Twice the sum of the rows' information is chi-squared (Kullback 1959);
+    for the index see Yurdakul and Naranjo 2020.
     """
     before = (*trained.columns, *trained.targets)
     now = {column.name: column for column in (*new.columns, *new.targets)}
@@ -240,7 +240,7 @@ def drifted(trained: DataReport, new: DataReport) -> list[str]:
 def _differences(
     then: ColumnReport, now: ColumnReport, *, chance: float
 ) -> tuple[float, list[str]]:
-    """Return the stability index, and what rows of one source differ by with this `chance`."""
+    """Return the stability index, and in words the differences less likely than `chance`."""
     from scipy.special import chdtri, ndtri  # type: ignore[import-untyped] # it brings no types
 
     words = []
@@ -252,7 +252,7 @@ def _differences(
     if (then.levels, then.edges) != (now.levels, now.edges) or not then.known:
         return 0.0, words
     index = 0.0
-    if now.known:  # half a row is added to each count, so that an empty share has a logarithm
+    if now.known:  # half a row is added to each count, so that no bin has a share of 0
         counts = (np.asarray(one.shares) * one.known + 0.5 for one in (then, now))
         before, after = (count / count.sum() for count in counts)
         index = float(((after - before) * np.log(after / before)).sum())
@@ -262,7 +262,7 @@ def _differences(
     if now.unknown:
         words.append(f"{now.unknown} of {now.rows} rows have a level that training never saw")
     levels = zip(then.levels, then.shares, now.shares, strict=False)
-    gone = [  # though chance would hardly leave them out
+    gone = [  # levels whose absence is unlikely to be chance
         name
         for name, p, q in levels
         if p >= FEWEST_SHARE and q == 0 and (1 - p) ** now.known < chance / len(then.levels)

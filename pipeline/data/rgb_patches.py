@@ -15,13 +15,13 @@ PHOTOGRAPHS = ("china", "flower")
 
 @dataclass(kw_only=True, eq=False)
 class RGBPatches(Source):
-    """Patches of 16×16 pixels that do not overlap; the question is which photograph they show.
+    """Patches of 16×16 pixels that do not overlap; the class is the photograph they come from.
 
-    A column of patches stays in one part, so the validation too is a region of its own.
+    All patches of a column stay in one part, so the validation part is a region of its own too.
 
     Args:
-        positive: china or flower.
-        test_from: Pixel column, of 640, where the region of the test begins.
+        positive: Positive class: china or flower.
+        test_from: First pixel column, of 640, of the test region.
     """
 
     positive: str
@@ -54,7 +54,7 @@ def _make() -> Arrays:
         whole = photograph[: down * SIZE, : across * SIZE]
         grid = whole.reshape(down, SIZE, across, SIZE, 3)
         inputs.append(grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, SIZE, SIZE))
-        columns.append(np.tile(np.arange(across) * SIZE, down))  # the first of each
+        columns.append(np.tile(np.arange(across) * SIZE, down))  # first pixel column of each patch
     return {
         "inputs": np.concatenate(inputs),
         "columns": np.concatenate(columns),

@@ -1,7 +1,7 @@
-"""What turns raw rows into inputs and outputs into answers, and is kept with a model.
+"""What turns raw rows into network inputs, and outputs into answers; it is saved with a model.
 
-Cells of a table become numbers: holes are filled in, categories are one-hot. Then each feature or
-channel is scaled. All of it is fitted on the training part alone, and `Schema` keeps it.
+Cells of a table become numbers: missing ones are filled in, categories become one-hot. Then each
+feature or channel is scaled. All of it is fitted on the training part and stored in `Schema`.
 """
 
 import math
@@ -21,29 +21,29 @@ from pipeline.networks import Kind, kind_of
 How = Literal["none", "standard", "minmax"]
 Vector = NDArray[np.float64]
 
-#: Categories of a column that get a feature each; rarer ones share the feature `other`.
+#: Most categories of a column with a feature each; rarer ones share the feature `other`.
 MOST_LEVELS = 20
 OTHER = "other"
-#: Stands in a cell for a category that no training row had.
+#: Value of a cell whose category no training row had.
 UNKNOWN = -1.0
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 32 * 2**20
-#: Share of a feature's size that rounding alone may move it, as where differences are taken.
+#: Relative size of variations that rounding alone may cause, for example in differences.
 ROUNDING = 1e-12
-#: Rows, evenly spaced, that stand for all where each costs much to have.
+#: Most rows, evenly spaced, that are measured if rows are expensive to read.
 MEASURED_ON_DEMAND = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """How one column is encoded.
+    """Encoding of one column.
 
     Args:
-        name: Of the column.
+        name: Name of the column.
         levels: All categories of the column, in the order of their indices; empty = numbers.
         kept: Indices of the levels that have a feature each, the most frequent first.
-        other: Whether a feature counts all further levels.
-        fill: What a missing cell becomes: the mean, or the index of the most frequent level.
+        other: Whether there is a feature for all further levels.
+        fill: Replacement of a missing cell: the mean, or the index of the most frequent level.
         has_holes: Whether training rows had missing cells.
     """
 
@@ -80,9 +80,9 @@ class Code:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """Turns the raw cells of a table into numbers, by a code a column, in their order.
+    """Encoder of the raw cells of a table, with one code per column, in column order.
 
-    All it knows comes from the training part.
+    It is fitted on the training part only.
     """
 
     codes: tuple[Code, ...]
@@ -94,7 +94,7 @@ class Encoder:
 
     @property
     def one_hot(self) -> NDArray[np.bool_]:
-        """Which features are 0 or 1 for a category, (features,)."""
+        """Whether each feature is the 0 or 1 of a category, (features,)."""
         flags = [code.is_category for code in self.codes for _ in code.features]
         return np.asarray(flags, dtype=np.bool_)
 
@@ -105,9 +105,9 @@ class Encoder:
 
 
 def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encoder:
-    """Learn from the training rows what fills holes and which categories are frequent.
+    """Return an encoder fitted on the training rows `rows`: fill values and frequent categories.
 
-    In `raw` (all rows, columns), NaN is a missing cell, a category its index.
+    In `raw` (all rows, columns), NaN is a missing cell, and a category is the index of its level.
     """
     counts = [np.zeros(len(column.levels), dtype=np.int64) for column in columns]
     totals, known = np.zeros(len(columns)), np.zeros(len(columns), dtype=np.int64)
@@ -143,8 +143,8 @@ class Scaler:
     """Maps each feature or channel x to (x - shift) / spread, and back.
 
     Args:
-        shift: One number a feature or channel, in raw units.
-        spread: Likewise; never 0.
+        shift: One number per feature or channel, in raw units.
+        spread: One number per feature or channel, in raw units; never 0.
     """
 
     shift: tuple[float, ...]
@@ -152,7 +152,7 @@ class Scaler:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether the scaler changes nothing."""
         return set(self.shift) == {0.0} and set(self.spread) == {1.0}
 
     def scaled(self, raw: Array) -> Tensor:
@@ -161,11 +161,11 @@ class Scaler:
             return torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))
         shift, spread = (_along(vector, raw.ndim) for vector in (self.shift, self.spread))
         values = (np.asarray(raw, dtype=np.float64) - shift) / spread
-        with np.errstate(over="ignore"):  # whoever can name the row refuses it
+        with np.errstate(over="ignore"):  # callers, which can name the row, check for infinity
             return torch.from_numpy(values.astype(np.float32, order="C"))
 
     def bound(self, reach: Vector) -> Vector:
-        """Return what scaled values can't exceed, from the largest raw ones (features,)."""
+        """Return a bound of absolute scaled values, given one of raw values, (features,)."""
         shift, spread = np.asarray(self.shift), np.asarray(self.spread)
         with np.errstate(over="ignore"):
             found: Vector = (reach + np.abs(shift)) / spread
@@ -179,13 +179,13 @@ class Scaler:
 
 
 def as_float64(values: Tensor) -> Tensor:
-    """Return values as float64, on the CPU where their device has no such type."""
+    """Return values as float64, on the CPU if their device has no float64."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Statistics:
-    """What the training part says of each feature or channel: four vectors (features,)."""
+    """Statistics of each feature or channel in the training part: four vectors (features,)."""
 
     minimum: Vector
     maximum: Vector
@@ -194,14 +194,14 @@ class Statistics:
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """Which features or channels have one value only, but for rounding, (features,)."""
+        """Whether each feature or channel has only one value, up to rounding, (features,)."""
         size = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
         same: NDArray[np.bool_] = self.maximum - self.minimum <= ROUNDING * size
         return same
 
 
 def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = None) -> Statistics:
-    """Measure the given rows of raw content (rows, …), once encoded, a block of rows at a time."""
+    """Return statistics of the given rows of raw content (rows, …), after encoding."""
     if isinstance(raw, OnDemand) and raw.costly and len(rows) > MEASURED_ON_DEMAND:
         rows = rows[np.linspace(0, len(rows) - 1, MEASURED_ON_DEMAND).astype(np.int64)]
     low, high, total, count = np.inf, -np.inf, 0.0, 0
@@ -209,7 +209,7 @@ def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = N
         low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
         total, count = total + block.sum(0), count + len(block)
     mean = np.asarray(total / count)
-    # A power of two changes no digit, and keeps the squares of tiny values from becoming 0.
+    # Scaling by a power of two is exact and keeps the squares of tiny values from becoming 0.
     unit = np.ldexp(1.0, np.clip(np.frexp(high - low)[1], -1000, 1000))
     squares = sum((((block - mean) / unit) ** 2).sum(0) for block in _blocks(raw, rows, encoder))
     return Statistics(
@@ -221,9 +221,9 @@ def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = N
 
 
 def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None) -> Scaler:
-    """Build the scaler; a constant feature becomes 0, never NaN.
+    """Return the fitted scaler; a constant feature becomes 0 (with `how="none"`: unchanged).
 
-    Features (features,) that are `kept` stay as they are.
+    Features for which `kept` (features,) is true are not scaled.
     """
     features = len(measured.mean)
     if how == "none":
@@ -232,7 +232,7 @@ def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None
         shift, spread = measured.mean, measured.deviation
     else:
         shift, spread = measured.minimum, measured.maximum - measured.minimum
-    # Rounding leaves a constant column a deviation like 1e-17, so the values themselves decide.
+    # Rounding gives a constant column a deviation like 1e-17, so its range decides.
     shift = np.where(measured.constant, measured.minimum, shift)
     spread = np.where(measured.constant | (spread == 0), 1.0, spread)
     if kept is not None:
@@ -241,16 +241,16 @@ def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None
 
 
 def identity(features: int, *, spread: float = 1.0) -> Scaler:
-    """Build a scaler that only divides every feature or channel by `spread`."""
+    """Return a scaler that only divides every feature or channel by `spread`."""
     return Scaler(shift=(0.0,) * features, spread=(spread,) * features)
 
 
 def rows_a_block(
     raw: Array | OnDemand | Tensor, *, features: int = 0, most_bytes: int | None = None
 ) -> int:
-    """Return how many raw rows (rows, …) make a block of float64 of at most 32 MiB.
+    """Return how many raw rows (rows, …) fit into a float64 block of `most_bytes` (None = 32 MiB).
 
-    `features` are the numbers that a row becomes where it is encoded; 0 = it stays as it is.
+    `features` is the number of values of an encoded row; 0 = rows are not encoded.
     """
     row_bytes = 8 * max(features, math.prod(raw.shape[1:]))
     return max(1, (most_bytes or BLOCK_BYTES) // max(1, row_bytes))
@@ -266,7 +266,7 @@ def _blocks(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None) -> It
 
 
 def axis_of(dimensions: int) -> int:
-    """Return the axis of the features or channels of rows with so many dimensions."""
+    """Return the axis of the features or channels in rows with this number of dimensions."""
     return 1 if dimensions == 4 else dimensions - 1
 
 
@@ -278,26 +278,26 @@ def _along(vector: Iterable[float], dimensions: int) -> Vector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """The meaning of inputs and outputs, all of it plain values.
+    """Meaning of the inputs and outputs of a network, in plain values.
 
     Args:
-        task: What is to be predicted.
+        task: binary, multiclass or regression.
         input_shape: Shape of one row as the network gets it.
-        outputs: Numbers the network gives a row: 1 for a binary task, one a class for several
-            classes, one a value for a regression.
-        classes: Names in the order of their indices; empty for a regression.
-        features: Names along the features or channels; empty = none.
+        outputs: Outputs per row: 1 for a binary task, one per class for several classes, one per
+            value for a regression.
+        classes: Names of the classes in the order of their indices; empty for a regression.
+        features: Names of the features or channels; empty = none.
         targets: Names of the channels of a series that are predicted; empty for other data.
         units: Unit of a regression's targets; empty = none.
-        window: Steps of a series seen at once; None for data that is no series in time.
-        horizon: Steps of it predicted at once; the outputs go step by step, channel by channel.
+        window: Steps of a series that the network sees at once; None = not a series in time.
+        horizon: Steps predicted at once; outputs are ordered by step, then by channel.
         difference: The network sees and predicts x(t) - x(t - difference); None = x(t).
-        input_scaler: Scales raw inputs along features or channels.
-        target_scaler: Scales raw targets, one entry an output; changes nothing for classes.
-        encoder: Turns raw cells of a table into numbers first; None = rows are numbers as they are.
-        label: Name of what is predicted; empty = it has none.
+        input_scaler: Scaler of raw inputs along features or channels.
+        target_scaler: Scaler of raw targets, one entry per output; the identity for classes.
+        encoder: Encoder of the raw cells of a table, used before scaling; None = not a table.
+        label: Name of the target; empty = it has none.
         reading: How new rows are read from a file.
-        permutation: Which position of a scaled row comes to each place; empty = they stay.
+        permutation: Position of the scaled row that each place gets; empty = not permuted.
     """
 
     task: Task
@@ -319,12 +319,12 @@ class Schema:
 
     @property
     def kind(self) -> Kind:
-        """What a row is, told by its shape."""
+        """Kind of a row, inferred from its shape."""
         return kind_of(self.input_shape)
 
     @property
     def positive(self) -> str | None:
-        """The class that a binary task looks for; None for other tasks."""
+        """Positive class of a binary task; None for other tasks."""
         return self.classes[1] if self.task == "binary" else None
 
     @property
@@ -340,12 +340,12 @@ class Schema:
         return tuple(code.name for code in self.encoder.codes)
 
     def to_inputs(self, raw: Array) -> Tensor:
-        """Turn raw rows (rows, *raw_shape) into what the network gets, (rows, *input_shape)."""
+        """Return raw rows (rows, *raw_shape) as network inputs, float32 (rows, *input_shape)."""
         cells = raw if self.encoder is None else self.encoder.encoded(np.asarray(raw))
         return permuted(self.input_scaler.scaled(cells), self.permutation)
 
     def beyond_single(self, inputs: Tensor) -> tuple[int, str] | None:
-        """Return row and column of the first input that is infinite in single precision."""
+        """Return row and column of the first input that is not finite in single precision."""
         odd = torch.isfinite(inputs).logical_not_()
         if not bool(odd.any()):
             return None
@@ -356,7 +356,7 @@ class Schema:
     def to_units(self, outputs: Tensor, offsets: Tensor | None) -> Tensor:
         """Undo the scaling of a regression's outputs or targets (rows, outputs).
 
-        `offsets` (rows, outputs) are what the difference took away, in units; None = nothing.
+        `offsets` (rows, outputs) undo the difference, in units; None = no difference.
         """
         values = self.target_scaler.unscaled(outputs)
         return values if offsets is None else values + offsets.to(values)
@@ -368,11 +368,11 @@ class Schema:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Schema":
-        """Build the schema that `to_dict` wrote.
+        """Build the schema that `to_dict` returned.
 
         Raises:
             KeyError: A field is missing.
-            ValueError: One is of another type, or a column's code has other fields.
+            ValueError: A field has the wrong type, or the code of a column has other fields.
         """
         fields = {key: plain[key] for key in cls.__dataclass_fields__}
         schema: Schema = TypeAdapter(cls).validate_python(fields)
@@ -382,7 +382,7 @@ class Schema:
 
 
 def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:
-    """Return rows (rows, *input_shape) with their positions in another order; empty = as it is."""
+    """Return rows (rows, *input_shape) with permuted positions; empty = unchanged."""
     if not permutation:
         return rows
     order = torch.tensor(permutation, device=rows.device)

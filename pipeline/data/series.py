@@ -1,4 +1,4 @@
-"""A user's values in time, from a file or a DataFrame; and the past of a forecast."""
+"""Data source for a user's series in a file, and the reader of the past for a forecast."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Texts = Sequence[str | None]
 
 TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
 OTHERWISE = "or name the columns of values alone: data.columns=[…]"
-#: Rows from which is told what a column holds.
+#: Number of first rows that show what a column holds.
 LOOKED_AT = 1000
-#: What stands for the column of times where there is none, and for the name of a file.
+#: Names in messages: of the column of times if there is none, and of a DataFrame.
 ROW, FRAME = "row", "the frame"
 MIDNIGHT = " 00:00:00"
 #: How empty cells are filled, in words.
@@ -44,9 +44,9 @@ HOW = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Columns of times, of values in the order of the channels, and those of them to predict.
+    """Columns of a series: its times, its values in channel order, and the targets among them.
 
-    Without a column of times each row is a step.
+    Without a column of times, each row is a step.
     """
 
     time: str | None
@@ -60,10 +60,13 @@ class Layout:
 
 
 def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
-    """Find out which columns of a CSV or Parquet file hold times and values.
+    """Return the columns of a CSV or Parquet file that hold times, values and targets.
 
-    In `wanted`, no time = to be found, no values = all others, no targets = all of these. A
-    DataError names a column that is not there, stands twice or holds no numbers.
+    What `wanted` leaves open is filled in: `time` is detected, `values` are all other columns and
+    `targets` all values.
+
+    Raises:
+        DataError: A column does not exist, is named twice or does not hold numbers.
     """
     names = form_of(path, sep=sep).names
     times = () if wanted.time is None else (wanted.time,)
@@ -111,16 +114,16 @@ def _require_numbers(path: Path, values: Mapping[str, Texts]) -> None:
 
 
 def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
-    """Return the column that looks like times: the first one that names each time once."""
+    """Return the first column that looks like times, of those without repetition if possible."""
 
     def looks_like_times(name: str, cells: Texts, *, is_first: bool) -> bool:
         read = [timing.form_and_position(cell or "") for cell in cells]
         if not read or read[0] is None:
             return False
-        if read[0][0].rule:  # a date that can't be taken for a number
+        if read[0][0].rule:  # a date with separators, which is not a number
             return True
         steps = np.diff([one[1] for one in read if one is not None])
-        # At least three numbers that rise by the same step count the rows.
+        # Three or more numbers that rise by the same step count the rows.
         counts_up = None not in read and len(steps) > 1 and (steps == steps[0]).all()
         return name.lower() in TIME_NAMES or bool(is_first and counts_up and steps[0] > 0)
 
@@ -136,9 +139,9 @@ def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recorded:
-    """Values (time, channels) of some columns, oldest first, NaN = missing.
+    """Values of a series as they were read, (time, channels), oldest first, NaN = missing.
 
-    `place` names what holds them; `rows` (time,) are the positions of the rows there, from 0.
+    `place` is where they come from; `rows` (time,) are the positions of its rows there, from 0.
     """
 
     place: Place
@@ -148,10 +151,12 @@ class Recorded:
     rows: Indices
 
     def without_holes(self, missing: Filling) -> tuple[Values, list[str]]:
-        """Refuse or fill missing values; return values (time, channels), and what was done.
+        """Return values (time, channels) with missing ones filled in, and notes about that.
 
-        `linear` leaves them for `filled`, which knows where the parts end. A DataError names the
-        first missing one.
+        `linear` leaves them for `filled`, which knows where the parts end.
+
+        Raises:
+            DataError: A missing value is refused, or no value comes before it.
         """
         holes, names = np.isnan(self.values), self.layout.values
         if not holes.any():
@@ -184,9 +189,10 @@ class Recorded:
 
 
 def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
-    """Read the columns of a layout from a CSV or Parquet file; `sort` = rows may be put in order.
+    """Read the columns of a layout from a CSV or Parquet file; `sort` puts rows in order.
 
-    A DataError names the first row and column that can't be used.
+    Raises:
+        DataError: A row can't be used, or rows are not in order and `sort` is false.
     """
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
@@ -200,7 +206,7 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
 
 
 def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Recorded:
-    """Read the columns of a layout from a DataFrame: see `recorded_in`."""
+    """Read the columns of a layout from a DataFrame, as `recorded_in` does from a file."""
     place, labels = Place(file=FRAME), list[str | None]()
     if layout.time is not None:
         labels = [_label(cell) for cell in frame[layout.time].tolist()]
@@ -229,7 +235,7 @@ def _label(cell: Any) -> str | None:
 def _recorded(
     place: Place, layout: Layout, labels: Texts, values: Sequence[Array], *, sort: bool
 ) -> Recorded:
-    """Put rows in order and check them; without a column of times they are numbered from 1."""
+    """Put rows in order and check them; without a column of times, they are numbered from 1."""
     table = np.column_stack(values)
     if not len(table):
         raise DataError(f"{place.file} has 0 rows; expected a row a time, the oldest first")
@@ -256,13 +262,13 @@ class SeriesFile(Source):
         path: The file.
         time: Column of the times; None = found by name or content, else each row is a step.
         columns: Columns of values; empty = all but the times.
-        targets: Those of them to predict; empty = all.
-        sort: Whether rows may be put in order.
-        test_from: First time of the test, as the file writes it; None = the last share of them.
+        targets: Columns of values that are predicted; empty = all.
+        sort: Whether to put rows in order; if false, rows out of order are refused.
+        test_from: First test time, as written in the file; None = the last share of the times.
         units: Unit of the values to predict; empty = none.
-        sep: Sign between the cells of a CSV; None = found.
-        missing: What happens to empty cells.
-        strict: Refuse missing steps and irregular times instead of telling them.
+        sep: Separator of the cells of a CSV; None = detected.
+        missing: How to treat empty cells.
+        strict: Whether missing steps and irregular times are errors rather than notes.
         allow_url: Whether the path may be a URL.
     """
 
@@ -279,7 +285,7 @@ class SeriesFile(Source):
     allow_url: bool
 
     def read(self) -> Series:
-        """Read the values, (times, columns of values)."""
+        """Read the values, (time, channels)."""
         path = local_file(self.path, key="data.path", allow_url=self.allow_url)
         wanted = Layout(
             time=None if self.time is None else str(self.time),
@@ -335,7 +341,7 @@ def _position(times: timing.Times, test_from: str | int | None) -> int | None:
 
 
 class SeriesReader(Reader):
-    """Reads the past of a forecast, or a series to evaluate, with the training's channels and step.
+    """Reader of the past for a forecast, or of a series to evaluate, by the training's channels.
 
     A row is the newest window of the past; its answer is the steps that follow.
     """
@@ -357,7 +363,7 @@ class SeriesReader(Reader):
         return [{"name": self._time, "type": "string"}, *named] if self._time else named
 
     def example(self, raw: Samples | Series, content: Content) -> Any:
-        """Return as much of the end of a series as a forecast needs."""
+        """Return the end of a series, with as many steps as a forecast needs."""
         del content
         assert isinstance(raw, Series)
         last = zip(raw.times[-self._needed :], raw.values[-self._needed :], strict=True)
@@ -394,7 +400,7 @@ class SeriesReader(Reader):
         return self._newest(recorded_in_frame(frame, self._layout, sort=self._sorts))
 
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
-        """Cut a series into windows as in training; content and part hold them scaled."""
+        """Cut a series into windows as in training; content and part hold scaled values."""
         schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
@@ -422,7 +428,7 @@ class SeriesReader(Reader):
         return content, part
 
     def _newest(self, series: Recorded) -> Block:
-        """Return the newest window of a past, holes filled as in training, and what follows it."""
+        """Return the newest window, filled in as in training, with the labels of the next times."""
         schema, file = self.schema, series.place.file
         if len(series.values) < self._needed:
             difference = f" and a difference of {self._lag}" if self._lag else ""

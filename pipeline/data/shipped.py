@@ -1,4 +1,4 @@
-"""What the sets that ship are made of: cached arrays, scikit-learn's tables, series in files."""
+"""Bases of the data sets that ship: cached arrays, scikit-learn's tables, series in files."""
 
 import csv
 import io
@@ -23,10 +23,10 @@ FOLDER = Path(__file__).parent / "files"
 
 
 def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
-    """Return what `make` returns, from the user's cache where it lies there unharmed.
+    """Return the arrays that `make` returns, from the user's cache if they are there undamaged.
 
-    Any number of processes may do this at once; a cache that can't be written is done without.
-    `name` and the version of the distribution `made_by` decide the content.
+    Processes may call this at the same time. If the cache can't be written, nothing is stored.
+    `name` and the version of the distribution `made_by` identify the arrays.
     """
     file = f"{name}-{made_by}-{metadata.version(made_by)}.npz"
     archive = read_cached(file)
@@ -36,12 +36,12 @@ def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
     arrays = make()
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
-    write_cached(file, buffer.getvalue())  # numpy reads over the digest behind it
+    write_cached(file, buffer.getvalue())  # NumPy ignores the digest that is appended
     return arrays
 
 
 class ScikitLearnSet(Source):
-    """What `sklearn.datasets.load_<name>` gives, cached: scikit-learn loads for a second."""
+    """Data set of `sklearn.datasets.load_<name>`, cached: importing scikit-learn takes a second."""
 
     name: ClassVar[str]
     task: ClassVar[Task] = "multiclass"
@@ -71,12 +71,12 @@ class ScikitLearnSet(Source):
 
 @dataclass(kw_only=True, eq=False)
 class BundledSeries(Source):
-    """The second column of a shipped file, NaN where a cell is empty.
+    """Series in the second column of a shipped file; an empty cell is NaN.
 
     Args:
         first: Label of the first time.
         last: Label of the last time, included.
-        test_from: Label of the first time of the test.
+        test_from: Label of the first test time.
     """
 
     file: ClassVar[str]
@@ -90,7 +90,7 @@ class BundledSeries(Source):
         """Read the values, (times, 1).
 
         Raises:
-            ConfigError: A label is no time of the file.
+            ConfigError: A label is not among the times.
         """
         with (FOLDER / self.file).open(newline="", encoding="utf-8") as lines:
             header, *rows = csv.reader(lines)

@@ -1,4 +1,4 @@
-"""What a source of data gives: independent rows or values in time, raw; and fetching its files."""
+"""Data sources, the raw rows or series that they return, and the fetching of their files."""
 
 import hashlib
 import re
@@ -22,22 +22,22 @@ Task = Literal["binary", "multiclass", "regression"]
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
-#: Different whole numbers up to which a target holds classes, whatever they are, and not values.
+#: Most distinct whole numbers of a target that always count as classes, not as values.
 MOST_CLASSES = 20
 
 
 class OnDemand(ABC):
-    """Rows that cost much to have, such as pictures to decode; each is made when it is taken.
+    """Rows that are read on access, such as pictures that must be decoded.
 
-    It is indexed as an array: by a slice or by row numbers (rows,). `shape` and `dtype` are those
-    of all rows together.
+    They are indexed like an array: by a slice or by row numbers (rows,). `shape` and `dtype` are
+    those of all rows together.
     """
 
-    #: Whether some rows have to stand for all when they are measured.
+    #: Whether rows are so expensive that only some of them are measured.
     costly: ClassVar[bool] = True
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    #: (rows,) equal for equal content, which is known without making the rows.
+    #: Fingerprint of each row, (rows,); equal rows have equal ones.
     fingerprints: NDArray[np.uint64]
 
     @property
@@ -50,18 +50,18 @@ class OnDemand(ABC):
 
     @abstractmethod
     def __getitem__(self, rows: slice | Indices) -> Array:
-        """Make rows, (rows, *row_shape)."""
+        """Return the given rows, (rows, *row_shape)."""
 
 
-#: How a file of this kind is read again, as plain values; `kind` says which kind it is.
+#: How a file of this kind is read again, as plain values; `kind` names the kind.
 Reading = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table whose cells are not yet what a network gets, and its categories.
+    """A column of a table before encoding.
 
-    The levels are in a fixed order; a column without levels holds numbers.
+    `levels` are its categories in a fixed order; a column without levels holds numbers.
     """
 
     name: str
@@ -76,24 +76,25 @@ class Samples:
         inputs: (rows, features), (rows, steps, features) or (rows, channels, height, width);
             floats, or uint8 for pictures; may lie on disk.
         targets: Class indices, int64 (rows,), or values, float (rows, outputs).
-        task: What is to be predicted.
+        task: binary, multiclass or regression.
         classes: Names of the classes in the order of their indices, the positive one at index 1
             of a binary task; empty for a regression.
-        features: Names along the features or channels; empty = they have none.
+        features: Names of the features or channels; empty = they have none.
         units: Unit of a regression's targets; empty = none.
         test: Row numbers that the source itself keeps for the test; None = to be split off.
-        validation: Row numbers that the source itself keeps for the validation; None = likewise.
+        validation: Row numbers that the source itself keeps for the validation; None = to be
+            split off.
         groups: (rows,) label of what must stay in one part, such as a patient; None = no groups.
-        columns: What the columns of `inputs` (rows, columns) are where they have still to be filled
-            in and encoded: NaN = a missing cell, a category = the index of its level. Empty =
-            `inputs` are numbers as they are.
-        label: Name of what is to be predicted; empty = it has none.
+        columns: Columns of `inputs` (rows, columns) that have yet to be filled in and encoded:
+            NaN = a missing cell, a category = the index of its level. Empty = `inputs` are final
+            numbers.
+        label: Name of the target; empty = it has none.
         ids: (rows,) name of each row for reports; None = its number.
-        order: Row numbers from the oldest to the newest, so that the newest test and those before
-            them validate; None = rows have no order.
-        strict: Refuse test rows that also train, instead of telling them.
+        order: Row numbers from the oldest to the newest: the newest rows are the test part, those
+            before them the validation part; None = rows have no order.
+        strict: Whether test rows that also train are an error rather than a note.
         reading: How new rows of this kind are read from a file.
-        notes: What was found and decided while reading, a line each.
+        notes: What was found and decided while reading, one line each.
     """
 
     inputs: Array | OnDemand
@@ -120,7 +121,7 @@ class Samples:
 
     @property
     def group_numbers(self) -> Indices | None:
-        """(rows,) number of each row's group, whatever it is called; None = there are none."""
+        """Number of each row's group, (rows,), whatever its label; None = no groups."""
         if self.groups is None:
             return None
         numbers: Indices = np.unique(self.groups, return_inverse=True)[1].astype(np.int64)
@@ -139,7 +140,7 @@ class Series:
         units: Unit of these channels; empty = none.
         test_from: Index of the first time of the test; None = to be split off.
         reading: How the past of a new forecast is read from a file.
-        notes: What was found and decided while reading, a line each.
+        notes: What was found and decided while reading, one line each.
     """
 
     values: Array
@@ -153,27 +154,31 @@ class Series:
 
 
 class Source(ABC):
-    """Where data comes from. Its constructor's keywords are the keys of `conf/data/<name>.yaml`."""
+    """Base of all data sources; its arguments are the keys of `conf/data/<name>.yaml`."""
 
     @property
     def place(self) -> str:
-        """What messages call the data: the path that was given, where there is one."""
+        """Name of the data in messages: the path, if one was given."""
         return str(getattr(self, "path", None) or "the data")
 
     @abstractmethod
     def read(self) -> Samples | Series:
-        """Read or make the raw content, the same at every call."""
+        """Return the raw content, the same at every call."""
 
 
 def local_file(path: str, *, key: str, allow_url: bool) -> Path:
-    """Return the file that `key` gives, a URL fetched into the cache once where that is allowed.
+    """Return the path of a file; a URL is fetched into the cache once if `allow_url` is true.
 
-    A ConfigError refuses other URLs, an EnvironmentFaultError says why one can't be fetched.
+    `key` is the option that gives `path`.
+
+    Raises:
+        ConfigError: The path is a URL that may not or can't be fetched.
+        EnvironmentFaultError: The download fails, or there is no room for it.
     """
     if not is_url(path):
         return Path(path)
     parts = urlsplit(path)
-    # Without a name, a password or what is behind its question mark.
+    # Without user name, password and query string.
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if not allow_url:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Which rows train, validate and test: drawn by a seed, by class, group, time or fold."""
+"""Split of rows into training, validation and test: random, by class, group, time or fold."""
 
 import math
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from pipeline.config.options import DataOptions
 from pipeline.data.source import Array, Indices, Samples
 from pipeline.errors import DataError
 
-#: Row numbers that train and row numbers that validate, each in rising order.
+#: Row numbers that train and row numbers that validate, each in ascending order.
 Fold = tuple[Indices, Indices]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Split:
-    """Row numbers of each part, in rising order; no row is in two parts.
+    """Row numbers of each part, in ascending order; no row is in two parts.
 
-    A fold of a series leaves out what follows its validation, so not every row is in a part.
+    A fold of a series leaves out the times after its validation, so not every row is in a part.
     """
 
     train: Indices
@@ -35,13 +35,13 @@ class Split:
 
 
 def split_rows(samples: Samples, options: DataOptions) -> Split:
-    """Split independent rows; the test is the source's own where it has one, the same with folds.
+    """Split independent rows; the test part is the source's own if it has one.
 
-    Rows with an order in time are split as a series is. Groups stay whole. Without groups, classes
-    keep their shares where `stratify` says so.
+    The test part is the same for all folds. Rows with an order in time are split as a series is.
+    Groups stay whole. Without groups, classes keep their shares if `stratify` is set.
 
     Raises:
-        DataError: A part is empty, or a class can't be shared out.
+        DataError: A part is empty, a class has too few rows, or there are too few groups.
     """
     if samples.order is not None:
         places = split_times(len(samples.order), None, options).parts()
@@ -68,7 +68,7 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
 
 
 def _without(rows: Indices, taken: Indices) -> Indices:
-    """Return the rows that are not taken, in their order; quick for millions."""
+    """Return `rows` without `taken`, in the same order; fast for millions of rows."""
     kept: Indices = rows[np.isin(rows, taken, kind="table", invert=True)]
     return kept
 
@@ -76,13 +76,13 @@ def _without(rows: Indices, taken: Indices) -> Indices:
 def split_times(length: int, test_from: int | None, options: DataOptions) -> Split:
     """Split the times of a series: the test comes last, the validation before it.
 
-    With folds, the times before the test are cut into `folds` + 1 blocks in a row: in fold i the
+    With folds, the times before the test are cut into `folds` + 1 consecutive blocks: in fold i the
     blocks 0 … i train and block i + 1 validates, so that no forecast is judged by a network that
     has seen later values (scikit-learn's TimeSeriesSplit). `test_from` is the index where the test
-    begins; None = the last share of the times.
+    begins; None = the last times, by `options.test`.
 
     Raises:
-        DataError: A part is empty.
+        DataError: A part is empty, or the times are too few for the folds.
     """
     held = share(length, options.test) if test_from is None else length - test_from
     before, test = np.split(np.arange(length), [length - held])
@@ -101,7 +101,7 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
 
 
 def _fold_of_rows(samples: Samples, rows: Indices, options: DataOptions) -> Fold:
-    """Return one fold of independent rows: scikit-learn's, shuffled by `split_seed`."""
+    """Return one fold of independent rows, made by scikit-learn and shuffled by `split_seed`."""
     from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
     groups = None if samples.groups is None else samples.groups[rows]
@@ -136,12 +136,12 @@ def _require_enough(there: int, what: str, options: DataOptions, *, or_else: str
 
 
 def share(rows: int, fraction: float) -> int:
-    """Return how many rows a fraction is, rounded up as scikit-learn does."""
+    """Return the number of rows in a fraction, rounded up as in scikit-learn."""
     return math.ceil(round(rows * fraction, 9))
 
 
 def check_sizes(split: Split, options: DataOptions) -> None:
-    """Refuse a split with an empty part; the message gives the size of each part."""
+    """Raise DataError if a part is empty; the message gives the size of each part."""
     sizes = {name: len(rows) for name, rows in split.parts().items()}
     if all(sizes.values()):
         return
@@ -162,7 +162,7 @@ def _held_out(
 ) -> Indices:
     held = share(len(rows), options.test if part == "test" else options.validation)
     if samples.groups is not None:
-        # Whole groups, in a drawn order, until they hold at least so many rows.
+        # Take whole groups, in random order, until they hold at least `held` rows.
         _, group_of_row, sizes = np.unique(
             samples.groups[rows], return_inverse=True, return_counts=True
         )
@@ -185,14 +185,14 @@ def _held_out(
 
 
 def _by_class(labels: Array, held: int, generator: np.random.Generator) -> Indices:
-    """Share `held` rows out among classes by largest remainders, each within 1 of its share."""
+    """Draw `held` rows, divided among the classes by largest remainders, within 1 of each share."""
     classes, counts = counted(labels)
     exact = counts * held / counts.sum()
     shares = np.floor(exact).astype(np.int64)
     most_missing = np.argsort(shares - exact, kind="stable")
     shares[most_missing[: held - shares.sum()]] += 1
     chosen: list[Indices] = [
-        generator.permutation(np.flatnonzero(labels == label))[:taken].copy()  # the rest is freed
+        generator.permutation(np.flatnonzero(labels == label))[:taken].copy()  # frees the rest
         for label, taken in zip(classes, shares, strict=True)
     ]
     joined: Indices = np.concatenate(chosen)
@@ -200,7 +200,7 @@ def _by_class(labels: Array, held: int, generator: np.random.Generator) -> Indic
 
 
 def counted(labels: Array) -> tuple[Indices, NDArray[np.int64]]:
-    """Return the classes among labels (rows,), in order, and their rows; quick for millions."""
+    """Return the distinct labels (rows,), sorted, and their counts; fast for millions of rows."""
     counts = np.bincount(labels)
     classes = np.flatnonzero(counts)
     return classes, counts[classes]

@@ -17,10 +17,10 @@ class SyntheticControl(Source):
     """Series of 60 steps around 30: noise alone, or with a cycle, a trend or a shift in it.
 
     Args:
-        per_class: Series of each class in the training and in the test rows.
-        process_seed: Seed of the training rows; the test rows are drawn with the next one.
-        normalise_each: Give each series mean 0 and deviation 1, as the UCR archive's are: what is
-            left to tell kinds apart is their form.
+        per_class: Series of each class in the training part, and as many in the test part.
+        process_seed: Seed of the training rows; the test rows use the next one.
+        normalise_each: Whether to give each series mean 0 and deviation 1, as in the UCR archive;
+            classes then differ in shape only.
 
     Source: Alcock and Manolopoulos, Time-Series Similarity Queries Employing a Feature-Based
     Approach, 7th Hellenic Conference on Informatics, Ioannina 1999.
@@ -48,10 +48,11 @@ class SyntheticControl(Source):
 
 
 def draw(labels: Array, *, seed: int) -> Array:
-    """Draw one series a label (rows,), float64 (rows, steps).
+    """Draw one series per label (rows,), float64 (rows, steps).
 
-    All are 30 + 2 r(t), r uniform in [-3, 3] at each step. On top comes a sin(2πt/T), g t or a
-    shift from t₃ on, whose a, T, g, size and t₃ are drawn once a series.
+    Each series is 30 + 2 r(t) with r uniform in [-3, 3] at each step. Depending on the class,
+    a sin(2πt/T), g t or a shift from t₃ on is added; a, T, g, the shift and t₃ are drawn once per
+    series.
     """
     generator = np.random.default_rng(seed)
     column = (len(labels), 1)

@@ -1,4 +1,4 @@
-"""A user's own table: a CSV or Parquet file, a row a sample; and new rows of any table."""
+"""Data source for a user's CSV or Parquet table, one sample per row; reader of any table's rows."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from pipeline.errors import ConfigError, DataError, did_you_mean, some
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Columns in a note before '…'.
+#: Most columns in a note before '…'.
 NAMED = 5
 OF_MODEL = "the model was trained on"
 
 
 class Table(Keys, Source):
-    """Columns of a file as features, and one of them as what is to be predicted."""
+    """Columns of a file as features, and one of them as the target."""
 
     def read(self) -> Samples:
-        """Read the table, (rows, columns); a large one is mapped from the cache."""
+        """Read the table, (rows, columns); a large one is memory-mapped from the cache."""
         by_file = [key for key in ("test_path", "validation_path") if getattr(self, key)]
         by_column = [key for key in ("time", "split") if getattr(self, key) not in (None, "")]
         if by_file and by_column:
@@ -55,12 +55,12 @@ class Table(Keys, Source):
             for key, part in parts.items()
             if getattr(self, key) is not None
         )
-        is_large = store.size_of(paths) >= store.LARGE_BYTES  # better not kept in memory
+        is_large = store.size_of(paths) >= store.LARGE_BYTES  # too large to keep in memory
         return (store.stored if is_large else store.read_samples)(paths, self)
 
 
 class TableReader(reader.Reader):
-    """Finds the columns of a table by name, its categories and classes as in training."""
+    """Reader of table rows: columns are found by name, categories and classes as in training."""
 
     def __init__(self, schema: Schema) -> None:
         super().__init__(schema)
@@ -70,7 +70,7 @@ class TableReader(reader.Reader):
         plain = tuple(Code(name=name) for name in schema.features)
         self.codes = schema.encoder.codes if schema.encoder else plain
         self._names = schema.columns
-        # What stands in the place of the answer is not read where the answer is asked for.
+        # The target is not an input, so new rows may contain it and it is ignored.
         self._answer = {schema.label, self.target} - {*self._names}
 
     def inputs(self) -> Any:
@@ -95,7 +95,7 @@ class TableReader(reader.Reader):
         ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open a CSV or Parquet file; a missing column is refused before its first row is read."""
+        """Open a CSV or Parquet file. Raises DataError at once if a column is missing."""
         columns, given = form_of(path, sep=self.sep).names, rules.id
         if given is not None and given not in columns:
             raise DataError(
@@ -126,10 +126,10 @@ class TableReader(reader.Reader):
         require_columns(what, there, self._names, needed=OF_MODEL)
 
     def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
-        """Return a batch as raw rows (rows, columns), and count in `new` what was met.
+        """Return a batch as raw rows (rows, columns); count unknown and missing cells in `new`.
 
         Raises:
-            DataError: It says where a cell that can't be used is, and which.
+            DataError: A cell can't be used; the message says where it is and what it holds.
         """
         raw = raw_rows(batch, self.codes, place)
         for code, values in zip(self.codes, raw.T, strict=True):
@@ -152,7 +152,7 @@ class TableReader(reader.Reader):
         return raw
 
     def apply(self, held: Any, *, what: str, missing: reader.Missing = "refuse") -> Block:
-        """Return the rows of a DataFrame, whose cells are read as those of a file."""
+        """Return the rows of a DataFrame, whose cells are read like those of a file."""
         frame = self.required_frame(held)
         names = [str(name).strip() for name in frame.columns]
         if repeated := sorted({repr(name) for name in names if names.count(name) > 1}):
@@ -165,9 +165,9 @@ class TableReader(reader.Reader):
         return Block(raw=self.rows(batch, place, rules, NewRows(heading=None)))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
-        """Read all rows of a file like that of the training, with what is to be predicted.
+        """Read all rows of a file with the columns of the training file, including the target.
 
-        Unknown categories are others, empty cells are filled in.
+        Unknown categories count as other; empty cells are filled in as in training.
         """
         if self.target is None or not isinstance(source, Table):
             return super().evaluated(source, budget=budget)
@@ -181,7 +181,7 @@ class TableReader(reader.Reader):
             self.target, schema.task, schema.classes, are_words=True, otherwise=HELP_OF_NUMBERS
         )
         raw, targets, groups = [], [], []
-        numbered: dict[str | None, int] = {}  # rows without a name are a group together
+        numbered: dict[str | None, int] = {}  # rows without a group form one group
         for place, batch in batches(path, sep=source.sep):
             require_columns(path, columns, self._names, needed=OF_MODEL)
             raw.append(self.rows(batch, place, Rules(missing="impute"), new))

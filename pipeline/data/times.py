@@ -1,4 +1,4 @@
-"""Times of a series: how they are written, where they lie, how far apart, and what follows."""
+"""Times of a series: their written form, their positions, their step and the times that follow."""
 
 import re
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ Numbers = NDArray[np.int64]
 EXPECTED = "YYYY, YYYY-MM, YYYY-MM-DD, YYYY-MM-DD HH:MM[:SS][zone] or a whole number"
 MICROSECONDS_A_DAY = 86_400 * 10**6
 IRREGULAR = "irregular"
-#: Share of the distances that must be the step itself; the others are holes of whole steps.
+#: Least share of distances that equal the step; the others must be multiples of it.
 REGULAR_SHARE = 0.5
-#: Gaps in a note before "…".
+#: Most gaps in a note before "…".
 NAMED = 3
 
-_EPOCH = datetime(1970, 1, 1)  # as the clock shows it, in whatever zone
+_EPOCH = datetime(1970, 1, 1)  # local time, whatever its zone
 _SIGNS = ("rule", "between", "zone", "tail")
 _DAY = r"(?P<year>\d{4})(?P<rule>[-/.]?)(?P<month>\d\d)(?P=rule)(?P<day>\d\d)"
 _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
@@ -52,15 +52,15 @@ _SIZES: tuple[tuple[str, Unit, int], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeForm:
-    """One way to write times.
+    """Form in which times are written.
 
     Args:
-        kind: What is written.
-        rule: Sign between year and month.
-        between: Sign between day and clock.
+        kind: Kind of the times.
+        rule: Separator of year, month and day.
+        between: Separator of day and clock.
         decimals: Digits after the second; -1 = the clock has no seconds.
         zone: Offset from UTC as it is written; empty = none.
-        tail: What follows a whole number, such as `.0`.
+        tail: Text after a whole number or a year, such as `.0`.
     """
 
     kind: Kind
@@ -72,11 +72,11 @@ class TimeForm:
 
     @property
     def is_clock(self) -> bool:
-        """Whether positions count microseconds; months where they count months, else numbers."""
+        """Whether positions count microseconds, not months or numbers."""
         return self.kind in ("day", "moment")
 
     def written(self, position: int) -> str:
-        """Write a position as the file does."""
+        """Return a position as it is written in this form."""
         if self.kind == "whole":
             return f"{position}{self.tail}"
         year, month = divmod(position, 12)
@@ -97,10 +97,10 @@ class TimeForm:
 
 
 def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm, int] | None:
-    """Read one label of one kind, or of any; `None` where it is no time.
+    """Return the form and position of a label, or `None` if it is not a time (of the kind `only`).
 
-    Its position is in microseconds since 1970 for days and moments, as the clock shows them; in
-    months since the year 0 for years and months; else the number itself.
+    The position of a day or moment is in microseconds since 1970, in local time; that of a year or
+    month is in months since the year 0; that of a number is the number itself.
     """
     for kind, pattern in _PATTERNS:
         found = pattern.fullmatch(label) if only in (None, kind) else None
@@ -113,7 +113,7 @@ def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm
     return None
 
 
-@lru_cache  # a file has one form, or few
+@lru_cache  # a file has few forms
 def _form(kind: Kind, decimals: int, *signs: str) -> TimeForm:
     return TimeForm(kind=kind, decimals=decimals, **dict(zip(_SIGNS, signs, strict=True)))
 
@@ -135,9 +135,9 @@ def _position(kind: Kind, parts: dict[str, str]) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Times:
-    """Labels (time,), how all of them are written, and where they lie.
+    """Times of a series: labels (time,), their common form and their positions (time,).
 
-    Positions (time,) are microseconds since 1970, months since the year 0, or numbers, by the form.
+    Positions are microseconds since 1970, months since the year 0, or numbers, by the form.
     """
 
     labels: tuple[str, ...]
@@ -146,7 +146,7 @@ class Times:
 
 
 def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
-    """Read labels of one form; a DataError names the first that is empty or of another."""
+    """Read labels of one form. Raises DataError if one is empty, not a time or of another form."""
     read = [form_and_position(label or "") for label in labels]
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
     if len(kinds) > 1 and kinds <= {("whole", ""), ("year", ""), ("day", "")}:
@@ -183,9 +183,10 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
 
 
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
-    """Return the order in which the times rise; `sort` = they may be put in order.
+    """Return the order in which the times ascend, (time,).
 
-    A DataError names the first row that comes too early, or stands twice.
+    Raises:
+        DataError: A time occurs twice, or times are not in order and `sort` is false.
     """
     order: Indices = np.argsort(times.positions, kind="stable")
     sorted_positions = times.positions[order]
@@ -208,9 +209,9 @@ def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The distance between a time and the next: numbers, months, weekdays or microseconds.
+    """Distance from a time to the next, in numbers, months, weekdays or microseconds.
 
-    Weekdays leave Saturdays and Sundays out.
+    Weekdays leave out Saturdays and Sundays.
     """
 
     unit: Unit
@@ -225,7 +226,7 @@ class Step:
 
 
 def step_of(text: str) -> Step | None:
-    """Return the step that was written as `1 month`; `None` for irregular times."""
+    """Return the step of a text such as `1 month`; `None` for irregular times."""
     if text == IRREGULAR:
         return None
     number, _, word = text.partition(" ")
@@ -236,7 +237,7 @@ def step_of(text: str) -> Step | None:
 
 
 def find_step(times: Times) -> Step | None:
-    """Find the step of times in rising order; `None` where there is none."""
+    """Return the common step of ascending times, or `None` if they have none."""
     units: tuple[Unit, ...] = ("number",) if times.form.kind == "whole" else ("month",)
     for unit in ("month", "weekday", "clock") if times.form.is_clock else units:
         numbers = _numbered(times, unit)
@@ -244,7 +245,7 @@ def find_step(times: Times) -> Step | None:
             continue
         distances, counts = np.unique(np.diff(numbers), return_counts=True)
         step = Step(unit=unit, count=int(distances[counts.argmax()]))
-        if unit == "weekday":  # daily times, which leave out a weekend at least once
+        if unit == "weekday":  # only for daily times that skip a weekend
             days = np.diff(times.positions) // MICROSECONDS_A_DAY
             if step.count != 1 or not (days > np.diff(numbers)).any():
                 continue
@@ -254,7 +255,7 @@ def find_step(times: Times) -> Step | None:
 
 
 def fits(times: Times, step: Step) -> bool:
-    """Tell whether times in rising order have this step, apart from holes of whole steps."""
+    """Return whether ascending times have this step, apart from gaps of whole steps."""
     numbers = _numbered(times, step.unit)
     if numbers is None or len(numbers) < 2:
         return numbers is not None
@@ -264,7 +265,7 @@ def fits(times: Times, step: Step) -> bool:
 
 
 def missing_told(times: Times, step: Step | None) -> list[str]:
-    """Say after which times steps are missing; nothing where they have no step."""
+    """Return a message, in a list, on missing steps; empty if there are none, or no step."""
     if step is None:
         return []
     numbers = _numbered(times, step.unit)
@@ -280,7 +281,7 @@ def missing_told(times: Times, step: Step | None) -> list[str]:
 
 
 def labels_after(times: Times, step: Step | None, count: int) -> tuple[str, ...]:
-    """Return the labels of the next `count` times; without a step they are `+1`, `+2`, …."""
+    """Return the labels of the next `count` times; without a step, they are `+1`, `+2`, …."""
     if step is None:
         return tuple(f"+{number}" for number in range(1, count + 1))
     steps = step.count * np.arange(1, count + 1)
@@ -297,7 +298,7 @@ def labels_after(times: Times, step: Step | None, count: int) -> tuple[str, ...]
 
 
 def _numbered(times: Times, unit: Unit) -> Numbers | None:
-    """Number the times by a unit, in rising order; `None` where they don't lie on its grid."""
+    """Return ascending times as numbers of a unit; `None` if they don't lie on its grid."""
     if not times.form.is_clock or unit == "clock":
         return times.positions
     dates, rest = _dates(times)
@@ -313,13 +314,13 @@ def _numbered(times: Times, unit: Unit) -> Numbers | None:
 
 
 def _dates(times: Times) -> tuple[NDArray[np.datetime64], Numbers]:
-    """Return the days of times and what is left of each, in microseconds."""
+    """Return the dates of times, and the remaining microseconds of each."""
     days, rest = np.divmod(times.positions, MICROSECONDS_A_DAY)
     return days.astype("datetime64[D]"), rest
 
 
 def _day_of_month(dates: NDArray[np.datetime64]) -> int:
-    """Return the day that all dates have in their months, 31 where it is always the last one."""
+    """Return the day of the month that all dates share; 31 if it is always the last day."""
     months = dates.astype("datetime64[M]")
     if (_in_month(months, 31) == dates).all():
         return 31
@@ -327,7 +328,7 @@ def _day_of_month(dates: NDArray[np.datetime64]) -> int:
 
 
 def _in_month(months: NDArray[np.datetime64], day: int) -> NDArray[np.datetime64]:
-    """Return a day of each month, the last one where the month is shorter."""
+    """Return the dates of a day in each month; in shorter months, of the last day."""
     first = months.astype("datetime64[D]")
     last = (months + 1).astype("datetime64[D]") - 1
     dates: NDArray[np.datetime64] = np.minimum(first + (day - 1), last)

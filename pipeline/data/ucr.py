@@ -1,6 +1,6 @@
-"""Rows in lines of text: labelled series of the UCR archive, and flattened samples of a CSV.
+"""Text files with a sample per line: series of the UCR archive, and flattened samples of a CSV.
 
-Of the archive, `.tsv` and `.txt` have the label first, `.ts` has it last.
+In the archive, `.tsv` and `.txt` files have the label first, `.ts` files have it last.
 """
 
 import codecs
@@ -26,14 +26,14 @@ Floats = NDArray[np.float64]
 MISSING = ("", "?", "nan", "na", "null", "none")
 SEPARATORS = ",;\t"
 CLASSES, VALUES = "classlabel", "targetlabel"
-#: The one that says most comes first.
+#: Suffixes of the archive's files, the most informative format first.
 SUFFIXES = ("ts", "tsv", "txt")
 _NAME = re.compile(r"(?P<name>.+)_(?P<part>train|test)\.(?P<suffix>ts|tsv|txt)", re.IGNORECASE)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LabelledSeries(NamedTuple):
-    """The channels (steps,) of a series in a line, its label, if any, and its file and line."""
+    """A series in a line: its file and line, its label if any, and its channels (steps,)."""
 
     where: str
     label: str | None
@@ -42,10 +42,10 @@ class LabelledSeries(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UcrFile:
-    """The series of a file of the archive, in the order of the lines.
+    """Series of a file of the archive, in the order of the lines.
 
-    Its header names the classes, or none, and says whether labels are values to predict; the notes
-    say where it contradicts the lines.
+    `classes` are those that the header names, if any. `regression` means that labels are values to
+    predict. `notes` say where the header contradicts the lines.
     """
 
     series: Sequence[LabelledSeries]
@@ -55,17 +55,19 @@ class UcrFile:
 
 
 def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
-    """Read a file of the archive: a `.ts`, or lines with a label and values.
+    """Read a file of the archive: a `.ts` file, or lines with a label and values.
 
-    Lines that all have `steps` values, as a model reads, are without labels; None = each has one. A
-    DataError names the line that is no series.
+    If all lines have `steps` values, as new rows may, they have no labels; None = all have one.
+
+    Raises:
+        DataError: A line is not a series.
     """
     if file.suffix.lower() == ".ts":
         return _read_ts(file)
     rows = [(where, _fields(text)) for where, text in _lines(file)]
     if not rows:
         raise DataError(f"{file} has 0 series; expected one a line, its label first")
-    first = int(any(len(fields) != steps for _, fields in rows))  # 1 = behind a label
+    first = int(any(len(fields) != steps for _, fields in rows))  # 1 = after a label
     series = []
     for where, fields in rows:
         if len(fields) <= first:
@@ -79,7 +81,7 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the lines that are not blank, stripped, each with its file and number."""
+    """Yield the stripped lines that are not blank, each after its file and line number."""
     files.require_content(file)
     with file.open("rb") as opened:
         for number, content in enumerate(opened, start=1):
@@ -103,13 +105,13 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _fields(text: str) -> Sequence[str]:
-    """Split at tabs or commas, where an empty field is a missing value, else at runs of spaces."""
+    """Split at tabs or commas (an empty field is a missing value), else at runs of spaces."""
     separator = next((one for one in "\t," if one in text), None)
     return [field.strip() for field in text.split(separator)]
 
 
 def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floats:
-    """Read the values of one channel; missing ones at its end are padding and left away."""
+    """Return the values of one channel; missing ones at its end are padding and left out."""
     try:
         values = np.array(fields, dtype=np.float64)
     except ValueError:
@@ -145,7 +147,7 @@ def _number(text: str, field: int, where: str) -> float:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is one number."""
+    """Return whether a text is a number."""
     try:
         float(text)
     except ValueError:
@@ -154,7 +156,7 @@ def is_number(text: str) -> bool:
 
 
 def _read_ts(file: Path) -> UcrFile:
-    """Read `.ts`: a header of `@` lines, channels parted by `:`, the label last."""
+    """Read a `.ts` file: a header of `@` lines, channels separated by `:`, the label last."""
     lines = ((where, text) for where, text in _lines(file) if not text.startswith(("#", "%")))
     header = _header(file, lines)
     labelled = _says(header, CLASSES) or _says(header, VALUES)
@@ -181,12 +183,12 @@ def _read_ts(file: Path) -> UcrFile:
 
 
 def _says(header: Mapping[str, Sequence[str]], key: str) -> bool:
-    """Return whether a key is there and not false."""
+    """Return whether the header has a key and its value is not false."""
     return key in header and [word.lower() for word in header[key][:1]] != ["false"]
 
 
 def _header(file: Path, lines: Iterator[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
-    """Return the words behind each key of the header, and leave the lines behind @data."""
+    """Return the words after each key of the header; `lines` goes on after @data."""
     header: dict[str, Sequence[str]] = {}
     for where, text in lines:
         if not text.startswith("@"):
@@ -231,10 +233,13 @@ def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
 
 
 def stack(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
-    """Return at least one series as (rows, steps, channels).
+    """Return series (at least one) as an array (rows, steps, channels).
 
-    A longer one is cut to `length`, a shorter one goes on with its last value; None = all have to
-    be of one length. A DataError names the lines that differ.
+    Longer series are cut to `length`, shorter ones are padded with their last value; None = all
+    must have one length.
+
+    Raises:
+        DataError: The series differ in channels or, without `length`, in length.
     """
     first = series[0]
     for one in series:
@@ -268,9 +273,10 @@ def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> No
 
 
 def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
-    """Read a CSV as (rows, *shape), a sample a line in C order; many rows lie in a file.
+    """Read a CSV as (rows, *shape), one sample per line in C order; a large one is memory-mapped.
 
-    A DataError names a line of other length, or a field that is no finite number.
+    Raises:
+        DataError: A line has another length, or a field is not a finite number.
     """
     width = math.prod(shape)
     rows = sum(1 for _ in _flat_lines(file))
@@ -293,7 +299,7 @@ def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
 
 
 def _flat_lines(file: Path) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the lines' places and fields, without a header: no number, or counted as pandas do."""
+    """Yield place and fields of each line but a header: one without numbers, or 0, 1, 2, …."""
     separator = ""
     for where, text in _lines(file):
         is_first = not separator
@@ -306,14 +312,14 @@ def _flat_lines(file: Path) -> Iterator[tuple[str, Sequence[str]]]:
 
 @dataclass(kw_only=True, eq=False)
 class Ucr(Source):
-    """Series of equal length with a class or a value each; the archive's own split is kept.
+    """Series of equal length with one class or value each; the split of the archive is kept.
 
     Args:
         path: The folder, or one of the files `NAME_TRAIN.*` and `NAME_TEST.*`.
-        length: Steps that each series gets: longer ones are cut, shorter ones go on with their
-            last value; None = all are of one length.
-        task: The task; None = told by the labels.
-        positive: The positive one of two classes; None = the rarer.
+        length: Steps per series: longer ones are cut, shorter ones are padded with their last
+            value; None = all have one length.
+        task: The task; None = inferred from the labels.
+        positive: The positive one of two classes; None = the rarer one.
         units: Unit of a regression's targets; empty = none.
     """
 
@@ -384,12 +390,12 @@ def _required_label(one: LabelledSeries) -> str:
 
 
 def _as_number(label: str) -> float | str:
-    """Return what `1`, `1.0` and `1.0000000e+00` have in common; a word is itself."""
+    """Return the number that a label stands for, so that `1` equals `1.0`; a word is unchanged."""
     return float(label) if is_number(label) else label
 
 
 def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
-    """Find both files from their folder or from one of them; return them and what was chosen."""
+    """Return the files of the parts, given their folder or one of them, and notes on the choice."""
     match = None if place.is_dir() else _NAME.fullmatch(place.name)
     if match is None and not place.is_dir():
         return {"train": place}, []
@@ -415,7 +421,7 @@ def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
 def _of_folder(
     folder: Path, sets: Mapping[tuple[str, str], dict[files.PartName, Path]]
 ) -> tuple[dict[files.PartName, Path], list[str]]:
-    """Choose the set named as the folder, or the only one, in the form that says most."""
+    """Return the files of the set named like the folder, or of the only set, and notes on them."""
     sets = {key: parts for key, parts in sets.items() if "train" in parts}
     names = sorted({name for name, _ in sets})
     if not names:

@@ -4,6 +4,6 @@ from pipeline.data.shipped import ScikitLearnSet
 
 
 class Wine(ScikitLearnSet):
-    """178 wines by 13 chemical measurements, of three growers."""
+    """178 wines of three growers, with 13 chemical measurements each."""
 
     name = "wine"

@@ -1,1 +1,1 @@
-"""A trained model by itself: what it holds, and what it says of raw rows."""
+"""Trained models on their own: what they hold, and their predictions for raw rows."""

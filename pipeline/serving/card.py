@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what it can do, and what to beware of. Markdown."""
+"""Model cards in Markdown: what a model is, how well it does and where its limits are."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,24 +21,24 @@ MANY_MISSING = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFacts:
-    """What a run has on record, and nothing else.
+    """Recorded facts of a run from which its model card is written.
 
     Args:
-        name: Of the run.
-        reference: What `model_from=` finds it by.
-        tags: Of the run: `command`, `seed`, `version.torch`, …
-        model: The section of the config that describes the network.
-        parameters: Weights of the network.
-        epochs: Epochs trained.
+        name: Name of the run.
+        reference: Value of `model_from=` that finds the run.
+        tags: Tags of the run: `command`, `seed`, `version.torch`, …
+        model: Section of the config that describes the network.
+        parameters: Number of parameters of the network.
+        epochs: Number of epochs trained.
         metrics: Final values by name: `test/f1`, `naive/f1`, `best/epoch`, …
-        shown: Names of the metrics of the task, the first ones first.
+        shown: Names of the task's metrics, in the order in which they are shown.
         baselines: Names of the naive and the linear baseline.
         classes: Counts and scores of each class on the test rows.
-        intervals: Of the test figures; `None` = nothing was tested.
-        decision: What turns outputs into answers.
-        schema: The meaning of inputs and outputs.
-        data_hash: Of the data.
-        report: On the data; `None` = there is none.
+        intervals: Confidence intervals of the test metrics; `None` = no test was run.
+        decision: Rule that turns outputs into answers.
+        schema: Meaning of inputs and outputs.
+        data_hash: Hash of the data's content and split.
+        report: Data report; `None` = there is none.
     """
 
     name: str
@@ -59,7 +59,7 @@ class CardFacts:
 
 
 def card(facts: CardFacts) -> str:
-    """Write the card of a model."""
+    """Return the model card as Markdown."""
     nothing = "none was found by the data report; that is no promise"
     limits = [*_limits(facts)] or [nothing]
     sections = (
@@ -189,7 +189,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         yield from _limits_of_data(report)
         if schema.difference is not None or schema.window is not None:
             yield "the test lies in one stretch of time: another time may be another world"
-    # Where a network is no better than what a constant or a line says.
+    # Mention each baseline that is at least as good as the network.
     key = "rmse" if schema.task == "regression" else "f1"
     own = facts.metrics.get(f"test/{key}")
     for kind, name in zip(("naive", "linear"), facts.baselines, strict=False):
@@ -250,7 +250,7 @@ def _use(facts: CardFacts) -> str:
     commands = [f"python -m pipeline.predict {word} input={new} output=predictions.csv", evaluate]
     if of_columns and "sep" in reading:
         commands.append(f"{evaluate} data.path=other.csv")
-    elif of_columns:  # it was no file
+    elif of_columns:  # the training data were not read from a file
         target = " data.target=COLUMN" if kind == "table" else ""
         commands.append(f"{evaluate} data={kind} data.path=other.csv{target}")
     return fenced("\n".join(commands), "sh")

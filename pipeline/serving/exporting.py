@@ -1,6 +1,6 @@
-"""A model as a file that runs without this program: a program of torch's, or ONNX.
+"""Export of a model to a file that runs without this package: torch.export or ONNX.
 
-No file is kept whose answers were not compared with the model's own.
+A file is kept only if its answers agree with those of the model.
 """
 
 import io
@@ -30,7 +30,7 @@ Format = Literal["program", "onnx"]
 Answers = Callable[[Tensor], Tensor]
 
 FILES: dict[Format, str] = {"program": "program.pt2", "onnx": "model.onnx"}
-#: Names of what goes in and what comes out.
+#: Names of the input and output tensors.
 ROWS, OUTPUTS = "rows", "outputs"
 TOLERANCE = 1e-4
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
@@ -38,15 +38,15 @@ EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A file that answers as the model does.
+    """A file whose answers agree with those of the model.
 
     Args:
-        format: Its kind.
-        content: Its bytes.
-        rows: How many rows it takes at once; `None` = any number.
-        difference: Largest one to the model's own answers: of a probability, or of a value as a
-            share of it or of the targets' spread.
-        compared: Numbers of rows with which that was found.
+        format: Format of the file.
+        content: Content of the file.
+        rows: Rows that the file takes at once; `None` = any number.
+        difference: Largest difference from the model's answers: absolute for probabilities, else
+            relative to the value or to the spread of the targets, whichever is larger.
+        compared: Number of rows in each batch that was compared.
     """
 
     format: Format
@@ -57,7 +57,7 @@ class Exported:
 
 
 def require_extra(formats: list[Format]) -> None:
-    """Refuse ONNX, by an EnvironmentFaultError, where its packages are not installed."""
+    """Raise EnvironmentFaultError if ONNX is requested but its packages are not installed."""
     missing = [name for name in EXTRA if find_spec(name) is None]
     if "onnx" in formats and missing:
         raise EnvironmentFaultError(
@@ -66,7 +66,7 @@ def require_extra(formats: list[Format]) -> None:
 
 
 def example_rows(model: Model) -> Array:
-    """Return raw rows (rows, *raw_shape): those beside the model, else some of like size."""
+    """Return example rows (rows, *raw_shape): those saved with the model, else synthetic ones."""
     file = model.file.with_name(EXAMPLE)
     if not file.is_file():
         return _made_up(model.schema)
@@ -93,7 +93,7 @@ def _made_up(schema: Schema) -> Array:
 
 
 class WholeModel(nn.Module):
-    """Scaling, the network of a model, and what makes its outputs final."""
+    """Network of a model with its input scaling and its output transformation."""
 
     shift: Tensor
     spread: Tensor
@@ -116,8 +116,8 @@ class WholeModel(nn.Module):
             self.register_buffer(f"target_{name}", target)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map float32 rows (rows, *input_shape) to what `Model.outputs` gives for them."""
-        # In double, as in training: beside a mean of 1e6 a single's digits would not last.
+        """Map float32 rows (rows, *input_shape) to the outputs that `Model.outputs` returns."""
+        # In float64, as in training: beside a mean of 1e6, float32 has too few digits.
         scaled = ((rows.double() - self.shift) / self.spread).float() if self._scales else rows
         outputs: Tensor = self.network(permuted(scaled, self._permutation)).float()
         if self._is_regression:
@@ -126,21 +126,21 @@ class WholeModel(nn.Module):
 
 
 def encoded(schema: Schema, raw: Array) -> Tensor:
-    """Return raw rows (rows, *raw_shape) as a `WholeModel` takes them, (rows, *input_shape)."""
+    """Return raw rows (rows, *raw_shape) encoded for a `WholeModel`, (rows, *input_shape)."""
     numbers = raw if schema.encoder is None else schema.encoder.encoded(raw)
     return torch.from_numpy(numbers.astype("float32", order="C"))
 
 
 def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exported | ConfigError]:
-    """Yield for each format the exported file, or the reason why there is none.
+    """Yield the exported file for each format, or a ConfigError if its export fails.
 
-    It is compared with the model by a few raw rows (rows, *raw_shape).
+    The answers of each file are compared with the model's on a few raw rows (rows, *raw_shape).
     """
     try:
         with _quiet():
             program, is_free = _traced(WholeModel(model).eval(), encoded(model.schema, raw))
             _forget_places(program)
-    except Exception as error:  # whatever a network of the user's own makes of being traced
+    except Exception as error:  # tracing a user's network can raise any error
         reason = f"can't be exported: {_line(error)}"
         yield from (ConfigError(f"format={one}: the network {reason}") for one in formats)
         return
@@ -150,16 +150,16 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
 
 
 def _traced(whole: WholeModel, rows: Tensor) -> tuple[ExportedProgram, bool]:
-    """Return the program, and whether it takes any number of rows."""
+    """Return the traced program, and whether it takes any number of rows."""
     try:
         free = ({0: Dim(ROWS, min=1)},)
         return torch.export.export(whole, (rows,), dynamic_shapes=free), True
-    except Exception:  # what refuses a free number of rows may accept a fixed one
+    except Exception:  # the network may still accept a fixed number of rows
         return torch.export.export(whole, (rows,)), False
 
 
 def _forget_places(program: ExportedProgram) -> None:
-    """Leave out the lines of code that each operation came from: whose folders they lie in."""
+    """Remove the source lines of all operations, which contain paths of local folders."""
     for module in program.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
             node.meta.pop("stack_trace", None)
@@ -189,7 +189,10 @@ def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers
 def _exported(
     one: Format, program: ExportedProgram, pairs: Sequence[tuple[Tensor, Tensor]], schema: Schema
 ) -> Exported | ConfigError:
-    """Return the file where its answers are the model's; more than one pair = rows are free."""
+    """Return the file, or a ConfigError if its export fails or its answers differ.
+
+    `pairs` holds inputs and the model's answers; several pairs mean any number of rows.
+    """
     is_free = len(pairs) > 1
     try:
         with _quiet():
@@ -202,7 +205,7 @@ def _exported(
                 answers = torch.export.load(io.BytesIO(content)).module()
             with torch.inference_mode():
                 found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
-    except Exception as error:  # the exporters' errors have no common base
+    except Exception as error:  # the exporters' errors have no common base class
         return ConfigError(f"format={one}: the exporter gives up: {_line(error)}")
     if not found <= TOLERANCE:  # NaN is refused as well
         return ConfigError(
@@ -228,7 +231,7 @@ def _line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' own notes, meant for who builds them, from people."""
+    """Silence warnings and log messages that the exporters write for their own developers."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -240,9 +243,9 @@ def _quiet() -> Iterator[None]:
 
 
 def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, Any]:
-    """Describe the files that were kept: their input, how raw cells become it, and the output.
+    """Describe the exported files: their input, how raw cells become that input, and the output.
 
-    Returns plain values; `null` in a shape is any number of rows.
+    Returns plain values; `None` in a shape stands for any number of rows.
     """
     schema, decision = model.schema, model.decision
     is_binary = schema.task == "binary"

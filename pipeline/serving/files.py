@@ -1,4 +1,4 @@
-"""The files of a model's folder, tables of answers, and the places that these come from and go to.
+"""Files of a model's folder, tables of predictions, and checks of input and output paths.
 
 Nothing here imports torch.
 """
@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import is_url, place_problem, replace_file, replace_text
 
-#: Folder of a run that holds its model and what describes it.
+#: Folder of a run that holds its model and the files that describe it.
 FOLDER = "model"
-#: What that folder holds.
+#: Files in that folder.
 FILE, INTERFACE, EXAMPLE, CARD = "model.ckpt", "interface.json", "example.json", "card.md"
 #: Folder of a run with the user's own code that its model needs.
 CODE = "code"
-#: Where a folder may have its weights, the most complete first.
+#: Paths at which a folder may hold its weights, the most complete file first.
 PLACES = (
     FILE,
     f"{FOLDER}/{FILE}",
@@ -37,12 +37,12 @@ Column = list[str] | list[float]
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 CSV, PARQUET = ".csv", ".parquet"
-#: Rows that a Parquet file keeps together.
+#: Rows from which a row group of a Parquet file is written.
 GROUP_ROWS = 65_536
 
 
 def model_file(folder: Path) -> Path:
-    """Return the file that holds the weights; a ConfigError where there is none."""
+    """Return the file that holds the weights. Raises ConfigError if the folder has none."""
     if not folder.is_dir():
         return folder
     for place in PLACES:
@@ -55,7 +55,7 @@ def model_file(folder: Path) -> Path:
 
 
 def cell(text: str) -> str:
-    """Keep a spreadsheet from running a text as a formula; a number stays one."""
+    """Escape a text that a spreadsheet would run as a formula; numbers stay as they are."""
     if not text.startswith(FORMULA_STARTS):
         return text
     try:
@@ -66,16 +66,16 @@ def cell(text: str) -> str:
 
 
 class _Lines(list[str]):
-    """Takes the lines that a writer of CSV writes."""
+    """List of the lines that `csv.writer` writes."""
 
     write = list.append
 
 
 def csv_text(lines: Iterable[Iterable[Any]]) -> str:
-    """Return the cells of lines as CSV, each line ended by a line feed.
+    """Return lines of cells as CSV text, each line ended by a line feed.
 
-    Python before 3.13 quotes a cell for the letters that end a line alone, and a bare carriage
-    return ends one for whoever reads the file; so that both are quoted, both end a line here.
+    Before Python 3.13 the writer quotes only the characters of its line ending, but readers also
+    take a bare carriage return for one. With CR LF as the line ending it quotes both.
     """
     written, end = _Lines(), "\r\n"
     csv.writer(written, lineterminator=end).writerows(lines)
@@ -83,15 +83,15 @@ def csv_text(lines: Iterable[Iterable[Any]]) -> str:
 
 
 def write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    """Write a table whole or not at all."""
+    """Write a CSV file atomically."""
     replace_text(path, csv_text([header, *lines]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sheet:
-    """A table that is made while it is taken: all columns of some rows, then those of the next.
+    """A table that is produced piece by piece; a piece holds all columns of its rows.
 
-    The columns in `texts` hold texts, the others numbers.
+    The columns named in `texts` hold texts, the others numbers.
     """
 
     header: tuple[str, ...]
@@ -100,27 +100,27 @@ class Sheet:
 
 
 def write_sheet(output: str | None, sheet: Sheet) -> None:
-    """Write predictions: into a file whole or not at all, or to standard output as CSV."""
+    """Write a table atomically to a file, or as CSV to standard output if `output` is `None`."""
     if output is not None:
         write = WRITERS[Path(output).suffix.lower()]
-        # A link stays one, and leads to the new file.
+        # A symbolic link is kept and points to the new file.
         replace_file(Path(os.path.realpath(output)), lambda file: write(file, sheet))
     elif hasattr(sys.stdout, "buffer"):
-        # In UTF-8, whatever a terminal takes, since a program may read it.
+        # Always UTF-8, whatever the terminal's encoding, since a program may read it.
         sys.stdout.flush()
         write_csv_to(sys.stdout.buffer, sheet)
         sys.stdout.buffer.flush()
-    else:  # a notebook takes texts alone
+    else:  # the standard output of a notebook takes text only
         whole = io.BytesIO()
         write_csv_to(whole, sheet)
         sys.stdout.write(whole.getvalue().decode("utf-8"))
 
 
 def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:
-    """Write a sheet as CSV, with nothing in it that a spreadsheet would run."""
+    """Write a table as CSV; cells that a spreadsheet would run as formulas are escaped."""
     heading = csv_text([[cell(name) for name in sheet.header]]).encode("utf-8")
     for columns in sheet.pieces:
-        file.write(heading)  # not before the first rows are known to be sound
+        file.write(heading)  # only once the first rows have been computed
         heading = b""
         named = zip(sheet.header, columns, strict=True)
         shown = [map(cell, map(str, c)) if name in sheet.texts else c for name, c in named]
@@ -129,7 +129,7 @@ def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:
 
 
 def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:
-    """Write a sheet as Parquet; its texts are as they are, since nothing runs them."""
+    """Write a table as Parquet; its texts are not escaped, since no program runs them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -146,15 +146,17 @@ def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:
             writer.write_table(pa.Table.from_batches(waiting))
 
 
-#: By the suffix of the file.
+#: Writer of a table by the suffix of its file.
 WRITERS = {CSV: write_csv_to, PARQUET: write_parquet_to}
 
 
 def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
-    """Look at what is to be read and where to write (None = standard output), before all else.
+    """Check the paths to read and to write (None = standard output) before any other work.
 
-    A ConfigError or DataError says what is wrong with a place, an EnvironmentFaultError that this
-    user can't read or write it now.
+    Raises:
+        ConfigError: A path is malformed, or the output can't be written there.
+        DataError: The input is a URL or does not exist.
+        EnvironmentFaultError: The user may not read the input or write the output.
     """
     for key, place in (("input", source), ("output", output)):
         if place is not None and (problem := place_problem(key, place)):

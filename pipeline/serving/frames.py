@@ -1,6 +1,6 @@
-"""Answers for rows that lie in memory, as a server of the model hands them over.
+"""Predictions for rows in memory, such as a model server passes them.
 
-Models that MLflow has recorded import `predict_frame` from here.
+Models recorded in MLflow import `predict_frame` from here.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,23 +19,23 @@ WHAT = "the input"
 
 
 class RowsError(DataError, ValueError):
-    """Rows in memory can't be used; a `ValueError` for whoever knows nothing of this program."""
+    """Rows in memory can't be used; a `ValueError` for callers outside this package."""
 
 
 def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd.DataFrame":
-    """Answer as `python -m pipeline.predict` does for the same rows in a file.
+    """Return the predictions that `python -m pipeline.predict` makes for the same rows in a file.
 
     Args:
-        model: That answers.
+        model: Model that predicts.
         rows: A DataFrame with a table's columns, with the past of a series, or with pictures in
-            the column `image` (a file's bytes, or those as base64); or numbers
+            the column `image` (the content of a file, as bytes or base64); or numbers
             (rows, *schema.raw_shape) as an array or nested lists.
 
-    Returns the columns of `interface`, a row each with the label that the input's row has; of a
-    series the steps past its end.
+    Returns the output columns of `interface`, with one row per input row and the same index; for
+    a series, one row per step after its end.
 
     Raises:
-        RowsError: The rows can't be used; one line a problem.
+        RowsError: The rows can't be used; there is one line per problem.
     """
     import pandas as pd
 
@@ -49,6 +49,6 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
         columns = {described[0]["name"]: block.names, **columns}
     is_series = model.schema.window is not None
     index = rows.index if isinstance(rows, pd.DataFrame) and not is_series else None
-    # Where there is no row, nothing else says what a column holds.
+    # Without rows, the types of the columns can't be inferred.
     kinds = {one["name"]: "str" if one["type"] == "string" else "float64" for one in described}
     return pd.DataFrame(columns, index=index).astype(kinds)

@@ -1,6 +1,6 @@
-"""A trained model: written by a run, read from what it has left, answering for raw rows.
+"""Trained models: saved by a run, loaded from its folder, and applied to raw rows.
 
-Its decision makes an output an answer: by a threshold, or with an interval.
+The decision of a model turns outputs into answers, with a threshold or with intervals.
 """
 
 import math
@@ -30,27 +30,28 @@ from pipeline.serving.files import EXAMPLE, FILE, INTERFACE, model_file
 
 Interval = tuple[float, float]
 Shape = tuple[int, ...]
-#: Share of the answers whose truth lies below an interval, at most, and above it.
+#: Largest share of true values below an interval, and above it.
 TAIL = 0.05
-#: Independent residuals from which on the smallest and the largest hold nine of ten new ones.
+#: Fewest independent residuals whose range holds at least nine of ten new ones.
 FEWEST = 19
-#: Stands before the name of each of the network's weights in a file.
+#: Prefix of the names of the network's weights in a file.
 PREFIX = "network."
 MOST_ROWS = 4096
-#: Numbers that the inputs of a block may have; what a network makes of them takes more.
+#: Most input values per block; the activations of the network take more memory.
 BLOCK_NUMBERS = 2**22
 
 
 def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | None:
-    """Return between which values a new residual lies with a probability of at least 90 %.
+    """Return an interval that contains a new residual with a probability of at least 90 %.
 
     Args:
         residuals: Truth - prediction of validation rows, (rows,).
-        independent: As how many independent residuals they count; fewer than `FEWEST` give None.
+        independent: Number of independent residuals that they are worth; fewer than `FEWEST`
+            give `None`.
 
-    Source: Vovk, Gammerman and Shafer 2005: of n residuals that are equally likely in any order,
-    the new one is at most the ceil((n + 1) q)-th smallest with a probability of at least q. Lee,
-    Barber and Willett 2023 for groups.
+    Source: Vovk, Gammerman and Shafer 2005: for n exchangeable residuals, a new one is at most the
+    ceil((n + 1) q)-th smallest with a probability of at least q. Lee, Barber and Willett 2023 for
+    groups.
     """
     rows = len(residuals)
     if independent < FEWEST or not np.isfinite(residuals).all():
@@ -63,14 +64,14 @@ def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What was learned on the validation rows after training.
+    """Decision rule fitted on the validation rows after training.
 
     Args:
         threshold: Probability above which a row of a binary task counts as positive.
         rule: How the threshold was found: a number, `best_f1`, `recall_at_0.9`.
-        intervals: For each output of a regression the residuals (truth - prediction, in units)
-            that at least nine of ten new ones lie between; empty = not known.
-        found: What the rule came to on the validation rows, in words; empty = no rule was applied.
+        intervals: For each output of a regression, the bounds (in units) between which at least
+            nine of ten new residuals (truth - prediction) lie; empty = not known.
+        found: Result of the rule on the validation rows, in words; empty = no rule was applied.
     """
 
     threshold: float = 0.5
@@ -79,12 +80,12 @@ class Decision:
     found: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return the decision as plain values."""
         return {**asdict(self), "intervals": [list(pair) for pair in self.intervals]}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Decision":
-        """Read what `to_dict` wrote."""
+        """Build the decision that `to_dict` returned."""
         pairs = tuple((float(low), float(high)) for low, high in plain["intervals"])
         found = plain.get("found", "")
         return cls(threshold=plain["threshold"], rule=plain["rule"], intervals=pairs, found=found)
@@ -92,15 +93,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Model:
-    """A network with all that turns raw rows into answers.
+    """A network with everything that is needed to turn raw rows into answers.
 
     Args:
-        file: Where it was read from.
-        schema: The meaning of inputs and outputs, encoder and scalers among it.
-        network: In evaluation mode.
+        file: File that the model was read from.
+        schema: Meaning of inputs and outputs, including encoder and scalers.
+        network: The network, in evaluation mode.
         decision: Threshold and intervals, found on validation rows.
-        config: The run's, as it was stored.
-        facts: What else the file says: `name`, `data` (hash), `epoch`, `report`, `metrics`, …
+        config: Configuration of the run, as it was stored.
+        facts: Other contents of the file: `name`, `data` (hash), `epoch`, `report`, `metrics`, …
     """
 
     file: Path
@@ -112,9 +113,12 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path, *, trust: Sequence[str] = ()) -> "Model":
-        """Read a model: a run's or a trial's folder, its `model/`, an MLflow model, or the file.
+        """Load a model from the folder of a run or trial, its `model/`, an MLflow model or a file.
 
-        Networks may be of the packages in `trust` too. A ConfigError says why it is none.
+        The class of the network may also come from one of the packages in `trust`.
+
+        Raises:
+            ConfigError: No model is found, or it is damaged, incompatible or not trusted.
         """
         file = model_file(folder)
         content = read_checkpoint(file)
@@ -139,14 +143,15 @@ class Model:
     def outputs(
         self, raw: Array | OnDemand, *, what: str = "the input", first_row: int = 1
     ) -> Tensor:
-        """Answer for raw rows (rows, *schema.raw_shape), as the data held them.
+        """Return the network's answers for raw rows (rows, *schema.raw_shape).
 
         Returns probabilities (rows,) of the positive class or (rows, classes), or values (rows,
-        outputs) in the target's units; of a difference the change: whoever knows the past adds it.
-        `what` and `first_row`, counted from 1, name the rows in messages.
+        outputs) in the target's units. If the schema has a difference, the values are changes, to
+        which the caller adds past values. `what` and `first_row`, counted from 1, name the rows in
+        messages.
 
         Raises:
-            DataError: A value is infinite in single precision once it is scaled.
+            DataError: A scaled input is not finite in single precision.
         """
         blocks = [torch.zeros(0, self.schema.outputs)]
         for start in range(0, len(raw), self.block_rows):
@@ -171,7 +176,7 @@ class Model:
 
 
 def rows_at_once(input_shape: tuple[int, ...]) -> int:
-    """Return how many rows may go through a network at once, by the shape of one."""
+    """Return the number of rows per forward pass, given the shape of one row."""
     return max(1, min(MOST_ROWS, BLOCK_NUMBERS // math.prod(input_shape)))
 
 
@@ -220,7 +225,7 @@ def _decision(file: Path, facts: Mapping[str, Any]) -> Decision:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{file} does not say how its outputs are decided") from error
     threshold = facts["config"].get("metrics", {}).get("threshold", 0.5)
-    # The outcome of a rule is known where the run has ended.
+    # A rule such as `best_f1` yields a threshold only once the run has ended.
     is_known = isinstance(threshold, float)
     return Decision(threshold=threshold, rule=str(threshold)) if is_known else Decision()
 
@@ -233,10 +238,10 @@ def save_model(
     interface: Mapping[str, Any],
     example: Any,
 ) -> None:
-    """Write weights, what describes them, what goes in and comes out, and an example of it.
+    """Write the weights with facts about them, the interface of the model and example rows.
 
-    `facts` are plain values: `config`, `schema`, `decision`, `data`, `epoch`, `name`, …; the
-    example is a few raw rows that JSON can hold.
+    `facts` holds plain values: `config`, `schema`, `decision`, `data`, `epoch`, `name`, …;
+    `example` holds a few raw rows as JSON values.
     """
     folder.mkdir(mode=0o750, exist_ok=True)
     weights = {f"{PREFIX}{name}": value.cpu() for name, value in network.state_dict().items()}
@@ -248,7 +253,7 @@ def save_model(
 
 
 def own_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the network's weights of a file, by the names that the network gives them."""
+    """Return the network's weights from those of a file, under the network's own names."""
     return {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
 
 
@@ -260,7 +265,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
 def shape_problem(
     path: Path, saved: Mapping[str, Shape], network: nn.Module, config: Mapping[str, Any]
 ) -> str | None:
-    """Say which weight of a file, by its saved shapes, does not fit a network, or `None`."""
+    """Return a message about the first weight that does not fit the network, or `None`."""
     now, options = shapes_of(network.state_dict()), flatten({"model": config["model"]})
     told = [f"{key}={value}" for key, value in options.items() if not key.endswith("_target_")]
 

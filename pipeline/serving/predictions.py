@@ -1,4 +1,4 @@
-"""What a model takes and says: its interface, its answers for some rows, and those for a file."""
+"""Interface of a model, its answers for rows in memory, and its predictions for a file."""
 
 import sys
 import time
@@ -22,9 +22,9 @@ from pipeline.serving.model import Decision, Model
 from pipeline.terminal import duration, number
 
 PREDICTION = "prediction"
-#: Seconds before anything is said of a long command.
+#: Seconds before a long command reports its progress.
 PATIENCE = 2.0
-#: Names in a line before "…".
+#: Most names in a line before "…".
 SHOWN = 5
 
 
@@ -58,7 +58,7 @@ def output_names(schema: Schema, decision: Decision) -> list[str]:
 
 
 def value_names(schema: Schema) -> list[str]:
-    """Return the name of each value that a regression predicts; those of a series each step."""
+    """Return the names of the values that a regression predicts; for a series, at each step."""
     if schema.targets:
         return list(schema.targets)
     if schema.outputs == 1:
@@ -67,10 +67,12 @@ def value_names(schema: Schema) -> list[str]:
 
 
 def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
-    """Answer for some rows of the reader of the model's schema, as `answers` does.
+    """Return the columns of `answers` for a block of rows that the model's reader has read.
 
-    `what` and `first_row`, counted from 1, name them in messages: a DataError names the row whose
-    value or answer is no number in single precision.
+    `what` and `first_row`, counted from 1, name the rows in messages.
+
+    Raises:
+        DataError: A value or (except for a series) an answer is not finite in single precision.
     """
     outputs = model.outputs(rows.raw, what=what, first_row=first_row)
     if rows.offsets is not None:
@@ -110,9 +112,9 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
 
 
 class RowsDone:
-    """Says on standard error how many rows are done: on one line of a terminal, on many elsewhere.
+    """Progress of a command on standard error: the number of rows done.
 
-    `verbose`: 0 = silent, 1 = one line that is overwritten, 2 = a line each time.
+    `verbose`: 0 = silent, 1 = one line that is overwritten, 2 = a new line each time.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class RowsDone:
         self._next, self._said = self._began + PATIENCE, False
 
     def __call__(self, rows: int) -> None:
-        """Hear how many rows are done; say so if it is time."""
+        """Take the number of rows done, and print it if enough time has passed."""
         now = self._clock()
         if self._verbose == 0 or now < self._next:
             return
@@ -135,16 +137,17 @@ class RowsDone:
         print(shown, end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Take the line away that is written over."""
+        """Clear the line that is overwritten."""
         if self._said and self._verbose == 1:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Predictions:
-    """The answers for a file; complete once the last piece of their table has been taken.
+    """Predictions for a file; the counts are complete once all pieces of `sheet` were taken.
 
-    Rows are counted, by class too, and the smallest and largest value of a regression is kept.
+    `rows` counts all rows and `classes` those of each class; `lowest` and `highest` are the bounds
+    of the values of a regression.
     """
 
     sheet: Sheet
@@ -155,7 +158,7 @@ class Predictions:
     highest: float = -inf
 
     def add(self, columns: Sequence[Column], *, classes: bool) -> None:
-        """Count the answers of a piece: its first column is the class or the value."""
+        """Count the answers of a piece, whose first column holds the classes or the values."""
         self.rows += len(columns[0])
         if classes:
             self.classes.update(map(str, columns[0]))
@@ -167,9 +170,11 @@ class Predictions:
 def predictions(
     model: Model, path: Path, rules: Rules, *, told: Callable[[int], object] = bool
 ) -> Predictions:
-    """Open a file and prepare to answer for its rows; `told` hears how many are done.
+    """Open a file and prepare its predictions; `told` is called with the number of rows done.
 
-    A ConfigError or DataError says why the file or, while the sheet is taken, a row can't be used.
+    Raises:
+        ConfigError: A rule does not suit this kind of data, or a column is named like an answer.
+        DataError: The file or, while `sheet` is written, one of its rows can't be used.
     """
     names, is_class = output_names(model.schema, model.decision), model.schema.task != "regression"
     new = reader_of(model.schema).open(path, rules, size=model.block_rows)
@@ -197,7 +202,7 @@ def predictions(
 
 
 def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
-    """Return what predictions came to, in one line, and what is worth knowing, in another."""
+    """Return one line that sums up the predictions, and one of notes if there are any."""
     schema, decision = model.schema, model.decision
     outcome = f": {_counted(done.classes)}"
     if not done.rows:

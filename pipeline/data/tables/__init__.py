@@ -1,1 +1,1 @@
-"""Tables that a user brings: CSV or Parquet, read a batch of rows at a time."""
+"""Tables of a user: CSV or Parquet files, read in batches of rows."""

@@ -1,4 +1,4 @@
-"""Cells of a column as numbers, categories, classes, times or parts, each fault with its place."""
+"""Cells of a column as numbers, categories, classes, times or parts, with messages on bad cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-#: Words that mean an empty cell of a feature; a class may have such a name.
+#: Words that mark an empty cell of a feature; a class may also have such a name.
 MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
 HELP_OF_NUMBERS = "as the model was trained on numbers there"
@@ -34,22 +34,22 @@ PARTS = {"train": TRAIN, "training": TRAIN, "test": TEST} | dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Texts (rows,) of one column of a batch, null = empty, and where the batch comes from."""
+    """Texts (rows,) of one column of a batch, null = empty, and the place of the batch."""
 
     texts: pa.Array
     column: str
     place: Place
 
     def where(self, position: int) -> str:
-        """Name a cell by its position, counted from 0."""
+        """Return the name of a cell for messages; `position` counts from 0."""
         return self.place.cell(position, self.column)
 
     def fault(self, found: NDArray[np.bool_], words: str) -> DataError:
-        """Return the error that says what is wrong with the first of the cells found, (rows,)."""
+        """Return a DataError with `words` about the first cell where `found` (rows,) is true."""
         return DataError(f"{self.where(int(found.argmax()))}: {words}")
 
     def present(self) -> Cells:
-        """Return the cells with null for every word that means a missing one."""
+        """Return the cells with null for every word that marks a missing value."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -57,14 +57,14 @@ class Cells:
         return replace(self, texts=pc.if_else(is_missing, None, self.texts))
 
     def encoded(self) -> tuple[list[str | None], NDArray[np.int64]]:
-        """Return the different texts of the cells, `None` the last, and which each is, (rows,)."""
+        """Return the distinct texts, `None` last, and the index of each cell's text, (rows,)."""
         found = self.texts.dictionary_encode()
         texts = found.dictionary.to_pylist()
         places = found.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
         return [*texts, None], places.astype(np.int64)
 
     def levels(self, levels: Sequence[str]) -> Array:
-        """Return the index of each cell's level, float64 (rows,): `UNKNOWN`, or NaN = missing."""
+        """Return the level index of each cell, float64 (rows,); `UNKNOWN`, or NaN if missing."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -74,10 +74,11 @@ class Cells:
         return np.where(texts.is_null().to_numpy(zero_copy_only=False), np.nan, codes)
 
     def numbers(self, *, otherwise: str = HELP_OF_NUMBERS) -> Array:
-        """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
+        """Return the cells as numbers, float64 (rows,), NaN = missing.
 
-        A DataError names a cell that is no number or infinite in single precision, and what helps:
-        `otherwise`.
+        Raises:
+            DataError: A cell is not a number or is infinite in single precision. `otherwise` is a
+                remedy that the message suggests.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -87,7 +88,7 @@ class Cells:
         return values
 
     def numbers_or_none(self) -> Array | None:
-        """Return the numbers of a column as `numbers` does; None = it has other words."""
+        """Return the cells as numbers, also infinite ones, or None if a cell is another word."""
         import pyarrow as pa
 
         for reads in (None, Cells.present):
@@ -99,7 +100,10 @@ class Cells:
         return None
 
     def word_problem(self, *, otherwise: str = "") -> str:
-        """Say which is the first cell that is no number, and what helps; empty = categories."""
+        """Return a message on the first cell that is not a number.
+
+        `otherwise` is a remedy that it suggests; empty = to take the column as categories.
+        """
         texts = self.present().texts
         position = int(np.argmin(are_numbers(texts)))
         text = texts[position].as_py()
@@ -115,7 +119,7 @@ class Cells:
         return f"{self.where(position)}: {shown(text)} is no number; {way}"
 
     def infinite_problem(self, values: Array) -> str | None:
-        """Say which is the first of the cells' numbers that a network would take for infinite."""
+        """Return a message on the first number that is infinite in single precision, or None."""
         too_large = np.abs(values) > LARGEST
         if not too_large.any():
             return None
@@ -127,7 +131,7 @@ class Cells:
         )
 
     def classes(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """Return the class of each cell, int64 (rows,), -1 = empty; unknown ones are an error."""
+        """Return each cell's class, int64 (rows,), -1 = empty. Raises DataError if unknown."""
         names, places = self.encoded()
         found = [-1 if name is None else class_index(name, classes) for name in names]
         unknown = np.isin(places, [index for index, known in enumerate(found) if known is None])
@@ -139,7 +143,7 @@ class Cells:
         return np.array(found, dtype=np.int64)[places]
 
     def parts(self) -> NDArray[np.int8]:
-        """Return the part of each row, int8 (rows,); a DataError names a cell that says none."""
+        """Return the part of each row, int8 (rows,). Raises DataError if a cell names none."""
         words, places = self.encoded()
         numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
         found: NDArray[np.int8] = numbered[places]
@@ -150,9 +154,10 @@ class Cells:
         return found
 
     def instants(self) -> Array:
-        """Return times as float64 (rows,): numbers as they are, dates as microseconds since 1970.
+        """Return times, float64 (rows,): numbers unchanged, dates in microseconds since 1970.
 
-        A DataError names a cell that is empty or no time.
+        Raises:
+            DataError: A cell is empty or not a time.
         """
         values = self.numbers_or_none()
         if values is None:
@@ -186,14 +191,15 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the target column means.
+    """Meaning of the target column.
 
     Args:
-        name: Of the column.
-        task: What is to be predicted.
-        classes: Their names, the positive one at index 1 of a binary task; empty for a regression.
-        are_words: Whether a class may be called `NA`, since the others are words as well.
-        otherwise: What else helps where a value is no number.
+        name: Name of the column.
+        task: binary, multiclass or regression.
+        classes: Names of the classes, the positive one at index 1 of a binary task; empty for a
+            regression.
+        are_words: Whether classes are words, so that one of them may be called `NA`.
+        otherwise: Remedy that the message on a value that is not a number suggests.
     """
 
     name: str
@@ -215,8 +221,10 @@ class Outcome:
 def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Place) -> Array:
     """Return the cells of some columns as float64 (rows, columns).
 
-    NaN is a missing cell; a category is the index of its level, or `UNKNOWN`. Errors are those of
-    `Cells.numbers`.
+    NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
+
+    Raises:
+        DataError: A cell is not a finite number; see `Cells.numbers`.
     """
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
@@ -226,7 +234,7 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
 
 
 def are_numbers(texts: pa.Array) -> Array:
-    """Tell which cells are numbers or missing, bool (rows,)."""
+    """Return whether each cell is a number or missing, bool (rows,)."""
     import pyarrow.compute as pc
 
     matched = pc.match_substring_regex(texts, NUMBER).fill_null(fill_value=True)
@@ -234,14 +242,14 @@ def are_numbers(texts: pa.Array) -> Array:
 
 
 def all_numbers(texts: Sequence[str]) -> bool:
-    """Tell whether every text is a number."""
+    """Return whether every text is a number."""
     return all(re.match(NUMBER, text) for text in texts)
 
 
 def class_index(text: str, classes: Sequence[str]) -> int | None:
-    """Return the class that a cell names: `1.0` is the class `1`, `TRUE` the class `True`.
+    """Return the index of the class that a cell names, or None if there is no such class.
 
-    None = there is no such class.
+    `1.0` names the class `1`, and `TRUE` the class `True`.
     """
     sought: str | float = text
     known: list[str | float] = [*classes]
@@ -255,10 +263,12 @@ def class_index(text: str, classes: Sequence[str]) -> int | None:
 def frame_texts(
     frame: pd.DataFrame, levels: Mapping[str, tuple[str, ...]], *, what: str
 ) -> pa.RecordBatch:
-    """Return the columns of a frame as a file's: texts, a missing one null, numbers in full.
+    """Return the columns of a DataFrame as texts, as if read from a file; missing = null.
 
-    `levels` are the categories of columns that have some. A DataError names a column that can't be
-    read so.
+    `levels` maps columns to their categories; `what` names the frame in messages.
+
+    Raises:
+        DataError: A column can't be converted to texts.
     """
     import pandas as pd
     import pyarrow as pa
@@ -267,11 +277,11 @@ def frame_texts(
     columns = []
     for position, name in enumerate(names):
         column = plain = frame.iloc[:, position]
-        if pd.api.types.is_bool_dtype(column):  # written as the training wrote true and false
+        if pd.api.types.is_bool_dtype(column):  # spelled as in training
             known = {level.casefold(): level for level in levels.get(name, ())}
             plain = column.map({b: known.get(str(b).casefold(), str(b)) for b in (True, False)})
         elif pd.api.types.is_float_dtype(column):
-            plain = column.astype("float64")  # a float32 has a shorter text, another number
+            plain = column.astype("float64")  # the short text of a float32 is another number
         elif column.dtype == object:
             plain = column.map(_in_words, na_action="ignore")
         try:
@@ -285,5 +295,5 @@ def frame_texts(
 
 
 def _in_words(value: object) -> str:
-    """Return one cell of a mixed column as a text; a whole number has no point."""
+    """Return one cell of a mixed column as a text; whole numbers get no decimal point."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,4 +1,4 @@
-"""What the columns of a training table are for and hold, found in one pass over it."""
+"""Roles and contents of the columns of a training table, found in one pass over it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ Named = str | int | None
 Wanted = Literal["numeric", "categorical"]
 
 KINDS: tuple[Wanted, ...] = ("numeric", "categorical")
-#: Keys of columns that are read and are no features.
+#: Keys of columns that are read but are not features.
 BESIDE = ("id", "group", "time", "split")
-#: Different words of one column that are kept; with more it is free text.
+#: Most distinct words of one column that are counted; with more it is free text.
 MOST_LEVELS = 100_000
-#: Whole numbers up to it are exact as float64.
+#: Whole numbers below this one are exact in float64.
 EXACT = 2**53
-#: So many different words are categories, however few rows there are.
+#: Up to this number, distinct words are categories, however few rows there are.
 FEW = 20
-#: Share of the cells that differ from all others from which on they are free text.
+#: Share of distinct words among the cells above which a column is free text.
 FREE = 0.5
 DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
@@ -53,23 +53,23 @@ class Keys:
     """The keys of `conf/data/table.yaml` that say how a table is read.
 
     Args:
-        path: The file, with a line of names.
+        path: Training file, with a line of column names if it is a CSV.
         target: Column to predict; None = the last one.
         test_path: File of the test rows; None = they are split off.
-        validation_path: File of the validation rows; None = likewise.
-        task: What is to be predicted; None = found from the target.
-        positive: Class that precision, recall and F1 speak of; None = the rarer one.
-        numeric: Columns that must be numbers.
-        categorical: Columns whose cells are categories, numbers too.
+        validation_path: File of the validation rows; None = they are split off.
+        task: The task; None = inferred from the target.
+        positive: Class to which precision, recall and F1 refer; None = the rarer one.
+        numeric: Columns that must hold numbers.
+        categorical: Columns whose cells are categories, even if they are numbers.
         drop: Columns that are left out.
         id: Column that names the rows; None = they have no names.
         group: Column of what must stay in one part, such as a patient; None = no groups.
-        time: Column that orders the rows: the last ones test; None = rows are drawn.
-        split: Column with the words train, validation and test; None = rows are drawn.
-        missing: What happens to the row of an empty cell.
-        sep: Sign between the cells of a CSV; None = found.
+        time: Column that orders the rows, the last of which are the test; None = random split.
+        split: Column with the words train, validation and test; None = random split.
+        missing: How to treat rows with empty cells.
+        sep: Separator of the cells of a CSV; None = detected.
         units: Unit of a regression's target; empty = none.
-        strict: Refuse a feature that tells the target, and test rows that also train.
+        strict: Whether features that reveal the target, and test rows that also train, are errors.
         allow_url: Whether the path may be a URL.
     """
 
@@ -120,7 +120,7 @@ class Roles:
 
 
 def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
-    """Give every column of a file its role; a DataError lists all wrong keys."""
+    """Return the role of every column of a file. Raises DataError with all wrong keys."""
     if len(names) == 1:
         raise DataError(
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
@@ -179,15 +179,15 @@ def _key_problems(
 
 @dataclass(slots=True)
 class ColumnCells:
-    """What the cells of one column have shown so far."""
+    """Summary of the cells of one column, batch by batch."""
 
     name: str
     rows: int = 0
-    first_word: str | None = None  # message about the first cell that is no number
+    first_word: str | None = None  # message about the first cell that is not a number
     levels: Counter[str] = field(default_factory=Counter)
 
     def count(self, found: pa.StructArray) -> None:
-        """Add the counts of `value_counts`; stop after more than MOST_LEVELS different texts."""
+        """Add the counts of `value_counts`; stop after more than MOST_LEVELS distinct texts."""
         if len(self.levels) <= MOST_LEVELS:
             texts, counts = (found.field(name).to_pylist() for name in ("values", "counts"))
             self.levels.update(dict(zip(texts, counts, strict=True)))
@@ -195,7 +195,7 @@ class ColumnCells:
 
 @dataclass(slots=True)
 class FeatureCells(ColumnCells):
-    """What the cells of one feature have shown so far; `wanted` = what the user says it is."""
+    """Summary of the cells of one feature; `wanted` is the kind that the user requires, if any."""
 
     wanted: Wanted | None = None
     missing: int = 0
@@ -203,15 +203,15 @@ class FeatureCells(ColumnCells):
     words: int = 0
     problem: str | None = None
     inexact: bool = False
-    # Sums that tell whether the column holds each whole number of a range once, in any order.
+    # Sums that show whether the column holds each whole number of a range once, in any order.
     whole: bool = True
     bounds: tuple[float, float] = (np.inf, -np.inf)
     sums: tuple[float, float] = (0.0, 0.0)
 
     def add(self, cells: Cells) -> None:
-        """Look at the next batch of cells."""
+        """Add the next batch of cells."""
         self.rows += len(cells.texts)
-        # Once there are words and no number, the column is not tried as numbers again.
+        # A column with words and no numbers so far is not tried as numbers again.
         values = None if self.is_category else cells.numbers_or_none()
         if values is not None:
             self._add_numbers(values, cells)
@@ -232,7 +232,7 @@ class FeatureCells(ColumnCells):
         self.problem = self.problem or cells.infinite_problem(values)
         exact = np.abs(values) < EXACT
         if not self.inexact and not (exact | np.isnan(values)).all():
-            # 1e20 is a measurement, 12345678901234567890 a name
+            # 1e20 is a measurement, 12345678901234567890 is an id
             matched = pc.match_substring_regex(cells.texts, r"^[+-]?\d+$")
             self.inexact = bool(pc.any(matched).as_py())
         self.whole = self.whole and bool((exact & (values == np.floor(values))).all())
@@ -261,7 +261,7 @@ class FeatureCells(ColumnCells):
         return self.words > 0 and not self.numbers
 
     def problems(self) -> Iterator[str]:
-        """Yield what makes the column no feature as it stands."""
+        """Yield the reasons why the column can't be a feature as it stands."""
         found, name = self.wanted is None, self.name
         if self.problem is not None:
             yield self.problem
@@ -287,7 +287,7 @@ class FeatureCells(ColumnCells):
             )
 
     def notes(self) -> Iterator[str]:
-        """Yield what is suspicious about the column and no reason to refuse it."""
+        """Yield notes on suspicious properties that are no reason to refuse the column."""
         name = self.name
         if self.missing == self.rows:
             yield f"column {name!r} is empty: it says nothing; data.drop=[{name}]"
@@ -303,7 +303,7 @@ class FeatureCells(ColumnCells):
             )
 
     def _counts_rows(self) -> bool:
-        """Tell whether all rows together hold each number from the least to the largest once."""
+        """Return whether the rows hold each whole number from the smallest to the largest once."""
         rows, (low, high) = self.rows, self.bounds
         if not self.whole or rows < 3 or high - low != rows - 1:
             return False
@@ -317,12 +317,12 @@ class FeatureCells(ColumnCells):
 
 @dataclass(slots=True)
 class TargetCells(ColumnCells):
-    """What the cells of the target column have shown so far."""
+    """Summary of the cells of the target column."""
 
     first_fraction: str | None = None
 
     def add(self, cells: Cells) -> None:
-        """Look at the next batch of cells."""
+        """Add the next batch of cells."""
         self.rows += len(cells.texts)
         known = cells.present()
         values = known.numbers_or_none()
@@ -338,8 +338,13 @@ class TargetCells(ColumnCells):
             self.count(cells.texts.drop_null().value_counts())
 
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
-        """Say what the target means, with lines worth telling; an error where the keys can't be."""
-        # An empty cell called `NA` among numbers is no word.
+        """Return the meaning of the target, and notes.
+
+        Raises:
+            ConfigError: The key `positive` does not suit the target.
+            DataError: The cells do not suit the task.
+        """
+        # Among numbers, `NA` marks an empty cell and is not a word.
         words = [text for text in self.levels if not all_numbers([text])]
         are_words = len(words) == len(self.levels) or any(word not in MISSING for word in words)
         task = keys.task or self._found_task(are_words=are_words)
@@ -374,7 +379,7 @@ class TargetCells(ColumnCells):
         return "multiclass" if whole and len(values) <= MOST_CLASSES else "regression"
 
     def _classes(self, keys: Keys, *, are_words: bool) -> dict[str, int]:
-        """Return the rows of each class, in the order of their names or numbers."""
+        """Return the number of rows of each class, in the order of their names or numbers."""
         if not are_words and self.first_fraction is not None:
             raise DataError(
                 f"{self.first_fraction} is no class; expected words or whole numbers, or "
@@ -412,7 +417,7 @@ class TargetCells(ColumnCells):
         return counts
 
     def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
-        """Put the positive class second: the one that is named, or the rarer one."""
+        """Return the classes, the positive one (named, or rarer) second, and a note."""
         names = tuple(counts)
         if keys.positive is None:
             positive = min(reversed(names), key=lambda label: counts[label])
@@ -444,7 +449,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 def free_text(levels: Counter[str]) -> str | None:
-    """Describe cells that hardly repeat, so that they are no categories; None = they are some."""
+    """Return why cells that hardly repeat are free text; None = they are categories."""
     cells, too_many = levels.total(), len(levels) > MOST_LEVELS
     if len(levels) <= max(FEW, FREE * cells) and not too_many:
         return None

@@ -1,4 +1,4 @@
-"""A CSV or Parquet file of a user: its columns, its rows as batches of texts, and its damage."""
+"""CSV and Parquet files of a user: their columns, batches of rows as texts, and their damage."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ class Place:
     sep: str | None = None
 
     def cell(self, position: int, column: str) -> str:
-        """Name a cell of the batch, its position counted from 0."""
+        """Return the name of a cell for messages; `position` in the batch counts from 0."""
         return f"{where(self.file, self.first_row + position, sep=self.sep)}, column {column!r}"
 
 
 def where(file: str, row: int, *, sep: str | None = None) -> str:
-    """Name a row, counted from 1, in a message: `patients.csv line 18`, or `patients.csv row 17`.
+    """Return the name of a row for messages: `patients.csv line 18`, or `patients.csv row 17`.
 
-    Lines are those of an editor, the header at line 1, and count what quoted cells span; rows are
-    counted behind the header, and name those of files without lines.
+    Rows count from 1, after the header. A CSV gets the line number of an editor, where the header
+    is line 1 and a quoted cell may span lines; what has no lines gets the row number.
     """
     path = Path(file)
     with suppress(ConfigError, DataError, OSError):
@@ -81,7 +81,7 @@ def where(file: str, row: int, *, sep: str | None = None) -> str:
 
 
 def shown(cell: str) -> str:
-    """Return a cell as it may stand in a message, quoted and cut where it is long."""
+    """Return a cell for a message, quoted and shortened if it is long."""
     return repr(cell if len(cell) <= LONGEST_SHOWN else f"{cell[:LONGEST_SHOWN]}…")
 
 
@@ -100,11 +100,13 @@ def require_columns(
 def batches(
     path: Path, *, sep: str | None = None, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Place, pa.RecordBatch]]:
-    """Yield batches of rows of a CSV or Parquet file in order, each with where it comes from.
+    """Yield the rows of a CSV or Parquet file in batches, each after its place.
 
-    All cells are texts without spaces around them; an empty cell is null. The columns come in the
-    order that is asked for; None = all. Errors are those of `form_of`; a DataError names a missing
-    column or the line that is damaged.
+    All cells are texts without surrounding spaces; an empty cell is null. `columns` gives the
+    columns and their order; None = all.
+
+    Raises:
+        DataError: A column is missing or a line is damaged; see also `form_of`.
     """
     form = form_of(path, sep=sep)
     chosen = form.names if columns is None else tuple(columns)
@@ -118,9 +120,12 @@ def batches(
 
 
 def form_of(path: Path, *, sep: str | None = None) -> Form:
-    """Look at the beginning of a CSV or Parquet file, told apart by their content.
+    """Return the form of a CSV or Parquet file, which is recognized by its first bytes.
 
-    A DataError says why it is no table, an EnvironmentFaultError that it may not be read.
+    Raises:
+        ConfigError: `sep` is not a separator.
+        DataError: The file does not exist or is not a table.
+        EnvironmentFaultError: The user may not read the file.
     """
     head = _head(path)
     for magic, words in OTHER_FILES.items():
@@ -129,7 +134,7 @@ def form_of(path: Path, *, sep: str | None = None) -> Form:
     if head.startswith(b"PAR1"):
         return Form(names=_checked(path, _parquet_names(path)))
     halves = (head[::2], head[1::2])
-    is_wide = len(head) >= 4 and any(  # Latin letters of two bytes each, every other one NUL
+    is_wide = len(head) >= 4 and any(  # Latin letters in UTF-16: every other byte is NUL
         one.count(0) > 0.4 * len(one) and not other.count(0)
         for one, other in (halves, halves[::-1])
     )
@@ -166,7 +171,7 @@ def _head(path: Path) -> bytes:
 
 
 def _separator(head: bytes, given: str | None) -> str:
-    """Return what is given, or what parts the first records into most cells, equally many each."""
+    """Return the given separator, or the one by which the first records have equal widths."""
     if given is not None:
         chosen = TYPED.get(given, given)
         if len(chosen) != 1 or chosen in '"\r\n':
@@ -189,11 +194,11 @@ def _fit(text: str, sep: str) -> tuple[bool, float, int]:
 
 
 def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
-    """Read the first record; return its cells and the byte behind it."""
+    """Return the cells of the first record and the byte at which it ends."""
     with path.open("rb") as file:
         if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
             file.seek(0)
-        # A file that is iterated over does not tell its position.
+        # A file can't tell its position while it is iterated over.
         lines = (line.decode("utf-8") for line in iter(file.readline, b""))
         reader = csv.reader(lines, delimiter=sep)
         try:
@@ -225,7 +230,7 @@ def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
         are_numbers = bool([float(name) for name in names])
     except ValueError:
         are_numbers = False
-    # 0, 1, 2, … are the names that pandas gives.
+    # pandas names columns 0, 1, 2, … by default.
     if are_numbers and (len(names) == 1 or names != tuple(map(str, range(len(names))))):
         raise DataError(
             f"{path}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, …) where "
@@ -253,7 +258,7 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
         raise DataError(*problems) from error
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
-        # A quoted cell that never ends swallows all rows below it, line breaks and all.
+        # A quoted cell that never ends swallows all rows below it, including their line breaks.
         if any(cell is not None and "\n" in cell for cell in row.values()):
             _require_ended(path, form)
 
@@ -265,7 +270,7 @@ def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Rec
     with path.open("rb") as text:
         text.seek(form.start)
         if not any(block.strip() for block in iter(lambda: text.read(BLOCK_BYTES), b"")):
-            return  # nothing but blank lines behind the header
+            return  # only blank lines after the header
     with pa.OSFile(str(path), "rb") as file:
         file.seek(form.start)
         yield from arrow_csv.open_csv(
@@ -285,12 +290,12 @@ def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Rec
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Take the spaces around all cells away; what is empty then is null."""
+    """Strip the spaces around all cells; cells that are empty then become null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     def trimmed(cells: pa.Array) -> pa.Array:
-        # Letters, digits and signs of ASCII become 0 to 93, spaces of any kind lie above them.
+        # Printable ASCII without spaces becomes 0 to 93; all kinds of spaces become more.
         is_plain = not (_content(cells) - np.uint8(33) > 93).any()
         if is_plain and pc.min(pc.binary_length(cells)).as_py() != 0:
             return cells
@@ -303,7 +308,7 @@ def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _content(cells: pa.Array) -> NDArray[np.uint8]:
-    """Return the bytes of all cells, one behind the other."""
+    """Return the bytes of all cells, concatenated."""
     texts = cells.buffers()[2]
     content: NDArray[np.uint8] = np.frombuffer(b"" if texts is None else texts, dtype=np.uint8)
     return content
@@ -337,9 +342,10 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
 
 
 def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line where it begins, the header first, blank lines left out.
+    """Yield each record with the line where it begins, the header first, without blank lines.
 
-    It is slow, and called once something is wrong. `strict` refuses a quoted cell that never ends.
+    This is slow and only used for messages. With `strict`, a quoted cell that never ends raises
+    DataError.
     """
     begun = 1
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
@@ -357,15 +363,15 @@ def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[in
 
 
 def _require_ended(path: Path, form: Form) -> None:
-    """Read all records, which refuses a quoted cell that never ends."""
+    """Raise DataError if a quoted cell never ends; reads all records."""
     deque(_records(path, form.sep or ",", strict=True), maxlen=0)
 
 
 def _ragged(path: Path, form: Form) -> list[str]:
-    """Tell rows with more or fewer cells than the header, the first few by their line."""
+    """Return messages on the first rows that have more or fewer cells than the header."""
     sep, expected, rows = form.sep or ",", len(form.names), 0
     found = []
-    with suppress(DataError):  # what never ends is told by itself; the rows before it are known
+    with suppress(DataError):  # a quote that never ends is reported elsewhere
         for line, record in _records(path, sep):
             rows += 1
             if len(record) != expected:
@@ -386,10 +392,10 @@ def _ragged(path: Path, form: Form) -> list[str]:
 
 
 def _nul_problems(path: Path) -> list[str]:
-    """Say where the first NUL byte of a file is."""
+    """Return a message, in a list, on the first NUL byte of a file."""
     line, before = 1, 0
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):  # a file of zeros alone is one line
+        while block := file.read(BLOCK_BYTES):  # not by lines: a file of zeros is one line
             if (position := block.find(b"\0")) >= 0:
                 line += block.count(b"\n", 0, position)
                 return [
@@ -401,7 +407,7 @@ def _nul_problems(path: Path) -> list[str]:
 
 
 def _utf8_problems(path: Path) -> list[str]:
-    """Say where a file stops being UTF-8; empty = it is UTF-8 throughout."""
+    """Return a message, in a list, on the first byte that is not UTF-8; empty = there is none."""
     with path.open("rb") as file:
         for line, content in enumerate(file, start=1):
             try:

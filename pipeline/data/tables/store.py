@@ -1,4 +1,4 @@
-"""All rows of a table as arrays, read in one pass; those of a large one lie in the cache."""
+"""All rows of a table as arrays; those of a large table are memory-mapped from the cache."""
 
 from __future__ import annotations
 
@@ -30,44 +30,46 @@ from pipeline.terminal import announce, duration
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Size of a file, or of its cells as numbers, from which it is converted and mapped.
+#: Bytes of a file, or of its cells as numbers, from which it is converted and mapped.
 LARGE_BYTES = 2**28
-#: Of what the cache holds; another one is converted anew.
+#: Version of the cached tables; tables of another version are converted again.
 VERSION = 2
-#: Keys that say which files are read; the others say how.
+#: Keys that say where files are and how they are parsed; the others say how rows are made.
 PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
 ARRAYS = ("targets", "test", "validation", "groups", "order")
 PLAIN = ("task", "classes", "features", "units", "label", "strict", "notes", "reading")
 FACTS = "facts.json"
-#: The files of a table, each with the part of its rows; the first one trains.
+#: The files of a table, each with the part of its rows; the first one is for training.
 Paths = Sequence[tuple[Path, int]]
 
 
 def rows_of(
     paths: Paths, keys: Keys, columns: Sequence[str]
 ) -> Iterator[tuple[pa.RecordBatch, Place, int]]:
-    """Yield all rows of some files with where they stand and their part."""
+    """Yield all rows of the files in batches, each with its place and its part."""
     for path, part in paths:
         for place, batch in batches(path, sep=keys.sep, columns=columns):
             yield batch, place, part
 
 
 def size_of(paths: Paths) -> int:
-    """Return the bytes of the files, or of their cells as numbers where they say how many."""
+    """Return the bytes of all files; for Parquet, at least those of their cells as numbers."""
     import pyarrow.parquet as pq
 
     total = 0
     for path, _ in paths:
-        is_text = form_of(path).sep is not None  # refuses what can't be read, before its size
+        is_text = form_of(path).sep is not None  # raises if the file can't be read
         size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
         total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
     return total
 
 
 def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Samples:
-    """Read all rows of all files, into an empty folder where one is given.
+    """Read all rows of all files; large arrays are mapped from `folder` (empty) if it is given.
 
-    A ConfigError or DataError says why they can't be learned from as they stand.
+    Raises:
+        ConfigError: A key does not suit the table.
+        DataError: The rows can't be read, or learned from as they stand.
     """
     training = paths[0][0]
     names = form_of(training, sep=keys.sep).names
@@ -112,7 +114,7 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
 def _learned(
     paths: Paths, roles: Roles, keys: Keys
 ) -> tuple[Outcome, tuple[Column, ...], list[str]]:
-    """Return what the features and the target of the training file mean, and notes."""
+    """Return the meaning of the training file's target and features, and notes."""
     path = paths[0][0]
     features = [FeatureCells(name, wanted=wanted) for name, wanted in roles.features.items()]
     target = TargetCells(roles.target)
@@ -136,7 +138,7 @@ def _learned(
 
 
 class _Conversion:
-    """Turns batches of cells into rows, and counts what was left out or is odd."""
+    """Converter of batches of cells into rows; counts rows left out, and empty or unknown cells."""
 
     def __init__(
         self, roles: Roles, keys: Keys, outcome: Outcome, columns: tuple[Column, ...]
@@ -148,15 +150,15 @@ class _Conversion:
         self._first_holes: dict[str, tuple[Place, int]] = {}
         self._unknown: Counter[str] = Counter()
         self._left_out = self._kept = 0
-        # Bounds of each feature for each class, or of its distance to the target's value.
+        # Bounds of each feature within each class, or of its difference from the target.
         shape = (max(1, len(outcome.classes)), len(columns))
         self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)
         self._whole = np.ones(len(columns), dtype=np.bool_)
 
     def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
-        """Convert the next batch, whose rows are of `part` unless a column says so.
+        """Convert the next batch; its rows are of `part` unless a split column says otherwise.
 
-        Returns `inputs`, `targets`, `parts`, and `ids`, `groups`, `times` where a column has them.
+        Returns `inputs`, `targets`, `parts`, and `ids`, `groups`, `times` if a column has them.
         """
         rows: dict[str, Array] = {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
         for key, column in self.roles.beside.items():
@@ -202,7 +204,7 @@ class _Conversion:
             self._first_holes.setdefault(column, (place, int(empty.argmax())))
 
     def require_whole(self) -> None:
-        """Refuse empty cells that nothing fills in, by column, and a table with no row left."""
+        """Raise DataError if nothing fills in an empty cell, or if no row is left."""
         target, problems = self.roles.target, []
         refused = [(target, "the target", "")] if self.keys.missing != "drop" else []
         if self.keys.missing == "refuse":
@@ -233,7 +235,7 @@ class _Conversion:
                 self._high[group] = np.fmax(self._high[group], values.max(0))
 
     def leaks(self) -> list[str]:
-        """Say which features are the target under another name: equal, or one value a class."""
+        """Return messages on features that reveal the target: equal, or one value per class."""
         told = self._whole & (self._low == self._high).all(0)
         if self._outcome.classes:
             ordered = np.sort(self._low, axis=0)
@@ -248,7 +250,7 @@ class _Conversion:
         ]
 
     def notes(self) -> Iterator[str]:
-        """Yield which rows were left out and which categories training never saw."""
+        """Yield notes on rows that were left out and on categories that training never saw."""
         if self._left_out:
             yield f"left out {self._left_out} rows with an empty cell: {_counted(self._holes)}"
         if unknown := +self._unknown:
@@ -261,9 +263,10 @@ def _counted(cells: Counter[str]) -> str:
 
 
 def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dict[str, Array]:
-    """Convert all rows; return them by name, inputs and ids mapped where a folder takes them.
+    """Convert all rows and return them by name; with a folder, inputs and ids are mapped.
 
-    These are written while they come, so that a full disk is an error and not the end.
+    Mapped arrays are written batch by batch, since a full disk then raises an error; writing to a
+    mapping would kill the process.
     """
     import pyarrow.compute as pc
 
@@ -290,7 +293,7 @@ def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dic
 
 
 def _mapped(folder: Path, rows: int, columns: int) -> dict[str, Array]:
-    """Return the inputs and ids that lie in a folder as bytes, mapped and read-only."""
+    """Return the inputs and ids that a folder holds as bytes, memory-mapped and read-only."""
     inputs, ids = folder / "inputs", folder / "ids"
     if not rows:
         return {}
@@ -303,11 +306,13 @@ def _mapped(folder: Path, rows: int, columns: int) -> dict[str, Array]:
 
 
 def stored(paths: Paths, keys: Keys) -> Samples:
-    """Return a table from the user's cache, converted first where it does not lie there.
+    """Return a table from the user's cache; it is converted first if it is not there.
 
-    It is known by path, size, time of change and keys. Any number of processes may do this at once:
-    each writes a folder of its own, and the first one to be done keeps it. Errors are those of
-    `read_samples`, and an EnvironmentFaultError for a cache without room.
+    It is identified by path, size, modification time and keys. Processes may call this at the same
+    time: each writes a folder of its own, and that of the first to finish is kept.
+
+    Raises:
+        EnvironmentFaultError: The cache has no room or can't be written. See also `read_samples`.
     """
     places = [str(path.resolve()) for path, _ in paths]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in paths]
@@ -318,7 +323,7 @@ def stored(paths: Paths, keys: Keys) -> Samples:
     )
     place = cache_folder() / f"table-{table}-{state}-{read}"
     if not (place / FACTS).exists():
-        # What an earlier state of the file left; a process that has it mapped keeps what it has.
+        # Delete tables of earlier states of the file; processes that have mapped them go on.
         for other in place.parent.glob(f"table-{table}-*"):
             if other.name.split("-")[2] != state:
                 shutil.rmtree(other, ignore_errors=True)
@@ -333,7 +338,7 @@ def stored(paths: Paths, keys: Keys) -> Samples:
 
 
 def _convert(paths: Paths, keys: Keys, place: Path) -> None:
-    # Other machines that share the cache have processes of the same numbers.
+    # Machines that share the cache may have equal process ids, so names contain the host.
     host = platform.node().replace(".", "-")
     for left in place.parent.glob(f".table-*@{host}.*.tmp"):
         if not psutil.pid_exists(int(left.suffixes[-2][1:])):
@@ -341,8 +346,8 @@ def _convert(paths: Paths, keys: Keys, place: Path) -> None:
     beside = place.with_name(f".{place.name}@{host}.{os.getpid()}.tmp")
     try:
         create_folder(beside)
-        # A cell of a text takes two bytes at least and becomes eight, but most take more: room for
-        # the files themselves is asked for, and a disk that fills up later says so, too.
+        # A text cell of two bytes or more becomes eight, but most have more than two. The size of
+        # the files is asked for as room; a disk that fills up later raises an error as well.
         needed, free = size_of(paths), shutil.disk_usage(beside).free
         if free < needed:
             raise EnvironmentFaultError(
@@ -354,7 +359,7 @@ def _convert(paths: Paths, keys: Keys, place: Path) -> None:
         try:
             beside.rename(place)
         except OSError:
-            if not (place / FACTS).exists():  # else another process was first
+            if not (place / FACTS).exists():  # otherwise another process was first
                 raise
     except PermissionError as error:
         raise EnvironmentFaultError(
@@ -365,7 +370,7 @@ def _convert(paths: Paths, keys: Keys, place: Path) -> None:
 
 
 def _write(paths: Paths, keys: Keys, folder: Path) -> None:
-    """Write what the files hold into a folder, and say what takes so long."""
+    """Convert the files into a folder, and announce it, since it takes long."""
     import pyarrow as pa
 
     size, started_at = sum(path.stat().st_size for path, _ in paths), perf_counter()
@@ -380,5 +385,5 @@ def _write(paths: Paths, keys: Keys, folder: Path) -> None:
     facts = {name: getattr(samples, name) for name in PLAIN}
     facts["columns"] = [(column.name, column.levels) for column in samples.columns]
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-    pa.default_memory_pool().release_unused()  # else training keeps what reading needed
+    pa.default_memory_pool().release_unused()  # otherwise training keeps the memory of reading
     announce(f"converted {len(samples.targets):,} rows in {duration(perf_counter() - started_at)}")
