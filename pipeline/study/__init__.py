@@ -1,1 +1,1 @@
-"""Studies: many runs of one space, taken, trained, judged and told together."""
+"""Studies: many runs of one search space, planned, trained, compared and reported together."""

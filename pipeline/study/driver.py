@@ -1,4 +1,4 @@
-"""Drives a study: keeps its workers busy until it has its trials, and closes what has ended."""
+"""Drives a study: keeps its workers busy until it has its trials, and records how each ended."""
 
 import sys
 import time
@@ -41,18 +41,18 @@ from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Scalar, has_begun
 
-#: Noted with a stop, which ends one study within another but is told once.
+#: Note on an Interrupted error: the stop was reported, so an outer study reports nothing.
 TOLD = "a person knows how to go on"
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
 STOP_SECONDS = 15.0
-#: Trials out of memory, one after another, after which a person is told what to lower.
+#: Number of out-of-memory trials in a row after which a warning says what to lower.
 OOMS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyProcesses:
-    """The workers of studies, one study after another, and the recorder of their trials."""
+    """Workers shared by consecutive studies, and the recorder of their trials in MLflow."""
 
     pool: WorkerPool
     recorder: MlflowRecorder
@@ -60,9 +60,9 @@ class StudyProcesses:
 
 @contextmanager
 def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
-    """Start workers and reach MLflow, side by side; no process outlives the body.
+    """Start workers and connect to MLflow in parallel; all processes end with the body.
 
-    Raises EnvironmentFaultError where a tracking server that the run requires, or Ray, is down.
+    Raises EnvironmentFaultError if Ray, or a tracking server that the run requires, is down.
     """
     tracking = plan.run.tracking
     with (
@@ -85,9 +85,10 @@ def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
 
 @contextmanager
 def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
-    """Work on a study until it has its trials; the body tells what it came to.
+    """Train a study until it has its trials, and yield its driver; the body reports the results.
 
-    Its own run in MLflow is ended with the body. Raises what `Ledger.open` and `Driver.work` do.
+    The study's own MLflow run ends with the body. Raises what `Ledger.open` and `Driver.work`
+    raise.
     """
     started_at = time.monotonic()
     ledger = Ledger.open(plan)
@@ -100,7 +101,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     except BaseException as raised:
         error = raised
         if stop.signal_number is not None and not isinstance(raised, Interrupted):
-            error = Interrupted(stop.signal_number)  # a library has made another error of it
+            error = Interrupted(stop.signal_number)  # a library has raised its own error
         if isinstance(error, Interrupted | KeyboardInterrupt):
             driver.run.end("KILLED", "interrupted")
         else:
@@ -121,7 +122,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
 
 
 class StudyFailedError(PipelineError):
-    """Trials failed one after another: why in one line, and the exit code that they share."""
+    """Too many trials failed in a row, or none completed; the exit code is that of the trials."""
 
     def __init__(self, problem: str, exit_code: int) -> None:
         super().__init__(problem)
@@ -129,10 +130,10 @@ class StudyFailedError(PipelineError):
 
 
 class Driver:
-    """One study, opened, on the workers of this process, beside those of any other.
+    """An open study and the workers of this process; other processes may work on it as well.
 
-    `leads` tells, once the trials have ended, whether this process reports them; `seconds` is the
-    time that they took here.
+    Once the trials have ended, `leads` tells whether this process reports the results, and
+    `seconds` how long it has worked on the study.
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
@@ -146,12 +147,13 @@ class Driver:
         self._pool, self._recorder = processes.pool, processes.recorder
 
     def work(self) -> None:
-        """Repair the study, then work until it is settled, its time is over, or nobody wants more.
+        """Repair the study, then train trials until it is settled, times out or is stopped.
 
         Raises:
-            Interrupted: A signal asked for a stop; what was running is queued again.
-            StudyFailedError: Too many failures in a row, or no trial that has ended completed.
-            EnvironmentFaultError: The disk is full, or no worker can live here.
+            Interrupted: A signal asked for a stop; the trials that were running are queued again.
+            StudyFailedError: Too many trials failed in a row, or no trial has completed.
+            ChangedDataError: A trial found other data than the study has on record.
+            EnvironmentFaultError: The disk is full, or workers can't be started.
         """
         with Live(self.plan) as live:
             self._closer = TrialCloser(self.plan, self.ledger, self._recorder, live)
@@ -174,7 +176,7 @@ class Driver:
             raise StudyFailedError(f"no trial completed: {progress.words}", code)
 
     def _advance(self) -> None:
-        # As many workers as there is work for.
+        # No more workers than trials that are running here or left.
         self._pool.start(min(self.plan.workers, len(self._pool.busy()) + self._progress.left))
         self._fill()
         self._listen(TICK_SECONDS)
@@ -182,7 +184,7 @@ class Driver:
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._closer.close_lost()
-            self._listen(0.0)  # how a worker died whose trial was just found lost
+            self._listen(0.0)  # tells how a worker died whose trial was just found lost
             self.run.update(self._progress)
         if now >= self._beat_at:
             self._beat_at = now + min(BEAT_SECONDS, self.plan.options.grace / LOOKS)
@@ -192,12 +194,12 @@ class Driver:
         self._progress = self.ledger.progress()
 
     def _is_over(self) -> bool:
-        """Tell whether nothing is left to do or to be begun; too many failures in a row raise."""
+        """Return whether work ends; raise StudyFailedError if too many trials failed in a row."""
         if stop.signal_number is not None:
             return True
         most, failure = self.plan.options.max_consecutive_failures, self._closer.failure
         in_a_row = self._progress.consecutive_failures
-        self._mended = min(self._mended, in_a_row)  # none of them, once a trial has not failed
+        self._mended = min(self._mended, in_a_row)  # 0 once a trial succeeds
         if in_a_row - self._mended >= most and failure is not None:
             raise StudyFailedError(
                 f"{most} trials failed one after another, the last one: {failure.message}; mend "
@@ -211,7 +213,7 @@ class Driver:
         return timeout is not None and time.monotonic() - self._started_at > timeout
 
     def _fill(self) -> None:
-        """Give each idle worker a trial, as long as the study has one."""
+        """Give a trial to each idle worker while the study has trials left."""
         for worker in [] if self._is_late() else self._pool.idle():
             taken = self.ledger.take(worker.lease)
             if taken is None:
@@ -221,7 +223,7 @@ class Driver:
             self._recorder.begin(self.plan.trial_folder(taken.number))
 
     def _job(self, taken: Row) -> Job:
-        """Make the folder of a trial, and what its worker is told."""
+        """Create the folder of a trial, and return the job for its worker."""
         plan, number = self.plan, taken.number
         folder = plan.trial_folder(number)
         create_folder(folder)
@@ -250,7 +252,10 @@ class Driver:
             self._hear(worker, answer)
 
     def _hear(self, worker: Worker, answer: Answer) -> None:
-        """Do what an answer asks for; raises where the next trial would end as this one did."""
+        """Handle an answer of a worker.
+
+        Raises ChangedDataError or EnvironmentFaultError if the next trial would fail as this one.
+        """
         match answer:
             case Rung(step=step, value=value) if worker.is_busy:
                 worker.verdict(prune=self.ledger.report(worker.taken, step=step, value=value))
@@ -266,16 +271,16 @@ class Driver:
                 self._close_died(worker, answer)
 
     def _close_died(self, worker: Worker, gone: Gone) -> None:
-        """Go on without a worker that has died, and give its trial up."""
+        """Dismiss a worker that has died, and close its trial."""
         died = [worker.number] if worker.is_busy else []
-        self._pool.dismiss(worker)  # first: a store that fails must not leave it among the busy
+        self._pool.dismiss(worker)  # first, so that a failing store can't leave it busy
         if died and worker.is_overdue:
             self._closer.end(worker, TrialEnd(state="failed", reason="interrupted"))
         self._closer.close_lost(died, why=f"its process died ({gone.message})")
-        self._pool.dismiss(worker, gone)  # again, to count one that was never ready
+        self._pool.dismiss(worker, gone)  # again, to count a worker that was never ready
 
     def _leave(self) -> None:
-        """Stop what still runs here; the study can be gone on with from anywhere."""
+        """Stop the trials that still run here; any process can continue the study."""
         self._pool.interrupt()
         died: list[int] = []
         deadline = time.monotonic() + STOP_SECONDS
@@ -294,7 +299,7 @@ class Driver:
 
 
 class TrialCloser:
-    """Closes trials so that the study and MLflow agree, and remembers the last failure."""
+    """Records how trials end, in the study and in MLflow, and keeps the last failure."""
 
     def __init__(
         self, plan: StudyPlan, ledger: Ledger, recorder: MlflowRecorder, live: Live
@@ -307,7 +312,7 @@ class TrialCloser:
         self._ooms = 0
 
     def repair(self) -> None:
-        """Repair what earlier processes left: lost trials, unsent folders, and missing runs."""
+        """Repair what earlier processes left: lost trials, unsent folders and missing runs."""
         self._close_lost()
         rows = self._ledger.trials()
         kept = {self._plan.trial_folder(number) for number in self._keepers()}
@@ -318,12 +323,12 @@ class TrialCloser:
             record_missing(rows, self._plan, self._recorder, self._params)
 
     def end(self, worker: Worker, ended: TrialEnd) -> TrialEnd:
-        """Close a trial whose worker has told how it ended, or was stopped for being too slow.
+        """Close a trial whose worker has reported its end, or that was stopped for being too slow.
 
-        Returns how it ended, which is as its worker says unless it took too long or trained on
-        other data than a trial of the same config beside it.
+        Returns the end to record. It is the reported one unless the trial took too long, trained
+        on other data than another trial of the same config, or its journal can't be ended.
         """
-        worker.is_busy = False  # first: a store that fails must not leave it among the busy
+        worker.is_busy = False  # first, so that a failing store can't leave it busy
         ended, number = self._on_its_data(worker.job, ended), worker.number
         if worker.is_overdue and ended.reason == "interrupted":
             message = f"took longer than sweep.trial_timeout={self._plan.options.trial_timeout:g}"
@@ -344,10 +349,13 @@ class TrialCloser:
         return ended
 
     def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
-        """Close the trials whose process is gone, silent, or was seen to die; tell of each."""
+        """Close the trials whose process is gone or silent, with a warning for each.
+
+        `died` are the numbers of trials whose process was seen to die; `why` says how it died.
+        """
         lost = [one.number for one in self._close_lost(died) if not one.adopted]
         self._lost.update(lost)
-        # One that died may have been closed as lost a moment before it was seen to die.
+        # A trial may have been closed as lost a moment before its process was seen to die.
         if lost or not self._lost.isdisjoint(died):
             self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
 
@@ -360,7 +368,7 @@ class TrialCloser:
         return lost
 
     def _on_its_data(self, job: Job, ended: TrialEnd) -> TrialEnd:
-        """Store the hash of the data of a config that is new to the study."""
+        """Store the data hash of a config new to the study; return a failure if it has another."""
         if ended.data is None or job.data is not None:
             return ended
         config = plain(job.config)
@@ -375,7 +383,7 @@ class TrialCloser:
         )
 
     def _drop(self, number: int) -> None:
-        """Record a trial in MLflow with the end that another process stored."""
+        """Record a trial in MLflow with the end that another process has stored."""
         row, folder = self._ledger.trials()[number], self._plan.trial_folder(number)
         if row.reason == "lost":
             self._live.warn(
@@ -389,9 +397,9 @@ class TrialCloser:
             self._recorder.forget(folder)
 
     def _record(self, number: int, end: TrialEnd | Row) -> None:
-        """Let MLflow have a trial that has ended; the files of all but the best are removed then.
+        """Send a trial that has ended to MLflow, then remove the files of all but the best trials.
 
-        Its process may have been killed before its run began.
+        The run is written from the trial's row if its process was killed before the run began.
         """
         keepers = self._keepers()
         folder = self._plan.trial_folder(number)
@@ -399,7 +407,7 @@ class TrialCloser:
             self._recorder.end(folder, lost=end.reason == "lost", forget=number not in keepers)
         else:
             row = self._ledger.trials()[number]
-            with suppress(EnvironmentFaultError):  # on a full disk, the next start does it
+            with suppress(EnvironmentFaultError):  # if the disk is full, the next start does it
                 write_run(row, self._plan, self._recorder, self._params(row))
         for other in self._kept - keepers - {number}:
             self._recorder.forget(self._plan.trial_folder(other))

@@ -1,4 +1,4 @@
-"""How far a study is: a table that stays in its place, or a line a trial."""
+"""Progress of a study in the terminal: a table that is redrawn in place, or a line per trial."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ LATEST = 8
 
 
 def print_opening(plan: StudyPlan) -> None:
-    """Say what a study is about to do."""
+    """Print the number of trials, the objectives, the ranges and the notes of a study."""
     shown = console()
     if shown_verbosity(plan.run.verbose) == 0:
         return
@@ -39,7 +39,7 @@ def print_opening(plan: StudyPlan) -> None:
 
 
 class Screen:
-    """Draws at the bottom of a terminal, at most every so many seconds; nothing in a pipe."""
+    """Draws at the bottom of a terminal, at most once in `seconds`; draws nothing in a pipe."""
 
     def __init__(self, *, wanted: bool, seconds: float) -> None:
         self._live: RichLive | None = None
@@ -66,7 +66,7 @@ class Screen:
 
 
 class Live(Screen):
-    """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial."""
+    """Shows a running study as `verbose` asks for: nothing, a table, or a line per trial."""
 
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
@@ -77,14 +77,14 @@ class Live(Screen):
         self._latest: list[Text] = []
 
     def warn(self, line: str) -> None:
-        """Tell what nobody may miss, above what is drawn."""
+        """Print a warning, above the table if one is drawn."""
         if self._live is None:
             print(f"warning: {line}", file=sys.stderr)
         else:
             self._live.console.print(f"warning: {line}", markup=False, soft_wrap=True)
 
     def ended(self, taken: Row, ended: TrialEnd) -> None:
-        """Tell what a trial came to, in one line."""
+        """Show how a trial has ended, in one line."""
         self._ended += 1
         came_to = ended.reason or ended.state
         if ended.state == "complete":
@@ -98,7 +98,7 @@ class Live(Screen):
         self._latest = [*self._latest[1 - LATEST :], line]
 
     def show(self, progress: Progress, running: Sequence[int]) -> None:
-        """Draw the table anew, twice a second at most."""
+        """Redraw the table, at most twice a second."""
         self.draw(lambda: self._table(progress, running))
 
     def _table(self, progress: Progress, running: Sequence[int]) -> Group:

@@ -1,4 +1,4 @@
-"""A trial between driver and worker: orders, answers, its end, and what its journal says of it."""
+"""Messages between driver and worker about a trial, and the end in the trial's journal."""
 
 import json
 import math
@@ -13,11 +13,11 @@ from pydantic import TypeAdapter
 from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.journal import JOURNAL, Journal, Status, has_begun, read_events
 
-#: File of the weights that a trial keeps, among its checkpoints.
+#: Name of the file with a trial's kept weights, in its folder of checkpoints.
 KEPT = "kept.ckpt"
-#: Reasons of failures that count towards the total.
+#: Reasons for failures that count towards the total number of trials.
 COUNTED_FAILURES = ("diverged", "oom", "error")
-#: Reasons of failures that the trial did not cause; its point is tried again.
+#: Reasons for failures that the trial did not cause; its point is tried again.
 RETRIED = ("interrupted", "lost")
 #: Tag in a trial's journal that holds its values, as a JSON list.
 VALUES = "pipeline.values"
@@ -30,19 +30,22 @@ _Kind = TypeVar("_Kind")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One trial to train, of a number in its study, in a run folder, which exists.
+    """One trial to train.
 
     Args:
-        config: The run's configuration as plain values, references unresolved.
-        trust: Packages whose classes it may name, from the command line.
-        objectives: Names of the values that the trial comes to: `val/f1`, `model/parameters`, …
-        parent_folder: The study's folder, whose MLflow run is the parent; `None` = it has none.
-        key: Name by which MLflow's run is found again.
+        number: Number of the trial in its study.
+        folder: Folder of the run, which exists.
+        name: Name of the run.
+        config: Configuration of the run as plain values, with unresolved references.
+        trust: Packages whose classes the config may name, from the command line.
+        objectives: Names of the objectives: `val/f1`, `model/parameters`, …
+        parent_folder: The study's folder, whose MLflow run is the parent; `None` = no parent.
+        key: Key by which the MLflow run is found again.
         tags: Tags of the run beside those of every run.
-        rungs: Epochs at which it asks whether to go on, with the number of the rung.
-        data: Hash of the data that it is to train on; `None` = not known yet.
-        test: Touch the test rows at its end.
-        keep: Write the weights it keeps to `checkpoints/kept.ckpt`.
+        rungs: Rung by epoch; at these epochs the trial asks whether to go on.
+        data: Hash of the data that the trial has to train on; `None` = not known yet.
+        test: Whether the model is tested at the end.
+        keep: Whether the kept weights are written to `checkpoints/kept.ckpt`.
     """
 
     number: int
@@ -62,13 +65,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestJob:
-    """The kept weights of an ended trial, in its run folder, to test once and leave as a model.
+    """The kept weights of an ended trial, to test once and to save as a model.
 
-    `config`, `trust` and `data` are those of its `Job`. The folder `into` takes the tables (config,
-    predictions, classes, history), `leave` the model; `None` = there are none.
+    `folder` is the trial's run folder; `config`, `trust` and `data` are those of its `Job`. The
+    tables (config, predictions, classes, history) are written to the folder `into`, and the model
+    to the folder `leave`; `None` = no test, or no model.
     """
 
-    __test__ = False  # no test class, whatever its name makes pytest think
+    __test__ = False  # tells pytest that this is not a test class
 
     folder: str
     into: str | None
@@ -80,7 +84,7 @@ class TestJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """A trial waits for a verdict at a rung, with the first objective of the kept weights."""
+    """A trial that waits for a verdict at rung `step`; `value` is its first objective so far."""
 
     step: int
     epoch: int
@@ -92,13 +96,13 @@ class TrialEnd:
     """How a trial ended.
 
     Args:
-        state: What became of it.
-        reason: pruned, diverged, oom, error, interrupted or lost; `None` where it completed.
-        message: One line for people; `None` where there is nothing to say.
-        values: One value per objective; empty where it did not complete.
+        state: The final state.
+        reason: pruned, diverged, oom, error, interrupted or lost; `None` if the trial completed.
+        message: What went wrong, in one line; `None` = nothing to report.
+        values: One value per objective; empty unless the trial completed.
         attributes: `seconds`, `epochs`, `threads`, and final values such as `test/f1`.
-        exit_code: What a single run would have ended with: 3 for a fault of the environment.
-        data: Hash of the data that it trained on; `None` where it failed.
+        exit_code: Exit code of a single run that ends like this; 3 = a fault of the environment.
+        data: Hash of the data that the trial trained on; `None` if it failed.
     """
 
     state: Literal["complete", "pruned", "failed"]
@@ -112,16 +116,17 @@ class TrialEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
-    """The kept weights of a trial were tested, or could not be, for a `problem` in one line.
+    """Result of a `TestJob`.
 
     Args:
-        metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty where it failed.
+        metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty if nothing was tested.
         baselines: Names of the naive and the linear baseline.
-        figure: What the model that was left is compared by; `None` = none was left.
-        exit_code: What a single run would have ended with.
+        figure: What the saved model is compared by; `None` = no model was saved.
+        problem: Why the job failed, in one line; `None` = it succeeded.
+        exit_code: Exit code of a single run that fails like this.
     """
 
-    __test__ = False  # no test class, whatever its name makes pytest think
+    __test__ = False  # tells pytest that this is not a test class
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
@@ -132,9 +137,10 @@ class Tested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone:
-    """Its process has died; nothing more will come.
+    """The worker's process has died, and sends no more answers.
 
-    `message` says how; where it is `final`, no other worker can live there, and it is a whole line.
+    `message` says how it died. If `final`, no other worker can run there either, and `message` is
+    a complete error message.
     """
 
     message: str
@@ -146,18 +152,18 @@ _ANSWERS: Mapping[str, type[Answer]] = {kind.__name__: kind for kind in get_args
 
 
 def encode(answer: Answer) -> dict[str, Any]:
-    """Return an answer as plain values, its kind among them."""
+    """Return an answer as plain values, including its kind."""
     return {"say": type(answer).__name__, **asdict(answer)}
 
 
 def decode(said: Mapping[str, Any]) -> Answer:
-    """Return the answer of which `encode` gave the plain values, also after a way as JSON."""
+    """Return the answer from the plain values that `encode` returned, also after they were JSON."""
     values = {key: value for key, value in said.items() if key != "say"}
     return read(_ANSWERS[said["say"]], values)
 
 
 def read(kind: type[_Kind], values: Mapping[str, Any]) -> _Kind:
-    """Return a record of a kind from plain values, to which JSON has made lists and texts."""
+    """Return a record of class `kind` from plain values, whose types JSON may have changed."""
     return TypeAdapter(kind).validate_python(values)
 
 
@@ -165,7 +171,7 @@ def read(kind: type[_Kind], values: Mapping[str, Any]) -> _Kind:
 
 
 def run_end(state: str, reason: str | None) -> tuple[Status, str | None] | None:
-    """Return the status and `end_reason` of the MLflow run of a trial; `None` before its end."""
+    """Return the status and `end_reason` of a trial's MLflow run; `None` before the trial ends."""
     if state == "failed":
         return "KILLED" if reason == "interrupted" else "FAILED", reason or "error"
     ends: dict[str, tuple[Status, str | None]] = {
@@ -176,7 +182,7 @@ def run_end(state: str, reason: str | None) -> tuple[Status, str | None] | None:
 
 
 def end_in_journal(folder: Path) -> TrialEnd | None:
-    """Return the end that a trial's journal holds; `None` where it holds none."""
+    """Return the end that a trial's journal records; `None` = it records none."""
     try:
         events = list(read_events(folder / JOURNAL))
     except OSError:
@@ -204,7 +210,7 @@ def end_in_journal(folder: Path) -> TrialEnd | None:
 
 
 def end_journal(folder: Path, state: str, reason: str | None) -> bool:
-    """Let a trial's journal, where it has begun, end as the study says; tell whether it does."""
+    """Make a trial's journal, if it has begun, end as the study says; return whether it does."""
     known, wanted = end_in_journal(folder), run_end(state, reason)
     if not has_begun(folder) or wanted is None:
         return True
@@ -219,7 +225,7 @@ def end_journal(folder: Path, state: str, reason: str | None) -> bool:
 
 
 def changed_data_line(config: Mapping[str, Any], before: str, now: str) -> str:
-    """Say that the data of a run, by their hash now, are not those on record, and what to do."""
+    """Return an error line for a run whose data had the hash `before` and have `now`."""
     path = config["data"].get("path")
     which = "the data" if path is None else f"data.path={path}: the data"
     return f"{which} had the hash {before[:12]} in this study and have {now[:12]} now; {REMEDY}"

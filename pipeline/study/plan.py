@@ -1,4 +1,4 @@
-"""A study that can begin, and those that belong to it: everything checked, nothing created."""
+"""Plans of a study and of its substudies: everything is checked, and nothing is created."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,23 +28,23 @@ from pipeline.study.study_run import RunDestination
 
 Read = TypeVar("Read")
 SEED = "seed"
-#: A seed is smaller than this.
+#: Seeds are smaller than this.
 SEEDS = 2**32
-#: Of a study's name of at most 64 characters, what is left when another word is joined to it.
+#: Number of characters kept of a study's name, which has at most 64, when a word is appended.
 LONGEST_STEM = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan(definition.StudyDefinition, RunDestination):
-    """A study that can begin.
+    """A checked study that is ready to start.
 
     Args:
-        run: The run that it varies, checked, with what `null` leaves to the program filled in.
-        data: Hash of its data.
+        run: Options of the run that the study varies, with all `null` defaults resolved.
+        data: Hash of the run's data.
         trials: Composes the run of each trial.
-        gpus: Those of each of its workers, side by side.
-        tuned: Further overrides for each cell and split of a comparison, from its own tuning.
-        notes: Lines worth telling.
+        gpus: GPUs of each worker.
+        tuned: Further overrides by cell of a comparison, as `cell_of` names it, from its tuning.
+        notes: Notes to print at the start, one line each.
     """
 
     run: RunConfig
@@ -56,26 +56,26 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
 
     @property
     def workers(self) -> int:
-        """How many processes train side by side."""
+        """Number of workers that train in parallel."""
         return len(self.gpus)
 
     @property
     def total(self) -> int | None:
-        """Trials that the study is to have; `None` where nothing limits them."""
+        """Number of trials that the study is to have; `None` = unlimited."""
         points = self.space.size() if self.options.sampler == "grid" else None
         limits = [limit for limit in (self.options.n_trials, points) if limit is not None]
         return min(limits, default=None)
 
     def keepers(self, progress: Progress) -> set[int]:
-        """Return the trials whose weights stay: the best, and that of the config as it stands."""
+        """Return the trials whose weights are kept: the best ones, and that of the base config."""
         return {*progress.best, *([] if self.base_point is None else [0])}
 
     def with_tuned(self, overrides: Mapping[str, str]) -> Mapping[str, str]:
-        """Return what a trial varies, and what tuning has found for its cell."""
+        """Return the overrides of a trial, and those that tuning has found for its cell."""
         return {**self.tuned.get(cell_of(overrides), {}), **overrides}
 
     def trial_config(self, overrides: Mapping[str, str], *, number: int) -> dict[str, Any]:
-        """Compose the run of a trial; references to the environment stay as they are."""
+        """Return the run of a trial, with unresolved references to the environment."""
         tree = self.trials.config(self.with_tuned(overrides))
         with open_dict(tree):
             tree.name = self.trial_header(number, {}).name
@@ -83,22 +83,23 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
 
 
 def cell_of(overrides: Mapping[str, str]) -> str:
-    """Name what is tuned by itself: all that is varied but the seed.
+    """Return the name of a cell that is tuned separately: all overrides but the seed.
 
-    Each split is tuned within itself, since its validation rows are test rows of another split.
+    Each split is a cell of its own, since its validation rows are test rows of another split.
     """
     return " ".join(f"{key}={text}" for key, text in overrides.items() if key != SEED)
 
 
 def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | None) -> StudyPlan:
-    """Check a sweep's config whole, read its data, and choose what `null` leaves open.
+    """Check a sweep's config, read its data, and resolve all `null` defaults.
 
-    `words` are the overrides that the tree came from, `config_dir` the folder of the user's YAML.
+    `words` are the overrides that `config` was composed with, and `config_dir` is the folder of
+    the user's YAML.
 
     Raises:
-        ConfigError: All wrong values, one line each.
-        DataError: The data can't be learned from.
-        EnvironmentFaultError: No such device, or a folder that can't be written.
+        ConfigError: Values are wrong; the error has one line for each.
+        DataError: A model can't be trained on the data.
+        EnvironmentFaultError: A device does not exist, or a folder can't be written.
     """
     given = {word.partition("=")[0] for word in words}
     together = config.sweep.devices_per_trial
@@ -113,9 +114,9 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
 def checked_study(
     config: DictConfig, space: Space, trials: TrialConfigs
 ) -> tuple[SweepOptions, RunConfig]:
-    """Return the options of a study and the run that it varies, without a look at its data.
+    """Return the options of a study and the run that it varies, without reading its data.
 
-    Raises ConfigError with all wrong values of the tree and the space, one line each.
+    Raises ConfigError with one line for each wrong value of the tree and the space.
     """
     problems: list[str] = []
     options = _collected(lambda: validated(SweepOptions, config.sweep, prefix="sweep."), problems)
@@ -136,12 +137,12 @@ def checked_study(
 def plan_study(
     options: SweepOptions, run: RunConfig, space: Space, trials: TrialConfigs
 ) -> StudyPlan:
-    """Read the data of a checked study, and choose what `null` leaves open.
+    """Read the data of a checked study, and resolve all `null` defaults.
 
     Raises:
-        ConfigError: `sweep.base_trial=true`, and the config lies outside of the space.
-        DataError: The data can't be learned from.
-        EnvironmentFaultError: Data, output or store can't be used.
+        ConfigError: `sweep.base_trial=true`, but the config lies outside of the space.
+        DataError: A model can't be trained on the data.
+        EnvironmentFaultError: The data, the output folder or the store can't be used.
     """
     base_point = None
     if options.base_trial is not False and options.sampler != "grid":
@@ -182,7 +183,7 @@ def plan_study(
 
 def _objectives(options: SweepOptions, planned: Plan) -> tuple[definition.Objective, ...]:
     validated = planned.prepared.validation is not None
-    # A study that tests every trial chooses none, so it may do without a validation.
+    # A study that tests every trial does not choose among them, so it needs no validation rows.
     return definition.read_objectives(
         options.objective,
         str(planned.options.monitor) if validated or not options.test_trials else "train/loss",
@@ -193,7 +194,7 @@ def _objectives(options: SweepOptions, planned: Plan) -> tuple[definition.Object
 
 
 def _collected(read: Callable[[], Read], problems: list[str]) -> Read | None:
-    """Return what can be read, or add what is wrong with it to the problems."""
+    """Return what `read` returns; on a ConfigError add its lines to `problems`."""
     try:
         return read()
     except ConfigError as error:
@@ -201,25 +202,25 @@ def _collected(read: Callable[[], Read], problems: list[str]) -> Read | None:
         return None
 
 
-# Studies that belong to another: the winner over several seeds, the tuning of each cell.
+# Substudies: the winner over several seeds, and the tuning of each cell.
 
 
 def confirmation(plan: StudyPlan, overrides: Mapping[str, str], number: int) -> StudyPlan:
-    """Plan the winner over seeds other than the one that it was chosen with, each run tested.
+    """Plan the training and test of the winner with seeds other than the one it was chosen with.
 
-    `overrides` are its run, as Hydra's texts by key or group, `number` its number in the study.
+    `overrides` has the winner's values as Hydra's texts by key or group, `number` is its number.
     """
     seed, count = plan.trials.config(overrides)[SEED], plan.options.confirm_seeds
-    first = seed + 1 if seed + count < SEEDS else 0  # seeds that follow, or the first ones
+    first = seed + 1 if seed + count < SEEDS else 0  # the seeds that follow, or the first ones
     space = {SEED: f"range({first}, {first + count})"}
     changes = {"sampler": "grid", "pruner": "none", "n_trials": None, "test_trials": True}
     return _substudy(plan, f"confirm-{number}", overrides, {**changes, "space": space})
 
 
 def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
-    """Plan the tuning of each cell and split of a comparison, on validation alone.
+    """Plan the tuning, on validation rows, of each cell of a comparison; empty without tuning.
 
-    Raises ConfigError where the cells would be compared on the rows that they are tuned on.
+    Raises ConfigError if the cells would be compared on the rows that they are tuned on.
     """
     if not plan.options.tune:
         return {}

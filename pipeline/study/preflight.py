@@ -1,7 +1,7 @@
-"""One batch of everything that the config tree holds, before any real time is spent.
+"""Preflight: a run of one batch of everything in the config tree, before long runs are started.
 
-Each model on each data set, each experiment, and the extreme points of each study's space become
-jobs of one batch for the workers; nothing of them is recorded.
+Workers train each model on each data set, each experiment, and the extreme points of each study's
+space with one batch; nothing is recorded.
 """
 
 import shlex
@@ -48,43 +48,43 @@ NOTES = {
 }
 #: Title of each table by the heading of its first column.
 TITLES = {"data": "models × data", "experiment": "experiments", "sweeps": "sweeps × models"}
-#: Column of what chooses its model itself: an experiment, a study of several.
+#: Column of rows that choose their model themselves: experiments, and studies of several models.
 OWN = "its own"
 #: Groups of which a preflight tries every choice.
 GROUPS = ("model", "data", "experiment")
-#: Cells that are named before the rest is counted.
+#: Number of failing places that an error line names; the rest are only counted.
 NAMED = 3
-#: Workers, each of which takes seconds to start, while a run takes a fraction of one.
+#: Most workers on CPUs and on a GPU; a worker takes seconds to start, a run a fraction of one.
 MOST_WORKERS, WORKERS_A_GPU = 8, 4
 AHEAD = 2  # runs composed ahead for each worker
-#: Between two looks at the workers, and from one drawing of the progress to the next.
+#: Time between two polls of the workers, and between two drawings of the progress.
 SECONDS = 0.25
 
 
 class PreflightCell(NamedTuple):
-    """A place in one of the tables: the words of its row and of its column, or `OWN`."""
+    """A cell of a table: the override of its row, and that of its column or `OWN`."""
 
     row: str
     column: str
 
     @property
     def part(self) -> str:
-        """Which table: of `TITLES`."""
+        """The key of its table in `TITLES`."""
         return self.row.partition("=")[0]
 
     @property
     def words(self) -> str:
-        """What a person types."""
+        """The overrides of the cell, as on a command line."""
         words = [word for word in self if word != OWN]
         return " ".join(words[::-1] if self.part == "data" else words)
 
 
 @dataclass(slots=True)
 class Rehearsal:
-    """A run of one batch, and what came of it: `ok` before it was tried; `misfit` is no failure.
+    """A run of one batch and its verdict, a key of `SHOWN`: `ok` before it is tried.
 
-    `point` is what a study has varied, as Hydra's texts by key or group; `message` says in one line
-    why it fails, and `hint` behind that how to see more.
+    `point` has what a study varies, as Hydra's texts by key or group. If the run fails, `message`
+    says why in one line, and `hint`, which is appended to it, how to see more.
     """
 
     cell: PreflightCell
@@ -95,10 +95,13 @@ class Rehearsal:
 
 
 def preflight(words: Sequence[str], config_dir: str | None) -> None:
-    """Try what a command line leaves open, and print what would fail; nothing stays on the disk.
+    """Try all that a command line leaves open, and print what would fail; no files are kept.
 
-    A ConfigError has a line for each reason of a failure, or what is wrong with the line itself; an
-    EnvironmentFaultError tells that workers die before they are ready.
+    `words` are the overrides of the command line, `config_dir` the folder of the user's YAML.
+
+    Raises:
+        ConfigError: Something would fail (one line per reason), or the command line is wrong.
+        EnvironmentFaultError: Workers die before they are ready.
     """
     started_at = time.monotonic()
     trying = Preflight(words, config_dir)
@@ -115,7 +118,10 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
 
 
 class Preflight:
-    """All that the config tree holds and a command line leaves open, and what came of it."""
+    """All runs that the config tree has and a command line leaves open, and their verdicts.
+
+    Raises ConfigError if the tree can't be composed, or has wrong options or ranges.
+    """
 
     def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
         study = TrialConfigs(words, config_dir)
@@ -137,14 +143,14 @@ class Preflight:
         self._choices = {group: ranges.get(group) or self._open(group) for group in GROUPS}
         files = [file for file in study.sweep_files() if file != "preflight"]
         self._files = files or self._trials.source.choices("sweeps")
-        #: In the order of the tables; the place of each is the number of its job.
+        #: All runs in the order of the tables; the index of each is the number of its job.
         self._rehearsals: list[Rehearsal] = []
-        #: In the order in which they have ended.
+        #: The runs that have ended, in the order of their ends.
         self._tried: list[Rehearsal] = []
         self._waiting: list[Job] = []
 
     def _open(self, group: str) -> list[str]:
-        """Return the choices of a group that need nothing from the user, such as a file's path."""
+        """Return the choices of a group that need no value from the user, such as a path."""
         if group in self._fixed:
             return [str(self._trials.choices[group])]
         choices, lacking = self._trials.source.choices(group), set[str]()
@@ -155,7 +161,7 @@ class Preflight:
         return [choice for choice in choices if choice not in lacking]
 
     def work(self, pool: WorkerPool, folder: Path) -> None:
-        """Try everything on the workers, in folders of their own in this one."""
+        """Try everything on the workers of `pool`, each run in its own folder below `folder`."""
         self._folder = folder
         coming, more = chain(self._runs(), self._sweeps()), True
         with Screen(wanted=self.verbose in (None, 1), seconds=SECONDS) as screen:
@@ -192,16 +198,16 @@ class Preflight:
             chosen = {"model": model, "data": data}.items()
             groups = {group: choice for group, choice in chosen if group not in self._fixed}
             yield self._queued(cell, self._trials, groups)
-        # No experiment where the command line says of what.
+        # No experiments if the command line limits the models or the data.
         for name in self._choices["experiment"] if not self._limited - {"experiment"} else ():
             cell = PreflightCell(f"experiment={name}", OWN)
             yield self._queued(cell, self._trials, {"experiment": name})
 
     def _sweeps(self) -> Iterator[Rehearsal]:
-        """Queue the extreme points of each file of `sweeps/` with each model its space suits."""
+        """Queue the extreme points of each file of `sweeps/` with each model that fits them."""
         for file in self._files:
-            chosen: set[str] = set()  # groups that it varies, or has a choice of its own for
-            with suppress(ConfigError):  # each cell says why
+            chosen: set[str] = set()  # groups that the file varies or chooses
+            with suppress(ConfigError):  # each cell reports it
                 tree = self._trials.source.tree([*self._words, f"sweeps={file}"])
                 if tree.sweep.get("preflight") is True:
                     continue
@@ -254,7 +260,7 @@ class Preflight:
         overrides: Mapping[str, str],
         objectives: Sequence[str] = (),
     ) -> Rehearsal:
-        """Queue a batch of each part of a run, recorded nowhere; or say why not."""
+        """Queue a run of one batch that is not recorded, or record why it can't be composed."""
         point = overrides if cell.part == "sweeps" else {}
         try:
             config = written(trials.config(overrides))
@@ -289,14 +295,14 @@ class Preflight:
         error: ConfigError | None = None,
         point: Mapping[str, str] | None = None,
     ) -> Rehearsal:
-        """Return what is known of a cell, or of a point in it, without trying it."""
+        """Record the verdict of a cell, or of a point in it, without a run."""
         one = Rehearsal(cell, point or {})
         self._rehearsals.append(one)
         self._note(one, verdict, " ".join(" ".join(error.problems if error else ()).split()))
         return one
 
     def _judge(self, worker: Worker, end: TrialEnd | Gone) -> None:
-        """Give a run that has ended its verdict."""
+        """Record the verdict of a run that has ended."""
         one, overdue, worker.is_busy = self._rehearsals[worker.number], worker.is_overdue, False
         rmtree(worker.job.folder)
         if isinstance(end, Gone):
@@ -307,7 +313,7 @@ class Preflight:
         if end.state != "failed" or (diverged and one.cell.part == "sweeps"):
             self._note(one, "ok")
         elif MISFIT in message and one.cell.column != OWN:
-            self._note(one, "misfit")  # nobody has put the two together
+            self._note(one, "misfit")  # only the preflight combines the two
         else:
             slow = f"it took longer than sweep.trial_timeout={self._options.trial_timeout}"
             one.hint = self._hint(one) if end.exit_code == BUG else ""
@@ -320,7 +326,7 @@ class Preflight:
             say(console(), f"{SHOWN[verdict]:7}{one.cell.words}")
 
     def _hint(self, tried: Rehearsal) -> str:
-        """Return the command that shows by itself where an error comes from."""
+        """Return a hint with the command that repeats one run and shows its traceback."""
         folder = [] if self._config_dir is None else ["--config-dir", self._config_dir]
         of_cell = [word for word in tried.cell.words.split() if not word.startswith("sweeps=")]
         of_run = [w for w in self._words if not w.startswith("sweep.") and w not in of_cell]
@@ -331,7 +337,7 @@ class Preflight:
 
     @property
     def verdicts(self) -> dict[PreflightCell, str]:
-        """The worst verdict in each cell, `ok` where none is known yet."""
+        """The worst verdict in each cell; `ok` if none is known yet."""
         found: dict[PreflightCell, str] = {}
         for one in self._rehearsals:
             found[one.cell] = max(found.get(one.cell, "ok"), one.verdict, key=[*SHOWN].index)
@@ -339,11 +345,11 @@ class Preflight:
 
     @property
     def failing(self) -> int:
-        """How many cells would fail."""
+        """Number of cells that would fail."""
         return list(self.verdicts.values()).count("fails")
 
     def tables(self) -> Iterator[TextTable]:
-        """Yield a table for each part of which there is anything."""
+        """Yield a table for each part that has cells."""
         for part, title in TITLES.items():
             cells = {cell: verdict for cell, verdict in self.verdicts.items() if cell.part == part}
             columns = sorted({cell.column: None for cell in cells}, key=lambda one: one == OWN)
@@ -360,7 +366,7 @@ class Preflight:
                 )
 
     def lines(self) -> list[str]:
-        """Return a line for each reason for which something fails: what, and why."""
+        """Return a line for each reason for a failure: what fails, and why."""
         reasons: dict[str, list[Rehearsal]] = {}
         for one in self._tried:
             if one.verdict == "fails":
@@ -371,7 +377,7 @@ class Preflight:
         ]
 
     def _places(self, failures: Sequence[Rehearsal]) -> str:
-        """Name what fails for one and the same reason: whole rows and columns, else cells."""
+        """Return the names of what fails for one reason: whole rows and columns, else cells."""
         lines: dict[tuple[str, str], list[PreflightCell]] = {}  # rows, then columns of a model
         for place, cell in product((0, 1), self.verdicts):
             if cell.column != OWN:
@@ -394,7 +400,10 @@ class Preflight:
 
 
 def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the choices of each group that the command line gives several of."""
+    """Return the choices of each group with a range in `given`, the command line's ranges.
+
+    Raises ConfigError if another key has a range, or a range can't be read.
+    """
     ranges: dict[str, list[str]] = {}
     problems = []
     for key, text in given.items():

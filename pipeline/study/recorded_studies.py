@@ -1,4 +1,4 @@
-"""Studies on record: read, compared with MLflow, repaired, reaped and removed; never created."""
+"""Recorded studies: reading, comparing with MLflow, repairing, reaping and removing them."""
 
 import math
 import time
@@ -36,15 +36,15 @@ from pipeline.tracking.uri import sqlite_path
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
-#: How often a silent trial is looked at within the grace time.
+#: Number of checks of a silent trial within the grace time.
 REAP_LOOKS = 10
 
 
 class Studies:
-    """The studies of one database; `None` = the default one.
+    """The studies of the database at `storage`; `None` = the default database.
 
-    Raises EnvironmentFaultError where there is no such file, or it can't be read now, ConfigError
-    where it is no database of studies.
+    Raises EnvironmentFaultError if the file is missing or can't be read, and ConfigError if it is
+    not a database of studies.
     """
 
     def __init__(self, storage: str | None) -> None:
@@ -58,14 +58,15 @@ class Studies:
         self._store = open_storage(self._url)
 
     def names(self) -> list[str]:
-        """Return the names of those that a sweep has made."""
+        """Return the sorted names of the studies that a sweep has created."""
         found = self._store.call(self._store.optuna.get_all_studies)
         return sorted(study.study_name for study in found if "uid" in study.user_attrs)
 
     def open(self, name: str, *, grace: float = 60.0) -> Ledger:
-        """Open a study without the right to take trials; a ConfigError where there is none.
+        """Open a study without the right to take trials.
 
-        After `grace` seconds without a sign of life a trial counts as lost.
+        A trial counts as lost after `grace` seconds without a sign of life. Raises ConfigError if
+        there is no study of this name.
         """
         names = self.names()
         if name not in names:
@@ -80,9 +81,9 @@ class Studies:
 
         def opened() -> Ledger:
             study = find_study(self._store.optuna, name)
-            assert study is not None  # its name is there
+            assert study is not None  # its name was found
             objectives = [Objective(**one) for one in study.user_attrs.get("objectives", [])]
-            found = study.user_attrs.get("space") or {}  # a trial's values show where each applies
+            found = study.user_attrs.get("space") or {}  # no conditions: a trial's values show them
             definition = StudyDefinition(
                 url=self._url,
                 name=name,
@@ -97,7 +98,7 @@ class Studies:
         return self._store.call(opened)
 
     def delete(self, name: str) -> None:
-        """Remove a study with its trials for good."""
+        """Delete a study and its trials from the database."""
         storage = self._store.optuna
         self._store.call(lambda: delete_study(study_name=name, storage=storage))
 
@@ -110,7 +111,8 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
     """Close the lost trials of all studies, and yield each with the name of its study.
 
     A trial of another machine, or of a process that a signal has stopped, is lost after `grace`
-    seconds without a sign of life, which are waited for. `output` holds the studies' folders.
+    seconds without a sign of life; this function waits for them. `output` is the folder of the
+    studies' folders.
     """
     opened = [studies.open(name, grace=grace) for name in studies.names()]
     deadline = time.monotonic() + 2 * grace
@@ -130,7 +132,7 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
         place = folder_of(lost.number)
         if not lost.adopted and has_begun(place):
             with closing(Journal(place)) as journal:
-                journal.end("FAILED", "lost")  # whatever it had written of its own
+                journal.end("FAILED", "lost")  # whatever the trial itself has written
             mark(place)
     return found
 
@@ -138,16 +140,17 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
 def removal_of(
     studies: Studies, store: "Store", name: str, folder: Path
 ) -> tuple[str, Callable[[], None]]:
-    """Return a line that describes a study, and a function that removes it, its own record last.
+    """Return a line that describes a study, and a function that removes it.
 
-    Raises ConfigError where there is no such study, or it is at work.
+    The function removes the study from its database last. Raises ConfigError if there is no such
+    study, or a process works on it.
     """
     study = studies.open(name)
     lock = leader_lock(folder) if folder.is_dir() else None
     is_led = folder.is_dir() and lock is None
     if lock is not None:
         lock.release()
-    # A lease of another machine may be alive.
+    # A lease of another machine may be alive, and counts as alive.
     if is_led or any(lease is not None and alive(lease) for lease in study.leases()):
         raise ConfigError(f"study={name!r} is at work; stop it, or wait for its end")
     run_ids = [run.info.run_id for run in store.of_study(study.uid)]
@@ -163,17 +166,17 @@ def removal_of(
 
 
 def metric_names(objectives: Iterable[str]) -> list[str]:
-    """Return the metrics of a run that may hold the value of an objective."""
+    """Return the names of the metrics that may hold the value of an objective in a run."""
     return [name for objective in objectives for name in (f"best/{objective}", objective)]
 
 
 def differences(
     rows: Iterable[Row], runs: Iterable[RecordedTrial], objectives: Sequence[str] = ()
 ) -> list[str]:
-    """Return one line for each thing in which a study's trials and their runs in MLflow differ.
+    """Return one line for each difference between a study's trials and their runs in MLflow.
 
-    A trial that waits has no run; one that runs may not have its run yet. The runs have the
-    metrics of `metric_names(objectives)`.
+    A waiting trial has no run, and a running trial may not have its run yet. The runs have to be
+    read with the metrics of `metric_names(objectives)`.
     """
     by_trial: dict[int, list[RecordedTrial]] = defaultdict(list)
     for run in runs:
@@ -222,7 +225,7 @@ def _words(state: str, reason: str | None) -> str:
 
 
 def leftovers(study: Path) -> list[Path]:
-    """Return the trial folders of a study on which no process works any more, by trial."""
+    """Return the sorted trial folders of a study on which no process works any more."""
     folders = sorted(path.parent for path in study.glob(f"{TRIALS}/*/{JOURNAL}"))
     leases = ((folder, trainer_of(folder)) for folder in folders)
     return [folder for folder, lease in leases if lease is None or not alive(lease)]
@@ -234,10 +237,11 @@ def record_missing(
     recorder: MlflowRecorder,
     params_of: Callable[[Row], Mapping[str, Scalar]],
 ) -> int:
-    """Give a run to each trial that has ended without one, and return how many those are.
+    """Write a run for each trial that has ended without one, and return their number.
 
-    A trial whose journal is still there is recorded from that. `rows` are the trials from before
-    this driver took any; `params_of` returns the flattened configuration of one.
+    A trial that still has a journal is skipped, since its run is recorded from that. `rows` are
+    the trials from before this driver took any; `params_of` returns the flattened configuration
+    of a trial.
     """
     ended = [row for row in rows if row.state not in ("running", "waiting")]
     known = recorder.trials(destination.uid) if ended else set()
@@ -257,7 +261,7 @@ def write_run(
     recorder: MlflowRecorder,
     params: Mapping[str, Scalar],
 ) -> None:
-    """Write the journal of a trial that has none from its row, and send it."""
+    """Write the journal of a trial that has none from its row, and send it to MLflow."""
     folder = destination.trial_folder(row.number)
     create_folder(folder)
     began, ended = (None if at is None else round(1000 * at) for at in (row.started, row.ended))

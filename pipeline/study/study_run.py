@@ -1,4 +1,4 @@
-"""The run of a study in MLflow, and where that and those of its trials belong."""
+"""The MLflow run of a study, and the destination of this run and of the trials' runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ LOCK = ".study.lock"
 
 @dataclass(frozen=True, kw_only=True)  # StudyPlan inherits slots from its other base
 class RunDestination:
-    """Where the runs of a study and of its trials belong.
+    """Where the runs of a study and of its trials are recorded.
 
     Args:
         name: Name of the study.
         folder: The study's folder.
-        uri: Where runs are tracked; `None` = nowhere.
+        uri: Address of the MLflow store; `None` = runs are not tracked.
         experiment: Name of the MLflow experiment.
-        objectives: What it is about.
-        uid: Tells it from an earlier one of its name; '' before it is opened.
+        objectives: The study's objectives.
+        uid: Tells the study from an earlier one of the same name; '' before it is opened.
     """
 
     name: str
@@ -55,9 +55,10 @@ class RunDestination:
         register: str | None = None,
         trust: Sequence[str] = (),
     ) -> Header:
-        """Return what the journal of the study's own run begins with.
+        """Return the header of the journal of the study's own run.
 
-        The winner's model is registered as `register`, and may name classes of those in `trust`.
+        The winner's model is registered as `register`, and may name classes of packages in
+        `trust`.
         """
         tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
         return Header(
@@ -72,7 +73,7 @@ class RunDestination:
         )
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
-        """Return what the journal of a trial's run begins with; `params` is its flat config."""
+        """Return the header of the journal of a trial's run; `params` is its flattened config."""
         own = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
         return Header(
             name=f"{self.name[:LONGEST_NAME]}-{number}",
@@ -86,9 +87,10 @@ class RunDestination:
 
 
 def leader_lock(folder: Path) -> filelock.BaseFileLock | None:
-    """Take the right to write a study's own run, in its folder, which may not exist yet.
+    """Acquire the lock on a study's own run; return `None` if another driver holds it.
 
-    One driver has it at a time, until its process ends; `None` = another one has it.
+    The lock is a file in the study's folder, which is created if needed. It is free again when
+    the process ends. Raises EnvironmentFaultError if the folder can't be written.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
@@ -105,7 +107,7 @@ def leader_lock(folder: Path) -> filelock.BaseFileLock | None:
 
 
 class StudyRun:
-    """The study's own run, written by whichever driver leads at the moment."""
+    """The study's own MLflow run, written by whichever driver leads at the moment."""
 
     def __init__(
         self, destination: RunDestination, recorder: MlflowRecorder, header: Callable[[], Header]
@@ -122,7 +124,7 @@ class StudyRun:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the run now; it does if no other does."""
+        """Whether this process writes the run; it takes the lead if no other process has it."""
         self._lock = self._lock or leader_lock(self._folder)
         if self._journal is None and self._lock is not None:
             journal = Journal(self._folder)
@@ -133,7 +135,7 @@ class StudyRun:
         return self._journal is not None
 
     def update(self, progress: Progress) -> None:
-        """Record how far the study is, if this process leads."""
+        """Record the progress of the study, if this process leads."""
         if not self.leads or self._journal is None:
             return
         ends = {k: n for k, n in progress.counts.items() if k not in ("running", "waiting")}
@@ -158,7 +160,7 @@ class StudyRun:
         self._tag({**gone, **tags, "best.trial": str(best.number)})
 
     def left(self, figure: Figure) -> None:
-        """Record that the study's folder holds the winner's model, if this process leads."""
+        """Record the winner's model, saved in the study's folder, if this process leads."""
         if self._journal is not None:
             self._journal.model(figure)
 
@@ -167,7 +169,7 @@ class StudyRun:
         self._tag({NOTE_TAG: note})
 
     def end(self, status: Status, reason: str | None = None) -> None:
-        """End the run if this process leads, and wait until that is sent; then another may lead."""
+        """End the run if this process leads, and wait until it is sent; then another may lead."""
         if self._journal is not None:
             self._journal.end(status, reason)
             self._journal.close()
@@ -183,7 +185,7 @@ class StudyRun:
                 self._tags[key] = value
 
     def _remember(self, journal: Journal) -> None:
-        """Take up what earlier drivers have recorded, so that nothing is recorded twice."""
+        """Read what earlier drivers have recorded, so that nothing is recorded twice."""
         for event in journal.events():
             if event["event"] == "tag":
                 self._tags[event["key"]] = event["value"]

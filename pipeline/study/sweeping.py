@@ -1,4 +1,4 @@
-"""A whole sweep: the study, the studies that belong to it, and what they come to."""
+"""A whole sweep: the study, its substudies, and their results."""
 
 import json
 import sys
@@ -27,17 +27,17 @@ from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure
 from pipeline.tracking.uri import where_to_look
 
-#: Fact of a study: number of the trial whose weights are its model.
+#: Fact of a study: number of the trial whose weights are the study's model.
 LEFT = "left"
 CSV_COLUMNS = ("trial", "state", "reason", "started", "ended")
 
 
 def sweep(plan: StudyPlan) -> None:
-    """Start a study, go on with it, or join it, until it has its trials; then tell its end.
+    """Start, continue or join a study until it has its trials, then report the results.
 
-    Raises ConfigError where a winner is to be registered, and the study compares.
+    Raises ConfigError if a model is to be registered, but the study is a comparison.
     """
-    if plan.run.register is not None and _is_comparison(plan):  # over seeds, say: none is chosen
+    if plan.run.register is not None and _is_comparison(plan):  # a comparison chooses no trial
         raise ConfigError(
             f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
             "away, then train what you choose with python -m pipeline.train"
@@ -60,7 +60,7 @@ def sweep(plan: StudyPlan) -> None:
 
 
 def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, str]:
-    """Tune one cell of a comparison, and return what is best for it."""
+    """Tune one cell of a comparison, and return the overrides that are best for it."""
     with conducted(plan, processes) as done:
         best = winner(done.ledger.trials(), plan.directions)
         found = {} if best is None else dict(best.overrides)
@@ -70,7 +70,10 @@ def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, s
 
 
 def _confirm(done: Driver, processes: StudyProcesses) -> None:
-    """Train the winner again with several seeds; print that, and write it beside the tables."""
+    """Train the winner again with several seeds; print the table and write it to a file.
+
+    Raises ChangedDataError if the data are no longer those that the winner was trained on.
+    """
     rows = done.ledger.trials()
     best, base = winner(rows, done.plan.directions), _base_row(done.plan, rows)
     if best is None:
@@ -94,7 +97,7 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
 
 
 def _conclude(done: Driver, pool: WorkerPool) -> None:
-    """Write and print the results of a study, in the process that leads it."""
+    """Write and print the results of a study; only the process that leads it does so."""
     plan = done.plan
     rows = done.ledger.trials()
     if not done.leads:
@@ -112,7 +115,7 @@ def _conclude(done: Driver, pool: WorkerPool) -> None:
 
 
 def _is_comparison(plan: StudyPlan) -> bool:
-    """Return whether a study repeats its cells over seeds or folds, not searches for the best."""
+    """Return whether a study compares cells over seeds or folds, instead of searching the best."""
     return plan.options.sampler == "grid" and bool({*comparison.REPEATED} & {*plan.space.keys})
 
 
@@ -166,12 +169,12 @@ def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: Worke
 
 
 def _write_winner(plan: StudyPlan, overrides: Mapping[str, str]) -> tuple[str, str]:
-    """Write the winner's experiment below the study's folder; return both commands that train it.
+    """Write the winner's experiment below the study's folder; return two commands that train it.
 
-    The first has all words, the second names the experiment; both are quoted for a shell.
+    The first has all overrides, the second names the experiment; both are quoted for a shell.
     """
     name = plan.name.removesuffix(".yaml")
-    # The study has registered the model.
+    # The study itself registers the model.
     words = [word for word in plan.trials.train_words(overrides) if word != "register=null"]
     trusted = [word for word in words if word.startswith("trust=")]
     path = plan.folder / "conf" / "experiment" / f"{name}.yaml"
@@ -182,9 +185,9 @@ def _write_winner(plan: StudyPlan, overrides: Mapping[str, str]) -> tuple[str, s
 
 
 def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> None:
-    """Write all trials as CSV: end, values, what was varied, then all other attributes.
+    """Write all trials as CSV: how each ended, its values, its overrides, then other attributes.
 
-    An apostrophe keeps a spreadsheet from running a text as a formula.
+    An apostrophe keeps a spreadsheet from evaluating a text as a formula.
     """
     swept = summary.swept_keys(rows)
     taken = {*CSV_COLUMNS, *objectives, *swept}
@@ -213,7 +216,7 @@ def _plain(value: Any) -> Any:
 
 
 def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
-    """Return the trial of the config as it stands, which may have been tried again."""
+    """Return the trial of the base config, a completed one if it was tried more than once."""
     if plan.base_point is None:
         return None
     point = plan.space.overrides(plan.base_point)
@@ -222,7 +225,7 @@ def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
 
 
 def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
-    """Return the run of a trial, as Hydra's texts, with what was decided in its process."""
+    """Return the overrides of a trial, with tuned values and the thread count of its process."""
     overrides = {**plan.with_tuned(row.overrides), "register": "null"}  # the study registers it
     if "threads" in row.attributes:
         overrides["trainer.threads"] = str(row.attributes["threads"])
@@ -230,16 +233,18 @@ def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
 
 
 def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False) -> None:
-    """Test the weights of a trial and record the figures, unless that was done before.
+    """Test the weights of a trial and record its metrics, unless that was done before.
 
-    `into` takes the tables; with `leave` the weights become the study's model.
+    The tables are written to the folder `into`; with `leave`, the weights become the study's
+    model. Raises ChangedDataError if the data have changed, and EnvironmentFaultError if the test
+    fails for another reason.
     """
     plan, facts = done.plan, done.ledger.facts
     tests = plan.run.test and str(row.number) not in facts.get(summary.TESTED, {})
     is_left = facts.get(LEFT) == row.number and (plan.folder / FOLDER).is_dir()
     leaves = leave and not is_left
     folder = plan.trial_folder(row.number)
-    # Without weights the trial was trained on another machine.
+    # If there are no weights, the trial was trained on another machine.
     if not (tests or leaves) or not (folder / CHECKPOINTS / KEPT).exists():
         return
     if tests:

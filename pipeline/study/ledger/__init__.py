@@ -1,1 +1,1 @@
-"""What is on record of a study in Optuna: who takes which trial, and how each ended."""
+"""The record of a study in Optuna: which process trains each trial, and how each ended."""

@@ -1,4 +1,4 @@
-"""What a study is: options, objectives, space and run, stored with it and compared later."""
+"""The definition of a study: options, objectives, space and run, stored and compared later."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from pipeline.metrics import Direction
     from pipeline.study.space.space import Space
 
-#: Costs of a trial, which every trial has.
+#: Costs of a trial, which can be objectives of every study.
 COSTS = ("model/parameters", "time/fit")
-#: A user has no metrics of their own.
+#: Options of a user who has defined no metrics.
 NO_METRICS = MetricsOptions(threshold=0.5, more={})
 FORMAT = 1
 #: User attribute of a study: the hash of the data of each config, by the config's fingerprint.
 DATA = "data"
-#: User attribute of a trial: number of its start point; 0 is the base config where it is tried.
+#: User attribute of a trial: number of its start point; 0 is the base config if it is tried.
 START = "start"
 _WRITTEN_FIRST = {"uid", "objectives", "space", "base", DATA}
 ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
@@ -33,7 +33,7 @@ ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """A value of a trial that a study optimizes, such as `val/f1`, and whether more is better."""
+    """A value that a study optimizes, such as `val/f1`, and the direction, `max` or `min`."""
 
     name: str
     direction: "Direction"
@@ -54,12 +54,13 @@ def read_objectives(
 
     Args:
         option: `sweep.objective`; `None` = the run's `monitor`.
-        monitor: The metric that a run follows.
-        task: That of the data; `None` allows the metrics of every task.
+        monitor: The metric that a run monitors.
+        task: Task of the data; `None` allows the metrics of every task.
         validated: Whether a trial has validation rows.
         metrics: The user's own metrics.
 
-    Raises ConfigError for a value that no trial has, or one twice, or one without a direction.
+    Raises:
+        ConfigError: An objective is not logged, is named twice, or has no direction.
     """
     names = [option] if isinstance(option, str) else list(option or [monitor])
     own = [f"val/{name}" for name in metrics.more] if validated else []
@@ -82,7 +83,7 @@ def read_objectives(
 
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
-    """Return the names of all values that a trial has."""
+    """Return the names of all values that a trial logs."""
     from pipeline.metrics import CLASSIFICATION, REGRESSION
 
     metrics = [*CLASSIFICATION, *REGRESSION]
@@ -94,18 +95,18 @@ def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyDefinition:
-    """What a study is: it is begun, or gone on with, where the one on record is the same.
+    """The definition of a study, which has to match the study on record to continue it.
 
     Args:
-        url: Address of its database, from `storage_url`.
-        name: Its name, also that of its folder.
-        options: Its options.
-        space: What is varied.
-        base: The run that it varies, as plain values.
-        objectives: What it is about, one or two.
-        seed: That of its random numbers.
-        data: Hash of the data of that run; `None` = it is not checked.
-        base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
+        url: Address of the database, from `storage_url`.
+        name: Name of the study and of its folder.
+        options: Options of the study.
+        space: The search space.
+        base: Configuration of the run that the study varies, as plain values.
+        objectives: The one or two objectives.
+        seed: Seed of the samplers.
+        data: Hash of the data of the base run; `None` = not checked.
+        base_point: Point of the base run, as Optuna's params; `None` = it is not tried.
     """
 
     url: str
@@ -120,24 +121,24 @@ class StudyDefinition:
 
     @property
     def names(self) -> list[str]:
-        """Names of its objectives."""
+        """Names of the objectives."""
         return [objective.name for objective in self.objectives]
 
     @property
     def directions(self) -> list["Direction"]:
-        """Whether more or less of each objective is better."""
+        """Direction of each objective, `max` or `min`."""
         return [objective.direction for objective in self.objectives]
 
     @property
     def prunes(self) -> bool:
-        """Whether trials are compared before they end."""
-        return self.options.pruner != "none" and len(self.objectives) == 1  # Optuna can't with two
+        """Whether trials are compared before they end; Optuna can't do so with two objectives."""
+        return self.options.pruner != "none" and len(self.objectives) == 1
 
 
 def start_points(study: StudyDefinition) -> list[dict[str, object]]:
-    """Return the points to try first, as Optuna's values: the base config, then `sweep.enqueue`.
+    """Return the points to try first, as Optuna's params: the base config, then `sweep.enqueue`.
 
-    Raises ConfigError with a line for each value that lies outside of the space.
+    Raises ConfigError with one line for each value outside of the space.
     """
     options = study.options
     points, problems = list[dict[str, object]](), list[str]()
@@ -157,9 +158,9 @@ def start_points(study: StudyDefinition) -> list[dict[str, object]]:
 def create_or_check(
     storage: "BaseStorage", definition: StudyDefinition, points: Sequence[Mapping[str, Any]]
 ) -> "Study":
-    """Create a study with its first points, or return it unchanged; the caller holds its lock.
+    """Create a study with its start points, or return the existing one; the caller holds its lock.
 
-    Raises ConfigError with a line for each difference where it is another study than this one.
+    Raises ConfigError with one line for each difference if the existing study is another one.
     """
     from optuna import Study
     from optuna.study import StudyDirection
@@ -175,7 +176,7 @@ def create_or_check(
     if facts.get("format") == FORMAT:
         _check(study, definition)
     else:
-        # A kill while it was created leaves a study in which some of this is missing.
+        # If a process was killed while it created the study, some of this is missing.
         is_ours = set(facts) <= _WRITTEN_FIRST and study.directions == directions
         if not is_ours or not all(START in trial.user_attrs for trial in study.get_trials(False)):
             raise ConfigError(
@@ -196,7 +197,7 @@ def create_or_check(
 
 
 def _check(study: "Study", now: StudyDefinition) -> None:
-    """Refuse another study than the one on record, or store what has changed and may do so."""
+    """Raise ConfigError if the study on record is another one; store changes that are allowed."""
     facts = study.user_attrs
     different, kinds = now.space.differences(facts["space"])
     never = [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in kinds]
@@ -210,7 +211,7 @@ def _check(study: "Study", now: StudyDefinition) -> None:
         never.insert(0, line)
     if never:
         raise ConfigError(*never)
-    # Keys after whose change trials can be compared all the same.
+    # Trials remain comparable if these keys change.
     free = tuple(f"{root}." for root in (*FREE, "sweep"))
     changed = (
         str(one)
@@ -230,7 +231,7 @@ def _check(study: "Study", now: StudyDefinition) -> None:
 
 
 def find_study(storage: "BaseStorage", name: str) -> "Study | None":
-    """Return the study of this name, if there is one."""
+    """Return the study of this name; `None` = there is none."""
     from optuna import Study
 
     try:
@@ -240,13 +241,13 @@ def find_study(storage: "BaseStorage", name: str) -> "Study | None":
 
 
 def stored_data(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Return the hash of the data of a config by the study's attributes; `None` = not known."""
+    """Return the data hash of a config from the study's attributes `facts`; `None` = not known."""
     noted = facts.get(DATA, {}).get(data_fingerprint(config))
     return None if noted is None else str(noted)
 
 
 def data_on_record(study: "Study", config: Mapping[str, Any], data: str) -> str:
-    """Return the hash of a config's data, stored now unless it was; the caller holds the lock."""
+    """Return the stored data hash of a config, or store `data`; the caller holds the lock."""
     noted = stored_data(study.user_attrs, config)
     if noted is None:
         known = study.user_attrs.get(DATA, {})

@@ -1,4 +1,4 @@
-"""The record of a study: who takes which trial, how each ends, and how far the study is."""
+"""The record of a study: which process trains each trial, how each ended, and the progress."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -35,9 +35,9 @@ from pipeline.study.ledger.search import build_pruner, choose, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
 from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
 
-#: User attribute of a trial: the process that trains it, and a counter that moves meanwhile.
+#: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
 LEASE = "lease"
-#: Age that what other processes have done may have for a pruner; what this one does is always seen.
+#: Maximum age of other processes' results for a pruner; those of this process are always current.
 FRESH_SECONDS = 1.0
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -48,10 +48,10 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A trial whose process is gone, closed by another one, and its end on record.
+    """A trial whose process is gone, and the end with which another process has closed it.
 
-    `adopted`: its journal held an end that was not on record yet; `queued_again`: its point is
-    queued to be tried again.
+    `adopted` is true if the end comes from the trial's journal, and `queued_again` is true if its
+    point is queued to be tried again.
     """
 
     number: int
@@ -61,7 +61,7 @@ class Lost:
 
     @property
     def line(self) -> str:
-        """One line for people."""
+        """Message about the trial, in one line."""
         if self.adopted:
             how = self.end.reason or self.end.state
             return f"trial {self.number} had ended ({how}) when its process died; it is on record"
@@ -70,11 +70,11 @@ class Lost:
 
 
 class Ledger:
-    """One open study; several processes may have it open, each with a ledger of its own.
+    """One open study; several processes may have it open, each with its own ledger.
 
-    Every call may raise `EnvironmentFaultError` (the database is locked, gone, replaced, full or
-    down) and `ConfigError` (its file is no database any more), one line each. A server that is
-    down is waited for, and the call is made again: each finds out what the cut one has written.
+    Every call may raise EnvironmentFaultError if the database is locked, gone, replaced, full or
+    down, and ConfigError if its file is no longer a database. While a server is down, the call is
+    repeated; it first checks what an interrupted attempt has written.
     """
 
     def __init__(self, store: StudyStorage, study: Study, definition: StudyDefinition) -> None:
@@ -83,12 +83,12 @@ class Ledger:
         self.objectives, self.names = definition.objectives, definition.names
         self.prunes = definition.prunes
         self.study = study
-        """The study as Optuna has it, for its pictures."""
+        """Optuna's study, for Optuna's plots."""
         study.pruner = build_pruner(definition.options, prunes=self.prunes)  # samplers see it too
         self._definition = definition
         self._store, self._storage = store, store.optuna
         self.is_in_doubt = False
-        """Whether `close_lost` has seen a trial that may be lost and may be alive."""
+        """Whether `close_lost` has seen a trial of which it can't tell yet whether it is lost."""
         self._watch = LeaseWatch(definition.options.grace)
         self._trials = StudyTrials(study, definition)
         self._own: dict[int, FrozenTrial] = {}
@@ -98,13 +98,13 @@ class Ledger:
 
     @classmethod
     def open(cls, definition: StudyDefinition, *, wait: float = WAIT_SECONDS) -> "Ledger":
-        """Begin a study or go on with one, and queue its start points once.
+        """Create or continue a study, and queue its start points once.
 
-        Any call waits `wait` seconds for a lock.
+        Each call waits up to `wait` seconds for a lock.
 
         Raises:
-            ConfigError: Another space, run or objective than the study has, a start point outside
-                of the space, or a file that is no database.
+            ConfigError: The study on record has another space, run or objective, a start point
+                lies outside of the space, or the file is not a database.
             EnvironmentFaultError: The database is locked, can't be written, or is down.
         """
         points = start_points(definition)
@@ -127,9 +127,9 @@ class Ledger:
     # ── trials that run ─────────────────────────────────────────────────────────────────────
 
     def take(self, holder: Lease) -> Row | None:
-        """Take the next trial for a process, waiting points first; `None` = there is none now.
+        """Take the next trial for the process `holder`, queued points first; `None` = none for now.
 
-        Raises ConfigError where the sampler can't choose a point.
+        Raises ConfigError if the sampler can't choose a point.
         """
         lease = asdict(holder)
         written: FrozenTrial | None = None
@@ -150,8 +150,8 @@ class Ledger:
                 return written
             storage, study_id = self._storage, self.study._study_id
             written._trial_id = storage.create_new_trial(study_id, template_trial=written)
-            # The lock makes the number known, unless another program adds trials as well; to check
-            # it costs nothing, while to read it reads the trial.
+            # Under the lock, the number is known unless another program adds trials as well. The
+            # check is cheap, whereas reading the number would read the whole trial.
             if self._id(written.number) != written._trial_id:
                 written.number = storage.get_trial_number_from_id(written._trial_id)
             return written
@@ -164,7 +164,7 @@ class Ledger:
         return Row(number=trial.number, state="running", overrides=overrides, retry_of=retry_of)
 
     def report(self, taken: Row, *, step: int, value: float) -> bool:
-        """Store the objective of a trial at a rung, and tell whether the trial is to be ended."""
+        """Store a trial's objective `value` at rung `step`; return whether to end the trial."""
         if not self.prunes or not math.isfinite(value):
             return False
         own = self._own.get(taken.number)
@@ -208,12 +208,12 @@ class Ledger:
         self._read_at = -FRESH_SECONDS
 
     def leases(self) -> list[Lease | None]:
-        """Return the leases of the trials that run."""
+        """Return the leases of the running trials; `None` for a trial without one."""
         trials = self._store.call(self._trials.now)
         return [lease_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
 
     def beat(self, numbers: Iterable[int]) -> None:
-        """Move the leases of trials that are still being trained."""
+        """Advance the lease counters of trials that are still being trained."""
         held = list(numbers)
 
         def move() -> None:
@@ -230,11 +230,11 @@ class Ledger:
     # ── trials that end ─────────────────────────────────────────────────────────────────────
 
     def finish(self, taken: Row, end: TrialEnd) -> bool:
-        """Put the end of a trial on record; a value that is not finite is a failure.
+        """Record the end of a trial; a value that is not finite makes it a failure.
 
         The point of a trial that was interrupted or lost is queued again, up to `sweep.max_retry`
-        times. Returns whether the end counts: it does not where another process has closed the
-        trial.
+        times. Returns whether the end was recorded, which fails if another process has closed the
+        trial with another end.
         """
         self._forget([taken.number])
         end = self._storable(end)
@@ -251,10 +251,11 @@ class Ledger:
     def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = ()
     ) -> list[Lost]:
-        """Close the trials whose process is gone or silent, whoever took them.
+        """Close the trials of all processes that are gone or silent, and return them.
 
-        Where the journal in its folder holds an end, a trial ended so; else it is lost. `died` are
-        trials whose process was seen to die, maybe on another machine.
+        If the journal in a trial's folder holds an end, that end is recorded; otherwise the trial
+        is lost. `died` are the numbers of trials whose process was seen to die, possibly on
+        another machine.
         """
         closed: dict[int, Lost] = {}
 
@@ -286,10 +287,10 @@ class Ledger:
         return Lost(number=trial.number, end=end, adopted=told is not None, queued_again=queued)
 
     def _close_trial(self, trial: FrozenTrial, end: TrialEnd) -> bool:
-        """Write how a running trial ended, and tell whether its point is queued again.
+        """Write how a running trial ended, and return whether its point is tried again.
 
-        The state is written last: a kill before that leaves a running trial, and whoever closes
-        that finds its point queued.
+        The state is written last. If this process is killed before that, the trial is still
+        running, and the process that closes it finds its point already queued.
         """
         again = self._trials.retry_of(trial) if end.reason in RETRIED else None
         queued = (other.user_attrs.get(RETRY_OF) for other in self._trials.now())
@@ -306,13 +307,13 @@ class Ledger:
         return again is not None
 
     def _has_ended_as(self, trial: FrozenTrial, end: TrialEnd) -> bool:
-        """Tell whether a trial has ended so and not otherwise, with all that is stored of it."""
+        """Return whether a trial is on record with exactly this end, attributes included."""
         stored = trial.user_attrs
         is_same = all(stored.get(key) == value for key, value in _end_attributes(end).items())
         return trial.state == _STATES[end.state] and is_same
 
     def _storable(self, end: TrialEnd) -> TrialEnd:
-        """Return the end as it may be stored: Optuna would take an infinite value for the best."""
+        """Return the end to store; an infinite value fails, since Optuna would take it for best."""
         if end.state != "complete":
             return end
         if len(end.values) == len(self.objectives) and all(map(math.isfinite, end.values)):
@@ -326,7 +327,7 @@ class Ledger:
         return self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
-        """Tell whether the trial of this id has this lease: after a crash, a server reuses ids."""
+        """Return whether the trial with this id has this lease; servers reuse ids after a crash."""
         try:
             found = self._storage.get_trial(trial._trial_id)
         except KeyError:
@@ -334,7 +335,7 @@ class Ledger:
         return found.state == TrialState.RUNNING and found.user_attrs.get(LEASE) == lease
 
     def _write_waiting(self, before: FrozenTrial, after: FrozenTrial) -> None:
-        """Write the point of a waiting trial, and last that it runs."""
+        """Write the point of a waiting trial, and then set its state to running."""
         trial_id, storage = before._trial_id, self._storage
         for name, value in after.params.items():
             if name not in before.params:
@@ -352,16 +353,16 @@ class Ledger:
     # ── reading, and facts of the study ─────────────────────────────────────────────────────
 
     def progress(self) -> Progress:
-        """Return how far the study is."""
+        """Return the progress of the study."""
         return self._store.call(self._trials.progress)
 
     def trials(self) -> list[Row]:
-        """Return all trials by number."""
+        """Return all trials, ordered by number."""
         return self._store.call(self._trials.rows)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """User attributes of the study: `uid`, `space`, `base`, `objectives`, and those set."""
+        """User attributes of the study: `uid`, `space`, …, and those set with `set_fact`."""
         return self._store.call(lambda: dict(self.study.user_attrs))
 
     def set_fact(self, key: str, value: Any) -> None:
@@ -373,11 +374,11 @@ class Ledger:
         return stored_data(self.facts, config)
 
     def note_data(self, config: Mapping[str, Any], data: str) -> str:
-        """Return the hash of the data of a config, stored now unless it was."""
+        """Return the stored data hash of a config; store `data` if there is none."""
         return self._store.call(lambda: data_on_record(self.study, config, data), lock=self.name)
 
     def importances(self) -> list[Importances]:
-        """Return for each objective which parameters made trials good, and how much."""
+        """Return the importances of the parameters for each objective."""
         trials = self._store.call(self._trials.now)
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         return [
@@ -387,13 +388,13 @@ class Ledger:
 
 
 def _end_attributes(end: TrialEnd) -> dict[str, Any]:
-    """Return the user attributes of a trial that has ended so; `None` where it has none."""
+    """Return the user attributes of a trial with this end; a value of `None` is not stored."""
     message = {} if end.message is None else {"message": end.message}
     return {ATTRIBUTES: {**end.attributes, **message} or None, END_REASON: end.reason}
 
 
 def lease_of(trial: FrozenTrial) -> Lease | None:
-    """Read the lease of a trial; `None` where there is no complete one."""
+    """Return the lease of a trial; `None` if it has no complete one."""
     try:
         return Lease(**trial.user_attrs[LEASE])
     except (KeyError, TypeError):

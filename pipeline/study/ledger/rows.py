@@ -1,4 +1,4 @@
-"""The trials of a study as plain records: which are best, how far it is, what made them good."""
+"""The trials of a study as plain records, the best of them, progress and importances."""
 
 import math
 import warnings
@@ -27,15 +27,15 @@ ATTRIBUTES = "attributes"
 RETRY_OF = "retry_of"
 #: How often the point was tried before.
 RETRIES = "retries"
-#: Optuna's system attribute of a trial for values that no sampler is asked for.
+#: Optuna's system attribute for the values of a trial that the sampler does not choose.
 FIXED = "fixed_params"
-#: Number of a point of the grid.
+#: User attribute of a trial: number of its point in the grid.
 POINT = "point"
 #: Optuna's id of a trial that is not in the database yet.
 NEW = -1
-#: Trials left where nothing limits them.
+#: Number of trials left if nothing limits them.
 ENDLESS = 1_000_000_000
-#: How trials end, in the words for people.
+#: Displayed words for how trials end.
 ENDS = {
     "complete": "complete",
     "pruned": "pruned",
@@ -45,13 +45,13 @@ ENDS = {
     "interrupted": "interrupted",
     "lost": "lost",
 }
-#: Complete trials below which no importance is computed: the best would be one or two.
+#: Minimum number of complete trials for importances; of fewer, most would count as the best.
 FEWEST_TRIALS = 10
-#: Trials that the best ones are at least, as Optuna's documentation of PED-ANOVA advises.
+#: Minimum number of best trials, as Optuna's documentation of PED-ANOVA advises.
 FEWEST_BEST = 5
 SHUFFLES = 99
-#: Of the shuffles' values in ascending order, the one that is to be surpassed: noise does so in
-#: 5 % of the studies.
+#: Rank, in ascending order, of the shuffles' value that an importance has to exceed; noise exceeds
+#: it in 5 % of the studies.
 RANK = 95
 
 
@@ -61,15 +61,15 @@ class Row:
 
     Args:
         number: Counted from 0.
-        state: How far it is, or how it ended.
+        state: State of the trial.
         reason: Why it ended early: diverged, oom, error, interrupted, lost, pruned; else `None`.
-        values: One value per objective; empty where it did not complete.
-        params: Optuna's values by Optuna's names.
-        overrides: What was varied: Hydra's texts by config key or group; `null` is off.
-        attributes: What else is on record: `test/f1`, `seconds`, `epochs`, …
-        started: Seconds since 1970; `None` where it has not begun.
-        ended: Seconds since 1970; `None` where it has not ended.
-        retry_of: Number of the trial whose point it tries again; `None` where that is a new one.
+        values: One value per objective; empty unless the trial completed.
+        params: Optuna's params by Optuna's names.
+        overrides: What the trial varies: Hydra's texts by config key or group; `null` is off.
+        attributes: Other recorded values: `test/f1`, `seconds`, `epochs`, …
+        started: Start, in seconds since 1970; `None` = not started yet.
+        ended: End, in seconds since 1970; `None` = not ended yet.
+        retry_of: Number of the trial whose point is tried again; `None` = the point is new.
     """
 
     number: int
@@ -86,15 +86,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a study is, whoever works on it.
+    """Progress of a study, over all processes that work on it.
 
     Args:
-        total: Trials it is to have; `None` where nothing limits them.
-        counts: Trials by how they ended, or `running`, `waiting`.
-        left: Trials that may still be taken.
-        best: Numbers of the best trials, the best first; `best_row` is the first of them.
-        consecutive_failures: Trials that failed, none finished in between, since this process
-            joined.
+        total: Number of trials that the study is to have; `None` = unlimited.
+        counts: Number of trials by how they ended, or `running`, `waiting`.
+        left: Number of trials that may still be taken.
+        best: Numbers of the best trials, the best first.
+        best_row: The best trial; `None` = none has completed.
+        consecutive_failures: Number of trials that failed in a row since this process joined.
     """
 
     total: int | None
@@ -106,22 +106,22 @@ class Progress:
 
     @property
     def counted(self) -> int:
-        """Trials that count towards the total."""
+        """Number of trials that count towards the total."""
         return _counted(self.counts)
 
     @property
     def running(self) -> int:
-        """Trials that are being trained."""
+        """Number of trials that are being trained."""
         return self.counts.get("running", 0)
 
     @property
     def settled(self) -> bool:
-        """Whether nothing runs and nothing is left."""
+        """Whether no trial is running or left."""
         return self.running == 0 and self.left == 0
 
     @property
     def words(self) -> str:
-        """The ends so far: `92 complete, 5 pruned, 2 diverged`."""
+        """Counts of the ends so far: `92 complete, 5 pruned, 2 diverged`."""
         told = [end for end in ENDS if self.counts.get(end)]
         return ", ".join(f"{self.counts[end]} {ENDS[end]}" for end in told) or "none has ended"
 
@@ -131,7 +131,7 @@ def _counted(counts: Mapping[str, int]) -> int:
 
 
 def count_ends(rows: Iterable[Row]) -> Counter[str]:
-    """Count trials by how they ended, or by whether they run or wait."""
+    """Return the number of trials by how they ended, or `running`, `waiting`."""
     return Counter(
         (row.reason or "error") if row.state == "failed" else str(row.state) for row in rows
     )
@@ -140,8 +140,8 @@ def count_ends(rows: Iterable[Row]) -> Counter[str]:
 def best(rows: Iterable[Row], directions: Sequence["Direction"], k: int = 1) -> list[Row]:
     """Return the k best complete trials with finite values, the best first, ties by number.
 
-    With two objectives the trials on the Pareto front come first, in the order of the first
-    objective, then those on the front of the rest, and so on.
+    With two objectives, the trials on the Pareto front come first, ordered by the first objective,
+    then those on the front of the remaining trials, and so on.
     """
     left = _ranked(rows, directions)
     if len(directions) == 1:
@@ -155,32 +155,32 @@ def best(rows: Iterable[Row], directions: Sequence["Direction"], k: int = 1) -> 
 
 
 def pareto(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
-    """Return the trials that no other dominates, in the order of the first objective.
+    """Return the trials that no other trial dominates, ordered by the first objective.
 
     A trial dominates another if it is no worse in both objectives and better in one. Of trials
     with equal values only the earliest is returned.
     """
     front: list[Row] = []
-    for row in _ranked(rows, directions):  # each is no better in the first one than those before
+    for row in _ranked(rows, directions):  # sorted by the first objective, best first
         if not front or _loss(row, directions)[1:] < _loss(front[-1], directions)[1:]:
             front.append(row)
     return front
 
 
 def winner(rows: Iterable[Row], directions: Sequence["Direction"]) -> Row | None:
-    """Return the trial to test and to train again; of a front, the best by the first objective."""
+    """Return the best trial, with two objectives the best by the first; `None` = none completed."""
     return next(iter(_ranked(rows, directions)), None)
 
 
 def _ranked(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
-    """Return the complete trials with finite values by their objectives, ties by number."""
+    """Return the complete trials with finite values, best first, ties by number."""
     complete = (row for row in rows if row.state == "complete" and row.values)
     finite = [row for row in complete if all(map(math.isfinite, row.values))]
     return sorted(finite, key=lambda row: (*_loss(row, directions), row.number))
 
 
 def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
-    """Return the values with signs such that less is better."""
+    """Return the objectives' values with signs such that less is better."""
     return tuple(
         -value if direction == "max" else value
         for value, direction in zip(row.values, directions, strict=True)
@@ -188,7 +188,7 @@ def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
 
 
 class StudyTrials:
-    """Reads and counts the trials of a study, at a cost that does not grow with those ended."""
+    """Reads and counts the trials of a study, at a cost that does not grow with ended trials."""
 
     def __init__(self, study: "Study", definition: "StudyDefinition") -> None:
         self._study = study
@@ -210,18 +210,18 @@ class StudyTrials:
         self._failed_at.clear()  # failures from before this process joined do not count
 
     def now(self) -> list["FrozenTrial"]:
-        """Return all trials by number, as Optuna keeps them; they are not to be changed."""
+        """Return all trials, ordered by number, from Optuna's cache; do not change them."""
         return self._study.get_trials(deepcopy=False)
 
     def rows(self) -> list[Row]:
-        """Return all trials by number, as plain records."""
+        """Return all trials as plain records, ordered by number."""
         return [self._row(trial) for trial in self.now()]
 
     def progress(self) -> Progress:
-        """Return how far the study is."""
+        """Return the progress of the study."""
         self._count()
         if self._uncompared:
-            # With two objectives one that was beaten before may stand on the front of the rest.
+            # With two objectives, a trial that was dominated may be on the front of the rest.
             single = len(self._directions) == 1
             compared = [*self._best, *self._uncompared] if single else self._rows.values()
             self._best = best(compared, self._directions, self._options.keep_best)
@@ -236,7 +236,7 @@ class StudyTrials:
         )
 
     def next_trial(self) -> tuple["FrozenTrial | None", Sequence["FrozenTrial"]]:
-        """Return the first waiting trial, else a new one, and all trials; `None` = none is left."""
+        """Return the first waiting trial or a new one (`None` = none is left), and all trials."""
         from optuna.trial import TrialState, create_trial
 
         self._count()
@@ -254,7 +254,7 @@ class StudyTrials:
         return trial, self._read
 
     def retry_of(self, trial: "FrozenTrial") -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return what `enqueue_trial` takes for the same point; `None` = tried often enough."""
+        """Return the arguments of `enqueue_trial` that retry a trial; `None` = no retry is left."""
         retries = trial.user_attrs.get(RETRIES, 0)
         if retries >= self._options.max_retry:
             return None
@@ -263,7 +263,7 @@ class StudyTrials:
         return params, {**kept, RETRY_OF: trial.number, RETRIES: retries + 1}
 
     def _left(self) -> int:
-        """Return how many trials may still be taken."""
+        """Return the number of trials that may still be taken."""
         if self._total is None:
             return ENDLESS
         reserved = sum(trial.state.name == "RUNNING" for trial in self._open)
@@ -273,12 +273,12 @@ class StudyTrials:
         return min(room, len(self._open) - reserved + len(self._open_points()))
 
     def _open_points(self) -> list[int]:
-        """Return the points of the grid that no trial has, had, or is queued for, in order."""
+        """Return the points of the grid that are neither done nor taken nor queued, in order."""
         used = self._settled_points | {trial.user_attrs.get(POINT) for trial in self._open}
         return [point for point in range(len(self._points or ())) if point not in used]
 
     def _count(self) -> None:
-        """Read the trials, and count those that have ended since the last time."""
+        """Read the trials, and count those that have ended since the last call."""
         trials = self.now()
         looked_at = [trials[trial.number] for trial in self._open] + trials[len(self._read) :]
         self._read = trials
@@ -290,7 +290,7 @@ class StudyTrials:
             ends, ended = count_ends([row]), row.ended or 0.0
             self._ends += ends
             self._uncompared.append(row)
-            # A point whose trials ended every worker is not tried again either.
+            # A point whose trials have killed all their workers is not tried again either.
             retries = trial.user_attrs.get(RETRIES, 0)
             if _counted(ends) or (row.reason == "lost" and retries >= self._options.max_retry):
                 self._settled_points.add(trial.user_attrs.get(POINT))
@@ -326,13 +326,13 @@ class StudyTrials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importances:
-    """The parameters that stand out by PED-ANOVA, the largest first, and those that do not.
+    """Importances of parameters by PED-ANOVA, the largest first.
 
     Args:
-        trials: Complete trials.
-        shares: Share of each in what sets the best trials apart, by Optuna's name.
-        chance: The share that each would have to surpass with shuffled objectives.
-        hidden: Parameters that chance explains.
+        trials: Number of complete trials.
+        shares: Share of each parameter above chance in the total importance, by Optuna's name.
+        chance: The share that each of these has to exceed, from shuffled objectives.
+        hidden: Names of the parameters that are not above chance.
     """
 
     trials: int
@@ -342,7 +342,7 @@ class Importances:
 
     @property
     def too_few(self) -> str:
-        """Say that the trials are too few for any parameter; '' where they are not."""
+        """Message that no parameter is above chance, with the number of trials; otherwise ''."""
         if self.shares:
             return ""
         return (
@@ -354,28 +354,28 @@ class Importances:
 def importances(
     trials: Sequence["FrozenTrial"], *, objective: int = 0, minimizes: bool
 ) -> Importances:
-    """Return the parameters whose importance for an objective exceeds what noise reaches.
+    """Return the parameters whose importance for an objective exceeds the level of noise.
 
-    PED-ANOVA also judges parameters that only some trials have, which others leave out. It is
-    computed again with the objective dealt out anew among the trials; the level of each parameter
-    is such that in 95 % of these shuffles no parameter is above its own.
+    PED-ANOVA also judges parameters that only some trials have, which other methods leave out. It
+    is repeated with the objective shuffled among the trials. The levels of the parameters are such
+    that in 95 % of these shuffles no parameter exceeds its level.
     """
     from optuna import create_study
-    from optuna.importance import PedAnovaImportanceEvaluator  # seconds
+    from optuna.importance import PedAnovaImportanceEvaluator  # takes seconds
     from optuna.trial import create_trial
 
     if len(trials) < FEWEST_TRIALS:
         return Importances(trials=len(trials))
     names = sorted({name for trial in trials for name in trial.params})
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, FEWEST_BEST / len(trials)))
-    study = create_study()  # in memory: the trials' own may be far away
+    study = create_study()  # in memory, since the trials' database may be far away
     study.add_trials(
         create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
         for trial in trials
     )
 
     def divergences(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Judge the parameters (parameters,) by values (trials,), the smaller the better."""
+        """Return importances (parameters,) for values (trials,), of which smaller are better."""
         with warnings.catch_warnings(action="ignore"):
             told = evaluator.evaluate(study, target=lambda trial: float(values[trial.number]))
         judged = np.array([told.get(name, 0.0) for name in names])
@@ -396,10 +396,10 @@ def importances(
 
 
 def _levels(shuffled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what each parameter must surpass (parameters,), so that noise seldom does with any.
+    """Return the level (parameters,) that each importance has to exceed to stand out from noise.
 
-    The values (shuffles, parameters) are made comparable by mean and standard deviation, and the
-    largest of each shuffle counts (Westfall and Young 1993).
+    The shuffled values (shuffles, parameters) are standardized per parameter, and the largest of
+    each shuffle counts (Westfall and Young 1993).
     """
     mean, deviation = shuffled.mean(axis=0), shuffled.std(axis=0)
     safe = np.where(deviation > 0, deviation, 1.0)

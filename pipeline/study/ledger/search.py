@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     Choice = str | Mapping[str, Any]
 
-#: Random trials before TPE has enough to learn from, and trials that a median is taken of at
-#: least; Optuna's own numbers.
+#: Number of random trials before TPE starts (Optuna's default), and minimum number of trials of
+#: which the median pruner takes a median.
 RANDOM_TRIALS, MEDIAN_TRIALS = 10, 5
 REPLACED = {
     "GridSampler": "sampler: grid, which takes the points from sweep.space",
@@ -43,13 +43,13 @@ REPLACED = {
 }
 #: Packages that samplers need beside Optuna.
 PACKAGES = {"CmaEsSampler": "cmaes"}
-#: TPE costs about 9 µs per trial and parameter; with these trials it takes less than 20 ms.
+#: Most trials that TPE is given; it takes about 9 µs per trial and parameter.
 MOST = 500
-#: TPE models the best tenth, 25 at most, against all others.
+#: Best trials among these; TPE models the best tenth, 25 at most, against all others.
 BEST = 100
-#: Shares of a trial's epochs; at the last one nothing is left to be saved.
+#: Number of equal parts of a trial's epochs; a rung ends each part but the last.
 RUNGS = 10
-#: One of so many goes on at each halving; ten rungs leave no room for more than a few.
+#: Reduction factor: one of two trials goes on at each halving, since ten rungs allow only a few.
 HALVING = 2
 
 
@@ -64,8 +64,8 @@ def choose(
 ) -> tuple["FrozenTrial", dict[str, str]]:
     """Return a running copy of a trial with its point, and the point as Hydra's texts.
 
-    `before` is the trial, whose fixed values stay, `trials` all of the study by number. Raises
-    ConfigError where the sampler can't choose a point.
+    `before` is the trial, whose fixed values are kept; `trials` are all trials of the study,
+    ordered by number. Raises ConfigError if the sampler can't choose a point.
     """
     from optuna.trial import Trial, TrialState
 
@@ -98,11 +98,11 @@ def choose(
 def make_sampler(
     sampler: "Choice", *, seed: int, number: int, conditional: bool, objectives: int
 ) -> "BaseSampler":
-    """Make the sampler of one trial.
+    """Return the sampler of one trial.
 
-    Its random numbers depend on the study's seed and the trial's number alone, so what a study
-    tries is the same however often it is stopped, and no two workers try the same. `conditional`
-    tells whether a parameter may be absent from a trial.
+    Its random numbers depend only on the study's seed and the trial's number, so that stopping and
+    continuing a study does not change what it tries, and no two workers try the same point.
+    `conditional` tells whether a parameter may be absent from a trial.
     """
     import numpy as np
     from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -111,8 +111,8 @@ def make_sampler(
     if sampler == "tpe":
         # Running trials count as tried (`constant_liar`), so that workers spread out. With one
         # objective all parameters are modelled together, since lr, epochs and clipping act
-        # together; where a parameter may be absent, each group that occurs together has a model
-        # of its own. With two objectives each parameter is modelled alone, as is Optuna's default.
+        # together; if a parameter may be absent, each group that occurs together has its own
+        # model. With two objectives each parameter is modelled alone, which is Optuna's default.
         return TPESampler(
             n_startup_trials=RANDOM_TRIALS,
             constant_liar=True,
@@ -122,7 +122,7 @@ def make_sampler(
         )
     independent = RandomSampler(seed=own_seed)
     if not isinstance(sampler, Mapping):
-        return independent  # the points of a grid are fixed before it is asked
+        return independent  # the points of a grid are fixed in advance
     if class_of(sampler) == "QMCSampler":
         # One sequence for the whole study, of which each trial takes the next point.
         built = build_quietly(sampler, seed=seed, independent_sampler=independent)
@@ -135,9 +135,9 @@ def make_sampler(
 def visible(
     trials: Sequence["FrozenTrial"], directions: Sequence["StudyDirection"]
 ) -> list["FrozenTrial"]:
-    """Return the best complete trials and the latest others, `MOST` in all, by number.
+    """Return the best complete trials and the latest others, `MOST` in all, ordered by number.
 
-    Those that are left out counted for little, since TPE weighs old trials less.
+    The trials that are left out would count little, since TPE gives old trials less weight.
     """
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
@@ -163,9 +163,9 @@ def study_in_memory(
     *,
     sampler: "BaseSampler | None" = None,
 ) -> "Study":
-    """Return a study as a sampler or pruner is to see it; what they set on the trial stays here.
+    """Return a study for a sampler or pruner; what they set on the trial stays in memory.
 
-    The sampler, of the study itself unless given, is used by `optuna.trial.Trial`.
+    `optuna.trial.Trial` uses `sampler`; `None` = the study's own.
     """
     from optuna import Study
 
@@ -178,12 +178,12 @@ def study_in_memory(
 
 
 class TrialsInMemory:
-    """Optuna's storage in which trials are those given, and one of them changes in memory alone.
+    """Optuna's storage with the given trials, of which `trial` is changed in memory only.
 
-    So a point of eight parameters is not sixteen transactions, of which a kill might leave some.
-    Optuna's InMemoryStorage would number trials anew, but Hyperband's brackets depend on the
-    number, and genetic samplers and QMC keep ids and counters in the study's attributes, which are
-    read and written in the storage itself.
+    Otherwise a point of eight parameters would take sixteen transactions, and a process killed
+    between them would leave a part of it. Optuna's InMemoryStorage would renumber the trials, on
+    whose numbers Hyperband's brackets depend. The study's attributes, in which genetic samplers and
+    QMC keep ids and counters, are read from and written to the storage itself.
     """
 
     def __init__(
@@ -196,11 +196,11 @@ class TrialsInMemory:
         return getattr(self._storage, name)
 
     def get_study_id_from_name(self, _name: str) -> int:
-        """Answer without the database."""
+        """Return the id of the study without a query."""
         return self._study_id
 
     def get_trial(self, trial_id: int) -> "FrozenTrial":
-        """Return a trial."""
+        """Return the trial in memory, or another one from the storage."""
         own = trial_id == self._trial._trial_id
         return self._trial if own else self._storage.get_trial(trial_id)
 
@@ -214,7 +214,7 @@ class TrialsInMemory:
         deepcopy: bool = True,
         states: Container["TrialState"] | None = None,
     ) -> list["FrozenTrial"]:
-        """Return the other trials, and the one in question last."""
+        """Return the other trials, and last the trial in memory."""
         trials = [*self._others, self._trial]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
@@ -240,9 +240,9 @@ class TrialsInMemory:
 def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
     """Return the epochs, counted from 1, after which a trial is compared, each with its rung.
 
-    Rung 3 is the first epoch at which three tenths of the trial are done: under a schedule over
-    all epochs, equal epochs would favour the short trials. `warmup` is the share of epochs before
-    which no trial is ended, 0 … 1.
+    Rung 3 is the first epoch at which three tenths of the trial are done. Learning rates are
+    scheduled over all epochs, so comparing equal epochs would favour short trials. `warmup` is the
+    share of epochs, 0 … 1, before which no trial is ended.
     """
     rungs: dict[int, int] = {}
     for epoch in range(1, max_epochs):
@@ -253,7 +253,7 @@ def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
 
 
 def build_pruner(options: "SweepOptions", *, prunes: bool) -> "BasePruner":
-    """Make what decides at a rung whether a trial goes on; `prunes`: whether anything does."""
+    """Return the pruner of a study; if `prunes` is false, it never ends a trial."""
     from optuna import pruners
 
     pruner = options.pruner
@@ -279,7 +279,7 @@ def build_pruner(options: "SweepOptions", *, prunes: bool) -> "BasePruner":
 def search_problems(
     options: "SweepOptions", *, objectives: int = 1, max_epochs: int | None = None
 ) -> list[str]:
-    """Return a line for each option that can't work; `max_epochs` may not be known."""
+    """Return a line for each option that can't work; `max_epochs=None` = not known."""
     problems = [
         *_sampler_problems(options.sampler, objectives),
         *_pruner_problems(options, objectives, max_epochs),
@@ -330,7 +330,7 @@ def _pruner_problems(
 
     key, pruner, warmup = "sweep.pruner", options.pruner, options.pruner_warmup
     if pruner in ("median", "none"):
-        return  # the default steps aside where nothing can be compared
+        return  # the default does nothing if trials can't be compared
     name = str(pruner)
     if isinstance(pruner, Mapping):
         if problems := list(_target_problems(key, pruner, base=BasePruner)):
@@ -354,9 +354,9 @@ def _pruner_problems(
 def _target_problems(
     key: str, target: Mapping[str, Any], *, base: type, filled: Collection[str] = ()
 ) -> Iterator[str]:
-    """Yield a line for each problem with a class of Optuna's at a key, and with its arguments.
+    """Yield a line for each problem with the Optuna class given at `key`, and with its arguments.
 
-    The package that exports `base` must hold the class; parameters in `filled` are the program's.
+    The class has to be in the package that exports `base`; the program sets those in `filled`.
     """
     package = ".".join(base.__module__.split(".")[:2])
     try:
@@ -381,11 +381,11 @@ def _target_problems(
 
 
 def build_quietly(target: Mapping[str, Any], /, **filled: object) -> Any:
-    """Build what a checked target describes, without Optuna's warnings of experimental classes."""
+    """Build the object of a checked target without Optuna's warnings on experimental classes."""
     with warnings.catch_warnings(action="ignore"):
         return build(target, **filled)
 
 
 def class_of(target: Mapping[str, Any]) -> str:
-    """Return the name of the class, without its module."""
+    """Return the name of a target's class, without its module."""
     return find(str(target[TARGET])).__name__

@@ -1,4 +1,4 @@
-"""The database of studies, in a file or on a server: one transaction per call, and retried."""
+"""The database of studies, in a file or on a server; calls to a server are retried."""
 
 import hashlib
 import os
@@ -39,10 +39,10 @@ DATABASE = "optuna.db"
 WAIT_SECONDS = 60.0
 KINDS = ("sqlite", "postgresql", "mysql")
 FIRST_PAUSE = 0.2
-#: Well below `sweep.grace`, so that a driver that waits a little longer is not taken for dead.
+#: Well below `sweep.grace`, so that a driver that waits for a retry is not taken for dead.
 LONGEST_PAUSE = 5.0
 STOP_POLL_SECONDS = 0.2
-#: So that a network that was cut in silence shows within half a minute, not within two hours.
+#: Options that detect a silently cut network within half a minute instead of two hours.
 LIBPQ = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -50,18 +50,19 @@ LIBPQ = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # milliseconds
 }
-#: Bytes; the size of an SQLite file is a multiple of its page size, which is one of this.
+#: Bytes; the size of an SQLite file is a multiple of its page size, which is a multiple of this.
 _SMALLEST_PAGE = 512
-#: Servers that have answered this process: its next study waits for them from the beginning.
+#: Servers that have answered this process; its next study waits for them from the start.
 _reached: set[str] = set()
 
 Answer = TypeVar("Answer")
 
 
 def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
-    """Return the absolute address of the database: the one given for `key`, or `optuna.db` here.
+    """Return the absolute address of a database; `None` = `optuna.db` in the working directory.
 
-    Raises ConfigError where Optuna can't keep studies there, or the database's driver is missing.
+    `key` is the option that `given` comes from. Raises ConfigError if Optuna can't keep studies
+    at that address, or the database's driver is not installed.
     """
     if given is None:
         return sqlite_uri(Path.cwd() / DATABASE)
@@ -87,14 +88,16 @@ def open_storage(
     patience: float = 0.0,
     from_start: bool = False,
 ) -> "StudyStorage":
-    """Open a database for studies and create its tables, however many processes ask at once.
+    """Open a database for studies and create its tables; processes may do so concurrently.
 
-    Any call waits `wait` seconds for a lock, and `patience` seconds for a server: `from_start` also
-    for one that has never answered this process, where a wrong address else shows at once.
+    Each call waits up to `wait` seconds for a lock, and up to `patience` seconds for a server.
+    Unless `from_start` is true, a server that has never answered this process is not waited for,
+    so that a wrong address fails at once.
 
     Raises:
-        ConfigError: The file is no database, or that of another program.
-        EnvironmentFaultError: It is locked, can't be written, made by another Optuna, or down.
+        ConfigError: The file is not a database, or that of another program.
+        EnvironmentFaultError: The database is locked, can't be written, is down, or was made by
+            another version of Optuna.
     """
     import optuna
 
@@ -112,10 +115,10 @@ def open_storage(
 
 
 class StudyStorage:
-    """An open database of studies: a file, or one on a server, which one thread at a time may use.
+    """An open database of studies, in a file or on a server; one thread at a time may use it.
 
-    A call waits `wait` seconds for a lock; `retry` makes it again while a server does not answer,
-    and is `None` for a file.
+    A call waits up to `wait` seconds for a lock. `retry` repeats it while a server does not
+    answer, and is `None` for a file.
     """
 
     def __init__(
@@ -124,26 +127,26 @@ class StudyStorage:
         from optuna.storages import get_storage
 
         self.optuna = get_storage(backend)
-        """Optuna's storage, which remembers trials that have ended."""
+        """Optuna's storage, which caches trials that have ended."""
         self.engine = backend.engine
         weakref.finalize(self, self.engine.dispose)  # else SQLite's log stays beside the file
         self.wait = wait
         self._backend, self._url, self._retry = backend, url, retry
         self._connection: Connection | None = None
-        """That of the transaction of the current call to a server."""
+        """Connection of the transaction of the current call to a server."""
         self._path = None if retry is not None else sqlite_path(url)
         self._opened = None if self._path is None else self._path.stat()
 
     def call(self, function: Callable[[], Answer], *, lock: str | None = None) -> Answer:
-        """Return what a function that uses the storage returns, under the lock of a study if any.
+        """Return what `function` returns, called under the lock of the study `lock` if given.
 
-        It never works on a file other than the one that was opened. On a server the call is one
-        transaction, and is repeated where the server cut it short without telling whether it was
-        written: so the function first looks whether it was.
+        The call never uses another file than the one that was opened. On a server, the call is one
+        transaction. It is repeated if the server has cut it short without telling whether it was
+        written, so `function` has to check first whether it was.
 
         Raises:
             EnvironmentFaultError: The database is locked, gone, replaced, full or down.
-            ConfigError: Its file is no database any more.
+            ConfigError: The file is no longer a database.
         """
 
         def locked() -> Answer:
@@ -154,8 +157,8 @@ class StudyStorage:
             return self._retry.call(lambda: self._in_transaction(locked))
         assert self._path is not None
         assert self._opened is not None
-        # SQLite goes on in a file that was deleted, and would create one that is missing. The
-        # open connections keep the number of the deleted file from being used again.
+        # SQLite continues in a deleted file, and would create a missing one. The open connections
+        # keep the inode of the deleted file from being used again.
         try:
             found = self._path.stat()
         except OSError as error:
@@ -173,7 +176,7 @@ class StudyStorage:
     def lock(self, study: str) -> Iterator[None]:
         """Hold the lock under which one process at a time takes or closes trials of a study.
 
-        It is to be entered within `call`. That of a file lies beside it.
+        The context has to be entered within `call`. For a file, the lock is a file beside it.
         """
         if self._path is not None:
             path = self._path.with_name(f".{self._path.name}.{study}.lock")
@@ -185,7 +188,7 @@ class StudyStorage:
                 yield
 
     def require_writable(self) -> None:
-        """Wait for another process that writes to the file; Optuna would wait much longer."""
+        """Wait until no other process writes to the file; Optuna would wait much longer."""
         if self._path is not None:
             with self.engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -196,7 +199,7 @@ class StudyStorage:
         self.engine.dispose()
 
     def _in_transaction(self, function: Callable[[], Answer]) -> Answer:
-        """Return what a function returns, with Optuna's own transactions parts of one."""
+        """Return what `function` returns, with Optuna's transactions as parts of a single one."""
         from optuna.storages import get_storage
 
         try:
@@ -209,7 +212,7 @@ class StudyStorage:
                     self._bind(self.engine, "conditional_savepoint")
                     self._connection = None
         except BaseException:
-            # What Optuna remembers may have been rolled back: it reads everything again.
+            # What Optuna has cached may have been rolled back, so it reads everything again.
             vars(self.optuna).update(vars(get_storage(self._backend)))
             raise
 
@@ -219,9 +222,10 @@ class StudyStorage:
 
 
 class Retry:
-    """Makes calls to a server, named `name`, again while it does not answer, for some seconds.
+    """Repeats calls to the server `name` while it does not answer, for up to `seconds`.
 
-    All calls share what is left of these until it answers again, so a command without hope ends.
+    All calls share the remaining time until the server answers again, so that a command ends if
+    the server stays down.
     """
 
     def __init__(self, seconds: float, name: str) -> None:
@@ -230,9 +234,9 @@ class Retry:
         self._gone_at: float | None = None
 
     def call(self, function: Callable[[], Answer]) -> Answer:
-        """Return what a function returns that may be repeated, once the server lets it end.
+        """Return what `function` returns, repeating it while the server does not answer.
 
-        Raises ServerGoneError where the time is over, or a signal asked for a stop.
+        Raises ServerGoneError if the time is over, or a signal asked for a stop.
         """
         pause = 0.0  # a server that has restarted meanwhile answers at once
         while True:
@@ -253,7 +257,7 @@ class Retry:
                 return answer
 
     def _require_time(self, error: ServerGoneError) -> float:
-        """Return how many seconds the server is still waited for; raises where none are left."""
+        """Return the seconds left to wait for the server; raise ServerGoneError if none are."""
         now = time.monotonic()
         self._gone_at = now if self._gone_at is None else self._gone_at
         left = self._gone_at + self._seconds - now
@@ -266,7 +270,7 @@ class Retry:
 
 
 def _sleep(seconds: float) -> None:
-    """Sleep, unless a signal asks for a stop that its handler only notes."""
+    """Sleep, and return early if a signal asks for a stop."""
     end = time.monotonic() + seconds
     while stop.signal_number is None and (left := end - time.monotonic()) > 0:
         time.sleep(min(STOP_POLL_SECONDS, left))
@@ -283,9 +287,9 @@ def _open_file(path: Path, wait: float) -> StudyStorage:
 
     def opened(place: Path, *, is_new: bool) -> StudyStorage:
         url = sqlite_uri(place)
-        # Opened by its path, since what bends in an address (%, ?, {) does not in a path.
+        # Opened by its path, since %, ? and { have a special meaning in an address.
         options = {"creator": lambda: _connect(place, wait)}
-        # A newer Optuna may have left out tables that the installed one would add to its database.
+        # The installed Optuna would add tables that a newer one may have left out.
         backend = RDBStorage(_template(url), engine_kwargs=options, skip_table_creation=not is_new)
         return StudyStorage(backend, url, wait=wait)
 
@@ -299,18 +303,21 @@ def _open_file(path: Path, wait: float) -> StudyStorage:
 
 
 def _template(url: str) -> str:
-    """Return an address as Optuna's storage takes it: a template, where braces are doubled."""
+    """Return an address as a template, with doubled braces, which Optuna's storage expects."""
     return url.replace("{", "{{").replace("}", "}}")
 
 
 def _require_pages(path: Path, size: int) -> None:
-    """Refuse a file that was written over; SQLite goes on from its log and does not see it."""
+    """Raise ConfigError if a file was overwritten, which SQLite with its log does not notice."""
     if size < _SMALLEST_PAGE or size % _SMALLEST_PAGE:
         raise no_database(sqlite_uri(path))
 
 
 def _tables(path: Path, wait: float) -> set[str]:
-    """Return the names of a file's tables; one that is missing or empty has none."""
+    """Return the names of a file's tables, none if it is missing or empty.
+
+    Raises ConfigError if the file is not a database, or that of another program.
+    """
     if not path.exists() or path.stat().st_size == 0:
         return set()
     _require_pages(path, path.stat().st_size)
@@ -326,10 +333,10 @@ def _tables(path: Path, wait: float) -> set[str]:
 
 
 def _connect(path: Path, wait: float) -> sqlite3.Connection:
-    """Connect to a file that is there."""
+    """Connect to an existing file."""
     uri = f"file:{quote(str(path))}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=wait, check_same_thread=False)
-    # Beside a write-ahead log this can't damage the file; a power cut may undo the last trial.
+    # With a write-ahead log this can't damage the file, but a power cut may undo the last trial.
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
 
@@ -343,7 +350,7 @@ def _reach(url: str) -> None:
 
 
 def _engine(url: str) -> "Engine":
-    """Return an engine whose connections are each opened for one purpose."""
+    """Return an engine that opens a new connection for each use."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
@@ -355,7 +362,7 @@ def _with_tables(url: str, wait: float) -> "RDBStorage":
     from sqlalchemy import event
 
     def raise_if_gone(context: "ExceptionContext") -> None:
-        # Of what SQLAlchemy raises, Optuna repeats some by itself, outside of our transaction.
+        # Optuna retries after some of SQLAlchemy's errors itself, outside of our transaction.
         if context.is_disconnect and not context.is_pre_ping:
             raise server_gone(url, context.original_exception) from context.original_exception
 
@@ -371,28 +378,28 @@ def _with_tables(url: str, wait: float) -> "RDBStorage":
 
 
 def _connection_options(url: str) -> dict[str, Any]:
-    """Return how a server is connected to, apart from what its address says of that."""
+    """Return the connection options for a server, without those that its address sets."""
     from sqlalchemy import make_url
 
     parsed = make_url(url)
     if parsed.get_backend_name() != "postgresql":
         return {}
     chosen = {key: value for key, value in LIBPQ.items() if key not in parsed.query}
-    # Each statement is to see what others wrote before it got the study's lock.
+    # Each statement has to see what others wrote before this process got the study's lock.
     return {"isolation_level": "READ COMMITTED", "connect_args": chosen}
 
 
 def _server_lock(
     connection: "Connection", name: str, wait: float
 ) -> AbstractContextManager[object]:
-    """Return a lock: in PostgreSQL one for all that can reach it, until the transaction ends.
+    """Return a lock named `name`, which in PostgreSQL is held until the transaction ends.
 
-    Elsewhere it holds for the processes of this machine.
+    On other servers it excludes only the processes of this machine.
     """
     if connection.dialect.name == "postgresql":
         lock_until_end(connection, name, wait=wait)
         return nullcontext()
     digest = hashlib.sha256(f"{connection.engine.url} {name}".encode()).hexdigest()
-    folder = cache_folder() / "locks"  # in the temporary folder anybody could be there first
+    folder = cache_folder() / "locks"  # in the temporary folder, others could create it first
     create_folder(folder)
     return filelock.FileLock(folder / f"study-{digest[:32]}", timeout=wait, mode=0o600)

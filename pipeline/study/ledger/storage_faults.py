@@ -1,4 +1,4 @@
-"""What can be wrong with the database of a study, in one line each."""
+"""Errors of a study's database, each with a message of one line."""
 
 import re
 import sqlite3
@@ -13,20 +13,21 @@ from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
 from pipeline.tracking.uri import WELCOME, fault_kind, short_cause, shown, sqlite_path, unwritable
 
-#: PostgreSQL's codes for what another try may change: it restarts, has no room for one connection
-#: more, or has ended a transaction for the sake of another. All of class 08, connections, are such.
+#: PostgreSQL's codes for errors that a retry may solve: it restarts, has too many connections, or
+#: has aborted a transaction in favour of another. So may all codes of class 08 (connections).
 PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "40001", "40P01")
 
 
 class ServerGoneError(EnvironmentFaultError):
-    """A database server does not answer, or has cut a call short: the same call may work soon."""
+    """A database server does not answer, or has cut a call short; a retry may succeed."""
 
 
 @contextmanager
 def storage_faults(url: str) -> Iterator[None]:
-    """Turn what Optuna, SQLAlchemy and SQLite raise into one line for people.
+    """Translate errors of Optuna, SQLAlchemy and SQLite to errors with one line.
 
-    That is a ConfigError for a file that is no database, else an EnvironmentFaultError.
+    Raises ConfigError if the file is not a database, ServerGoneError if a retry may succeed, and
+    otherwise EnvironmentFaultError.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
@@ -46,12 +47,12 @@ def storage_faults(url: str) -> Iterator[None]:
 
 
 def named(url: str) -> str:
-    """Name a database as its user knows it, without a password."""
+    """Return the name of a database for messages: its file or its address without a password."""
     return f"the study database {str(sqlite_path(url) or shown(url))!r}"
 
 
 def file_gone(path: Path) -> EnvironmentFaultError:
-    """Return the error for a file or folder that is not there."""
+    """Return the error for a database whose file or folder is missing."""
     if not path.parent.is_dir():
         return EnvironmentFaultError(
             f"the folder of the study database {str(path)!r} is not there; create it, or choose "
@@ -64,19 +65,19 @@ def file_gone(path: Path) -> EnvironmentFaultError:
 
 
 def server_gone(url: str, error: BaseException) -> ServerGoneError:
-    """Return the error for a server that does not answer, or does so no more."""
+    """Return the error for a server that does not answer, or no longer answers."""
     return ServerGoneError(f"{named(url)} does not answer ({short_cause(_text(error))})")
 
 
 def no_database(url: str) -> ConfigError:
-    """Return the error for a file of another kind."""
+    """Return the error for a file that is not a database."""
     return ConfigError(
         f"{named(url)} is no database; choose another file with sweep.storage=sqlite:///FILE"
     )
 
 
 def _text(error: BaseException) -> str:
-    """Return the words of an error and of all that caused it."""
+    """Return the messages of an error and of its causes."""
     words = "a lock is held" if isinstance(error, filelock.Timeout) else str(error)
     return f"{words} {_text(error.__cause__)}" if error.__cause__ is not None else words
 
@@ -113,7 +114,7 @@ def _judged(url: str, text: str) -> PipelineError:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Tell whether a database's server was gone, or may take the same call at another time."""
+    """Return whether the server was gone, or may accept the same call at another time."""
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
     if error is None:

@@ -1,1 +1,1 @@
-"""What a study came to: the winner, tables, pictures, words."""
+"""Results of a study: the winner, tables, pictures and summaries."""

@@ -27,9 +27,9 @@ NETWORK, BASELINES = "network", ("naive", "linear")
 #: Heading of a column that tells networks and baselines apart.
 PREDICTOR = "predictor"
 SHOWN_METRICS = ("accuracy", "f1", "rmse")
-#: Test metrics to compare by where the objective is a value of the training rows.
+#: Test metrics to compare by if the objective is measured on the training rows.
 AFTER_TRAINING_ALONE = ("f1", "rmse")
-#: Relative difference up to which two values of a baseline count as equal (other machines).
+#: Relative difference up to which values of a baseline from different machines count as equal.
 SAME = 1e-6
 CONFIDENCE = 0.95
 
@@ -45,8 +45,8 @@ class Spread:
         n: Number of measurements.
         mean: Their mean; NaN if there are none.
         sd: Their standard deviation, divided by n - 1; `None` for fewer than two.
-        interval: 95 % interval of the mean by Student's t, inside the range of what is measured;
-            `None` for fewer than two.
+        interval: 95 % confidence interval of the mean by Student's t, within the range of the
+            metric; `None` for fewer than two.
     """
 
     n: int = 0
@@ -55,12 +55,12 @@ class Spread:
     interval: tuple[float, float] | None = None
 
     def words(self) -> str:
-        """Return `0.8123 ± 0.0045`, both with the decimals of the mean, or `–` of none."""
+        """Return mean and sd as `0.8123 ± 0.0045`, with equal decimals; `–` if `n` is 0."""
         more = "" if self.sd is None else f" ± {self._rounded(self.sd)}"
         return f"{number(self.mean)}{more}" if self.n else MISSING
 
     def interval_words(self) -> str:
-        """Return `[0.8001, 0.8245]`, or `–` of fewer than two measurements."""
+        """Return the interval as `[0.8001, 0.8245]`; `–` for fewer than two measurements."""
         return f"[{', '.join(map(self._rounded, self.interval))}]" if self.interval else MISSING
 
     def _rounded(self, value: float) -> str:
@@ -74,7 +74,7 @@ class Spread:
 def spread(
     values: Iterable[float], *, bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Spread:
-    """Return the spread of the finite measurements, whose mean can't lie beyond `bounds`."""
+    """Return the spread of the finite values; `bounds` limit the interval of their mean."""
     values = [value for value in values if math.isfinite(value)]
     n = len(values)
     if n < 2:
@@ -94,13 +94,13 @@ class ComparisonCell:
 
     Args:
         kind: `network`, `naive` or `linear`.
-        settings: The texts of what was varied, by key; of a baseline the data and what else
-            changes it.
+        settings: Hydra's texts of the varied keys; for a baseline, only those of the data and of
+            keys that change its values.
         values: The value of each repeat, by metric.
         missing: Number of trials that did not complete, by how they ended.
-        is_best: It has the best mean on its data.
-        difference: This cell minus the best one, over the repeats that both have; none for the
-            best, a single one or a baseline.
+        is_best: Whether the cell has the best mean on its data.
+        difference: This cell minus the best one, over the repeats that both have; empty for the
+            best cell, a single cell or a baseline.
     """
 
     kind: str = NETWORK
@@ -111,32 +111,32 @@ class ComparisonCell:
     difference: Spread = Spread()
 
     def by_repeat(self, metric: str) -> Mapping[Repeat, float]:
-        """Return the value of each repeat that has a metric."""
+        """Return the value of a metric for each repeat that has it."""
         return self.values.get(metric, {})
 
     def spread(self, metric: str) -> Spread:
-        """Return the spread of a metric."""
+        """Return the spread of a metric over the repeats."""
         from pipeline.metrics import bounds  # imports torch
 
         return spread(self.by_repeat(metric).values(), bounds=bounds(metric))
 
     def is_named(self, words: str) -> bool:
-        """Return whether all of the words `key=value` are settings of this cell."""
+        """Return whether all `key=value` words are settings of this cell."""
         return set(words.split()) <= {f"{key}={text}" for key, text in self.settings.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Comparison of the cells of a study of repeats.
+    """Comparison of the cells of a study, each measured over repeats.
 
     Args:
-        keys: What was varied, without what repeats.
-        repeated: What repeats: of `REPEATED`.
-        metrics: What was measured: the objective, then the test metrics.
+        keys: The varied keys, except those that repeat a measurement.
+        repeated: The varied keys that repeat a measurement, of `REPEATED`.
+        metrics: The measured metrics: the objective, then the test metrics.
         by: The metric that cells are compared by.
-        blocks: The cells that can be compared, those on the same data: its networks in the order
-            of the grid, then each baseline once for all networks that share its values.
-        published: What others have measured, by metric and by words that name a cell.
+        blocks: Cells on the same data, which can be compared: the networks in the order of the
+            grid, then each baseline once for all networks that share its values.
+        published: Published results, by metric and by `key=value` words that name a cell.
     """
 
     keys: tuple[str, ...]
@@ -153,7 +153,7 @@ class Comparison:
 
     @property
     def naming(self) -> str:
-        """The first key that no baseline depends on, whose column names them, or `PREDICTOR`."""
+        """Column that names the baselines: the first key that none depends on, or `PREDICTOR`."""
         baselines = (cell for cell in chain(*self.blocks) if cell.kind != NETWORK)
         taken = {DATA}.union(*(cell.settings for cell in baselines))
         return next((key for key in self.keys if key not in taken), PREDICTOR)
@@ -164,7 +164,7 @@ class Comparison:
         return list(dict.fromkeys((*self.keys, self.naming)))
 
     def label(self, cell: ComparisonCell) -> list[str]:
-        """Return the texts of a cell in the columns that label it."""
+        """Return the text of a cell in each column of `columns`."""
         texts = {key: shown_text(text or None) for key, text in cell.settings.items()}
         naming = self.naming
         if naming == PREDICTOR or cell.kind != NETWORK:
@@ -172,7 +172,7 @@ class Comparison:
         return [texts.get(key, "") for key in self.columns]
 
     def published_for(self, cell: ComparisonCell) -> list[str]:
-        """Return what others have measured of a cell, a text for each metric, as it was given."""
+        """Return the published results for a cell: a text for each metric, as it was given."""
         if cell.kind != NETWORK:
             return [""] * len(self.published)
         return [
@@ -188,10 +188,10 @@ def compare(
     direction: "Direction",
     published: Published | None = None,
 ) -> Comparison:
-    """Group trials by all that was varied but the seed and the fold, and compare the groups.
+    """Group trials by all varied keys except those of `REPEATED`, and compare the groups.
 
-    `direction` tells whether more or less of the objective is better; `published` has what others
-    have measured, by metric and by `key=value` words of a cell.
+    `direction` is the direction of the objective; `published` has published results by metric and
+    by `key=value` words that name a cell.
     """
     published, swept = published or {}, swept_keys(rows)
     keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)
@@ -220,10 +220,11 @@ def compare(
 def _compared_by(
     rows: Sequence[Row], objective: str, direction: "Direction", published: Iterable[str]
 ) -> tuple[str, "Direction"]:
-    """Return the metric to compare by, and whether more or less of it is better.
+    """Return the metric to compare by, and its direction.
 
-    It is what others have published, or the test metric of the objective (`test/f1` for `val/f1`,
-    `test/f1` or `test/rmse` for `train/loss`), if every complete trial has it; else the objective.
+    It is the first metric that every complete trial has: a published one, or the test metric of
+    the objective (`test/f1` for `val/f1`, `test/f1` or `test/rmse` for `train/loss`). If there is
+    none, it is the objective.
     """
     from pipeline import metrics
 
@@ -252,11 +253,11 @@ def _cell(
 ) -> ComparisonCell:
     values: dict[str, dict[Repeat, float]] = {}
     for repeat, group in _grouped(rows, repeated):
-        for row in best(group, [direction]):  # one for each repeat: the best of a tuned cell
+        for row in best(group, [direction]):  # at most one per repeat, the best of its trials
             tested = {k: value for k, value in row.attributes.items() if k.startswith("test/")}
             for metric, value in {objective: row.values[0], **tested}.items():
                 values.setdefault(metric, {})[repeat] = value
-    # A trial that was interrupted or lost is queued again, and counts as its repetition does.
+    # A trial that was interrupted or lost is queued again, and its retry counts instead.
     ends = (end_word(row) for row in rows if row.reason not in RETRIED)
     missing = Counter(end for end in ends if end != "complete")
     return ComparisonCell(settings=settings, values=values, missing=missing)
@@ -265,10 +266,10 @@ def _cell(
 def _against_best(
     cells: Sequence[ComparisonCell], by: str, better: "Direction"
 ) -> Iterator[ComparisonCell]:
-    """Mark the best of the cells with the most repeats, and set the others' difference to it.
+    """Yield the cells with their difference to the best of those with the most repeats.
 
-    It is paired: what a repeat (a seed, a fold) does to both cancels out, so that far fewer repeats
-    show a difference than two separate means need.
+    The difference is paired: the effect of a repeat (a seed, a fold) on both cells cancels out, so
+    that far fewer repeats are needed to show a difference than with two separate means.
     """
     from pipeline.metrics import widest_difference
 
@@ -303,7 +304,7 @@ def _baselines(
 def _baseline(
     rows: Sequence[Row], repeated: Sequence[str], kind: str
 ) -> tuple[dict[str, dict[Repeat, float]], bool]:
-    """Return a baseline's values, and whether all trials of a repeat agree on them."""
+    """Return a baseline's values, and whether all trials of each repeat agree on them."""
     values: dict[str, dict[Repeat, float]] = {}
     first: dict[tuple[str, Repeat], float] = {}
     agree = True
@@ -336,13 +337,13 @@ def write_comparison(comparison: Comparison, folder: Path) -> TextTable:
         for found in (*map(cell.spread, comparison.metrics), cell.difference):
             mean = found.mean if found.n else None
             line += [found.n, mean, found.sd, *(found.interval or (None, None))]
-        lines.append(line)  # CSV has nothing for `None`
+        lines.append(line)  # `None` is an empty field in CSV
     files.write_csv(folder / "comparison.csv", header, lines)
     return table
 
 
 def comparison_table(comparison: Comparison) -> TextTable:
-    """Return a table of mean ± sd of each cell and baseline, with the difference to the best."""
+    """Return a table with mean ± sd of each cell and baseline, and the difference to the best."""
     tested = [metric for metric in comparison.metrics if metric.startswith("test/")]
     metrics = tested if comparison.by in tested else comparison.metrics
     differs = any(cell.difference.n for cell in comparison.cells)
@@ -417,10 +418,10 @@ def _missing(cell: ComparisonCell) -> str:
 def confirmation_table(
     rows: Iterable[Row], *, objective: str, direction: "Direction", default: Row | None
 ) -> TextTable:
-    """Return a table of the winner over several seeds, a trial each, beside the baselines.
+    """Return a table of the winner over several seeds, one trial each, and of the baselines.
 
-    A note says whether it is better than the default, the trial of the config as it stands, by more
-    than noise; `None` = that was not tried, or is the winner.
+    A note says whether the winner is better than `default`, the trial of the base config, by more
+    than noise; `None` = it was not tried, or is the winner itself.
     """
     rows = [row for row in rows if row.state == "complete"]
     values: dict[str, dict[Repeat, float]] = {}
@@ -445,10 +446,10 @@ def confirmation_table(
 
 
 def _lead(found: Spread, default: float, objective: str, direction: "Direction") -> Iterator[str]:
-    """Tell whether the winner over several seeds is better than the default by more than noise.
+    """Yield a sentence on whether the winner over several seeds is better than the default.
 
-    It is if the default, trained with one seed, lies outside the 95 % prediction interval for one
-    more seed of the winner.
+    The difference is more than noise if the default, trained with one seed, lies outside the 95 %
+    prediction interval for one more seed of the winner.
     """
     if found.interval is not None:
         low, high = found.interval

@@ -25,7 +25,7 @@ SMALLEST = 7.0  # inches
 LABEL_POINTS = 8
 #: Share of a picture's width that the numbers of an axis take.
 ROOM = 0.06
-#: Parameters and trials that an alternative text names.
+#: Number of parameters, or of trials, that an alternative text names.
 MOST_TOLD = 5
 MOST_CELLS_TOLD = 8
 TITLES = {
@@ -39,7 +39,7 @@ TITLES = {
 LR = "optimizer.lr"
 CLIP = "trainer.gradient_clip_val"
 ALGORITHM = "trainer.gradient_clip_algorithm"
-#: Multiples of it modulo 1 fill a band evenly, so that trials do not lie on each other.
+#: Multiples of it modulo 1 fill a band evenly, so that trials do not cover each other.
 GOLDEN = 0.618034
 UNITS = {"norm": "largest norm of all gradients", "value": "largest size of each gradient"}
 ENDS: dict[str, dict[str, Any]] = {
@@ -58,7 +58,10 @@ LINES = {"naive": ":", "linear": "--"}
 def write_study_pictures(
     study: "Study", summary: StudySummary, folder: Path, *, clip_algorithm: str = "norm"
 ) -> list[str]:
-    """Write the pictures of a study as PNG; return which could not be drawn, and why."""
+    """Write the pictures of a study as PNG; return a note for each that could not be drawn.
+
+    `clip_algorithm` (`norm` or `value`) is the clipping algorithm of trials that do not vary it.
+    """
     pictures = list(study_pictures(study, summary, clip_algorithm))
     if not pictures:
         return ["no pictures: no trial has completed"]
@@ -68,20 +71,21 @@ def write_study_pictures(
 
 
 def study_names(summary: StudySummary) -> Iterator[str]:
-    """Yield all names and values that the pictures of a study hold."""
+    """Yield all names and values that occur in the pictures of a study."""
     yield from summary.objectives
     for row in summary.rows:
         yield from (*row.params, *row.overrides, *row.overrides.values())
 
 
 def study_pictures(study: "Study", summary: StudySummary, clip_algorithm: str) -> Iterator[Picture]:
-    """Yield the pictures of a study, none of them drawn yet; none if no trial has completed.
+    """Yield the pictures of a study, not drawn yet; none if no trial has completed.
 
     They are `history`, `importances`, `slices` (with two objectives also `history_2`, …),
-    `parallel_coordinates`, `pareto_front` with two objectives, and `lr_clip_map` if both vary.
+    `parallel_coordinates`, `pareto_front` with two objectives, and `lr_clip_map` if learning rate
+    and clipping threshold are varied.
     """
     complete = [row for row in summary.rows if row.state == "complete"]
-    if summary.best_row is None:  # none is complete, or none with a finite value
+    if summary.best_row is None:  # no trial is complete with finite values
         return
     plots = _plots(study, summary)
     if any(LR in row.overrides and CLIP in row.overrides for row in complete):
@@ -115,7 +119,7 @@ def _study_words(kind: str, summary: StudySummary, complete: int) -> str:
 
 
 def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Figure]]":
-    """Return what draws each picture, by its name."""
+    """Return the function that draws each picture, by the picture's name."""
     from optuna.visualization import matplotlib as optuna_plots
 
     plots: dict[str, Callable[[], Figure]] = {}
@@ -137,14 +141,14 @@ def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Fig
 
 
 def _figure_of(plot: Callable[[], Any]) -> "Figure":
-    """Return the figure of one of Optuna's plots: of its axes, or of the first of several."""
+    """Return the figure of one of Optuna's plots, which returns one or several axes."""
     axes = plot()
     figure: Figure = next(iter(getattr(axes, "flat", [axes]))).figure
     return figure
 
 
 def _importances(found: "Importances", name: str) -> "Figure":
-    """Draw the parameters that stand out, with a line where shuffled objectives end."""
+    """Draw the parameters above chance, each with a line at what shuffled objectives reach."""
     from matplotlib import pyplot
 
     if not found.shares:
@@ -175,7 +179,7 @@ def _slices(plot: Callable[[], Any]) -> "Figure":
 
 
 def _parallel(study: "Study", objectives: Sequence[str]) -> "Figure":
-    """Draw the trials as lines; Optuna cuts the names of the axes, which are in sorted order."""
+    """Draw the trials as lines, with the full names of the axes, which Optuna truncates."""
     from optuna.visualization import matplotlib as optuna_plots
 
     axes = optuna_plots.plot_parallel_coordinate(study, target_name=objectives[0])
@@ -186,7 +190,7 @@ def _parallel(study: "Study", objectives: Sequence[str]) -> "Figure":
         axes.set_xticks(range(len(names)), labels, rotation=0, ha="center", fontsize=LABEL_POINTS)
     figure = _widened(_figure_of(lambda: axes), len(names))
     for bar in (one for one in figure.axes if one.get_label() == "<colorbar>"):
-        place = bar.get_position()  # it stands where the last axis has its numbers
+        place = bar.get_position()  # it would cover the numbers of the last axis
         bar.set_position((place.x0 + ROOM, place.y0, place.width, place.height))
     return figure
 
@@ -197,7 +201,7 @@ def _widened(figure: "Figure", axes: int) -> "Figure":
 
 
 def _in_lines(name: str) -> str:
-    """Break `trainer.gradient_clip_val (norm) on` where it may be broken."""
+    """Insert line breaks into a name such as `trainer.gradient_clip_val (norm) on`."""
     return name.replace(".", ".\n").replace(" (", "\n(")
 
 
@@ -205,7 +209,7 @@ def _in_lines(name: str) -> str:
 
 
 class _Point(NamedTuple):
-    """A trial on the map: `height` is its threshold, or a place in the band without clipping."""
+    """A trial on the map; `height` is its threshold, or its place in the band without clipping."""
 
     lr: float
     height: float
@@ -216,10 +220,10 @@ class _Point(NamedTuple):
 
 
 def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: str) -> "Figure":
-    """Draw each trial at its learning rate and clipping threshold, coloured by its value.
+    """Draw each trial at its learning rate and clipping threshold, coloured by its objective.
 
-    Trials without clipping are in a band of their own. Each algorithm has a panel; `algorithm` is
-    that of trials that do not vary it.
+    Trials without clipping are in a band of their own. Each clipping algorithm has a panel;
+    `algorithm` is the algorithm of trials that do not vary it.
     """
     from matplotlib import pyplot
     from matplotlib.cm import ScalarMappable
@@ -291,7 +295,7 @@ def _draw_points(axes: "Axes", points: Sequence[_Point], coloured: Any) -> None:
 
 
 def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
-    """Write `comparison.png`; return why there is none, or which letters no font has."""
+    """Write `comparison.png`; return notes on why it is missing, or which letters no font has."""
     picture = comparison_picture(comparison, "comparison", title="comparison")
     with drawing(comparison_names(comparison)) as notes:
         reason = write(picture, folder).reason
@@ -299,7 +303,7 @@ def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
 
 
 def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Picture:
-    """Return a picture of each cell's mean, its 95 % interval and its repeats, a panel per data."""
+    """Return a picture of each cell's mean, 95 % interval and repeats, a panel per data set."""
     told = []
     for cell in comparison.cells[:MOST_CELLS_TOLD]:
         found = cell.spread(comparison.by)
@@ -310,7 +314,7 @@ def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Pict
 
 
 def comparison_names(comparison: Comparison) -> Iterator[str]:
-    """Yield all names that the picture of a comparison holds."""
+    """Yield all names that occur in the picture of a comparison."""
     for cell in comparison.cells:
         yield f"{cell.settings.get(DATA, '')} {_cell_name(comparison, cell)}"
 
@@ -367,7 +371,7 @@ def _draw_cell(axes: "Axes", by: str, cell: ComparisonCell, height: int) -> None
 def _draw_baseline(
     axes: "Axes", by: str, baseline: ComparisonCell, cells: Sequence[ComparisonCell]
 ) -> None:
-    """Draw a line at the mean of a baseline, beside the networks that share its values."""
+    """Draw a line at the mean of a baseline, across the networks that share its values."""
     found, settings = baseline.spread(by), baseline.settings.items()
     beside = [n for n, cell in enumerate(cells) if settings <= cell.settings.items()]
     if found.n:

@@ -1,4 +1,4 @@
-"""Summary of a study: trials as text, winner, verdict and tables, printed and on MLflow's page."""
+"""Summary of a study: trials as text, winner, verdict and tables, in a terminal and in MLflow."""
 
 import re
 import shlex
@@ -33,7 +33,7 @@ MOST_ON_FRONT = 20
 MOST_COLUMNS = 5
 BAR = 24
 FEW_TRIALS = 10
-#: Fact of a study: the test figures and the names of the baselines, by trial number.
+#: Fact of a study: the test metrics and the names of the baselines, by trial number.
 TESTED = "tested"
 TEST_METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "rmse", "mae", "r2")
 STUDY_HEADINGS = ("study", "trials", "best", "age", "folder")
@@ -59,21 +59,21 @@ FILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySummary:
-    """A study that has ended, that was stopped, or that still runs.
+    """Summary of a study that has ended, was stopped, or still runs.
 
     Args:
-        rows: All of its trials.
+        rows: All trials of the study.
         objectives: Names of the one or two objectives.
-        directions: Whether more or less of each is better.
+        directions: Direction of each objective, `max` or `min`.
         folder: The study's folder.
-        seconds: Time from the start of the command's work to its end.
-        importances: Which parameters make a trial good, for each objective; empty = not known.
-        base: Number of the trial of the config as it stands; `None` = that was not tried.
+        seconds: How long the command has worked on the study.
+        importances: Importances of the parameters for each objective; empty = not known.
+        base: Number of the trial of the base config; `None` = it was not tried.
         command: Command that trains the winner again; empty = not known.
-        yaml_command: Command that does so by the winner's experiment; empty = not known.
-        tested: The winner's `test/…`, `naive/…` and `linear/…`; empty = it was not tested.
-        base_tested: The same of the base trial.
-        baselines: Names of the naive and the linear baseline, if they are known.
+        yaml_command: The same command with the winner's experiment; empty = not known.
+        tested: The winner's metrics `test/…`, `naive/…`, `linear/…`; empty = it was not tested.
+        base_tested: The same metrics of the base trial.
+        baselines: Names of the naive and the linear baseline; empty = not known.
         confirm_seeds: Number of seeds with which the winner is trained again.
     """
 
@@ -92,7 +92,7 @@ class StudySummary:
     confirm_seeds: int = 0
 
     def with_tests(self, facts: Mapping[str, Any]) -> "StudySummary":
-        """Return the summary with the test figures that the study's facts hold."""
+        """Return the summary with the test metrics that the study's facts hold."""
         tested = facts.get(TESTED, {})
         own = tested.get(str(self.winner), {})
         return replace(
@@ -110,26 +110,26 @@ class StudySummary:
 
     @property
     def complete(self) -> int:
-        """How many trials completed."""
+        """Number of trials that completed."""
         return sum(row.state == "complete" for row in self.rows)
 
     @property
     def best_row(self) -> Row | None:
-        """The winning trial; `None` where none has completed."""
+        """The winning trial; `None` = none has completed."""
         return winner(self.rows, self.directions)
 
     @property
     def winner(self) -> int | None:
-        """Number of the winning trial."""
+        """Number of the winning trial; `None` = none has completed."""
         return None if self.best_row is None else self.best_row.number
 
     @property
     def base_row(self) -> Row | None:
-        """The trial of the config as it stands, if it completed."""
+        """The trial of the base config, if it completed."""
         return next((row for row in self.rows if row.number == self.base and row.values), None)
 
     def values_of(self, row: Row) -> str:
-        """Return what a trial came to: `val/f1 0.8312, model/parameters 5,210`."""
+        """Return the values of a trial as text: `val/f1 0.8312, model/parameters 5,210`."""
         return value_words(row.values, self.objectives)
 
 
@@ -137,7 +137,7 @@ class StudySummary:
 
 
 def counts_line(rows: Sequence[Row]) -> str:
-    """Return `100 trials: 92 complete, 8 pruned`, and behind it those that do not count."""
+    """Return `100 trials: 92 complete, 8 pruned`, followed by the trials that do not count."""
     counts = count_ends(rows)
     ends = [end for end in COUNTED if counts[end]]
     total = sum(counts[end] for end in ends)
@@ -149,7 +149,7 @@ def counts_line(rows: Sequence[Row]) -> str:
 
 
 def end_word(row: Row) -> str:
-    """Return how a trial ended, or how far it is, in a word or two."""
+    """Return how a trial ended, or its state, in a word or two."""
     (end,) = count_ends([row])
     return ENDS.get(end, end)
 
@@ -160,7 +160,7 @@ def swept_keys(rows: Iterable[Row]) -> list[str]:
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Return the last part of each key, or the whole key where two end alike."""
+    """Return the last part of each key, or the whole key if two keys have the same last part."""
     keys = list(keys)
     last = {key: re.split(r"[./]", key)[-1] for key in keys}
     counts = Counter(last.values())
@@ -168,7 +168,7 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def shown_text(text: str | None) -> str:
-    """Return a swept value for a table: null is `off`, a number has four significant digits."""
+    """Return a swept value for a table: `off` for null, four significant digits for a number."""
     if text is None:
         return MISSING
     if text == "null":
@@ -179,26 +179,26 @@ def shown_text(text: str | None) -> str:
 
 
 def point_words(overrides: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
-    """Return a point on one line, with these short names: `lr=0.0032 gradient_clip_val=off`."""
+    """Return a point on one line: `lr=0.0032 gradient_clip_val=off`; `names` are short names."""
     names = short_names(overrides) if names is None else names
     return " ".join(f"{names[key]}={shown_text(text)}" for key, text in overrides.items())
 
 
 def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
-    """Return the values of a trial: `val/f1 0.8312, model/parameters 5,210`."""
+    """Return the values of a trial as text: `val/f1 0.8312, model/parameters 5,210`."""
     pairs = zip(objectives, values, strict=True)
     return ", ".join(f"{name} {number(value)}" for name, value in pairs)
 
 
 def experiment_command(folder: Path, name: str, *more: str) -> str:
-    """Return the training command of an experiment in a study's folder, with further words."""
+    """Return the command that trains an experiment in a study's folder, with further words."""
     is_word = name[0].isalpha() and name.lower() not in ("true", "false", "null", "inf", "nan")
     word = name if is_word else quoted(name)  # else Hydra reads a number or a truth value
     return train_command([f"--config-dir={folder / 'conf'}", f"experiment={word}", *more])
 
 
 def train_command(words: Sequence[str]) -> str:
-    """Return words as a training command, quoted for a shell."""
+    """Return the training command with these overrides, quoted for a shell."""
     return f"python -m pipeline.train {shlex.join(map(redact_word, words))}".rstrip()
 
 
@@ -247,7 +247,7 @@ def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
 
 
 def _on_test(summary: StudySummary, winner: Row, base: Row | None) -> Iterator[str]:
-    """Compare with the default on the test rows, where both were tested."""
+    """Yield sentences that compare the winner with the default, if both were tested."""
     from pipeline.metrics import direction
 
     objective = summary.objectives[0].rpartition("/")[2]
@@ -278,7 +278,7 @@ def _on_test(summary: StudySummary, winner: Row, base: Row | None) -> Iterator[s
 
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:
-    """Warn if the naive prediction is as good."""
+    """Yield a warning if the naive prediction is as good as the winner."""
     from pipeline.metrics import direction
 
     for name in ("f1", "rmse", "accuracy"):
@@ -297,7 +297,7 @@ def _against_naive(summary: StudySummary) -> Iterator[str]:
 
 
 def best_table(summary: StudySummary) -> TextTable:
-    """Return the best trials, or with two objectives the Pareto front, with their parameters."""
+    """Return a table of the best trials, or of the Pareto front if there are two objectives."""
     notes = []
     if len(summary.objectives) == 1:
         rows = best(summary.rows, summary.directions, TOP)
@@ -329,7 +329,7 @@ def best_table(summary: StudySummary) -> TextTable:
 
 
 def importance_table(found: "Importances", *, bars: bool) -> TextTable:
-    """Return the parameters that stand out by their importance, the greatest first."""
+    """Return a table of the parameters above chance, the most important first."""
     most = max(found.shares.values(), default=1.0)
     lines = []
     for name, share in found.shares.items():
@@ -346,7 +346,7 @@ def importance_table(found: "Importances", *, bars: bool) -> TextTable:
 
 
 def figures_table(summary: StudySummary) -> TextTable:
-    """Return the winner's test figures beside the default's and the baselines'."""
+    """Return a table of the test metrics of the winner, the default and the baselines."""
     sources = {"winner": ("test", summary.tested)}
     if summary.base_tested and summary.winner != summary.base:
         sources["default"] = ("test", summary.base_tested)
@@ -366,7 +366,7 @@ def figures_table(summary: StudySummary) -> TextTable:
 def print_summary(
     summary: StudySummary, *, where_to_look: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> None:
-    """Print a study's trials, tables, verdict, commands and notes, and how to see them."""
+    """Print a study's trials, tables, verdict, commands and notes, and where to look further."""
     shown = console()
     say(shown, counts_line(summary.rows), style="bold")
     if summary.best_row is not None:
@@ -386,7 +386,7 @@ def print_summary(
 
 
 def search_note(summary: StudySummary) -> str:
-    """Return the description of a study that has looked for the best, in Markdown."""
+    """Return the Markdown description of a study that has searched for the best trial."""
     again = fields.titled("The winner again", fields.command_text(summary.command))
     tables = []
     if summary.best_row is not None:
@@ -400,7 +400,7 @@ def search_note(summary: StudySummary) -> str:
 
 
 def comparison_note(table: TextTable, rows: Sequence[Row], folder: Path) -> str:
-    """Return the description of a study that has compared, in Markdown."""
+    """Return the Markdown description of a study that has compared cells."""
     return _note([counts_line(rows)], [_noted(table)], folder)
 
 
@@ -411,7 +411,7 @@ def _noted(table: TextTable) -> str:
 
 
 def _note(lines: Sequence[str], parts: Sequence[str], folder: Path) -> str:
-    """Join lines and parts with the pictures and the links, as many as fit."""
+    """Join lines, parts, pictures and links, as many as fit into an MLflow description."""
     state, artifacts = read_state(folder), folder / "artifacts"
     images, links = list[str](), list[str]()
     for file, words in {**PICTURES, **FILES}.items() if state.run_id else ():
@@ -425,7 +425,7 @@ def _note(lines: Sequence[str], parts: Sequence[str], folder: Path) -> str:
 
 
 def study_lines(studies: "Studies", output: Path) -> list[list[str]]:
-    """Return each study of a database as the cells that `STUDY_HEADINGS` names, by name."""
+    """Return a line of cells, as `STUDY_HEADINGS` names them, for each study of a database."""
     lines = []
     for study in map(studies.open, studies.names()):
         rows, progress = study.trials(), study.progress()

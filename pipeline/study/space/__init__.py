@@ -1,1 +1,1 @@
-"""What a study varies: ranges in Hydra's grammar, and the run of each point."""
+"""The search space of a study: ranges in Hydra's grammar, and the run of each point."""

@@ -1,7 +1,7 @@
-"""Ranges and values in Hydra's grammar: read from text, checked, counted, written as text.
+"""Ranges and values in Hydra's grammar: parsed, checked, counted, and written as text.
 
 A range is `interval(low, high)`, `int(interval(…))`, `range(start, stop, step)`, `choice(a, b)` or
-`a,b`; `tag(log, …)` samples it in the logarithm, `tag(off, …)` adds null to its values.
+`a,b`; `tag(log, …)` samples it on a logarithmic scale, `tag(off, …)` adds null to its values.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 Number = int | float
-#: Value of a parameter that is off.
+#: Hydra's text for a parameter that is off.
 OFF = "null"
 FORMS = "interval(low, high), int(interval(low, high)), range(start, stop, step) or choice(a, b)"
 TAGS = ("log", "off")
@@ -36,7 +36,7 @@ _NO_LOG = {
 
 
 class Condition(NamedTuple):
-    """A key or group that has a value, given as Hydra's text."""
+    """The condition that a key or group has a value, given as Hydra's text."""
 
     key: str
     text: str
@@ -49,19 +49,19 @@ class Condition(NamedTuple):
 class Range:
     """The values that a key of the config, or a group, may take.
 
-    Where it may be off, Optuna is asked twice: whether `<name> on`, then for the number.
+    If numbers may be off, Optuna has two parameters: `<name> on`, and then the number.
 
     Args:
-        kind: Numbers between two ends, whole or not, or one of several texts.
-        low: Least number.
-        high: Greatest number, itself included.
-        step: Distance between numbers; `None` = any number, or any whole one.
-        log: Sampled uniformly in the logarithm.
-        choices: Hydra's texts; empty for numbers.
-        off: Null is a value too, beside the numbers.
-        key: The key or group.
-        name: Optuna's: the key, with the value that its range depends on where it has several.
-        when: Where the range holds; `None` = everywhere.
+        kind: Kind of values: real numbers, whole numbers, or choices.
+        low: Smallest number.
+        high: Largest number, inclusive.
+        step: Distance between numbers; `None` = any number, or any whole number for `int`.
+        log: Whether numbers are sampled uniformly in the logarithm.
+        choices: The choices as Hydra's texts; empty for numbers.
+        off: Whether null is a value too, beside the numbers.
+        key: The config key or group.
+        name: Optuna's name: the key, followed by the value of its condition if it has several.
+        when: Condition under which the range holds; `None` = always.
     """
 
     kind: Literal["float", "int", "choice"]
@@ -77,11 +77,11 @@ class Range:
 
     @property
     def place(self) -> str:
-        """Where it stands in a config."""
+        """The config key at which the range is given."""
         return place_of(self.key, self.when)
 
     def count(self) -> int | None:
-        """Return the number of values; `None` = any number between the ends."""
+        """Return the number of values; `None` = infinite, since the range is continuous."""
         if self.kind == "choice":
             return len(self.choices)
         step = 1 if self.kind == "int" and self.step is None else self.step
@@ -90,19 +90,19 @@ class Range:
         return int((_exact(self.high) - _exact(self.low)) / _exact(step)) + 1 + self.off
 
     def texts(self) -> list[str]:
-        """Return every value of a range that can be counted as Hydra's text, in order."""
+        """Return all values of a countable range as Hydra's texts, in order."""
         count = self.count()
         assert count is not None
         steps = (index * (self.step or 1) for index in range(count - self.off))
         return list(self.choices) or [OFF] * self.off + [self.text(self.low + n) for n in steps]
 
     def ends(self) -> list[str]:
-        """Return the ends of the range as Hydra's texts, off among them, or all choices."""
+        """Return the ends of the range (with null if it may be off) or all choices, as texts."""
         ends = (self.text(self.low), self.text(self.high))
         return list(self.choices) or [*[OFF] * self.off, *ends]
 
     def text(self, number: Number) -> str:
-        """Return a number of this range as Hydra's text, on the step where there is one."""
+        """Return a number of this range as Hydra's text, rounded to the step if there is one."""
         if self.kind == "int":
             return str(int(number))
         if self.step is not None:
@@ -111,7 +111,7 @@ class Range:
         return repr(float(number))
 
     def holds(self, value: object) -> bool:
-        """Tell whether a value, as it stands in a config, lies within."""
+        """Return whether a value from a config lies within the range."""
         if self.kind == "choice":
             return text_of(value) in self.choices
         if value is None:
@@ -119,7 +119,7 @@ class Range:
         numbers = int if self.kind == "int" else int | float
         if isinstance(value, bool) or not isinstance(value, numbers):
             return False
-        if not self.low <= value <= self.high:  # so is one that is not a number
+        if not self.low <= value <= self.high:  # also true for NaN
             return False
         return self.step is None or (_exact(value) - _exact(self.low)) % _exact(self.step) == 0
 
@@ -138,10 +138,10 @@ class Range:
         tags = [tag for tag in ("off", "log") if getattr(self, tag)]
         return f"tag({', '.join([*tags, text])})" if tags else text
 
-    # What Optuna holds.
+    # Conversion from and to Optuna's params.
 
     def suggest(self, trial: "BaseTrial") -> str:
-        """Ask a trial for a value; return Hydra's text."""
+        """Sample a value from a trial, and return it as Hydra's text."""
         if self.kind == "choice":
             return str(trial.suggest_categorical(self.name, self.choices))
         if self.off and not trial.suggest_categorical(f"{self.name} on", (True, False)):
@@ -153,7 +153,7 @@ class Range:
         return self.text(number)
 
     def from_params(self, params: Mapping[str, Any]) -> str | None:
-        """Return Hydra's text of what Optuna holds; `None` = it holds nothing."""
+        """Return Hydra's text for Optuna's params; `None` = they have no value for this range."""
         if self.off and params.get(f"{self.name} on") is False:
             return OFF
         if self.name not in params:
@@ -162,7 +162,7 @@ class Range:
         return str(value) if self.kind == "choice" else self.text(value)
 
     def to_params(self, value: object) -> dict[str, object]:
-        """Return what Optuna is to hold for a value within the range."""
+        """Return Optuna's params for a value within the range."""
         if self.kind == "choice":
             return {self.name: text_of(value)}
         if value is None:
@@ -172,28 +172,28 @@ class Range:
         return {f"{self.name} on": True, self.name: number} if self.off else {self.name: number}
 
     def plain(self) -> dict[str, Any]:
-        """Return all of it as plain values that JSON can hold."""
+        """Return the range as plain values that JSON can hold."""
         when = None if self.when is None else str(self.when)
         return {**asdict(self), "choices": list(self.choices), "when": when}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the range of which `plain` gave the values, wherever it holds."""
+        """Return the range that `plain` has turned into plain values, without its condition."""
         return cls(**{**plain, "choices": tuple(plain["choices"]), "when": None})
 
 
 def place_of(key: str, when: object = None) -> str:
-    """Return where a range stands in a config."""
+    """Return the config key at which a range is given."""
     return f"sweep.space.{key}" if when is None else f"sweep.when.{when}.{key}"
 
 
 def _shown(number: Number) -> str:
-    """Write a number as a person does: 10, 0.1, 1e-05."""
+    """Return a number as text, whole numbers without decimals: 10, 0.1, 1e-05."""
     return repr(number).removesuffix(".0")
 
 
 def _exact(number: Number) -> Decimal:
-    """Return a number as it is written in decimals, without the rest that binary leaves."""
+    """Return a number as the decimal that it is written as, without the error of its binary."""
     return Decimal(repr(number))
 
 
@@ -201,15 +201,15 @@ def _exact(number: Number) -> Decimal:
 
 
 def parse_override(line: str) -> Override:
-    """Parse an override with Hydra's parser; a HydraException tells that it can't be read.
+    """Parse an override with Hydra's parser; raise HydraException if it can't be parsed.
 
-    Its `int` refuses a number that it would truncate, and its casts keep the tags of a range.
+    The parser's `int` refuses numbers that it would truncate, and its casts keep a range's tags.
     """
     return _parser().parse_override(line)
 
 
 def value_of(text: str) -> Any:
-    """Return the value that Hydra reads from a text; a ConfigError tells of several or none."""
+    """Return the value that Hydra parses from a text; raise ConfigError if it has not just one."""
     value = _value(text)
     return list(value) if isinstance(value, list) else value
 
@@ -226,7 +226,7 @@ def _value(text: str) -> Any:
 
 
 def text_of(value: object) -> str:
-    """Return the text from which Hydra reads a plain value again, such as `[64,32]` or `'1'`."""
+    """Return the text that Hydra parses to a plain value, such as `[64,32]` or `'1'`."""
     if value is None or isinstance(value, bool):
         return OFF if value is None else str(value).lower()
     if isinstance(value, Mapping):
@@ -247,7 +247,7 @@ def text_of(value: object) -> str:
 
 
 def read_range(text: object) -> Range:
-    """Return the range that a text describes; a ConfigError has a line for all that is wrong."""
+    """Return the range that a text describes; raise ConfigError with a line for each problem."""
     parsed = None
     try:
         if isinstance(text, str):
@@ -295,7 +295,7 @@ def _parser() -> OverridesParser:
 
 
 class _NotWholeError(ValueError):
-    """A number with a fraction where whole ones are wanted."""
+    """A number with a fraction was given to `int`."""
 
 
 def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
@@ -306,7 +306,7 @@ def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
             if isfinite(number) and not number.is_integer():
                 raise _NotWholeError(f"{_shown(number)} is no whole number, which int needs")
         if not all(map(isfinite, floats)):
-            return given  # the bounds are looked at later
+            return given  # the bounds are checked later
         result = cast(*args, **kwargs)
         if isinstance(given, types.Sweep):
             result.tags = set(given.tags)
@@ -327,7 +327,7 @@ def _numbers(given: object) -> list[Any]:
 
 
 def _problems(parsed: types.ChoiceSweep | types.IntervalSweep | RangeSweep) -> Iterator[str]:
-    """Yield all that is wrong with a range that Hydra can read."""
+    """Yield a line for each problem of a range that Hydra can parse."""
     for tag in sorted(parsed.tags - set(TAGS)):
         yield f"the tag {tag} is unknown; expected log or off.{did_you_mean(tag, TAGS)}"
     if "log" in parsed.tags and type(parsed) in _NO_LOG:

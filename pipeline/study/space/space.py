@@ -1,4 +1,4 @@
-"""The space of a study: read from a command line and YAML; its points for Optuna and Hydra."""
+"""The search space of a study, read from a command line and YAML, and its points."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 _ABSENT = object()
-#: Extreme points of one space; a list of choices that is longer is not tried to its end.
+#: Maximum number of extreme points of a space; of a longer list of choices, the rest is left out.
 MOST_EXTREME_POINTS = 20
 _SPACE, _WHEN = "sweep.space", "sweep.when"
 _FUNCTIONS = "tag|interval|range|choice|shuffle|sort|glob|int|float|str|bool"
@@ -34,7 +34,10 @@ _KEY = re.compile(r"[A-Za-z_][\w./@\[\]]*")
 
 
 class Space:
-    """The parameters of a study; `base` has Hydra's texts of fixed keys that conditions name."""
+    """The parameters of a study, each after those that its condition names.
+
+    `base` has Hydra's texts of the keys and groups that conditions name and nothing varies.
+    """
 
     def __init__(self, parameters: Sequence[Range], base: Mapping[str, str]) -> None:
         self.parameters = tuple(parameters)
@@ -42,11 +45,11 @@ class Space:
         self._base = dict(base)
 
     def suggest(self, trial: "BaseTrial") -> dict[str, str]:
-        """Ask a trial for a point; return Hydra's texts by key or group."""
+        """Sample a point from a trial, and return it as Hydra's texts by key or group."""
         return self._chosen(lambda parameter: parameter.suggest(trial))
 
     def overrides(self, params: Mapping[str, object]) -> dict[str, str]:
-        """Return Hydra's texts by key or group for what Optuna holds of a trial."""
+        """Return Hydra's texts by key or group for Optuna's params of a trial."""
         return self._chosen(lambda parameter: parameter.from_params(params))
 
     def _chosen(self, choose: Callable[[Range], str | None]) -> dict[str, str]:
@@ -64,7 +67,7 @@ class Space:
         return (chosen if when.key in self.keys else self._base).get(when.key) == when.text
 
     def is_idle(self, parameter: Range) -> bool:
-        """Tell whether a range never holds: its condition is met nowhere in this study."""
+        """Return whether a range is never used, because its condition never holds in this study."""
         when = parameter.when
         if when is None or when.key not in self.keys:
             return not self._holds(parameter, {})
@@ -74,10 +77,10 @@ class Space:
     def params(
         self, point: Mapping[str, object], *, place: str = "sweep.enqueue"
     ) -> dict[str, object]:
-        """Return what Optuna is to hold for a point, or for the part of one that is given.
+        """Return Optuna's params for a point, or for a part of one.
 
-        `point` has values by key or group, `place` says where it stands. A ConfigError names every
-        value that lies outside, and every key that is not varied.
+        `point` has values by key or group; `place` is where it is given, for errors. Raises
+        ConfigError with a line for each value out of range, and for each key that is not varied.
         """
         problems = [
             f"{place}.{key} is not varied by this study."
@@ -98,14 +101,14 @@ class Space:
         return params
 
     def point_of(self, tree: DictConfig, choices: Mapping[str, Any]) -> dict[str, object] | None:
-        """Return the point at which a composed run lies as Optuna's params; `None` = outside."""
+        """Return the point of a composed run as Optuna's params; `None` = outside of the space."""
         params, _, outside = self._held(lambda key: value_at(tree, choices, key))
         return None if outside else params
 
     def _held(
         self, value_at_key: Callable[[str], object]
     ) -> tuple[dict[str, object], dict[str, str], list[Range]]:
-        """Return what Optuna is to hold for values, their texts, and what lies outside."""
+        """Return Optuna's params for values, the values' texts, and the ranges that lack them."""
         params: dict[str, object] = {}
         outside: list[Range] = []
 
@@ -121,13 +124,13 @@ class Space:
         return params, self._chosen(choose), outside
 
     def size(self) -> int | None:
-        """Return the number of points; `None` = a range is continuous."""
+        """Return the number of points; `None` = infinite, since a range is continuous."""
         roots = [one for one in self.parameters if not (one.when and one.when.key in self.keys)]
         sizes = [self._size_from(one) for one in roots if not self.is_idle(one)]
         return None if None in sizes else prod(size for size in sizes if size is not None)
 
     def _size_from(self, parameter: Range) -> int | None:
-        """Count the values of a parameter, and for each those of what depends on it."""
+        """Return the number of points of a parameter and of the parameters that depend on it."""
         size = parameter.count()
         inner: dict[str, list[int | None]] = {}
         for other in self.parameters:
@@ -141,7 +144,7 @@ class Space:
         return size
 
     def points(self) -> list[dict[str, object]]:
-        """Return every point of a grid as Optuna's params, the last parameter moving fastest."""
+        """Return every point of a grid as Optuna's params; the last parameter changes fastest."""
         points: list[tuple[dict[str, str], dict[str, object]]] = [({}, {})]
         for one in self.parameters:
             before, points = points, []
@@ -156,7 +159,7 @@ class Space:
         return [params for _, params in points]
 
     def extreme_points(self) -> list[dict[str, str]]:
-        """Return points in which each end of a range and each choice occurs where it holds."""
+        """Return points that contain the ends of each range and all choices, as Hydra's texts."""
         ends = {one.name: one.ends() for one in self.parameters}
         for one in self.parameters:
             if one.off:  # the lower end first
@@ -178,10 +181,10 @@ class Space:
         return {parameter.name: parameter.plain() for parameter in self.parameters}
 
     def differences(self, stored: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-        """Compare the space with the one that a study began with, as `plain` gave it then.
+        """Compare the space with the stored one of a study, as `plain` returned it.
 
-        Returns a line for each change that a study could bear, and a line for each that it can't,
-        because what Optuna holds of earlier trials would be of another kind.
+        Returns a line for each change with which the study can continue, and a line for each with
+        which it can't, because Optuna's params of earlier trials would be of another kind.
         """
         bearable: list[str] = []
         unbearable: list[str] = []
@@ -193,7 +196,7 @@ class Space:
                     bearable += [f"{'='.join(_written(one))} is {word}"] if one else []
             elif before != after:
                 (old, was), (new, is_now) = _written(before), _written(after)
-                # Optuna lets no parameter change these.
+                # Optuna does not allow a parameter to change these.
                 is_other = any(
                     before[fixed] != after[fixed] for fixed in ("kind", "choices", "log")
                 )
@@ -204,7 +207,7 @@ class Space:
 
 
 def _written(plain: Mapping[str, Any]) -> tuple[str, str]:
-    """Return where a stored range stands, and the range, as texts."""
+    """Return the place of a stored range and the range itself, as texts."""
     return place_of(plain["key"], plain["when"]), str(Range.from_plain(plain))
 
 
@@ -219,7 +222,7 @@ def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeDefinition:
-    """A key and its range, unread, as they stand in `sweep.space`, or in `sweep.when`."""
+    """A key and its range, not parsed yet, as given in `sweep.space` or in `sweep.when`."""
 
     key: str
     text: object
@@ -227,19 +230,22 @@ class RangeDefinition:
 
     @property
     def place(self) -> str:
-        """Where it stands."""
+        """The config key at which the range is given."""
         return place_of(self.key, self.when)
 
     @property
     def written(self) -> str:
-        """Where it stands, and what."""
+        """The config key and the range, as on a command line."""
         return f"{self.place}={self.text if isinstance(self.text, str) else text_of(self.text)}"
 
 
 def read_definitions(
     space: object, when: object, *, preferred: Collection[str] = ()
 ) -> tuple[list[RangeDefinition], list[str]]:
-    """Return the ranges of a space, unread, and problems; `preferred` keys have none in `when`."""
+    """Return the ranges of a space, not parsed yet, and a line for each problem.
+
+    Ranges in `when` are left out if their key is in `preferred`.
+    """
     problems: list[str] = []
 
     def items(place: str, value: object) -> Iterator[tuple[str, Any]]:
@@ -274,7 +280,7 @@ def _condition(words: str) -> Condition:
 
 
 def read_ranges(definitions: Sequence[RangeDefinition]) -> tuple[list[Range], list[str]]:
-    """Return the ranges of those definitions that can be read, and a line for each problem."""
+    """Return the ranges of the definitions that can be parsed, and a line for each problem."""
     found: list[Range] = []
     problems: list[str] = []
     keys = [one.key for one in definitions]
@@ -290,7 +296,7 @@ def read_ranges(definitions: Sequence[RangeDefinition]) -> tuple[list[Range], li
 
 
 def in_order(ranges: Sequence[Range]) -> list[Range]:
-    """Put those ranges first on which others depend; a ConfigError names a ring."""
+    """Return the ranges, each after those it depends on; raise ConfigError for a cycle."""
     left, ordered = list(ranges), list[Range]()
     while left:
         waiting = {one.key for one in left}
@@ -317,7 +323,7 @@ def two_ranges(definitions: Sequence[RangeDefinition]) -> Iterator[str]:
 
 
 def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the options of a study, as plain values, ask of its space in vain."""
+    """Yield a line for each option of a study (as plain values) that its space can't satisfy."""
     held = [one for one in space.parameters if not space.is_idle(one)]
     is_grid, size, most = sweep.get("sampler") == "grid", space.size(), sweep.get("max_grid")
     for one in held if is_grid else ():
@@ -347,12 +353,15 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
 
 
 def with_space(words: Sequence[str]) -> list[str]:
-    """Return a command line whose ranges stand in `sweep.space`, or raise a ConfigError."""
+    """Return a command line with its ranges moved to `sweep.space`.
+
+    Raises ConfigError if a key has two ranges, `sweep.space` can't be read, or `-m` is given.
+    """
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             arguments = get_args_parser().parse_intermixed_args(words)
     except SystemExit:
-        return list(words)  # the check of the command line says what is wrong
+        return list(words)  # the check of the command line reports the problem
     if arguments.multirun:
         raise ConfigError(
             "-m starts a run for each value, and a sweep tries the values by itself; leave -m away"
@@ -386,19 +395,19 @@ def _is_range(word: str) -> bool:
     if key == "sweeps" or key in text_keys(SweepConfig):
         return False
     given = _value_in(word)
-    # What Hydra refuses is a range, too: the space says what is wrong with it.
+    # A range that Hydra can't parse counts as well; the problem is reported with the space.
     return isinstance(given, Sweep | Glob) or (given is None and bool(_RANGE.fullmatch(value)))
 
 
 def _value_in(word: str) -> object:
-    """Return the value of an override; `None` also where Hydra can't read it."""
+    """Return the value of an override; `None` also if Hydra can't parse it."""
     with contextlib.suppress(HydraException):
         return ranges.parse_override(word).value()
     return None
 
 
 def _ranges_in(word: str) -> Iterator[tuple[str, str]]:
-    """Yield the ranges of a space that was given whole."""
+    """Yield key and range for each range of a whole `sweep.space`."""
     value = _value_in(word)
     if not isinstance(value, dict):
         raise ConfigError(f"{word!r} is no space; expected {_SPACE}={{KEY: 'RANGE', …}}.")

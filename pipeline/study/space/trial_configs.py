@@ -1,7 +1,7 @@
-"""The space over its config tree: names checked without torch, the run of each trial, its values.
+"""The space of a study on its config tree: checks of names and values, and the trials' runs.
 
-`TrialConfigs` reads the space of a composed study with all that is wrong in it, composes the runs
-of its trials, and writes them as a command or an experiment.
+`TrialConfigs` reads the space of a composed study and checks its names without torch. It composes
+the runs of the study's trials, and writes them as a command or an experiment.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,9 +27,9 @@ from pipeline.study.space import space as spaces
 from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
 from pipeline.study.space.space import RangeDefinition, Space, value_at
 
-#: Groups whose choice decides which keys there are; the model first, since it may bring data.
+#: Groups whose choice decides which keys exist; the model first, since it may choose the data.
 GROUPS = ("model", "data", "optimizer", "scheduler")
-#: Keys on which no result depends, and words of a study that a single run does not get.
+#: Keys on which no result depends, and keys of a study that a single run does not get.
 NO_EFFECT = ("format", "name", "output", "tags", "verbose", "tracking")
 _OF_STUDY = ("sweep", "sweeps", "name", "tags", "verbose")
 _NOT_VARIED = tuple(key for key in FREE if not key.startswith(("data.", "trainer.")))
@@ -43,7 +43,7 @@ Point = Mapping[str, str]
 
 
 def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
-    """Return all that is wrong with the names and the space of a command line, without torch."""
+    """Return the problems with the names and the space of a command line, without torch."""
     study = TrialConfigs(lines, None, source)
     try:
         tree = study.tree()
@@ -57,9 +57,9 @@ def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
 class TrialConfigs:
     """The tree of a study, and the run of each trial as Hydra would compose it, in milliseconds.
 
-    The data are pinned: a model that brings data of its own does not change those of the study.
-    `words` are the overrides of its command line, with the ranges in `sweep.space`; `config_dir` is
-    a folder of the user's own YAML; `source` composes the study, `None` = made here.
+    The data are pinned: a model that chooses data does not change those of the study. `words` are
+    the overrides of the study's command line, with its ranges in `sweep.space`; `config_dir` is the
+    folder of the user's YAML; `source` composes the study, and is created if it is `None`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TrialConfigs:
         self.source = source or Composer("sweep", config_dir)
         overrides = OverridesParser.create().parse_overrides(self.words)
         self._given = {override.key_or_group: override for override in overrides}
-        #: Composes the study with further choices; raises ConfigError where Hydra refuses.
+        #: Composes the study with further choices; raises ConfigError if Hydra can't.
         self.tree = cache(lambda *more: self.source.tree([*self.words, *more]))
         self._composed = cache(self._without_study)
 
@@ -84,20 +84,21 @@ class TrialConfigs:
         return [group for group in self.source.groups() if group != "sweeps"]
 
     def varied_on_command_line(self) -> list[str]:
-        """Return the keys whose range stands on the command line."""
+        """Return the keys whose range is given on the command line."""
         value = self._given["sweep.space"].value() if "sweep.space" in self._given else None
         return [str(key) for key in value] if isinstance(value, dict) else []
 
     def sweep_files(self) -> list[str]:
-        """Return the chosen files of `sweeps/`, without `.yaml`."""
+        """Return the names of the chosen files of `sweeps/`, without `.yaml`."""
         given = self._given.get("sweeps")
         value = self.choices.get("sweeps") if given is None else given.value()
         return list(map(str, value if isinstance(value, list) else [value] if value else []))
 
     def read_space(self, sweep: Mapping[str, Any] | None = None) -> Space:
-        """Return the space of the study; a ConfigError has all that is wrong with it, by lines.
+        """Return the space of the study.
 
-        `sweep` are the study's options as plain values; `None` = those of the tree.
+        `sweep` has the study's options as plain values; `None` = those of the tree. Raises
+        ConfigError with one line for each problem of the space.
         """
         sweep = written(self.tree().sweep) if sweep is None else sweep
         definitions, problems = spaces.read_definitions(
@@ -118,7 +119,7 @@ class TrialConfigs:
                 problems.append(f"{fixed} and varied by {one.written}; keep one{hint}.")
             problems += self._condition_problems(one.when, by_key)
             problems += self._key_problems(one, by_key)
-        # Each of `ranges` has its definition, unless a line says that it can't be read.
+        # Each of `ranges` has a definition; definitions that can't be read are reported above.
         shown = {(one.key, one.when): one.written for one in definitions}
         for found in ranges:
             if found.key in self._groups:
@@ -134,7 +135,7 @@ class TrialConfigs:
         return space
 
     def _repeated_in_files(self) -> Iterator[str]:
-        """Yield a line for each key that two files of `sweeps/` give a range."""
+        """Yield a line for each key that has ranges in two files of `sweeps/`."""
         files = self.sweep_files()
         first: dict[str, str] = {}
         for file in files if len(files) > 1 else ():
@@ -148,7 +149,7 @@ class TrialConfigs:
     def _condition_problems(
         self, when: Condition | None, ranges: Mapping[str, Range]
     ) -> Iterator[str]:
-        """Yield what is wrong with the condition of a range; `ranges` has one for each key."""
+        """Yield the problems with the condition of a range; `ranges` has a range by key."""
         if when is None:
             return
         key, place = when.key, f"sweep.when.{when}"
@@ -174,7 +175,7 @@ class TrialConfigs:
                     )
 
     def _key_problems(self, one: RangeDefinition, ranges: Mapping[str, Range]) -> Iterator[str]:
-        """Yield what is wrong with the key of a range."""
+        """Yield the problems with the key of a range."""
         if one.key in self._groups:
             return
         if one.key.partition(".")[0] in _NOT_VARIED or one.key.startswith("sweep"):
@@ -193,7 +194,7 @@ class TrialConfigs:
                 return
 
     def _where(self, one: RangeDefinition, ranges: Mapping[str, Range]) -> list[tuple[str, ...]]:
-        """Return the choices of groups in which a key has to exist."""
+        """Return the choices of groups with which the key of a range has to exist."""
         group, when = one.key.partition(".")[0], one.when
         if when is not None and when.key in self._groups:
             varied = ranges.get(when.key)
@@ -214,7 +215,7 @@ class TrialConfigs:
     # ── the runs of trials ──────────────────────────────────────────────────────────────────
 
     def config(self, overrides: Point | None = None) -> DictConfig:
-        """Return the run of a trial, or the one that the study varies, without the study."""
+        """Return the run of a trial, or the base run, without the study's options."""
         tree = deepcopy(self._run(overrides or {})[0])
         with open_dict(tree):
             for key, text in (overrides or {}).items():
@@ -223,7 +224,7 @@ class TrialConfigs:
         return tree
 
     def _run(self, overrides: Point) -> tuple[DictConfig, dict[str, Any]]:
-        """Compose a run with the groups of a trial alone; return the choice of each group too."""
+        """Compose a run with only the groups of a trial; return it and the choice of each group."""
         groups = {key: text for key, text in overrides.items() if key in self._groups}
         if groups and not {"data", "experiment"} & set(groups) and self.choices.get("data"):
             groups["data"] = text_of(self.choices["data"])
@@ -240,7 +241,7 @@ class TrialConfigs:
         """Return the words with which `python -m pipeline.train` trains a trial.
 
         Output and tracking are those of the study's command line; its name, tags and verbosity are
-        left out. A RuntimeError tells that no words compose to its run.
+        left out. Raises RuntimeError if the words do not compose to the trial's run.
         """
         source, choices = Composer("train", self.config_dir), self._run(overrides)[1]
         kept = [word for word in self.words if _root(word) not in _OF_STUDY]
@@ -264,7 +265,10 @@ class TrialConfigs:
         return words if self.config_dir is None else [f"--config-dir={self.config_dir}", *words]
 
     def winner_yaml(self, overrides: Point, name: str) -> str:
-        """Return an experiment that composes to a trial; a RuntimeError tells that none does."""
+        """Return the YAML of an experiment that composes to a trial, named `name`.
+
+        Raises RuntimeError if the YAML does not compose to the trial's run.
+        """
         chosen = self._run(overrides)[1]
         source = Composer("train")
         groups = [group for group in GROUPS if chosen.get(group) in source.choices(group)]
@@ -273,7 +277,7 @@ class TrialConfigs:
         have, want = _essential(without_hydra(tree)), _essential(self.config(overrides))
         for group in GROUPS:
             if not _is_within(have.get(group), want.get(group)):
-                choices[group] = None  # nothing that ships has these keys: all of them are written
+                choices[group] = None  # no shipped file has these keys, so all are written
                 have[group] = {}
         content = OmegaConf.create({"name": name})
         for _, key, value in _changes(have, want):
@@ -301,7 +305,7 @@ def _root(word: str) -> str:
 
 
 def _essential(tree: DictConfig) -> dict[str, Any]:
-    """Return the keys of a run on which its result depends, references as they are written."""
+    """Return the keys of a run on which its result depends, with unresolved references."""
     values = as_written(tree)
     return {key: value for key, value in values.items() if key not in (*NO_EFFECT, "trust")}
 
@@ -309,7 +313,7 @@ def _essential(tree: DictConfig) -> dict[str, Any]:
 def _changes(
     have: Mapping[str, Any], want: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, str, Any]]:
-    """Yield the sign of an override (`~`, `++` or none), its key and value, for each difference."""
+    """Yield sign (`~`, `++` or none), key and value of an override for each difference."""
     for name in dict.fromkeys([*want, *have]):
         key, old, new = f"{prefix}{name}", have.get(name), want.get(name)
         if name not in want:
@@ -321,7 +325,7 @@ def _changes(
 
 
 def _is_within(have: object, want: object) -> bool:
-    """Tell whether values given to one section make it equal to another of the same class."""
+    """Return whether overriding values can make a section equal to another of the same class."""
     if not isinstance(have, Mapping) or not isinstance(want, Mapping):
         return have == want
     changes = _changes(have, want)
@@ -330,11 +334,11 @@ def _is_within(have: object, want: object) -> bool:
     )
 
 
-# Checks. They need torch.
+# Checks, which need torch.
 
 
 def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
-    """Return a line for each end of a range, and each choice, that its key alone does not allow."""
+    """Return a line for each end of a range, and each choice, that its key does not allow."""
     base = _problems_at({}, trials)
     problems = []
     for when in sorted({one.when for one in space.parameters if one.when is not None}, key=str):
@@ -361,7 +365,7 @@ def _problems_at(point: Point, trials: TrialConfigs) -> list[str]:
 
 
 def _points_around(parameter: Range, space: Space) -> list[Point]:
-    """Return points at which a parameter is varied, one for each choice that decides its keys."""
+    """Return points at which a parameter is varied, one for each choice of its key's group."""
     given = _met(parameter.when, space)
     group = parameter.key.partition(".")[0]
     varied = [one for one in space.parameters if one.key == group != parameter.key]
@@ -373,7 +377,7 @@ def _points_around(parameter: Range, space: Space) -> list[Point]:
 
 
 def _met(when: Condition | None, space: Space) -> dict[str, str]:
-    """Return what must be chosen for a condition to hold, and for those it depends on."""
+    """Return the choices with which a condition holds, and the conditions it depends on."""
     if when is None:
         return {}
     outer = next((one.when for one in space.parameters if one.key == when.key), None)
@@ -390,7 +394,7 @@ def _placed(parameter: Range, line: str, around: Point) -> str:
 
 
 def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: int) -> list[str]:
-    """Return a line for each way in which a trial would take the devices of a single run."""
+    """Return a line for each setting of devices or nodes that suits only a single run."""
     problems: list[str] = []
     for point in ({}, *space.extreme_points()):
         with suppress(ConfigError, OmegaConfBaseException):  # which is reported elsewhere

@@ -1,1 +1,1 @@
-"""Processes that train trials one after another, and the driver's side of them."""
+"""Worker processes that train trials one after another, and the driver's side of them."""

@@ -1,8 +1,8 @@
 """Workers on a Ray cluster: what each reserves, how many fit, and the connection to the cluster.
 
-Ray's library ends its process where a cluster's head is lost, handles its signals and writes to its
-streams; none of that may befall a driver. So a process of its own (`ray_bridge.py`) speaks to Ray.
-The messages between a driver and its workers pass through it, each with the number of the worker.
+Ray's library exits its process if the cluster's head is lost, handles its signals and writes to its
+streams. None of that may happen to a driver, so a separate process (`ray_bridge.py`) talks to Ray.
+It relays the messages between a driver and its workers, each with the number of the worker.
 """
 
 import json
@@ -40,13 +40,13 @@ OPEN_SECONDS = 60.0
 START_SECONDS = 180.0
 CLOSE_SECONDS = 20.0
 QUIT_SECONDS = 5.0
-#: Ray counts in ten-thousandths; a sum of them may fall a little short in binary.
+#: Ray counts in ten-thousandths, and a binary sum of them may be slightly too small.
 ROUNDING = 1e-6
-#: Variables that workers take from the driver and not from their node: where data lie, and what may
-#: change numbers.
+#: Variables that workers take from the driver and not from their node: the folder of the data, and
+#: settings that may change results.
 CARRIED = ("XDG_CACHE_HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 
-#: What each node has to give, as Ray names it: CPU, GPU.
+#: Free resources of each node, by Ray's names CPU and GPU.
 Free = Iterable[Mapping[str, float]]
 
 
@@ -55,13 +55,13 @@ class RaySpec:
     """A cluster, and what each worker reserves there.
 
     Args:
-        address: `auto` or HOST:PORT of an existing one; `None` = one on this machine.
-        cpus: CPUs of a worker, > 0.
-        gpus: GPUs of a worker, >= 0; 0.5 = half of one.
+        address: `auto` or HOST:PORT of an existing cluster; `None` = start one on this machine.
+        cpus: CPUs that each worker reserves, > 0.
+        gpus: GPUs that each worker reserves, >= 0; 0.5 = half of one.
         local_cpus: CPUs of this machine.
         local_gpus: GPUs of this machine.
-        folder: Takes what a cluster on this machine writes, and goes with it. Its path is short,
-            since those of Ray's sockets below it hold 107 bytes.
+        folder: Folder for the files of a cluster on this machine, removed with it. Its path is
+            short, since the paths of Ray's sockets below it are limited to 107 bytes.
     """
 
     address: str | None
@@ -73,16 +73,16 @@ class RaySpec:
 
     @property
     def needs(self) -> str:
-        """What each worker reserves, for people."""
+        """What each worker reserves, as text."""
         return _amounts(self.cpus, self.gpus)
 
     @property
     def place(self) -> str:
-        """Where workers run, for people."""
+        """Where workers run, as text."""
         return f"the Ray cluster at {self.address}" if self.address else "Ray on this machine"
 
     def room(self, free: Free) -> int:
-        """Return how many workers there is room for; each is on one node whole."""
+        """Return how many workers fit on the nodes; a worker can't be split between nodes."""
         wanted = {name: n for name, n in (("CPU", self.cpus), ("GPU", self.gpus)) if n}
         return sum(
             min(floor(node.get(name, 0.0) / n + ROUNDING) for name, n in wanted.items())
@@ -91,7 +91,7 @@ class RaySpec:
 
 
 def free_words(free: Free) -> str:
-    """Say what the nodes have."""
+    """Return the free resources of the nodes as text."""
     nodes = [_amounts(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in free]
     return f"{' + '.join(nodes)} on {len(nodes)} node{'' if len(nodes) == 1 else 's'}"
 
@@ -105,10 +105,10 @@ def _amounts(cpus: float, gpus: float) -> str:
 
 
 def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
-    """Return a plan with as many workers as are wanted and the cluster has room for.
+    """Return the plan with as many workers as are wanted and fit on the cluster.
 
-    A ConfigError tells that Ray is not installed, or what can't be reserved; an
-    EnvironmentFaultError that there is no cluster, or no room for a single worker.
+    Raises ConfigError if Ray is not installed or the resources can't be reserved, and
+    EnvironmentFaultError if there is no cluster, or no room for a single worker.
     """
     if find_spec("ray") is None:
         raise ConfigError(
@@ -131,14 +131,14 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
     notes = plan.notes
     if wanted is not None and wanted > room:
         notes = (*notes, f"sweep.workers={wanted}: the Ray cluster has room for {room}; {there}")
-    # Studies within this one ask no cluster again, of which its own workers then hold a part.
+    # Substudies don't ask the cluster again, since this study's workers then hold a part of it.
     options = plan.options.model_copy(update={"workers": workers})
     return replace(plan, options=options, gpus=((),) * workers, notes=notes)
 
 
 @contextmanager
 def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
-    """Connect to a study's cluster. A file in its folder shows which nodes see it."""
+    """Connect to a study's cluster; a file in the study's folder shows which nodes see it."""
     from pipeline.devices import PLACED
 
     spec = _spec(plan)
@@ -156,7 +156,7 @@ def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluste
 
 
 def _spec(plan: "StudyPlan") -> RaySpec:
-    """Return what a worker reserves; raise ConfigError where that is impossible."""
+    """Return what a worker reserves; raise ConfigError if that is impossible."""
     from pipeline.devices import available
 
     options, trainer = plan.options, plan.run.trainer
@@ -189,10 +189,11 @@ def _spec(plan: "StudyPlan") -> RaySpec:
 
 
 class RayCluster:
-    """A connection to Ray, which a process of its own keeps. A context manager.
+    """A connection to Ray, which a separate process keeps; a context manager.
 
-    Nodes of workers have to see the file `token`; `None` where none is started. `environment` are
-    the workers' variables beside those of their nodes, `command` the words for Python there.
+    The nodes of workers have to see the file `token`; `None` = no worker is started. `environment`
+    is added to the variables of the nodes; `command` is the workers' command line. Entering the
+    context raises EnvironmentFaultError if the cluster can't be reached.
     """
 
     def __init__(
@@ -205,10 +206,10 @@ class RayCluster:
     ) -> None:
         self.free: list[dict[str, float]] = []
         self.spec = spec
-        #: The process that speaks to Ray; its messages have the number of a worker.
+        #: The process that talks to Ray; its messages have the number of a worker.
         self.bridge: Child
         carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
-        #: What a node is to start, and what it has to have: `ray_bridge.Order`.
+        #: What a node has to start and to provide: `ray_bridge.Order`.
         self.order = {
             "command": command,
             "token": str(token),
@@ -231,7 +232,7 @@ class RayCluster:
             answer = self.bridge.ask(seconds)
             if "problem" in answer:
                 raise EnvironmentFaultError(answer["problem"])
-        except BaseException as error:  # also a stop: Ray may take minutes to find it can't
+        except BaseException as error:  # also a stop, since Ray may take minutes to fail
             self._end(0.0)
             if not isinstance(error, ChildGoneError):
                 raise
@@ -250,7 +251,7 @@ class RayCluster:
         return RayProcess(self, next(self._numbers))
 
     def receive(self, number: int) -> list[dict[str, Any]]:
-        """Return what a worker has said since the last call."""
+        """Return the messages of a worker since the last call."""
         if self.bridge.is_open:
             for message in self.bridge.messages():
                 self._received[message.pop("worker")].append(message)
@@ -258,17 +259,17 @@ class RayCluster:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing more will be heard."""
+        """Whether the connection is lost, so that no more messages arrive."""
         return not self.bridge.is_open or self.bridge.has_ended
 
     def _end(self, seconds: float) -> None:
-        """Let the bridge end, and end it if that takes longer; nothing of a cluster here stays."""
+        """End the bridge, and kill it after `seconds`; no part of a local cluster is left."""
         code = None
         if self.bridge.is_open:
             self.bridge.dismiss()
             code = self.bridge.wait(seconds)
         if code != 0:
-            with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
+            with suppress(ProcessLookupError):  # else parts of a cluster stay for a minute
                 os.killpg(self._pid, signal.SIGKILL)
         self.bridge.close()
         rmtree(self.spec.folder, ignore_errors=True)
@@ -279,15 +280,15 @@ class RayProcess:
 
     def __init__(self, cluster: RayCluster, number: int) -> None:
         self.has_ended = False
-        #: What tells whether the process is still there; known once it has its place.
+        #: Shows whether the process is alive; known once it has been placed on a node.
         self.lease: Lease
         self._cluster = cluster
         self._number = number
 
     def start(self) -> None:
-        """Ask for the actor, which starts the process once it has its place.
+        """Request the actor, which starts the process once it has been placed on a node.
 
-        An EnvironmentFaultError tells that the connection is lost.
+        Raises EnvironmentFaultError if the connection is lost.
         """
         if self._cluster.is_lost:
             raise EnvironmentFaultError(
@@ -297,15 +298,15 @@ class RayProcess:
         self.send({"do": "start", "process": self._cluster.order})
 
     def fileno(self) -> int:
-        """Return the descriptor to wait on for what it says."""
+        """Return the file descriptor to wait on for messages."""
         return self._cluster.bridge.fileno()
 
     def send(self, message: Mapping[str, object]) -> None:
-        """Send it a message without waiting."""
+        """Send the process a message without waiting."""
         self._cluster.bridge.send({**message, "worker": self._number})
 
     def messages(self) -> list[dict[str, Any]]:
-        """Return what it has said since the last call, without waiting."""
+        """Return the messages of the process since the last call, without waiting."""
         messages = self._cluster.receive(self._number)
         for message in messages:
             if message["say"] == "placed":
@@ -314,15 +315,15 @@ class RayProcess:
         return [message for message in messages if message["say"] != "placed"]
 
     def kill(self) -> None:
-        """End the process and whatever it has started."""
+        """Kill the process and whatever it has started."""
         self.send({"do": "kill"})
 
     def see_end(self) -> str:
-        """Say how it ended, where its last word does not."""
+        """Return how the process ended, if its last message does not say so."""
         return "the connection to Ray was lost"
 
     def close(self) -> None:
-        """Let go of it, which ends it, and see it gone."""
+        """Wait up to `QUIT_SECONDS` for the process to end, then kill it."""
         deadline = time.monotonic() + QUIT_SECONDS
         while not self.has_ended and (left := deadline - time.monotonic()) > 0:
             select.select([self], [], [], left)

@@ -1,7 +1,8 @@
-"""The process that speaks to Ray for a driver: `python -m pipeline.study.workers.ray_bridge SPEC`.
+"""The process that talks to Ray for a driver: `python -m pipeline.study.workers.ray_bridge SPEC`.
 
-It asks Ray for an actor for each worker; the actor keeps the worker's process on its node. Messages
-of drivers and workers pass through it as they are. It ends with its driver, and the actors with it.
+It requests an actor from Ray for each worker; the actor runs the worker's process on its node.
+The bridge relays messages of driver and workers unchanged. It ends with its driver, and the actors
+end with the bridge.
 """
 
 import json
@@ -28,23 +29,23 @@ from pipeline.study.messages import Gone, encode
 from pipeline.study.workers.ray import RaySpec, free_words
 
 ANSWER_SECONDS = 5.0
-#: Memory for objects that actors share; ours share none, and Ray takes a third of it all.
+#: Memory for objects that actors share; ours share none, and Ray would take a third of all memory.
 STORE_BYTES = 100 * 2**20
 TICK_SECONDS = 1.0
-#: How long all workers may wait for room before that is told.
+#: How long all workers may wait for room before they are refused.
 ROOM_SECONDS = 60.0
-#: How long a network's file system may take to show a new file on another machine.
+#: How long a network file system may take to show a new file on another machine.
 SHOWN_SECONDS = 10.0
-#: Calls of an actor that may wait at a time: one for what its process says, others to end it.
+#: Concurrent calls of an actor: one waits for messages of its process, others can end it.
 THREADS = 4
 
-#: `command` and `environment` of a process, `folder` to work in, `token` (a file that the driver
-#: has made), `pipeline` and `python` (their versions).
+#: `command` and `environment` of a process, its working `folder`, `token` (a file that the driver
+#: has created), and the versions `pipeline` and `python`.
 Order = Mapping[str, Any]
 
 
 class NoClusterError(Exception):
-    """Ray can't be reached: one line for people."""
+    """Ray can't be reached; the message has one line."""
 
 
 def main() -> None:
@@ -64,13 +65,13 @@ def main() -> None:
 
 
 class NodeActor:
-    """A worker's process on a node of the cluster; what may block is called on threads of its own.
+    """The actor of a worker's process on a node; calls that may block have their own threads.
 
-    It travels to the node by value, and imports nothing of this program before it has seen that
-    the node has the same, so that a node which lacks something is named in one line.
+    The class is sent to the node by value. It imports nothing of this program before it has checked
+    that the node has the same version, so that a problem of the node is reported in one line.
     """
 
-    _process: "Child"  # a text: the class travels by value, and would import it on the node
+    _process: "Child"  # quoted, since the class sent by value would import it on the node
 
     def start(self, order: Order) -> dict[str, Any]:
         """Start the process; return its `lease`, or the `problem` of this node in one line."""
@@ -80,16 +81,16 @@ class NodeActor:
         from pipeline.study.workers.worker import worker_process
 
         if "OMP_NUM_THREADS" not in order["environment"]:
-            os.environ.pop("OMP_NUM_THREADS", None)  # Ray's own idea, which the driver hasn't
+            os.environ.pop("OMP_NUM_THREADS", None)  # set by Ray, not by the driver
         self._lock = threading.Lock()
         self._process = worker_process(order["environment"], order["command"])
-        before = signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray blocks SIGINT, for all below
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray blocks SIGINT in children
         self._process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return {"lease": asdict(self._process.lease)}
 
     def messages(self) -> list[dict[str, Any]]:
-        """Wait for what the process says; nothing once it has ended."""
+        """Wait for messages of the process; return none once it has ended."""
         while True:
             select.select([self._process], [], [], 1.0)
             with self._lock:
@@ -98,7 +99,7 @@ class NodeActor:
                 return messages
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send the process a message, or end it; that it has died is told by `messages`."""
+        """Send the process a message, or kill it; only `messages` reports whether it has died."""
         with self._lock:
             if message["do"] == "kill":
                 self._process.kill()
@@ -106,12 +107,12 @@ class NodeActor:
                 self._process.send(message)
 
     def see_end(self) -> str:
-        """Say how the process ended."""
+        """Return how the process ended."""
         return self._process.see_end()
 
 
 def _misfit(order: Order) -> str | None:
-    """Return what this node lacks, or has otherwise than the driver."""
+    """Return what this node lacks, or how it differs from the driver; `None` = it fits."""
     shared = "that all machines share under one path"
     token, deadline = Path(order["token"]), time.monotonic() + SHOWN_SECONDS
     while not token.exists():
@@ -140,21 +141,21 @@ def _misfit(order: Order) -> str | None:
 
 
 class Bridge:
-    """Asks Ray for the actors that a driver wants, and relays between the two by their number."""
+    """Requests actors from Ray for a driver, and relays messages by the number of the worker."""
 
     def __init__(self, driver: Parent, spec: RaySpec) -> None:
         ray = library()
         ray.cloudpickle.register_pickle_by_value(sys.modules[NodeActor.__module__])
         self._driver = driver
         self._spec = spec
-        # Messages to a process stay in their order on a thread of their own.
+        # Messages to a process have their own thread, which keeps them in order.
         self._actors = ray.remote(concurrency_groups={"send": 1})(NodeActor).options(
             num_cpus=spec.cpus, num_gpus=spec.gpus, max_restarts=0, max_concurrency=THREADS
         )
         self._relays: dict[int, Relay] = {}
 
     def serve(self) -> None:
-        """Do what the driver asks, until it is gone."""
+        """Serve the driver's orders until it is gone."""
         while not self._driver.is_gone:
             for order in self._driver.hear(TICK_SECONDS):
                 number = order.pop("worker")
@@ -165,15 +166,15 @@ class Bridge:
                 else:
                     self._relays[number].send(order)
             self._look_for_room()
-        # Ray ends whoever calls it after its shutdown. Those that were told to end have something
-        # to say yet; a driver that was killed has told none.
+        # Ray exits a process that calls it after its shutdown, so the relays end first. Those that
+        # were told to end may still have messages; a driver that was killed has told none to end.
         for relay in self._relays.values():
             relay.join(TICK_SECONDS)
             relay.end_actor()
             relay.join(ANSWER_SECONDS)
 
     def _look_for_room(self) -> None:
-        """End the waiting where no worker has found a place for long."""
+        """Refuse all workers if none has been placed on a node within `ROOM_SECONDS`."""
         live = [relay for relay in self._relays.values() if relay.is_alive()]
         asked_at = min((relay.asked_at for relay in live), default=math.inf)
         if (
@@ -190,10 +191,10 @@ class Bridge:
 
 
 class Relay(threading.Thread):
-    """Carries what an actor's process says to the driver.
+    """Relays the messages of an actor's process to the driver.
 
-    `process` is what to start, and what the node has to have; the actor may wait for room, and
-    `node` is where it has found its place.
+    `process` is what the node has to start and to provide. The actor may have to wait for room;
+    `node` is the host on which it was placed, and `None` before.
     """
 
     def __init__(self, driver: Parent, number: int, actor: Any, process: Order) -> None:
@@ -209,14 +210,14 @@ class Relay(threading.Thread):
         self._say(encode(self._relayed()))
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send the process a message, or end it where that says so, without waiting for it."""
+        """Send the process a message without waiting; before it is placed, it can only be ended."""
         if self.node is not None:
             self._actor.send.options(concurrency_group="send").remote(message)
         elif message["do"] in ("quit", "kill"):
             self.end_actor()
 
     def refuse(self, problem: str) -> None:
-        """Give the actor up, for a reason that holds for all."""
+        """Give the actor up because of a problem that holds for all workers."""
         self._refusal = problem
         self.end_actor()
 
@@ -242,7 +243,7 @@ class Relay(threading.Thread):
             self.end_actor()
 
     def end_actor(self) -> None:
-        """Kill the actor, and with it what it has started."""
+        """Kill the actor, and with it the process that it has started."""
         with suppress(Exception):  # it may be gone, or Ray itself
             library().kill(self._actor)
 
@@ -255,18 +256,18 @@ class Relay(threading.Thread):
 
 @contextmanager
 def connected(spec: RaySpec) -> Iterator[None]:
-    """Connect this process to Ray while the body runs; a cluster of its own ends with it.
+    """Connect this process to Ray while the body runs; a cluster started here ends with the body.
 
-    A NoClusterError tells why it can't be reached, or won't have us. A cluster that is started here
-    is for nobody else, and listens on this machine alone.
+    A cluster started here is private, and listens on this machine only. Raises NoClusterError if
+    the cluster can't be reached or refuses this process.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         if spec.address is None:
             os.environ.pop("RAY_ADDRESS", None)
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-            # Without clusters of several machines, whatever system it names, Ray binds to
-            # 127.0.0.1.
+            # This turns off clusters of several machines on every system, despite its name, so
+            # that Ray binds to 127.0.0.1.
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
             _initialise(
                 "this machine",
@@ -282,26 +283,26 @@ def connected(spec: RaySpec) -> Iterator[None]:
             _initialise(spec.address, address=spec.address)
         yield
     finally:
-        with suppress(Exception):  # a cluster that has died can't be left in order
+        with suppress(Exception):  # fails if the cluster has died
             library().shutdown()
         if spec.folder:
             rmtree(spec.folder, ignore_errors=True)
 
 
 def free_resources() -> list[dict[str, float]]:
-    """Return what each node has to give at this moment, as Ray names it."""
-    # Ray's public functions add the nodes up, and a worker lives on one node.
+    """Return the free resources of each node at this moment, by Ray's names."""
+    # Ray's public functions return the sum over all nodes, but a worker runs on one node.
     found: dict[str, dict[str, float]] = library()._private.state.available_resources_per_node()
     return list(found.values())
 
 
 def library() -> Any:
-    """Return the module `ray`, which is not everywhere, and whose types are not whole."""
+    """Return the module `ray`, which is an optional package with incomplete types."""
     return import_module("ray")
 
 
 def _require_answer(address: str) -> None:
-    """See whether anybody listens; Ray itself would wait for minutes."""
+    """Raise NoClusterError if nothing answers at `address`; Ray would wait for minutes."""
     try:
         found = str(library()._private.services.canonicalize_bootstrap_address(address))
     except ConnectionError as error:

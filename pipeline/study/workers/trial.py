@@ -1,4 +1,4 @@
-"""One trial after another in one process, each as `run` would train it by itself."""
+"""Trains one trial after another in one process, each as a single run would be trained."""
 
 import gc
 import json
@@ -41,27 +41,27 @@ from pipeline.tracking.facts import process_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import store_uri
 
-#: How long the other ranks may take to report how a trial ended, after the first has noticed.
+#: How long the other ranks may take to report how a trial ended, after it ended on the first.
 REPORT_SECONDS = 10.0
-#: After which a rank that waits for an order asks again.
+#: Time after which a rank that waits for a trial asks again.
 WAIT = timedelta(minutes=5)
 
 Prunes = Callable[[Rung], bool]
 
 
 class TrialTrainer:
-    """Trains trials and keeps for the next one what it would find out again: data, versions."""
+    """Trains trials, and caches for the next one what does not change: data and versions."""
 
     def __init__(self) -> None:
         self._datasets = Datasets(keeps=True)
         self._made_with = process_tags()
         self._compiled = False
-        # Lightning's own business with torch, once a process: no trial's log is the place for it.
+        # Lightning's warnings, once per process, about itself: they don't belong in a trial's log.
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
         warnings.filterwarnings("ignore", message="The number of training batches")
 
     def train(self, job: Job, prunes: Prunes) -> TrialEnd:
-        """Train a trial that `prunes` judges at its rungs; whatever ends it is told, not raised."""
+        """Train a trial that `prunes` judges at its rungs; errors are returned and not raised."""
         started_at = perf_counter()
         occasion = self._occasion(job, prunes)
         try:
@@ -74,12 +74,12 @@ class TrialTrainer:
             end = messages.end_in_journal(Path(job.folder))
             stopped = isinstance(explain(error), errors.Interrupted)
             if stopped and end is not None and end.state != "failed":
-                return end  # the stop came when all was on record
+                return end  # the stop came after the end was on record
             seconds = {"seconds": perf_counter() - started_at}
             return TrialEnd(state="failed", attributes=seconds, **_failure(error))
 
     def follow(self, job: Job) -> dict[str, Any]:
-        """Train a trial as one of its ranks; return how it ended here, for `Ranks.report`."""
+        """Train a trial as a further rank; return how it ended here, for `Ranks.report`."""
         prunes = (lambda *_: False) if job.rungs else None
         occasion = Occasion(datasets=self._datasets, lean=True, prunes=prunes)
         try:
@@ -92,10 +92,10 @@ class TrialTrainer:
         return {"reason": None}
 
     def test(self, job: TestJob) -> Tested:
-        """Take up the kept weights of an ended trial: test them once, leave them as a model."""
+        """Test an ended trial's kept weights, and save them as a model; errors are returned."""
         try:
             with torch_settings_kept():
-                # A model holds a report on its data, which trials have no time for.
+                # A model contains a report on its data, which would take trials too much time.
                 datasets = self._datasets if job.leave is None else Datasets()
                 occasion = Occasion(datasets=datasets, lean=job.leave is None)
                 plan = self._plan(job, occasion)
@@ -110,7 +110,7 @@ class TrialTrainer:
             return Tested(problem=one_line(explained), exit_code=exit_code(explained))
 
     def tidy(self) -> None:
-        """Free what the last trial has left, and leave all things as it found them."""
+        """Free the memory of the last trial, forget changed data, and reset the compiler."""
         self._datasets.forget_changed()
         if self._compiled:  # the compiler gives up on a class that it has compiled several times
             torch.compiler.reset()
@@ -141,7 +141,10 @@ class TrialTrainer:
         )
 
     def _plan(self, job: Job | TestJob, occasion: Occasion, **changes: Any) -> Plan:
-        """Plan a run as its command would; nothing is printed, and nothing gone on with."""
+        """Plan a run as its command would, but without printing or resuming.
+
+        Raises ChangedDataError if the data are not those of the job.
+        """
         started_at, tree = perf_counter(), as_tree(job.config)
         options = check(tree, trust=job.trust)
         options = options.model_copy(update={"verbose": 0, "resume": None, **changes})
@@ -160,7 +163,10 @@ class TrialTrainer:
 
 
 def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
-    """Return the values of these names, of the weights that a trial keeps; all are finite."""
+    """Return the named values for the weights that a trial keeps.
+
+    Raises ConfigError if one is missing, and DivergedError if one is not finite.
+    """
     known = {**result.metrics, **result.kept, "model/parameters": float(result.parameters)}
     return tuple(_finite(name, known) for name in names)
 
@@ -205,7 +211,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """Say in one line for people what ended a trial."""
+    """Return a message of one line about the error that ended a trial."""
     if isinstance(error, errors.PipelineError):
         words = "; ".join(line for problem in error.problems for line in problem.splitlines())
         return redact(words)
@@ -232,7 +238,7 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
         parent_folder=occasion.parent_folder,
         key=occasion.key,
     )
-    # On a full disk not even this fits; the driver knows it from the message that follows.
+    # If the disk is full, this fails too; the driver learns it from the message that follows.
     with suppress(errors.EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(header)
         journal.end(*ending(explain(error)))
@@ -256,14 +262,15 @@ class Ranks:
     # ── the first rank ──────────────────────────────────────────────────────────────────────
 
     def send(self, job: Job) -> None:
-        """Let the others train a trial, too."""
+        """Send a trial to the other ranks, which train it too."""
         self._store.set(f"job {self._jobs}", json.dumps(asdict(job)))
         self._jobs += 1
 
     def agree(self, end: TrialEnd) -> tuple[TrialEnd | None, bool]:
         """Return how a trial ended for all ranks, and whether they can train another one together.
 
-        The end of another rank counts if it failed first; `None` = lost with one of the processes.
+        The end of another rank counts if it failed first. An end of `None` means that the trial
+        was lost because the process of a rank has died.
         """
         from torch.distributed import DistStoreError
 
@@ -272,7 +279,7 @@ class Ranks:
         keys = [f"end {self._jobs - 1} {number}" for number in range(1, self._rank.world)]
         try:
             self._store.wait(keys, timedelta(seconds=REPORT_SECONDS))
-        except DistStoreError:  # one is dead; a connection that breaks tells no more than that
+        except DistStoreError:  # a rank is dead; a broken connection says no more than that
             return (None if end.reason == "error" else end), False
         reports = [json.loads(self._store.get(key)) for key in keys]
         if end.state != "failed":
@@ -286,7 +293,7 @@ class Ranks:
     # ── the others ──────────────────────────────────────────────────────────────────────────
 
     def next_job(self) -> Job:
-        """Wait for the next trial."""
+        """Wait for the next trial, and return it."""
         from torch.distributed import DistStoreError
 
         while True:
@@ -298,5 +305,5 @@ class Ranks:
             return messages.read(Job, json.loads(content))
 
     def report(self, report: dict[str, Any]) -> None:
-        """Tell how a trial ended: `_failure`, or the reason `cut` where another rank was first."""
+        """Report how a trial ended: `_failure`, or reason `cut` if another rank failed first."""
         self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(report))

@@ -1,12 +1,12 @@
-"""A study's workers: the process that trains trials, and what a driver starts, tells and hears.
+"""A study's workers: the process that trains trials, and the driver's side of it.
 
 `python -m pipeline.study.workers.worker` takes orders from the driver that started it and answers
-them. SIGINT and SIGTERM stop the job in hand and nothing else; the process ends when its driver is
-gone, also in the middle of a job.
+them. SIGINT and SIGTERM stop only the current job; the process ends when its driver is gone, even
+in the middle of a job.
 
-Where torchrun has started it as one of several ranks, the first serves the orders, and the others
-train what it does. A rank that dies, or SIGTERM to one of them, ends all. The ranks speak through
-the store in which torchrun has let them meet, so that no step of a training waits.
+If torchrun has started the process as one of several ranks, the first rank serves the orders, and
+the others train the same trials. If a rank dies or gets SIGTERM, all ranks end. They communicate
+through torchrun's store, so that no training step waits for messages.
 """
 
 import gc
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from pipeline.study.workers.trial import Ranks, TrialTrainer
 
 WORKER = "pipeline.study.workers.worker"
-#: Variables of every worker: it imports nothing from its folder, and its ranks meet here alone.
+#: Environment of every worker: no imports from its folder, and ranks that meet on this machine.
 DEFAULTS = {"PYTHONSAFEPATH": "1", **HERE_ALONE}
-#: Variables by which srun and torchrun give a driver a rank, which its workers don't have.
+#: Prefixes of variables with which srun and torchrun give a driver a rank, not to its workers.
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_")
-#: Workers that may die before they are ready, one after another.
+#: Number of workers in a row that die before they are ready, after which the study fails.
 FAILED_STARTS = 3
 BEAT_PATIENCE = 5.0
 KILL_SECONDS = 15.0
@@ -53,14 +53,14 @@ _Result = TypeVar("_Result", TrialEnd, Tested)
 
 
 def worker_command(ranks: int = 1) -> tuple[str, ...]:
-    """Return the words for Python that start a worker, whose ranks train each trial together."""
+    """Return the command line of a worker, whose ranks train each trial together."""
     return python_module(WORKER) if ranks == 1 else torchrun(WORKER, ranks)
 
 
 def worker_process(environment: Mapping[str, str], command: Sequence[str]) -> Child:
     """Return a worker's process on this machine, not started yet.
 
-    `environment` are variables beside those of this process.
+    `environment` is added to the variables of this process; `command` is from `worker_command`.
     """
     defaults = {name: value for name, value in DEFAULTS.items() if name not in os.environ}
     launched = dict.fromkeys(name for name in os.environ if name.startswith(LAUNCHERS))
@@ -68,7 +68,7 @@ def worker_process(environment: Mapping[str, str], command: Sequence[str]) -> Ch
 
 
 def main() -> None:
-    """Serve orders until nobody is left to give one."""
+    """Serve orders until the driver is gone."""
     rank = launched_rank() or ALONE
     process = WorkerProcess(rank, Parent.claim())
     try:
@@ -79,7 +79,7 @@ def main() -> None:
     except Exception as error:  # whatever a broken installation raises
         process.end(f"{type(error).__name__}: {' '.join(str(error).split())}")
     gc.collect()
-    gc.freeze()  # what is loaded stays; looking through it again would cost each trial time
+    gc.freeze()  # loaded modules stay; scanning them again would cost each trial time
     if ranks is not None and not rank.leads:
         end_with_parent()
         follow(trainer, ranks)
@@ -87,20 +87,20 @@ def main() -> None:
 
 
 def follow(trainer: "TrialTrainer", ranks: "Ranks") -> NoReturn:
-    """Train what the first rank trains, until it fails here for a reason of its own."""
+    """Train what the first rank trains, until a trial fails here other than by divergence."""
     reason = None
     while reason in (None, "diverged"):
         report = trainer.follow(ranks.next_job())
         ranks.report(report)
         trainer.tidy()
         reason = report["reason"]
-    os._exit(0)  # with any other code torchrun would end the first rank before it has said all
+    os._exit(0)  # with another code, torchrun would end the first rank before its last answer
 
 
 class WorkerProcess:
-    """The process of a worker: its signals, its orders, its answers.
+    """The process of a worker, which handles signals, serves orders and sends answers.
 
-    torchrun ends all ranks where one seems to have failed, and says so by SIGTERM.
+    If a rank seems to have failed, torchrun ends all ranks with SIGTERM.
     """
 
     def __init__(self, rank: Rank, driver: Parent) -> None:
@@ -117,7 +117,7 @@ class WorkerProcess:
             driver.listen(self._receive, exit_code=self._exit_code)
 
     def serve(self, trainer: "TrialTrainer", ranks: "Ranks | None") -> NoReturn:
-        """Do what the driver orders, one job at a time; without `ranks` it trains alone."""
+        """Serve the driver's orders, one job at a time; `ranks=None` = train in this process."""
         self._driver.say({"say": "ready"})
         self._driver.heartbeat = {"say": "beat"}
         while True:
@@ -128,16 +128,16 @@ class WorkerProcess:
                 test = partial(trainer.test, messages.read(TestJob, order["job"]))
                 tested = self._interruptible(test, Tested(problem="interrupted"))
                 self._driver.say(messages.encode(tested))
-            # A verdict that comes after its trial's end decides nothing.
+            # A verdict that arrives after its trial has ended is ignored.
             trainer.tidy()
 
     def end(self, why: str, *last: TrialEnd) -> NoReturn:
-        """Say how the job in hand ended, and why this process can't go on, and end it."""
+        """Send the answers `last` and the reason why this process can't go on, and exit."""
         self._driver.say(*map(messages.encode, last), messages.encode(Gone(message=why)))
         os._exit(1)
 
     def _train(self, trainer: "TrialTrainer", job: Job, ranks: "Ranks | None") -> None:
-        """Say how a trial ended for all ranks; where they can't go on, others take their place."""
+        """Train a trial and send its end for all ranks; exit if they can't train another one."""
 
         def prunes(rung: Rung) -> bool:
             self._is_speaking = True
@@ -166,23 +166,23 @@ class WorkerProcess:
             self._orders.put(order)
 
     def _interruptible(self, work: Callable[[], _Result], interrupted: _Result) -> _Result:
-        """Return what work comes to, which SIGINT and SIGTERM may interrupt, once."""
+        """Return the result of `work`, or `interrupted` if SIGINT or SIGTERM has stopped it."""
         result: _Result | None = None
         stop.begin()
         self._is_interruptible = True
         try:
             result = work()
             self._is_interruptible = False
-        except Interrupted as error:  # it came between the end of the work and here
+        except Interrupted as error:  # with a result, the signal came after the work
             result = result or replace(interrupted, exit_code=error.exit_code)
         self._is_interruptible = False
         return result
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        # A forked reader of data ends with the process that it reads for.
+        # A forked data loader has this handler too, but ends with the process that it serves.
         if self._is_interruptible and stop.signal_number is None and os.getpid() == self._pid:
             stop.signal_number = number
-            if not self._is_speaking:  # else half a message would be said, or one said twice
+            if not self._is_speaking:  # else a message could be sent in part, or twice
                 raise Interrupted(number)
 
 
@@ -190,14 +190,15 @@ class WorkerProcess:
 
 
 class Worker:
-    """A process that trains trials one after another; it is started here, and never waited for.
+    """A process that trains trials one after another; creating a worker starts it without waiting.
 
-    `job` is the trial that it was given last, `taken` its row in the study; `is_busy` tells whether
-    it is still being trained, `is_overdue` whether it was stopped for taking too long.
+    `job` is the last trial that it was given, and `taken` is the trial's row in the study.
+    `is_busy` tells whether the trial is still being trained, and `is_overdue` whether it was
+    stopped for taking too long.
 
     Args:
-        process: It dies with this process, wherever it runs; not started yet.
-        slot: Its number among the workers of this driver, which its successor gets.
+        process: The process, not started yet; it ends with this process, wherever it runs.
+        slot: Number of the worker in this driver, which its successor gets again.
     """
 
     job: Job
@@ -206,7 +207,7 @@ class Worker:
     def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
         process.start()
         self.slot = slot
-        #: It has loaded its libraries.
+        #: Whether it has loaded its libraries.
         self.is_ready = False
         self.is_gone = False
         self.is_busy = self.is_overdue = False
@@ -216,49 +217,49 @@ class Worker:
 
     @property
     def lease(self) -> Lease:
-        """What tells whether the process is still there; known once it is ready."""
+        """The lease of the process, which shows whether it is alive; known once it is ready."""
         return self._process.lease
 
     @property
     def number(self) -> int:
-        """Number of the trial that it was given last."""
+        """Number of the last trial that the worker was given."""
         return self.job.number
 
     def fileno(self) -> int:
-        """Return the descriptor to wait on for what it says."""
+        """Return the file descriptor to wait on for answers."""
         return self._process.fileno()
 
     def train(self, job: Job) -> None:
-        """Let it train a trial until `is_busy` is unset; it answers Rung, and TrialEnd once."""
+        """Let the worker train a trial; it answers with Rung at each rung, and then TrialEnd."""
         self.job, self._given_at = job, time.monotonic()
         self.is_busy, self.is_overdue = True, False
         job = replace(job, tags={**command_tags(), **job.tags})
         self._process.send({"do": "train", "job": asdict(job)})
 
     def test(self, job: TestJob) -> None:
-        """Let it test the kept weights of a trial; it answers with Tested."""
+        """Let the worker test the kept weights of a trial; it answers with Tested."""
         self._process.send({"do": "test", "job": asdict(job)})
 
     def verdict(self, prune: bool) -> None:
-        """Answer a Rung."""
+        """Answer a Rung with whether the trial is ended."""
         self._process.send({"do": "verdict", "prune": prune})
 
     def interrupt(self) -> None:
-        """Stop what it does now; it answers as ever and stays for more."""
+        """Stop the current job; the worker answers as usual and stays ready for more."""
         self._process.send({"do": "interrupt"})
 
     def kill(self) -> None:
-        """End the process and whatever it has started, at once."""
+        """Kill the process and whatever it has started, at once."""
         self._process.kill()
 
     def quit(self) -> None:
-        """Let the process end, whatever it does, and see it gone."""
+        """End the process, even during a job, and wait until it is gone."""
         self._process.send({"do": "quit"})
         self._process.close()
         self.is_gone = True
 
     def answers(self) -> list[Answer]:
-        """Return what it has answered since the last call; Gone, once, where it has died."""
+        """Return the answers since the last call, ending with Gone, once, if the process died."""
         if self.is_gone:
             return []
         answers: list[Answer] = []
@@ -275,11 +276,11 @@ class Worker:
         return answers
 
     def is_alive(self) -> bool:
-        """Tell whether it has said something lately."""
+        """Return whether the worker has sent a message within `BEAT_PATIENCE` seconds."""
         return time.monotonic() - self._heard_at < BEAT_PATIENCE
 
     def end_if_slower_than(self, seconds: float | None) -> None:
-        """Interrupt a trial that takes too long, and kill a worker that does not listen."""
+        """Interrupt a trial that takes longer than `seconds`; kill the worker if it goes on."""
         took = time.monotonic() - self._given_at
         if seconds is not None and took > seconds and not self.is_overdue:
             self.is_overdue = True
@@ -289,7 +290,10 @@ class Worker:
 
 
 class WorkerPool:
-    """All workers of this process, by slots counted from 0; none outlives the context."""
+    """The workers of this process, in slots counted from 0; all of them end with the context.
+
+    `process` returns the process for a slot, not started yet; `None` = one on this machine.
+    """
 
     def __init__(self, process: Callable[[int], Child | RayProcess] | None = None) -> None:
         self._process = process or (lambda _slot: worker_process({}, worker_command()))
@@ -304,22 +308,22 @@ class WorkerPool:
             self.dismiss(worker)
 
     def start(self, wanted: int) -> None:
-        """Start workers until there are as many as wanted; none is ended for being idle."""
+        """Start workers until there are `wanted` of them; idle workers are not ended."""
         while len(self._workers) < wanted:
             taken = {worker.slot for worker in self._workers}
             slot = next(slot for slot in count() if slot not in taken)
             self._workers.append(Worker(self._process(slot), slot=slot))
 
     def idle(self) -> list[Worker]:
-        """Return those that wait for a trial."""
+        """Return the workers that wait for a trial."""
         return [worker for worker in self._workers if worker.is_ready and not worker.is_busy]
 
     def busy(self) -> list[Worker]:
-        """Return those that train one."""
+        """Return the workers that train a trial."""
         return [worker for worker in self._workers if worker.is_busy]
 
     def listen(self, seconds: float) -> Iterator[tuple[Worker, Answer]]:
-        """Yield what workers answer, after waiting at most so long for the first word."""
+        """Yield the answers of the workers, after waiting up to `seconds` for the first one."""
         poll = select.poll()
         for worker in self._workers:
             poll.register(worker, select.POLLIN)
@@ -332,7 +336,7 @@ class WorkerPool:
                 yield worker, answer
 
     def test(self, job: TestJob) -> Tested:
-        """Let an idle worker test the weights of a trial, and wait; raises as `dismiss` does."""
+        """Test the weights of a trial with an idle worker; raises what `dismiss` raises."""
         while not self.idle():
             self.start(1)
             for worker, answer in self.listen(1.0):
@@ -350,10 +354,10 @@ class WorkerPool:
                         return Tested(problem=f"its process died ({answer.message})")
 
     def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:
-        """End a worker, or forget one that has died.
+        """End a worker, or remove one that has died, with its last answer `gone`.
 
-        An EnvironmentFaultError tells that several died before they were ready, one after another,
-        or that no other can live there.
+        Raises EnvironmentFaultError if several workers in a row died before they were ready, or if
+        no other worker can run there.
         """
         if worker in self._workers:
             self._workers.remove(worker)
@@ -370,12 +374,12 @@ class WorkerPool:
             )
 
     def interrupt(self) -> None:
-        """Ask all that train to stop."""
+        """Ask all workers that train to stop."""
         for worker in self.busy():
             worker.interrupt()
 
     def kill(self) -> None:
-        """End those that do not listen."""
+        """Kill and remove all workers that still train."""
         for worker in self.busy():
             worker.kill()
             self.dismiss(worker)
@@ -393,7 +397,7 @@ def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
         def process(slot: int) -> Child | RayProcess:
             if cluster is not None:
                 return cluster.worker()
-            # A study within this one, the tuning of a cell say, may find room for more than it did.
+            # A substudy, such as the tuning of a cell, may have more workers than this study.
             return worker_process(worker_environment(plan.gpus[slot % plan.workers]), command)
 
         with WorkerPool(process) as pool:
