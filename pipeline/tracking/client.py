@@ -164,10 +164,14 @@ class Recorder:
 
     def quit(self) -> None:
         """End the process; a run that is still open is closed as lost."""
-        if self._child.is_open:  # else it has ended, or belongs to the process that forked this one
-            with suppress(ChildGoneError):
-                self._ask("quit", CLOSE_SECONDS)
-                self._child.close(QUIT_SECONDS)
+        if not self._child.is_open:
+            return  # it has ended, or belongs to the process that forked this one
+        if not self._is_ready:
+            self.abandon()  # it still loads its libraries, and has no run
+            return
+        with suppress(ChildGoneError):
+            self._ask("quit", CLOSE_SECONDS)
+            self._child.close(QUIT_SECONDS)
 
     def abandon(self) -> None:
         """Let the process end by itself after its current command; it takes no more commands."""

@@ -134,8 +134,10 @@ def printed_by(*words: str, folder: Path, environment: dict[str, str], arguments
     )
     while True:
         with suppress(psutil.Error):
-            below = psutil.Process(process.pid).children(recursive=True)
-            arguments |= {" ".join(one.cmdline()) for one in below}
+            command = psutil.Process(process.pid)
+            # A process that is only just being started still shows the words of its parent.
+            below = [one.cmdline() for one in command.children(recursive=True)]
+            arguments |= {" ".join(one) for one in below if one != command.cmdline()}
         with suppress(subprocess.TimeoutExpired):
             printed, _ = process.communicate(timeout=0.2)
             assert process.returncode == 0, printed
