@@ -157,10 +157,8 @@ class Recorder:
 
     def send_earlier(self, output: Path) -> None:
         """Let the idle recorder send what earlier runs below `output` could not send."""
-        try:
-            self._ask("send_earlier", DATABASE_SECONDS, output=str(output.absolute()))
-        except ChildGoneError as error:
-            self.problem = str(error)
+        # Nothing waits for an answer: the recorder may be busy, and the training goes on.
+        self._child.send({"id": None, "do": "send_earlier", "output": str(output.absolute())})
 
     def quit(self) -> None:
         """End the process; a run that is still open is closed as lost."""

@@ -107,6 +107,14 @@ def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -
         raise StoreError("refused", f"MLflow can't take the model: {line[:300]}") from error
 
 
+def rehearse() -> None:
+    """Save an empty model, since MLflow reads the metadata of all packages for its first one."""
+    with suppress(Exception), TemporaryDirectory() as place:  # a real model will say what is wrong
+        mlflow.pyfunc.save_model(
+            str(Path(place) / FOLDER), python_model=str(PYFUNC), pip_requirements=requirements("")
+        )
+
+
 def requirements(kind: str) -> list[str]:
     """Return the packages that a kind of model needs; this one is on no index and left out."""
     names = (*NEEDED, "pillow") if kind == "images" else NEEDED

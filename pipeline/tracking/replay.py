@@ -12,7 +12,15 @@ import filelock
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
 from pipeline.tracking.fields import PARENT_TAG, param_texts
-from pipeline.tracking.folders import FORGET, STATE, State, read_state, remove, write_state
+from pipeline.tracking.folders import (
+    COMMAND_TAG,
+    FORGET,
+    STATE,
+    State,
+    read_state,
+    remove,
+    write_state,
+)
 from pipeline.tracking.journal import JOURNAL, Event, Figure, count_values, parse_line
 from pipeline.tracking.uri import StoreError
 
@@ -95,6 +103,11 @@ class Replay:
                 self._skip -= 1
             else:
                 self._pending.append(event)
+
+    @property
+    def leaves_model(self) -> bool:
+        """Whether the run leaves a model if it finishes; a sweep leaves that of its winner."""
+        return self._begun.get("tags", {}).get(COMMAND_TAG, "train") in ("train", "sweep")
 
     def release(self) -> None:
         """Release the journal, so that another process can send it."""
