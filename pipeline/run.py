@@ -1,7 +1,7 @@
 """Runs one configuration: returns a trained network whose run is on record."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter
@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
-from pipeline.running.plan import make_plan, torch_settings_kept
+from pipeline.running.plan import Occasion, make_plan, torch_settings_kept
 from pipeline.running.recording import connecting, writable_store
 from pipeline.running.results import Result, print_overview
 from pipeline.signals import end_with_parent, stop
@@ -27,12 +27,19 @@ if TYPE_CHECKING:
 
 
 @torch_settings_kept()
-def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = None) -> Result:
+def run(
+    config: DictConfig | Mapping[str, Any],
+    *,
+    command: Command | None = None,
+    shows: Callable[[Result, str], None] | None = None,
+) -> Result:
     """Train one network, test the weights it keeps, and put everything on record.
 
     Args:
         config: The result of `pipeline.config.compose.compose`, or a mapping with the same keys.
         command: The command line that the config came from; `resume=RUN` needs it.
+        shows: Takes the result as soon as the run has finished on record, and what is still to be
+            done in words.
 
     Raises:
         ConfigError: Names or values are wrong (the error lists all of them); nothing was created.
@@ -41,7 +48,7 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
         DivergedError: The loss is NaN or infinite.
         Interrupted: A signal asked to stop; the run can be resumed from its last finished epoch.
     """
-    result: Result = _carried_out(config, command, finds_lr=False)
+    result: Result = _carried_out(config, command, Occasion(shows=shows), finds_lr=False)
     return result
 
 
@@ -54,12 +61,16 @@ def find_lr(
     `config` is that of `run`, with `find_lr` true. It raises the errors of `run`, except
     `DivergedError`.
     """
-    test: RangeTest = _carried_out(config, command, finds_lr=True)
+    test: RangeTest = _carried_out(config, command, Occasion(), finds_lr=True)
     return test
 
 
 def _carried_out(
-    config: DictConfig | Mapping[str, Any], command: Command | None, *, finds_lr: bool
+    config: DictConfig | Mapping[str, Any],
+    command: Command | None,
+    occasion: Occasion,
+    *,
+    finds_lr: bool,
 ) -> Any:
     started_at = perf_counter()
     options = check(config)
@@ -71,7 +82,8 @@ def _carried_out(
         )
     uri = writable_store(options)
     with announcing(shown_verbosity(options.verbose) > 0):
-        plan = make_plan(options, plain(config), started_at=started_at, command=command)
+        known: dict[str, Any] = {"started_at": started_at, "command": command}
+        plan = make_plan(options, plain(config), occasion=occasion, **known)
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     leads_peers = plan.rank.world > 1 and launched_rank() is None

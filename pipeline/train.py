@@ -21,11 +21,14 @@ def body(config: DictConfig) -> int:
         if config.verbose != 0:
             found.print()
         return 0
-    result = run(config, command=Command.of_this_process())
-    if config.verbose != 0:
-        from pipeline.running.results import print_result
+    if config.verbose == 0:
+        run(config, command=Command.of_this_process())
+        return 0
+    from pipeline.running.results import last_lines, print_lines, showing_results
 
-        print_result(result)
+    with showing_results() as show:
+        result = run(config, command=Command.of_this_process(), shows=show)
+    print_lines(last_lines(result))
     return 0
 
 

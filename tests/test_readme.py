@@ -24,7 +24,9 @@ COMMANDS = (
     "python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip",
     "pip install -e '.[test]' && pytest",
 )
-RESULT_ROW = re.compile(r"│ ([a-z]\w+) +│ +(-?[\d.]+) │ +(-?[\d.]+) │ +(-?[\d.]+) │")
+RESULT_ROW = re.compile(
+    r"│ ([a-z]\w+) +│ +(-?[\d.]+) │ [\d.]+ … [\d.]+ │ +(-?[\d.]+) │ +(-?[\d.]+) │"
+)
 MODEL_ROW = re.compile(
     r"^\| `python -m pipeline\.train (model=\S+)` \|.*\| ([\d.]+) \| ([\d.]+) \|$", re.M
 )

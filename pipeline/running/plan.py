@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from pipeline.running.command_line import Command
 from pipeline.running.resuming import Start, find_start, require_fitting
 from pipeline.running.scoring import limited, require_possible
 from pipeline.tracking.uri import store_uri
+
+if TYPE_CHECKING:
+    from pipeline.running.results import Result
 
 #: Variable that Lightning sets for deterministic training.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -168,6 +171,8 @@ class Occasion:
         weights: With `lean`, the file for the kept weights at the end; `None` = they are dropped.
         prunes: Takes an epoch and the values of the kept weights, and returns whether training ends
             there; `None` = never.
+        shows: Takes the result once the run has finished on record, and what is still to be done in
+            words; `None` = nothing is shown.
     """
 
     datasets: Datasets = field(default_factory=Datasets)
@@ -179,6 +184,7 @@ class Occasion:
     lean: bool = False
     weights: Path | None = None
     prunes: Prunes | None = None
+    shows: Callable[[Result, str], None] | None = None
 
 
 BY_ITSELF = Occasion()

@@ -180,6 +180,12 @@ class Record:
         """Folder of the files that are sent to MLflow."""
         return self.folder / "artifacts"
 
+    def finish(self) -> None:
+        """Record that the run has finished, unless that is on record or a stop was requested."""
+        if not self.journal.has_ended:
+            stop.check()
+            self.journal.end("FINISHED", self.reason)
+
 
 @contextmanager
 def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
@@ -192,8 +198,7 @@ def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
                     record.run_id = recorder.open(record.folder) or None
                     recorder.send_earlier(record.folder.parent)
                 yield record
-                stop.check()
-                record.journal.end("FINISHED", record.reason)
+                record.finish()
             except BaseException as error:
                 raise _end(record, error) from error
     finally:
@@ -272,6 +277,9 @@ def _end(record: Record, error: BaseException) -> BaseException:
     """Record how the run ended, and return the error as it is shown to the user."""
     logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     explained = explain(error)
+    if record.journal.has_ended:
+        print(f"stopped after the test; the run has finished: {record.folder}", file=sys.stderr)
+        return explained
     # On a full disk this line may not fit; the recorder then closes the run as lost.
     with suppress(EnvironmentFaultError):
         record.journal.end(*ending(explained))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from rich.tree import Tree
 from pipeline.config.values import TARGET
 from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
-from pipeline.markup import figure_text
+from pipeline.markup import MISSING, figure_text
 from pipeline.metrics import ClassScores
 from pipeline.networks.inspection import LayerRow
 from pipeline.running.plan import Plan
@@ -182,7 +183,7 @@ def mean_words(classes: Sequence[ClassScores]) -> str:
 
 
 def print_figures(schema: Schema, test: ScoredTest, *, heading: str) -> None:
-    """Print the network's metrics beside the baselines', then the scores of each class."""
+    """Print the network's metrics, their intervals and the baselines' metrics, then each class."""
     if schema.task == "binary":
         title = f"positive class: {escape(str(schema.positive))}"
     elif schema.task == "multiclass":
@@ -192,12 +193,16 @@ def print_figures(schema: Schema, test: ScoredTest, *, heading: str) -> None:
     table = _table(title)
     table.add_column(heading)
     table.add_column("network", justify="right", style="bold")
+    ends = {} if test.intervals is None else test.intervals.ends
+    if ends:
+        table.add_column("95 % interval", justify="right")
     kinds = dict(zip(("naive", "linear"), test.baselines, strict=False))
     for kind, name in kinds.items():
         table.add_column(f"{kind}: {name}", justify="right")
     for key in metric_names(schema.task, test.metrics):
-        figures = (figure_text(test.metrics, f"{kind}/{key}") for kind in ("test", *kinds))
-        table.add_row(key, *figures)
+        own, *others = (figure_text(test.metrics, f"{kind}/{key}") for kind in ("test", *kinds))
+        reach = [" … ".join(map(number, ends[key])) if key in ends else MISSING] if ends else []
+        table.add_row(key, own, *reach, *others)
     console().print(table)
     if test.classes:
         _print_classes(test.classes, test.metrics)
@@ -224,15 +229,27 @@ def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) 
         )
 
 
-def print_result(result: Result) -> None:
-    """Print the test metrics beside the baselines', the diagnosis, and where the files are."""
-    if result.test is not None:
-        print_figures(result.schema, result.test, heading="test")
-    print_doctor(result.doctor)
-    print_lines(_last_lines(result))
+@contextmanager
+def showing_results() -> Iterator[Callable[[Result, str], None]]:
+    """Give what prints the test and the diagnosis of a run that the body carries out.
+
+    It takes the result, and in words what is still to be done: in a terminal, a spinner stands
+    before them until the body ends.
+    """
+    with ExitStack() as until_the_end:
+
+        def show(result: Result, tasks: str) -> None:
+            if result.test is not None:
+                print_figures(result.schema, result.test, heading="test")
+            print_doctor(result.doctor)
+            if tasks and (shown := console()).is_terminal:
+                until_the_end.enter_context(shown.status(tasks, refresh_per_second=5))
+
+        yield show
 
 
-def _last_lines(result: Result) -> Iterator[str]:
+def last_lines(result: Result) -> Iterator[str]:
+    """Yield lines on the kept weights, the time that a run took, and where to find it."""
     metrics, decision = result.metrics, result.decision
     if "best/epoch" in metrics:
         yield f"kept    epoch {metrics['best/epoch']:.0f} of {result.epochs}"

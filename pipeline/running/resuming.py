@@ -169,8 +169,8 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
 
 
 def _is_finished(folder: Path) -> bool:
-    events = list(read_events(folder / JOURNAL))
-    return bool(events) and events[-1].get("status") == "FINISHED"
+    ends = [one for one in read_events(folder / JOURNAL) if one["event"] in ("begin", "end")]
+    return bool(ends) and ends[-1].get("status") == "FINISHED"
 
 
 def _go_on(

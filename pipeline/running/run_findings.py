@@ -248,8 +248,11 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
 @contextmanager
 def described(
     plan: Plan, record: Record, network: nn.Module | None, findings: Findings, doctor: Sequence[str]
-) -> Iterator[None]:
-    """Save the findings, draw their pictures while the body runs, then record a description.
+) -> Iterator[bool]:
+    """Save the findings, draw their pictures while the body runs, and record a description.
+
+    The body is told whether there will be pictures. The description is recorded before the body,
+    which may end the run, and once more with the pictures.
 
     Args:
         plan: The run.
@@ -264,29 +267,32 @@ def described(
         findings = with_views(findings, plan, network)
     saved = unless_it_fails(lambda: save_findings(findings, record.artifacts), "no findings")
     artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
+
+    def describe(pictures: Sequence[Written]) -> None:
+        def record_text() -> None:
+            text = description_text(
+                findings,
+                pictures,
+                artifacts=record.artifacts,
+                experiment_id=read_state(record.folder).experiment_id,
+                doctor=doctor,
+                command="" if plan.command is None else plan.command.line(),
+            )
+            record.journal.tag(fields.NOTE_TAG, text)
+
+        unless_it_fails(record_text, "no description of the run")
+
     try:
         if wanted and saved:
             with suppress(OSError):  # no process can be started, which `_drawn` reports
                 artist.start()
                 artist.send({"artifacts": str(record.artifacts.absolute())})
-        yield
-        pictures = _drawn(artist, record.artifacts) if wanted and saved else []
+        describe([])
+        yield artist.is_open
+        if wanted and saved and (pictures := _drawn(artist, record.artifacts)):
+            describe(pictures)
     finally:
         artist.close(0.0)
-
-    def describe() -> str:
-        return description_text(
-            findings,
-            pictures,
-            artifacts=record.artifacts,
-            experiment_id=read_state(record.folder).experiment_id,
-            doctor=doctor,
-            command="" if plan.command is None else plan.command.line(),
-        )
-
-    text = unless_it_fails(describe, "no description of the run")
-    if text is not None:
-        record.journal.tag(fields.NOTE_TAG, text)
 
 
 def wants_pictures(options: RunConfig) -> bool:

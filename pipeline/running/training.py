@@ -172,11 +172,18 @@ class Session(Participant):
         if result.test is not None:
             result.test.write(record.artifacts, plan.prepared.schema)
         network = None if diverged else self.task.network
-        with described(plan, record, network, findings, result.doctor):
-            if not diverged:
-                self._write_model(result)
-            elif shown_verbosity(plan.options.verbose) > 0:
-                print_doctor(result.doctor)
+        with described(plan, record, network, findings, result.doctor) as is_drawn:
+            if diverged:
+                if shown_verbosity(plan.options.verbose) > 0:
+                    print_doctor(result.doctor)
+                return result
+            self._write_model(result)
+            # From here on a stop or a kill leaves a finished run, whose record can be completed.
+            record.finish()
+            if plan.occasion.shows is not None:
+                tracked = record.run_id is not None
+                tasks = {"drawing pictures": is_drawn, "sending to MLflow": tracked}
+                plan.occasion.shows(result, ", ".join(one for one, has in tasks.items() if has))
         return result
 
     def _write_model(self, result: Result) -> None:

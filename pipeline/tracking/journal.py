@@ -117,7 +117,7 @@ class Journal:
         self._append("model", figure=asdict(figure))
 
     def end(self, status: Status, reason: str | None = None, *, at: int | None = None) -> None:
-        """Record how the run ended, after all artifacts; `reason` becomes the tag `end_reason`."""
+        """Record how the run ended; `reason` becomes the tag `end_reason`. Only tags may follow."""
         self._append("end", at=at, status=status, reason=reason)
 
     def close(self) -> None:
@@ -129,6 +129,12 @@ class Journal:
     def events(self) -> Iterator[Event]:
         """Yield all events; an incomplete last line, left by a kill, is skipped."""
         yield from read_events(self.path)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run's end is on record, and the run was not resumed after it."""
+        kinds = [event["event"] for event in self.events() if event["event"] in ("begin", "end")]
+        return kinds[-1:] == ["end"]
 
     def epochs(self) -> dict[int, dict[str, float]]:
         """Return the recorded values of each epoch, in the order of the epochs."""

@@ -75,6 +75,7 @@ class Replay:
         self.lease: Lease | None = None
         self.uri = ""
         self._begun: Event = {}
+        self._end: Event | None = None
         self._model: Event | None = None
         self._last_ms = 0
         self._pending: list[Event] = []
@@ -96,7 +97,9 @@ class Replay:
             if event["event"] == "begin":
                 self.lease = Lease(**event["lease"])
                 self.uri = event["uri"]
-                self._begun = event
+                self._begun, self._end = event, None
+            elif event["event"] == "end":
+                self._end = event
             elif event["event"] == "model":
                 self._model = event
             if self._skip > 0:
@@ -151,13 +154,12 @@ class Replay:
         del self._pending[: len(events)]
 
     def _next_batch(self) -> list[Event]:
-        """Return the lines of the next call, which end before the run's end or a second `begin`."""
+        """Return the lines of the next call, before the run's end or a second `begin`."""
         batch: list[Event] = []
         points = 0
         for event in self._pending:
             kind = event["event"]
-            is_last = kind == "end" and len(batch) == len(self._pending) - 1
-            if points >= MOST_POINTS or is_last or (kind == "begin" and batch):
+            if points >= MOST_POINTS or event is self._end or (kind == "begin" and batch):
                 break
             batch.append(event)
             points += len(event["values"]) if kind == "epoch" else 0
@@ -180,10 +182,11 @@ class Replay:
         for file in sorted(path for path in top.rglob("*") if path.is_file()):
             below = file.parent.relative_to(top).as_posix()
             store.upload(self.state.run_id, file, "" if below == "." else below)
-        lost: Event = {"status": "FAILED", "reason": "lost"}
-        end = self._pending[0] if self._pending else lost
+        end = self._end or {"status": "FAILED", "reason": "lost"}
         if end["status"] == "FINISHED":
             self._leave_model(store)
+        if tags := {one["key"]: one["value"] for one in self._pending if one["event"] == "tag"}:
+            store.log(self.state.run_id, tags=tags)
         store.terminate(self.state.run_id, end["status"], reason=end["reason"], end=self._last_ms)
         self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
         self._pending.clear()

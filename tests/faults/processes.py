@@ -181,7 +181,7 @@ def recorded_epochs(run: Path) -> list[int]:
 
 def ending(run: Path) -> tuple[str, str | None] | None:
     """Return the status and the reason at the end of a journal; `None` where it stays open."""
-    last = events(run)[-1]
+    last = [one for one in events(run) if one["event"] in ("begin", "end")][-1]
     return (last["status"], last["reason"]) if last["event"] == "end" else None
 
 

@@ -13,6 +13,7 @@ from records import is_whole
 from faults.conftest import Start
 from faults.processes import checkpoint_epoch, ending, lines_of, recorded_epochs, wait_until
 from faults.stores import outcome, recorded_steps
+from pipeline.runs import main as sync
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 STOPPED = ("KILLED", "interrupted")
@@ -142,6 +143,27 @@ def test_a_stop_while_the_artifacts_are_sent_leaves_the_run_finished(
     recorder.resume()
     assert training.end() == 143
     assert outcome(database) == ("FINISHED", None)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_run_whose_result_is_shown_has_finished_and_what_is_unsent_can_be_sent(
+    fork: Start, database: str, number: int, code: int
+) -> None:
+    training = fork(*IRIS, "trainer.max_epochs=2", "pictures=true")
+    recorder = training.recorder()
+    training.wait_until(lambda: "doctor" in training.out, what="its result")
+    recorder.kill()
+    training.send(number)
+    assert training.end() == code
+    assert ending(training.run) == ("FINISHED", None)
+    assert "test/f1" in training.run.joinpath("model", "card.md").read_text(encoding="utf-8")
+    assert "took" not in training.out
+    if number == signal.SIGINT:
+        run = training.run.relative_to(training.folder)
+        assert training.err == f"stopped after the test; the run has finished: {run}\n"
+    assert sync(["action=sync"]) == 0
+    assert outcome(database) == ("FINISHED", None)
+    assert recorded_steps(database, "test/f1") == [2]
 
 
 @pytest.mark.slow
