@@ -2,6 +2,7 @@
 
     python -m benchmarks.storage_scaling [--trials 5000] [--runs 400]
     python -m benchmarks.storage_scaling --trials 200 --window 50 --runs 20  # in a minute or two
+    python -m benchmarks.storage_scaling --baseline TREE PYTHON  # beside another version alone
 
 Processes take trials that train nothing and end them, each with a ledger of its own, as so many
 drivers would: by 8 of them to see the growth from the first to the last thousand, for the random
@@ -9,14 +10,21 @@ sampler and for TPE, then shorter studies by 1, 4 and 16. In sqlite and on a Pos
 is started for it and waits for the disk. Then recorders, each as a driver has one, fill MLflow with
 runs of as many parameters, metrics and tags as a short trial has: in sqlite, on PostgreSQL, and
 through tracking servers. One table each; all of it shares this machine.
+
+With `--baseline` a table tells what taking a trial on PostgreSQL takes this program and the one in
+the folder TREE, which PYTHON runs, in turn: at 1,000 ended trials by how many run, and how many
+trials 8 drivers take while 300 run; then the memory that ended trials take in sqlite.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
@@ -42,6 +50,10 @@ PARAMS = {f"group.key{index}": index for index in range(60)}
 TAGS = {f"pipeline.tag{index}": "value" for index in range(15)}
 METRICS = {f"stage/metric{index}": 0.5 for index in range(10)}
 EPOCHS = 2
+ENDED = 1000
+RUNNING = (0, 100, 300, 1000)
+TAKES = 20
+MANY, TOGETHER, SECONDS = 8, 300, 10
 
 
 def take_all(url: str, options: dict[str, Any], ready: Barrier) -> None:
@@ -129,6 +141,106 @@ def studies(postgres: Postgres, *, trials: int, window: int) -> None:
             )
 
 
+class Driver:
+    """A process of `benchmarks/one_driver.py` with the program in a folder."""
+
+    def __init__(self, tree: Path, python: Path, url: str, sampler: str = "random") -> None:
+        options = {"sampler": sampler, "n_trials": 1_000_000, "pruner": "none"}
+        self._process = subprocess.Popen(
+            [python, Path(__file__).with_name("one_driver.py"), url, json.dumps(options)],
+            env={**os.environ, "PYTHONPATH": str(tree)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def tell(self, order: str, number: int = 0) -> None:
+        """Give an order, whose answer `answer` awaits."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{order} {number}\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Return the answer to the oldest order."""
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def ask(self, order: str, number: int = 0) -> Any:
+        """Give an order and return its answer."""
+        self.tell(order, number)
+        return self.answer()
+
+    def end(self) -> None:
+        """Let the process end; its trials stay as they are."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def beside(programs: Mapping[str, tuple[Path, Path]], *, rounds: int, ended: int) -> None:
+    """Print what taking a trial takes each program, in turn, and then their memory."""
+    with running_postgres(fsync="on", max_connections="200") as postgres:
+        for sampler in ("random", "tpe"):
+            urls = {name: postgres.url(postgres.database()) for name in programs}
+            drivers = {
+                name: [Driver(*program, urls[name], sampler)] for name, program in programs.items()
+            }
+            for one in drivers.values():
+                one[0].ask("finished", ENDED)
+            take_alone({name: one[0] for name, one in drivers.items()}, sampler, rounds)
+            if sampler == "random":
+                for name, program in programs.items():
+                    drivers[name] += [Driver(*program, urls[name]) for _ in range(MANY - 1)]
+                take_together(drivers, rounds)
+            for one in [one for of_program in drivers.values() for one in of_program]:
+                one.end()
+    for name, program in programs.items():
+        with tempfile.TemporaryDirectory() as folder:
+            url = f"sqlite:///{folder}/optuna.db"
+            first = Driver(*program, url)
+            first.ask("finished", ended)
+            grown = first.ask("memory")
+            first.end()
+            opened = (second := Driver(*program, url)).ask("memory")
+            second.end()
+        print(f"{name}: MiB of {ended} trials {grown:.1f} in their driver, {opened:.1f} in another")
+
+
+def take_alone(drivers: Mapping[str, Driver], sampler: str, rounds: int) -> None:
+    """Print the time of taking a trial by one driver, by how many trials run."""
+    print(
+        f"\nms to take a trial, sampler={sampler}, {ENDED} ended: clock, processor, its sampler's"
+    )
+    for running in RUNNING:
+        found: dict[str, list[list[float]]] = {name: [] for name in drivers}
+        for driver in drivers.values():
+            driver.ask("running", running)
+        for _ in range(rounds):
+            for name, driver in drivers.items():
+                found[name].append(driver.ask("take", TAKES))
+        for name, rows in found.items():
+            clock, cpu, chosen = (median(values) for values in zip(*rows, strict=True))
+            print(
+                f"{running:5} running, {name:8} {clock:7.1f} {cpu:7.1f} {chosen:7.1f}", flush=True
+            )
+
+
+def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
+    """Print how many trials several drivers take a second while some hundreds run."""
+    rates: dict[str, list[float]] = {name: [] for name in drivers}
+    for together in drivers.values():
+        for driver in together:
+            driver.ask("running", TOGETHER // len(together))
+    for _ in range(rounds):
+        for name, together in drivers.items():
+            for driver in together:
+                driver.tell("work", SECONDS)
+            rates[name].append(sum(driver.answer() for driver in together) / SECONDS)
+    print(f"\ntrials taken a second by {MANY} drivers while {TOGETHER} run, in each round")
+    for name, values in rates.items():
+        print(f"{name:8} {median(values):6.1f}  of {', '.join(f'{one:.1f}' for one in values)}")
+
+
 def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
     """Record short runs one after another, as a driver's recorder does."""
     with Recorder() as recorder:
@@ -190,8 +302,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--window", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--baseline", nargs=2, type=Path, metavar=("TREE", "PYTHON"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ended", type=int, default=10_000)
     arguments = parser.parse_args()
     os.environ["PGPASSWORD"] = PASSWORD
+    if arguments.baseline is not None:
+        here = (Path(__file__).parents[1], Path(sys.executable))
+        programs = {"baseline": tuple(arguments.baseline), "this": here}
+        beside(programs, rounds=arguments.rounds, ended=arguments.ended)
+        return
     with running_postgres(fsync="on", max_connections="200") as postgres:
         studies(postgres, trials=arguments.trials, window=arguments.window)
         print()

@@ -1,6 +1,7 @@
 """Small studies in real databases, without a network, also in processes of their own."""
 
 import json
+import math
 import multiprocessing
 import secrets
 import subprocess
@@ -13,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+import optuna
 from omegaconf import OmegaConf
 
 from pipeline.config.options import SweepOptions
@@ -80,6 +82,42 @@ def take(ledger: Ledger, holder: Lease | None = None) -> Row:
     taken = ledger.take(holder or own_lease())
     assert taken is not None
     return taken
+
+
+def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
+    """End trials of an asynchronous halving in all ways, some through Optuna itself."""
+    pruned = TrialEnd(state="pruned", reason="pruned")
+    study = optuna.load_study(study_name=ledger.name, storage=url)
+    study.enqueue_trial({"optimizer.lr": 0.02}, user_attrs={"by": "hand"})
+    for value, end in ((0.5, COMPLETE), (0.25, pruned), (0.75, failed("lost")), (1.0, None)):
+        taken = take(ledger)
+        ledger.report(taken, step=4, value=value)
+        ledger.beat([taken.number])
+        if end is not None:
+            ledger.finish(taken, end)
+    study.enqueue_trial({"optimizer.lr": 0.03})
+    for state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED):
+        other = optuna.create_trial(
+            state=state,
+            value=math.inf,
+            params={"x": "b", "y": 3},
+            distributions={
+                "x": optuna.distributions.CategoricalDistribution(["a", "b"]),
+                "y": optuna.distributions.IntDistribution(1, 5),
+            },
+            system_attrs={"noted": [1, 2]},
+            intermediate_values={0: -math.inf, 7: 0.5},
+        )
+        study.add_trial(other)
+    seen = ledger.study.get_trials(deepcopy=False)  # the ledger has read most of it before
+    expected = optuna.load_study(study_name=ledger.name, storage=url).get_trials()
+    held = [one.user_attrs.pop("lease", {}).get("counter") for one in expected]
+    assert held == [1, 1, 1, 1, None, None, None]
+    for one in seen:
+        one.user_attrs.pop("lease", None)
+    assert seen == expected
+    words = [str(row.state) for row in ledger.trials()]
+    assert words == ["complete", "pruned", "failed", "running", "waiting", "complete", "pruned"]
 
 
 def database(folder: Path) -> Path:

@@ -13,11 +13,13 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from ledgers import (
     COMPLETE,
     F1,
     GRID,
+    assert_read_as_by_optuna,
     complete_all,
     database,
     dead_lease,
@@ -30,6 +32,7 @@ from ledgers import (
     take_all,
     taken_in,
 )
+from sqlalchemy import event
 
 from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, lease_of_process, own_lease
 from pipeline.study.ledger.definition import Objective
@@ -37,6 +40,7 @@ from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd
 from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.uri import sqlite_uri
 
 GRACE = 60.0
 PRUNED = TrialEnd(state="pruned", reason="pruned")
@@ -161,6 +165,30 @@ def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(tmp_path: 
     assert row.ended is not None
     assert row.ended >= row.started
     assert (other.uid, other.facts["mlflow_run"]) == (ledger.uid, "abc")
+
+
+def test_optuna_and_a_ledger_read_the_same_whichever_of_them_wrote_it(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path, enqueue=[{"optimizer.lr": 0.01}], pruner="asha", max_retry=1)
+    assert_read_as_by_optuna(ledger, sqlite_uri(path))
+
+
+def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(
+    tmp_path: Path,
+) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path)
+    study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
+    asked: list[int] = []
+
+    def ask(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO trials") and not asked:
+            asked.append(study.ask().number)
+
+    event.listen(ledger._store.engine, "before_cursor_execute", ask)
+    assert [take(ledger).number, take(ledger).number] == [1, 2]
+    assert [row.number for row in ledger.trials()] == [0, 1, 2]
+    assert asked == [0]
 
 
 def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_process_joined(

@@ -10,6 +10,7 @@ import pytest
 from faults.processes import wait_until
 from ledgers import (
     COMPLETE,
+    assert_read_as_by_optuna,
     dead_lease,
     open_ledger,
     start,
@@ -186,6 +187,13 @@ def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
     assert sorted(number for number, _ in taken_in(said)) == list(range(60))
     ledger = open_ledger(server.url(database), **given)
     assert states(ledger) == {"complete": 60}
+
+
+def test_optuna_and_a_ledger_read_the_same_on_a_server(server: Postgres, database: str) -> None:
+    url = server.url(database)
+    given = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
+    ledger = open_ledger(url, **given)
+    assert_read_as_by_optuna(ledger, server.url(database, scheme="postgresql+psycopg"))
 
 
 def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from pipeline.study.ledger.rows import (
 )
 from pipeline.study.ledger.search import build_pruner, choose, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
+from pipeline.study.ledger.tables import StudyTables
 from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
 
 #: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
@@ -82,15 +82,15 @@ class Ledger:
         self.uid = str(study.user_attrs["uid"])
         self.objectives, self.names = definition.objectives, definition.names
         self.prunes = definition.prunes
-        self.study = study
-        """Optuna's study, for Optuna's plots."""
+        self._study = study
         study.pruner = build_pruner(definition.options, prunes=self.prunes)  # samplers see it too
         self._definition = definition
         self._store, self._storage = store, store.optuna
         self.is_in_doubt = False
         """Whether `close_lost` has seen a trial of which it can't tell yet whether it is lost."""
         self._watch = LeaseWatch(definition.options.grace)
-        self._trials = StudyTrials(study, definition)
+        self._tables = StudyTables(store, study._study_id)
+        self._trials = StudyTrials(self._tables, definition)
         self._own: dict[int, FrozenTrial] = {}
         """The trials that this process has taken."""
         self._others: Sequence[FrozenTrial] = ()
@@ -142,18 +142,12 @@ class Ledger:
             before, trials = self._trials.next_trial()
             if before is None:
                 return None
-            self._store.require_writable()
-            written, overrides = choose(self.study, self._definition, before, trials)
+            written, overrides = choose(self._study, self._definition, before, trials)
             written.user_attrs = {**written.user_attrs, LEASE: lease}
             if before.state == TrialState.WAITING:
-                self._write_waiting(before, written)
-                return written
-            storage, study_id = self._storage, self.study._study_id
-            written._trial_id = storage.create_new_trial(study_id, template_trial=written)
-            # Under the lock, the number is known unless another program adds trials as well. The
-            # check is cheap, whereas reading the number would read the whole trial.
-            if self._id(written.number) != written._trial_id:
-                written.number = storage.get_trial_number_from_id(written._trial_id)
+                self._tables.start(before, written)
+            else:
+                self._tables.add(written)
             return written
 
         trial = self._store.call(take, lock=self.name)
@@ -181,7 +175,7 @@ class Ledger:
                 *(one for one in self._own.values() if one is not own),
             ]
             # What the pruner sets on the trial stays in memory at first.
-            decision = self.study.pruner.prune(study_in_memory(self.study, trial, others), trial)
+            decision = self._study.pruner.prune(study_in_memory(self._study, trial, others), trial)
             for key, noted in trial.system_attrs.items():
                 if own.system_attrs.get(key) != noted:
                     self._storage.set_trial_system_attr(trial._trial_id, key, noted)
@@ -197,7 +191,8 @@ class Ledger:
     def _trials_of_others(self) -> Sequence[FrozenTrial]:
         """Return the trials that other processes have taken, or that have ended."""
         if monotonic() - self._read_at >= FRESH_SECONDS:
-            self._others = [one for one in self._trials.now() if one.number not in self._own]
+            trials = self._trials.now(fresh=True)
+            self._others = [one for one in trials if one.number not in self._own]
             self._read_at = monotonic()
         return self._others
 
@@ -214,16 +209,18 @@ class Ledger:
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Advance the lease counters of trials that are still being trained."""
-        held = list(numbers)
+        held = [self._own[number]._trial_id for number in numbers if number in self._own]
 
         def move() -> None:
-            for number in held:
-                trial = self._storage.get_trial(self._id(number))
-                lease = lease_of(trial)
-                if trial.state == TrialState.RUNNING and lease is not None:
-                    moved = asdict(replace(lease, counter=lease.counter + 1))
-                    with suppress(UpdateFinishedTrialError):
-                        self._storage.set_trial_user_attr(trial._trial_id, LEASE, moved)
+            running = (one for one in self._tables.read(held) if one.state == TrialState.RUNNING)
+            leases = {one._trial_id: lease_of(one) for one in running}
+            self._tables.set_attributes(
+                {
+                    trial_id: {LEASE: asdict(replace(lease, counter=lease.counter + 1))}
+                    for trial_id, lease in leases.items()
+                    if lease is not None
+                }
+            )
 
         self._store.call(move)
 
@@ -236,15 +233,16 @@ class Ledger:
         times. Returns whether the end was recorded, which fails if another process has closed the
         trial with another end.
         """
+        own = self._own.get(taken.number)
         self._forget([taken.number])
         end = self._storable(end)
 
         def finish() -> bool:
-            trial = self._storage.get_trial(self._id(taken.number))
-            if trial.state != TrialState.RUNNING:
-                return self._has_ended_as(trial, end)
-            self._close_trial(trial, end)
-            return True
+            trial = own or self._trials.now(fresh=True)[taken.number]
+            if self._tables.state(trial._trial_id) == TrialState.RUNNING:
+                self._close_trial(trial, end)
+                return True
+            return any(self._has_ended_as(one, end) for one in self._tables.read([trial._trial_id]))
 
         return self._store.call(finish, lock=self.name)
 
@@ -261,7 +259,8 @@ class Ledger:
 
         def close() -> None:
             nonlocal closed
-            running = [one for one in self._trials.now() if one.state == TrialState.RUNNING]
+            trials = self._trials.now(fresh=True)
+            running = [one for one in trials if one.state == TrialState.RUNNING]
             judged = {one.number: self._watch.judge(one.number, lease_of(one)) for one in running}
             self.is_in_doubt = None in judged.values()
             lost = {number for number, is_lost in judged.items() if is_lost or number in died}
@@ -293,17 +292,15 @@ class Ledger:
         running, and the process that closes it finds its point already queued.
         """
         again = self._trials.retry_of(trial) if end.reason in RETRIED else None
-        queued = (other.user_attrs.get(RETRY_OF) for other in self._trials.now())
-        if again is not None and trial.number not in queued:
-            self.study.enqueue_trial(*again)
-        trial_id = trial._trial_id
-        for key, value in _end_attributes(end).items():
-            if value is not None:
-                self._storage.set_trial_user_attr(trial_id, key, value)
-        values: Sequence[float] | None = None if end.state == "failed" else end.values or None
+        if again is not None:
+            queued = (other.user_attrs.get(RETRY_OF) for other in self._trials.now())
+            if trial.number not in queued:
+                self._study.enqueue_trial(*again)
+        told = {key: value for key, value in _end_attributes(end).items() if value is not None}
+        values: Sequence[float] = () if end.state == "failed" else end.values
         if end.state == "pruned" and not values and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
-        self._storage.set_trial_state_values(trial_id, _STATES[end.state], values)
+        self._tables.end(trial, _STATES[end.state], values, told)
         return again is not None
 
     def _has_ended_as(self, trial: FrozenTrial, end: TrialEnd) -> bool:
@@ -321,40 +318,24 @@ class Ledger:
         message = end.message or f"came to {list(end.values)}, which is no result"
         return replace(end, state="failed", values=(), reason="diverged", message=message)
 
-    # ── writing ─────────────────────────────────────────────────────────────────────────────
-
-    def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
         """Return whether the trial with this id has this lease; servers reuse ids after a crash."""
-        try:
-            found = self._storage.get_trial(trial._trial_id)
-        except KeyError:
-            return False
-        return found.state == TrialState.RUNNING and found.user_attrs.get(LEASE) == lease
-
-    def _write_waiting(self, before: FrozenTrial, after: FrozenTrial) -> None:
-        """Write the point of a waiting trial, and then set its state to running."""
-        trial_id, storage = before._trial_id, self._storage
-        for name, value in after.params.items():
-            if name not in before.params:
-                distribution = after.distributions[name]
-                internal = distribution.to_internal_repr(value)
-                storage.set_trial_param(trial_id, name, internal, distribution)
-        for key, value in after.system_attrs.items():
-            if before.system_attrs.get(key) != value:
-                storage.set_trial_system_attr(trial_id, key, value)
-        for key, value in after.user_attrs.items():
-            if before.user_attrs.get(key) != value:
-                storage.set_trial_user_attr(trial_id, key, value)
-        storage.set_trial_state_values(trial_id, state=TrialState.RUNNING)
+        return any(
+            one.state == TrialState.RUNNING and one.user_attrs.get(LEASE) == lease
+            for one in self._tables.read([trial._trial_id])
+        )
 
     # ── reading, and facts of the study ─────────────────────────────────────────────────────
 
     def progress(self) -> Progress:
         """Return the progress of the study."""
         return self._store.call(self._trials.progress)
+
+    @property
+    def study(self) -> Study:
+        """Optuna's study with the trials on record, for Optuna's plots; it has one at least."""
+        *others, last = self._store.call(lambda: self._trials.now(fresh=True))
+        return study_in_memory(self._study, last, others)
 
     def trials(self) -> list[Row]:
         """Return all trials, ordered by number."""
@@ -363,11 +344,11 @@ class Ledger:
     @property
     def facts(self) -> dict[str, Any]:
         """User attributes of the study: `uid`, `space`, …, and those set with `set_fact`."""
-        return self._store.call(lambda: dict(self.study.user_attrs))
+        return self._store.call(lambda: dict(self._study.user_attrs))
 
     def set_fact(self, key: str, value: Any) -> None:
         """Set a user attribute of the study to a value that JSON can hold."""
-        self._store.call(lambda: self.study.set_user_attr(key, value))
+        self._store.call(lambda: self._study.set_user_attr(key, value))
 
     def data_of(self, config: Mapping[str, Any]) -> str | None:
         """Return the hash of the data that trials of a config train on; `None` = not known yet."""
@@ -375,7 +356,7 @@ class Ledger:
 
     def note_data(self, config: Mapping[str, Any], data: str) -> str:
         """Return the stored data hash of a config; store `data` if there is none."""
-        return self._store.call(lambda: data_on_record(self.study, config, data), lock=self.name)
+        return self._store.call(lambda: data_on_record(self._study, config, data), lock=self.name)
 
     def importances(self) -> list[Importances]:
         """Return the importances of the parameters for each objective."""

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pipeline.study.messages import COUNTED_FAILURES
 
 if TYPE_CHECKING:
-    from optuna import Study
     from optuna.trial import FrozenTrial
 
     from pipeline.metrics import Direction
     from pipeline.study.ledger.definition import StudyDefinition
+    from pipeline.study.ledger.tables import StudyTables
 
 RowState = Literal["complete", "pruned", "failed", "running", "waiting"]
 # User attributes of a trial.
@@ -190,14 +190,14 @@ def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
 class StudyTrials:
     """Reads and counts the trials of a study, at a cost that does not grow with ended trials."""
 
-    def __init__(self, study: "Study", definition: "StudyDefinition") -> None:
-        self._study = study
+    def __init__(self, tables: "StudyTables", definition: "StudyDefinition") -> None:
+        self.now = tables.trials
         self._space, self._options = definition.space, definition.options
         self._directions = definition.directions
         self._points = self._space.points() if self._options.sampler == "grid" else None
         limits = (self._options.n_trials, None if self._points is None else len(self._points))
         self._total = min((limit for limit in limits if limit is not None), default=None)
-        self._read: Sequence[FrozenTrial] = ()
+        self._counted = 0
         self._open: list[FrozenTrial] = []
         self._settled_points: set[int | None] = set()
         self._rows: dict[int, Row] = {}
@@ -208,10 +208,6 @@ class StudyTrials:
         self._succeeded_at = -math.inf
         self._count()
         self._failed_at.clear()  # failures from before this process joined do not count
-
-    def now(self) -> list["FrozenTrial"]:
-        """Return all trials, ordered by number, from Optuna's cache; do not change them."""
-        return self._study.get_trials(deepcopy=False)
 
     def rows(self) -> list[Row]:
         """Return all trials as plain records, ordered by number."""
@@ -228,7 +224,7 @@ class StudyTrials:
             self._uncompared = []
         return Progress(
             total=self._total,
-            counts=self._ends + count_ends(map(self._row, self._open)),
+            counts=self._ends + Counter(trial.state.name.lower() for trial in self._open),
             left=self._left(),
             best=tuple(row.number for row in self._best),
             best_row=next(iter(self._best), None),
@@ -239,19 +235,19 @@ class StudyTrials:
         """Return the first waiting trial or a new one (`None` = none is left), and all trials."""
         from optuna.trial import TrialState, create_trial
 
-        self._count()
+        trials = self._count()
         if self._left() == 0:
-            return None, self._read
+            return None, trials
         for trial in self._open:
             if trial.state == TrialState.WAITING:
-                return trial, self._read
+                return trial, trials
         trial = create_trial(state=TrialState.RUNNING)
-        trial.number, trial._trial_id = len(self._read), NEW
+        trial.number, trial._trial_id = len(trials), NEW
         if self._points is not None:
             point = self._open_points()[0]
             trial.user_attrs = {POINT: point}
             trial.system_attrs[FIXED] = dict(self._points[point])
-        return trial, self._read
+        return trial, trials
 
     def retry_of(self, trial: "FrozenTrial") -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return the arguments of `enqueue_trial` that retry a trial; `None` = no retry is left."""
@@ -277,11 +273,11 @@ class StudyTrials:
         used = self._settled_points | {trial.user_attrs.get(POINT) for trial in self._open}
         return [point for point in range(len(self._points or ())) if point not in used]
 
-    def _count(self) -> None:
-        """Read the trials, and count those that have ended since the last call."""
+    def _count(self) -> Sequence["FrozenTrial"]:
+        """Return all trials, of which those that have ended since the last call are counted."""
         trials = self.now()
-        looked_at = [trials[trial.number] for trial in self._open] + trials[len(self._read) :]
-        self._read = trials
+        looked_at = [trials[trial.number] for trial in self._open] + trials[self._counted :]
+        self._counted = len(trials)
         self._open = [trial for trial in looked_at if not trial.state.is_finished()]
         for trial in looked_at:
             if not trial.state.is_finished():
@@ -298,6 +294,7 @@ class StudyTrials:
                 self._succeeded_at = max(self._succeeded_at, ended)
             elif row.reason != "interrupted":
                 self._failed_at.append(ended)
+        return trials
 
     def _row(self, trial: "FrozenTrial") -> Row:
         if trial.number in self._rows:

@@ -131,6 +131,8 @@ class StudyStorage:
         self.engine = backend.engine
         weakref.finalize(self, self.engine.dispose)  # else SQLite's log stays beside the file
         self.wait = wait
+        self.rollbacks = 0
+        """Number of calls that have failed, of which nothing that they read may be believed."""
         self._backend, self._url, self._retry = backend, url, retry
         self._connection: Connection | None = None
         """Connection of the transaction of the current call to a server."""
@@ -187,12 +189,14 @@ class StudyStorage:
             with _server_lock(self._connection, f"study {study}", self.wait):
                 yield
 
-    def require_writable(self) -> None:
-        """Wait until no other process writes to the file; Optuna would wait much longer."""
-        if self._path is not None:
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                connection.rollback()
+    @contextmanager
+    def transaction(self) -> "Iterator[Connection]":
+        """Connection with a transaction: that of the current call, or for a file one of its own."""
+        if self._connection is not None:
+            yield self._connection
+        else:
+            with self.engine.begin() as connection:
+                yield connection
 
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
@@ -213,6 +217,7 @@ class StudyStorage:
                     self._connection = None
         except BaseException:
             # What Optuna has cached may have been rolled back, so it reads everything again.
+            self.rollbacks += 1
             vars(self.optuna).update(vars(get_storage(self._backend)))
             raise
 

@@ -1,0 +1,338 @@
+"""The trials in Optuna's tables: read once per change, and written in few statements.
+
+Optuna's storage reads every running trial at each look and takes about thirty statements to write
+one. These are its own tables, whose version it checks when it opens the database.
+"""
+
+import json
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    DateTime,
+    Enum,
+    Float,
+    Integer,
+    MetaData,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
+
+from pipeline.study.ledger.storage import StudyStorage
+
+_ALL = MetaData()
+_STUDIES = Table("studies", _ALL, Column("study_id", Integer))
+_TRIALS = Table(
+    "trials",
+    _ALL,
+    Column("trial_id", Integer, primary_key=True),
+    Column("number", Integer),
+    Column("study_id", Integer),
+    Column("state", Enum(TrialState)),
+    Column("datetime_start", DateTime),  # in UTC
+    Column("datetime_complete", DateTime),
+)
+
+
+def _details(name: str, *columns: Column[Any]) -> Table:
+    """Return a table that holds some rows for each trial."""
+    return Table(name, _ALL, Column("trial_id", Integer), *columns)
+
+
+_PARAMS = _details(
+    "trial_params",
+    Column("param_name", String),
+    Column("param_value", Float),
+    Column("distribution_json", Text),
+    Column("param_id", Integer),
+)
+_USER = _details("trial_user_attributes", Column("key", String), Column("value_json", Text))
+_SYSTEM = _details("trial_system_attributes", Column("key", String), Column("value_json", Text))
+_VALUES = _details(
+    "trial_values",
+    Column("objective", Integer),
+    Column("value", Float),
+    Column("value_type", Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")),
+)
+_STEPS = _details(
+    "trial_intermediate_values",
+    Column("step", Integer),
+    Column("intermediate_value", Float),
+    Column("intermediate_value_type", String),
+)
+
+_ENDLESS = {math.inf: "INF_POS", -math.inf: "INF_NEG"}
+_NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+#: Most trials read by one statement; a database limits the number of its parameters.
+_MOST = 1000
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_READ_TRIALS = select(_TRIALS).where(_TRIALS.c.trial_id.in_(_IDS))
+
+
+def _shared(table: Table, key: Any, number: Any, text: Any, position: Any) -> Select[Any]:
+    """Return a query for rows of details, in columns that all tables can fill."""
+    columns = literal_column(f"'{table.name}'", String), table.c.trial_id, cast(key, String(512))
+    return select(*columns, number, text, position).where(table.c.trial_id.in_(_IDS))
+
+
+_NONE, _ANY = cast(null(), Float), literal_column("0", Integer)
+_P, _V, _S = _PARAMS.c, _VALUES.c, _STEPS.c
+_READ_DETAILS = union_all(
+    _shared(_PARAMS, _P.param_name, _P.param_value, _P.distribution_json, _P.param_id),
+    _shared(_USER, _USER.c.key, _NONE, _USER.c.value_json, _ANY),
+    _shared(_SYSTEM, _SYSTEM.c.key, _NONE, _SYSTEM.c.value_json, _ANY),
+    _shared(_VALUES, _V.objective, _V.value, cast(_V.value_type, Text), _ANY),
+    _shared(_STEPS, _S.step, _S.intermediate_value, cast(_S.intermediate_value_type, Text), _ANY),
+)
+_READ_CHANGES = select(_TRIALS.c.trial_id, _TRIALS.c.state).where(
+    _TRIALS.c.study_id == bindparam("study"),
+    _TRIALS.c.trial_id >= bindparam("first"),  # spares the server a look at the rest
+    or_(
+        _TRIALS.c.trial_id > bindparam("last"),
+        _TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
+    ),
+)
+
+
+class StudyTables:
+    """The trials of one study; reads those that are new or have changed their state.
+
+    Each call has to be made within `StudyStorage.call`.
+    """
+
+    def __init__(self, store: StudyStorage, study_id: int) -> None:
+        self._store, self._study_id = store, study_id
+        self._trials: list[FrozenTrial] = []
+        self._open: dict[int, TrialState] = {}
+        self._last, self._rollbacks = -1, 0
+
+    def trials(self, *, fresh: bool = False) -> list[FrozenTrial]:
+        """Return all trials, ordered by number; do not change them.
+
+        What a running trial has reported since it began, its lease included, is read if `fresh`.
+        """
+        if self._rollbacks != self._store.rollbacks:  # some of it may never have been written
+            self._trials, self._open, self._last = [], {}, -1
+            self._rollbacks = self._store.rollbacks
+        first = min(self._open, default=self._last)
+        seen = {"study": self._study_id, "first": first, "last": self._last}
+        with self._store.transaction() as connection:
+            found = {row[0]: row[1] for row in connection.execute(_READ_CHANGES, seen)}
+            known = {} if fresh else self._open
+            changed = [one for one in found if known.get(one) != found[one]]
+            ended = self._open.keys() - found.keys()
+            for trial in _read(connection, sorted([*changed, *ended])):
+                self._keep(trial)
+        return self._trials
+
+    def _keep(self, trial: FrozenTrial) -> None:
+        self._open.pop(trial._trial_id, None)
+        if not trial.state.is_finished():
+            self._open[trial._trial_id] = trial.state
+        self._last = max(self._last, trial._trial_id)
+        self._trials[trial.number : trial.number + 1] = [trial]
+
+    def read(self, ids: Collection[int]) -> list[FrozenTrial]:
+        """Return the trials with these ids as they are now, ordered by number."""
+        with self._store.transaction() as connection:
+            return list(_read(connection, sorted(ids)))
+
+    def state(self, trial_id: int) -> TrialState | None:
+        """Return the state of a trial; `None` = it is gone."""
+        query = select(_TRIALS.c.state).where(_TRIALS.c.trial_id == trial_id)
+        with self._store.transaction() as connection:
+            return connection.execute(query).scalar()
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Write a new running trial, and set its id and number.
+
+        The caller holds the study's lock and has read all trials, so the number only changes if
+        another program has added a trial meanwhile.
+        """
+        began = trial.datetime_start
+        assert began is not None
+        study, trial_id = _TRIALS.c.study_id == self._study_id, _TRIALS.c.trial_id
+        lock = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self._study_id)
+        row = {
+            "number": trial.number,
+            "study_id": self._study_id,
+            "state": trial.state,
+            "datetime_start": began.astimezone(UTC).replace(tzinfo=None),
+        }
+        with self._store.transaction() as connection:
+            connection.execute(lock.with_for_update()).one()  # as Optuna does to add a trial
+            key = connection.execute(insert(_TRIALS).values(row)).inserted_primary_key
+            assert key is not None
+            trial._trial_id = key[0]
+            newer = select(func.count(trial_id)).where(
+                study, trial_id > self._last, trial_id < trial._trial_id
+            )
+            if others := connection.execute(newer).scalar_one():
+                trial.number += others
+                number = update(_TRIALS).values(number=trial.number)
+                connection.execute(number.where(trial_id == trial._trial_id))
+            _write_point(connection, trial, None)
+
+    def start(self, before: FrozenTrial, trial: FrozenTrial) -> None:
+        """Let a waiting trial run, with what `trial` has beyond `before`."""
+        with self._store.transaction() as connection:
+            _write_point(connection, trial, before)
+            began = update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
+            connection.execute(began.values(state=trial.state, datetime_start=_now()))
+
+    def end(
+        self,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Write how a running trial ended: its state, values and user attributes."""
+        row = update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
+        with self._store.transaction() as connection:
+            connection.execute(row.values(state=state, datetime_complete=_now()))
+            _set(connection, _USER, {trial._trial_id: attributes})
+            rows = (
+                {
+                    "trial_id": trial._trial_id,
+                    "objective": objective,
+                    "value": None if value in _ENDLESS else value,
+                    "value_type": _ENDLESS.get(value, "FINITE"),
+                }
+                for objective, value in enumerate(values)
+            )
+            _insert(connection, _VALUES, rows)
+
+    def set_attributes(self, attributes: Mapping[int, Mapping[str, Any]]) -> None:
+        """Set user attributes of trials, by their ids."""
+        with self._store.transaction() as connection:
+            _set(connection, _USER, attributes)
+
+
+def _read(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]:
+    for first in range(0, len(ids), _MOST):
+        yield from _read_some(connection, ids[first : first + _MOST])
+
+
+def _read_some(connection: Connection, ids: Sequence[int]) -> list[FrozenTrial]:
+    """Return trials; what has ended does not change any more, so the states are read first."""
+    chosen = {"ids": ids}
+    own = connection.execute(_READ_TRIALS, chosen)
+    found = {row.trial_id: _without_details(row) for row in own}
+    values: dict[int, dict[int, float]] = {}
+    details = connection.execute(_READ_DETAILS, chosen).all()
+    for kind, trial_id, key, number, text, _ in sorted(details, key=lambda row: row[-1]):
+        trial = found[trial_id]
+        if kind == _PARAMS.name:
+            trial.distributions[key] = _distribution(text)
+            trial.params[key] = _distribution(text).to_external_repr(number)
+        elif kind == _USER.name:
+            trial.user_attrs[key] = json.loads(text)
+        elif kind == _SYSTEM.name:
+            trial.system_attrs[key] = json.loads(text)
+        elif kind == _STEPS.name:
+            trial.intermediate_values[int(key)] = _NUMBERS.get(text, number)
+        else:
+            values.setdefault(trial_id, {})[int(key)] = _NUMBERS.get(text, number)
+    for trial_id, of_trial in values.items():
+        found[trial_id].values = [of_trial[objective] for objective in sorted(of_trial)]
+    return sorted(found.values(), key=lambda trial: trial.number)
+
+
+def _without_details(row: Row[Any]) -> FrozenTrial:
+    return FrozenTrial(
+        number=row.number,
+        state=row.state,
+        value=None,
+        datetime_start=_local(row.datetime_start),
+        datetime_complete=_local(row.datetime_complete),
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=row.trial_id,
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _distribution(text: str) -> BaseDistribution:
+    """Return a distribution, of which all trials share one: each would take 1 KiB."""
+    return json_to_distribution(text)
+
+
+def _local(moment: datetime | None) -> datetime | None:
+    """Return the local time, as Optuna has it in its trials, of one in a table."""
+    return moment and moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _write_point(connection: Connection, trial: FrozenTrial, before: FrozenTrial | None) -> None:
+    """Write the params and attributes that a trial has beyond `before`."""
+    known = before.params if before is not None else {}
+    rows = (
+        {
+            "trial_id": trial._trial_id,
+            "param_name": name,
+            "param_value": trial.distributions[name].to_internal_repr(value),
+            "distribution_json": distribution_to_json(trial.distributions[name]),
+        }
+        for name, value in trial.params.items()
+        if name not in known
+    )
+    _insert(connection, _PARAMS, rows)
+    for table, after, earlier in (
+        (_USER, trial.user_attrs, before.user_attrs if before is not None else {}),
+        (_SYSTEM, trial.system_attrs, before.system_attrs if before is not None else {}),
+    ):
+        new = {key: value for key, value in after.items() if earlier.get(key) != value}
+        _set(connection, table, {trial._trial_id: new}, is_new=before is None)
+
+
+def _set(
+    connection: Connection,
+    table: Table,
+    attributes: Mapping[int, Mapping[str, Any]],
+    *,
+    is_new: bool = False,
+) -> None:
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for trial_id, of_trial in attributes.items()
+        for key, value in of_trial.items()
+    ]
+    keys = {row["key"] for row in rows}
+    if rows and not is_new:
+        old = table.c.trial_id.in_(attributes), table.c.key.in_(keys)
+        connection.execute(delete(table).where(*old))
+    _insert(connection, table, rows)
+
+
+def _insert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    if together := list(rows):
+        connection.execute(insert(table), together)
