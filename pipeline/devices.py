@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config.options import SweepOptions, TrainerOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.processes.cpu import cores, limited_cores
 from pipeline.ranks import launched_rank
 
 #: Multiplications and additions of a step below which a second thread costs more than it saves.
@@ -53,6 +54,7 @@ class Present:
 
     Args:
         cores: CPU cores.
+        cores_limit: What limits them, in words.
         gpus: CUDA GPUs.
         mps: Whether Apple's GPU is available.
         variable: Value of CUDA_VISIBLE_DEVICES; `None` = it is not set.
@@ -62,6 +64,7 @@ class Present:
     """
 
     cores: int
+    cores_limit: str = ""
     gpus: tuple[Gpu, ...] = ()
     mps: bool = False
     variable: str | None = None
@@ -87,15 +90,18 @@ class Present:
             words.append(f"{len(self.gpus)} gpu{shown}")
         if self.mps:
             words.append("1 mps")
-        return ", ".join([*words, f"{self.cores} CPU cores"])
+        plural = "" if self.cores == 1 else "s"
+        return ", ".join([*words, f"{self.cores} CPU core{plural}{self.cores_limit}"])
 
 
 def available() -> Present:
     """Return what this process may train on, according to torch."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     variable = os.environ.get(VARIABLE)
+    usable, limit = limited_cores()
     return Present(
-        cores=cores(),
+        cores=usable,
+        cores_limit=limit,
         gpus=tuple(
             Gpu(
                 index=index,
@@ -110,13 +116,6 @@ def available() -> Present:
         placed=PLACED in os.environ,
         launched=launched_rank() is not None,
     )
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _free(index: int) -> int:
@@ -235,13 +234,13 @@ def _require(
     )
 
 
-def threads(*, operations: int) -> int:
+def threads(*, operations: int, processes: int = 1) -> int:
     """Return the number of CPU threads of one process for the operations of a training step.
 
     It depends on the network, the batch and the machine, never on the load: different numbers of
-    threads add in another order and so train other weights.
+    threads add in another order and so train other weights. `processes` share the cores.
     """
-    return min(max(1, operations // OPERATIONS_PER_THREAD), cores())
+    return max(1, min(operations // OPERATIONS_PER_THREAD, cores() // processes))
 
 
 # ── the workers of a study ──────────────────────────────────────────────────────────────────────

@@ -28,7 +28,7 @@ from pipeline.config.values import validated
 from pipeline.errors import ConfigError
 from pipeline.failures import print_error
 from pipeline.paths import conf_folder, name_user
-from pipeline.processes.child import collect_rarely
+from pipeline.processes.child import tune_process
 from pipeline.signals import orderly_stop, stop
 
 Body = Callable[[Any], int]
@@ -58,7 +58,7 @@ def command(
     def main(argv: Sequence[str] | None = None) -> int:
         """Run the command line, of this process by default, and return its exit code."""
         if argv is None:
-            collect_rarely()
+            tune_process()
         _make_tolerant()
         name_user()
         words = list(sys.argv[1:] if argv is None else argv)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.processes.child import collect_rarely
+from pipeline.processes.child import tune_process
 
 if TYPE_CHECKING:
     from faults.processes import Training
@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each picture takes a twentieth of a second, and there are thousands of runs here; the tests that
 # look at pictures ask for them.
 os.environ["PIPELINE_PICTURES"] = "0"
-collect_rarely()
+tune_process()
 # Tests leave little cyclic garbage, so it is collected even more rarely.
 gc.set_threshold(50_000, 20, 20)
 

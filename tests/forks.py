@@ -126,10 +126,10 @@ def load(folder: str) -> None:
     import threading
 
     import pipeline
-    from pipeline.processes.child import collect_rarely
+    from pipeline.processes.child import tune_process
     from pipeline.tracking.uri import quiet_mlflow
 
-    collect_rarely()
+    tune_process()
     before = dict(os.environ)
     quiet_mlflow()
     import matplotlib.pyplot  # noqa: F401

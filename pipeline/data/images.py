@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 import io
-import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from pipeline.data.labels import Asked, Word, classes_of, labelled_samples
 from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Source
 from pipeline.errors import DataError
+from pipeline.processes.cpu import cores
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -269,7 +269,7 @@ class Pictures(OnDemand):
             if kept:
                 made[row] = pixels
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases the GIL
+        with ThreadPoolExecutor(cores()) as threads:  # Pillow releases the GIL
             for start in range(0, len(self), AT_ONCE):
                 for _ in threads.map(take, range(start, min(start + AT_ONCE, len(self)))):
                     pass

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from pipeline.paths import python_path
+from pipeline.processes.cpu import bound_spinning
 from pipeline.processes.lease import Lease, lease_of_process
 
 Message = dict[str, Any]
@@ -137,12 +138,13 @@ class ChildEndedError(ChildGoneError):
     """The process has ended by itself or was killed."""
 
 
-def collect_rarely() -> None:
-    """Make Python search for cyclic garbage rarely in this process, and not at exit.
+def tune_process() -> None:
+    """Bound the spinning of threads, and search for cyclic garbage rarely, and not at exit.
 
-    The libraries create a million objects that stay; searching them took a third of the time of a
-    short run.
+    This comes before torch is imported. The libraries create a million objects that stay; searching
+    them took a third of the time of a short run.
     """
+    bound_spinning()
     gc.set_threshold(COLLECTION_THRESHOLD)
     atexit.register(gc.freeze)
 
@@ -342,7 +344,7 @@ class Parent:
     @classmethod
     def claim(cls) -> Self:
         """Reserve standard input and output for messages; what libraries print is lost."""
-        collect_rarely()
+        tune_process()
         reader, writer = os.dup(0), os.dup(1)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):

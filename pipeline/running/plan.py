@@ -23,12 +23,13 @@ from pipeline.config.values import TARGET, build, resolve
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Source
-from pipeline.devices import Devices, choose, cores, threads
+from pipeline.devices import Devices, choose, threads
 from pipeline.errors import ConfigError
 from pipeline.inside.views import chosen
 from pipeline.networks import SHAPES, require_kind
 from pipeline.networks.inspection import LayerRow, layer_table
 from pipeline.paths import conf_folder
+from pipeline.processes.cpu import thread_limit
 from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.resuming import Start, find_start, require_fitting
@@ -247,16 +248,21 @@ class Plan:
             for layer in self.layers
         )
 
+    @property
+    def usual_threads(self) -> int:
+        """Number of CPU threads of each process, as long as OMP_NUM_THREADS does not limit it."""
+        # Forward and backward; several processes share the work and the cores.
+        work = 3 * self.forward_operations * self.options.data["batch_size"]
+        return threads(operations=work // self.devices.world, processes=self.devices.count)
+
     def filled_in(self) -> Plan:
         """Resolve the `null` defaults that depend on data, network and devices; set up torch."""
-        options, trainer, devices = self.options, self.options.trainer, self.devices
-        # Forward and backward; several processes share the work and the cores.
-        work = 3 * self.forward_operations * options.data["batch_size"]
-        usual = min(threads(operations=work // devices.world), max(1, cores() // devices.count))
-        count = trainer.threads or usual
+        options, trainer = self.options, self.options.trainer
+        usual = self.usual_threads
+        count = trainer.threads or min(usual, thread_limit() or usual)
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(trainer.matmul_precision)
-        resolved = {"threads": count, "accelerator": devices.accelerator}
+        resolved = {"threads": count, "accelerator": self.devices.accelerator}
         followed = "val/rmse" if self.prepared.schema.task == "regression" else "val/f1"
         update = {
             "monitor": options.monitor or followed,

@@ -21,6 +21,7 @@ from pipeline.data.schema import Schema
 from pipeline.markup import MISSING, figure_text
 from pipeline.metrics import ClassScores
 from pipeline.networks.inspection import LayerRow
+from pipeline.processes.cpu import thread_limit
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
@@ -92,13 +93,16 @@ def print_overview(plan: Plan) -> None:
         shown.print(Group(_config_tree(plan.config), _layer_table(plan.layers, plan.parameters)))
     if verbose == 0:
         return
-    prepared, threads = plan.prepared, plan.options.trainer.threads
+    prepared, usual = plan.prepared, plan.usual_threads
+    threads = plan.options.trainer.threads or usual
+    limited = threads == thread_limit() and threads < usual
     validation = 0 if prepared.validation is None else len(prepared.validation)
     say(
         shown,
         f"{plan.options.name}: {plan.parameters:,} parameters; {len(prepared.train)} training, "
         f"{validation} validation, {len(prepared.test)} test rows; on {plan.devices.words}; "
-        f"{threads} thread{'' if threads == 1 else 's'}; seed {plan.options.seed}",
+        f"{threads} thread{'' if threads == 1 else 's'}"
+        f"{f' of {usual} (OMP_NUM_THREADS)' if limited else ''}; seed {plan.options.seed}",
     )
     print_data(plan, (*plan.start.notes, *plan.notes, *prepared.notes))
 

@@ -1,0 +1,100 @@
+"""Cores and threads: what may be used, what limits it, and how idle threads wait."""
+
+import os
+import subprocess
+import sys
+from math import inf
+from pathlib import Path
+
+import pytest
+from fixture_types import Capture, Made, Patch
+
+from pipeline.processes.cpu import WAITING, bound_spinning, cgroup_quota, cores, thread_limit
+
+#: A network whose step is worth many threads.
+WIDE = "model=mlp data=iris data.batch_size=100 model.hidden=[2000,2000] trainer.max_epochs=1"
+V1, V2 = ("rw - cgroup cgroup rw,cpu,cpuacct", "rw - cgroup2 cgroup2 rw")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or cores() < 2, reason="one core")
+def test_the_first_line_says_what_limits_the_threads(
+    made: Made, capsys: Capture, monkeypatch: Patch
+) -> None:
+    def first_line(limit: str) -> str:
+        made(*WIDE.split(), "tracking=none", "trainer=cpu", f"output={limit}")
+        return capsys.readouterr().out.splitlines()[0]
+
+    may = os.sched_getaffinity(0)
+    there, usable = os.cpu_count(), len(may)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,4")
+    assert f" CPU cores; 1 thread of {usable} (OMP_NUM_THREADS); seed 0" in first_line("omp")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert f" CPU cores; {usable} threads; seed 0" in first_line("no")
+    os.sched_setaffinity(0, {min(may)})
+    try:
+        assert f"here: 1 CPU core of {there} (CPU affinity); 1 thread; seed 0" in first_line("cpu")
+    finally:
+        os.sched_setaffinity(0, may)
+
+
+@pytest.mark.parametrize(
+    ("group", "root", "mount", "files", "expected"),
+    [
+        ("0::/", "/", V2, {}, inf),
+        ("0::/a/b", "/", V2, {"a/b/cpu.max": "max 100000"}, inf),
+        ("0::/a/b", "/", V2, {"a/b/cpu.max": "300000 100000", "a/cpu.max": "50000 20000"}, 2.5),
+        # A container whose mount begins at its own cgroup.
+        ("0::/docker/c", "/docker/c", V2, {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/../d", "/", V2, {"cpu.max": "200000 100000"}, 2),
+        ("5:cpu,cpuacct:/a", "/", V1, {"a/cpu.cfs_quota_us": "-1"}, inf),
+        ("5:cpu,cpuacct:/a\n0::/", "/", V1, {"a/cpu.cfs_quota_us": "400000"}, 4),
+        ("5:cpu,cpuacct:/a", "/", V1, {"cpu.cfs_quota_us": "50000"}, 0.5),
+        # Another controller's folder, and a process in no cgroup of the CPU.
+        ("3:memory:/a", "/", V1, {"a/cpu.cfs_quota_us": "100000"}, inf),
+    ],
+)
+def test_the_smallest_quota_of_a_cgroup_and_its_ancestors_counts(
+    tmp_path: Path, group: str, root: str, mount: str, files: dict[str, str], expected: float
+) -> None:
+    cgroups = tmp_path / "cgroups"
+    for name, text in files.items():
+        file = cgroups / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+        file.with_name("cpu.cfs_period_us").write_text("100000\n")
+    (tmp_path / "cgroup").write_text(group + "\n")
+    (tmp_path / "mountinfo").write_text(f"32 31 0:29 {root} {cgroups} {mount}\n")
+    assert cgroup_quota(tmp_path) == expected
+    assert cgroup_quota(tmp_path / "nothing") == inf
+
+
+def test_the_first_number_of_omp_num_threads_is_a_limit_and_nothing_else(
+    monkeypatch: Patch,
+) -> None:
+    limits = {"": None, "0": None, "-1": None, "x": None, "1.5": None, "2 3": None}
+    limits |= {"2": 2, " 3 ": 3, "2,1": 2, "+4": 4, "1": 1}
+    for given, limit in limits.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert thread_limit() == limit, given
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert thread_limit() is None  # torchrun has set the 1
+
+
+def test_idle_threads_of_a_command_sleep_early_unless_the_user_says_how_they_wait(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")  # OpenMP prints its settings as it is loaded
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipeline.train", "optimizer.lr=-1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr
+    assert "GOMP_SPINCOUNT = '1000'" in shown
+    assert "GOMP_SPINCOUNT = '300000'" not in shown
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    bound_spinning()
+    assert "GOMP_SPINCOUNT" not in os.environ
