@@ -4,11 +4,11 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 #: MLflow's pages show no tag that begins with `mlflow.`, and nobody needs to read these.
@@ -91,7 +91,7 @@ class LeaseWatch:
     seconds.
     """
 
-    def __init__(self, grace: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._grace = grace
         self._clock = clock
         self._longest_step = min(2 * BEAT_SECONDS, grace / LOOKS)
@@ -156,6 +156,14 @@ def started(pid: int) -> str | None:
         return str(round(psutil.Process(pid).create_time(), 2))
     except psutil.NoSuchProcess:
         return None
+
+
+def seconds_since_start() -> float:
+    """Return for how long this process has run."""
+    at = float(started(os.getpid()) or 0.0)
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - at / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.time() - at)
 
 
 @lru_cache(maxsize=1)

@@ -73,14 +73,11 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     # Only the sweep knows its whole command; this one is equivalent.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
     command = outcome.experiment_command(folder.absolute(), called) if found and has_yaml else ""
-    starts = [row.started for row in rows if row.started is not None]
-    ends = [time.time() if row.state == "running" else row.ended or 0.0 for row in rows]
     return StudySummary(
         rows=rows,
         objectives=recorded.names,
         directions=directions,
         folder=folder,
-        seconds=max(0.0, max(ends) - min(starts)) if starts else 0.0,
         importances=recorded.importances(),
         command=command,
         # Besides the winner, only the unchanged config is ever tested.
@@ -131,8 +128,11 @@ def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
 
 
 def _summary_words(summary: StudySummary, *, searches: bool) -> str:
-    told = f"{outcome.counts_line(summary.rows)}, in {duration(summary.seconds)}"
-    row = summary.best_row
+    rows, row = summary.rows, summary.best_row
+    starts = [one.started for one in rows if one.started is not None]
+    ends = [time.time() if one.state == "running" else one.ended or 0.0 for one in rows]
+    seconds = max(0.0, max(ends) - min(starts)) if starts else 0.0
+    told = f"{outcome.counts_line(rows)}, in {duration(seconds)}"
     if not searches:
         return f"{told}; it compares, and chooses nothing."
     if row is None:

@@ -33,6 +33,7 @@ from pipeline.study.messages import (
     changed_data_line,
     end_journal,
 )
+from pipeline.study.outcome.pictures import load
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun
@@ -70,6 +71,7 @@ def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
         MlflowRecorder(plan.uri, experiment=tracking.experiment) as recorder,
     ):
         pool.start(min(plan.workers, plan.total or plan.workers))
+        load()  # while the workers and the recorder load their libraries
         problem = recorder.connect(required=tracking.required)
         if problem is not None:
             print(
@@ -90,12 +92,10 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     The study's own MLflow run ends with the body. Raises what `Ledger.open` and `Driver.work`
     raise.
     """
-    started_at = time.monotonic()
     ledger = Ledger.open(plan)
     driver = Driver(replace(plan, uid=ledger.uid), ledger, processes)
     try:
         driver.work()
-        driver.seconds = time.monotonic() - started_at
         yield driver
         driver.run.end("FINISHED")
     except BaseException as raised:
@@ -132,14 +132,12 @@ class StudyFailedError(PipelineError):
 class Driver:
     """An open study and the workers of this process; other processes may work on it as well.
 
-    Once the trials have ended, `leads` tells whether this process reports the results, and
-    `seconds` how long it has worked on the study.
+    Once the trials have ended, `leads` tells whether this process reports the results.
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
         self.plan, self.ledger = plan, ledger
         self.leads = False
-        self.seconds = 0.0
         header = partial(plan.study_header, register=plan.run.register, trust=plan.run.trust)
         begin = partial(header, plan.options, plan.base)
         self.run = StudyRun(plan, processes.recorder, begin)

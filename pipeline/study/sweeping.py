@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
 from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
+from pipeline.running.results import print_lines
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER, cell, write_csv
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
@@ -19,6 +21,7 @@ from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
 from pipeline.study.messages import KEPT, TestJob, changed_data_line
 from pipeline.study.outcome import comparison, summary
+from pipeline.study.outcome.pictures import write_comparison_picture, write_study_pictures
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker import WorkerPool
@@ -46,17 +49,18 @@ def sweep(plan: StudyPlan) -> None:
         plan = fitted_to_cluster(plan)
     print_opening(plan)
     cells = tunings(plan)
+    last: Iterable[str] = ()
     with study_processes(plan) as processes:
         tuned = {cell: _tuned(cell, one, processes) for cell, one in cells.items()}
         with conducted(replace(plan, tuned=tuned), processes) as done:
-            _conclude(done, processes.pool)
+            last = _conclude(done, processes.pool)
             if plan.options.confirm_seeds and done.leads:
                 _confirm(done, processes)
-        recorder = processes.recorder
-        if recorder.registered is not None and plan.run.verbose != 0:
-            say(console(), f"model   {recorder.registered}")
-        if recorder.model_problem is not None:
-            print(f"warning: {recorder.model_problem}", file=sys.stderr)
+    if plan.run.verbose != 0:
+        registered = processes.recorder.registered
+        print_lines([*last, *([] if registered is None else [f"model   {registered}"])])
+    if processes.recorder.model_problem is not None:
+        print(f"warning: {processes.recorder.model_problem}", file=sys.stderr)
 
 
 def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, str]:
@@ -96,22 +100,24 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
             show(console(), table)
 
 
-def _conclude(done: Driver, pool: WorkerPool) -> None:
-    """Write and print the results of a study; only the process that leads it does so."""
+def _conclude(done: Driver, pool: WorkerPool) -> Iterator[str]:
+    """Write and print the results of a study, and return the last lines about it.
+
+    Only the process that leads the study does so.
+    """
     plan = done.plan
     rows = done.ledger.trials()
     if not done.leads:
         if plan.run.verbose != 0:
             say(console(), summary.counts_line(rows))
             say(console(), "another process works on this study and tells what it comes to")
-        return
+        return iter(())
     artifacts = plan.folder / "artifacts"
     create_folder(artifacts)
     write_trials(artifacts / "trials.csv", rows, plan.names)
     if _is_comparison(plan):
-        _conclude_comparison(done, rows, artifacts)
-    else:
-        _conclude_search(done, rows, artifacts, pool)
+        return _conclude_comparison(done, rows, artifacts)
+    return _conclude_search(done, rows, artifacts, pool)
 
 
 def _is_comparison(plan: StudyPlan) -> bool:
@@ -119,53 +125,62 @@ def _is_comparison(plan: StudyPlan) -> bool:
     return plan.options.sampler == "grid" and bool({*comparison.REPEATED} & {*plan.space.keys})
 
 
-def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> None:
-    from pipeline.study.outcome.pictures import write_comparison_picture
-
+def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iterator[str]:
     plan, published = done.plan, done.plan.options.published
     objective, direction = plan.names[0], plan.directions[0]
     found = comparison.compare(rows, objective=objective, direction=direction, published=published)
     table = comparison.write_comparison(found, artifacts)
-    notes = write_comparison_picture(found, artifacts)
-    done.run.describe(summary.comparison_note(table, rows, plan.folder))
     if plan.run.verbose != 0:
         say(console(), summary.counts_line(rows), style="bold")
         show(console(), table)
-        say(console(), f"tables  {artifacts} (comparison.md, .tex, .csv, .png)")
-        for note in notes:
-            say(console(), f"note    {note}")
-        for line in headed("see it", _where_to_look(plan)):
-            say(console(), line)
+    notes = write_comparison_picture(found, artifacts)
+    done.run.describe(summary.comparison_note(table, rows, plan.folder))
+    tables = f"tables  {artifacts} (comparison.md, .tex, .csv, .png)"
+    noted = (f"note    {note}" for note in notes)
+    return iter([tables, *noted, *headed("see it", _where_to_look(plan))])
 
 
-def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: WorkerPool) -> None:
-    from pipeline.study.outcome.pictures import write_study_pictures
-
-    plan = done.plan
+def _conclude_search(
+    done: Driver, rows: list[Row], artifacts: Path, pool: WorkerPool
+) -> Iterator[str]:
+    plan, notes = done.plan, list[str]()
     best, base = winner(rows, plan.directions), _base_row(plan, rows)
-    command = yaml_command = ""
+
+    @cache
+    def untested() -> summary.StudySummary:
+        """Sum up the study, which takes a while, without the tests of its trials."""
+        overrides = None if best is None else _winner_overrides(plan, best)
+        commands = ("", "") if overrides is None else _write_winner(plan, overrides)
+        return summary.StudySummary(
+            rows=rows,
+            objectives=plan.names,
+            directions=plan.directions,
+            folder=plan.folder,
+            importances=done.ledger.importances(),
+            command=commands[0],
+            yaml_command=commands[1],
+            confirm_seeds=plan.options.confirm_seeds,
+            base=None if base is None else base.number,
+        )
+
+    def drawn() -> Iterator[None]:
+        algorithm, study = plan.run.trainer.gradient_clip_algorithm, done.ledger.study
+        for told in write_study_pictures(study, untested(), artifacts, clip_algorithm=algorithm):
+            notes.extend(told)
+            yield
+
+    drawing = drawn()  # in steps, while a worker tests
     if best is not None:
-        command, yaml_command = _write_winner(plan, _winner_overrides(plan, best))
-        _test(done, best, pool, artifacts / "winner", leave=True)
+        _test(done, best, pool, artifacts / "winner", drawing, leave=True)
         if base is not None and base.values and base.number != best.number:
-            _test(done, base, pool, artifacts / "default")
-    found = summary.StudySummary(
-        rows=rows,
-        objectives=plan.names,
-        directions=plan.directions,
-        folder=plan.folder,
-        seconds=done.seconds,
-        importances=done.ledger.importances(),
-        command=command,
-        yaml_command=yaml_command,
-        confirm_seeds=plan.options.confirm_seeds,
-        base=None if base is None else base.number,
-    ).with_tests(done.ledger.facts)
-    algorithm = plan.run.trainer.gradient_clip_algorithm
-    notes = write_study_pictures(done.ledger.study, found, artifacts, clip_algorithm=algorithm)
-    done.run.describe(summary.search_note(found))
+            _test(done, base, pool, artifacts / "default", drawing)
+    found = untested().with_tests(done.ledger.facts)
     if plan.run.verbose != 0:
-        summary.print_summary(found, where_to_look=_where_to_look(plan), notes=notes)
+        summary.print_summary(found)
+    for _ in drawing:
+        pass  # the pictures that are left
+    done.run.describe(summary.search_note(found))
+    return summary.last_lines(found, _where_to_look(plan), notes)
 
 
 def _write_winner(plan: StudyPlan, overrides: Mapping[str, str]) -> tuple[str, str]:
@@ -232,12 +247,21 @@ def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
     return overrides
 
 
-def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False) -> None:
+def _test(
+    done: Driver,
+    row: Row,
+    pool: WorkerPool,
+    into: Path,
+    meanwhile: Iterator[object],
+    *,
+    leave: bool = False,
+) -> None:
     """Test the weights of a trial and record its metrics, unless that was done before.
 
     The tables are written to the folder `into`; with `leave`, the weights become the study's
-    model. Raises ChangedDataError if the data have changed, and EnvironmentFaultError if the test
-    fails for another reason.
+    model. While a worker tests, this process takes the steps of `meanwhile`. Raises
+    ChangedDataError if the data have changed, and EnvironmentFaultError if the test fails for
+    another reason.
     """
     plan, facts = done.plan, done.ledger.facts
     tests = plan.run.test and str(row.number) not in facts.get(summary.TESTED, {})
@@ -258,7 +282,7 @@ def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool =
         leave=str(plan.folder) if leaves else None,
         data=done.ledger.data_of(plain(config)),
     )
-    tested = pool.test(job)
+    tested = pool.test(job, meanwhile)
     if tested.problem is not None:
         problem = f"trial {row.number} can't be tested: {tested.problem}"
         if tested.exit_code == ChangedDataError.exit_code:

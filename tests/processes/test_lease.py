@@ -1,10 +1,21 @@
 import signal
 import subprocess
+import time
 from dataclasses import replace
 
+import psutil
+import pytest
 from faults.processes import wait_until
 
-from pipeline.processes.lease import alive, lease_of, lease_of_process, own_lease, status, working
+from pipeline.processes.lease import (
+    alive,
+    lease_of,
+    lease_of_process,
+    own_lease,
+    seconds_since_start,
+    status,
+    working,
+)
 
 
 def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
@@ -16,6 +27,11 @@ def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
     assert lease_of({**tags, "mlflow.pipeline.lease.pid": "x"}) is None
     del tags["mlflow.pipeline.lease.started"]
     assert lease_of(tags) is None
+
+
+def test_the_age_of_a_process_counts_from_its_start() -> None:
+    since = time.time() - psutil.Process().create_time()
+    assert seconds_since_start() == pytest.approx(since, abs=2)  # psutil rounds the boot to seconds
 
 
 def test_a_reused_id_is_another_process_and_one_of_another_machine_counts_as_alive() -> None:

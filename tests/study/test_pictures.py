@@ -106,10 +106,9 @@ def pictures(study: optuna.Study, folder: Path, objectives: Sequence[str]) -> li
         objectives=objectives,
         directions=["max", "min"][: len(objectives)],
         folder=folder,
-        seconds=1.0,
         importances=[shown_importances(study)] * len(objectives),
     )
-    return write_study_pictures(study, summary, folder)
+    return [note for notes in write_study_pictures(study, summary, folder) for note in notes]
 
 
 def shown_importances(study: optuna.Study) -> Importances:

@@ -357,12 +357,12 @@ def importances(
     is repeated with the objective shuffled among the trials. The levels of the parameters are such
     that in 95 % of these shuffles no parameter exceeds its level.
     """
-    from optuna import create_study
-    from optuna.importance import PedAnovaImportanceEvaluator  # takes seconds
-    from optuna.trial import create_trial
-
     if len(trials) < FEWEST_TRIALS:
         return Importances(trials=len(trials))
+    from optuna import create_study
+    from optuna.importance import PedAnovaImportanceEvaluator  # a second, most of it scikit-learn
+    from optuna.trial import create_trial
+
     names = sorted({name for trial in trials for name in trial.params})
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, FEWEST_BEST / len(trials)))
     study = create_study()  # in memory, since the trials' database may be far away

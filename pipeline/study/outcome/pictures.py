@@ -55,19 +55,30 @@ LEGEND: dict[str, dict[str, Any]] = {
 LINES = {"naive": ":", "linear": "--"}
 
 
+def load() -> None:
+    """Import what draws pictures and finds importances, which takes more than a second."""
+    with drawing():
+        from optuna import importance  # noqa: F401
+        from optuna.visualization import matplotlib  # noqa: F401
+
+
 def write_study_pictures(
     study: "Study", summary: StudySummary, folder: Path, *, clip_algorithm: str = "norm"
-) -> list[str]:
-    """Write the pictures of a study as PNG; return a note for each that could not be drawn.
+) -> Iterator[list[str]]:
+    """Write the pictures of a study as PNG, one at each step; yield notes on what is missing.
 
     `clip_algorithm` (`norm` or `value`) is the clipping algorithm of trials that do not vary it.
     """
     pictures = list(study_pictures(study, summary, clip_algorithm))
     if not pictures:
-        return ["no pictures: no trial has completed"]
-    with drawing(study_names(summary)) as notes:
-        written = [write(picture, folder) for picture in pictures]
-    return [*notes, *(f"no picture {one.name}: {one.reason}" for one in written if one.reason)]
+        yield ["no pictures: no trial has completed"]
+    told: list[str] = []
+    for picture in pictures:
+        with drawing(study_names(summary)) as letters:
+            reason = write(picture, folder).reason
+        notes = [*letters, f"no picture {picture.name}: {reason}"] if reason else letters
+        yield [note for note in notes if note not in told]
+        told += notes
 
 
 def study_names(summary: StudySummary) -> Iterator[str]:

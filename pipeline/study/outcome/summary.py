@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import markup
 from pipeline.config.overrides import quoted
 from pipeline.markup import MISSING, TextTable, show
+from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
 from pipeline.study.messages import COUNTED_FAILURES, RETRIED
@@ -66,7 +67,6 @@ class StudySummary:
         objectives: Names of the one or two objectives.
         directions: Direction of each objective, `max` or `min`.
         folder: The study's folder.
-        seconds: How long the command has worked on the study.
         importances: Importances of the parameters for each objective; empty = not known.
         base: Number of the trial of the base config; `None` = it was not tried.
         command: Command that trains the winner again; empty = not known.
@@ -81,7 +81,6 @@ class StudySummary:
     objectives: Sequence[str]
     directions: Sequence["Direction"]
     folder: Path
-    seconds: float
     importances: Sequence["Importances"] = ()
     base: int | None = None
     command: str = ""
@@ -363,10 +362,8 @@ def figures_table(summary: StudySummary) -> TextTable:
 # ── in a terminal, on MLflow's page, among other studies ────────────────────────────────────────
 
 
-def print_summary(
-    summary: StudySummary, *, where_to_look: Sequence[str] = (), notes: Sequence[str] = ()
-) -> None:
-    """Print a study's trials, tables, verdict, commands and notes, and where to look further."""
+def print_summary(summary: StudySummary) -> None:
+    """Print a study's trials, tables and verdict, and the commands that train the winner again."""
     shown = console()
     say(shown, counts_line(summary.rows), style="bold")
     if summary.best_row is not None:
@@ -377,12 +374,19 @@ def print_summary(
         show(shown, figures_table(summary))
     for line in verdict(summary):
         say(shown, line)
-    lines = []
     if summary.winner is not None:
-        lines += [f"again   {summary.command}", f"or      {summary.yaml_command}"]
-    lines += [f"took    {duration(summary.seconds)}", f"study   {summary.folder}"]
-    lines += [*headed("see it", where_to_look), *(f"note    {note}" for note in notes)]
-    shown.print("\n".join(lines), soft_wrap=True, markup=False)
+        commands = f"again   {summary.command}\nor      {summary.yaml_command}"
+        shown.print(commands, soft_wrap=True, markup=False)
+
+
+def last_lines(
+    summary: StudySummary, where_to_look: Sequence[str], notes: Sequence[str]
+) -> Iterator[str]:
+    """Yield lines on the time that the command took, the study's folder and where to look."""
+    yield f"took    {duration(seconds_since_start())}"
+    yield f"study   {summary.folder}"
+    yield from headed("see it", where_to_look)
+    yield from (f"note    {note}" for note in notes)
 
 
 def search_note(summary: StudySummary) -> str:

@@ -335,8 +335,11 @@ class WorkerPool:
             for answer in answers:
                 yield worker, answer
 
-    def test(self, job: TestJob) -> Tested:
-        """Test the weights of a trial with an idle worker; raises what `dismiss` raises."""
+    def test(self, job: TestJob, meanwhile: Iterator[object]) -> Tested:
+        """Test the weights of a trial with an idle worker; raises what `dismiss` raises.
+
+        Until the answer is there, this process takes the steps of `meanwhile`.
+        """
         while not self.idle():
             self.start(1)
             for worker, answer in self.listen(1.0):
@@ -345,7 +348,8 @@ class WorkerPool:
         worker = self.idle()[0]
         worker.test(job)
         while True:
-            for other, answer in self.listen(1.0):
+            has_more = next(meanwhile, worker) is not worker
+            for other, answer in self.listen(0.0 if has_more else 1.0):
                 if other is worker and isinstance(answer, Tested):
                     return answer
                 if isinstance(answer, Gone):
