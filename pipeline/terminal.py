@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from math import isnan
 
@@ -28,6 +28,13 @@ def console() -> Console:
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
     shown.print(text, style=style, markup=False, soft_wrap=not shown.is_terminal)
+
+
+def waiting_for(tasks: str) -> AbstractContextManager[object]:
+    """Return a context that shows `tasks` with a spinner in a terminal, unless they are ''."""
+    shown = console()
+    wanted = tasks and shown.is_terminal
+    return shown.status(tasks, refresh_per_second=5) if wanted else nullcontext()
 
 
 @contextmanager

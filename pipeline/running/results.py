@@ -22,11 +22,12 @@ from pipeline.markup import MISSING, figure_text
 from pipeline.metrics import ClassScores
 from pipeline.networks.inspection import LayerRow
 from pipeline.processes.cpu import thread_limit
+from pipeline.processes.lease import seconds_since_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
 from pipeline.serving.model import Decision
-from pipeline.terminal import console, duration, headed, number, say, shown_verbosity
+from pipeline.terminal import console, duration, headed, number, say, shown_verbosity, waiting_for
 
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest
@@ -246,8 +247,7 @@ def showing_results() -> Iterator[Callable[[Result, str], None]]:
             if result.test is not None:
                 print_figures(result.schema, result.test, heading="test")
             print_doctor(result.doctor)
-            if tasks and (shown := console()).is_terminal:
-                until_the_end.enter_context(shown.status(tasks, refresh_per_second=5))
+            until_the_end.enter_context(waiting_for(tasks))
 
         yield show
 
@@ -261,7 +261,7 @@ def last_lines(result: Result) -> Iterator[str]:
         kept = "; the baselines keep 0.5" if result.test else ""
         yield f"threshold {number(decision.threshold)} ({decision.found}){kept}"
     fit = duration(metrics["time/fit"])
-    yield f"took    {duration(result.seconds)}, {fit} of it training"
+    yield f"took    {duration(seconds_since_start())}, {fit} of it training"
     yield f"run     {result.folder}"
     if result.record.registered is not None:
         yield f"model   {result.record.registered}"

@@ -168,10 +168,19 @@ class StudyRun:
         """Record the description of the study, in Markdown, if this process leads."""
         self._tag({NOTE_TAG: note})
 
-    def end(self, status: Status, reason: str | None = None) -> None:
-        """End the run if this process leads, and wait until it is sent; then another may lead."""
+    def finish(self) -> None:
+        """Record that the study has finished, if this process leads; only `describe` may follow."""
         if self._journal is not None:
-            self._journal.end(status, reason)
+            self._journal.end("FINISHED")
+
+    def end(self, status: Status, reason: str | None = None) -> None:
+        """End the run if this process leads, and wait until it is sent; then another may lead.
+
+        A run that has finished keeps that status.
+        """
+        if self._journal is not None:
+            if not self._journal.has_ended:
+                self._journal.end(status, reason)
             self._journal.close()
             self._recorder.leave(self._folder)
         if self._lock is not None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,15 @@ from pipeline.study.outcome.pictures import write_comparison_picture, write_stud
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker import WorkerPool
-from pipeline.terminal import console, headed, say, shown_verbosity
+from pipeline.terminal import console, headed, say, shown_verbosity, waiting_for
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure
 from pipeline.tracking.uri import where_to_look
 
 #: Fact of a study: number of the trial whose weights are the study's model.
 LEFT = "left"
+#: What is still to be done when the results are shown.
+TASKS = "drawing pictures, sending to MLflow"
 CSV_COLUMNS = ("trial", "state", "reason", "started", "ended")
 
 
@@ -133,7 +135,8 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iter
     if plan.run.verbose != 0:
         say(console(), summary.counts_line(rows), style="bold")
         show(console(), table)
-    notes = write_comparison_picture(found, artifacts)
+    with waiting_for(TASKS if plan.run.verbose != 0 else ""):
+        notes = write_comparison_picture(found, artifacts)
     done.run.describe(summary.comparison_note(table, rows, plan.folder))
     tables = f"tables  {artifacts} (comparison.md, .tex, .csv, .png)"
     noted = (f"note    {note}" for note in notes)
@@ -145,23 +148,7 @@ def _conclude_search(
 ) -> Iterator[str]:
     plan, notes = done.plan, list[str]()
     best, base = winner(rows, plan.directions), _base_row(plan, rows)
-
-    @cache
-    def untested() -> summary.StudySummary:
-        """Sum up the study, which takes a while, without the tests of its trials."""
-        overrides = None if best is None else _winner_overrides(plan, best)
-        commands = ("", "") if overrides is None else _write_winner(plan, overrides)
-        return summary.StudySummary(
-            rows=rows,
-            objectives=plan.names,
-            directions=plan.directions,
-            folder=plan.folder,
-            importances=done.ledger.importances(),
-            command=commands[0],
-            yaml_command=commands[1],
-            confirm_seeds=plan.options.confirm_seeds,
-            base=None if base is None else base.number,
-        )
+    untested = cache(partial(_untested_summary, done, rows, best, base))
 
     def drawn() -> Iterator[None]:
         algorithm, study = plan.run.trainer.gradient_clip_algorithm, done.ledger.study
@@ -175,12 +162,36 @@ def _conclude_search(
         if base is not None and base.values and base.number != best.number:
             _test(done, base, pool, artifacts / "default", drawing)
     found = untested().with_tests(done.ledger.facts)
+    done.run.describe(summary.search_note(found))
+    if not plan.options.confirm_seeds:  # from here on, a stop leaves a finished study
+        done.run.finish()
     if plan.run.verbose != 0:
         summary.print_summary(found)
-    for _ in drawing:
-        pass  # the pictures that are left
-    done.run.describe(summary.search_note(found))
+    with waiting_for(TASKS if plan.run.verbose != 0 else ""):
+        for _ in drawing:
+            pass  # the pictures that are left
+        done.run.describe(summary.search_note(found))
     return summary.last_lines(found, _where_to_look(plan), notes)
+
+
+def _untested_summary(
+    done: Driver, rows: list[Row], best: Row | None, base: Row | None
+) -> summary.StudySummary:
+    """Sum up a study without the tests of its trials, and write the winner's experiment."""
+    plan = done.plan
+    overrides = None if best is None else _winner_overrides(plan, best)
+    commands = ("", "") if overrides is None else _write_winner(plan, overrides)
+    return summary.StudySummary(
+        rows=rows,
+        objectives=plan.names,
+        directions=plan.directions,
+        folder=plan.folder,
+        importances=done.ledger.importances(),
+        command=commands[0],
+        yaml_command=commands[1],
+        confirm_seeds=plan.options.confirm_seeds,
+        base=None if base is None else base.number,
+    )
 
 
 def _write_winner(plan: StudyPlan, overrides: Mapping[str, str]) -> tuple[str, str]:
