@@ -1,7 +1,12 @@
 """Kinds of errors with their exit codes, and helpers for messages: values, nearest names."""
 
+import os
+import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
+from pathlib import Path
+from types import TracebackType
 from typing import ClassVar
 
 #: Smallest similarity, by `difflib`, of a name that is suggested in place of another.
@@ -61,6 +66,40 @@ class Interrupted(BaseException):
         super().__init__(signal_number)
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+
+def named(error: BaseException) -> str:
+    """Return an unforeseen error in one line: its class, its message and where it was raised."""
+    frames, text = traceback.extract_tb(error.__traceback__), " ".join(str(error).split())
+    file = Path(frames[-1].filename if frames else "")
+    name = f"{file.parent.name}/{file.name}" if file.stem == "__init__" else file.name
+    where = f" ({name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text or 'no further word'}{where}"
+
+
+def unforeseen(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the line for an error that nothing else explains."""
+    if isinstance(error, ImportError) and not str(error.name).startswith("pipeline"):
+        line = f"a library can't be imported; install the program's libraries again. {named(error)}"
+        return EnvironmentFaultError.exit_code, line
+    line = (
+        f"{named(error)}. This is a bug of the program; traceback=true shows where it comes from."
+    )
+    return PipelineError.exit_code, line
+
+
+def explain_failed_start(
+    kind: type[BaseException], error: BaseException, frames: TracebackType | None
+) -> None:
+    """Print an error that ended a program while it was imported, in one line, and end it.
+
+    It takes the place of `sys.excepthook`.
+    """
+    if "traceback=true" in sys.argv or "HYDRA_FULL_ERROR" in os.environ:
+        sys.__excepthook__(kind, error, frames)
+    code, line = unforeseen(error)
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    os._exit(code)
 
 
 def some(words: Sequence[str], *, most: int) -> str:

@@ -12,7 +12,13 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.compose import composition_problem
-from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
+from pipeline.errors import (
+    ConfigError,
+    EnvironmentFaultError,
+    Interrupted,
+    PipelineError,
+    unforeseen,
+)
 from pipeline.paths import shortage
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.redaction import redact
@@ -113,14 +119,5 @@ def _of_library(error: BaseException) -> Told:
     """Return the result for an error of Lightning's (which is not imported here) or for a bug."""
     if type(error).__name__ == "MisconfigurationException":  # options that exclude each other
         return ConfigError.exit_code, [" ".join(str(error).split())]
-    said = (
-        f"{named(error)}. This is a bug of the program; traceback=true shows where it comes from."
-    )
-    return BUG, [said]
-
-
-def named(error: BaseException) -> str:
-    """Return an unforeseen error in one line: its class, its message and where it was raised."""
-    frames, text = tracebacks.extract_tb(error.__traceback__), " ".join(str(error).split())
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text or 'no further word'}{where}"
+    code, line = unforeseen(error)
+    return code, [line]

@@ -1,11 +1,9 @@
 """`python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip`: a study of many runs."""
 
-import sys
-
 from omegaconf import DictConfig
 
 from pipeline.config.options import SweepConfig
-from pipeline.entry import command
+from pipeline.entry import command, run_as_process
 from pipeline.errors import ConfigError
 from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
@@ -34,4 +32,4 @@ def body(config: DictConfig) -> int:
 main = command("sweep", body, options=SweepConfig, rewrite=with_space, more_names=names_of_study)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_process(main)

@@ -1,10 +1,8 @@
 """`python -m pipeline.train model=lstm`: one run, from the data to a tested network on record."""
 
-import sys
-
 from omegaconf import DictConfig
 
-from pipeline.entry import command
+from pipeline.entry import command, run_as_process
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
 
@@ -35,4 +33,4 @@ def body(config: DictConfig) -> int:
 main = command("train", body, rewrite=with_saved_overrides)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_process(main)

@@ -197,6 +197,35 @@ def test_every_command_answers_in_an_interpreter_that_has_loaded_nothing(name: s
     assert f"python -m {name}" in ended.stdout
 
 
+@pytest.mark.parametrize("library", ["hydra", "torch"])  # one each of before and within `main`
+@pytest.mark.parametrize(
+    ("does", "code", "said"),
+    [
+        ("os.kill(os.getpid(), 2)", 130, ""),
+        ("os.kill(os.getpid(), 15)", 143, ""),
+        ("os.kill(os.getpid(), 1)", 129, ""),
+        (
+            "raise ImportError('torn')",
+            3,
+            "error: a library can't be imported; install the program's libraries again. "
+            "ImportError: torn (LIBRARY/__init__.py:2)\n",
+        ),
+    ],
+)
+def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_most(
+    library: str, does: str, code: int, said: str, own_folder: Path
+) -> None:
+    file = own_folder / "given" / library / "__init__.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"import os\n{does}\n", encoding="utf-8")
+    words = [sys.executable, "-m", "pipeline.train", "model=mlp", "output=given/runs"]
+    given = {**os.environ, "PYTHONPATH": str(own_folder / "given")}
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=given)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr == said.replace("LIBRARY", library)
+    assert not Path("given/runs").exists()
+
+
 @pytest.mark.parametrize("words", ["--help", "--cfg job", "--info", "modle=lstm"])
 def test_names_and_questions_are_answered_without_torch(words: str) -> None:
     said = python(SCRIPT.format(body="pass"), *words.split()).stderr

@@ -24,7 +24,7 @@ from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.values import as_tree, resolved
-from pipeline.failures import exit_code, named
+from pipeline.failures import exit_code
 from pipeline.ranks import ALONE, Rank
 from pipeline.redaction import redact
 from pipeline.running.kept_weights import read_weights
@@ -215,7 +215,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, errors.PipelineError):
         words = "; ".join(line for problem in error.problems for line in problem.splitlines())
         return redact(words)
-    return "interrupted" if isinstance(error, errors.Interrupted) else redact(named(error))
+    return "interrupted" if isinstance(error, errors.Interrupted) else redact(errors.named(error))
 
 
 def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
