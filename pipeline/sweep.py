@@ -1,13 +1,18 @@
 """`python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip`: a study of many runs."""
 
+from contextlib import nullcontext
+
 from omegaconf import DictConfig
 
 from pipeline.config.options import SweepConfig
 from pipeline.entry import command, run_as_process
 from pipeline.errors import ConfigError
+from pipeline.processes.fork_server import CAN_FORK
 from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
 from pipeline.study.space.trial_configs import names_of_study
+from pipeline.study.workers.worker import worker_server
+from pipeline.tracking.client import Recorder
 
 
 def body(config: DictConfig) -> int:
@@ -17,15 +22,24 @@ def body(config: DictConfig) -> int:
         raise ConfigError(
             "find_lr=true tests the rates of one run: give it to python -m pipeline.train"
         )
-    if config.sweep.preflight is True:
-        from pipeline.study.preflight import preflight
+    # What workers and the recorder load takes seconds, in which this process checks the values.
+    study, tries = config.sweep, config.sweep.preflight is True
+    alone = study.launcher == "processes" and study.devices_per_trial == 1
+    forks = CAN_FORK and (tries or alone)
+    records = not tries and config.tracking.kind != "none"
+    with (
+        worker_server() if forks else nullcontext() as server,
+        Recorder() if records else nullcontext() as recorder,
+    ):
+        if tries:
+            from pipeline.study.preflight import preflight
 
-        preflight(said.overrides, said.config_dir)
-        return 0
-    from pipeline.study.plan import make_study_plan
-    from pipeline.study.sweeping import sweep
+            preflight(said.overrides, said.config_dir, server)
+            return 0
+        from pipeline.study.plan import make_study_plan
+        from pipeline.study.sweeping import sweep
 
-    sweep(make_study_plan(config, said.overrides, said.config_dir))
+        sweep(make_study_plan(config, said.overrides, said.config_dir), server, recorder)
     return 0
 
 

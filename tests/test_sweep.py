@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from faults.study_records import Records, Trial, ask_file
 from records import final_values
@@ -155,3 +156,14 @@ def test_tuning_on_rows_that_are_compared_is_refused_before_anything_is_created(
     assert sweep([*TUNED, *words]) == 2
     assert capsys.readouterr().err == line
     assert list(own_folder.iterdir()) == []
+
+
+def test_a_wrong_value_leaves_no_process_and_no_file(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = psutil.Process().children()
+    assert sweep([*WORDS, "model.dropout=1.5"]) == 2
+    line = "error: model.dropout=1.5 is not allowed; expected a number ≥ 0 and < 1.\n"
+    assert capsys.readouterr().err == line
+    assert psutil.Process().children() == before
+    assert not list(own_folder.iterdir())

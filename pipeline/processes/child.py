@@ -11,6 +11,7 @@ import json
 import os
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pipeline.paths import python_path
 from pipeline.processes.cpu import bound_spinning
@@ -122,12 +123,14 @@ class Channel:
 
     def wait(self, seconds: float, *, reading: bool = True, writing: bool = True) -> bool:
         """Wait until data can be read or unsent data written; tell whether data can be read."""
+        events = {self.reader: select.POLLIN} if reading else {}
+        if writing and self._unsent:  # both descriptors may be the same
+            events[self._writer] = events.get(self._writer, 0) | select.POLLOUT
         poll = select.poll()
-        if reading:
-            poll.register(self.reader, select.POLLIN)
-        if writing and self._unsent:
-            poll.register(self._writer, select.POLLOUT)
-        return self.reader in [ready for ready, _ in poll.poll(max(0.0, seconds) * 1000)]
+        for descriptor, wanted in events.items():
+            poll.register(descriptor, wanted)
+        happened = dict(poll.poll(max(0.0, seconds) * 1000))
+        return bool(reading and happened.get(self.reader, 0) & ~select.POLLOUT)
 
 
 class ChildGoneError(Exception):
@@ -172,6 +175,36 @@ def torchrun(module: str, ranks: int) -> tuple[str, ...]:
     return (*launcher, "--nnodes=1", f"--nproc-per-node={ranks}", *meeting, "-m", module)
 
 
+class Process(Protocol):
+    """What `Child` needs of a process that was started, as `subprocess.Popen` defines it."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; `None` while the process runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once the process has ended; raises subprocess.TimeoutExpired."""
+
+
+Environment = Mapping[str, str | None]
+
+
+def new_process(
+    command: Sequence[str], environment: Environment, stream: socket.socket
+) -> subprocess.Popen[bytes]:
+    """Start Python in a session of its own; `stream` is its standard input and output."""
+    variables = {**os.environ, "PYTHONPATH": python_path(), **environment}
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdin=stream.fileno(),
+        stdout=stream.fileno(),
+        stderr=subprocess.DEVNULL,
+        env={name: value for name, value in variables.items() if value is not None},
+        start_new_session=True,
+    )
+
+
 class Child:
     """A Python process in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
@@ -182,39 +215,33 @@ class Child:
         command: Arguments of Python.
         environment: Variables in addition to those of this process; `None` removes one.
         name: Name of the process in error messages.
+        launch: Starts the process: `new_process`, or the `launch` of a fork server.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         *,
-        environment: Mapping[str, str | None] | None = None,
+        environment: Environment | None = None,
         name: str = "the process",
+        launch: Callable[[Sequence[str], Environment, socket.socket], Process] = new_process,
     ) -> None:
         self._command = command
         self._environment = environment or {}
         self._name = name
+        self._launch = launch
         self._asked = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def start(self) -> None:
         """Start the process; a process that has ended and was closed can be started again."""
-        variables = {**os.environ, "PYTHONPATH": python_path(), **self._environment}
-        self._process = process = subprocess.Popen(
-            [sys.executable, *self._command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={name: value for name, value in variables.items() if value is not None},
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._channel = Channel(process.stdout.fileno(), process.stdin.fileno())
+        self._stream, theirs = socket.socketpair()
+        with theirs:
+            self._process = self._launch(self._command, self._environment, theirs)
+        self._channel = Channel(self._stream.fileno(), self._stream.fileno())
         self._owner = os.getpid()
         self._has_died = False
-        self.lease: Lease = lease_of_process(process.pid)
+        self.lease: Lease = lease_of_process(self._process.pid)
 
     @property
     def is_open(self) -> bool:
@@ -235,6 +262,10 @@ class Child:
     def send(self, message: Mapping[str, object]) -> None:
         """Send a message without waiting; `has_ended` tells whether the process is gone."""
         self._channel.send(message)
+
+    def send_descriptor(self, message: Mapping[str, object], descriptor: int) -> None:
+        """Send a message as JSON without a frame, and a descriptor; raises OSError."""
+        socket.send_fds(self._stream, [json.dumps(message).encode("ascii")], [descriptor])
 
     def messages(self) -> list[Message]:
         """Return the messages of the process since the last call, without waiting."""
@@ -302,31 +333,40 @@ class Child:
 
     def dismiss(self) -> None:
         """Close the standard input of the process, which makes it end; don't wait for that."""
-        pipe = self._running().stdin
-        assert pipe is not None
+        self._running()
         self._channel.stop_writing()
-        pipe.close()
+        with suppress(OSError):  # the process is gone
+            self._stream.shutdown(socket.SHUT_WR)
 
     def close(self, seconds: float = GRACE_SECONDS) -> None:
-        """Close the standard input of the process, kill it after `seconds`, and close the pipes."""
+        """Close the standard input of the process, kill it after `seconds`, and hear no more."""
         if self._process is None:
             return
         self.dismiss()
         self.see_end(seconds)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._stream.close()
         self._process = None
 
     def abandon(self) -> None:
         """Leave the process to itself: it finishes what it was told, and ends."""
         if self._process is not None:
-            self.dismiss()
+            self._stream.close()
             self._process = None
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> Process:
         if self._process is None:
             raise ChildGoneError(f"{self._name} has ended")
         return self._process
+
+
+def claim_streams() -> tuple[int, int]:
+    """Return new descriptors for standard input and output, which lead nowhere from now on."""
+    tune_process()
+    reader, writer = os.dup(0), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    return reader, writer
 
 
 class Parent:
@@ -344,12 +384,7 @@ class Parent:
     @classmethod
     def claim(cls) -> Self:
         """Reserve standard input and output for messages; what libraries print is lost."""
-        tune_process()
-        reader, writer = os.dup(0), os.dup(1)
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nowhere, descriptor)
-        return cls(reader, writer)
+        return cls(*claim_streams())
 
     def say(self, *messages: Message) -> None:
         """Send messages together; return once they are written, or if nobody reads any more."""

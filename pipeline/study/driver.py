@@ -17,6 +17,7 @@ from pipeline.errors import (
     PipelineError,
 )
 from pipeline.paths import create_folder
+from pipeline.processes.fork_server import ForkServer
 from pipeline.processes.lease import BEAT_SECONDS, LOOKS
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
@@ -38,7 +39,7 @@ from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun
 from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
-from pipeline.tracking.client import MlflowRecorder
+from pipeline.tracking.client import MlflowRecorder, Recorder
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Scalar, has_begun
 
@@ -60,29 +61,33 @@ class StudyProcesses:
 
 
 @contextmanager
-def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
+def study_processes(
+    plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None
+) -> Iterator[StudyProcesses]:
     """Start workers and connect to MLflow in parallel; all processes end with the body.
+
+    `server` is that of `worker_pool`, `recorder` the process of the recorder if it was started.
 
     Raises EnvironmentFaultError if Ray, or a tracking server that the run requires, is down.
     """
     tracking = plan.run.tracking
     with (
-        worker_pool(plan) as pool,
-        MlflowRecorder(plan.uri, experiment=tracking.experiment) as recorder,
+        worker_pool(plan, server) as pool,
+        MlflowRecorder(plan.uri, experiment=tracking.experiment, recorder=recorder) as mlflow,
     ):
         pool.start(min(plan.workers, plan.total or plan.workers))
         load()  # while the workers and the recorder load their libraries
-        problem = recorder.connect(required=tracking.required)
+        problem = mlflow.connect(required=tracking.required)
         if problem is not None:
             print(
                 f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
                 file=sys.stderr,
             )
         try:
-            yield StudyProcesses(pool=pool, recorder=recorder)
+            yield StudyProcesses(pool=pool, recorder=mlflow)
         finally:
-            unsent, output = recorder.close(), Path(plan.run.output)
-            warn_of_unsent(unsent, recorder.problem, place=plan.folder, output=output, uri=plan.uri)
+            unsent, output = mlflow.close(), Path(plan.run.output)
+            warn_of_unsent(unsent, mlflow.problem, place=plan.folder, output=output, uri=plan.uri)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from pipeline.errors import ConfigError
 from pipeline.failures import BUG
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.networks import MISFIT
+from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives
 from pipeline.study.live import Screen
@@ -94,10 +95,11 @@ class Rehearsal:
     hint: str = ""
 
 
-def preflight(words: Sequence[str], config_dir: str | None) -> None:
+def preflight(words: Sequence[str], config_dir: str | None, server: ForkServer | None) -> None:
     """Try all that a command line leaves open, and print what would fail; no files are kept.
 
-    `words` are the overrides of the command line, `config_dir` the folder of the user's YAML.
+    `words` are the overrides of the command line, `config_dir` the folder of the user's YAML,
+    `server` what forks the workers, as for `WorkerPool`.
 
     Raises:
         ConfigError: Something would fail (one line per reason), or the command line is wrong.
@@ -105,7 +107,10 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
     """
     started_at = time.monotonic()
     trying = Preflight(words, config_dir)
-    with TemporaryDirectory(prefix="preflight-") as folder, WorkerPool() as pool:
+    with (
+        TemporaryDirectory(prefix="preflight-") as folder,
+        WorkerPool(server=server) as pool,
+    ):
         trying.work(pool, Path(folder))
     if trying.verbose != 0:
         for table in trying.tables():

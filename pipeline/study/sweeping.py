@@ -13,6 +13,7 @@ from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
 from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
+from pipeline.processes.fork_server import ForkServer
 from pipeline.running.results import print_lines
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER, cell, write_csv
@@ -26,6 +27,7 @@ from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker import WorkerPool
 from pipeline.terminal import console, headed, say, shown_verbosity, waiting_for
+from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure
 from pipeline.tracking.uri import where_to_look
@@ -37,8 +39,10 @@ TASKS = "drawing pictures, sending to MLflow"
 CSV_COLUMNS = ("trial", "state", "reason", "started", "ended")
 
 
-def sweep(plan: StudyPlan) -> None:
+def sweep(plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None) -> None:
     """Start, continue or join a study until it has its trials, then report the results.
+
+    `server` and `recorder` are those of `study_processes`.
 
     Raises ConfigError if a model is to be registered, but the study is a comparison.
     """
@@ -52,7 +56,7 @@ def sweep(plan: StudyPlan) -> None:
     print_opening(plan)
     cells = tunings(plan)
     last: Iterable[str] = ()
-    with study_processes(plan) as processes:
+    with study_processes(plan, server, recorder) as processes:
         tuned = {cell: _tuned(cell, one, processes) for cell, one in cells.items()}
         with conducted(replace(plan, tuned=tuned), processes) as done:
             last = _conclude(done, processes.pool)

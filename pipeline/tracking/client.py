@@ -165,7 +165,7 @@ class Recorder:
         if not self._child.is_open:
             return  # it has ended, or belongs to the process that forked this one
         if not self._is_ready:
-            self.abandon()  # it still loads its libraries, and has no run
+            self._child.close(0.0)  # it still loads its libraries, and has no run
             return
         with suppress(ChildGoneError):
             self._ask("quit", CLOSE_SECONDS)
@@ -230,15 +230,18 @@ class MlflowRecorder:
     Args:
         uri: Address of the store, as `tracking_uri` returns it; `None` records nowhere.
         experiment: Name of the MLflow experiment.
+        recorder: The process, if it has been started already.
     """
 
-    def __init__(self, uri: str | None, *, experiment: str) -> None:
+    def __init__(
+        self, uri: str | None, *, experiment: str, recorder: Recorder | None = None
+    ) -> None:
         self.problem: str | None = None
         self.registered: str | None = None
         self.model_problem: str | None = None
         self._uri = uri
         self._experiment = experiment
-        self._recorder = Recorder()
+        self._recorder = recorder or Recorder()
         self._tasks: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow-recorder", daemon=True)
         self._is_over = False
@@ -250,7 +253,7 @@ class MlflowRecorder:
         self._unsent = 0
 
     def __enter__(self) -> Self:
-        if self._uri is not None:
+        if self._uri is not None and self._recorder.pid is None:
             self._recorder.start()  # its imports take seconds; it gets ready while others work
         return self
 

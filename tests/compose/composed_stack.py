@@ -134,7 +134,7 @@ class Stack:
         while True:
             await_service(lambda: trial() is not None, what=f"a trial on {running[1]}")
             first, *others = self.processes(worker)
-            (trainer,) = (one for one in others if TRAINER in one.cmdline())
+            _server, trainer = (one for one in others if TRAINER in one.cmdline())
             trainer.suspend()  # so that the trial can't end between the look and the kill
             number = trial()
             if number is not None:

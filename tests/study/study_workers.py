@@ -14,8 +14,9 @@ from records import events
 
 from pipeline.config.compose import compose
 from pipeline.config.values import written
+from pipeline.processes.fork_server import ForkServer
 from pipeline.study.messages import Answer, Job, Rung, Tested, TestJob, TrialEnd
-from pipeline.study.workers.worker import Worker, worker_command, worker_process
+from pipeline.study.workers.worker import Worker, worker_command, worker_process, worker_server
 
 Kind = TypeVar("Kind", bound=Answer)
 
@@ -26,14 +27,18 @@ OWN_PARTS = (TESTS / "study/own_parts/trial_parts.py", TESTS / "faults/own_code/
 
 @contextmanager
 def worker_in(folder: Path) -> Iterator["Conversation"]:
-    """A worker in a folder with the tests' own code."""
+    """A worker in a folder with the tests' own code, forked like those of a study."""
     for own in OWN_PARTS:
         shutil.copy(own, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        conversation = started()
+        server = worker_server()
+        server.start()
+    wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+    conversation = started(server)
     yield conversation
     conversation.worker.quit()
+    server.close()
 
 
 def job_of(*words: str, **changes: Any) -> Job:
@@ -97,9 +102,9 @@ class Conversation:
         return self.hear(Tested)
 
 
-def started() -> Conversation:
-    """Start a worker in the current folder."""
-    conversation = Conversation(Worker(worker_process({}, worker_command())))
+def started(server: ForkServer | None = None) -> Conversation:
+    """Start a worker, in the current folder if no server forks it."""
+    conversation = Conversation(Worker(worker_process({}, worker_command(), server)))
     wait_until(lambda: conversation.listen() or conversation.worker.is_ready, what="a worker")
     return conversation
 

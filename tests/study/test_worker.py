@@ -14,6 +14,7 @@ import pytest
 import torch
 from faults.processes import is_running, wait_until
 from faults.sweeps import behaving
+from real_processes import youngest_child
 from records import checkpoint, epochs, events, final_values, only_run
 from study_workers import (
     BASE,
@@ -25,10 +26,17 @@ from study_workers import (
     worker_in,
 )
 
-from pipeline.errors import ConfigError, Interrupted
+from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted
+from pipeline.processes.fork_server import ForkServer
 from pipeline.study.messages import Gone, Job, Rung, TrialEnd
 from pipeline.study.workers.trial import TrialTrainer, one_line
-from pipeline.study.workers.worker import Worker, worker_command, worker_process
+from pipeline.study.workers.worker import (
+    Worker,
+    WorkerPool,
+    worker_command,
+    worker_process,
+    worker_server,
+)
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
@@ -78,16 +86,18 @@ def await_epochs(job: Job) -> None:
 # ── trials as single runs train them ────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
-    worker: Conversation, train: Train
+    worker: Conversation, train: Train, threads: int
 ) -> None:
-    first = job_of(*DROPOUT)
+    words = (*DROPOUT, f"trainer.threads={threads}")
+    first = job_of(*words)
     assert worker.train(first).state == "complete"
-    for words in OTHER_WAYS:
-        assert worker.train(job_of(*words, objectives=["val/loss"])).state == "complete"
-    again = job_of(*DROPOUT)
+    for other in OTHER_WAYS:
+        assert worker.train(job_of(*other, objectives=["val/loss"])).state == "complete"
+    again = job_of(*words)
     assert worker.train(again).state == "complete"
-    assert train(*BASE, *DROPOUT, "verbose=0") == 0
+    assert train(*BASE, *words, "verbose=0") == 0
     single = only_run(Path("runs"))
     assert untimed(first) == untimed(again) == untimed(single)
     best, kept = checkpoint(single, "best"), checkpoint(Path(again.folder), "kept")
@@ -433,6 +443,28 @@ def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
     gone = Conversation(worker).hear(Gone)
     assert gone.message == "ImportError: libtorch.so: no such file"
     worker.quit()
+
+
+def await_worker(pool: WorkerPool) -> None:
+    while not pool.idle():
+        pool.start(1)
+        list(pool.listen(1.0))
+
+
+def test_a_server_that_dies_is_started_again_and_one_that_never_loads_ends_the_study() -> None:
+    with worker_server() as server, WorkerPool(server=server) as pool:
+        os.kill(youngest_child(), signal.SIGKILL)
+        await_worker(pool)
+    with (
+        ForkServer("pipeline.nowhere", environment={}) as server,
+        WorkerPool(server=server) as pool,
+        pytest.raises(EnvironmentFaultError) as failed,
+    ):
+        await_worker(pool)
+    assert failed.value.problems == (
+        "3 workers died one after another before they were ready (ModuleNotFoundError: No module "
+        "named 'pipeline.nowhere'); see whether a single run works: python -m pipeline.train",
+    )
 
 
 @pytest.mark.slow

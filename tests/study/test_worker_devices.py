@@ -226,14 +226,14 @@ def test_each_worker_and_its_successor_see_the_gpus_of_their_slot_alone(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     on_the_cpu = planned("sweep.workers=1")
-    with worker_pool(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9")))) as pool:
+    with worker_pool(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9"))), None) as pool:
         processes, variables = zip(*started(pool, workers=3), strict=True)
         assert variables == ("4", "GPU-7,GPU-9", "4")
         processes[1].kill()
         (gone,) = (worker for worker, answer in pool.listen(10) if isinstance(answer, Gone))
         pool.dismiss(gone)
         assert shown(pool, workers=3) == ["4", "4", "GPU-7,GPU-9"]
-    with worker_pool(on_the_cpu) as pool:
+    with worker_pool(on_the_cpu, None) as pool:
         assert shown(pool, workers=1) == [None]
 
 

@@ -15,7 +15,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
@@ -24,7 +24,15 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from pipeline.errors import EnvironmentFaultError, Interrupted
-from pipeline.processes.child import Child, Parent, python_module, torchrun
+from pipeline.processes.child import (
+    Child,
+    ChildGoneError,
+    Parent,
+    new_process,
+    python_module,
+    torchrun,
+)
+from pipeline.processes.fork_server import ForkServer
 from pipeline.processes.lease import Lease
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from pipeline.study.workers.trial import Ranks, TrialTrainer
 
 WORKER = "pipeline.study.workers.worker"
+TRIAL = "pipeline.study.workers.trial"
 #: Environment of every worker: no imports from its folder, and ranks that meet on this machine.
 DEFAULTS = {"PYTHONSAFEPATH": "1", **HERE_ALONE}
 #: Prefixes of variables with which srun and torchrun give a driver a rank, not to its workers.
@@ -57,14 +66,26 @@ def worker_command(ranks: int = 1) -> tuple[str, ...]:
     return python_module(WORKER) if ranks == 1 else torchrun(WORKER, ranks)
 
 
-def worker_process(environment: Mapping[str, str], command: Sequence[str]) -> Child:
+def worker_process(
+    environment: Mapping[str, str], command: Sequence[str], server: ForkServer | None = None
+) -> Child:
     """Return a worker's process on this machine, not started yet.
 
     `environment` is added to the variables of this process; `command` is from `worker_command`.
+    `server` is from `worker_server`; `None` = the process loads its libraries itself.
     """
+    launch = new_process if server is None else server.launch
+    return Child(command, environment={**_variables(), **environment}, launch=launch)
+
+
+def worker_server() -> ForkServer:
+    """Return a server that forks workers of one rank, not started yet."""
+    return ForkServer(WORKER, TRIAL, environment=_variables())
+
+
+def _variables() -> dict[str, str | None]:
     defaults = {name: value for name, value in DEFAULTS.items() if name not in os.environ}
-    launched = dict.fromkeys(name for name in os.environ if name.startswith(LAUNCHERS))
-    return Child(command, environment={**defaults, **launched, **environment})
+    return {**defaults, **dict.fromkeys(name for name in os.environ if name.startswith(LAUNCHERS))}
 
 
 def main() -> None:
@@ -292,11 +313,19 @@ class Worker:
 class WorkerPool:
     """The workers of this process, in slots counted from 0; all of them end with the context.
 
-    `process` returns the process for a slot, not started yet; `None` = one on this machine.
+    Args:
+        process: Returns the process for a slot, not started yet; `None` = one on this machine.
+        server: What forks the processes, already started; `None` = each loads its libraries.
     """
 
-    def __init__(self, process: Callable[[int], Child | RayProcess] | None = None) -> None:
-        self._process = process or (lambda _slot: worker_process({}, worker_command()))
+    def __init__(
+        self,
+        process: Callable[[int], Child | RayProcess] | None = None,
+        *,
+        server: ForkServer | None = None,
+    ) -> None:
+        self._process = process or (lambda _slot: worker_process({}, worker_command(), server))
+        self._server = server
         self._workers: list[Worker] = []
         self._failed_starts = 0
 
@@ -308,11 +337,26 @@ class WorkerPool:
             self.dismiss(worker)
 
     def start(self, wanted: int) -> None:
-        """Start workers until there are `wanted` of them; idle workers are not ended."""
-        while len(self._workers) < wanted:
+        """Start workers until there are `wanted` of them; idle workers are not ended.
+
+        While a fork server loads its libraries, none is started. Raises EnvironmentFaultError if it
+        has died several times in a row.
+        """
+        while len(self._workers) < wanted and self._can_start():
             taken = {worker.slot for worker in self._workers}
             slot = next(slot for slot in count() if slot not in taken)
-            self._workers.append(Worker(self._process(slot), slot=slot))
+            with suppress(ChildGoneError):  # the server has just died
+                self._workers.append(Worker(self._process(slot), slot=slot))
+
+    def _can_start(self) -> bool:
+        """Return whether a worker can be started now; a server that has died is started again."""
+        if self._server is None:
+            return True
+        self._server.listen()
+        if self._server.has_ended:
+            self._count_failed_start(self._server.see_end())
+            self._server.start()
+        return self._server.is_loaded
 
     def idle(self) -> list[Worker]:
         """Return the workers that wait for a trial."""
@@ -327,6 +371,8 @@ class WorkerPool:
         poll = select.poll()
         for worker in self._workers:
             poll.register(worker, select.POLLIN)
+        if self._server is not None:
+            poll.register(self._server, select.POLLIN)
         poll.poll(seconds * 1000)
         for worker in list(self._workers):
             was_ready, answers = worker.is_ready, worker.answers()
@@ -370,11 +416,14 @@ class WorkerPool:
             return
         if gone.final:
             raise EnvironmentFaultError(gone.message)
+        self._count_failed_start(gone.message)
+
+    def _count_failed_start(self, why: str) -> None:
         self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS:
             raise EnvironmentFaultError(
                 f"{FAILED_STARTS} workers died one after another before they were ready "
-                f"({gone.message}); see whether a single run works: python -m pipeline.train"
+                f"({why}); see whether a single run works: python -m pipeline.train"
             )
 
     def interrupt(self) -> None:
@@ -390,8 +439,11 @@ class WorkerPool:
 
 
 @contextmanager
-def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
-    """Yield the workers of a study, none started yet, on this machine or a Ray cluster."""
+def worker_pool(plan: "StudyPlan", server: ForkServer | None) -> Iterator[WorkerPool]:
+    """Yield the workers of a study, none started yet, on this machine or a Ray cluster.
+
+    `server` is a started `worker_server`; `None` if the study is to go without.
+    """
     from pipeline.devices import worker_environment
 
     command = worker_command(plan.options.devices_per_trial)
@@ -402,9 +454,10 @@ def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
             if cluster is not None:
                 return cluster.worker()
             # A substudy, such as the tuning of a cell, may have more workers than this study.
-            return worker_process(worker_environment(plan.gpus[slot % plan.workers]), command)
+            environment = worker_environment(plan.gpus[slot % plan.workers])
+            return worker_process(environment, command, server)
 
-        with WorkerPool(process) as pool:
+        with WorkerPool(process, server=server) as pool:
             yield pool
 
 

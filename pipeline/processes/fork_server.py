@@ -1,0 +1,212 @@
+"""A fork server: a process that has loaded libraries, and forks the children that need them.
+
+A fork takes about 10 ms, where importing the libraries takes a new process seconds of CPU time. The
+server is a new process too. It never uses a GPU and has no thread when it forks, since neither
+works in a fork.
+
+`python -m pipeline.processes.fork_server MODULE ...` is the server, which loads these modules.
+"""
+
+import gc
+import json
+import math
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import NoReturn, Self
+
+from pipeline.processes.child import (
+    CHUNK,
+    WATCH_SECONDS,
+    Channel,
+    Child,
+    ChildGoneError,
+    Environment,
+    claim_streams,
+    python_module,
+)
+
+#: Elsewhere, libraries that are loaded don't work in a fork.
+CAN_FORK = sys.platform == "linux"
+FORK_SECONDS = 15.0
+
+
+class ForkServer:
+    """A server that loads `modules`; it dies with this process, and its forks die with it.
+
+    As a context manager, it starts the server and ends it. `is_loaded` tells whether the modules
+    are loaded, `has_ended` that the server has to be started again.
+    """
+
+    def __init__(self, *modules: str, environment: Environment) -> None:
+        self._server = Child(
+            (*python_module(__name__), *modules), environment=environment, name="the fork server"
+        )
+        self._forks: dict[int, Fork] = {}
+        self._newest: Fork | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the server without waiting for it; one that has ended is started again."""
+        self._server.close()
+        self._server.start()
+        self._problem: str | None = None
+        self.is_loaded = self.has_ended = False
+
+    def fileno(self) -> int:
+        """Return the file descriptor to wait on for news of the server and of its forks."""
+        return self._server.fileno()
+
+    def listen(self) -> None:
+        """Take notice of what has become of the server and its forks, without waiting."""
+        for message in [] if self.has_ended else self._server.messages():
+            if "problem" in message:
+                self._problem = message["problem"]
+            elif "pid" not in message:
+                self.is_loaded = True
+            elif message["code"] is None:
+                self._newest = self._forks[message["pid"]] = Fork(self, message["pid"])
+            else:
+                self._forks.pop(message["pid"]).code = message["code"]
+        if not self.has_ended and self._server.has_ended:
+            self._kill_forks()
+
+    def launch(
+        self, command: Sequence[str], environment: Environment, stream: socket.socket
+    ) -> "Fork":
+        """Fork a process that calls `main` of the module that `command` runs, as `Child` asks for.
+
+        Raises ChildGoneError if the server has ended or does not answer.
+        """
+        self._newest = None
+        deadline = time.monotonic() + FORK_SECONDS
+        request = {"module": command[-1], "environment": dict(environment)}
+        with suppress(OSError):  # the server has ended
+            self._server.send_descriptor(request, stream.fileno())
+        while not self.has_ended and (left := deadline - time.monotonic()) > 0:
+            select.select([self], [], [], left)
+            self.listen()
+            if self._newest is not None:
+                return self._newest
+        self._server.kill()
+        raise ChildGoneError("the fork server has ended or does not answer")
+
+    def see_end(self) -> str:
+        """Say why the server has ended."""
+        return self._problem or self._server.see_end()
+
+    def close(self) -> None:
+        """End the server and its forks at once."""
+        self._server.close(0.0)
+        self._kill_forks()
+
+    def _kill_forks(self) -> None:
+        self.has_ended, self.is_loaded = True, False
+        for pid, fork in self._forks.items():
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            fork.code = -signal.SIGKILL
+        self._forks.clear()
+
+
+class Fork:
+    """A forked process, with the methods of `subprocess.Popen` that `Child` needs."""
+
+    def __init__(self, server: ForkServer, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+        self._server = server
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; `None` while the process runs."""
+        self._server.listen()
+        return self.code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once the process has ended; raises subprocess.TimeoutExpired."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired("a fork", deadline)
+            select.select([self._server], [], [], min(left, WATCH_SECONDS))
+        return code
+
+
+# ── the server ───────────────────────────────────────────────────────────────────────────────
+
+
+def main() -> NoReturn:
+    """Load the modules that the command line names, and fork until the parent is gone."""
+    reader, writer = claim_streams()
+    os.close(writer)  # both are the same socket
+    control, channel = socket.socket(fileno=reader), Channel(reader, reader)
+    try:
+        for module in sys.argv[1:]:
+            import_module(module)
+    except Exception as error:  # whatever a broken installation raises
+        channel.send({"problem": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+        os._exit(1)
+    gc.collect()
+    gc.freeze()  # so that the forks share the memory of the modules
+    channel.send({})
+    parent, running = os.getppid(), dict[int, int]()
+    while os.getppid() == parent:
+        for ready in select.select([reader, *running], [], [], WATCH_SECONDS)[0]:
+            if ready == reader:
+                pid = _fork(control, running)
+                running[os.pidfd_open(pid)] = pid
+                channel.send({"pid": pid, "code": None})
+            else:
+                pid = running.pop(ready)
+                os.close(ready)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                channel.send({"pid": pid, "code": code})
+    os._exit(0)
+
+
+def _fork(control: socket.socket, running: Iterable[int]) -> int:
+    """Fork the process that the next request asks for, and return its id."""
+    content, streams, *_ = socket.recv_fds(control, CHUNK, 1)
+    if not content:
+        os._exit(0)  # the parent has ended
+    pid = os.fork()
+    if pid == 0:
+        for descriptor in (control.detach(), *running):
+            os.close(descriptor)
+        _become(*streams, **json.loads(content))
+    os.close(*streams)
+    return pid
+
+
+def _become(stream: int, *, module: str, environment: Environment) -> NoReturn:
+    os.setsid()
+    for number in (0, 1):
+        os.dup2(stream, number)
+    os.close(stream)
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    try:
+        import_module(module).main()
+    finally:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

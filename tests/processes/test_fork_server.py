@@ -1,0 +1,140 @@
+"""A fork server: its forks are processes of their own, and nothing outlives its starter."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from faults.processes import is_running, wait_until
+
+from pipeline.processes.child import Child, ChildGoneError, python_module
+from pipeline.processes.fork_server import ForkServer
+from pipeline.study.workers.worker import TRIAL, WORKER
+
+ROOT = Path(__file__).parents[2]
+# What a fork runs: it tells what it is, then ends in the way that it is told.
+FORKED = """
+import os, subprocess, sys
+from pipeline.processes.child import Parent
+
+def main():
+    parent = Parent.claim()
+    print("what a library prints")
+    umask = os.umask(0)
+    parent.say({"session": os.getsid(0), "folder": os.getcwd(), "umask": umask,
+                "variables": dict(os.environ), "below": subprocess.Popen(["sleep", "600"]).pid})
+    os._exit(parent.first_message()["code"])
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ForkServer]:
+    """A loaded server of forks that tell what they are."""
+    (tmp_path / "forked.py").write_text(FORKED)
+    with loaded("forked", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}") as server:
+        yield server
+
+
+@contextmanager
+def loaded(*modules: str, **environment: str) -> Iterator[ForkServer]:
+    with ForkServer(*modules, environment=environment) as server:
+        wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+        yield server
+
+
+def begun(server: ForkServer, **environment: str | None) -> tuple[Child, dict[str, Any]]:
+    """A fork and what it says first."""
+    child = Child(python_module("forked"), environment=environment, launch=server.launch)
+    child.start()
+    select.select([child], [], [], 20)
+    (facts,) = child.messages()
+    return child, facts
+
+
+def test_a_fork_is_a_process_of_its_own_and_its_end_is_known(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINCE", "is not the server's")
+    os.umask(umask := os.umask(0))
+    forks = [begun(server, MINE=mine, HOME=None) for mine in ("1", "2")]
+    for mine, (child, facts) in zip("12", forks, strict=True):
+        assert facts["session"] == child.pid == child.lease.pid
+        assert facts["folder"] == str(Path.cwd())
+        assert facts["umask"] == umask
+        assert facts["variables"]["MINE"] == mine
+        assert not {"HOME", "SINCE"} & {*facts["variables"]}
+    (first, _), (second, facts) = forks
+    assert first.wait(0.0) is None
+    first.send({"code": 7})
+    assert first.see_end() == "ended with exit code 7"
+    below = psutil.Process(facts["below"])
+    second.kill()
+    assert second.see_end() == "ended by SIGKILL"
+    wait_until(lambda: not is_running(below), what="the end of what it has started")
+
+
+def test_forks_die_with_their_server_which_can_be_started_again(server: ForkServer) -> None:
+    child, _ = begun(server)
+    process = psutil.Process(child.pid)
+    psutil.Process(process.ppid()).kill()
+    assert child.see_end() == "ended by SIGKILL"
+    assert server.has_ended
+    with pytest.raises(ChildGoneError, match="the fork server has ended"):
+        begun(server)
+    wait_until(lambda: not is_running(process), what="the end of the fork")
+    server.start()
+    wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+    child, _ = begun(server)
+    child.send({"code": 0})
+    assert child.see_end() == "ended with exit code 0"
+
+
+STARTER = """
+import os, sys, time, psutil
+sys.path.append({tests!r})
+from test_fork_server import begun, loaded
+with loaded("forked", PYTHONPATH={path!r}) as server:
+    begun(server)
+    print(*[one.pid for one in psutil.Process().children(recursive=True)], flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_server_and_its_forks_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "forked.py").write_text(FORKED)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    script = STARTER.format(tests=str(Path(__file__).parent), path=path)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    starter = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
+    )
+    assert starter.stdout is not None
+    server, fork, _ = (psutil.Process(int(pid)) for pid in starter.stdout.readline().split())
+    starter.send_signal(signal.SIGKILL)
+    starter.communicate()
+    wait_until(lambda: not is_running(server) and not is_running(fork), what="their ends")
+
+
+def test_a_module_that_is_missing_is_told_in_one_line() -> None:
+    with ForkServer("pipeline.nowhere", environment={}) as server:
+        wait_until(lambda: server.listen() or server.has_ended, what="the end")
+        assert server.see_end() == "ModuleNotFoundError: No module named 'pipeline.nowhere'"
+
+
+def test_no_thread_lives_and_no_gpu_is_in_use_when_workers_are_forked() -> None:
+    # BLAS's own threads end before a fork; of any other, one more task would be seen.
+    with loaded(WORKER, TRIAL, OMP_NUM_THREADS="2") as server:
+        child = Child(python_module(WORKER), launch=server.launch)
+        child.start()
+        tasks = Path(f"/proc/{psutil.Process(child.pid).ppid()}/task")
+        assert len(list(tasks.iterdir())) == 1
+        opened = {one.readlink() for one in Path(f"/proc/{child.pid}/fd").iterdir()}
+        assert not [path for path in opened if "nvidia" in path.name]
+        child.close(0.0)
