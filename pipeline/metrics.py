@@ -5,23 +5,26 @@ class that is in neither targets nor predictions is left out, as in scikit-learn
 and 0/0 is 0.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline.data.schema import ROUNDING, as_float64
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 #: Maps all outputs of a part and its targets to metrics: probabilities (rows,) or (rows, classes)
 #: and classes (rows,), or predicted and true values (rows, outputs).
-Scores = Callable[[Tensor, Tensor], dict[str, Tensor]]
+Scores: TypeAlias = "Callable[[Tensor, Tensor], dict[str, Tensor]]"
 
 Values = NDArray[np.float64]
 #: Maps the number of times each row was drawn (draws, rows) to the values of each metric (draws,).
@@ -68,6 +71,8 @@ def binary(probabilities: Tensor, targets: Tensor, *, threshold: float) -> dict[
 
 def multiclass(probabilities: Tensor, targets: Tensor, *, classes: int) -> dict[str, Tensor]:
     """Return the metrics averaged over the classes; the accuracy is that of all rows."""
+    import torch
+
     true = targets[:, None] == torch.arange(classes, device=targets.device)
     found = _shares(probabilities.argmax(dim=1), targets, task="multiclass", num_classes=classes)
     return found | {"auroc": _auroc(probabilities, true)}
@@ -88,6 +93,8 @@ def _shares(called: Tensor, targets: Tensor, **task: Any) -> dict[str, Tensor]:
 
 def regression(values: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Return RMSE, MAE and R² in the units of the values, computed in float64."""
+    import torch
+
     true = as_float64(targets)
     errors = as_float64(values) - true
     # R² is 1 − Σ error² / Σ (target − mean)², NaN if an output's targets do not vary.
@@ -112,6 +119,8 @@ def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
 
     Both arguments are (rows, classes). numpy's sort takes a tenth of the time of ten curves.
     """
+    import torch
+
     columns = zip(probabilities.T.cpu().numpy(), true.T.cpu().numpy(), strict=True)
     areas = [_area(scores, own) for scores, own in columns if 0 < own.sum() < len(own)]
     return torch.tensor(float(np.mean(areas)) if areas else np.nan, device=true.device)
@@ -260,6 +269,18 @@ def class_scores(
     kinds = np.stack([hits, said - hits, len(targets) - said - own + hits, own - hits], axis=1)
     lines = zip(names, kinds.tolist(), strict=True)
     return tuple(ClassScores(name, tuple(counts)) for name, counts in lines)
+
+
+def mean_words(classes: Sequence[ClassScores]) -> str:
+    """Return in words which classes a metric is averaged over."""
+    total, there = len(classes), sum(one.support > 0 for one in classes)
+    counted = sum(one.support + one.counts[1] > 0 for one in classes)
+    if there == total:
+        return f"mean over {total} classes"
+    if counted == there:
+        return f"mean over the {there} of {total} classes in these rows"
+    which = f"{total} classes" if counted == total else f"{counted} of {total} classes"
+    return f"mean over {which}, of which these rows have {there}; auroc over these"
 
 
 # ── thresholds ──────────────────────────────────────────────────────────────────────────────

@@ -8,8 +8,14 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 
-from pipeline.metrics import FoundThreshold, class_scores, find_threshold, for_task, multiclass
-from pipeline.running.results import mean_words
+from pipeline.metrics import (
+    FoundThreshold,
+    class_scores,
+    find_threshold,
+    for_task,
+    mean_words,
+    multiclass,
+)
 
 
 def random_multiclass(

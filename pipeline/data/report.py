@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.data import checks
-from pipeline.data.content import Content
 from pipeline.data.schema import MOST_LEVELS, UNKNOWN, Code, axis_of, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
+
+if TYPE_CHECKING:
+    from pipeline.data.content import Content
 
 DECILES = tuple(round(0.1 * n, 1) for n in range(1, 10))
 #: Most rows that are measured, evenly spaced; the limits below hold as well.
@@ -145,7 +147,7 @@ class DataReport:
 
 def data_report(
     raw: Samples | Series,
-    content: Content,
+    content: "Content",
     *,
     scaled: str = "none",
     like: DataReport | None = None,
@@ -197,7 +199,7 @@ def data_report(
 
 
 def _inputs(
-    raw: Samples | Series, content: Content, rows: Indices, like: DataReport | None
+    raw: Samples | Series, content: "Content", rows: Indices, like: DataReport | None
 ) -> dict[str, Any]:
     """Measure the columns or channels of the rows at these positions in `content.inputs`."""
     names, cells, measured, are_channels = _cells(raw, content, rows)
@@ -226,7 +228,7 @@ def _inputs(
 
 
 def _cells(
-    raw: Samples | Series, content: Content, rows: Indices
+    raw: Samples | Series, content: "Content", rows: Indices
 ) -> tuple[tuple[str, ...], Array, int, bool]:
     """Select so few cells that they are measured quickly.
 
@@ -268,7 +270,7 @@ def _evenly_spaced(rows: Indices, most: int) -> Indices:
 
 
 def _targets(
-    raw: Samples | Series, content: Content, rows: Indices, like: DataReport | None
+    raw: Samples | Series, content: "Content", rows: Indices, like: DataReport | None
 ) -> tuple[ColumnReport, ...]:
     """Report on the targets of a regression; those of a series are channels, reported already."""
     if content.schema.task != "regression" or isinstance(raw, Series):

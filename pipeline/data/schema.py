@@ -4,19 +4,22 @@ Cells of a table become numbers: missing ones are filled in, categories become o
 feature or channel is scaled. All of it is fitted on the training part and stored in `Schema`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from torch import Tensor
 
 from pipeline.data.source import Array, Column, Indices, OnDemand, Reading, Task
 from pipeline.networks import Kind, kind_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 How = Literal["none", "standard", "minmax"]
 Vector = NDArray[np.float64]
@@ -157,6 +160,8 @@ class Scaler:
 
     def scaled(self, raw: Array) -> Tensor:
         """Scale raw rows (rows, …) to float32 of the same shape."""
+        import torch  # takes most of a second, which a report does not need
+
         if self.is_identity:
             return torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))
         shift, spread = (_along(vector, raw.ndim) for vector in (self.shift, self.spread))
@@ -346,7 +351,7 @@ class Schema:
 
     def beyond_single(self, inputs: Tensor) -> tuple[int, str] | None:
         """Return row and column of the first input that is not finite in single precision."""
-        odd = torch.isfinite(inputs).logical_not_()
+        odd = inputs.isfinite().logical_not_()
         if not bool(odd.any()):
             return None
         place = odd.nonzero()[0].tolist()
@@ -367,7 +372,7 @@ class Schema:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "Schema":
+    def from_dict(cls, plain: Mapping[str, Any]) -> Schema:
         """Build the schema that `to_dict` returned.
 
         Raises:
@@ -385,6 +390,8 @@ def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:
     """Return rows (rows, *input_shape) with permuted positions; empty = unchanged."""
     if not permutation:
         return rows
+    import torch
+
     order = torch.tensor(permutation, device=rows.device)
     if rows.ndim == 4:
         return rows.flatten(2)[:, :, order].reshape(rows.shape)

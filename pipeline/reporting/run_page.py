@@ -16,14 +16,13 @@ from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
 from pipeline.gallery import gallery, texts
 from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
-from pipeline.metrics import ClassScores, class_scores
+from pipeline.metrics import ClassScores, class_scores, mean_words
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, drawn, rendered
 from pipeline.reporting.subject import Subject, found_subject
 from pipeline.running.command_line import Command
 from pipeline.running.lr_curve import stored_curve, training_command, verdict
-from pipeline.running.results import mean_words
 from pipeline.running.scoring import tested_names
 from pipeline.terminal import duration, number
 

@@ -19,7 +19,7 @@ from pipeline.config.values import TARGET
 from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
 from pipeline.markup import MISSING, figure_text
-from pipeline.metrics import ClassScores
+from pipeline.metrics import ClassScores, mean_words
 from pipeline.networks.inspection import LayerRow
 from pipeline.processes.cpu import thread_limit
 from pipeline.processes.lease import seconds_since_start
@@ -173,18 +173,6 @@ def _layer_table(layers: Sequence[LayerRow], parameters: int) -> Table:
 
 
 # ── after it ────────────────────────────────────────────────────────────────────────────────
-
-
-def mean_words(classes: Sequence[ClassScores]) -> str:
-    """Return in words which classes a metric is averaged over."""
-    total, there = len(classes), sum(one.support > 0 for one in classes)
-    counted = sum(one.support + one.counts[1] > 0 for one in classes)
-    if there == total:
-        return f"mean over {total} classes"
-    if counted == there:
-        return f"mean over the {there} of {total} classes in these rows"
-    which = f"{total} classes" if counted == total else f"{counted} of {total} classes"
-    return f"mean over {which}, of which these rows have {there}; auroc over these"
 
 
 def print_figures(schema: Schema, test: ScoredTest, *, heading: str) -> None:

@@ -7,19 +7,18 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from pipeline import metrics
 from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
 from pipeline.config.values import TARGET, build
-from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.metrics import Direction, Scores
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torchmetrics import Metric
+
+    from pipeline.data.prepare import Prepared
 
 #: Number of made-up rows on which a user's own metric is tried before the training.
 REHEARSED = 8
@@ -100,6 +99,8 @@ def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
     metric.set_dtype(outputs.dtype)
     metric.reset()
     metric.update(*_shaped(outputs, targets))
+    import torch
+
     value = torch.as_tensor(metric.compute())
     metric.reset()
     return value.detach().squeeze()
@@ -178,6 +179,8 @@ def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
 
 def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
     """Return random outputs and targets in the form that the task has."""
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     rows = max(REHEARSED, 2 * schema.outputs)
     drawn = torch.randn(2, rows, schema.outputs, generator=generator)

@@ -18,6 +18,7 @@ from pipeline.tracking import fields
 from pipeline.tracking.database import prepare_database
 from pipeline.tracking.journal import Status
 from pipeline.tracking.uri import (
+    ARTIFACTS,
     DATABASE,
     StoreError,
     fault,
@@ -27,7 +28,6 @@ from pipeline.tracking.uri import (
     sqlite_path,
 )
 
-ARTIFACTS = "mlartifacts"
 FOLDER_TAG = "pipeline.folder"
 LOCK_SECONDS = 60.0
 #: MLflow's error codes for an unknown name, id or version.

@@ -10,11 +10,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline.config.options import TrackingOptions
+from pipeline.paths import replace_file
 from pipeline.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
 from pipeline.redaction import redact
 from pipeline.tracking.folders import ListedRun, State, remove
 from pipeline.tracking.replay import Replay
-from pipeline.tracking.uri import StoreError, as_error, how_to_name, quiet_mlflow, tracking_uri
+from pipeline.tracking.uri import (
+    StoreError,
+    as_error,
+    how_to_name,
+    local_artifacts,
+    quiet_mlflow,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -51,9 +59,7 @@ class StoreInForce:
 
         Raises StoreError if the run is recorded in another store, or if the store does not answer.
         """
-        if redact(self._uri) != recorded:
-            way = f"which is used only if you name it: {how_to_name(recorded)}"
-            raise StoreError("refused", f"recorded in {recorded}, {way}")
+        self.require(recorded)
         if self._opened is None:
             quiet_mlflow()
             from pipeline.tracking.store import Store
@@ -65,6 +71,12 @@ class StoreInForce:
         if isinstance(self._opened, StoreError):
             raise self._opened
         return self._opened
+
+    def require(self, recorded: str) -> None:
+        """Raise StoreError if a run with a recorded address is in another store."""
+        if redact(self._uri) != recorded:
+            way = f"which is used only if you name it: {how_to_name(recorded)}"
+            raise StoreError("refused", f"recorded in {recorded}, {way}")
 
     def give_up(self, error: StoreError) -> None:
         """Remember that the store does not answer, so that no other run waits for it."""
@@ -121,11 +133,17 @@ def attach(state: State, file: Path, options: TrackingOptions, *, name: str) -> 
     if not state.run_id:
         return None
     try:
-        store = StoreInForce(tracking_uri(options)).of(state.uri)
+        uri = tracking_uri(options)
+        store = StoreInForce(uri)
+        store.require(state.uri)
+        if (folder := local_artifacts(uri, state.run_id)) is not None:
+            # MLflow would copy the file to the same place, and takes 2 s to import.
+            replace_file(folder / name, lambda copy: copy.write(file.read_bytes()))
+            return None
         with TemporaryDirectory() as place:
             named = Path(place) / name  # an artifact has the name of its file
             shutil.copyfile(file, named)
-            store.upload(state.run_id, named, "")
+            store.of(state.uri).upload(state.run_id, named, "")
     except StoreError as error:
         return error.line
     except OSError as error:

@@ -18,6 +18,8 @@ from pipeline.redaction import MASK, has_password, redact
 from pipeline.tracking.fields import TRAINING_PAGES, cut
 
 DATABASE = "mlflow.db"
+#: Folder of all artifacts, beside the database.
+ARTIFACTS = "mlartifacts"
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -115,6 +117,14 @@ def sqlite_path(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).absolute()
+
+
+def local_artifacts(uri: str, run_id: str) -> Path | None:
+    """Return the folder of a run's artifacts if it lies beside a database file, else `None`."""
+    database = sqlite_path(uri)
+    if database is None or not database.is_file() or not run_id.isalnum():
+        return None
+    return next(database.parent.glob(f"{ARTIFACTS}/*/{run_id}/artifacts"), None)
 
 
 def is_server(uri: str) -> bool:
