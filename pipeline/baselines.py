@@ -6,8 +6,7 @@ final ones: probabilities (rows,) of the positive class or (rows, classes), or v
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,10 @@ from torch import Tensor
 
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared
-from pipeline.data.schema import Schema
-from pipeline.data.source import Array
 from pipeline.importance import evenly_spaced
+from pipeline.linear_fit import ITERATIONS, FittingProcess, predictions
 
 OPERATIONS_PER_SECOND = 10**9  # of one slow core; a bound in operations gives equal results
-ITERATIONS = 200  # of the logistic regression, at most
 ROWS_AT_ONCE = 1_000
 FEWEST_ROWS = 100  # a fit on fewer of the available rows is not informative
 
@@ -32,6 +29,18 @@ class Baseline:
 
     name: str
     outputs: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the fit of a linear baseline may cost.
+
+    `rows` is the largest number of training rows; where there are more, evenly spaced ones are
+    taken. `seconds` is the time, as operations of a slow core, so that it gives equal results.
+    """
+
+    rows: int
+    seconds: float
 
 
 def naive(prepared: Prepared) -> Baseline:
@@ -54,95 +63,77 @@ def naive(prepared: Prepared) -> Baseline:
     return Baseline(name="training mean", outputs=schema.to_units(mean, None).expand(len(test), -1))
 
 
-def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline | None:
+def linear(
+    prepared: Prepared, *, limits: Limits, process: FittingProcess | None = None
+) -> Baseline | None:
     """Predict by logistic regression, ridge regression or, for a series, least squares on its lags.
 
     Args:
         prepared: The data in its parts.
-        max_rows: Training rows to fit on; where there are more, evenly spaced ones are taken.
-        max_seconds: Time for the fit, as operations of a slow core, so that it gives equal results.
+        limits: How much the fit may cost.
+        process: A process in which `begin_linear` may have begun the fit; `None` = it is made here.
 
     Returns:
         The baseline. Its name states the number of rows if it was fitted on only some of them.
         `None` = the limits leave too few rows, or the training rows hold a single class.
     """
     schema, available = prepared.schema, len(prepared.train)
-    operations, features = int(max_seconds * OPERATIONS_PER_SECOND), math.prod(schema.input_shape)
+    if (chosen := _chosen(prepared, limits)) is None:
+        return None
+    found = None if process is None else process.predictions()
+    how = _how(prepared)
+    if found is None:
+        blocks = (block.flatten(1).numpy() for block in prepared.test.blocks())
+        found = predictions(*_training_rows(prepared.train, chosen), blocks, **how)
+    name, values = how["method"], torch.from_numpy(found)
+    if schema.window is not None and schema.task == "regression":
+        name = f"{name} on {schema.window} steps"
+    if len(chosen) < available:
+        name = f"{name} on {len(chosen):,} of {available:,} rows"
+    if schema.task == "regression":
+        return Baseline(name=name, outputs=schema.to_units(values, prepared.test.offsets))
+    outputs = values.float()
+    return Baseline(name=name, outputs=outputs[:, 1] if schema.task == "binary" else outputs)
+
+
+def begin_linear(prepared: Prepared, *, limits: Limits, process: FittingProcess) -> None:
+    """Begin to fit the linear baseline in another process, if all rows lie in memory."""
+    train, test = prepared.train, prepared.test
+    is_here = isinstance(train.inputs, Tensor) and isinstance(test.inputs, Tensor)
+    if is_here and len(test) and (chosen := _chosen(prepared, limits)) is not None:
+        tests = [block.flatten(1).numpy() for block in test.blocks()]
+        process.begin(*_training_rows(train, chosen), tests, **_how(prepared))
+
+
+def _chosen(prepared: Prepared, limits: Limits) -> Tensor | None:
+    """Return the training rows that are fitted; `None` if there are too few, or of one class."""
+    schema, available = prepared.schema, len(prepared.train)
+    operations = int(limits.seconds * OPERATIONS_PER_SECOND)
+    features = math.prod(schema.input_shape)
     cost = 4 * features * schema.outputs * ITERATIONS  # of a row
     if schema.task == "regression":
         operations, cost = operations - features**3, features**2
-    rows = min(available, max_rows, max(0, operations // cost))
-    if rows < min(available, FEWEST_ROWS):
+    rows = min(available, limits.rows, max(0, operations // cost))
+    if rows < min(available, FEWEST_ROWS) or not available:
         return None
     chosen = evenly_spaced(available, rows)
-    inputs = np.empty((rows, features))
-    for start in range(0, rows, ROWS_AT_ONCE):  # a few at a time to save memory
-        some = chosen[start : start + ROWS_AT_ONCE]
-        inputs[start : start + len(some)] = _design(prepared.train.take(some))
-    fit = _regression if schema.task == "regression" else _logistic
-    baseline = fit(inputs, prepared.train.targets[chosen].numpy(), prepared)
-    if baseline is None or rows == available:
-        return baseline
-    return replace(baseline, name=f"{baseline.name} on {rows:,} of {available:,} rows")
-
-
-def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | None:
-    if len(np.unique(targets)) < 2:
+    targets = prepared.train.targets[chosen]
+    if schema.task != "regression" and bool((targets == targets[0]).all()):
         return None
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    scaler = _scaler(inputs, prepared.schema)
-    model = make_pipeline(scaler, LogisticRegression(max_iter=ITERATIONS))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(inputs, targets)
-    probabilities = torch.zeros(len(prepared.test), len(prepared.schema.classes))
-    probabilities[:, model.classes_] = _predicted(model.predict_proba, prepared.test).float()
-    return Baseline(
-        name="logistic regression",
-        outputs=probabilities[:, 1] if prepared.schema.task == "binary" else probabilities,
-    )
+    return chosen
 
 
-def _regression(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
-    schema, test = prepared.schema, prepared.test
-    if schema.window is not None:
-        name = f"least squares on {schema.window} steps"
-        weights = np.linalg.lstsq(_with_one(inputs), targets, rcond=None)[0]
-        values = _predicted(lambda block: _with_one(block) @ weights, test)
-    else:
-        from sklearn.linear_model import Ridge
-        from sklearn.pipeline import make_pipeline
-
-        name = "ridge regression"
-        model = make_pipeline(_scaler(inputs, schema), Ridge()).fit(inputs, targets)
-        values = _predicted(model.predict, test).reshape(len(test), -1)
-    return Baseline(name=name, outputs=schema.to_units(values, test.offsets))
+def _training_rows(train: Part, chosen: Tensor) -> tuple[Any, Any]:
+    """Return inputs, float32 (rows, features), and targets of some training rows."""
+    pieces = [train.take(some).flatten(1).numpy() for some in torch.split(chosen, ROWS_AT_ONCE)]
+    return np.concatenate(pieces), train.targets[chosen].numpy()
 
 
-def _scaler(inputs: Array, schema: Schema) -> Any:
-    """Return a transformer that scales each column by itself, or all pixels of images together."""
-    from sklearn.preprocessing import FunctionTransformer, StandardScaler
-
-    if schema.kind != "images":
-        return StandardScaler(copy=False)
-    # A pixel that is blank in most images would get huge values in the others.
-    mean, deviation = float(inputs.mean()), float(inputs.std()) or 1.0
-    return FunctionTransformer(lambda design: (design - mean) / deviation)
-
-
-def _design(inputs: Tensor) -> Array:
-    design: Array = inputs.flatten(1).double().numpy()  # (rows, features)
-    return design
-
-
-def _with_one(design: Array) -> Array:
-    return np.column_stack([design, np.ones(len(design))])
-
-
-def _predicted(predict: Callable[[Array], Array], part: Part) -> Tensor:
-    return torch.cat([torch.from_numpy(predict(_design(block))) for block in part.blocks()])
+def _how(prepared: Prepared) -> dict[str, Any]:
+    schema = prepared.schema
+    method = "ridge regression" if schema.window is None else "least squares"
+    return {
+        "method": method if schema.task == "regression" else "logistic regression",
+        "classes": len(schema.classes),
+        "scales_all": schema.kind == "images",
+    }

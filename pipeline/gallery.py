@@ -1,8 +1,8 @@
 """All pictures of a run, in the order in which they are shown, and how they are drawn and written.
 
-`python -m pipeline.gallery` is the process that draws them while the run writes its model:
-importing Matplotlib takes a third of a second and each picture a twentieth. It gets the folder of
-the artifacts in a message, and ends with the run's process.
+`python -m pipeline.gallery` is the process that draws them. It imports Matplotlib, which takes a
+third of a second, while the run trains; each picture takes a twentieth. It gets the folder of the
+artifacts in a message, and ends with the run's process.
 """
 
 import json
@@ -211,6 +211,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the run decides when to stop
     parent = Parent.claim()
+    with drawing():  # its imports and the list of fonts take a while
+        pass
     artifacts = Path(parent.first_message()["artifacts"])
     parent.listen()
     findings = load_findings(artifacts)

@@ -14,8 +14,9 @@ from pipeline.config.record import plain
 from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
+from pipeline.running.helpers import Helpers, started_helpers
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
-from pipeline.running.plan import Occasion, make_plan, torch_settings_kept
+from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
 from pipeline.running.recording import connecting, writable_store
 from pipeline.running.results import Result, print_overview
 from pipeline.signals import end_with_parent, stop
@@ -32,6 +33,7 @@ def run(
     *,
     command: Command | None = None,
     shows: Callable[[Result, str], None] | None = None,
+    helpers: Helpers | None = None,
 ) -> Result:
     """Train one network, test the weights it keeps, and put everything on record.
 
@@ -40,6 +42,7 @@ def run(
         command: The command line that the config came from; `resume=RUN` needs it.
         shows: Takes the result as soon as the run has finished on record, and what is still to be
             done in words.
+        helpers: The processes that the run needs; `None` = they are started here.
 
     Raises:
         ConfigError: Names or values are wrong (the error lists all of them); nothing was created.
@@ -48,27 +51,31 @@ def run(
         DivergedError: The loss is NaN or infinite.
         Interrupted: A signal asked to stop; the run can be resumed from its last finished epoch.
     """
-    result: Result = _carried_out(config, command, Occasion(shows=shows), finds_lr=False)
+    result: Result = _carried_out(config, command, helpers, shows, finds_lr=False)
     return result
 
 
 @torch_settings_kept()
 def find_lr(
-    config: DictConfig | Mapping[str, Any], *, command: Command | None = None
+    config: DictConfig | Mapping[str, Any],
+    *,
+    command: Command | None = None,
+    helpers: Helpers | None = None,
 ) -> "RangeTest":
     """Try rising learning rates on a run's network for some steps, on record; nothing is trained.
 
-    `config` is that of `run`, with `find_lr` true. It raises the errors of `run`, except
-    `DivergedError`.
+    The arguments are those of `run`, with `find_lr` true in the config. It raises the errors of
+    `run`, except `DivergedError`.
     """
-    test: RangeTest = _carried_out(config, command, Occasion(), finds_lr=True)
+    test: RangeTest = _carried_out(config, command, helpers, None, finds_lr=True)
     return test
 
 
 def _carried_out(
     config: DictConfig | Mapping[str, Any],
     command: Command | None,
-    occasion: Occasion,
+    helpers: Helpers | None,
+    shows: Callable[[Result, str], None] | None,
     *,
     finds_lr: bool,
 ) -> Any:
@@ -80,25 +87,35 @@ def _carried_out(
             if finds_lr
             else "find_lr=true trains nothing: call find_lr(config), not run(config)"
         )
-    uri = writable_store(options)
-    with announcing(shown_verbosity(options.verbose) > 0):
+    uri, fits = writable_store(options), options.test and not finds_lr
+    with (
+        started_helpers(records=uri is not None, fits=fits)
+        if helpers is None
+        else nullcontext(helpers)
+    ) as helping:
+        occasion = Occasion(datasets=Datasets(fitting=helping.fitting), shows=shows)
         known: dict[str, Any] = {"started_at": started_at, "command": command}
-        plan = make_plan(options, plain(config), occasion=occasion, **known)
+        with announcing(shown_verbosity(options.verbose) > 0):
+            plan = make_plan(options, plain(config), occasion=occasion, **known)
+        if fits:
+            occasion.datasets.begin_baselines(plan.prepared)
+        return _trained(plan, helping.recorder)
+
+
+def _trained(plan: Plan, recorder: Recorder | None) -> Any:
+    options = plan.options
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     leads_peers = plan.rank.world > 1 and launched_rank() is None
-    with (
-        Peers(plan) if leads_peers else nullcontext() as peers,
-        nullcontext() if uri is None else Recorder() as recorder,
-    ):
+    with Peers(plan) if leads_peers else nullcontext() as peers:
         print_overview(plan)
         # Lightning takes seconds to import, so it waits until the config is known to be right.
         # MLflow takes as long, in the recorder's process on another core.
-        with connecting(recorder, options.tracking, uri):
+        with connecting(recorder, options.tracking, plan.uri):
             from pipeline.running.training import range_test, train
 
             stop.check()  # an import may have swallowed it
-        return range_test(plan, recorder) if finds_lr else train(plan, recorder, peers)
+        return range_test(plan, recorder) if options.find_lr else train(plan, recorder, peers)
 
 
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:

@@ -1,31 +1,42 @@
 """`python -m pipeline.train model=lstm`: one run, from the data to a tested network on record."""
 
+from typing import Any
+
 from omegaconf import DictConfig
 
+from pipeline.config.record import plain
 from pipeline.entry import command, run_as_process
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
+from pipeline.running.helpers import started_helpers
 
 
 def body(config: DictConfig) -> int:
     """Train as configured and print the result."""
-    from pipeline.run import find_lr, run, take_part
-
     if not (launched_rank() or ALONE).leads:
+        from pipeline.run import take_part
+
         take_part(config)
         return 0
-    if config.find_lr:
-        found = find_lr(config, command=Command.of_this_process())
-        if config.verbose != 0:
-            found.print()
-        return 0
-    if config.verbose == 0:
-        run(config, command=Command.of_this_process())
-        return 0
-    from pipeline.running.results import last_lines, print_lines, showing_results
+    given = plain(config)
+    finds_lr, tracking = given["find_lr"], given["tracking"]
+    records = isinstance(tracking, dict) and tracking.get("kind") != "none"
+    with started_helpers(records=records, fits=bool(given["test"] and not finds_lr)) as helpers:
+        from pipeline.run import find_lr, run
 
-    with showing_results() as show:
-        result = run(config, command=Command.of_this_process(), shows=show)
+        known: dict[str, Any] = {"command": Command.of_this_process(), "helpers": helpers}
+        if finds_lr:
+            found = find_lr(config, **known)
+            if config.verbose != 0:
+                found.print()
+            return 0
+        if config.verbose == 0:
+            run(config, **known)
+            return 0
+        from pipeline.running.results import last_lines, print_lines, showing_results
+
+        with showing_results() as show:
+            result = run(config, shows=show, **known)
     print_lines(last_lines(result))
     return 0
 

@@ -1,20 +1,25 @@
 """Baselines: published figures, scikit-learn alone, and what they may not look at."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from fixture_types import Patch
 from given_data import Given, options, series, shipped, valued
 
-from pipeline.baselines import Baseline, linear, naive
+from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive
 from pipeline.data.prepare import Prepared, prepare
+from pipeline.linear_fit import FittingProcess
 
 Measure = Callable[[Baseline, Prepared], float]
 
 
 def lined(prepared: Prepared, max_rows: int = 10_000) -> Baseline:
-    return linear(prepared, max_rows=max_rows, max_seconds=5)
+    return linear(prepared, limits=Limits(rows=max_rows, seconds=5))
 
 
 def rmse(baseline: Baseline, prepared: Prepared) -> float:
@@ -127,7 +132,29 @@ def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() 
     )
     expected = oracle.predict_proba((new - mean) / deviation)
     np.testing.assert_allclose(thinned.outputs, expected, atol=1e-3)
-    assert linear(prepared, max_rows=10_000, max_seconds=0.001) is None  # too few rows
+    assert linear(prepared, limits=Limits(rows=10_000, seconds=0.001)) is None  # too few rows
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_another_process_fits_the_same_bits_and_may_die(
+    tmp_path: Path, monkeypatch: Patch, *, dies: bool
+) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    prepared, limits = shipped("iris"), Limits(rows=20_000, seconds=20)
+    with FittingProcess() as process:
+        begin_linear(prepared, limits=limits, process=process)
+        if dies:
+            (child,) = psutil.Process().children()
+            child.kill()
+        assert dies == (process.predictions() is None)
+        beside = linear(prepared, limits=limits, process=process)
+    assert beside is not None
+    here = linear(prepared, limits=limits)
+    assert here is not None
+    assert beside.name == here.name
+    assert torch.equal(beside.outputs, here.outputs)
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_validation_and_test_targets_change_no_baseline() -> None:

@@ -17,7 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from pipeline.baselines import Baseline, linear, naive
+from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive
 from pipeline.config.options import SERVING, DataOptions, RunConfig, data_options, parts
 from pipeline.config.values import TARGET, build, resolve
 from pipeline.data.content import Part
@@ -26,6 +26,7 @@ from pipeline.data.source import Source
 from pipeline.devices import Devices, choose, threads
 from pipeline.errors import ConfigError
 from pipeline.inside.views import chosen
+from pipeline.linear_fit import FittingProcess
 from pipeline.networks import SHAPES, require_kind
 from pipeline.networks.inspection import LayerRow, layer_table
 from pipeline.paths import conf_folder
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 
 #: Variable that Lightning sets for deterministic training.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
-BASELINE_ROWS = 20_000
-BASELINE_SECONDS = 20.0
+BASELINE_LIMITS = Limits(rows=20_000, seconds=20.0)
 #: Memory for all kept data; the newest are kept in any case.
 KEPT_BYTES = 2**30
 
@@ -85,10 +85,12 @@ class Datasets:
     Args:
         keeps: Keep the newest data, up to a gibibyte, for later runs of the process. Kept data have
             no report.
+        fitting: Fits the linear baseline that `begin_baselines` begins; `None` = no process does.
     """
 
-    def __init__(self, *, keeps: bool = False) -> None:
+    def __init__(self, *, keeps: bool = False, fitting: FittingProcess | None = None) -> None:
         self._keeps = keeps
+        self._fitting = fitting
         self._kept: dict[str, _Kept] = {}
 
     def prepared(self, options: RunConfig) -> Prepared:
@@ -123,6 +125,11 @@ class Datasets:
             kept.writes = kept.count_writes()
         return moved
 
+    def begin_baselines(self, prepared: Prepared) -> None:
+        """Begin what `baselines` returns, for one data set, while the caller does other work."""
+        if self._fitting is not None:
+            begin_linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
+
     def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
         """Return naive and linear predictions of the test rows; none without training rows."""
         kept = self._of(prepared.test)
@@ -130,7 +137,7 @@ class Datasets:
             return kept.baselines
         found: tuple[Baseline, ...] = ()
         if len(prepared.train):
-            line = linear(prepared, max_rows=BASELINE_ROWS, max_seconds=BASELINE_SECONDS)
+            line = linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
             found = (naive(prepared), *([] if line is None else [line]))
         if kept is not None:
             kept.baselines = found

@@ -246,8 +246,27 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
 
 
 @contextmanager
+def ready_artist(plan: Plan) -> Iterator[Child]:
+    """Start the process that draws the pictures of a run, if it is to have some; end it at last."""
+    artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
+    if not plan.occasion.lean and wants_pictures(plan.options):
+        with suppress(OSError):  # no process can be started, which `_drawn` reports
+            artist.start()
+    try:
+        yield artist
+    finally:
+        artist.close(0.0)
+
+
+@contextmanager
 def described(
-    plan: Plan, record: Record, network: nn.Module | None, findings: Findings, doctor: Sequence[str]
+    plan: Plan,
+    record: Record,
+    network: nn.Module | None,
+    findings: Findings,
+    doctor: Sequence[str],
+    *,
+    artist: Child,
 ) -> Iterator[bool]:
     """Save the findings, draw their pictures while the body runs, and record a description.
 
@@ -260,13 +279,13 @@ def described(
         network: The network with the kept weights; `None` = they are not finite.
         findings: Findings of the run.
         doctor: The diagnosis, in lines.
+        artist: The process that draws, if it could be started.
     """
     # torchrun ends this rank soon after another rank has failed.
     wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
     if wanted and network is not None:
         findings = with_views(findings, plan, network)
     saved = unless_it_fails(lambda: save_findings(findings, record.artifacts), "no findings")
-    artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
 
     def describe(pictures: Sequence[Written]) -> None:
         def record_text() -> None:
@@ -282,17 +301,13 @@ def described(
 
         unless_it_fails(record_text, "no description of the run")
 
-    try:
-        if wanted and saved:
-            with suppress(OSError):  # no process can be started, which `_drawn` reports
-                artist.start()
-                artist.send({"artifacts": str(record.artifacts.absolute())})
-        describe([])
-        yield artist.is_open
-        if wanted and saved and (pictures := _drawn(artist, record.artifacts)):
-            describe(pictures)
-    finally:
-        artist.close(0.0)
+    draws = bool(wanted and saved)
+    if draws and artist.is_open:
+        artist.send({"artifacts": str(record.artifacts.absolute())})
+    describe([])
+    yield draws
+    if draws and (pictures := _drawn(artist, record.artifacts)):
+        describe(pictures)
 
 
 def wants_pictures(options: RunConfig) -> bool:

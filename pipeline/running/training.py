@@ -22,14 +22,14 @@ from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
 from pipeline.findings import LrCurve
 from pipeline.paths import replace_text
-from pipeline.processes.child import collecting_as_usual
+from pipeline.processes.child import Child, collecting_as_usual
 from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, with_intervals
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor, print_lines, where_lines
-from pipeline.running.run_findings import described, findings_of, write_diagnosis
+from pipeline.running.run_findings import described, findings_of, ready_artist, write_diagnosis
 from pipeline.running.trainer import (
     Participant,
     build_task,
@@ -66,11 +66,12 @@ def train(
     require_truthful(plan.options)
     with (
         on_record(plan, recorder) as record,
+        ready_artist(plan) as artist,
         process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
             shared_start(plan)  # trials always start afresh
-        session = Session(plan, record)
+        session = Session(plan, record, artist)
         session.fit()
         result = session.finish()
         record.reason = "pruned" if result.pruned else None
@@ -85,8 +86,8 @@ def train(
 class Session(Participant):
     """One training in its leading process: fitted, tested and recorded."""
 
-    def __init__(self, plan: Plan, record: Record) -> None:
-        self._record = record
+    def __init__(self, plan: Plan, record: Record, artist: Child) -> None:
+        self._record, self._artist = record, artist
         self._epochs = EpochRecord(record.journal.epoch)
         vitals = VitalSigns()
         prunes = plan.occasion.prunes
@@ -172,7 +173,8 @@ class Session(Participant):
         if result.test is not None:
             result.test.write(record.artifacts, plan.prepared.schema)
         network = None if diverged else self.task.network
-        with described(plan, record, network, findings, result.doctor) as is_drawn:
+        known = findings, result.doctor
+        with described(plan, record, network, *known, artist=self._artist) as is_drawn:
             if diverged:
                 if shown_verbosity(plan.options.verbose) > 0:
                     print_doctor(result.doctor)
