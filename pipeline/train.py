@@ -8,7 +8,6 @@ from pipeline.config.record import plain
 from pipeline.entry import command, run_as_process
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
-from pipeline.running.helpers import started_helpers
 
 
 def body(config: DictConfig) -> int:
@@ -18,6 +17,8 @@ def body(config: DictConfig) -> int:
 
         take_part(config)
         return 0
+    from pipeline.running.helpers import started_helpers
+
     given = plain(config)
     finds_lr, tracking = given["find_lr"], given["tracking"]
     records = isinstance(tracking, dict) and tracking.get("kind") != "none"

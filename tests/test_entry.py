@@ -226,12 +226,6 @@ def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_mo
     assert not Path("given/runs").exists()
 
 
-@pytest.mark.parametrize("words", ["--help", "--cfg job", "--info", "modle=lstm"])
-def test_names_and_questions_are_answered_without_torch(words: str) -> None:
-    said = python(SCRIPT.format(body="pass"), *words.split()).stderr
-    assert said.splitlines()[-1] == "loaded: "
-
-
 def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
     file = str(conf_folder() / "model" / "lstm.yaml")
     counting = (

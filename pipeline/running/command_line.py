@@ -185,6 +185,7 @@ def loaded_model(
     reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
 ) -> "Model":
     """Load the trained model that `found_model` finds."""
+    place = found_model(reference, runs, tracking, key="runs")
     from pipeline.serving.model import Model  # torch comes with it
 
-    return Model.load(found_model(reference, runs, tracking, key="runs"), trust=trust)
+    return Model.load(place, trust=trust)

@@ -259,14 +259,6 @@ def test_code_that_prints_and_reads_never_disturbs_what_the_worker_says(
     assert not {"optuna", "mlflow"} & {*loaded}
 
 
-def test_a_driver_loads_what_it_needs_alone() -> None:
-    script = "import json, sys, pipeline.study.sweeping; print(json.dumps(list(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
-    loaded = json.loads(done.stdout)
-    assert {"optuna", "pipeline.study.plan"} <= {*loaded}
-    assert not {"pytorch_lightning", "mlflow", "torchmetrics"} & {*loaded}
-
-
 # ── failures ────────────────────────────────────────────────────────────────────────────────────
 
 DIVERGING = ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=none")

@@ -1,11 +1,9 @@
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from faults.stores import free_port
 from mlflow.tracking import MlflowClient
-from real_processes import run_script
 
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
@@ -121,24 +119,6 @@ def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -
     assert first.startswith("error: action='lst' is not allowed")
     assert "Did you mean 'list'?" in first
     assert second.startswith("error: grace=-1 is not allowed; expected a number > 0")
-
-
-def test_neither_the_list_nor_the_training_side_of_tracking_imports_mlflow_or_torch(
-    begun: Begun, tmp_path: Path
-) -> None:
-    finished(begun, "")
-    modules = ("client", "facts", "folders", "journal", "sync", "uri")
-    code = (
-        f"import sys, {', '.join(f'pipeline.tracking.{name}' for name in modules)}\n"
-        "from pipeline.runs import main\n"
-        "code = main(None)\n"
-        "assert not {'mlflow', 'torch', 'sqlalchemy'} & set(sys.modules)\n"
-        "sys.exit(code)"
-    )
-    process = run_script(code, f"output={tmp_path}/runs", cwd=tmp_path, stderr=subprocess.PIPE)
-    out, err = process.communicate(timeout=60)
-    assert "FINISHED" in out
-    assert (process.returncode, err) == (0, "")
 
 
 def add_run(
