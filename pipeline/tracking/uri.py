@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
-from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError, did_you_mean
 from pipeline.paths import shortage
 from pipeline.redaction import MASK, has_password, redact
 from pipeline.tracking.fields import TRAINING_PAGES, cut
+
+if TYPE_CHECKING:
+    from pipeline.config.options import TrackingOptions
 
 DATABASE = "mlflow.db"
 #: Folder of all artifacts, beside the database.
@@ -85,7 +87,7 @@ def quiet_mlflow() -> None:
     environment["GIT_PYTHON_REFRESH"] = "quiet"
 
 
-def tracking_uri(options: TrackingOptions) -> str:
+def tracking_uri(options: "TrackingOptions") -> str:
     """Return the absolute address of the store; the default is `mlflow.db` in the current folder.
 
     Raises ConfigError if MLflow can't record at the address, or if `tracking=server` has none.
@@ -102,7 +104,7 @@ def tracking_uri(options: TrackingOptions) -> str:
     return sqlite_uri(Path.cwd() / DATABASE)
 
 
-def store_uri(options: TrackingOptions) -> str | None:
+def store_uri(options: "TrackingOptions") -> str | None:
     """Return the same as `tracking_uri`, or `None` if nothing is tracked."""
     return None if options.kind == "none" else tracking_uri(options)
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,20 @@ def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_tria
         if row.overrides[CLIP] != "null"
     }
     assert {*places[1], *places[3]} == expected
+
+
+def test_pictures_without_room_on_the_disk_are_named_and_leave_no_file(
+    study: optuna.Study, tmp_path: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        notes = pictures(study, tmp_path, ["val/f1"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(note.split(": ")[0] for note in notes) == [f"no picture {one}" for one in ONE]
+    assert all("File too large" in note for note in notes)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_font_with_the_letters_is_found_where_ours_lacks_them() -> None:
