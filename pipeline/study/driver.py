@@ -22,7 +22,7 @@ from pipeline.processes.lease import BEAT_SECONDS, LOOKS
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
 from pipeline.study.ledger.ledger import Ledger, Lost
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import Live
 from pipeline.study.messages import (
@@ -34,6 +34,7 @@ from pipeline.study.messages import (
     changed_data_line,
     end_journal,
 )
+from pipeline.study.outcome.comparison import is_comparison
 from pipeline.study.outcome.pictures import load
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
@@ -76,7 +77,10 @@ def study_processes(
         MlflowRecorder(plan.uri, experiment=tracking.experiment, recorder=recorder) as mlflow,
     ):
         pool.start(min(plan.workers, plan.total or plan.workers))
-        load()  # while the workers and the recorder load their libraries
+        # While the workers and the recorder load. A pruner ends about half of the trials early.
+        fewest = FEWEST_TRIALS * (1 + plan.prunes)
+        is_large = plan.total is None or plan.total >= fewest
+        load(importances=is_large and not is_comparison(plan))
         problem = mlflow.connect(required=tracking.required)
         if problem is not None:
             print(

@@ -46,7 +46,7 @@ def sweep(plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None)
 
     Raises ConfigError if a model is to be registered, but the study is a comparison.
     """
-    if plan.run.register is not None and _is_comparison(plan):  # a comparison chooses no trial
+    if plan.run.register is not None and comparison.is_comparison(plan):
         raise ConfigError(
             f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
             "away, then train what you choose with python -m pipeline.train"
@@ -121,14 +121,9 @@ def _conclude(done: Driver, pool: WorkerPool) -> Iterator[str]:
     artifacts = plan.folder / "artifacts"
     create_folder(artifacts)
     write_trials(artifacts / "trials.csv", rows, plan.names)
-    if _is_comparison(plan):
+    if comparison.is_comparison(plan):
         return _conclude_comparison(done, rows, artifacts)
     return _conclude_search(done, rows, artifacts, pool)
-
-
-def _is_comparison(plan: StudyPlan) -> bool:
-    """Return whether a study compares cells over seeds or folds, instead of searching the best."""
-    return plan.options.sampler == "grid" and bool({*comparison.REPEATED} & {*plan.space.keys})
 
 
 def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iterator[str]:

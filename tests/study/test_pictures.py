@@ -3,6 +3,9 @@
 import math
 import random
 import resource
+import subprocess
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -213,12 +216,38 @@ def test_pictures_without_room_on_the_disk_are_named_and_leave_no_file(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        notes = pictures(study, tmp_path, ["val/f1"])
+        notes = pictures(study, tmp_path / "full", ["val/f1"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert sorted(note.split(": ")[0] for note in notes) == [f"no picture {one}" for one in ONE]
     assert all("File too large" in note for note in notes)
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_nothing_large_is_imported_for_the_end_of_a_study_once_its_driver_has_loaded(
+    tmp_path: Path,
+) -> None:
+    script = """
+    import sys, optuna
+    from pathlib import Path
+    from pipeline.study.ledger.rows import Row, importances
+    from pipeline.study.outcome.pictures import load, write_study_pictures
+    from pipeline.study.outcome.summary import StudySummary
+    load(importances=True)
+    study, rows = optuna.create_study(), []
+    study.optimize(lambda trial: trial.suggest_float("optimizer.lr", 1e-3, 1, log=True), 10)
+    before = {name.partition(".")[0] for name in sys.modules}
+    found = importances(study.trials, minimizes=True)
+    rows = [Row(number=n, state="complete", values=(0.5,)) for n in range(10)]
+    told = {"objectives": ["val/loss"], "directions": ["min"], "importances": [found]}
+    summary = StudySummary(rows=rows, folder=Path(), **told)
+    list(write_study_pictures(study, summary, Path()))
+    print(*{name.partition(".")[0] for name in sys.modules} - before)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(script)]
+    printed = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert not {"matplotlib", "optuna", "pandas", "scipy", "sklearn"} & {*printed.split()}
+    assert "slices" in drawn(tmp_path)
 
 
 def test_a_font_with_the_letters_is_found_where_ours_lacks_them() -> None:

@@ -18,6 +18,7 @@ from pipeline.terminal import number
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
+    from pipeline.study.plan import StudyPlan
 
 #: Keys that repeat a measurement and change nothing that is measured.
 REPEATED = ("seed", "data.fold", "data.split_seed")
@@ -179,6 +180,11 @@ class Comparison:
             next((str(figure) for words, figure in found.items() if cell.is_named(words)), MISSING)
             for found in self.published.values()
         ]
+
+
+def is_comparison(plan: "StudyPlan") -> bool:
+    """Return whether a study compares cells over seeds or folds, instead of searching the best."""
+    return plan.options.sampler == "grid" and bool({*REPEATED} & {*plan.space.keys})
 
 
 def compare(

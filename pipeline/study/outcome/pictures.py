@@ -55,11 +55,12 @@ LEGEND: dict[str, dict[str, Any]] = {
 LINES = {"naive": ":", "linear": "--"}
 
 
-def load() -> None:
-    """Import what draws pictures and finds importances, which takes more than a second."""
+def load(*, importances: bool) -> None:
+    """Import what draws pictures and, if wanted, what finds importances, a second each."""
     with drawing():
-        from optuna import importance  # noqa: F401
-        from optuna.visualization import matplotlib  # noqa: F401
+        import optuna.visualization.matplotlib
+    if importances:
+        import optuna.importance  # noqa: F401
 
 
 def write_study_pictures(
