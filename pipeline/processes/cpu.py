@@ -71,9 +71,9 @@ def cgroup_quota(process: Path = Path("/proc/self")) -> float:
     for mount in mounts:
         where, _, what = mount.partition(" - ")
         root, folder = where.split()[3:5]
-        version, _, options = what.split(maxsplit=2)
-        name = {"cgroup2": "", "cgroup": "cpu"}.get(version)
-        if name in paths and (not name or name in options.split(",")):
+        # Mounts of other controllers of version 1 have no files of these names.
+        name = {"cgroup2": "", "cgroup": "cpu"}.get(what.split()[0])
+        if name in paths:
             path = Path(paths[name])
             # In a container, the path may be that of the host and the mount begins within it.
             group = path.relative_to(root) if path.is_relative_to(root) else Path()

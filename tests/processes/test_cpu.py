@@ -45,6 +45,7 @@ def test_the_first_line_says_what_limits_the_threads(
         ("0::/a/b", "/", V2, {"a/b/cpu.max": "300000 100000", "a/cpu.max": "50000 20000"}, 2.5),
         # A container whose mount begins at its own cgroup.
         ("0::/docker/c", "/docker/c", V2, {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/docker/c/x", "/docker/c", V2, {"x/cpu.max": "70000 100000"}, 0.7),
         ("0::/../d", "/", V2, {"cpu.max": "200000 100000"}, 2),
         ("5:cpu,cpuacct:/a", "/", V1, {"a/cpu.cfs_quota_us": "-1"}, inf),
         ("5:cpu,cpuacct:/a\n0::/", "/", V1, {"a/cpu.cfs_quota_us": "400000"}, 4),
