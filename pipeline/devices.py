@@ -13,8 +13,9 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.processes.cpu import cores, limited_cores
 from pipeline.ranks import launched_rank
 
-#: Multiplications and additions of a step below which a second thread costs more than it saves.
-OPERATIONS_PER_THREAD = 100_000_000
+#: Multiplications and additions of a layer in a training step that are worth a thread: two threads
+#: of so much train 1.3 × as fast as one on a quiet machine (benchmarks/threads.py).
+OPERATIONS_PER_THREAD = 50_000_000
 #: Precisions that an accelerator does not have.
 LACKING = {"cpu": ("16-mixed", "16-true"), "mps": ("64-true",)}
 VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -235,10 +236,11 @@ def _require(
 
 
 def threads(*, operations: int, processes: int = 1) -> int:
-    """Return the number of CPU threads of one process for the operations of a training step.
+    """Return the number of CPU threads of one process for the operations of a layer in a step.
 
-    It depends on the network, the batch and the machine, never on the load: different numbers of
-    threads add in another order and so train other weights. `processes` share the cores.
+    Of a recurrent layer a time step counts, since threads wait for one another after each. The
+    number depends on the network, the batch and the machine, never on the load: different numbers
+    of threads add in another order and so train other weights. `processes` share the cores.
     """
     return max(1, min(operations // OPERATIONS_PER_THREAD, cores() // processes))
 

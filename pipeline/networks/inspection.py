@@ -1,8 +1,9 @@
 """Inspection of a network: evaluation mode, probabilities, the layer table, activations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,7 @@ class LayerRow:
         channels_out: Co, the channels of the output; `None` if it is not a convolution.
         kernel: (Kh, Kw) or (K,), so that there are Ci × Co × Kh × Kw weights; `None` if it is not
             a convolution.
+        calls: Parts that must follow one another: the steps of each direction of a recurrent layer.
     """
 
     name: str
@@ -78,6 +80,14 @@ class LayerRow:
     channels_in: int | None
     channels_out: int | None
     kernel: tuple[int, ...] | None
+    calls: int = 1
+
+    @property
+    def operations(self) -> int:
+        """Approximate number of multiplications and additions for one sample in a call."""
+        shape = self.output_shape
+        positions = prod(shape[:-1] if self.channels_in is None else shape[1:])
+        return 2 * self.parameters * positions // self.calls
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRow]:
@@ -98,8 +108,20 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerR
     return rows
 
 
+def operations_at_once(layers: Iterable[LayerRow]) -> int:
+    """Return the operations for one sample in a forward call, averaged over all operations.
+
+    Threads share the work of a call, and wait for one another after it. Each call is weighted by
+    its operations, so that small layers beside large ones count little.
+    """
+    work = [(layer.operations, layer.operations * layer.calls) for layer in layers]
+    total = sum(all_calls for _, all_calls in work)
+    return sum(one * all_calls for one, all_calls in work) // max(1, total)
+
+
 def _row(name: str, layer: nn.Module, output: Tensor | tuple[Tensor, ...]) -> LayerRow:
     values = output if isinstance(output, Tensor) else output[0]
+    directions = (1 + layer.bidirectional) if isinstance(layer, nn.RNNBase) else 0
     convolution = layer if isinstance(layer, (nn.Conv1d, nn.Conv2d)) else None
     return LayerRow(
         name=name,
@@ -109,6 +131,7 @@ def _row(name: str, layer: nn.Module, output: Tensor | tuple[Tensor, ...]) -> La
         channels_in=convolution.in_channels // convolution.groups if convolution else None,
         channels_out=convolution.out_channels if convolution else None,
         kernel=tuple(convolution.kernel_size) if convolution else None,
+        calls=max(1, directions * prod(values.shape[:-1])),
     )
 
 

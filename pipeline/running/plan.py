@@ -28,7 +28,7 @@ from pipeline.errors import ConfigError
 from pipeline.inside.views import chosen
 from pipeline.linear_fit import FittingProcess
 from pipeline.networks import SHAPES, require_kind
-from pipeline.networks.inspection import LayerRow, layer_table
+from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
 from pipeline.paths import conf_folder
 from pipeline.processes.cpu import thread_limit
 from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
@@ -259,7 +259,7 @@ class Plan:
     def usual_threads(self) -> int:
         """Number of CPU threads of each process, as long as OMP_NUM_THREADS does not limit it."""
         # Forward and backward; several processes share the work and the cores.
-        work = 3 * self.forward_operations * self.options.data["batch_size"]
+        work = 3 * operations_at_once(self.layers) * self.options.data["batch_size"]
         return threads(operations=work // self.devices.world, processes=self.devices.count)
 
     def filled_in(self) -> Plan:

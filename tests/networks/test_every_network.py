@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.networks import require_kind
-from pipeline.networks.inspection import LayerRow, activity_of, layer_table
+from pipeline.networks.inspection import LayerRow, activity_of, layer_table, operations_at_once
 
 ModelAndInput = tuple[str, tuple[int, ...]]
 NEW_NETWORK = """
@@ -146,7 +146,23 @@ def test_a_recurrent_layer_is_one_row_with_its_states_as_output() -> None:
         channels_in=None,
         channels_out=None,
         kernel=None,
+        calls=40,
     )
+
+
+def test_the_work_that_threads_share_is_that_of_one_layer_and_one_time_step() -> None:
+    def work(model: str, shape: tuple[int, ...], **parameters: object) -> float:
+        return operations_at_once(layer_table(build(model, shape, 10, **parameters), shape))
+
+    state = 2 * 4 * (50 * 1 + 50 * 50 + 50 + 50)  # the gates of one step, by far the most work
+    for steps in (20, 200):
+        assert work("lstm", (steps, 1)) == pytest.approx(state, rel=0.02)
+        assert work("lstm", (steps, 1), bidirectional=True) == pytest.approx(state, rel=0.02)
+    sizes = {"kernel_size": 3, "stride": 2, "channels": [30], "norm": "none"}
+    for steps in (400, 800):
+        kernels = 2 * (5 * 30 * 3 + 30) * steps / 2
+        assert work("cnn1d", (steps, 5), **sizes, pool="global") == pytest.approx(kernels, rel=0.02)
+    assert work("mlp", (7,), hidden=[300, 300]) == pytest.approx(2 * 300 * 301, rel=0.1)
 
 
 def test_the_table_leaves_the_network_and_the_random_state_alone() -> None:
