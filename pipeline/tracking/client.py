@@ -178,7 +178,8 @@ class Recorder:
     def _ask(self, what: str, seconds: float, **content: object) -> dict[str, Any]:
         """Return the answer to a command; wait first until the process has done its imports."""
         if not self._is_ready:
-            self._child.answer(0, START_SECONDS)
+            if "problem" in (answer := self._child.answer(0, START_SECONDS)):
+                raise ChildGoneError(answer["problem"])  # it can't import its libraries
             self._is_ready = True
         return self._child.ask(seconds, do=what, **content)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import unforeseen
 from pipeline.processes.child import Parent
 from pipeline.processes.lease import alive
 from pipeline.redaction import redact
@@ -42,9 +43,12 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     parent = Parent.claim()
     quiet_mlflow()
-    import pipeline.tracking.store  # noqa: F401 # takes seconds, before the first command
-
-    parent.say({"id": 0, "ok": True})
+    try:
+        import pipeline.tracking.store  # noqa: F401 # takes seconds, before the first command
+    except Exception as error:  # a broken library may raise anything
+        parent.say({"id": 0, "problem": unforeseen(error)[1]})
+        raise
+    parent.say({"id": 0})
     runs, is_over = OpenRuns(), False
     next_tick = time.monotonic() + TICK_SECONDS
     while not (parent.is_gone or is_over):

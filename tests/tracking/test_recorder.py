@@ -162,6 +162,19 @@ def test_a_run_that_nobody_closed_is_lost_when_its_recorder_quits(
     assert outcome(database) == ("FAILED", "lost")
 
 
+def test_a_recorder_that_can_not_import_mlflow_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlflow.py").write_text("raise ImportError('torn')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Recorder() as recorder, pytest.raises(EnvironmentFaultError) as refused:
+        recorder.connect(sqlite_uri(tmp_path / "new.db"), experiment="pipeline")
+    assert str(refused.value).endswith(
+        "new.db': a library can't be imported; install the program's libraries again. "
+        "ImportError: torn (mlflow.py:1)"
+    )
+
+
 @pytest.mark.parametrize(
     "signals", [(signal.SIGINT, signal.SIGTERM, signal.SIGHUP), (signal.SIGKILL,)]
 )
