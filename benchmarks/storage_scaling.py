@@ -54,6 +54,8 @@ ENDED = 1000
 RUNNING = (0, 100, 300, 1000)
 TAKES = 20
 MANY, TOGETHER, SECONDS = 8, 300, 10
+#: The folder of a version of the program, and the interpreter that runs it.
+Program = tuple[Path, Path]
 
 
 def take_all(url: str, options: dict[str, Any], ready: Barrier) -> None:
@@ -142,9 +144,10 @@ def studies(postgres: Postgres, *, trials: int, window: int) -> None:
 
 
 class Driver:
-    """A process of `benchmarks/one_driver.py` with the program in a folder."""
+    """A process of `benchmarks/one_driver.py`, which ends with this one."""
 
-    def __init__(self, tree: Path, python: Path, url: str, sampler: str = "random") -> None:
+    def __init__(self, program: Program, url: str, sampler: str = "random") -> None:
+        tree, python = program
         options = {"sampler": sampler, "n_trials": 1_000_000, "pruner": "none"}
         self._process = subprocess.Popen(
             [python, Path(__file__).with_name("one_driver.py"), url, json.dumps(options)],
@@ -170,59 +173,52 @@ class Driver:
         self.tell(order, number)
         return self.answer()
 
-    def end(self) -> None:
-        """Let the process end; its trials stay as they are."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
-
-def beside(programs: Mapping[str, tuple[Path, Path]], *, rounds: int, ended: int) -> None:
-    """Print what taking a trial takes each program, in turn, and then their memory."""
+def beside(baseline: Program, *, rounds: int, ended: int) -> None:
+    """Print what taking a trial takes two programs, in turn, and their memory."""
+    here = Path(__file__).parents[1], Path(sys.executable)
+    programs = {"baseline": baseline, "this": here}
     with running_postgres(fsync="on", max_connections="200") as postgres:
-        for sampler in ("random", "tpe"):
+        for sampler, runs in (("random", RUNNING), ("tpe", RUNNING[::2])):
             urls = {name: postgres.url(postgres.database()) for name in programs}
-            drivers = {
-                name: [Driver(*program, urls[name], sampler)] for name, program in programs.items()
-            }
-            for one in drivers.values():
-                one[0].ask("finished", ENDED)
-            take_alone({name: one[0] for name, one in drivers.items()}, sampler, rounds)
-            if sampler == "random":
-                for name, program in programs.items():
-                    drivers[name] += [Driver(*program, urls[name]) for _ in range(MANY - 1)]
-                take_together(drivers, rounds)
-            for one in [one for of_program in drivers.values() for one in of_program]:
-                one.end()
-    for name, program in programs.items():
-        with tempfile.TemporaryDirectory() as folder:
-            url = f"sqlite:///{folder}/optuna.db"
-            first = Driver(*program, url)
-            first.ask("finished", ended)
-            grown = first.ask("memory")
-            first.end()
-            opened = (second := Driver(*program, url)).ask("memory")
-            second.end()
-        print(f"{name}: MiB of {ended} trials {grown:.1f} in their driver, {opened:.1f} in another")
-
-
-def take_alone(drivers: Mapping[str, Driver], sampler: str, rounds: int) -> None:
-    """Print the time of taking a trial by one driver, by how many trials run."""
-    print(
-        f"\nms to take a trial, sampler={sampler}, {ENDED} ended: clock, processor, its sampler's"
-    )
-    for running in RUNNING:
-        found: dict[str, list[list[float]]] = {name: [] for name in drivers}
-        for driver in drivers.values():
-            driver.ask("running", running)
-        for _ in range(rounds):
-            for name, driver in drivers.items():
-                found[name].append(driver.ask("take", TAKES))
-        for name, rows in found.items():
-            clock, cpu, chosen = (median(values) for values in zip(*rows, strict=True))
+            fillers = [Driver(here, url) for url in urls.values()]  # both can fill a study
+            for filler in fillers:
+                filler.tell("finished", ENDED)
+            assert [filler.answer() for filler in fillers] == [ENDED, ENDED]
             print(
-                f"{running:5} running, {name:8} {clock:7.1f} {cpu:7.1f} {chosen:7.1f}", flush=True
+                f"\nms to take a trial after {ENDED}, sampler={sampler}: by the clock, of the "
+                "processor, of that to choose its point"
             )
+            drivers = {name: Driver(one, urls[name], sampler) for name, one in programs.items()}
+            for running in runs:
+                for filler in fillers:
+                    filler.ask("running", running)
+                take_alone(drivers, running, rounds)
+            if sampler == "random":
+                for filler in fillers:
+                    filler.ask("running", 0)
+                together = {
+                    name: [drivers[name], *(Driver(one, urls[name]) for _ in range(MANY - 1))]
+                    for name, one in programs.items()
+                }
+                take_together(together, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/optuna.db"
+        assert Driver(here, url).ask("finished", ended) == ended
+        for name, program in programs.items():
+            opened = Driver(program, url).ask("memory")
+            print(f"{name:8} {opened:6.1f} MiB for the {ended} trials of a study in sqlite")
+
+
+def take_alone(drivers: Mapping[str, Driver], running: int, rounds: int) -> None:
+    """Print the time of taking a trial by one driver while so many run."""
+    found: dict[str, list[list[float]]] = {name: [] for name in drivers}
+    for _ in range(rounds):
+        for name, driver in drivers.items():
+            found[name].append(driver.ask("take", TAKES))
+    for name, rows in found.items():
+        middle = "".join(f"{median(values):8.1f}" for values in zip(*rows, strict=True))
+        print(f"{running:5} running, {name:8}{middle}", flush=True)
 
 
 def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
@@ -308,9 +304,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["PGPASSWORD"] = PASSWORD
     if arguments.baseline is not None:
-        here = (Path(__file__).parents[1], Path(sys.executable))
-        programs = {"baseline": tuple(arguments.baseline), "this": here}
-        beside(programs, rounds=arguments.rounds, ended=arguments.ended)
+        beside(arguments.baseline, rounds=arguments.rounds, ended=arguments.ended)
         return
     with running_postgres(fsync="on", max_connections="200") as postgres:
         studies(postgres, trials=arguments.trials, window=arguments.window)

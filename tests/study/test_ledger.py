@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ from ledgers import (
 )
 from sqlalchemy import event
 
+from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, lease_of_process, own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, Lost
@@ -377,18 +379,38 @@ def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(tmp_path: Path) -> N
     assert (row.state, row.reason, row.values) == ("failed", "lost", ())
 
 
-def test_however_many_look_a_lost_trial_is_queued_once_also_after_a_kill_half_way(
+def test_a_trial_that_ends_while_it_is_taken_for_lost_keeps_its_end_and_is_not_repeated(
+    tmp_path: Path,
+) -> None:
+    holder, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
+    taken, ended = take(holder, dead_lease()), list[bool]()
+
+    def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE trials") and not ended:
+            ended.append(holder.finish(taken, COMPLETE))
+
+    event.listen(other._store.engine, "before_cursor_execute", end)
+    assert close_lost(other) == []
+    assert ended == [True]
+    assert [row.state for row in other.trials()] == ["complete"]
+
+
+def test_however_many_look_a_lost_trial_is_queued_once_also_after_a_write_that_failed_half_way(
     tmp_path: Path,
 ) -> None:
     path = database(tmp_path)
     ledgers = [open_ledger(path) for _ in range(3)]
     ledgers[0].take(dead_lease())
+    fault = "BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'planted'); END"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TRIGGER fault {fault}")
+    with pytest.raises(EnvironmentFaultError, match="planted"):
+        close_lost(ledgers[0])
+    assert ledgers[1].trials()[0].state == "running"
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER fault")
     assert [len(close_lost(ledger)) for ledger in ledgers] == [1, 0, 0]
-    with ledgers[0]._store.engine.begin() as connection:  # as if killed before the last write
-        connection.exec_driver_sql("UPDATE trials SET state = 'RUNNING' WHERE number = 0")
-    after = open_ledger(path)
-    assert [lost.queued_again for lost in close_lost(after)] == [True]
-    assert after.progress().counts["waiting"] == 1
+    assert open_ledger(path).progress().counts["waiting"] == 1
 
 
 def test_a_beat_is_seen_by_whoever_watches(tmp_path: Path) -> None:

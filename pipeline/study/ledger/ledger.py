@@ -37,7 +37,7 @@ from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
 
 #: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
 LEASE = "lease"
-#: Maximum age of other processes' results for a pruner; those of this process are always current.
+#: Maximum age of what other processes' running trials have reported, for a pruner.
 FRESH_SECONDS = 1.0
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -93,7 +93,6 @@ class Ledger:
         self._trials = StudyTrials(self._tables, definition)
         self._own: dict[int, FrozenTrial] = {}
         """The trials that this process has taken."""
-        self._others: Sequence[FrozenTrial] = ()
         self._read_at = -FRESH_SECONDS
 
     @classmethod
@@ -188,31 +187,27 @@ class Ledger:
         self._own[taken.number] = trial
         return decision
 
-    def _trials_of_others(self) -> Sequence[FrozenTrial]:
+    def _trials_of_others(self) -> list[FrozenTrial]:
         """Return the trials that other processes have taken, or that have ended."""
-        if monotonic() - self._read_at >= FRESH_SECONDS:
-            trials = self._trials.now(fresh=True)
-            self._others = [one for one in trials if one.number not in self._own]
-            self._read_at = monotonic()
-        return self._others
+        is_due = monotonic() - self._read_at >= FRESH_SECONDS
+        trials = self._trials.now(fresh=is_due)
+        self._read_at = monotonic() if is_due else self._read_at
+        return [one for one in trials if one.number not in self._own]
 
-    def _forget(self, numbers: Iterable[int]) -> None:
-        """Forget trials that have ended; their results are read before the next decision."""
-        for number in numbers:
-            self._own.pop(number, None)
-        self._read_at = -FRESH_SECONDS
+    def _running(self) -> list[FrozenTrial]:
+        trials = self._trials.now(fresh=True)
+        return [trial for trial in trials if trial.state == TrialState.RUNNING]
 
     def leases(self) -> list[Lease | None]:
         """Return the leases of the running trials; `None` for a trial without one."""
-        trials = self._store.call(self._trials.now)
-        return [lease_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
+        return [lease_of(trial) for trial in self._store.call(self._running)]
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Advance the lease counters of trials that are still being trained."""
-        held = [self._own[number]._trial_id for number in numbers if number in self._own]
+        held = set(numbers)
 
         def move() -> None:
-            running = (one for one in self._tables.read(held) if one.state == TrialState.RUNNING)
+            running = [one for one in self._running() if one.number in held]
             leases = {one._trial_id: lease_of(one) for one in running}
             self._tables.set_attributes(
                 {
@@ -233,18 +228,15 @@ class Ledger:
         times. Returns whether the end was recorded, which fails if another process has closed the
         trial with another end.
         """
-        own = self._own.get(taken.number)
-        self._forget([taken.number])
-        end = self._storable(end)
+        own, end = self._own.pop(taken.number, None), self._storable(end)
 
         def finish() -> bool:
             trial = own or self._trials.now(fresh=True)[taken.number]
-            if self._tables.state(trial._trial_id) == TrialState.RUNNING:
-                self._close_trial(trial, end)
+            if self._close_trial(trial, end):
                 return True
-            return any(self._has_ended_as(one, end) for one in self._tables.read([trial._trial_id]))
+            return self._has_ended_as(self._trials.now()[taken.number], end)
 
-        return self._store.call(finish, lock=self.name)
+        return self._store.call(finish)
 
     def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = ()
@@ -259,9 +251,8 @@ class Ledger:
 
         def close() -> None:
             nonlocal closed
-            trials = self._trials.now(fresh=True)
-            running = [one for one in trials if one.state == TrialState.RUNNING]
-            judged = {one.number: self._watch.judge(one.number, lease_of(one)) for one in running}
+            leases = {one.number: lease_of(one) for one in self._running()}
+            judged = {number: self._watch.judge(number, one) for number, one in leases.items()}
             self.is_in_doubt = None in judged.values()
             lost = {number for number, is_lost in judged.items() if is_lost or number in died}
             if not lost and not closed:
@@ -269,39 +260,37 @@ class Ledger:
             with self._store.lock(self.name):
                 before, closed = closed, {}
                 for trial in self._trials.now():
-                    number = trial.number
-                    if trial.state == TrialState.RUNNING and number in lost:
-                        closed[number] = self._close_lost(trial, folder_of(number))
-                    elif number in before and self._has_ended_as(trial, before[number].end):
-                        closed[number] = before[number]
+                    one = before.get(trial.number)
+                    if trial.state == TrialState.RUNNING and trial.number in lost:
+                        one = self._close_lost(trial, folder_of(trial.number))
+                    elif one is not None and not self._has_ended_as(trial, one.end):
+                        one = None
+                    if one is not None:
+                        closed[trial.number] = one
 
         self._store.call(close)
-        self._forget(closed)
+        self._own = {number: one for number, one in self._own.items() if number not in closed}
         return list(closed.values())
 
-    def _close_lost(self, trial: FrozenTrial, folder: Path) -> Lost:
+    def _close_lost(self, trial: FrozenTrial, folder: Path) -> Lost | None:
+        """Close a lost trial; `None` = its process has just closed it."""
         told = end_in_journal(folder)
         end = self._storable(told or TrialEnd(state="failed", reason="lost"))
-        queued = self._close_trial(trial, end)
-        return Lost(number=trial.number, end=end, adopted=told is not None, queued_again=queued)
+        again = self._repeated(trial, end) is not None
+        lost = Lost(number=trial.number, end=end, adopted=told is not None, queued_again=again)
+        return lost if self._close_trial(trial, end) else None
+
+    def _repeated(self, trial: FrozenTrial, end: TrialEnd) -> FrozenTrial | None:
+        return self._trials.retry_of(trial) if end.reason in RETRIED else None
 
     def _close_trial(self, trial: FrozenTrial, end: TrialEnd) -> bool:
-        """Write how a running trial ended, and return whether its point is tried again.
-
-        The state is written last. If this process is killed before that, the trial is still
-        running, and the process that closes it finds its point already queued.
-        """
-        again = self._trials.retry_of(trial) if end.reason in RETRIED else None
-        if again is not None:
-            queued = (other.user_attrs.get(RETRY_OF) for other in self._trials.now())
-            if trial.number not in queued:
-                self._study.enqueue_trial(*again)
+        """Write how a running trial ended; return whether it was still running."""
         told = {key: value for key, value in _end_attributes(end).items() if value is not None}
         values: Sequence[float] = () if end.state == "failed" else end.values
         if end.state == "pruned" and not values and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
-        self._tables.end(trial, _STATES[end.state], values, told)
-        return again is not None
+        again = self._repeated(trial, end)
+        return self._tables.end(trial, _STATES[end.state], values, told, again)
 
     def _has_ended_as(self, trial: FrozenTrial, end: TrialEnd) -> bool:
         """Return whether a trial is on record with exactly this end, attributes included."""
@@ -320,10 +309,9 @@ class Ledger:
 
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
         """Return whether the trial with this id has this lease; servers reuse ids after a crash."""
-        return any(
-            one.state == TrialState.RUNNING and one.user_attrs.get(LEASE) == lease
-            for one in self._tables.read([trial._trial_id])
-        )
+        running = (one for one in self._trials.now() if one.state == TrialState.RUNNING)
+        held = (one.user_attrs.get(LEASE) for one in running if one._trial_id == trial._trial_id)
+        return lease in held
 
     # ── reading, and facts of the study ─────────────────────────────────────────────────────
 

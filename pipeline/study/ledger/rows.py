@@ -249,14 +249,19 @@ class StudyTrials:
             trial.system_attrs[FIXED] = dict(self._points[point])
         return trial, trials
 
-    def retry_of(self, trial: "FrozenTrial") -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the arguments of `enqueue_trial` that retry a trial; `None` = no retry is left."""
+    def retry_of(self, trial: "FrozenTrial") -> "FrozenTrial | None":
+        """Return a waiting trial with the point of another; `None` = no retry is left."""
+        from optuna.trial import TrialState, create_trial
+
         retries = trial.user_attrs.get(RETRIES, 0)
         if retries >= self._options.max_retry:
             return None
         kept = {POINT: trial.user_attrs[POINT]} if POINT in trial.user_attrs else {}
-        params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
-        return params, {**kept, RETRY_OF: trial.number, RETRIES: retries + 1}
+        return create_trial(
+            state=TrialState.WAITING,
+            system_attrs={FIXED: {**trial.system_attrs.get(FIXED, {}), **trial.params}},
+            user_attrs={**kept, RETRY_OF: trial.number, RETRIES: retries + 1},
+        )
 
     def _left(self) -> int:
         """Return the number of trials that may still be taken."""

@@ -6,7 +6,7 @@ one. These are its own tables, whose version it checks when it opens the databas
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -114,6 +114,11 @@ _READ_CHANGES = select(_TRIALS.c.trial_id, _TRIALS.c.state).where(
         _TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
     ),
 )
+_COUNT_OTHERS = select(func.count(_TRIALS.c.trial_id)).where(
+    _TRIALS.c.study_id == bindparam("study"),
+    _TRIALS.c.trial_id > bindparam("last"),
+    _TRIALS.c.trial_id < bindparam("own"),
+)
 
 
 class StudyTables:
@@ -143,9 +148,12 @@ class StudyTables:
             known = {} if fresh else self._open
             changed = [one for one in found if known.get(one) != found[one]]
             ended = self._open.keys() - found.keys()
-            for trial in _read(connection, sorted([*changed, *ended])):
-                self._keep(trial)
-        return self._trials
+            read = list(_read(connection, sorted([*changed, *ended])))
+        for trial in read:
+            self._keep(trial)
+        # If one has ended in between, the trial that repeats it may have been missed.
+        is_whole = all(found.get(one._trial_id, one.state) == one.state for one in read)
+        return self._trials if is_whole else self.trials()
 
     def _keep(self, trial: FrozenTrial) -> None:
         self._open.pop(trial._trial_id, None)
@@ -154,46 +162,34 @@ class StudyTables:
         self._last = max(self._last, trial._trial_id)
         self._trials[trial.number : trial.number + 1] = [trial]
 
-    def read(self, ids: Collection[int]) -> list[FrozenTrial]:
-        """Return the trials with these ids as they are now, ordered by number."""
-        with self._store.transaction() as connection:
-            return list(_read(connection, sorted(ids)))
-
-    def state(self, trial_id: int) -> TrialState | None:
-        """Return the state of a trial; `None` = it is gone."""
-        query = select(_TRIALS.c.state).where(_TRIALS.c.trial_id == trial_id)
-        with self._store.transaction() as connection:
-            return connection.execute(query).scalar()
-
     def add(self, trial: FrozenTrial) -> None:
-        """Write a new running trial, and set its id and number.
+        """Write a new trial, and set its id, and its number if another program has added one."""
+        with self._store.transaction() as connection:
+            self._lock(connection)
+            self._add(connection, trial)
 
-        The caller holds the study's lock and has read all trials, so the number only changes if
-        another program has added a trial meanwhile.
-        """
-        began = trial.datetime_start
-        assert began is not None
-        study, trial_id = _TRIALS.c.study_id == self._study_id, _TRIALS.c.trial_id
-        lock = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self._study_id)
+    def _lock(self, connection: Connection) -> None:
+        """Keep others, Optuna's storage among them, from adding trials in the meantime."""
+        study = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self._study_id)
+        connection.execute(study.with_for_update()).one()
+
+    def _add(self, connection: Connection, trial: FrozenTrial) -> None:
+        began, trial_id = trial.datetime_start, _TRIALS.c.trial_id
         row = {
             "number": trial.number,
             "study_id": self._study_id,
             "state": trial.state,
-            "datetime_start": began.astimezone(UTC).replace(tzinfo=None),
+            "datetime_start": began and began.astimezone(UTC).replace(tzinfo=None),
         }
-        with self._store.transaction() as connection:
-            connection.execute(lock.with_for_update()).one()  # as Optuna does to add a trial
-            key = connection.execute(insert(_TRIALS).values(row)).inserted_primary_key
-            assert key is not None
-            trial._trial_id = key[0]
-            newer = select(func.count(trial_id)).where(
-                study, trial_id > self._last, trial_id < trial._trial_id
-            )
-            if others := connection.execute(newer).scalar_one():
-                trial.number += others
-                number = update(_TRIALS).values(number=trial.number)
-                connection.execute(number.where(trial_id == trial._trial_id))
-            _write_point(connection, trial, None)
+        key = connection.execute(insert(_TRIALS).values(row)).inserted_primary_key
+        assert key is not None
+        trial._trial_id = key[0]
+        mine = {"study": self._study_id, "last": self._last, "own": key[0]}
+        if others := connection.execute(_COUNT_OTHERS, mine).scalar_one():
+            trial.number += others
+            number = update(_TRIALS).values(number=trial.number)
+            connection.execute(number.where(trial_id == trial._trial_id))
+        _write_point(connection, trial, None)
 
     def start(self, before: FrozenTrial, trial: FrozenTrial) -> None:
         """Let a waiting trial run, with what `trial` has beyond `before`."""
@@ -208,22 +204,35 @@ class StudyTables:
         state: TrialState,
         values: Sequence[float],
         attributes: Mapping[str, Any],
-    ) -> None:
-        """Write how a running trial ended: its state, values and user attributes."""
-        row = update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
+        again: FrozenTrial | None,
+    ) -> bool:
+        """Write how a running trial ended, and `again`, the trial that repeats it.
+
+        Returns whether this was written, all of it at once; if not, the trial had ended before.
+        """
+        running = _TRIALS.c.trial_id == trial._trial_id, _TRIALS.c.state == TrialState.RUNNING
+        ended = update(_TRIALS).where(*running).values(state=state, datetime_complete=_now())
+        rows = [
+            {
+                "trial_id": trial._trial_id,
+                "objective": objective,
+                "value": None if value in _ENDLESS else value,
+                "value_type": _ENDLESS.get(value, "FINITE"),
+            }
+            for objective, value in enumerate(values)
+        ]
         with self._store.transaction() as connection:
-            connection.execute(row.values(state=state, datetime_complete=_now()))
-            _set(connection, _USER, {trial._trial_id: attributes})
-            rows = (
-                {
-                    "trial_id": trial._trial_id,
-                    "objective": objective,
-                    "value": None if value in _ENDLESS else value,
-                    "value_type": _ENDLESS.get(value, "FINITE"),
-                }
-                for objective, value in enumerate(values)
-            )
+            if again is not None:
+                self._lock(connection)  # before a trial, as everywhere: so nobody waits in a ring
+            if connection.execute(ended).rowcount == 0:
+                return False
+            is_new = trial.user_attrs.keys().isdisjoint(attributes)
+            _set(connection, _USER, {trial._trial_id: attributes}, is_new=is_new)
             _insert(connection, _VALUES, rows)
+            if again is not None:
+                again.number = len(self._trials)
+                self._add(connection, again)
+        return True
 
     def set_attributes(self, attributes: Mapping[int, Mapping[str, Any]]) -> None:
         """Set user attributes of trials, by their ids."""
