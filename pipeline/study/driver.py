@@ -345,7 +345,7 @@ class TrialCloser:
             ended = ended if is_told else replace(ended, reason="lost")
         if not self._ledger.finish(worker.taken, ended):
             self._drop(number)
-            return ended
+            return replace(ended, reason="lost")  # whatever befell it without its folder
         self._live.ended(worker.taken, ended)
         if ended.state == "failed" and ended.reason != "interrupted":
             self.failure = ended
