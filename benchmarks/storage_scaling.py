@@ -308,8 +308,9 @@ def main() -> None:
         return
     with running_postgres(fsync="on", max_connections="200") as postgres:
         studies(postgres, trials=arguments.trials, window=arguments.window)
-        print()
-        recordings(postgres, runs=arguments.runs)
+        if arguments.runs:
+            print()
+            recordings(postgres, runs=arguments.runs)
 
 
 if __name__ == "__main__":

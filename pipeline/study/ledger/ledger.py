@@ -207,15 +207,14 @@ class Ledger:
         held = set(numbers)
 
         def move() -> None:
-            running = [one for one in self._running() if one.number in held]
+            running = (one for one in self._running() if one.number in held)
             leases = {one._trial_id: lease_of(one) for one in running}
-            self._tables.set_attributes(
-                {
-                    trial_id: {LEASE: asdict(replace(lease, counter=lease.counter + 1))}
-                    for trial_id, lease in leases.items()
-                    if lease is not None
-                }
-            )
+            moved = {
+                trial_id: asdict(replace(lease, counter=lease.counter + 1))
+                for trial_id, lease in leases.items()
+                if lease is not None
+            }
+            self._tables.set_attribute(LEASE, moved)
 
         self._store.call(move)
 

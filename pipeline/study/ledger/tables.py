@@ -6,118 +6,86 @@ one. These are its own tables, whose version it checks when it opens the databas
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import (
-    BindParameter,
-    Column,
-    Connection,
-    DateTime,
-    Enum,
-    Float,
-    Integer,
-    MetaData,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    delete,
-    func,
-    insert,
-    literal_column,
-    null,
-    or_,
-    select,
-    union_all,
-    update,
-)
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.study.ledger.storage import StudyStorage
 
-_ALL = MetaData()
-_STUDIES = Table("studies", _ALL, Column("study_id", Integer))
-_TRIALS = Table(
+
+def _table(name: str, **columns: Any) -> sa.Table:
+    """Return the table of trials, or one with some rows for each trial."""
+    own = sa.Column("trial_id", sa.Integer, primary_key=name == "trials")
+    return sa.Table(name, sa.MetaData(), own, *(sa.Column(key, columns[key]) for key in columns))
+
+
+_STUDIES = sa.table("studies", sa.column("study_id"))
+_TRIALS = _table(
     "trials",
-    _ALL,
-    Column("trial_id", Integer, primary_key=True),
-    Column("number", Integer),
-    Column("study_id", Integer),
-    Column("state", Enum(TrialState)),
-    Column("datetime_start", DateTime),  # in UTC
-    Column("datetime_complete", DateTime),
+    number=sa.Integer,
+    study_id=sa.Integer,
+    state=sa.Enum(TrialState),
+    datetime_start=sa.DateTime,  # in UTC
+    datetime_complete=sa.DateTime,
 )
-
-
-def _details(name: str, *columns: Column[Any]) -> Table:
-    """Return a table that holds some rows for each trial."""
-    return Table(name, _ALL, Column("trial_id", Integer), *columns)
-
-
-_PARAMS = _details(
+_PARAMS = _table(
     "trial_params",
-    Column("param_name", String),
-    Column("param_value", Float),
-    Column("distribution_json", Text),
-    Column("param_id", Integer),
+    param_name=sa.String,
+    param_value=sa.Float,
+    distribution_json=sa.Text,
+    param_id=sa.Integer,
 )
-_USER = _details("trial_user_attributes", Column("key", String), Column("value_json", Text))
-_SYSTEM = _details("trial_system_attributes", Column("key", String), Column("value_json", Text))
-_VALUES = _details(
-    "trial_values",
-    Column("objective", Integer),
-    Column("value", Float),
-    Column("value_type", Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")),
-)
-_STEPS = _details(
+_USER = _table("trial_user_attributes", key=sa.String, value_json=sa.Text)
+_SYSTEM = _table("trial_system_attributes", key=sa.String, value_json=sa.Text)
+_KIND = sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
+_VALUES = _table("trial_values", objective=sa.Integer, value=sa.Float, value_type=_KIND)
+_STEPS = _table(
     "trial_intermediate_values",
-    Column("step", Integer),
-    Column("intermediate_value", Float),
-    Column("intermediate_value_type", String),
+    step=sa.Integer,
+    intermediate_value=sa.Float,
+    intermediate_value_type=sa.String,
 )
-
 _ENDLESS = {math.inf: "INF_POS", -math.inf: "INF_NEG"}
 _NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 #: Most trials read by one statement; a database limits the number of its parameters.
 _MOST = 1000
-_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-_READ_TRIALS = select(_TRIALS).where(_TRIALS.c.trial_id.in_(_IDS))
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_READ_TRIALS = sa.select(_TRIALS).where(_TRIALS.c.trial_id.in_(_IDS))
 
 
-def _shared(table: Table, key: Any, number: Any, text: Any, position: Any) -> Select[Any]:
+def _shared(table: sa.Table, key: Any, number: Any, text: Any, position: Any) -> sa.Select[Any]:
     """Return a query for rows of details, in columns that all tables can fill."""
-    columns = literal_column(f"'{table.name}'", String), table.c.trial_id, cast(key, String(512))
-    return select(*columns, number, text, position).where(table.c.trial_id.in_(_IDS))
+    kind, texts = sa.literal_column(f"'{table.name}'", sa.String), sa.cast(text, sa.Text)
+    columns = kind, table.c.trial_id, sa.cast(key, sa.String(512)), number, texts, position
+    return sa.select(*columns).where(table.c.trial_id.in_(_IDS))
 
 
-_NONE, _ANY = cast(null(), Float), literal_column("0", Integer)
+_NONE, _ANY = sa.cast(sa.null(), sa.Float), sa.literal_column("0", sa.Integer)
 _P, _V, _S = _PARAMS.c, _VALUES.c, _STEPS.c
-_READ_DETAILS = union_all(
+_READ_DETAILS = sa.union_all(
     _shared(_PARAMS, _P.param_name, _P.param_value, _P.distribution_json, _P.param_id),
     _shared(_USER, _USER.c.key, _NONE, _USER.c.value_json, _ANY),
     _shared(_SYSTEM, _SYSTEM.c.key, _NONE, _SYSTEM.c.value_json, _ANY),
-    _shared(_VALUES, _V.objective, _V.value, cast(_V.value_type, Text), _ANY),
-    _shared(_STEPS, _S.step, _S.intermediate_value, cast(_S.intermediate_value_type, Text), _ANY),
+    _shared(_VALUES, _V.objective, _V.value, _V.value_type, _ANY),
+    _shared(_STEPS, _S.step, _S.intermediate_value, _S.intermediate_value_type, _ANY),
 )
-_READ_CHANGES = select(_TRIALS.c.trial_id, _TRIALS.c.state).where(
-    _TRIALS.c.study_id == bindparam("study"),
-    _TRIALS.c.trial_id >= bindparam("first"),  # spares the server a look at the rest
-    or_(
-        _TRIALS.c.trial_id > bindparam("last"),
+_READ_CHANGES = sa.select(_TRIALS.c.trial_id, _TRIALS.c.state).where(
+    _TRIALS.c.study_id == sa.bindparam("study"),
+    _TRIALS.c.trial_id >= sa.bindparam("first"),  # spares the server a look at the rest
+    sa.or_(
+        _TRIALS.c.trial_id > sa.bindparam("last"),
         _TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
     ),
 )
-_COUNT_OTHERS = select(func.count(_TRIALS.c.trial_id)).where(
-    _TRIALS.c.study_id == bindparam("study"),
-    _TRIALS.c.trial_id > bindparam("last"),
-    _TRIALS.c.trial_id < bindparam("own"),
+_COUNT_OTHERS = sa.select(sa.func.count(_TRIALS.c.trial_id)).where(
+    _TRIALS.c.study_id == sa.bindparam("study"),
+    _TRIALS.c.trial_id > sa.bindparam("last"),
+    _TRIALS.c.trial_id < sa.bindparam("own"),
 )
 
 
@@ -148,7 +116,9 @@ class StudyTables:
             known = {} if fresh else self._open
             changed = [one for one in found if known.get(one) != found[one]]
             ended = self._open.keys() - found.keys()
-            read = list(_read(connection, sorted([*changed, *ended])))
+            ids = sorted([*changed, *ended])
+            parts = (ids[start : start + _MOST] for start in range(0, len(ids), _MOST))
+            read = [trial for part in parts for trial in _read(connection, part)]
         for trial in read:
             self._keep(trial)
         # If one has ended in between, the trial that repeats it may have been missed.
@@ -168,12 +138,12 @@ class StudyTables:
             self._lock(connection)
             self._add(connection, trial)
 
-    def _lock(self, connection: Connection) -> None:
+    def _lock(self, connection: sa.Connection) -> None:
         """Keep others, Optuna's storage among them, from adding trials in the meantime."""
-        study = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self._study_id)
+        study = sa.select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self._study_id)
         connection.execute(study.with_for_update()).one()
 
-    def _add(self, connection: Connection, trial: FrozenTrial) -> None:
+    def _add(self, connection: sa.Connection, trial: FrozenTrial) -> None:
         began, trial_id = trial.datetime_start, _TRIALS.c.trial_id
         row = {
             "number": trial.number,
@@ -181,21 +151,21 @@ class StudyTables:
             "state": trial.state,
             "datetime_start": began and began.astimezone(UTC).replace(tzinfo=None),
         }
-        key = connection.execute(insert(_TRIALS).values(row)).inserted_primary_key
+        key = connection.execute(sa.insert(_TRIALS).values(row)).inserted_primary_key
         assert key is not None
         trial._trial_id = key[0]
         mine = {"study": self._study_id, "last": self._last, "own": key[0]}
         if others := connection.execute(_COUNT_OTHERS, mine).scalar_one():
             trial.number += others
-            number = update(_TRIALS).values(number=trial.number)
+            number = sa.update(_TRIALS).values(number=trial.number)
             connection.execute(number.where(trial_id == trial._trial_id))
-        _write_point(connection, trial, None)
+        _write_point(connection, trial, create_trial(state=TrialState.WAITING))
 
     def start(self, before: FrozenTrial, trial: FrozenTrial) -> None:
         """Let a waiting trial run, with what `trial` has beyond `before`."""
         with self._store.transaction() as connection:
             _write_point(connection, trial, before)
-            began = update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
+            began = sa.update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
             connection.execute(began.values(state=trial.state, datetime_start=_now()))
 
     def end(
@@ -211,7 +181,7 @@ class StudyTables:
         Returns whether this was written, all of it at once; if not, the trial had ended before.
         """
         running = _TRIALS.c.trial_id == trial._trial_id, _TRIALS.c.state == TrialState.RUNNING
-        ended = update(_TRIALS).where(*running).values(state=state, datetime_complete=_now())
+        ended = sa.update(_TRIALS).where(*running).values(state=state, datetime_complete=_now())
         rows = [
             {
                 "trial_id": trial._trial_id,
@@ -226,30 +196,28 @@ class StudyTables:
                 self._lock(connection)  # before a trial, as everywhere: so nobody waits in a ring
             if connection.execute(ended).rowcount == 0:
                 return False
-            is_new = trial.user_attrs.keys().isdisjoint(attributes)
-            _set(connection, _USER, {trial._trial_id: attributes}, is_new=is_new)
+            _set(connection, _USER, {trial._trial_id: attributes}, trial.user_attrs)
             _insert(connection, _VALUES, rows)
             if again is not None:
                 again.number = len(self._trials)
                 self._add(connection, again)
         return True
 
-    def set_attributes(self, attributes: Mapping[int, Mapping[str, Any]]) -> None:
-        """Set user attributes of trials, by their ids."""
+    def set_attribute(self, key: str, values: Mapping[int, Any]) -> None:
+        """Set a user attribute of trials to a value for each, by their ids."""
         with self._store.transaction() as connection:
-            _set(connection, _USER, attributes)
+            _set(connection, _USER, {one: {key: value} for one, value in values.items()}, [key])
 
 
-def _read(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]:
-    for first in range(0, len(ids), _MOST):
-        yield from _read_some(connection, ids[first : first + _MOST])
-
-
-def _read_some(connection: Connection, ids: Sequence[int]) -> list[FrozenTrial]:
+def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
     """Return trials; what has ended does not change any more, so the states are read first."""
     chosen = {"ids": ids}
-    own = connection.execute(_READ_TRIALS, chosen)
-    found = {row.trial_id: _without_details(row) for row in own}
+    found: dict[int, FrozenTrial] = {}
+    for row in connection.execute(_READ_TRIALS, chosen):
+        trial = found[row.trial_id] = create_trial(state=TrialState.WAITING)
+        trial._trial_id, trial.number, trial.state = row.trial_id, row.number, row.state
+        trial.datetime_start = _local(row.datetime_start)
+        trial.datetime_complete = _local(row.datetime_complete)
     values: dict[int, dict[int, float]] = {}
     details = connection.execute(_READ_DETAILS, chosen).all()
     for kind, trial_id, key, number, text, _ in sorted(details, key=lambda row: row[-1]):
@@ -270,22 +238,6 @@ def _read_some(connection: Connection, ids: Sequence[int]) -> list[FrozenTrial]:
     return sorted(found.values(), key=lambda trial: trial.number)
 
 
-def _without_details(row: Row[Any]) -> FrozenTrial:
-    return FrozenTrial(
-        number=row.number,
-        state=row.state,
-        value=None,
-        datetime_start=_local(row.datetime_start),
-        datetime_complete=_local(row.datetime_complete),
-        params={},
-        distributions={},
-        user_attrs={},
-        system_attrs={},
-        intermediate_values={},
-        trial_id=row.trial_id,
-    )
-
-
 @lru_cache(maxsize=10_000)
 def _distribution(text: str) -> BaseDistribution:
     """Return a distribution, of which all trials share one: each would take 1 KiB."""
@@ -301,9 +253,8 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _write_point(connection: Connection, trial: FrozenTrial, before: FrozenTrial | None) -> None:
+def _write_point(connection: sa.Connection, trial: FrozenTrial, before: FrozenTrial) -> None:
     """Write the params and attributes that a trial has beyond `before`."""
-    known = before.params if before is not None else {}
     rows = (
         {
             "trial_id": trial._trial_id,
@@ -312,36 +263,35 @@ def _write_point(connection: Connection, trial: FrozenTrial, before: FrozenTrial
             "distribution_json": distribution_to_json(trial.distributions[name]),
         }
         for name, value in trial.params.items()
-        if name not in known
+        if name not in before.params
     )
     _insert(connection, _PARAMS, rows)
     for table, after, earlier in (
-        (_USER, trial.user_attrs, before.user_attrs if before is not None else {}),
-        (_SYSTEM, trial.system_attrs, before.system_attrs if before is not None else {}),
+        (_USER, trial.user_attrs, before.user_attrs),
+        (_SYSTEM, trial.system_attrs, before.system_attrs),
     ):
         new = {key: value for key, value in after.items() if earlier.get(key) != value}
-        _set(connection, table, {trial._trial_id: new}, is_new=before is None)
+        _set(connection, table, {trial._trial_id: new}, earlier)
 
 
 def _set(
-    connection: Connection,
-    table: Table,
+    connection: sa.Connection,
+    table: sa.Table,
     attributes: Mapping[int, Mapping[str, Any]],
-    *,
-    is_new: bool = False,
+    earlier: Iterable[str],
 ) -> None:
+    """Write attributes of trials, of which those in `earlier` may be there."""
     rows = [
         {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
         for trial_id, of_trial in attributes.items()
         for key, value in of_trial.items()
     ]
-    keys = {row["key"] for row in rows}
-    if rows and not is_new:
-        old = table.c.trial_id.in_(attributes), table.c.key.in_(keys)
-        connection.execute(delete(table).where(*old))
+    if replaced := {row["key"] for row in rows}.intersection(earlier):
+        old = table.c.trial_id.in_(attributes), table.c.key.in_(replaced)
+        connection.execute(sa.delete(table).where(*old))
     _insert(connection, table, rows)
 
 
-def _insert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+def _insert(connection: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
     if together := list(rows):
-        connection.execute(insert(table), together)
+        connection.execute(sa.insert(table), together)
