@@ -21,6 +21,8 @@ BASE = (
     "optimizer.lr=tag(log, interval(1e-3, 1e-1))",
 )
 WORKER = "pipeline.study.workers.worker"
+#: The server of the workers, and they themselves: with its words, since they are its forks.
+FORK_SERVER = "pipeline.processes.fork_server"
 
 
 class Sweeping:
@@ -41,10 +43,17 @@ class Sweeping:
         return self.process.out
 
     def children(self, module: str = WORKER) -> list[psutil.Process]:
-        """Return the processes below it that run a module, its workers by default."""
+        """Return the processes below it that run a module; by default its workers alone."""
         found = self.process.running(module)
         self._family |= {child.pid: child for child in found}
-        return found
+        if module != WORKER:
+            return found
+        workers = []
+        for one in found:
+            with suppress(psutil.NoSuchProcess):
+                if one.ppid() != self.process.pid or FORK_SERVER not in one.cmdline():
+                    workers.append(one)
+        return workers
 
     def await_waiting(self, what: str = "waiting", *, other_than: int | None = None) -> int:
         """Wait until a worker stays where its trial waits; return its process id."""

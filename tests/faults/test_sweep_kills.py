@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from faults.conftest import StartSweep
 from faults.processes import RECORDER
 from faults.study_records import Records
-from faults.sweeps import WORKER, Sweeping, behaving, grid, problems
+from faults.sweeps import FORK_SERVER, WORKER, Sweeping, behaving, grid, problems
 from pipeline.runs import main as runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
@@ -91,7 +92,7 @@ def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(sweep: Star
     killed: list[Sweeping] = []
     for number, victims in enumerate(("driver", "all", "driver", "all")):
         running = sweep(*words)
-        running.process.wait_until(running.children, what=WORKER)
+        running.process.wait_until(partial(running.children, FORK_SERVER), what=FORK_SERVER)
         for earlier in killed:  # the workers of a killed driver end by themselves
             earlier.require_no_orphan()
         killed.append(running)
@@ -114,9 +115,9 @@ def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(sweep: Star
 
 def kill(running: Sweeping, victims: str) -> None:
     """Kill the driver, and its workers and its recorder with it where all are meant."""
-    others = [*running.children(), *running.children(RECORDER)] if victims == "all" else []
+    others = [*running.children(FORK_SERVER), *running.children(RECORDER)]
     running.kill()
-    for other in others:
+    for other in others if victims == "all" else ():
         if other.is_running():
             other.kill()
     if victims == "all":

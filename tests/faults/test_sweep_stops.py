@@ -3,13 +3,14 @@
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from faults.conftest import StartSweep
 from faults.study_records import Records
-from faults.sweeps import WORKER, behaving, grid, problems
+from faults.sweeps import FORK_SERVER, behaving, grid, problems
 from pipeline.runs import main as runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
@@ -75,7 +76,7 @@ def test_a_stop_while_a_sweep_starts_or_tells_its_end_or_confirms_leaves_nothing
     records = Records()
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         starting = sweep(*words)
-        starting.process.wait_until(starting.children, what=WORKER)
+        starting.process.wait_until(partial(starting.children, FORK_SERVER), what=FORK_SERVER)
         time.sleep(chance.uniform(0, 4))
         starting.process.send(number)
         assert starting.end() == code, starting.err
