@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline.paths import replace_file, replace_json
 from pipeline.pictures import classes, inside, predictions, training
 from pipeline.pictures.style import Picture
 from pipeline.processes.child import Parent
+from pipeline.signals import end_with_parent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,18 +80,51 @@ class Written:
 
 
 def write_pictures(
-    pictures: Iterable[Picture], folder: Path, *, texts: Iterable[str] = ()
+    pictures: Iterable[Picture],
+    folder: Path,
+    *,
+    texts: Iterable[str] = (),
+    forked: Callable[[], object] | None = None,
 ) -> list[Written]:
     """Draw pictures as PNG into a folder, and list them in `pictures.json`.
 
-    `texts` are the names in the pictures; a font is looked up for letters that the usual one lacks.
+    Args:
+        pictures: What is drawn.
+        folder: Receives the files.
+        texts: The names in the pictures; a font is looked up for letters that the usual one lacks.
+        forked: Called once a fork of this process, which has a single thread, draws half of them;
+            `None` = there is no fork.
     """
     with drawing(texts) as notes:
-        written = [write(picture, folder) for picture in pictures]
+        if forked is None:
+            written = [write(picture, folder) for picture in pictures]
+        else:
+            written = _written_by_two(list(pictures), folder, forked)
     written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
     replace_json(folder / LIST, [asdict(one) for one in written])
     return written
+
+
+def _written_by_two(
+    pictures: Sequence[Picture], folder: Path, forked: Callable[[], object]
+) -> list[Written]:
+    """Draw every other picture in a fork, which has what is loaded; draw all if the fork dies."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException), os.fdopen(writer, "w", encoding="utf-8") as file:
+            end_with_parent()
+            file.write(json.dumps([asdict(write(one, folder)) for one in pictures[1::2]]))
+        os._exit(0)
+    os.close(writer)
+    forked()
+    written = {one.name: write(one, folder) for one in pictures[::2]}
+    with os.fdopen(reader, encoding="utf-8") as file:
+        others = file.read()
+    os.waitpid(pid, 0)
+    written |= {one["name"]: Written(**one) for one in json.loads(others or "[]")}
+    return [written.get(one.name) or write(one, folder) for one in pictures]
 
 
 def read_list(folder: Path) -> list[Written]:
@@ -214,9 +248,9 @@ def main() -> None:
     with drawing():  # its imports and the list of fonts take a while
         pass
     artifacts = Path(parent.first_message()["artifacts"])
-    parent.listen()
     findings = load_findings(artifacts)
-    write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))
+    names = texts(findings)
+    write_pictures(gallery(findings), artifacts / FOLDER, texts=names, forked=parent.listen)
     os._exit(0)  # Matplotlib takes a while to end
 
 
