@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.findings import Findings, load_findings
 from pipeline.paths import replace_file, replace_json
@@ -135,9 +136,11 @@ def read_list(folder: Path) -> list[Written]:
 
 
 def write(picture: Picture, folder: Path) -> Written:
-    """Draw a picture as PNG into a folder, within `drawing`."""
+    """Draw a picture as PNG into a folder, within `drawing`; raises OSError if it has no room."""
     file = f"{picture.name}.png"
-    _, reason = use_drawn(picture, lambda figure: save(figure, folder / file))
+    content, reason = use_drawn(picture, _png)
+    if content is not None:
+        _store(content, folder / file)
     return Written(picture.name, picture.title, picture.alt, "" if reason else file, reason)
 
 
@@ -155,9 +158,18 @@ def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used |
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG."""
+    _store(_png(figure), path)
+
+
+def _png(figure: "Figure") -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    return content.getvalue()
+
+
+def _store(content: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    look: dict[str, Any] = {"format": "png", "dpi": DOTS_PER_INCH, "bbox_inches": "tight"}
-    replace_file(path, lambda file: figure.savefig(file, **look))
+    replace_file(path, lambda file: file.write(content))
 
 
 @contextmanager
@@ -245,12 +257,17 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the run decides when to stop
     parent = Parent.claim()
+    os.nice(5)  # the steps of the training come first
     with drawing():  # its imports and the list of fonts take a while
         pass
     artifacts = Path(parent.first_message()["artifacts"])
     findings = load_findings(artifacts)
     names = texts(findings)
-    write_pictures(gallery(findings), artifacts / FOLDER, texts=names, forked=parent.listen)
+    try:
+        write_pictures(gallery(findings), artifacts / FOLDER, texts=names, forked=parent.listen)
+    except OSError as error:  # a full disk
+        parent.say({"problem": error.strerror or str(error)})
+        os._exit(1)
     os._exit(0)  # Matplotlib takes a while to end
 
 

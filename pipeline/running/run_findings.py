@@ -326,8 +326,10 @@ def _drawn(artist: Child, artifacts: Path) -> list[Written]:
             return read_list(artifacts / FOLDER)
         problem = f"the pictures were not drawn within {SECONDS:.0f} s"
         if code is not None:
+            said = [str(message["problem"]) for message in artist.messages()]
+            why = "; ".join(said) or f"exit code {code}"
             hint = "python -m pipeline.report may say more"
-            problem = f"the pictures could not be drawn (exit code {code}); {hint}"
+            problem = f"the pictures could not be drawn ({why}); {hint}"
     print(f"warning: {problem}", file=sys.stderr)
     return []
 

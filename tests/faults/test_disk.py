@@ -107,6 +107,21 @@ def test_a_disk_that_fills_up_in_mid_run_is_told_by_the_journal_too(
     assert events(run)  # each line that is there is whole
 
 
+def test_a_disk_that_pictures_fill_costs_these_alone(fork: Start, mount: Mount) -> None:
+    disk = mount("disk", size="264k")  # about twice what the run takes without them
+    words = (*SHORT, "model.hidden=[4]", f"output={disk}", "tracking=none", "pictures=true")
+    training = fork(*words)
+    assert training.end() == 0
+    assert only_line(training.err) == (
+        "warning: the pictures could not be drawn (No space left on device); "
+        "python -m pipeline.report may say more"
+    )
+    (run,) = disk.iterdir()
+    assert ending(run) == ("FINISHED", None)
+    assert (run / "model" / "model.ckpt").is_file()
+    assert not list(run.rglob("*.tmp"))
+
+
 @pytest.mark.slow
 def test_a_full_disk_of_the_tracking_database_costs_no_result(
     fork: Start, mount: Mount, empty_database: Path
