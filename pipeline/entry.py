@@ -147,6 +147,11 @@ def _carry_out(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
         hydras_own.cfg = before
 
 
+def is_one_of_several() -> bool:
+    """Return whether the command carries out several runs, with `-m`."""
+    return str(HydraConfig.get().mode).endswith("MULTIRUN")
+
+
 def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
     """Return the exit code of one run; a requested stop ends all runs."""
     try:
@@ -154,8 +159,7 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
         trainer = config.get("trainer")
         devices = trainer.get("devices") if isinstance(trainer, DictConfig) else None
         count = len(devices) if isinstance(devices, ListConfig) else devices
-        several = str(HydraConfig.get().mode).endswith("MULTIRUN")
-        if several and isinstance(count, int) and count > 1:
+        if is_one_of_several() and isinstance(count, int) and count > 1:
             raise ConfigError(
                 f"trainer.devices={devices} can't be joined with -m; start each run by itself"
             )

@@ -5,7 +5,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.config.record import plain
-from pipeline.entry import command, run_as_process
+from pipeline.entry import command, is_one_of_several, run_as_process
+from pipeline.processes.lease import seconds_since_start
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
 
@@ -38,7 +39,8 @@ def body(config: DictConfig) -> int:
 
         with showing_results() as show:
             result = run(config, shows=show, **known)
-    print_lines(last_lines(result))
+    seconds = result.seconds if is_one_of_several() else seconds_since_start()
+    print_lines(last_lines(result, seconds))
     return 0
 
 

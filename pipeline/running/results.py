@@ -22,7 +22,6 @@ from pipeline.markup import MISSING, figure_text
 from pipeline.metrics import ClassScores, mean_words
 from pipeline.networks.inspection import LayerRow
 from pipeline.processes.cpu import thread_limit
-from pipeline.processes.lease import seconds_since_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
@@ -240,8 +239,8 @@ def showing_results() -> Iterator[Callable[[Result, str], None]]:
         yield show
 
 
-def last_lines(result: Result) -> Iterator[str]:
-    """Yield lines on the kept weights, the time that a run took, and where to find it."""
+def last_lines(result: Result, seconds: float) -> Iterator[str]:
+    """Yield lines on the kept weights, the seconds that the command took, and where the run is."""
     metrics, decision = result.metrics, result.decision
     if "best/epoch" in metrics:
         yield f"kept    epoch {metrics['best/epoch']:.0f} of {result.epochs}"
@@ -249,7 +248,7 @@ def last_lines(result: Result) -> Iterator[str]:
         kept = "; the baselines keep 0.5" if result.test else ""
         yield f"threshold {number(decision.threshold)} ({decision.found}){kept}"
     fit = duration(metrics["time/fit"])
-    yield f"took    {duration(seconds_since_start())}, {fit} of it training"
+    yield f"took    {duration(seconds)}, {fit} of it training"
     yield f"run     {result.folder}"
     if result.record.registered is not None:
         yield f"model   {result.record.registered}"
