@@ -25,6 +25,7 @@ from pipeline.devices import (
     worker_devices,
 )
 from pipeline.errors import EnvironmentFaultError
+from pipeline.processes.cpu import cores
 from pipeline.study.messages import Gone
 from pipeline.study.plan import StudyPlan, make_study_plan
 from pipeline.study.space.trial_configs import device_problems
@@ -108,11 +109,10 @@ def test_devices_of_a_single_run_are_refused_wherever_a_study_names_them(
 
 
 def test_workers_of_the_cpu_are_as_many_as_asked_or_as_its_cores_have_threads_for() -> None:
-    cores = len(psutil.Process().cpu_affinity())
     assert planned("sweep.workers=7").gpus == ((),) * 7
-    assert planned().workers == cores
-    assert planned("sweep.devices_per_trial=2").workers == max(1, cores // 2)
-    assert planned(f"trainer.threads={cores}", "sweep.devices_per_trial=2").workers == 1
+    assert planned().workers == cores()
+    assert planned("sweep.devices_per_trial=2").workers == max(1, cores() // 2)
+    assert planned(f"trainer.threads={cores()}", "sweep.devices_per_trial=2").workers == 1
 
 
 @pytest.mark.parametrize(
