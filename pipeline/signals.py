@@ -58,16 +58,6 @@ class Stop:
 stop = Stop()
 
 
-def end_silently() -> None:
-    """End this process at once when it is asked to stop, until `orderly_stop` takes over.
-
-    Python itself would print a traceback of whichever library it is importing.
-    """
-    for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: os._exit(128 + number))
-
-
 def end_with_parent() -> None:
     """End this process once its parent has ended, whatever this process is doing."""
     parent = os.getppid()
