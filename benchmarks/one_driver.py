@@ -83,15 +83,18 @@ class Driver:
             found.append((1000 * wall, 1000 * cost, 1000 * CHOOSING[0]))
         return [median(values) for values in zip(*found, strict=True)]
 
-    def work(self, seconds: int) -> int:
-        """Take a trial and end the one held longest, for so long; return how many were taken."""
-        end, taken = time.monotonic() + seconds, 0
+    def work(self, seconds: int) -> tuple[int, float]:
+        """Take a trial and end the one held longest, for so long.
+
+        Returns how many were taken, and the processor's seconds that they took.
+        """
+        end, taken, used = time.monotonic() + seconds, 0, time.process_time()
         while time.monotonic() < end:
             self._take()
             self._ledger.progress()
             self._finish()
             taken += 1
-        return taken
+        return taken, time.process_time() - used
 
     def memory(self, _: int) -> float:
         """Return the MiB of this process's memory that the study has taken since it was opened."""

@@ -32,6 +32,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 from benchmarks.outage import server
 from benchmarks.study_cost import open_ledger, value_of
 from pipeline.processes.lease import own_lease
@@ -223,18 +225,34 @@ def take_alone(drivers: Mapping[str, Driver], running: int, rounds: int) -> None
 
 def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
     """Print how many trials several drivers take a second while some hundreds run."""
-    rates: dict[str, list[float]] = {name: [] for name in drivers}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in drivers}
     for together in drivers.values():
         for driver in together:
-            driver.ask("running", TOGETHER // len(together))
+            driver.tell("running", TOGETHER // len(together))
+        assert [driver.answer() for driver in together] == [TOGETHER // len(together)] * MANY
     for _ in range(rounds):
         for name, together in drivers.items():
+            used = server_seconds()
             for driver in together:
                 driver.tell("work", SECONDS)
-            rates[name].append(sum(driver.answer() for driver in together) / SECONDS)
-    print(f"\ntrials taken a second by {MANY} drivers while {TOGETHER} run, in each round")
-    for name, values in rates.items():
-        print(f"{name:8} {median(values):6.1f}  of {', '.join(f'{one:.1f}' for one in values)}")
+            taken, seconds = map(sum, zip(*(one.answer() for one in together), strict=True))
+            seconds += server_seconds() - used
+            found[name].append((taken / SECONDS, 1000 * seconds / taken))
+    print(
+        f"\n{MANY} drivers while {TOGETHER} trials run: trials taken and ended a second, and "
+        "ms of the processor for each, of drivers and server"
+    )
+    for name, rows in found.items():
+        rate, cost = (median(values) for values in zip(*rows, strict=True))
+        each = ", ".join(f"{one:.1f}" for one, _ in rows)
+        print(f"{name:8} {rate:6.1f} {cost:6.1f}  (rounds: {each} a second)", flush=True)
+
+
+def server_seconds() -> float:
+    """Seconds of the processor that the server and its sessions have taken."""
+    children = psutil.Process().children(recursive=True)
+    times = [one.cpu_times() for one in children if one.name() == "postgres"]
+    return float(sum(one.user + one.system for one in times))
 
 
 def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
