@@ -124,7 +124,6 @@ def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(fork: Start) -> 
     training.send(signal.SIGTERM)
     assert (training.end(), training.err) == (143, "")
     assert not (training.folder / "runs").exists()
-    recorder.resume()
     wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
 
 
