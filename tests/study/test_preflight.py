@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from getpass import getuser
 from io import StringIO
 from pathlib import Path
 
@@ -234,4 +235,5 @@ def test_an_interrupted_preflight_takes_its_workers_and_its_files_along(tmp_path
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert not any(worker.is_running() for worker in workers)
-    assert set(tmp_path.iterdir()) == before
+    left = {path.name for path in {*tmp_path.iterdir()} - before}
+    assert left <= {f"torchinductor_{getuser()}"}  # which importing torch may make
