@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -22,7 +22,6 @@ from pipeline.paths import replace_file, replace_json
 from pipeline.pictures import classes, inside, predictions, training
 from pipeline.pictures.style import Picture
 from pipeline.processes.child import Parent
-from pipeline.signals import end_with_parent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,51 +80,19 @@ class Written:
 
 
 def write_pictures(
-    pictures: Iterable[Picture],
-    folder: Path,
-    *,
-    texts: Iterable[str] = (),
-    forked: Callable[[], object] | None = None,
+    pictures: Iterable[Picture], folder: Path, *, texts: Iterable[str] = ()
 ) -> list[Written]:
     """Draw pictures as PNG into a folder, and list them in `pictures.json`.
 
-    Args:
-        pictures: What is drawn.
-        folder: Receives the files.
-        texts: The names in the pictures; a font is looked up for letters that the usual one lacks.
-        forked: Called once a fork of this process, which has a single thread, draws half of them;
-            `None` = there is no fork.
+    `texts` are the names in the pictures; a font is looked up for letters that the usual one lacks.
+    Raises OSError if there is no room for them.
     """
     with drawing(texts) as notes:
-        if forked is None:
-            written = [write(picture, folder) for picture in pictures]
-        else:
-            written = _written_by_two(list(pictures), folder, forked)
+        written = [_write(picture, folder) for picture in pictures]
     written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
     replace_json(folder / LIST, [asdict(one) for one in written])
     return written
-
-
-def _written_by_two(
-    pictures: Sequence[Picture], folder: Path, forked: Callable[[], object]
-) -> list[Written]:
-    """Draw every other picture in a fork, which has what is loaded; draw all if the fork dies."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with suppress(BaseException), os.fdopen(writer, "w", encoding="utf-8") as file:
-            end_with_parent()
-            file.write(json.dumps([asdict(write(one, folder)) for one in pictures[1::2]]))
-        os._exit(0)
-    os.close(writer)
-    forked()
-    written = {one.name: write(one, folder) for one in pictures[::2]}
-    with os.fdopen(reader, encoding="utf-8") as file:
-        others = file.read()
-    os.waitpid(pid, 0)
-    written |= {one["name"]: Written(**one) for one in json.loads(others or "[]")}
-    return [written.get(one.name) or write(one, folder) for one in pictures]
 
 
 def read_list(folder: Path) -> list[Written]:
@@ -135,8 +102,12 @@ def read_list(folder: Path) -> list[Written]:
     return []
 
 
-def write(picture: Picture, folder: Path) -> Written:
-    """Draw a picture as PNG into a folder, within `drawing`; raises OSError if it has no room."""
+def write(picture: Picture, folder: Path) -> str:
+    """Draw a picture as PNG into a folder, within `drawing`; return "" or why it is missing."""
+    return use_drawn(picture, lambda figure: save(figure, folder / f"{picture.name}.png"))[1]
+
+
+def _write(picture: Picture, folder: Path) -> Written:
     file = f"{picture.name}.png"
     content, reason = use_drawn(picture, _png)
     if content is not None:
@@ -257,14 +228,13 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the run decides when to stop
     parent = Parent.claim()
-    os.nice(5)  # the steps of the training come first
     with drawing():  # its imports and the list of fonts take a while
         pass
     artifacts = Path(parent.first_message()["artifacts"])
+    parent.listen()
     findings = load_findings(artifacts)
-    names = texts(findings)
     try:
-        write_pictures(gallery(findings), artifacts / FOLDER, texts=names, forked=parent.listen)
+        write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))
     except OSError as error:  # a full disk
         parent.say({"problem": error.strerror or str(error)})
         os._exit(1)

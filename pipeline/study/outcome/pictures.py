@@ -76,7 +76,7 @@ def write_study_pictures(
     told: list[str] = []
     for picture in pictures:
         with drawing(study_names(summary)) as letters:
-            reason = write(picture, folder).reason
+            reason = write(picture, folder)
         notes = [*letters, f"no picture {picture.name}: {reason}"] if reason else letters
         yield [note for note in notes if note not in told]
         told += notes
@@ -310,7 +310,7 @@ def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
     """Write `comparison.png`; return notes on why it is missing, or which letters no font has."""
     picture = comparison_picture(comparison, "comparison", title="comparison")
     with drawing(comparison_names(comparison)) as notes:
-        reason = write(picture, folder).reason
+        reason = write(picture, folder)
     return [*notes, f"no picture of the comparison: {reason}"] if reason else notes
 
 
