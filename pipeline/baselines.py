@@ -17,9 +17,11 @@ from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared
 from pipeline.importance import evenly_spaced
 from pipeline.linear_fit import ITERATIONS, FittingProcess, predictions
+from pipeline.processes.child import MAX_BYTES
 
 OPERATIONS_PER_SECOND = 10**9  # of one slow core; a bound in operations gives equal results
 ROWS_AT_ONCE = 1_000
+OUTPUT_BYTES = 32  # of a number in the answer of another process, at most
 FEWEST_ROWS = 100  # a fit on fewer of the available rows is not informative
 
 
@@ -71,7 +73,7 @@ def linear(
     Args:
         prepared: The data in its parts.
         limits: How much the fit may cost.
-        process: A process in which `begin_linear` may have begun the fit; `None` = it is made here.
+        process: A process in which `begin_linear` may have begun the fit; `None` = none has.
 
     Returns:
         The baseline. Its name states the number of rows if it was fitted on only some of them.
@@ -97,12 +99,16 @@ def linear(
 
 
 def begin_linear(prepared: Prepared, *, limits: Limits, process: FittingProcess) -> None:
-    """Begin to fit the linear baseline in another process, if all rows lie in memory."""
-    train, test = prepared.train, prepared.test
+    """Begin to fit the linear baseline in another process, if the rows are few and in memory."""
+    schema, train, test = prepared.schema, prepared.train, prepared.test
     is_here = isinstance(train.inputs, Tensor) and isinstance(test.inputs, Tensor)
-    if is_here and len(test) and (chosen := _chosen(prepared, limits)) is not None:
-        tests = [block.flatten(1).numpy() for block in test.blocks()]
-        process.begin(*_training_rows(train, chosen), tests, **_how(prepared))
+    if not is_here or not len(test) or (chosen := _chosen(prepared, limits)) is None:
+        return
+    # The rows are copied, and the answer is one message.
+    row = 4 * math.prod(schema.input_shape) + OUTPUT_BYTES * max(schema.outputs, 2)
+    if (len(chosen) + len(test)) * row <= MAX_BYTES:
+        tests = (block.flatten(1).numpy() for block in test.blocks())
+        process.begin(*_training_rows(train, chosen), *tests, **_how(prepared))
 
 
 def _chosen(prepared: Prepared, limits: Limits) -> Tensor | None:

@@ -1,17 +1,16 @@
 """The fit of the linear baseline, and the process that makes it while a network trains.
 
 `python -m pipeline.linear_fit` is that process. Importing scikit-learn takes most of a second, so
-it begins with that, before the data are known. Arrays go both ways through a file that loses its
-name as soon as it is read, so that it does not outlive the processes.
+it begins with that, before the data are known. The rows come in a file without a name, which does
+not outlive the processes.
 """
 
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ Method = Literal["logistic regression", "ridge regression", "least squares"]
 Predict = Callable[[Array], Array]
 
 ITERATIONS = 200  # of the logistic regression, at most
-#: Longest wait for the fit, in seconds; after it, it is made here.
+#: Longest wait for the fit, in seconds; after that, the caller fits.
 PATIENCE = 300.0
 
 
@@ -102,8 +101,6 @@ class FittingProcess:
 
     def __init__(self) -> None:
         self._child = Child(python_module("pipeline.linear_fit"))
-        self._path = ""
-        self._file: BinaryIO | None = None
         self._has_begun = False
 
     def __enter__(self) -> Self:
@@ -113,34 +110,27 @@ class FittingProcess:
 
     def __exit__(self, *_: object) -> None:
         self._child.close(0.0)
-        if self._file is not None:
-            self._file.close()
-            Path(self._path).unlink(missing_ok=True)
 
-    def begin(
-        self, inputs: Array, targets: Array, tests: Sequence[Array], **how: str | int
-    ) -> None:
-        """Begin the fit of `predictions`, whose arguments these are, without waiting for it."""
+    def begin(self, *arrays: Array, **how: str | int) -> None:
+        """Begin the fit of `predictions` without waiting for it.
+
+        Args:
+            arrays: Its inputs and targets, then its blocks of test rows.
+            how: Its other arguments.
+        """
         if not self._child.is_open:
             return
-        with suppress(OSError):  # no room for the file
-            number, self._path = tempfile.mkstemp(prefix="pipeline-")
-            self._file = file = os.fdopen(number, "w+b")
-            for array in (inputs, targets, np.concatenate(tests)):
+        with suppress(OSError), tempfile.TemporaryFile(buffering=0) as file:  # there may be no room
+            for array in arrays:
                 np.save(file, array)
-            file.flush()
-            self._child.send({"id": 1, "file": self._path, "block": len(tests[0]), **how})
+            self._child.send_descriptor({"arrays": len(arrays), **how}, file.fileno())
             self._has_begun = True
 
     def predictions(self) -> Array | None:
         """Wait for the fit that was begun and return its predictions; `None` if there are none."""
-        if self._file is None or not self._has_begun:
-            return None
-        with suppress(ChildGoneError, OSError, ValueError):
-            self._child.answer(1, PATIENCE)
-            self._file.seek(0)
-            found: Array = np.load(self._file)
-            return found
+        with suppress(ChildGoneError):
+            if self._has_begun:
+                return np.array(self._child.answer(1, PATIENCE)["outputs"])
         return None
 
 
@@ -151,27 +141,13 @@ def main() -> None:
     parent = Parent.claim()
     import sklearn.linear_model  # noqa: F401 # takes most of a second, before the data are known
 
-    order = parent.first_message()
+    order, descriptor = parent.first_descriptor()
     parent.listen()
-    path = Path(order["file"])
-    with path.open("r+b") as file:
-        path.unlink()
-        inputs, targets, tests = (np.load(file) for _ in range(3))
-        found = predictions(inputs, targets, _blocks(tests, order), **_how(order))
-        file.seek(0)
-        np.save(file, found)
-    parent.say({"id": 1})
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)  # the parent has written up to its end
+        inputs, targets, *tests = (np.load(file) for _ in range(order.pop("arrays")))
+    parent.say({"id": 1, "outputs": predictions(inputs, targets, tests, **order).tolist()})
     os._exit(0)
-
-
-def _blocks(tests: Array, order: Mapping[str, Any]) -> Iterator[Array]:
-    """Yield the blocks that the rows came in: the last bits of a row may depend on its block."""
-    for start in range(0, len(tests), order["block"]):
-        yield tests[start : start + order["block"]]
-
-
-def _how(order: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: order[name] for name in ("method", "classes", "scales_all")}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Baselines: published figures, scikit-learn alone, and what they may not look at."""
 
+import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -135,26 +136,37 @@ def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() 
     assert linear(prepared, limits=Limits(rows=10_000, seconds=0.001)) is None  # too few rows
 
 
-@pytest.mark.parametrize("dies", [False, True])
-def test_another_process_fits_the_same_bits_and_may_die(
-    tmp_path: Path, monkeypatch: Patch, *, dies: bool
+@pytest.mark.parametrize("case", ["fits", "dies", "has too many rows", "has no room"])
+def test_another_process_fits_the_same_bits_and_what_fails_is_fitted_here(
+    tmp_path: Path, monkeypatch: Patch, case: str
 ) -> None:
     (temporary := tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     prepared, limits = shipped("iris"), Limits(rows=20_000, seconds=20)
-    with FittingProcess() as process:
-        begin_linear(prepared, limits=limits, process=process)
-        if dies:
-            (child,) = psutil.Process().children()
-            child.kill()
-        assert dies == (process.predictions() is None)
-        beside = linear(prepared, limits=limits, process=process)
-    assert beside is not None
     here = linear(prepared, limits=limits)
+    others, room = set(psutil.Process().children()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    if case == "has too many rows":
+        monkeypatch.setattr("pipeline.baselines.MAX_BYTES", 1_000)
+    with FittingProcess() as process:
+        if case == "has no room":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, room[1]))
+        try:
+            begin_linear(prepared, limits=limits, process=process)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, room)
+        assert list(temporary.iterdir()) == []  # a kill leaves no file
+        if case == "fits":
+            monkeypatch.delattr("pipeline.baselines.predictions")  # a fit here would raise
+        elif case == "dies":
+            (child,) = set(psutil.Process().children()) - others
+            child.kill()
+        else:
+            assert process.predictions() is None
+        beside = linear(prepared, limits=limits, process=process)
     assert here is not None
+    assert beside is not None
     assert beside.name == here.name
     assert torch.equal(beside.outputs, here.outputs)
-    assert list(temporary.iterdir()) == []
 
 
 def test_the_validation_and_test_targets_change_no_baseline() -> None:

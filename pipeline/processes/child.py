@@ -410,6 +410,17 @@ class Parent:
                 return message
         os._exit(1)
 
+    def first_descriptor(self) -> tuple[Message, int]:
+        """Return what `send_descriptor` of the parent sends first; end as `first_message` does."""
+        while not self._channel.wait(WATCH_SECONDS, writing=False):
+            if os.getppid() != self._pid:
+                os._exit(1)
+        with socket.socket(fileno=os.dup(self._channel.reader)) as stream:
+            content, descriptors, *_ = socket.recv_fds(stream, CHUNK, 1)
+        if not content:
+            os._exit(1)
+        return json.loads(content), *descriptors
+
     def listen(
         self, handle: Callable[[Message], object] = lambda _: None, *, exit_code: int = 1
     ) -> None:
