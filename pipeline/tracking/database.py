@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import filelock
@@ -24,7 +24,7 @@ from pipeline.tracking.uri import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 LOCK_SECONDS = 60.0
 #: MLflow's tables that have rows before it creates the experiment 0.
@@ -88,10 +88,26 @@ def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
     or for locks of rows, fails after `wait` seconds.
     """
     digest = hashlib.sha256(f"pipeline {name}".encode()).digest()
-    connection.exec_driver_sql(
-        f"SELECT set_config('lock_timeout', '{round(wait * 1000)}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{DEAD_SECONDS}s', true), "
-        f"pg_advisory_xact_lock({int.from_bytes(digest[:8], 'big', signed=True)})"
+    number = int.from_bytes(digest[:8], "big", signed=True)
+    connection.exec_driver_sql(f"{_limits(wait, 'true')}, pg_advisory_xact_lock({number})")
+
+
+def limit_waits(engine: "Engine", *, wait: float) -> None:
+    """Let locks of rows be waited for and held as `lock_until_end` does, in every transaction."""
+    from sqlalchemy import event
+
+    def limit(connection: Any, _record: object) -> None:
+        connection.cursor().execute(_limits(wait, "false"))
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+    engine.dispose()  # what is connected has no limits yet
+
+
+def _limits(wait: float, is_local: str) -> str:
+    return (
+        f"SELECT set_config('lock_timeout', '{round(wait * 1000)}', {is_local}), "
+        f"set_config('idle_in_transaction_session_timeout', '{DEAD_SECONDS}s', {is_local})"
     )
 
 

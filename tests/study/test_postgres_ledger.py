@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from faults.processes import wait_until
@@ -20,6 +21,7 @@ from ledgers import (
 )
 from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import Wire, at_each_moment, wait_for_lines
+from sqlalchemy import event
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.lease import Lease, own_lease
@@ -231,15 +233,34 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
     server: Postgres, database: str
 ) -> None:
     url = server.url(database)
-    ledger, other = open_ledger(url), open_ledger(url)
-    other._store.wait = 0.3
+    ledger, other = open_ledger(url), open_ledger(url, wait=0.3)
+    taken = take(other)
 
-    def take_meanwhile() -> None:
-        with (
-            ledger._store.lock(ledger.name),
-            pytest.raises(EnvironmentFaultError, match="is locked by another"),
-        ):
-            other.take(own_lease())
+    def work_meanwhile() -> None:
+        with ledger._store.lock(ledger.name), ledger._store.transaction() as connection:
+            connection.exec_driver_sql("SELECT study_id FROM studies FOR UPDATE")
+            with pytest.raises(EnvironmentFaultError, match="is locked by another"):
+                other.take(own_lease())
+            with pytest.raises(EnvironmentFaultError, match="is locked by another"):
+                other.finish(taken, INTERRUPTED)
 
-    ledger._store.call(take_meanwhile)
-    assert other.take(own_lease()) is not None
+    ledger._store.call(work_meanwhile)
+    assert other.finish(taken, INTERRUPTED)
+
+
+def test_a_trial_is_taken_while_another_is_queued_and_both_keep_their_numbers(
+    server: Postgres, database: str
+) -> None:
+    ledger, other = open_ledger(server.url(database)), open_ledger(server.url(database))
+    taken, taking = take(other), Thread(target=ledger.take, args=[own_lease()])
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+    def take_meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO trials"):
+            taking.start()
+            wait_until(lambda: server.ask(database, waiting) != [(0,)], what="the lock")
+
+    event.listen(other._store.engine, "before_cursor_execute", take_meanwhile)
+    assert other.finish(taken, INTERRUPTED)
+    taking.join()
+    assert [row.number for row in ledger.trials()] == [0, 1, 2]

@@ -27,7 +27,7 @@ from pipeline.study.ledger.storage_faults import (
     server_gone,
     storage_faults,
 )
-from pipeline.tracking.database import create_file, lock_until_end
+from pipeline.tracking.database import create_file, limit_waits, lock_until_end
 from pipeline.tracking.uri import sqlite_path, sqlite_uri, with_driver
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class StudyStorage:
 
     @contextmanager
     def lock(self, study: str) -> Iterator[None]:
-        """Hold the lock under which one process at a time takes or closes trials of a study.
+        """Hold the lock under which one process at a time takes or gives up trials of a study.
 
         The context has to be entered within `call`. For a file, the lock is a file beside it.
         """
@@ -379,6 +379,8 @@ def _with_tables(url: str, wait: float) -> "RDBStorage":
     ):
         backend = RDBStorage(_template(url), engine_kwargs=options)
         event.listen(backend.engine, "handle_error", raise_if_gone)
+        if connection.dialect.name == "postgresql":
+            limit_waits(backend.engine, wait=wait)
         return backend
 
 
@@ -387,10 +389,10 @@ def _connection_options(url: str) -> dict[str, Any]:
     from sqlalchemy import make_url
 
     parsed = make_url(url)
-    if parsed.get_backend_name() != "postgresql":
-        return {}
-    chosen = {key: value for key, value in LIBPQ.items() if key not in parsed.query}
-    # Each statement has to see what others wrote before this process got the study's lock.
+    defaults = LIBPQ if parsed.get_backend_name() == "postgresql" else {}
+    chosen = {key: value for key, value in defaults.items() if key not in parsed.query}
+    # Each statement has to see what others wrote before this process got the study's lock; MySQL
+    # would read what was there when the transaction began, and give two trials one number.
     return {"isolation_level": "READ COMMITTED", "connect_args": chosen}
 
 
