@@ -169,7 +169,7 @@ class StudyRun:
         self._tag({NOTE_TAG: note})
 
     def finish(self) -> None:
-        """Record that the study has finished, if this process leads; only `describe` may follow."""
+        """Record the finish if this process leads; only `describe` and `end` may follow."""
         if self._journal is not None:
             self._journal.end("FINISHED")
 

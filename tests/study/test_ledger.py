@@ -193,6 +193,35 @@ def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(
     assert asked == [0]
 
 
+def test_a_queued_trial_that_another_program_takes_at_the_last_moment_is_left_to_it(
+    tmp_path: Path,
+) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path, enqueue=[{"optimizer.lr": rate} for rate in (0.01, 0.02)])
+    study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
+    asked: list[int] = []
+
+    def ask(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE trials") and not asked:
+            asked.append(study.ask().number)
+
+    event.listen(ledger._store.engine, "before_cursor_execute", ask)
+    assert (take(ledger).number, asked) == (1, [0])
+
+
+def test_a_trial_that_ends_while_it_is_read_is_read_with_its_retry(tmp_path: Path) -> None:
+    ledger, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
+    taken, ended = take(other), list[bool]()
+
+    def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "trials.number" in statement and not ended:
+            ended.append(other.finish(taken, failed("interrupted")))
+
+    event.listen(ledger._store.engine, "before_cursor_execute", end)
+    assert [row.state for row in ledger.trials()] == ["failed", "waiting"]
+    assert ended == [True]
+
+
 def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_process_joined(
     tmp_path: Path,
 ) -> None:

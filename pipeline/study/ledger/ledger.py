@@ -143,10 +143,10 @@ class Ledger:
                 return None
             written, overrides = choose(self._study, self._definition, before, trials)
             written.user_attrs = {**written.user_attrs, LEASE: lease}
-            if before.state == TrialState.WAITING:
-                self._tables.start(before, written)
-            else:
+            if before.state != TrialState.WAITING:
                 self._tables.add(written)
+            elif not self._tables.start(before, written):
+                return take()  # another program was faster
             return written
 
         trial = self._store.call(take, lock=self.name)
@@ -231,7 +231,7 @@ class Ledger:
 
         def finish() -> bool:
             trial = own or self._trials.now(fresh=True)[taken.number]
-            if self._close_trial(trial, end):
+            if self._close_trial(trial, end, self._repeated(trial, end)):
                 return True
             return self._has_ended_as(self._trials.now()[taken.number], end)
 
@@ -275,20 +275,21 @@ class Ledger:
         """Close a lost trial; `None` = its process has just closed it."""
         told = end_in_journal(folder)
         end = self._storable(told or TrialEnd(state="failed", reason="lost"))
-        again = self._repeated(trial, end) is not None
-        lost = Lost(number=trial.number, end=end, adopted=told is not None, queued_again=again)
-        return lost if self._close_trial(trial, end) else None
+        again, adopted = self._repeated(trial, end), told is not None
+        if not self._close_trial(trial, end, again):
+            return None
+        queued_again = again is not None
+        return Lost(number=trial.number, end=end, adopted=adopted, queued_again=queued_again)
 
     def _repeated(self, trial: FrozenTrial, end: TrialEnd) -> FrozenTrial | None:
         return self._trials.retry_of(trial) if end.reason in RETRIED else None
 
-    def _close_trial(self, trial: FrozenTrial, end: TrialEnd) -> bool:
+    def _close_trial(self, trial: FrozenTrial, end: TrialEnd, again: FrozenTrial | None) -> bool:
         """Write how a running trial ended; return whether it was still running."""
         told = {key: value for key, value in _end_attributes(end).items() if value is not None}
         values: Sequence[float] = () if end.state == "failed" else end.values
         if end.state == "pruned" and not values and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
-        again = self._repeated(trial, end)
         return self._tables.end(trial, _STATES[end.state], values, told, again)
 
     def _has_ended_as(self, trial: FrozenTrial, end: TrialEnd) -> bool:

@@ -76,7 +76,7 @@ _READ_DETAILS = sa.union_all(
 )
 _READ_CHANGES = sa.select(_TRIALS.c.trial_id, _TRIALS.c.state).where(
     _TRIALS.c.study_id == sa.bindparam("study"),
-    _TRIALS.c.trial_id >= sa.bindparam("first"),  # spares the server a look at the rest
+    _TRIALS.c.trial_id >= sa.bindparam("first"),  # so that the server reads no older rows
     sa.or_(
         _TRIALS.c.trial_id > sa.bindparam("last"),
         _TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
@@ -161,12 +161,16 @@ class StudyTables:
             connection.execute(number.where(trial_id == trial._trial_id))
         _write_point(connection, trial, create_trial(state=TrialState.WAITING))
 
-    def start(self, before: FrozenTrial, trial: FrozenTrial) -> None:
-        """Let a waiting trial run, with what `trial` has beyond `before`."""
+    def start(self, before: FrozenTrial, trial: FrozenTrial) -> bool:
+        """Let a trial run, with what `trial` has beyond `before`, if it is still waiting."""
+        waiting = _TRIALS.c.trial_id == trial._trial_id, _TRIALS.c.state == TrialState.WAITING
+        began = sa.update(_TRIALS).where(*waiting)
         with self._store.transaction() as connection:
+            values = {"state": trial.state, "datetime_start": _now()}
+            if connection.execute(began.values(values)).rowcount == 0:
+                return False
             _write_point(connection, trial, before)
-            began = sa.update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
-            connection.execute(began.values(state=trial.state, datetime_start=_now()))
+        return True
 
     def end(
         self,
@@ -193,7 +197,9 @@ class StudyTables:
         ]
         with self._store.transaction() as connection:
             if again is not None:
-                self._lock(connection)  # before a trial, as everywhere: so nobody waits in a ring
+                # Before the trial. Several lost trials in one transaction can still deadlock; the
+                # server then aborts one call, which is repeated.
+                self._lock(connection)
             if connection.execute(ended).rowcount == 0:
                 return False
             _set(connection, _USER, {trial._trial_id: attributes}, trial.user_attrs)
