@@ -19,6 +19,7 @@ from recorded_trials import (
 )
 
 from pipeline.processes.lease import own_lease
+from pipeline.report import main as report
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
@@ -252,6 +253,12 @@ def test_check_names_what_it_lacks_and_creates_nothing(
     assert main(["action=check", *words]) == code
     assert line.format(own_folder) in capsys.readouterr().err
     assert {path.name for path in own_folder.glob("*.db")} == before
+
+
+def test_a_study_without_a_trial_has_a_report(own_folder: Path) -> None:
+    opened(own_folder).close()
+    assert report([f"study={NAME}", "output=page.html", "tracking=none"]) == 0
+    assert (own_folder / "page.html").exists()
 
 
 # ── listed, reaped and removed ──────────────────────────────────────────────────────────────

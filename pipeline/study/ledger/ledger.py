@@ -321,9 +321,9 @@ class Ledger:
 
     @property
     def study(self) -> Study:
-        """Optuna's study with the trials on record, for Optuna's plots; it has one at least."""
-        *others, last = self._store.call(lambda: self._trials.now(fresh=True))
-        return study_in_memory(self._study, last, others)
+        """Optuna's study with all trials on record, for Optuna's plots."""
+        trials = self._store.call(lambda: self._trials.now(fresh=True))
+        return study_in_memory(self._study, trials[-1], trials[:-1]) if trials else self._study
 
     def trials(self) -> list[Row]:
         """Return all trials, ordered by number."""
