@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from math import isnan
+from typing import Any
 
 from rich.console import Console
 
@@ -33,8 +34,15 @@ def say(shown: Console, text: str, *, style: str | None = None) -> None:
 def waiting_for(tasks: str) -> AbstractContextManager[object]:
     """Return a context that shows `tasks` with a spinner in a terminal, unless they are ''."""
     shown = console()
-    wanted = tasks and shown.is_terminal
-    return shown.status(tasks, refresh_per_second=5) if wanted else nullcontext()
+    if not (tasks and shown.is_terminal):
+        return nullcontext()
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    shown.soft_wrap = True  # a warning may end with a command to copy
+    look: dict[str, Any] = {"refresh_per_second": 5, "transient": True}
+    own = sys.stderr.isatty()  # elsewhere, warnings don't pass through the terminal
+    return Live(Spinner("dots", tasks), console=shown, redirect_stderr=own, **look)
 
 
 @contextmanager

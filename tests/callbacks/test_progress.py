@@ -10,6 +10,8 @@ import pytest
 from fixture_types import Capture, Patch, Train
 from terminals import Terminal, terminal, width
 
+from pipeline.terminal import waiting_for
+
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
 FREE = ("run  ", "see it  ", "unsent  ")
 """Lines that may be longer: a path or a command is copied whole."""
@@ -83,6 +85,22 @@ def test_an_error_leaves_the_terminal_as_it_was(train: Train, monkeypatch: Patch
     with terminal() as shown:
         assert train(*IRIS, "optimizer.lr=1e30", "optimizer=sgd", "model.norm=none") == 4
     assert shown.text.rfind("\x1b[?25h") >= shown.text.rfind("\x1b[?25l")
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_warning_beside_a_spinner_stays_one_line_and_on_its_stream(
+    monkeypatch: Patch, capsys: Capture, apart: bool
+) -> None:
+    warning = f"warning: 7 values wait; send them with: {'python -m pipeline.runs ' * 5}"
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with terminal() as shown, monkeypatch.context() as patch:
+        if not apart:
+            patch.setattr(sys, "stderr", sys.stdout)
+        with waiting_for("drawing pictures"):
+            print(warning, file=sys.stderr)
+    assert "drawing pictures" in shown.text
+    assert capsys.readouterr().err == (f"{warning}\n" if apart else "")
+    assert (warning.strip() in shown.screen) is not apart
 
 
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])
