@@ -20,6 +20,8 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 
 DIGEST_BYTES = 32
 URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+#: Pattern of the names of half-written files.
+LEFTOVERS = ".*.tmp"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
@@ -209,8 +211,8 @@ def replace_json(path: Path, value: object, *, has_nan: bool = True) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files that a kill left in `folder`."""
-    for leftover in folder.glob(".*.tmp"):
+    """Remove the half-written files that a kill left in `folder` and below it."""
+    for leftover in folder.rglob(LEFTOVERS):
         with suppress(OSError):
             leftover.unlink()
 

@@ -232,7 +232,8 @@ class Peers:
                     self._changed.wait_for(lambda: self._failure is not None, HEAR_SECONDS)
             if self._failure is None or not is_cut(error):
                 raise
-            say_how_to_go_on(record)
+            if not record.journal.has_ended:
+                say_how_to_go_on(record)
             raise _error_of(*self._failure) from error
         finally:
             self._record = None

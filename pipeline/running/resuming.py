@@ -16,12 +16,12 @@ from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import remove_leftovers
+from pipeline.paths import LEFTOVERS, remove_leftovers
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
 from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
 from pipeline.tracking.folders import find_run, run_folders
-from pipeline.tracking.journal import JOURNAL, read_events, recorded_uri
+from pipeline.tracking.journal import JOURNAL, last_bound, read_events, recorded_uri
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
 CHECKPOINTS = "checkpoints"
@@ -102,13 +102,8 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
 
 def trainer_of(folder: Path) -> Lease | None:
     """Return the lease of the process that trains a run; `None` if the run has ended."""
-    lease = None
-    for event in read_events(folder / JOURNAL):
-        if event["event"] == "begin":
-            lease = Lease(**event["lease"])
-        elif event["event"] == "end":
-            lease = None
-    return lease
+    last = last_bound(read_events(folder / JOURNAL))
+    return Lease(**last["lease"]) if last is not None and last["event"] == "begin" else None
 
 
 def _live_trainer_of(folder: Path) -> Lease | None:
@@ -119,7 +114,7 @@ def _live_trainer_of(folder: Path) -> Lease | None:
 
 def remove_abandoned(output: Path) -> None:
     """Remove half-written files of all runs below `output` whose processes are gone."""
-    for file in [file for place in WRITTEN for file in output.glob(f"{place}/.*.tmp")]:
+    for file in [file for place in WRITTEN for file in output.glob(f"{place}/{LEFTOVERS}")]:
         lease = trainer_of(output / file.relative_to(output).parts[0])
         number = file.name.split(".")[-2]
         is_written = number.isdigit() and int(number) > 0 and exists(int(number))
@@ -169,8 +164,8 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
 
 
 def _is_finished(folder: Path) -> bool:
-    ends = [one for one in read_events(folder / JOURNAL) if one["event"] in ("begin", "end")]
-    return bool(ends) and ends[-1].get("status") == "FINISHED"
+    last = last_bound(read_events(folder / JOURNAL))
+    return last is not None and last.get("status") == "FINISHED"
 
 
 def _go_on(

@@ -74,6 +74,7 @@ class Journal:
         self.folder = folder
         self.path = folder / JOURNAL
         self._descriptor: int | None = None
+        self._lease: dict[str, object] | None = None
         self._times: dict[int, int] = {}
         self._keys: dict[int, set[str]] = {}
         self._last_ms = 0
@@ -92,7 +93,8 @@ class Journal:
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
         if header.parent_folder is not None:
             content["parent_folder"] = str(Path(header.parent_folder).absolute())
-        self._append("begin", at=at, lease=asdict(own_lease()), **content)
+        self._lease = asdict(own_lease())
+        self._append("begin", at=at, lease=self._lease, **content)
 
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
         """Record values of an epoch, counted from 1; each name keeps its first value in an epoch.
@@ -132,9 +134,9 @@ class Journal:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run's end is on record, and the run was not resumed after it."""
-        kinds = [event["event"] for event in self.events() if event["event"] in ("begin", "end")]
-        return kinds[-1:] == ["end"]
+        """Whether the run has ended on record; another process may have resumed it since."""
+        last = last_bound(self.events())
+        return last is not None and last.get("lease") != self._lease
 
     def epochs(self) -> dict[int, dict[str, float]]:
         """Return the recorded values of each epoch, in the order of the epochs."""
@@ -205,6 +207,12 @@ def read_events(path: Path) -> Iterator[Event]:
         content = path.read_bytes()
         for line in content[: content.rfind(b"\n") + 1].splitlines():
             yield parse_line(line)
+
+
+def last_bound(events: Iterable[Event]) -> Event | None:
+    """Return the last beginning or end of a run; `None` if it has not begun."""
+    bounds = [event for event in events if event["event"] in ("begin", "end")]
+    return bounds[-1] if bounds else None
 
 
 def has_begun(folder: Path) -> bool:

@@ -1,3 +1,4 @@
+import os
 import re
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from real_processes import run_script
 
+from pipeline.running.recording import Record
 from pipeline.running.training import JournalLogger
 from pipeline.tracking.fields import field_name, param_text
 from pipeline.tracking.journal import Header, Journal
@@ -39,6 +41,19 @@ def test_a_repeated_epoch_keeps_its_first_time_and_values(tmp_path: Path) -> Non
     resumed.epoch(1, {"train/loss": 0.75, "val/f1": 0.9})
     assert resumed.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
     assert len(set(times_of(resumed))) == 1
+
+
+def test_the_end_of_a_run_is_not_that_of_a_process_which_goes_on_with_it(
+    begun: Callable[..., Journal],
+) -> None:
+    journal = begun("")
+    record = Record(folder=journal.folder, journal=journal, uri="")
+    record.finish()
+    begin, end = journal.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    resumed = begin.replace(f'"pid": {os.getpid()}', '"pid": 1')
+    journal.path.write_text(begin + end + resumed, encoding="utf-8")
+    record.finish()
+    assert [event["event"] for event in journal.events()] == ["begin", "end", "begin"]
 
 
 def test_values_that_are_no_numbers_are_counted_and_as_parameters_become_words(
