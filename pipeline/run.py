@@ -93,16 +93,18 @@ def _carried_out(
         if helpers is None
         else nullcontext(helpers)
     ) as helping:
-        occasion = Occasion(datasets=Datasets(fitting=helping.fitting), shows=shows)
+        occasion = Occasion(datasets=Datasets(fitting=helping.fitting))
         known: dict[str, Any] = {"started_at": started_at, "command": command}
         with announcing(shown_verbosity(options.verbose) > 0):
             plan = make_plan(options, plain(config), occasion=occasion, **known)
         if fits:
             occasion.datasets.begin_baselines(plan.prepared)
-        return _trained(plan, helping.recorder)
+        return _trained(plan, helping.recorder, shows)
 
 
-def _trained(plan: Plan, recorder: Recorder | None) -> Any:
+def _trained(
+    plan: Plan, recorder: Recorder | None, shows: Callable[[Result, str], None] | None
+) -> Any:
     options = plan.options
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -115,7 +117,9 @@ def _trained(plan: Plan, recorder: Recorder | None) -> Any:
             from pipeline.running.training import range_test, train
 
             stop.check()  # an import may have swallowed it
-        return range_test(plan, recorder) if options.find_lr else train(plan, recorder, peers)
+        if options.find_lr:
+            return range_test(plan, recorder)
+        return train(plan, recorder, peers, shows=shows)
 
 
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:

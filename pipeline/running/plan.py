@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,9 +36,6 @@ from pipeline.running.command_line import Command
 from pipeline.running.resuming import Start, find_start, require_fitting
 from pipeline.running.scoring import limited, require_possible
 from pipeline.tracking.uri import store_uri
-
-if TYPE_CHECKING:
-    from pipeline.running.results import Result
 
 #: Variable that Lightning sets for deterministic training.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -179,8 +176,6 @@ class Occasion:
         weights: With `lean`, the file for the kept weights at the end; `None` = they are dropped.
         prunes: Takes an epoch and the values of the kept weights, and returns whether training ends
             there; `None` = never.
-        shows: Takes the result once the run has finished on record, and what is still to be done in
-            words; `None` = nothing is shown.
     """
 
     datasets: Datasets = field(default_factory=Datasets)
@@ -192,7 +187,6 @@ class Occasion:
     lean: bool = False
     weights: Path | None = None
     prunes: Prunes | None = None
-    shows: Callable[[Result, str], None] | None = None
 
 
 BY_ITSELF = Occasion()

@@ -37,7 +37,7 @@ from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
-from pipeline.paths import conf_folder, replace_json, replace_text
+from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
 from pipeline.processes.child import Child, python_module
 from pipeline.running.kept_weights import outputs_of
 from pipeline.running.plan import Plan
@@ -246,7 +246,7 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
 
 
 @contextmanager
-def ready_artist(plan: Plan) -> Iterator[Child]:
+def ready_artist(plan: Plan, record: Record) -> Iterator[Child]:
     """Start the process that draws the pictures of a run, if it is to have some; end it at last."""
     artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
     if not plan.occasion.lean and wants_pictures(plan.options):
@@ -256,6 +256,7 @@ def ready_artist(plan: Plan) -> Iterator[Child]:
         yield artist
     finally:
         artist.close(0.0)
+        remove_leftovers(record.artifacts / FOLDER)
 
 
 @contextmanager
@@ -270,8 +271,8 @@ def described(
 ) -> Iterator[bool]:
     """Save the findings, draw their pictures while the body runs, and record a description.
 
-    The body is told whether there will be pictures. The description is recorded before the body,
-    which may end the run, and once more with the pictures.
+    The body is told whether there will be pictures. The description, which links the files that
+    are there, is recorded before the body, which may end the run, and once more with the pictures.
 
     Args:
         plan: The run.

@@ -45,6 +45,7 @@ from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
 from pipeline.tracking.journal import Journal
 
 Concludes = Callable[[Result, Journal], None]
+Shows = Callable[[Result, str], None]
 
 
 def train(
@@ -53,6 +54,7 @@ def train(
     peers: Peers | None = None,
     *,
     concludes: Concludes | None = None,
+    shows: Shows | None = None,
 ) -> Result:
     """Train the planned run, on record.
 
@@ -61,17 +63,19 @@ def train(
         recorder: Sends the record to MLflow; `None` = another process does, or nothing is tracked.
         peers: Other processes of the training that this process has started; `None` = no processes.
         concludes: Adds to the journal before its end; the run fails if it raises.
+        shows: Takes the result once the run has finished on record, and what is still to be done in
+            words; `None` = nothing is shown.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
     with (
         on_record(plan, recorder) as record,
-        ready_artist(plan) as artist,
+        ready_artist(plan, record) as artist,
         process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
             shared_start(plan)  # trials always start afresh
-        session = Session(plan, record, artist)
+        session = Session(plan, record, artist, shows)
         session.fit()
         result = session.finish()
         record.reason = "pruned" if result.pruned else None
@@ -86,8 +90,8 @@ def train(
 class Session(Participant):
     """One training in its leading process: fitted, tested and recorded."""
 
-    def __init__(self, plan: Plan, record: Record, artist: Child) -> None:
-        self._record, self._artist = record, artist
+    def __init__(self, plan: Plan, record: Record, artist: Child, shows: Shows | None) -> None:
+        self._record, self._artist, self._shows = record, artist, shows
         self._epochs = EpochRecord(record.journal.epoch)
         vitals = VitalSigns()
         prunes = plan.occasion.prunes
@@ -173,19 +177,20 @@ class Session(Participant):
         if result.test is not None:
             result.test.write(record.artifacts, plan.prepared.schema)
         network = None if diverged else self.task.network
+        if not diverged:
+            self._write_model(result)
         known = findings, result.doctor
         with described(plan, record, network, *known, artist=self._artist) as is_drawn:
             if diverged:
                 if shown_verbosity(plan.options.verbose) > 0:
                     print_doctor(result.doctor)
                 return result
-            self._write_model(result)
             # From here on a stop or a kill leaves a finished run, whose record can be completed.
             record.finish()
-            if plan.occasion.shows is not None:
+            if self._shows is not None:
                 tracked = record.run_id is not None
                 tasks = {"drawing pictures": is_drawn, "sending to MLflow": tracked}
-                plan.occasion.shows(result, ", ".join(one for one, has in tasks.items() if has))
+                self._shows(result, ", ".join(one for one, has in tasks.items() if has))
         return result
 
     def _write_model(self, result: Result) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from pipeline.paths import LEFTOVERS
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
 from pipeline.tracking.fields import PARENT_TAG, param_texts
@@ -180,6 +181,8 @@ class Replay:
             return
         top = self.folder / ARTIFACTS
         for file in sorted(path for path in top.rglob("*") if path.is_file()):
+            if file.match(LEFTOVERS):  # of a process that was killed
+                continue
             below = file.parent.relative_to(top).as_posix()
             store.upload(self.state.run_id, file, "" if below == "." else below)
         end = self._end or {"status": "FAILED", "reason": "lost"}

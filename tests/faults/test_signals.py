@@ -151,6 +151,9 @@ def test_a_run_whose_result_is_shown_has_finished_and_what_is_unsent_can_be_sent
     training = fork(*IRIS, "trainer.max_epochs=2", "pictures=true")
     recorder = training.recorder()
     training.wait_until(lambda: "doctor" in training.out, what="its result")
+    half = training.run / "artifacts" / "pictures" / "curves" / ".loss.png.1.tmp"
+    half.parent.mkdir(parents=True, exist_ok=True)
+    half.touch()
     recorder.kill()
     training.send(number)
     assert training.end() == code
@@ -163,6 +166,8 @@ def test_a_run_whose_result_is_shown_has_finished_and_what_is_unsent_can_be_sent
     assert sync(["action=sync"]) == 0
     assert outcome(database) == ("FINISHED", None)
     assert recorded_steps(database, "test/f1") == [2]
+    left = leftovers(training.folder)  # none was sent
+    assert all(number == signal.SIGKILL and training.run in path.parents for path in left)
 
 
 @pytest.mark.slow

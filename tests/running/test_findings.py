@@ -95,6 +95,10 @@ def test_rows_that_are_not_there_are_refused_before_anything_begins(
     assert not Path("runs").exists()
 
 
+def test_the_note_of_a_run_without_pictures_links_its_card(made: Made) -> None:
+    assert "artifacts/card.md" in tags(made(*WORDS, "pictures=false"))["mlflow.note.content"]
+
+
 @pytest.mark.parametrize(
     ("words", "variable", "wanted"),
     [
