@@ -1,11 +1,13 @@
 """`python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip`: a study of many runs."""
 
+import sys
 from contextlib import nullcontext
 
 from omegaconf import DictConfig
 
+from pipeline.config.check import plain_options
 from pipeline.config.options import SweepConfig
-from pipeline.entry import command, run_as_process
+from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.processes.fork_server import CAN_FORK
 from pipeline.running.command_line import Command
@@ -18,15 +20,16 @@ from pipeline.tracking.client import Recorder
 def body(config: DictConfig) -> int:
     """Start the study that the config describes, resume it, or join it."""
     said = Command.of_this_process()
-    if config.find_lr:
+    if config.get("find_lr") is True:
         raise ConfigError(
             "find_lr=true tests the rates of one run: give it to python -m pipeline.train"
         )
-    # What workers and the recorder load takes seconds, in which this process checks the values.
-    study, tries = config.sweep, config.sweep.preflight is True
-    alone = study.launcher == "processes" and study.devices_per_trial == 1
+    # What workers and the recorder load takes seconds, in which this process checks the classes.
+    options, tries = plain_options(config, SweepConfig), config.sweep.preflight is True
+    study = None if options is None else options.sweep
+    alone = study is not None and study.launcher == "processes" and study.devices_per_trial == 1
     forks = CAN_FORK and (tries or alone)
-    records = not tries and config.tracking.kind != "none"
+    records = options is not None and not tries and options.tracking.kind != "none"
     with (
         worker_server() if forks else nullcontext() as server,
         Recorder() if records else nullcontext() as recorder,
@@ -46,4 +49,4 @@ def body(config: DictConfig) -> int:
 main = command("sweep", body, options=SweepConfig, rewrite=with_space, more_names=names_of_study)
 
 if __name__ == "__main__":
-    run_as_process(main)
+    sys.exit(main())

@@ -1,11 +1,13 @@
 """`python -m pipeline.train model=lstm`: one run, from the data to a tested network on record."""
 
+import sys
 from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.config.record import plain
-from pipeline.entry import command, is_one_of_several, run_as_process
+from pipeline.config.check import check, plain_options
+from pipeline.config.options import RunConfig
+from pipeline.entry import command, is_one_of_several
 from pipeline.processes.lease import seconds_since_start
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
@@ -20,14 +22,13 @@ def body(config: DictConfig) -> int:
         return 0
     from pipeline.running.helpers import started_helpers
 
-    given = plain(config)
-    finds_lr, tracking = given["find_lr"], given["tracking"]
-    records = isinstance(tracking, dict) and tracking.get("kind") != "none"
-    with started_helpers(records=records, fits=bool(given["test"] and not finds_lr)) as helpers:
+    options = plain_options(config, RunConfig) or check(config)
+    fits = options.test and not options.find_lr
+    with started_helpers(records=options.tracking.kind != "none", fits=fits) as helpers:
         from pipeline.run import find_lr, run
 
         known: dict[str, Any] = {"command": Command.of_this_process(), "helpers": helpers}
-        if finds_lr:
+        if options.find_lr:
             found = find_lr(config, **known)
             if config.verbose != 0:
                 found.print()
@@ -47,4 +48,4 @@ def body(config: DictConfig) -> int:
 main = command("train", body, rewrite=with_saved_overrides)
 
 if __name__ == "__main__":
-    run_as_process(main)
+    sys.exit(main())

@@ -41,6 +41,7 @@ MONITORED = (*RISING, *FALLING)
 #: Names that a user's own metric can't have.
 NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
 
+Run = TypeVar("Run", bound=RunConfig)
 _Kind = TypeVar("_Kind")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _METRIC = re.compile(r"[A-Za-z0-9_]+")
@@ -84,6 +85,16 @@ def check(
     if problems or run is None:
         raise ConfigError(*problems)
     return run
+
+
+def plain_options(config: DictConfig, kind: type[Run]) -> Run | None:
+    """Return the options of a run or a study, or `None` if one of them is wrong, as `check` tells.
+
+    Classes are not looked at, so torch is not imported.
+    """
+    values, _ = resolved(config)
+    values["tags"] = values.get("tags") or {}
+    return validate(kind, values)[0]
 
 
 def check_callbacks(config: RunConfig) -> None:

@@ -4,13 +4,15 @@ Targets are judged after they are resolved, their constructors as their schema, 
 """
 
 import inspect
-from collections.abc import Sequence
+import resource
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import CommandLine, choices, written
+from fixture_types import Capture
 from omegaconf import OmegaConf
 from torch import nn, zeros
 
@@ -20,6 +22,8 @@ from pipeline.config.options import REFUSED, TrainerOptions
 from pipeline.config.values import build
 from pipeline.errors import ConfigError
 from pipeline.paths import conf_folder
+from pipeline.sweep import main as sweep
+from pipeline.train import main as train
 
 POSITIVE, COUNT = "expected a number > 0.", "expected a whole number > 0."
 DEVICES = "expected a whole number > 0, a list [a whole number >= 0, …]"
@@ -133,6 +137,27 @@ def test_an_unknown_metric_to_monitor_lists_those_that_are_logged(line: CommandL
         f"monitor='val/los' is never logged; expected one of {', '.join(MONITORED)}."
         " Did you mean 'val/loss'?"
     )
+
+
+@pytest.mark.parametrize("main", [train, lambda words: sweep([*words, "sweeps=quick"])])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("~tracking", "tracking is missing; expected a mapping {key: value}."),
+        ("~find_lr test=maybe", "find_lr is missing; expected true or false."),
+        ("experiment=odd", "tracking=null is not allowed; expected a mapping {key: value}."),
+    ],
+)
+def test_what_a_command_reads_before_the_check_is_told_by_the_check_and_starts_no_process(
+    words: str, said: str, main: Callable[..., int], own_folder: Path, capsys: Capture
+) -> None:
+    odd = own_folder / "conf" / "experiment" / "odd.yaml"
+    odd.parent.mkdir(parents=True)
+    odd.write_text("# @package _global_\ntracking: null\n", encoding="utf-8")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert main(["model=mlp", *words.split(), "--config-dir", "conf"]) == 2
+    assert resource.getrusage(resource.RUSAGE_CHILDREN) == before
+    assert f"error: {said}" in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize("group", ["callbacks=early_stopping", "scheduler=plateau"])
