@@ -1,15 +1,30 @@
 """One command trains a network; everything about that run can be seen, trusted and repeated."""
 
+import atexit
 import os
 import signal
 import sys
 
 __version__ = "0.1.0"
 
-# As `python -m pipeline.train` or `pipeline-train`, the process has imported nothing else yet.
-# Until a command takes over, a stop ends it in silence; Python would print a traceback of whichever
-# library it is importing.
-if sys.argv[:1] == ["-m"] or "/pipeline-" in "".join(sys.argv[:1]):
+_COMMANDS = ("train", "sweep", "evaluate", "predict", "export", "report", "runs")
+#: The exit code of the command that is all that this process does, once the command has ended.
+exit_codes: list[int] = []
+
+
+def _is_ours() -> bool:
+    """Return whether the process has begun as `python -m pipeline.train` or `pipeline-train`."""
+    if sys.argv[:1] == ["-m"]:
+        return sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == "pipeline"
+    return "".join(sys.argv[:1]).rpartition("/")[2] in [f"pipeline-{one}" for one in _COMMANDS]
+
+
+# Such a process has imported nothing else yet. Until a command takes over, a stop ends it in
+# silence; Python would print a traceback of whichever library it is importing.
+if _is_ours():
+    # Taking the libraries' modules apart takes a tenth of a second. What is registered first is
+    # called last, when all threads and all other functions that are called at exit have ended.
+    atexit.register(lambda: os._exit(exit_codes[0]) if exit_codes else None)
     for _stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(_stop) is not signal.SIG_IGN:
             signal.signal(_stop, lambda number, _: os._exit(128 + number))

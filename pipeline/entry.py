@@ -1,7 +1,6 @@
 """Entry of every command: checks names, calls Hydra, prints errors, returns exit codes."""
 
 import argparse
-import atexit
 import contextlib
 import io
 import logging
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -22,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
 from pydantic import BaseModel
 
+from pipeline import exit_codes
 from pipeline.config.compose import MoreNames, checked, composition_problem, with_name
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
@@ -73,23 +73,16 @@ def command(
             with orderly_stop():
                 if problems := list(place_problems(words)):
                     raise ConfigError(*problems)
-                return _called(rewrite(words), config_name, work, names, traceback=traceback)
+                code = _called(rewrite(words), config_name, work, names, traceback=traceback)
         except BaseException as error:
-            return print_error(error, traceback=traceback)
+            code = print_error(error, traceback=traceback)
         finally:
             sys.stdout.flush()
+        if argv is None:
+            exit_codes.append(code)
+        return code
 
     return main
-
-
-def run_as_process(main: Callable[[], int]) -> NoReturn:
-    """Run the `main` of a command as all that this process does, and exit with its code."""
-    codes: list[int] = []
-    # Taking the libraries' modules apart takes a tenth of a second. What is registered first is
-    # called last, when all threads and all other functions that are called at exit have ended.
-    atexit.register(lambda: os._exit(codes[0]) if codes else None)
-    codes.append(main())
-    sys.exit(codes[0])
 
 
 def _called(

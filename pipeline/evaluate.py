@@ -1,5 +1,6 @@
 """`python -m pipeline.evaluate model_from=last`: a trained model scored again, on any data."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -15,7 +16,7 @@ from pipeline.config.options import SERVING, DataOptions, Options, Text, Trackin
 from pipeline.config.overrides import raw_value
 from pipeline.config.record import RETIRED, flatten, plain, without_references
 from pipeline.config.values import TARGET, resolved, validated, wrong_value
-from pipeline.entry import command, run_as_process
+from pipeline.entry import command
 from pipeline.errors import ConfigError, shown
 from pipeline.paths import conf_folder
 from pipeline.redaction import MASK
@@ -214,4 +215,4 @@ def _plain(value: Any) -> Any:
 main = command("evaluate", body, options=EvaluateOptions, rewrite=with_run)
 
 if __name__ == "__main__":
-    run_as_process(main)
+    sys.exit(main())

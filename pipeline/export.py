@@ -1,5 +1,6 @@
 """`python -m pipeline.export model_from=last`: a model as a file that runs without this program."""
 
+import sys
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
-from pipeline.entry import command, run_as_process
+from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE
 
@@ -84,4 +85,4 @@ def _told(place: Path, one: "Exported") -> str:
 main = command("export", body, options=ExportOptions, validates=True)
 
 if __name__ == "__main__":
-    run_as_process(main)
+    sys.exit(main())

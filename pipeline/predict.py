@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
-from pipeline.entry import command, run_as_process
+from pipeline.entry import command
 
 
 class PredictOptions(Options):
@@ -58,4 +58,4 @@ def body(options: PredictOptions) -> int:
 main = command("predict", body, options=PredictOptions, validates=True)
 
 if __name__ == "__main__":
-    run_as_process(main)
+    sys.exit(main())

@@ -1,11 +1,12 @@
 """`python -m pipeline.report run=last`: a run, a study, or two runs, as one HTML file."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.options import ReportOptions
 from pipeline.config.overrides import quoted
-from pipeline.entry import command, run_as_process
+from pipeline.entry import command
 from pipeline.errors import ConfigError
 
 ENDING = ".html"
@@ -57,4 +58,4 @@ def body(options: ReportOptions) -> int:
 main = command("report", body, options=ReportOptions, validates=True, rewrite=with_texts)
 
 if __name__ == "__main__":
-    run_as_process(main)
+    sys.exit(main())

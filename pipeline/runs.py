@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
-from pipeline.entry import command, run_as_process
+from pipeline.entry import command
 from pipeline.errors import ConfigError, RecordsDifferError
 from pipeline.markup import print_rows
 from pipeline.redaction import redact
@@ -173,4 +173,4 @@ def _studies(options: RunsOptions) -> "Studies | None":
 main = command("runs", body, options=RunsOptions, validates=True)
 
 if __name__ == "__main__":
-    run_as_process(main)
+    sys.exit(main())

@@ -226,6 +226,40 @@ def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_mo
     assert not Path("given/runs").exists()
 
 
+@pytest.mark.parametrize("words", [["pipeline-x/mine/study.py"], ["-m", "mine.study"]])
+def test_another_program_that_imports_the_package_keeps_its_signals_and_its_errors(
+    words: Sequence[str], own_folder: Path
+) -> None:
+    folder = own_folder / "pipeline-x" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("import pipeline", encoding="utf-8")
+    look = "import mine, signal, sys; print(signal.getsignal(2).__name__, sys.excepthook.__name__)"
+    (folder / "study.py").write_text(look, encoding="utf-8")
+    paths = f"{Path(__file__).parent.parent}:{folder.parent}"
+    printed = subprocess.check_output(
+        [sys.executable, *words, "pipeline.train"],
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert printed == "default_int_handler excepthook\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "said"),
+    [("pipeline-runs", 2, "late\n"), ("my-study", 7, "late\nlast\n")],
+)
+def test_a_command_ends_once_all_that_it_loaded_has_and_another_program_as_it_wants(
+    program: str, code: int, said: str
+) -> None:
+    script = (
+        f"import atexit, sys; sys.argv[0] = {program!r}; atexit.register(print, 'last'); "
+        "import pipeline; atexit.register(print, 'late'); "
+        "from pipeline.runs import main; main(); sys.exit(7)"
+    )
+    ended = python(script, "--colour")
+    assert (ended.returncode, ended.stdout) == (code, said)
+
+
 def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
     file = str(conf_folder() / "model" / "lstm.yaml")
     counting = (
