@@ -74,14 +74,14 @@ def named(error: BaseException) -> str:
     file = Path(frames[-1].filename if frames else "")
     name = f"{file.parent.name}/{file.name}" if file.stem == "__init__" else file.name
     where = f" ({name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text or 'no further word'}{where}"
+    return f"{type(error).__name__}: {text or 'no message'}{where}"
 
 
 def unforeseen(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the line for an error that nothing else explains."""
     if isinstance(error, ImportError) and not str(error.name).startswith("pipeline"):
-        line = f"a library can't be imported; install the program's libraries again. {named(error)}"
-        return EnvironmentFaultError.exit_code, line
+        line = "a library can't be imported; install it, or the program's libraries again. "
+        return EnvironmentFaultError.exit_code, line + named(error)
     line = (
         f"{named(error)}. This is a bug of the program; traceback=true shows where it comes from."
     )
@@ -95,10 +95,12 @@ def explain_failed_start(
 
     It takes the place of `sys.excepthook`.
     """
+    from pipeline.redaction import redact  # a command that starts does without it
+
     if "traceback=true" in sys.argv or "HYDRA_FULL_ERROR" in os.environ:
-        sys.__excepthook__(kind, error, frames)
+        sys.stderr.write(redact("".join(traceback.format_exception(kind, error, frames))))
     code, line = unforeseen(error)
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    print(f"error: {redact(line)}", file=sys.stderr, flush=True)
     os._exit(code)
 
 

@@ -53,7 +53,7 @@ def print_error(error: BaseException, *, traceback: bool) -> int:
     if stop.signal_number is not None:  # a library may have replaced the exception
         error = Interrupted(stop.signal_number)
     code, lines = _told(error)
-    if code == BUG and not isinstance(error, SystemExit):
+    if isinstance(error, ImportError) or (code == BUG and not isinstance(error, SystemExit)):
         log = logging.getLogger("pipeline")
         log.addHandler(logging.NullHandler())  # otherwise Python prints it if no log is open
         log.error("an unforeseen error ended the command", exc_info=error)

@@ -24,6 +24,7 @@ from pipeline.errors import (
     Interrupted,
     RecordsDifferError,
 )
+from pipeline.failures import print_error
 from pipeline.paths import conf_folder
 
 Command = Callable[[Sequence[str] | None], int]
@@ -205,10 +206,10 @@ def test_every_command_answers_in_an_interpreter_that_has_loaded_nothing(name: s
         ("os.kill(os.getpid(), 15)", 143, ""),
         ("os.kill(os.getpid(), 1)", 129, ""),
         (
-            "raise ImportError('torn')",
+            "raise ImportError('password=torn')",
             3,
-            "error: a library can't be imported; install the program's libraries again. "
-            "ImportError: torn (LIBRARY/__init__.py:2)\n",
+            "error: a library can't be imported; install it, or the program's libraries again. "
+            "ImportError: password=*** (LIBRARY/__init__.py:2)\n",
         ),
     ],
 )
@@ -258,6 +259,11 @@ def test_a_command_ends_once_all_that_it_loaded_has_and_another_program_as_it_wa
     )
     ended = python(script, "--colour")
     assert (ended.returncode, ended.stdout) == (code, said)
+
+
+def test_the_log_says_where_a_library_was_missing(caplog: pytest.LogCaptureFixture) -> None:
+    assert print_error(ImportError("torn"), traceback=False) == 3
+    assert "ImportError: torn" in caplog.text
 
 
 def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:

@@ -21,7 +21,6 @@ from pipeline.data.schema import Schema
 from pipeline.markup import MISSING, figure_text
 from pipeline.metrics import ClassScores, mean_words
 from pipeline.networks.inspection import LayerRow
-from pipeline.processes.cpu import thread_limit
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
@@ -94,8 +93,8 @@ def print_overview(plan: Plan) -> None:
     if verbose == 0:
         return
     prepared, usual = plan.prepared, plan.usual_threads
-    threads = plan.options.trainer.threads or usual
-    limited = threads == thread_limit() and threads < usual
+    threads = plan.options.trainer.threads
+    limited = threads != usual and plan.config["trainer"]["threads"] is None
     validation = 0 if prepared.validation is None else len(prepared.validation)
     say(
         shown,
@@ -223,10 +222,10 @@ def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) 
 
 @contextmanager
 def showing_results() -> Iterator[Callable[[Result, str], None]]:
-    """Give what prints the test and the diagnosis of a run that the body carries out.
+    """Return a function that prints the test results and the diagnosis.
 
-    It takes the result, and in words what is still to be done: in a terminal, a spinner stands
-    before them until the body ends.
+    It takes the result and a description of the remaining work, which a terminal shows beside a
+    spinner until the body ends.
     """
     with ExitStack() as until_the_end:
 

@@ -11,8 +11,8 @@ from fixture_types import Capture, Made, Patch
 
 from pipeline.processes.cpu import WAITING, bound_spinning, cgroup_quota, cores, thread_limit
 
-#: A network whose step is worth many threads.
-WIDE = "model=mlp data=iris data.batch_size=100 model.hidden=[2000,2000] trainer.max_epochs=1"
+#: A network whose step is worth more threads than any machine has.
+WIDE = "model=mlp data=iris data.batch_size=10000 model.hidden=[2000,2000] trainer.max_epochs=1"
 V1, V2 = ("rw - cgroup cgroup rw,cpu,cpuacct", "rw - cgroup2 cgroup2 rw")
 
 
@@ -20,14 +20,15 @@ V1, V2 = ("rw - cgroup cgroup rw,cpu,cpuacct", "rw - cgroup2 cgroup2 rw")
 def test_the_first_line_says_what_limits_the_threads(
     made: Made, capsys: Capture, monkeypatch: Patch
 ) -> None:
-    def first_line(limit: str) -> str:
-        made(*WIDE.split(), "tracking=none", "trainer=cpu", f"output={limit}")
+    def first_line(limit: str, *more: str) -> str:
+        made(*WIDE.split(), "tracking=none", "trainer=cpu", f"output={limit}", *more)
         return capsys.readouterr().out.splitlines()[0]
 
     may = os.sched_getaffinity(0)
     there, usable = os.cpu_count(), cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "1,4")
     assert f"; 1 thread of {usable} (OMP_NUM_THREADS); seed 0" in first_line("omp")
+    assert "; 1 thread; seed 0" in first_line("given", "trainer.threads=1")
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert f"; {usable} threads; seed 0" in first_line("no")
     os.sched_setaffinity(0, {min(may)})

@@ -323,7 +323,7 @@ def test_every_problem_of_a_trial_stands_in_one_line_without_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert one_line(ConfigError("a=1 is wrong.", "b=2 is wrong.")) == "a=1 is wrong.; b=2 is wrong."
-    assert one_line(ValueError()) == "ValueError: no further word"
+    assert one_line(ValueError()) == "ValueError: no message"
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
     assert one_line(ValueError("the password is correct horse")).endswith("the password is ***")
 
