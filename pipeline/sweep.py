@@ -9,7 +9,7 @@ from pipeline.config.check import plain_options
 from pipeline.config.options import SweepConfig
 from pipeline.entry import command
 from pipeline.errors import ConfigError
-from pipeline.processes.fork_server import CAN_FORK
+from pipeline.processes.fork_server import can_fork
 from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
 from pipeline.study.space.trial_configs import names_of_study
@@ -28,7 +28,7 @@ def body(config: DictConfig) -> int:
     options, tries = plain_options(config, SweepConfig), config.sweep.preflight is True
     study = None if options is None else options.sweep
     alone = study is not None and study.launcher == "processes" and study.devices_per_trial == 1
-    forks = CAN_FORK and (tries or alone)
+    forks = (tries or alone) and can_fork()
     records = options is not None and not tries and options.tracking.kind != "none"
     with (
         worker_server() if forks else nullcontext() as server,

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults.processes import wait_until
 from fixture_types import Capture, Made, Train
 from records import checkpoint, epochs, events, final_values
 
 from pipeline.devices import visible_devices
+from pipeline.processes.child import Child, python_module
+from pipeline.processes.fork_server import ForkServer
+from pipeline.study.workers.worker import TRIAL, WORKER
 from pipeline.sweep import main as sweep
 
 COUNT = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -21,6 +25,14 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(COUNT < 1, reason="this machine has no CUDA GPU"),
 ]
+# What a fork runs: a GPU that its server had used would fail here.
+ON_GPU = """
+import torch
+from pipeline.processes.child import Parent
+
+def main():
+    Parent.claim().say({"id": 1, "sum": float(torch.zeros(1).cuda().sum())})
+"""
 two_gpus = pytest.mark.skipif(COUNT < 2, reason="this machine has fewer than two CUDA GPUs")
 
 
@@ -71,6 +83,17 @@ def test_a_network_that_a_gpu_can_not_hold_is_a_fault_of_the_place(
     assert train(*IRIS, "tracking=none", "trainer=gpu", "model.hidden=[4096,4096]") == 3
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert errors == ["error: out of memory; try a smaller data.batch_size or a smaller network."]
+
+
+def test_a_fork_of_the_server_of_workers_can_use_a_gpu(own_folder: Path) -> None:
+    (own_folder / "on_gpu.py").write_text(ON_GPU)
+    path = f"{own_folder}{os.pathsep}{Path(__file__).parents[1]}"
+    with ForkServer(WORKER, TRIAL, "on_gpu", environment={"PYTHONPATH": path}) as server:
+        wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+        child = Child(python_module("on_gpu"), launch=server.launch)
+        child.start()
+        assert child.answer(1, 60)["sum"] == 0.0
+        child.close(0.0)
 
 
 @pytest.mark.slow

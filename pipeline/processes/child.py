@@ -35,6 +35,9 @@ USUAL_THRESHOLDS = gc.get_threshold()
 #: Longest content of a frame in bytes.
 MAX_BYTES = 1 << 26
 
+#: Longest message beside a descriptor in bytes; Linux may split a longer one.
+MAX_BESIDE_DESCRIPTOR = 1 << 15
+
 GRACE_SECONDS = 5.0
 #: Interval in seconds at which a wait checks that the other process lives, since its pipe may
 #: outlive it, and at which a listening process says that it lives.
@@ -209,7 +212,8 @@ class Child:
     """A Python process in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
     It ends when its standard input is closed, and so when this process dies. Only `wait`,
-    `see_end`, `close`, `ask` and `answer` wait, for a limited time.
+    `see_end`, `close`, `ask` and `answer` wait, for a limited time; `start` waits for a fork
+    server, up to `FORK_SECONDS`.
 
     Args:
         command: Arguments of Python.
@@ -264,8 +268,14 @@ class Child:
         self._channel.send(message)
 
     def send_descriptor(self, message: Mapping[str, object], descriptor: int) -> None:
-        """Send a message as JSON without a frame, and a descriptor; raises OSError."""
-        socket.send_fds(self._stream, [json.dumps(message).encode("ascii")], [descriptor])
+        """Send a message as JSON without a frame, and a descriptor.
+
+        Raises OSError, and ValueError if the message exceeds `MAX_BESIDE_DESCRIPTOR`.
+        """
+        content = json.dumps(message).encode("ascii")
+        if len(content) > MAX_BESIDE_DESCRIPTOR:
+            raise ValueError(f"{len(content):,} bytes exceed {MAX_BESIDE_DESCRIPTOR:,}")
+        socket.send_fds(self._stream, [content], [descriptor])
 
     def messages(self) -> list[Message]:
         """Return the messages of the process since the last call, without waiting."""
@@ -319,8 +329,7 @@ class Child:
         """Kill the process and the processes that it has started."""
         process = self._running()
         if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            kill_session(process.pid)
 
     def see_end(self, seconds: float = GRACE_SECONDS) -> str:
         """Wait for the process to end, kill it after `seconds`, and say how it ended."""
@@ -357,6 +366,13 @@ class Child:
         if self._process is None:
             raise ChildGoneError(f"{self._name} has ended")
         return self._process
+
+
+def kill_session(pid: int) -> None:
+    """Kill a process and those that it has started, even before its session has begun."""
+    for end in (os.kill, os.killpg):
+        with suppress(ProcessLookupError):
+            end(pid, signal.SIGKILL)
 
 
 def claim_streams() -> tuple[int, int]:

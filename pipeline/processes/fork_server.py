@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn, Self
@@ -29,17 +29,34 @@ from pipeline.processes.child import (
     Child,
     ChildGoneError,
     Environment,
+    Message,
     claim_streams,
+    kill_session,
     python_module,
 )
+from pipeline.processes.lease import UNSEEN, status
 
-#: Elsewhere, libraries that are loaded don't work in a fork.
-CAN_FORK = sys.platform == "linux"
+#: How long the server may take to fork.
 FORK_SECONDS = 15.0
 
 
+def can_fork() -> bool:
+    """Return whether a fork server works here: on Linux, unless a sandbox forbids `pidfd_open`.
+
+    Elsewhere, libraries that are loaded don't work in a fork.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return sys.platform == "linux"
+
+
 class ForkServer:
-    """A server that loads `modules`; it dies with this process, and its forks die with it.
+    """A server that loads `modules`, and forks processes that call `main` of one.
+
+    It dies with this process. Whoever started it kills the forks of a server that has died; where
+    both are gone, a fork ends as its input closes.
 
     As a context manager, it starts the server and ends it. `is_loaded` tells whether the modules
     are loaded, `has_ended` that the server has to be started again.
@@ -50,7 +67,7 @@ class ForkServer:
             (*python_module(__name__), *modules), environment=environment, name="the fork server"
         )
         self._forks: dict[int, Fork] = {}
-        self._newest: Fork | None = None
+        self._answer: Fork | str | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -75,10 +92,12 @@ class ForkServer:
         for message in [] if self.has_ended else self._server.messages():
             if "problem" in message:
                 self._problem = message["problem"]
+            elif "failed" in message:
+                self._answer = message["failed"]
             elif "pid" not in message:
                 self.is_loaded = True
             elif message["code"] is None:
-                self._newest = self._forks[message["pid"]] = Fork(self, message["pid"])
+                self._answer = self._forks[message["pid"]] = Fork(self, message["pid"])
             else:
                 self._forks.pop(message["pid"]).code = message["code"]
         if not self.has_ended and self._server.has_ended:
@@ -89,19 +108,24 @@ class ForkServer:
     ) -> "Fork":
         """Fork a process that calls `main` of the module that `command` runs, as `Child` asks for.
 
-        Raises ChildGoneError if the server has ended or does not answer.
+        Raises ChildGoneError if the server can't fork, has ended or does not answer.
         """
-        self._newest = None
-        deadline = time.monotonic() + FORK_SECONDS
+        self._answer, left = None, FORK_SECONDS
+        deadline = time.monotonic() + left
         request = {"module": command[-1], "environment": dict(environment)}
         with suppress(OSError):  # the server has ended
             self._server.send_descriptor(request, stream.fileno())
-        while not self.has_ended and (left := deadline - time.monotonic()) > 0:
-            select.select([self], [], [], left)
+        while not self.has_ended and left > 0:
+            # Before listening, which so comes last even if this process was stopped for long.
+            left = deadline - time.monotonic()
+            select.select([self], [], [], max(0.0, left))
             self.listen()
-            if self._newest is not None:
-                return self._newest
+            if isinstance(self._answer, Fork):
+                return self._answer
+            if self._answer is not None:
+                raise ChildGoneError(self._answer)
         self._server.kill()
+        self._kill_forks()
         raise ChildGoneError("the fork server has ended or does not answer")
 
     def see_end(self) -> str:
@@ -116,8 +140,7 @@ class ForkServer:
     def _kill_forks(self) -> None:
         self.has_ended, self.is_loaded = True, False
         for pid, fork in self._forks.items():
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            kill_session(pid)
             fork.code = -signal.SIGKILL
         self._forks.clear()
 
@@ -142,7 +165,9 @@ class Fork:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise subprocess.TimeoutExpired("a fork", deadline)
-            select.select([self._server], [], [], min(left, WATCH_SECONDS))
+            is_told = select.select([self._server], [], [], min(left, WATCH_SECONDS))[0]
+            if not is_told and status(self.pid) in ("zombie", UNSEEN):
+                self.code = -signal.SIGKILL  # its exit code stays unknown: the server is stopped
         return code
 
 
@@ -167,9 +192,7 @@ def main() -> NoReturn:
     while os.getppid() == parent:
         for ready in select.select([reader, *running], [], [], WATCH_SECONDS)[0]:
             if ready == reader:
-                pid = _fork(control, running)
-                running[os.pidfd_open(pid)] = pid
-                channel.send({"pid": pid, "code": None})
+                channel.send(_fork(control, running))
             else:
                 pid = running.pop(ready)
                 os.close(ready)
@@ -178,31 +201,37 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _fork(control: socket.socket, running: Iterable[int]) -> int:
-    """Fork the process that the next request asks for, and return its id."""
+def _fork(control: socket.socket, running: dict[int, int]) -> Message:
+    """Fork the process that the next request asks for, and return the answer."""
     content, streams, *_ = socket.recv_fds(control, CHUNK, 1)
-    if not content:
+    if not streams:
         os._exit(0)  # the parent has ended
-    pid = os.fork()
-    if pid == 0:
-        for descriptor in (control.detach(), *running):
-            os.close(descriptor)
-        _become(*streams, **json.loads(content))
-    os.close(*streams)
-    return pid
+    request = json.loads(content)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            for descriptor in (control.detach(), *running):
+                os.close(descriptor)
+            _become(*streams, **request)
+        running[os.pidfd_open(pid)] = pid
+    except OSError as error:
+        return {"failed": str(error)}
+    finally:
+        os.close(*streams)
+    return {"pid": pid, "code": None}
 
 
 def _become(stream: int, *, module: str, environment: Environment) -> NoReturn:
-    os.setsid()
-    for number in (0, 1):
-        os.dup2(stream, number)
-    os.close(stream)
-    for name, value in environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
     try:
+        os.setsid()
+        for number in (0, 1):
+            os.dup2(stream, number)
+        os.close(stream)
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
         import_module(module).main()
     finally:
         os._exit(1)

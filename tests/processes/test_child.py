@@ -4,6 +4,8 @@ import os
 import select
 import signal
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,6 +181,18 @@ def test_a_process_that_ignores_its_dismissal_is_ended_by_force() -> None:
         child.close(0.5)
         assert time.monotonic() - before < 5.0
         assert not psutil.pid_exists(pid)
+
+
+def test_a_process_is_killed_before_its_session_has_begun() -> None:
+    sleeps = [sys.executable, "-c", "import time; time.sleep(20)"]
+    with started("", launch=lambda *_: subprocess.Popen(sleeps)) as child:
+        child.kill()
+        assert child.wait(10) == -signal.SIGKILL
+
+
+def test_a_descriptor_goes_with_a_short_message_alone() -> None:
+    with started(ECHO) as child, pytest.raises(ValueError, match="exceed 32,768"):
+        child.send_descriptor({"say": "x" * 2**15}, 0)
 
 
 def test_an_abandoned_process_does_what_it_was_told_and_ends(tmp_path: Path) -> None:

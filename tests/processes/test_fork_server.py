@@ -1,6 +1,7 @@
 """A fork server: its forks are processes of their own, and nothing outlives its starter."""
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -15,8 +16,8 @@ import pytest
 from faults.processes import is_running, wait_until
 
 from pipeline.processes.child import Child, ChildGoneError, python_module
-from pipeline.processes.fork_server import ForkServer
-from pipeline.study.workers.worker import TRIAL, WORKER
+from pipeline.processes.fork_server import ForkServer, can_fork
+from pipeline.study.workers.worker import WORKER, worker_server
 
 ROOT = Path(__file__).parents[2]
 # What a fork runs: it tells what it is, then ends in the way that it is told.
@@ -29,7 +30,7 @@ def main():
     print("what a library prints")
     umask = os.umask(0)
     parent.say({"session": os.getsid(0), "folder": os.getcwd(), "umask": umask,
-                "variables": dict(os.environ), "below": subprocess.Popen(["sleep", "600"]).pid})
+                "variables": dict(os.environ), "below": subprocess.Popen(["sleep", "20"]).pid})
     os._exit(parent.first_message()["code"])
 """
 
@@ -45,8 +46,12 @@ def server(tmp_path: Path) -> Iterator[ForkServer]:
 @contextmanager
 def loaded(*modules: str, **environment: str) -> Iterator[ForkServer]:
     with ForkServer(*modules, environment=environment) as server:
-        wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+        await_loaded(server)
         yield server
+
+
+def await_loaded(server: ForkServer) -> None:
+    wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
 
 
 def begun(server: ForkServer, **environment: str | None) -> tuple[Child, dict[str, Any]]:
@@ -90,10 +95,42 @@ def test_forks_die_with_their_server_which_can_be_started_again(server: ForkServ
         begun(server)
     wait_until(lambda: not is_running(process), what="the end of the fork")
     server.start()
-    wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+    await_loaded(server)
     child, _ = begun(server)
     child.send({"code": 0})
     assert child.see_end() == "ended with exit code 0"
+
+
+def test_a_server_that_can_not_fork_says_why_and_keeps_its_forks(server: ForkServer) -> None:
+    child, _ = begun(server)
+    pid = psutil.Process(child.pid).ppid()
+    opened = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    room = next(number for number in range(1024) if number not in opened) + 1
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (room, before[1]))
+    with pytest.raises(ChildGoneError, match="Too many open files"):
+        begun(server)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    for one in (child, begun(server)[0]):
+        one.send({"code": 0})
+        assert one.see_end() == "ended with exit code 0"
+
+
+def test_nothing_is_forked_where_the_system_gives_no_descriptor_of_a_process() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert can_fork()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    works = can_fork()
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not works
+
+
+def test_a_fork_of_a_server_that_is_stopped_can_be_ended(server: ForkServer) -> None:
+    child, _ = begun(server)
+    process = psutil.Process(child.pid)
+    os.kill(process.ppid(), signal.SIGSTOP)
+    child.close()
+    assert not is_running(process)
 
 
 STARTER = """
@@ -128,13 +165,13 @@ def test_a_module_that_is_missing_is_told_in_one_line() -> None:
         assert server.see_end() == "ModuleNotFoundError: No module named 'pipeline.nowhere'"
 
 
-def test_no_thread_lives_and_no_gpu_is_in_use_when_workers_are_forked() -> None:
+def test_no_thread_lives_when_workers_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     # BLAS's own threads end before a fork; of any other, one more task would be seen.
-    with loaded(WORKER, TRIAL, OMP_NUM_THREADS="2") as server:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with worker_server() as server:
+        await_loaded(server)
         child = Child(python_module(WORKER), launch=server.launch)
         child.start()
         tasks = Path(f"/proc/{psutil.Process(child.pid).ppid()}/task")
         assert len(list(tasks.iterdir())) == 1
-        opened = {one.readlink() for one in Path(f"/proc/{child.pid}/fd").iterdir()}
-        assert not [path for path in opened if "nvidia" in path.name]
         child.close(0.0)

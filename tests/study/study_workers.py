@@ -3,11 +3,10 @@
 import select
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 from faults.conftest import beside
 from faults.processes import wait_until
 from records import events
@@ -30,15 +29,13 @@ def worker_in(folder: Path) -> Iterator["Conversation"]:
     """A worker in a folder with the tests' own code, forked like those of a study."""
     for own in OWN_PARTS:
         shutil.copy(own, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        server = worker_server()
-        server.start()
-    wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
-    conversation = started(server)
-    yield conversation
-    conversation.worker.quit()
-    server.close()
+    with ExitStack() as stack:
+        with chdir(folder):
+            server = stack.enter_context(worker_server())
+        wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+        conversation = started(server)
+        yield conversation
+        conversation.worker.quit()
 
 
 def job_of(*words: str, **changes: Any) -> Job:
