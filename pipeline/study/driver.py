@@ -283,7 +283,9 @@ class Driver:
         self._pool.dismiss(worker)  # first, so that a failing store can't leave it busy
         if died and worker.is_overdue:
             self._closer.end(worker, TrialEnd(state="failed", reason="interrupted"))
-        self._closer.close_lost(died, why=f"its process died ({gone.message})")
+        # The death of the server says nothing of the trials, which don't count as failures.
+        reason = "interrupted" if self._pool.has_lost_server else "lost"
+        self._closer.close_lost(died, why=f"its process died ({gone.message})", reason=reason)
         self._pool.dismiss(worker, gone)  # again, to count a worker that was never ready
 
     def _leave(self) -> None:
@@ -355,19 +357,25 @@ class TrialCloser:
         self._record(number, ended)
         return ended
 
-    def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
+    def close_lost(
+        self,
+        died: Collection[int] = (),
+        *,
+        why: str = "its process is gone",
+        reason: str = "lost",
+    ) -> None:
         """Close the trials whose process is gone or silent, with a warning for each.
 
         `died` are the numbers of trials whose process was seen to die; `why` says how it died.
         """
-        lost = [one.number for one in self._close_lost(died) if not one.adopted]
+        lost = [one.number for one in self._close_lost(died, reason) if not one.adopted]
         self._lost.update(lost)
         # A trial may have been closed as lost a moment before its process was seen to die.
         if lost or not self._lost.isdisjoint(died):
             self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
 
-    def _close_lost(self, died: Collection[int] = ()) -> list[Lost]:
-        lost = self._ledger.close_lost(self._plan.trial_folder, died)
+    def _close_lost(self, died: Collection[int] = (), reason: str = "lost") -> list[Lost]:
+        lost = self._ledger.close_lost(self._plan.trial_folder, died, reason)
         for one in lost:
             end_journal(self._plan.trial_folder(one.number), one.end.state, one.end.reason)
             self._record(one.number, one.end)

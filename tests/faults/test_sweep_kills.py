@@ -18,6 +18,7 @@ from pipeline.runs import main as runs
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
 LOST = ("FAIL", "lost")
+INTERRUPTED = ("FAIL", "interrupted")
 COMPLETE = ("COMPLETE", None)
 
 
@@ -51,6 +52,22 @@ def test_a_killed_worker_and_one_that_stands_still_cost_a_try_each_and_the_study
     assert later  # it went on with others
     records.require_whole(8)
     assert runs(["action=check", "study=study"]) == 0
+
+
+def test_the_death_of_the_server_of_the_workers_counts_as_no_failure_of_their_trials(
+    sweep: StartSweep,
+) -> None:
+    records = Records()
+    words = ("sweep.n_trials=4", "sweep.workers=2", "sweep.max_consecutive_failures=1")
+    running = sweep(*words, *behaving("wait"))
+    first = running.await_waiting()
+    running.await_waiting(other_than=first)
+    os.kill(psutil.Process(first).ppid(), signal.SIGKILL)
+    running.process.wait_until(lambda: records.ends().count(INTERRUPTED) == 2, what="their ends")
+    running.go_on()
+    assert running.end() == 0, running.err
+    assert LOST not in records.ends()
+    records.require_whole(4)
 
 
 def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_end_the_study(

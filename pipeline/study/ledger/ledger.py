@@ -238,13 +238,13 @@ class Ledger:
         return self._store.call(finish)
 
     def close_lost(
-        self, folder_of: Callable[[int], Path], died: Collection[int] = ()
+        self, folder_of: Callable[[int], Path], died: Collection[int] = (), reason: str = "lost"
     ) -> list[Lost]:
         """Close the trials of all processes that are gone or silent, and return them.
 
         If the journal in a trial's folder holds an end, that end is recorded; otherwise the trial
-        is lost. `died` are the numbers of trials whose process was seen to die, possibly on
-        another machine.
+        has failed for `reason`. `died` are the numbers of trials whose process was seen to die,
+        possibly on another machine.
         """
         closed: dict[int, Lost] = {}
 
@@ -261,7 +261,7 @@ class Ledger:
                 for trial in self._trials.now():
                     one = before.get(trial.number)
                     if trial.state == TrialState.RUNNING and trial.number in lost:
-                        one = self._close_lost(trial, folder_of(trial.number))
+                        one = self._close_lost(trial, folder_of(trial.number), reason)
                     elif one is not None and not self._has_ended_as(trial, one.end):
                         one = None
                     if one is not None:
@@ -271,10 +271,10 @@ class Ledger:
         self._own = {number: one for number, one in self._own.items() if number not in closed}
         return list(closed.values())
 
-    def _close_lost(self, trial: FrozenTrial, folder: Path) -> Lost | None:
+    def _close_lost(self, trial: FrozenTrial, folder: Path, reason: str) -> Lost | None:
         """Close a lost trial; `None` = its process has just closed it."""
         told = end_in_journal(folder)
-        end = self._storable(told or TrialEnd(state="failed", reason="lost"))
+        end = self._storable(told or TrialEnd(state="failed", reason=reason))
         again, adopted = self._repeated(trial, end), told is not None
         if not self._close_trial(trial, end, again):
             return None

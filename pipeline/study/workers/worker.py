@@ -15,7 +15,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
@@ -211,8 +211,9 @@ class WorkerProcess:
 
 
 class Worker:
-    """A process that trains trials one after another; creating a worker starts it without waiting.
+    """A process that trains trials one after another; creating a worker starts it.
 
+    It is usable once `is_ready`.
     `job` is the last trial that it was given, and `taken` is the trial's row in the study.
     `is_busy` tells whether the trial is still being trained, and `is_overdue` whether it was
     stopped for taking too long.
@@ -340,23 +341,32 @@ class WorkerPool:
         """Start workers until there are `wanted` of them; idle workers are not ended.
 
         While a fork server loads its libraries, none is started. Raises EnvironmentFaultError if it
-        has died several times in a row.
+        has died, or could not fork, several times in a row.
         """
         while len(self._workers) < wanted and self._can_start():
             taken = {worker.slot for worker in self._workers}
             slot = next(slot for slot in count() if slot not in taken)
-            with suppress(ChildGoneError):  # the server has just died
+            try:
                 self._workers.append(Worker(self._process(slot), slot=slot))
+            except ChildGoneError as error:
+                if not self.has_lost_server:  # whose end counts by itself
+                    self._count_failed_start(str(error))
+                return
 
     def _can_start(self) -> bool:
         """Return whether a worker can be started now; a server that has died is started again."""
         if self._server is None:
             return True
         self._server.listen()
-        if self._server.has_ended:
+        if self._server.has_ended and not self._workers:  # which all tell of their ends first
             self._count_failed_start(self._server.see_end())
             self._server.start()
         return self._server.is_loaded
+
+    @property
+    def has_lost_server(self) -> bool:
+        """Whether the fork server has died, and the workers with it."""
+        return self._server is not None and self._server.has_ended
 
     def idle(self) -> list[Worker]:
         """Return the workers that wait for a trial."""
@@ -412,7 +422,7 @@ class WorkerPool:
         if worker in self._workers:
             self._workers.remove(worker)
             worker.quit()
-        if gone is None or worker.is_ready:
+        if gone is None or worker.is_ready or self.has_lost_server:
             return
         if gone.final:
             raise EnvironmentFaultError(gone.message)
