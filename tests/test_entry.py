@@ -219,7 +219,8 @@ def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_mo
     file = own_folder / "given" / library / "__init__.py"
     file.parent.mkdir(parents=True)
     file.write_text(f"import os\n{does}\n", encoding="utf-8")
-    words = [sys.executable, "-m", "pipeline.train", "model=mlp", "output=given/runs"]
+    heeding = ["env", "--default-signal=HUP,INT"]  # a shell may have set them to be ignored
+    words = [*heeding, sys.executable, "-m", "pipeline.train", "model=mlp", "output=given/runs"]
     given = {**os.environ, "PYTHONPATH": str(own_folder / "given")}
     ended = subprocess.run(words, capture_output=True, text=True, check=False, env=given)
     assert (ended.returncode, ended.stdout) == (code, "")
