@@ -228,7 +228,7 @@ def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_mo
     assert not Path("given/runs").exists()
 
 
-@pytest.mark.parametrize("words", [["pipeline-x/mine/study.py"], ["-m", "mine.study"]])
+@pytest.mark.parametrize("words", [["./pipeline-x/mine/study.py"], ["-m", "mine.study"]])
 def test_another_program_that_imports_the_package_keeps_its_signals_and_its_errors(
     words: Sequence[str], own_folder: Path
 ) -> None:
