@@ -40,8 +40,8 @@ def run(
     Args:
         config: The result of `pipeline.config.compose.compose`, or a mapping with the same keys.
         command: The command line that the config came from; `resume=RUN` needs it.
-        shows: Takes the result as soon as the run has finished on record, and what is still to be
-            done in words.
+        shows: Takes the result as soon as the run has finished on record, and a description of the
+            remaining work.
         helpers: The processes that the run needs; `None` = they are started here.
 
     Raises:

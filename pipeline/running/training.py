@@ -63,8 +63,8 @@ def train(
         recorder: Sends the record to MLflow; `None` = another process does, or nothing is tracked.
         peers: Other processes of the training that this process has started; `None` = no processes.
         concludes: Adds to the journal before its end; the run fails if it raises.
-        shows: Takes the result once the run has finished on record, and what is still to be done in
-            words; `None` = nothing is shown.
+        shows: Takes the result once the run has finished on record, and a description of the
+            remaining work; `None` = nothing is shown.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)

@@ -34,7 +34,7 @@ from pipeline.tracking.uri import where_to_look
 
 #: Fact of a study: number of the trial whose weights are the study's model.
 LEFT = "left"
-#: What is still to be done when the results are shown.
+#: The remaining work when the results are shown.
 TASKS = "drawing pictures, sending to MLflow"
 CSV_COLUMNS = ("trial", "state", "reason", "started", "ended")
 
