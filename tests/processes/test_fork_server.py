@@ -139,7 +139,10 @@ sys.path.append({tests!r})
 from test_fork_server import begun, loaded
 with loaded("forked", PYTHONPATH={path!r}) as server:
     begun(server)
-    print(*[one.pid for one in psutil.Process().children(recursive=True)], flush=True)
+    # The server, its fork and what that has started; more while one of them calls a program.
+    while len(below := psutil.Process().children(recursive=True)) != 3:
+        time.sleep(0.01)
+    print(*[one.pid for one in below], flush=True)
     time.sleep(600)
 """
 
