@@ -132,7 +132,7 @@ class StudyStorage:
         weakref.finalize(self, self.engine.dispose)  # else SQLite's log stays beside the file
         self.wait = wait
         self.rollbacks = 0
-        """Number of calls to a server that failed; what they have read may have been rolled back."""
+        """Number of calls to a server that failed; what they read may have been rolled back."""
         self._backend, self._url, self._retry = backend, url, retry
         self._connection: Connection | None = None
         """Connection of the transaction of the current call to a server."""
