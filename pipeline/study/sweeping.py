@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -131,12 +132,12 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iter
     objective, direction = plan.names[0], plan.directions[0]
     found = comparison.compare(rows, objective=objective, direction=direction, published=published)
     table = comparison.write_comparison(found, artifacts)
-    if plan.run.verbose != 0:
-        say(console(), summary.counts_line(rows), style="bold")
-        show(console(), table)
-    with waiting_for(TASKS if plan.run.verbose != 0 else ""):
-        notes = write_comparison_picture(found, artifacts)
-    done.run.describe(summary.comparison_note(table, rows, plan.folder))
+    with _described(done, partial(summary.comparison_note, table, rows, plan.folder)):
+        if plan.run.verbose != 0:
+            say(console(), summary.counts_line(rows), style="bold")
+            show(console(), table)
+        with waiting_for(TASKS if plan.run.verbose != 0 else ""):
+            notes = write_comparison_picture(found, artifacts)
     tables = f"tables  {artifacts} (comparison.md, .tex, .csv, .png)"
     noted = (f"note    {note}" for note in notes)
     return iter([tables, *noted, *headed("see it", _where_to_look(plan))])
@@ -161,16 +162,23 @@ def _conclude_search(
         if base is not None and base.values and base.number != best.number:
             _test(done, base, pool, artifacts / "default", drawing)
     found = untested().with_tests(done.ledger.facts)
-    done.run.describe(summary.search_note(found))
-    if not plan.options.confirm_seeds:  # from here on, a stop leaves a finished study
-        done.run.finish()
-    if plan.run.verbose != 0:
-        summary.print_summary(found)
-    with waiting_for(TASKS if plan.run.verbose != 0 else ""):
-        for _ in drawing:
-            pass  # the pictures that are left
-        done.run.describe(summary.search_note(found))
+    with _described(done, partial(summary.search_note, found)):
+        if plan.run.verbose != 0:
+            summary.print_summary(found)
+        with waiting_for(TASKS if plan.run.verbose != 0 else ""):
+            for _ in drawing:
+                pass  # the pictures that are left
     return summary.last_lines(found, _where_to_look(plan), notes)
+
+
+@contextmanager
+def _described(done: Driver, note: Callable[[], str]) -> Iterator[None]:
+    """Describe a study, finish its run unless seeds follow, and describe it with its pictures."""
+    done.run.describe(note())
+    if not done.plan.options.confirm_seeds:  # from here on, a stop leaves a finished study
+        done.run.finish()
+    yield
+    done.run.describe(note())
 
 
 def _untested_summary(

@@ -25,6 +25,7 @@ from pipeline.study.outcome.summary import (
     comparison_note,
     counts_line,
     experiment_command,
+    last_lines,
     print_summary,
     search_note,
     short_names,
@@ -237,6 +238,9 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert "or      python -m pipeline.train --config-dir=runs/s/conf experiment=s" in lines
     assert ["optimizer.lr", "62%", "50%"] in [line.split() for line in lines]
     assert "not above what shuffled objectives reach: trainer.max_epochs" in lines
+    took, *last = last_lines(ending([0.5]), ["mlflow ui"], ["n"])
+    assert took.startswith("took    ")
+    assert last == ["study   runs/s", "see it  mlflow ui", "note    n"]
 
 
 # ── the description on MLflow's page ────────────────────────────────────────────────────────────
