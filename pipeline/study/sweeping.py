@@ -18,6 +18,7 @@ from pipeline.processes.fork_server import ForkServer
 from pipeline.running.results import print_lines
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER, cell, write_csv
+from pipeline.signals import stop
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
@@ -136,7 +137,7 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iter
         if plan.run.verbose != 0:
             say(console(), summary.counts_line(rows), style="bold")
             show(console(), table)
-        with waiting_for(TASKS if plan.run.verbose != 0 else ""):
+        with waiting_for(TASKS if plan.run.verbose != 0 else ""), stop.deferred():
             notes = write_comparison_picture(found, artifacts)
     tables = f"tables  {artifacts} (comparison.md, .tex, .csv, .png)"
     noted = (f"note    {note}" for note in notes)
@@ -165,9 +166,9 @@ def _conclude_search(
     with _described(done, partial(summary.search_note, found)):
         if plan.run.verbose != 0:
             summary.print_summary(found)
-        with waiting_for(TASKS if plan.run.verbose != 0 else ""):
-            for _ in drawing:
-                pass  # the pictures that are left
+        with waiting_for(TASKS if plan.run.verbose != 0 else ""), stop.deferred():
+            for _ in drawing:  # the pictures that are left
+                stop.check()  # Matplotlib may swallow it
     return summary.last_lines(found, _where_to_look(plan), notes)
 
 

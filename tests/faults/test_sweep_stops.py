@@ -112,20 +112,28 @@ def test_a_stop_while_a_sweep_starts_or_tells_its_end_or_confirms_leaves_nothing
         one.require_whole(count)
 
 
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (["sweep.n_trials=2"], "or      "),
+        ([*grid()[:2], "optimizer.lr=0.01", "seed=choice(1,2)"], "network  "),  # a comparison
+    ],
+)
 def test_a_study_whose_summary_is_shown_has_finished_whatever_stops_what_is_left(
-    sweep: StartSweep,
+    sweep: StartSweep, words: list[str], last: str
 ) -> None:
     records = Records()
-    telling = sweep("sweep.n_trials=2", *behaving())
+    telling = sweep(*words, *behaving())
     telling.await_trials(1, records)
     recorder = telling.process.recorder()
     recorder.suspend()  # so that the study's run can't be sent
-    telling.process.wait_until(lambda: "\nagain   " in telling.out, what="its summary")
+    telling.process.wait_until(lambda: f"\n{last}" in telling.out, what="its summary")
     telling.process.send(signal.SIGINT)
     recorder.kill()
     assert telling.end() == 130
     assert telling.err == "stopped after 2 trials (2 complete); the same command goes on\n"
-    assert "\ntook   " not in telling.out
+    assert telling.out.splitlines()[-1].startswith(last)
     assert runs(["action=sync"]) == 0
     assert records.parent().end == ("FINISHED", None)
+    assert "2 trials: 2 complete" in records.parent().tags["mlflow.note.content"]
     records.require_whole(2)
