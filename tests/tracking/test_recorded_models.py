@@ -263,9 +263,9 @@ def test_a_server_answers_a_json_request_made_from_the_tables_own_rows(place: Pa
         answers = [posted(url, request) for request in requests]
         with pytest.raises(urllib.error.HTTPError) as refused:
             posted(url, wrong)
+        told = json.loads(refused.value.read())  # while the server sends it
     finally:
         stop_server(server)
-    told = json.loads(refused.value.read())
     said = said_by_the_command(place, "patients", place / "patients.csv")[:20]
     shares = [float(row["probability of ill"]) for row in said]
     for reply in answers:
