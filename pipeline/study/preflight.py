@@ -172,11 +172,11 @@ class Preflight:
         with Screen(wanted=self.verbose in (None, 1), seconds=SECONDS) as screen:
             while more or self._waiting or pool.busy():
                 pool.start(self._workers)
-                composes = more and len(self._waiting) < AHEAD * self._workers
-                if composes:
+                if more and len(self._waiting) < AHEAD * self._workers:
                     more = next(coming, None) is not None
                 for worker in pool.idle()[: len(self._waiting)]:
                     worker.train(self._waiting.pop(0))
+                composes = more and len(self._waiting) < AHEAD * self._workers
                 for worker, answer in pool.listen(0.0 if composes else SECONDS):
                     if isinstance(answer, Gone):
                         pool.dismiss(worker, answer)
