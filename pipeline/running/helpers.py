@@ -3,6 +3,7 @@
 Nothing here imports torch, so that a command can start them first.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ class Helpers:
 @contextmanager
 def started_helpers(*, records: bool, fits: bool) -> Iterator[Helpers]:
     """Start the processes that a command needs; they end with the context."""
+    # The fit takes less time than the import that its process does meanwhile.
+    has_scikit_learn = "sklearn.linear_model" in sys.modules
     with (
         Recorder() if records else nullcontext() as recorder,
-        FittingProcess() if fits else nullcontext() as fitting,
+        FittingProcess() if fits and not has_scikit_learn else nullcontext() as fitting,
     ):
         yield Helpers(recorder, fitting)
