@@ -106,8 +106,11 @@ class Training:
         os.kill(self.pid, number)
 
     def children(self) -> list[psutil.Process]:
-        """Return its child processes."""
-        return psutil.Process(self.pid).children(recursive=True)
+        """Return its child processes; none once it has ended."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
     def recorder(self) -> psutil.Process:
         """Return the process that fills MLflow, as soon as it is there."""
