@@ -106,8 +106,9 @@ def serve(folder: str) -> NoReturn:
                 os.kill(pid, signal.SIGKILL)
         if listener in ready:
             caller = listener.accept()[0]
-            streams = socket.recv_fds(caller, 1, 3)[1]
-            order = json.loads(caller.makefile().readline())
+            order, streams = ordered(caller)
+            if order is None:
+                continue
             pid = os.fork()
             if pid == 0:
                 for one in (listener, caller, *running):
@@ -115,8 +116,21 @@ def serve(folder: str) -> NoReturn:
                 become(order, streams)
             for stream in streams:
                 os.close(stream)
-            caller.sendall(b"%d\n" % pid)
+            with suppress(OSError):
+                caller.sendall(b"%d\n" % pid)
             running[caller] = (pid, os.pidfd_open(pid))
+
+
+def ordered(caller: socket.socket) -> tuple[list[Any] | None, list[int]]:
+    """Return what a caller orders, and its streams; `None` = it was killed before it could."""
+    streams = socket.recv_fds(caller, 1, 3)[1]
+    line = caller.makefile().readline()
+    if line.endswith("\n"):
+        return json.loads(line), streams
+    for stream in streams:
+        os.close(stream)
+    caller.close()
+    return None, []
 
 
 def load(folder: str) -> None:
