@@ -114,8 +114,7 @@ def serve(folder: str) -> NoReturn:
                 for one in (listener, caller, *running):
                     os.close(one.detach())
                 become(order, streams)
-            for stream in streams:
-                os.close(stream)
+            close(streams)
             with suppress(OSError):
                 caller.sendall(b"%d\n" % pid)
             running[caller] = (pid, os.pidfd_open(pid))
@@ -127,10 +126,15 @@ def ordered(caller: socket.socket) -> tuple[list[Any] | None, list[int]]:
     line = caller.makefile().readline()
     if line.endswith("\n"):
         return json.loads(line), streams
-    for stream in streams:
-        os.close(stream)
+    close(streams)
     caller.close()
     return None, []
+
+
+def close(descriptors: Sequence[int]) -> None:
+    """Close descriptors of this process."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def load(folder: str) -> None:
