@@ -198,6 +198,10 @@ def test_every_command_answers_in_an_interpreter_that_has_loaded_nothing(name: s
     assert f"python -m {name}" in ended.stdout
 
 
+#: Begins a command that heeds these signals, which a shell may have set to be ignored.
+HEEDING = ("env", "--default-signal=HUP,INT")
+
+
 @pytest.mark.parametrize("library", ["hydra", "torch"])  # one each of before and within `main`
 @pytest.mark.parametrize(
     ("does", "code", "said"),
@@ -219,8 +223,7 @@ def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_mo
     file = own_folder / "given" / library / "__init__.py"
     file.parent.mkdir(parents=True)
     file.write_text(f"import os\n{does}\n", encoding="utf-8")
-    heeding = ["env", "--default-signal=HUP,INT"]  # a shell may have set them to be ignored
-    words = [*heeding, sys.executable, "-m", "pipeline.train", "model=mlp", "output=given/runs"]
+    words = [*HEEDING, sys.executable, "-m", "pipeline.train", "model=mlp", "output=given/runs"]
     given = {**os.environ, "PYTHONPATH": str(own_folder / "given")}
     ended = subprocess.run(words, capture_output=True, text=True, check=False, env=given)
     assert (ended.returncode, ended.stdout) == (code, "")
@@ -239,7 +242,7 @@ def test_another_program_that_imports_the_package_keeps_its_signals_and_its_erro
     (folder / "study.py").write_text(look, encoding="utf-8")
     paths = f"{Path(__file__).parent.parent}:{folder.parent}"
     printed = subprocess.check_output(
-        [sys.executable, *words, "pipeline.train"],
+        [*HEEDING, sys.executable, *words, "pipeline.train"],
         text=True,
         env={**os.environ, "PYTHONPATH": paths},
     )

@@ -107,7 +107,7 @@ def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -
         raise StoreError("refused", f"MLflow can't take the model: {line[:300]}") from error
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Save an empty model, since MLflow reads the metadata of all packages for its first one."""
     with suppress(Exception), TemporaryDirectory() as place:  # a real model will say what is wrong
         mlflow.pyfunc.save_model(

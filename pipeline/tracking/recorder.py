@@ -56,7 +56,7 @@ def main() -> None:
             parent.say({"id": command.pop("id"), **runs.carry_out(**command)})
             is_over = is_over or command["do"] == "quit"
             if command["do"] == "open":
-                runs.rehearse(Path(command["folder"]))
+                runs.warm_up(Path(command["folder"]))
         if time.monotonic() >= next_tick and not is_over:
             runs.tick()
             next_tick = time.monotonic() + TICK_SECONDS
@@ -77,7 +77,7 @@ class OpenRuns:
         self._failures = 0
         self._retry_at = 0.0
         self._problem = ""
-        self._has_rehearsed = False
+        self._is_warm = False
 
     def carry_out(self, do: str, **content: Any) -> Answer:
         """Carry out a command and return its answer; a fault of the store is an answer, too."""
@@ -156,14 +156,14 @@ class OpenRuns:
         while self._earlier and not self._failures and time.monotonic() < deadline:
             self._send_one_earlier()
 
-    def rehearse(self, folder: Path) -> None:
+    def warm_up(self, folder: Path) -> None:
         """Prepare for the model of a run that was opened, while the run trains."""
         run = self._open.get(folder)
-        if run is not None and run.leaves_model and not self._has_rehearsed:
-            from pipeline.tracking.models import rehearse
+        if run is not None and run.leaves_model and not self._is_warm:
+            from pipeline.tracking.models import warm_up
 
-            self._has_rehearsed = True
-            rehearse()
+            self._is_warm = True
+            warm_up()
 
     # ── between commands ────────────────────────────────────────────────────────────────────────
 

@@ -175,19 +175,25 @@ def test_optuna_and_a_ledger_read_the_same_whichever_of_them_wrote_it(tmp_path: 
     assert_read_as_by_optuna(ledger, sqlite_uri(path))
 
 
+def asked_before(beginning: str, ledger: Ledger, path: Path) -> list[int]:
+    """Let another program ask for a trial before a statement of the ledger; numbers of trials."""
+    study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
+    asked: list[int] = []
+
+    def ask(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(beginning) and not asked:
+            asked.append(study.ask().number)
+
+    event.listen(ledger._store.engine, "before_cursor_execute", ask)
+    return asked
+
+
 def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(
     tmp_path: Path,
 ) -> None:
     path = database(tmp_path)
     ledger = open_ledger(path)
-    study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
-    asked: list[int] = []
-
-    def ask(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("INSERT INTO trials") and not asked:
-            asked.append(study.ask().number)
-
-    event.listen(ledger._store.engine, "before_cursor_execute", ask)
+    asked = asked_before("INSERT INTO trials", ledger, path)
     assert [take(ledger).number, take(ledger).number] == [1, 2]
     assert [row.number for row in ledger.trials()] == [0, 1, 2]
     assert asked == [0]
@@ -198,14 +204,7 @@ def test_a_queued_trial_that_another_program_takes_at_the_last_moment_is_left_to
 ) -> None:
     path = database(tmp_path)
     ledger = open_ledger(path, enqueue=[{"optimizer.lr": rate} for rate in (0.01, 0.02)])
-    study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
-    asked: list[int] = []
-
-    def ask(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE trials") and not asked:
-            asked.append(study.ask().number)
-
-    event.listen(ledger._store.engine, "before_cursor_execute", ask)
+    asked = asked_before("UPDATE trials", ledger, path)
     assert (take(ledger).number, asked) == (1, [0])
 
 
