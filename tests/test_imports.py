@@ -17,7 +17,7 @@ FREE_OF = {
     "pipeline.predict model_from=nothing input=new.csv": (2, "torch mlflow pyarrow"),
     "pipeline.predict model_from=last input=new.csv output=answers.csv overwrite=true": (
         0,
-        f"{LIGHTNING} mlflow optuna scipy sklearn matplotlib",
+        f"{LIGHTNING} mlflow optuna scipy pandas sklearn matplotlib",
     ),
     "pipeline.report run=last": (0, "torch mlflow optuna sqlalchemy pandas pyarrow sklearn"),
     "import pipeline.gallery": (0, "torch mlflow scipy pandas hydra"),
