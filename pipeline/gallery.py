@@ -1,8 +1,8 @@
 """All pictures of a run, in the order in which they are shown, and how they are drawn and written.
 
 `python -m pipeline.gallery` is the process that draws them. It imports Matplotlib, which takes a
-third of a second, while the run trains; each picture takes a twentieth. It gets the folder of the
-artifacts in a message, and ends with the run's process.
+third of a second, while the run trains; each picture takes a tenth, so two processes draw them. It
+gets the folder of the artifacts in a message, and ends with the run's process.
 """
 
 import json
@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,8 @@ from pipeline.paths import replace_file, replace_json
 from pipeline.pictures import classes, inside, predictions, training
 from pipeline.pictures.style import Picture
 from pipeline.processes.child import Parent
+from pipeline.processes.cpu import cores
+from pipeline.processes.fork_server import can_fork
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,19 +82,56 @@ class Written:
 
 
 def write_pictures(
-    pictures: Iterable[Picture], folder: Path, *, texts: Iterable[str] = ()
+    pictures: Iterable[Picture],
+    folder: Path,
+    *,
+    texts: Iterable[str] = (),
+    begun: Callable[[], None] = lambda: None,
 ) -> list[Written]:
     """Draw pictures as PNG into a folder, and list them in `pictures.json`.
 
-    `texts` are the names in the pictures; a font is looked up for letters that the usual one lacks.
-    Raises OSError if there is no room for them.
+    A fork draws every other one if there is a core for it. Raises OSError if the disk is full.
+
+    Args:
+        pictures: The pictures.
+        folder: The folder, which is created.
+        texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
+        begun: Called after the fork, before this process draws.
     """
     with drawing(texts) as notes:
-        written = [_write(picture, folder) for picture in pictures]
+        every = list(pictures)
+        drawing_beside: AbstractContextManager[dict[str, Written]] = nullcontext({})
+        if cores() > 1 and can_fork():
+            drawing_beside = _forked(every[1::2], folder)
+        with drawing_beside as drawn:
+            begun()
+            drawn |= {picture.name: _write(picture, folder) for picture in every[::2]}
+        written = [drawn.get(picture.name) or _write(picture, folder) for picture in every]
     written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
     replace_json(folder / LIST, [asdict(one) for one in written])
     return written
+
+
+@contextmanager
+def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Written]]:
+    """Draw pictures in a fork while the body runs, and add those it could to the context."""
+    reader, writer = os.pipe()
+    drawn: dict[str, Written] = {}
+    with open(reader) as answers, open(writer, "w") as answer:  # noqa: PTH123 - no paths
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for picture in pictures:
+                    print(json.dumps(asdict(_write(picture, folder))), file=answer, flush=True)
+            finally:
+                os._exit(0)
+        answer.close()
+        try:
+            yield drawn
+            drawn |= {one["name"]: Written(**one) for one in map(json.loads, answers)}
+        finally:
+            os.waitpid(pid, 0)
 
 
 def read_list(folder: Path) -> list[Written]:
@@ -231,10 +270,11 @@ def main() -> None:
     with drawing():  # its imports and the list of fonts take a while
         pass
     artifacts = Path(parent.first_message()["artifacts"])
-    parent.listen()
     findings = load_findings(artifacts)
     try:
-        write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))
+        write_pictures(
+            gallery(findings), artifacts / FOLDER, texts=texts(findings), begun=parent.listen
+        )
     except OSError as error:  # a full disk
         parent.say({"problem": error.strerror or str(error)})
         os._exit(1)

@@ -1,5 +1,7 @@
 """Names in pictures, and all pictures at once under names and numbers that nobody hopes for."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +10,12 @@ import pytest
 from drawn import readable
 from findings_made import made_findings
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.findings import ColumnImportances, Findings
 from pipeline.gallery import read_list, save, write_pictures
-from pipeline.pictures.style import label, layer_name, short
+from pipeline.pictures.style import Picture, label, layer_name, short
 
 UGLY = (
     '<b>bold</b> & "quoted"',
@@ -108,3 +111,17 @@ def test_letters_that_no_font_has_are_named_in_the_list(tmp_path: Path) -> None:
     assert [one.name for one in written] == ["letters"]
     assert written[0].reason.startswith("no font here has the letters")
     assert read_list(tmp_path) == written
+
+
+def test_what_a_process_that_is_killed_was_to_draw_is_drawn_by_the_other(tmp_path: Path) -> None:
+    own = os.getpid()
+
+    def draw() -> Figure:
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pyplot.figure()
+
+    names = [*"abcd"]
+    written = write_pictures([Picture(name, name, alt="", draw=draw) for name in names], tmp_path)
+    assert [one.file for one in written] == [f"{name}.png" for name in names]
+    assert all((tmp_path / one.file).is_file() for one in written)
