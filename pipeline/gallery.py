@@ -1,8 +1,8 @@
 """All pictures of a run, in the order in which they are shown, and how they are drawn and written.
 
-`python -m pipeline.gallery` is the process that draws them. It imports Matplotlib, which takes a
-third of a second, while the run trains; each picture takes a tenth, so two processes draw them. It
-gets the folder of the artifacts in a message, and ends with the run's process.
+`python -m pipeline.reporting.run_page` is the process that draws them. It imports Matplotlib, which
+takes a third of a second, while the run trains; each picture takes a tenth, so two processes draw
+them. It gets the folder of the artifacts in a message, and ends with the run's process.
 """
 
 import json
@@ -262,24 +262,26 @@ def _lacking(font_file: str, letters: set[str]) -> set[str]:
 # ── the process that draws ──────────────────────────────────────────────────────────────────────
 
 
-def main() -> None:
-    """Draw the pictures of one run."""
+def draw_for_run(conclude: Callable[[Path], object]) -> None:
+    """Draw the pictures of the run that has started this process, and end.
+
+    `conclude` is called with the run's folder once they are drawn.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the run decides when to stop
     parent = Parent.claim()
     with drawing():  # its imports and the list of fonts take a while
         pass
     artifacts = Path(parent.first_message()["artifacts"])
-    findings = load_findings(artifacts)
+    findings, failed = load_findings(artifacts), "the pictures could not be drawn"
     try:
         write_pictures(
             gallery(findings), artifacts / FOLDER, texts=texts(findings), begun=parent.listen
         )
-    except OSError as error:  # a full disk
-        parent.say({"problem": error.strerror or str(error)})
+        failed = "the report could not be written"
+        conclude(artifacts.parent)
+    except Exception as error:  # such as a full disk; the run has its result
+        why = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        parent.say({"problem": f"{failed} ({why})"})
         os._exit(1)
     os._exit(0)  # Matplotlib takes a while to end
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,7 @@ FREE_OF = {
         f"{LIGHTNING} mlflow optuna scipy pandas sklearn matplotlib",
     ),
     "pipeline.report run=last": (0, "torch mlflow optuna sqlalchemy pandas pyarrow sklearn"),
-    "import pipeline.gallery": (0, "torch mlflow scipy pandas hydra"),
+    "import pipeline.reporting.run_page": (0, "torch mlflow scipy pandas hydra"),
     "import pipeline.tracking.store": (0, "torch sqlalchemy sklearn matplotlib optuna hydra"),
     "import pipeline.tracking.client": (0, "torch numpy mlflow hydra"),
     "import pipeline.running.training": (0, "mlflow optuna sqlalchemy pandas sklearn"),

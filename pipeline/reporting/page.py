@@ -1,6 +1,7 @@
 """HTML pages that need no other file: pictures as elements, filled templates, publishing.
 
-A picture is an SVG in the page's own colours, or a PNG if the SVG would be too large.
+A picture is a PNG that a run has drawn, or an SVG in the page's own colours that is drawn for the
+page; an SVG that would be too large becomes a PNG.
 """
 
 import base64
@@ -19,22 +20,26 @@ from markupsafe import Markup
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.gallery import DOTS_PER_INCH, drawing, use_drawn
+from pipeline.gallery import DOTS_PER_INCH, Written, drawing, read_list, use_drawn
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Template as LoadedTemplate
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 Template = Literal["run.html", "range.html", "study.html", "comparison.html"]
+Look = Literal["chart", "as-is"]
 NAME = "report.html"
 
 POINTS_PER_INCH = 72
 WIDE = 500.0  # points
 #: Characters of an SVG above which a picture is a PNG: browsers are slow with larger ones.
 LARGEST_SVG = 1_500_000
+
+#: Beginnings of the names of pictures that a dark page does not invert: images, heat maps.
+AS_IS = ("inside/", "mistakes/")
 
 #: Placeholders for the page's own colours while Matplotlib draws; no picture uses them itself.
 INK, PAPER = "#010203", "#fdfcfb"
@@ -83,15 +88,16 @@ def rendered(template: Template, values: Mapping[str, Any]) -> str:
         "script": Markup(script),
         "script_hash": f"sha256-{base64.b64encode(digest).decode('ascii')}",
         "style": Markup(style),
-        "made": f"Made by python -m pipeline.report, {moment}",
+        "made": f"Report written on {moment}",
     }
-    text = _templates().get_template(template).render(**values, **own)
+    text = template_of(template).render(**values, **own)
     # A lone surrogate can't be encoded.
     return ILLEGAL.sub("", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 @cache
-def _templates() -> "Environment":
+def template_of(name: Template) -> "LoadedTemplate":
+    """Return a template; the first call of a process takes a tenth of a second."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATES)
@@ -103,7 +109,7 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
     )
     templates.filters["sentence"] = _sentence
-    return templates
+    return templates.get_template(name)
 
 
 def _sentence(text: str) -> str:
@@ -187,13 +193,40 @@ def _drawn(picture: Picture, prefix: str) -> PagePicture:
     return PagePicture(group, picture.title, picture.alt, content, width > WIDE, reason)
 
 
+def embedded(folder: Path) -> list[PagePicture]:
+    """Return the pictures that `write_pictures` has put into a folder as elements of a page."""
+    return [_embedded(written, folder) for written in read_list(folder)]
+
+
+def _embedded(written: Written, folder: Path) -> PagePicture:
+    content, width, reason = None, 0.0, written.reason
+    if written.file:
+        look: Look = "as-is" if written.name.startswith(AS_IS) else "chart"
+        try:
+            content, width = _image((folder / written.file).read_bytes(), written.alt, look)
+        except OSError as error:
+            reason = f"{written.file}: {error.strerror}"
+    group = written.name.rpartition("/")[0]
+    return PagePicture(group, written.title, written.alt, content, width > WIDE, reason)
+
+
+def _image(png: bytes, alt: str, look: Look) -> tuple[Markup, float]:
+    """Return a PNG as an `<img>` element, and its width in points.
+
+    A dark page inverts the lightness of a chart.
+    """
+    width = int.from_bytes(png[16:20]) / DOTS_PER_INCH * POINTS_PER_INCH
+    code = base64.b64encode(png).decode("ascii")
+    element = Markup(
+        '<img class="{}" style="--width: {:.0f}pt" alt="{}" src="data:image/png;base64,{}">'
+    )
+    return element.format(look, width, alt, code), width
+
+
 def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
     written = BytesIO()
     figure.savefig(written, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", facecolor="white")
-    width = float(figure.get_size_inches()[0]) * POINTS_PER_INCH
-    code = base64.b64encode(written.getvalue()).decode("ascii")
-    element = Markup('<img style="--width: {:.0f}pt" alt="{}" src="data:image/png;base64,{}">')
-    return element.format(width, alt, code), width
+    return _image(written.getvalue(), alt, "chart")
 
 
 def _svg(figure: "Figure", *, alt: str) -> tuple[Markup, float]:

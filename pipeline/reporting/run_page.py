@@ -1,8 +1,12 @@
-"""The report of one run, or of a range test of the learning rate."""
+"""The report of one run, or of a range test of the learning rate.
+
+Run as a module, this is the process that draws the pictures of a run and writes its report.
+"""
 
 from contextlib import suppress
 from functools import partial
 from math import isclose
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +18,14 @@ from pipeline.config.options import LrRangeOptions, ReportOptions
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
-from pipeline.gallery import gallery, texts
+from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
 from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
 from pipeline.metrics import ClassScores, class_scores, mean_words
+from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
-from pipeline.reporting.page import NAME, PagePicture, drawn, rendered
-from pipeline.reporting.subject import Subject, found_subject
-from pipeline.running.command_line import Command
-from pipeline.running.lr_curve import stored_curve, training_command, verdict
+from pipeline.reporting.page import NAME, PagePicture, drawn, embedded, rendered, template_of
+from pipeline.reporting.subject import Subject, found_subject, local_subject
 from pipeline.running.scoring import tested_names
 from pipeline.terminal import duration, number
 
@@ -50,11 +53,17 @@ def report_run(reference: str, options: ReportOptions) -> list[str]:
     return [f"{subject.findings.name}: {told}", subject.publish(text, options, NAME)]
 
 
+def write_report(folder: Path) -> None:
+    """Write the report of a run into its folder, from what the run has left there."""
+    text = rendered("run.html", run_page(local_subject(folder)))
+    replace_text(folder / "artifacts" / NAME, text)
+
+
 def run_page(subject: Subject) -> dict[str, Any]:
     """Return the values for the template of a run's report."""
     findings = subject.findings
     groups: dict[str, list[PagePicture]] = {}
-    for picture in drawn(gallery(findings), texts=texts(findings)):
+    for picture in _pictures(subject):
         groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
     return {
         "title": findings.name,
@@ -66,6 +75,13 @@ def run_page(subject: Subject) -> dict[str, Any]:
         "groups": groups,
         **_origin(subject),
     }
+
+
+def _pictures(subject: Subject) -> list[PagePicture]:
+    """Return the pictures that the run has drawn; draw them if it has drawn none."""
+    folder, findings = subject.folder, subject.findings
+    found = [] if folder is None else embedded(folder / "artifacts" / FOLDER)
+    return found or drawn(gallery(findings), texts=texts(findings))
 
 
 def _origin(subject: Subject) -> dict[str, Any]:
@@ -222,6 +238,9 @@ def _title(findings: Findings) -> str:
 
 
 def _range_page(subject: Subject) -> dict[str, Any]:
+    from pipeline.running.command_line import Command
+    from pipeline.running.lr_curve import stored_curve, training_command
+
     folder, pictures, training = subject.folder, [], ""
     curve = None if folder is None else stored_curve(folder / "artifacts")
     told = _range_verdict(subject, curve)
@@ -245,6 +264,8 @@ def _range_verdict(subject: Subject, curve: LrCurve | None) -> str:
     if curve is None:
         why = f" ({subject.reason})" if subject.reason else ""
         return f"no curve is there: the range test is {subject.status.lower()}{why}"
+    from pipeline.running.lr_curve import verdict
+
     try:
         tried = LrRangeOptions.model_validate(subject.findings.config.get("lr_range"), strict=False)
     except ValidationError as error:
@@ -252,3 +273,8 @@ def _range_verdict(subject: Subject, curve: LrCurve | None) -> str:
             f"the configuration in {str(subject.folder)!r} does not say which rates were tried"
         ) from error
     return verdict(curve, tried)
+
+
+if __name__ == "__main__":
+    template_of("run.html")  # while the network trains
+    draw_for_run(write_report)

@@ -128,7 +128,7 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
                 f"there are {some(shown, most=SHOWN) or 'none'}.{near}"
             ) from error
         folder = called[0]
-    return _local(folder)
+    return local_subject(folder)
 
 
 def _names(runs: Path) -> dict[Path, str]:
@@ -140,7 +140,12 @@ def _names(runs: Path) -> dict[Path, str]:
     return found
 
 
-def _local(folder: Path) -> Subject:
+def local_subject(folder: Path) -> Subject:
+    """Return the run in a folder of this machine.
+
+    Raises:
+        ConfigError: The folder holds no run, or a study.
+    """
     events = list(read_events(folder / JOURNAL))
     begins = [event for event in events if event["event"] == "begin"]
     if not begins:
@@ -156,6 +161,9 @@ def _local(folder: Path) -> Subject:
     if (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
         try:
             findings, lacks = load_findings(artifacts), ""
+            if status == "RUNNING":  # findings are written last; the end follows within a second
+                is_whole = findings.end == "finished"
+                status, reason = ("FINISHED", "") if is_whole else ("FAILED", "diverged")
         except ConfigError as error:
             lacks = f"{error}; what the journal holds is told here"
     model = folder / "model" / "model.ckpt"

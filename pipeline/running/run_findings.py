@@ -69,6 +69,8 @@ OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 OF_SCHEMA = ("task", "kind", "classes", "features", "targets", "label", "units", "horizon")
 #: Environment variable; `0` turns pictures off if the config does not decide.
 VARIABLE = "PIPELINE_PICTURES"
+#: Module of the process that draws the pictures and writes the report; no layer may import it here.
+REPORTER = "pipeline.reporting.run_page"
 #: Longest wait for the pictures, in seconds.
 SECONDS = 300.0
 #: Pictures in the description, by the beginning of their names; the first match is shown.
@@ -82,6 +84,7 @@ MAIN = (
 )
 MOST_SHOWN = 4
 FILES = {
+    "report.html": "the report",
     "card.md": "the model's card",
     "doctor.md": "the doctor's findings",
     "data_report.md": "what the data are",
@@ -248,7 +251,7 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
 @contextmanager
 def ready_artist(plan: Plan, record: Record) -> Iterator[Child]:
     """Start the process that draws the pictures of a run, if it is to have some; end it at last."""
-    artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
+    artist = Child(python_module(REPORTER), environment={"MPLBACKEND": "Agg"})
     if not plan.occasion.lean and wants_pictures(plan.options):
         with suppress(OSError):  # no process can be started, which `_drawn` reports
             artist.start()
@@ -320,19 +323,18 @@ def wants_pictures(options: RunConfig) -> bool:
 
 def _drawn(artist: Child, artifacts: Path) -> list[Written]:
     """Wait for the pictures and return them; print a warning if they are missing."""
-    problem = "the pictures could not be drawn: no process for it could be started"
+    said = ["the pictures could not be drawn: no process for it could be started"]
     if artist.is_open:
         code = artist.wait(SECONDS)
-        if code == 0:
-            return read_list(artifacts / FOLDER)
-        problem = f"the pictures were not drawn within {SECONDS:.0f} s"
-        if code is not None:
-            said = [str(message["problem"]) for message in artist.messages()]
-            why = "; ".join(said) or f"exit code {code}"
-            hint = "python -m pipeline.report may say more"
-            problem = f"the pictures could not be drawn ({why}); {hint}"
-    print(f"warning: {problem}", file=sys.stderr)
-    return []
+        said = [str(message["problem"]) for message in artist.messages()]
+        if code is None:
+            said = [f"the pictures were not drawn within {SECONDS:.0f} s"]
+        elif code and not said:
+            said = [f"the pictures could not be drawn (exit code {code})"]
+    if said:
+        hint = "; try python -m pipeline.report run=last" * artist.is_open
+        print(f"warning: {'; '.join(said)}{hint}", file=sys.stderr)
+    return read_list(artifacts / FOLDER)
 
 
 def description_text(

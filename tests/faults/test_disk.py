@@ -114,7 +114,7 @@ def test_a_disk_that_pictures_fill_costs_these_alone(fork: Start, mount: Mount) 
     assert training.end() == 0
     assert only_line(training.err) == (
         "warning: the pictures could not be drawn (No space left on device); "
-        "python -m pipeline.report may say more"
+        "try python -m pipeline.report run=last"
     )
     (run,) = disk.iterdir()
     assert ending(run) == ("FINISHED", None)

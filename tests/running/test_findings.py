@@ -69,6 +69,9 @@ def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: 
     }
     assert [one.reason for one in written if one.reason] == []
     assert all((pictures / one.file).stat().st_size > 1000 for one in written)
+    page = (run / "artifacts" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == len(written)
+    assert "<dt>status</dt>\n<dd>finished</dd>" in page
     said = tags(run)
     assert "curves/loss.png" in said["mlflow.note.content"]
     assert said["doctor"]
@@ -76,8 +79,12 @@ def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: 
     client = MlflowClient("sqlite:///mlflow.db")
     (stored,) = client.search_runs(["1"])
     assert stored.data.tags["doctor"] == said["doctor"]
-    listed = client.list_artifacts(stored.info.run_id, "pictures/curves")
-    assert "pictures/curves/loss.png" in [one.path for one in listed]
+    kept = {
+        one.path
+        for place in ("", "pictures/curves")
+        for one in client.list_artifacts(stored.info.run_id, place)
+    }
+    assert {"report.html", "pictures/curves/loss.png"} <= kept
     # The rows that were asked for are looked at.
     found = load_findings(run / "artifacts")
     assert found.inside is not None
@@ -132,6 +139,8 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     assert found.vitals is not None
     assert len(found.vitals.layers) == 4
     assert read_list(run / "artifacts" / "pictures")
+    page = (run / "artifacts" / "report.html").read_text(encoding="utf-8")
+    assert "<dt>status</dt>\n<dd>failed (diverged)</dd>" in page
 
 
 def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
