@@ -7,16 +7,17 @@ import sys
 
 __version__ = "0.1.0"
 
-_COMMANDS = ("train", "sweep", "evaluate", "predict", "export", "report", "runs")
+COMMANDS = ("train", "sweep", "evaluate", "predict", "export", "report", "runs")
 #: The exit code of the command that is all that this process does, once the command has ended.
 exit_codes: list[int] = []
 
 
 def _is_ours() -> bool:
-    """Return whether the process has begun as `python -m pipeline.train` or `pipeline-train`."""
+    """Return whether the process has begun as one of the program's commands."""
     if sys.argv[:1] == ["-m"]:
         return sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == "pipeline"
-    return "".join(sys.argv[:1]).rpartition("/")[2] in [f"pipeline-{one}" for one in _COMMANDS]
+    program = "".join(sys.argv[:1]).rpartition("/")[2]
+    return program == "pipeline" or program in [f"pipeline-{one}" for one in COMMANDS]
 
 
 # Such a process has imported nothing else yet. Until a command takes over, a stop ends it in

@@ -1,27 +1,67 @@
-"""The commands that exist, each with one example: `python -m pipeline`."""
+"""All commands under one name: `pipeline train model=lstm`, or `python -m pipeline train`."""
 
-import ast
+import importlib
+import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 
-_COMMAND = re.compile(r"`(?P<example>python -m pipeline\.[^`]+)`: (?P<purpose>.+)")
+from pipeline import COMMANDS, __version__
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.paths import conf_folder
 
-
-def commands() -> Iterator[tuple[str, str]]:
-    """Yield each command's example and purpose, both from its file's docstring."""
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        words = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        match = _COMMAND.match(words)
-        if match:
-            yield match["example"], match["purpose"]
+_PURPOSE = re.compile(r"^header: (.+)$", re.MULTILINE)
+_COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
 
 
-def main() -> None:
-    """Print the commands."""
-    for example, purpose in commands():
-        print(f"{example}\n    {purpose}")
+def usage() -> str:
+    """Return the usage of the program and its commands."""
+    lines = ["usage: pipeline COMMAND [GROUP=CHOICE …] [KEY=VALUE …]", ""]
+    for command in COMMANDS:
+        help_file = conf_folder() / "hydra" / "help" / f"{command}.yaml"
+        purpose = _PURPOSE.search(help_file.read_text(encoding="utf-8"))
+        lines.append(f"  {command:10}{purpose[1] if purpose else ''}")
+    more = "pipeline COMMAND --help explains a command, pipeline --version prints the version."
+    return "\n".join([*lines, "", more])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that is named first, of this process by default; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words[0] if words else "--help"
+    if name in COMMANDS:
+        return _command(name, words[1:], argv)
+    if name in _COMPLETION:
+        return _complete(words, argv)
+    if name in ("--help", "-h", "--version"):
+        print(usage() if name != "--version" else f"pipeline {__version__}")
+        return 0
+    known = ", ".join(COMMANDS)
+    near = f" Did you mean 'train {name}'?" if "=" in name else did_you_mean(name, COMMANDS)
+    print(f"error: {name!r} is not a command; expected one of {known}.{near}", file=sys.stderr)
+    return ConfigError.exit_code
+
+
+def _command(name: str, words: Sequence[str], argv: Sequence[str] | None) -> int:
+    if argv is None:  # the command reads its words there
+        sys.argv[1:] = words
+    module = importlib.import_module(f"pipeline.{name}")
+    return int(module.main(None if argv is None else words))
+
+
+def _complete(words: Sequence[str], argv: Sequence[str] | None) -> int:
+    """Complete the name of a command, or let the named command complete its words."""
+    program, _, rest = os.environ.get("COMP_LINE", "").strip("\n").partition(" ")
+    command, space, rest = rest.lstrip().partition(" ")
+    if "query" not in "".join(words[1:]):
+        return _command("train", words, argv)  # the same lines for every command
+    if not space:
+        print(" ".join(one for one in COMMANDS if one.startswith(command)))
+    elif command in COMMANDS:
+        os.environ["COMP_LINE"] = f"{program} {rest}"
+        return _command(command, words, argv)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
 from pydantic import BaseModel
 
-from pipeline import exit_codes
+from pipeline import __version__, exit_codes
 from pipeline.config.compose import MoreNames, checked, composition_problem, with_name
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
@@ -63,6 +63,9 @@ def command(
         _make_tolerant()
         name_user()
         words = list(sys.argv[1:] if argv is None else argv)
+        if "--version" in words:  # Hydra would print its own
+            print(f"pipeline {__version__}")
+            return 0
         traceback = _FULL_ERROR in os.environ or "traceback=true" in words
         names = partial(checked, options=options, more=more_names)
 

@@ -119,7 +119,13 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str:
-    """Return ` Did you mean 'lstm'?` for the choice nearest to `name`, or an empty string.
+    """Return ` Did you mean 'lstm'?` for the choice that `nearest` finds, or an empty string."""
+    near = nearest(name, choices, by_leaf=by_leaf)
+    return "" if near is None else f" Did you mean '{near}'?"
+
+
+def nearest(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str | None:
+    """Return the choice nearest to `name`, or `None` if none is similar.
 
     Args:
         name: The unknown name.
@@ -138,19 +144,31 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
         return SequenceMatcher(a=one, b=other).ratio()
 
     likenesses = {choice: likeness(choice) for choice in choices}
-    nearest = max(likenesses, key=likenesses.__getitem__, default="")
-    return f" Did you mean '{nearest}'?" if likenesses.get(nearest, 0) >= LEAST_LIKENESS else ""
+    near = max(likenesses, key=likenesses.__getitem__, default="")
+    return near if likenesses.get(near, 0) >= LEAST_LIKENESS else None
 
 
-def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
-    """Return the message for an unknown key; `hint` says why the key can't be given here."""
+def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = "") -> str:
+    """Return the message for an unknown key.
+
+    Args:
+        key: The unknown key.
+        known: The known keys.
+        hint: Why the key can't be given here; '' if it is only unknown.
+        value: The value with its `=`, which the suggestion repeats.
+    """
     if hint:
         return f"{key} can't be given here: {hint}."
     names = list(known)
     parent, _, leaf = key.rpartition(".")
+    leaves: dict[str, str] = {}
     for name in names:
-        if name.rpartition(".")[2] == leaf:
-            return f"{key} is unknown. Did you mean '{name}'?"
+        leaves.setdefault(name.rpartition(".")[2], name)
     siblings = [name for name in names if parent and name.rpartition(".")[0] == parent]
-    near = did_you_mean(key, siblings, by_leaf=True) or did_you_mean(key, names, by_leaf=True)
-    return f"{key} is unknown.{near}"
+    near = (
+        leaves.get(leaf)
+        or nearest(key, siblings, by_leaf=True)
+        or nearest(key, names, by_leaf=True)
+        or leaves.get(nearest(leaf, leaves) or "")
+    )
+    return f"{key} is unknown." + (f" Did you mean '{near}{value}'?" if near else "")

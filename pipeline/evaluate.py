@@ -1,4 +1,4 @@
-"""`python -m pipeline.evaluate model_from=last`: a trained model scored again, on any data."""
+"""`python -m pipeline.evaluate model_from=last`: score a trained model on its own or other data."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`python -m pipeline.export model_from=last`: a model as a file that runs without this program."""
+"""`python -m pipeline.export model_from=last`: write a model to files."""
 
 import sys
 from operator import methodcaller

@@ -1,4 +1,4 @@
-"""`python -m pipeline.predict model_from=last input=new.csv`: what a model says of new rows."""
+"""`python -m pipeline.predict model_from=last input=new.csv`: predict new rows."""
 
 import sys
 from pathlib import Path

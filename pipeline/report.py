@@ -1,4 +1,4 @@
-"""`python -m pipeline.report run=last`: a run, a study, or two runs, as one HTML file."""
+"""`python -m pipeline.report run=last`: write an HTML page."""
 
 import sys
 from collections.abc import Sequence

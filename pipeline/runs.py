@@ -1,4 +1,4 @@
-"""`python -m pipeline.runs action=list|sync|reap|check|clean`: looks after what is on record."""
+"""`python -m pipeline.runs action=list|sync|reap|check|clean`: look after runs."""
 
 import sys
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip`: a study of many runs."""
+"""`python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip`: study many runs."""
 
 import sys
 from contextlib import nullcontext

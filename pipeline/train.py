@@ -1,4 +1,4 @@
-"""`python -m pipeline.train model=lstm`: one run, from the data to a tested network on record."""
+"""`python -m pipeline.train model=lstm`: train one model and record the run."""
 
 import sys
 from typing import Any

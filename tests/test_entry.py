@@ -2,6 +2,8 @@
 
 import errno
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from command_line import choices
 from fixture_types import Capture, Patch
 from omegaconf import DictConfig
 
-from pipeline.__main__ import commands, main
+from pipeline import COMMANDS, __version__
+from pipeline.__main__ import main
 from pipeline.entry import command
 from pipeline.errors import (
     ConfigError,
@@ -135,7 +138,8 @@ def test_a_multirun_goes_on_after_a_failure_and_ends_with_the_highest_code(
     seen: list[tuple[str, int]] = []
     fails = seeing(seen, lambda config: (config.name, config.seed), DivergedError("lost"))
     assert fails(["-m", "model=lstm,gru", "seed=1,2"]) == 4
-    assert seen == [(f"{model}-mnist1d", seed) for model in ("lstm", "gru") for seed in (1, 2)]
+    pairs = [(model, seed) for model in ("lstm", "gru") for seed in (1, 2)]
+    assert seen == [(f"{model}-mnist1d-seed{seed}", seed) for model, seed in pairs]
     assert capsys.readouterr().err == "error: lost\nerror: lost\n"
     assert list(own_folder.iterdir()) == []
 
@@ -151,7 +155,7 @@ def test_a_multirun_checks_the_names_of_all_its_runs_first(capsys: Capture) -> N
     assert ending(None)(["-m", "model=lstm,grru", "optimizer.lrr=1,2"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"error: model=grru is unknown; expected one of {choices('model')}. Did you mean 'gru'?",
-        "error: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
+        "error: optimizer.lrr is unknown. Did you mean 'optimizer.lr=1,2'?",
     ]
 
 
@@ -184,18 +188,63 @@ def test_hydras_own_questions_are_answered_and_nothing_is_created(
     assert list(own_folder.iterdir()) == []
 
 
-def test_shell_completion_completes_choices() -> None:
-    environment = {"COMP_LINE": "x model=l", "COMP_POINT": "9"}
-    result = python(SCRIPT.format(body="pass"), "-sc", "query=bash", env=environment)
-    assert "model=lstm" in result.stdout
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("pipeline ", " ".join(COMMANDS)),
+        ("pipeline  ev", "evaluate"),
+        ("pipeline train model=ls", "model=lstm"),
+        ("pipeline runs acti", "action="),
+        ("pipeline nonsense model=ls", ""),
+    ],
+)
+def test_commands_keys_and_choices_are_completed(
+    line: str, completions: str, monkeypatch: Patch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main(["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.strip() == completions
 
 
-@pytest.mark.parametrize("name", ["pipeline", *(words.split()[2] for words, _ in commands())])
+ZSH = "autoload -Uz compinit bashcompinit && compinit -D && bashcompinit; "
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shell", "before"), [(["bash", "--norc", "-i"], ""), (["zsh", "-f", "-i"], ZSH)]
+)
+def test_the_tab_key_completes_in_a_real_shell(
+    shell: list[str], before: str, own_folder: Path
+) -> None:
+    script = own_folder / "pipeline"
+    source = "import sys; from pipeline.__main__ import main; sys.exit(main())"
+    script.write_text(f"#!{sys.executable}\n{source}\n", encoding="utf-8")
+    script.chmod(0o755)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        paths = {"PATH": f"{own_folder}:{os.environ['PATH']}", "TERM": "dumb", "LANG": "C.UTF-8"}
+        given = {**os.environ, **paths, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        os.execvpe(shell[0], shell, given)
+    os.write(terminal, f'{before}eval "$(pipeline -sc install=bash)"; echo rea"dy"\n'.encode())
+    shown = b""
+    try:
+        for wanted, then in ((b"ready", b"pipeline train model=ls\t"), (b"model=lstm", b"")):
+            while wanted not in shown:
+                assert select.select([terminal], [], [], 60)[0], shown
+                shown += os.read(terminal, 4096)
+            os.write(terminal, then)
+    finally:
+        os.close(terminal)  # which hangs up
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("name", ["pipeline", *(f"pipeline.{one}" for one in COMMANDS)])
 def test_every_command_answers_in_an_interpreter_that_has_loaded_nothing(name: str) -> None:
     words = [sys.executable, "-m", name, "--help"]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert f"python -m {name}" in ended.stdout
+    assert f"usage: {name if name == 'pipeline' else f'python -m {name}'} " in ended.stdout
 
 
 #: Begins a command that heeds these signals, which a shell may have set to be ignored.
@@ -313,9 +362,28 @@ def test_any_text_can_be_printed_where_the_encoding_is_narrow() -> None:
     assert (result.returncode, result.stdout) == (0, "\\u6570\n")
 
 
-def test_the_package_lists_its_commands_with_examples(capsys: Capture) -> None:
-    main()
-    assert "python -m pipeline.train model=lstm" in capsys.readouterr().out
+def test_one_program_runs_every_command(capsys: Capture) -> None:
+    assert main(["train", "model=lstm", "--cfg", "job"]) == 0
+    assert "_target_: pipeline.networks.recurrent.LSTM" in capsys.readouterr().out
+    for words in (["--version"], ["train", "--version"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == f"pipeline {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("trian", " Did you mean 'train'?"),
+        ("model=lstm", " Did you mean 'train model=lstm'?"),
+        ("--colour", ""),
+    ],
+)
+def test_an_unknown_command_is_one_line_with_the_nearest(
+    word: str, near: str, capsys: Capture
+) -> None:
+    assert main([word]) == 2
+    expected = f"error: {word!r} is not a command; expected one of {', '.join(COMMANDS)}.{near}\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(

@@ -74,12 +74,12 @@ def test_the_wheel_holds_all_code_configuration_and_data_and_nothing_else(wheel:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("python -m pipeline.train --help", "Train one network once"),
+        ("python -m pipeline.train --help", "Train one model and record"),
         ("python -m pipeline.train model=lstm --cfg job", "_target_: pipeline.networks.recurrent"),
         ("python -m pipeline.runs", "no runs below output='runs'"),
-        ("python -m pipeline", "python -m pipeline.train model=lstm"),
-        ("pipeline-train -sc install=bash", "complete -o nospace -o default -F"),
-        ("pipeline-runs --help", "Look after the runs"),
+        ("pipeline", "  train     Train one model and record the run.\n"),
+        ("pipeline -sc install=bash", "-F hydra_bash_completion pipeline\n"),
+        ("pipeline-runs --help", "List, repair and clean up"),
     ],
     ids=lambda words: words,
 )

@@ -40,7 +40,7 @@ def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load(
     experiment = client.get_experiment_by_name("pipeline")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
-    assert (run.info.status, run.info.run_name) == ("FINISHED", "mlp-iris")
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "mlp-iris-max_epochs3")
     assert run.data.params["model.hidden"] == "[64, 128, 64]"
     assert run.data.params["trainer.threads"] == "1"
     assert run.data.tags["mood"] == "good"

@@ -5,11 +5,12 @@ The check of names needs no torch, and reports all wrong names in one error.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeGuard
+from zlib import crc32
 
 from hydra import initialize_config_dir
 from hydra.conf import HydraConf
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from pipeline.config.options import REFUSED, RunConfig
+from pipeline.config.options import REFUSED, DataOptions, RunConfig
 from pipeline.config.overrides import (
     HYDRA,
     HYDRA_REFUSED,
@@ -32,17 +33,23 @@ from pipeline.config.overrides import (
     read,
     text_keys,
 )
-from pipeline.config.values import written
+from pipeline.config.record import FREE
+from pipeline.config.values import lies_in, written
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
+from pipeline.redaction import redact_word
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
 #: Overrides KEY=VALUE without a mapping as value, except for a study's space, which is a mapping.
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
 _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
-#: Longest generated name in characters; the name of a trial has its number added.
-LONGEST_NAME = 56
+#: Longest generated name of a run, and of a study, to whose trials' names their number is added.
+LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
+_ENDINGS = re.compile(r"(\.[a-z]\w{0,7}){1,2}$", re.IGNORECASE)
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
+#: Keys without an effect on the numbers, or only on their last bits, which no name mentions.
+_NOT_NAMED = (*FREE, "sweep", "sweeps", "trainer.threads")
 #: Where a key of the user's own may be added with `+`.
 FREE_FORM = ("tags", "callbacks")
 #: Where a constructor decides which keys may be added with `+`.
@@ -86,32 +93,79 @@ def without_hydra(tree: DictConfig) -> DictConfig:
 
 
 def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
-    """Name a run `<model>-<data>` and a study `<sweeps>-<model>-<data>`, if they have no name.
+    """Name a run and a study, if they have no name.
 
-    The name of a study leaves out the groups that it varies. `hydra` has Hydra's own settings.
+    The run is `<model>-<data>-<changes of the command line>`, and the study is
+    `<sweeps>-<model>-<data>`, without the groups that it varies. `hydra` has Hydra's own settings.
     """
-    choices = dict(hydra.runtime.choices)
-    if _has_no_name(tree):
-        tree.name = _joined([choices.get("model"), choices.get("data")])
+    choices = {**hydra.runtime.choices, "data": _name_of_data(tree, hydra)}
+    overrides: Any = hydra.overrides
+    given = list(map(str, written(overrides)["task"]))  # references are not resolved
+    if _has_no_name(tree) and choices.get("model"):
+        tree.name = _joined([choices["model"], choices["data"]], LONGEST_NAME)
+        for change in _changes(tree, choices, given):
+            if len(tree.name) + len(change) < LONGEST_NAME:
+                tree.name += f"-{change}"
     if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
         space = tree.sweep.get("space")
         varied = set(space) if isinstance(space, DictConfig) else set()
         kept = [group for group in ("model", "data") if not varied & {group, "experiment"}]
         # Hydra's choices hold a single file of `sweeps/`, not a list.
-        given = [str(word) for word in hydra.overrides.task if str(word).startswith("sweeps=[")]
-        sweeps = given[0].partition("=")[2] if given else choices.get("sweeps") or "sweep"
-        words = "-".join(re.findall(r"[\w.-]+", str(sweeps))) or "sweep"
-        tree.sweep.name = _joined([words, *map(choices.get, kept)])
+        lists = [word for word in given if word.startswith("sweeps=[")]
+        sweeps = lists[0].partition("=")[2] if lists else choices.get("sweeps") or "sweep"
+        tree.sweep.name = _joined([sweeps, *map(choices.get, kept)], LONGEST_STUDY_NAME)
     return tree
+
+
+def _name_of_data(tree: DictConfig, hydra: DictConfig | HydraConf) -> str | None:
+    """Return the choice of the group `data`; for a file of the user's own, its stem."""
+    choice: str | None = hydra.runtime.choices.get("data")
+    path = written(tree.data).get("path") if _has_keys(tree.get("data")) else None
+    if choice is None or not isinstance(path, str) or "${" in path:
+        return choice
+    if not (conf_folder() / "data" / f"{choice}.yaml").is_file():
+        return choice  # named by the user
+    stem = _ENDINGS.sub("", re.split(r"[?#]", path)[0].rstrip("/").rpartition("/")[2])
+    name = _NOT_IN_NAMES.sub("-", stem).strip("-.") or choice
+    return name if stem.isascii() else f"{name}-{crc32(stem.encode()) & 0xFFFF:04x}"
+
+
+def _changes(
+    tree: DictConfig, choices: Mapping[str, object], words: Iterable[str]
+) -> Iterable[str]:
+    """Return words such as `sgd` and `lr0.1` for what a command line changes, without secrets.
+
+    What a key says about a file of the user's own, such as its target, is left out.
+    """
+    of_file = _node(tree, "data.path") is not None
+    changes: dict[str, str] = {}
+    for word in words:
+        key, value = key_of(word), word.partition("=")[2]
+        leaf = key.rpartition(".")[2]
+        if (
+            key in ("model", "data", "trainer")
+            or lies_in(key, _NOT_NAMED)
+            or (of_file and key.startswith("data.") and leaf not in DataOptions.model_fields)
+            or "${" in word
+            or redact_word(word) != word
+        ):
+            continue
+        text = _NOT_IN_NAMES.sub("-", value.strip("[]{}'\" ")).rstrip("-.")
+        is_word = not text[:1].isdigit() and text[:1] != "-"
+        changes[key] = f"{leaf}{'-' * is_word}{text}"
+        if key in choices and text not in ("", "none", "null"):
+            changes[key] = text
+    return changes.values()
 
 
 def _has_no_name(tree: DictConfig) -> bool:
     return "name" in tree and written(tree)["name"] is None
 
 
-def _joined(words: Sequence[object]) -> str | None:
-    name = "-".join(str(word).replace("/", "-") for word in words if word)
-    return name[:LONGEST_NAME].rstrip("-.") or None
+def _joined(words: Iterable[object], longest: int) -> str:
+    """Return the words with hyphens between them, cut to the longest name."""
+    clean = (_NOT_IN_NAMES.sub("-", str(word)).strip("-") for word in words if word)
+    return "-".join(filter(None, clean))[:longest].rstrip("-.")
 
 
 class Composer:
@@ -205,7 +259,8 @@ def checked(
         if problems := problems_in_folder(config_dir, groups):
             raise ConfigError(*problems)
     source = Composer(config_name, config_dir)
-    given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
+    trains = issubclass(options, RunConfig)
+    given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun, trains=trains)
     tree, right = None, given
     if not (problems or multirun or config_dir):
         tree = _plain_tree(given, source, options)
@@ -333,11 +388,16 @@ def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator
         yield f"{one.typed}: {key} is there already; leave the + away."
     elif one.override.is_add() or one.override.is_force_add():
         if not there and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
-            yield unknown_key(key, keys, REFUSED.get(key, ""))
+            yield _unknown(one, keys)
     elif not there and root in FREE_FORM and "." in key:
         yield f"{key} is not there yet; add it with +{one.typed}"
     elif not there:
-        yield unknown_key(key, keys, REFUSED.get(key, ""))
+        yield _unknown(one, keys)
+
+
+def _unknown(one: Given, keys: Sequence[str]) -> str:
+    key, value = one.override.key_or_group, redact_word(one.typed).partition("=")
+    return unknown_key(key, keys, REFUSED.get(key, ""), value=value[1] + value[2])
 
 
 def exists(tree: DictConfig, key: str) -> bool:

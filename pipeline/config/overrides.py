@@ -20,7 +20,8 @@ from yaml.events import (  # type: ignore[import-untyped] # as above
 )
 from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode  # type: ignore[import-untyped] # as above
 
-from pipeline.paths import is_url, output_problem, place_problem
+from pipeline.errors import nearest
+from pipeline.paths import conf_folder, is_url, output_problem, place_problem
 from pipeline.redaction import has_password
 
 _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
@@ -119,12 +120,12 @@ def _is_text(annotation: object) -> bool:
 
 
 def read(
-    lines: Sequence[str], *, texts: Collection[str], multirun: bool
+    lines: Sequence[str], *, texts: Collection[str], multirun: bool, trains: bool = True
 ) -> tuple[list[Given], list[str]]:
     """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
     `texts` are the keys whose value is always a text. With `multirun`, commas separate the values
-    of several runs.
+    of several runs. `trains` says whether the command has the groups of a training.
     """
     parser = OverridesParser.create()
     given: list[Given] = []
@@ -136,7 +137,7 @@ def read(
             with suppress(HydraException):
                 override = parser.parse_override(attempt)
                 break
-        problem = _problem(line, override, multirun=multirun)
+        problem = _problem(line, override, multirun=multirun, trains=trains)
         if problem or override is None:
             problems.append(problem)
             continue
@@ -148,7 +149,7 @@ def read(
     return given, problems + repeated
 
 
-def _problem(line: str, override: Override | None, *, multirun: bool) -> str:
+def _problem(line: str, override: Override | None, *, multirun: bool, trains: bool) -> str:
     """Return the problem of an override, or ''; `override` is `None` if it can't be parsed."""
     key, _, value = line.partition("=")
     if has_password(line):
@@ -158,7 +159,7 @@ def _problem(line: str, override: Override | None, *, multirun: bool) -> str:
             f"it into an environment variable, such as {variable}, instead."
         )
     if override is None and not _KEY_VALUE.fullmatch(line):
-        return f"{line!r} is no override; expected KEY=VALUE, such as optimizer.lr=0.01."
+        return f"{line!r} is not KEY=VALUE{_expected(line, trains=trains)}"
     if override is None:
         escaped = value.replace('"', '\\"')
         return (
@@ -174,6 +175,17 @@ def _problem(line: str, override: Override | None, *, multirun: bool) -> str:
             f"'{key}=\"{value}\"', or -m for a run each."
         )
     return ""
+
+
+def _expected(word: str, *, trains: bool) -> str:
+    """Return what was expected in place of a single word, with the nearest choice of a group."""
+    if not trains:
+        return "; --help shows the keys."
+    groups = {file.stem: file.parent.name for file in conf_folder().glob("*/*.yaml")}
+    near = nearest(word, groups)
+    if near is None:
+        return ", such as optimizer.lr=0.01."
+    return f". Did you mean '{groups[near]}={near}'?"
 
 
 def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[str]:

@@ -15,8 +15,9 @@ GOOD = "# @package _global_\nseed: 3\n"
 
 
 PROBLEMS = {
-    "trainer.epoch=3": "trainer.epoch is unknown. Did you mean 'trainer.max_epochs'?",
-    "lr=0.1": "lr is unknown. Did you mean 'optimizer.lr'?",
+    "trainer.epoch=3": "trainer.epoch is unknown. Did you mean 'trainer.max_epochs=3'?",
+    "epochs=5": "epochs is unknown. Did you mean 'trainer.max_epochs=5'?",
+    "lr=0.1": "lr is unknown. Did you mean 'optimizer.lr=0.1'?",
     "model=lstmm": (
         f"model=lstmm is unknown; expected one of {choices('model')}. Did you mean 'lstm'?"
     ),
@@ -25,11 +26,13 @@ PROBLEMS = {
         "'optimizer.lr=1,2' gives several values; expected one, a list optimizer.lr=[1,2], "
         "a quoted text 'optimizer.lr=\"1,2\"', or -m for a run each."
     ),
-    "+seeed=3": "seeed is unknown. Did you mean 'seed'?",
+    "+seeed=3": "seeed is unknown. Did you mean 'seed=3'?",
     "tags.fold=a": "tags.fold is not there yet; add it with +tags.fold=a",
     "+seed=3": "+seed=3: seed is there already; leave the + away.",
     "--config-dir nowhere": "--config-dir 'nowhere' is no folder.",
-    "lr": "'lr' is no override; expected KEY=VALUE, such as optimizer.lr=0.01.",
+    "lr": "'lr' is not KEY=VALUE, such as optimizer.lr=0.01.",
+    "lstm": "'lstm' is not KEY=VALUE. Did you mean 'model=lstm'?",
+    "adaam": "'adaam' is not KEY=VALUE. Did you mean 'optimizer=adam'?",
 }
 
 
@@ -77,11 +80,28 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(line: Comman
         assert "canary" not in line.err + line.out
 
 
-def test_a_run_is_named_after_its_model_and_its_data(line: CommandLine) -> None:
-    assert line.run("model=gru", "data=digits").name == "gru-digits"
-    assert line.run("name=mine").name == "mine"
-    assert line.run("model=cnn2d").name == "cnn2d-digits"  # a model brings its own data
-    assert line.run("model=cnn2d", "data=rgb_patches").name == "cnn2d-rgb_patches"
+TABLE = "data=table data.target=x data.path="
+NAMES = {
+    "model=gru data=digits": "gru-digits",
+    "name=mine": "mine",
+    "model=cnn2d": "cnn2d-digits",  # a model brings its own data
+    "optimizer.lr=0.1 verbose=0 +tags.a=b output=x trainer=cpu": "mlp-mnist1d-lr0.1",
+    "optimizer=sgd seed=1 scheduler=none": "mlp-mnist1d-sgd-seed1-scheduler-none",
+    "trainer.max_steps=-1 model.hidden=[64,32]": "mlp-mnist1d-max_steps-1-hidden64-32",
+    f"{TABLE}patients.csv optimizer.lr=0.1": "mlp-patients-lr0.1",
+    f"{TABLE}a/b.c/patients.v1.csv.gz": "mlp-patients.v1",
+    f"{TABLE}https://me.org/wards.csv?token=canary": "mlp-wards",
+    f"{TABLE}数据.csv": "mlp-table-7b3d",
+    f"{TABLE}{'x' * 99}.csv seed=7": f"mlp-{'x' * 60}",
+    "data=iris data.scale=standard loss.class_weights=balanced seed=7 trainer.max_epochs=100": (
+        "mlp-iris-scale-standard-class_weights-balanced-seed7"
+    ),
+}
+
+
+@pytest.mark.parametrize("words", NAMES)
+def test_a_run_is_named_by_its_model_its_data_and_what_is_changed(words: str) -> None:
+    assert compose(words.split()).name == NAMES[words]
 
 
 def test_every_choice_is_a_word_to_yaml_and_every_file_says_what_it_is() -> None:

@@ -120,7 +120,7 @@ def test_questions_and_wrong_spaces_are_answered_without_torch_or_optuna(own_fol
     script = [sys.executable, "-c", SCRIPT, json.dumps([*QUESTIONS, wrong])]
     result = subprocess.run(script, check=True, text=True, capture_output=True)
     assert result.stderr.splitlines() == [
-        "error: modle is unknown. Did you mean 'model'?",
+        "error: modle is unknown. Did you mean 'model=lstm'?",
         "error: sweep.space.seed=range(5, 1): start 5 > stop 1; expected start < stop.",
         "error: sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
         "0 0 0 0 2",
@@ -137,6 +137,7 @@ def test_questions_and_wrong_spaces_are_answered_without_torch_or_optuna(own_fol
         ("sweeps=quick model=lstm", "quick-lstm-mnist1d"),
         ("sweeps=quick model=cnn2d", "quick-cnn2d-digits"),
         ("sweeps=[quick] data=iris", "quick-mlp-iris"),
+        ("sweeps=quick data=table data.path=wards.csv data.target=x", "quick-mlp-wards"),
         ("seed=range(0,5)", "sweep-mlp-mnist1d"),
         ("seed=range(0,5) model=mlp,lstm", "sweep-mnist1d"),
         ("sweeps=models", "models"),
