@@ -4,12 +4,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from math import isclose
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
 
-from pipeline.terminal import console, say
+from pipeline.terminal import console, rounded, say
 from pipeline.terminal import number as number_text
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MISSING = "–"
 
+#: Names of metrics in sentences; others are written as their keys.
+_METRICS = {"f1": "F1", "auroc": "AUROC", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -75,6 +78,22 @@ def figure_text(values: Mapping[str, float], key: str) -> str:
     """Return a metric as text, or `–` if it is missing."""
     value = values.get(key)
     return MISSING if value is None else number_text(value)
+
+
+def metric_label(name: str) -> str:
+    """Return the name of a metric as a sentence has it, such as `F1` for `f1`."""
+    return _METRICS.get(name, name)
+
+
+def interval_text(ends: Sequence[float] | None) -> str:
+    """Write both ends of an interval, or `–` if there is none or it has no width.
+
+    Resampling a single row, or rows that are all right, changes no figure; that is not certainty.
+    """
+    if ends is None or isclose(*ends, rel_tol=1e-6):
+        return MISSING
+    low, high = (rounded(end, (ends[0], ends[1])).replace("-", "−") for end in ends)
+    return f"{low} to {high}" if ends[0] < 0 else f"{low}–{high}"
 
 
 def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:

@@ -37,7 +37,7 @@ def body(options: ReportOptions) -> int:
         )
     if options.output is not None and Path(options.output).suffix.lower() != ENDING:
         raise ConfigError(
-            f"output={options.output!r} is no page; expected a file ending in {ENDING}"
+            f"output={options.output!r} is not a page; expected a file ending in {ENDING}"
         )
     if options.run is not None:
         from pipeline.reporting.run_page import report_run

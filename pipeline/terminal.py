@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from math import isnan
+from math import floor, isfinite, isnan, log10
 from typing import Any
 
 from rich.console import Console
@@ -82,6 +82,21 @@ def number(value: float) -> str:
     if size >= 10:
         return f"{value:.2f}"
     return f"{value:.4f}" if size >= 0.001 or size == 0 else f"{value:.2e}"
+
+
+def rounded(value: float, ends: tuple[float, float] | None = None) -> str:
+    """Return a metric with three significant digits, or as many as its interval carries.
+
+    With the `ends` of its interval, all decimals are shown that make up two digits of its width.
+    """
+    width = 0.0 if ends is None else ends[1] - ends[0]
+    size = width if width > 0 else abs(value)
+    if not isfinite(value) or not 1e-6 < size < 1e15:
+        return number(value)
+    decimals = (1 if width > 0 else 2) - floor(log10(size))
+    if width <= 0 and size < 10:
+        decimals = max(3, decimals)  # so that a column of losses has one width
+    return f"{value:,.{max(0, decimals)}f}"
 
 
 def duration(seconds: float) -> str:

@@ -44,7 +44,7 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     matrix = np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1)
     draw: Callable[[], Figure] = partial(_draw_confusion, matrix, classes)
     words = _confusion_words(matrix, classes)
-    yield Picture("classes/confusion", "Confusion matrix of the test rows", words, draw)
+    yield Picture("classes/confusion", "Confusion matrix (test rows)", words, draw)
     for plot in _PLOTS:
         found = _by_class(plot, test)
         draw = partial(_draw_curves, plot, findings, test, found)
@@ -56,14 +56,14 @@ def pictures(findings: Findings) -> Iterator[Picture]:
 
 
 def _confusion_words(matrix: Counts, classes: Sequence[str]) -> str:
-    told = f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} test rows are right"
+    told = f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} test rows are classified correctly"
     wrong, confused = matrix - np.diag(np.diag(matrix)), []
     for place in np.argsort(-wrong, axis=None, kind="stable")[:TOLD]:
         true, said = divmod(int(place), len(classes))
         if rows := wrong[true, said]:
-            names = f"{short(classes[true])} taken for {short(classes[said])}"
+            names = f"{short(classes[true])} predicted as {short(classes[said])}"
             confused.append(f"{names} ({rows:,} of {matrix[true].sum():,})")
-    return f"{told}; most often confused: {', '.join(confused)}." if confused else f"{told}."
+    return f"{told}. Most frequent errors: {', '.join(confused)}." if confused else f"{told}."
 
 
 def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
@@ -194,7 +194,7 @@ class _CurvePlot(NamedTuple):
 _PLOTS = (
     _CurvePlot(
         "classes/precision_recall",
-        "Precision and recall at every threshold",
+        "Precision-recall curve",
         "precision-recall curve",
         "average precision",
         ("recall", "precision"),
@@ -231,26 +231,26 @@ def _by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
 
 def _curve_words(plot: _CurvePlot, findings: Findings, found: dict[int, ThresholdCurve]) -> str:
     if not found:
-        return f"There is no {plot.called}."
+        return f"No {plot.called}."
     if findings.task == "binary":
         name = short(findings.classes[1])
-        return f"The {plot.called} of {name} against the others; {plot.area} {found[1].area:.3f}."
-    worst = [f"{short(findings.classes[at])} {curve.area:.3f}" for at, curve in found.items()]
+        return f"The {plot.called} of class {name}: {plot.area} {found[1].area:.3f}."
+    worst = [f"{short(findings.classes[at])} ({curve.area:.3f})" for at, curve in found.items()]
     mean = np.mean([curve.area for curve in found.values()])
     absent = len(findings.classes) - len(found)
     left = f"; {absent} without test rows" if absent else ""
-    told = f"mean {plot.area} {mean:.3f}; the lowest: {', '.join(worst[:TOLD])}{left}"
-    return f"The {plot.called} of each class against all others; {told}."
+    told = f"mean {plot.area} {mean:.3f}, lowest: {', '.join(worst[:TOLD])}{left}"
+    return f"The {plot.called} of each class against the rest: {told}."
 
 
 def _draw_curves(
     plot: _CurvePlot, findings: Findings, test: TestRows, found: dict[int, ThresholdCurve]
 ) -> "Figure":
     if not np.isfinite(test.outputs).all():
-        raise NotDrawnError(f"some probabilities are no numbers: there is no {plot.called}")
+        raise NotDrawnError("some probabilities are NaN or infinite")
     if not found:
-        held = f"one class only, {short(findings.classes[int(test.targets[0])])!r}"
-        raise NotDrawnError(f"the test rows hold {held}: there is no {plot.called}")
+        only = short(findings.classes[int(test.targets[0])])
+        raise NotDrawnError(f"all test rows are of class {only!r}")
     figure, grid = style.panels(height=4.4)
     axes = grid[0, 0]
     if findings.task == "binary":
@@ -279,7 +279,7 @@ def _draw_binary(
     recall, other = said[own].mean(), said[~own].mean()
     precision = own[said].mean() if said.any() else 1.0
     at = (recall, precision) if plot.by_steps else (other, recall)
-    what = f"at threshold {findings.threshold:.3g}"
+    what = f"threshold {findings.threshold:.3g}"
     axes.plot(*at, "o", color=style.NETWORK, ms=8, mec=style.foreground(), label=what)
 
 
@@ -342,18 +342,19 @@ def _calibration(findings: Findings, test: TestRows) -> Picture:
     """Return the picture of calibration, of the positive class or of the predicted class."""
     if test.outputs.ndim == 1:
         given, right = test.outputs, test.targets == 1
-        what = f"probability of {short(findings.classes[1])}"
+        what = f"predicted probability of {short(findings.classes[1])}"
     else:
         given, right = test.outputs.max(1), test.outputs.argmax(1) == test.targets
         what = "probability of the predicted class"
-    found, told = None, "There is no calibration."
+    found, told = None, "No calibration."
     if np.isfinite(given).all():
         found = reliability(given, right, bins=BINS)
-        error = f"{found.error:.1%} on average over {len(given):,} test rows"
-        told = f"The {what} is off by {error} (expected calibration error in {BINS} bins)."
+        told = (
+            f"Calibration of the {what}: expected calibration error {found.error:.3f} "
+            f"({len(given):,} test rows, {BINS} bins)."
+        )
     draw = partial(_draw_calibration, found, given, what, has_intervals=test.groups is None)
-    title = "Calibration: how far a probability can be believed"
-    return Picture("classes/calibration", title, told, draw)
+    return Picture("classes/calibration", "Calibration", told, draw)
 
 
 def _draw_calibration(
@@ -361,16 +362,16 @@ def _draw_calibration(
 ) -> "Figure":
     """Draw the calibration; Wilson's intervals require independent rows."""
     if found is None:
-        raise NotDrawnError("some probabilities are no numbers: there is no calibration")
+        raise NotDrawnError("some probabilities are NaN or infinite")
     figure, axes = style.panels(2, 1, height=2.4, sharex=True, height_ratios=(3, 1))
     upper, lower = axes[:, 0]
-    upper.plot((0, 1), (0, 1), color=style.NAIVE, linestyle=":", label="as it should be")
+    upper.plot((0, 1), (0, 1), color=style.NAIVE, linestyle=":", label="perfect calibration")
     low, high = found.spread
     ends = np.clip((found.found - low, high - found.found), 0, None)
     look: dict[str, Any] = {"color": style.NETWORK, "marker": "o", "ms": 5, "capsize": 3}
-    look["label"] = "found, with 95 % interval" if has_intervals else "found"
+    look["label"] = "network, 95 % interval" if has_intervals else "network"
     upper.errorbar(found.given, found.found, yerr=ends if has_intervals else None, **look)
-    upper.set(ylim=(-0.03, 1.03), ylabel="share that was right")
+    upper.set(ylim=(-0.03, 1.03), ylabel="observed frequency")
     upper.set_title(f"expected calibration error {found.error:.3f}")
     lower.hist(given, bins=np.linspace(0, 1, BINS + 1), color=style.NETWORK, rwidth=0.9)
     lower.set(ylabel="rows", xlim=(-0.02, 1.02), xlabel=label(what, 60))

@@ -35,8 +35,8 @@ MOST_SAMPLES = 3
 MOST_GATED = 4
 #: Name of the input among the layers.
 INPUT = "input"
-#: Most features whose names fit below their columns.
-MOST_NAMES = 6
+#: Most features whose names stand below their columns; more than the first number are rotated.
+FLAT_NAMES, MOST_NAMES = 6, 60
 #: Most channels of all samples together that fit into a picture.
 MOST_TILES = 200
 #: Most samples side by side if each is a mosaic of channels.
@@ -76,26 +76,26 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     maps = views["feature map"]
     shown, left_out = _some_layers([v for v in maps if v.values.ndim == maps[0].values.ndim])
     if shown:
-        title = "Feature maps: each hidden layer's channels added up"
-        told = "each input beside the sum over the channels of each convolutional layer"
-        words = f"{rows}, {told} after its activation: {_spans(shown)}."
+        title = "Feature maps (sum over the channels of each layer)"
+        told = "Inputs and sums over the channels of each convolutional layer, after its activation"
+        words = f"{told}, for {rows}: {_spans(shown)}."
         draw: Callable[[], Figure] = partial(_draw_maps, findings, inside, shown, left_out)
         yield Picture("inside/feature_maps", title, words, draw)
     for view in views["channels"]:
-        words = f"{rows} and what each of {view.values.shape[1]} channels gives, {_spans([view])}."
+        words = f"{view.values.shape[1]} channels for {rows}: {_spans([view])}."
         name, draw = f"channels_{_file_of(view.layer)}", partial(_channels, findings, inside, view)
         yield Picture(f"inside/{name}", f"Channels of {view.layer}", words, draw)
     if kernels := views["kernels"]:
         count = sum(len(view.values) for view in kernels)
-        words = f"{count} kernels, {', '.join(map(_shape_of, kernels))}: {_spans(kernels)}."
+        words = f"{count} kernels ({', '.join(map(_shape_of, kernels))}): {_spans(kernels)}."
         draw = partial(_draw_kernels, findings, kernels)
         yield Picture("inside/kernels", "Kernels of the first convolution", words, draw)
     yield from _over_time_pictures(findings, inside, views)
     shown, left_out = _some_layers([one for one in views["activation"] if one.values.ndim == 2])
     if shown:
-        words = f"{rows} and what each unit gives: {_spans(shown)}."
+        words = f"Activations of the units for {rows}: {_spans(shown)}."
         draw = partial(_activations, findings, inside, shown, left_out)
-        yield Picture("inside/activations", "Activations of each dense layer", words, draw)
+        yield Picture("inside/activations", "Activations of the dense layers", words, draw)
 
 
 def _over_time_pictures(
@@ -104,7 +104,7 @@ def _over_time_pictures(
     """Yield pictures of the states, and of the gates of each layer and direction that has gates."""
     steps = [view for view in views["activation"] if view.values.ndim == 3]
     states, left_out = _some_layers([*views["state"], *steps])
-    told = f"Heat maps, step by step and unit by unit, of {_words(inside)}"
+    told = f"Heat maps by step and unit for {_words(inside)}"
     draw = partial(_over_time, findings, inside)
     if states:
         rows, title = [(view.title, view) for view in states], "States over time"
@@ -174,7 +174,7 @@ def _heading(findings: Findings, text: str, *notes: str) -> str:
     if samples is None and shown < len(findings.classes):
         told.append(f"{shown} of {len(findings.classes)} classes")
     if findings.units:
-        told.append(f"rows named by their target in {label(findings.units)}")
+        told.append(f"row labels: target in {label(findings.units)}")
     return text + (f"\n({', '.join(told)})" if told else "")
 
 
@@ -229,7 +229,7 @@ def _name_row(axes: "Axes", name: str) -> None:
 
 def _draw_maps(findings: Findings, inside: Inside, views: _Views, left_out: str) -> "Figure":
     """Draw a row for each sample: the input, then each layer's sum, all on the layer's scale."""
-    title = _heading(findings, "Channels of each layer, added up", left_out)
+    title = _heading(findings, "Sum over the channels of each layer", left_out)
     draw = _grey_maps if views[0].values.ndim == 3 else _curve_maps
     figure, axes = draw(findings, inside, views, title)
     for axis, name in zip(axes[:, 0], _row_names(inside), strict=True):
@@ -431,8 +431,11 @@ def _activations(findings: Findings, inside: Inside, views: _Views, left_out: st
     if inside.inputs.ndim == 2:
         views = [LayerView(INPUT, "", inside.inputs), *views]
     samples = len(inside.rows)
-    size = (7.0, 0.9 + len(views) * (0.7 + (0.2 if samples <= 5 else 0.14) * samples))
-    title = _heading(findings, "Activations of each dense layer", left_out)
+    names = findings.features if len(findings.features) <= MOST_NAMES else ()
+    is_rotated = views[0].layer == INPUT and len(names) > FLAT_NAMES
+    room = 0.07 * min(style.LONGEST, max(map(len, names))) if is_rotated else 0.0
+    size = (7.0, 0.9 + room + len(views) * (0.7 + (0.2 if samples <= 5 else 0.14) * samples))
+    title = _heading(findings, "Activations of the dense layers", left_out)
     figure, axes = style.titled_figure(title, (len(views), 1), size=size)
     for axis, view in zip(axes[:, 0], views, strict=True):
         signed, columns = bool((view.values < 0).any()), view.values.shape[1]
@@ -442,9 +445,9 @@ def _activations(findings: Findings, inside: Inside, views: _Views, left_out: st
         image = heat_map(axis, view.values, ends, SIGNED if signed else GREY, **look)
         axis.set_title(view.title.replace("\n", " "), fontsize=8)
         axis.set_yticks(range(samples), _row_names(inside, ", "), fontsize=7)
-        if view.layer == INPUT and columns == len(findings.features) <= MOST_NAMES:
-            names = [label(name, 90 // columns) for name in findings.features]
-            axis.set_xticks(range(1, columns + 1), names)
+        if view.layer == INPUT and columns == len(names):
+            cut = [label(name, style.LONGEST if is_rotated else 90 // columns) for name in names]
+            axis.set_xticks(range(1, columns + 1), cut, rotation=90 if is_rotated else 0)
         else:
             style.whole_numbers(axis, most=10)
         axis.tick_params(axis="x", labelsize=7)

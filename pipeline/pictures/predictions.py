@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.findings import Array, ColumnImportances, Findings, Mistakes, TestRows
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, short
-from pipeline.terminal import number
+from pipeline.terminal import rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,38 +46,36 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     """Yield predictions and residuals, the worst mistakes, and the importance of columns."""
     test, mistakes, importances = findings.test, findings.mistakes, findings.importances
     if test is not None and findings.task == "regression" and len(test.targets):
-        title = "Forecast and truth" if findings.targets else "Predicted and true values"
+        title = "Forecasts and true values" if findings.targets else "Predicted and true values"
         draw = _scatter
         if findings.targets:
             draw = _several_steps if findings.horizon > 1 else _one_step
         words = _truth_words(findings, test)
         yield Picture("forecast/truth", title, words, partial(draw, findings, test))
-        title, words = "Residuals: by how much the network is off", _residual_words(findings, test)
+        title, words = "Residuals (predicted − true)", _residual_words(findings, test)
         yield Picture("forecast/residuals", title, words, partial(_residuals, findings, test))
     if mistakes is not None and test is not None and findings.kind in ACROSS:
-        title = "The worst mistakes on the test rows"
-        title += ", with their probabilities" if findings.classes else ""
-        words, at = "No test row was mistaken.", mistakes.positions
+        title, words, at = "Worst errors (test rows)", "No errors.", mistakes.positions
         if len(at):
             told = [
                 f"row {test.rows[n]}: {', '.join(_said(findings, test, n, 24))}" for n in at[:TOLD]
             ]
             shown = min(len(at), MOST_MISTAKES[findings.kind])
-            words = f"The {shown} worst mistakes; the first: {'; '.join(told)}."
+            words = f"The {shown} worst errors on the test rows, starting with {'; '.join(told)}."
         draw_all = partial(_mistakes, findings, test, mistakes)
         yield Picture("mistakes/worst", title, words, draw_all)
     if importances is not None and importances.columns:
-        title, words = "Which columns the network goes by", _importance_words(importances)
+        title, words = "Permutation importance of columns", _importance_words(importances)
         yield Picture("columns/importance", title, words, partial(_importances, importances))
 
 
 def _truth_words(findings: Findings, test: TestRows) -> str:
     told = [
-        f"{name} {number(findings.metrics[key])}"
+        f"{name} {rounded(findings.metrics[key])}"
         for name, key in (("network", "test/rmse"), ("naive", "naive/rmse"))
         if np.isfinite(findings.metrics.get(key, np.nan))
     ]
-    errors = f" Root mean squared error: {', '.join(told)}{_in_units(findings)}." if told else ""
+    errors = f" RMSE: {', '.join(told)}{_in_units(findings)}." if told else ""
     what = short(findings.label or ", ".join(findings.targets) or "the target", 60)
     return f"Predicted and true values of {what} for {len(test.targets):,} test rows.{errors}"
 
@@ -85,11 +83,11 @@ def _truth_words(findings: Findings, test: TestRows) -> str:
 def _residual_words(findings: Findings, test: TestRows) -> str:
     off = _finite(_off(test.outputs, test.targets))
     if not len(off):
-        return "There are no residuals: no prediction is a number."
+        return "No residuals: all predictions are NaN or infinite."
     low, high = np.percentile(off, 5, method="lower"), np.percentile(off, 95, method="higher")
     return (
-        f"Predicted minus true value: median {number(np.median(off))}, nine of ten lie between "
-        f"{number(low)} and {number(high)}{_in_units(findings)}."
+        f"Predicted minus true value: median {rounded(np.median(off))}, 90 % between "
+        f"{rounded(low)} and {rounded(high)}{_in_units(findings)}."
     )
 
 
@@ -123,7 +121,7 @@ def _scatter(findings: Findings, test: TestRows) -> "Figure":
         true, said = test.targets[:, index], test.outputs[:, index]
         known = np.flatnonzero(np.isfinite(true) & np.isfinite(said))
         if not len(known):
-            raise NotDrawnError("no prediction of a test row is a number")
+            raise NotDrawnError("all predictions are NaN or infinite")
         shown = _some(known)
         panel.scatter(true[shown], said[shown], s=12, alpha=0.6, lw=0, color=style.NETWORK)
         both = np.concatenate([true[known], said[known]])
@@ -193,12 +191,12 @@ def _draw_window(axes: "Axes", findings: Findings, test: TestRows, row: int, cha
 def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
     """Yield the style and the values of each line; the network's line comes last, on top."""
     if not np.isfinite(test.outputs).any():
-        raise NotDrawnError("no forecast of a test row is a number")
+        raise NotDrawnError("all predictions are NaN or infinite")
     marks: dict[str, Any] = {"marker": style.mark(len(test.rows)), "ms": 3}
     if test.naive is not None:
         look = {"color": style.NAIVE, "linestyle": ":", "linewidth": 1.3, "label": "naive"}
         yield look, test.naive
-    yield {"color": style.foreground(), "linewidth": 1.6, "label": "truth", **marks}, test.targets
+    yield {"color": style.foreground(), "linewidth": 1.6, "label": "true", **marks}, test.targets
     said = {"color": style.NETWORK, "linestyle": "--", "linewidth": 1.8, "label": "network"}
     yield said | marks, test.outputs
 
@@ -220,7 +218,7 @@ def _residuals(findings: Findings, test: TestRows) -> "Figure":
     """Draw the residuals of all outputs over time or prediction, and their histogram."""
     off = _off(test.outputs, test.targets).ravel()
     if not np.isfinite(off).any():
-        raise NotDrawnError("no prediction of a test row is a number")
+        raise NotDrawnError("all predictions are NaN or infinite")
     figure, axes = style.panels(2, 2, sharey=True, width_ratios=(3, 2))
     cloud, counts = axes[0]
     over, what = test.outputs, f"predicted{_bracketed(findings)}"
@@ -256,7 +254,7 @@ def _said(findings: Findings, test: TestRows, at: int, most: int) -> tuple[str, 
     if findings.task == "regression":
         units = _in_units(findings, 8)
         said = [
-            ", ".join(number(float(value)) for value in values[at][:2])
+            ", ".join(rounded(float(value)) for value in values[at][:2])
             + (", …" if len(values[at]) > 2 else "")
             for values in (test.targets, test.outputs)
         ]
@@ -264,13 +262,13 @@ def _said(findings: Findings, test: TestRows, at: int, most: int) -> tuple[str, 
     shares = test.probabilities[at]
     pair = int(test.targets[at]), int(test.called(findings.threshold)[at])
     names = [f"{short(findings.classes[one], most)} ({shares[one]:.0%})" for one in pair]
-    return f"true: {names[0]}", f"said: {names[1]}"
+    return f"true: {names[0]}", f"predicted: {names[1]}"
 
 
 def _mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figure":
     shown = found.positions[: MOST_MISTAKES[findings.kind]]
     if not len(shown):
-        raise NotDrawnError("no test row was mistaken")
+        raise NotDrawnError("no errors on the test rows")
     images, columns = findings.kind == "images", ACROSS[findings.kind]
     figure, axes = style.panels(len(shown), columns, height=HEIGHTS[findings.kind])
     for panel, at, inputs in zip(axes.flat, shown, found.inputs, strict=False):
@@ -328,7 +326,7 @@ def _draw_forecast(
     channels = len(findings.targets)
     after = steps + np.arange(findings.horizon)
     for values, colour, mark, what in (
-        (test.targets, style.foreground(), "o", "truth"),
+        (test.targets, style.foreground(), "o", "true"),
         (test.outputs, style.NETWORK, "X", "network"),
     ):
         look: dict[str, Any] = {"color": colour, "marker": mark, "ms": 4, "linewidth": 1.2}
@@ -352,20 +350,22 @@ def _measured(found: ColumnImportances) -> tuple[Array, Array]:
 
 def _importance_words(found: ColumnImportances) -> str:
     means, order = _measured(found)
-    told = [f"{short(found.columns[at])} {number(float(means[at]))}" for at in order[:TOLD]]
+    told = [f"{short(found.columns[at])} {rounded(float(means[at]))}" for at in order[:TOLD]]
     return (
-        f"How much worse {short(found.metric)} on {found.part} rows gets when the values of a "
-        f"column are dealt out anew; most for: {', '.join(told) or 'no column'}. "
-        f"{_left_out(found, len(order))}"
+        f"{_change(found).capitalize()} of {short(found.metric)} on the {found.part} rows when a "
+        f"column is shuffled; largest: {', '.join(told) or 'none'}. {_left_out(found, len(order))}"
     ).strip()
+
+
+def _change(found: ColumnImportances) -> str:
+    return "increase" if found.metric in ("rmse", "mae", "loss") else "decrease"
 
 
 def _left_out(found: ColumnImportances, measured: int) -> str:
     count = len(found.columns)
     if measured < count:
         return (
-            f"Of {count:,} columns {measured:,} were measured each, those of the groups of columns "
-            "that mattered most."
+            f"{measured:,} of {count:,} columns were measured, those in the most important groups."
         )
     few = f"The {MOST_COLUMNS} most important of {count:,} columns."
     return few if count > MOST_COLUMNS else ""
@@ -374,9 +374,11 @@ def _left_out(found: ColumnImportances, measured: int) -> str:
 def _importances(found: ColumnImportances) -> "Figure":
     means, order = _measured(found)
     if not len(order):
-        raise NotDrawnError(f"no column has an importance: {found.metric} is no number")
+        raise NotDrawnError(f"{found.metric} is undefined, so no column has an importance")
     if not found.falls[order].any():
-        raise NotDrawnError(f"no column alone changes {found.metric} on the {found.part} rows")
+        raise NotDrawnError(
+            f"{found.metric} on the {found.part} rows stays the same when any column is shuffled"
+        )
     shown = order[:MOST_COLUMNS]
     figure, axes = style.panels(height=1.5 + 0.27 * len(shown))
     panel, places = axes[0, 0], np.arange(len(shown))
@@ -384,14 +386,13 @@ def _importances(found: ColumnImportances) -> "Figure":
     repeats = found.falls[shown]
     look = {"color": style.QUIET, "edgecolors": style.foreground(), "linewidths": 0.4}
     heights = np.repeat(places, repeats.shape[1])
-    panel.scatter(repeats, heights, zorder=3, label="repeats", s=9, **look)
+    panel.scatter(repeats, heights, zorder=3, label="single shuffles", s=9, **look)
     panel.axvline(0, color=style.foreground(), linewidth=0.8)
     panel.set_yticks(places, [label(found.columns[index], 28) for index in shown], fontsize=9)
     panel.set_ylim(len(shown) - 0.4, -0.6)
     panel.grid(visible=False, axis="y")
-    word = "rise" if found.metric in ("rmse", "mae", "loss") else "fall"
-    panel.set_xlabel(f"{word} of {label(found.metric)} on {found.part} rows")
+    panel.set_xlabel(f"{_change(found)} of {label(found.metric)} ({found.part} rows)")
     if left := _left_out(found, len(order)):
-        panel.set_title(left.replace(" each, ", " each,\n"), fontsize=9, loc="left")
+        panel.set_title(left.replace("measured, ", "measured,\n"), fontsize=9, loc="left")
     style.below(figure, panel, columns=1)
     return figure

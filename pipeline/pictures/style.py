@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
 NETWORK, NAIVE, LINEAR = "#009e73", "#8a8a8a", "#b8568f"
 DEAD, SATURATED = "#d55e00", "#b8568f"
+#: Look of a line of training values and of one of validation values, in every picture.
+PARTS = {
+    "train": {"color": TRAIN, "linestyle": "-", "label": "training"},
+    "val": {"color": VALIDATION, "linestyle": "--", "label": "validation"},
+}
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#b8568f", "#c79100", "#3d9fd6")
 #: Six colours with three line styles each distinguish 18 classes.
 LINES = ("-", "--", ":")

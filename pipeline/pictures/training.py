@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.findings import Activity, Array, Findings, LrCurve, Vitals
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, layer_name, short
-from pipeline.terminal import number
+from pipeline.terminal import rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,11 +25,6 @@ NAMED = 8
 COLOURS = "viridis"
 #: Range of that map that is visible on a white and on a black background.
 DARKEST, BRIGHTEST = 0.28, 0.75
-#: Name, key, colour and line of each curve of losses.
-LOSSES = (
-    ("training", "train/loss", style.TRAIN, "-"),
-    ("validation", "val/loss", style.VALIDATION, "--"),
-)
 #: Share of a layer's weights that a step usually moves.
 USUAL = (1e-4, 1e-2)
 
@@ -39,14 +34,13 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
     keys = {key for values in findings.history.values() for key in values}
     known = {key: values[~np.isnan(values)] for key in keys if len(values := _curve(findings, key))}
     known = {key: values for key, values in known.items() if len(values)}
-    kept = f"The weights of epoch {_kept(findings)} were kept"
+    kept = f"Kept weights: epoch {_kept(findings)}"
     if findings.end == "diverged":
-        kept += f"; training diverged after {len(findings.history)} whole epochs"
-    told = [f"{name} loss {_course(known[key])}" for name, key, *_ in LOSSES if key in known]
-    words = f"The {', the '.join(told)}. {kept}."
-    none = "There is no loss: no epoch was finished."
-    draw = partial(_losses, findings, [one for one in LOSSES if one[1] in known])
-    yield Picture("curves/loss", "Loss over the epochs", words if told else none, draw)
+        kept += f"; training diverged after {len(findings.history)} complete epochs"
+    parts = [part for part in style.PARTS if f"{part}/loss" in known]
+    told = [f"{style.PARTS[part]['label']} {_course(known[f'{part}/loss'])}" for part in parts]
+    words = f"Loss, {', '.join(told)}. {kept}." if told else "No epoch was completed."
+    yield Picture("curves/loss", "Loss by epoch", words, partial(_losses, findings, parts))
     own = known.keys() - {"val/loss"}
     metrics = [key for key in own if key.startswith("val/")]
     if metrics:
@@ -54,14 +48,14 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
         told = []
         for key in metrics:
             values, name = known[key], short(key.removeprefix("val/"))
-            between = f" (between {number(values.min())} and {number(values.max())})"
-            told.append(f"{name} {number(values[-1])} at the end{between * bool(np.ptp(values))}")
-        words = f"{'; '.join(told)}. {kept}."
+            between = f" (range {rounded(values.min())} to {rounded(values.max())})"
+            told.append(f"{name} {rounded(values[-1])}{between * bool(np.ptp(values))}")
+        words = f"In the last epoch: {', '.join(told)}. {kept}."
         draw = partial(_metric_curves, findings, metrics)
-        yield Picture("curves/metrics", "Metrics on the validation rows", words, draw)
+        yield Picture("curves/metrics", "Validation metrics by epoch", words, draw)
     if "lr" in known:
-        words = f"The learning rate {_course(known['lr'])}."
-        yield Picture("curves/lr", "Learning rate", words, partial(_rate, findings))
+        words = f"Learning rate {_course(known['lr'])}."
+        yield Picture("curves/lr", "Learning rate by epoch", words, partial(_rate, findings))
 
 
 def _curve(findings: Findings, key: str) -> Floats:
@@ -76,19 +70,19 @@ def _kept(findings: Findings) -> int:
 
 def _course(values: Floats) -> str:
     if np.ptp(values) == 0:
-        return f"is {number(values[0])}{' throughout' if len(values) > 1 else ''}"
-    ends = f"goes from {number(values[0])} to {number(values[-1])} in {len(values)} epochs"
+        return f"{rounded(values[0])}{' in all epochs' if len(values) > 1 else ''}"
+    ends = f"from {rounded(values[0])} to {rounded(values[-1])} in {len(values)} epochs"
     lowest = values.min()
-    return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {number(lowest)})"
+    return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {rounded(lowest)})"
 
 
-def _losses(findings: Findings, losses: Sequence[tuple[str, str, str, str]]) -> "Figure":
-    if not losses:
-        raise NotDrawnError("no epoch was finished, so there is no loss to draw")
+def _losses(findings: Findings, parts: Sequence[str]) -> "Figure":
+    if not parts:
+        raise NotDrawnError("no epoch was completed")
     figure, grid = style.panels(height=3.6)
     axes = grid[0, 0]
-    for name, key, colour, line in losses:
-        _draw_curve(axes, findings, key, color=colour, linestyle=line, label=name)
+    for part in parts:
+        _draw_curve(axes, findings, f"{part}/loss", **style.PARTS[part])
     style.log_scale_if_wide(axes, np.concatenate([line.get_ydata() for line in axes.lines]))
     axes.set_ylabel("loss")
     _mark_kept(axes, findings)
@@ -102,7 +96,7 @@ def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
     columns, count = min(2, len(metrics)), len(metrics)
     figure, axes = style.panels(count, columns, height=PANEL, sharex=True)
     for panel, key in zip(axes.flat, metrics, strict=False):
-        _draw_curve(panel, findings, key, color=style.VALIDATION)
+        _draw_curve(panel, findings, key, **style.PARTS["val"])
         weight = "bold" if key == findings.monitor else "normal"
         panel.set_title(label(key.removeprefix("val/")), fontsize=10, fontweight=weight)
         _mark_kept(panel, findings)
@@ -116,7 +110,7 @@ def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
 
 def _rate(findings: Findings) -> "Figure":
     figure, axes = style.panels(height=2.6)
-    _draw_curve(axes[0, 0], findings, "lr", color=style.TRAIN)
+    _draw_curve(axes[0, 0], findings, "lr", color=style.foreground())
     if not style.log_scale_if_wide(axes[0, 0], _curve(findings, "lr")):
         axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("learning rate")
@@ -144,10 +138,9 @@ def lr_range(curve: LrCurve) -> "Figure":
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
-    what = "optimizer.lr (learning rate of the step)"
-    axes.set(xscale="log", xlabel=what, ylabel="train/loss")
+    axes.set(xscale="log", xlabel="learning rate (optimizer.lr)", ylabel="training loss")
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.scatter(curve.rates, curve.losses, s=12, c="0.6", label="loss of a batch", zorder=2)
+    axes.scatter(curve.rates, curve.losses, s=12, c="0.6", label="single batches", zorder=2)
     if len(curve.smoothed):
         axes.plot(curve.rates, curve.smoothed, color=style.TRAIN, lw=2, label="smoothed", zorder=3)
         low, start = float(curve.smoothed.min()), float(curve.smoothed[0])
@@ -156,27 +149,27 @@ def lr_range(curve: LrCurve) -> "Figure":
         if height > 0:  # what is well above the first loss says nothing
             axes.set_ylim(low - 0.4 * height, start + 0.6 * height)
     for rate, marker, words in (
-        (curve.steepest, "v", "falls fastest"),
+        (curve.steepest, "v", "steepest"),
         (curve.suggestion, "o", "suggested"),
         (curve.lowest, "s", "lowest"),
     ):
         if curve.suggestion is not None and rate is not None:
             at = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
-            colour, size = (style.VALIDATION, 10) if marker == "o" else (style.TRAIN, 7)
+            colour, size = (style.NETWORK, 10) if marker == "o" else (style.TRAIN, 7)
             look: dict[str, Any] = {"marker": marker, "color": colour, "ms": size, "mec": "white"}
             axes.plot([rate], [at], ls="", zorder=4, label=f"{words}: {rate:.2g}", **look)
     if curve.suggestion is not None:
-        axes.axvline(curve.suggestion, color=style.VALIDATION, lw=1.2, ls="--", zorder=2)
+        axes.axvline(curve.suggestion, color=style.NETWORK, lw=1.2, ls=":", zorder=2)
     if not len(curve.rates):
-        axes.text(0.5, 0.5, "no loss is a number", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "all losses are NaN or infinite", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
     elif curve.blown_up is not None:
         end = 1.5 * max([curve.blown_up, *curve.rates[-1:].tolist()])
-        what = f"blows up at {curve.blown_up:.3g}"
+        what = f"diverges at {curve.blown_up:.3g}"
         axes.axvspan(curve.blown_up, end, color="0.9", zorder=0, label=what)
         axes.set_xlim(right=end)
     suggested = f"suggested: optimizer.lr={curve.suggestion:g}" if curve.suggestion else ""
-    axes.set_title(suggested or "no rate is suggested", loc="left")
+    axes.set_title(suggested or "no learning rate is suggested", loc="left")
     axes.legend(framealpha=0.9)
     return figure
 
@@ -189,24 +182,24 @@ def layer_pictures(findings: Findings) -> Iterator[Picture]:
     vitals, activity = findings.vitals, findings.activity
     if vitals is not None and len(vitals.epochs) and vitals.layers:
         layers, epochs = len(vitals.layers), len(vitals.epochs)
-        counted = f"{layers} layer{'s' * (layers > 1)} in {epochs} epoch{'s' * (epochs > 1)}"
+        counted = f"{layers} layer{'s' * (layers > 1)} over {epochs} epoch{'s' * (epochs > 1)}"
         names = [layer_name(layer) for layer in vitals.layers]
         told = []
-        for at, end in ((0, "input"), (-1, "output")):
+        for at, end in ((0, "first"), (-1, "last")):
             norm = float(vitals.gradients[-1, at])
-            size = number(norm) if np.isfinite(norm) else "no number"
-            told.append(f"{names[at]} {size} (nearest the {end})")
-        words = f"Mean gradient norm of {counted}; in the last epoch: {', '.join(told)}."
+            size = rounded(norm) if np.isfinite(norm) else "undefined"
+            told.append(f"{size} in the {end} layer ({names[at]})")
+        words = f"Mean gradient norm of {counted}; in the last epoch {', '.join(told)}."
         draw = partial(_gradients, findings, vitals)
-        yield Picture("layers/gradient_norms", "Gradient norm of each layer", words, draw)
-        words = f"Share of its weights that a step moves, for {counted}"
+        yield Picture("layers/gradient_norms", "Gradient norm by layer", words, draw)
+        words = f"Size of a step relative to the layer's weights, for {counted}"
         updates = style.only_finite(vitals.updates)
         known = updates[~np.isnan(updates).all(1)]  # not every epoch has values
         if len(known):
             low, high = int(np.nanargmin(known[-1])), int(np.nanargmax(known[-1]))
-            told = [f"{number(known[-1][at])} ({names[at]})" for at in (low, high)]
-            words += f"; at last from {' to '.join(told)}; 0.0001 to 0.01 is usual"
-        title, draw = "How far a step moves each layer's weights", partial(_updates, vitals)
+            told = [f"{rounded(known[-1][at])} ({names[at]})" for at in (low, high)]
+            words += f"; in the last epoch from {' to '.join(told)}; usual: 0.0001 to 0.01"
+        title, draw = "Relative size of a step by layer", partial(_updates, vitals)
         yield Picture("layers/updates", title, f"{words}.", draw)
     if activity:
         told = [
@@ -215,13 +208,13 @@ def layer_pictures(findings: Findings) -> Iterator[Picture]:
             if (what := _share_words(one))
         ]
         words = f"{'; '.join(told[:6])}{'; …' if len(told) > 6 else ''}."
-        words = words if told else "No unit is dead and no value saturated."
+        words = words if told else "No dead units and no saturated values."
         draw = partial(_activity, activity)
-        yield Picture("layers/activity", "What the activations give", words, draw)
+        yield Picture("layers/activity", "Dead units and saturated values", words, draw)
 
 
 def _share_words(one: Activity) -> str:
-    shares = ((one.dead, "of the units dead"), (one.saturated, "of the values saturated"))
+    shares = ((one.dead, "of the units are dead"), (one.saturated, "of the values are saturated"))
     return ", ".join(f"{share:.0%} {what}" for share, what in shares if share > 0)
 
 
@@ -232,13 +225,13 @@ def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
     if np.isfinite(total).any():
         look: dict[str, Any] = {"color": style.foreground(), "linestyle": (0, (1, 1))}
         look |= {"linewidth": 2, "marker": style.mark(len(epochs)), "ms": 3}
-        axes.plot(epochs, style.only_finite(np.asarray(total)), label="all together", **look)
+        axes.plot(epochs, style.only_finite(np.asarray(total)), label="total", **look)
     threshold = findings.clipping.threshold
     if threshold is not None and findings.clipping.algorithm == "norm":
         low, high = axes.get_ylim()
         distant = not low / 30 < threshold < high * 30  # stays outside the axis
-        what = f"clipped above {threshold:g} (all together){', outside this picture' * distant}"
-        axes.axhline(threshold, color=style.VALIDATION, linestyle="--", linewidth=1.5, label=what)
+        what = f"clipping threshold of the total: {threshold:g}{' (off the axis)' * distant}"
+        axes.axhline(threshold, color=style.SATURATED, linestyle="-.", linewidth=1.5, label=what)
         if distant:
             axes.set_ylim(low, high)
     style.below(figure, axes, columns=2)
@@ -247,7 +240,7 @@ def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
 
 def _updates(vitals: Vitals) -> "Figure":
     figure, axes = _log_lines(vitals, vitals.updates, what="|step| / |weights|")
-    axes.axhspan(*USUAL, color=style.NETWORK, alpha=style.SHADE, linewidth=0, label="usual")
+    axes.axhspan(*USUAL, color=style.NETWORK, alpha=style.SHADE, linewidth=0, label="usual range")
     style.below(figure, axes, columns=2)
     return figure
 
@@ -257,7 +250,7 @@ def _log_lines(vitals: Vitals, values: Array, *, what: str) -> "tuple[Figure, Ax
     drawn = style.only_finite(values)
     drawn[drawn <= 0] = np.nan  # not on a log axis
     if np.isnan(drawn).all():
-        raise NotDrawnError(f"no layer has a {what} that is a number above 0")
+        raise NotDrawnError(f"{what}: no layer has a finite value above 0")
     figure, axes = style.panels(height=4.2)
     few, mark = len(vitals.layers) <= NAMED, style.mark(len(vitals.epochs))
     colours = _colours(len(vitals.layers))
@@ -307,7 +300,7 @@ def _activity(activity: Sequence[Activity]) -> "Figure":
         shown = [f"{one:.0f}%" if one else "" for one in percent]
         left.bar_label(bars, shown, padding=2, fontsize=8)
     if not any(map(_share_words, activity)):
-        left.set_title("none dead, none saturated", fontsize=9)
+        left.set_title("no dead units, no saturated values", fontsize=9)
     left.set_xlim(0, 112)
     left.set_xticks([0, 50, 100], ["0", "50%", "100%"])
     names = [f"{label(layer_name(one.layer, 22))}\n{label(one.kind)}" for one in activity]
@@ -317,6 +310,6 @@ def _activity(activity: Sequence[Activity]) -> "Figure":
     look: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 3, "color": style.TRAIN}
     spread = [one.deviation for one in activity]
     right.errorbar([one.mean for one in activity], places, xerr=spread, **look)
-    right.set_xlabel("mean ± deviation")
+    right.set_xlabel("mean ± SD")
     style.below(figure, left, columns=2)
     return figure

@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from functools import cache, partial
 from io import BytesIO
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 Template = Literal["run.html", "range.html", "study.html", "comparison.html"]
 Look = Literal["chart", "as-is"]
+PNG = b"\x89PNG\r\n\x1a\n"
 NAME = "report.html"
 
 POINTS_PER_INCH = 72
@@ -142,7 +143,7 @@ def publish(
     problem = None if tracking.kind == "none" else attach(path)
     if problem is not None:
         print(
-            f"warning: {problem}; MLflow lacks the report, which the same command sends again",
+            f"warning: {problem}; the report is not in MLflow; the same command sends it again",
             file=sys.stderr,
         )
     return f"report  {path}  {path.absolute().as_uri()}"
@@ -194,18 +195,28 @@ def _drawn(picture: Picture, prefix: str) -> PagePicture:
 
 
 def embedded(folder: Path) -> list[PagePicture]:
-    """Return the pictures that `write_pictures` has put into a folder as elements of a page."""
-    return [_embedded(written, folder) for written in read_list(folder)]
+    """Return the pictures that `write_pictures` has put into a folder as elements of a page.
+
+    The list is empty if there is none or if it is damaged.
+    """
+    try:
+        found = read_list(folder)
+    except (OSError, ValueError, TypeError):
+        return []
+    are_texts = all(isinstance(part, str) for written in found for part in astuple(written))
+    return [_embedded(written, folder) for written in found] if are_texts else []
 
 
 def _embedded(written: Written, folder: Path) -> PagePicture:
     content, width, reason = None, 0.0, written.reason
     if written.file:
         look: Look = "as-is" if written.name.startswith(AS_IS) else "chart"
-        try:
-            content, width = _image((folder / written.file).read_bytes(), written.alt, look)
-        except OSError as error:
-            reason = f"{written.file}: {error.strerror}"
+        file, reason = (folder / written.file).resolve(), f"{written.file} is not a PNG file"
+        # The list of another person's run could name any file of this machine.
+        if file.is_relative_to(folder.resolve()) and file.is_file():
+            png = file.read_bytes()
+            if png.startswith(PNG):
+                (content, width), reason = _image(png, written.alt, look), ""
     group = written.name.rpartition("/")[0]
     return PagePicture(group, written.title, written.alt, content, width > WIDE, reason)
 

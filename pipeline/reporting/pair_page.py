@@ -13,7 +13,7 @@ from pipeline.config.record import differences, flatten
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
 from pipeline.findings import Array, Findings, TestRows
-from pipeline.markup import MISSING, TextTable
+from pipeline.markup import MISSING, TextTable, interval_text, metric_label
 from pipeline.metrics import direction
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
@@ -21,10 +21,9 @@ from pipeline.reporting.page import drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
 from pipeline.running.scoring import tested_names
-from pipeline.terminal import duration, number
+from pipeline.terminal import duration, number, rounded
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Groups of the config that can't make a run better.
@@ -34,11 +33,9 @@ MOST_CHANGES = 3
 #: Most test rows that are listed.
 MOST_ROWS = 50
 LONGEST_WORD = 40
-COLOURS = {"A": style.TRAIN, "B": style.VALIDATION}
 DIFFERENCE = (
-    "difference: B less A, with its 95 % interval; both were measured on the same draws of the "
-    "test rows, so that what a row does to both cancels out. Where the interval holds 0, these "
-    "rows do not tell the two apart"
+    "difference: B − A, with its 95 % CI from a paired bootstrap over the test rows. If the "
+    "interval contains 0, the test rows do not show which run is better"
 )
 
 
@@ -75,7 +72,7 @@ class RunPair:
         one, other = self.findings
         if one.test is None or other.test is None:
             lacking = [x for x, run in zip("AB", self.findings, strict=True) if run.test is None]
-            return f"what {' and '.join(lacking)} said about its test rows is not on record"
+            return f"no test predictions are on record for {' and '.join(lacking)}"
         if (one.task, one.classes) != (other.task, other.classes):
             words = [f"{run.task} task of {len(run.classes)} classes" for run in self.findings]
             told = (text if "regression" not in text else "regression" for text in words)
@@ -121,13 +118,13 @@ class RunPair:
         total, one = rows_words(len(before), "test row"), self.flips
         if one is not None:
             return (
-                f"of {total} {one.second:,} are right in B alone, "
-                f"{one.first:,} in A alone, {one.both:,} in both, {one.neither:,} in neither; "
+                f"{total}: {one.second:,} correct only in B, {one.first:,} only in A, "
+                f"{one.both:,} in both, {one.neither:,} in neither; "
                 f"McNemar's exact p = {number(one.p)}"
             ), _flipped_rows(self.findings[0], self.tests, self.answers)
         return (
-            f"of {total} B is nearer to the truth in "
-            f"{(after < before).sum():,}, A in {(before < after).sum():,}"
+            f"{total}: the error of B is smaller in {(after < before).sum():,}, "
+            f"that of A in {(before < after).sum():,}"
         ), _changed_rows(self.findings[0], self.tests, self.answers)
 
     @cached_property
@@ -151,7 +148,7 @@ class RunPair:
         return figures
 
     def better(self, name: str) -> str:
-        """Return the better run, `A` or `B`; empty if these rows do not tell the two apart."""
+        """Return the better run, `A` or `B`; empty if the test rows do not show which it is."""
         ends = self.figures[name].interval
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
@@ -163,11 +160,11 @@ def _rows_problem(one: TestRows, other: TestRows) -> str:
         return f"A was tested on {rows_words(len(one.rows))}, B on {len(other.rows):,}"
     if not np.array_equal(one.rows, other.rows):
         shared = len(np.intersect1d(one.rows, other.rows))
-        return f"only {shared:,} of the {len(one.rows):,} test rows of A are among those of B"
+        return f"{shared:,} of the {len(one.rows):,} test rows of A are test rows of B"
     if one.targets.shape != other.targets.shape or not np.allclose(
         one.targets, other.targets, rtol=1e-5, atol=0, equal_nan=True
     ):
-        return "their test rows have the same numbers but other targets: the data are others"
+        return "their test rows have the same numbers but different targets"
     return "" if len(one.rows) else "there are no test rows"
 
 
@@ -177,8 +174,7 @@ def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:
     for subject, reference in zip((first, second), references, strict=True):
         if subject.is_range_test:
             raise ConfigError(
-                f"run {reference!r} is a range test of the learning rate; expected runs that have "
-                "trained"
+                f"run {reference!r} is a learning rate range test; expected trained runs"
             )
     pair = RunPair(first=first, second=second)
     run_id = first.findings.run_id[:SHORT_ID]
@@ -200,7 +196,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
         "obstacle": pair.obstacle,
         "figures": _figures_table(pair) if pair.figures else None,
         "changes": TextTable(
-            title="what differs in the configurations, names and places left out",
+            title="different configuration values (names and paths left out)",
             headings=["key", "A", "B"],
             lines=pair.changes,
             words=frozenset({0, 1, 2}),
@@ -226,35 +222,53 @@ def lines(pair: RunPair) -> list[str]:
         f"result  {verdict(pair)}",
         *([f"rows    {rows}"] if rows else []),
         f"config  {_changes_words(pair)}",
-        f"cost    {other.parameters:,} weights against {one.parameters:,}; "
+        f"cost    {other.parameters:,} parameters against {one.parameters:,}; "
         f"{duration(other.seconds)} against {duration(one.seconds)}",
     ]
 
 
 def verdict(pair: RunPair) -> str:
-    """Say in a sentence which of the two is better, and how certain that is."""
+    """Say which run is better, by how much, and how certain that is.
+
+    The better run is named first, and the difference is counted in its favour.
+    """
     name = main_metric(pair.findings[1])
     if name not in pair.figures:
         name = next(iter(pair.figures), None)
     if name is None:
         return _not_compared(pair)
-    found = pair.figures[name]
-    told = f"{name} {number(found.second)} against {number(found.first)}"
-    if found.interval is None:
-        return f"{told}; how sure the difference is can't be told"
-    within = f"a difference of {_signed(found.value)} (95 % interval {_ends(found.interval)})"
-    better = pair.better(name)
-    sure = f"{better} is better" if better else "these test rows do not tell the two apart"
-    return f"{told}, {within}: {sure}"
+    found, better, names = pair.figures[name], pair.better(name), _names(pair)
+    order = (1, 0) if better != "A" else (0, 1)
+    values = (found.first, found.second)
+    ends = found.interval
+    first, second = (rounded(values[at], ends) for at in order)
+    if ends is None:
+        told = f"{names[1]} {first}, {names[0]} {second}"
+        return f"{metric_label(name)}: {told}; the difference has no confidence interval"
+    sizes = sorted(abs(end) for end in ends) if better else ends
+    size = abs(found.value) if better else found.value
+    reach = f"difference {rounded(size, ends)}"
+    if (interval := interval_text(sizes)) != MISSING:
+        reach += f", 95 % CI {interval}"
+    figures = f"{metric_label(name)} {first} against {second}"
+    if better:
+        return f"{names[order[0]]} is better: {figures} ({reach})"
+    return f"no significant difference: {names[1]} against {names[0]}, {figures} ({reach})"
+
+
+def _names(pair: RunPair) -> tuple[str, str]:
+    """Return the names of A and of B, which are different: runs of one name are called A and B."""
+    first, second = (findings.name for findings in pair.findings)
+    return (first, second) if first != second else ("A", "B")
 
 
 def _not_compared(pair: RunPair) -> str:
     tested = [tested_names(one.task, one.metrics) for one in pair.findings]
     if not any(tested):
-        return "neither has been tested, so nothing says which is better"
+        return "neither run was tested"
     if all(tested):
         first, second = (", ".join(names) for names in tested)
-        return f"no figure in common: A has {first}, B has {second}"
+        return f"no common metric: A has {first}, B has {second}"
     told = []
     for letter, findings in zip("AB", pair.findings, strict=True):
         name = main_metric(findings)
@@ -262,17 +276,9 @@ def _not_compared(pair: RunPair) -> str:
         told.append(
             f"{letter} was not tested{why}"
             if name is None
-            else f"{letter} has {name} {number(findings.metrics[f'test/{name}'])}"
+            else f"{letter} has {metric_label(name)} {rounded(findings.metrics[f'test/{name}'])}"
         )
     return "; ".join(told)
-
-
-def _signed(value: float) -> str:
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{number(abs(value))}"
-
-
-def _ends(ends: Sequence[float]) -> str:
-    return f"{_signed(ends[0])} … {_signed(ends[1])}"
 
 
 def _figures_table(pair: RunPair) -> TextTable:
@@ -280,12 +286,13 @@ def _figures_table(pair: RunPair) -> TextTable:
     for name, found in pair.figures.items():
         ends, better = MISSING, MISSING
         if found.interval is not None:
-            ends, better = _ends(found.interval), pair.better(name) or "not told apart"
-        figures = (number(found.first), number(found.second), _signed(found.value))
+            ends, better = interval_text(found.interval), pair.better(name) or "unclear"
+        values = (found.first, found.second, found.value)
+        figures = (rounded(value, found.interval) for value in values)
         lines.append([name, *figures, ends, better])
     return TextTable(
-        title="figures on the test rows",
-        headings=["metric", "A", "B", "difference", "95 % interval", "better"],
+        title="test metrics",
+        headings=["metric", "A", "B", "difference", "95 % CI", "better"],
         lines=lines,
         words=frozenset({0, 5}),
         notes=[DIFFERENCE] if pair.tests else [],
@@ -296,11 +303,11 @@ def _costs(run: Subject) -> dict[str, str]:
     found, took = run.findings, run.findings.seconds
     return {
         "network": found.model,
-        "weights": f"{found.parameters:,}" if found.parameters else MISSING,
-        "model's file": MISSING if run.size is None else size_words(run.size),
-        "time of training": duration(took) if took else MISSING,
+        "parameters": f"{found.parameters:,}" if found.parameters else MISSING,
+        "model file": MISSING if run.size is None else size_words(run.size),
+        "training time": duration(took) if took else MISSING,
         "epochs": f"{found.epochs} of {found.planned}",
-        "seconds an epoch": number(took / found.epochs) if found.epochs else MISSING,
+        "seconds per epoch": number(took / found.epochs) if found.epochs else MISSING,
         "device": found.device or MISSING,
     }
 
@@ -308,7 +315,7 @@ def _costs(run: Subject) -> dict[str, str]:
 def _changes_words(pair: RunPair) -> str:
     """Return a line with the first differences of the configs, of keys that both have."""
     if not pair.changes:
-        return "nothing differs but names and places"
+        return "equal except for names and paths"
     told = []
     for key, *values in [one for one in pair.changes if MISSING not in one[1:]][:MOST_CHANGES]:
         name = key.removesuffix(f".{TARGET}")
@@ -341,11 +348,11 @@ def _flipped_rows(
         told = [f"{classes[said[at]]} ({chance[at]:.0%})" for said, chance in both]
         lines.append([str(rows[at]), classes[targets[at]], *told, "B" if right[1][at] else "A"])
     return TextTable(
-        title=_first(len(order), "test rows that only one gets right, the surest answers first"),
-        headings=["row", "truth", "A says", "B says", "right"],
+        title=_first(len(order), "test rows that one run classifies correctly, by probability"),
+        headings=["row", "true", "A", "B", "correct"],
         lines=lines,
         words=frozenset({1, 2, 3, 4}),
-        notes=["in brackets the probability of what was said"],
+        notes=["in brackets: probability of the predicted class"],
     )
 
 
@@ -359,11 +366,11 @@ def _changed_rows(
     for at in order[:MOST_ROWS]:
         values = (_values(one[at]) for one in (before.targets, before.outputs, after.outputs))
         off = (number(float(one[at])) for one in errors)
-        nearer = "B" if gains[at] > 0 else "A" if gains[at] < 0 else "both alike"
+        nearer = "B" if gains[at] > 0 else "A" if gains[at] < 0 else "equal"
         lines.append([str(before.rows[at]), *values, *off, nearer])
     return TextTable(
-        title=_first(len(order), "test rows whose error differs most"),
-        headings=["row", "truth", "A says", "B says", "A is off by", "B is off by", "nearer"],
+        title=_first(len(order), "test rows with the largest difference of errors"),
+        headings=["row", "true", "A", "B", "error of A", "error of B", "smaller error"],
         lines=lines,
         words=frozenset({6}),
         notes=[f"values in {findings.units}"] if findings.units else [],
@@ -380,17 +387,17 @@ def _first(count: int, what: str) -> str:
 
 
 def _pictures(pair: RunPair) -> Iterator[Picture]:
-    """Yield the losses of both, then the metrics that decided on the kept epochs."""
+    """Yield the losses of both, then the metrics that chose the kept epochs."""
     judged = [findings.monitor.rpartition("/")[2] for findings in pair.findings]
     for name in dict.fromkeys(["loss", *judged]):
         told = []
-        for key in (f"train/{name}", f"val/{name}"):
+        for part, look in style.PARTS.items():
             for letter, findings in zip("AB", pair.findings, strict=True):
-                if curve := _curve(findings, key):
-                    first, last = number(curve[min(curve)]), number(curve[max(curve)])
-                    told.append(f"{letter}'s {key} from {first} to {last}")
-        words, draw = "; ".join(told) or f"neither run has a {name}", partial(_draw, pair, name)
-        yield Picture(f"curves/{name}", f"{name} over the epochs", words, draw)
+                if curve := _curve(findings, f"{part}/{name}"):
+                    first, last = rounded(curve[min(curve)]), rounded(curve[max(curve)])
+                    told.append(f"{look['label']} of {letter} from {first} to {last}")
+        words, draw = ", ".join(told) or f"neither run has {name}", partial(_draw, pair, name)
+        yield Picture(f"curves/{name}", f"{metric_label(name)} by epoch", words, draw)
 
 
 def _curve(findings: Findings, key: str) -> dict[int, float]:
@@ -398,23 +405,23 @@ def _curve(findings: Findings, key: str) -> dict[int, float]:
 
 
 def _draw(pair: RunPair, name: str) -> "Figure":
-    """Draw the values by epoch of each run (A, B) and part (training, validation)."""
-    figure, axes = style.panels()
-    panel: Axes = axes[0, 0]
-    epochs, values = {1}, np.zeros(0)
-    for letter, findings in zip("AB", pair.findings, strict=True):
-        for part, key, line in (("training", "train", "--"), ("validation", "val", "-")):
-            if curve := _curve(findings, f"{key}/{name}"):
-                look: dict[str, Any] = {"color": COLOURS[letter], "linestyle": line, "ms": 3}
-                look |= {"marker": style.mark(len(curve)), "label": f"{letter}, {part}"}
-                panel.plot([*curve], [*curve.values()], **look)
+    """Draw the values by epoch of each run, A on the left and B on the right, on one scale."""
+    figure, axes = style.panels(2, 2, sharey=True)
+    values = np.zeros(0)
+    for panel, letter, findings in zip(axes[0], "AB", pair.findings, strict=True):
+        epochs = {1}
+        for part, look in style.PARTS.items():
+            if curve := _curve(findings, f"{part}/{name}"):
+                marked = {**look, "marker": style.mark(len(curve)), "ms": 3}
+                panel.plot([*curve], [*curve.values()], **marked)
                 epochs |= curve.keys()
                 values = np.append(values, [*curve.values()])
         if findings.kept is not None:
-            panel.axvline(findings.kept, color=COLOURS[letter], linestyle=":", linewidth=1)
+            panel.axvline(findings.kept, color=style.QUIET, linestyle=":", label="kept weights")
+        panel.set_title(f"{letter}: {style.label(findings.name)}")
+        style.epochs_across(panel, sorted(epochs))
     if name == "loss":
-        style.log_scale_if_wide(panel, values)
-    panel.set_ylabel(name)
-    style.epochs_across(panel, sorted(epochs))
-    style.below(figure, panel, columns=4)
+        style.log_scale_if_wide(axes[0, 0], values)
+    axes[0, 0].set_ylabel(name)
+    style.below(figure, axes[0, 0], columns=3)
     return figure

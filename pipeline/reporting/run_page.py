@@ -5,7 +5,6 @@ Run as a module, this is the process that draws the pictures of a run and writes
 
 from contextlib import suppress
 from functools import partial
-from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
 from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
-from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
+from pipeline.markup import MISSING, TextTable, baseline_headings, interval_text, metric_label
 from pipeline.metrics import ClassScores, class_scores, mean_words
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
@@ -27,17 +26,11 @@ from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, drawn, embedded, rendered, template_of
 from pipeline.reporting.subject import Subject, found_subject, local_subject
 from pipeline.running.scoring import tested_names
-from pipeline.terminal import duration, number
+from pipeline.terminal import duration, rounded
 
-MACRO = (
-    "precision, recall, f1 and auroc are means over the classes, each class counting alike; f1 is "
-    "the mean of the classes' F1. A class that is in neither the targets nor the predictions is "
-    "left out of the mean, and 0/0 counts as 0"
-)
+MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"
 INTERVALS = (
-    "intervals hold the true figure in 95 % of tests; they tell what other test rows would change, "
-    "not what another training would. Where the figure is the same whichever rows are drawn, as on "
-    "rows that are all right, there is no interval"
+    "95 % CI: bootstrap over the test rows; it does not cover the variation between trainings"
 )
 
 
@@ -47,7 +40,7 @@ def report_run(reference: str, options: ReportOptions) -> list[str]:
     if subject.is_range_test:
         page = _range_page(subject)
         text = rendered("range.html", page)
-        told = f"range test of the learning rate; {page['verdict']}"
+        told = f"learning rate range test; {page['verdict']}"
     else:
         text, told = rendered("run.html", run_page(subject)), summary(subject)
     return [f"{subject.findings.name}: {told}", subject.publish(text, options, NAME)]
@@ -91,17 +84,17 @@ def _origin(subject: Subject) -> dict[str, Any]:
     names = {"python": "Python", "host": "machine", "git.commit": "commit", "seed": "seed"}
     told = {name: str(tags[key]) for key, name in names.items() if key in tags}
     if tags.get("git.dirty") == "true":
-        told["code"] = "with changes that were not committed"
+        told["code"] = "with uncommitted changes"
     versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
     kept = f"{findings.kept} of {findings.epochs}" if findings.kept else str(findings.epochs)
     facts = {
         "status": " ".join([subject.status.lower(), f"({subject.reason})" * bool(subject.reason)]),
         "rows": ", ".join(f"{count:,} {part}" for part, count in findings.rows.items()),
-        "epoch of the kept weights": kept if findings.epochs else "",
-        "judged by": f"{findings.monitor} ({findings.better})",
-        "weights": f"{findings.parameters:,}" if findings.parameters else "",
-        "size of the model's file": "" if subject.size is None else size_words(subject.size),
-        "time of training": duration(findings.seconds) if findings.seconds else "",
+        "kept weights": f"epoch {kept}" if findings.epochs else "",
+        "monitored metric": f"{findings.monitor} ({findings.better})",
+        "parameters": f"{findings.parameters:,}" if findings.parameters else "",
+        "model file": "" if subject.size is None else size_words(subject.size),
+        "training time": duration(findings.seconds) if findings.seconds else "",
         "device": findings.device,
         "hash of data and split": findings.data_hash,
         "MLflow run": findings.run_id,
@@ -117,9 +110,9 @@ def _origin(subject: Subject) -> dict[str, Any]:
 
 
 def summary(subject: Subject) -> str:
-    """Say in a sentence what was trained, how the training ended, and the result."""
+    """Return what was trained, how the training ended, and the result."""
     findings = subject.findings
-    weights = f" with {findings.parameters:,} weights" if findings.parameters else ""
+    weights = f", {findings.parameters:,} parameters" if findings.parameters else ""
     planned = f" of {findings.planned}" if findings.planned else ""
     epochs = f"{findings.epochs}{planned} epoch{'' if planned == ' of 1' else 's'}"
     rows = f" on {rows_words(findings.rows['train'])}" if "train" in findings.rows else ""
@@ -130,19 +123,20 @@ def summary(subject: Subject) -> str:
 def _outcome(subject: Subject) -> str:
     findings, name = subject.findings, main_metric(subject.findings)
     if findings.end == "diverged":
-        return "it diverged, its loss is no number any more"
+        return "diverged, its loss is NaN or infinite"
     if subject.status == "RUNNING":
-        return "it still trains"
+        return "still running"
     if name is None:
         broken = f", {subject.reason}" if subject.reason else ""
         return f"{subject.status.lower()}{broken}, not tested"
-    metrics, ends = findings.metrics, _interval_text(findings.intervals.get(name))
-    within = "" if ends == MISSING else f" (95 % interval {ends})"
+    metrics, ends = findings.metrics, findings.intervals.get(name)
+    interval = interval_text(ends)
+    notes = [] if interval == MISSING else [f"95 % CI {interval}"]
+    notes += [rows_words(findings.rows["test"])] if "test" in findings.rows else []
     keys = [f"{kind}/{name}" for kind in ("naive", "linear")]
-    against = [f"{key.partition('/')[0]} {number(metrics[key])}" for key in keys if key in metrics]
-    rows = f" on {rows_words(findings.rows['test'], 'test row')}" if "test" in findings.rows else ""
-    told = f"{name} {number(metrics[f'test/{name}'])}{rows}{within}"
-    return "; ".join([told, ", ".join(against)] if against else [told])
+    against = (f"{k.partition('/')[0]} {rounded(metrics[k], ends)}" for k in keys if k in metrics)
+    told = f"test {metric_label(name)} {rounded(metrics[f'test/{name}'], ends)}"
+    return ", ".join([f"{told} ({', '.join(notes)})" if notes else told, *against])
 
 
 def size_words(count: float) -> str:
@@ -161,31 +155,22 @@ def result_table(findings: Findings) -> TextTable | None:
     values, headings = findings.metrics, baseline_headings(findings.metrics, findings.baselines)
     lines = []
     for name in names:
-        figures = (figure_text(values, f"{kind}/{name}") for kind in headings)
-        ends = _interval_text(findings.intervals.get(name))
-        lines.append([name, figure_text(values, f"test/{name}"), ends, *figures])
+        ends = findings.intervals.get(name)
+        figures = [values.get(f"{kind}/{name}") for kind in ("test", *headings)]
+        own, *others = (MISSING if one is None else rounded(one, ends) for one in figures)
+        lines.append([name, own, interval_text(ends), *others])
     units, notes = units_of_test(findings), [MACRO] if findings.task == "multiclass" else []
     has_units = units.kind != "row"
     if findings.intervals:
-        notes.append(INTERVALS + f": the test has {units.words}" * has_units)
+        notes.append(f"{INTERVALS}{f' ({units.words})' * has_units}")
     elif findings.test is not None and has_units:
-        notes.append(f"no intervals: the test has {units.words}, too few for them")
+        notes.append(f"no confidence intervals: {units.words} are too few")
     return TextTable(
         title=_title(findings),
-        headings=["metric", "network", "95 % interval", *headings.values()],
+        headings=["metric", "network", "95 % CI", *headings.values()],
         lines=lines,
         notes=notes,
     )
-
-
-def _interval_text(ends: tuple[float, float] | None) -> str:
-    """Write both ends of an interval, or `–` if there is none or it has no width.
-
-    Resampling a single row, or rows that are all right, changes no figure; that is not certainty.
-    """
-    if ends is None or isclose(*ends, rel_tol=1e-6):
-        return MISSING
-    return f"{number(ends[0])} … {number(ends[1])}"
 
 
 def rows_words(count: int, noun: str = "row") -> str:
@@ -201,11 +186,11 @@ def class_table(findings: Findings) -> TextTable | None:
     lines = []
     for one in scores:
         counts = (f"{count:,}" for count in (one.support, *one.counts))
-        lines.append([one.name, *counts, *map(number, (one.precision, one.recall, one.f1))])
+        lines.append([one.name, *counts, *map(rounded, (one.precision, one.recall, one.f1))])
     supports = [one.support for one in scores]
-    few = f"the test rows hold {np.count_nonzero(supports)} of the {len(scores)} classes"
+    few = f"{np.count_nonzero(supports)} of {len(scores)} classes are in the test rows"
     return TextTable(
-        title=f"each class against all others, on the {rows_words(sum(supports), 'test row')}",
+        title=f"scores by class, {rows_words(sum(supports), 'test row')}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,
         notes=[] if all(supports) else [few],
@@ -230,11 +215,11 @@ def main_metric(findings: Findings) -> str | None:
 
 def _title(findings: Findings) -> str:
     if findings.task == "regression":
-        return f"on the test rows, in {findings.units or 'the target’s units'}"
+        return f"test metrics, in {findings.units or 'the units of the target'}"
     if findings.task == "binary" and len(findings.classes) > 1:
-        return f"on the test rows; positive class: {findings.classes[1]}"
+        return f"test metrics of class {findings.classes[1]}"
     scores, count = _scores_by_class(findings), len(findings.classes)
-    return f"on the test rows, {mean_words(scores) if scores else f'mean over {count} classes'}"
+    return f"test metrics, {mean_words(scores) if scores else f'mean over {count} classes'}"
 
 
 def _range_page(subject: Subject) -> dict[str, Any]:
@@ -245,14 +230,14 @@ def _range_page(subject: Subject) -> dict[str, Any]:
     curve = None if folder is None else stored_curve(folder / "artifacts")
     told = _range_verdict(subject, curve)
     if folder is not None and curve is not None:
-        alt = f"The loss of each step's batch over its learning rate, and smoothed; {told}"
-        title, draw = "Loss over the learning rate", partial(lr_range, curve)
+        alt = f"Training loss by learning rate, of single batches and smoothed; {told}"
+        title, draw = "Loss by learning rate", partial(lr_range, curve)
         pictures = drawn([Picture("lr_range", title, alt, draw)])
         with suppress(ConfigError):  # a run that was started from Python has no command
             training = training_command(Command.load(folder), curve.suggestion) or ""
     return {
         "title": subject.findings.name,
-        "summary": f"A range test of the learning rate of {subject.findings.model}",
+        "summary": f"Learning rate range test of {subject.findings.model}",
         "verdict": told,
         "training": training,
         "pictures": pictures,
@@ -263,14 +248,14 @@ def _range_page(subject: Subject) -> dict[str, Any]:
 def _range_verdict(subject: Subject, curve: LrCurve | None) -> str:
     if curve is None:
         why = f" ({subject.reason})" if subject.reason else ""
-        return f"no curve is there: the range test is {subject.status.lower()}{why}"
+        return f"no curve: the range test is {subject.status.lower()}{why}"
     from pipeline.running.lr_curve import verdict
 
     try:
         tried = LrRangeOptions.model_validate(subject.findings.config.get("lr_range"), strict=False)
     except ValidationError as error:
         raise ConfigError(
-            f"the configuration in {str(subject.folder)!r} does not say which rates were tried"
+            f"the configuration in {str(subject.folder)!r} lacks the range of learning rates"
         ) from error
     return verdict(curve, tried)
 

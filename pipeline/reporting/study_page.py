@@ -41,8 +41,8 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
     file = sqlite_path(storage_url(options.storage, key="storage"))
     if file is not None and not file.is_file():
         raise ConfigError(
-            f"study={name!r} is unknown: there is no database of studies {str(file)!r}; expected "
-            "the one that the sweep used: storage=sqlite:///FILE"
+            f"study={name!r} is unknown: the database {str(file)!r} does not exist; expected the "
+            "one that the sweep used: storage=sqlite:///FILE"
         )
     folder, tracking = Path(options.folder, name), options.tracking
     studies = Studies(options.storage)
@@ -112,8 +112,8 @@ def study_page(
         "pictures": _pictures(recorded, summary) if searches else [],
         "searches": searches,
         "facts": [
-            ("about", ", ".join(f"{name} ({direction})" for name, direction in pairs)),
-            ("varied", ", ".join(outcome.swept_keys(summary.rows)) or "nothing yet"),
+            ("objective", ", ".join(f"{name} ({direction})" for name, direction in pairs)),
+            ("parameters", ", ".join(outcome.swept_keys(summary.rows)) or "none yet"),
             ("folder", str(summary.folder.absolute())),
         ],
     }
@@ -134,10 +134,10 @@ def _summary_words(summary: StudySummary, *, searches: bool) -> str:
     seconds = max(0.0, max(ends) - min(starts)) if starts else 0.0
     told = f"{outcome.counts_line(rows)}, in {duration(seconds)}"
     if not searches:
-        return f"{told}; it compares, and chooses nothing."
+        return f"{told}; comparison over seeds or folds."
     if row is None:
-        return f"{told}; none has completed."
-    return f"{told}; the best is trial {row.number}: {summary.values_of(row)}."
+        return f"{told}; no trial is complete."
+    return f"{told}; best: trial {row.number} with {summary.values_of(row)}."
 
 
 def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
@@ -166,7 +166,7 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
         lines=lines,
         words=frozenset({1}),
         marked=frozenset(n for n, row in enumerate(rows) if row.number == marked),
-        notes=[f"{left_out:,} more are in trials.csv"] if left_out else [],
+        notes=[f"{left_out:,} more trials are in trials.csv"] if left_out else [],
     )
 
 
@@ -178,7 +178,7 @@ def _repeats(
 ) -> Iterator[dict[str, Any]]:
     if comparison is not None:
         table = comparisons.comparison_table(comparison)
-        yield _repeat("comparison", "Cells over their repeats", comparison, table)
+        yield _repeat("comparison", "Comparison over repeats", comparison, table)
     if again is not None:
         table = comparisons.confirmation_table(
             confirmed,
@@ -186,11 +186,11 @@ def _repeats(
             direction=summary.directions[0],
             default=summary.base_row,
         )
-        yield _repeat("confirmation", "The winner with several seeds", again, table)
+        yield _repeat("confirmation", "Best trial with several seeds", again, table)
 
 
 def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> dict[str, Any]:
-    shown = f"{title}: mean, 95 % interval and each repeat"
+    shown = f"{title}: mean, 95 % CI and single repeats"
     picture = pictures.comparison_picture(comparison, key, title=shown)
     elements = drawn([picture], texts=pictures.comparison_names(comparison), prefix=key)
     return {"title": title, "sheet": table, "pictures": elements}

@@ -35,10 +35,10 @@ REPORT = "data_report.json"
 #: Prefixes of values that belong to a run rather than to an epoch.
 FINAL = ("test/", "naive/", "linear/", "best/", "time/fit", "model/")
 LEFT_NONE = (
-    "this run has left no findings, since an older version of this program trained it, or since "
-    "it is a trial of a study; what its journal holds is told here"
+    "this run has no findings, because an older version of this program trained it or because it "
+    "is a trial of a study; this page shows what its journal contains"
 )
-UNFINISHED = "this run has not come to its end; what its journal holds so far is told here"
+UNFINISHED = "this run has not finished; this page shows what its journal contains so far"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -149,7 +149,7 @@ def local_subject(folder: Path) -> Subject:
     events = list(read_events(folder / JOURNAL))
     begins = [event for event in events if event["event"] == "begin"]
     if not begins:
-        raise ConfigError(f"{str(folder)!r} is no run yet: its journal does not begin with one")
+        raise ConfigError(f"{str(folder)!r} is not a run: its journal does not begin with one")
     if begins[-1]["tags"].get(folders.COMMAND_TAG) == "sweep":
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Give study={folder.name}.")
     later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
@@ -165,7 +165,7 @@ def local_subject(folder: Path) -> Subject:
                 is_whole = findings.end == "finished"
                 status, reason = ("FINISHED", "") if is_whole else ("FAILED", "diverged")
         except ConfigError as error:
-            lacks = f"{error}; what the journal holds is told here"
+            lacks = f"{error}; this page shows what the journal contains"
     model = folder / "model" / "model.ckpt"
     return Subject(
         folder=folder,
@@ -266,13 +266,12 @@ def _fetched(run_id: str, uri: str) -> Subject:
         tags, called = dict(run.data.tags), f"run {run_id!r} ({run.info.run_name})"
         if tags.get(folders.COMMAND_TAG) == folders.FIND_LR:
             raise ConfigError(
-                f"{called} is a range test of the learning rate; expected one that lies here, or "
-                "look at its picture in MLflow"
+                f"{called} is a learning rate range test; expected one on this machine; its "
+                "picture is in MLflow"
             )
         if not (folder / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
             raise ConfigError(
-                f"{called} has left no findings in MLflow; expected a run that this version of "
-                "the program has trained to its end"
+                f"{called} has no findings in MLflow; expected a finished run of this version"
             )
         report = _recorded(folder / REPORT, DataReport.from_dict)
         return Subject(

@@ -34,7 +34,7 @@ from pipeline.findings import (
 from pipeline.gallery import FOLDER, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
-from pipeline.markup import MISSING, bullets, figure_text
+from pipeline.markup import MISSING, bullets, interval_text, metric_label
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
@@ -45,7 +45,7 @@ from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import Result
 from pipeline.running.scoring import direction_of, scores_of, tested_names
 from pipeline.running.trainer import Participant
-from pipeline.terminal import duration, number
+from pipeline.terminal import duration, rounded
 from pipeline.tracking import fields
 from pipeline.tracking.fields import as_text, name_text
 from pipeline.tracking.folders import read_state
@@ -84,14 +84,14 @@ MAIN = (
 )
 MOST_SHOWN = 4
 FILES = {
-    "report.html": "the report",
-    "card.md": "the model's card",
-    "doctor.md": "the doctor's findings",
-    "data_report.md": "what the data are",
-    "config.yaml": "the whole configuration",
-    "classes.csv": "figures by class",
-    "test_predictions.csv": "predictions",
-    "history.csv": "every epoch's values",
+    "report.html": "report",
+    "card.md": "model card",
+    "doctor.md": "diagnosis",
+    "data_report.md": "data report",
+    "config.yaml": "configuration",
+    "classes.csv": "scores by class",
+    "test_predictions.csv": "test predictions",
+    "history.csv": "values by epoch",
 }
 
 
@@ -158,7 +158,7 @@ def findings_of(
 
 def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
     """Add scores and activations on some training rows, and the importance of the columns."""
-    threshold, what = found.threshold, "no figures of training rows"
+    threshold, what = found.threshold, "the training rows were not scored"
     # As many rows as need little time and memory.
     shape, work = plan.prepared.schema.input_shape, max(1, plan.forward_operations)
     affordable = min(MOST_WORK // work, MOST_BYTES // (4 * prod(shape)))
@@ -166,10 +166,12 @@ def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
     some_rows = partial(evenly_spaced_part, plan.prepared.train, count)
     if (part := unless_it_fails(some_rows, what)) is not None:
         training = unless_it_fails(lambda: _scores(plan, task, part, threshold), what) or {}
-        some, what = torch.arange(min(ACTIVE_ROWS, len(part))), "no look at activations"
+        some, what = torch.arange(min(ACTIVE_ROWS, len(part))), "the activations were not examined"
         activity = unless_it_fails(lambda: activity_of(task.network, part.take(some)), what) or ()
         found = replace(found, training=training, activity=activity)
-    columns = unless_it_fails(lambda: _importances(plan, task, threshold), "no importances")
+    columns = unless_it_fails(
+        lambda: _importances(plan, task, threshold), "the column importances were not measured"
+    )
     return replace(found, importances=columns)
 
 
@@ -215,8 +217,10 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
             return None
         return Inside(rows=rows, labels=labels, inputs=inputs.numpy(), views=views)
 
-    mistakes = unless_it_fails(lambda: _mistakes(findings, plan), "no mistakes")
-    views = unless_it_fails(inside, "no feature maps")
+    mistakes = unless_it_fails(
+        lambda: _mistakes(findings, plan), "the worst errors were not collected"
+    )
+    views = unless_it_fails(inside, "the feature maps were not computed")
     return replace(findings, mistakes=mistakes, inside=views)
 
 
@@ -234,7 +238,7 @@ def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
 
 def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
     """Diagnose a run, record the diagnosis (with `lean`, only a tag) and return lines to show."""
-    diagnosis = unless_it_fails(lambda: diagnose(findings), "no diagnosis")
+    diagnosis = unless_it_fails(lambda: diagnose(findings), "the run was not diagnosed")
     if diagnosis is None:
         return ()
     record.journal.tag("doctor", diagnosis.names)
@@ -289,7 +293,9 @@ def described(
     wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
     if wanted and network is not None:
         findings = with_views(findings, plan, network)
-    saved = unless_it_fails(lambda: save_findings(findings, record.artifacts), "no findings")
+    saved = unless_it_fails(
+        lambda: save_findings(findings, record.artifacts), "the findings were not saved"
+    )
 
     def describe(pictures: Sequence[Written]) -> None:
         def record_text() -> None:
@@ -303,7 +309,7 @@ def described(
             )
             record.journal.tag(fields.NOTE_TAG, text)
 
-        unless_it_fails(record_text, "no description of the run")
+        unless_it_fails(record_text, "the description of the run was not written")
 
     draws = bool(wanted and saved)
     if draws and artist.is_open:
@@ -377,8 +383,8 @@ def description_text(
         for path, words in others.items()
         if run_id and experiment_id and (artifacts / path).is_file()
     ]
-    more = fields.titled("More", ", ".join(links)) if run_id and experiment_id else ""
-    again = fields.titled("The same run again", fields.command_text(command))
+    more = fields.titled("Files", ", ".join(links)) if run_id and experiment_id else ""
+    again = fields.titled("Reproduce", fields.command_text(command))
     parts = [*first, *images, again, more]
     last, drawn = len(parts) - 1, range(len(parts) - 3, len(first) - 1, -1)
     return fields.fitted(parts, [last, *drawn, last - 1, 2, 1])
@@ -392,18 +398,18 @@ def _summary(findings: Findings) -> str:
     """Return what was trained and on which data, and the main metric beside the baselines'."""
     name = "rmse" if findings.task == "regression" else "f1"
     figures = {
-        kind: number(findings.metrics[f"{kind}/{name}"])
+        kind: rounded(findings.metrics[f"{kind}/{name}"], findings.intervals.get(name))
         for kind in ("test", "linear", "naive")
         if f"{kind}/{name}" in findings.metrics
     }
     verdict = ""
     if test := figures.pop("test", None):
         beside = ", ".join(f"{kind} {value}" for kind, value in figures.items())
-        verdict = f": test {name} **{test}**" + (f" ({beside})" if beside else "")
-    kept = "" if findings.kept is None else f"; the weights of epoch {findings.kept} are kept"
-    end = "" if findings.end == "finished" else "; **it diverged**"
+        verdict = f": test {metric_label(name)} **{test}**" + (f" ({beside})" if beside else "")
+    kept = "" if findings.kept is None else f"; kept weights: epoch {findings.kept}"
+    end = "" if findings.end == "finished" else "; **diverged**"
     return (
-        f"**{as_text(findings.model)}** of {findings.parameters:,} weights {_purpose(findings)}"
+        f"**{as_text(findings.model)}**, {findings.parameters:,} parameters, {_purpose(findings)}"
         f"{verdict}. Trained on {findings.rows.get('train', 0):,} rows for "
         f"{findings.epochs} of {findings.planned} epochs in {duration(findings.seconds)}"
         f"{kept}{end}."
@@ -418,8 +424,8 @@ def _purpose(findings: Findings) -> str:
         steps = f", {findings.horizon} steps ahead" if findings.horizon > 1 else ""
         return f"predicts {named or 'a value'}{units}{steps}"
     if findings.task == "binary":
-        return f"tells {' from '.join(map(name_text, reversed(findings.classes)))}"
-    return f"tells {len(findings.classes)} classes{of} apart"
+        return f"classifies {' against '.join(map(name_text, reversed(findings.classes)))}"
+    return f"classifies {len(findings.classes)} classes{of}"
 
 
 def _figures(findings: Findings) -> str:
@@ -432,7 +438,7 @@ def _figures(findings: Findings) -> str:
     lines, values = [], findings.metrics
     for name in names:
         ends = findings.intervals.get(name)
-        interval = MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
-        own, *others = (figure_text(values, f"{kind}/{name}") for kind in ("test", *kinds))
-        lines.append([name_text(name), own, interval, *others])
-    return fields.spaced(["test", "network", "95 % interval", *headings], lines)
+        figures = [values.get(f"{kind}/{name}") for kind in ("test", *kinds)]
+        own, *others = (MISSING if one is None else rounded(one, ends) for one in figures)
+        lines.append([name_text(name), own, interval_text(ends), *others])
+    return fields.spaced(["test", "network", "95 % CI", *headings], lines)

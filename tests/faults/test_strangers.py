@@ -158,7 +158,7 @@ def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
     assert listener.requests == []
     assert capsys.readouterr().err == (
         f"warning: recorded in {listener.uri}, which is used only if you name it: "
-        f"add tracking.uri={listener.uri}; MLflow lacks the report, which the same command sends "
+        f"add tracking.uri={listener.uri}; the report is not in MLflow; the same command sends it "
         "again\n"
     )
     shutil.copytree(trained, "mine")

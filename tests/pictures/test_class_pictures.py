@@ -51,7 +51,7 @@ def test_counts_of_the_confusion_matrix_are_scikit_learns_and_the_threshold_deci
     (_, others), (_, found) = expected["binary"]
     precision = matrix[1, 1] / matrix[:, 1].sum()
     for name, point in {"precision_recall": (found, precision), "roc": (others, found)}.items():
-        mark = lines_of(axes_of(two, f"classes/{name}"))["at threshold 0.8"]
+        mark = lines_of(axes_of(two, f"classes/{name}"))["threshold 0.8"]
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(point)
 
 
@@ -83,7 +83,7 @@ def test_of_a_hundred_classes_the_worst_have_names_and_no_cell_has_a_number() ->
     assert len(axes.texts) == 0
     assert len(axes.get_xticks()) == len(axes.get_yticks()) == 25
     told = picture(findings, "classes/confusion").alt
-    assert "most often confused: class 4 taken for class 77 (15 of 15)" in told
+    assert "Most frequent errors: class 4 predicted as class 77 (15 of 15)" in told
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -92,12 +92,11 @@ def test_what_can_not_be_drawn_is_named_as_the_reason(task: str) -> None:
     one_class = with_test(findings, targets=np.ones_like(findings.test.targets))
     outputs = findings.test.outputs.copy()
     outputs[3] = np.nan
-    broken, no_numbers = with_test(findings, outputs=outputs), "some probabilities are no numbers"
-    for name, what in (("roc", "ROC curve"), ("precision_recall", "precision-recall curve")):
-        expected = f"the test rows hold one class only, 'cat': there is no {what}"
-        assert reason(one_class, f"classes/{name}") == expected
-        assert reason(broken, f"classes/{name}") == f"{no_numbers}: there is no {what}"
-    assert reason(broken, "classes/calibration") == f"{no_numbers}: there is no calibration"
+    broken = with_test(findings, outputs=outputs)
+    for name in ("roc", "precision_recall"):
+        assert reason(one_class, f"classes/{name}") == "all test rows are of class 'cat'"
+    for name in ("roc", "precision_recall", "calibration"):
+        assert reason(broken, f"classes/{name}") == "some probabilities are NaN or infinite"
     for name in ("confusion", "calibration"):
         assert figure_of(one_class, f"classes/{name}").axes
 

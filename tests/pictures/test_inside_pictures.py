@@ -134,6 +134,6 @@ def test_the_words_of_a_picture_hold_its_rows_and_the_range_of_each_layer() -> N
     findings = opened("mlp", {"hidden": [4]})
     values = findings.inside.views["activation/layers.layer1"]
     assert picture(findings, "inside/activations").alt == (
-        "2 rows (ash, beech) and what each unit gives: layers.layer1 from "
+        "Activations of the units for 2 rows (ash, beech): layers.layer1 from "
         f"{values.min():.3g} to {values.max():.3g}."
     )

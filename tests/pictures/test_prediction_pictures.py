@@ -33,7 +33,7 @@ def several_steps(*, channels: int, horizon: int, rows: int = 60) -> Findings:
 def test_a_forecast_of_one_step_lies_beside_the_truth_and_the_naive_one() -> None:
     findings = forecasts()
     test, drawn = findings.test, lines_of(axes_of(findings, "forecast/truth"))
-    held = {"truth": test.targets, "network": test.outputs, "naive": test.naive}
+    held = {"true": test.targets, "network": test.outputs, "naive": test.naive}
     assert set(drawn) == set(held)
     for name, values in held.items():
         assert drawn[name].get_xdata().tolist() == test.rows.tolist()
@@ -41,7 +41,7 @@ def test_a_forecast_of_one_step_lies_beside_the_truth_and_the_naive_one() -> Non
     # Of many rows the last are shown.
     axes = axes_of(forecasts(rows=1234), "forecast/truth")
     assert axes.get_title() == "the last 200 of 1,234 test rows"
-    assert len(lines_of(axes)["truth"].get_xdata()) == 200
+    assert len(lines_of(axes)["true"].get_xdata()) == 200
 
 
 def test_a_line_is_broken_where_rows_are_missing() -> None:
@@ -91,7 +91,7 @@ def test_residuals_are_counted_and_drawn_over_time_or_prediction(kind: str) -> N
     np.testing.assert_allclose(points_of(cloud), np.column_stack([across, off]), atol=1e-5)
     assert sum(bar.get_width() for bar in counts.patches if hasattr(bar, "get_width")) == 90
     assert legend_of(figure) == ["network", "naive"]
-    assert f"median {np.median(off):.4f}" in picture(findings, "forecast/residuals").alt
+    assert f"median {np.median(off):.3f}" in picture(findings, "forecast/residuals").alt
     for name in ("truth", "residuals"):  # so is a single row
         one = made_findings(task="regression", kind=kind, rows=1)
         figure_of(one, f"forecast/{name}").canvas.draw()
@@ -104,7 +104,7 @@ def test_rows_of_which_no_number_was_said_are_left_out_and_all_of_them_are_a_rea
     assert len(points_of(axes_of(with_test(findings, outputs=outputs), "forecast/truth"))) == 15
     none = with_test(findings, outputs=np.full_like(outputs, np.nan))
     for name in ("truth", "residuals"):
-        assert reason(none, f"forecast/{name}") == "no prediction of a test row is a number"
+        assert reason(none, f"forecast/{name}") == "all predictions are NaN or infinite"
 
 
 def importances(falls: np.ndarray, *names: str) -> Findings:
@@ -121,7 +121,7 @@ def test_the_bars_are_the_means_of_the_repeats_the_most_important_first() -> Non
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.6, 0.2, 0])
     np.testing.assert_allclose(points_of(axes)[:, 0], [0.5, 0.7, 0.1, 0.3, -0.1, 0.1])
     told = picture(findings, "columns/importance").alt
-    assert "most for: high 0.6000, low 0.2000, none 0.0000" in told
+    assert "largest: high 0.600, low 0.200, none 0.0000" in told
 
 
 def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured() -> None:
@@ -131,14 +131,14 @@ def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured()
     assert axes.get_title(loc="left") == "The 20 most important of 10,000 columns."
     falls[30:] = np.nan
     told = axes_of(importances(falls), "columns/importance").get_title(loc="left")
-    assert told.startswith("Of 10,000 columns 30 were measured each")
+    assert told.startswith("30 of 10,000 columns were measured,")
 
 
 @pytest.mark.parametrize(
     ("fall", "message"),
     [
-        (np.nan, "no column has an importance: f1 is no number"),
-        (0.0, "no column alone changes f1 on the validation rows"),
+        (np.nan, "f1 is undefined, so no column has an importance"),
+        (0.0, "f1 on the validation rows stays the same when any column is shuffled"),
     ],
 )
 def test_importances_that_tell_nothing_are_named_as_the_reason(fall: float, message: str) -> None:
@@ -159,7 +159,7 @@ def test_an_image_is_shown_with_both_classes_and_their_probabilities() -> None:
         assert true != said
         assert axes.get_title() == (
             f"true: class {true} ({test.outputs[at, true]:.0%})\n"
-            f"said: class {said} ({test.outputs[at, said]:.0%})"
+            f"predicted: class {said} ({test.outputs[at, said]:.0%})"
         )
     pixels = np.asarray(drawn[1].images[0].get_array())
     np.testing.assert_allclose(pixels, findings.mistakes.inputs[1, 0])
@@ -180,7 +180,7 @@ def test_a_series_is_shown_by_feature_and_a_forecast_after_its_window_with_the_t
     test, at = findings.test, findings.mistakes.positions[0]
     axes = axes_of(findings, "mistakes/worst")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), inputs[0, :, 0])  # `load` alone
-    for name, values in (("truth", test.targets), ("network", test.outputs)):
+    for name, values in (("true", test.targets), ("network", test.outputs)):
         assert lines_of(axes)[name].get_xdata().tolist() == [24]
         np.testing.assert_allclose(lines_of(axes)[name].get_ydata(), values[at])
 
@@ -188,7 +188,7 @@ def test_a_series_is_shown_by_feature_and_a_forecast_after_its_window_with_the_t
 def test_a_test_without_mistakes_says_so_in_place_of_a_picture() -> None:
     nothing = Mistakes(positions=np.arange(0), inputs=np.empty((0, 1, 8, 8)))
     findings = made_findings(kind="images", mistakes=nothing)
-    assert picture(findings, "mistakes/worst").alt == "No test row was mistaken."
-    assert reason(findings, "mistakes/worst") == "no test row was mistaken"
+    assert picture(findings, "mistakes/worst").alt == "No errors."
+    assert reason(findings, "mistakes/worst") == "no errors on the test rows"
     for folder in ("mistakes", "forecast"):  # a table's rows have no looks, classes no forecast
         assert names_of(made_findings(kind="table"), folder) == []

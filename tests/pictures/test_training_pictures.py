@@ -48,10 +48,10 @@ def test_a_loss_that_blows_up_is_drawn_in_decades_and_the_picture_says_what_happ
     assert axes.get_yscale() == "log"
     assert axes.get_title() == "training diverged after these epochs"
     told = picture(findings, "curves/loss").alt
-    assert told.endswith("epoch 6 were kept; training diverged after 6 whole epochs.")
+    assert told.endswith("Kept weights: epoch 6; training diverged after 6 complete epochs.")
     findings = replace(findings, history={})  # in its first epoch
     assert names_of(findings, "curves") == ["curves/loss"]
-    assert reason(findings, "curves/loss") == "no epoch was finished, so there is no loss to draw"
+    assert reason(findings, "curves/loss") == "no epoch was completed"
 
 
 def test_all_validated_metrics_share_a_picture_and_the_deciding_one_comes_first() -> None:
@@ -67,7 +67,7 @@ def test_without_validation_rows_there_is_no_picture_of_metrics() -> None:
     history = {1: {"train/loss": 0.5, "lr": 0.1}, 2: {"train/loss": 0.4, "lr": 0.1}}
     findings = made_findings(history=history, kept=None)
     assert names_of(findings, "curves") == ["curves/loss", "curves/lr"]
-    assert picture(findings, "curves/lr").alt == "The learning rate is 0.1000 throughout."
+    assert picture(findings, "curves/lr").alt == "Learning rate 0.100 in all epochs."
 
 
 def deep(count: int, *, clipping: Clipping | None = None, **changes: object) -> Findings:
@@ -103,10 +103,10 @@ def test_twenty_layers_have_a_colour_bar_that_names_the_first_and_the_last() -> 
 @pytest.mark.parametrize(
     ("threshold", "algorithm", "told"),
     [
-        (0.5, "norm", ["clipped above 0.5 (all together)"]),
+        (0.5, "norm", ["clipping threshold of the total: 0.5"]),
         (None, "norm", []),
         (0.5, "value", []),
-        (1e9, "norm", ["clipped above 1e+09 (all together), outside this picture"]),
+        (1e9, "norm", ["clipping threshold of the total: 1e+09 (off the axis)"]),
     ],
 )
 def test_the_clipping_threshold_is_drawn_where_it_is_a_norm(
@@ -114,7 +114,7 @@ def test_the_clipping_threshold_is_drawn_where_it_is_a_norm(
 ) -> None:
     clipping = Clipping(threshold=threshold, algorithm=algorithm, chosen=True)
     figure = figure_of(deep(3, clipping=clipping), "layers/gradient_norms")
-    assert [one for one in legend_of(figure) if "clipped" in one] == told
+    assert [one for one in legend_of(figure) if "clipping" in one] == told
     drawn = [
         list(line.get_ydata()) for name, line in lines_of(figure.axes[0]).items() if name in told
     ]
@@ -123,7 +123,7 @@ def test_the_clipping_threshold_is_drawn_where_it_is_a_norm(
 
 
 def test_layers_without_any_gradient_say_so_in_place_of_a_picture() -> None:
-    expected = "no layer has a mean gradient norm that is a number above 0"
+    expected = "mean gradient norm: no layer has a finite value above 0"
     assert reason(deep(3, gradients=np.zeros((4, 3))), "layers/gradient_norms") == expected
 
 
@@ -137,8 +137,8 @@ def test_dead_and_saturated_shares_are_bars_of_percent() -> None:
     bars = axes_of(findings, "layers/activity").patches
     assert [bar.get_width() for bar in bars] == [25, 0, 0, 90]
     assert picture(findings, "layers/activity").alt == (
-        "layer1.activation (ReLU): 25% of the units dead; "
-        "layer2.activation (Tanh): 90% of the values saturated."
+        "layer1.activation (ReLU): 25% of the units are dead; "
+        "layer2.activation (Tanh): 90% of the values are saturated."
     )
 
 

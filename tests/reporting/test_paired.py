@@ -1,8 +1,8 @@
 """Two networks on the same rows: the counts, the tests and the intervals are the right ones."""
 
+import math
 from dataclasses import replace
 from itertools import product
-from math import comb
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from pipeline.bootstrap import flips, paired_differences, units_of
 from pipeline.findings import Findings
-from pipeline.reporting.pair_page import RunPair
+from pipeline.reporting.pair_page import RunPair, verdict
 from pipeline.reporting.subject import Subject
 
 
@@ -27,7 +27,7 @@ def against(first: Findings, second: Findings) -> RunPair:
 def two_sided(first: int, second: int) -> float:
     """The exact p by hand: all splits of the rows that are no likelier than the one found."""
     total = first + second
-    chances = [comb(total, k) / 2**total for k in range(total + 1)]
+    chances = [math.comb(total, k) / 2**total for k in range(total + 1)]
     return min(1.0, sum(one for one in chances if one <= chances[first] * (1 + 1e-9)))
 
 
@@ -75,6 +75,25 @@ def test_less_error_is_better_in_a_regression_and_equal_networks_are_not_told_ap
     assert same.figures["f1"].interval == (0.0, 0.0)
     assert same.better("f1") == ""
     assert same.flips.p == 1.0
+    f1 = f"{same.figures['f1'].first:.3f}"
+    told = f"B against A, F1 {f1} against {f1} (difference 0.0000)"
+    assert verdict(same) == f"no significant difference: {told}"
+
+
+def test_the_headline_names_the_better_run_and_the_size_of_the_difference() -> None:
+    worse = replace(made_findings(rows=2000, seed=1), name="mlp")
+    better = replace(with_test(worse, outputs=np.eye(3)[worse.test.targets]), name="cnn")
+    better = replace(better, metrics={**better.metrics, "test/f1": 1.0})
+    both = against(worse, better)
+    found = both.figures["f1"]
+    low, high = found.interval
+    decimals = 1 - math.floor(math.log10(high - low))  # two digits of the width of the interval
+    numbers = (1.0, found.first, 1.0 - found.first, low, high)
+    shown = [f"{number:.{decimals}f}" for number in numbers]
+    for pair in (both, against(better, worse)):
+        assert verdict(pair) == (
+            "cnn is better: F1 {} against {} (difference {}, 95 % CI {}–{})".format(*shown)
+        )
 
 
 def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
@@ -150,14 +169,12 @@ def test_rows_that_are_not_the_same_are_not_compared() -> None:
     shorter = {key: getattr(test, key)[:100] for key in ("rows", "targets", "outputs")}
     others = {
         "A was tested on 240 rows, B on 100": with_test(first, **shorter),
-        "only 140 of the 240 test rows of A are among those of B": with_test(
-            first, rows=test.rows + 100
-        ),
-        "their test rows have the same numbers but other targets: the data are others": with_test(
+        "140 of the 240 test rows of A are test rows of B": with_test(first, rows=test.rows + 100),
+        "their test rows have the same numbers but different targets": with_test(
             first, targets=(test.targets + 1) % 3
         ),
         "A is a multiclass task of 3 classes, B is a regression": made_findings(task="regression"),
-        "what B said about its test rows is not on record": replace(first, test=None),
+        "no test predictions are on record for B": replace(first, test=None),
     }
     for words, second in others.items():
         both = against(first, second)

@@ -130,8 +130,11 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
         (("runs=[a]",), "runs=[a] gives 1; expected two: runs=[A,B]"),
         (("runs=[a,b,c]",), "runs=[a,b,c] gives 3; expected two: runs=[A,B]"),
         (("study=x", "storage=foo"), "storage='foo' is no address of a database; expected "),
-        (("study=x",), "study='x' is unknown: there is no database of studies '"),
-        (("run=a", "output=page.txt"), "output='page.txt' is no page; expected a file ending in"),
+        (("study=x",), "study='x' is unknown: the database '"),
+        (
+            ("run=a", "output=page.txt"),
+            "output='page.txt' is not a page; expected a file ending in",
+        ),
         (("rnu=a",), "rnu is unknown"),
     ],
 )
@@ -144,20 +147,20 @@ def test_a_command_that_asks_for_nothing_clear_is_refused(
 def test_a_run_without_findings_is_told_from_its_journal(report: Report) -> None:
     made_run("bare")
     _, page = page_of(report("run=bare"))
-    assert "Not all can be told: this run has left no findings" in page.text
-    assert "f1 0.6250 – 0.2500" in page.text
+    assert "Incomplete: this run has no findings, because" in page.text
+    assert "f1 0.625 – 0.250" in page.text
     assert "3 of 4 epochs" in page.texts("p")[0]
     file = made_run("damaged", seed=0) / "artifacts" / FINDINGS_FOLDER / ARRAYS_FILE
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     _, page = page_of(report("run=damaged"))
-    told = "is damaged: its findings can't be read; what the journal holds is told here"
+    told = "is damaged: its findings can't be read; this page shows what the journal contains"
     assert told in page.text
     made_run("now", ended=False)  # still trains
     lines = report("run=now")
-    assert lines[0].endswith("it still trains.")
+    assert lines[0].endswith("still running.")
     _, page = page_of(lines)
-    assert "this run has not come to its end" in page.text
-    assert "No figures" in page.text
+    assert "this run has not finished" in page.text
+    assert "No test metrics" in page.text
 
 
 def test_two_runs_are_laid_against_each_other(report: Report) -> None:
@@ -167,7 +170,7 @@ def test_two_runs_are_laid_against_each_other(report: Report) -> None:
     assert path == second / "artifacts" / "report-against-20260101-120000-a-0a1b2c.html"
     assert lines[0] == "B b against A a"
     assert [line.split()[0] for line in lines[1:-1]] == ["result", "rows", "config", "cost"]
-    assert re.search(r"of 40 test rows \d+ are right in B alone", lines[2])
+    assert re.search(r"40 test rows: \d+ correct only in B, \d+ only in A, ", lines[2])
     assert page.texts("h1") == ["b against a"]
     # Folders of odd names are quoted as in any list.
     odd = [
@@ -188,21 +191,21 @@ def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
     (told,) = (line for line in printed if line.startswith("suggested: "))
     (again,) = (line.removeprefix("train   ") for line in printed if line.startswith("train "))
     lines = report("run=ladder")
-    assert lines[0] == f"ladder: range test of the learning rate; {told}"
+    assert lines[0] == f"ladder: learning rate range test; {told}"
     _, page = page_of(lines)
     assert page.texts("h2") == ["Suggestion", "Curve", "How it was made"]
     assert f"S{told[1:]}." in page.texts("p")
     assert again in page.texts("code")
     assert len(page.all("svg")) == 1
-    assert "Not all can be told" not in page.text
+    assert "Incomplete" not in page.text
     made_run("trained")
     assert problem("runs=[trained,ladder]") == (
-        "run 'ladder' is a range test of the learning rate; expected runs that have trained"
+        "run 'ladder' is a learning rate range test; expected trained runs"
     )
     (folder,) = Path("runs").glob("*-ladder-*")
     (folder / "artifacts" / "find_lr" / "lr_range.csv").unlink()
     _, page = page_of(report("run=ladder"))
-    assert "No curve is there: the range test is finished." in page.text
+    assert "No curve: the range test is finished." in page.text
 
 
 LONG = "n" * 100

@@ -231,7 +231,7 @@ def test_a_first_loss_that_is_no_number_is_told_as_such_and_is_a_picture_too() -
     )
     with drawing():
         (axes,) = lr_range(curve).axes
-        assert [text.get_text() for text in axes.texts] == ["no loss is a number"]
+        assert [text.get_text() for text in axes.texts] == ["all losses are NaN or infinite"]
 
 
 @pytest.mark.parametrize("broken", [3, 60, 100])
