@@ -1,9 +1,14 @@
-"""Makes the pictures of MLflow's pages in `docs/pictures/` again: `python docs/make_pictures.py`.
+"""Makes pictures in `docs/pictures/` again: `python docs/make_pictures.py [readme] [mlflow]`.
 
-Trains what they show in a temporary folder, in about two minutes. It needs Chromium and its driver,
-as the tests in `tests/browser/` do, whose way through the pages it goes.
+`readme` runs the README's commands and keeps the end of a run, its report and a study's pictures;
+`mlflow` keeps MLflow's pages. Each trains what it shows in a temporary folder, in some minutes. It
+needs Chromium and its driver, as the tests in `tests/browser/` do.
 """
 
+import io
+import re
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,20 +27,86 @@ RUN, STUDY = "lstm-mnist1d", "lr_clip"
 HIDDEN = ("Dataset", "Source", "Models")
 SHOWN = ("best/val/f1", "test/f1", "linear/f1")
 NOTE = "//*[@data-testid='note-editor-preview-content']"
+RUN_END = "pipeline train model=lstm"
+SWEEP = "pipeline sweep model=lstm sweeps=lr_epochs_clip"
+FROM_README = ("run_end", "report", "lr_clip_map", "history")
+TERMINAL = """<meta charset="utf-8"><style>pre {{ display: inline-block; margin: 0;
+  padding: 14px 18px; background: #1d1f21; color: #d8dad6;
+  font: 15px/1.35 'DejaVu Sans Mono', monospace }}</style><pre id="terminal">{code}</pre>"""
+CONTROL = re.compile(r"(\r?\n|\r|\x1b\[1A|\x1b\[2K|\x1b\[\?25[lh])")
 
 
 def main() -> None:
-    """Train, look, and keep what is seen."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        train(folder)
-        trained = Trained(folder)
-        with mlflow_ui(folder) as address, browser(folder / "profile") as driver:
-            driver.set_window_size(*SIZE)
-            pages = Pages(driver, address, PICTURES)
-            show_runs(pages, trained)
-            show_note(pages, trained, RUN, "mlflow_run")
-            show_note(pages, trained, STUDY, "mlflow_study")
+    """Make the pictures that are named, or all of them."""
+    for name in sys.argv[1:] or ("readme", "mlflow"):
+        with tempfile.TemporaryDirectory() as folder:
+            {"readme": show_readme, "mlflow": show_mlflow}[name](Path(folder))
+
+
+def show_readme(folder: Path) -> None:
+    """Keep the end of the README's run, its report, and the pictures of its study."""
+    end = screen(in_terminal(RUN_END, folder))
+    with browser(folder / "profile") as driver:
+        page = folder / "terminal.html"
+        page.write_text(as_html(end), encoding="utf-8")
+        driver.get(page.as_uri())
+        shown = driver.find_element("id", "terminal")
+        driver.set_window_size(shown.size["width"] + 20, shown.size["height"] + 160)
+        shown.screenshot(str(PICTURES / "run_end.png"))
+        (report,) = folder.glob("runs/*/artifacts/report.html")
+        driver.set_window_size(1000, 900)
+        driver.get(report.as_uri())
+        driver.save_screenshot(str(PICTURES / "report.png"))
+    (folder / "sweep.txt").write_text(in_terminal(SWEEP, folder), encoding="utf-8")
+    for name in ("lr_clip_map", "history"):
+        (picture,) = folder.glob(f"runs/lr_epochs_clip-*/artifacts/{name}.png")
+        shutil.copy(picture, PICTURES)
+    for name in FROM_README:
+        shrink(PICTURES / f"{name}.png")
+
+
+def in_terminal(command: str, folder: Path) -> str:
+    """Return what a command writes to a terminal of 80 columns."""
+    words = ["script", "--quiet", "--return", "--command", f"stty cols 80 rows 50; {command}"]
+    ended = subprocess.run([*words, "/dev/null"], cwd=folder, capture_output=True, check=True)
+    return ended.stdout.decode()
+
+
+def screen(written: str) -> list[str]:
+    """Return the lines that stay on a terminal, with their colours."""
+    lines = [""]
+    for part in CONTROL.split(written):
+        if part.endswith("\n"):
+            lines.append("")
+        elif part == "\x1b[1A":
+            lines.pop()
+        elif CONTROL.fullmatch(part):
+            lines[-1] = ""
+        else:
+            lines[-1] += part
+    return lines
+
+
+def as_html(lines: list[str]) -> str:
+    """Return lines of a terminal as a page."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(Text.from_ansi("\n".join(lines).strip()), soft_wrap=True)
+    return console.export_html(inline_styles=True, code_format=TERMINAL)
+
+
+def show_mlflow(folder: Path) -> None:
+    """Keep MLflow's pages of two runs and a study."""
+    train(folder)
+    trained = Trained(folder)
+    with mlflow_ui(folder) as address, browser(folder / "profile") as driver:
+        driver.set_window_size(*SIZE)
+        pages = Pages(driver, address, PICTURES)
+        show_runs(pages, trained)
+        show_note(pages, trained, RUN, "mlflow_run")
+        show_note(pages, trained, STUDY, "mlflow_study")
     for picture in PICTURES.glob("mlflow_*.png"):
         shrink(picture)
 
