@@ -31,8 +31,8 @@ def body(config: DictConfig) -> int:
     forks = (tries or alone) and can_fork()
     records = options is not None and not tries and options.tracking.kind != "none"
     with (
-        worker_server() if forks else nullcontext() as server,
         Recorder() if records else nullcontext() as recorder,
+        worker_server() if forks else nullcontext() as server,
     ):
         if tries:
             from pipeline.study.preflight import preflight

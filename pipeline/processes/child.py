@@ -191,6 +191,7 @@ class Process(Protocol):
 
 
 Environment = Mapping[str, str | None]
+Launch = Callable[[Sequence[str], Environment, socket.socket], Process]
 
 
 def new_process(
@@ -228,7 +229,7 @@ class Child:
         *,
         environment: Environment | None = None,
         name: str = "the process",
-        launch: Callable[[Sequence[str], Environment, socket.socket], Process] = new_process,
+        launch: Launch = new_process,
     ) -> None:
         self._command = command
         self._environment = environment or {}

@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn, Self
 
 from pipeline.processes.child import (
@@ -29,12 +30,16 @@ from pipeline.processes.child import (
     Child,
     ChildGoneError,
     Environment,
+    Launch,
     Message,
+    Process,
     claim_streams,
     kill_session,
+    new_process,
     python_module,
 )
 from pipeline.processes.lease import UNSEEN, status
+from pipeline.signals import STOP_SIGNALS
 
 #: How long the server may take to fork.
 FORK_SECONDS = 15.0
@@ -60,12 +65,23 @@ class ForkServer:
 
     As a context manager, it starts the server and ends it. `is_loaded` tells whether the modules
     are loaded, `has_ended` that the server has to be started again.
+
+    Args:
+        modules: What the server loads.
+        environment: Variables of the server in addition to those of this process.
+        launch: Starts the server: `new_process`, or `fork_here` for the first time.
     """
 
-    def __init__(self, *modules: str, environment: Environment) -> None:
+    def __init__(
+        self, *modules: str, environment: Environment, launch: Launch = new_process
+    ) -> None:
         self._server = Child(
-            (*python_module(__name__), *modules), environment=environment, name="the fork server"
+            (*python_module(__name__), *modules),
+            environment=environment,
+            name="the fork server",
+            launch=self._launched,
         )
+        self._first_launch = launch
         self._forks: dict[int, Fork] = {}
         self._answer: Fork | str | None = None
 
@@ -137,6 +153,12 @@ class ForkServer:
         self._server.close(0.0)
         self._kill_forks()
 
+    def _launched(
+        self, command: Sequence[str], environment: Environment, stream: socket.socket
+    ) -> Process:
+        launch, self._first_launch = self._first_launch, new_process
+        return launch(command, environment, stream)
+
     def _kill_forks(self) -> None:
         self.has_ended, self.is_loaded = True, False
         for pid, fork in self._forks.items():
@@ -169,6 +191,51 @@ class Fork:
             if not is_told and status(self.pid) in ("zombie", UNSEEN):
                 self.code = -signal.SIGKILL  # its exit code stays unknown: the server is stopped
         return code
+
+
+def fork_here(command: Sequence[str], environment: Environment, stream: socket.socket) -> Process:
+    """Fork this process, which goes on as the module that `command` runs, as `Child` asks for.
+
+    It needs `can_fork`, one thread, and libraries that were loaded and not used yet.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _, _, *sys.argv = command
+            ours, nowhere = stream.fileno(), os.open(os.devnull, os.O_RDWR)
+            opened = {int(one.name) for one in Path("/proc/self/fd").iterdir()}
+            for descriptor in opened - {0, 1, 2, ours, nowhere}:
+                # Not closed: objects that hold the number would close another file of that number.
+                os.dup2(nowhere, descriptor)
+            _become(ours, module=sys.argv[0], environment=environment)
+        finally:
+            os._exit(1)
+    return OwnFork(pid)
+
+
+class OwnFork:
+    """A fork of this process, with the methods of `subprocess.Popen` that `Child` needs."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+        self._descriptor = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; `None` while the process runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once the process has ended; raises subprocess.TimeoutExpired."""
+        if (code := self._ended(timeout)) is None:
+            raise subprocess.TimeoutExpired("a fork", timeout or 0)
+        return code
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self._code is None and select.select([self._descriptor], [], [], timeout)[0]:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            os.close(self._descriptor)
+        return self._code
 
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────
@@ -227,6 +294,8 @@ def _become(stream: int, *, module: str, environment: Environment) -> NoReturn:
         for number in (0, 1):
             os.dup2(stream, number)
         os.close(stream)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -161,6 +161,40 @@ def test_a_server_and_its_forks_end_with_a_process_that_is_killed(tmp_path: Path
     wait_until(lambda: not is_running(server) and not is_running(fork), what="their ends")
 
 
+FORKS_ITSELF = """
+import os, signal, socket, sys
+sys.path.append({tests!r})
+from test_fork_server import await_loaded, begun, is_running, psutil, wait_until
+from pipeline.processes.fork_server import ForkServer, fork_here
+ours, theirs = socket.socketpair()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with ForkServer("forked", environment={{"SET": "1"}}, launch=fork_here) as server:
+    theirs.close()
+    assert ours.recv(1) == b""  # the server does not hold it
+    child, facts = begun(server)
+    parent = psutil.Process(psutil.Process(child.pid).ppid())
+    assert parent.cmdline() == psutil.Process().cmdline()
+    assert facts["variables"]["SET"] == "1"
+    os.kill(child.pid, signal.SIGTERM)
+    assert child.see_end() == "ended by SIGTERM"
+    parent.kill()
+    wait_until(lambda: server.listen() or server.has_ended, what="the end of the server")
+    assert server.see_end() == "ended by SIGKILL"
+    server.start()
+    await_loaded(server)
+    child, _ = begun(server)
+    assert psutil.Process(psutil.Process(child.pid).ppid()).cmdline() != psutil.Process().cmdline()
+"""
+
+
+def test_a_server_that_is_a_fork_of_its_starter_shares_nothing_with_it(tmp_path: Path) -> None:
+    (tmp_path / "forked.py").write_text(FORKED)
+    path = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "tests")))
+    script = FORKS_ITSELF.format(tests=str(Path(__file__).parent))
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
 def test_a_module_that_is_missing_is_told_in_one_line() -> None:
     with ForkServer("pipeline.nowhere", environment={}) as server:
         wait_until(lambda: server.listen() or server.has_ended, what="the end")
