@@ -62,7 +62,7 @@ def lines(studies: int) -> Iterator[str]:
                     shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
                     tops.append(max(shares.values()))
                     found = importances(study.get_trials(deepcopy=False), minimizes=False)
-                    shown.append(set(found.shares))
+                    shown.append(set(found.above_chance))
                 top = sum(tops) / studies
                 some, rate = sum(map(bool, shown)), sum("optimizer.lr" in one for one in shown)
                 yield (

@@ -112,12 +112,14 @@ def line_of(index: int) -> dict[str, str]:
     }
 
 
-def below(figure: "Figure", axes: "Axes", *, columns: int) -> None:
-    """Put the legend of axes below the figure, if they have labelled lines."""
-    shown = axes.get_legend_handles_labels()
-    if most := len(shown[0]):
+def below(figure: "Figure", *panels: "Axes", columns: int) -> None:
+    """Put one legend of all labelled lines below the figure, with each label once."""
+    shown: dict[str, Any] = {}
+    for panel in panels:
+        shown |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    if shown:
         look: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
-        figure.legend(*shown, ncols=min(columns, most), **look)
+        figure.legend(shown.values(), shown.keys(), ncols=min(columns, len(shown)), **look)
 
 
 def whole_numbers(axes: "Axes", *, most: int) -> None:

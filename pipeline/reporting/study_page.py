@@ -15,7 +15,7 @@ from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, winner
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.outcome import comparison as comparisons
-from pipeline.study.outcome import pictures
+from pipeline.study.outcome import comparison_picture, pictures
 from pipeline.study.outcome import summary as outcome
 from pipeline.study.outcome.comparison import Comparison
 from pipeline.study.outcome.summary import StudySummary
@@ -95,7 +95,7 @@ def study_page(
     comparison = _comparison(recorded, summary.rows)
     again = None if confirmation is None else _comparison(confirmation, confirmed)
     searches = comparison is None
-    if searches and found is not None and found.shares:
+    if searches and found is not None and found.above_chance:
         importances = outcome.importance_table(found, bars=False)
     pairs = zip(summary.objectives, summary.directions, strict=True)
     return {
@@ -191,8 +191,8 @@ def _repeats(
 
 def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> dict[str, Any]:
     shown = f"{title}: mean, 95 % CI and single repeats"
-    picture = pictures.comparison_picture(comparison, key, title=shown)
-    elements = drawn([picture], texts=pictures.comparison_names(comparison), prefix=key)
+    picture = comparison_picture.comparison_picture(comparison, key, title=shown)
+    elements = drawn([picture], texts=comparison_picture.comparison_names(comparison), prefix=key)
     return {"title": title, "sheet": table, "pictures": elements}
 
 
@@ -200,5 +200,5 @@ def _pictures(recorded: Ledger, summary: StudySummary) -> list[PagePicture]:
     """Draw the pictures of a study; none before the first trial has completed."""
     base = flatten(recorded.facts.get("base") or {})
     algorithm = str(base.get("trainer.gradient_clip_algorithm") or "norm")
-    found = list(pictures.study_pictures(recorded.study, summary, algorithm))
+    found = list(pictures.study_pictures(summary, algorithm))
     return drawn(found, texts=pictures.study_names(summary)) if found else []

@@ -24,7 +24,8 @@ from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
 from pipeline.study.messages import KEPT, TestJob, changed_data_line
 from pipeline.study.outcome import comparison, summary
-from pipeline.study.outcome.pictures import write_comparison_picture, write_study_pictures
+from pipeline.study.outcome.comparison_picture import write_comparison_picture
+from pipeline.study.outcome.pictures import write_study_pictures
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker import WorkerPool
@@ -152,8 +153,8 @@ def _conclude_search(
     untested = cache(partial(_untested_summary, done, rows, best, base))
 
     def drawn() -> Iterator[None]:
-        algorithm, study = plan.run.trainer.gradient_clip_algorithm, done.ledger.study
-        for told in write_study_pictures(study, untested(), artifacts, clip_algorithm=algorithm):
+        algorithm = plan.run.trainer.gradient_clip_algorithm
+        for told in write_study_pictures(untested(), artifacts, clip_algorithm=algorithm):
             notes.extend(told)
             yield
 

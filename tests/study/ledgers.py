@@ -109,7 +109,7 @@ def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
             intermediate_values={0: -math.inf, 7: 0.5},
         )
         study.add_trial(other)
-    seen = ledger.study.get_trials(deepcopy=False)  # the ledger has read most of it before
+    seen = list(ledger._trials.now(fresh=True))  # the ledger has read most of it before
     expected = optuna.load_study(study_name=ledger.name, storage=url).get_trials()
     held = [one.user_attrs.pop("lease", {}).get("counter") for one in expected]
     assert held == [1, 1, 1, 1, None, None, None]

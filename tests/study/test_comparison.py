@@ -22,7 +22,7 @@ from pipeline.study.outcome.comparison import (
     spread,
     write_comparison,
 )
-from pipeline.study.outcome.pictures import write_comparison_picture
+from pipeline.study.outcome.comparison_picture import write_comparison_picture
 
 MODELS = ["mlp", "cnn1d", "gru", "rnn"]
 

@@ -167,6 +167,8 @@ def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(tmp_path: 
     assert row.ended is not None
     assert row.ended >= row.started
     assert (other.uid, other.facts["mlflow_run"]) == (ledger.uid, "abc")
+    shown = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
+    assert shown.metric_names == ledger.names  # on the pages of optuna-dashboard
 
 
 def test_optuna_and_a_ledger_read_the_same_whichever_of_them_wrote_it(tmp_path: Path) -> None:
@@ -264,8 +266,8 @@ def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
         value = float(taken.overrides["optimizer.lr"])
         ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
     (found,) = ledger.importances()
-    assert list(found.shares) == ["optimizer.lr"]
-    assert set(found.hidden) == {clip, f"{clip} on"}
+    assert list(found.above_chance) == ["optimizer.lr"]
+    assert set(found.shares) == {"optimizer.lr", clip, f"{clip} on"}
     assert found.shares["optimizer.lr"] > found.chance["optimizer.lr"] > 0
 
 

@@ -1,4 +1,4 @@
-"""Pictures of real studies: there, not blank, and left out where there is nothing to see."""
+"""Pictures of studies: there, not blank, readable, and left out where there is nothing to see."""
 
 import math
 import random
@@ -7,90 +7,76 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import optuna
 import pytest
 from matplotlib import pyplot
-from optuna.trial import Trial, TrialState
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.gallery import drawing
-from pipeline.study.ledger.rows import Importances, Row, RowState
-from pipeline.study.outcome.pictures import clip_map, write_study_pictures
+from pipeline.study.ledger.rows import Importances, Row
+from pipeline.study.outcome.pictures import study_names, study_pictures, write_study_pictures
 from pipeline.study.outcome.summary import StudySummary
 
 ONE = ["history", "importances", "lr_clip_map", "parallel_coordinates", "slices"]
 OBJECTIVES = ["val/f1", "time/fit"]
+LR, EPOCHS = "optimizer.lr", "trainer.max_epochs"
 CLIP, ALGORITHM = "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"
 RANGES = {"norm": (0.1, 10.0), "value": (0.01, 1.0)}
-STATES: dict[TrialState, RowState] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
 
 
-def lr_epochs_clip(trials: int, *, objectives: int = 1) -> optuna.Study:
-    """A study of learning rate, epochs and clipping, in which some trials diverge or are pruned."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        directions=["maximize", "minimize"][:objectives], sampler=optuna.samplers.TPESampler(seed=1)
-    )
-    for _ in range(trials):
-        train(study, study.ask(), objectives=objectives)
-    return study
+def lr_epochs_clip(trials: int, *, objectives: int = 1) -> list[Row]:
+    """Trials over learning rate, epochs and clipping, of which some diverge or are pruned."""
+    draw = random.Random(1)
+    return [trial(number, draw, objectives) for number in range(trials)]
 
 
-def train(study: optuna.Study, trial: Trial, *, objectives: int) -> None:
-    """Let a trial come to what a network might."""
-    lr = trial.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
-    epochs = trial.suggest_int("trainer.max_epochs", 5, 40)
-    algorithm = trial.suggest_categorical(ALGORITHM, ["norm", "value"])
-    name = f"{CLIP} ({algorithm})"
-    clip = None
-    if trial.suggest_categorical(f"{name} on", (True, False)):
-        clip = trial.suggest_float(name, *RANGES[algorithm], log=True)
-    noise = random.Random(trial.number).gauss(0, 0.01)
-    f1 = 0.85 - 0.08 * (math.log10(lr) + 2.3) ** 2 + 0.002 * epochs + noise
-    f1 -= 0.05 if clip is None else 0
-    if lr > 0.03 and clip is None:
-        trial.set_user_attr("reason", "diverged")
-        study.tell(trial, state=TrialState.FAIL)
-    elif f1 < 0.72 and objectives == 1:
-        trial.report(f1, 3)
-        study.tell(trial, state=TrialState.PRUNED)
-    else:
-        study.tell(trial, [f1, 0.11 * epochs][:objectives])
+def trial(number: int, draw: random.Random, objectives: int) -> Row:
+    """A trial that came to what a network might."""
+    lr, epochs = 10 ** draw.uniform(-4, -1), draw.randint(5, 40)
+    algorithm = draw.choice(["norm", "value"])
+    low, high = map(math.log, RANGES[algorithm])
+    clip = draw.choice(["null", str(math.exp(draw.uniform(low, high)))])
+    point = {LR: str(lr), EPOCHS: str(epochs), ALGORITHM: algorithm, CLIP: clip}
+    f1 = 0.85 - 0.08 * (math.log10(lr) + 2.3) ** 2 + 0.002 * epochs + draw.gauss(0, 0.01)
+    row = Row(number=number, state="complete", overrides=point)
+    if lr > 0.03 and clip == "null":
+        return replace(row, state="failed", reason="diverged")
+    if f1 < 0.72 and objectives == 1:
+        return replace(row, state="pruned", reason="pruned")
+    return replace(row, values=(f1, 0.11 * epochs)[:objectives])
 
 
-def rows_of(study: optuna.Study) -> list[Row]:
-    """The trials as the program's own plain records."""
-    rows = []
-    for trial in study.trials:
-        texts: dict[str, str] = {}
-        for name, value in trial.params.items():
-            texts[name.partition(" ")[0]] = "null" if name.endswith(" on") else str(value)
-        state = STATES[trial.state]
-        rows.append(
-            Row(
-                number=trial.number,
-                state=state,
-                reason="pruned" if state == "pruned" else trial.user_attrs.get("reason"),
-                values=tuple(trial.values) if state == "complete" else (),
-                params=trial.params,
-                overrides=texts,
-            )
-        )
-    return rows
+def of_values(key: str, points: dict[str, float]) -> list[Row]:
+    """Complete trials over one key, a value for each text."""
+    return [
+        Row(number=number, state="complete", overrides={key: text}, values=(value,))
+        for number, (text, value) in enumerate(points.items())
+    ]
 
 
 @pytest.fixture(scope="module")
-def study() -> optuna.Study:
+def rows() -> list[Row]:
     return lr_epochs_clip(40)
+
+
+def summed_up(rows: Sequence[Row], objectives: Sequence[str] = ("val/f1",)) -> StudySummary:
+    complete = [row for row in rows if row.state == "complete"]
+    names = {key for row in complete for key in row.overrides} if len(complete) > 3 else ()
+    shares = {name: 1 / place for place, name in enumerate(sorted(names), 2)}
+    found = Importances(trials=len(complete), shares=shares, chance=dict.fromkeys(shares, 0.3))
+    return StudySummary(
+        rows=rows,
+        objectives=objectives,
+        directions=["max", "min"][: len(objectives)],
+        folder=Path(),
+        importances=[found] * len(objectives),
+    )
 
 
 def drawn(folder: Path) -> list[str]:
@@ -104,119 +90,133 @@ def drawn(folder: Path) -> list[str]:
     return [path.stem for path in paths]
 
 
-def pictures(study: optuna.Study, folder: Path, objectives: Sequence[str]) -> list[str]:
-    summary = StudySummary(
-        rows=rows_of(study),
-        objectives=objectives,
-        directions=["max", "min"][: len(objectives)],
-        folder=folder,
-        importances=[shown_importances(study)] * len(objectives),
-    )
-    return [note for notes in write_study_pictures(study, summary, folder) for note in notes]
+def pictures(summary: StudySummary, folder: Path) -> list[str]:
+    return [note for notes in write_study_pictures(summary, folder) for note in notes]
 
 
-def shown_importances(study: optuna.Study) -> Importances:
-    """Importances of which all are shown, unless there are too few trials for any."""
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
-    names = {name for trial in complete for name in trial.params} if len(complete) > 3 else set()
-    share = 1 / max(1, len(names))
-    return Importances(
-        trials=len(complete),
-        shares=dict.fromkeys(sorted(names), share),
-        chance=dict.fromkeys(names, share / 2),
-    )
+def figure(summary: StudySummary, name: str) -> Figure:
+    """One picture, with no text on another."""
+    with drawing(study_names(summary)):
+        (picture,) = (one for one in study_pictures(summary, "norm") if one.name == name)
+        found = picture.draw()
+        found.canvas.draw()
+    return found
 
 
 def test_a_study_leaves_every_picture_and_no_trace_in_matplotlib(
-    study: optuna.Study, tmp_path: Path
+    rows: list[Row], tmp_path: Path
 ) -> None:
     before = dict(mpl.rcParams)
-    assert pictures(study, tmp_path / "new", ["val/f1"]) == []
+    assert pictures(summed_up(rows), tmp_path / "new") == []
     assert drawn(tmp_path / "new") == ONE
     assert dict(mpl.rcParams) == before
     assert pyplot.get_fignums() == []
 
 
 def test_two_objectives_get_a_front_and_a_picture_each(tmp_path: Path) -> None:
-    assert pictures(lr_epochs_clip(12, objectives=2), tmp_path, OBJECTIVES) == []
+    assert pictures(summed_up(lr_epochs_clip(12, objectives=2), OBJECTIVES), tmp_path) == []
     both = ["history_2", "importances_2", "pareto_front", "slices_2"]
     assert drawn(tmp_path) == sorted([*ONE, *both])
 
 
-def test_a_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:
-    (note,) = pictures(lr_epochs_clip(2), tmp_path, ["val/f1"])
-    assert note == "no picture importances: too few trials (2 complete)"
+def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
+    points = {"[64]": 0.7, "[8]": 0.9, "[32,16]": 0.8, "[]": 0.6}
+    summary = summed_up(of_values("model.hidden", points))
+    best = "Best: trial 1 (val/f1 0.9000), hidden=[8]."
+    assert {one.name: (one.title, one.alt) for one in study_pictures(summary, "norm")} == {
+        "history": (
+            "History of the trials",
+            f"4 of 4 trials completed. {best} None of the 2 trials after it is better.",
+        ),
+        "importances": (
+            "Parameter importance",
+            "PED-ANOVA importance for val/f1; chance is what shuffled values give. Above chance: "
+            "model.hidden 50% (chance 30%).",
+        ),
+        "slices": ("Each parameter against the value", f"val/f1 over each parameter. {best}"),
+        "parallel_coordinates": (
+            "Parallel coordinates",
+            f"A line is a completed trial; the brighter, the better its val/f1. {best}",
+        ),
+    }
+    *_, drawn_last = study_pictures(summed_up(rows), "norm")
+    assert drawn_last.alt.startswith(
+        "Dots are completed trials; the brighter, the better. off = no clipping. Best: trial "
+    )
+
+
+def test_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:
+    assert pictures(summed_up(lr_epochs_clip(2)), tmp_path) == []
     assert drawn(tmp_path) == [name for name in ONE if name != "importances"]
 
 
-@pytest.mark.parametrize(
-    "end", [{"state": TrialState.FAIL}, {"values": float("inf")}, {"values": float("-inf")}]
-)
+@pytest.mark.parametrize("value", [None, math.inf, -math.inf])
 def test_a_study_without_a_value_that_is_a_number_has_no_pictures(
-    end: dict[str, Any], tmp_path: Path
+    value: float | None, tmp_path: Path
 ) -> None:
-    study = optuna.create_study()
-    for _ in range(3):
-        study.tell(study.ask(), **end)
-    assert pictures(study, tmp_path / "none", ["val/f1"]) == ["no pictures: no trial has completed"]
+    failed = [Row(number=n, state="failed", reason="error") for n in range(3)]
+    infinite = [replace(row, state="complete", values=(value or 0.0,)) for row in failed]
+    summary = summed_up(failed if value is None else infinite)
+    assert pictures(summary, tmp_path / "none") == ["no pictures: no trial has completed"]
     assert not (tmp_path / "none").exists()
 
 
 def test_parameters_and_values_that_never_change_can_be_drawn(tmp_path: Path) -> None:
-    study = optuna.create_study(direction="maximize")
-    for _ in range(5):
-        trial = study.ask()
-        trial.suggest_categorical("model.hidden", ["[64]"])
-        trial.suggest_float("optimizer.lr", 0.01, 0.01, log=True)
-        study.tell(trial, 0.5)
-    assert pictures(study, tmp_path, ["val/f1"]) == []
+    point = {"model.hidden": "[64]", LR: "0.01"}
+    rows = [Row(number=n, state="complete", values=(0.5,), overrides=point) for n in range(5)]
+    assert pictures(summed_up(rows), tmp_path) == []
     assert drawn(tmp_path) == [name for name in ONE if name != "lr_clip_map"]
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_other(tmp_path: Path) -> None:
     (tmp_path / "history.png").mkdir()
-    notes = pictures(lr_epochs_clip(1), tmp_path, ["val/f1"])
-    assert [note.partition(":")[0] for note in notes] == [
-        "no picture history",
-        "no picture importances",
-    ]
+    (note,) = pictures(summed_up(lr_epochs_clip(3)), tmp_path)
+    assert note.startswith("no picture history: ")
     (tmp_path / "history.png").rmdir()
     assert drawn(tmp_path) == ["lr_clip_map", "parallel_coordinates", "slices"]
 
 
-def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_trial(
-    study: optuna.Study,
+@pytest.mark.parametrize(
+    ("points", "ticks"),
+    [
+        ({"0.001": 1, "0.02": 2, "0.1": 3, "0.003": 4, "0.004": 5, "0.05": 6}, "0.001 0.01 0.1"),
+        ({str(n): n for n in range(5, 41)}, "10 20 30 40"),
+        ({"null": 1, "1": 2, "2": 3}, "off 1 2"),
+        ({"[64]": 1, "[8]": 2, "[]": 3, "[32,16]": 4}, "[] [8] [32,16] [64]"),
+    ],
+    ids=["log", "linear", "off", "words"],
+)
+def test_an_axis_has_round_numbers_off_first_and_words_in_order(
+    points: dict[str, float], ticks: str
 ) -> None:
-    rows = rows_of(study)
-    with drawing():
-        figure = clip_map(rows, objective="val/f1", minimise=False, algorithm="norm")
-        axes = figure.axes[:-1]  # the last is the colour bar
-        places = [
-            [(float(x), float(y)) for held in one.collections for x, y in held.get_offsets()]
-            for one in axes
-        ]
-        assert [one.get_title() for one in axes[::2]] == ["clipping by norm", "clipping by value"]
-        for band, field in zip(axes[::2], axes[1::2], strict=True):
-            assert [label.get_text() for label in band.get_yticklabels()] == ["off"]
-            assert (field.get_xscale(), field.get_yscale()) == ("log", "log")
-    off = [row for row in rows if row.overrides[CLIP] == "null"]
-    assert sum(map(len, places[::2])) == len(off)
-    assert sum(map(len, places[1::2])) == len(rows) - len(off) + 1  # the star lies on its point
-    expected = {
-        (float(row.overrides["optimizer.lr"]), float(row.overrides[CLIP]))
-        for row in rows
-        if row.overrides[CLIP] != "null"
-    }
-    assert {*places[1], *places[3]} == expected
+    (axes,) = figure(summed_up(of_values("key", points)), "slices").axes
+    assert " ".join(label.get_text() for label in axes.get_xticklabels()) == ticks
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+
+
+def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_trial(
+    rows: list[Row],
+) -> None:
+    *panels, _ = figure(summed_up(rows), "lr_clip_map").axes  # the last is the colour bar
+    for panel, algorithm in zip(panels, RANGES, strict=True):
+        own = [row for row in rows if row.overrides[ALGORITHM] == algorithm]
+        dots = [held for held in panel.collections if held.get_label() != "best"]
+        places = [float(y) for held in dots for _, y in held.get_offsets()]
+        ends = {"diverged" if row.reason == "diverged" else str(row.state) for row in own}
+        assert {str(held.get_label()) for held in dots} == ends
+        assert len(places) == len(own)
+        assert sum(y < 0 for y in places) == sum(row.overrides[CLIP] == "null" for row in own)
+        assert panel.get_yticklabels()[0].get_text() == "off"
 
 
 def test_pictures_without_room_on_the_disk_are_named_and_leave_no_file(
-    study: optuna.Study, tmp_path: Path
+    rows: list[Row], tmp_path: Path
 ) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        notes = pictures(study, tmp_path / "full", ["val/f1"])
+        notes = pictures(summed_up(rows), tmp_path / "full")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert sorted(note.split(": ")[0] for note in notes) == [f"no picture {one}" for one in ONE]
@@ -234,14 +234,13 @@ def test_nothing_large_is_imported_for_the_end_of_a_study_once_its_driver_has_lo
     from pipeline.study.outcome.pictures import load, write_study_pictures
     from pipeline.study.outcome.summary import StudySummary
     load(importances=True)
-    study, rows = optuna.create_study(), []
+    study = optuna.create_study()
     study.optimize(lambda trial: trial.suggest_float("optimizer.lr", 1e-3, 1, log=True), 10)
     before = {name.partition(".")[0] for name in sys.modules}
     found = importances(study.trials, minimizes=True)
-    rows = [Row(number=n, state="complete", values=(0.5,)) for n in range(10)]
     told = {"objectives": ["val/loss"], "directions": ["min"], "importances": [found]}
-    summary = StudySummary(rows=rows, folder=Path(), **told)
-    list(write_study_pictures(study, summary, Path()))
+    rows = [Row(number=n, state="complete", values=(0.5,), overrides={"a": "b"}) for n in range(10)]
+    list(write_study_pictures(StudySummary(rows=rows, folder=Path(), **told), Path()))
     print(*{name.partition(".")[0] for name in sys.modules} - before)
     """
     words = [sys.executable, "-c", textwrap.dedent(script)]
@@ -256,13 +255,7 @@ def test_a_font_with_the_letters_is_found_where_ours_lacks_them() -> None:
 
 
 def test_letters_that_no_font_has_are_named_and_drawn_as_boxes(tmp_path: Path) -> None:
-    study = optuna.create_study()
-    targets = ["\U000f4321", "other"]
-    for value in (0.1, 0.2, 0.3, 0.4):
-        study.enqueue_trial({"data.target": targets[value > 0.2]})
-        trial = study.ask()
-        trial.suggest_categorical("data.target", targets)
-        study.tell(trial, value)
-    (note,) = pictures(study, tmp_path, ["val/loss"])
+    rows = of_values("data.target", {"\U000f4321": 0.1, "other": 0.2})
+    (note,) = pictures(summed_up(rows), tmp_path)
     assert note == "no font here has the letters \U000f4321; the pictures show boxes instead"
     assert "slices" in drawn(tmp_path)

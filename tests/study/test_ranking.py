@@ -99,19 +99,20 @@ def test_parameters_of_pure_noise_are_seldom_shown() -> None:
     found = [
         importances(study(30, seed=seed, effect=0.0).trials, minimizes=False) for seed in range(20)
     ]
-    shown = sum(bool(one.shares) for one in found)
+    shown = sum(bool(one.above_chance) for one in found)
     assert shown <= stats.binom.ppf(0.999, len(found), 0.05)
-    assert all(one.too_few for one in found if not one.shares)
+    line = "parameter importance: none is above chance (30 complete trials)"
+    assert {one.too_few for one in found if not one.above_chance} == {line}
 
 
 def test_a_parameter_that_decides_is_shown_with_optunas_share_and_the_others_are_hidden() -> None:
     made = study(60, seed=0, effect=5.0)
     shares = get_param_importances(made, evaluator=PedAnovaImportanceEvaluator())
     found = importances(made.trials, minimizes=False)
-    assert list(found.shares) == ["lr"]
+    assert list(found.above_chance) == ["lr"]
     assert math.isclose(found.shares["lr"], shares["lr"])
     assert 0 < found.chance["lr"] < found.shares["lr"]
-    assert set(found.hidden) == {"epochs", "clips"}
+    assert set(found.shares) == {"lr", "epochs", "clips"}
     turned = study(60, seed=0, effect=5.0, direction="minimize")
     assert importances(turned.trials, minimizes=True) == found
 
@@ -119,7 +120,4 @@ def test_a_parameter_that_decides_is_shown_with_optunas_share_and_the_others_are
 def test_fewer_trials_than_ten_show_nothing() -> None:
     found = importances(study(9, seed=0, effect=100.0).trials, minimizes=False)
     assert found.shares == {}
-    assert found.too_few == (
-        "importance of parameters: too few trials (9 complete) to tell any from what shuffled "
-        "objectives reach"
-    )
+    assert found.too_few == "parameter importance needs at least 10 complete trials (9 so far)"

@@ -73,9 +73,8 @@ def ending(
         importances=[
             Importances(
                 trials=len(values),
-                shares={"optimizer.lr": 0.625},
-                chance={"optimizer.lr": 0.5},
-                hidden=("trainer.max_epochs",),
+                shares={"optimizer.lr": 0.625, "trainer.max_epochs": 0.375},
+                chance={"optimizer.lr": 0.5, "trainer.max_epochs": 0.4},
             )
         ],
     )
@@ -207,7 +206,7 @@ def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
     study = replace(ending([0.5, 0.9]), importances=[Importances(trials=2)])
     print_summary(study)
     shown = capsys.readouterr().out
-    assert "too few trials (2 complete) to tell any from what shuffled objectives reach" in shown
+    assert "parameter importance needs at least 10 complete trials (2 so far)" in shown
     assert "%" not in shown
 
 
@@ -237,7 +236,7 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert "again   python -m pipeline.train model=mlp 'model.hidden=[64]'" in lines
     assert "or      python -m pipeline.train --config-dir=runs/s/conf experiment=s" in lines
     assert ["optimizer.lr", "62%", "50%"] in [line.split() for line in lines]
-    assert "not above what shuffled objectives reach: trainer.max_epochs" in lines
+    assert "not above chance: trainer.max_epochs" in lines
     took, *last = last_lines(ending([0.5]), ["mlflow ui"], ["n"])
     assert took.startswith("took    ")
     assert last == ["study   runs/s", "see it  mlflow ui", "note    n"]
@@ -291,7 +290,7 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
         [":---", *["---:"] * 4],
         ["accuracy", "0.8500", "0.8100", "–", "–"],
         ["f1", "0.8400", "0.8000", "0.0200", "0.3000"],
-        *[["parameter", "share", "shuffled"], [":---", "---:", "---:"]],
+        *[["parameter", "share", "chance"], [":---", "---:", "---:"]],
         ["optimizer.lr", "62%", "50%"],
     ]
 

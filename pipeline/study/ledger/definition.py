@@ -1,6 +1,7 @@
 """The definition of a study: options, objectives, space and run, stored and compared later."""
 
 import secrets
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -185,6 +186,8 @@ def create_or_check(
             )
         study.set_user_attr("uid", secrets.token_hex(3))
         study.set_user_attr("objectives", [asdict(one) for one in definition.objectives])
+        with warnings.catch_warnings(action="ignore"):  # it is experimental
+            study.set_metric_names(definition.names)  # optuna-dashboard shows them
         _store_config(study, definition)
         queued = {trial.user_attrs.get(START) for trial in study.get_trials(deepcopy=False)}
         for start, point in enumerate(points):

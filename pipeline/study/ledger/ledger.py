@@ -319,12 +319,6 @@ class Ledger:
         """Return the progress of the study."""
         return self._store.call(self._trials.progress)
 
-    @property
-    def study(self) -> Study:
-        """Optuna's study with all trials on record, for Optuna's plots."""
-        trials = self._store.call(lambda: self._trials.now(fresh=True))
-        return study_in_memory(self._study, trials[-1], trials[:-1]) if trials else self._study
-
     def trials(self) -> list[Row]:
         """Return all trials, ordered by number."""
         return self._store.call(self._trials.rows)

@@ -332,25 +332,28 @@ class Importances:
 
     Args:
         trials: Number of complete trials.
-        shares: Share of each parameter above chance in the total importance, by Optuna's name.
-        chance: The share that each of these has to exceed, from shuffled objectives.
-        hidden: Names of the parameters that are not above chance.
+        shares: Share of each parameter in the total importance, by Optuna's name.
+        chance: The share that each has to exceed, from shuffled objectives.
     """
 
     trials: int
     shares: Mapping[str, float] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
-    hidden: tuple[str, ...] = ()
+
+    @property
+    def above_chance(self) -> dict[str, float]:
+        """The shares of the parameters that exceed what chance gives."""
+        return {one: share for one, share in self.shares.items() if share > self.chance[one]}
 
     @property
     def too_few(self) -> str:
-        """Message that no parameter is above chance, with the number of trials; otherwise ''."""
-        if self.shares:
+        """Message that no parameter is above chance, or why that is not known; otherwise ''."""
+        if self.above_chance:
             return ""
-        return (
-            f"importance of parameters: too few trials ({self.trials} complete) to tell any from "
-            "what shuffled objectives reach"
-        )
+        if self.trials < FEWEST_TRIALS:
+            needed = f"{FEWEST_TRIALS} complete trials ({self.trials} so far)"
+            return f"parameter importance needs at least {needed}"
+        return f"parameter importance: none is above chance ({self.trials} complete trials)"
 
 
 def importances(
@@ -388,12 +391,10 @@ def importances(
     level = _levels(np.array([divergences(generator.permutation(values)) for _ in range(SHUFFLES)]))
     total = float(found.sum()) or 1.0
     order = np.argsort(-found, kind="stable")
-    told = [index for index in order if found[index] > level[index]]
     return Importances(
         trials=len(trials),
-        shares={names[index]: float(found[index]) / total for index in told},
-        chance={names[index]: float(level[index]) / total for index in told},
-        hidden=tuple(names[index] for index in order if index not in told),
+        shares={names[index]: float(found[index]) / total for index in order},
+        chance={names[index]: float(level[index]) / total for index in order},
     )
 
 

@@ -1,76 +1,83 @@
-"""Pictures of a study: Optuna's own, the map of learning rate and clipping, the comparison."""
+"""Pictures of a study: its trials, its parameters, learning rate and clipping."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.gallery import drawing, write
-from pipeline.pictures.style import NotDrawnError, Picture
+from pipeline.pictures import style
+from pipeline.pictures.style import NotDrawnError, Picture, label
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.messages import RETRIED
-from pipeline.study.outcome.comparison import DATA, NETWORK, Comparison, ComparisonCell
-from pipeline.study.outcome.summary import OFF, StudySummary, point_words, short_names, shown_text
+from pipeline.study.outcome.summary import (
+    OFF,
+    PICTURES,
+    StudySummary,
+    point_words,
+    short_names,
+    swept_keys,
+)
+from pipeline.terminal import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
-    from optuna.study import Study
 
     from pipeline.study.ledger.rows import Importances
 
-INCHES_PER_PARAMETER, INCHES_PER_BAR, INCHES_PER_CELL = 2.1, 0.5, 0.42
-SMALLEST = 7.0  # inches
-LABEL_POINTS = 8
-#: Share of a picture's width that the numbers of an axis take.
-ROOM = 0.06
-#: Number of parameters, or of trials, that an alternative text names.
+#: Heights of a bar and a slice, and width of a parallel axis, in inches.
+BAR, SLICE, PER_AXIS = 0.36, 2.4, 1.3
+#: Slices beside each other.
+COLUMNS = 3
+#: Ratio of the largest to the smallest number above which a parameter has a log scale.
+LOG_RATIO = 10.0
+#: Where numbers lie between 0 and 1: the place of `off`, and the ends of its band.
+OFF_PLACE, BAND = -0.24, (-0.34, -0.14)
+#: Least distance between two ticks, and between those across a third of a figure.
+CLOSE, NARROW = 0.12, 0.22
+#: Free space beyond the ends, and letters of ticks above which they are turned.
+MARGIN, LONG = 0.07, 26
+#: Most names or trials in a caption, and most values that are ticks themselves.
 MOST_TOLD = 5
-MOST_CELLS_TOLD = 8
-TITLES = {
-    "history": "History: each trial's value, and the best so far",
-    "importances": "Importances: what sets the best trials apart",
-    "slices": "Slices: each parameter against the value",
-    "parallel_coordinates": "Parallel coordinates: a line a trial",
-    "pareto_front": "Pareto front: what no other trial beats in both",
-    "lr_clip_map": "Learning rate and clipping",
-}
 LR = "optimizer.lr"
 CLIP = "trainer.gradient_clip_val"
 ALGORITHM = "trainer.gradient_clip_algorithm"
 #: Multiples of it modulo 1 fill a band evenly, so that trials do not cover each other.
 GOLDEN = 0.618034
-UNITS = {"norm": "largest norm of all gradients", "value": "largest size of each gradient"}
+UNITS = {"norm": "norm of all gradients", "value": "size of each gradient"}
+#: Looks of trials that have not completed.
 ENDS: dict[str, dict[str, Any]] = {
-    "pruned": {"marker": "o", "facecolors": "none", "edgecolors": "0.6"},
-    "diverged": {"marker": "x", "color": "tab:orange"},
-    "failed": {"marker": "+", "color": "0.35"},
+    "pruned": {"marker": "o", "facecolors": "none", "edgecolors": style.QUIET},
+    "diverged": {"marker": "x", "color": style.DEAD},
+    "failed": {"marker": "+", "color": style.SATURATED},
 }
-LEGEND: dict[str, dict[str, Any]] = {
-    "best": {"marker": "*", "mfc": "none", "mec": "red", "ms": 14},
-    "pruned": {"marker": "o", "mfc": "none", "mec": "0.6"},
-    **{end: ENDS[end] for end in ("diverged", "failed")},
-}
-LINES = {"naive": ":", "linear": "--"}
 
 
 def load(*, importances: bool) -> None:
-    """Import what draws pictures and, if wanted, what finds importances, a second each."""
+    """Import what draws pictures and, if wanted, what finds importances, a second."""
     with drawing():
-        import optuna.visualization.matplotlib
+        pass
     if importances:
         import optuna.importance  # noqa: F401
 
 
 def write_study_pictures(
-    study: "Study", summary: StudySummary, folder: Path, *, clip_algorithm: str = "norm"
+    summary: StudySummary, folder: Path, *, clip_algorithm: str = "norm"
 ) -> Iterator[list[str]]:
     """Write the pictures of a study as PNG, one at each step; yield notes on what is missing.
 
     `clip_algorithm` (`norm` or `value`) is the clipping algorithm of trials that do not vary it.
     """
-    pictures = list(study_pictures(study, summary, clip_algorithm))
+    pictures = list(study_pictures(summary, clip_algorithm))
     if not pictures:
         yield ["no pictures: no trial has completed"]
     told: list[str] = []
@@ -89,304 +96,344 @@ def study_names(summary: StudySummary) -> Iterator[str]:
         yield from (*row.params, *row.overrides, *row.overrides.values())
 
 
-def study_pictures(study: "Study", summary: StudySummary, clip_algorithm: str) -> Iterator[Picture]:
+def study_pictures(summary: StudySummary, clip_algorithm: str) -> Iterator[Picture]:
     """Yield the pictures of a study, not drawn yet; none if no trial has completed.
 
-    They are `history`, `importances`, `slices` (with two objectives also `history_2`, …),
+    They are `history`, `importances` if known, `slices` (with two objectives also `history_2`, …),
     `parallel_coordinates`, `pareto_front` with two objectives, and `lr_clip_map` if learning rate
     and clipping threshold are varied.
     """
-    complete = [row for row in summary.rows if row.state == "complete"]
     if summary.best_row is None:  # no trial is complete with finite values
         return
-    plots = _plots(study, summary)
-    if any(LR in row.overrides and CLIP in row.overrides for row in complete):
-        minimise = bool(study.directions[0].name == "MINIMIZE")
-        told: dict[str, Any] = {"objective": summary.objectives[0], "minimise": minimise}
-        plots["lr_clip_map"] = partial(clip_map, summary.rows, **told, algorithm=clip_algorithm)
-    for name, draw in plots.items():
-        kind, about = name.removesuffix("_2"), summary.objectives[name.endswith("_2")]
-        of = f", {about}" if kind in ("history", "importances", "slices") else ""
-        alt = _study_words(kind, summary, len(complete))
-        yield Picture(name, f"{TITLES[kind]}{of}", alt, draw)
-
-
-def _study_words(kind: str, summary: StudySummary, complete: int) -> str:
-    found, best = summary.importance, summary.best_row
-    if kind == "importances" and found is not None and found.shares:
-        shares = list(found.shares.items())[:MOST_TOLD]
-        return f"Most important: {', '.join(f'{name} {share:.0%}' for name, share in shares)}."
-    if kind == "pareto_front":
-        front = pareto(summary.rows, summary.directions)[:MOST_TOLD]
-        told = (f"trial {row.number} ({summary.values_of(row)})" for row in front)
-        return f"On the front are {'; '.join(told)}."
-    assert best is not None
-    return (
-        f"{complete} complete trials; the best is trial {best.number}: "
-        f"{summary.values_of(best)}, at {point_words(best.overrides)}."
-    )
-
-
-# ── Optuna's pictures ───────────────────────────────────────────────────────────────────────────
-
-
-def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Figure]]":
-    """Return the function that draws each picture, by the picture's name."""
-    from optuna.visualization import matplotlib as optuna_plots
-
-    plots: dict[str, Callable[[], Figure]] = {}
-    objectives = summary.objectives
-    for index, (name, found) in enumerate(zip(objectives, summary.importances, strict=True)):
-        after = "" if index == 0 else f"_{index + 1}"
-        value = partial(lambda place, trial: float(trial.values[place]), index)
-        target = None if len(study.directions) == 1 else value
-        told: dict[str, Any] = {"target": target, "target_name": name}
-        history = partial(optuna_plots.plot_optimization_history, study, **told)
-        plots[f"history{after}"] = partial(_figure_of, history)
-        plots[f"importances{after}"] = partial(_importances, found, name)
-        plots[f"slices{after}"] = partial(_slices, partial(optuna_plots.plot_slice, study, **told))
-    plots["parallel_coordinates"] = partial(_parallel, study, objectives)
+    objectives = [_Objective.of(summary, index) for index in range(len(summary.objectives))]
+    for index, one in enumerate(objectives):
+        after, of = ("_2" if index else ""), (f": {one.name}" if len(objectives) == 2 else "")
+        found = summary.importances[index]
+        for name, words, draw in (
+            ("history", one.course(summary.rows), partial(_history, summary.rows, one)),
+            ("importances", _importance_words(found, one), partial(_importances, found)),
+            ("slices", f"{one.name} over each parameter. {one.best_words}", partial(_slices, one)),
+        ):
+            if name != "importances" or found.shares:
+                yield Picture(f"{name}{after}", f"{PICTURES[f'{name}.png']}{of}", words, draw)
+    first = objectives[0]
+    told = f"A line is a completed trial; the brighter, the better its {first.name}."
+    plots = {"parallel_coordinates": (f"{told} {first.best_words}", partial(_parallel, first))}
     if len(objectives) == 2:
-        front = partial(optuna_plots.plot_pareto_front, study, target_names=list(objectives))
-        plots["pareto_front"] = partial(_figure_of, front)
-    return plots
+        front = pareto(summary.rows, summary.directions)
+        places = [f"trial {row.number} ({summary.values_of(row)})" for row in front[:MOST_TOLD]]
+        told = f"No trial is better in both than one on the front: {'; '.join(places)}."
+        plots["pareto_front"] = told, partial(_pareto, objectives, front)
+    placed = [row for row in summary.rows if {LR, CLIP} <= {*row.overrides} and _end(row)]
+    if any(row.values for row in placed):
+        told = f"Dots are completed trials; the brighter, the better. {OFF} = no clipping."
+        draw = partial(_map, placed, first, clip_algorithm)
+        plots["lr_clip_map"] = f"{told} {first.best_words}", draw
+    for name, (words, draw) in plots.items():
+        yield Picture(name, PICTURES[f"{name}.png"], words, draw)
 
 
-def _figure_of(plot: Callable[[], Any]) -> "Figure":
-    """Return the figure of one of Optuna's plots, which returns one or several axes."""
-    axes = plot()
-    figure: Figure = next(iter(getattr(axes, "flat", [axes]))).figure
+@dataclass(frozen=True, slots=True)
+class _Objective:
+    """One objective of a study, and the completed trials with their values of it, (trials,)."""
+
+    name: str
+    minimises: bool
+    rows: Sequence[Row]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, summary: StudySummary, index: int) -> "_Objective":
+        rows = [one for one in summary.rows if one.values and all(map(math.isfinite, one.values))]
+        values = np.array([row.values[index] for row in rows])
+        return cls(summary.objectives[index], summary.directions[index] == "min", rows, values)
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Indices of the trials, the best first."""
+        return np.argsort(self.values if self.minimises else -self.values, kind="stable")
+
+    @property
+    def best_words(self) -> str:
+        """The best trial, its value and its point, in a sentence."""
+        best = self.order[0]
+        value, row = number(self.values[best]), self.rows[best]
+        return f"Best: trial {row.number} ({self.name} {value}), {point_words(row.overrides)}."
+
+    def course(self, rows: Sequence[Row]) -> str:
+        """Return how many of all trials completed, and since when there was no improvement."""
+        later = max(row.number for row in rows) - self.rows[self.order[0]].number
+        since = f" None of the {later} trials after it is better." if later else ""
+        return f"{len(self.rows)} of {len(rows)} trials completed. {self.best_words}{since}"
+
+
+class _Scale:
+    """Places of the values of one key along an axis: from 0 to 1, and `off` below these.
+
+    Numbers have a linear or a log scale; words are evenly spaced.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        known = dict.fromkeys(texts)
+        self.has_off = known.pop("null", self) is None
+        self._numbers = {text: value for text in known if (value := _number(text)) is not None}
+        is_numeric = len(self._numbers) == len(known) > 0
+        if not is_numeric:  # [8] comes before [32,16]
+            order = sorted(known, key=lambda text: list(map(int, re.findall(r"\d+", text))))
+            self._numbers = {text: float(at) for at, text in enumerate(order)}
+        values = sorted({*self._numbers.values()}) or [0.0]
+        self._is_log = values[0] > 0 and values[-1] >= LOG_RATIO * values[0]
+        self._ends = self._moved(values[0]), self._moved(values[-1])
+        if is_numeric:
+            self._ticks = [(f"{value:.4g}", self._place(value)) for value in self._round(values)]
+        else:
+            self._ticks = [(label(text, 14), self(text)) for text in self._numbers]
+
+    def __call__(self, text: str) -> float:
+        """Return the place of a value."""
+        return OFF_PLACE if text == "null" else self._place(self._numbers[text])
+
+    def _place(self, value: float) -> float:
+        low, high = self._ends
+        return (self._moved(value) - low) / (high - low) if high > low else 0.5
+
+    def _moved(self, value: float) -> float:
+        return math.log10(value) if self._is_log else value
+
+    def _round(self, values: Sequence[float]) -> Sequence[float]:
+        """Return round numbers between many values, and few values themselves."""
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
+        low, high = values[0], values[-1]
+        for digits in ((1.0,), (1.0, 2.0, 5.0)) if len(values) > MOST_TOLD else ():
+            locator = LogLocator(subs=digits) if self._is_log else MaxNLocator(4)
+            found = [float(at) for at in locator.tick_values(low, high) if low <= at <= high]
+            if len(found) > 1:
+                return found
+        return values
+
+    def ticks(self, room: float) -> tuple[Sequence[float], Sequence[str]]:
+        """Return places and names of ticks that are at least `room` apart."""
+        kept = {OFF_PLACE: OFF} if self.has_off else {}
+        for name, place in self._ticks:
+            if place - max(kept, default=-1.0) >= room:
+                kept[place] = name
+        return list(kept), list(kept.values())
+
+    def show(self, axes: "Axes", axis: Literal["x", "y"], room: float = CLOSE) -> None:
+        """Put the ticks on an axis, and shade the band of `off`."""
+        places, names = self.ticks(room)
+        getattr(axes, f"set_{axis}ticks")(places, names, fontsize=8)
+        getattr(axes, f"set_{axis}lim")(BAND[0] if self.has_off else -MARGIN, 1 + MARGIN)
+        if self.has_off:
+            shade = axes.axvspan if axis == "x" else axes.axhspan
+            shade(*BAND, color=style.QUIET, alpha=style.SHADE, linewidth=0)
+        if axis == "x" and sum(map(len, names)) > LONG:
+            axes.tick_params(axis="x", rotation=30)
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        value = float(text)
+        return value if math.isfinite(value) else None
+    return None
+
+
+def _end(row: Row) -> str:
+    """Return how a trial ended: `complete`, a key of `ENDS`, or `""` for one that is not drawn."""
+    end = "diverged" if row.reason == "diverged" else str(row.state)
+    return end if end in ("complete", *ENDS) and row.reason not in RETRIED else ""
+
+
+def _shades(one: _Objective) -> "ScalarMappable":
+    """Return colours from the worst to the best value, visible on white and on black."""
+    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    colours = mpl.colormaps["viridis"](np.linspace(0.3, 0.9, 256))
+    shades = ListedColormap(colours[::-1] if one.minimises else colours)
+    return ScalarMappable(Normalize(*style.limits(one.values)), shades)
+
+
+def _star(axes: "Axes", x: float, y: float) -> None:
+    look: dict[str, Any] = {"s": 170, "marker": "*", "color": style.VALIDATION, "label": "best"}
+    axes.scatter(x, y, edgecolors=style.foreground(), linewidths=0.7, zorder=4, **look)
+
+
+# ── trials and parameters ───────────────────────────────────────────────────────────────────────
+
+
+def _history(rows: Sequence[Row], one: _Objective) -> "Figure":
+    figure, grid = style.panels()
+    axes, numbers = grid[0, 0], [row.number for row in one.rows]
+    course = (np.minimum if one.minimises else np.maximum).accumulate(one.values)
+    look: dict[str, Any] = {"color": style.VALIDATION, "linewidth": 1.4, "label": "best so far"}
+    last = max(row.number for row in rows)
+    axes.step([*numbers, last], [*course, course[-1]], where="post", **look)
+    axes.scatter(numbers, one.values, s=20, color=style.TRAIN, zorder=3, label="complete")
+    _star(axes, numbers[one.order[0]], one.values[one.order[0]])
+    axes.margins(y=0.12)
+    for end, look in ENDS.items():  # at the bottom, since they have no value
+        if ended := [row.number for row in rows if _end(row) == end]:
+            at = axes.get_xaxis_transform()
+            axes.scatter(ended, [0.03] * len(ended), s=20, transform=at, label=end, **look)
+    style.log_scale_if_wide(axes, one.values)
+    style.whole_numbers(axes, most=10)
+    axes.set(xlabel="trial", ylabel=label(one.name))
+    style.below(figure, axes, columns=6)
     return figure
 
 
-def _importances(found: "Importances", name: str) -> "Figure":
-    """Draw the parameters above chance, each with a line at what shuffled objectives reach."""
-    from matplotlib import pyplot
+def _importance_words(found: "Importances", one: _Objective) -> str:
+    above = [
+        f"{name} {share:.0%} (chance {found.chance[name]:.0%})"
+        for name, share in found.above_chance.items()
+    ]
+    told = f"Above chance: {', '.join(above[:MOST_TOLD])}." if above else "None is above chance."
+    return f"PED-ANOVA importance for {one.name}; chance is what shuffled values give. {told}"
 
-    if not found.shares:
-        raise NotDrawnError(f"too few trials ({found.trials} complete)")
-    names = list(found.shares)
-    places = range(len(names))
-    figure, axes = pyplot.subplots(
-        figsize=(SMALLEST, 2.0 + INCHES_PER_BAR * len(names)), layout="constrained"
-    )
-    axes.barh(places, list(found.shares.values()), height=0.6)
-    ends = [found.chance[one] for one in names]
-    low, high = [place - 0.4 for place in places], [place + 0.4 for place in places]
-    axes.vlines(ends, low, high, color="0.4", linestyle=":", label="shuffled objectives reach")
-    axes.set_yticks(places, list(map(_in_lines, names)), fontsize=LABEL_POINTS)
+
+def _importances(found: "Importances") -> "Figure":
+    """Draw each parameter's share, and what it reaches by chance."""
+    from matplotlib.ticker import PercentFormatter
+
+    names, shares = list(found.shares), list(found.shares.values())
+    figure, grid = style.panels(height=1.5 + BAR * len(names))
+    axes, places = grid[0, 0], np.arange(len(names))
+    colours = [style.TRAIN if name in found.above_chance else style.QUIET for name in names]
+    bars = axes.barh(places, shares, height=0.6, color=colours)
+    axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=4, fontsize=9)
+    chance = [min(1.0, found.chance[name]) for name in names]
+    look: dict[str, Any] = {"color": style.VALIDATION, "linewidth": 2, "label": "reached by chance"}
+    axes.vlines(chance, places - 0.38, places + 0.38, **look)
+    axes.set_yticks(places, [label(name, 32) for name in short_names(names).values()], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlabel(f"share in what sets the best trials apart by {name} (PED-ANOVA)")
-    axes.legend(loc="best", fontsize="small")
+    axes.set(xlim=(0, 1.12 * max(*shares, *chance)), xlabel="share of the importance")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(visible=False, axis="y")
+    style.below(figure, axes, columns=6)
     return figure
 
 
-def _slices(plot: Callable[[], Any]) -> "Figure":
-    """Draw the slices with enough room for the name of each parameter."""
-    axes = plot()
-    several = list(getattr(axes, "flat", [axes]))
-    for one in several:
-        one.set_xlabel(_in_lines(one.get_xlabel()), fontsize=LABEL_POINTS)
-    return _widened(several[0].figure, len(several))
+def _varied(one: _Objective) -> dict[str, str]:
+    """Return the short name of each key that the trials vary."""
+    if names := short_names(swept_keys(one.rows)):
+        return names
+    raise NotDrawnError("nothing is varied")
 
 
-def _parallel(study: "Study", objectives: Sequence[str]) -> "Figure":
-    """Draw the trials as lines, with the full names of the axes, which Optuna truncates."""
-    from optuna.visualization import matplotlib as optuna_plots
-
-    axes = optuna_plots.plot_parallel_coordinate(study, target_name=objectives[0])
-    trials = [one for one in study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
-    names = [*objectives, *sorted({name for trial in trials for name in trial.params})]
-    if len(names) == len(axes.get_xticks()):
-        labels = list(map(_in_lines, names))
-        axes.set_xticks(range(len(names)), labels, rotation=0, ha="center", fontsize=LABEL_POINTS)
-    figure = _widened(_figure_of(lambda: axes), len(names))
-    for bar in (one for one in figure.axes if one.get_label() == "<colorbar>"):
-        place = bar.get_position()  # it would cover the numbers of the last axis
-        bar.set_position((place.x0 + ROOM, place.y0, place.width, place.height))
+def _slices(one: _Objective) -> "Figure":
+    names = _varied(one)
+    columns, best = min(COLUMNS, len(names)), one.order[0]
+    figure, axes = style.panels(len(names), columns, height=SLICE, sharey=True)
+    for at, ((key, name), panel) in enumerate(zip(names.items(), axes.flat, strict=False)):
+        having = [n for n, row in enumerate(one.rows) if key in row.overrides]
+        scale = _Scale(one.rows[n].overrides[key] for n in having)
+        places = {n: scale(one.rows[n].overrides[key]) for n in having}
+        look: dict[str, Any] = {"s": 18, "color": style.TRAIN, "alpha": 0.75}
+        panel.scatter(places.values(), one.values[having], **look)
+        if best in places:
+            _star(panel, places[best], one.values[best])
+        scale.show(panel, "x", NARROW if columns == COLUMNS else CLOSE)
+        panel.set_xlabel(label(name, 26), fontsize=9)
+        panel.set_ylabel(label(one.name) if at % columns == 0 else "", fontsize=9)
+    style.log_scale_if_wide(axes[0, 0], one.values)
     return figure
 
 
-def _widened(figure: "Figure", axes: int) -> "Figure":
-    figure.set_size_inches(max(SMALLEST, INCHES_PER_PARAMETER * axes), 5.0)
+def _parallel(one: _Objective) -> "Figure":
+    names = _varied(one)
+    scales = [
+        _Scale(row.overrides[key] for row in one.rows if key in row.overrides) for key in names
+    ]
+    scales.append(_Scale(map(str, one.values)))
+    titles = [label(name, 20) for name in (*names.values(), one.name)]
+    size = (max(style.WIDTH, PER_AXIS * len(titles)), 3.6)
+    figure, grid = style.panels(figsize=size)
+    axes, shades = grid[0, 0], _shades(one)
+    for n in one.order[::-1]:  # the best last, above all others
+        point = one.rows[n].overrides
+        texts = [*map(point.get, names), str(one.values[n])]
+        pairs = zip(scales, texts, strict=True)
+        heights = [math.nan if text is None else scale(text) for scale, text in pairs]
+        width = 2.4 if n == one.order[0] else 1.0
+        axes.plot(heights, color=shades.to_rgba(one.values[n]), marker=".", linewidth=width)
+    for at, scale in enumerate(scales):
+        _draw_upright(axes, at, scale)
+    axes.set_xticks(range(len(titles)), titles, fontsize=9)
+    axes.tick_params(axis="x", length=0)
+    low = BAND[0] if any(scale.has_off for scale in scales) else -MARGIN
+    axes.set(xlim=(-0.15, len(titles) - 0.6), ylim=(low, 1 + MARGIN), yticks=[])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.grid(visible=False)
     return figure
 
 
-def _in_lines(name: str) -> str:
-    """Insert line breaks into a name such as `trainer.gradient_clip_val (norm) on`."""
-    return name.replace(".", ".\n").replace(" (", "\n(")
+def _draw_upright(axes: "Axes", at: int, scale: _Scale) -> None:
+    """Draw one of the parallel axes, with its ticks on a ground that keeps them readable."""
+    import matplotlib as mpl
+
+    ground = mpl.rcParams["legend.facecolor"]
+    ground = mpl.rcParams["axes.facecolor"] if ground == "inherit" else ground
+    low = OFF_PLACE if scale.has_off else 0.0
+    axes.vlines(at, low, 1.0, color=style.foreground(), linewidth=0.9, zorder=4)
+    box = {"facecolor": ground, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+    for height, text in zip(*scale.ticks(CLOSE / 2), strict=True):
+        axes.text(at + 0.04, height, text, fontsize=8, va="center", bbox=box, zorder=5)
 
 
-# ── learning rate and clipping ──────────────────────────────────────────────────────────────────
+def _pareto(objectives: Sequence[_Objective], front: Sequence[Row]) -> "Figure":
+    figure, grid = style.panels()
+    axes, (first, second) = grid[0, 0], objectives
+    axes.scatter(first.values, second.values, s=20, color=style.QUIET, label="complete")
+    look: dict[str, Any] = {"color": style.NETWORK, "marker": "o", "label": "Pareto front"}
+    axes.step(*zip(*(row.values for row in front), strict=True), where="post", **look)
+    place: dict[str, Any] = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 8}
+    for row in front[:MOST_TOLD]:
+        axes.annotate(f"trial {row.number}", row.values, **place)
+    style.log_scale_if_wide(axes, second.values)
+    axes.margins(0.12)
+    ways = ["smaller" if one.minimises else "larger" for one in objectives]
+    axes.set_xlabel(f"{label(first.name)} ({ways[0]} is better)")
+    axes.set_ylabel(f"{label(second.name)} ({ways[1]} is better)")
+    style.below(figure, axes, columns=6)
+    return figure
 
 
-class _Point(NamedTuple):
-    """A trial on the map; `height` is its threshold, or its place in the band without clipping."""
-
-    lr: float
-    height: float
-    clips: bool
-    algorithm: str
-    end: str
-    value: float
-
-
-def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: str) -> "Figure":
+def _map(rows: Sequence[Row], one: _Objective, algorithm: str) -> "Figure":
     """Draw each trial at its learning rate and clipping threshold, coloured by its objective.
 
     Trials without clipping are in a band of their own. Each clipping algorithm has a panel;
-    `algorithm` is the algorithm of trials that do not vary it.
+    `algorithm` is that of trials that do not vary it.
     """
-    from matplotlib import pyplot
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.lines import Line2D
-
-    points = [point for row in rows if (point := _point(row, algorithm)) is not None]
-    complete = [point for point in points if point.end == "complete"]
-    best = (min if minimise else max)(complete, key=lambda point: point.value)
-    panels = sorted({point.algorithm for point in points})
-    values = [point.value for point in complete]
-    coloured = ScalarMappable(
-        norm=Normalize(min(values), max(values)), cmap="viridis_r" if minimise else "viridis"
-    )
-    figure = pyplot.figure(figsize=(1.2 + 5.2 * len(panels), 5.4), layout="constrained")
-    grid = figure.add_gridspec(2, len(panels), height_ratios=(1.2, 7), hspace=0.02)
-    axes: list[Axes] = []
-    for column, name in enumerate(panels):
-        band = figure.add_subplot(grid[0, column], sharex=axes[0] if axes else None)
-        field = figure.add_subplot(grid[1, column], sharex=band)
-        _prepare_panel(band, field, name)
-        own = [point for point in points if point.algorithm == name]
-        for place, clips in ((field, True), (band, False)):
-            held = [point for point in own if point.clips is clips]
-            _draw_points(place, held, coloured)
-            if best in held:
-                look: dict[str, Any] = {"s": 230, "marker": "*", "c": "none", "edgecolors": "red"}
-                place.scatter(best.lr, best.height, **look, zorder=4)
-        axes += [band, field]
-    figure.colorbar(coloured, ax=axes, label=objective)
-    marks = [Line2D([], [], ls="", **look, label=name) for name, look in LEGEND.items()]
-    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False)
+    kinds = [row.overrides.get(ALGORITHM, algorithm) for row in rows]
+    panels, shades, best = sorted({*kinds}), _shades(one), one.rows[one.order[0]]
+    size = (style.WIDTH * (1 if len(panels) == 1 else 1.5), 4.2)
+    figure, grid = style.panels(len(panels), len(panels), figsize=size, sharex=True)
+    across = _Scale(row.overrides[LR] for row in rows)
+    for panel, kind in zip(grid[0], panels, strict=True):
+        own = [row for row, its in zip(rows, kinds, strict=True) if its == kind]
+        up = _Scale(row.overrides[CLIP] for row in own)
+        for end in (*ENDS, "complete"):
+            if ended := [row for row in own if _end(row) == end]:
+                colours = [row.values[0] for row in ended if row.values]
+                given = {"c": colours, "norm": shades.norm, "cmap": shades.cmap, "zorder": 3}
+                x = [across(row.overrides[LR]) for row in ended]
+                y = [_height(row, up) for row in ended]
+                panel.scatter(x, y, s=34, label=end, **ENDS.get(end, given))
+        if best in own:
+            _star(panel, across(best.overrides[LR]), _height(best, up))
+        across.show(panel, "x")
+        up.show(panel, "y")
+        threshold = f"clipping threshold ({UNITS.get(kind, kind)})"
+        panel.set(xlabel="learning rate", ylabel=threshold)
+    bar = figure.colorbar(shades, ax=grid[0].tolist(), pad=0.02, aspect=30, label=label(one.name))
+    bar.outline.set_visible(False)
+    style.below(figure, *grid[0], columns=6)
     return figure
 
 
-def _point(row: Row, algorithm: str) -> _Point | None:
-    lr, clip = row.overrides.get(LR), row.overrides.get(CLIP)
-    end = "diverged" if row.reason == "diverged" else str(row.state)
-    if lr is None or clip is None or end not in ("complete", *ENDS) or row.reason in RETRIED:
-        return None
-    clips = clip != "null"
-    height = float(clip) if clips else 1.2 * ((row.number * GOLDEN) % 1 - 0.5)
-    value = row.values[0] if end == "complete" else math.nan
-    kind = row.overrides.get(ALGORITHM, algorithm)
-    return _Point(float(lr), height, clips, kind, end, value)
-
-
-def _prepare_panel(band: "Axes", field: "Axes", algorithm: str) -> None:
-    field.set(xscale="log", yscale="log", xlabel=f"{LR} (learning rate)")
-    field.set_ylabel(f"{CLIP}\n({UNITS.get(algorithm, algorithm)})")
-    field.grid(visible=True, which="major", alpha=0.3)
-    band.set(title=f"clipping by {algorithm}", ylim=(-1.2, 1.2), facecolor="0.96")
-    band.set_yticks([0], [OFF])
-    band.tick_params(labelbottom=False)
-
-
-def _draw_points(axes: "Axes", points: Sequence[_Point], coloured: Any) -> None:
-    for end in (*ENDS, "complete"):
-        ended = [point for point in points if point.end == end]
-        look: dict[str, Any] = {"s": 34, "linewidths": 1.2, "zorder": 2, **ENDS.get(end, {})}
-        if end == "complete":
-            look = {"s": 46, "edgecolors": "0.25", "linewidths": 0.5, "zorder": 3}
-            look |= {"norm": coloured.norm, "cmap": coloured.cmap}
-            look["c"] = [point.value for point in ended]
-        axes.scatter([point.lr for point in ended], [point.height for point in ended], **look)
-
-
-# ── a comparison ────────────────────────────────────────────────────────────────────────────────
-
-
-def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
-    """Write `comparison.png`; return notes on why it is missing, or which letters no font has."""
-    picture = comparison_picture(comparison, "comparison", title="comparison")
-    with drawing(comparison_names(comparison)) as notes:
-        reason = write(picture, folder)
-    return [*notes, f"no picture of the comparison: {reason}"] if reason else notes
-
-
-def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Picture:
-    """Return a picture of each cell's mean, 95 % interval and repeats, a panel per data set."""
-    told = []
-    for cell in comparison.cells[:MOST_CELLS_TOLD]:
-        found = cell.spread(comparison.by)
-        point = ", ".join(f"{k}={shown_text(v or None)}" for k, v in cell.settings.items())
-        told += [f"{point or NETWORK} {found.words()} over {found.n}"] if found.n else []
-    alt = f"{comparison.by}: {'; '.join(told) or 'none has completed'}"
-    return Picture(name, title, alt, partial(_draw_comparison, comparison))
-
-
-def comparison_names(comparison: Comparison) -> Iterator[str]:
-    """Yield all names that occur in the picture of a comparison."""
-    for cell in comparison.cells:
-        yield f"{cell.settings.get(DATA, '')} {_cell_name(comparison, cell)}"
-
-
-def _cell_name(comparison: Comparison, cell: ComparisonCell) -> str:
-    settings = {key: cell.settings[key] or None for key in comparison.keys if key != DATA}
-    names = short_names(settings)
-    words = [f"{names[key]}={shown_text(text)}" for key, text in settings.items()]
-    return shown_text(*settings.values()) if len(words) == 1 else " ".join(words) or "network"
-
-
-def _draw_comparison(comparison: Comparison) -> "Figure":
-    from matplotlib import pyplot
-
-    by, blocks = comparison.by, []
-    for block in comparison.blocks:
-        cells = [cell for cell in block if cell.kind == NETWORK]
-        if any(cell.spread(by).n for cell in cells):
-            blocks.append((cells, block[len(cells) :]))
-    if not blocks:
-        raise NotDrawnError("no trial has completed")
-    count, most = len(blocks), max(len(cells) for cells, _ in blocks)
-    size = (5.2 * count, 1.8 + INCHES_PER_CELL * most)
-    figure, axes = pyplot.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
-    for panel, (cells, baselines) in zip(axes[0], blocks, strict=True):
-        for height, cell in enumerate(cells):
-            _draw_cell(panel, by, cell, height)
-        for baseline in baselines:
-            _draw_baseline(panel, by, baseline, cells)
-        panel.set_yticks(range(len(cells)), [_cell_name(comparison, cell) for cell in cells])
-        panel.set(ylim=(len(cells) - 0.5, -0.5), xlabel=by)
-        panel.grid(visible=True, axis="x", alpha=0.3)
-        if cells[0].settings.get(DATA):
-            panel.set_title(cells[0].settings[DATA])
-        shown = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-        if shown:  # each kind once, however often it is drawn
-            panel.legend(shown.values(), shown.keys(), loc="best", fontsize="small")
-    return figure
-
-
-def _draw_cell(axes: "Axes", by: str, cell: ComparisonCell, height: int) -> None:
-    found = cell.spread(by)
-    if not found.n:
-        axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
-        return
-    repeats = list(cell.by_repeat(by).values())
-    axes.scatter(repeats, [height] * len(repeats), s=16, color="0.7", zorder=2)
-    mean, (low, high) = found.mean, found.interval or (found.mean, found.mean)
-    color = "tab:blue" if cell.is_best else "black"
-    reach = [[mean - low], [high - mean]]
-    axes.errorbar(mean, height, xerr=reach, fmt="o", color=color, capsize=4, zorder=3)
-
-
-def _draw_baseline(
-    axes: "Axes", by: str, baseline: ComparisonCell, cells: Sequence[ComparisonCell]
-) -> None:
-    """Draw a line at the mean of a baseline, across the networks that share its values."""
-    found, settings = baseline.spread(by), baseline.settings.items()
-    beside = [n for n, cell in enumerate(cells) if settings <= cell.settings.items()]
-    if found.n:
-        low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
-        look: dict[str, Any] = {"linestyle": LINES[baseline.kind], "label": baseline.kind}
-        axes.vlines([found.mean] * len(beside), low, high, color="0.4", **look)
+def _height(row: Row, up: _Scale) -> float:
+    spread = (BAND[1] - BAND[0]) * ((row.number * GOLDEN) % 1 - 0.5)
+    return up(row.overrides[CLIP]) + 0.7 * spread * (row.overrides[CLIP] == "null")

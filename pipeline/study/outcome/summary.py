@@ -42,11 +42,11 @@ STUDY_HEADINGS = ("study", "trials", "best", "age", "folder")
 PICTURES = {
     "comparison.png": "The comparison",
     "pareto_front.png": "Pareto front",
-    "history.png": "Value of each trial, and the best so far",
-    "lr_clip_map.png": "Learning rate and clipping threshold",
-    "importances.png": "What sets the best trials apart",
-    "parallel_coordinates.png": "Every trial as a line",
-    "slices.png": "The value over each parameter",
+    "history.png": "History of the trials",
+    "lr_clip_map.png": "Learning rate and clipping",
+    "importances.png": "Parameter importance",
+    "parallel_coordinates.png": "Parallel coordinates",
+    "slices.png": "Each parameter against the value",
 }
 MOST_PICTURES = 3
 FILES = {
@@ -329,18 +329,17 @@ def best_table(summary: StudySummary) -> TextTable:
 
 def importance_table(found: "Importances", *, bars: bool) -> TextTable:
     """Return a table of the parameters above chance, the most important first."""
-    most = max(found.shares.values(), default=1.0)
-    lines = []
-    for name, share in found.shares.items():
+    most = max(found.above_chance.values(), default=1.0)
+    lines, hidden = [], [name for name in found.shares if name not in found.above_chance]
+    for name, share in found.above_chance.items():
         bar = ["█" * round(BAR * share / most)] if bars else []
         lines.append([name, f"{share:.0%}", f"{found.chance[name]:.0%}", *bar])
-    hidden = f"not above what shuffled objectives reach: {', '.join(found.hidden)}"
     return TextTable(
-        title="importance (PED-ANOVA): what sets the best trials apart",
-        headings=["parameter", "share", "shuffled", *([""] if bars else [])],
+        title="parameter importance (PED-ANOVA)",
+        headings=["parameter", "share", "chance", *([""] if bars else [])],
         lines=lines,
         words=frozenset({0, 3}),
-        notes=[hidden] if found.hidden else [],
+        notes=[f"not above chance: {', '.join(hidden)}"] if hidden else [],
     )
 
 
@@ -368,7 +367,7 @@ def print_summary(summary: StudySummary) -> None:
     say(shown, counts_line(summary.rows), style="bold")
     if summary.best_row is not None:
         show(shown, best_table(summary))
-    if summary.importance is not None and summary.importance.shares:
+    if summary.importance is not None and summary.importance.above_chance:
         show(shown, importance_table(summary.importance, bars=shown.is_terminal))
     if summary.tested:
         show(shown, figures_table(summary))
@@ -397,7 +396,7 @@ def search_note(summary: StudySummary) -> str:
         tables.append(best_table(summary))
     if summary.tested:
         tables.append(figures_table(summary))
-    if summary.importance is not None and summary.importance.shares:
+    if summary.importance is not None and summary.importance.above_chance:
         tables.append(importance_table(summary.importance, bars=False))
     words = [counts_line(summary.rows), *verdict(summary)]
     return _note(words, [again, *map(_noted, tables)], summary.folder)

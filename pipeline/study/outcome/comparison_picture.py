@@ -1,0 +1,106 @@
+"""The picture of a comparison: each cell's mean, its 95 % interval and its repeats."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.gallery import drawing, write
+from pipeline.pictures import style
+from pipeline.pictures.style import NotDrawnError, Picture, label
+from pipeline.study.outcome.comparison import DATA, NETWORK, Comparison, ComparisonCell
+from pipeline.study.outcome.summary import short_names, shown_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Height of a cell in inches.
+CELL = 0.42
+MOST_CELLS_TOLD = 8
+#: Colours and lines of baselines.
+BASELINES = {"naive": (style.NAIVE, ":"), "linear": (style.LINEAR, "--")}
+
+
+def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
+    """Write `comparison.png`; return notes on why it is missing, or which letters no font has."""
+    picture = comparison_picture(comparison, "comparison", title="comparison")
+    with drawing(comparison_names(comparison)) as notes:
+        reason = write(picture, folder)
+    return [*notes, f"no picture of the comparison: {reason}"] if reason else notes
+
+
+def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Picture:
+    """Return a picture of each cell's mean, 95 % interval and repeats, a panel per data set."""
+    told = []
+    for cell in comparison.cells[:MOST_CELLS_TOLD]:
+        found = cell.spread(comparison.by)
+        point = ", ".join(f"{k}={shown_text(v or None)}" for k, v in cell.settings.items())
+        told += [f"{point or NETWORK} {found.words()} over {found.n}"] if found.n else []
+    alt = f"{comparison.by}: {'; '.join(told) or 'none has completed'}"
+    return Picture(name, title, alt, partial(_draw_comparison, comparison))
+
+
+def comparison_names(comparison: Comparison) -> Iterator[str]:
+    """Yield all names that occur in the picture of a comparison."""
+    for cell in comparison.cells:
+        yield f"{cell.settings.get(DATA, '')} {_cell_name(comparison, cell)}"
+
+
+def _cell_name(comparison: Comparison, cell: ComparisonCell) -> str:
+    settings = {key: cell.settings[key] or None for key in comparison.keys if key != DATA}
+    names = short_names(settings)
+    words = [f"{names[key]}={shown_text(text)}" for key, text in settings.items()]
+    return shown_text(*settings.values()) if len(words) == 1 else " ".join(words) or "network"
+
+
+def _draw_comparison(comparison: Comparison) -> "Figure":
+    by, blocks = comparison.by, []
+    for block in comparison.blocks:
+        cells = [cell for cell in block if cell.kind == NETWORK]
+        if any(cell.spread(by).n for cell in cells):
+            blocks.append((cells, block[len(cells) :]))
+    if not blocks:
+        raise NotDrawnError("no trial has completed")
+    count, most = len(blocks), max(len(cells) for cells, _ in blocks)
+    size = (max(style.WIDTH, 5.2 * count), 1.3 + CELL * most)
+    figure, axes = style.panels(count, count, figsize=size)
+    for panel, (cells, baselines) in zip(axes[0], blocks, strict=True):
+        for height, cell in enumerate(cells):
+            _draw_cell(panel, by, cell, height)
+        for baseline in baselines:
+            _draw_baseline(panel, by, baseline, cells)
+        panel.set_yticks(range(len(cells)), [_cell_name(comparison, cell) for cell in cells])
+        panel.set(ylim=(len(cells) - 0.5, -0.5), xlabel=by)
+        panel.grid(visible=False, axis="y")
+        if cells[0].settings.get(DATA):
+            panel.set_title(label(cells[0].settings[DATA]))
+    style.below(figure, *axes[0], columns=4)
+    return figure
+
+
+def _draw_cell(axes: "Axes", by: str, cell: ComparisonCell, height: int) -> None:
+    found = cell.spread(by)
+    if not found.n:
+        axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
+        return
+    repeats = list(cell.by_repeat(by).values())
+    look: dict[str, Any] = {"s": 16, "color": style.QUIET, "zorder": 2, "label": "each repeat"}
+    axes.scatter(repeats, [height] * len(repeats), **look)
+    mean, (low, high) = found.mean, found.interval or (found.mean, found.mean)
+    color = style.TRAIN if cell.is_best else style.foreground()
+    reach = [[mean - low], [high - mean]]
+    axes.errorbar(mean, height, xerr=reach, fmt="o", color=color, capsize=4, zorder=3)
+
+
+def _draw_baseline(
+    axes: "Axes", by: str, baseline: ComparisonCell, cells: Sequence[ComparisonCell]
+) -> None:
+    """Draw a line at the mean of a baseline, across the networks that share its values."""
+    found, settings = baseline.spread(by), baseline.settings.items()
+    beside = [n for n, cell in enumerate(cells) if settings <= cell.settings.items()]
+    if found.n:
+        low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
+        color, line = BASELINES[baseline.kind]
+        look: dict[str, Any] = {"color": color, "linestyle": line, "label": baseline.kind}
+        axes.vlines([found.mean] * len(beside), low, high, linewidth=1.6, **look)
