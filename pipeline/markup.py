@@ -127,7 +127,7 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     from rich.table import Table
 
-    table = Table(*headings, box=None)
+    table = Table(*headings, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(*row)
     console().print(table)

@@ -1,19 +1,24 @@
 """`python -m pipeline.runs action=list|sync|reap|check|clean`: look after runs."""
 
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
+from pipeline.config.options import Options, PositiveFloat, PositiveInt, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError, RecordsDifferError
 from pipeline.markup import print_rows
 from pipeline.redaction import redact
-from pipeline.tracking.folders import HEADINGS, MIB, listed, old_runs, unfinished
+from pipeline.terminal import ago
+from pipeline.tracking.folders import MIB, listed, old_runs, unfinished
 from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
@@ -21,11 +26,19 @@ if TYPE_CHECKING:
     from pipeline.study.recorded_studies import Studies
 
 
+#: Lines of a list in a terminal, if `limit` is null.
+SHORT_LIST = 20
+
+
 class RunsOptions(Options):
     """Options of `python -m pipeline.runs`."""
 
     action: Literal["list", "sync", "reap", "check", "clean"]
     output: str
+    name: Text | None
+    doctor: Text | None
+    sort: Literal["age", "name", "validation", "test"]
+    limit: PositiveInt | None
     study: Text | None
     storage: Text | None
     grace: PositiveFloat
@@ -48,23 +61,81 @@ def body(options: RunsOptions) -> int:
 
 
 def list_runs(options: RunsOptions) -> int:
-    """Print a line for each study and each run, without asking MLflow."""
-    studies = _studies(options)
-    has_studies = studies is not None and bool(studies.names())
-    if studies is not None and has_studies:
-        from pipeline.study.outcome.summary import STUDY_HEADINGS, study_lines
-
-        print_rows(STUDY_HEADINGS, study_lines(studies, Path(options.output)))
+    """Print a line for each study and each run that is asked for, without asking MLflow."""
+    studies = None if options.doctor else _studies(options)
+    names = [] if studies is None else [one for one in studies.names() if _fits(options, one)]
+    if studies is not None and names:
+        lines = sorted(
+            (_study_line(studies, name, Path(options.output)) for name in names), key=itemgetter(0)
+        )
+        _print_lines([cells for _, cells in lines], options.limit, hidden=("folder",))
         print()
-    runs = [run for run in listed(Path(options.output)) if not run.is_study]
+    found = [run for run in listed(Path(options.output)) if not run.is_study]
+    runs = [run for run in found if _fits(options, run.name, run.doctor)]
+    runs.sort(key=lambda run: run.rank(options.sort))
     if runs:
-        print_rows(HEADINGS, [run.cells() for run in runs])
-    elif not has_studies:
+        short = sys.stdout.isatty()
+        _print_lines([run.short_cells() if short else run.cells() for run in runs], options.limit)
+    elif found and not names:
+        verdicts = Counter(one for run in found for one in (run.doctor or "none").split(", "))
+        there = ", ".join(f"{verdict} ({count})" for verdict, count in sorted(verdicts.items()))
+        print(f"no run matches; the verdicts of the {len(found)} runs are: {there}")
+    elif not names:
         print(f"no runs below output={options.output!r}")
     waiting = sum(run.unsent > 0 and run.status != "RUNNING" for run in runs)
     if waiting:
         print(f"{waiting} of them hold values that MLflow lacks; send them with action=sync")
     return 0
+
+
+def _fits(options: RunsOptions, name: str, doctor: str = "") -> bool:
+    """Return whether name and verdicts contain what is asked for, in which `*` stands for any."""
+    asked = {name: options.name, doctor: (options.doctor or "").replace("_", " ")}
+    return all(fnmatchcase(text, f"*{part or ''}*") for text, part in asked.items())
+
+
+def _print_lines(
+    lines: Sequence[Mapping[str, str]], limit: int | None, *, hidden: Sequence[str] = ()
+) -> None:
+    """Print a list, in a terminal without the hidden columns and with 20 lines by default."""
+    short = sys.stdout.isatty()
+    limit = limit or (SHORT_LIST if short else len(lines))
+    headings = [heading for heading in lines[0] if not (short and heading in hidden)]
+    print_rows(headings, [[line[heading] for heading in headings] for line in lines[:limit]])
+    if limit < len(lines) and short:
+        print(f"{limit} of {len(lines)}; show all with limit={len(lines)}")
+
+
+def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dict[str, str]]:
+    """Return the age of a study in seconds and its cells by heading."""
+    from statistics import fmean, stdev
+
+    from pipeline.study.ledger.rows import best
+    from pipeline.study.outcome.comparison import REPEATED, Spread
+    from pipeline.study.outcome.summary import value_words
+
+    study = studies.open(name)
+    rows, progress = study.trials(), study.progress()
+    complete = [row for row in rows if row.state == "complete"]
+    # Equal seeds give equal values, which count once.
+    values = {tuple(row.overrides.items()): row.values[0] for row in complete}
+    is_repeated = all(key in REPEATED for row in rows for key in row.overrides)
+    found = best(rows, [objective.direction for objective in study.objectives])
+    value = value_words(found[0].values, study.names) if found else "-"
+    if is_repeated and len(values) > 1 and len(study.names) == 1:
+        mean, sd = fmean(values.values()), stdev(values.values())
+        value = f"{study.names[0]} {Spread(n=len(values), mean=mean, sd=sd).words()}"
+    running = [f"{progress.running} running"] if progress.running else []
+    instants = [at for row in rows for at in (row.started, row.ended) if at is not None]
+    age = max(0.0, time.time() - max(instants)) if instants else inf
+    cells = {
+        "study": name,
+        "trials": ", ".join([progress.words, *running]),
+        "value": value,
+        "age": ago(age) if instants else "-",
+        "folder": str(output / name),
+    }
+    return age, cells
 
 
 def sync_runs(options: RunsOptions) -> int:

@@ -110,6 +110,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def ago(seconds: float) -> str:
+    """Return the time since an event as `30 s ago`, `40 min ago`, `5 h ago` or `3 days ago`."""
+    units = {"days": 86400, "h": 3600, "min": 60}
+    for word, size in units.items():
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {word} ago"
+    return f"{seconds:.0f} s ago"
+
+
 def headed(heading: str, lines: Iterable[str]) -> list[str]:
     """Return lines with a heading before the first one."""
     return [f"{'' if number else heading:8}{line}" for number, line in enumerate(lines)]

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from pipeline.config.options import ReportOptions
 from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import lines
-from pipeline.errors import ConfigError, did_you_mean, some
+from pipeline.errors import ConfigError
 from pipeline.findings import FINDINGS_FILE, FINDINGS_FOLDER, Clipping, Findings, load_findings
 from pipeline.metrics import direction
 from pipeline.reporting.page import publish
@@ -29,7 +28,6 @@ from pipeline.tracking.uri import tracking_uri
 
 Content = TypeVar("Content")
 
-SHOWN = 5
 SHORT_ID = 8
 REPORT = "data_report.json"
 #: Prefixes of values that belong to a run rather than to an epoch.
@@ -94,50 +92,21 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
     """Return the run that a user names.
 
     Args:
-        reference: Path of a run's or a trial's folder, or its name below the folder of runs; an
-            MLflow run id or its beginning; a name that only one run has; or `last`. A run that is
-            not on this machine needs the whole id.
+        reference: What `folders.find_run` takes. A run that is not on this machine needs the whole
+            MLflow run id.
         options: Options that say where runs are looked for.
 
     Raises:
-        ConfigError: No run or more than one matches, or what the run has left can't be read.
+        ConfigError: No run matches, or what the run has left can't be read.
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
-    runs = Path(options.folder)
     try:
-        folder = folders.find_run(reference, runs, key="folder")
-    except ConfigError as error:
-        names = _names(runs)
-        called = [folder for folder, name in names.items() if name == reference]
-        if len(called) > 1:
-            raise ConfigError(
-                f"run {reference!r} is the name of {len(called)} runs; expected one of their "
-                f"folders: {some([folder.name for folder in called], most=SHOWN)}"
-            ) from error
-        if not called:
-            if reference == folders.LAST or "is not the beginning of one id" in str(error):
-                raise
-            if options.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
-                return _fetched(reference, tracking_uri(options.tracking))
-            often = Counter(names.values())
-            shown = [name if often[name] == 1 else folder.name for folder, name in names.items()]
-            near = did_you_mean(reference, [*often, *(folder.name for folder in names)])
-            raise ConfigError(
-                f"run {reference!r} is unknown below folder={str(runs)!r}; expected a "
-                f"run's folder or name, the beginning of an MLflow run id, or {folders.LAST}; "
-                f"there are {some(shown, most=SHOWN) or 'none'}.{near}"
-            ) from error
-        folder = called[0]
+        folder = folders.find_run(reference, Path(options.folder), key="folder")
+    except ConfigError:
+        if options.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
+            return _fetched(reference, tracking_uri(options.tracking))
+        raise
     return local_subject(folder)
-
-
-def _names(runs: Path) -> dict[Path, str]:
-    """Return the names of runs by folder, the newest run first, trials last."""
-    found = {}
-    for folder in [*reversed(folders.run_folders(runs)), *reversed(folders.trial_folders(runs))]:
-        begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
-        found[folder] = str(next(begins, {}).get("name", ""))
-    return found
 
 
 def local_subject(folder: Path) -> Subject:

@@ -131,7 +131,7 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
             f"{folder / COMMAND} was started with --config-dir, which is not taken from a saved "
             f"command; if you trust the folder, name it again: python -m pipeline.train {again}"
         )
-    return [*kept, *words]
+    return [*kept, *(f"resume={folder}" if key_of(one) == "resume" else one for one in words)]
 
 
 def _is_tracking(word: str) -> bool:
@@ -147,15 +147,14 @@ def found_model(
     """Return the folder or file that a trained model is read from.
 
     Args:
-        reference: A run's or a trial's folder (its path, or its name below `output`), a folder or
-            file that holds a model, an MLflow run id or its beginning, `last` for the newest
-            training run, or MLflow's own address of a model, `models:/NAME@champion`.
+        reference: What `find_run` takes, a folder or file that holds a model, or MLflow's own
+            address of a model, `models:/NAME@champion`.
         output: The folder that holds a folder for each run.
         tracking: Where runs and registered models are on record.
         key: Name of `output` in the command's options, for messages.
 
     Raises:
-        ConfigError: No run or model has this name, or several have.
+        ConfigError: No run or model has this name.
         EnvironmentFaultError: MLflow is needed and does not answer.
     """
     place = Path(reference)

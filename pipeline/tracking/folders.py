@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,7 +14,7 @@ from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.paths import replace_file
 from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
-from pipeline.terminal import duration, number
+from pipeline.terminal import ago, number
 from pipeline.tracking.journal import (
     JOURNAL,
     Event,
@@ -35,9 +36,11 @@ COMMAND_TAG = "pipeline.command"
 FIND_LR = "find_lr"
 SHOWN = 5
 
-HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
-#: Metrics that can represent a run, the preferred ones first.
+#: Metrics that can represent a run, the preferred ones first, and those of which less is better.
 TELLING = ("f1", "rmse", "accuracy", "loss")
+ERRORS = ("rmse", "loss")
+#: Stages of a list that can be sorted by, with the prefixes of their metrics.
+STAGES = {"validation": ("best/val", "val"), "test": ("test",)}
 DAY = 86_400.0
 MIB = 1 << 20
 ENDED = ("FINISHED", "FAILED", "KILLED")
@@ -112,52 +115,57 @@ def unfinished(output: Path) -> list[Path]:
 
 
 def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
-    """Return the folder of a run.
+    """Return the folder of a run; of several that match, the newest, and say so.
 
-    The reference is the path or the name of a folder, an MLflow run id or its beginning, or `last`
-    for the newest training run. `key` is the command's name of the option `output`. Raises
-    ConfigError if no run or more than one matches.
+    The reference is the path or the name of a folder, the name of a run, an MLflow run id or its
+    beginning, or `last` for the newest training run. `key` is the command's name of the option
+    `output`. Raises ConfigError if no run matches.
     """
     trials = trial_folders(output)
     named = [folder for folder in trials if folder.name == reference]
     for folder in (Path(reference), output / reference, *named):
         if reference and (folder / JOURNAL).is_file():
             return folder
-    folders = run_folders(output)
+    folders = run_folders(output)[::-1]
     if reference == LAST:
-        for folder in reversed(folders):
+        for folder in folders:
             begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
             begin: Event = next(begins, {"tags": {}})
             if begin["tags"].get(COMMAND_TAG, "train") == "train":
                 return folder
         raise ConfigError(f"there is no run below {key}={str(output)!r} yet; train one first")
-    folders += trials
-    found = [one for one in folders if reference and read_state(one).run_id.startswith(reference)]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    names = {one: str(_first_event(one).get("name", one.name)) for one in [*folders, *trials]}
+    found = [one for one, name in names.items() if name == reference] or [
+        one for one in names if reference and read_state(one).run_id.startswith(reference)
+    ]
+    if not found:
+        known = list(dict.fromkeys(names.values()))
         raise ConfigError(
-            f"run {reference!r} is not the beginning of one id; it fits {_newest_few(found)}"
+            f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run's folder or "
+            f"name, the beginning of an MLflow run id, or {LAST}; there are "
+            f"{some(known, most=SHOWN) or 'none'}."
+            f"{did_you_mean(reference, [*known, *(one.name for one in names)])}"
         )
-    raise ConfigError(
-        f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run folder, the "
-        f"beginning of an MLflow run id, or {LAST}; there are {_newest_few(folders)}."
-        f"{did_you_mean(reference, [folder.name for folder in folders])}"
-    )
+    newest = max(found, key=_begun_at)
+    if len(found) > 1:
+        line = f"note: {len(found)} runs match {reference!r}; using the newest, {newest}"
+        print(line, file=sys.stderr)
+    return newest
+
+
+def _first_event(folder: Path) -> Event:
+    """Return the first line of a run's journal; empty if it can't be read."""
+    try:
+        with (folder / JOURNAL).open("rb") as file:
+            return parse_line(file.readline())
+    except OSError:
+        return {}
 
 
 def _begun_at(folder: Path) -> int:
     """Return when a run first began, in milliseconds since 1970; 0 if that is unknown."""
-    try:
-        with (folder / JOURNAL).open("rb") as file:
-            return int(parse_line(file.readline())["time"])
-    except (OSError, TypeError, ValueError):
-        return 0
-
-
-def _newest_few(folders: list[Path]) -> str:
-    words = [f"{one.name} ({read_state(one).run_id[:8] or '-'})" for one in reversed(folders)]
-    return some(words, most=SHOWN) or "none"
+    time = _first_event(folder).get("time")
+    return time if isinstance(time, int) else 0
 
 
 # ── listing the runs ────────────────────────────────────────────────────────────────────────────
@@ -168,13 +176,14 @@ class ListedRun:
     """A run as an entry of a list.
 
     `status` is MLflow's, or LOST if the run's process is gone and nobody has closed the run.
-    `metrics` has the latest values, `age` is the time since the last event in seconds, and `unsent`
-    is the number of values that MLflow lacks.
+    `doctor` has the verdicts, `metrics` the latest values, `age` is the time since the last event
+    in seconds, and `unsent` is the number of values that MLflow lacks.
     """
 
     name: str
     status: str
     end_reason: str
+    doctor: str
     metrics: Mapping[str, float]
     age: float
     state: State
@@ -187,17 +196,56 @@ class ListedRun:
         """Size of the folder in bytes when it was first asked for."""
         return size_of(self.folder)
 
-    def cells(self) -> list[str]:
-        """Return the cells of a table row, in the order of `HEADINGS`."""
-        metrics = self._telling("best/val") or self._telling("val"), self._telling("test")
-        words = (self.name, self.status, self.end_reason or "-", *(one or "-" for one in metrics))
-        run_id = self.state.run_id[:8] or "-"
-        return [*words, duration(self.age), run_id, str(self.folder)]
+    def cells(self) -> dict[str, str]:
+        """Return all cells of a table row by heading."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "end_reason": self.end_reason or "-",
+            "validation": self._shown("validation"),
+            "test": self._shown("test"),
+            "age": ago(self.age),
+            "run": self.state.run_id[:8] or "-",
+            "folder": str(self.folder),
+            "doctor": self.doctor or "-",
+        }
 
-    def _telling(self, stage: str) -> str:
-        """Return the name and value of the metric that represents a stage; '' if there is none."""
-        found = (metric for metric in TELLING if f"{stage}/{metric}" in self.metrics)
-        return next((f"{one} {number(self.metrics[f'{stage}/{one}'])}" for one in found), "")
+    def short_cells(self) -> dict[str, str]:
+        """Return the cells of a row that fits into 80 columns, by heading.
+
+        The status of a run that has finished is its first verdict.
+        """
+        cells = self.cells()
+        verdict, *more = self.doctor.split(", ")
+        ended = verdict + f" +{len(more)}" * bool(more) if self.status == "FINISHED" else ""
+        return {
+            "name": self.name,
+            "status": ended or self.end_reason or self.status.lower(),
+            "val": cells["validation"],
+            "test": cells["test"].rpartition(" ")[2],
+            "age": cells["age"],
+            "run": cells["run"],
+        }
+
+    def rank(self, order: str) -> tuple[object, ...]:
+        """Return what the run is sorted by: `age`, `name`, or a stage, the best value first."""
+        if order not in STAGES:
+            return (self.name if order == "name" else "", self.age)
+        metric, value = self._telling(order)
+        kind = TELLING.index(metric) if metric else len(TELLING)
+        return (kind, value if metric in ERRORS else -value, self.age)
+
+    def _shown(self, stage: str) -> str:
+        metric, value = self._telling(stage)
+        return f"{metric} {number(value)}" if metric else "-"
+
+    def _telling(self, stage: str) -> tuple[str, float]:
+        """Return name and value of the metric that represents a stage; '' if there is none."""
+        for prefix in STAGES[stage]:
+            for metric in TELLING:
+                if f"{prefix}/{metric}" in self.metrics:
+                    return metric, self.metrics[f"{prefix}/{metric}"]
+        return "", 0.0
 
     def is_recorded_in(self, uri: str) -> bool:
         """Tell whether the run is recorded in the store at an address, or in no store."""
@@ -209,7 +257,7 @@ class ListedRun:
 
 def listed(output: Path) -> list[ListedRun]:
     """Return the runs below `output`, oldest first; folders whose run has not begun are skipped."""
-    runs = []
+    runs, now = [], time.time()
     for folder in run_folders(output):
         events = list(read_events(folder / JOURNAL))
         begins = [event for event in events if event["event"] == "begin"]
@@ -217,6 +265,7 @@ def listed(output: Path) -> list[ListedRun]:
             continue
         state = read_state(folder)
         status, reason = standing(events, state)
+        tags = {event["key"]: event["value"] for event in events if event["event"] == "tag"}
         latest: dict[str, float] = {}
         for values in epochs_of(events).values():
             latest |= values
@@ -224,8 +273,9 @@ def listed(output: Path) -> list[ListedRun]:
             name=begins[-1]["name"],
             status=status,
             end_reason=reason,
+            doctor=str(tags.get("doctor", "")).replace("_", " "),
             metrics=latest,
-            age=max(0.0, time.time() - max(event["time"] for event in events) / 1000),
+            age=max(0.0, now - max(event["time"] for event in events) / 1000),
             state=state,
             folder=folder,
             unsent=unsent(folder) if begins[-1]["uri"] else 0,

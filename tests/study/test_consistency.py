@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ledgers import F1, dead_lease, failed, far_lease, open_ledger, take
+from ledgers import F1, dead_lease, failed, far_lease, open_ledger, space_of, take
 from mlflow.tracking import MlflowClient
 from recorded_trials import (
     STUDY,
@@ -310,13 +310,24 @@ def test_the_list_shows_studies_before_runs_and_a_studys_own_run_once(
     begin(Path("runs") / "1-mlp", "", key="mlp", tags={}).end("FINISHED")
     assert main([]) == 0
     heading, study, gap, headings, run = capsys.readouterr().out.splitlines()
-    assert heading.split("\t") == ["study", "trials", "best", "age", "folder"]
+    assert heading.split("\t") == ["study", "trials", "value", "age", "folder"]
     cells = study.split("\t")
     assert cells[:3] == [STUDY, "2 complete, 1 diverged, 1 running", "val/f1 0.7500"]
     assert cells[4] == f"runs/{STUDY}"
     assert gap == ""
     assert headings.startswith("name\tstatus")
     assert run.split("\t")[:2] == ["mlp", "FINISHED"]
+
+
+def test_the_list_shows_mean_and_sd_of_a_study_over_seeds(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = space_of({"seed": "range(0, 3)"})
+    with closing(open_ledger(Path("optuna.db"), space=seeds, sampler="grid")) as ledger:
+        for value in (0.5, 0.75, 1.0):
+            complete(ledger, value)
+    assert main([]) == 0
+    assert "\t3 complete\tval/f1 0.7500 ± 0.2500\t" in capsys.readouterr().out
 
 
 def test_a_trial_is_found_by_the_beginning_of_its_id_and_by_its_folder(

@@ -1,3 +1,7 @@
+import os
+import pty
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,29 +31,92 @@ def pretend_lost(journal: Journal) -> None:
     path.write_text(path.read_text().replace(f'"{own_lease().started}"', '"1"'))
 
 
-def test_the_list_is_tab_separated_in_a_pipe_and_tells_ends_apart(
+HEADINGS = ["name", "status", "end_reason", "validation", "test", "age", "run", "folder", "doctor"]
+
+
+@pytest.fixture
+def listed_runs(
     begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[list[str]]]:
+    """Lists a running, a lost, a stopped and two finished runs; returns the cells of all lines."""
+    now = round(time.time() * 1000)
+    begun("", name="running", at=now - 40 * 60_000)
+    pretend_lost(begun("", name="lost", at=now - 3 * 3_600_000))
+    stopped = begun("", name="stopped", at=now - 7_200_000)
+    stopped.end("KILLED", "interrupted", at=now - 7_200_000)
+    for name, f1, verdicts in (("b", 0.875, "class_collapse, overfitting"), ("a", 0.5, "healthy")):
+        done = begun("", name=name)
+        done.epoch(1, {"val/f1": 0.75, "best/val/f1": 0.8125, "test/f1": f1})
+        done.end("FINISHED")
+        done.tag("doctor", verdicts)
+
+    def lines(*words: str) -> list[list[str]]:
+        assert main([f"output={tmp_path}/runs", *words]) == 0
+        return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+
+    return lines
+
+
+def test_the_list_is_tab_separated_in_a_pipe_with_the_newest_run_first(
+    listed_runs: Callable[..., list[list[str]]],
 ) -> None:
-    begun("", name="1-running")
-    pretend_lost(begun("", name="2-lost"))
-    begun("", name="3-stopped").end("KILLED", "interrupted")
-    finished(begun, "", name="4-done")
-    assert main([f"output={tmp_path}/runs"]) == 0
-    heading, *rows = (line.split("\t") for line in capsys.readouterr().out.splitlines())
-    names = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
-    assert heading == list(names)
-    assert [row[1:3] for row in rows[:3]] == [
-        ["RUNNING", "-"],
-        ["LOST", "-"],
-        ["KILLED", "interrupted"],
+    heading, *lines = listed_runs()
+    assert heading == HEADINGS
+    assert [[Path(line[7]).name, *line[1:6], line[8]] for line in lines[2:]] == [
+        ["running", "RUNNING", "-", "-", "-", "40 min ago", "-"],
+        ["stopped", "KILLED", "interrupted", "-", "-", "2 h ago", "-"],
+        ["lost", "LOST", "-", "-", "-", "3 h ago", "-"],
     ]
-    assert rows[3][:5] == ["lstm", "FINISHED", "-", "f1 0.8125", "f1 0.8750"]
-    assert Path(rows[3][-1]).name == "4-done"
+    (done,) = (line for line in lines[:2] if line[8] == "class collapse, overfitting")
+    assert done[:5] == ["lstm", "FINISHED", "-", "f1 0.8125", "f1 0.8750"]
 
 
-def test_an_empty_folder_has_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([f"output={tmp_path}/none"]) == 0
-    assert capsys.readouterr().out == f"no runs below output='{tmp_path}/none'\n"
+@pytest.mark.parametrize(
+    ("words", "folders"),
+    [
+        ("sort=test", "b a running stopped lost"),
+        ("sort=test limit=1", "b"),
+        ("doctor=healthy", "a"),
+        ("doctor=class_coll*fit", "b"),
+        ("name=l?t sort=validation limit=3 doctor=e", "a b"),
+    ],
+)
+def test_a_list_is_sorted_shortened_and_limited_to_names_and_verdicts(
+    listed_runs: Callable[..., list[list[str]]], words: str, folders: str
+) -> None:
+    assert [Path(line[7]).name for line in listed_runs(*words.split())[1:]] == folders.split()
+
+
+def test_the_list_fits_into_a_terminal_of_80_columns(
+    listed_runs: Callable[..., list[list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout", open(theirs, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    assert main([f"output={tmp_path}/runs", "limit=4", "sort=test"]) == 0
+    shown = re.sub(r"\x1b\[\d+m", "", os.read(ours, 9999).decode()).splitlines()
+    assert [re.sub(r" \d+ \w+ ago +- *$", "", line).split() for line in shown] == [
+        ["name", "status", "val", "test", "age", "run"],
+        ["lstm", "class", "collapse", "+1", "f1", "0.8125", "0.8750"],
+        ["lstm", "healthy", "f1", "0.8125", "0.5000"],
+        ["lstm", "running", "-", "-"],
+        ["lstm", "interrupted", "-", "-"],
+        ["4", "of", "5;", "show", "all", "with", "limit=5"],
+    ]
+    assert max(map(len, shown)) <= 80
+
+
+def test_a_list_without_a_line_says_what_there_is(
+    listed_runs: Callable[..., list[list[str]]],
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    there = "class collapse (1), healthy (1), none (3), overfitting (1)"
+    for word in ("doctor=plateau", "name=gru"):
+        (line,) = listed_runs(word)
+        assert line == [f"no run matches; the verdicts of the 5 runs are: {there}"]
+    assert main(["output=none"]) == 0
+    assert capsys.readouterr().out == "no runs below output='none'\n"
 
 
 def test_sync_sends_what_waits_and_then_has_nothing_to_send(
@@ -129,8 +196,8 @@ def add_run(
     return folder
 
 
-def test_a_run_is_found_by_its_path_its_name_its_id_and_a_unique_prefix(
-    begun: Begun, tmp_path: Path
+def test_a_run_is_found_by_its_path_its_name_and_its_id_and_the_newest_of_several(
+    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "runs"
 
@@ -139,11 +206,15 @@ def test_a_run_is_found_by_its_path_its_name_its_id_and_a_unique_prefix(
             find_run(reference, output)
 
     says("last", r"there is no run below output='.*' yet; train one")
-    folder = add_run(begun, "20260101-000000-lstm-aaaaaa", "12e45678" * 4)
-    add_run(begun, "20260102-000000-lstm-bbbbbb", "12f45678" * 4)
+    folder = add_run(begun, "20260101-000000-lstm-aaaaaa", "12e45678" * 4, at=1)
+    newest = add_run(begun, "20260102-000000-lstm-bbbbbb", "12f45678" * 4, at=2)
     for reference in (str(folder), folder.name, "12e45678" * 4, "12e"):
         assert find_run(reference, output) == folder
-    says("12", r"'12' is not the beginning of one id; .*bbbb.*aaaa")
+    assert capsys.readouterr().err == ""
+    for reference in ("12", "lstm"):
+        assert find_run(reference, output) == newest
+        line = f"note: 2 runs match '{reference}'; using the newest, {newest}\n"
+        assert capsys.readouterr().err == line
     line = r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"
     says("20260101-000000-lstm-aaaaab", line)
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,6 @@ from pipeline.tracking.folders import read_state
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
     from pipeline.study.ledger.rows import Importances
-    from pipeline.study.recorded_studies import Studies
 
 OFF = "off"
 COUNTED = ("complete", "pruned", *COUNTED_FAILURES, "running")
@@ -37,7 +35,6 @@ FEW_TRIALS = 10
 #: Fact of a study: the test metrics and the names of the baselines, by trial number.
 TESTED = "tested"
 TEST_METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "rmse", "mae", "r2")
-STUDY_HEADINGS = ("study", "trials", "best", "age", "folder")
 #: Pictures among a study's artifacts, the most important first.
 PICTURES = {
     "comparison.png": "The comparison",
@@ -425,18 +422,3 @@ def _note(lines: Sequence[str], parts: Sequence[str], folder: Path) -> str:
     first = markup.bullets(map(fields.as_text, lines))
     parts = [first, *parts, *images, fields.titled("More", ", ".join(links))]
     return fields.fitted(parts, range(len(parts) - 1, 0, -1))
-
-
-def study_lines(studies: "Studies", output: Path) -> list[list[str]]:
-    """Return a line of cells, as `STUDY_HEADINGS` names them, for each study of a database."""
-    lines = []
-    for study in map(studies.open, studies.names()):
-        rows, progress = study.trials(), study.progress()
-        running = [f"{progress.running} running"] if progress.running else []
-        found = best(rows, [objective.direction for objective in study.objectives])
-        value = value_words(found[0].values, study.names) if found else "-"
-        instants = [at for row in rows for at in (row.started, row.ended) if at is not None]
-        age = duration(max(0.0, time.time() - max(instants))) if instants else "-"
-        counts = ", ".join([progress.words, *running])
-        lines.append([study.name, counts, value, age, str(output / study.name)])
-    return lines
