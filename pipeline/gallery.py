@@ -148,7 +148,7 @@ def write(picture: Picture, folder: Path) -> str:
 
 def _write(picture: Picture, folder: Path) -> Written:
     file = f"{picture.name}.png"
-    content, reason = use_drawn(picture, _png)
+    content, reason = use_drawn(picture, png_of)
     if content is not None:
         _store(content, folder / file)
     return Written(picture.name, picture.title, picture.alt, "" if reason else file, reason)
@@ -168,10 +168,11 @@ def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used |
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG."""
-    _store(_png(figure), path)
+    _store(png_of(figure), path)
 
 
-def _png(figure: "Figure") -> bytes:
+def png_of(figure: "Figure") -> bytes:
+    """Return a figure as PNG."""
     content = BytesIO()
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     return content.getvalue()

@@ -33,7 +33,7 @@ QUIET = "#9a9a9a"
 SHADE = 0.13
 #: Colour map of shares from 0 to 1.
 SHARES = "cividis"
-#: Text on a coloured cell; not black and white, which a report page may replace.
+#: Text on a coloured cell.
 DARK, BRIGHT = "#0b0b0b", "#fafafa"
 
 #: Width of a figure in inches, at which text of ten points is readable on a phone.

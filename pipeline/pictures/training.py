@@ -93,12 +93,14 @@ def _losses(findings: Findings, parts: Sequence[str]) -> "Figure":
 
 
 def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
-    columns, count = min(2, len(metrics)), len(metrics)
+    count = len(metrics)
+    columns = 2 if count in (2, 4) else min(3, count)
     figure, axes = style.panels(count, columns, height=PANEL, sharex=True)
     for panel, key in zip(axes.flat, metrics, strict=False):
         _draw_curve(panel, findings, key, **style.PARTS["val"])
         weight = "bold" if key == findings.monitor else "normal"
         panel.set_title(label(key.removeprefix("val/")), fontsize=10, fontweight=weight)
+        style.whole_numbers(panel, most=8 // columns)
         _mark_kept(panel, findings)
     for panel in axes.flat[: max(0, count - columns)]:
         panel.set_xlabel("")

@@ -1,7 +1,6 @@
 """HTML pages that need no other file: pictures as elements, filled templates, publishing.
 
-A picture is a PNG that a run has drawn, or an SVG in the page's own colours that is drawn for the
-page; an SVG that would be too large becomes a PNG.
+A picture is a PNG that a run has drawn, or one that is drawn for the page.
 """
 
 import base64
@@ -11,8 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime
-from functools import cache, partial
-from io import BytesIO
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,59 +18,25 @@ from markupsafe import Markup
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.gallery import DOTS_PER_INCH, Written, drawing, read_list, use_drawn
+from pipeline.gallery import DOTS_PER_INCH, Written, drawing, png_of, read_list, use_drawn
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 
 if TYPE_CHECKING:
     from jinja2 import Template as LoadedTemplate
-    from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 Template = Literal["run.html", "range.html", "study.html", "comparison.html"]
-Look = Literal["chart", "as-is"]
 PNG = b"\x89PNG\r\n\x1a\n"
 NAME = "report.html"
+#: Pixels of CSS per inch.
+PIXELS_PER_INCH = 96
 
-POINTS_PER_INCH = 72
-WIDE = 500.0  # points
-#: Characters of an SVG above which a picture is a PNG: browsers are slow with larger ones.
-LARGEST_SVG = 1_500_000
-
+#: Width in pixels above which a picture takes the page's width.
+WIDE = 760
 #: Beginnings of the names of pictures that a dark page does not invert: images, heat maps.
 AS_IS = ("inside/", "mistakes/")
 
-#: Placeholders for the page's own colours while Matplotlib draws; no picture uses them itself.
-INK, PAPER = "#010203", "#fdfcfb"
-
-#: Settings of Matplotlib that are black by default.
-INKED = (
-    "text.color",
-    "axes.edgecolor",
-    "axes.labelcolor",
-    "axes.titlecolor",
-    *(f"{axis}tick.{part}" for axis in "xy" for part in ("color", "labelcolor")),
-    "patch.edgecolor",
-    "hatch.color",
-    *(f"boxplot.{part}props.color" for part in ("box", "whisker", "cap")),
-)
-GROUND = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-#: Settings of Matplotlib for a figure without background, in the page's text colour.
-ON_PAGE = {
-    "svg.fonttype": "none",
-    "legend.facecolor": PAPER,
-    **dict.fromkeys(GROUND, "none"),
-    **dict.fromkeys(INKED, INK),
-}
-
-#: Parts of Matplotlib's SVG that a page does not need: unreferenced ids, whitespace between tags.
-_IDS = re.compile(r' id="(?![Cmhp]\w*[0-9a-f]{10}")[^"]*"')
-_BLANKS = re.compile(r">\s+<")
-_SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
-_TAG = re.compile(r"<(\w+)[^<>]*>")
-_FONTS = re.compile(r"font-family:(?:&apos;|[^;\"])*;?\s*")
-#: Black and the darkest greys, which a dark page would hide.
-_DARK = re.compile(r"(?<=[: ])#([0-5][0-9a-f])\1\1\b")
 #: Characters that a name may contain but a page may not.
 ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
@@ -169,29 +133,13 @@ class PagePicture:
     reason: str
 
 
-def drawn(
-    pictures: Iterable[Picture], *, texts: Iterable[str] = (), prefix: str = "picture"
-) -> list[PagePicture]:
-    """Draw pictures as elements of one page.
+def drawn(pictures: Iterable[Picture], *, texts: Iterable[str] = ()) -> list[PagePicture]:
+    """Draw pictures as elements of a page.
 
-    Characters of `texts` that the usual font lacks are drawn with another font. `prefix` must be
-    unique among the calls for one page.
+    Characters of `texts` that the usual font lacks are drawn with another font.
     """
     with drawing(texts):
-        return [_drawn(picture, f"{prefix}-{n}") for n, picture in enumerate(pictures)]
-
-
-def _drawn(picture: Picture, prefix: str) -> PagePicture:
-    import matplotlib as mpl
-
-    salted = {**ON_PAGE, "svg.hashsalt": prefix}  # the ids are unique within the page
-    with mpl.rc_context(salted):  # type: ignore[arg-type] # its types want a literal for each key
-        shown, reason = use_drawn(picture, partial(_svg, alt=picture.alt))
-    if shown is not None and len(shown[0]) > LARGEST_SVG:
-        shown, reason = use_drawn(picture, partial(_pixels, alt=picture.alt))
-    content, width = shown or (None, 0.0)
-    group = picture.name.rpartition("/")[0]
-    return PagePicture(group, picture.title, picture.alt, content, width > WIDE, reason)
+        return [_element(one.name, one.title, one.alt, *use_drawn(one, png_of)) for one in pictures]
 
 
 def embedded(folder: Path) -> list[PagePicture]:
@@ -208,61 +156,28 @@ def embedded(folder: Path) -> list[PagePicture]:
 
 
 def _embedded(written: Written, folder: Path) -> PagePicture:
-    content, width, reason = None, 0.0, written.reason
+    png, reason = None, written.reason
     if written.file:
-        look: Look = "as-is" if written.name.startswith(AS_IS) else "chart"
         file, reason = (folder / written.file).resolve(), f"{written.file} is not a PNG file"
         # The list of another person's run could name any file of this machine.
         if file.is_relative_to(folder.resolve()) and file.is_file():
-            png = file.read_bytes()
-            if png.startswith(PNG):
-                (content, width), reason = _image(png, written.alt, look), ""
-    group = written.name.rpartition("/")[0]
-    return PagePicture(group, written.title, written.alt, content, width > WIDE, reason)
+            content = file.read_bytes()
+            png = content if content.startswith(PNG) else None
+    return _element(written.name, written.title, written.alt, png, reason)
 
 
-def _image(png: bytes, alt: str, look: Look) -> tuple[Markup, float]:
-    """Return a PNG as an `<img>` element, and its width in points.
-
-    A dark page inverts the lightness of a chart.
-    """
-    width = int.from_bytes(png[16:20]) / DOTS_PER_INCH * POINTS_PER_INCH
-    code = base64.b64encode(png).decode("ascii")
+def _element(name: str, title: str, alt: str, png: bytes | None, reason: str) -> PagePicture:
+    """Return a picture as an `<img>` element; a dark page inverts the lightness of a chart."""
+    group = name.rpartition("/")[0]
+    if png is None:
+        return PagePicture(group, title, alt, None, is_wide=False, reason=reason)
+    width = int.from_bytes(png[16:20])
     element = Markup(
-        '<img class="{}" style="--width: {:.0f}pt" alt="{}" src="data:image/png;base64,{}">'
+        '<img class="{}" style="--width: {:.0f}px" alt="{}" src="data:image/png;base64,{}">'
+    ).format(
+        "as-is" if name.startswith(AS_IS) else "chart",
+        width / DOTS_PER_INCH * PIXELS_PER_INCH,
+        alt,
+        base64.b64encode(png).decode("ascii"),
     )
-    return element.format(look, width, alt, code), width
-
-
-def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
-    written = BytesIO()
-    figure.savefig(written, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", facecolor="white")
-    return _image(written.getvalue(), alt, "chart")
-
-
-def _svg(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
-    """Return a figure as an `<svg>` element, and its width in points.
-
-    The settings `ON_PAGE` must be in force, here and when the figure is drawn.
-    """
-    written = BytesIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(written, format="svg", bbox_inches="tight", metadata=nothing)
-    head, _, body = ILLEGAL.sub("", written.getvalue().decode("utf-8")).partition("</defs>")
-    width, height = map(float, _SIZE.findall(head)[0])
-    body = _TAG.sub(_in_colours_of_page, _BLANKS.sub("><", body))
-    root = Markup(
-        '<svg viewBox="0 0 {:g} {:g}" style="--width: {:.0f}pt" role="img" aria-label="{}">'
-    )
-    # Matplotlib has escaped all texts.
-    return root.format(width, height, width, alt) + Markup(body), width
-
-
-def _in_colours_of_page(tag: re.Match[str]) -> str:
-    """Return an SVG tag with the page's colours in place of placeholders, and of black lines.
-
-    Black text is kept: it stands on bright cells, which are bright on a dark page as well.
-    """
-    text = _IDS.sub("", tag[0]).replace(INK, "currentColor").replace(PAPER, "var(--paper)")
-    is_text = tag[1] in ("text", "tspan")
-    return _FONTS.sub("", text) if is_text else _DARK.sub("currentColor", text)
+    return PagePicture(group, title, alt, element, is_wide=width > WIDE, reason="")

@@ -192,7 +192,7 @@ def _repeats(
 def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> dict[str, Any]:
     shown = f"{title}: mean, 95 % CI and single repeats"
     picture = comparison_picture.comparison_picture(comparison, key, title=shown)
-    elements = drawn([picture], texts=comparison_picture.comparison_names(comparison), prefix=key)
+    elements = drawn([picture], texts=comparison_picture.comparison_names(comparison))
     return {"title": title, "sheet": table, "pictures": elements}
 
 

@@ -190,7 +190,7 @@ def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
     assert page.texts("h2") == ["Suggestion", "Curve", "How it was made"]
     assert f"S{told[1:]}." in page.texts("p")
     assert again in page.texts("code")
-    assert len(page.all("svg")) == 1
+    assert len(page.all("img")) == 1
     assert "Incomplete" not in page.text
     made_run("trained")
     assert problem("runs=[trained,ladder]") == (
