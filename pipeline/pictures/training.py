@@ -1,6 +1,6 @@
 """Pictures of a training: curves over the epochs, the range test, what happens in the layers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
         draw = partial(_metric_curves, findings, metrics)
         yield Picture("curves/metrics", "Validation metrics by epoch", words, draw)
     if "lr" in known:
-        words = f"Learning rate {_course(known['lr'])}."
+        words = f"Learning rate {_course(known['lr'], '{:.3g}'.format)}."
         yield Picture("curves/lr", "Learning rate by epoch", words, partial(_rate, findings))
 
 
@@ -68,12 +68,12 @@ def _kept(findings: Findings) -> int:
     return findings.kept if findings.kept is not None else max(findings.history, default=0)
 
 
-def _course(values: Floats) -> str:
+def _course(values: Floats, text: Callable[[float], str] = rounded) -> str:
     if np.ptp(values) == 0:
-        return f"{rounded(values[0])}{' in all epochs' if len(values) > 1 else ''}"
-    ends = f"from {rounded(values[0])} to {rounded(values[-1])} in {len(values)} epochs"
+        return f"{text(values[0])}{' in all epochs' if len(values) > 1 else ''}"
+    ends = f"from {text(values[0])} to {text(values[-1])} in {len(values)} epochs"
     lowest = values.min()
-    return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {rounded(lowest)})"
+    return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {text(lowest)})"
 
 
 def _losses(findings: Findings, parts: Sequence[str]) -> "Figure":

@@ -67,7 +67,7 @@ def test_without_validation_rows_there_is_no_picture_of_metrics() -> None:
     history = {1: {"train/loss": 0.5, "lr": 0.1}, 2: {"train/loss": 0.4, "lr": 0.1}}
     findings = made_findings(history=history, kept=None)
     assert names_of(findings, "curves") == ["curves/loss", "curves/lr"]
-    assert picture(findings, "curves/lr").alt == "Learning rate 0.100 in all epochs."
+    assert picture(findings, "curves/lr").alt == "Learning rate 0.1 in all epochs."
 
 
 def deep(count: int, *, clipping: Clipping | None = None, **changes: object) -> Findings:
