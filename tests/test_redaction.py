@@ -88,7 +88,7 @@ def test_an_ordinary_name_stays_with_its_value(name: str) -> None:
     "text",
     [
         "http://host:5000 user@mail.org",
-        "http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning",
+        "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=pipeline&workflowType=machine_learning",
         "http://localhost:5000/@scope/x@1",
         "http://[::1]:5000/x@y",
         "sqlite:////tmp/a:b@c.db",

@@ -111,6 +111,7 @@ class TrackingOptions(Options):
     uri: Text | None
     required: bool
     experiment: Text
+    system_metrics: bool
 
 
 Target = dict[str, Any]

@@ -51,6 +51,12 @@ class Prepared:
     report: DataReport | None = None
 
     @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows of each part that exists."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: len(part) for name, part in parts.items() if part is not None}
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the data, one line each."""
         return () if self.report is None else tuple(warnings(self.report))

@@ -22,6 +22,7 @@ from pipeline.metrics import direction
 from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
+from pipeline.tracking.fields import FINAL
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
 from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import tracking_uri
@@ -30,8 +31,6 @@ Content = TypeVar("Content")
 
 SHORT_ID = 8
 REPORT = "data_report.json"
-#: Prefixes of values that belong to a run rather than to an epoch.
-FINAL = ("test/", "naive/", "linear/", "best/", "time/fit", "model/")
 LEFT_NONE = (
     "this run has no findings, because an older version of this program trained it or because it "
     "is a trial of a study; this page shows what its journal contains"

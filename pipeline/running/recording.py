@@ -270,6 +270,7 @@ def _header(plan: Plan, uri: str) -> Header:
         key=occasion.key,
         register=None if occasion.lean else options.register,
         trust=options.trust,
+        rows=plan.prepared.rows,
     )
 
 

@@ -1,11 +1,13 @@
 """How a run appears in MLflow: names, texts, limits, and the Markdown of its description."""
 
 import hashlib
+import json
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from pipeline.markup import escaped, fenced, markdown_table
@@ -33,6 +35,25 @@ LONGEST = 60
 WIDEST = 720
 #: Ends the address of a page; without it MLflow shows its pages for language models.
 TRAINING_PAGES = "workflowType=machine_learning"
+
+#: Prefixes of values that belong to a run rather than to an epoch.
+FINAL = ("test/", "naive/", "linear/", "best/", "decision/", "time/fit", "model/")
+#: Key of the view that the links of this program open, among the saved views of an experiment.
+VIEW = "pipeline"
+#: Columns of the view in their order; MLflow's pages leave out those that no run has.
+COLUMNS = (
+    *(
+        f"metrics.`{stage}/{name}`"
+        for name in ("f1", "rmse")
+        for stage in ("val", "test", "linear")
+    ),
+    "params.`optimizer.lr`",
+    "tags.`doctor`",
+    "attributes.`Dataset`",
+)
+#: Sections of charts in the view, the curves first; the others are folded.
+CURVES = ("val", "train", "grad", "time", "Model metrics")
+FOLDED = ("test", "linear", "naive", "best", "best/val", "System metrics")
 
 _REFUSED = re.compile(r"[^/\w.\- :]")
 
@@ -83,6 +104,38 @@ def param_texts(params: Mapping[str, object]) -> dict[str, str]:
 def tag_texts(tags: Mapping[str, object]) -> dict[str, str]:
     """Return tags with the names and texts that MLflow stores."""
     return {field_name(key): cut(str(value), MAX_TAG) for key, value in tags.items()}
+
+
+def view_tag() -> dict[str, str]:
+    """Return the tag by which MLflow's page of an experiment offers the view with our columns."""
+    sections = [
+        {"uuid": name, "name": name, "display": name in CURVES, "isReordered": True}
+        for name in CURVES + FOLDED
+    ]
+    state = {
+        "selectedColumns": COLUMNS,
+        "columnOrder": COLUMNS,
+        "columnWidths": {**dict.fromkeys(COLUMNS, 90), "tags.`doctor`": 140, COLUMNS[-1]: 270},
+        "compareRunCharts": [],
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+    }
+    content = {"name": "Scores", "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
+    return {f"mlflow.sharedViewState.{VIEW}": json.dumps(content)}
+
+
+def data_set(begin: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of the MLflow data set of a run, from the first event of its journal."""
+    params, tags, rows = begin["params"], begin["tags"], begin.get("rows") or {}
+    target, path = str(params.get("data._target_", "")), params.get("data.path")
+    source = {"uri": path} if path else {"tags": {"mlflow.source.name": target}}
+    return {
+        "name": Path(str(path)).stem if path else target.split(".")[-2],
+        "digest": tags["data.hash"][:12],
+        "source_type": "local" if path else "code",
+        "source": json.dumps(source),
+        "profile": json.dumps({"num_rows": sum(rows.values()), **rows}),
+    }
 
 
 def cut(text: str, longest: int) -> str:

@@ -34,7 +34,8 @@ class Header:
     `parent` is the MLflow id of the parent run; `parent_folder` is the parent's folder, for when
     that id is not known yet. `key` is a unique name that identifies the run in MLflow; `None` means
     the folder's name. `register` is the name under which the model is registered. `trust` lists
-    packages whose classes the model may name.
+    packages whose classes the model may name. `rows` is the number of rows of each part of the
+    data, empty if the run has none of its own.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Header:
     key: str | None = None
     register: str | None = None
     trust: Sequence[str] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

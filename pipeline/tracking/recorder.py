@@ -21,6 +21,8 @@ from pipeline.tracking.replay import Replay
 from pipeline.tracking.uri import StoreError, quiet_mlflow
 
 if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
     from pipeline.tracking.store import Store
 
 TICK_SECONDS = 1.0
@@ -31,6 +33,9 @@ LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
 EARLIER_SECONDS = 5.0
 DEATH_SECONDS = 5.0
+#: Seconds between two measurements of the machine's load; MLflow's own default is 10, and the
+#: environment's MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides both.
+MONITOR_SECONDS = 2.0
 #: Seconds in which another process must release a run's folder.
 FOLDER_SECONDS = 20.0
 
@@ -74,6 +79,7 @@ class OpenRuns:
         self._store: Store | None = None
         self._open: dict[Path, Replay] = {}
         self._earlier: deque[Path] = deque()
+        self._monitors: dict[Path, SystemMetricsMonitor] = {}
         self._failures = 0
         self._retry_at = 0.0
         self._problem = ""
@@ -102,7 +108,7 @@ class OpenRuns:
         replay = self._open[Path(folder)] = Replay(Path(folder), wait=FOLDER_SECONDS)
         problem = None
         try:
-            replay.advance(self._connected())
+            self._advance(replay)
         except StoreError as error:
             self._note(error, replay)
             problem = error.line
@@ -173,9 +179,7 @@ class OpenRuns:
             return
         for replay in self._open.values():
             try:
-                store = self._connected()
-                if not replay.is_refused:
-                    replay.advance(store)
+                self._advance(replay)
                 self._failures = 0
             except StoreError as error:
                 self._note(error, replay)
@@ -183,6 +187,24 @@ class OpenRuns:
                     return
         if self._earlier:
             self._send_one_earlier()
+
+    def _advance(self, replay: Replay) -> None:
+        """Send a batch of a run, and start to measure its machine if it asks for that."""
+        store = self._connected()
+        if replay.is_refused:
+            return
+        replay.advance(store)
+        if replay.measures_system and replay.folder not in self._monitors:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            monitor = SystemMetricsMonitor(
+                replay.state.run_id,
+                sampling_interval=MONITOR_SECONDS,
+                resume_logging=True,
+                tracking_uri=self._uri,
+            )
+            monitor.start()
+            self._monitors[replay.folder] = monitor
 
     def _connected(self) -> "Store":
         if self._store is None:
@@ -206,6 +228,8 @@ class OpenRuns:
 
     def _finish(self, replay: Replay, *, is_over: bool, patient: bool) -> StoreError | None:
         """Send the rest and close the run; return the error if that fails for a bounded time."""
+        if (monitor := self._monitors.pop(replay.folder, None)) is not None:
+            monitor.finish()
         usual = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
         moved_at = time.monotonic()
         while True:

@@ -12,7 +12,7 @@ import filelock
 from pipeline.paths import LEFTOVERS
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.tracking.fields import PARENT_TAG, param_texts
+from pipeline.tracking.fields import FINAL, PARENT_TAG, data_set, param_texts
 from pipeline.tracking.folders import (
     COMMAND_TAG,
     FORGET,
@@ -111,7 +111,17 @@ class Replay:
     @property
     def leaves_model(self) -> bool:
         """Whether the run leaves a model if it finishes; a sweep leaves that of its winner."""
-        return self._begun.get("tags", {}).get(COMMAND_TAG, "train") in ("train", "sweep")
+        return self._command in ("train", "sweep")
+
+    @property
+    def measures_system(self) -> bool:
+        """Whether the run still goes on and asks for the load of its machine."""
+        asked = self._begun.get("params", {}).get("tracking.system_metrics", False)
+        return bool(asked and self.state.run_id and self._end is None)
+
+    @property
+    def _command(self) -> str:
+        return str(self._begun.get("tags", {}).get(COMMAND_TAG, "train"))
 
     def release(self) -> None:
         """Release the journal, so that another process can send it."""
@@ -139,8 +149,10 @@ class Replay:
         self._attach(store)
         if not (events := self._next_batch()):
             return
+        # MLflow draws a value of step 0 as a bar, any other as a curve. A study's are curves.
+        single = () if self._command == "sweep" else FINAL
         points = [
-            (key, value, event["time"], event["epoch"])
+            (key, value, event["time"], 0 if key.startswith(single) else event["epoch"])
             for event in events
             if event["event"] == "epoch"
             for key, value in event["values"].items()
@@ -151,6 +163,8 @@ class Replay:
             is_new, more = self._begin(store, events[0])
         tags = more | {one["key"]: one["value"] for one in events if one["event"] == "tag"}
         store.log(self.state.run_id, points=points, params=params, tags=tags, is_new=is_new)
+        if events[0].get("rows"):
+            store.log_data(self.state.run_id, data_set(events[0]))
         self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
         del self._pending[: len(events)]
 

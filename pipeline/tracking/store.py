@@ -9,7 +9,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -33,7 +33,7 @@ LOCK_SECONDS = 60.0
 #: MLflow's error codes for an unknown name, id or version.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 #: Without this tag MLflow opens its pages for language models instead of the runs.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **fields.view_tag()}
 
 #: Name, value, milliseconds since 1970, epoch.
 Point = tuple[str, float, int, int]
@@ -169,6 +169,12 @@ class Store:
                 [RunTag(key, value) for key, value in fields.tag_texts(tags or {}).items()],
             )
 
+    def log_data(self, run_id: str, data: Mapping[str, str]) -> None:
+        """Log the data set of a run, by its fields; repeating the call stores nothing twice."""
+        context = [InputTag("mlflow.data.context", "training")]
+        with self.client() as client:
+            client.log_inputs(run_id, [DatasetInput(Dataset(**data), context)])
+
     def upload(self, run_id: str, file: Path, folder: str) -> None:
         """Upload a file as an artifact into a folder of the run's artifacts ('' = the top)."""
         with self.client() as client:
@@ -248,6 +254,9 @@ class Store:
                 "choose another name"
             )
             raise StoreError("refused", line)
+        for key, value in EXPERIMENT_TAGS.items() - found.tags.items():
+            if key not in found.tags:  # an experiment that others or earlier versions have created
+                client.set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
     def _drop_tag(self, run_id: str, key: str) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError, did_you_mean
 from pipeline.paths import shortage
 from pipeline.redaction import MASK, has_password, redact
-from pipeline.tracking.fields import TRAINING_PAGES, cut
+from pipeline.tracking.fields import TRAINING_PAGES, VIEW, cut
 
 if TYPE_CHECKING:
     from pipeline.config.options import TrackingOptions
@@ -158,7 +158,7 @@ def how_to_name(recorded: str) -> str:
 def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
     """Return how to see an experiment's runs: a command (unless a server runs) and a page."""
     server = redact(uri).rstrip("/") if is_server(uri) else "http://127.0.0.1:5000"
-    page = f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
+    page = f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&{TRAINING_PAGES}"
     return (page,) if is_server(uri) else (ui_command(uri), page)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.tracking.fields import TRAINING_PAGES
 from pipeline.tracking.folders import read_state
+from pipeline.tracking.uri import where_to_look
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -57,8 +58,9 @@ class Trained:
         return f"/experiments/{state.experiment_id}/runs/{state.run_id}{tab}?{TRAINING_PAGES}"
 
     def table(self, name: str) -> str:
-        """Return the place of the table of all runs of a run's experiment."""
-        return f"/experiments/{read_state(self.run(name)).experiment_id}?{TRAINING_PAGES}"
+        """Return the place of the table of all runs of a run's experiment, as commands print it."""
+        state = read_state(self.run(name))
+        return where_to_look(state.uri, state.experiment_id)[-1].partition("#")[2]
 
 
 class Pages:

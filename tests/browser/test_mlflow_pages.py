@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_pages import Pages, Trained, call
-from real_browser import browser, mlflow_ui
+from real_browser import SIZE, browser, mlflow_ui
 from records import final_values
 
 pytestmark = pytest.mark.slow
@@ -97,12 +97,27 @@ def test_parameters_metrics_and_tags_are_listed(pages: Pages, trained: Trained) 
     assert "lease" not in tags
 
 
-def test_the_charts_show_the_curves_of_a_run(pages: Pages, trained: Trained) -> None:
-    pages.open(trained.page("digits_cnn", "/model-metrics"))
-    pages.says("(best/epoch)")
-    pages.type_into("//input[@placeholder='Search metric charts']", "^(train|val)/loss")
-    pages.until("these alone", lambda: "(best/epoch)" not in pages.text())
+def test_the_printed_link_opens_on_scores_settings_verdicts_and_data(
+    pages: Pages, trained: Trained
+) -> None:
+    pages.driver.set_window_size(1600, SIZE[1])
+    pages.open(trained.table("digits_cnn"))
+    pages.says("You're viewing a shared view", "digits (", "nasty (", "healthy")
+    heads = dict.fromkeys(one.text.strip() for one in pages.all("//*[@role='columnheader']"))
+    wanted = ["val/f1", "test/f1", "linear/f1", "optimizer.lr", "doctor", "Dataset"]
+    assert [one for one in heads if one in wanted] == wanted
+    pages.driver.set_window_size(*SIZE)
+
+
+def test_the_charts_begin_with_curves_and_fold_single_values_away(
+    pages: Pages, trained: Trained
+) -> None:
+    pages.open(f"{trained.table('digits_cnn')}&compareRunsMode=CHART")
     pages.until("two curves", lambda: len(pages.all(CURVE)) >= 2)
+    pages.says("val\n(6)", "train\n(1)", "best/val\n(6)")
+    text = pages.text()
+    assert text.index("\nval\n(6)") < text.index("train\n(1)") < text.index("best/val\n(6)")
+    assert "best/val/f1" not in text
 
 
 def test_a_study_unfolds_sorts_by_its_objective_and_compares_three_trials(

@@ -165,7 +165,7 @@ def test_a_run_whose_result_is_shown_has_finished_and_what_is_unsent_can_be_sent
         assert training.err == f"stopped after the test; the run has finished: {run}\n"
     assert sync(["action=sync"]) == 0
     assert outcome(database) == ("FINISHED", None)
-    assert recorded_steps(database, "test/f1") == [2]
+    assert recorded_steps(database, "test/f1") == [0]
     left = leftovers(training.folder)  # none was sent
     assert all(number == signal.SIGKILL and training.run in path.parents for path in left)
 

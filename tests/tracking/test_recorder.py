@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import sqlite3
@@ -19,11 +20,12 @@ from real_processes import run_script, youngest_child
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.client import Recorder
+from pipeline.tracking.fields import view_tag
 from pipeline.tracking.folders import STATE, State, read_state, write_state
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.sync import sync
-from pipeline.tracking.uri import sqlite_uri
+from pipeline.tracking.uri import sqlite_uri, where_to_look
 
 Begun = Callable[..., Journal]
 
@@ -85,6 +87,56 @@ def test_a_run_holds_its_params_tags_and_artifacts_and_shows_values_soon_after_t
     inner = client.list_artifacts(run_id, "report")
     assert [file.path for file in inner] == ["report/classes.csv"]
     assert run.info.experiment_id != "0"
+
+
+def test_a_run_shows_its_data_and_its_single_values_at_step_0(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    params = {"data._target_": "pipeline.data.table.Table", "data.path": "in/churn.csv"}
+    rows = {"train": 60, "validation": 20, "test": 20}
+    for command, step in (("train", 0), ("sweep", 3)):
+        tags = {"data.hash": "ab" * 32, "pipeline.command": command}
+        journal = begun(database, command, params=params, tags=tags, rows=rows)
+        journal.epoch(3, {"val/f1": 0.5, "best/val/f1": 0.6})
+        journal.end("FINISHED")
+        assert recorder.record(journal.folder, is_over=True).done
+        run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
+        (data,) = run.inputs.dataset_inputs
+        shown = (data.dataset.name, data.dataset.digest, data.tags[0].value)
+        assert shown == ("churn", "abababababab", "training")
+        assert json.loads(data.dataset.profile) == {"num_rows": 100, **rows}
+        for key, expected in (("val/f1", 3), ("best/val/f1", step)):
+            points = MlflowClient(database).get_metric_history(run.info.run_id, key)
+            assert [point.step for point in points] == [expected]
+
+
+def test_an_experiment_gets_the_view_that_links_open_and_keeps_what_its_users_changed(
+    running: Recorder, database: str
+) -> None:
+    client = MlflowClient(database)
+    number = client.create_experiment("pipeline", tags={"mlflow.experimentKind": "own"})
+    ((key, value),) = view_tag().items()
+    assert f"viewStateShareKey={key.rpartition('.')[2]}&" in where_to_look(database, number)[-1]
+    for set_by_users in (None, "changed"):
+        if set_by_users is not None:
+            client.set_experiment_tag(number, key, set_by_users)
+        running.connect(database, experiment="pipeline")
+        tags = client.get_experiment(number).tags
+        assert (tags[key], tags["mlflow.experimentKind"]) == (set_by_users or value, "own")
+
+
+def test_the_load_of_the_machine_is_measured_while_a_run_that_asks_for_it_goes_on(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database, params={"tracking.system_metrics": True})
+    recorder.open(journal.folder)
+    wait_until(
+        lambda: "system/cpu_utilization_percentage" in only_run(database).data.metrics,
+        what="the load of the CPU",
+    )
+    journal.end("FINISHED")
+    assert recorder.close(journal.folder) == 0
+    assert outcome(database) == ("FINISHED", None)
 
 
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(

@@ -9,7 +9,13 @@ from pipeline.tracking.uri import sqlite_path, sqlite_uri, tracking_uri, ui_comm
 
 def options(uri: str | None = None, kind: str = "local") -> TrackingOptions:
     return TrackingOptions.model_validate(
-        {"kind": kind, "uri": uri, "required": True, "experiment": "pipeline"}
+        {
+            "kind": kind,
+            "uri": uri,
+            "required": True,
+            "experiment": "pipeline",
+            "system_metrics": False,
+        }
     )
 
 
