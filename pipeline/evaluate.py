@@ -34,7 +34,10 @@ Chosen = Literal["test", "validation", "train", "all"]
 #: Options of the data that the command may change.
 FREE = (*SERVING, "memory_budget")
 #: Sections whose values come from this command and not from the run.
-OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
+OURS = (
+    *("name", "output", "verbose", "details", "traceback", "tags"),
+    *("data", "trainer", "metrics", "tracking"),
+)
 
 
 class EvaluateOptions(Options):
@@ -45,6 +48,7 @@ class EvaluateOptions(Options):
     name: Text | None
     output: Text
     verbose: Annotated[int, Field(ge=0, le=2)] | None
+    details: bool
     traceback: bool
     trust: list[str]
     tags: dict[str, str] | list[str] | None

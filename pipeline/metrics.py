@@ -275,12 +275,8 @@ def mean_words(classes: Sequence[ClassScores]) -> str:
     """Return in words which classes a metric is averaged over."""
     total, there = len(classes), sum(one.support > 0 for one in classes)
     counted = sum(one.support + one.counts[1] > 0 for one in classes)
-    if there == total:
-        return f"mean over {total} classes"
-    if counted == there:
-        return f"mean over the {there} of {total} classes in these rows"
-    which = f"{total} classes" if counted == total else f"{counted} of {total} classes"
-    return f"mean over {which}, of which these rows have {there}; auroc over these"
+    of = f"{total}" if counted == total else f"{counted} of {total}"
+    return f"mean over {of} classes" + (f" ({there} in these rows)" if there < counted else "")
 
 
 # ── thresholds ──────────────────────────────────────────────────────────────────────────────

@@ -38,7 +38,7 @@ def body(config: DictConfig) -> int:
             return 0
         from pipeline.running.results import last_lines, print_lines, showing_results
 
-        with showing_results() as show:
+        with showing_results(details=config.details) as show:
             result = run(config, shows=show, **known)
     seconds = result.seconds if is_one_of_several() else seconds_since_start()
     print_lines(last_lines(result, seconds))

@@ -8,7 +8,8 @@ LEFT_OUT = "…"
 MOMENT = (
     (re.compile(r"\b\d+:\d\d(:\d\d)?\b|\b\d+(\.\d+)? s\b"), "TIME"),
     (re.compile(r"\d{8}-\d{6}-([\w.-]+)-[0-9a-f]{6}"), r"MOMENT-\1-ID"),
-    (re.compile(r"; on .*; (\d+ threads?);"), r"; on DEVICE; \1;"),
+    (re.compile(r"/runs/[0-9a-f]{32}\b"), "/runs/ID"),
+    (re.compile(r"· (cpu|gpu|mps)\b[^·]*, (\d+ threads?), \d+ cores?"), r"· DEVICE, \2"),
     (re.compile(r"\(\d+\)|\bepoch \d+ of"), "EPOCH"),  # which epoch is best may be luck
     (re.compile(r"[━─╇┳┻┡┏┓┩└┴┘┛┗]+"), "RULE"),
 )

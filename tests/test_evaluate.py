@@ -207,7 +207,7 @@ def test_data_that_have_changed_since_training_are_told(evaluate: Evaluate) -> N
     Path("values.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     evaluate.run("values")
     (note,) = [line for line in evaluate.out.splitlines() if "hash" in line]
-    assert note.startswith("note: the run's own data are not those of its training any more: ")
+    assert note.startswith("note: the run's own data have changed since its training: ")
 
 
 def test_without_the_training_rows_there_are_no_baselines_and_that_is_told(
@@ -217,7 +217,7 @@ def test_without_the_training_rows_there_are_no_baselines_and_that_is_told(
     write_rows(Path("other.csv"), new_data.TABLE, new_data.patients(40, seed=3))
     run = evaluate.run("table", "data.path=other.csv")
     assert not any(key.startswith(("naive/", "linear/")) for key in final_values(run))
-    assert "note: no baselines, since the model's own training rows can't be read: " in evaluate.out
+    assert "note: no baselines: the training rows of the model can't be read: " in evaluate.out
     (line,) = evaluate.problems("table")
     assert "table.csv" in line
 

@@ -119,8 +119,8 @@ def test_what_is_odd_in_a_table_is_counted_and_told(predict: Predict) -> None:
     write_rows(Path("new.csv"), (*new_data.TABLE, "note", "=extra"), rows)
     assert len(predict.rows("table", "new.csv", "missing=impute", "verbose=2")) == 6
     assert predict.out.splitlines()[1] == (
-        "note: categories unknown to the training count as other: city 2; missing cells filled in "
-        "as in training: bmi 2, age 1; columns the model does not know: note, =extra"
+        "note: categories not seen in training, treated as other: city 2; missing cells, filled as "
+        "in training: bmi 2, age 1; ignored columns (not used in training): note, =extra"
     )
 
 
@@ -134,10 +134,10 @@ def test_rows_of_no_use_and_a_column_called_like_an_answer_are_refused(predict: 
     values[4][0] = 3e38
     write_rows(Path("new.csv"), new_data.VALUES[:2], values)
     line = predict.problem("values", "input=new.csv", "output=out.csv")
-    assert line.startswith("new.csv line 6: the network's answer is no number; ")
+    assert line.startswith("new.csv line 6: the prediction is NaN or infinite; ")
     write_rows(Path("new.csv"), ("prediction", "x1", "x2"), [["a", 1, 2]])
     line = predict.problem("values", "input=new.csv", "output=out.csv", "id=prediction")
-    assert line.startswith("the column 'prediction' of new.csv has the name of an answer; ")
+    assert line.startswith("column 'prediction' of new.csv has the name of an output column; ")
     write_rows(Path("new.csv"), ("month", "sales"), new_data.months(40))
     for kind in ("arrays", "images", "series"):
         line = predict.problem(kind, "input=new.csv", "output=out.csv", "id=month")

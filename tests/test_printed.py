@@ -4,7 +4,7 @@ import pytest
 from printed import differences
 
 PRINTED = """\
-net: 10 parameters; 3 test rows; on cpu; here: 2 CPU cores; 1 thread; seed 0
+net · 10 parameters · seed 0 · cpu, 1 thread, 2 cores
 1/2  val/f1 0.50  1.1 s  best 0.50 (1)
 2/2  val/f1 0.60  0.9 s  best 0.60 (2)
 │ f1 │ 0.60 │
@@ -16,7 +16,7 @@ run     runs/20261125-134036-net-e9d54c
 
 def test_time_place_device_and_small_deviations_make_no_difference() -> None:
     shown = """\
-net: 10 parameters; 3 test rows; on cuda:0; here: 1 GPU; 1 thread; seed 0
+net · 10 parameters · seed 0 · gpu 0 (A100), the freest of 2, 1 thread, 64 cores
 1/2  val/f1 0.52  12 s  best 0.52 (1)
 …
 │  f1  │  0.58 │

@@ -17,7 +17,7 @@ from pipeline.errors import DivergedError
 from pipeline.findings import Vitals
 from pipeline.modules.task import Task
 from pipeline.networks.layers import LearnedPool
-from pipeline.terminal import console, duration, number
+from pipeline.terminal import console, duration, rounded
 
 REFRESH_SECONDS = 0.1
 _RECURRENT = re.compile(r"weight_(ih|hh|hr)_l(\d+)(_reverse)?")
@@ -201,7 +201,7 @@ class EpochLines(Checkpoint):
         """Return the values of the finished epoch in one line of the terminal."""
         known = trainer.callback_metrics
         shown = dict.fromkeys(["train/loss", "val/loss", self._monitor])
-        values = [f"{key} {number(float(known[key]))}" for key in shown if key in known]
+        values = [f"{key} {rounded(float(known[key]))}" for key in shown if key in known]
         took = [duration(float(known["time/epoch"]))] if "time/epoch" in known else []
         remaining = [self.remaining(trainer, 1.0)] if self._tells_remaining else []
         # A narrow terminal leaves out words, the least important first.
@@ -221,7 +221,7 @@ class EpochLines(Checkpoint):
         """Return the words for the best epoch so far; empty if there is none."""
         if self._keeper.best_value is None:
             return []
-        return [f"best {number(self._keeper.best_value)} ({self._keeper.best_epoch})"]
+        return [f"best {rounded(self._keeper.best_value)} ({self._keeper.best_epoch})"]
 
     def remaining(self, trainer: pl.Trainer, share_of_epoch: float) -> str:
         """Return how long the remaining epochs take at the speed so far; empty if unknown."""
@@ -266,7 +266,7 @@ class EpochBars(EpochLines):
             return
         self._drawn_at = now
         steps, done = int(trainer.num_training_batches), batch_idx + 1
-        loss = f"loss {number(pl_module.latest_loss)}"
+        loss = f"loss {rounded(pl_module.latest_loss)}"
         words = [loss, *self.best(), self.remaining(trainer, done / steps)]
         self._progress.update(
             self._progress.task_ids[0],

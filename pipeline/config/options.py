@@ -197,6 +197,7 @@ class RunConfig(Registration):
     keep: Literal["best", "last"]
     test: bool
     verbose: Annotated[int, Field(ge=0, le=2)] | None
+    details: bool
     pictures: bool | None
     traceback: bool
     trust: list[str]

@@ -26,9 +26,9 @@ RETIRED = (
 )
 #: Keys that may change on resume: no weight depends on them.
 FREE = (
-    *("format", "name", "output", "tags", "verbose", "traceback", "trust", "register", "tracking"),
-    *("resume", "resume_allow_change", "find_lr", "lr_range", "pictures", "feature_maps"),
-    *("data.allow_url", "data.memory_budget", "data.num_workers"),
+    *("format", "name", "output", "tags", "verbose", "details", "traceback", "trust"),
+    *("register", "tracking", "resume", "resume_allow_change", "find_lr", "lr_range"),
+    *("pictures", "feature_maps", "data.allow_url", "data.memory_budget", "data.num_workers"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
     *("trainer.max_time", "trainer.profiler"),
 )

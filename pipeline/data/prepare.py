@@ -88,7 +88,7 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         content_hash=content.digest(),
         notes=(*content.notes, large) if size > rows else content.notes,
         example=reader_of(content.schema).example(raw, content),
-        report=data_report(raw, content, scaled=options.scale) if reports else None,
+        report=data_report(raw, content) if reports else None,
     )
 
 

@@ -102,7 +102,6 @@ class DataReport:
         targets: Values that a regression predicts.
         classes: Classes, with their rows in each part.
         constant: Columns or channels with one value in the whole training part.
-        scaled: Scaling of the inputs: none, standard, minmax.
         equal: Pairs of columns that are equal in every cell, in column order.
         repeated: Number of test rows whose inputs are also in the training part; `None` = not
             counted.
@@ -125,7 +124,6 @@ class DataReport:
     targets: tuple[ColumnReport, ...]
     classes: tuple[ClassRows, ...]
     constant: tuple[str, ...]
-    scaled: str
     equal: tuple[tuple[str, str], ...]
     repeated: int | None
     notes: tuple[str, ...]
@@ -149,7 +147,6 @@ def data_report(
     raw: Samples | Series,
     content: "Content",
     *,
-    scaled: str = "none",
     like: DataReport | None = None,
     trained: Array | None = None,
 ) -> DataReport:
@@ -158,7 +155,6 @@ def data_report(
     Args:
         raw: Raw data, as read by the source.
         content: The same data, split and measured; without a training part in an evaluation.
-        scaled: Scaling of the inputs, if `like` is `None`.
         like: Report on a model's training part, whose deciles and levels are used; `None` = own.
         trained: Fingerprints of a model's training rows; `None` = those of the training part.
     """
@@ -192,7 +188,6 @@ def data_report(
             for index, name in enumerate(schema.classes)
         ),
         constant=content.constant,
-        scaled=scaled if like is None else like.scaled,
         repeated=repeated,
         notes=content.notes,
     )

@@ -12,8 +12,6 @@ from pipeline.markup import bullets, escaped, markdown_table, plain
 NAMED = 5
 #: Most columns in the table of a page.
 SHOWN_COLUMNS = 100
-#: Words for parts, where they differ from the names.
-PARTS = {"train": "training"}
 
 #: Stability index above which a shift of the distribution counts as large in the literature.
 LARGE = 0.25
@@ -29,20 +27,31 @@ TOLD = 8
 def lines(report: DataReport) -> list[str]:
     """Return four lines: the data, the target, the missing values and the checks."""
     target = _classes(report) if report.classes else _values(report)
-    checked = f"checked {'; '.join(_checked(report))}"
-    return [f"data    {_content(report)}", target, f"missing {_missing(report)}", checked]
+    return [_content(report), target, _missing(report), f"checks  {_checked(report)}"]
+
+
+def brief(report: DataReport) -> list[str]:
+    """Return a line on the data, and one for each thing in them that the user should know."""
+    missing = [_missing(report)] if any(column.missing for column in report.columns) else []
+    return [_content(report), *missing, *(f"warning: {words}" for words in warnings(report))]
 
 
 def warnings(report: DataReport) -> list[str]:
     """Return a sentence for each property of the data that affects how to read the results."""
-    count, all_there = len(report.constant), len(report.columns) + report.unlisted
-    constant = (
-        f"{count} of {all_there} {_unit(report)}s are constant in the training part and say "
-        f"nothing: {_named(report.constant)}"
-    )
-    equal = f"{_unit(report)}s that hold the same: {_equal(report)}"
-    told = ((count, constant), (report.equal, equal), (report.repeated, _leak(report)))
-    return [*(words for is_so, words in told if is_so), *_absences(report)]
+    count, columns = len(report.constant), len(report.columns) + report.unlisted
+    told = []
+    if count:
+        of = f"{count} of {columns} {_unit(report)}s"
+        told.append(f"constant in the training rows: {_named(report.constant)} ({of})")
+    if report.equal:
+        pairs = [f"{one} = {other}" for one, other in report.equal]
+        told.append(f"duplicate {_unit(report)}s: {_named(pairs)}")
+    if report.repeated:
+        told.append(
+            f"{report.repeated} of {report.rows['test']:,} test rows have the inputs of a training "
+            "row, so the test results are optimistic"
+        )
+    return [*told, *_absences(report)]
 
 
 def markdown(report: DataReport) -> str:
@@ -52,15 +61,15 @@ def markdown(report: DataReport) -> str:
         parts += ["## Classes", classes_table(report)]
     if report.targets:
         parts += ["## Target", _columns_table(report.targets)]
-    rows, what = report.rows[report.of], f"rows {_measured(report)}"
+    rows, what = report.rows[report.of], _measured(report).removeprefix("of the ")
     if report.kind == "series":
         measured = f"{report.measured} times {_measured(report)}"
     elif report.measured < rows:
-        measured = f"{report.measured} evenly spaced ones of {rows} {what}"
+        measured = f"{report.measured:,} evenly spaced rows out of {rows:,} {what}"
     else:
         measured = f"all {rows} {what}"
     unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
-    more = f" {unlisted} further columns are left out here." if unlisted else ""
+    more = f" {unlisted:,} more columns are not listed." if unlisted else ""
     title, table = "Channels" if report.are_channels else "Columns", _columns_table(report.columns)
     parts += [f"## {title}", f"Measured on {measured}.{more}", table]
     if report.notes:
@@ -72,36 +81,50 @@ def classes_table(report: DataReport) -> str:
     """Return a Markdown table with the rows and the share of each class in each part."""
     totals = {part: max(1, rows) for part, rows in report.rows.items()}
     rows = [
-        [escaped(one.name), *(f"{n} ({n / totals[p]:.1%})" for p, n in one.rows.items())]
+        [escaped(one.name), *(f"{n} ({_percent(n / totals[p])})" for p, n in one.rows.items())]
         for one in report.classes
     ]
     return markdown_table(["class", *report.rows], rows)
 
 
 def _content(report: DataReport) -> str:
-    rows = sum(report.rows.values())
+    """Return the line on the rows before and after the split, on a row, and on the target."""
+    rows = f"{sum(report.rows.values()):,} {'windows' if report.kind == 'series' else 'rows'}"
     if report.kind == "series":
         first, last, times = report.span
-        names = _named([column.name for column in report.columns])
-        channels = plain(f"{_count(len(report.columns), 'column')}: {names}")
-        return f"{times} times from {first} to {last}, {rows} windows; {channels}"
-    target = f"target {plain(report.label)}, " if report.label else ""
-    return f"{rows} rows of {_row(report)}; {target}{report.task}"
+        rows = f"{int(times):,} times from {first} to {last}, {rows}"
+    if len(report.rows) > 1:
+        parts = (f"{count:,} {part}" for part, count in report.rows.items())
+        rows = f"{rows}: {', '.join(parts)}".replace(" validation", " val")
+    return f"data    {rows} · {_row(report)} · {_target(report)}"
 
 
 def _row(report: DataReport) -> str:
     shape = report.shape
     if report.are_channels and len(shape) == 3:
-        return f"{shape[1]}×{shape[2]} pixels, {_count(shape[0], 'channel')}"
+        return f"{shape[1]}×{shape[2]} pixels" + _channels(shape[0])
     if report.are_channels and len(shape) == 2:
-        return f"{_count(shape[0], 'step')}, {_count(shape[1], 'channel')}"
+        return _count(shape[0], "step") + _channels(shape[1])
     if report.are_channels:
         return f"{shape[0]} numbers"
     words = sum(bool(column.levels) for column in report.columns)
-    kinds = f"{len(report.columns) - words} with numbers, {words} with categories"
-    if words in (0, len(report.columns)):
-        kinds = "categories" if words else "numbers"
-    return f"{_count(len(report.columns) + report.unlisted, 'column')} ({kinds})"
+    kinds = f" ({words} with categories)" if words else ""
+    return f"{_count(len(report.columns) + report.unlisted, 'column')}{kinds}"
+
+
+def _channels(count: int) -> str:
+    return "" if count == 1 else f", {count} channels"
+
+
+def _target(report: DataReport) -> str:
+    if report.positive:
+        counts = {one.name: sum(one.rows.values()) for one in report.classes}
+        share = counts.get(report.positive, 0) / max(1, sum(counts.values()))
+        return f"{_percent(share)} {plain(report.positive)}"
+    label = f" of {plain(report.label)}" if report.label else ""
+    if report.classes:
+        return f"{len(report.classes)} classes{label}"
+    return f"regression{label}"
 
 
 def _classes(report: DataReport) -> str:
@@ -109,15 +132,15 @@ def _classes(report: DataReport) -> str:
     total = max(1, sum(counts.values()))
     ordered = sorted(counts, key=lambda name: -counts[name])
     if len(ordered) > NAMED and len(set(counts.values())) == 1:
-        words = f"{len(ordered)}, {1 / len(ordered):.1%} each"
+        words = f"{len(ordered)}, {_percent(1 / len(ordered))} each"
     elif len(ordered) <= NAMED:
-        words = ", ".join(f"{plain(name)} {counts[name] / total:.1%}" for name in ordered)
+        words = ", ".join(f"{plain(name)} {_percent(counts[name] / total)}" for name in ordered)
     else:
-        most, least = (f"{counts[n] / total:.1%} ({plain(n)})" for n in (ordered[0], ordered[-1]))
-        words = f"{len(ordered)}, from {most} down to {least}"
+        ends = (ordered[0], ordered[-1])
+        most, least = (f"{_percent(counts[name] / total)} ({plain(name)})" for name in ends)
+        words = f"{len(ordered)}, from {most} to {least}"
     positive = f"; {plain(report.positive)} is positive" if report.positive else ""
-    absent = "".join(f"; {sentence}" for sentence in _absences(report))
-    return f"classes {words}{positive}{absent}"
+    return f"classes {words}{positive}"
 
 
 def _absences(report: DataReport) -> Iterator[str]:
@@ -125,7 +148,7 @@ def _absences(report: DataReport) -> Iterator[str]:
     for part in report.rows:
         absent = [one.name for one in report.classes if not one.rows[part]]
         if absent:
-            yield f"no {PARTS.get(part, part)} row is of class {_named(absent)}"
+            yield f"no {part} rows of class {_named(absent)}"
 
 
 def _values(report: DataReport) -> str:
@@ -143,56 +166,40 @@ def _values(report: DataReport) -> str:
             shown = "{:.5g} … {:.5g} (mean {:.4g}, sd {:.3g})".format(*figures)
         words.append(f"{plain(one.name)} {shown}{units}")
     more = "; …" if len(wanted) > NAMED else ""
-    where = "" if report.of == "test" else " in the training part"
+    where = "" if report.of == "test" else " in the training rows"
     return f"target  {'; '.join(words)}{more}{where}"
 
 
 def _missing(report: DataReport) -> str:
     with_holes = [column for column in report.columns if column.missing]
     if not with_holes:
-        return "none"
+        return "missing none"
     words = [
-        f"{plain(column.name)} {column.missing_share:.1%}"
+        f"{plain(column.name)} {_percent(column.missing_share)}"
         + (f" ({plain(column.filled)})" if column.filled else "")
         for column in sorted(with_holes, key=lambda column: -column.missing)
     ]
-    return (
-        f"{_count(sum(c.missing for c in with_holes), 'cell')} {_measured(report)}, in "
-        f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
-        f"{some(words, most=NAMED)}"
-    )
+    heading = "filled" if any(column.filled for column in with_holes) else "missing"
+    cells = _count(sum(c.missing for c in with_holes), "cell")
+    columns = _count(len(with_holes), _unit(report))
+    return f"{heading:8}{cells} in {columns} {_measured(report)}: {some(words, most=NAMED)}"
 
 
-def _checked(report: DataReport) -> Iterator[str]:
-    unit, count = _unit(report), len(report.constant)
-    one, several = "becomes 0", "become 0"
-    if report.scaled == "none":
-        one, several = "stays as it is", "stay as they are"
-    effect = f"which {one if count == 1 else several}: {_named(report.constant)}"
-    yield f"{_count(count, f'constant {unit}')}, {effect}" if count else f"no constant {unit}"
-    same = f"the same twice, both are kept: {_equal(report)}"
-    yield same if report.equal else f"no {unit} twice"
-    if report.repeated is not None:
-        yield _leak(report) if report.repeated else f"no {_tested(report)} also trains"
-
-
-def _leak(report: DataReport) -> str:
-    return (
-        f"{report.repeated} of {report.rows['test']} {_tested(report)}s have inputs that also "
-        "stand in the training part: the test flatters the network there"
-    )
+def _checked(report: DataReport) -> str:
+    """Return what was found, then what was looked for and not found."""
+    sought = {"constant": report.constant, "duplicate": report.equal}
+    absent = " or ".join(word for word, found in sought.items() if not found)
+    clean = [f"no {absent} {_unit(report)}s"] if absent else []
+    clean += ["no train/test overlap"] if report.repeated == 0 else []
+    return "; ".join(filter(None, [*warnings(report), ", ".join(clean)]))
 
 
 def _measured(report: DataReport) -> str:
-    return "of the training part" if report.of == "train" else "of those evaluated"
+    return "of the training rows" if report.of == "train" else "of the evaluated rows"
 
 
-def _tested(report: DataReport) -> str:
-    return "test row" if report.of == "train" else "evaluated row"
-
-
-def _equal(report: DataReport) -> str:
-    return _named([f"{one} = {other}" for one, other in report.equal])
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _named(names: Sequence[str]) -> str:
@@ -214,7 +221,7 @@ def _columns_table(columns: Sequence[ColumnReport]) -> str:
         numbers = (column.mean, column.deviation, column.minimum, column.maximum)
         shown = ["–" if value is None else f"{value:.5g}" for value in numbers]
         levels = zip(column.levels[:NAMED], column.shares, strict=False)
-        frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
+        frequent = ", ".join(f"{escaped(name)} {_percent(share)}" for name, share in levels) or "–"
         rows.append([escaped(column.name), str(column.missing), *shown, frequent])
     return markdown_table(headings, rows)
 
@@ -248,7 +255,7 @@ def _differences(
     both = (then.missing + now.missing) / max(1, then.rows + now.rows)
     spread = both * (1 - both) * (1 / max(1, then.rows) + 1 / max(1, now.rows))
     if abs(q - p) > max(MORE_MISSING, -ndtri(chance / 2) * np.sqrt(spread)):
-        words = [f"{q:.1%} are missing and {p:.1%} were"]
+        words = [f"{_percent(q)} missing, {_percent(p)} in training"]
     if (then.levels, then.edges) != (now.levels, now.edges) or not then.known:
         return 0.0, words
     index = 0.0
@@ -260,14 +267,14 @@ def _differences(
     if index > LARGE and index > chdtri(freedom, chance) * (1 / then.known + 1 / now.known):
         words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")
     if now.unknown:
-        words.append(f"{now.unknown} of {now.rows} rows have a level that training never saw")
+        words.append(f"{now.unknown} of {now.rows} rows have a category that is new")
     levels = zip(then.levels, then.shares, now.shares, strict=False)
     gone = [  # levels whose absence is unlikely to be chance
         name
         for name, p, q in levels
         if p >= FEWEST_SHARE and q == 0 and (1 - p) ** now.known < chance / len(then.levels)
     ]
-    return index, [*words, *([f"no row has {_named(gone)}"] if gone else [])]
+    return index, [*words, *([f"no rows with {_named(gone)}"] if gone else [])]
 
 
 def _moved(then: ColumnReport, now: ColumnReport) -> str:
@@ -275,7 +282,8 @@ def _moved(then: ColumnReport, now: ColumnReport) -> str:
         names = (*then.levels, "other levels")
         changes = np.asarray(now.shares) - np.asarray(then.shares)
         most = int(np.abs(changes).argmax())
-        return f"{plain(names[most])} is {now.shares[most]:.1%} and was {then.shares[most]:.1%}"
+        shares = _percent(now.shares[most]), _percent(then.shares[most])
+        return "{} {}, {} in training".format(plain(names[most]), *shares)
     figures = (now.mean, now.deviation, then.mean, then.deviation)
     shown = ("unknown" if value is None else f"{value:.4g}" for value in figures)
-    return "mean {} (sd {}) and was {} (sd {})".format(*shown)
+    return "mean {} (sd {}), {} (sd {}) in training".format(*shown)

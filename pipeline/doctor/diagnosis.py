@@ -58,12 +58,12 @@ def exploding_gradient(run: Evidence) -> Verdict | None:
 
 def _explosion(run: Evidence, vitals: Vitals, *, first: float, largest: float) -> str:
     if not math.isfinite(first):
-        return "the loss or its gradients are no numbers from the first step on"
+        return "the loss or its gradients are NaN or infinite from the first step"
     diverged = run.findings.end == "diverged"
-    ended = f" and no number in epoch {int(vitals.epochs[-1])}" if diverged else ""
+    ended = f", NaN or infinite in epoch {int(vitals.epochs[-1])}" if diverged else ""
     layer = _short(vitals.layers[int(np.nan_to_num(vitals.gradients[-1]).argmax())])
     later = f", {largest:.2g} later" if largest > first else ""
-    return f"the gradients' norm is {first:.2g} at the first step{later}{ended}, most in {layer}"
+    return f"gradient norm {first:.2g} at the first step{later}{ended}; largest in {layer}"
 
 
 #: A layer's gradient norm as a share of the output layer's, in the median epoch.
@@ -102,14 +102,13 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
     is_sick = by_depth and move < STILL
     if not is_sick and not ((by_depth or norm <= NO_GRADIENT) and run.is_unlearned):
         return None
-    far = f"move {move:.0e} times as far" if move < 0.1 else f"move {move:.1f} times as far"
-    name, last = _short(vitals.layers[layer]), _short(vitals.layers[-1])
+    effect = "it barely learns" if move < STILL else "the network learns nothing"
     saturating = run.setting("model.activation") in ("sigmoid", "tanh", "softplus")
     return Verdict(
-        evidence=f"{name}'s gradient is {share:.0e} of the {last}'s, and its weights "
-        f"{far if move > 0 else 'do not move'}"
+        evidence=f"{_short(vitals.layers[layer])} gets {100 * share:.1g} % of the output layer's "
+        f"gradient, so {effect}"
         if by_depth
-        else f"the gradients of all layers together have a norm of {norm:.0e} at the first step",
+        else f"the gradient norm over all layers is only {norm:.0e} at the first step",
         numbers={"gradient": share, "update": move, "first": norm},
         cures=(
             "model.init=default" if run.setting("model.init") == "normal" else "",
@@ -145,7 +144,7 @@ def clipping_always(run: Evidence) -> Verdict | None:
     norm = float(_median(before))
     by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
-        evidence=f"all steps are clipped, to {left:.1e} of a gradient whose norm is {norm:.2g}",
+        evidence=f"every step is clipped, to {left:.1e} of the gradient (median norm {norm:.2g})",
         numbers={"share": float(share.min()), "left": left, "norm": norm},
         cures=(
             "" if by_norm else "trainer.gradient_clip_algorithm=norm",
@@ -172,8 +171,8 @@ def clipping_never(run: Evidence) -> Verdict | None:
     if not largest / clipping.threshold <= CLIPPED_NEVER:  # NaN if a scaled loss overflowed
         return None
     return Verdict(
-        evidence=f"the largest gradient has a norm of {largest:.2g}, and the threshold is "
-        f"{clipping.threshold:g}",
+        evidence=f"the threshold {clipping.threshold:g} is far above the largest gradient norm, "
+        f"{largest:.2g}",
         numbers={"largest": largest, "threshold": clipping.threshold},
         cures=(
             "trainer.gradient_clip_val=1.0"
@@ -199,7 +198,8 @@ def dead_relu(run: Evidence) -> Verdict | None:
     count = round(worst.dead * worst.units)
     others = ("model.activation=leaky_relu", run.with_norm, "model.init=default")
     return Verdict(
-        evidence=f"{count} of {_short(worst.layer)}'s {worst.units} units give zero for every row",
+        evidence=f"{count} of {worst.units} units in {_short(worst.layer)} are zero for every "
+        "training row",
         numbers={"dead": worst.dead, "units": float(worst.units)},
         cures=(
             run.lower_learning_rate,
@@ -220,8 +220,8 @@ def saturated(run: Evidence) -> Verdict | None:
         return None
     at_input = worst.layer == run.findings.activity[0].layer
     return Verdict(
-        evidence=f"{100 * worst.saturated:.0f} % of {_short(worst.layer)}'s values lie within 1 % "
-        "of a bound, where a gradient is near zero",
+        evidence=f"{100 * worst.saturated:.0f} % of the outputs of {_short(worst.layer)} are "
+        "within 1 % of a bound, where gradients are near zero",
         numbers={"saturated": worst.saturated},
         cures=(
             run.standard_scale if at_input else "",
@@ -254,17 +254,17 @@ def lr_too_high(run: Evidence) -> Verdict | None:
     if not is_sick and not (far >= TOO_FAR_AFTER_ALL and rose):
         return None
     if run.findings.end == "diverged":
-        ended = "the loss is no number any more"
+        ended = "the loss became NaN or infinite"
     elif len(loss):
-        ended = f"the training loss ends at {loss[-1]:.3g} after {loss.min():.3g} at best"
+        ended = f"the training loss ends at {loss[-1]:.3g} (best {loss.min():.3g})"
     else:
-        ended = "little is learned"
+        ended = "the network learns nothing"
     # Optimizers other than SGD rescale gradients, which undoes clipping.
     is_sgd = str(run.setting("optimizer._target_")).endswith(".SGD")
     clips = is_sgd and not run.findings.clipping.threshold and far < REPLACED
     return Verdict(
-        evidence="a step moves a layer by up to "
-        f"{f'{100 * far:.0f} % of' if far < 1 else f'{far:.3g} times'} its weights, and {ended}",
+        evidence="a step changes the weights of a layer by up to "
+        f"{f'{100 * far:.0f} %' if far < 1 else f'{far:.3g} times their size'}, and {ended}",
         numbers={"update": far},
         cures=(run.lower_learning_rate, "trainer.gradient_clip_val=1.0" if clips else ""),
     )
@@ -284,7 +284,7 @@ def lr_too_low(run: Evidence) -> Verdict | None:
     if far > TOO_SHORT or not (goes_on or run.is_unlearned):
         return None
     return Verdict(
-        evidence=f"a step moves no layer by more than {far:.1e} of its weights; 1e-3 is usual",
+        evidence=f"steps change weights by at most {far:.1e} of their size (1e-3 is usual)",
         numbers={"update": far},
         cures=(
             run.learning_rate_times(float(f"{3e-3 / max(far, 1e-9):.0e}")),
@@ -317,7 +317,7 @@ def _round_up(value: float) -> float:
 # ── the diagnosis ─────────────────────────────────────────────────────────────────────────────
 
 HEALTHY = "healthy"
-MOST_LINES = 3
+MOST_LINES = 2
 
 #: Function of each verdict by name, the worst first.
 RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
@@ -361,9 +361,7 @@ _SYMPTOMS: Mapping[str, Set[str]] = {
 }
 
 _OF_WHAT_IS_LEARNED = (_LITTLE_LEARNED | {"overfitting"}) - {"noisy_metrics"}
-_SHUFFLED = (
-    "the training labels are shuffled (data.shuffle_labels): they can be learned by heart alone"
-)
+_SHUFFLED = "the training labels are shuffled (data.shuffle_labels), so there is nothing to learn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,23 +382,23 @@ class Diagnosis:
         return ", ".join(verdict.name for verdict in self.verdicts) or HEALTHY
 
     def lines(self) -> list[str]:
-        """Return the verdicts in at most three lines for a terminal."""
+        """Return the verdicts in one or two lines for a terminal."""
         if not self.verdicts:
             return [f"doctor  {HEALTHY}"]
         shown = [f"doctor  {verdict.line}" for verdict in self.verdicts[:MOST_LINES]]
-        rest = [verdict.name for verdict in self.verdicts[MOST_LINES:]]
+        rest = [verdict.title for verdict in self.verdicts[MOST_LINES:]]
         if rest:
-            shown[-1] += f" (and {', '.join(rest)}: see doctor.md)"
+            shown[-1] += f" (also {', '.join(rest)}: see doctor.md)"
         return shown
 
     def markdown(self) -> str:
         """Return a page with the evidence of each verdict and everything that would help."""
         if not self.verdicts:
-            return "# Diagnosis\n\nHealthy: the doctor has found nothing.\n"
+            return "# Diagnosis\n\nHealthy: no problem was found.\n"
         lines = ["# Diagnosis", ""]
         for one in self.verdicts:
             evidence = f"{one.evidence[0].upper()}{one.evidence[1:]}."
-            lines += [f"## {one.name}", "", evidence, "", "What would help:", ""]
+            lines += [f"## {one.title.capitalize()}", "", evidence, "", "What would help:", ""]
             lines += [f"- `{cure}`" for cure in one.cures]
             lines += [f"- {one.advice}", ""] if one.advice else [""]
         return "\n".join(lines)

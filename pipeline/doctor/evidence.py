@@ -40,7 +40,7 @@ class Verdict:
 
     Args:
         name: Name of the function that finds it; set by `diagnose`.
-        evidence: The evidence with numbers, as the rest of a sentence.
+        evidence: The evidence with numbers, as a sentence without its capital and its stop.
         numbers: These numbers by name.
         cures: Overrides that would help, the likeliest first. A rule may add empty texts and
             overrides that do not apply to the run; `diagnose` removes them.
@@ -54,10 +54,15 @@ class Verdict:
     advice: str = ""
 
     @property
+    def title(self) -> str:
+        """The name in words, such as `class collapse`."""
+        return self.name.replace("_", " ")
+
+    @property
     def line(self) -> str:
         """The verdict as one line."""
         tried = f"try {' or '.join(self.cures[:2])}" if self.cures else self.advice
-        return f"{self.name}: {self.evidence}" + (f"; {tried}" if tried else "")
+        return f"{self.title}: {self.evidence}" + (f"; {tried}" if tried else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values without numbers that are not finite."""

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.bootstrap import units_of
 from pipeline.doctor.evidence import Evidence, Gain, Verdict
 from pipeline.findings import Array
+from pipeline.terminal import rounded
 
 #: Validation error minus training error, as a share of rows or of variance.
 GAP = 0.1
@@ -36,7 +37,7 @@ def overfitting(run: Evidence) -> Verdict | None:
     loss = run.curve("val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
     return Verdict(
-        evidence=f"{_right(run, train)} on training rows, {_right(run, held_out)} on {part} rows",
+        evidence=f"{_score(run, train)} train, {_figure(run, held_out)} {part}",
         numbers={"training": train, part: held_out},
         cures=(
             *run.regularization,
@@ -74,8 +75,8 @@ def underfitting(run: Evidence) -> Verdict | None:
         return None
     decay = run.number("optimizer.weight_decay")
     return Verdict(
-        evidence=f"{_right(run, train)} on the training rows themselves, "
-        f"{_right(run, run.naive_error)} without looking",
+        evidence=f"{_score(run, train)} on the training rows, "
+        f"{_figure(run, run.naive_error)} for a constant prediction",
         numbers={"training": train, "naive": run.naive_error},
         cures=(
             "model.dropout=0.0" if run.number("model.dropout") >= 0.3 else "",
@@ -129,8 +130,8 @@ def stopped_early(run: Evidence) -> Verdict | None:
     epochs = run.findings.epochs
     limits = ("trainer.max_time=null", "trainer.max_steps=-1")
     return Verdict(
-        evidence=f"the last quarter of {epochs} epochs brought {100 * share:.0f} % of all that was "
-        "learned",
+        evidence=f"{100 * share:.0f} % of the improvement came in the last quarter of {epochs} "
+        "epochs",
         numbers={"share": share, "epochs": float(epochs)},
         cures=(*(limits if epochs < run.findings.planned else ()), run.more_epochs(3)),
     )
@@ -161,11 +162,13 @@ def _late_share(values: Array, start: float, least: float) -> float | None:
     return (before - best) / learned if learned > least * abs(start) else None
 
 
-def _right(run: Evidence, value: float) -> str:
-    """Return an error in terms of what is right: `93 % right`, `R² 0.93`."""
-    if run.is_regression:
-        return f"R² {1 - value:.2f}"
-    return f"{100 * (1 - value):.0f} % right"
+def _score(run: Evidence, error: float) -> str:
+    """Return the score that belongs to an error: `accuracy 93 %`, `R² 0.93`."""
+    return f"{'R²' if run.is_regression else 'accuracy'} {_figure(run, error)}"
+
+
+def _figure(run: Evidence, error: float) -> str:
+    return f"{1 - error:.2f}" if run.is_regression else f"{100 * (1 - error):.0f} %"
 
 
 # ── answers for the test rows ───────────────────────────────────────────────────────────────
@@ -177,11 +180,11 @@ def class_collapse(run: Evidence) -> Verdict | None:
     if found is None or run.has_few_rows:
         return None
     never, others = found.classes[0], len(found.classes) - 1
-    rest = f", and so it is with {others} more" if others else ""
+    rest = f", and misses {others} more class{'' if others == 1 else 'es'}" if others else ""
     finds_threshold = run.findings.task == "binary" and run.findings.rows.get("validation")
     return Verdict(
-        evidence=f"{found.hits[never] or 'none'} of the {found.support[never]} test rows that are "
-        f"{run.findings.classes[never]!r} is told so{rest}",
+        evidence=f"the model found {found.hits[never] or 'none'} of the {found.support[never]} "
+        f"{run.findings.classes[never]!r} rows in the test set{rest}",
         numbers={
             "classes": float(others + 1),
             "rows": float(found.support[[*found.classes]].sum()),
@@ -204,14 +207,14 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
     elif _vagueness(run):
         return None
     elif run.is_regression:
-        by = f"with a squared error at best {100 * found.high:.0f} % smaller"
+        by = f"squared error at best {100 * found.high:.0f} % smaller"
     else:
         by = f"at best {100 * found.high:.1f} points better"
     return Verdict(
-        evidence=f"{_beside(run, found)} of the {_baseline(run, 0, 'naive')}, {by}",
+        evidence=f"{_against(run, found, _baseline(run, 0, 'naive'))}; {by}",
         numbers=found.numbers,
         cures=(run.standard_scale,),
-        advice="do the inputs tell the target at all?",
+        advice="check whether the inputs can predict the target at all",
     )
 
 
@@ -260,16 +263,16 @@ def no_better_than_linear(run: Evidence) -> Verdict | None:
     against: tuple[str, ...] = (run.more_epochs(3),) if best > EARLY * run.findings.epochs else ()
     if by_heart or turn:
         against = run.regularization
-    by = f", by overfitting: from epoch {turn} on the validation loss rises" if turn else ""
+    by = f" (overfitting: the validation loss rises after epoch {turn})" if turn else ""
     return Verdict(
-        evidence=f"{_beside(run, found)} of {name}, {_at_least(run, -found.high)}{by}",
+        evidence=f"{_against(run, found, name)}; {_at_least(run, -found.high)}{by}",
         numbers=found.numbers,
         cures=(
             run.standard_scale,
             *against,
             "model.hidden=[]" if run.findings.model == "MLP" else "",
         ),
-        advice=f"take {name}",
+        advice=f"use {name}",
     )
 
 
@@ -303,16 +306,18 @@ def leakage(run: Evidence) -> Verdict | None:
     dropped = [*(run.setting("data.drop") or ()), column]
     # Other names need quotes on a command line.
     are_plain = all(re.fullmatch("[A-Za-z0-9_-]*[A-Za-z0-9][A-Za-z0-9_-]*", one) for one in dropped)
-    right = f"R² {1 - left:.4f}" if run.is_regression else f"{100 * (1 - left):.1f} %"
+    right = f"R² {1 - left:.4f}" if run.is_regression else f"accuracy {100 * (1 - left):.1f} %"
     return Verdict(
-        evidence=f"{right} of the test is right, and {column!r} alone has {100 * share:.0f} % of "
-        "the importance",
+        evidence=f"test {right}, and column {column!r} alone has {100 * share:.0f} % of the "
+        "importance",
         numbers={"error": left, "share": share},
         cures=(f"data.drop=[{','.join(dropped)}]" if are_plain else "",),
-        advice="leave the column out, unless it is known before the target is",
+        advice="drop the column unless its values are known before the target",
     )
 
 
+#: Names of metrics as they are written in a sentence.
+NAMES = {"f1": "F1", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
 #: Width of the 95 % interval of a share, such as F1, at which its first digit is unknown.
 WIDE = 0.2
 #: If none of n rows is wrong, the error rate is below 3 / n with 95 % confidence (the rule of
@@ -348,15 +353,14 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
 def _vagueness(run: Evidence) -> str:
     """Return how little the test says about its metric or the gain; empty if it says enough."""
     if run.has_few_rows:
-        return f"nothing can be told by so few test rows as {run.tested}"
+        return f"{run.tested} test rows are too few for any conclusion"
     units, rows = run.units, max(run.findings.rows.get("test", 0), 1)
     if units.kind != "row" and len(units.of_row) > 0 and not units.are_enough:
-        return f"the {run.tested} test rows are {units.words}, too few to tell anything"
+        return f"the {run.tested} test rows are {units.words}, too few for any conclusion"
     found = run.gain("naive")
     if found is not None and found.low <= 0 < found.high and found.high - found.low > WIDE_GAIN:
         name = _baseline(run, 0, "naive baseline")
-        said = f"{_beside(run, found)} of the {name} on {rows} rows"
-        return f"{said}; with others the network could be better than it or worse"
+        return f"{_against(run, found, name)} on {rows} test rows; either may be better"
     return _figure_vagueness(run, rows)
 
 
@@ -375,10 +379,12 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
         is_wide = max(high - low, UNSEEN / rows) > WIDE
     if not is_wide:
         return ""
-    said = f"test/{key} is {figure:.3g} on {rows} rows"
+    name = NAMES.get(key, key)
     if low == high:
-        return f"{said}; with others up to {UNSEEN / rows:.0%} of them could be wrong"
-    return f"{said}; with others it could be {low:.3g} to {high:.3g}"
+        worst = f"up to {100 * UNSEEN / rows:.0f} % of new rows may be wrong"
+        return f"test {name} is {figure:.3g} on only {rows} rows; {worst}"
+    told = (rounded(one, (low, high)) for one in (figure, low, high))
+    return "test {} is uncertain: {} (95 % CI {}–{}, {} rows)".format(name, *told, rows)
 
 
 def _baseline(run: Evidence, index: int, default: str) -> str:
@@ -386,15 +392,15 @@ def _baseline(run: Evidence, index: int, default: str) -> str:
     return names[index] if len(names) > index else default
 
 
-def _beside(run: Evidence, found: Gain) -> str:
-    """Return the network's result beside a baseline's, in words."""
+def _against(run: Evidence, found: Gain, name: str) -> str:
+    """Return the network's result and that of a baseline in words."""
     if run.is_regression:
-        return f"test/rmse is {found.ours:.3g} beside {found.theirs:.3g}"
+        return f"test RMSE {found.ours:.3g} against {found.theirs:.3g} for {name}"
     ours, theirs = 100 * found.ours, 100 * found.theirs
-    return f"{ours:.1f} % of each class's test rows are right beside {theirs:.1f} %"
+    return f"balanced test accuracy {ours:.1f} % against {theirs:.1f} % for {name}"
 
 
 def _at_least(run: Evidence, share: float) -> str:
     if run.is_regression:
-        return f"with a squared error at least {100 * share:.0f} % larger"
+        return f"squared error at least {100 * share:.0f} % larger"
     return f"at least {100 * share:.1f} points worse"

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Groups of the config that can't make a run better.
-IGNORED = ("format", "name", "output", "tags", "verbose", "traceback", "tracking", "register")
+IGNORED = (
+    *("format", "name", "output", "tags", "verbose", "details"),
+    *("traceback", "tracking", "register"),
+)
 #: Most differences of the configs that a line names.
 MOST_CHANGES = 3
 #: Most test rows that are listed.

@@ -8,12 +8,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, data_options
 from pipeline.config.values import TARGET
@@ -33,18 +32,21 @@ from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
 from pipeline.running.plan import Occasion, Plan, build_source
 from pipeline.running.recording import Record, connecting, on_record, writable_store
-from pipeline.running.results import print_data, print_figures, print_lines, where_lines
+from pipeline.running.results import (
+    print_data,
+    print_figures,
+    print_header,
+    print_lines,
+    where_lines,
+)
 from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
-from pipeline.terminal import console, duration, number, say
+from pipeline.terminal import console, duration, say
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, read_state
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.uri import store_uri
-
-if TYPE_CHECKING:
-    from pipeline.running.kept_weights import ScoredTest
 
 #: Stage in the names of the metrics of other parts than the test part.
 STAGES = {"validation": "val", "train": "train", "all": "all"}
@@ -96,8 +98,7 @@ def evaluate(asked: EvaluationRequest) -> None:
     drift = None if report is None or evaluated is None else tuple(drifted(report, evaluated))
     with nullcontext() if uri is None else Recorder() as recorder:
         if options.verbose != 0:
-            words = f"{plan.parameters:,} parameters; {what}; {plan.devices.words}"
-            say(console(), f"{plan.options.name}: {words}")
+            print_header(plan, what, plan.devices.words.partition("; here: ")[0])
             print_data(plan, plan.notes)
         with connecting(recorder, options.tracking, uri):
             # Lightning takes seconds to import.
@@ -118,8 +119,8 @@ def evaluate(asked: EvaluationRequest) -> None:
             record.journal.epoch(1, {re.sub("^test/", f"{stage}/", k): v for k, v in values})
         seconds = perf_counter() - started_at
     if options.verbose != 0:
-        print_figures(model.schema, tested, heading=asked.rows_word)
-        for line in (_certainty(tested, model.schema), *_drift_lines(drift)):
+        print_figures(model.schema, tested, part=asked.rows_word, details=options.details)
+        for line in _drift_lines(drift):
             say(console(), line)
         print_lines(_last_lines(model, record, seconds))
 
@@ -136,7 +137,7 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
         options = options.model_copy(update={"loss": loss})
         notes = (
             *notes,
-            "test/loss weighs all classes alike: the training rows would say how to balance them",
+            "test/loss has equal class weights, since there are no training rows to balance by",
         )
     run_id = str(model.facts.get("run_id") or "")
     is_here = asked.place.is_relative_to(cache_folder())  # fetched from the store just now
@@ -177,15 +178,15 @@ def _rows(
         rows, what = _chosen(content, asked.split)
         train = content.part(content.split.train, budget=budget)
         content = replace(content, split=Split(train=NOTHING, validation=None, test=rows))
-        test, what = content.part(rows, budget=budget), f"{len(rows)} rows: {what}"
-        notes = _changed(digest, model, "rows that were trained on may be among them")
+        test, what = content.part(rows, budget=budget), f"{len(rows):,} rows: {what}"
+        notes = _changed(digest, model, "these rows may include rows that the model was trained on")
     else:
         raw, content, test = reader_of(schema).evaluated(build_source(options), budget=budget)
         train, prints, notes = _training_rows(asked, model)
         digest, notes = content.digest(), (*content.notes, *notes)
         path = options.data.get("path")
         name = Path(str(path)).name if path else str(options.data[TARGET]).rpartition(".")[2]
-        what = f"{len(test)} rows of {name}"
+        what = f"{len(test):,} rows of {name}"
     prepared = Prepared(
         schema=schema,
         train=train,
@@ -228,8 +229,8 @@ def _changed(digest: str, model: Model, consequence: str) -> tuple[str, ...]:
     if trained in ("", digest):
         return ()
     return (
-        f"the run's own data are not those of its training any more: their hash is "
-        f"{digest[:12]} and was {trained[:12]}; {consequence}",
+        f"the run's own data have changed since its training: their hash is {digest[:12]}, and "
+        f"was {trained[:12]}; {consequence}",
     )
 
 
@@ -245,7 +246,7 @@ def _training_rows(
         raw, content, digest = _read_own(options, model.schema)
     except (ConfigError, DataError, EnvironmentFaultError, OSError) as error:
         schema, line = model.schema, str(error).splitlines()[0]
-        note = f"no baselines, since the model's own training rows can't be read: {line}"
+        note = f"no baselines: the training rows of the model can't be read: {line}"
         is_regression = schema.task == "regression"
         none = Part(
             inputs=torch.zeros(0, *schema.input_shape),
@@ -257,35 +258,19 @@ def _training_rows(
     rows = content.split.train
     prints = fingerprints(content.inputs, rows) if isinstance(raw, Samples) else None
     part = content.part(rows, budget=options.data["memory_budget"])
-    return part, prints, _changed(digest, model, "the baselines are fitted on what is there now")
+    return part, prints, _changed(digest, model, "the baselines are fitted on the present data")
 
 
 # ── printing ────────────────────────────────────────────────────────────────────────────────
 
 
-def _certainty(tested: ScoredTest, schema: Schema) -> str:
-    """Return the line about the interval of the main metric."""
-    found = tested.intervals
-    assert found is not None
-    key = "rmse" if schema.task == "regression" else "f1"
-    ends = found.ends.get(key)
-    if ends is None:
-        needs = f"at least {FEWEST_UNITS} groups or blocks, and at most {MOST_ROWS:,} rows"
-        why = "it is the same in every draw" if found.draws else f"expected {needs}"
-        return f"certain no interval of {key} from {found.units}: {why}"
-    return (
-        f"certain {key} {number(tested.metrics[f'test/{key}'])}, 95 % interval {number(ends[0])} "
-        f"to {number(ends[1])} from {found.units}"
-    )
-
-
 def _drift_lines(drift: tuple[str, ...] | None) -> Iterator[str]:
     if drift is None:
-        yield "drift   not known: the model has no report on its training data"
+        yield "drift   unknown: the model has no report on its training data"
     elif not drift:
-        yield "drift   none: every column is distributed as in the training part"
+        yield "drift   none: all columns are distributed as in the training rows"
     else:
-        yield "drift   unlike the training part:"
+        yield "drift   columns that are distributed differently from the training rows:"
         yield from (f"        {line}" for line in drift)
 
 

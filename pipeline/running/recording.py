@@ -168,7 +168,7 @@ class Record:
         """Command and address that show the run; empty if nothing is tracked."""
         if self.run_id is None:
             return ()
-        return where_to_look(self.uri, read_state(self.folder).experiment_id)
+        return where_to_look(self.uri, read_state(self.folder).experiment_id, self.run_id)
 
     @property
     def checkpoints(self) -> Path:
@@ -179,6 +179,11 @@ class Record:
     def artifacts(self) -> Path:
         """Folder of the files that are sent to MLflow."""
         return self.folder / "artifacts"
+
+    @property
+    def report(self) -> Path:
+        """The run's report, which is written with its pictures."""
+        return self.artifacts / "report.html"
 
     def finish(self) -> None:
         """Record that the run has finished, unless that is on record or a stop was requested."""

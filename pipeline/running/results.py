@@ -8,24 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.values import TARGET
+from pipeline.data.report_text import brief
 from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
-from pipeline.markup import MISSING, figure_text
+from pipeline.doctor.diagnosis import HEALTHY
+from pipeline.markup import MISSING
 from pipeline.metrics import ClassScores, mean_words
 from pipeline.networks.inspection import LayerRow
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
 from pipeline.serving.model import Decision
-from pipeline.terminal import console, duration, headed, number, say, shown_verbosity, waiting_for
+from pipeline.terminal import console, duration, headed, rounded, say, shown_verbosity, waiting_for
 
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest
@@ -86,32 +87,33 @@ class Result:
 
 
 def print_overview(plan: Plan) -> None:
-    """Print data and devices of a run; with `verbose=1`, its config and its layers as well."""
-    verbose, shown = shown_verbosity(plan.options.verbose), console()
-    if verbose == 1:
-        shown.print(Group(_config_tree(plan.config), _layer_table(plan.layers, plan.parameters)))
-    if verbose == 0:
+    """Print model, device and data of a run; with `details`, also its config and its layers."""
+    if shown_verbosity(plan.options.verbose) == 0:
         return
-    prepared, usual = plan.prepared, plan.usual_threads
-    threads = plan.options.trainer.threads
-    limited = threads != usual and plan.config["trainer"]["threads"] is None
-    validation = 0 if prepared.validation is None else len(prepared.validation)
-    say(
-        shown,
-        f"{plan.options.name}: {plan.parameters:,} parameters; {len(prepared.train)} training, "
-        f"{validation} validation, {len(prepared.test)} test rows; on {plan.devices.words}; "
-        f"{threads} thread{'' if threads == 1 else 's'}"
-        f"{f' of {usual} (OMP_NUM_THREADS)' if limited else ''}; seed {plan.options.seed}",
-    )
-    print_data(plan, (*plan.start.notes, *plan.notes, *prepared.notes))
+    if plan.options.details:
+        console().print(_config_tree(plan.config), _layer_table(plan.layers), sep="\n")
+    trainer = plan.options.trainer
+    is_limited = trainer.threads != plan.usual_threads and plan.config["trainer"]["threads"] is None
+    limit = f" of {plan.usual_threads} (OMP_NUM_THREADS)" if is_limited else ""
+    used, _, present = plan.devices.words.partition("; here: ")
+    cores = present.rpartition(", ")[2].replace("CPU core", "core")
+    threads = f"{trainer.threads} thread{'' if trainer.threads == 1 else 's'}{limit}"
+    print_header(plan, f"seed {plan.options.seed}", f"{used}, {threads}, {cores}")
+    print_data(plan, (*plan.start.notes, *plan.notes, *plan.prepared.notes))
+
+
+def print_header(plan: Plan, *facts: str) -> None:
+    """Print the name of a run, the number of parameters and further facts."""
+    words = (plan.name, f"{plan.parameters:,} parameters", *facts)
+    say(console(), " · ".join(words), style="bold")
 
 
 def print_data(plan: Plan, notes: Sequence[str]) -> None:
-    """Print the data report of a run, and notes."""
-    report = plan.prepared.report
-    lines = [] if report is None else report_lines(report)
+    """Print the data in a line, what stands out in them, and notes; with `details`, all checks."""
+    report, describe = plan.prepared.report, report_lines if plan.options.details else brief
+    lines = [] if report is None else describe(report)
     for line in (*lines, *(f"note: {note}" for note in notes)):
-        say(console(), line)
+        say(console(), line, style="yellow" if line.startswith("warning: ") else None)
 
 
 def _config_tree(config: Mapping[str, Any]) -> Tree:
@@ -149,18 +151,20 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _table(title: str, **more: Any) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", **more)
+def _table(label: str, *headings: str) -> Table:
+    """Return an unframed table whose first column holds words and whose others hold numbers."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(label, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table
 
 
-def _layer_table(layers: Sequence[LayerRow], parameters: int) -> Table:
+def _layer_table(layers: Sequence[LayerRow]) -> Table:
     """Return a table of the layers with their output shapes for one row and their parameters."""
-    table = _table(f"{parameters:,} parameters", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("layer", overflow="fold")
-    table.add_column("kind", overflow="fold")
-    table.add_column("output", justify="right", overflow="fold")
-    table.add_column("Ci→Co, kernel", justify="right")
-    table.add_column("parameters", justify="right")
+    headings = ("kind", "output", "Ci→Co, kernel", "parameters")
+    table = _table("layer", *headings)
+    table.columns[1].justify = "left"
     for layer in layers:
         kernel = ""
         if layer.kernel is not None:
@@ -173,65 +177,67 @@ def _layer_table(layers: Sequence[LayerRow], parameters: int) -> Table:
 # ── after it ────────────────────────────────────────────────────────────────────────────────
 
 
-def print_figures(schema: Schema, test: ScoredTest, *, heading: str) -> None:
-    """Print the network's metrics, their intervals and the baselines' metrics, then each class."""
+def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool) -> None:
+    """Print the network's metrics, their intervals and the baselines' metrics.
+
+    `part` names the rows; with `details`, the scores of each class and the baselines' names follow.
+    """
+    found = test.intervals
+    units = f"{len(test.rows.targets):,} rows" if found is None else found.units
     if schema.task == "binary":
-        title = f"positive class: {escape(str(schema.positive))}"
+        scores = f", positive class {schema.positive}"
     elif schema.task == "multiclass":
-        title = mean_words(test.classes)
+        scores = f", {mean_words(test.classes)}"
     else:
-        title = f"in {escape(schema.units)}" if schema.units else "in the target's units"
-    table = _table(title)
-    table.add_column(heading)
-    table.add_column("network", justify="right", style="bold")
-    ends = {} if test.intervals is None else test.intervals.ends
-    if ends:
-        table.add_column("95 % interval", justify="right")
+        scores = f", in {schema.units or 'the unit of the target'}"
+    ends = {} if found is None else found.ends
     kinds = dict(zip(("naive", "linear"), test.baselines, strict=False))
-    for kind, name in kinds.items():
-        table.add_column(f"{kind}: {name}", justify="right")
+    headings = ("network", *(["95 % interval"] if ends else []), *kinds)
+    table = _table("", *headings)
     for key in metric_names(schema.task, test.metrics):
-        own, *others = (figure_text(test.metrics, f"{kind}/{key}") for kind in ("test", *kinds))
-        reach = [" … ".join(map(number, ends[key])) if key in ends else MISSING] if ends else []
-        table.add_row(key, own, *reach, *others)
+        both = ends.get(key)
+        own, *others = (
+            MISSING if value is None else rounded(value, both)
+            for value in (test.metrics.get(f"{kind}/{key}") for kind in ("test", *kinds))
+        )
+        interval = MISSING if both is None else " … ".join(rounded(end, both) for end in both)
+        table.add_row(key, f"[bold]{own}[/]", *([interval] if ends else []), *others)
+    say(console(), f"{part} results on {units}{scores}", style="bold")
     console().print(table)
-    if test.classes:
-        _print_classes(test.classes, test.metrics)
-
-
-def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) -> None:
-    table = _table("by class")
-    table.add_column("class")
-    for heading in ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "support"):
-        table.add_column(heading, justify="right")
-    for scores in classes:
-        shares = (scores.precision, scores.recall, scores.f1)
-        cells = [*map(str, scores.counts), *map(number, shares), str(scores.support)]
-        table.add_row(escape(scores.name), *cells)
-    console().print(table)
-    if len(classes) > 2:
-        precision, recall = values["test/precision"], values["test/recall"]
-        combined = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    if found is not None and not found.draws:
         say(
             console(),
-            "f1 is the mean of the classes' F1; 2PR/(P+R) of the mean precision and recall is "
-            f"{number(combined)}; 0/0 counts as 0",
-            style="dim",
+            f"no 95 % intervals: {units}; expected at least {FEWEST_UNITS} groups or blocks, and "
+            f"at most {MOST_ROWS:,} rows",
         )
+    if details:
+        _print_details(test.classes, kinds)
+
+
+def _print_details(classes: Sequence[ClassScores], baselines: Mapping[str, str]) -> None:
+    if classes:
+        headings = ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "rows")
+        table = _table("class", *headings)
+        for one in classes:
+            shares = map(rounded, (one.precision, one.recall, one.f1))
+            table.add_row(escape(one.name), *map(str, one.counts), *shares, str(one.support))
+        console().print(table)
+    if baselines:
+        say(console(), "baselines: " + ", ".join(f"{k} = {v}" for k, v in baselines.items()))
 
 
 @contextmanager
-def showing_results() -> Iterator[Callable[[Result, str], None]]:
+def showing_results(*, details: bool) -> Iterator[Callable[[Result, str], None]]:
     """Return a function that prints the test results and the diagnosis.
 
     It takes the result and a description of the remaining work, which a terminal shows beside a
-    spinner until the body ends.
+    spinner until the body ends. With `details`, the scores of each class are printed as well.
     """
     with ExitStack() as until_the_end:
 
         def show(result: Result, tasks: str) -> None:
             if result.test is not None:
-                print_figures(result.schema, result.test, heading="test")
+                print_figures(result.schema, result.test, part="test", details=details)
             print_doctor(result.doctor)
             until_the_end.enter_context(waiting_for(tasks))
 
@@ -242,37 +248,43 @@ def last_lines(result: Result, seconds: float) -> Iterator[str]:
     """Yield lines on the kept weights, the seconds that the command took, and where the run is."""
     metrics, decision = result.metrics, result.decision
     if "best/epoch" in metrics:
-        yield f"kept    epoch {metrics['best/epoch']:.0f} of {result.epochs}"
+        yield f"kept    weights of epoch {metrics['best/epoch']:.0f} of {result.epochs}"
     if decision.found:
-        kept = "; the baselines keep 0.5" if result.test else ""
-        yield f"threshold {number(decision.threshold)} ({decision.found}){kept}"
+        baselines = "; 0.5 for the baselines" if result.test else ""
+        yield f"threshold {rounded(decision.threshold)} ({decision.found}){baselines}"
     fit = duration(metrics["time/fit"])
     yield f"took    {duration(seconds)}, {fit} of it training"
     yield f"run     {result.folder}"
+    if result.record.report.is_file():
+        yield f"report  {result.record.report}"
     if result.record.registered is not None:
         yield f"model   {result.record.registered}"
     yield from where_lines(result.record)
 
 
 def print_doctor(lines: Sequence[str]) -> None:
-    """Print the diagnosis; in a terminal, wrapped lines stay indented behind the heading."""
+    """Print the diagnosis; in a terminal, with coloured names and an indent before other lines."""
     shown = console()
     for line in lines:
         if not shown.is_terminal:
             say(shown, line)
             continue
+        name, colon, evidence = line[MARGIN:].partition(":")
+        colour = "bold green" if name == HEALTHY else "bold yellow"
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(f"{line[:MARGIN].rstrip():{MARGIN - 1}}", escape(line[MARGIN:]))
+        grid.add_row(
+            f"{line[:MARGIN].rstrip():{MARGIN - 1}}", Text.assemble((name, colour), colon, evidence)
+        )
         shown.print(grid)
 
 
 def where_lines(record: Record) -> Iterator[str]:
-    """Yield lines that say how to view the runs, and how many values are not sent yet."""
+    """Yield lines that say how to view the run, and how many values are not sent yet."""
     yield from headed("see it", record.where_to_look)
     if record.unsent:
         yield (
-            f"unsent  {record.unsent} values wait in the run folder; the warning names the command "
-            "that sends them"
+            f"unsent  {record.unsent} values wait in the run folder; see the warning for the "
+            "command that sends them"
         )
 
 

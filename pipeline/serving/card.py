@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.bootstrap import Intervals
 from pipeline.data.report import DataReport
-from pipeline.data.report_text import PARTS, classes_table, lines, warnings
+from pipeline.data.report_text import classes_table, lines, warnings
 from pipeline.data.schema import Schema
 from pipeline.markup import bullets, escaped, fenced, markdown_table
 from pipeline.metrics import ClassScores, direction
@@ -60,12 +60,12 @@ class CardFacts:
 
 def card(facts: CardFacts) -> str:
     """Return the model card as Markdown."""
-    nothing = "none was found by the data report; that is no promise"
+    nothing = "the data report found none, which does not exclude others"
     limits = [*_limits(facts)] or [nothing]
     sections = (
         (f"Model card: {escaped(facts.name)}", _what(facts)),
         ("Data", _data(facts)),
-        ("Figures on the test rows", _figures(facts)),
+        ("Test results", _figures(facts)),
         ("By class", _by_class(facts.classes)),
         ("Decision", _decision(facts)),
         ("Known limits", bullets(map(escaped, limits))),
@@ -94,10 +94,10 @@ def _what(facts: CardFacts) -> str:
     else:
         names = ", ".join(map(escaped, schema.classes))
         positive = f" ({escaped(schema.positive)} is positive)" if schema.positive else ""
-        answers = f"tells the classes{label and f' of{label}'} apart: {names}{positive}"
+        answers = f"predicts the class{label and f' of{label}'}: {names}{positive}"
     return (
-        f"{escaped(target)} with {facts.parameters:,} parameters, the weights {epoch}, which "
-        f"{answers}. {', '.join(options)}"
+        f"{escaped(target)} with {facts.parameters:,} parameters, the weights {epoch}. It "
+        f"{answers}. Options: {', '.join(options)}"
     )
 
 
@@ -105,14 +105,13 @@ def _data(facts: CardFacts) -> str:
     known, report = [f"hash of content and split: `{facts.data_hash}`"], facts.report
     if report is None:
         return bullets(known)
-    parts = ", ".join(f"{rows} {PARTS.get(part, part)}" for part, rows in report.rows.items())
-    told = [*map(escaped, lines(report)), f"rows: {parts}", *known, *map(escaped, report.notes)]
-    return "\n\n".join([bullets(told), *([classes_table(report)] if report.classes else [])])
+    told = bullets([*map(escaped, lines(report)), *known, *map(escaped, report.notes)])
+    return "\n\n".join([told, *([classes_table(report)] if report.classes else [])])
 
 
 def _figures(facts: CardFacts) -> str:
     if not facts.baselines and not any(key.startswith("test/") for key in facts.metrics):
-        return "The test rows were left alone."
+        return "The model was not tested."
     kinds = dict(zip(("naive", "linear"), facts.baselines, strict=False))
     found = facts.intervals or Intervals(draws=0, units="", ends={})
 
@@ -128,12 +127,11 @@ def _figures(facts: CardFacts) -> str:
         [escaped(key), value(f"test/{key}"), interval(key), *(value(f"{k}/{key}") for k in kinds)]
         for key in facts.shown
     ]
-    told = f": the test has {found.units}" if facts.intervals else ""
-    words = f"Intervals are not known{told}."
+    words = f"There are no intervals{f' for {found.units}' if facts.intervals else ''}."
     if found.draws:
         words = (
-            f"Intervals: {found.units} drawn again {found.draws:,} times. They tell what other "
-            "test rows would change, not what another training would."
+            f"Intervals: bootstrap of {found.units} with {found.draws:,} draws. They cover the "
+            "choice of test rows, not the variation between trainings."
         )
     return f"{markdown_table(headings, rows)}\n\n{words}"
 
@@ -154,16 +152,16 @@ def _decision(facts: CardFacts) -> str:
     if schema.task == "binary":
         found = f": {escaped(decision.found)}" if decision.found else ""
         return (
-            f"A row is called {escaped(str(schema.positive))} where its probability is above "
+            f"A row is predicted as {escaped(str(schema.positive))} if its probability is above "
             f"{number(decision.threshold)} (rule {escaped(decision.rule)}{found})."
         )
     if schema.task == "multiclass":
         return "The class with the highest probability."
     if not decision.intervals:
-        what = "groups of rows" if schema.window is None else "forecasts that share no step"
+        what = "groups of rows" if schema.window is None else "forecasts without common steps"
         return (
-            f"A value alone; no interval is known, which takes {FEWEST} validation rows that are "
-            f"independent: {what}, where there are any."
+            f"A value without an interval, which needs {FEWEST} independent validation rows "
+            f"({what}, if there are any)."
         )
     names = value_names(schema)
     if len(names) != len(decision.intervals):
@@ -174,8 +172,8 @@ def _decision(facts: CardFacts) -> str:
         for name, (below, above) in zip(names, decision.intervals, strict=True)
     ]
     return (
-        "Truth minus prediction on the validation rows, cut so that at least nine of ten new ones "
-        "lie between (conformal quantiles); an answer's interval is its value and these:\n\n"
+        "A value with an interval that contains at least 90 % of new true values: the prediction "
+        "plus the conformal quantiles of its error on the validation rows:\n\n"
         f"{bullets(words)}"
     )
 
@@ -183,12 +181,12 @@ def _decision(facts: CardFacts) -> str:
 def _limits(facts: CardFacts) -> Iterator[str]:
     report, schema = facts.report, facts.schema
     if report is None:
-        yield "no report on the data is known"
+        yield "there is no data report"
     else:
         yield from warnings(report)
         yield from _limits_of_data(report)
         if schema.difference is not None or schema.window is not None:
-            yield "the test lies in one stretch of time: another time may be another world"
+            yield "all test rows are from one period of time; results in another may differ"
     # Mention each baseline that is at least as good as the network.
     key = "rmse" if schema.task == "regression" else "f1"
     own = facts.metrics.get(f"test/{key}")
@@ -208,20 +206,20 @@ def _limits_of_data(report: DataReport) -> Iterator[str]:
     if with_holes := [column for column in report.columns if column.missing]:
         yield (
             f"{len(with_holes)} of {len(report.columns)} columns had missing values in the "
-            "training part, which were filled in"
+            "training rows, which were filled in"
         )
     for column in with_holes:
         share = column.missing / column.rows
         if share >= MANY_MISSING:
-            yield f"{column.name}: {share:.0%} of the training rows had no value"
+            yield f"{column.name}: {100 * share:.0f} % of the training rows had no value"
     test = report.rows.get("test", 0)
     if test < FEW_TEST_ROWS:
-        yield f"{test} test rows are few: see the intervals"
+        yield f"only {test} test rows: see the intervals"
     if "validation" not in report.rows:
-        yield "no row validated: the last weights were kept, whatever they were worth"
+        yield "no validation rows: the weights of the last epoch were kept"
     few = [one.name for one in report.classes if 0 < one.rows.get("test", 0) < FEW_CLASS_ROWS]
     if few:
-        yield f"fewer than {FEW_CLASS_ROWS} test rows are of class {', '.join(few)}"
+        yield f"fewer than {FEW_CLASS_ROWS} test rows of class {', '.join(few)}"
 
 
 def _making(facts: CardFacts) -> str:
@@ -237,7 +235,7 @@ def _making(facts: CardFacts) -> str:
         if key in tags:
             told.append(f"{heading}: {escaped(tags[key])}")
     if tags.get("git.dirty") == "true":
-        told.append("with changes that were not committed: uncommitted.diff")
+        told.append("uncommitted changes: uncommitted.diff")
     command = fenced(tags["command"], "sh") if "command" in tags else ""
     return "\n\n".join(part for part in (command, bullets(told)) if part)
 

@@ -80,9 +80,9 @@ def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dic
     lost = (~torch.isfinite(outputs)).nonzero()
     if model.schema.window is None and len(lost):
         raise DataError(
-            f"{where(what, first_row + int(lost[0, 0]))}: the network's answer is no number; "
-            "expected inputs of about the size that it was trained on. Look for a value there that "
-            "is far too large"
+            f"{where(what, first_row + int(lost[0, 0]))}: the prediction is NaN or infinite; "
+            "expected inputs of about the size of the training data. Look for a value in this row "
+            "that is far too large"
         )
     return answers(model, outputs)
 
@@ -181,8 +181,8 @@ def predictions(
     heading = () if new.heading is None else (new.heading,)
     if new.heading in names:
         raise ConfigError(
-            f"the column {new.heading!r} of {path} has the name of an answer; rename it, or name "
-            "the rows by another: id=COLUMN"
+            f"column {new.heading!r} of {path} has the name of an output column; rename it, or "
+            "choose another id: id=COLUMN"
         )
 
     def pieces() -> Iterator[Sequence[Column]]:
@@ -209,12 +209,12 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
         outcome = ""
     elif schema.task == "regression":
         units = f" {schema.units}" if schema.units else ""
-        outcome = f": from {number(done.lowest)} to {number(done.highest)}{units}"
+        outcome = f": {number(done.lowest)} to {number(done.highest)}{units}"
     elif schema.task == "binary":
-        chosen = "" if decision.rule == str(decision.threshold) else f", by {decision.rule}"
-        above = f"above a probability of {decision.threshold:.4g}{chosen}"
+        chosen = "" if decision.rule == str(decision.threshold) else f", from {decision.rule}"
+        above = f"if its probability is above {decision.threshold:.4g}{chosen}"
         outcome += f" ({schema.positive} {above})"
-    told = "" if place is None else f" in {place}"
+    told = "" if place is None else f" written to {place}"
     lines = [f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}{told}{outcome}"]
     if notes := "; ".join(_notes(model, done.new)):
         lines.append(f"note: {notes}")
@@ -223,11 +223,11 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
 
 def _notes(model: Model, new: NewRows) -> Iterator[str]:
     if new.unknown:
-        yield f"categories unknown to the training count as other: {_counted(new.unknown)}"
+        yield f"categories not seen in training, treated as other: {_counted(new.unknown)}"
     if new.missing:
-        yield f"missing cells filled in as in training: {_counted(new.missing)}"
+        yield f"missing cells, filled as in training: {_counted(new.missing)}"
     if new.ignored:
-        yield f"columns the model does not know: {some(new.ignored, most=SHOWN)}"
+        yield f"ignored columns (not used in training): {some(new.ignored, most=SHOWN)}"
     yield from new.gaps
     version = model.facts.get("version")
     if version != __version__:

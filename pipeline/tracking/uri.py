@@ -155,11 +155,13 @@ def how_to_name(recorded: str) -> str:
     return f"add {shlex.quote(f'tracking.uri={recorded}')}"
 
 
-def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
-    """Return how to see an experiment's runs: a command (unless a server runs) and a page."""
+def where_to_look(uri: str, experiment_id: str, run_id: str = "") -> tuple[str, ...]:
+    """Return how to see runs: a command, unless a server runs; a run's page; that of all runs."""
     server = redact(uri).rstrip("/") if is_server(uri) else "http://127.0.0.1:5000"
-    page = f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&{TRAINING_PAGES}"
-    return (page,) if is_server(uri) else (ui_command(uri), page)
+    runs = f"{server}/#/experiments/{experiment_id}/runs"
+    pages = [f"{runs}/{run_id}?{TRAINING_PAGES}"] if run_id else []
+    pages.append(f"{runs}?viewStateShareKey={VIEW}&{TRAINING_PAGES}")
+    return (*([] if is_server(uri) else [ui_command(uri)]), *pages)
 
 
 def ui_command(uri: str) -> str:

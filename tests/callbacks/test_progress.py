@@ -13,7 +13,7 @@ from terminals import Terminal, terminal, width
 from pipeline.terminal import waiting_for
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
-FREE = ("run  ", "see it  ", "unsent  ")
+FREE = ("run  ", "report  ", "see it  ", "        http", "unsent  ")
 """Lines that may be longer: a path or a command is copied whole."""
 
 
@@ -54,16 +54,25 @@ def test_no_line_is_too_wide(in_terminal: Callable[..., Terminal], words: tuple[
     assert len(epoch_lines(shown.screen)) == int(last["trainer.max_epochs"].partition("=")[2])
 
 
-def test_the_config_and_the_layers_are_shown_first(in_terminal: Callable[..., Terminal]) -> None:
+def test_a_run_fits_one_screen_and_details_add_config_layers_checks_and_classes(
+    in_terminal: Callable[..., Terminal],
+) -> None:
     words = ("optimizer.lr=0.004", "model.hidden=[5,7]", "model.norm=none")
     screen = in_terminal(*IRIS, *words).screen
+    assert [line.split()[0] for line in screen[:3]] == ["mlp-iris", "data", "1/4"]
+    assert len(screen) - 4 <= 17  # beside the epochs
+    assert {"config", "checks", "TP"}.isdisjoint(" ".join(screen).split())
+    screen = [one.strip() for one in in_terminal(*IRIS, *words, "details=true").screen]
     text = "\n".join(screen)
     assert screen[0] == "config"
     assert "model  MLP  hidden=[5,7]  activation=relu" in text
     assert "optimizer  Adam  lr=0.004" in text
-    assert text.index("config") < text.index("parameters") < text.index("train/loss")
+    order = ("config", "head", "mlp-iris ·", "checks  no constant", "train/loss", "baselines: ")
+    places = [text.index(word) for word in order]
+    assert places == sorted(places)
     layers = [line.split() for line in screen if " Linear " in line]
     assert [(row[-2], row[-1]) for row in layers] == [("5", "25"), ("7", "42"), ("3", "24")]
+    assert [len(line.split()) for line in screen if line.startswith(("setosa", "v"))] == [9, 9, 9]
 
 
 def test_a_bar_moves_and_is_gone_at_the_end(in_terminal: Callable[..., Terminal]) -> None:

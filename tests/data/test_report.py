@@ -10,7 +10,7 @@ from given_data import Given, labelled, options, series, shipped, valued
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import rows_as_saved
 from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
-from pipeline.data.report_text import LARGE, TOLD, drifted, lines, markdown
+from pipeline.data.report_text import LARGE, TOLD, brief, drifted, lines, markdown
 from pipeline.data.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
 from pipeline.running.plan import Datasets
@@ -79,28 +79,27 @@ def test_columns_are_measured_on_the_training_rows_alone() -> None:
     assert color.missing == np.isnan(colors).sum() > 0
     assert color.filled == color.levels[0]
     holed = [column for column in data.report.columns if column.name != "flat"]
-    shares = ", ".join(f"{c.name} {c.missing / c.rows:.1%} ({c.filled})" for c in holed)
+    shares = ", ".join(f"{c.name} {100 * c.missing / c.rows:.1f} % ({c.filled})" for c in holed)
     assert lines(data.report)[2] == (
-        f"missing {sum(c.missing for c in holed)} cells of the training part, in 3 columns; share "
-        f"and what is put in: {shares}"
+        f"filled  {sum(c.missing for c in holed)} cells in 3 columns of the training rows: {shares}"
     )
 
 
-def test_constant_and_equal_columns_and_what_becomes_of_them_are_told() -> None:
+def test_constant_and_equal_columns_are_told() -> None:
     samples = patients()
-    found = report(samples, scale="standard")
+    found = report(samples)
     assert (found.constant, found.equal) == (("flat",), (("age", "again"),))
-    assert lines(found)[3].startswith(
-        "checked 1 constant column, which becomes 0: flat; the same twice, both are kept: "
-        "age = again; "
-    )
-    told = lines(report(samples, scale="none"))[3]
-    assert "1 constant column, which stays as it is: flat" in told
+    told = [
+        "constant in the training rows: flat (1 of 4 columns)",
+        "duplicate columns: age = again",
+        "13 of 100 test rows have the inputs of a training row, so the test results are optimistic",
+    ]
+    assert lines(found)[3] == f"checks  {'; '.join(told)}"
+    assert brief(found) == [*lines(found)[:3:2], *(f"warning: {one}" for one in told)]
     samples.inputs[:, 3] = 1  # a category
     found = report(samples)
     assert found.constant == ("flat", "color")
-    told = "2 of 4 columns are constant in the training part and say nothing: flat, color"
-    assert warned(found)[0] == told
+    assert warned(found)[0] == "constant in the training rows: flat, color (2 of 4 columns)"
     samples.inputs[prepared(samples).train.rows, 3] = NAN
     assert report(samples).constant == ("flat", "color")
 
@@ -120,10 +119,10 @@ def test_columns_that_differ_in_one_cell_or_in_their_levels_are_not_equal() -> N
 def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
     targets = np.array([0, 1] * 40 + [2] * 4)
     samples = labelled(targets, test=np.arange(60, 80), classes=("a", "b", "[c]|x"))
-    found, absent = report(samples, validation=0.25), "no test row is of class [c]|x"
+    found, absent = report(samples, validation=0.25), "no test rows of class [c]|x"
     assert [one.rows["test"] for one in found.classes] == [10, 10, 0]
     assert sum(found.classes[2].rows.values()) == 4
-    assert absent in lines(found)[1]
+    assert absent in lines(found)[3]
     assert absent in warned(found)
     assert "\\[c\\]\\|x" in markdown(found)
 
@@ -131,17 +130,30 @@ def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "target"),
     [
-        ("mnist1d", "5000 rows of 40 steps, 1 channel; multiclass", "classes 10, 10.0% each"),
+        (
+            "mnist1d",
+            "5,000 rows: 3,200 train, 800 val, 1,000 test · 40 steps · 10 classes",
+            "classes 10, 10.0 % each",
+        ),
         (
             "breast_cancer",
-            "569 rows of 30 columns (numbers); binary",
-            "classes benign 62.7%, malignant 37.3%; malignant is positive",
+            "569 rows: 340 train, 86 val, 143 test · 30 columns · 37.3 % malignant",
+            "classes benign 62.7 %, malignant 37.3 %; malignant is positive",
         ),
-        ("digits", "1797 rows of 8×8 pixels, 1 channel; multiclass", "classes 10, from 10.2% (3) "),
-        ("diabetes", "442 rows of 10 columns (numbers); regression", "target  target 25 … 336 ("),
+        (
+            "digits",
+            "1,797 rows: 1,077 train, 270 val, 450 test · 8×8 pixels · 10 classes",
+            "classes 10, from 10.2 % (3) ",
+        ),
+        (
+            "diabetes",
+            "442 rows: 264 train, 67 val, 111 test · 10 columns · regression",
+            "target  target 25 … 336 (",
+        ),
         (
             "airline",
-            "144 times from 1949-01 to 1960-12, 120 windows; 1 column: passengers",
+            "144 times from 1949-01 to 1960-12, 120 windows: 52 train, 20 val, 48 test · 12 steps "
+            "· regression of passengers",
             "target  passengers 104 … 302 (mean 186.6, sd 48.8) thousand passengers in the train",
         ),
     ],
@@ -152,7 +164,8 @@ def test_four_lines_say_what_there_is_and_json_keeps_it(name: str, data: str, ta
     assert told[0] == f"data    {data}"
     assert told[1].startswith(target)
     assert told[2] == "missing none"
-    assert told[3].startswith("checked ")
+    assert told[3].startswith("checks  no constant ")
+    assert brief(found)[0] == told[0]
     text = json.dumps(found.to_dict(), allow_nan=False)
     assert DataReport.from_dict(json.loads(text)) == found
 
@@ -167,7 +180,7 @@ def test_a_series_is_measured_over_its_training_times_in_units() -> None:
     told = lines(found)
     assert told[0].startswith("data    80 times from 0 to 79, ")
     assert told[1].startswith(f"target  c1 {trained[:, 1].min():.5g} … ")
-    assert told[1].endswith("kWh in the training part")
+    assert told[1].endswith("kWh in the training rows")
 
 
 def test_pictures_are_measured_by_channel_and_not_by_pixel() -> None:
@@ -210,10 +223,10 @@ def test_of_a_wide_or_a_long_table_a_bounded_number_of_cells_is_measured() -> No
     wide = report(valued(np.zeros((200, 1500)), np.arange(200.0), features=names))
     assert (len(wide.columns), wide.unlisted) == (MOST_COLUMNS, 500)
     assert "1500 columns" in lines(wide)[0]
-    assert "1400 further columns are left out here" in markdown(wide)
+    assert "1,400 more columns are not listed" in markdown(wide)
     long = report(valued(np.zeros((240_000, 1)), np.zeros(240_000), features=("x",)))
     assert long.measured == 100_000 <= MOST_CELLS
-    assert "Measured on 100000 evenly spaced ones of" in markdown(long)
+    assert "Measured on 100,000 evenly spaced rows out of" in markdown(long)
     unnamed = report(valued(np.random.default_rng(0).normal(size=(90, 144)), np.arange(90.0)))
     assert [column.name for column in unnamed.columns] == ["all columns"]  # pixels, or steps
     assert "144 numbers" in lines(unnamed)[0]
@@ -267,15 +280,15 @@ def test_a_shifted_column_is_named_with_its_figures_and_no_other_one_is(model: P
     other = customers(2000, seed=1, shift=7)
     (line,) = drift(model, other)
     ages, now = customers(3000, seed=0).inputs[model.train.rows, 0], other.inputs[:, 0]
-    words = f"mean {now.mean():.4g} (sd {now.std():.4g}) and was {ages.mean():.4g} "
-    assert line.startswith(f"age: {words}(sd {ages.std():.4g}) (stability index ")
+    words = f"mean {now.mean():.4g} (sd {now.std():.4g}), {ages.mean():.4g} "
+    assert line.startswith(f"age: {words}(sd {ages.std():.4g}) in training (stability index ")
     edges = [-np.inf, *np.quantile(ages, np.arange(0.1, 0.95, 0.1)), np.inf]
     p, q = np.histogram(ages, edges)[0] / len(ages), np.histogram(now, edges)[0] / 2000
     index = float(line.rpartition("(stability index ")[2].removesuffix(")"))
     assert index == pytest.approx(((q - p) * np.log(q / p)).sum(), rel=0.02, abs=0.005)
     assert index > LARGE
     (line,) = drift(model, customers(400, seed=1, reds=0.5))
-    assert line.startswith("color: green is ")
+    assert line.startswith("color: green ")
     assert "stability index" in line
 
 
@@ -307,19 +320,19 @@ def test_levels_are_matched_by_name_new_ones_counted_and_gone_ones_named(model: 
     assert drift(model, other) == []
     other = of_levels(*LEVELS, "[purple]\x1b")
     other.inputs[7, 2] = 3
-    told = "rows have a level that training never saw"
+    told = "rows have a category that is new"
     assert drift(model, other) == [f"color: 1 of 400 {told}"]
     other.inputs[other.inputs[:, 2] == 1, 2] = 0  # nothing is green any more
     other.inputs[:12, 2] = 3
     (line,) = drift(model, other)
     assert f"12 of 400 {told}" in line
-    assert "no row has green" in line
+    assert "no rows with green" in line
 
 
 def test_more_missing_cells_than_chance_leaves_are_told(model: Prepared) -> None:
     other = customers(400, seed=1)
     other.inputs[:60, 0] = NAN
-    assert drift(model, other) == ["age: 15.0% are missing and 0.0% were"]
+    assert drift(model, other) == ["age: 15.0 % missing, 0.0 % in training"]
     few, before = customers(20, seed=1), customers(2000, seed=0)
     few.inputs[:2, 0] = before.inputs[::50, 0] = NAN
     assert drift(prepared(before), few) == []

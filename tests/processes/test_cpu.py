@@ -27,13 +27,14 @@ def test_the_first_line_says_what_limits_the_threads(
     may = os.sched_getaffinity(0)
     there, usable = os.cpu_count(), cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "1,4")
-    assert f"; 1 thread of {usable} (OMP_NUM_THREADS); seed 0" in first_line("omp")
-    assert "; 1 thread; seed 0" in first_line("given", "trainer.threads=1")
+    plural = f"{usable} cores"
+    assert f"cpu, 1 thread of {usable} (OMP_NUM_THREADS), {plural}" in first_line("omp")
+    assert f"cpu, 1 thread, {plural}" in first_line("given", "trainer.threads=1")
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert f"; {usable} threads; seed 0" in first_line("no")
+    assert f"cpu, {usable} threads, {plural}" in first_line("no")
     os.sched_setaffinity(0, {min(may)})
     try:
-        assert f"here: 1 CPU core of {there} (CPU affinity); 1 thread; seed 0" in first_line("cpu")
+        assert f"cpu, 1 thread, 1 core of {there} (CPU affinity)" in first_line("cpu")
     finally:
         os.sched_setaffinity(0, may)
 

@@ -54,15 +54,15 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
     assert test.groups is not None
     names = [of_row[row] for row in test.rows]
     assert len(set(zip(names, test.groups.tolist(), strict=True))) == len(set(names)) == 30
-    assert "30 groups of rows drawn again" in (run / "model" / "card.md").read_text("utf-8")
+    assert "bootstrap of 30 groups of rows" in (run / "model" / "card.md").read_text("utf-8")
 
     write_patients("other.csv", 24)
     write_patients("few.csv", 12)
     write_patients("nameless.csv", 12, named=False)
     told = {
-        "other.csv": "from 24 groups of rows",
-        "few.csv": "certain no interval of f1 from 12 groups of rows: expected at least 20 groups",
-        "nameless.csv": "from 96 rows",
+        "other.csv": "results on 24 groups of rows, positive class ",
+        "few.csv": "no 95 % intervals: 12 groups of rows; expected at least 20 groups or blocks",
+        "nameless.csv": "results on 96 rows, positive class ",
     }
     for file, words in told.items():
         given = [f"model_from={run}", f"data.path={file}", "tracking=none", "verbose=2"]
@@ -80,8 +80,8 @@ def test_few_forecasts_have_neither_an_interval_nor_a_prediction_interval(
     run = compared(made, *QUICK, *words)
     assert artifact(run, "intervals.json")["ends"] == {}
     assert artifact(run, "findings/findings.json")["intervals"] == {}
-    assert "no interval is known" in (run / "model" / "card.md").read_text("utf-8")
+    assert "A value without an interval" in (run / "model" / "card.md").read_text("utf-8")
     printed = capsys.readouterr().out
-    assert "too few to tell anything" in printed
+    assert "too few for any conclusion" in printed
     assert "how sure the difference is can't be told" in printed
     assert "is better" not in printed

@@ -128,11 +128,11 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     more = ("trainer.gradient_clip_val=null", "pictures=true", "tracking=none")
     assert train(*WORDS[:3], *words, *more) == 4
     out, err = capsys.readouterr()
-    assert "exploding_gradient" in out
+    assert "doctor  exploding gradient: " in out
     assert err.count("\n") == 1
     run = only_run(Path("runs"))
     assert "exploding_gradient" in tags(run)["doctor"]
-    assert "exploding_gradient" in (run / "artifacts" / "doctor.md").read_text(encoding="utf-8")
+    assert "## Exploding gradient" in (run / "artifacts" / "doctor.md").read_text(encoding="utf-8")
     assert artifact(run, "doctor.json")
     found = load_findings(run / "artifacts")
     assert found.end == "diverged"

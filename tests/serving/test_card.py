@@ -54,10 +54,10 @@ def section(text: str, title: str) -> str:
 
 
 def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
-    figures = section(told(), "Figures on the test rows")
+    figures = section(told(), "Test results")
     assert "| metric | network | 95 % interval | naive: majority class | linear:" in figures
     assert "| f1 | 0.8125 | 0.7000 … 0.9000 | 0.0000 | 0.7500 |" in figures
-    assert "Intervals: 125 rows drawn again 1,000 times." in figures
+    assert "Intervals: bootstrap of 125 rows with 1,000 draws." in figures
 
 
 def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
@@ -66,7 +66,7 @@ def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
     assert "above 0.3100 (rule best\\_f1: best\\_f1 on 75 rows)" in section(text, "Decision")
     data = section(text, "Data")
     assert PREPARED.content_hash in data
-    assert "| ill | 75 (25.0%) | 19 (25.3%) | 31 (24.8%) |" in data
+    assert "| ill | 75 (25.0 %) | 19 (25.3 %) | 31 (24.8 %) |" in data
     use = section(text, "How to use it")
     assert "pipeline.predict model_from=0123abcd input=new.csv output=predictions.csv" in use
     assert "pipeline.evaluate model_from=0123abcd data.path=other.csv" in use
@@ -89,12 +89,12 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
     metrics = {"test/f1": 0.5, "naive/f1": 0.0, "linear/f1": 0.75}
     limits = section(told(report=found, metrics=metrics), "Known limits")
     for words in (
-        "constant in the training part and say nothing: flat",
-        "9 of 40 test rows have inputs that also stand in the training part",
-        "no test row is of class gone",
-        "40 test rows are few",
-        "no row validated",
-        "fewer than 10 test rows are of class ill",
+        "constant in the training rows: flat (1 of 3 columns)",
+        "9 of 40 test rows have the inputs of a training row, so the test results are optimistic",
+        "no test rows of class gone",
+        "only 40 test rows: see the intervals",
+        "no validation rows: the weights of the last epoch were kept",
+        "fewer than 10 test rows of class ill",
         "no better than logistic regression on the test rows: test/f1 0.5000 against 0.7500",
     ):
         assert words in limits
@@ -118,7 +118,7 @@ def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
 
 def test_a_run_that_left_the_test_rows_alone_says_so() -> None:
     text = told(metrics={"best/epoch": 3.0}, baselines=(), classes=(), intervals=None)
-    assert section(text, "Figures on the test rows").strip() == "The test rows were left alone."
+    assert section(text, "Test results").strip() == "The model was not tested."
 
 
 def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
@@ -146,7 +146,7 @@ def test_every_figure_of_a_card_is_on_record(words: str, made: Callable[..., Pat
     run = made(*words.split(), "trainer.max_epochs=2", "tracking=none", "verbose=0")
     text = (run / "model" / "card.md").read_text(encoding="utf-8")
     assert (run / "artifacts" / "card.md").read_text(encoding="utf-8") == text
-    figures = section(text, "Figures on the test rows")
+    figures = section(text, "Test results")
     lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     ends = json.loads((run / "artifacts" / "intervals.json").read_text(encoding="utf-8"))["ends"]

@@ -140,7 +140,7 @@ LARGE = np.array([[0.0] * 6, [3e38] * 6, [0.0] * 6])
         (ARRAYS, np.zeros(6), "has the shape 6; expected rows of 2×3: (rows, 2, 3)"),
         (ARRAYS, [[1.0], [1.0, 2.0]], "holds something else than numbers, or rows of several"),
         (ARRAYS, [["a"] * 6], "holds something else than numbers, or rows of several lengths"),
-        (ARRAYS, LARGE, "row 2: the network's answer is no number; "),
+        (ARRAYS, LARGE, "row 2: the prediction is NaN or infinite; "),
         (NUMBERS, {"c": [1.0]}, "lacks the columns 'a', 'b'"),
         (NUMBERS, np.zeros((1, 2)), "this model reads a table; expected a DataFrame"),
         (NUMBERS, {"a": [1], "b": [2], " a": [3]}, "has several columns called 'a'; name each dif"),

@@ -59,16 +59,22 @@ FOUND = Decision(threshold=0.31, rule="best_f1")
         (
             model(BINARY),
             ["no", "yes", "no"],
-            "3 rows in new.csv: no 2, yes 1 (yes above a probability of 0.5)",
+            "3 rows written to new.csv: no 2, yes 1 (yes if its probability is above 0.5)",
         ),
         (
             model(BINARY, FOUND),
             ["yes"],
-            "1 row in new.csv: yes 1 (yes above a probability of 0.31, by best_f1)",
+            "1 row written to new.csv: yes 1 (yes if its probability is above 0.31, from best_f1)",
         ),
-        (model(MANY), list("aabbccddeefg"), "12 rows in new.csv: a 2, b 2, c 2, d 2, e 2, …"),
-        (model(schema(units="mmHg")), [120.0, 80.5], "2 rows in new.csv: from 80.50 to 120 mmHg"),
-        (model(schema()), [], "0 rows in new.csv"),
+        (
+            *(model(MANY), list("aabbccddeefg")),
+            "12 rows written to new.csv: a 2, b 2, c 2, d 2, e 2, …",
+        ),
+        (
+            *(model(schema(units="mmHg")), [120.0, 80.5]),
+            "2 rows written to new.csv: 80.50 to 120 mmHg",
+        ),
+        (model(schema()), [], "0 rows written to new.csv"),
     ],
 )
 def test_answers_are_told_in_one_line(made: Model, column: list[Any], line: str) -> None:
@@ -83,8 +89,8 @@ def test_all_that_was_met_in_the_input_is_one_note() -> None:
         "gaps": ("a step is missing after 1960-01",),
     }
     assert lines(model(schema()), [[1.0]], **met)[1:] == [
-        "note: categories unknown to the training count as other: city 12, hair 1; missing cells "
-        "filled in as in training: age 3; columns the model does not know: u, v, w, x, y, …; "
+        "note: categories not seen in training, treated as other: city 12, hair 1; missing cells, "
+        "filled as in training: age 3; ignored columns (not used in training): u, v, w, x, y, …; "
         "a step is missing after 1960-01"
     ]
 
@@ -177,7 +183,7 @@ def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
             return rows * torch.tensor([[0.0, 1.0], [1.0, lost], [lost, 0.0]])
 
     made = model(schema(outputs=2), network=Lost())
-    with pytest.raises(DataError, match=r"new\.csv row 12: the network's answer is no number; "):
+    with pytest.raises(DataError, match=r"new\.csv row 12: the prediction is NaN or infinite; "):
         answered(made, Block(raw=np.ones((3, 2))), what="new.csv", first_row=11)
 
 

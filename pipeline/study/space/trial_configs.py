@@ -30,8 +30,8 @@ from pipeline.study.space.space import RangeDefinition, Space, value_at
 #: Groups whose choice decides which keys exist; the model first, since it may choose the data.
 GROUPS = ("model", "data", "optimizer", "scheduler")
 #: Keys on which no result depends, and keys of a study that a single run does not get.
-NO_EFFECT = ("format", "name", "output", "tags", "verbose", "tracking")
-_OF_STUDY = ("sweep", "sweeps", "name", "tags", "verbose")
+NO_EFFECT = ("format", "name", "output", "tags", "verbose", "details", "tracking")
+_OF_STUDY = ("sweep", "sweeps", "name", "tags", "verbose", "details")
 _NOT_VARIED = tuple(key for key in FREE if not key.startswith(("data.", "trainer.")))
 _EMPTY = (
     "sweep.space is empty; name what is varied, such as "
