@@ -23,6 +23,8 @@ Floats = NDArray[np.float32]
 FORMAT = 1
 #: Folder among a run's artifacts, and the files in it.
 FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arrays.npz"
+#: Text file among them with the table of the network's layers.
+LAYERS_FILE = "layers.txt"
 #: Keys of values that JSON does not have; no key of a configuration begins with NUL.
 _ARRAY, _NUMBER = "\0array", "\0number"
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)

@@ -1,6 +1,6 @@
 """Inspection of a network: evaluation mode, probabilities, the layer table, activations."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.findings import Activity
+from pipeline.markup import TextTable, aligned
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -88,6 +89,25 @@ class LayerRow:
         shape = self.output_shape
         positions = prod(shape[:-1] if self.channels_in is None else shape[1:])
         return 2 * self.parameters * positions // self.calls
+
+
+def layers_text(layers: Sequence[LayerRow]) -> str:
+    """Return a table of the layers as text: names, kinds, output shapes, kernels, parameters."""
+    lines = [
+        (
+            layer.name,
+            layer.kind,
+            "×".join(map(str, layer.output_shape)),
+            ""
+            if layer.kernel is None
+            else f"{layer.channels_in}→{layer.channels_out}, {'×'.join(map(str, layer.kernel))}",
+            f"{layer.parameters:,}",
+        )
+        for layer in layers
+    ]
+    headings = ("layer", "kind", "output", "Ci→Co, kernel", "parameters")
+    words = frozenset({0, 1})
+    return "\n".join(aligned(TextTable(title="", headings=headings, lines=lines, words=words))[1:])
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRow]:

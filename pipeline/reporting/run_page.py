@@ -103,6 +103,7 @@ def _origin(subject: Subject) -> dict[str, Any]:
     return {
         "command": tags.get("command", ""),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=88),
+        "layers": subject.layers,
         "data": [(word, rest.strip()) for word, _, rest in split],
         "facts": [(key, value.strip()) for key, value in facts.items() if value.strip()],
         "environment": [*told.items(), *versions.items()],

@@ -17,7 +17,14 @@ from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import lines
 from pipeline.errors import ConfigError
-from pipeline.findings import FINDINGS_FILE, FINDINGS_FOLDER, Clipping, Findings, load_findings
+from pipeline.findings import (
+    FINDINGS_FILE,
+    FINDINGS_FOLDER,
+    LAYERS_FILE,
+    Clipping,
+    Findings,
+    load_findings,
+)
 from pipeline.metrics import direction
 from pipeline.reporting.page import publish
 from pipeline.tracking import folders
@@ -52,6 +59,7 @@ class Subject:
         reason: Why it ended early; empty if it did not.
         tags: How it was made: `command`, `host`, `version.torch`, …
         data: Lines that describe the data; empty if they are not on record.
+        layers: The table of the network's layers; empty if it is not on record.
         size: Size of its model in bytes; `None` if it is not known.
     """
 
@@ -63,6 +71,7 @@ class Subject:
     reason: str
     tags: Mapping[str, str]
     data: tuple[str, ...]
+    layers: str = ""
     size: int | None = None
 
     @property
@@ -144,6 +153,7 @@ def local_subject(folder: Path) -> Subject:
         reason=reason,
         tags={**begins[0]["tags"], **later},
         data=() if report is None else tuple(lines(report)),
+        layers=_layers(artifacts),
         size=model.stat().st_size if model.is_file() else None,
     )
 
@@ -227,10 +237,15 @@ def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
         return None
 
 
+def _layers(artifacts: Path) -> str:
+    file = artifacts / LAYERS_FILE
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
 def _fetched(run_id: str, uri: str) -> Subject:
     with TemporaryDirectory() as place:
         folder = Path(place)
-        run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT), folder)
+        run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT, LAYERS_FILE), folder)
         tags, called = dict(run.data.tags), f"run {run_id!r} ({run.info.run_name})"
         if tags.get(folders.COMMAND_TAG) == folders.FIND_LR:
             raise ConfigError(
@@ -249,4 +264,5 @@ def _fetched(run_id: str, uri: str) -> Subject:
             reason=tags.get("end_reason", ""),
             tags=tags,
             data=() if report is None else tuple(lines(report)),
+            layers=_layers(folder),
         )

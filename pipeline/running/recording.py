@@ -24,6 +24,8 @@ from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
 from pipeline.data.report_text import markdown
 from pipeline.errors import ChangedDataError, DivergedError, EnvironmentFaultError, Interrupted
+from pipeline.findings import LAYERS_FILE
+from pipeline.networks.inspection import layers_text
 from pipeline.paths import create_run_folder, replace_json, replace_text
 from pipeline.redaction import redact
 from pipeline.running.plan import Plan
@@ -232,6 +234,7 @@ def _begin(plan: Plan) -> Record:
         if not plan.occasion.lean:
             record.artifacts.mkdir(mode=0o750, exist_ok=True)
             write_config(record.artifacts, plan.config)
+            replace_text(record.artifacts / LAYERS_FILE, layers_text(plan.layers) + "\n")
             write_environment(record.artifacts)
             if (report := plan.prepared.report) is not None:
                 plain = report.to_dict()

@@ -21,7 +21,7 @@ from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
 from pipeline.markup import MISSING
 from pipeline.metrics import ClassScores, mean_words
-from pipeline.networks.inspection import LayerRow
+from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
@@ -91,7 +91,8 @@ def print_overview(plan: Plan) -> None:
     if shown_verbosity(plan.options.verbose) == 0:
         return
     if plan.options.details:
-        console().print(_config_tree(plan.config), _layer_table(plan.layers), sep="\n")
+        console().print(_config_tree(plan.config))
+        print_lines([layers_text(plan.layers)])
     trainer = plan.options.trainer
     is_limited = trainer.threads != plan.usual_threads and plan.config["trainer"]["threads"] is None
     limit = f" of {plan.usual_threads} (OMP_NUM_THREADS)" if is_limited else ""
@@ -157,20 +158,6 @@ def _table(label: str, *headings: str) -> Table:
     table.add_column(label, overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right", overflow="fold")
-    return table
-
-
-def _layer_table(layers: Sequence[LayerRow]) -> Table:
-    """Return a table of the layers with their output shapes for one row and their parameters."""
-    headings = ("kind", "output", "Ci→Co, kernel", "parameters")
-    table = _table("layer", *headings)
-    table.columns[1].justify = "left"
-    for layer in layers:
-        kernel = ""
-        if layer.kernel is not None:
-            kernel = f"{layer.channels_in}→{layer.channels_out}, {'×'.join(map(str, layer.kernel))}"
-        shape = "×".join(map(str, layer.output_shape))
-        table.add_row(escape(layer.name), layer.kind, shape, kernel, f"{layer.parameters:,}")
     return table
 
 

@@ -88,6 +88,7 @@ FILES = {
     "card.md": "model card",
     "doctor.md": "diagnosis",
     "data_report.md": "data report",
+    "layers.txt": "the layers",
     "config.yaml": "configuration",
     "classes.csv": "scores by class",
     "test_predictions.csv": "test predictions",
