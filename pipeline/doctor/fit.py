@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.bootstrap import units_of
 from pipeline.doctor.evidence import Evidence, Gain, Verdict
 from pipeline.findings import Array
+from pipeline.markup import interval_text, metric_label
 from pipeline.terminal import rounded
 
 #: Validation error minus training error, as a share of rows or of variance.
@@ -316,8 +317,6 @@ def leakage(run: Evidence) -> Verdict | None:
     )
 
 
-#: Names of metrics as they are written in a sentence.
-NAMES = {"f1": "F1", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
 #: Width of the 95 % interval of a share, such as F1, at which its first digit is unknown.
 WIDE = 0.2
 #: If none of n rows is wrong, the error rate is below 3 / n with 95 % confidence (the rule of
@@ -379,12 +378,12 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
         is_wide = max(high - low, UNSEEN / rows) > WIDE
     if not is_wide:
         return ""
-    name = NAMES.get(key, key)
+    name = metric_label(key)
     if low == high:
         worst = f"up to {100 * UNSEEN / rows:.0f} % of new rows may be wrong"
         return f"test {name} is {figure:.3g} on only {rows} rows; {worst}"
-    told = (rounded(one, (low, high)) for one in (figure, low, high))
-    return "test {} is uncertain: {} (95 % CI {}–{}, {} rows)".format(name, *told, rows)
+    told = f"{rounded(figure, (low, high))} (95 % CI {interval_text((low, high))}, {rows} rows)"
+    return f"test {name} is uncertain: {told}"
 
 
 def _baseline(run: Evidence, index: int, default: str) -> str:

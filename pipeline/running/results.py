@@ -19,7 +19,7 @@ from pipeline.data.report_text import brief
 from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
-from pipeline.markup import MISSING
+from pipeline.markup import MISSING, interval_text
 from pipeline.metrics import ClassScores, mean_words
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
@@ -187,8 +187,8 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
             MISSING if value is None else rounded(value, both)
             for value in (test.metrics.get(f"{kind}/{key}") for kind in ("test", *kinds))
         )
-        interval = MISSING if both is None else " … ".join(rounded(end, both) for end in both)
-        table.add_row(key, f"[bold]{own}[/]", *([interval] if ends else []), *others)
+        interval = [interval_text(both)] if ends else []
+        table.add_row(key, f"[bold]{own}[/]", *interval, *others)
     say(console(), f"{part} results on {units}{scores}", style="bold")
     console().print(table)
     if found is not None and not found.draws:

@@ -57,7 +57,7 @@ def test_no_line_is_too_wide(in_terminal: Callable[..., Terminal], words: tuple[
 def test_a_run_fits_one_screen_and_details_add_config_layers_checks_and_classes(
     in_terminal: Callable[..., Terminal],
 ) -> None:
-    words = ("optimizer.lr=0.004", "model.hidden=[5,7]", "model.norm=none")
+    words = ("name=mlp-iris", "optimizer.lr=0.004", "model.hidden=[5,7]", "model.norm=none")
     screen = in_terminal(*IRIS, *words).screen
     assert [line.split()[0] for line in screen[:3]] == ["mlp-iris", "data", "1/4"]
     assert len(screen) - 4 <= 17  # beside the epochs

@@ -83,5 +83,5 @@ def test_few_forecasts_have_neither_an_interval_nor_a_prediction_interval(
     assert "A value without an interval" in (run / "model" / "card.md").read_text("utf-8")
     printed = capsys.readouterr().out
     assert "too few for any conclusion" in printed
-    assert "how sure the difference is can't be told" in printed
+    assert "the difference has no confidence interval" in printed
     assert "is better" not in printed
