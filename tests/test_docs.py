@@ -80,10 +80,18 @@ def keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_within_the_project_leads_to_a_file(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text)
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+def test_every_link_within_the_project_leads_to_a_file_and_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+    targets = [(page.parent / file if file else page, heading) for file, heading in links]
+    assert [file for file, _ in targets if not file.exists()] == []
+    named = [(file, name) for file, name in targets if file.suffix == ".md" and name]
+    assert [(file, name) for file, name in named if name not in headings(file)] == []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-") for words in found}
 
 
 def test_every_dependency_has_its_reason_in_the_architecture() -> None:

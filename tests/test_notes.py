@@ -21,9 +21,6 @@ LARGEST_PICTURE = 60_000
 """Bytes."""
 PICTURE = re.compile(r"!\[([^\]]+)\]\((?:\.\./)?(pictures/[^)]+)\)")
 
-each_page = pytest.mark.parametrize(
-    "page", PAGES, ids=lambda page: page.relative_to(NOTES).as_posix()
-)
 each_twin = pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.stem)
 
 
@@ -46,12 +43,6 @@ def commands() -> Iterator[str]:
     yield from dict.fromkeys(line for line in lines if line.startswith("python -m pipeline"))
 
 
-def headings(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.M)
-    return {re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-") for words in found}
-
-
 @each_twin
 def test_both_languages_show_the_same_commands_pictures_and_claims(page: Path) -> None:
     twin = NOTES / "zh" / page.name
@@ -62,14 +53,6 @@ def test_both_languages_show_the_same_commands_pictures_and_claims(page: Path) -
     assert pictures[0] == pictures[1]
     rows = [len(re.findall(r"^\| ", text, flags=re.M)) for text in (english, chinese)]
     assert rows[0] == rows[1]
-
-
-@each_page
-def test_every_link_to_a_heading_of_the_notes_leads_to_one(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", text)
-    lost = [(file, name) for file, name in links if name not in headings(page.parent / file)]
-    assert lost == []
 
 
 def test_every_picture_is_small_and_shown_with_words_for_those_who_cannot_see_it() -> None:
