@@ -23,9 +23,7 @@ REFERENCE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 TRAIN = "pipeline train model=lstm"
 SWEEP = "pipeline sweep model=lstm sweeps=lr_epochs_clip"
 TEST = "pip install -e '.[test]' && pytest"
-RESULT_ROW = re.compile(
-    r"│ ([a-z]\w+) +│ +(-?[\d.]+) │ [\d.]+ … [\d.]+ │ +(-?[\d.]+) │ +(-?[\d.]+) │"
-)
+RESULT_ROW = re.compile(r"^(\w+) +([\d.]+) +[\d.]+ … [\d.]+ +([\d.]+) +([\d.]+)$", re.M)
 MODEL_ROW = re.compile(r"^\| `pipeline train (model=\S+)` \|.*\| ([\d.]+) \| ([\d.]+) \|$", re.M)
 STUDY = Path("runs") / "lr_epochs_clip-lstm-mnist1d"
 COMMAND = re.compile(r"^(?:python -m pipeline\.|pipeline )(train|sweep) (.*)$", re.M)
@@ -61,7 +59,7 @@ def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
     ours, theirs = result_rows(shown), result_rows(printed)
     for name, (network, naive, linear) in ours.items():
         assert theirs[name][0] == pytest.approx(network, abs=0.02)
-        assert theirs[name][1] == pytest.approx(naive, abs=1e-4)
+        assert theirs[name][1] == pytest.approx(naive, abs=1e-3)
         assert theirs[name][2] == pytest.approx(linear, abs=0.01)
     (row,) = (row[1:] for row in MODEL_ROW.findall(ENGLISH) if row[0] == "model=lstm")
     require_figures(row, final_values(tmp_path))
