@@ -1,8 +1,8 @@
-"""Makes pictures in `docs/pictures/` again: `python docs/make_pictures.py [readme] [mlflow]`.
+"""Makes pictures in `docs/pictures/` again: `python docs/make_pictures.py [run] [study] [mlflow]`.
 
-`readme` runs the README's commands and keeps the end of a run, its report and a study's pictures;
-`mlflow` keeps MLflow's pages. Each trains what it shows in a temporary folder, in some minutes. It
-needs Chromium and its driver, as the tests in `tests/browser/` do.
+`run` and `study` run the README's commands and keep the end of a run, its report and the pictures
+of a study; `mlflow` keeps MLflow's pages. Each trains what it shows in a temporary folder, in some
+minutes. It needs Chromium and its driver, as the tests in `tests/browser/` do.
 """
 
 import io
@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
-from mlflow_pages import ESCAPE, Pages, Trained, call  # noqa: E402
+from mlflow_pages import Pages, Trained, call  # noqa: E402
 from real_browser import browser, mlflow_ui  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -24,12 +25,9 @@ SIZE = (1400, 1000)
 COLORS = 192
 """Colours of a picture that is kept: pages have few, and the files stay small."""
 RUN, STUDY = "lstm-mnist1d", "lr_clip"
-HIDDEN = ("Dataset", "Source", "Models")
-SHOWN = ("best/val/f1", "test/f1", "linear/f1")
 NOTE = "//*[@data-testid='note-editor-preview-content']"
 RUN_END = "pipeline train model=lstm"
 SWEEP = "pipeline sweep model=lstm sweeps=lr_epochs_clip"
-FROM_README = ("run_end", "report", "lr_clip_map", "history")
 TERMINAL = """<meta charset="utf-8"><style>pre {{ display: inline-block; margin: 0;
   padding: 14px 18px; background: #1d1f21; color: #d8dad6;
   font: 15px/1.35 'DejaVu Sans Mono', monospace }}</style><pre id="terminal">{code}</pre>"""
@@ -38,13 +36,15 @@ CONTROL = re.compile(r"(\r?\n|\r|\x1b\[1A|\x1b\[2K|\x1b\[\?25[lh])")
 
 def main() -> None:
     """Make the pictures that are named, or all of them."""
-    for name in sys.argv[1:] or ("readme", "mlflow"):
+    makers = {"run": show_run, "study": show_study, "mlflow": show_mlflow}
+    for name in sys.argv[1:] or makers:
         with tempfile.TemporaryDirectory() as folder:
-            {"readme": show_readme, "mlflow": show_mlflow}[name](Path(folder))
+            for picture in makers[name](Path(folder)):
+                shrink(PICTURES / f"{picture}.png")
 
 
-def show_readme(folder: Path) -> None:
-    """Keep the end of the README's run, its report, and the pictures of its study."""
+def show_run(folder: Path) -> Sequence[str]:
+    """Keep the end of the README's run, and its report."""
     end = screen(in_terminal(RUN_END, folder))
     with browser(folder / "profile") as driver:
         page = folder / "terminal.html"
@@ -54,15 +54,19 @@ def show_readme(folder: Path) -> None:
         driver.set_window_size(shown.size["width"] + 20, shown.size["height"] + 160)
         shown.screenshot(str(PICTURES / "run_end.png"))
         (report,) = folder.glob("runs/*/artifacts/report.html")
-        driver.set_window_size(1000, 900)
+        driver.set_window_size(1000, 1760)
         driver.get(report.as_uri())
         driver.save_screenshot(str(PICTURES / "report.png"))
-    (folder / "sweep.txt").write_text(in_terminal(SWEEP, folder), encoding="utf-8")
+    return "run_end", "report"
+
+
+def show_study(folder: Path) -> Sequence[str]:
+    """Keep the pictures of the README's study."""
+    in_terminal(SWEEP, folder)
+    (artifacts,) = folder.glob("runs/lr_epochs_clip-*/artifacts")
     for name in ("lr_clip_map", "history"):
-        (picture,) = folder.glob(f"runs/lr_epochs_clip-*/artifacts/{name}.png")
-        shutil.copy(picture, PICTURES)
-    for name in FROM_README:
-        shrink(PICTURES / f"{name}.png")
+        shutil.copy(artifacts / f"{name}.png", PICTURES)
+    return "lr_clip_map", "history"
 
 
 def in_terminal(command: str, folder: Path) -> str:
@@ -97,7 +101,7 @@ def as_html(lines: list[str]) -> str:
     return console.export_html(inline_styles=True, code_format=TERMINAL)
 
 
-def show_mlflow(folder: Path) -> None:
+def show_mlflow(folder: Path) -> Sequence[str]:
     """Keep MLflow's pages of two runs and a study."""
     train(folder)
     trained = Trained(folder)
@@ -107,8 +111,7 @@ def show_mlflow(folder: Path) -> None:
         show_runs(pages, trained)
         show_note(pages, trained, RUN, "mlflow_run")
         show_note(pages, trained, STUDY, "mlflow_study")
-    for picture in PICTURES.glob("mlflow_*.png"):
-        shrink(picture)
+    return "mlflow_runs", "mlflow_run", "mlflow_study"
 
 
 def train(folder: Path) -> None:
@@ -123,23 +126,12 @@ def train(folder: Path) -> None:
 
 
 def show_runs(pages: Pages, trained: Trained) -> None:
-    """Show the table of runs, with the study unfolded and telling columns."""
+    """Show the table of runs as the printed link opens it, with the study unfolded."""
     pages.open(trained.table(RUN))
     pages.until("the study", lambda: STUDY in pages.runs())
-    for column in (*HIDDEN, *SHOWN):
-        toggle_column(pages, column)
     pages.click(f"{pages.row(STUDY)}//button")
     pages.until("its trials", lambda: f"{STUDY}-11" in pages.runs())
     pages.shoot("mlflow_runs")
-
-
-def toggle_column(pages: Pages, name: str) -> None:
-    """Show or hide a column of the table of runs."""
-    pages.click("//button[contains(., 'Columns')]")
-    pages.type_into("//input[@placeholder='Search columns']", name)
-    title = f"//*[@data-testid='column-selector-tree']//strong[text()='{name}']"
-    pages.click(f"{title}/ancestor::*[contains(@class, 'treenode')]/*[contains(@class, 'box')]")
-    pages.driver.switch_to.active_element.send_keys(ESCAPE)
 
 
 def show_note(pages: Pages, trained: Trained, run: str, name: str) -> None:

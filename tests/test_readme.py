@@ -23,7 +23,7 @@ REFERENCE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 TRAIN = "pipeline train model=lstm"
 SWEEP = "pipeline sweep model=lstm sweeps=lr_epochs_clip"
 TEST = "pip install -e '.[test]' && pytest"
-RESULT_ROW = re.compile(r"^(\w+) +([\d.]+) +[\d.]+ … [\d.]+ +([\d.]+) +([\d.]+)$", re.M)
+RESULT_ROW = re.compile(r"^(\w+) +([\d.]+) +[\d.]+–[\d.]+ +([\d.]+) +([\d.]+)$", re.M)
 MODEL_ROW = re.compile(r"^\| `pipeline train (model=\S+)` \|.*\| ([\d.]+) \| ([\d.]+) \|$", re.M)
 STUDY = Path("runs") / "lr_epochs_clip-lstm-mnist1d"
 COMMAND = re.compile(r"^(?:python -m pipeline\.|pipeline )(train|sweep) (.*)$", re.M)
