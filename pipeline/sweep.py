@@ -14,6 +14,7 @@ from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
 from pipeline.study.space.trial_configs import names_of_study
 from pipeline.study.workers.worker import worker_server
+from pipeline.terminal import waiting_for
 from pipeline.tracking.client import Recorder
 
 
@@ -42,7 +43,9 @@ def body(config: DictConfig) -> int:
         from pipeline.study.plan import make_study_plan
         from pipeline.study.sweeping import sweep
 
-        sweep(make_study_plan(config, said.overrides, said.config_dir), server, recorder)
+        with waiting_for("checking the study" if config.get("verbose") != 0 else ""):
+            plan = make_study_plan(config, said.overrides, said.config_dir)
+        sweep(plan, server, recorder)
     return 0
 
 

@@ -1,13 +1,16 @@
 """Text in a terminal: the console, and the format of numbers and durations."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from math import floor, isfinite, isnan, log10
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _ANNOUNCING = ContextVar("announcing", default=False)
 
@@ -33,16 +36,30 @@ def say(shown: Console, text: str, *, style: str | None = None) -> None:
 
 def waiting_for(tasks: str) -> AbstractContextManager[object]:
     """Return a context that shows `tasks` with a spinner in a terminal, unless they are ''."""
-    shown = console()
-    if not (tasks and shown.is_terminal):
+    if not (tasks and console().is_terminal):
         return nullcontext()
-    from rich.live import Live
     from rich.spinner import Spinner
 
+    spinner = Spinner("dots", tasks)
+    return redrawing(lambda: spinner, times=5)
+
+
+def redrawing(
+    draw: Callable[[], "RenderableType"], *, times: float = 2
+) -> AbstractContextManager[object]:
+    """Return a context that draws at the bottom of a terminal, some `times` a second.
+
+    A thread calls `draw`, so that it shows the time even while this process is busy.
+    """
+    shown = console()
+    if not shown.is_terminal:
+        return nullcontext()
+    from rich.live import Live
+
     shown.soft_wrap = True  # a warning may end with a command to copy
-    look: dict[str, Any] = {"refresh_per_second": 5, "transient": True}
+    look: dict[str, Any] = {"refresh_per_second": times, "transient": True}
     own = sys.stderr.isatty()  # elsewhere, warnings don't pass through the terminal
-    return Live(Spinner("dots", tasks), console=shown, redirect_stderr=own, **look)
+    return Live(get_renderable=draw, console=shown, redirect_stderr=own, **look)
 
 
 @contextmanager

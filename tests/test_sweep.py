@@ -11,6 +11,7 @@ import psutil
 import pytest
 from faults.study_records import Records, Trial, ask_file
 from records import final_values
+from terminals import terminal, width
 
 from pipeline.runs import main as runs
 from pipeline.sweep import main as sweep
@@ -92,6 +93,29 @@ def test_both_stores_agree_and_have_the_tables_and_pictures(records: Records) ->
     assert runs(["action=check", "study=small"]) == 0
     stored = {path.name for path in Path("mlartifacts").rglob("*") if path.is_file()}
     assert {"trials.csv", "history.png", "lr_clip_map.png", "parallel_coordinates.png"} <= stored
+
+
+def test_a_terminal_shows_a_bar_each_running_trial_and_the_best_in_80_columns(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    slow = ("trainer.max_epochs=150", "data.batch_size=5", "sweep.n_trials=2", "tracking=none")
+    with terminal() as shown:
+        assert sweep([*WORDS[:3], *slow, "sweep.workers=1", "sweep.name=small"]) == 0
+    frames = shown.frames()
+    assert "small: 2 trials on 1 worker, maximizing val/f1" in frames
+    told = (
+        r"━+╸?━*  0 of 2 trials finished, 1 running  \d\.\d s, eta \d+(\.\d)? s",
+        r"trial    0  epoch [1-9]\d*/150  val/f1 [01]\.\d{4}  lr=0\.01",
+        r"1 complete",
+        r"best     0  val/f1 [01]\.\d{4}  lr=0\.01",
+        r"trial    1  epoch \d+/150  (val/f1 [01]\.\d{4}  )?lr=0\.\d+",
+        r". testing the best trial",
+    )
+    for pattern in told:
+        assert any(re.fullmatch(pattern, line) for line in frames), (pattern, frames)
+    assert all(width(line) <= 80 or line.startswith(("again", "or")) for line in frames)
+    assert not any(", eta " in line or "  epoch " in line for line in shown.screen)
 
 
 TUNED = (

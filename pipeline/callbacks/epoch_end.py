@@ -25,14 +25,14 @@ _OF = {"ih": "input", "hh": "state", "hr": "projection"}
 
 
 class EpochRecord(Checkpoint):
-    """Passes all values of a finished epoch to `write(epoch, values)`; epochs are counted from 1.
+    """Passes all values of a finished epoch to some functions; epochs are counted from 1.
 
     The base class is Checkpoint only so that Lightning calls this last, after everything is logged.
     """
 
-    def __init__(self, write: Callable[[int, Mapping[str, float]], None]) -> None:
+    def __init__(self, *takers: Callable[[int, Mapping[str, float]], None] | None) -> None:
         super().__init__()
-        self._write = write
+        self._takers = [take for take in takers if take is not None]
         self.history: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -43,7 +43,8 @@ class EpochRecord(Checkpoint):
             numbers = torch.stack([as_float64(v.to(device)) for v in known.values()]).tolist()
             values = dict(zip(known, numbers, strict=True))
             self.history[trainer.current_epoch + 1] = values
-            self._write(trainer.current_epoch + 1, values)
+            for take in self._takers:
+                take(trainer.current_epoch + 1, values)
 
 
 class PrunedError(Exception):

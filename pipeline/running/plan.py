@@ -176,6 +176,7 @@ class Occasion:
         weights: With `lean`, the file for the kept weights at the end; `None` = they are dropped.
         prunes: Takes an epoch and the values of the kept weights, and returns whether training ends
             there; `None` = never.
+        reached: Takes each epoch that has ended, and its values; `None` = nobody follows.
     """
 
     datasets: Datasets = field(default_factory=Datasets)
@@ -187,6 +188,7 @@ class Occasion:
     lean: bool = False
     weights: Path | None = None
     prunes: Prunes | None = None
+    reached: Callable[[int, Mapping[str, float]], None] | None = None
 
 
 BY_ITSELF = Occasion()

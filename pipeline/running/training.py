@@ -92,7 +92,7 @@ class Session(Participant):
 
     def __init__(self, plan: Plan, record: Record, artist: Child, shows: Shows | None) -> None:
         self._record, self._artist, self._shows = record, artist, shows
-        self._epochs = EpochRecord(record.journal.epoch)
+        self._epochs = EpochRecord(record.journal.epoch, plan.occasion.reached)
         vitals = VitalSigns()
         prunes = plan.occasion.prunes
         super().__init__(

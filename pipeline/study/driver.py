@@ -40,6 +40,7 @@ from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun
 from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
+from pipeline.terminal import waiting_for
 from pipeline.tracking.client import MlflowRecorder, Recorder
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Scalar, has_begun
@@ -76,12 +77,13 @@ def study_processes(
         worker_pool(plan, server) as pool,
         MlflowRecorder(plan.uri, experiment=tracking.experiment, recorder=recorder) as mlflow,
     ):
-        pool.start(min(plan.workers, plan.total or plan.workers))
         # While the workers and the recorder load. A pruner ends about half of the trials early.
         fewest = FEWEST_TRIALS * (1 + plan.prunes)
         is_large = plan.total is None or plan.total >= fewest
-        load(importances=is_large and not is_comparison(plan))
-        problem = mlflow.connect(required=tracking.required)
+        with waiting_for("starting workers" if plan.run.verbose != 0 else ""):
+            pool.start(min(plan.workers, plan.total or plan.workers))
+            load(importances=is_large and not is_comparison(plan))
+            problem = mlflow.connect(required=tracking.required)
         if problem is not None:
             print(
                 f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
@@ -121,7 +123,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
             progress = ledger.progress()
             print(
                 f"stopped after {progress.counted} trials ({progress.words}); "
-                "the same command goes on",
+                "run the same command to continue",
                 file=sys.stderr,
             )
             error.add_note(TOLD)
@@ -172,7 +174,7 @@ class Driver:
                 with stop.deferred():
                     while not self._is_over():
                         self._advance()
-                        live.show(self._progress, [one.number for one in self._pool.busy()])
+                        live.show(self._progress, self._pool.busy())
             finally:
                 self._leave()
             progress = self.ledger.progress()

@@ -1,23 +1,30 @@
-"""Progress of a study in the terminal: a table that is redrawn in place, or a line per trial."""
+"""Progress of a study: a bar and a line per running trial in a terminal, plain lines in a pipe."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
+from math import inf
 from time import monotonic
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Group, RenderableType
-from rich.live import Live as RichLive
+from rich.console import Group
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.messages import TrialEnd
+from pipeline.study.messages import RETRIED, TrialEnd
 from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
-from pipeline.terminal import console, duration, say, shown_verbosity
+from pipeline.terminal import console, duration, number, redrawing, say, shown_verbosity
 
-REFRESH_SECONDS = 0.5
-LATEST = 8
+if TYPE_CHECKING:
+    from pipeline.study.workers.worker import Worker
+
+#: Most lines of running and of finished trials in a terminal.
+RUNNING, LATEST = 8, 4
+#: Silence in a pipe after which a line tells how far the study is.
+QUIET_SECONDS = 60.0
 
 
 def print_opening(plan: StudyPlan) -> None:
@@ -26,9 +33,10 @@ def print_opening(plan: StudyPlan) -> None:
     if shown_verbosity(plan.run.verbose) == 0:
         return
     many = "" if plan.workers == 1 else "s"
-    about = " and ".join(map(str, plan.objectives))
+    ways = {"max": "maximizing", "min": "minimizing"}
+    aims = " and ".join(f"{ways[one.direction]} {one.name}" for one in plan.objectives)
     total = "trials" if plan.total is None else f"{plan.total} trials"
-    say(shown, f"{plan.name}: {total} about {about} on {plan.workers} worker{many}")
+    say(shown, f"{plan.name}: {total} on {plan.workers} worker{many}, {aims}")
     for one in plan.space.parameters:
         if plan.space.is_idle(one):
             continue
@@ -38,79 +46,115 @@ def print_opening(plan: StudyPlan) -> None:
         say(shown, f"note: {note}")
 
 
-class Screen:
-    """Draws at the bottom of a terminal, at most once in `seconds`; draws nothing in a pipe."""
+def remaining(
+    progress: Progress,
+    ended: Sequence[float],
+    running: Sequence[tuple[float, float]],
+    timeout: float = inf,
+) -> float | None:
+    """Return the seconds until the last trial of a study ends; `None` = not known yet.
 
-    def __init__(self, *, wanted: bool, seconds: float) -> None:
-        self._live: RichLive | None = None
-        if wanted and (shown := console()).is_terminal:
-            self._live = RichLive(console=shown, auto_refresh=False, transient=True)
-        self._seconds = seconds
-        self._drawn_at = 0.0
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def draw(self, make: Callable[[], RenderableType]) -> None:
-        """Draw what `make` returns, unless something was drawn a moment ago."""
-        if self._live is None or monotonic() - self._drawn_at < self._seconds:
-            return
-        self._drawn_at = monotonic()
-        self._live.update(make(), refresh=True)
+    Args:
+        progress: How far the study is.
+        ended: Seconds that each trial took which has ended here.
+        running: Seconds of each trial that runs here so far, and its share of its epochs.
+        timeout: Seconds after which no further trial starts.
+    """
+    whole = list(ended) or [seconds / share for seconds, share in running if share]
+    if not whole:
+        return None
+    usual = sum(whole) / len(whole)
+    rests = [
+        seconds * (1 - share) / share if share else max(0.0, usual - seconds)
+        for seconds, share in running
+    ]
+    elsewhere = max(0, progress.running - len(running))
+    work, last = usual * (progress.left + elsewhere / 2) + sum(rests), max(rests, default=0.0)
+    return min(max(work / max(1, progress.running), last), max(0.0, timeout) + last)
 
 
-class Live(Screen):
-    """Shows a running study as `verbose` asks for: nothing, a table, or a line per trial."""
+class Live:
+    """Shows a running study as `verbose` asks for: nothing, a bar, or a line per trial."""
 
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
         self._verbose = shown_verbosity(plan.run.verbose)
-        super().__init__(wanted=self._verbose == 1, seconds=REFRESH_SECONDS)
-        self._started_at = monotonic()
-        self._ended = 0
+        self._started_at = self._said_at = monotonic()
+        self._progress: Progress | None = None
+        self._running: Sequence[Worker] = ()
+        self._seconds: list[float] = []
         self._latest: list[Text] = []
+        self._screen = redrawing(self._drawn) if self._verbose == 1 else nullcontext()
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._screen.__exit__(None, None, None)
 
     def warn(self, line: str) -> None:
-        """Print a warning, above the table if one is drawn."""
-        if self._live is None:
-            print(f"warning: {line}", file=sys.stderr)
-        else:
-            self._live.console.print(f"warning: {line}", markup=False, soft_wrap=True)
+        """Print a warning, above the bar if one is drawn."""
+        print(f"warning: {line}", file=sys.stderr)
 
     def ended(self, taken: Row, ended: TrialEnd) -> None:
         """Show how a trial has ended, in one line."""
-        self._ended += 1
+        if ended.reason not in RETRIED:
+            self._seconds.append(ended.attributes.get("seconds", 0.0))
         came_to = ended.reason or ended.state
         if ended.state == "complete":
             came_to = value_words(ended.values, self._plan.names)
-        style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
-        words = point_words(taken.overrides)
+        style = {"complete": "dim", "pruned": "dim", "failed": "red"}[ended.state]
         reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
-        line = Text(f"trial {taken.number:>4}  {came_to}  {words}{reason}", style=style)
+        words = f"{came_to}  {point_words(taken.overrides)}{reason}"
+        line = _line(f"trial {taken.number:>4}  {words}", style)
         if self._verbose == 2:
-            say(console(), line.plain)
+            self._say(line.plain)
         self._latest = [*self._latest[1 - LATEST :], line]
 
-    def show(self, progress: Progress, running: Sequence[int]) -> None:
-        """Redraw the table, at most twice a second."""
-        self.draw(lambda: self._table(progress, running))
+    def show(self, progress: Progress, running: "Sequence[Worker]") -> None:
+        """Take note of how far the study is, and say it in a pipe after a long silence."""
+        self._progress, self._running = progress, running
+        if self._verbose == 2 and monotonic() - self._said_at > QUIET_SECONDS:
+            self._say(f"{self._counts(progress)}; {self._time(progress)}")
 
-    def _table(self, progress: Progress, running: Sequence[int]) -> Group:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        counts = f"{progress.counted}/{progress.total} trials: {progress.words}"
-        table.add_row("study", f"{self._plan.name}   {counts}; {len(running)} running here")
+    def _say(self, line: str) -> None:
+        self._said_at = monotonic()
+        say(console(), line)
+
+    def _counts(self, progress: Progress) -> str:
+        total = "" if progress.total is None else f" of {progress.total}"
+        return f"{progress.counted}{total} trials finished, {progress.running} running"
+
+    def _time(self, progress: Progress) -> str:
+        """Return the time that has passed and the time that is left, if it is known."""
+        passed, timeout = monotonic() - self._started_at, self._plan.options.timeout or inf
+        running = [(one.seconds, one.reached[0] / (one.epochs or inf)) for one in self._running]
+        left = remaining(progress, self._seconds, running, timeout - passed)
+        return duration(passed) + (f", eta {duration(left)}" if left is not None else "")
+
+    def _drawn(self) -> Group:
+        """Return what a terminal shows: a bar, the counts, the best, running and latest trials."""
+        progress = self._progress
+        if progress is None or (not progress.running and not self._seconds):
+            return Group(Text(f"starting workers  {duration(monotonic() - self._started_at)}"))
+        bar, lines = Table.grid(padding=(0, 2)), list[Text]()
+        done = ProgressBar(progress.total, progress.counted, width=18)
+        bar.add_row(done, _line(self._counts(progress)), _line(self._time(progress)))
         if (best := progress.best_row) is not None:
             values = value_words(best.values, self._plan.names)
-            table.add_row("best", f"{values}  {point_words(best.overrides)}")
-        passed = monotonic() - self._started_at
-        time = duration(passed)
-        if self._ended:
-            time += f", eta {duration(passed / self._ended * progress.left)}"
-        table.add_row("time", time)
-        return Group(table, *self._latest)
+            words = f"best  {best.number:>4}  {values}  {point_words(best.overrides)}"
+            lines += [_line(progress.words), _line(words, "bold")]
+        lines += [_line(self._running_words(one)) for one in self._running[:RUNNING]]
+        return Group(bar, *lines, *self._latest)
+
+    def _running_words(self, worker: "Worker") -> str:
+        epoch, value = worker.reached
+        of = "" if worker.epochs is None else f"/{worker.epochs}"
+        known = "" if value is None else f"{self._plan.names[0]} {number(value)}  "
+        words = f"epoch {epoch}{of}  {known}{point_words(worker.taken.overrides)}"
+        return f"trial {worker.number:>4}  {words}"
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")

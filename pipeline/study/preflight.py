@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -31,7 +31,6 @@ from pipeline.networks import MISFIT
 from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives
-from pipeline.study.live import Screen
 from pipeline.study.messages import Gone, Job, TrialEnd
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.plan import checked_study
@@ -39,7 +38,7 @@ from pipeline.study.space.ranges import read_range
 from pipeline.study.space.space import Space, read_definitions
 from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.workers.worker import Worker, WorkerPool
-from pipeline.terminal import console, duration, say
+from pipeline.terminal import console, duration, redrawing, say
 
 #: Verdicts from best to worst, as the tables show them.
 SHOWN = {"ok": "ok", "skipped": "skip", "misfit": MISSING, "fails": "FAILS"}
@@ -58,7 +57,7 @@ NAMED = 3
 #: Most workers on CPUs and on a GPU; a worker takes seconds to start, a run a fraction of one.
 MOST_WORKERS, WORKERS_A_GPU = 8, 4
 AHEAD = 2  # runs composed ahead for each worker
-#: Time between two polls of the workers, and between two drawings of the progress.
+#: Time between two polls of the workers.
 SECONDS = 0.25
 
 
@@ -169,7 +168,8 @@ class Preflight:
         """Try everything on the workers of `pool`, each run in its own folder below `folder`."""
         self._folder = folder
         coming, more = chain(self._runs(), self._sweeps()), True
-        with Screen(wanted=self.verbose in (None, 1), seconds=SECONDS) as screen:
+        shows = self.verbose in (None, 1)
+        with redrawing(lambda: self._progress(pool)) if shows else nullcontext():
             while more or self._waiting or pool.busy():
                 pool.start(self._workers)
                 if more and len(self._waiting) < AHEAD * self._workers:
@@ -184,7 +184,6 @@ class Preflight:
                         self._judge(worker, answer)
                 for worker in pool.busy():
                     worker.end_if_slower_than(self._options.trial_timeout)
-                screen.draw(lambda: self._progress(pool))
 
     def _progress(self, pool: WorkerPool) -> Text:
         words = f"preflight  {len(self._tried)} tried, {self.failing} would fail"

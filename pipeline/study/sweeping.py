@@ -159,10 +159,11 @@ def _conclude_search(
             yield
 
     drawing = drawn()  # in steps, while a worker tests
-    if best is not None:
-        _test(done, best, pool, artifacts / "winner", drawing, leave=True)
-        if base is not None and base.values and base.number != best.number:
-            _test(done, base, pool, artifacts / "default", drawing)
+    with waiting_for("testing the best trial" if plan.run.verbose != 0 else ""):
+        if best is not None:
+            _test(done, best, pool, artifacts / "winner", drawing, leave=True)
+            if base is not None and base.values and base.number != best.number:
+                _test(done, base, pool, artifacts / "default", drawing)
     found = untested().with_tests(done.ledger.facts)
     with _described(done, partial(summary.search_note, found)):
         if plan.run.verbose != 0:

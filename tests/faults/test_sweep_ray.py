@@ -196,7 +196,7 @@ def test_trials_come_to_the_same_on_a_cluster_as_in_processes_of_this_machine(
     there = sweep(*words, "sweep.name=there", "sweep.workers=5", cluster=cluster)
     assert sweep_here(beside(BASE, [*words, "sweep.name=here", "verbose=0"])) == 0
     assert (there.end(), there.err) == (0, "")
-    assert there.out.startswith("there: 3 trials about val/f1 (max) on 1 worker\n")
+    assert there.out.startswith("there: 3 trials on 1 worker, maximizing val/f1\n")
     assert (
         "\nnote: sweep.workers=5: the Ray cluster has room for 1; each reserves 1 CPU, free are "
         "1 CPU on 1 node\n"
@@ -226,7 +226,10 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
         )
         first.send(signal.SIGINT)
         assert first.end() == 130
-        assert first.err == "stopped after 0 trials (2 interrupted); the same command goes on\n"
+        assert (
+            first.err
+            == "stopped after 0 trials (2 interrupted); run the same command to continue\n"
+        )
         assert not any(map(is_running, [*workers, bridge]))
         await_end(left)  # actors belong to Ray, which ends them in its own time
         assert records.ends() == [INTERRUPTED] * 2 + [("WAITING", None)] * 2

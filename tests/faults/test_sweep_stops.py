@@ -49,7 +49,8 @@ def test_a_stopped_sweep_queues_its_trials_again_and_goes_on_by_the_same_command
     stopped.process.send(signal.SIGTERM)
     assert stopped.end() == 143
     assert stopped.err == (
-        "stopped after 2 trials (2 complete, 2 interrupted, 2 lost); the same command goes on\n"
+        "stopped after 2 trials (2 complete, 2 interrupted, 2 lost); "
+        "run the same command to continue\n"
     )
     before = records.trials()[:6]
     ended = [COMPLETE, LOST, LOST, COMPLETE, INTERRUPTED, INTERRUPTED]
@@ -131,7 +132,7 @@ def test_a_study_whose_summary_is_shown_has_finished_whatever_stops_what_is_left
     telling.process.send(signal.SIGINT)
     recorder.kill()
     assert telling.end() == 130
-    assert telling.err == "stopped after 2 trials (2 complete); the same command goes on\n"
+    assert telling.err == "stopped after 2 trials (2 complete); run the same command to continue\n"
     assert telling.out.splitlines()[-1].startswith(last)
     assert runs(["action=sync"]) == 0
     assert records.parent().end == ("FINISHED", None)

@@ -123,7 +123,7 @@ class Progress:
     def words(self) -> str:
         """Counts of the ends so far: `92 complete, 5 pruned, 2 diverged`."""
         told = [end for end in ENDS if self.counts.get(end)]
-        return ", ".join(f"{self.counts[end]} {ENDS[end]}" for end in told) or "none has ended"
+        return ", ".join(f"{self.counts[end]} {ENDS[end]}" for end in told) or "none finished"
 
 
 def _counted(counts: Mapping[str, int]) -> int:

@@ -47,6 +47,7 @@ REPORT_SECONDS = 10.0
 WAIT = timedelta(minutes=5)
 
 Prunes = Callable[[Rung], bool]
+Reached = Callable[[int, float | None], None]
 
 
 class TrialTrainer:
@@ -60,10 +61,13 @@ class TrialTrainer:
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
         warnings.filterwarnings("ignore", message="The number of training batches")
 
-    def train(self, job: Job, prunes: Prunes) -> TrialEnd:
-        """Train a trial that `prunes` judges at its rungs; errors are returned and not raised."""
+    def train(self, job: Job, prunes: Prunes, reached: Reached | None = None) -> TrialEnd:
+        """Train a trial that `prunes` judges at its rungs; errors are returned and not raised.
+
+        `reached` takes each epoch that has ended, and the value of the first objective after it.
+        """
         started_at = perf_counter()
-        occasion = self._occasion(job, prunes)
+        occasion = self._occasion(job, prunes, reached)
         try:
             with torch_settings_kept():
                 plan = self._plan(job, occasion, name=job.name, test=job.test)
@@ -119,14 +123,13 @@ class TrialTrainer:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _occasion(self, job: Job, prunes: Prunes) -> Occasion:
-        folder = Path(job.folder)
+    def _occasion(self, job: Job, prunes: Prunes, reached: Reached | None) -> Occasion:
+        folder, first = Path(job.folder), next(iter(job.objectives), "")
 
         def ends_here(epoch: int, kept: Mapping[str, float]) -> bool:
-            name = job.objectives[0]
-            if epoch not in job.rungs or name not in kept:  # nothing was validated yet
+            if epoch not in job.rungs or first not in kept:  # nothing was validated yet
                 return False
-            return prunes(Rung(step=job.rungs[epoch], epoch=epoch, value=_finite(name, kept)))
+            return prunes(Rung(step=job.rungs[epoch], epoch=epoch, value=_finite(first, kept)))
 
         return Occasion(
             datasets=self._datasets,
@@ -138,6 +141,7 @@ class TrialTrainer:
             lean=True,
             weights=folder / CHECKPOINTS / messages.KEPT if job.keep else None,
             prunes=ends_here if job.rungs else None,
+            reached=reached and (lambda epoch, values: reached(epoch, values.get(first))),
         )
 
     def _plan(self, job: Job | TestJob, occasion: Occasion, **changes: Any) -> Plan:

@@ -152,8 +152,8 @@ class WorkerProcess:
     def serve(self, trainer: "TrialTrainer", ranks: "Ranks | None") -> NoReturn:
         """Serve the driver's orders, one job at a time; `ranks=None` = train in this process."""
         self._driver.say({"say": "ready"})
-        self._driver.heartbeat = {"say": "beat"}
         while True:
+            self._driver.heartbeat = {"say": "beat"}
             order = self._orders.get()
             if order["do"] == "train":
                 self._train(trainer, messages.read(Job, order["job"]), ranks)
@@ -179,10 +179,14 @@ class WorkerProcess:
             stop.check()
             return bool(self._orders.get()["prune"])
 
+        def reached(epoch: int, value: float | None) -> None:
+            told = {"trial": job.number, "epoch": epoch, "value": value}
+            self._driver.heartbeat = {"say": "beat", **told}
+
         if ranks is not None:
             ranks.send(job)
         interrupted = TrialEnd(state="failed", reason="interrupted")
-        end = self._interruptible(lambda: trainer.train(job, prunes), interrupted)
+        end = self._interruptible(lambda: trainer.train(job, prunes, reached), interrupted)
         common, can_go_on = (end, True) if ranks is None else ranks.agree(end)
         if common is None or not can_go_on:
             self.end(
@@ -227,6 +231,7 @@ class Worker:
 
     It is usable once `is_ready`.
     `job` is the last trial that it was given, and `taken` is the trial's row in the study.
+    `reached` has the trial's last known epoch, and the value of the first objective after it.
     `is_busy` tells whether the trial is still being trained, and `is_overdue` whether it was
     stopped for taking too long.
 
@@ -237,6 +242,7 @@ class Worker:
 
     job: Job
     taken: "Row"
+    reached: tuple[int, float | None]
 
     def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
         process.start()
@@ -259,6 +265,17 @@ class Worker:
         """Number of the last trial that the worker was given."""
         return self.job.number
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the worker was given its last trial."""
+        return time.monotonic() - self._given_at
+
+    @property
+    def epochs(self) -> int | None:
+        """Number of epochs that its last trial may train; `None` = not known."""
+        most = self.job.config["trainer"]["max_epochs"]
+        return most if isinstance(most, int) and most > 0 else None
+
     def fileno(self) -> int:
         """Return the file descriptor to wait on for answers."""
         return self._process.fileno()
@@ -266,6 +283,7 @@ class Worker:
     def train(self, job: Job) -> None:
         """Let the worker train a trial; it answers with Rung at each rung, and then TrialEnd."""
         self.job, self._given_at = job, time.monotonic()
+        self.reached = 0, None
         self.is_busy, self.is_overdue = True, False
         job = replace(job, tags={**command_tags(), **job.tags})
         self._process.send({"do": "train", "job": asdict(job)})
@@ -303,6 +321,8 @@ class Worker:
                 self.is_ready = True
             elif said["say"] != "beat":
                 answers.append(messages.decode(said))
+            elif self.is_busy and said.get("trial") == self.number:
+                self.reached = said["epoch"], said["value"]
         has_told = any(isinstance(answer, Gone) for answer in answers)
         if has_told or self._process.has_ended:
             how, self.is_gone = self._process.see_end(), True
@@ -315,7 +335,7 @@ class Worker:
 
     def end_if_slower_than(self, seconds: float | None) -> None:
         """Interrupt a trial that takes longer than `seconds`; kill the worker if it goes on."""
-        took = time.monotonic() - self._given_at
+        took = self.seconds
         if seconds is not None and took > seconds and not self.is_overdue:
             self.is_overdue = True
             self.interrupt()
