@@ -169,11 +169,11 @@ class Store:
                 [RunTag(key, value) for key, value in fields.tag_texts(tags or {}).items()],
             )
 
-    def log_data(self, run_id: str, data: Mapping[str, str]) -> None:
+    def log_data(self, run_id: str, data: Mapping[str, str], context: str) -> None:
         """Log the data set of a run, by its fields; repeating the call stores nothing twice."""
-        context = [InputTag("mlflow.data.context", "training")]
+        tags = [InputTag("mlflow.data.context", context)]
         with self.client() as client:
-            client.log_inputs(run_id, [DatasetInput(Dataset(**data), context)])
+            client.log_inputs(run_id, [DatasetInput(Dataset(**data), tags)])
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
         """Upload a file as an artifact into a folder of the run's artifacts ('' = the top)."""
