@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MISSING = "–"
+#: Lines of a list in a terminal, unless it is given a limit.
+SHORT_LIST = 20
 
 #: Names of metrics in sentences; others are written as their keys.
 _METRICS = {"f1": "F1", "auroc": "AUROC", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
@@ -120,9 +122,21 @@ def show(shown: Console, table: TextTable) -> None:
         say(shown, note, style="dim")
 
 
-def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as a table in a terminal, and as tab-separated lines in a pipe."""
-    if not sys.stdout.isatty():
+def print_rows(
+    lines: Sequence[Mapping[str, str]], *, limit: int | None, hidden: Set[str] = frozenset()
+) -> None:
+    """Print cells by heading: as a table in a terminal, as tab-separated lines in a pipe.
+
+    Args:
+        lines: At least one line; all have the same headings.
+        limit: Largest number of lines; `None` = 20 in a terminal, else all.
+        hidden: Headings of the columns that a terminal leaves out.
+    """
+    short = sys.stdout.isatty()
+    most = limit or (SHORT_LIST if short else len(lines))
+    headings = [heading for heading in lines[0] if not (short and heading in hidden)]
+    rows = [[line[heading] for heading in headings] for line in lines[:most]]
+    if not short:
         print("\n".join(map("\t".join, [headings, *rows])))
         return
     from rich.table import Table
@@ -131,6 +145,8 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console().print(table)
+    if most < len(lines):
+        print(f"{most} of {len(lines)}; show all with limit={len(lines)}")
 
 
 def _framed(table: TextTable) -> "Table":

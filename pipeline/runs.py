@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from math import inf
 from operator import itemgetter
@@ -24,10 +24,6 @@ from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.study.recorded_studies import Studies
-
-
-#: Lines of a list in a terminal, if `limit` is null.
-SHORT_LIST = 20
 
 
 class RunsOptions(Options):
@@ -68,14 +64,15 @@ def list_runs(options: RunsOptions) -> int:
         lines = sorted(
             (_study_line(studies, name, Path(options.output)) for name in names), key=itemgetter(0)
         )
-        _print_lines([cells for _, cells in lines], options.limit, hidden=("folder",))
+        print_rows([cells for _, cells in lines], limit=options.limit, hidden={"folder"})
         print()
     found = [run for run in listed(Path(options.output)) if not run.is_study]
     runs = [run for run in found if _fits(options, run.name, run.doctor)]
     runs.sort(key=lambda run: run.rank(options.sort))
     if runs:
         short = sys.stdout.isatty()
-        _print_lines([run.short_cells() if short else run.cells() for run in runs], options.limit)
+        cells = [run.short_cells() if short else run.cells() for run in runs]
+        print_rows(cells, limit=options.limit)
     elif found and not names:
         verdicts = Counter(one for run in found for one in (run.doctor or "none").split(", "))
         there = ", ".join(f"{verdict} ({count})" for verdict, count in sorted(verdicts.items()))
@@ -90,20 +87,8 @@ def list_runs(options: RunsOptions) -> int:
 
 def _fits(options: RunsOptions, name: str, doctor: str = "") -> bool:
     """Return whether name and verdicts contain what is asked for, in which `*` stands for any."""
-    asked = {name: options.name, doctor: (options.doctor or "").replace("_", " ")}
-    return all(fnmatchcase(text, f"*{part or ''}*") for text, part in asked.items())
-
-
-def _print_lines(
-    lines: Sequence[Mapping[str, str]], limit: int | None, *, hidden: Sequence[str] = ()
-) -> None:
-    """Print a list, in a terminal without the hidden columns and with 20 lines by default."""
-    short = sys.stdout.isatty()
-    limit = limit or (SHORT_LIST if short else len(lines))
-    headings = [heading for heading in lines[0] if not (short and heading in hidden)]
-    print_rows(headings, [[line[heading] for heading in headings] for line in lines[:limit]])
-    if limit < len(lines) and short:
-        print(f"{limit} of {len(lines)}; show all with limit={len(lines)}")
+    verdict = (options.doctor or "").replace("_", " ")
+    return fnmatchcase(name, f"*{options.name or ''}*") and fnmatchcase(doctor, f"*{verdict}*")
 
 
 def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dict[str, str]]:

@@ -234,7 +234,7 @@ def test_a_threshold_of_ones_own_replaces_that_of_the_model(evaluate: Evaluate) 
 def test_wrong_names_are_told_together_and_then_wrong_values_together(evaluate: Evaluate) -> None:
     names = evaluate.problems("table", "data.pth=x", "trainer.thread=1", "splt=all")
     assert len(names) == 3
-    assert names[0] == "data.pth is unknown. Did you mean 'data.path'?"
+    assert names[0] == "data.pth is unknown. Did you mean 'data.path=x'?"
     values = evaluate.problems(
         "table", "split=tests", "data.scale=minmax", "metrics.threshold=recall_at_0.9", "verbose=7"
     )
@@ -283,7 +283,7 @@ def test_in_mlflow_an_evaluation_is_a_child_of_the_models_run(
     assert main(["model_from=models:/tumours@champion", "verbose=0"]) == 0
     runs = client.search_runs([experiment.experiment_id])
     made = [run for run in runs if run.info.run_id != model.info.run_id]
-    assert [run.info.run_name for run in made] == ["mlp-breast_cancer-evaluated"] * 3
+    assert [run.info.run_name for run in made] == ["mlp-breast_cancer-max_epochs2-evaluated"] * 3
     for run in made:
         assert run.data.tags["mlflow.parentRunId"] == model.info.run_id
         assert run.data.tags["evaluates"] == model.info.run_id

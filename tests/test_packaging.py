@@ -98,7 +98,10 @@ def test_the_installed_command_trains_several_models_and_records_in_the_current_
     printed = called([str(scripts / "pipeline-train"), *words], cwd=own_folder)
     assert "see it  mlflow ui" in printed
     names = sorted(path.name.split("-", 2)[2] for path in (own_folder / "runs").iterdir())
-    assert [name.rpartition("-")[0] for name in names] == ["cnn1d-wine", "mlp-wine"]
+    assert [name.rpartition("-")[0] for name in names] == [
+        "cnn1d-wine-max_epochs1",
+        "mlp-wine-max_epochs1",
+    ]
     assert {"mlflow.db", "runs"} <= {path.name for path in own_folder.iterdir()}
 
 

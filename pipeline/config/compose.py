@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_args
 from zlib import crc32
 
 from hydra import initialize_config_dir
@@ -137,18 +137,14 @@ def _changes(
 
     What a key says about a file of the user's own, such as its target, is left out.
     """
-    of_file = _node(tree, "data.path") is not None
+    own = _node(tree, "data.path") is not None
     changes: dict[str, str] = {}
     for word in words:
         key, value = key_of(word), word.partition("=")[2]
         leaf = key.rpartition(".")[2]
-        if (
-            key in ("model", "data", "trainer")
-            or lies_in(key, _NOT_NAMED)
-            or (of_file and key.startswith("data.") and leaf not in DataOptions.model_fields)
-            or "${" in word
-            or redact_word(word) != word
-        ):
+        of_file = own and key.startswith("data.") and leaf not in DataOptions.model_fields
+        secret = "${" in word or redact_word(word) != word
+        if key in ("model", "data", "trainer") or lies_in(key, _NOT_NAMED) or of_file or secret:
             continue
         text = _NOT_IN_NAMES.sub("-", value.strip("[]{}'\" ")).rstrip("-.")
         is_word = not text[:1].isdigit() and text[:1] != "-"
@@ -259,8 +255,8 @@ def checked(
         if problems := problems_in_folder(config_dir, groups):
             raise ConfigError(*problems)
     source = Composer(config_name, config_dir)
-    trains = issubclass(options, RunConfig)
-    given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun, trains=trains)
+    texts, choices = set(text_keys(options)), _choices(options)
+    given, problems = read(lines, texts=texts, multirun=multirun, choices=choices)
     tree, right = None, given
     if not (problems or multirun or config_dir):
         tree = _plain_tree(given, source, options)
@@ -273,6 +269,14 @@ def checked(
         raise ConfigError(*dict.fromkeys(problems))
     first = [next(iter(_single_lines(one))) for one in given]
     return [*source.cleared(first), *(one.line for one in given)], tree
+
+
+def _choices(options: type[BaseModel]) -> dict[str, str]:
+    """Return the group, or the key, of each word that is one of a few allowed values."""
+    if issubclass(options, RunConfig):
+        return {file.stem: file.parent.name for file in conf_folder().glob("*/*.yaml")}
+    fields = options.model_fields.items()
+    return {str(word): key for key, field in fields for word in get_args(field.annotation)}
 
 
 def _plain_tree(

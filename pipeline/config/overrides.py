@@ -1,7 +1,7 @@
 """Overrides of a command line and YAML files of a user, checked before Hydra reads them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from yaml.events import (  # type: ignore[import-untyped] # as above
 from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode  # type: ignore[import-untyped] # as above
 
 from pipeline.errors import nearest
-from pipeline.paths import conf_folder, is_url, output_problem, place_problem
+from pipeline.paths import is_url, output_problem, place_problem
 from pipeline.redaction import has_password
 
 _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
@@ -30,17 +30,8 @@ _FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
 _SQLITE = "sqlite:///"
 #: Keys of any command that name a file, a folder or a run.
 _PLACES = (
-    "output",
-    "resume",
-    "model_from",
-    "run",
-    "runs",
-    "input",
-    "data.path",
-    "tracking.uri",
-    "sweep.storage",
-    "storage",
-    "study",
+    *("output", "resume", "model_from", "run", "runs", "input", "study", "storage"),
+    *("data.path", "tracking.uri", "sweep.storage"),
 )
 HYDRA = "hydra"
 HYDRA_REFUSED = "belongs to Hydra's own settings, which can run code"
@@ -120,12 +111,16 @@ def _is_text(annotation: object) -> bool:
 
 
 def read(
-    lines: Sequence[str], *, texts: Collection[str], multirun: bool, trains: bool = True
+    lines: Sequence[str],
+    *,
+    texts: Collection[str],
+    multirun: bool,
+    choices: Mapping[str, str] = {},
 ) -> tuple[list[Given], list[str]]:
     """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
     `texts` are the keys whose value is always a text. With `multirun`, commas separate the values
-    of several runs. `trains` says whether the command has the groups of a training.
+    of several runs. `choices` has the key or group of each value that a single word may mean.
     """
     parser = OverridesParser.create()
     given: list[Given] = []
@@ -137,7 +132,7 @@ def read(
             with suppress(HydraException):
                 override = parser.parse_override(attempt)
                 break
-        problem = _problem(line, override, multirun=multirun, trains=trains)
+        problem = _problem(line, override, multirun=multirun, choices=choices)
         if problem or override is None:
             problems.append(problem)
             continue
@@ -149,7 +144,9 @@ def read(
     return given, problems + repeated
 
 
-def _problem(line: str, override: Override | None, *, multirun: bool, trains: bool) -> str:
+def _problem(
+    line: str, override: Override | None, *, multirun: bool, choices: Mapping[str, str]
+) -> str:
     """Return the problem of an override, or ''; `override` is `None` if it can't be parsed."""
     key, _, value = line.partition("=")
     if has_password(line):
@@ -159,7 +156,9 @@ def _problem(line: str, override: Override | None, *, multirun: bool, trains: bo
             f"it into an environment variable, such as {variable}, instead."
         )
     if override is None and not _KEY_VALUE.fullmatch(line):
-        return f"{line!r} is not KEY=VALUE{_expected(line, trains=trains)}"
+        near = nearest(line, choices)
+        meant = f". Did you mean '{choices[near]}={near}'?" if near else "; --help shows the keys."
+        return f"{line!r} is not KEY=VALUE{meant}"
     if override is None:
         escaped = value.replace('"', '\\"')
         return (
@@ -175,17 +174,6 @@ def _problem(line: str, override: Override | None, *, multirun: bool, trains: bo
             f"'{key}=\"{value}\"', or -m for a run each."
         )
     return ""
-
-
-def _expected(word: str, *, trains: bool) -> str:
-    """Return what was expected in place of a single word, with the nearest choice of a group."""
-    if not trains:
-        return "; --help shows the keys."
-    groups = {file.stem: file.parent.name for file in conf_folder().glob("*/*.yaml")}
-    near = nearest(word, groups)
-    if near is None:
-        return ", such as optimizer.lr=0.01."
-    return f". Did you mean '{groups[near]}={near}'?"
 
 
 def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[str]:

@@ -121,9 +121,7 @@ def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
     beginning, or `last` for the newest training run. `key` is the command's name of the option
     `output`. Raises ConfigError if no run matches.
     """
-    trials = trial_folders(output)
-    named = [folder for folder in trials if folder.name == reference]
-    for folder in (Path(reference), output / reference, *named):
+    for folder in (Path(reference), output / reference):
         if reference and (folder / JOURNAL).is_file():
             return folder
     folders = run_folders(output)[::-1]
@@ -134,8 +132,9 @@ def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
             if begin["tags"].get(COMMAND_TAG, "train") == "train":
                 return folder
         raise ConfigError(f"there is no run below {key}={str(output)!r} yet; train one first")
-    names = {one: str(_first_event(one).get("name", one.name)) for one in [*folders, *trials]}
-    found = [one for one, name in names.items() if name == reference] or [
+    folders += trial_folders(output)
+    names = {one: str(_first_event(one).get("name", one.name)) for one in folders}
+    found = [one for one, name in names.items() if reference in (name, one.name)] or [
         one for one in names if reference and read_state(one).run_id.startswith(reference)
     ]
     if not found:

@@ -30,7 +30,7 @@ PROBLEMS = {
     "tags.fold=a": "tags.fold is not there yet; add it with +tags.fold=a",
     "+seed=3": "+seed=3: seed is there already; leave the + away.",
     "--config-dir nowhere": "--config-dir 'nowhere' is no folder.",
-    "lr": "'lr' is not KEY=VALUE, such as optimizer.lr=0.01.",
+    "lr": "'lr' is not KEY=VALUE; --help shows the keys.",
     "lstm": "'lstm' is not KEY=VALUE. Did you mean 'model=lstm'?",
     "adaam": "'adaam' is not KEY=VALUE. Did you mean 'optimizer=adam'?",
 }

@@ -181,6 +181,9 @@ def test_a_database_of_text_is_exit_code_2_for_reap(
 
 
 def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clena"]) == 2
+    line = "error: 'clena' is not KEY=VALUE. Did you mean 'action=clean'?\n"
+    assert capsys.readouterr().err == line
     assert main(["action=lst", "grace=-1"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: action='lst' is not allowed")
