@@ -107,7 +107,7 @@ def rounded(value: float, ends: tuple[float, float] | None = None) -> str:
     With the `ends` of its interval, all decimals are shown that make up two digits of its width.
     """
     width = 0.0 if ends is None else ends[1] - ends[0]
-    size = width if width > 0 else abs(value)
+    size = (width if width > 0 else abs(value)) or 1.0
     if not isfinite(value) or not 1e-6 < size < 1e15:
         return number(value)
     decimals = (1 if width > 0 else 2) - floor(log10(size))
