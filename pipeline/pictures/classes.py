@@ -238,7 +238,7 @@ def _curve_words(plot: _CurvePlot, findings: Findings, found: dict[int, Threshol
     worst = [f"{short(findings.classes[at])} ({curve.area:.3f})" for at, curve in found.items()]
     mean = np.mean([curve.area for curve in found.values()])
     absent = len(findings.classes) - len(found)
-    left = f"; {absent} without test rows" if absent else ""
+    left = f"; classes without test rows: {absent}" if absent else ""
     told = f"mean {plot.area} {mean:.3f}, lowest: {', '.join(worst[:TOLD])}{left}"
     return f"The {plot.called} of each class against the rest: {told}."
 

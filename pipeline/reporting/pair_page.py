@@ -266,22 +266,14 @@ def _names(pair: RunPair) -> tuple[str, str]:
 
 
 def _not_compared(pair: RunPair) -> str:
-    tested = [tested_names(one.task, one.metrics) for one in pair.findings]
-    if not any(tested):
-        return "neither run was tested"
-    if all(tested):
-        first, second = (", ".join(names) for names in tested)
-        return f"no common metric: A has {first}, B has {second}"
     told = []
     for letter, findings in zip("AB", pair.findings, strict=True):
         name = main_metric(findings)
-        why = " (it diverged)" if findings.end == "diverged" else ""
-        told.append(
-            f"{letter} was not tested{why}"
-            if name is None
-            else f"{letter} has {metric_label(name)} {rounded(findings.metrics[f'test/{name}'])}"
-        )
-    return "; ".join(told)
+        state = "diverged" if findings.end == "diverged" else "not tested"
+        if name is not None:
+            state = f"test {metric_label(name)} {rounded(findings.metrics[f'test/{name}'])}"
+        told.append(f"{letter}: {state}")
+    return f"no common test metric ({', '.join(told)})"
 
 
 def _figures_table(pair: RunPair) -> TextTable:

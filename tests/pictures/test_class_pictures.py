@@ -107,7 +107,7 @@ def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
     findings = with_test(findings, **{key: getattr(test, key)[test.targets != 2] for key in keys})
     legend = legend_of(figure_of(findings, "classes/roc"))
     assert not [one for one in legend if one.startswith("class 2")]
-    assert "1 without test rows" in picture(findings, "classes/roc").alt
+    assert "; classes without test rows: 1." in picture(findings, "classes/roc").alt
 
 
 @pytest.mark.parametrize("changes", [{"task": "regression"}, {"test": None}])
