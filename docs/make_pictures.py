@@ -1,8 +1,9 @@
-"""Makes pictures in `docs/pictures/` again: `python docs/make_pictures.py [run] [study] [mlflow]`.
+"""Makes the pictures in `docs/pictures/` again: `python docs/make_pictures.py [PART ...]`.
 
-`run` and `study` run the README's commands and keep the end of a run, its report and the pictures
-of a study; `mlflow` keeps MLflow's pages. Each trains what it shows in a temporary folder, in some
-minutes. It needs Chromium and its driver, as the tests in `tests/browser/` do.
+The parts are `run` and `study`, which run the README's commands and keep the end of a run, its
+report and the pictures of a study; `pages`, the pictures of how-tos; and `mlflow`, MLflow's pages.
+Each trains what it shows in a temporary folder, in some minutes. It needs Chromium and its driver,
+as the tests in `tests/browser/` do.
 """
 
 import io
@@ -26,6 +27,25 @@ COLORS = 192
 """Colours of a picture that is kept: pages have few, and the files stay small."""
 RUN, STUDY = "lstm-mnist1d", "lr_clip"
 NOTE = "//*[@data-testid='note-editor-preview-content']"
+OF_PAGES = {
+    "model=cnn2d trainer.max_epochs=10": {
+        "run_confusion": "classes/confusion",
+        "run_mistakes": "mistakes/worst",
+    },
+    "model=lstm data=sunspots": {"run_forecast": "forecast/truth"},
+    "model=mlp data=wine": {"run_importance": "columns/importance"},
+    "model=cnn2d data=digits feature_maps.channels=true trainer.max_epochs=10": {
+        "inside_feature_maps": "inside/feature_maps",
+        "inside_channels": "inside/channels_layers.layer1",
+        "inside_kernels": "inside/kernels",
+    },
+    "model=cnn1d feature_maps.samples=[4010,4006,4000]": {"inside_curves": "inside/feature_maps"},
+    "model=lstm model.hidden=16 feature_maps.samples=[4010,4006,4000]": {
+        "inside_gates": "inside/gates"
+    },
+    "model=mlp data=iris trainer.max_epochs=20": {"inside_activations": "inside/activations"},
+}
+"""Runs of how-tos, each with the pictures that are kept of it."""
 RUN_END = "pipeline train model=lstm"
 SWEEP = "pipeline sweep model=lstm sweeps=lr_epochs_clip"
 TERMINAL = """<meta charset="utf-8"><style>pre {{ display: inline-block; margin: 0;
@@ -36,7 +56,7 @@ CONTROL = re.compile(r"(\r?\n|\r|\x1b\[1A|\x1b\[2K|\x1b\[\?25[lh])")
 
 def main() -> None:
     """Make the pictures that are named, or all of them."""
-    makers = {"run": show_run, "study": show_study, "mlflow": show_mlflow}
+    makers = {"run": show_run, "study": show_study, "pages": show_pages, "mlflow": show_mlflow}
     for name in sys.argv[1:] or makers:
         with tempfile.TemporaryDirectory() as folder:
             for picture in makers[name](Path(folder)):
@@ -67,6 +87,17 @@ def show_study(folder: Path) -> Sequence[str]:
     for name in ("lr_clip_map", "history"):
         shutil.copy(artifacts / f"{name}.png", PICTURES)
     return "lr_clip_map", "history"
+
+
+def show_pages(folder: Path) -> Sequence[str]:
+    """Keep the pictures of runs that how-tos show."""
+    for number, (words, pictures) in enumerate(OF_PAGES.items()):
+        output = folder / str(number)
+        call(folder, "train", *words.split(), "tracking=none", "pictures=true", f"output={output}")
+        for name, file in pictures.items():
+            (picture,) = output.glob(f"*/artifacts/pictures/{file}.png")
+            shutil.copy(picture, PICTURES / f"{name}.png")
+    return [name for pictures in OF_PAGES.values() for name in pictures]
 
 
 def in_terminal(command: str, folder: Path) -> str:
