@@ -98,6 +98,28 @@ def interval_text(ends: Sequence[float] | None) -> str:
     return f"{low} to {high}" if ends[0] < 0 else f"{low}–{high}"
 
 
+def score_rows(
+    values: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    names: Iterable[str],
+    baselines: Iterable[str],
+) -> list[list[str]]:
+    """Return a line for each metric: name, the network's value, interval, the baselines' values.
+
+    Args:
+        values: Metrics by name: `test/f1`, `naive/f1`, …
+        intervals: 95 % intervals of the network's metrics by name: `f1`, …
+        names: Names of the metrics.
+        baselines: Kinds of the baselines: `naive`, `linear`.
+    """
+    lines, kinds = [], ("test", *baselines)
+    for name in names:
+        ends, found = intervals.get(name), [values.get(f"{kind}/{name}") for kind in kinds]
+        own, *others = (MISSING if one is None else rounded(one, ends) for one in found)
+        lines.append([name, own, interval_text(ends), *others])
+    return lines
+
+
 def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:
     """Return the heading of each baseline that has metrics, such as `naive: majority class`.
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 LEFT_OUT = "…"
 MOMENT = (
@@ -11,20 +10,9 @@ MOMENT = (
     (re.compile(r"/runs/[0-9a-f]{32}\b"), "/runs/ID"),
     (re.compile(r"· (cpu|gpu|mps)\b[^·]*, (\d+ threads?), \d+ cores?"), r"· DEVICE, \2"),
     (re.compile(r"\(\d+\)|\bepoch \d+ of"), "EPOCH"),  # which epoch is best may be luck
-    (re.compile(r"[━─╇┳┻┡┏┓┩└┴┘┛┗]+"), "RULE"),
 )
 """What belongs to one moment or one machine, with the word that stands for it."""
 DECIMAL = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?\b")
-COUNT = re.compile(r"(?<=│)\s*\d+\s*(?=│)")
-COUNT_TOLERANCE = 25
-
-
-class _Line(NamedTuple):
-    """A line with words in place of its numbers, and the numbers."""
-
-    text: str
-    decimals: list[float]
-    counts: list[float]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -38,8 +26,7 @@ def differences(shown: str, printed: str, *, tolerance: float) -> list[str]:
     Args:
         shown: Lines of a page.
         printed: Lines of a command.
-        tolerance: Largest difference of a decimal number; counts in a table may differ by
-            `COUNT_TOLERANCE`, all other numbers by nothing.
+        tolerance: Largest difference of a decimal number; whole numbers are equal.
     """
     left = [line for line in printed.splitlines() if line.strip()]
     found: list[str] = []
@@ -62,33 +49,15 @@ def differences(shown: str, printed: str, *, tolerance: float) -> list[str]:
 def _alike(shown: str, printed: Sequence[str], tolerance: float) -> bool:
     if not printed:
         return False
-    ours, theirs = _read(shown), _read(printed[0])
-    return (
-        ours.text == theirs.text
-        and _near(ours.decimals, theirs.decimals, tolerance)
-        and _near(ours.counts, theirs.counts, COUNT_TOLERANCE)
-    )
+    (ours, decimals), (theirs, others) = _read(shown), _read(printed[0])
+    near = (abs(one - other) <= tolerance for one, other in zip(decimals, others, strict=False))
+    return ours == theirs and all(near)
 
 
-def _near(ours: Sequence[float], theirs: Sequence[float], tolerance: float) -> bool:
-    return all(abs(one - other) <= tolerance for one, other in zip(ours, theirs, strict=True))
-
-
-def _read(line: str) -> _Line:
+def _read(line: str) -> tuple[str, list[float]]:
+    """Return a line with words in place of its decimal numbers, and these."""
     text = line.strip()
     for pattern, word in MOMENT:
         text = pattern.sub(word, text)
-    head, separator, cells = _after_label(text)
-    decimals = [float(number) for number in DECIMAL.findall(cells)]
-    cells = DECIMAL.sub("DECIMAL", cells)
-    counts = [float(number) for number in COUNT.findall(cells)]
-    cells = COUNT.sub(" COUNT ", cells)
-    return _Line(" ".join(f"{head}{separator}{cells}".split()), decimals, counts)
-
-
-def _after_label(text: str) -> tuple[str, str, str]:
-    """Keep the first cell of a table's row apart: it says which row this is."""
-    if not text.startswith("│"):
-        return "", "", text
-    head, separator, cells = text[1:].partition("│")
-    return head, separator, f"│{cells}" if separator else ""
+    decimals = [float(number) for number in DECIMAL.findall(text)]
+    return " ".join(DECIMAL.sub("DECIMAL", text).split()), decimals

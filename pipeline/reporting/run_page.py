@@ -18,7 +18,14 @@ from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
 from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
-from pipeline.markup import MISSING, TextTable, baseline_headings, interval_text, metric_label
+from pipeline.markup import (
+    MISSING,
+    TextTable,
+    baseline_headings,
+    interval_text,
+    metric_label,
+    score_rows,
+)
 from pipeline.metrics import ClassScores, class_scores, mean_words
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
@@ -154,12 +161,6 @@ def result_table(findings: Findings) -> TextTable | None:
     if not names:
         return None
     values, headings = findings.metrics, baseline_headings(findings.metrics, findings.baselines)
-    lines = []
-    for name in names:
-        ends = findings.intervals.get(name)
-        figures = [values.get(f"{kind}/{name}") for kind in ("test", *headings)]
-        own, *others = (MISSING if one is None else rounded(one, ends) for one in figures)
-        lines.append([name, own, interval_text(ends), *others])
     units, notes = units_of_test(findings), [MACRO] if findings.task == "multiclass" else []
     has_units = units.kind != "row"
     if findings.intervals:
@@ -169,7 +170,7 @@ def result_table(findings: Findings) -> TextTable | None:
     return TextTable(
         title=_title(findings),
         headings=["metric", "network", "95 % CI", *headings.values()],
-        lines=lines,
+        lines=score_rows(values, findings.intervals, names, headings),
         notes=notes,
     )
 

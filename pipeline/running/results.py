@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.values import TARGET
@@ -19,7 +18,8 @@ from pipeline.data.report_text import brief
 from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
-from pipeline.markup import MISSING, interval_text
+from pipeline.errors import shown
+from pipeline.markup import score_rows
 from pipeline.metrics import ClassScores, mean_words
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
@@ -91,7 +91,7 @@ def print_overview(plan: Plan) -> None:
     if shown_verbosity(plan.options.verbose) == 0:
         return
     if plan.options.details:
-        console().print(_config_tree(plan.config))
+        console().print(_config_table(plan.config))
         print_lines([layers_text(plan.layers)])
     trainer = plan.options.trainer
     is_limited = trainer.threads != plan.usual_threads and plan.config["trainer"]["threads"] is None
@@ -117,39 +117,18 @@ def print_data(plan: Plan, notes: Sequence[str]) -> None:
         say(console(), line, style="yellow" if line.startswith("warning: ") else None)
 
 
-def _config_tree(config: Mapping[str, Any]) -> Tree:
-    """Draw the configuration, one branch per group; null values are left out."""
-    root = Tree("config")
-    root.add(_values({k: v for k, v in config.items() if not isinstance(v, Mapping)}))
-    for name, group in config.items():
+def _config_table(config: Mapping[str, Any]) -> Table:
+    """Return the configuration, a row for each group; null values are left out."""
+    table = Table.grid(padding=(0, 2))
+    alone = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    for name, group in {"config": alone, **config}.items():
         if isinstance(group, Mapping) and group:
-            root.add(Text.assemble((name, "bold"), "  ", _values(group)))
-    return root
-
-
-def _values(values: Mapping[str, Any]) -> Text:
-    """Return the values of a group as words between which a line may break."""
-    target = values.get(TARGET)
-    words = [Text(target.rpartition(".")[2])] if isinstance(target, str) else []
-    words += [
-        Text.assemble((f"{key}=", "dim"), _typed(value))
-        for key, value in values.items()
-        if value is not None and key not in (TARGET, "format")
-    ]
-    return Text("  ").join(words)
-
-
-def _typed(value: Any) -> str:
-    """Return a value as it can be typed on the command line."""
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{name}:{_plain(one)}' for name, one in value.items())}}}"
-    return _plain(value)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_plain, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+            words = [str(group.get(TARGET, "")).rpartition(".")[2]]
+            for key, value in group.items():
+                if value is not None and key not in (TARGET, "format"):
+                    words.append(f"{key}={value if isinstance(value, str) else shown(value)}")
+            table.add_row(name, escape("  ".join(filter(None, words))))
+    return table
 
 
 def _table(label: str, *headings: str) -> Table:
@@ -179,23 +158,17 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
         scores = f", in {schema.units or 'the unit of the target'}"
     ends = {} if found is None else found.ends
     kinds = dict(zip(("naive", "linear"), test.baselines, strict=False))
-    headings = ("network", *(["95 % interval"] if ends else []), *kinds)
-    table = _table("", *headings)
-    for key in metric_names(schema.task, test.metrics):
-        both = ends.get(key)
-        own, *others = (
-            MISSING if value is None else rounded(value, both)
-            for value in (test.metrics.get(f"{kind}/{key}") for kind in ("test", *kinds))
-        )
-        interval = [interval_text(both)] if ends else []
-        table.add_row(key, f"[bold]{own}[/]", *interval, *others)
+    table = _table("", "network", "95 % CI", *kinds)
+    names = metric_names(schema.task, test.metrics)
+    for name, own, *others in score_rows(test.metrics, ends, names, kinds):
+        table.add_row(name, f"[bold]{own}[/]", *others)
     say(console(), f"{part} results on {units}{scores}", style="bold")
     console().print(table)
     if found is not None and not found.draws:
         say(
             console(),
-            f"no 95 % intervals: {units}; expected at least {FEWEST_UNITS} groups or blocks, and "
-            f"at most {MOST_ROWS:,} rows",
+            f"no confidence intervals: {units}; expected {FEWEST_UNITS} groups or blocks or more, "
+            f"and at most {MOST_ROWS:,} rows",
         )
     if details:
         _print_details(test.classes, kinds)
@@ -251,10 +224,10 @@ def last_lines(result: Result, seconds: float) -> Iterator[str]:
 
 def print_doctor(lines: Sequence[str]) -> None:
     """Print the diagnosis; in a terminal, with coloured names and an indent before other lines."""
-    shown = console()
+    terminal = console()
     for line in lines:
-        if not shown.is_terminal:
-            say(shown, line)
+        if not terminal.is_terminal:
+            say(terminal, line)
             continue
         name, colon, evidence = line[MARGIN:].partition(":")
         colour = "bold green" if name == HEALTHY else "bold yellow"
@@ -262,7 +235,7 @@ def print_doctor(lines: Sequence[str]) -> None:
         grid.add_row(
             f"{line[:MARGIN].rstrip():{MARGIN - 1}}", Text.assemble((name, colour), colon, evidence)
         )
-        shown.print(grid)
+        terminal.print(grid)
 
 
 def where_lines(record: Record) -> Iterator[str]:

@@ -34,7 +34,7 @@ from pipeline.findings import (
 from pipeline.gallery import FOLDER, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
-from pipeline.markup import MISSING, bullets, interval_text, metric_label
+from pipeline.markup import bullets, metric_label, score_rows
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
@@ -436,10 +436,6 @@ def _figures(findings: Findings) -> str:
         return ""
     kinds = dict(zip(("naive", "linear"), findings.baselines, strict=False))
     headings = [f"{kind}: {name_text(name)}" for kind, name in kinds.items()]
-    lines, values = [], findings.metrics
-    for name in names:
-        ends = findings.intervals.get(name)
-        figures = [values.get(f"{kind}/{name}") for kind in ("test", *kinds)]
-        own, *others = (MISSING if one is None else rounded(one, ends) for one in figures)
-        lines.append([name_text(name), own, interval_text(ends), *others])
+    rows = score_rows(findings.metrics, findings.intervals, names, kinds)
+    lines = [[name_text(name), *figures] for name, *figures in rows]
     return fields.spaced(["test", "network", "95 % CI", *headings], lines)

@@ -8,11 +8,11 @@ from pipeline.bootstrap import Intervals
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import classes_table, lines, warnings
 from pipeline.data.schema import Schema
-from pipeline.markup import bullets, escaped, fenced, markdown_table
+from pipeline.markup import bullets, escaped, fenced, markdown_table, score_rows
 from pipeline.metrics import ClassScores, direction
 from pipeline.serving.model import FEWEST, Decision
 from pipeline.serving.predictions import value_names
-from pipeline.terminal import number
+from pipeline.terminal import rounded
 
 FEW_TEST_ROWS = 100
 FEW_CLASS_ROWS = 10
@@ -115,23 +115,15 @@ def _figures(facts: CardFacts) -> str:
     kinds = dict(zip(("naive", "linear"), facts.baselines, strict=False))
     found = facts.intervals or Intervals(draws=0, units="", ends={})
 
-    def value(key: str) -> str:
-        return number(facts.metrics[key]) if key in facts.metrics else "–"
-
-    def interval(key: str) -> str:
-        return " … ".join(map(number, found.ends[key])) if key in found.ends else "–"
-
     named = [f"{kind}: {escaped(name)}" for kind, name in kinds.items()]
-    headings = ["metric", "network", "95 % interval", *named]
-    rows = [
-        [escaped(key), value(f"test/{key}"), interval(key), *(value(f"{k}/{key}") for k in kinds)]
-        for key in facts.shown
-    ]
-    words = f"There are no intervals{f' for {found.units}' if facts.intervals else ''}."
+    headings = ["metric", "network", "95 % CI", *named]
+    lines = score_rows(facts.metrics, found.ends, facts.shown, kinds)
+    rows = [[escaped(name), *figures] for name, *figures in lines]
+    words = f"There are no confidence intervals{f' for {found.units}' if facts.intervals else ''}."
     if found.draws:
         words = (
-            f"Intervals: bootstrap of {found.units} with {found.draws:,} draws. They cover the "
-            "choice of test rows, not the variation between trainings."
+            f"95 % confidence intervals: bootstrap of {found.units} with {found.draws:,} draws. "
+            "They cover the choice of test rows, not the variation between trainings."
         )
     return f"{markdown_table(headings, rows)}\n\n{words}"
 
@@ -142,7 +134,7 @@ def _by_class(classes: Sequence[ClassScores]) -> str:
     headings = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "F1", "support"]
     rows = []
     for one in classes:
-        shares = map(number, (one.precision, one.recall, one.f1))
+        shares = map(rounded, (one.precision, one.recall, one.f1))
         rows.append([escaped(one.name), *map(str, one.counts), *shares, str(one.support)])
     return markdown_table(headings, rows)
 
@@ -153,7 +145,7 @@ def _decision(facts: CardFacts) -> str:
         found = f": {escaped(decision.found)}" if decision.found else ""
         return (
             f"A row is predicted as {escaped(str(schema.positive))} if its probability is above "
-            f"{number(decision.threshold)} (rule {escaped(decision.rule)}{found})."
+            f"{rounded(decision.threshold)} (rule {escaped(decision.rule)}{found})."
         )
     if schema.task == "multiclass":
         return "The class with the highest probability."
@@ -168,7 +160,7 @@ def _decision(facts: CardFacts) -> str:
         steps = len(decision.intervals) // len(names)
         names = [f"{name}, step {step + 1}" for step in range(steps) for name in names]
     words = [
-        f"{escaped(name)}: {number(below)} … {number(above)}"
+        f"{escaped(name)}: {rounded(below)} … {rounded(above)}"
         for name, (below, above) in zip(names, decision.intervals, strict=True)
     ]
     return (
@@ -198,7 +190,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         if gain <= 0:
             yield (
                 f"the network is no better than {name} on the test rows: test/{key} "
-                f"{number(own)} against {number(theirs)}"
+                f"{rounded(own)} against {rounded(theirs)}"
             )
 
 

@@ -64,9 +64,9 @@ def test_a_run_fits_one_screen_and_details_add_config_layers_checks_and_classes(
     assert {"config", "checks", "TP"}.isdisjoint(" ".join(screen).split())
     screen = [one.strip() for one in in_terminal(*IRIS, *words, "details=true").screen]
     text = "\n".join(screen)
-    assert screen[0] == "config"
-    assert "model  MLP  hidden=[5,7]  activation=relu" in text
-    assert "optimizer  Adam  lr=0.004" in text
+    assert screen[0].startswith("config        name=mlp-iris  seed=0")
+    assert "model         MLP  hidden=[5, 7]  activation=relu" in text
+    assert "optimizer     Adam  lr=0.004" in text
     order = ("config", "head", "mlp-iris ·", "checks  no constant", "train/loss", "baselines: ")
     places = [text.index(word) for word in order]
     assert places == sorted(places)

@@ -19,7 +19,7 @@ from pipeline.markup import escaped
 from pipeline.metrics import ClassScores
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.model import Decision
-from pipeline.terminal import number
+from pipeline.terminal import rounded
 
 NASTY = "<b>|[x](http://e.vil)\n# heading `code`"
 KNOWN = {"label": "outcome", "reading": {"kind": "table", "target": "outcome", "sep": None}}
@@ -55,15 +55,15 @@ def section(text: str, title: str) -> str:
 
 def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
     figures = section(told(), "Test results")
-    assert "| metric | network | 95 % interval | naive: majority class | linear:" in figures
-    assert "| f1 | 0.8125 | 0.7000 … 0.9000 | 0.0000 | 0.7500 |" in figures
-    assert "Intervals: bootstrap of 125 rows with 1,000 draws." in figures
+    assert "| metric | network | 95 % CI | naive: majority class | linear:" in figures
+    assert "| f1 | 0.81 | 0.70–0.90 | 0.00 | 0.75 |" in figures
+    assert "95 % confidence intervals: bootstrap of 125 rows with 1,000 draws." in figures
 
 
 def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
     text = told()
-    assert "| ill | 39 | 12 | 68 | 6 | 0.7647 | 0.8667 | 0.8125 | 45 |" in section(text, "By class")
-    assert "above 0.3100 (rule best\\_f1: best\\_f1 on 75 rows)" in section(text, "Decision")
+    assert "| ill | 39 | 12 | 68 | 6 | 0.765 | 0.867 | 0.812 | 45 |" in section(text, "By class")
+    assert "above 0.310 (rule best\\_f1: best\\_f1 on 75 rows)" in section(text, "Decision")
     data = section(text, "Data")
     assert PREPARED.content_hash in data
     assert "| ill | 75 (25.0 %) | 19 (25.3 %) | 31 (24.8 %) |" in data
@@ -95,7 +95,7 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
         "only 40 test rows: see the intervals",
         "no validation rows: the weights of the last epoch were kept",
         "fewer than 10 test rows of class ill",
-        "no better than logistic regression on the test rows: test/f1 0.5000 against 0.7500",
+        "no better than logistic regression on the test rows: test/f1 0.500 against 0.750",
     ):
         assert words in limits
     assert "majority class" not in limits
@@ -109,7 +109,7 @@ def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
     known = replace(REPORT, classes=(), task="regression")
     text = told(classes=(), report=known, **changes)
     assert "predicts heat in °C" in text
-    assert "- prediction 1: -1.5000 … 2.5000" in section(text, "Decision")
+    assert "- prediction 1: -1.500 … 2.500" in section(text, "Decision")
     limits = section(text, "Known limits")
     assert "no better than logistic regression" in limits
     assert "majority class" not in limits
@@ -152,7 +152,7 @@ def test_every_figure_of_a_card_is_on_record(words: str, made: Callable[..., Pat
     ends = json.loads((run / "artifacts" / "intervals.json").read_text(encoding="utf-8"))["ends"]
     logged = [value for event in events for value in event.get("values", {}).values()]
     logged += [end for pair in ends.values() for end in pair]
-    known = {number(abs(value)) for value in logged}
+    known = {rounded(abs(value), pair) for value in logged for pair in (None, *ends.values())}
     shown = re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?:e-\d+)?", figures)
     assert len(shown) > 8
     assert [figure for figure in shown if figure not in (*known, "2.5", "97.5")] == []
