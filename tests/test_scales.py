@@ -94,7 +94,7 @@ def test_what_a_constant_target_leaves_undefined_is_said(made: Made, capsys: Cap
     values[:, 2] = 0.1
     write(values)
     run = made(*TABLE, "trainer.max_epochs=2", "verbose=1")
-    undefined = r"│ r2 +│ +undefined │ +– +│ +undefined │ +undefined │"
+    undefined = r"\nr2 +undefined +– +undefined +undefined\n"
     assert re.search(undefined, capsys.readouterr().out)
     names = {name for event in events(run) for name in event.get("values", {})}
     assert "test/rmse" in names

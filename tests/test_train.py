@@ -93,10 +93,10 @@ def test_regression_figures_are_in_the_targets_own_units(made: Made, capsys: Cap
     assert values["linear/rmse"] == pytest.approx(17.47, abs=0.005)
 
     words = ("model=mlp", "data=airline", "data.difference=12", "trainer.max_epochs=1")
-    made(*words, "tracking=none", "verbose=2", "output=told")
+    made(*words, "tracking=none", "verbose=2", "details=true", "output=told")
     printed = capsys.readouterr().out
     assert "in thousand passengers" in printed
-    assert "naive: value 12 steps before" in printed
+    assert "naive = value 12 steps before" in printed
 
 
 def test_garbage_is_collected_as_usual_while_a_network_trains(made: Made) -> None:

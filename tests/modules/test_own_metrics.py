@@ -75,7 +75,7 @@ def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
     error = "torchmetrics.classification.MulticlassCalibrationError, num_classes: 3"
     words = own(f"  error: {{_target_: {error}}}")
     assert train(*words, "model=mlp", "data=iris", *QUICK[:2], "verbose=2") == 0
-    assert "│ error " in capsys.readouterr().out
+    assert "\nerror " in capsys.readouterr().out
     file = own_folder / "conf" / "metrics" / "own.yaml"
     file.write_text("more: {rank: {_target_: torchmetrics.SpearmanCorrCoef}}", encoding="utf-8")
     assert train(*words, "model=mlp", "data=diabetes", "name=ranked", *QUICK) == 0
