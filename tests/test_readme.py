@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -66,11 +67,12 @@ def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def ran(words: str, folder: Path, python: str) -> str:
-    """Run a command in a folder, and return what it printed."""
+    """Run a command in a folder as a user does, with pictures, and return what it printed."""
     program, *rest = shlex.split(words, comments=True)
     ended = subprocess.run(
         [python, *(["-m", program] if program == "pipeline" else []), *rest],
         cwd=folder,
+        env={**os.environ, "PIPELINE_PICTURES": "1"},
         stdout=subprocess.PIPE,
         text=True,
         timeout=900,
