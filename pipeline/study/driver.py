@@ -211,8 +211,8 @@ class Driver:
         self._mended = min(self._mended, in_a_row)  # 0 once a trial succeeds
         if in_a_row - self._mended >= most and failure is not None:
             raise StudyFailedError(
-                f"{most} trials failed one after another, the last one: {failure.message}; mend "
-                "that, or allow more with sweep.max_consecutive_failures=",
+                f"{most} trials failed in a row, the last one: {failure.message}; fix that, "
+                "or allow more with sweep.max_consecutive_failures=N",
                 failure.exit_code,
             )
         return not self._pool.busy() if self._is_late() else self._progress.settled
@@ -404,8 +404,8 @@ class TrialCloser:
         row, folder = self._ledger.trials()[number], self._plan.trial_folder(number)
         if row.reason == "lost":
             self._live.warn(
-                f"trial {number} was given up while its process stood still; its late result "
-                "is dropped"
+                f"trial {number} was closed as lost because its process did not respond; "
+                "its late result is ignored"
             )
         if has_begun(folder):
             end_journal(folder, row.state, row.reason)

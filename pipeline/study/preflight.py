@@ -43,8 +43,8 @@ from pipeline.terminal import console, duration, redrawing, say
 #: Verdicts from best to worst, as the tables show them.
 SHOWN = {"ok": "ok", "skipped": "skip", "misfit": MISSING, "fails": "FAILS"}
 NOTES = {
-    "skipped": "skip: sweep.preflight_skip says that they don't fit",
-    "misfit": f"{MISSING} no failure: the model reads other data, lacks a varied key, or is varied",
+    "skipped": "skip: excluded by sweep.preflight_skip",
+    "misfit": f"{MISSING} does not apply: the model reads other data, lacks a key, or is varied",
 }
 #: Title of each table by the heading of its first column.
 TITLES = {"data": "models × data", "experiment": "experiments", "sweeps": "sweeps × models"}
@@ -338,7 +338,7 @@ class Preflight:
         point = [f"{key}={text}" for key, text in tried.point.items()]
         words = [*folder, *of_run, *of_cell, *point, "debug=default", "traceback=true"]
         command = shlex.join(map(redact_word, words))
-        return f"; see where it comes from: python -m pipeline.train {command}"
+        return f"; for the traceback: python -m pipeline.train {command}"
 
     @property
     def verdicts(self) -> dict[PreflightCell, str]:
@@ -414,8 +414,8 @@ def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
     for key, text in given.items():
         if key not in GROUPS:
             problems.append(
-                f"{key}={text}: a preflight tries the ranges of sweeps/; write a file there with "
-                "this one, or leave it away."
+                f"{key}={text}: a preflight tries the ranges of sweeps/; put this one into a "
+                "file there, or remove it."
             )
             continue
         try:

@@ -51,8 +51,8 @@ def sweep(plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None)
     """
     if plan.run.register is not None and comparison.is_comparison(plan):
         raise ConfigError(
-            f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
-            "away, then train what you choose with python -m pipeline.train"
+            f"register={plan.run.register} needs a winner, and a comparison has none; remove "
+            "it, then train the model you choose with python -m pipeline.train"
         )
     if plan.options.launcher == "ray":
         plan = fitted_to_cluster(plan)
@@ -119,7 +119,7 @@ def _conclude(done: Driver, pool: WorkerPool) -> Iterator[str]:
     if not done.leads:
         if plan.run.verbose != 0:
             say(console(), summary.counts_line(rows))
-            say(console(), "another process works on this study and tells what it comes to")
+            say(console(), "another process works on this study and will report the results")
         return iter(())
     artifacts = plan.folder / "artifacts"
     create_folder(artifacts)

@@ -176,7 +176,7 @@ def tell(stack: Stack) -> SimpleNamespace:
     await_service(lambda: stack.restarts(second) > 0, what="the restart of a worker")
     restarts = stack.restarts(second)
     stack.compose("stop", "postgres")
-    waits = "; waiting for it, 300 s at most"
+    waits = "; waiting up to 300 s"
     await_service(
         lambda: waits in stack.docker("logs", second["Id"]),
         what="a worker that waits for the database",

@@ -68,7 +68,7 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     assert sweep_here(*words, f"{most}=4") == 3
     hint, problem = capsys.readouterr().err.splitlines()
     assert hint == "warning: 3 trials in a row ran out of memory; lower data.batch_size"
-    told = "error: 4 trials failed one after another, the last one: out of memory ("
+    told = "error: 4 trials failed in a row, the last one: out of memory ("
     assert problem.startswith(told)
     records = Records()
     assert records.ends() == [("FAIL", "error")] + [("FAIL", "oom")] * 3
@@ -128,7 +128,7 @@ def test_no_trial_starts_after_the_time_of_the_study(
     seconds = round(3 * crowding())  # on a busy machine workers take longer to be ready
     words = ("sweep.n_trials=1000", f"sweep.timeout={seconds}", *behaving(delay=0.1))
     assert sweep_here(*words) == 0
-    assert "the winner, tested once" in capsys.readouterr().out
+    assert "test results of the best trial" in capsys.readouterr().out
     records = Records()
     assert 1 <= len(records.ends()) < 1000
     records.require_whole(len(records.ends()))

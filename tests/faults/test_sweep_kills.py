@@ -86,8 +86,8 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     running.go_on()
     assert running.end() == 3
     assert problems(running.err) == [
-        "3 trials failed one after another, the last one: its process died (ended by SIGKILL); "
-        "mend that, or allow more with sweep.max_consecutive_failures="
+        "3 trials failed in a row, the last one: its process died (ended by SIGKILL); fix that, "
+        "or allow more with sweep.max_consecutive_failures=N"
     ]
     assert records.ends() == [LOST, LOST, COMPLETE, LOST, LOST, LOST, ("WAITING", None)]
     assert records.parent().end == ("FAILED", "error")
@@ -97,7 +97,7 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     last = sweep(*words)
     assert last.end() == 0, last.err
     assert records.ends() == [LOST, LOST, COMPLETE, *[LOST] * 4]
-    assert "1 trial: 1 complete; beside these 6 lost" in last.out
+    assert "1 trial: 1 complete; not counted: 6 lost" in last.out
     records.require_whole(1, max_retry=1)
 
 

@@ -107,7 +107,7 @@ def test_a_stop_while_a_sweep_starts_or_tells_its_end_or_confirms_leaves_nothing
 
     last = sweep(*words)
     assert last.end() == 0, last.err
-    assert "the winner, tested once" in last.out
+    assert "test results of the best trial" in last.out
     for one, count in ((records, 3), (seeds, 2)):
         assert one.parent().end == ("FINISHED", None)
         one.require_whole(count)

@@ -97,7 +97,7 @@ def test_a_server_that_dies_in_mid_sweep_is_sent_everything_once_when_it_is_back
     assert running.end() == 0, running.err
     (warning,) = running.err.splitlines()
     assert warning.startswith(f"warning: the tracking server {server.uri} does not answer")
-    assert "the winner, tested once" in running.out
+    assert "test results of the best trial" in running.out
     assert records.counted() == 3
     server.start()
     command = shlex.split(warning.partition("send them with: ")[2])

@@ -33,5 +33,5 @@ def test_sweeps_that_start_together_in_an_empty_folder_share_one_total(sweep: St
     records.require_whole(6)
     assert records.parent().end == ("FINISHED", None)
     assert len(records.ends()) == 6
-    assert "the winner, tested once" in "".join(one.out for one in together)
+    assert "test results of the best trial" in "".join(one.out for one in together)
     assert runs(["action=check", "study=study"]) == 0

@@ -223,7 +223,7 @@ def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
                 "see that it runs, then go on with the same command"
             )
         (warning,) = capfd.readouterr().err.splitlines()
-        assert warning.endswith("(connection refused); waiting for it, 1 s at most")
+        assert warning.endswith("(connection refused); waiting up to 1 s")
         server.start()
         assert ledger.finish(taken, COMPLETE)
         assert states(ledger) == {"complete": 1}

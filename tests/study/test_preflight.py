@@ -162,8 +162,8 @@ def test_a_range_of_its_own_is_refused_by_a_preflight(
 ) -> None:
     assert main(["sweeps=preflight", "optimizer.lr=interval(0.1, 1)"]) == 2
     assert capsys.readouterr().err == (
-        "error: optimizer.lr=interval(0.1, 1): a preflight tries the ranges of sweeps/; write a "
-        "file there with this one, or leave it away.\n"
+        "error: optimizer.lr=interval(0.1, 1): a preflight tries the ranges of sweeps/; put this "
+        "one into a file there, or remove it.\n"
     )
     assert list(own_folder.iterdir()) == []
 
@@ -217,7 +217,7 @@ def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(
     (problem,) = found.problems
     assert problem.startswith(
         "model=dies data=iris, sweeps=seeds model=dies: its process died (ended by SIGKILL); "
-        "see where it comes from: python -m pipeline.train "
+        "for the traceback: python -m pipeline.train "
     )
 
 

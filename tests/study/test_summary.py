@@ -93,7 +93,7 @@ def test_the_first_line_counts_the_ends_of_all_trials_and_the_stopped_ones_besid
         *ended("failed", "interrupted", 1),
         *ended("failed", "lost", 2),
     ]
-    assert counts_line(rows) == "1 trial: 1 complete; beside these 1 interrupted and 2 lost"
+    assert counts_line(rows) == "1 trial: 1 complete; not counted: 1 interrupted, 2 lost"
     assert counts_line([]) == "0 trials"
 
 
@@ -151,32 +151,29 @@ STUDIES = {
 }
 VERDICTS = """
 better
-- the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000,
-  trial 0)
+- the winner is trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
+  0)
 - on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000
-- one seed each does not tell whether the winner differs from the default by more than noise;
-  sweep.confirm_seeds=5 would
+- to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 no better on the test rows
-- the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000,
-  trial 0)
+- the winner is trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
+  0)
 - on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500
-- why: the winner was chosen for being 0.4000 better in val/f1, and the best of many is partly the
-  luckiest on those rows; 2 complete trials are few, sweep.n_trials=6 would be more
-- one seed each does not tell whether the winner differs from the default by more than noise;
-  sweep.confirm_seeds=5 would
+- why: the best of many trials is partly lucky on the validation rows; 2 complete trials are few,
+  try sweep.n_trials=6
+- to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 confirmed
-- the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000,
-  trial 0)
-- whether the winner differs from the default by more than noise: see the winner over 3 other seeds
+- the winner is trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
+  0)
+- whether the gain is real: see the winner over 3 other seeds
 
 less is better
-- the winner is trial 1: val/rmse 2.0000; in val/rmse it is 3.0000 better than the default (5.0000,
+- the winner is trial 1: val/rmse 2.0000; val/rmse is 3.0000 better than the default (5.0000,
   trial 0)
 - on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000
-- one seed each does not tell whether the winner differs from the default by more than noise;
-  sweep.confirm_seeds=5 would
+- to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 the default
 - the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 complete trials has
@@ -184,8 +181,8 @@ the default
 
 no better than naive
 - the winner is trial 0: val/f1 0.5000
-- no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has learned
-  nothing that helps on these rows
+- no better than the naive baseline: test/f1 0.1000 against 0.1000; the network has learned
+  nothing useful
 
 all failed
 - no trial completed, so there is no winner
@@ -277,7 +274,7 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
     note = search_note(replace(study, folder=tmp_path))
-    assert note.startswith("- 6 trials: 6 complete\n- the winner is trial 1: val/f1 0.9000; in")
+    assert note.startswith("- 6 trials: 6 complete\n- the winner is trial 1: val/f1 0.9000; val")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
     assert lines[0] == ["rank", "trial", "val/f1", "lr", "max\\_epochs", "gradient\\_clip\\_val"]

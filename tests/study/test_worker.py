@@ -454,8 +454,8 @@ def test_a_server_that_dies_is_started_again_and_one_that_never_loads_ends_the_s
     ):
         await_worker(pool)
     assert failed.value.problems == (
-        "3 workers died one after another before they were ready (ModuleNotFoundError: No module "
-        "named 'pipeline.nowhere'); see whether a single run works: python -m pipeline.train",
+        "3 workers in a row died before they were ready (ModuleNotFoundError: No module "
+        "named 'pipeline.nowhere'); check that a single run works: python -m pipeline.train",
     )
 
 

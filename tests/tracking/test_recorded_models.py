@@ -321,7 +321,7 @@ def test_a_comparison_that_chooses_nothing_can_not_be_registered(
     words = ["model=mlp", "data=iris", "seed=1,2", "sweep.sampler=grid", "register=iris"]
     assert sweep(words) == 2
     assert capsys.readouterr().err == (
-        "error: register=iris needs a winner, and a comparison has none; leave it away, then train "
-        "what you choose with python -m pipeline.train\n"
+        "error: register=iris needs a winner, and a comparison has none; remove it, then train "
+        "the model you choose with python -m pipeline.train\n"
     )
     assert list(own_folder.iterdir()) == []

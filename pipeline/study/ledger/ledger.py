@@ -64,8 +64,8 @@ class Lost:
         """Message about the trial, in one line."""
         if self.adopted:
             how = self.end.reason or self.end.state
-            return f"trial {self.number} had ended ({how}) when its process died; it is on record"
-        after = "is tried again" if self.queued_again else "was tried often enough"
+            return f"trial {self.number} had ended ({how}) when its process died; it is recorded"
+        after = "is tried again" if self.queued_again else "has no retries left"
         return f"trial {self.number} was lost with its process; its point {after}"
 
 

@@ -250,14 +250,14 @@ class Retry:
             except ServerGoneError as error:
                 left = self._require_time(error)
                 if pause == FIRST_PAUSE:
-                    line = f"warning: {error}; waiting for it, {self._seconds:g} s at most"
+                    line = f"warning: {error}; waiting up to {self._seconds:g} s"
                     print(line, file=sys.stderr)
                 spread = random.uniform(0.5, 1.0)  # many drivers do not come back at once
                 _sleep(min(left, pause * spread))
                 pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             else:
                 if pause > FIRST_PAUSE:
-                    print(f"note: {self._name} answers again; the study goes on", file=sys.stderr)
+                    print(f"note: {self._name} answers again; the study continues", file=sys.stderr)
                 self._gone_at = None
                 return answer
 

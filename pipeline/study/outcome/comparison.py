@@ -394,14 +394,14 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
         over = " and ".join(short_names(comparison.repeated).values()) or "trial"
         among = " on the same data" if len(comparison.blocks) > 1 else ""
         yield (
-            f"difference: to the best mean{among}, paired by {over}, with its 95 % interval; where "
-            "that holds 0, these repeats do not tell the two apart"
+            f"difference from the best mean{among}, paired by {over}, with its 95 % interval; if "
+            "it contains 0, the two are not significantly different"
         )
     if lacks:
-        yield "n counts complete trials; a mean says nothing about those that failed"
+        yield "n is the number of complete trials; failed trials are not in the mean"
     for words in dict.fromkeys(one for found in comparison.published.values() for one in found):
         if not any(cell.is_named(words) for cell in comparison.cells):
-            yield f"published for {words}, which is no row here"
+            yield f"published for {words}: there is no such row"
 
 
 def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str:
@@ -444,7 +444,7 @@ def confirmation_table(
     known = default.values[:1] if default is not None else ()
     objectives = spread(row.values[0] for row in rows)
     return TextTable(
-        title=f"the winner again, over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
+        title=f"the winner over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
         headings=["metric", "n", "mean ± sd", "95 % interval", *BASELINES],
         lines=lines,
         notes=[line for value in known for line in _lead(objectives, value, objective, direction)],

@@ -141,7 +141,7 @@ def counts_line(rows: Sequence[Row]) -> str:
     if ends:
         line += f": {', '.join(f'{counts[end]} {ENDS.get(end, end)}' for end in ends)}"
     beside = [f"{counts[end]} {end}" for end in UNCOUNTED if counts[end]]
-    return f"{line}; beside these {' and '.join(beside)}" if beside else line
+    return f"{line}; not counted: {', '.join(beside)}" if beside else line
 
 
 def end_word(row: Row) -> str:
@@ -211,14 +211,13 @@ def verdict(summary: StudySummary) -> list[str]:
         return ["no trial completed, so there is no winner", *lines]
     lines = [_on_validation(summary, winner, base)]
     if winner.number != summary.base:
-        lines += _on_test(summary, winner, base)
+        lines += _on_test(summary)
         if base is not None:
-            noise = "whether the winner differs from the default by more than noise"
             seeds = summary.confirm_seeds
             lines.append(
-                f"{noise}: see the winner over {seeds} other seeds"
+                f"whether the gain is real: see the winner over {seeds} other seeds"
                 if seeds
-                else f"one seed each does not tell {noise}; sweep.confirm_seeds=5 would"
+                else "to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5"
             )
     lines += _against_naive(summary)
     if summary.importance is not None and summary.importance.too_few:
@@ -237,12 +236,12 @@ def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
         )
     gain = abs(winner.values[0] - base.values[0])
     return (
-        f"the winner is trial {winner.number}: {reached}; in {name} it is {number(gain)} better "
-        f"than the default ({number(base.values[0])}, trial {base.number})"
+        f"the winner is trial {winner.number}: {reached}; {name} is {number(gain)} better than the "
+        f"default ({number(base.values[0])}, trial {base.number})"
     )
 
 
-def _on_test(summary: StudySummary, winner: Row, base: Row | None) -> Iterator[str]:
+def _on_test(summary: StudySummary) -> Iterator[str]:
     """Yield sentences that compare the winner with the default, if both were tested."""
     from pipeline.metrics import direction
 
@@ -261,16 +260,10 @@ def _on_test(summary: StudySummary, winner: Row, base: Row | None) -> Iterator[s
     yield f"on the test rows it is {far}{how} the default: {figures}"
     if gain > 0:
         return
-    complete, ahead, few = summary.complete, "", ""
-    if base is not None:
-        ahead = f"being {number(abs(winner.values[0] - base.values[0]))} better in "
-    if complete < FEW_TRIALS:
-        more = f"sweep.n_trials={complete * 3} would be more"
-        few = f"; {complete} complete trials are few, {more}"
-    yield (
-        f"why: the winner was chosen for {ahead}{summary.objectives[0]}, and the best of many "
-        f"is partly the luckiest on those rows{few}"
-    )
+    few = ""
+    if (complete := summary.complete) < FEW_TRIALS:
+        few = f"; {complete} complete trials are few, try sweep.n_trials={complete * 3}"
+    yield f"why: the best of many trials is partly lucky on the validation rows{few}"
 
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:
@@ -283,8 +276,8 @@ def _against_naive(summary: StudySummary) -> Iterator[str]:
             continue
         if (test <= naive) if direction(f"test/{name}") == "max" else (test >= naive):
             yield (
-                f"no better than the naive prediction: test/{name} {number(test)} against "
-                f"{number(naive)}; the network has learned nothing that helps on these rows"
+                f"no better than the naive baseline: test/{name} {number(test)} against "
+                f"{number(naive)}; the network has learned nothing useful"
             )
         return
 
@@ -300,9 +293,12 @@ def best_table(summary: StudySummary) -> TextTable:
         title = f"best {len(rows)} trials" if len(rows) > 1 else "best trial"
     else:
         front = pareto(summary.rows, summary.directions)
-        rows, title = front[:MOST_ON_FRONT], "Pareto front: no trial is better in both"
+        rows, title = (
+            front[:MOST_ON_FRONT],
+            "Pareto front: no other trial is better in both objectives",
+        )
         if len(front) > MOST_ON_FRONT:
-            notes = [f"{len(front) - MOST_ON_FRONT} more are in trials.csv"]
+            notes = [f"{len(front) - MOST_ON_FRONT} more in trials.csv"]
     keys = swept_keys(rows)
     names = short_names(keys)
     wide = len(keys) > MOST_COLUMNS
@@ -352,7 +348,9 @@ def figures_table(summary: StudySummary) -> TextTable:
         for name in TEST_METRICS
         if f"test/{name}" in summary.tested
     ]
-    return TextTable(title="the winner, tested once", headings=["test", *sources], lines=lines)
+    return TextTable(
+        title="test results of the best trial", headings=["test", *sources], lines=lines
+    )
 
 
 # ── in a terminal, on MLflow's page, among other studies ────────────────────────────────────────

@@ -464,8 +464,8 @@ class WorkerPool:
         self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS:
             raise EnvironmentFaultError(
-                f"{FAILED_STARTS} workers died one after another before they were ready "
-                f"({why}); see whether a single run works: python -m pipeline.train"
+                f"{FAILED_STARTS} workers in a row died before they were ready "
+                f"({why}); check that a single run works: python -m pipeline.train"
             )
 
     def interrupt(self) -> None:
