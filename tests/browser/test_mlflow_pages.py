@@ -104,7 +104,8 @@ def test_the_printed_link_opens_on_scores_settings_verdicts_and_data(
     pages.driver.set_window_size(1600, SIZE[1])
     pages.open(trained.table("digits_cnn"))
     pages.says("You're viewing a shared view", "digits (", "nasty (", "healthy")
-    heads = dict.fromkeys(one.text.strip() for one in pages.all("//*[@role='columnheader']"))
+    cells = sorted(pages.all("//*[@role='columnheader']"), key=lambda one: one.location["x"])
+    heads = dict.fromkeys(one.text.strip() for one in cells)
     wanted = ["val/f1", "test/f1", "linear/f1", "optimizer.lr", "doctor", "Dataset"]
     assert [one for one in heads if one in wanted] == wanted
     pages.driver.set_window_size(*SIZE)
