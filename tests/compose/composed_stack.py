@@ -26,7 +26,6 @@ WORDS = (
     "model=mlp data=mnist1d trainer.max_epochs=10 scheduler=none sweep.pruner=none "
     f"sweep.name={STUDY} sweep.grace=20 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'"
 )
-TRAINER = "pipeline.study.workers.worker"
 AUTHORITY = "/etc/ssl/certs/ca-certificates.crt"
 _SETTING = re.compile(r"^(?P<place>[^.]+)\.(?P<name>[\w-]+)='(?P<value>.*)'$")
 
@@ -134,7 +133,8 @@ class Stack:
         while True:
             await_service(lambda: trial() is not None, what=f"a trial on {running[1]}")
             first, *others = self.processes(worker)
-            _server, trainer = (one for one in others if TRAINER in one.cmdline())
+            # The fork server and its fork have the words of the sweep, from which it is forked.
+            _server, trainer = (one for one in others if one.cmdline() == first.cmdline())
             trainer.suspend()  # so that the trial can't end between the look and the kill
             number = trial()
             if number is not None:

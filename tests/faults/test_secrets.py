@@ -194,7 +194,6 @@ def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all
     assert CANARY not in printed
     below = " ".join(arguments)
     assert "pipeline.tracking.recorder" in below
-    assert "pipeline.study.workers.worker" in below
     assert CANARY not in below
     assert outcome(server.uri) == ("FINISHED", None)
     for name in CHANGES:
