@@ -90,7 +90,7 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
     page = sound(pages(place)[2], place / "runs" / STUDY, "report.html", tmp_path)
     rows = [one for one in page.texts("tr") if re.match(r"\d+ (complete|pruned) ", one)]
     assert len(rows) == 6
-    assert "The winner again, over 2 seeds." in page.text
+    assert "The winner over 2 seeds." in page.text
     for title in ("History", "Each parameter against", "Parallel coordinates"):
         assert any(one.startswith(title) for one in page.texts("h3"))
     (command,) = (one for one in page.texts("code") if one.startswith("python -m pipeline.train"))
