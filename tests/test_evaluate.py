@@ -143,12 +143,12 @@ def test_columns_that_have_drifted_and_classes_without_a_row_are_told(evaluate: 
     run = evaluate.run("table", "data.path=other.csv")
     age, city = artifact(run, "drift.json")
     assert age.startswith("age: mean 7")
-    assert city == "city: 6 of 150 rows have a level that training never saw"
+    assert city == "city: 6 of 150 rows have a category that is new"
     for line in (age, city):
         assert line in evaluate.out
     write_rows(Path("well.csv"), new_data.TABLE, [row for row in rows if row[4] == "well"])
     evaluate.run("table", "data.path=well.csv")
-    assert "no test row is of class =ill" in evaluate.out
+    assert "warning: no evaluated rows of class =ill\n" in evaluate.out
 
 
 def test_rows_that_were_trained_on_are_counted_where_they_come_again(evaluate: Evaluate) -> None:
@@ -157,9 +157,11 @@ def test_rows_that_were_trained_on_are_counted_where_they_come_again(evaluate: E
     run = evaluate.run("table", "data.path=again.csv")
     count = artifact(run, "data_report.json")["repeated"]
     assert 20 < count < 60
-    assert f"{count} of 60 evaluated rows have inputs that also stand in the training" in (
-        evaluate.out
-    )
+    words = "evaluated rows have the inputs of a training row, so their results are optimistic"
+    assert f"warning: {count} of 60 {words}\n" in evaluate.out
+    write_rows(Path("one.csv"), new_data.TABLE, new_data.patients(1, seed=5))
+    evaluate.run("table", "data.path=one.csv")
+    assert "duplicate" not in evaluate.out
 
 
 HEADER = " ".join(new_data.TABLE)

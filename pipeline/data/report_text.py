@@ -43,13 +43,14 @@ def warnings(report: DataReport) -> list[str]:
     if count:
         of = f"{count} of {columns} {_unit(report)}s"
         told.append(f"constant in the training rows: {_named(report.constant)} ({of})")
-    if report.equal:
+    if report.equal and report.of == "train":
         pairs = [f"{one} = {other}" for one, other in report.equal]
         told.append(f"duplicate {_unit(report)}s: {_named(pairs)}")
     if report.repeated:
+        part = _word(report, "test")
         told.append(
-            f"{report.repeated} of {report.rows['test']:,} test rows have the inputs of a training "
-            "row, so the test results are optimistic"
+            f"{report.repeated} of {report.rows['test']:,} {part} rows have the inputs of a "
+            "training row, so their results are optimistic"
         )
     return [*told, *_absences(report)]
 
@@ -148,7 +149,7 @@ def _absences(report: DataReport) -> Iterator[str]:
     for part in report.rows:
         absent = [one.name for one in report.classes if not one.rows[part]]
         if absent:
-            yield f"no {part} rows of class {_named(absent)}"
+            yield f"no {_word(report, part)} rows of class {_named(absent)}"
 
 
 def _values(report: DataReport) -> str:
@@ -187,7 +188,7 @@ def _missing(report: DataReport) -> str:
 
 def _checked(report: DataReport) -> str:
     """Return what was found, then what was looked for and not found."""
-    sought = {"constant": report.constant, "duplicate": report.equal}
+    sought = {"constant": report.constant, "duplicate": report.equal or report.of != "train"}
     absent = " or ".join(word for word, found in sought.items() if not found)
     clean = [f"no {absent} {_unit(report)}s"] if absent else []
     clean += ["no train/test overlap"] if report.repeated == 0 else []
@@ -196,6 +197,11 @@ def _checked(report: DataReport) -> str:
 
 def _measured(report: DataReport) -> str:
     return "of the training rows" if report.of == "train" else "of the evaluated rows"
+
+
+def _word(report: DataReport, part: str) -> str:
+    """Return the name of a part; the only one of an evaluation may hold rows of any part."""
+    return part if report.of == "train" else "evaluated"
 
 
 def _percent(share: float) -> str:

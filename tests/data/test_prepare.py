@@ -65,8 +65,7 @@ def test_test_rows_that_also_train_are_counted_in_a_warning() -> None:
     content.inputs[[31, 35]] = content.inputs[[2, 2]]
     prepared = prepare(Given(content), options(validation=0.0, batch_size=10))
     assert prepared.warnings == (
-        "2 of 10 test rows have inputs that also stand in the training part: the test flatters "
-        "the network there",
+        "2 of 10 test rows have the inputs of a training row, so their results are optimistic",
     )
 
 
@@ -79,8 +78,8 @@ def test_clean_data_have_no_notes_and_no_warnings() -> None:
 def test_more_constant_columns_than_fit_a_line_are_counted() -> None:
     prepared = prepare(Given(rows(inputs=np.ones((40, 8)), features=())), options())
     assert prepared.warnings[0] == (
-        "8 of 8 columns are constant in the training part and say nothing: "
-        "number 0, number 1, number 2, number 3, number 4, …"
+        "constant in the training rows: number 0, number 1, number 2, number 3, number 4, … "
+        "(8 of 8 columns)"
     )
 
 
@@ -253,9 +252,7 @@ def test_a_constant_column_is_never_nan_and_is_told_by_name(how: str, constant: 
     expected = constant if how == "none" else 0.0
     assert torch.all(prepared.train.inputs[:, 2] == np.float32(expected))
     assert torch.isfinite(prepared.test.inputs).all()
-    assert prepared.warnings == (
-        "1 of 4 columns are constant in the training part and say nothing: flat",
-    )
+    assert prepared.warnings == ("constant in the training rows: flat (1 of 4 columns)",)
 
 
 @pytest.mark.parametrize("how", ["standard", "minmax"])

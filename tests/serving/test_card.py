@@ -90,7 +90,7 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
     limits = section(told(report=found, metrics=metrics), "Known limits")
     for words in (
         "constant in the training rows: flat (1 of 3 columns)",
-        "9 of 40 test rows have the inputs of a training row, so the test results are optimistic",
+        "9 of 40 test rows have the inputs of a training row, so their results are optimistic",
         "no test rows of class gone",
         "only 40 test rows: see the intervals",
         "no validation rows: the weights of the last epoch were kept",
@@ -153,7 +153,8 @@ def test_every_figure_of_a_card_is_on_record(words: str, made: Callable[..., Pat
     logged = [value for event in events for value in event.get("values", {}).values()]
     logged += [end for pair in ends.values() for end in pair]
     known = {rounded(abs(value), pair) for value in logged for pair in (None, *ends.values())}
-    shown = re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?:e-\d+)?", figures)
+    cells = "\n".join(re.findall(r"^\| [a-z]\w+ \| (.+) \|$", figures, flags=re.MULTILINE)[1:])
+    shown = re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?", cells)
     assert len(shown) > 8
     assert [figure for figure in shown if figure not in (*known, "2.5", "97.5")] == []
     hashes = [event["tags"]["data.hash"] for event in events if event["event"] == "begin"]
