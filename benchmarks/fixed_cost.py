@@ -53,7 +53,7 @@ EXIT_CODES = {"trainer.max_epochs=-3": 2}
 MOMENTS = {
     "first line": re.compile(r"\S"),
     "first epoch": re.compile(r"\s*\d+/\d+\s+train/loss"),
-    "result table": re.compile(r".*\bnaive: "),
+    "result table": re.compile(r".*\bnaive(: |\s+linear)"),
 }
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BECOME_SUBREAPER = 36
