@@ -14,7 +14,7 @@ from pipeline.config.record import plain
 from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
-from pipeline.running.helpers import Helpers, started_helpers
+from pipeline.running.helpers import Helpers, started_artist, started_helpers
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
 from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
 from pipeline.running.recording import connecting, writable_store
@@ -109,7 +109,10 @@ def _trained(
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     leads_peers = plan.rank.world > 1 and launched_rank() is None
-    with Peers(plan) if leads_peers else nullcontext() as peers:
+    with (
+        Peers(plan) if leads_peers else nullcontext() as peers,
+        nullcontext() if options.find_lr else started_artist(options) as artist,
+    ):
         print_overview(plan)
         # Lightning takes seconds to import, so it waits until the config is known to be right.
         # MLflow takes as long, in the recorder's process on another core.
@@ -119,7 +122,7 @@ def _trained(
             stop.check()  # an import may have swallowed it
         if options.find_lr:
             return range_test(plan, recorder)
-        return train(plan, recorder, peers, shows=shows)
+        return train(plan, recorder, peers, artist=artist, shows=shows)
 
 
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:

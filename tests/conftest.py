@@ -150,16 +150,14 @@ def begun(own_folder: Path) -> "Iterator[list[Training]]":
 
 @pytest.fixture
 def fork(python: str, tmp_path: Path, begun: "list[Training]") -> "Callable[..., Training]":
-    """Starts a command in a process that need not load its libraries."""
+    """Starts a command in a process that need not load its libraries, unless it is `real`."""
     from faults.processes import start_command
 
-    def call(*words: str, command: str = "train", **environment: str) -> "Training":
-        streams = tmp_path / f"fork{len(begun)}"
-        begun.append(
-            start_command(
-                words, streams=streams, environment=environment, command=command, python=python
-            )
-        )
+    def call(
+        *words: str, command: str = "train", real: bool = False, **environment: str
+    ) -> "Training":
+        place = {"streams": tmp_path / f"fork{len(begun)}", "python": None if real else python}
+        begun.append(start_command(words, environment=environment, command=command, **place))
         return begun[-1]
 
     return call

@@ -1,8 +1,8 @@
 """A fork server: a process that has loaded libraries, and forks the children that need them.
 
 A fork takes about 10 ms, where importing the libraries takes a new process seconds of CPU time. The
-server is a new process too. It never uses a GPU and has no thread when it forks, since neither
-works in a fork.
+server is a new process, or a fork of its starter. It never uses a GPU and has no thread when it
+forks, since neither works in a fork.
 
 `python -m pipeline.processes.fork_server MODULE ...` is the server, which loads these modules.
 """
@@ -196,9 +196,13 @@ class Fork:
 def fork_here(command: Sequence[str], environment: Environment, stream: socket.socket) -> Process:
     """Fork this process, which goes on as the module that `command` runs, as `Child` asks for.
 
-    It needs `can_fork`, one thread, and libraries that were loaded and not used yet.
+    It needs `can_fork`, one thread, and libraries that were loaded and not used yet. Where it can't
+    fork, it starts a new process.
     """
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # too many processes, or too little memory for another one of this size
+        return new_process(command, environment, stream)
     if pid == 0:
         try:
             _, _, *sys.argv = command
@@ -207,6 +211,8 @@ def fork_here(command: Sequence[str], environment: Environment, stream: socket.s
             for descriptor in opened - {0, 1, 2, ours, nowhere}:
                 # Not closed: objects that hold the number would close another file of that number.
                 os.dup2(nowhere, descriptor)
+            if not sys.flags.safe_path:  # as the option -P of a new process does
+                del sys.path[0]
             _become(ours, module=sys.argv[0], environment=environment)
         finally:
             os._exit(1)
@@ -233,9 +239,17 @@ class OwnFork:
 
     def _ended(self, timeout: float | None) -> int | None:
         if self._code is None and select.select([self._descriptor], [], [], timeout)[0]:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self._code = exit_code_of(self.pid)
             os.close(self._descriptor)
         return self._code
+
+
+def exit_code_of(pid: int) -> int:
+    """Return the exit code of a child that has ended, negative for a signal."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:  # known already, or SIGCHLD is ignored
+        return -signal.SIGKILL
 
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────
@@ -263,8 +277,7 @@ def main() -> NoReturn:
             else:
                 pid = running.pop(ready)
                 os.close(ready)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                channel.send({"pid": pid, "code": code})
+                channel.send({"pid": pid, "code": exit_code_of(pid)})
     os._exit(0)
 
 

@@ -3,13 +3,21 @@
 Nothing here imports torch, so that a command can start them first.
 """
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
+from pipeline.config.options import RunConfig
 from pipeline.linear_fit import FittingProcess
+from pipeline.processes.child import Child, python_module
 from pipeline.tracking.client import Recorder
+
+#: Environment variable; `0` turns pictures off if the config does not decide.
+VARIABLE = "PIPELINE_PICTURES"
+#: The process that draws the pictures of a run and writes its report.
+REPORTER = "pipeline.reporting.run_page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +38,26 @@ def started_helpers(*, records: bool, fits: bool) -> Iterator[Helpers]:
         FittingProcess() if fits and not has_scikit_learn else nullcontext() as fitting,
     ):
         yield Helpers(recorder, fitting)
+
+
+def wants_pictures(options: RunConfig) -> bool:
+    """Return whether a run's pictures are drawn; by default they are if the run is tracked."""
+    if options.pictures is not None:
+        return options.pictures
+    return options.tracking.kind != "none" and os.environ.get(VARIABLE) != "0"
+
+
+@contextmanager
+def started_artist(options: RunConfig) -> Iterator[Child]:
+    """Start the process that draws the pictures of a run, if it is to have some; end it at last.
+
+    This comes before Lightning is imported: steps of the training would share a core with it.
+    """
+    artist = Child(python_module(REPORTER), environment={"MPLBACKEND": "Agg"})
+    if wants_pictures(options):
+        with suppress(OSError):  # no process can be started, which the run reports
+            artist.start()
+    try:
+        yield artist
+    finally:
+        artist.close(0.0)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import ceil, inf, prod
@@ -18,7 +17,6 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from pipeline.config.options import RunConfig
 from pipeline.config.values import TARGET
 from pipeline.data.content import Part
 from pipeline.doctor.diagnosis import diagnose
@@ -38,7 +36,8 @@ from pipeline.markup import bullets, metric_label, score_rows
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
-from pipeline.processes.child import Child, python_module
+from pipeline.processes.child import Child
+from pipeline.running.helpers import wants_pictures
 from pipeline.running.kept_weights import outputs_of
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails
@@ -67,10 +66,6 @@ MOST_MISTAKES = 12
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 #: Fields of the data's schema that the findings repeat.
 OF_SCHEMA = ("task", "kind", "classes", "features", "targets", "label", "units", "horizon")
-#: Environment variable; `0` turns pictures off if the config does not decide.
-VARIABLE = "PIPELINE_PICTURES"
-#: Module of the process that draws the pictures and writes the report; no layer may import it here.
-REPORTER = "pipeline.reporting.run_page"
 #: Longest wait for the pictures, in seconds.
 SECONDS = 300.0
 #: Pictures in the description, by the beginning of their names; the first match is shown.
@@ -254,14 +249,10 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
 
 
 @contextmanager
-def ready_artist(plan: Plan, record: Record) -> Iterator[Child]:
-    """Start the process that draws the pictures of a run, if it is to have some; end it at last."""
-    artist = Child(python_module(REPORTER), environment={"MPLBACKEND": "Agg"})
-    if not plan.occasion.lean and wants_pictures(plan.options):
-        with suppress(OSError):  # no process can be started, which `_drawn` reports
-            artist.start()
+def ended_artist(artist: Child, record: Record) -> Iterator[None]:
+    """End the process that draws the pictures of a run at the end of the body."""
     try:
-        yield artist
+        yield
     finally:
         artist.close(0.0)
         remove_leftovers(record.artifacts / FOLDER)
@@ -319,13 +310,6 @@ def described(
     yield draws
     if draws and (pictures := _drawn(artist, record.artifacts)):
         describe(pictures)
-
-
-def wants_pictures(options: RunConfig) -> bool:
-    """Return whether a run's pictures are drawn; by default they are if the run is tracked."""
-    if options.pictures is not None:
-        return options.pictures
-    return options.tracking.kind != "none" and os.environ.get(VARIABLE) != "0"
 
 
 def _drawn(artist: Child, artifacts: Path) -> list[Written]:

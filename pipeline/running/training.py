@@ -29,7 +29,7 @@ from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor, print_lines, where_lines
-from pipeline.running.run_findings import described, findings_of, ready_artist, write_diagnosis
+from pipeline.running.run_findings import described, ended_artist, findings_of, write_diagnosis
 from pipeline.running.trainer import (
     Participant,
     build_task,
@@ -53,6 +53,7 @@ def train(
     recorder: Recorder | None,
     peers: Peers | None = None,
     *,
+    artist: Child | None = None,
     concludes: Concludes | None = None,
     shows: Shows | None = None,
 ) -> Result:
@@ -62,15 +63,17 @@ def train(
         plan: The run.
         recorder: Sends the record to MLflow; `None` = another process does, or nothing is tracked.
         peers: Other processes of the training that this process has started; `None` = no processes.
+        artist: The process that draws the run's pictures, ended here; `None` = nothing is drawn.
         concludes: Adds to the journal before its end; the run fails if it raises.
         shows: Takes the result once the run has finished on record, and a description of the
             remaining work; `None` = nothing is shown.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
+    artist = artist or Child(())  # which is never started
     with (
         on_record(plan, recorder) as record,
-        ready_artist(plan, record) as artist,
+        ended_artist(artist, record),
         process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:

@@ -56,11 +56,14 @@ def start(own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
 
 @pytest.fixture
 def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
-    """Starts a sweep in the current folder; words replace those of `BASE`."""
+    """Starts a sweep in the current folder; words replace those of `BASE`.
 
-    def call(*words: str, **environment: str) -> Sweeping:
+    One that is `real` loads its libraries itself, and is then forked as the server of its workers.
+    """
+
+    def call(*words: str, real: bool = False, **environment: str) -> Sweeping:
         given = beside(BASE, [*own_code, *words])
-        return Sweeping(fork(*given, command="sweep", **environment))
+        return Sweeping(fork(*given, command="sweep", real=real, **environment))
 
     return call
 

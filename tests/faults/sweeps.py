@@ -44,16 +44,20 @@ class Sweeping:
 
     def children(self, module: str = WORKER) -> list[psutil.Process]:
         """Return the processes below it that run a module; by default its workers alone."""
-        found = self.process.running(module)
-        self._family |= {child.pid: child for child in found}
-        if module != WORKER:
+        found: list[psutil.Process] = []
+        if not psutil.pid_exists(self.process.pid):
             return found
-        workers = []
-        for one in found:
+        driver = psutil.Process(self.process.pid)
+        for one in driver.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if one.ppid() != self.process.pid or FORK_SERVER not in one.cmdline():
-                    workers.append(one)
-        return workers
+                line, is_below = one.cmdline(), one.ppid() == driver.pid
+                # The server of a real sweep and its forks have the words of the sweep.
+                is_server = FORK_SERVER in line or line == driver.cmdline()
+                wanted = {FORK_SERVER: is_server and is_below, WORKER: is_server and not is_below}
+                if wanted.get(module, module in line) or (not is_server and module in line):
+                    found.append(one)
+        self._family |= {child.pid: child for child in found}
+        return found
 
     def await_waiting(self, what: str = "waiting", *, other_than: int | None = None) -> int:
         """Wait until a worker stays where its trial waits; return its process id."""

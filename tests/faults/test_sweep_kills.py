@@ -111,7 +111,7 @@ def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(sweep: Star
     complete: dict[int, object] = {}
     killed: list[Sweeping] = []
     for number, victims in enumerate(("driver", "all", "driver", "all")):
-        running = sweep(*words)
+        running = sweep(*words, real=number > 1)
         running.process.wait_until(partial(running.children, FORK_SERVER), what=FORK_SERVER)
         for earlier in killed:  # the workers of a killed driver end by themselves
             earlier.require_no_orphan()

@@ -17,7 +17,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.findings import load_findings
 from pipeline.gallery import drawing, read_list
-from pipeline.running.run_findings import wants_pictures
+from pipeline.running.helpers import wants_pictures
 from pipeline.serving.model import Model
 
 pytestmark = pytest.mark.usefixtures("quick_children")

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 WORKER = "pipeline.study.workers.worker"
 TRIAL = "pipeline.study.workers.trial"
 #: Environment of every worker: no imports from its folder, and ranks that meet on this machine.
+#: A fork leaves the folder out of `sys.path` instead.
 DEFAULTS = {"PYTHONSAFEPATH": "1", **HERE_ALONE}
 #: Prefixes of variables with which srun and torchrun give a driver a rank, not to its workers.
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_")
