@@ -8,6 +8,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from functools import cache
@@ -159,11 +160,13 @@ def embedded(folder: Path) -> list[PagePicture]:
 def _embedded(written: Written, folder: Path) -> PagePicture:
     png, reason = None, written.reason
     if written.file:
-        file, reason = (folder / written.file).resolve(), f"{written.file} is not a PNG file"
-        # The list of another person's run could name any file of this machine.
-        if file.is_relative_to(folder.resolve()) and file.is_file():
-            content = file.read_bytes()
-            png = content if content.startswith(PNG) else None
+        reason = f"{written.file} is not a PNG file"
+        with suppress(OSError, ValueError):
+            file = (folder / written.file).resolve()
+            # The list of another person's run could name any file of this machine.
+            if file.is_relative_to(folder.resolve()) and file.is_file():
+                content = file.read_bytes()
+                png = content if content.startswith(PNG) else None
     return _element(written.name, written.title, written.alt, png, reason)
 
 

@@ -418,5 +418,5 @@ def _draw(pair: RunPair, name: str) -> "Figure":
     if name == "loss":
         style.log_scale_if_wide(axes[0, 0], values)
     axes[0, 0].set_ylabel(name)
-    style.below(figure, axes[0, 0], columns=3)
+    style.below(figure, *axes[0], columns=3)
     return figure

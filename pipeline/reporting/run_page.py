@@ -4,6 +4,7 @@ Run as a module, this is the process that draws the pictures of a run and writes
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,13 @@ def report_run(reference: str, options: ReportOptions) -> list[str]:
 
 
 def write_report(folder: Path) -> None:
-    """Write the report of a run into its folder, from what the run has left there."""
-    text = rendered("run.html", run_page(local_subject(folder)))
+    """Write the report of a run that has ended into its folder, from what it has left there."""
+    subject = local_subject(folder)
+    if subject.status == "RUNNING":  # the end of its journal follows within a second
+        is_whole = subject.findings.end == "finished"
+        status, reason = ("FINISHED", "") if is_whole else ("FAILED", "diverged")
+        subject = replace(subject, status=status, reason=reason)
+    text = rendered("run.html", run_page(subject))
     replace_text(folder / "artifacts" / NAME, text)
 
 

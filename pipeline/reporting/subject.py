@@ -138,9 +138,6 @@ def local_subject(folder: Path) -> Subject:
     if (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
         try:
             findings, lacks = load_findings(artifacts), ""
-            if status == "RUNNING":  # findings are written last; the end follows within a second
-                is_whole = findings.end == "finished"
-                status, reason = ("FINISHED", "") if is_whole else ("FAILED", "diverged")
         except ConfigError as error:
             lacks = f"{error}; this page shows what the journal contains"
     model = folder / "model" / "model.ckpt"
@@ -238,8 +235,13 @@ def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
 
 
 def _layers(artifacts: Path) -> str:
-    file = artifacts / LAYERS_FILE
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+    """Return the table of layers; "" if it is missing, damaged, or a link to another folder."""
+    with suppress(OSError, ValueError):
+        # A link in another person's run could show any file of this machine.
+        file = (artifacts / LAYERS_FILE).resolve()
+        if file.is_relative_to(artifacts.resolve()):
+            return file.read_text(encoding="utf-8")
+    return ""
 
 
 def _fetched(run_id: str, uri: str) -> Subject:

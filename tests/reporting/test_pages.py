@@ -122,6 +122,7 @@ def test_only_pictures_below_their_folder_are_embedded(tmp_path: Path) -> None:
         (folder / file).write_bytes(content)
     (folder / "link.png").symlink_to("../secret.png")
     names = ("a.png", "b.png", "lost.png", "link.png", "../secret.png", "/etc/hostname")
+    names += ("\0", "\ud800", 300 * "a")
     known = {"title": "t", "alt": SCRIPT, "reason": ""}
     listed = [{"name": "curves/loss", "file": name, **known} for name in names]
     (folder / "pictures.json").write_text(json.dumps(listed), encoding="utf-8")

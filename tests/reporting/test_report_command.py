@@ -10,7 +10,7 @@ import pytest
 from findings_made import made_findings
 from pages import Page, require_sound
 
-from pipeline.findings import ARRAYS_FILE, FINDINGS_FOLDER, save_findings
+from pipeline.findings import ARRAYS_FILE, FINDINGS_FOLDER, LAYERS_FILE, save_findings
 from pipeline.report import main
 from pipeline.tracking.journal import Header, Journal
 
@@ -155,6 +155,19 @@ def test_a_run_without_findings_is_told_from_its_journal(report: Report) -> None
     _, page = page_of(lines)
     assert "this run has not finished" in page.text
     assert "No test metrics" in page.text
+    made_run("resumed", ended=False, seed=0)  # still has what it left the first time
+    assert report("run=resumed")[0].endswith("still running.")
+
+
+def test_layers_are_shown_from_the_run_alone_and_left_out_if_damaged(report: Report) -> None:
+    file = made_run("deep") / "artifacts" / LAYERS_FILE
+    Path("secret").write_text("of this machine", encoding="utf-8")
+    file.symlink_to(Path("secret").absolute())
+    assert "of this machine" not in page_of(report("run=deep"))[1].text
+    file.unlink()
+    for content, is_shown in ((b"\xff linear", False), (b"1 linear", True)):
+        file.write_bytes(content)
+        assert ("linear" in page_of(report("run=deep"))[1].text) is is_shown
 
 
 def test_two_runs_are_laid_against_each_other(report: Report) -> None:
