@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -118,11 +119,16 @@ def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Wri
     """Draw pictures in a fork while the body runs, and add those it could to the context."""
     reader, writer = os.pipe()
     drawn: dict[str, Written] = {}
+    own = os.getpid()
     with open(reader) as answers, open(writer, "w") as answer:  # noqa: PTH123 - no paths
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no memory, or too many processes; this one then draws all
+            yield drawn
+            return
         if pid == 0:
             try:
-                for picture in pictures:
+                for picture in takewhile(lambda _: os.getppid() == own, pictures):
                     print(json.dumps(asdict(_write(picture, folder))), file=answer, flush=True)
             finally:
                 os._exit(0)
@@ -131,7 +137,8 @@ def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Wri
             yield drawn
             drawn |= {one["name"]: Written(**one) for one in map(json.loads, answers)}
         finally:
-            os.waitpid(pid, 0)
+            with suppress(ChildProcessError):  # where SIGCHLD is ignored
+                os.waitpid(pid, 0)
 
 
 def read_list(folder: Path) -> list[Written]:

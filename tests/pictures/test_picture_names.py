@@ -16,6 +16,8 @@ from PIL import Image
 from pipeline.findings import ColumnImportances, Findings
 from pipeline.gallery import read_list, save, write_pictures
 from pipeline.pictures.style import Picture, label, layer_name, short
+from pipeline.processes.cpu import cores
+from pipeline.processes.fork_server import can_fork
 
 UGLY = (
     '<b>bold</b> & "quoted"',
@@ -113,6 +115,7 @@ def test_letters_that_no_font_has_are_named_in_the_list(tmp_path: Path) -> None:
     assert read_list(tmp_path) == written
 
 
+@pytest.mark.skipif(cores() < 2 or not can_fork(), reason="no fork draws here")
 def test_what_a_process_that_is_killed_was_to_draw_is_drawn_by_the_other(tmp_path: Path) -> None:
     own = os.getpid()
 
