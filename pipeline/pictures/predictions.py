@@ -20,7 +20,7 @@ Vector = NDArray[np.float64]
 
 #: Most outputs that have a panel.
 MOST_OUTPUTS = 4
-#: Most points of a scatter plot; a vector graphic contains each of them.
+#: Most points of a scatter plot.
 MOST_POINTS = 2000
 MOST_BINS = 40
 #: Most channels of a forecast that are drawn.

@@ -136,7 +136,7 @@ class Live:
     def _drawn(self) -> Group:
         """Return what a terminal shows: a bar, the counts, the best, running and latest trials."""
         progress = self._progress
-        if progress is None or (not progress.running and not self._seconds):
+        if progress is None or not (progress.running or progress.counted or self._seconds):
             return Group(Text(f"starting workers  {duration(monotonic() - self._started_at)}"))
         bar, lines = Table.grid(padding=(0, 2)), list[Text]()
         done = ProgressBar(progress.total, progress.counted, width=18)

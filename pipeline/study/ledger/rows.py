@@ -359,7 +359,7 @@ class Importances:
 def importances(
     trials: Sequence["FrozenTrial"], *, objective: int = 0, minimizes: bool
 ) -> Importances:
-    """Return the parameters whose importance for an objective exceeds the level of noise.
+    """Return the importance of each parameter for an objective, and the level of noise.
 
     PED-ANOVA also judges parameters that only some trials have, which other methods leave out. It
     is repeated with the objective shuffled among the trials. The levels of the parameters are such

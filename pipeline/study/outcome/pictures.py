@@ -185,7 +185,7 @@ class _Scale:
         self._is_log = values[0] > 0 and values[-1] >= LOG_RATIO * values[0]
         self._ends = self._moved(values[0]), self._moved(values[-1])
         if is_numeric:
-            self._ticks = [(f"{value:.4g}", self._place(value)) for value in self._round(values)]
+            self._ticks = [(_tick(value), self._place(value)) for value in self._round(values)]
         else:
             self._ticks = [(label(text, 14), self(text)) for text in self._numbers]
 
@@ -237,6 +237,10 @@ def _number(text: str) -> float | None:
         value = float(text)
         return value if math.isfinite(value) else None
     return None
+
+
+def _tick(value: float) -> str:
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _end(row: Row) -> str:
@@ -372,13 +376,9 @@ def _parallel(one: _Objective) -> "Figure":
 
 def _draw_upright(axes: "Axes", at: int, scale: _Scale) -> None:
     """Draw one of the parallel axes, with its ticks on a ground that keeps them readable."""
-    import matplotlib as mpl
-
-    ground = mpl.rcParams["legend.facecolor"]
-    ground = mpl.rcParams["axes.facecolor"] if ground == "inherit" else ground
     low = OFF_PLACE if scale.has_off else 0.0
     axes.vlines(at, low, 1.0, color=style.foreground(), linewidth=0.9, zorder=4)
-    box = {"facecolor": ground, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+    box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
     for height, text in zip(*scale.ticks(CLOSE / 2), strict=True):
         axes.text(at + 0.04, height, text, fontsize=8, va="center", bbox=box, zorder=5)
 
