@@ -7,7 +7,7 @@ from typing import Any
 
 import filelock
 
-from pipeline.config.compose import LONGEST_NAME
+from pipeline.config.compose import LONGEST_STUDY_NAME
 from pipeline.config.options import SweepOptions
 from pipeline.config.record import flatten
 from pipeline.errors import EnvironmentFaultError
@@ -76,7 +76,7 @@ class RunDestination:
         """Return the header of the journal of a trial's run; `params` is its flattened config."""
         own = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
         return Header(
-            name=f"{self.name[:LONGEST_NAME]}-{number}",
+            name=f"{self.name[:LONGEST_STUDY_NAME]}-{number}",
             experiment=self.experiment,
             uri=self.uri or "",
             params=params,

@@ -1,4 +1,4 @@
-"""Fault F36 for sweeps: folders with every sign in their names."""
+"""Fault F36 for sweeps: folders with every sign in their names, and the longest of names."""
 
 import re
 import shlex
@@ -28,12 +28,13 @@ def test_a_sweep_works_in_folders_of_any_name_up_to_the_winners_printed_command(
     for module in own_folder.glob("*.py"):
         module.rename(here / module.name)
     monkeypatch.chdir(here)
-    words = (f"output={quoted(f'out {ODD}')}", "sweep.storage=null")
+    name = "a" * 64  # as long as it may be
+    words = (f"output={quoted(f'out {ODD}')}", "sweep.storage=null", f"sweep.name={name}")
     assert sweep_here("sweep.n_trials=1", *words) == 0
     again = sweep("sweep.n_trials=2", *words)
     assert again.end() == 0, again.err
     assert again.err == ""
-    records = Records()
+    records = Records(name)
     records.require_whole(2)
     said = records.parent().tags["best.trial"]
     value = records.trials()[int(said)].values[0]

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from recorded_trials import (
 )
 
 from pipeline.errors import EnvironmentFaultError
+from pipeline.paths import name_problem
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.recorded_studies import leftovers
 from pipeline.study.study_run import StudyRun, leader_lock
@@ -141,6 +143,11 @@ def test_what_a_killed_driver_left_is_found_and_what_others_train_is_not(
     give_to_a_process_that_never_was(lost)
     begin_trial(study, 2, uri)  # by this process, which lives
     assert leftovers(study) == [finished, lost]
+
+
+def test_a_trial_has_the_name_of_a_run_however_long_that_of_its_study_is(tmp_path: Path) -> None:
+    header = replace(destination(tmp_path, ""), name="a" * 64).trial_header(999_999, {})
+    assert name_problem("name", header.name) is None
 
 
 # ── the study's own run ─────────────────────────────────────────────────────────────────────
