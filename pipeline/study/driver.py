@@ -150,7 +150,7 @@ class Driver:
         self.plan, self.ledger = plan, ledger
         self.leads = False
         header = partial(plan.study_header, register=plan.run.register, trust=plan.run.trust)
-        begin = partial(header, plan.options, plan.base)
+        begin = partial(header, plan.options, plan.base, rows=plan.rows, data=plan.data)
         self.run = StudyRun(plan, processes.recorder, begin)
         """The study's own run in MLflow."""
         self._pool, self._recorder = processes.pool, processes.recorder

@@ -1,5 +1,6 @@
 """Plans of a study and of its substudies: everything is checked, and nothing is created."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ SEED = "seed"
 SEEDS = 2**32
 #: Number of characters kept of a study's name, which has at most 64, when a word is appended.
 LONGEST_STEM = 48
+#: Keys of a space that may give trials other data; a model brings data of its own.
+_MAY_CHANGE_DATA = re.compile(r"data\b|(experiment|model)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
     Args:
         run: Options of the run that the study varies, with all `null` defaults resolved.
         data: Hash of the run's data.
+        rows: Rows of each part of the data; empty if trials may have other data.
         trials: Composes the run of each trial.
         gpus: GPUs of each worker.
         tuned: Further overrides by cell of a comparison, as `cell_of` names it, from its tuning.
@@ -49,6 +53,7 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
 
     run: RunConfig
     data: str
+    rows: Mapping[str, int]
     trials: TrialConfigs
     gpus: tuple[WorkerGpus, ...]
     tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -169,6 +174,7 @@ def plan_study(
         run=planned.options,
         base=base,
         data=planned.prepared.content_hash,
+        rows={} if any(map(_MAY_CHANGE_DATA.match, space.keys)) else planned.prepared.rows,
         space=space,
         trials=trials,
         objectives=_objectives(options, planned),

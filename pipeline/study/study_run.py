@@ -54,13 +54,17 @@ class RunDestination:
         *,
         register: str | None = None,
         trust: Sequence[str] = (),
+        rows: Mapping[str, int] | None = None,
+        data: str = "",
     ) -> Header:
         """Return the header of the journal of the study's own run.
 
         The winner's model is registered as `register`, and may name classes of packages in
-        `trust`.
+        `trust`. `rows` and `data` are the parts and the hash of the data that all trials have.
         """
         tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
+        if rows:
+            tags["data.hash"] = data
         return Header(
             name=self.name,
             experiment=self.experiment,
@@ -70,6 +74,7 @@ class RunDestination:
             key=f"{self.name}-{self.uid}",
             register=register,
             trust=trust,
+            rows=rows or {},
         )
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:

@@ -156,7 +156,9 @@ def test_a_trial_has_the_name_of_a_run_however_long_that_of_its_study_is(tmp_pat
 def begun(study: Path, recorder: MlflowRecorder, uri: str, **changed: object) -> StudyRun:
     """Lead a study, and begin its run or go on with it."""
     where = destination(study, uri)
-    header = partial(where.study_header, options(name=STUDY, **changed), BASE)
+    header = partial(where.study_header, rows={"train": 60, "test": 20}, data="ab" * 32)
+    base = {**BASE, "data": {"_target_": "pipeline.data.iris.Iris"}}
+    header = partial(header, options(name=STUDY, **changed), base)
     run = StudyRun(where, recorder, header)
     assert run.leads
     return run
@@ -199,6 +201,8 @@ def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driv
     assert found.info.run_id == stopped.info.run_id
     assert (found.info.run_name, found.info.status) == (STUDY, "FINISHED")
     assert found.data.metrics == {"best/val/f1": 0.75, "trials/complete": 2, "trials/diverged": 1}
+    (data,) = found.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("iris", "ab" * 6)
     client = MlflowClient(uri)
     # The highest step is that of the best value, in whatever order trials end, and none is twice.
     history = client.get_metric_history(found.info.run_id, "best/val/f1")
