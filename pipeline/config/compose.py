@@ -36,7 +36,7 @@ from pipeline.config.overrides import (
 from pipeline.config.record import FREE
 from pipeline.config.values import lies_in, written
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
-from pipeline.paths import conf_folder
+from pipeline.paths import conf_folder, is_url
 from pipeline.redaction import redact_word
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
@@ -46,7 +46,9 @@ _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: t
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
-_ENDINGS = re.compile(r"(\.[a-z]\w{0,7}){1,2}$", re.IGNORECASE)
+_ENDINGS = re.compile(r"(\.[a-z]\w{0,7})?(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
+#: A group among the defaults of a root file.
+_DEFAULT = re.compile(r"^  - (\w+):", re.MULTILINE)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 #: Keys without an effect on the numbers, or only on their last bits, which no name mentions.
 _NOT_NAMED = (*FREE, "sweep", "sweeps", "trainer.threads")
@@ -125,7 +127,8 @@ def _name_of_data(tree: DictConfig, hydra: DictConfig | HydraConf) -> str | None
         return choice
     if not (conf_folder() / "data" / f"{choice}.yaml").is_file():
         return choice  # named by the user
-    stem = _ENDINGS.sub("", re.split(r"[?#]", path)[0].rstrip("/").rpartition("/")[2])
+    place = re.split(r"[?#]", path)[0] if is_url(path) else path
+    stem = _ENDINGS.sub("", place.rstrip("/").rpartition("/")[2])
     name = _NOT_IN_NAMES.sub("-", stem).strip("-.") or choice
     return name if stem.isascii() else f"{name}-{crc32(stem.encode()) & 0xFFFF:04x}"
 
@@ -146,10 +149,10 @@ def _changes(
         secret = "${" in word or redact_word(word) != word
         if key in ("model", "data", "trainer") or lies_in(key, _NOT_NAMED) or of_file or secret:
             continue
-        text = _NOT_IN_NAMES.sub("-", value.strip("[]{}'\" ")).rstrip("-.")
+        text = _NOT_IN_NAMES.sub("-", value.strip("[]{}'\" ")).rstrip("-.") or "none"
         is_word = not text[:1].isdigit() and text[:1] != "-"
         changes[key] = f"{leaf}{'-' * is_word}{text}"
-        if key in choices and text not in ("", "none", "null"):
+        if key in choices and text not in ("none", "null"):
             changes[key] = text
     return changes.values()
 
@@ -255,7 +258,7 @@ def checked(
         if problems := problems_in_folder(config_dir, groups):
             raise ConfigError(*problems)
     source = Composer(config_name, config_dir)
-    texts, choices = set(text_keys(options)), _choices(options)
+    texts, choices = set(text_keys(options)), _choices(options, config_name)
     given, problems = read(lines, texts=texts, multirun=multirun, choices=choices)
     tree, right = None, given
     if not (problems or multirun or config_dir):
@@ -271,10 +274,13 @@ def checked(
     return [*source.cleared(first), *(one.line for one in given)], tree
 
 
-def _choices(options: type[BaseModel]) -> dict[str, str]:
+def _choices(options: type[BaseModel], config_name: str) -> dict[str, str]:
     """Return the group, or the key, of each word that is one of a few allowed values."""
     if issubclass(options, RunConfig):
-        return {file.stem: file.parent.name for file in conf_folder().glob("*/*.yaml")}
+        roots = [conf_folder() / f"{root}.yaml" for root in ("train", config_name)]
+        groups = [one for root in roots for one in _DEFAULT.findall(root.read_text("utf-8"))]
+        files = [file for one in groups for file in sorted((conf_folder() / one).glob("*.yaml"))]
+        return {file.stem: file.parent.name for file in files}
     fields = options.model_fields.items()
     return {str(word): key for key, field in fields for word in get_args(field.annotation)}
 

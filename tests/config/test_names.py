@@ -32,6 +32,7 @@ PROBLEMS = {
     "--config-dir nowhere": "--config-dir 'nowhere' is no folder.",
     "lr": "'lr' is not KEY=VALUE; --help shows the keys.",
     "lstm": "'lstm' is not KEY=VALUE. Did you mean 'model=lstm'?",
+    "quik": "'quik' is not KEY=VALUE; --help shows the keys.",  # a sweep's, which train refuses
     "adaam": "'adaam' is not KEY=VALUE. Did you mean 'optimizer=adam'?",
 }
 
@@ -83,6 +84,7 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(line: Comman
 TABLE = "data=table data.target=x data.path="
 NAMES = {
     "model=gru data=digits": "gru-digits",
+    "model.hidden=[]": "mlp-mnist1d-hidden-none",
     "name=mine": "mine",
     "model=cnn2d": "cnn2d-digits",  # a model brings its own data
     "optimizer.lr=0.1 verbose=0 +tags.a=b output=x trainer=cpu": "mlp-mnist1d-lr0.1",
@@ -90,6 +92,8 @@ NAMES = {
     "trainer.max_steps=-1 model.hidden=[64,32]": "mlp-mnist1d-max_steps-1-hidden64-32",
     f"{TABLE}patients.csv optimizer.lr=0.1": "mlp-patients-lr0.1",
     f"{TABLE}a/b.c/patients.v1.csv.gz": "mlp-patients.v1",
+    f"{TABLE}a/b.c/patients.v2.csv": "mlp-patients.v2",
+    f"{TABLE}ward#1.csv": "mlp-ward-1",
     f"{TABLE}https://me.org/wards.csv?token=canary": "mlp-wards",
     f"{TABLE}数据.csv": "mlp-table-7b3d",
     f"{TABLE}{'x' * 99}.csv seed=7": f"mlp-{'x' * 60}",
