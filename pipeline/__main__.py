@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pipeline import COMMANDS, __version__
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.paths import conf_folder
+from pipeline.streams import make_tolerant
 
 _PURPOSE = re.compile(r"^header: (.+)$", re.MULTILINE)
 _COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
@@ -27,6 +28,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that is named first, of this process by default; return its exit code."""
+    make_tolerant()
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words else "--help"
     if name in COMMANDS:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -31,6 +31,7 @@ from pipeline.failures import print_error
 from pipeline.paths import conf_folder, name_user
 from pipeline.processes.child import tune_process
 from pipeline.signals import orderly_stop, stop
+from pipeline.streams import make_tolerant
 
 Body = Callable[[Any], int]
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -60,7 +61,7 @@ def command(
         """Run the command line, of this process by default, and return its exit code."""
         if argv is None:
             tune_process()
-        _make_tolerant()
+        make_tolerant()
         name_user()
         words = list(sys.argv[1:] if argv is None else argv)
         if "--version" in words:  # Hydra would print its own
@@ -221,45 +222,3 @@ def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
                 os.environ[_FULL_ERROR] = variable
             root.handlers[:] = handlers
             root.setLevel(level)
-
-
-class _Tolerant(io.FileIO):
-    """Writes to a descriptor until a write fails, then to the null device."""
-
-    def write(self, data: object, /) -> int:
-        """Write the bytes, or discard them if writing fails."""
-        try:
-            return super().write(data)  # type: ignore[arg-type] # bytes, as the buffer hands them on
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
-            return super().write(data)  # type: ignore[arg-type] # as above
-
-
-def _make_tolerant() -> None:
-    """Let standard output and error survive a closed pipe, a full disk and a narrow encoding."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # closed before the process began
-            # Otherwise a file of the run could get this number and receive what a C library
-            # prints. `open` takes the lowest free number, which is this one.
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = _tolerant(sys.stdout, sys.__stdout__)
-    sys.stderr = _tolerant(sys.stderr, sys.__stderr__)
-
-
-def _tolerant(stream: TextIO | None, own: TextIO | None) -> TextIO:
-    if stream is None:  # closed before the process began
-        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the whole process
-    if stream is not own:
-        return stream
-    stream.flush()
-    raw = _Tolerant(stream.fileno(), "w", closefd=False)
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=stream.encoding,
-        errors="backslashreplace",
-        line_buffering=True,
-    )

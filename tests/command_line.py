@@ -38,16 +38,19 @@ class CommandLine:
 
     def problems(self, *words: str) -> list[str]:
         """Return the lines of a refused command line, after looking at all it left behind."""
-        before = sorted(self.folder.rglob("*"))
+        before = self._files()
         argv = list(sys.argv)
         assert self(*words) == 2, self.err
         lines = self.err.splitlines()
         assert lines
         assert all(line.startswith("error: ") for line in lines)
         assert "Traceback" not in self.err
-        assert sorted(self.folder.rglob("*")) == before
+        assert self._files() == before
         assert sys.argv == argv
         return [line.removeprefix("error: ") for line in lines]
+
+    def _files(self) -> set[Path]:
+        return {path for path in self.folder.rglob("*") if "__pycache__" not in path.parts}
 
     def problem(self, *words: str) -> str:
         """Return the only line of a refused command line."""

@@ -4,6 +4,7 @@ import errno
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,15 +217,20 @@ ZSH = "autoload -Uz compinit bashcompinit && compinit -D && bashcompinit; "
 def test_the_tab_key_completes_in_a_real_shell(
     shell: list[str], before: str, own_folder: Path
 ) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"{shell[0]} is not installed")
     script = own_folder / "pipeline"
     source = "import sys; from pipeline.__main__ import main; sys.exit(main())"
     script.write_text(f"#!{sys.executable}\n{source}\n", encoding="utf-8")
     script.chmod(0o755)
     pid, terminal = pty.fork()
     if pid == 0:
-        paths = {"PATH": f"{own_folder}:{os.environ['PATH']}", "TERM": "dumb", "LANG": "C.UTF-8"}
-        given = {**os.environ, **paths, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        os.execvpe(shell[0], shell, given)
+        try:
+            paths = {"PATH": f"{own_folder}:{os.environ['PATH']}", "TERM": "dumb"}
+            given = {**os.environ, **paths, "PYTHONPATH": str(Path(__file__).parent.parent)}
+            os.execvpe(shell[0], shell, {**given, "LANG": "C.UTF-8"})
+        finally:  # otherwise the child would go on as a second pytest
+            os._exit(127)
     os.write(terminal, f'{before}eval "$(pipeline -sc install=bash)"; echo rea"dy"\n'.encode())
     shown = b""
     try:
@@ -360,6 +366,11 @@ def test_any_text_can_be_printed_where_the_encoding_is_narrow() -> None:
     narrow = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = python(SCRIPT.format(body=r"print('\u6570')"), env=narrow)
     assert (result.returncode, result.stdout) == (0, "\\u6570\n")
+    own = "import sys; from pipeline.__main__ import main; sys.exit(main())"
+    assert "[GROUP=CHOICE \\u2026]" in python(own, env=narrow).stdout
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        result = python(own, "--help", stdout=full)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_one_program_runs_every_command(capsys: Capture) -> None:
