@@ -14,11 +14,11 @@ from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, PositiveInt, Text, TrackingOptions
 from pipeline.entry import command
-from pipeline.errors import ConfigError, RecordsDifferError
+from pipeline.errors import ConfigError, RecordsDifferError, some
 from pipeline.markup import print_rows
 from pipeline.redaction import redact
 from pipeline.terminal import ago
-from pipeline.tracking.folders import MIB, listed, old_runs, unfinished
+from pipeline.tracking.folders import MIB, SHOWN, listed, old_runs, unfinished
 from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
@@ -59,7 +59,8 @@ def body(options: RunsOptions) -> int:
 def list_runs(options: RunsOptions) -> int:
     """Print a line for each study and each run that is asked for, without asking MLflow."""
     studies = None if options.doctor else _studies(options)
-    names = [] if studies is None else [one for one in studies.names() if _fits(options, one)]
+    known = [] if studies is None else studies.names()
+    names = [one for one in known if _fits(options, one)]
     if studies is not None and names:
         lines = sorted(
             (_study_line(studies, name, Path(options.output)) for name in names), key=itemgetter(0)
@@ -73,10 +74,13 @@ def list_runs(options: RunsOptions) -> int:
         short = sys.stdout.isatty()
         cells = [run.short_cells() if short else run.cells() for run in runs]
         print_rows(cells, limit=options.limit)
-    elif found and not names:
-        verdicts = Counter(one for run in found for one in (run.doctor or "none").split(", "))
-        there = ", ".join(f"{verdict} ({count})" for verdict, count in sorted(verdicts.items()))
-        print(f"no run matches; the verdicts of the {len(found)} runs are: {there}")
+    elif (found or known) and not names:
+        verdicts = [one for run in found for one in run.doctor.split(", ") if one]
+        there = Counter(verdicts if options.doctor else [*known, *(run.name for run in found)])
+        words = some([f"{word} ({there[word]})" for word in sorted(there)], most=SHOWN)
+        print(
+            f"no run matches; the {'verdicts' if options.doctor else 'names'} are: {words or '-'}"
+        )
     elif not names:
         print(f"no runs below output={options.output!r}")
     waiting = sum(run.unsent > 0 and run.status != "RUNNING" for run in runs)
@@ -182,7 +186,8 @@ def clean_runs(options: RunsOptions) -> int:
     elsewhere = Counter(run.state.uri for run in old if not run.is_recorded_in(uri))
     size = f"{sum(run.size for run in runs) / MIB:.1f} MiB"
     if not runs:
-        print(f"no run below output={options.output!r} ended {options.older_than:g} days ago")
+        since = f"more than {options.older_than:g} days ago"
+        print(f"no run below output={options.output!r} ended {since}")
     elif options.apply:
         for run in remove_runs(runs, uri):
             print(run)

@@ -164,7 +164,7 @@ def found_model(
                 if place.is_file() or (place / JOURNAL).is_file() or model_file(place).is_file():
                     return place
         try:
-            return find_run(reference, output, key=key)
+            return find_run(reference, output, key=key, preferred=_holds_model)
         except ConfigError:
             if place.is_dir():
                 return model_file(place)  # its error says what the folder lacks
@@ -173,6 +173,12 @@ def found_model(
     from pipeline.tracking.fetch import fetched
 
     return fetched(reference, tracking_uri(tracking))  # the folder is gone or on another machine
+
+
+def _holds_model(folder: Path) -> bool:
+    with suppress(ConfigError):
+        return model_file(folder).is_file()
+    return False
 
 
 def may_be_in_mlflow(reference: str) -> bool:

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -114,12 +114,19 @@ def unfinished(output: Path) -> list[Path]:
     return [folder for folder in folders if not is_finished(folder)]
 
 
-def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
+def find_run(
+    reference: str,
+    output: Path,
+    *,
+    key: str = "output",
+    preferred: Callable[[Path], bool] = Path.is_dir,
+) -> Path:
     """Return the folder of a run; of several that match, the newest, and say so.
 
     The reference is the path or the name of a folder, the name of a run, an MLflow run id or its
     beginning, or `last` for the newest training run. `key` is the command's name of the option
-    `output`. Raises ConfigError if no run matches.
+    `output`. Of several, range tests are left out, and folders that are not `preferred` unless none
+    is. Raises ConfigError if no run matches.
     """
     for folder in (Path(reference), output / reference):
         if reference and (folder / JOURNAL).is_file():
@@ -127,9 +134,7 @@ def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
     folders = run_folders(output)[::-1]
     if reference == LAST:
         for folder in folders:
-            begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
-            begin: Event = next(begins, {"tags": {}})
-            if begin["tags"].get(COMMAND_TAG, "train") == "train":
+            if _command_of(folder) == "train":
                 return folder
         raise ConfigError(f"there is no run below {key}={str(output)!r} yet; train one first")
     folders += trial_folders(output)
@@ -145,6 +150,8 @@ def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
             f"{some(known, most=SHOWN) or 'none'}."
             f"{did_you_mean(reference, [*known, *(one.name for one in names)])}"
         )
+    for fits in (lambda folder: _command_of(folder) != FIND_LR, preferred):
+        found = [one for one in found if fits(one)] or found
     newest = max(found, key=_begun_at)
     if len(found) > 1:
         line = f"note: {len(found)} runs match {reference!r}; using the newest, {newest}"
@@ -159,6 +166,11 @@ def _first_event(folder: Path) -> Event:
             return parse_line(file.readline())
     except OSError:
         return {}
+
+
+def _command_of(folder: Path) -> str:
+    """Return the command that a run belongs to, such as `train`."""
+    return str(_first_event(folder).get("tags", {}).get(COMMAND_TAG, "train"))
 
 
 def _begun_at(folder: Path) -> int:

@@ -393,7 +393,7 @@ def test_clean_lists_what_is_old_and_removes_it_only_when_told_to(
     capsys.readouterr()
 
     assert main(["action=clean"]) == 0
-    assert "no run below output='runs' ended 30 days ago" in capsys.readouterr().out
+    assert "no run below output='runs' ended more than 30 days ago" in capsys.readouterr().out
     assert main(["action=clean", "older_than=0"]) == 0
     listed = capsys.readouterr().out
     assert listed.startswith("runs/1-old: 0 days old, 0.0 MiB\n1 runs, 0.0 MiB: remove them with")

@@ -111,10 +111,11 @@ def test_a_list_without_a_line_says_what_there_is(
     own_folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    there = "class collapse (1), healthy (1), none (3), overfitting (1)"
-    for word in ("doctor=plateau", "name=gru"):
-        (line,) = listed_runs(word)
-        assert line == [f"no run matches; the verdicts of the 5 runs are: {there}"]
+    for word, there in (
+        ("doctor=plateau", "verdicts are: class collapse (1), healthy (1), overfitting (1)"),
+        ("name=gru", "names are: lstm (5)"),
+    ):
+        assert listed_runs(word) == [[f"no run matches; the {there}"]]
     assert main(["output=none"]) == 0
     assert capsys.readouterr().out == "no runs below output='none'\n"
 
@@ -218,6 +219,9 @@ def test_a_run_is_found_by_its_path_its_name_and_its_id_and_the_newest_of_severa
         assert find_run(reference, output) == newest
         line = f"note: 2 runs match '{reference}'; using the newest, {newest}\n"
         assert capsys.readouterr().err == line
+    add_run(begun, "20260103-000000-lstm-cccccc", "13f45678" * 4, "find_lr", at=3)
+    for preferred, expected in ((folder, folder), (output, newest)):
+        assert find_run("lstm", output, preferred=preferred.__eq__) == expected
     line = r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"
     says("20260101-000000-lstm-aaaaab", line)
 
