@@ -5,6 +5,7 @@ It outlives the training process just long enough to close the runs that are sti
 
 import os
 import signal
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -79,7 +80,8 @@ class OpenRuns:
         self._store: Store | None = None
         self._open: dict[Path, Replay] = {}
         self._earlier: deque[Path] = deque()
-        self._monitors: dict[Path, SystemMetricsMonitor] = {}
+        # What measures, its thread, and when it may be started again; `None` = it can't be started.
+        self._monitors: dict[Path, tuple[SystemMetricsMonitor, threading.Thread, float] | None] = {}
         self._failures = 0
         self._retry_at = 0.0
         self._problem = ""
@@ -194,7 +196,18 @@ class OpenRuns:
         if replay.is_refused:
             return
         replay.advance(store)
-        if replay.measures_system and replay.folder not in self._monitors:
+        if replay.measures_system:
+            self._measure(replay)
+
+    def _measure(self, replay: Replay) -> None:
+        """Measure a run's machine, again after an outage; leave it unmeasured if that fails."""
+        if replay.folder in self._monitors:
+            known = self._monitors[replay.folder]
+            if known is None or known[1].is_alive() or time.monotonic() < known[2]:
+                return
+            known[0].finish()
+        self._monitors[replay.folder] = None
+        with suppress(Exception):  # psutil raises many errors where a system hides its figures
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             monitor = SystemMetricsMonitor(
@@ -203,8 +216,10 @@ class OpenRuns:
                 resume_logging=True,
                 tracking_uri=self._uri,
             )
+            others = set(threading.enumerate())
             monitor.start()
-            self._monitors[replay.folder] = monitor
+            (thread,) = set(threading.enumerate()) - others
+            self._monitors[replay.folder] = monitor, thread, time.monotonic() + LONGEST_PAUSE
 
     def _connected(self) -> "Store":
         if self._store is None:
@@ -228,8 +243,8 @@ class OpenRuns:
 
     def _finish(self, replay: Replay, *, is_over: bool, patient: bool) -> StoreError | None:
         """Send the rest and close the run; return the error if that fails for a bounded time."""
-        if (monitor := self._monitors.pop(replay.folder, None)) is not None:
-            monitor.finish()
+        if (known := self._monitors.pop(replay.folder, None)) is not None:
+            known[0].finish()
         usual = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
         moved_at = time.monotonic()
         while True:
