@@ -95,21 +95,36 @@ def test_both_stores_agree_and_have_the_tables_and_pictures(records: Records) ->
     assert {"trials.csv", "history.png", "lr_clip_map.png", "parallel_coordinates.png"} <= stored
 
 
+#: A trial of 15 such epochs is seen by a terminal that is drawn twice a second.
+SLOW_EPOCHS = """
+import time
+
+from pytorch_lightning import Callback
+
+
+class Slow(Callback):
+    def on_train_epoch_start(self, *_):
+        time.sleep(0.2)
+"""
+
+
 def test_a_terminal_shows_a_bar_each_running_trial_and_the_best_in_80_columns(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
-    slow = ("trainer.max_epochs=150", "data.batch_size=5", "sweep.n_trials=2", "tracking=none")
+    Path("slow_epochs.py").write_text(SLOW_EPOCHS, encoding="utf-8")
+    slow = ("trust=[slow_epochs]", "+callbacks.slow._target_=slow_epochs.Slow", "tracking=none")
+    words = (*WORDS[:3], "trainer.max_epochs=15", "sweep.n_trials=2", "sweep.workers=1")
     with terminal() as shown:
-        assert sweep([*WORDS[:3], *slow, "sweep.workers=1", "sweep.name=small"]) == 0
+        assert sweep([*words, *slow, "sweep.name=small"]) == 0
     frames = shown.frames()
     assert "small: 2 trials on 1 worker, maximizing val/f1" in frames
     told = (
-        r"━+╸?━*  0 of 2 trials finished, 1 running  \d\.\d s, eta \d+(\.\d)? s",
-        r"trial    0  epoch [1-9]\d*/150  val/f1 [01]\.\d{4}  lr=0\.01",
+        r"━+╸?━*  0 of 2 trials finished, 1 running  [\d.:]+( s)?, eta [\d.:]+( s)?",
+        r"trial    0  epoch [1-9]\d*/15  val/f1 [01]\.\d{4}  lr=0\.01",
         r"1 complete",
         r"best     0  val/f1 [01]\.\d{4}  lr=0\.01",
-        r"trial    1  epoch \d+/150  (val/f1 [01]\.\d{4}  )?lr=0\.\d+",
+        r"trial    1  epoch \d+/15  (val/f1 [01]\.\d{4}  )?lr=0\.\d+",
         r". testing the best trial",
     )
     for pattern in told:

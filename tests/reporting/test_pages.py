@@ -15,6 +15,7 @@ from pages import Page, require_sound
 from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
+from pipeline.doctor.evidence import Verdict
 from pipeline.findings import Findings
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.reporting.page import PNG, drawn, embedded, rendered
@@ -77,6 +78,16 @@ def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
         f"{made.metrics['naive/f1']:.3f}",
     ):
         assert words in page.text
+
+
+@pytest.mark.parametrize(
+    ("cures", "told"), [((), []), (("a=1", "b=2"), ["Try a=1 or b=2."])], ids=["none", "two"]
+)
+def test_advice_is_a_sentence_after_the_overrides(cures: tuple[str, ...], told: list[str]) -> None:
+    found = Verdict(name="no_signal", evidence="none", numbers={}, cures=cures, advice="check it")
+    page = Page(rendered("run.html", {**run_page(subject(made_findings())), "verdicts": [found]}))
+    after = page.texts("p")
+    assert after[after.index("None.") + 1 :][: len(told) + 1] == [*told, "Check it."]
 
 
 def test_the_table_of_classes_is_scikit_learns() -> None:
