@@ -9,11 +9,13 @@ result table, the last line and the end.
 
 1. `train model=mlp data=mnist1d`, 20 epochs: result table at most 0.62 of the older version's
    time, at most 0.5 s after the last epoch.
-2. `predict` for 100 rows and `report run=last`: at most 0.6 of the older version's time.
+2. `predict` for 100 rows, of arrays and of a CSV, and `report run=last`: at most 0.6 of the older
+   version's time.
 3. A sweep of 10 trials; a wrong value.
 """
 
 import argparse
+import csv
 import ctypes
 import os
 import pty
@@ -35,17 +37,14 @@ SPACE = (
     "trainer.max_epochs=int(interval(5, 20))",
     "trainer.gradient_clip_val=tag(log, interval(0.1, 10))",
 )
+TABLE = ("model=mlp", "data=table", "data.path=table.csv", "output=tables", "tracking=none")
+PREDICT = ("predict", "model_from=last", "output=answers.csv", "overwrite=true")
 COMMANDS: dict[str, Sequence[str]] = {
     "train": TRAIN,
     "sweep": ("sweep", *MLP, *SPACE, "sweep.n_trials=10"),
     "wrong value": ("train", "model=mlp", "trainer.max_epochs=-3"),
-    "predict": (
-        "predict",
-        "model_from=last",
-        "input=rows.npz",
-        "output=answers.csv",
-        "overwrite=true",
-    ),
+    "predict": (*PREDICT, "input=rows.npz"),
+    "predict a table": (*PREDICT, "input=rows.csv", "runs=tables"),
     "report": ("report", "run=last"),
 }
 EXIT_CODES = {"trainer.max_epochs=-3": 2}
@@ -110,10 +109,11 @@ def compare(name: str, versions: dict[str, tuple[str, Path]], rounds: int) -> No
     for count in range(rounds + 1):
         for version, (python, checkout) in versions.items():
             folder = Path(version)
-            if name in ("predict", "report"):  # of the run that was trained first
+            if name.startswith(("predict", "report")):  # of the runs that were trained first
                 if not (folder / "runs").exists():
                     _make_rows(folder)
                     _in(folder, python, checkout, TRAIN)
+                    _in(folder, python, checkout, ("train", *TABLE, "trainer.max_epochs=2"))
                 seconds = _in(folder, python, checkout, COMMANDS[name])
             else:
                 with tempfile.TemporaryDirectory(dir=".") as empty:
@@ -148,6 +148,11 @@ def _make_rows(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     rows = np.random.default_rng(0).standard_normal((100, 40, 1)).astype(np.float32)
     np.savez(folder / "rows.npz", x=rows)
+    names = [f"column {number}" for number in range(8)]
+    cells = [[*row[:8, 0], "no" if row[0, 0] < row[1, 0] else "yes"] for row in rows]
+    for name, width in (("table.csv", 9), ("rows.csv", 8)):
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(row[:width] for row in ([*names, "label"], *cells))
 
 
 def main() -> None:
