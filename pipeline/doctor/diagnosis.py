@@ -130,7 +130,7 @@ CLIPPED_TO = 0.1
 
 
 def clipping_always(run: Evidence) -> Verdict | None:
-    """The threshold cuts all steps to a fraction, like a smaller learning rate."""
+    """The threshold cuts nearly all steps to a fraction, like a smaller learning rate."""
     threshold, share = run.findings.clipping.threshold, run.curve("grad/clipped")
     before, after = (run.curve(f"grad/{key}") for key in ("norm", "norm_clipped"))
     if threshold is None or not len(share) or not len(before):
@@ -144,7 +144,10 @@ def clipping_always(run: Evidence) -> Verdict | None:
     norm = float(_median(before))
     by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
-        evidence=f"every step is clipped, to {left:.1e} of the gradient (median norm {norm:.2g})",
+        evidence=(
+            f"{math.floor(100 * share.mean())} % of the steps are clipped, to {left:.1e} of the "
+            f"gradient (median norm {norm:.2g})"
+        ),
         numbers={"share": float(share.min()), "left": left, "norm": norm},
         cures=(
             "" if by_norm else "trainer.gradient_clip_algorithm=norm",
@@ -361,7 +364,9 @@ _SYMPTOMS: Mapping[str, Set[str]] = {
 }
 
 _OF_WHAT_IS_LEARNED = (_LITTLE_LEARNED | {"overfitting"}) - {"noisy_metrics"}
-_SHUFFLED = "the training labels are shuffled (data.shuffle_labels), so there is nothing to learn"
+_SHUFFLED = (
+    "the training labels are shuffled (data.shuffle_labels), so only memorization is possible"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,7 +425,7 @@ def diagnose(findings: Findings) -> Diagnosis:
         if name in symptoms:
             continue
         cures, advice = run.applicable(verdict.cures), verdict.advice
-        if is_shuffled and name in _OF_WHAT_IS_LEARNED:  # there is nothing to learn
+        if is_shuffled and name in _OF_WHAT_IS_LEARNED:  # nothing that holds for other rows
             cures, advice = (), _SHUFFLED
         told.append(replace(verdict, name=name, cures=cures, advice=advice))
     return Diagnosis(findings.name, tuple(told))

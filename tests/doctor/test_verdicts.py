@@ -11,6 +11,7 @@ from sick_findings import (
     SGD,
     SICK,
     activity,
+    clipped,
     exploding,
     history,
     leaked,
@@ -291,6 +292,11 @@ def test_shuffled_labels_are_named_and_nothing_is_offered_against_them() -> None
         (verdict,) = diagnose(with_settings(sick, data={"shuffle_labels": 3})).verdicts
         assert verdict.cures == ()
         assert "shuffled" in verdict.line
+
+
+def test_the_share_of_clipped_steps_is_told_as_it_is() -> None:
+    (verdict,) = diagnose(clipped(0.001, grad__clipped=0.967, grad__norm_clipped=0.001)).verdicts
+    assert verdict.evidence.startswith("96 % of the steps are clipped, to ")
 
 
 def test_an_area_without_an_interval_is_not_taken_for_chance() -> None:
