@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from math import ceil, inf, prod
@@ -29,7 +30,7 @@ from pipeline.findings import (
     TestRows,
     save_findings,
 )
-from pipeline.gallery import FOLDER, Written, read_list
+from pipeline.gallery import FOLDER, LIST, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import bullets, metric_label, score_rows
@@ -281,6 +282,9 @@ def described(
         doctor: The diagnosis, in lines.
         artist: The process that draws, if it could be started.
     """
+    for stale in (record.report, record.artifacts / FOLDER / LIST):  # of the training so far
+        with suppress(OSError):
+            stale.unlink(missing_ok=True)
     # torchrun ends this rank soon after another rank has failed.
     wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
     if wanted and network is not None:
@@ -323,7 +327,8 @@ def _drawn(artist: Child, artifacts: Path) -> list[Written]:
         elif code and not said:
             said = [f"the pictures could not be drawn (exit code {code})"]
     if said:
-        hint = "; try python -m pipeline.report run=last" * artist.is_open
+        again = shlex.quote(f"run={artifacts.parent}")
+        hint = f"; try python -m pipeline.report {again}" * artist.is_open
         print(f"warning: {'; '.join(said)}{hint}", file=sys.stderr)
     return read_list(artifacts / FOLDER)
 

@@ -112,11 +112,11 @@ def test_a_disk_that_pictures_fill_costs_these_alone(fork: Start, mount: Mount) 
     words = (*SHORT, "model.hidden=[4]", f"output={disk}", "tracking=none", "pictures=true")
     training = fork(*words)
     assert training.end() == 0
+    (run,) = disk.iterdir()
     assert only_line(training.err) == (
         "warning: the pictures could not be drawn (No space left on device); "
-        "try python -m pipeline.report run=last"
+        f"try python -m pipeline.report run={run}"
     )
-    (run,) = disk.iterdir()
     assert ending(run) == ("FINISHED", None)
     assert (run / "model" / "model.ckpt").is_file()
     assert not list(run.rglob("*.tmp"))

@@ -158,6 +158,15 @@ def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
     assert events(run)[-1]["status"] == "FINISHED"
 
 
+def test_a_resumed_run_shows_no_report_of_the_training_before(
+    made: Made, train: Train, capsys: Capture
+) -> None:
+    run = made(*WORDS[:3], "scheduler=none", "tracking=none", "pictures=true")
+    assert f"report  {run}" in capsys.readouterr().out
+    assert train(f"resume={run}", "pictures=false", "trainer.max_epochs=4") == 0
+    assert "report  " not in capsys.readouterr().out
+
+
 def test_drawing_leaves_what_others_have_drawn() -> None:
     figure = pyplot.figure()
     with drawing():
