@@ -139,6 +139,24 @@ def test_the_load_of_the_machine_is_measured_while_a_run_that_asks_for_it_goes_o
     assert outcome(database) == ("FINISHED", None)
 
 
+def test_a_machine_that_can_not_be_measured_costs_the_run_nothing_else(
+    database: str, begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "no number")
+    journal = begun(database, params={"tracking.system_metrics": True})
+    journal.epoch(1, {"train/loss": 0.5})
+    with Recorder() as recorder:
+        recorder.connect(database, experiment="pipeline")
+        pid, run_id = recorder.pid, recorder.open(journal.folder)
+        journal.end("FINISHED")
+        assert recorder.close(journal.folder) == 0
+        assert (recorder.pid, only_run(database).info.run_id) == (pid, run_id)
+    assert (outcome(database), only_run(database).data.metrics) == (
+        ("FINISHED", None),
+        {"train/loss": 0.5},
+    )
+
+
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
