@@ -128,3 +128,12 @@ def test_what_a_process_that_is_killed_was_to_draw_is_drawn_by_the_other(tmp_pat
     written = write_pictures([Picture(name, name, alt="", draw=draw) for name in names], tmp_path)
     assert [one.file for one in written] == [f"{name}.png" for name in names]
     assert all((tmp_path / one.file).is_file() for one in written)
+
+
+def test_pictures_are_drawn_where_the_ends_of_children_are_not_told(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        pictures = [Picture(name, name, alt="", draw=pyplot.figure) for name in "ab"]
+        assert [one.file for one in write_pictures(pictures, tmp_path)] == ["a.png", "b.png"]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
