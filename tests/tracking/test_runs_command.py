@@ -94,7 +94,10 @@ def test_the_list_fits_into_a_terminal_of_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdout", open(theirs, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     assert main([f"output={tmp_path}/runs", "limit=4", "sort=test"]) == 0
-    shown = re.sub(r"\x1b\[\d+m", "", os.read(ours, 9999).decode()).splitlines()
+    printed = b""
+    while b"limit=5" not in printed:
+        printed += os.read(ours, 9999)
+    shown = re.sub(r"\x1b\[\d+m", "", printed.decode()).splitlines()
     assert [re.sub(r" \d+ \w+ ago +- *$", "", line).split() for line in shown] == [
         ["name", "status", "val", "test", "age", "run"],
         ["lstm", "class", "collapse", "+1", "f1", "0.8125", "0.8750"],
