@@ -247,7 +247,7 @@ def test_threads_are_a_function_of_network_and_batch_alone_and_told_with_the_dev
             made(*WORDS, "trainer=cpu", f"output={number}")
         finally:
             torch.set_num_threads(before)
-        found += [one for one in capsys.readouterr().out.splitlines() if "; seed 0" in one]
+        found += [one for one in capsys.readouterr().out.splitlines() if " · seed 0 · " in one]
     first, second = found
     assert first == second
-    assert f"; on cpu; here: {available()}; 1 thread; seed 0" in first
+    assert first.endswith(f" · seed 0 · cpu, 1 thread, {str(available()).replace('CPU ', '')}")

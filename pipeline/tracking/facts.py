@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from threading import Timer
 
+from pipeline.paths import replace_text
 from pipeline.redaction import redact, redact_code, redact_word
 
 GIT_SECONDS = 2.0
@@ -79,9 +80,9 @@ def write_environment(folder: Path) -> None:
     matches = (match for name in names if (match := _DISTRIBUTION.fullmatch(name)))
     found = sorted({(match[1].replace("_", "-").lower(), match[2]) for match in matches})
     text = "".join(f"{name}=={version}\n" for name, version in found)
-    (folder / "requirements.txt").write_text(text, encoding="utf-8")
+    replace_text(folder / "requirements.txt", text)
     if (code := code_of(Path.cwd())) is not None and code[1]:
-        (folder / "uncommitted.diff").write_text(code[1], encoding="utf-8")
+        replace_text(folder / "uncommitted.diff", code[1])
 
 
 def command_line(words: Sequence[str]) -> str:

@@ -121,7 +121,7 @@ def test_the_bars_are_the_means_of_the_repeats_the_most_important_first() -> Non
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.6, 0.2, 0])
     np.testing.assert_allclose(points_of(axes)[:, 0], [0.5, 0.7, 0.1, 0.3, -0.1, 0.1])
     told = picture(findings, "columns/importance").alt
-    assert "largest: high 0.600, low 0.200, none 0.0000" in told
+    assert "largest: high 0.600, low 0.200, none 0.000" in told
 
 
 def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured() -> None:

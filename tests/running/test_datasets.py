@@ -53,7 +53,9 @@ def test_data_are_forgotten_once_somebody_has_written_into_a_view_of_them() -> N
 def test_what_is_neither_a_run_nor_a_folder_with_a_model_is_told_as_what_it_is(
     tmp_path: Path,
 ) -> None:
-    nowhere = TrackingOptions(kind="none", uri=None, required=True, experiment="pipeline")
+    nowhere = TrackingOptions(
+        kind="none", uri=None, required=True, experiment="pipeline", system_metrics=False
+    )
     (tmp_path / "letters").mkdir()
     with pytest.raises(ConfigError, match="letters' holds no model; expected the folder of a run"):
         found_model(str(tmp_path / "letters"), tmp_path / "runs", nowhere)
