@@ -150,7 +150,7 @@ def test_a_header_without_rows_gives_a_header_without_rows(predict: Predict) -> 
     write_rows(Path("new.csv"), new_data.TABLE[:-1], [])
     for name in ("out.csv", "out.parquet"):
         assert predict("table", "input=new.csv", f"output={name}", "verbose=2") == 0
-        assert predict.out == f"0 rows in {name}\n"
+        assert predict.out == f"0 rows written to {name}\n"
     header = pq.read_schema("out.parquet").names
     assert header[:2] == ["patient", "prediction"]
     assert Path("out.csv").read_text(encoding="utf-8") == f"{','.join(header)}\n"
@@ -187,7 +187,7 @@ def test_a_series_is_forecast_past_its_end_with_intervals(predict: Predict) -> N
     assert list(found[0]) == ["month", "sales", "sales low", "sales high"]
     for row in found:
         assert float(row["sales low"]) < float(row["sales high"])
-    assert predict.out.startswith("3 rows in out.csv: from ")
+    assert predict.out.startswith("3 rows written to out.csv: ")
 
 
 def test_a_run_is_named_by_its_folder_its_name_its_id_or_as_the_last(
@@ -210,8 +210,8 @@ def test_a_run_is_named_by_its_folder_its_name_its_id_or_as_the_last(
 def test_wrong_names_are_told_before_wrong_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model_form=x", "inputs=y", "unknown=ignore"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: model_form is unknown. Did you mean 'model_from'?",
-        "error: inputs is unknown. Did you mean 'input'?",
+        "error: model_form is unknown. Did you mean 'model_from=x'?",
+        "error: inputs is unknown. Did you mean 'input=y'?",
     ]
     assert main(["unknown=ignore", "missing=drop"]) == 2
     assert capsys.readouterr().err.splitlines() == [

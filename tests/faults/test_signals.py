@@ -4,6 +4,7 @@ import random
 import shlex
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,14 @@ import pytest
 from records import is_whole
 
 from faults.conftest import Start
-from faults.processes import checkpoint_epoch, ending, lines_of, recorded_epochs, wait_until
+from faults.processes import (
+    checkpoint_epoch,
+    ending,
+    is_running,
+    lines_of,
+    recorded_epochs,
+    wait_until,
+)
 from faults.stores import outcome, recorded_steps
 from pipeline.runs import main as sync
 
@@ -124,7 +132,9 @@ def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(fork: Start) -> 
     training.send(signal.SIGTERM)
     assert (training.end(), training.err) == (143, "")
     assert not (training.folder / "runs").exists()
-    wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
+    with suppress(psutil.NoSuchProcess):  # killed, if it was not to connect yet
+        recorder.resume()
+    wait_until(lambda: not is_running(recorder), what="the end of the recorder")
 
 
 @pytest.mark.slow
