@@ -312,7 +312,7 @@ def test_the_winner_of_a_study_is_its_only_model_and_registered_once(
 
     card = (own_folder / "runs" / "small" / "model" / "card.md").read_text(encoding="utf-8")
     assert "150 rows: " in card
-    assert f"| accuracy | {model.facts['metrics']['test/accuracy']:.4f} |" in card
+    assert f"| accuracy | {model.facts['metrics']['test/accuracy']:.2f} |" in card
 
 
 def test_a_comparison_that_chooses_nothing_can_not_be_registered(
