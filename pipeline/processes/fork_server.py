@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -191,6 +192,18 @@ class Fork:
             if not is_told and status(self.pid) in ("zombie", UNSEEN):
                 self.code = -signal.SIGKILL  # its exit code stays unknown: the server is stopped
         return code
+
+
+def launch_with_torch() -> Launch:
+    """Return how to start a server that needs torch, whose import takes a third of its time.
+
+    In a process of one thread that has not loaded torch, torch is loaded, and the server is a fork.
+    """
+    if not can_fork() or "torch" in sys.modules or threading.active_count() > 1:
+        return new_process
+    import torch  # noqa: F401
+
+    return fork_here
 
 
 def fork_here(command: Sequence[str], environment: Environment, stream: socket.socket) -> Process:

@@ -13,8 +13,6 @@ import gc
 import os
 import select
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -29,13 +27,12 @@ from pipeline.errors import EnvironmentFaultError, Interrupted
 from pipeline.processes.child import (
     Child,
     ChildGoneError,
-    Launch,
     Parent,
     new_process,
     python_module,
     torchrun,
 )
-from pipeline.processes.fork_server import ForkServer, can_fork, fork_here
+from pipeline.processes.fork_server import ForkServer, launch_with_torch
 from pipeline.processes.lease import Lease
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
@@ -83,17 +80,8 @@ def worker_process(
 
 
 def worker_server() -> ForkServer:
-    """Return a server that forks workers of one rank, not started yet.
-
-    In a process of one thread that has not loaded torch, the server is a fork that is made once
-    torch is loaded, which takes a third of the server's time.
-    """
-    launch: Launch = new_process
-    if can_fork() and "torch" not in sys.modules and threading.active_count() == 1:
-        import torch  # noqa: F401
-
-        launch = fork_here
-    return ForkServer(WORKER, TRIAL, environment=_variables(), launch=launch)
+    """Return a server that forks workers of one rank, not started yet."""
+    return ForkServer(WORKER, TRIAL, environment=_variables(), launch=launch_with_torch())
 
 
 def _variables() -> dict[str, str | None]:
