@@ -49,9 +49,9 @@ def wants_pictures(options: RunConfig) -> bool:
 
 @contextmanager
 def started_artist(options: RunConfig) -> Iterator[Child]:
-    """Start the process that draws the pictures of a run, if it is to have some; end it at last.
+    """Start the process that draws the pictures of a run, if they are wanted, and end it.
 
-    This comes before Lightning is imported: steps of the training would share a core with it.
+    It starts before Lightning is imported, since it would later share a core with the training.
     """
     artist = Child(python_module(REPORTER), environment={"MPLBACKEND": "Agg"})
     if wants_pictures(options):

@@ -250,16 +250,6 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
 
 
 @contextmanager
-def ended_artist(artist: Child, record: Record) -> Iterator[None]:
-    """End the process that draws the pictures of a run at the end of the body."""
-    try:
-        yield
-    finally:
-        artist.close(0.0)
-        remove_leftovers(record.artifacts / FOLDER)
-
-
-@contextmanager
 def described(
     plan: Plan,
     record: Record,
@@ -308,12 +298,16 @@ def described(
         unless_it_fails(record_text, "the description of the run was not written")
 
     draws = bool(wanted and saved)
-    if draws and artist.is_open:
-        artist.send({"artifacts": str(record.artifacts.absolute())})
-    describe([])
-    yield draws
-    if draws and (pictures := _drawn(artist, record.artifacts)):
-        describe(pictures)
+    try:
+        if draws and artist.is_open:
+            artist.send({"artifacts": str(record.artifacts.absolute())})
+        describe([])
+        yield draws
+        if draws and (pictures := _drawn(artist, record.artifacts)):
+            describe(pictures)
+    finally:
+        artist.close(0.0)
+        remove_leftovers(record.artifacts / FOLDER)
 
 
 def _drawn(artist: Child, artifacts: Path) -> list[Written]:

@@ -29,7 +29,7 @@ from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor, print_lines, where_lines
-from pipeline.running.run_findings import described, ended_artist, findings_of, write_diagnosis
+from pipeline.running.run_findings import described, findings_of, write_diagnosis
 from pipeline.running.trainer import (
     Participant,
     build_task,
@@ -63,22 +63,20 @@ def train(
         plan: The run.
         recorder: Sends the record to MLflow; `None` = another process does, or nothing is tracked.
         peers: Other processes of the training that this process has started; `None` = no processes.
-        artist: The process that draws the run's pictures, ended here; `None` = nothing is drawn.
+        artist: The process that draws the run's pictures; `None` = nothing is drawn.
         concludes: Adds to the journal before its end; the run fails if it raises.
         shows: Takes the result once the run has finished on record, and a description of the
             remaining work; `None` = nothing is shown.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
-    artist = artist or Child(())  # which is never started
     with (
         on_record(plan, recorder) as record,
-        ended_artist(artist, record),
         process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
             shared_start(plan)  # trials always start afresh
-        session = Session(plan, record, artist, shows)
+        session = Session(plan, record, artist or Child(()), shows)  # which is never started
         session.fit()
         result = session.finish()
         record.reason = "pruned" if result.pruned else None
