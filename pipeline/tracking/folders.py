@@ -94,8 +94,7 @@ def is_finished(folder: Path) -> bool:
 
 def run_folders(output: Path) -> list[Path]:
     """Return the run folders below `output`, oldest first by the times in their journals."""
-    folders = [path.parent for path in output.glob(f"*/{JOURNAL}")]
-    return sorted(folders, key=lambda folder: (_begun_at(folder), folder.name))
+    return list(_begun(output.glob(f"*/{JOURNAL}")))
 
 
 def trial_folders(output: Path) -> list[Path]:
@@ -131,14 +130,14 @@ def find_run(
     for folder in (Path(reference), output / reference):
         if reference and (folder / JOURNAL).is_file():
             return folder
-    folders = run_folders(output)[::-1]
+    begun = dict(reversed(_begun(output.glob(f"*/{JOURNAL}")).items()))
     if reference == LAST:
-        for folder in folders:
-            if _command_of(folder) == "train":
+        for folder, first in begun.items():
+            if command_of(first) == "train":
                 return folder
         raise ConfigError(f"there is no run below {key}={str(output)!r} yet; train one first")
-    folders += trial_folders(output)
-    names = {one: str(_first_event(one).get("name", one.name)) for one in folders}
+    begun |= _begun(output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
+    names = {one: str(first.get("name", one.name)) for one, first in begun.items()}
     found = [one for one, name in names.items() if reference in (name, one.name)] or [
         one for one in names if reference and read_state(one).run_id.startswith(reference)
     ]
@@ -150,32 +149,33 @@ def find_run(
             f"{some(known, most=SHOWN) or 'none'}."
             f"{did_you_mean(reference, [*known, *(one.name for one in names)])}"
         )
-    for fits in (lambda folder: _command_of(folder) != FIND_LR, preferred):
+    for fits in (lambda folder: command_of(begun[folder]) != FIND_LR, preferred):
         found = [one for one in found if fits(one)] or found
-    newest = max(found, key=_begun_at)
+    newest = max(found, key=lambda folder: _time_of(begun[folder]))
     if len(found) > 1:
         line = f"note: {len(found)} runs match {reference!r}; using the newest, {newest}"
         print(line, file=sys.stderr)
     return newest
 
 
-def _first_event(folder: Path) -> Event:
-    """Return the first line of a run's journal; empty if it can't be read."""
-    try:
-        with (folder / JOURNAL).open("rb") as file:
-            return parse_line(file.readline())
-    except OSError:
-        return {}
+def _begun(journals: Iterable[Path]) -> dict[Path, Event]:
+    """Return the first event of each run by its folder, oldest first; empty if it is unreadable."""
+    first: dict[Path, Event] = {}
+    for path in journals:
+        first[path.parent] = {}
+        with suppress(OSError), path.open("rb") as file:
+            first[path.parent] = parse_line(file.readline())
+    return dict(sorted(first.items(), key=lambda one: (_time_of(one[1]), one[0].name)))
 
 
-def _command_of(folder: Path) -> str:
-    """Return the command that a run belongs to, such as `train`."""
-    return str(_first_event(folder).get("tags", {}).get(COMMAND_TAG, "train"))
+def command_of(begin: Event) -> str:
+    """Return the command that a run belongs to, such as `train`, from its first event."""
+    return str(begin.get("tags", {}).get(COMMAND_TAG, "train"))
 
 
-def _begun_at(folder: Path) -> int:
-    """Return when a run first began, in milliseconds since 1970; 0 if that is unknown."""
-    time = _first_event(folder).get("time")
+def _time_of(begin: Event) -> int:
+    """Return when a run began, in milliseconds since 1970; 0 if that is unknown."""
+    time = begin.get("time")
     return time if isinstance(time, int) else 0
 
 
@@ -290,7 +290,7 @@ def listed(output: Path) -> list[ListedRun]:
             state=state,
             folder=folder,
             unsent=unsent(folder) if begins[-1]["uri"] else 0,
-            is_study=begins[-1]["tags"].get(COMMAND_TAG) == "sweep",
+            is_study=command_of(begins[-1]) == "sweep",
         )
         runs.append(run)
     return runs

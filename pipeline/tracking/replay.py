@@ -14,10 +14,10 @@ from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
 from pipeline.tracking.fields import FINAL, PARENT_TAG, data_set, param_texts
 from pipeline.tracking.folders import (
-    COMMAND_TAG,
     FORGET,
     STATE,
     State,
+    command_of,
     read_state,
     remove,
     write_state,
@@ -111,17 +111,13 @@ class Replay:
     @property
     def leaves_model(self) -> bool:
         """Whether the run leaves a model if it finishes; a sweep leaves that of its winner."""
-        return self._command in ("train", "sweep")
+        return command_of(self._begun) in ("train", "sweep")
 
     @property
     def measures_system(self) -> bool:
         """Whether the run still goes on and asks for the load of its machine."""
         asked = self._begun.get("params", {}).get("tracking.system_metrics", False)
         return bool(asked and self.state.run_id and self._end is None)
-
-    @property
-    def _command(self) -> str:
-        return str(self._begun.get("tags", {}).get(COMMAND_TAG, "train"))
 
     def release(self) -> None:
         """Release the journal, so that another process can send it."""
@@ -150,7 +146,7 @@ class Replay:
         if not (events := self._next_batch()):
             return
         # MLflow draws a value of step 0 as a bar, any other as a curve. A study's are curves.
-        single = () if self._command == "sweep" else FINAL
+        single = () if command_of(self._begun) == "sweep" else FINAL
         points = [
             (key, value, event["time"], 0 if key.startswith(single) else event["epoch"])
             for event in events
@@ -164,8 +160,8 @@ class Replay:
         tags = more | {one["key"]: one["value"] for one in events if one["event"] == "tag"}
         store.log(self.state.run_id, points=points, params=params, tags=tags, is_new=is_new)
         # All trials of a study have the same data, and the call takes a sixth of a trial's time.
-        if events[0].get("rows") and self._command != "trial":
-            context = "evaluation" if self._command == "evaluate" else "training"
+        if events[0].get("rows") and command_of(self._begun) != "trial":
+            context = "evaluation" if command_of(self._begun) == "evaluate" else "training"
             store.log_data(self.state.run_id, data_set(events[0]), context)
         self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
         del self._pending[: len(events)]
