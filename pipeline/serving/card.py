@@ -8,7 +8,7 @@ from pipeline.bootstrap import Intervals
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import classes_table, lines, warnings
 from pipeline.data.schema import Schema
-from pipeline.markup import bullets, escaped, fenced, markdown_table, score_rows
+from pipeline.markup import baseline_headings, bullets, escaped, fenced, markdown_table, score_rows
 from pipeline.metrics import ClassScores, direction
 from pipeline.serving.model import FEWEST, Decision
 from pipeline.serving.predictions import value_names
@@ -112,12 +112,10 @@ def _data(facts: CardFacts) -> str:
 def _figures(facts: CardFacts) -> str:
     if not facts.baselines and not any(key.startswith("test/") for key in facts.metrics):
         return "The model was not tested."
-    kinds = dict(zip(("naive", "linear"), facts.baselines, strict=False))
     found = facts.intervals or Intervals(draws=0, units="", ends={})
-
-    named = [f"{kind}: {escaped(name)}" for kind, name in kinds.items()]
-    headings = ["metric", "network", "95 % CI", *named]
-    lines = score_rows(facts.metrics, found.ends, facts.shown, kinds)
+    named = baseline_headings(facts.metrics, facts.baselines)
+    headings = ["metric", "network", "95 % CI", *map(escaped, named.values())]
+    lines = score_rows(facts.metrics, found.ends, facts.shown, named)
     rows = [[escaped(name), *figures] for name, *figures in lines]
     words = f"There are no confidence intervals{f' for {found.units}' if facts.intervals else ''}."
     if found.draws:
