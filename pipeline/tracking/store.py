@@ -254,9 +254,8 @@ class Store:
                 "choose another name"
             )
             raise StoreError("refused", line)
-        for key, value in EXPERIMENT_TAGS.items() - found.tags.items():
-            if key not in found.tags:  # an experiment that others or earlier versions have created
-                client.set_experiment_tag(found.experiment_id, key, value)
+        for key in EXPERIMENT_TAGS.keys() - found.tags.keys():  # others may have created it
+            client.set_experiment_tag(found.experiment_id, key, EXPERIMENT_TAGS[key])
         return str(found.experiment_id)
 
     def _drop_tag(self, run_id: str, key: str) -> None:
