@@ -1,4 +1,4 @@
-"""Standard streams that survive what they are connected to."""
+"""Standard streams that survive a closed pipe, a full disk and a narrow encoding."""
 
 import io
 import os

@@ -176,7 +176,7 @@ class Occasion:
         weights: With `lean`, the file for the kept weights at the end; `None` = they are dropped.
         prunes: Takes an epoch and the values of the kept weights, and returns whether training ends
             there; `None` = never.
-        reached: Takes each epoch that has ended, and its values; `None` = nobody follows.
+        reached: Takes the number and the values of each finished epoch; `None` = nothing does.
     """
 
     datasets: Datasets = field(default_factory=Datasets)
