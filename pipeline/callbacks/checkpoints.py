@@ -193,7 +193,7 @@ class Keeper(Checkpoint):
         largest = [value.float() for value in torch._foreach_norm(values, float("inf"))]
         if not bool(torch.isfinite(torch.stack(largest)).all()):
             raise DivergedError(
-                f"a weight is no number after epoch {self._epoch}: training diverged; try a "
+                f"a weight is NaN or infinite after epoch {self._epoch}: training diverged; try a "
                 "smaller optimizer.lr, or trainer.gradient_clip_val=1.0"
             )
         self.keep(trainer, is_best=self._is_best(trainer))

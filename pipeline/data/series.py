@@ -219,7 +219,7 @@ def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Rec
                 values[channel, row] = float(cell) if _label(cell) else np.nan
             except (TypeError, ValueError) as error:
                 raise DataError(
-                    f"{place.cell(row, name)}: {cell!r} is no number; expected one, such as 1.5"
+                    f"{place.cell(row, name)}: {cell!r} is not a number; expected one, such as 1.5"
                 ) from error
     return _recorded(place, layout, labels, list(values), sort=sort)
 

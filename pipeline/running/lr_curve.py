@@ -81,7 +81,7 @@ def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
     span = f"{tried.steps} steps from {tried.lowest:g} to {tried.highest:g}"
     if not len(curve.losses):
         return (
-            "no suggestion: the loss is no number at the very first step, before any rate has "
+            "no suggestion: the loss is NaN or infinite at the first step, before any rate has "
             "acted; look for huge values or holes in the data"
         )
     if curve.suggestion is None:

@@ -1,4 +1,4 @@
-"""Fault F28: a loss or a weight that is no number any more."""
+"""Fault F28: a loss or a weight that becomes NaN or infinite."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ DIVERGED: dict[str, tuple[tuple[str, ...], str, list[int]]] = {
     # Without validation nobody computes a loss with them before the checkpoint is written.
     "by the last step of an epoch": (
         (f"+{OWN}RuinLastStep", "+callbacks.own.epoch=2", "data.validation=0"),
-        "error: a weight is no number after epoch 2: training diverged; try a smaller "
+        "error: a weight is NaN or infinite after epoch 2: training diverged; try a smaller "
         "optimizer.lr, or trainer.gradient_clip_val=1.0",
         [1],
     ),

@@ -226,7 +226,7 @@ def test_the_noise_of_single_batches_hardly_moves_a_suggestion_and_makes_none() 
 def test_a_first_loss_that_is_no_number_is_told_as_such_and_is_a_picture_too() -> None:
     curve = read_curve([1e-6], [math.inf])
     assert verdict(curve, check(compose(list(IRIS))).lr_range) == (
-        "no suggestion: the loss is no number at the very first step, before any rate has acted; "
+        "no suggestion: the loss is NaN or infinite at the first step, before any rate has acted; "
         "look for huge values or holes in the data"
     )
     with drawing():

@@ -149,7 +149,7 @@ def with_cell(row: int, cell: object) -> pd.DataFrame:
             r" has 10 rows; expected at least 16: .* window of 4 and a difference of 12",
         ),
         (with_cell(20, np.nan), r" (line 22|row 21), column 'b' is empty"),
-        (with_cell(3, "many"), r" (line 5|row 4), column 'b': 'many' is no number"),
+        (with_cell(3, "many"), r" (line 5|row 4), column 'b': 'many' is not a number"),
     ],
 )
 def test_a_past_of_no_use_is_refused(past: pd.DataFrame, problem: str) -> None:

@@ -144,7 +144,7 @@ LARGE = np.array([[0.0] * 6, [3e38] * 6, [0.0] * 6])
         (NUMBERS, {"c": [1.0]}, "lacks the columns 'a', 'b'"),
         (NUMBERS, np.zeros((1, 2)), "this model reads a table; expected a DataFrame"),
         (NUMBERS, {"a": [1], "b": [2], " a": [3]}, "has several columns called 'a'; name each dif"),
-        (NUMBERS, {"a": [1.0], "b": [[1, 2]]}, "row 1, column 'b': '[1, 2]' is no number"),
+        (NUMBERS, {"a": [1.0], "b": [[1, 2]]}, "row 1, column 'b': '[1, 2]' is not a number"),
         (PICTURES, {"image": [png(1), "?!"]}, "row 2, column 'image': neither bytes nor base64; "),
         (PICTURES, {"image": [png(1), b"no"]}, "row 2"),
         (PICTURES, {"picture": [png(1)]}, "has no column 'image'; "),

@@ -112,7 +112,7 @@ class Cells:
         if not all_numbers([bare]):
             help_ = f"or take the column as categories: data.categorical=[{self.column}]"
             way = f"write a number or leave it empty, {otherwise or help_}"
-        return f"{self.where(position)}: {shown(text)} is no number; {way}"
+        return f"{self.where(position)}: {shown(text)} is not a number; {way}"
 
     def infinite_problem(self, values: Array) -> str | None:
         """Return a message on the first number that is infinite in single precision, or None."""

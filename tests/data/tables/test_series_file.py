@@ -195,7 +195,7 @@ NO_NUMBERS = (
         (
             PLAIN.replace("2.5", "two"),
             {},
-            r"f\.csv line 3, column 'level': 'two' is no number; .* data\.columns=",
+            r"f\.csv line 3, column 'level': 'two' is not a number; .* data\.columns=",
         ),
         (
             FILE,

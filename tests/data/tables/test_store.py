@@ -88,7 +88,7 @@ def test_a_changed_file_is_converted_anew_and_the_older_one_forgotten() -> None:
 
 def test_what_is_refused_or_has_no_room_leaves_nothing_in_the_cache() -> None:
     write("a,y\n" + "1,0\n2,1\n" * 20 + "x,1\n")
-    with pytest.raises(DataError, match=rf"{FILE} line 42, column 'a': 'x' is no number"):
+    with pytest.raises(DataError, match=rf"{FILE} line 42, column 'a': 'x' is not a number"):
         store.stored(files(FILE), source(target="y")[0])
     assert converted() == []
     path = write(text(patients(3000)))  # more than is read to see what the file is

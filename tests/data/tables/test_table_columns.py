@@ -31,7 +31,7 @@ def case(content: str, problem: str, **keys: Any) -> tuple[str, dict[str, Any], 
 
 TOWNS = [line[2] for line in patients()[1:]]
 FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
-WRITE = "is no number; write a number or leave it empty, or take"
+WRITE = "is not a number; write a number or leave it empty, or take"
 AS_WORDS = f"{WRITE} the column as categories: data.categorical=[a]"
 EMPTY = (
     f"{FILE} line 3, column 'y': the target is empty, as in 10 rows in all; fill it in, or leave "
@@ -52,7 +52,7 @@ REFUSED = [
     ),
     case(
         column("1", "2", "1,5", "x", "4"),
-        f"{FILE} line 4, column 'a': '1,5' is no number; write 1.5. The column has 3 numbers "
+        f"{FILE} line 4, column 'a': '1,5' is not a number; write 1.5. The column has 3 numbers "
         "beside 2 other cells",
     ),
     case(
@@ -138,7 +138,7 @@ REFUSED = [
     case(target(""), "the target 'y' has no cell that is not empty"),
     case(
         target(*(f"{row}{',' if row == 7 else '.'}5" for row in range(50)), repeat=1),
-        f"{FILE} line 9, column 'y': '7,5' is no number; write 7.5",
+        f"{FILE} line 9, column 'y': '7,5' is not a number; write 7.5",
     ),
     case(
         target(*(f"person {row}" for row in range(50)), repeat=1),

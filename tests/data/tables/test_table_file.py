@@ -205,14 +205,14 @@ INFINITE = (
 @pytest.mark.parametrize(
     ("cell", "problem"),
     [
-        ("1,5", "is no number; write 1.5"),
-        ("1,000", "is no number; write 1000"),
-        ("-1,234,567.5", "is no number; write -1234567.5"),
-        ("$3", "is no number; write 3"),
-        ("20 %", "is no number; write 20"),
-        ("€ 1.50", "is no number; write 1.50"),
-        ("high", f"is no number; {NO_NUMBER}"),
-        ("0x10", f"is no number; {NO_NUMBER}"),
+        ("1,5", "is not a number; write 1.5"),
+        ("1,000", "is not a number; write 1000"),
+        ("-1,234,567.5", "is not a number; write -1234567.5"),
+        ("$3", "is not a number; write 3"),
+        ("20 %", "is not a number; write 20"),
+        ("€ 1.50", "is not a number; write 1.50"),
+        ("high", f"is not a number; {NO_NUMBER}"),
+        ("0x10", f"is not a number; {NO_NUMBER}"),
         *((cell, INFINITE) for cell in ("inf", "-Infinity", "1e300", "1e999", "3.5e38")),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_cell_that_is_no_number_is_refused_with_its_place(cell: str, problem: 
 
 
 def test_a_long_cell_is_cut_in_the_message() -> None:
-    with pytest.raises(DataError, match=f"'{'x' * 40}…' is no number"):
+    with pytest.raises(DataError, match=f"'{'x' * 40}…' is not a number"):
         parsed("x" * 500)
 
 
