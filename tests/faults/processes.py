@@ -44,6 +44,11 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
+def await_end(*processes: psutil.Process) -> None:
+    """Wait until none of the processes runs."""
+    wait_until(lambda: not any(map(is_running, processes)), what=f"the end of {processes}")
+
+
 class Training:
     """A process that trains in a folder, seen from outside, and the folder of what it prints.
 

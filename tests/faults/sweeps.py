@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import psutil
 
-from faults.processes import RECORDER, Training, is_running, lines_of, wait_until
+from faults.processes import RECORDER, Training, await_end, lines_of
 from faults.study_records import Records
 
 BASE = (
@@ -96,10 +96,7 @@ class Sweeping:
 
     def require_no_orphan(self) -> None:
         """Wait until nothing that it has started runs any more."""
-        wait_until(
-            lambda: not any(map(is_running, self._family.values())),
-            what="the end of its workers and its recorder",
-        )
+        await_end(*self._family.values())
 
 
 def problems(err: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from fixture_types import Capture, Train
 
 from faults.conftest import Start
-from faults.processes import RECORDER, checkpoint_epoch, ending, recorded_epochs, wait_until
+from faults.processes import RECORDER, await_end, checkpoint_epoch, ending, recorded_epochs
 from faults.stores import only_run, outcome, recorded_steps
 from pipeline.runs import main as runs
 
@@ -26,7 +26,7 @@ def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
     recorder = training.recorder()
     training.send(signal.SIGKILL)
     assert training.end() == -9
-    wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
+    await_end(recorder)
     assert outcome(database) == ("FAILED", "lost")
     again = fork("resume=last")
     assert again.end() == 0, again.err

@@ -13,12 +13,11 @@ import pytest
 from faults.conftest import Start
 from faults.processes import (
     Training,
+    await_end,
     checkpoint_epoch,
     ending,
-    is_running,
     lines_of,
     recorded_epochs,
-    wait_until,
 )
 from faults.stores import free_port
 
@@ -38,7 +37,7 @@ def training(fork: Start) -> Training:
 def end_of(training: Training, processes: Sequence[psutil.Process]) -> int:
     """Wait for the end of a run and of all its processes; return the exit code."""
     code = training.end()
-    wait_until(lambda: not any(map(is_running, processes)), what="the end of all processes")
+    await_end(*processes)
     return code
 
 

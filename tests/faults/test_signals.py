@@ -12,14 +12,7 @@ import pytest
 from records import is_whole
 
 from faults.conftest import Start
-from faults.processes import (
-    checkpoint_epoch,
-    ending,
-    is_running,
-    lines_of,
-    recorded_epochs,
-    wait_until,
-)
+from faults.processes import await_end, checkpoint_epoch, ending, lines_of, recorded_epochs
 from faults.stores import outcome, recorded_steps
 from pipeline.runs import main as sync
 
@@ -134,7 +127,7 @@ def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(fork: Start) -> 
     assert not (training.folder / "runs").exists()
     with suppress(psutil.NoSuchProcess):  # killed, if it was not to connect yet
         recorder.resume()
-    wait_until(lambda: not is_running(recorder), what="the end of the recorder")
+    await_end(recorder)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from faults.conftest import Start, beside
-from faults.processes import Training, is_running, wait_until
+from faults.processes import Training, await_end, is_running, wait_until
 from faults.study_records import Records
 from faults.sweeps import BASE, behaving
 from pipeline.errors import EnvironmentFaultError
@@ -163,11 +163,6 @@ def await_waiting(running: Training, count: int) -> list[psutil.Process]:
     return [psutil.Process(int(path.name.partition("-")[2])) for path in found]
 
 
-def await_end(processes: Sequence[psutil.Process]) -> None:
-    """Wait until none of them runs."""
-    wait_until(lambda: not any(map(is_running, processes)), what="the end of what Ray has started")
-
-
 def bridge_of(process: int) -> psutil.Process:
     """Return the process that speaks to Ray for a sweep."""
     (bridge,) = (one for one in psutil.Process(process).children() if BRIDGE in one.cmdline())
@@ -231,13 +226,13 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
             == "stopped after 0 trials (2 interrupted); run the same command to continue\n"
         )
         assert not any(map(is_running, [*workers, bridge]))
-        await_end(left)  # actors belong to Ray, which ends them in its own time
+        await_end(*left)  # actors belong to Ray, which ends them in its own time
         assert records.ends() == [INTERRUPTED] * 2 + [("WAITING", None)] * 2
 
         second = sweep(*words, cluster=cluster)
         left = [*with_actors(await_waiting(second, 2)), bridge_of(second.pid)]
         second.finish()
-        await_end(left)
+        await_end(*left)
         assert records.ends()[2:] == [("RUNNING", None)] * 2
 
         auto = {"RAY_ADDRESS": cluster.address}
@@ -262,7 +257,7 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
     assert records.ends().count(COMPLETE) == 4
     records.require_whole(4, max_retry=9)
     assert runs(["action=check", "study=study"]) == 0
-    await_end(left)
+    await_end(*left)
 
 
 def test_a_node_that_does_not_see_the_folder_of_a_study_ends_it_in_one_line(
@@ -325,7 +320,7 @@ def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
             Worker(cluster.worker())
         for worker in workers:
             worker.quit()
-    await_end(family)
+    await_end(*family)
     assert not folder.exists()
 
 
@@ -348,7 +343,7 @@ def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothi
     }
     assert listening == {"127.0.0.1"}
     running.finish()
-    await_end(family)
+    await_end(*family)
     assert list(temporary.glob("ray-*")) == []
 
     running = sweep(*words)
@@ -359,6 +354,6 @@ def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothi
     assert running.end() == 0, running.err
     lost = "warning: trial 0 was lost with its process; its point is tried again\n"
     assert running.err == lost
-    await_end(family)
+    await_end(*family)
     assert list(temporary.glob("ray-*")) == []
     shutil.rmtree(temporary)

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from faults.processes import is_running, wait_until
+from faults.processes import await_end, is_running, wait_until
 
 from pipeline.processes.child import Child, ChildGoneError, python_module
 from pipeline.processes.fork_server import ForkServer, can_fork
@@ -82,7 +82,7 @@ def test_a_fork_is_a_process_of_its_own_and_its_end_is_known(
     below = psutil.Process(facts["below"])
     second.kill()
     assert second.see_end() == "ended by SIGKILL"
-    wait_until(lambda: not is_running(below), what="the end of what it has started")
+    await_end(below)
 
 
 def test_forks_die_with_their_server_which_can_be_started_again(server: ForkServer) -> None:
@@ -93,7 +93,7 @@ def test_forks_die_with_their_server_which_can_be_started_again(server: ForkServ
     assert server.has_ended
     with pytest.raises(ChildGoneError, match="the fork server has ended"):
         begun(server)
-    wait_until(lambda: not is_running(process), what="the end of the fork")
+    await_end(process)
     server.start()
     await_loaded(server)
     child, _ = begun(server)
@@ -158,7 +158,7 @@ def test_a_server_and_its_forks_end_with_a_process_that_is_killed(tmp_path: Path
     server, fork, _ = (psutil.Process(int(pid)) for pid in starter.stdout.readline().split())
     starter.send_signal(signal.SIGKILL)
     starter.communicate()
-    wait_until(lambda: not is_running(server) and not is_running(fork), what="their ends")
+    await_end(server, fork)
 
 
 FORKS_ITSELF = """

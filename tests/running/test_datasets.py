@@ -7,7 +7,6 @@ from fixture_types import Patch
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.options import TrackingOptions
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError
 from pipeline.running import plan
@@ -53,9 +52,7 @@ def test_data_are_forgotten_once_somebody_has_written_into_a_view_of_them() -> N
 def test_what_is_neither_a_run_nor_a_folder_with_a_model_is_told_as_what_it_is(
     tmp_path: Path,
 ) -> None:
-    nowhere = TrackingOptions(
-        kind="none", uri=None, required=True, experiment="pipeline", system_metrics=False
-    )
+    nowhere = check(compose(["tracking=none"])).tracking
     (tmp_path / "letters").mkdir()
     with pytest.raises(ConfigError, match="letters' holds no model; expected the folder of a run"):
         found_model(str(tmp_path / "letters"), tmp_path / "runs", nowhere)

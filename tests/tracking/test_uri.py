@@ -8,15 +8,8 @@ from pipeline.tracking.uri import sqlite_path, sqlite_uri, tracking_uri, ui_comm
 
 
 def options(uri: str | None = None, kind: str = "local") -> TrackingOptions:
-    return TrackingOptions.model_validate(
-        {
-            "kind": kind,
-            "uri": uri,
-            "required": True,
-            "experiment": "pipeline",
-            "system_metrics": False,
-        }
-    )
+    given = {"kind": kind, "uri": uri, "required": True, "experiment": "pipeline"}
+    return TrackingOptions.model_validate({**given, "system_metrics": False})
 
 
 @pytest.fixture(autouse=True)
