@@ -108,7 +108,6 @@ def findings_of(
     """
     schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
     test, vitals = result.test, participant.vitals
-    parts = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
     usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
     batches, monitor = participant.trainer.num_training_batches, plan.options.monitor
     of_schema: dict[str, Any] = {name: getattr(schema, name) for name in OF_SCHEMA}
@@ -134,7 +133,7 @@ def findings_of(
         metrics=result.metrics,
         intervals={} if test is None or test.intervals is None else test.intervals.ends,
         baselines=() if test is None else test.baselines,
-        rows={name: len(part) for name, part in parts.items() if part is not None},
+        rows=prepared.rows,
         parameters=result.parameters,
         seconds=participant.seconds,
         device=plan.devices.words,

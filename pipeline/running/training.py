@@ -76,7 +76,8 @@ def train(
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
             shared_start(plan)  # trials always start afresh
-        session = Session(plan, record, artist or Child(()), shows)  # which is never started
+        # Without an artist there is a child that is never started.
+        session = Session(plan, record, artist or Child(()), shows)
         session.fit()
         result = session.finish()
         record.reason = "pruned" if result.pruned else None
