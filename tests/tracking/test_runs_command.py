@@ -1,5 +1,3 @@
-import os
-import pty
 import re
 import time
 from collections.abc import Callable
@@ -8,6 +6,7 @@ from pathlib import Path
 import pytest
 from faults.stores import free_port
 from mlflow.tracking import MlflowClient
+from terminals import terminal
 
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
@@ -90,15 +89,11 @@ def test_a_list_is_sorted_shortened_and_limited_to_names_and_verdicts(
 def test_the_list_fits_into_a_terminal_of_80_columns(
     listed_runs: Callable[..., list[list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, theirs = pty.openpty()
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("sys.stdout", open(theirs, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-    assert main([f"output={tmp_path}/runs", "limit=4", "sort=test"]) == 0
-    printed = b""
-    while b"limit=5" not in printed:
-        printed += os.read(ours, 9999)
-    shown = re.sub(r"\x1b\[\d+m", "", printed.decode()).splitlines()
-    assert [re.sub(r" \d+ \w+ ago +- *$", "", line).split() for line in shown] == [
+    with terminal() as shown:
+        assert main([f"output={tmp_path}/runs", "limit=4", "sort=test"]) == 0
+    lines = shown.frames()
+    assert [re.sub(r" \d+ \w+ ago +-$", "", line).split() for line in lines] == [
         ["name", "status", "val", "test", "age", "run"],
         ["lstm", "class", "collapse", "+1", "f1", "0.8125", "0.8750"],
         ["lstm", "healthy", "f1", "0.8125", "0.5000"],
@@ -106,7 +101,7 @@ def test_the_list_fits_into_a_terminal_of_80_columns(
         ["lstm", "interrupted", "-", "-"],
         ["4", "of", "5;", "show", "all", "with", "limit=5"],
     ]
-    assert max(map(len, shown)) <= 80
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_list_without_a_line_says_what_there_is(
