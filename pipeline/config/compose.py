@@ -50,7 +50,7 @@ _ENDINGS = re.compile(r"(\.[a-z]\w{0,7})?(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECA
 #: A group among the defaults of a root file.
 _DEFAULT = re.compile(r"^  - (\w+):", re.MULTILINE)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
-#: Keys without an effect on the numbers, or only on their last bits, which no name mentions.
+#: Keys that names leave out: they change no number, or only its last bits.
 _NOT_NAMED = (*FREE, "sweep", "sweeps", "trainer.threads")
 #: Where a key of the user's own may be added with `+`.
 FREE_FORM = ("tags", "callbacks")

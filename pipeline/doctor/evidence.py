@@ -40,7 +40,7 @@ class Verdict:
 
     Args:
         name: Name of the function that finds it; set by `diagnose`.
-        evidence: The evidence with numbers, as a sentence without its capital and its stop.
+        evidence: The evidence with numbers, a sentence without capital letter and full stop.
         numbers: These numbers by name.
         cures: Overrides that would help, the likeliest first. A rule may add empty texts and
             overrides that do not apply to the run; `diagnose` removes them.

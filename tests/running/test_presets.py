@@ -55,7 +55,7 @@ def ran(made: Made) -> Made:
     [pytest.param(e, marks=[] if e in QUICK else [pytest.mark.slow]) for e in EXPERIMENTS],
 )
 def test_every_experiment_runs(ran: Made, experiment: str) -> None:
-    # This one is to diverge; clipping is its cure.
+    # This experiment shows a divergence, which clipping prevents.
     more = ["trainer.gradient_clip_val=1.0"] if experiment == "notes_exploding" else []
     assert experiment in ran(f"experiment={experiment}", *more, *FEW).name
 
