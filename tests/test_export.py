@@ -24,12 +24,12 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.config.values import build, find
 from pipeline.data.prepare import prepare
-from pipeline.data.schema import Scaler
+from pipeline.data.schema import Code, Encoder, Scaler
 from pipeline.errors import ConfigError
 from pipeline.export import main
 from pipeline.paths import conf_folder
 from pipeline.running.plan import build_source
-from pipeline.serving.exporting import Exported, example_rows, exports
+from pipeline.serving.exporting import Exported, example_rows, export_interface, exports
 from pipeline.serving.model import Model
 
 pytestmark = pytest.mark.slow
@@ -169,19 +169,43 @@ def test_a_file_that_answers_otherwise_is_not_kept() -> None:
     assert str(problem).endswith("more than 1e-04; the file is not kept")
 
 
+def test_cells_are_encoded_in_the_file_and_categories_given_by_their_place() -> None:
+    age = Code(name="age", fill=40.0, has_holes=True)
+    town = Code(name="town", levels=("ayr", "bonn", "cork"), kept=(2, 0), other=True, fill=2.0)
+    weights = torch.tensor([1.0, 100.0, 200.0, 300.0])
+    network = Answers(lambda rows: rows @ weights[:, None])
+    model = made_models.model(
+        made_models.schema(encoder=Encoder(codes=(age, town))), network=network
+    )
+    (outcome,) = exports(model, np.array([[30.0, 0.0], [np.nan, 1.0]]), ["program"])
+    assert isinstance(outcome, Exported), outcome
+    nan, unknown = float("nan"), -1.0
+    cells = [[30, 0], [nan, 1], [50, 2], [50, unknown], [nan, nan]]
+    answers = torch.export.load(io.BytesIO(outcome.content)).module()(torch.tensor(cells))
+    assert answers[:, 0].tolist() == [230, 340, 150, 350, 140]
+    assert export_interface(model, [outcome])["categories"] == {"town": ["ayr", "bonn", "cork"]}
+
+
+def test_an_example_of_one_row_leaves_the_number_of_rows_free() -> None:
+    (outcome,) = exports(made_models.model(made_models.schema()), np.ones((1, 2)), ["program"])
+    assert isinstance(outcome, Exported), outcome
+    assert (outcome.rows, outcome.compared) == (None, (2, 1, 4))
+
+
 # ── the command ─────────────────────────────────────────────────────────────────────────────────
 
 
 def encode(interface: dict[str, Any], rows: list[dict[str, str]]) -> np.ndarray:
     """Encode cells by nothing but what `interface.json` says."""
-    encoded: list[list[float]] = []
-    for row in rows:
-        encoded.append([])
-        for column in interface["encoder"]:
-            cell = row[column["column"]] or column["missing"]
-            levels = column.get("categories")
-            encoded[-1] += [float(cell)] if levels is None else [float(cell == x) for x in levels]
-    return np.asarray(encoded, dtype=np.float32)
+
+    def number(name: str, cell: str) -> float:
+        levels = interface["categories"].get(name)
+        if not cell:
+            return float("nan")
+        return float(cell) if levels is None else levels.index(cell) if cell in levels else -1
+
+    names = interface["input"]["features"]
+    return np.asarray([[number(x, row[x]) for x in names] for row in rows], dtype=np.float32)
 
 
 Export = Callable[..., tuple[int, str, str]]
@@ -189,8 +213,8 @@ Export = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two runs, of a table with a rule for its threshold and of a regression."""
-    return trained(tmp_path_factory.mktemp("given"), ["table", "values"])
+    """A folder with runs of a table with a rule for its threshold, a regression and a series."""
+    return trained(tmp_path_factory.mktemp("given"), ["table", "values", "series"])
 
 
 @pytest.fixture
@@ -213,7 +237,8 @@ def test_exported_files_alone_answer_for_cells(given: Path, export: Export, tmp_
         str(place / name) for name in ("program.pt2", "model.onnx", "interface.json")
     ]
     interface = json.loads((place / "interface.json").read_text(encoding="utf-8"))
-    rows = encode(interface, read_rows(given / "table.csv"))
+    cells = read_rows(given / "table.csv")
+    rows = encode(interface, cells)
     model = Model.load(Path(run.partition("=")[2]))
     predictions = tmp_path / "predictions.csv"
     from pipeline.predict import main as predict
@@ -229,6 +254,22 @@ def test_exported_files_alone_answer_for_cells(given: Path, export: Export, tmp_
     assert interface["threshold"] == model.decision.threshold
     called = [interface["classes"][int(value > interface["threshold"])] for value in by_onnx]
     assert called == [line["prediction"].lstrip("'") for line in written]
+
+
+def test_a_series_takes_any_number_of_windows(given: Path, export: Export, tmp_path: Path) -> None:
+    run = run_of(given, "series")
+    code, out, err = export(run, f"output={tmp_path}")
+    assert (code, err) == (0, "")
+    assert "program.pt2: any number of rows; " in out
+    model = Model.load(Path(run.partition("=")[2]))
+    (scaler,), (shift,) = model.schema.input_scaler.spread, model.schema.input_scaler.shift
+    values = np.array([float(row["sales"]) for row in read_rows(given / "series.csv")])
+    windows = np.lib.stride_tricks.sliding_window_view(values, 12)[:, :, None].astype(np.float32)
+    program = torch.export.load(tmp_path / "program.pt2").module()
+    for count in (1, 5, len(windows)):
+        rows = torch.from_numpy(windows[:count])
+        expected = model.network((rows - shift) / scaler).detach() * scaler + shift
+        torch.testing.assert_close(program(rows), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_nothing_is_replaced_unless_asked_for(given: Path, export: Export, tmp_path: Path) -> None:

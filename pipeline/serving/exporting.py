@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from pipeline.data.reader import EXAMPLE_ROWS, reader_of
-from pipeline.data.schema import OTHER, UNKNOWN, Code, Schema, axis_of, permuted
+from pipeline.data.schema import UNKNOWN, Code, Schema, axis_of, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.networks.inspection import probabilities
@@ -93,7 +93,7 @@ def _made_up(schema: Schema) -> Array:
 
 
 class WholeModel(nn.Module):
-    """Network of a model with its input scaling and its output transformation."""
+    """Network of a model with the encoding and scaling of its inputs and of its outputs."""
 
     shift: Tensor
     spread: Tensor
@@ -105,6 +105,7 @@ class WholeModel(nn.Module):
         self.network = model.network
         self._is_regression = model.schema.task == "regression"
         self._permutation = model.schema.permutation
+        self._codes = () if model.schema.encoder is None else model.schema.encoder.codes
         scaler, targets = model.schema.input_scaler, model.schema.target_scaler
         self._scales = not scaler.is_identity
         shape = [1] * (len(model.schema.input_shape) + 1)
@@ -116,19 +117,27 @@ class WholeModel(nn.Module):
             self.register_buffer(f"target_{name}", target)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map float32 rows (rows, *input_shape) to the outputs that `Model.outputs` returns."""
+        """Map float32 rows (rows, *raw_shape) to the outputs that `Model.outputs` returns."""
         # In float64, as in training: beside a mean of 1e6, float32 has too few digits.
-        scaled = ((rows.double() - self.shift) / self.spread).float() if self._scales else rows
+        inputs = _encoded(rows.double(), self._codes) if self._codes else rows
+        scaled = ((inputs.double() - self.shift) / self.spread if self._scales else inputs).float()
         outputs: Tensor = self.network(permuted(scaled, self._permutation)).float()
         if self._is_regression:
             return (outputs.double() * self.target_spread + self.target_shift).float()
         return probabilities(outputs)
 
 
-def encoded(schema: Schema, raw: Array) -> Tensor:
-    """Return raw rows (rows, *raw_shape) encoded for a `WholeModel`, (rows, *input_shape)."""
-    numbers = raw if schema.encoder is None else schema.encoder.encoded(raw)
-    return torch.from_numpy(numbers.astype("float32", order="C"))
+def _encoded(cells: Tensor, codes: Sequence[Code]) -> Tensor:
+    """Encode cells (rows, columns) as `Encoder.encoded` does, in operations of torch."""
+    features = []
+    for code, column in zip(codes, cells.unbind(1), strict=True):
+        filled = torch.where(column.isnan(), code.fill, column)[:, None]
+        if code.is_category:
+            filled = (filled == filled.new_tensor(code.kept)).to(cells)
+            if code.other:
+                filled = torch.cat([filled, 1 - filled.sum(1, keepdim=True)], 1)
+        features.append(filled)
+    return torch.cat(features, 1)
 
 
 def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exported | ConfigError]:
@@ -136,16 +145,18 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
 
     The answers of each file are compared with the model's on a few raw rows (rows, *raw_shape).
     """
+    if len(raw) == 1:  # the tracer takes the number 1 for a constant
+        raw = np.concatenate([raw, raw])
     try:
         with _quiet():
-            program, is_free = _traced(WholeModel(model).eval(), encoded(model.schema, raw))
+            program, is_free = _traced(WholeModel(model).eval(), _single(raw))
             _forget_places(program)
     except Exception as error:  # tracing a user's network can raise any error
         reason = f"can't be exported: {_line(error)}"
         yield from (ConfigError(f"format={one}: the network {reason}") for one in formats)
         return
     batches = [raw, raw[:1], np.concatenate([raw, raw])] if is_free else [raw]
-    pairs = [(encoded(model.schema, batch), model.outputs(batch)) for batch in batches]
+    pairs = [(_single(batch), model.outputs(batch)) for batch in batches]
     yield from (_exported(one, program, pairs, model.schema) for one in formats)
 
 
@@ -154,8 +165,12 @@ def _traced(whole: WholeModel, rows: Tensor) -> tuple[ExportedProgram, bool]:
     try:
         free = ({0: Dim(ROWS, min=1)},)
         return torch.export.export(whole, (rows,), dynamic_shapes=free), True
-    except Exception:  # the network may still accept a fixed number of rows
+    except RuntimeError:  # the tracer's own errors; the network may take a fixed number of rows
         return torch.export.export(whole, (rows,)), False
+
+
+def _single(raw: Array) -> Tensor:
+    return torch.from_numpy(raw.astype("float32", order="C"))
 
 
 def _forget_places(program: ExportedProgram) -> None:
@@ -243,7 +258,7 @@ def _quiet() -> Iterator[None]:
 
 
 def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, Any]:
-    """Describe the exported files: their input, how raw cells become that input, and the output.
+    """Describe the exported files: their input, the categories in it, and their output.
 
     Returns plain values; `None` in a shape stands for any number of rows.
     """
@@ -260,11 +275,15 @@ def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, An
         },
         "input": _tensor(
             ROWS,
-            schema.input_shape,
-            features=list(schema.features),
+            schema.raw_shape,
+            features=list(schema.columns),
             meaning=_input_meaning(schema),
         ),
-        "encoder": None if schema.encoder is None else [*map(_column, schema.encoder.codes)],
+        "categories": {
+            code.name: list(code.levels)
+            for code in (schema.encoder.codes if schema.encoder else ())
+            if code.is_category
+        },
         "output": _tensor(
             OUTPUTS, () if is_binary else (schema.outputs,), meaning=_output_meaning(schema)
         ),
@@ -285,24 +304,13 @@ def _tensor(name: str, row_shape: tuple[int, ...], **more: Any) -> dict[str, Any
     return {"name": name, "dtype": "float32", "shape": [None, *row_shape], **more}
 
 
-def _column(code: Code) -> dict[str, Any]:
-    """Describe how the cells of one column become features."""
-    told = {"column": code.name, "features": list(code.features)}
-    if not code.is_category:
-        return {**told, "missing": code.fill}
-    missing = code.levels[int(code.fill)] if code.fill >= 0 else None
-    return {
-        **told,
-        "categories": [code.levels[n] for n in code.kept],
-        OTHER: code.other,
-        "missing": missing,
-    }
-
-
 def _input_meaning(schema: Schema) -> str:
     what = "values as the data hold them"
     if schema.encoder is not None:
-        what = "numbers as they are and 1 or 0 for each category"
+        what = (
+            "numbers as they are; for a category its place in `categories`, from 0, or -1 if it is "
+            "not there; NaN for an empty cell"
+        )
     elif schema.difference is not None:
         what = f"the last changes x(t) - x(t - {schema.difference}), oldest first"
     elif schema.window is not None:
