@@ -3,7 +3,7 @@
     python -m benchmarks.published [--repeats 5] [EXPERIMENT …]
 
 Each row is a named experiment, trained with so many seeds, or on five folds. The ten seeds of the
-MNIST-1D paper's own table come from `python -m pipeline.sweep sweeps=mnist1d_table`.
+MNIST-1D paper's own table come from `pipeline sweep sweeps=mnist1d_table`.
 """
 
 import argparse
@@ -51,10 +51,10 @@ class Row:
         """What a person types."""
         words = " ".join((f"experiment={self.experiment}", *self.words))
         return {
-            "seed": f"python -m pipeline.sweep {words} sweeps=seeds",
-            "draw": f"python -m pipeline.sweep {words} sweeps=seeds {DRAWS}",
-            "fold": f"python -m pipeline.sweep {words} sweeps=folds",
-            "nothing": f"python -m pipeline.train {words}",
+            "seed": f"pipeline sweep {words} sweeps=seeds",
+            "draw": f"pipeline sweep {words} sweeps=seeds {DRAWS}",
+            "fold": f"pipeline sweep {words} sweeps=folds",
+            "nothing": f"pipeline train {words}",
         }[self.over]
 
     @property

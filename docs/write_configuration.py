@@ -22,12 +22,12 @@ GROUPS = {
 INTRODUCTION = """\
 # Configuration
 
-A run is a tree of values. `python -m pipeline.train` starts from
+A run is a tree of values. `pipeline train` starts from
 [`conf/train.yaml`](../conf/train.yaml) and puts one choice of each group into it; the command line
 has the last word:
 
 ```sh
-python -m pipeline.train model=gru data=mnist1d optimizer=sgd optimizer.lr=0.1
+pipeline train model=gru data=mnist1d optimizer=sgd optimizer.lr=0.1
 ```
 
 `model=gru` chooses `conf/model/gru.yaml`; `optimizer.lr=0.1` replaces one value. `--cfg job` prints
@@ -50,11 +50,11 @@ def page() -> str:
     for group, words in GROUPS.items():
         parts.append(f"## `{group}`: {words}\n")
         parts += _choices(group)
-    parts += ["## Keys of `python -m pipeline.sweep` beside those of a run\n"]
+    parts += ["## Keys of `pipeline sweep` beside those of a run\n"]
     parts += [_table(CONF / "sweep.yaml")]
     parts += ["## `sweeps`: what a study varies, and how\n", *_choices("sweeps")]
     for command in ("predict", "evaluate", "export", "report", "runs"):
-        parts += [f"## Keys of `python -m pipeline.{command}`\n", _table(CONF / f"{command}.yaml")]
+        parts += [f"## Keys of `pipeline {command}`\n", _table(CONF / f"{command}.yaml")]
     return "\n".join(parts)
 
 

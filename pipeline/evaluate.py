@@ -1,4 +1,4 @@
-"""`python -m pipeline.evaluate model_from=last`: score a trained model on its own or other data."""
+"""`pipeline evaluate model_from=last`: score a trained model on its own or other data."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ OURS = (
 
 
 class EvaluateOptions(Options):
-    """Options of `python -m pipeline.evaluate`."""
+    """Options of `pipeline evaluate`."""
 
     model_from: Text
     split: Chosen

@@ -1,4 +1,4 @@
-"""`python -m pipeline.export model_from=last`: write a model to files."""
+"""`pipeline export model_from=last`: write a model to files."""
 
 import sys
 from operator import methodcaller
@@ -19,7 +19,7 @@ Word = Literal["program", "onnx"]
 
 
 class ExportOptions(Options):
-    """Options of `python -m pipeline.export`."""
+    """Options of `pipeline export`."""
 
     model_from: Text
     format: Word | Annotated[list[Word], Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""`python -m pipeline.predict model_from=last input=new.csv`: predict new rows."""
+"""`pipeline predict model_from=last input=new.csv`: predict new rows."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.entry import command
 
 
 class PredictOptions(Options):
-    """Options of `python -m pipeline.predict`."""
+    """Options of `pipeline predict`."""
 
     model_from: Text
     input: Text

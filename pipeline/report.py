@@ -1,4 +1,4 @@
-"""`python -m pipeline.report run=last`: write an HTML page."""
+"""`pipeline report run=last`: write an HTML page."""
 
 import sys
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ def body(options: ReportOptions) -> int:
     if len(given) != 1:
         what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"
         hint = "" if given else ", such as run=last"
-        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, runs=[A,B]{hint}")
+        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, 'runs=[A,B]'{hint}")
     if options.runs is not None and (count := len(options.runs)) != 2:
         raise ConfigError(
-            f"runs=[{','.join(options.runs)}] gives {count}; expected two: runs=[A,B]"
+            f"runs=[{','.join(options.runs)}] gives {count}; expected two: 'runs=[A,B]'"
         )
     if options.output is not None and Path(options.output).suffix.lower() != ENDING:
         raise ConfigError(

@@ -1,5 +1,6 @@
-"""`python -m pipeline.runs action=list|sync|reap|check|clean`: look after runs."""
+"""`pipeline runs action=list|sync|reap|check|clean`: look after runs."""
 
+import shlex
 import sys
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RunsOptions(Options):
-    """Options of `python -m pipeline.runs`."""
+    """Options of `pipeline runs`."""
 
     action: Literal["list", "sync", "reap", "check", "clean"]
     output: str
@@ -217,7 +218,7 @@ def clean_study(options: RunsOptions) -> int:
 
 
 def _collect(options: RunsOptions) -> str:
-    uri = redact(tracking_uri(options.tracking))
+    uri = shlex.quote(redact(tracking_uri(options.tracking)))
     return f"MLflow forgets them for good with: mlflow gc --backend-store-uri {uri}"
 
 

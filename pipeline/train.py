@@ -1,4 +1,4 @@
-"""`python -m pipeline.train model=lstm`: train one model and record the run."""
+"""`pipeline train model=lstm`: train one model and record the run."""
 
 import sys
 from typing import Any

@@ -10,6 +10,8 @@ from pathlib import Path
 from printed import differences
 from printed_studies import skeleton
 
+#: `pipeline` as a fork, which starts at once.
+QUICK = 'pipeline() { python -m pipeline "$@"; }'
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 _FENCE = re.compile(r"^```(?P<language>\w+)(?P<words>[^\n]*)\n(?P<content>.*?)^```$", re.M | re.S)
 
@@ -46,7 +48,7 @@ def work_through(name: str, folder: Path, python: str) -> None:
             file.write_text(block.content, encoding="utf-8")
         elif block.language == "sh":
             ended = subprocess.run(
-                ["bash", "-euc", f'PATH="{programs}:$PATH"\n{block.content}'],
+                ["bash", "-euc", f'PATH="{programs}:$PATH"\n{QUICK}\n{block.content}'],
                 cwd=folder,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

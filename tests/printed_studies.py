@@ -11,7 +11,7 @@ SKELETON = (
     (re.compile(r"^ *[\w.]+( \(\w+\))?( on)? +\d+% +\d+%\n", re.M), ""),
     (re.compile(r"^note +no picture importances: .*\n", re.M), ""),
     (re.compile(r"^(the winner is |on the test rows |why: |to see whether ).*\n", re.M), ""),
-    (re.compile(r"^(again +python -m pipeline\.train) .*", re.M), r"\1"),
+    (re.compile(r"^(again +pipeline train) .*", re.M), r"\1"),
     (re.compile(r" \(default\)|(?<=winner)  default"), ""),
     (re.compile(r"\boff\b|[-+][\d.]+ \[.*?\]|\bbest$", re.M), "0"),
     (re.compile(r"[-+]?\d[\d.:,]*(e[+-]?\d+)?( s\b)?"), "N"),

@@ -100,3 +100,15 @@ def test_every_dependency_has_its_reason_in_the_architecture() -> None:
     extras = [one for group in project["optional-dependencies"].values() for one in group]
     names = {re.split(r"[<>=\[]", one)[0] for one in (*project["dependencies"], *extras)}
     assert {name for name in names if f"`{name}`" not in page} == {"pipeline"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_shown_can_be_pasted_into_any_shell(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\b[^\n]*\n(.*?)^```$", text, flags=re.M | re.S)
+    blocks += re.findall(r"^    (?:pipeline|python) .*(?:\\\n.*)*", text, flags=re.M)
+    blocks += re.findall(r"`(pipeline \w+ [^`|…\n]*)`", text)
+    bare = (re.sub(r"'[^']*'|\"[^\"]*\"|(?m:#.*$)", "", block) for block in blocks)
+    lines = (line for block in bare for line in block.splitlines())
+    # zsh refuses a command with an unquoted pattern that matches no file.
+    assert [line for line in lines if re.search(r"=\S*[\[*?]", line)] == []

@@ -170,7 +170,7 @@ def test_a_multirun_checks_the_names_of_all_its_runs_first(capsys: Capture) -> N
         (
             "--help",
             [
-                "python -m pipeline.train model=lstm",
+                "pipeline train model=lstm",
                 f"model: {choices('model')}\n",
                 "trainer.max_epochs",
             ],
@@ -250,7 +250,7 @@ def test_every_command_answers_in_an_interpreter_that_has_loaded_nothing(name: s
     words = [sys.executable, "-m", name, "--help"]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert f"usage: {name if name == 'pipeline' else f'python -m {name}'} " in ended.stdout
+    assert f"usage: {name.replace('.', ' ')} " in ended.stdout
 
 
 #: Begins a command that heeds these signals, which a shell may have set to be ignored.

@@ -1,4 +1,4 @@
-"""`python -m pipeline.evaluate`: models just trained, scored again on their own and other data."""
+"""`pipeline evaluate`: models just trained, scored again on their own and other data."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m pipeline.export`: files that answer as the model does, where it is not installed."""
+"""`pipeline export`: files that answer as the model does, where it is not installed."""
 
 import io
 import json

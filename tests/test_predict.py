@@ -1,4 +1,4 @@
-"""`python -m pipeline.predict`: new rows of every kind, answered by models just trained."""
+"""`pipeline predict`: new rows of every kind, answered by models just trained."""
 
 import csv
 import io

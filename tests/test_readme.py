@@ -27,7 +27,7 @@ TEST = "pip install -e '.[test]' && pytest"
 RESULT_ROW = re.compile(r"^(\w+) +([\d.]+) +[\d.]+–[\d.]+ +([\d.]+) +([\d.]+)$", re.M)
 MODEL_ROW = re.compile(r"^\| `pipeline train (model=\S+)` \|.*\| ([\d.]+) \| ([\d.]+) \|$", re.M)
 STUDY = Path("runs") / "lr_epochs_clip-lstm-mnist1d"
-COMMAND = re.compile(r"^(?:python -m pipeline\.|pipeline )(train|sweep) (.*)$", re.M)
+COMMAND = re.compile(r"^pipeline (train|sweep) (.*)$", re.M)
 WORDS = [
     (command, shlex.split(words, comments=True))
     for page in (ENGLISH, REFERENCE)
@@ -122,7 +122,7 @@ def test_the_winners_command_gives_the_value_of_its_trial_to_the_last_bit(
     study: tuple[Path, str], python: str
 ) -> None:
     folder, printed = study
-    command = re.search(r"^again +(python -m pipeline\.train .*)$", printed, re.M)
+    command = re.search(r"^again +(pipeline train .*)$", printed, re.M)
     assert command is not None
     runs = set(folder.glob("runs/*/journal.jsonl"))
     ran(f"{command[1]} verbose=0", folder, python)
@@ -141,7 +141,7 @@ def trial_values(folder: Path) -> dict[str, float]:
 def test_every_trial_of_the_study_has_one_run_of_the_same_end(
     study: tuple[Path, str], python: str
 ) -> None:
-    words = f"python -m pipeline.runs action=check study={STUDY.name}"
+    words = f"pipeline runs action=check study={STUDY.name}"
     assert ran(words, study[0], python) == "20 trials, 20 runs: they agree\n"
 
 

@@ -78,7 +78,7 @@ def test_the_study_itself_shows_what_is_best_and_the_parameters_of_the_winner(
 def test_the_printed_command_trains_the_winner_again_to_the_last_bit(records: Records) -> None:
     printed = Path("printed").read_text(encoding="utf-8")
     apart = ("verbose=0", "tracking=none", "output=again")
-    for line in re.findall(r"^(?:again|or) +python -m pipeline\.train (.*)$", printed, re.M):
+    for line in re.findall(r"^(?:again|or) +pipeline train (.*)$", printed, re.M):
         assert train([*shlex.split(line), *apart]) == 0
     again = [final_values(run)["best/val/f1"] for run in Path("again").iterdir()]
     assert again == [best_of(records.trials()).values[0]] * 2

@@ -1,4 +1,4 @@
-"""`python -m pipeline.train`: what a user gets from one command."""
+"""`pipeline train`: what a user gets from one command."""
 
 import gc
 import shutil

@@ -157,7 +157,7 @@ def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Ite
         elif not path.startswith(allowed):
             yield (
                 f"callbacks.{name}.{TARGET}={path!r} lies outside of what may be named; if it is "
-                f"your own, add trust=[{path.partition('.')[0]}] to the command line."
+                f"your own, add 'trust=[{path.partition('.')[0]}]' to the command line."
             )
 
 

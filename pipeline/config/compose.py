@@ -42,7 +42,7 @@ from pipeline.redaction import redact_word
 _MAPPING = re.compile(r"[^=+~@]+=\{")
 #: Overrides KEY=VALUE without a mapping as value, except for a study's space, which is a mapping.
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
-_TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
+_TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: 'trust=[PACKAGE]'."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56

@@ -252,7 +252,7 @@ def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
     if not lies_in(path, allowed):
         raise ConfigError(
             f"{path!r} lies outside of {', '.join(allowed)}; if it is your own, add "
-            f"trust=[{path.partition('.')[0]}] to the command line"
+            f"'trust=[{path.partition('.')[0]}]' to the command line"
         )
     found = find(path)
     if not lies_in(found.__module__, allowed):

@@ -1,6 +1,7 @@
 """Quantities that the rules take from a run's findings, the verdicts, and possible overrides."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -61,7 +62,8 @@ class Verdict:
     @property
     def line(self) -> str:
         """The verdict as one line."""
-        tried = f"try {' or '.join(self.cures[:2])}" if self.cures else self.advice
+        cures = map(shlex.quote, self.cures[:2])
+        tried = f"try {' or '.join(cures)}" if self.cures else self.advice
         return f"{self.title}: {self.evidence}" + (f"; {tried}" if tried else "")
 
     def to_dict(self) -> dict[str, Any]:

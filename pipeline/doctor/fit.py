@@ -345,7 +345,7 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
         evidence=vagueness,
         numbers={"rows": float(rows.get("test", 0))},
         cures=("data.test=0.4" if is_small else "",),
-        advice="more test rows, or cross-validation: python -m pipeline.sweep sweeps=folds",
+        advice="more test rows, or cross-validation: pipeline sweep sweeps=folds",
     )
 
 

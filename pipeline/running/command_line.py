@@ -64,7 +64,7 @@ class Command:
         """Return the command line that trains the same run again, with masked secrets."""
         words = [] if self.config_dir is None else ["--config-dir", self.config_dir]
         masked = [redact_word(plainest(word)) for word in self.overrides]
-        return shlex.join(["python", "-m", "pipeline.train", *words, *masked])
+        return shlex.join(["pipeline", "train", *words, *masked])
 
     def save(self, folder: Path) -> None:
         """Write the command into the run's folder, with masked secrets."""
@@ -91,7 +91,7 @@ class Command:
 def with_saved_overrides(words: Sequence[str]) -> list[str]:
     """Put the overrides that a run was started with before those of its resumption.
 
-    `python -m pipeline.train resume=RUN` need not repeat `model=lstm …`; overrides that are given
+    `pipeline train resume=RUN` need not repeat `model=lstm …`; overrides that are given
     again win. Without `resume=`, and for `resume=auto`, the words stay as they are. A saved command
     never supplies `--config-dir`, `trust`, settings of Hydra's own, addresses to send to or fetch
     from, or references to the environment.
@@ -129,7 +129,7 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
         again = shlex.join(["--config-dir", saved.config_dir, *words])
         raise ConfigError(
             f"{folder / COMMAND} was started with --config-dir, which is not taken from a saved "
-            f"command; if you trust the folder, name it again: python -m pipeline.train {again}"
+            f"command; if you trust the folder, name it again: pipeline train {again}"
         )
     return [*kept, *(f"resume={folder}" if key_of(one) == "resume" else one for one in words)]
 

@@ -135,7 +135,7 @@ def warn_of_unsent(
         where = shlex.join([f"output={output}", *uri_words(uri or "")])
         print(
             f"warning: {why}{unsent} values wait in {str(place)!r}; send them with: "
-            f"python -m pipeline.runs action=sync {where}",
+            f"pipeline runs action=sync {where}",
             file=sys.stderr,
         )
 
@@ -327,7 +327,7 @@ def say_how_to_go_on(record: Record) -> None:
     """Print how to resume a run that was stopped, if it has a checkpoint."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
-        again = f"python -m pipeline.train {resume_words(record.folder)}"
+        again = f"pipeline train {resume_words(record.folder)}"
         print(f"stopped after epoch {epochs}; go on with: {again}", file=sys.stderr)
 
 

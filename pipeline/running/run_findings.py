@@ -321,7 +321,7 @@ def _drawn(artist: Child, artifacts: Path) -> list[Written]:
             said = [f"the pictures could not be drawn (exit code {code})"]
     if said:
         again = shlex.quote(f"run={artifacts.parent}")
-        hint = f"; try python -m pipeline.report {again}" * artist.is_open
+        hint = f"; try pipeline report {again}" * artist.is_open
         print(f"warning: {'; '.join(said)}{hint}", file=sys.stderr)
     return read_list(artifacts / FOLDER)
 

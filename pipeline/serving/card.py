@@ -1,5 +1,6 @@
 """Model cards in Markdown: what a model is, how well it does and where its limits are."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -231,11 +232,11 @@ def _making(facts: CardFacts) -> str:
 
 
 def _use(facts: CardFacts) -> str:
-    word, reading = f"model_from={facts.reference}", facts.schema.reading
-    kind, evaluate = reading["kind"], f"python -m pipeline.evaluate {word}"
+    word, reading = shlex.quote(f"model_from={facts.reference}"), facts.schema.reading
+    kind, evaluate = reading["kind"], f"pipeline evaluate {word}"
     of_columns = kind in ("table", "series")
     new = "new.csv" if of_columns else "NEW"
-    commands = [f"python -m pipeline.predict {word} input={new} output=predictions.csv", evaluate]
+    commands = [f"pipeline predict {word} input={new} output=predictions.csv", evaluate]
     if of_columns and "sep" in reading:
         commands.append(f"{evaluate} data.path=other.csv")
     elif of_columns:  # the training data were not read from a file

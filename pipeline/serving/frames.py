@@ -23,7 +23,7 @@ class RowsError(DataError, ValueError):
 
 
 def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd.DataFrame":
-    """Return the predictions that `python -m pipeline.predict` makes for the same rows in a file.
+    """Return the predictions that `pipeline predict` makes for the same rows in a file.
 
     Args:
         model: Model that predicts.

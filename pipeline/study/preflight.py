@@ -338,7 +338,7 @@ class Preflight:
         point = [f"{key}={text}" for key, text in tried.point.items()]
         words = [*folder, *of_run, *of_cell, *point, "debug=default", "traceback=true"]
         command = shlex.join(map(redact_word, words))
-        return f"; for the traceback: python -m pipeline.train {command}"
+        return f"; for the traceback: pipeline train {command}"
 
     @property
     def verdicts(self) -> dict[PreflightCell, str]:

@@ -52,7 +52,7 @@ def sweep(plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None)
     if plan.run.register is not None and comparison.is_comparison(plan):
         raise ConfigError(
             f"register={plan.run.register} needs a winner, and a comparison has none; remove "
-            "it, then train the model you choose with python -m pipeline.train"
+            "it, then train the model you choose with pipeline train"
         )
     if plan.options.launcher == "ray":
         plan = fitted_to_cluster(plan)

@@ -86,8 +86,19 @@ def write_environment(folder: Path) -> None:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return a Python command line as it could be typed again, with secrets masked."""
-    masked = [f"{Path(words[0]).name}", *(redact_word(word) for word in words[1:])]
+    """Return a Python command line as it could be typed again, with secrets masked.
+
+    All forms of this program are written as `pipeline COMMAND …`.
+    """
+    program, *rest = words
+    match rest:
+        case ["-m", module, *more] if module.partition(".")[0] == "pipeline":
+            typed, rest = module.split("."), more
+        case [script, *more] if Path(script).name.partition("-")[0] == "pipeline":
+            typed, rest = Path(script).name.split("-"), more
+        case _:
+            typed = [Path(program).name]
+    masked = [*typed, *map(redact_word, rest)]
     return redact(shlex.join(masked)).replace(shlex.quote("***"), "***")
 
 

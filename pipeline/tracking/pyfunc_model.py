@@ -13,7 +13,7 @@ from pipeline.tracking.models import TRUST
 
 
 class RecordedModel(PythonModel):
-    """Predicts from raw rows as `python -m pipeline.predict` does."""
+    """Predicts from raw rows as `pipeline predict` does."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the model from the files that were stored with it."""

@@ -77,7 +77,7 @@ def test_the_note_of_a_run_has_its_figures_and_shows_its_pictures(
     widths = pages.pictures(f"{NOTE}//img")
     assert len(widths) >= 3
     assert min(widths) > 300
-    assert "python -m pipeline.train model=cnn2d data=digits" in pages.one(NOTE).text
+    assert "pipeline train model=cnn2d data=digits" in pages.one(NOTE).text
     # Its links open the pictures among the artifacts.
     link = pages.one(f"{NOTE}//a[contains(@href, 'curves/metrics.png')]")
     pages.open(str(link.get_attribute("href")).partition("#")[2])
@@ -148,7 +148,7 @@ def test_the_note_of_a_study_names_its_best_trial_and_the_winners_command(
     pages: Pages, trained: Trained
 ) -> None:
     pages.open(trained.page("iris_search"))
-    pages.says("5 trials: 5 complete", "the winner is trial", "python -m pipeline.train model=mlp")
+    pages.says("5 trials: 5 complete", "the winner is trial", "pipeline train model=mlp")
     unfold_note(pages)
     assert min(pages.pictures(f"{NOTE}//img")) > 300
 

@@ -100,7 +100,7 @@ def test_an_error_leaves_the_terminal_as_it_was(train: Train, monkeypatch: Patch
 def test_a_warning_beside_a_spinner_stays_one_line_and_on_its_stream(
     monkeypatch: Patch, capsys: Capture, apart: bool
 ) -> None:
-    warning = f"warning: 7 values wait; send them with: {'python -m pipeline.runs ' * 5}"
+    warning = f"warning: 7 values wait; send them with: {'pipeline runs ' * 5}"
     monkeypatch.setenv("TERM", "xterm-256color")
     with terminal() as shown, monkeypatch.context() as patch:
         if not apart:

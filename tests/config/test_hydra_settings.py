@@ -136,7 +136,7 @@ def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) ->
     written(line.folder / "my conf", {"model/mine.yaml": "_target_: my_net.Net\n"})
     folder = saved_run(line.folder / "theirs", ["model=mine"], str(line.folder / "my conf"))
     said = resumed(line, f"resume={folder}", "tracking=none")
-    typed = shlex.split(said.partition("python -m pipeline.train ")[2])
+    typed = shlex.split(said.partition("pipeline train ")[2])
     conf = ["--config-dir", str(line.folder / "my conf")]
     assert typed == [*conf, f"resume={folder}", "tracking=none"]
     assert resumed(line, *typed).startswith("model._target_='my_net.Net'")

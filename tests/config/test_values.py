@@ -287,7 +287,7 @@ def test_a_class_from_elsewhere_is_refused_before_it_is_imported(
     assert line.problem(f"model._target_={path}") == (
         f"model._target_={path!r} lies outside of pipeline, torch.nn, torch.optim, "
         "pytorch_lightning.callbacks; if it is your own, add "
-        f"trust=[{path.partition('.')[0]}] to the command line."
+        f"'trust=[{path.partition('.')[0]}]' to the command line."
     )
 
 
@@ -314,7 +314,7 @@ def test_a_network_of_ones_own_is_one_file_and_one_yaml_and_needs_trust(
 ) -> None:
     text = f"_target_: {own_network}.Net\nwidth: 3\n"
     words = [*written(tmp_path / "conf", {"model/mine.yaml": text}), "model=mine"]
-    assert f"add trust=[{own_network}]" in line.problem(*words)
+    assert f"add 'trust=[{own_network}]'" in line.problem(*words)
     assert line.problem(*words, f"trust=[{own_network}]", "model.width=0") == (
         "model.width=0 is not allowed; expected a whole number > 0."
     )
@@ -333,7 +333,7 @@ def test_trust_from_a_file_is_refused(line: CommandLine, tmp_path: Path) -> None
     text = "# @package _global_\ntrust: [os]\n"
     words = written(tmp_path / "conf", {"experiment/mine.yaml": text})
     assert line.problem(*words, "experiment=mine") == (
-        "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
+        "trust stands in a file; it counts on the command line alone: 'trust=[PACKAGE]'."
     )
 
 

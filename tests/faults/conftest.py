@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
-    """Starts `python -m pipeline.train`, or another command, with some words."""
+    """Starts `pipeline train`, or another command, with some words."""
 
     def call(
         *words: str, prefix: Sequence[str] = (), command: str = "train", **environment: str

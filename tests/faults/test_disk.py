@@ -115,7 +115,7 @@ def test_a_disk_that_pictures_fill_costs_these_alone(fork: Start, mount: Mount) 
     (run,) = disk.iterdir()
     assert only_line(training.err) == (
         "warning: the pictures could not be drawn (No space left on device); "
-        f"try python -m pipeline.report run={run}"
+        f"try pipeline report run={run}"
     )
     assert ending(run) == ("FINISHED", None)
     assert (run / "model" / "model.ckpt").is_file()
@@ -138,7 +138,7 @@ def test_a_full_disk_of_the_tracking_database_costs_no_result(
     assert re.fullmatch(
         rf"warning: the tracking database '{database}' can't be written; .*; "
         rf"\d+ values wait in '{journal}'; "
-        "send them with: python -m pipeline.runs action=sync output=runs "
+        "send them with: pipeline runs action=sync output=runs "
         f"tracking.uri=sqlite:///{database}",
         line,
     ), line

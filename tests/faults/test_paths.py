@@ -59,7 +59,7 @@ def test_a_run_in_an_odd_place_is_stopped_gone_on_with_and_recorded(
     training.await_epoch(2)
     training.send(signal.SIGINT)
     assert training.end() == 130
-    command = shlex.split(training.err.partition("go on with: python -m pipeline.train ")[2])
+    command = shlex.split(training.err.partition("go on with: pipeline train ")[2])
     assert command[:2] == conf
     again = fork(*command)
     assert again.end() == 0, again.err

@@ -1,4 +1,4 @@
-"""Faults of `python -m pipeline.predict`, and K1 to K7: files that are no model to ask."""
+"""Faults of `pipeline predict`, and K1 to K7: files that are no model to ask."""
 
 import os
 import pickle

@@ -87,7 +87,7 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     journal = finished.relative_to(training.folder) / "journal.jsonl"
     assert re.fullmatch(
         rf"warning: the tracking server {server.uri} does not answer \(.*\); .*; \d+ values wait "
-        rf"in '{journal}'; send them with: python -m pipeline.runs action=sync output=runs "
+        rf"in '{journal}'; send them with: pipeline runs action=sync output=runs "
         f"tracking.uri={server.uri}",
         line,
     ), line

@@ -48,8 +48,8 @@ def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
     assert epoch >= 3
     assert checkpoint_epoch(training.run) in (epoch, epoch - 1)  # the journal is written first
     assert recorded_epochs(training.run) == list(range(1, epoch + 1))
-    python, _, module, *words = shlex.split(command)
-    assert (python, module) == ("python", "pipeline.train")
+    program, name, *words = shlex.split(command)
+    assert (program, name) == ("pipeline", "train")
     assert words[1:] == [f"tracking.uri={database}"]
     again = fork(*words)
     assert again.end() == 0, again.err

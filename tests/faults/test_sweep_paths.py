@@ -39,9 +39,7 @@ def test_a_sweep_works_in_folders_of_any_name_up_to_the_winners_printed_command(
     said = records.parent().tags["best.trial"]
     value = records.trials()[int(said)].values[0]
     for start in ("again", "or"):
-        (command,) = re.findall(
-            rf"^{start} +python -m pipeline.train (.*)$", again.out, re.MULTILINE
-        )
+        (command,) = re.findall(rf"^{start} +pipeline train (.*)$", again.out, re.MULTILINE)
         assert train([*shlex.split(command), f"tracking.experiment={start}", "verbose=0"]) == 0
         query = (
             "SELECT value FROM latest_metrics JOIN runs USING (run_uuid) JOIN experiments "

@@ -101,8 +101,8 @@ def test_a_server_that_dies_in_mid_sweep_is_sent_everything_once_when_it_is_back
     assert records.counted() == 3
     server.start()
     command = shlex.split(warning.partition("send them with: ")[2])
-    assert command[:3] == ["python", "-m", "pipeline.runs"]
-    assert runs(command[3:]) == 0
+    assert command[:2] == ["pipeline", "runs"]
+    assert runs(command[2:]) == 0
     records.require_whole(3)
     assert records.parent().end == ("FINISHED", None)
 
@@ -115,8 +115,5 @@ def test_a_study_goes_on_without_a_server_that_is_not_required_and_says_how_to_s
     assert main([*BASE, *words]) == 0
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"warning: the tracking server {uri} does not answer")
-    assert (
-        f"send them with: python -m pipeline.runs action=sync output=runs tracking.uri={uri}"
-        in last
-    )
+    assert f"send them with: pipeline runs action=sync output=runs tracking.uri={uri}" in last
     assert len(list(Path("runs/study/trials").iterdir())) == 2  # also the one that is not the best

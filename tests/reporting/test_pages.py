@@ -66,14 +66,14 @@ def nasty(**more: Any) -> Findings:
 
 def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
     made = made_findings()
-    page = of_run(made, tags={"command": "python -m pipeline.train seed=3", "version.torch": "9.9"})
+    page = of_run(made, tags={"command": "pipeline train seed=3", "version.torch": "9.9"})
     require_sound(page)
     assert page.texts("h1") == ["mlp-made"]
     assert page.texts("h2") == ["Diagnosis", "Result", "Pictures", "How it was made"]
     assert len(page.all("img")) >= 5
     assert page.texts("summary") == ["all keys and values"]
     for words in (
-        *(MACRO[1:], "python -m pipeline.train seed=3", "torch 9.9", "ab" * 32, "2,048"),
+        *(MACRO[1:], "pipeline train seed=3", "torch 9.9", "ab" * 32, "2,048"),
         "{:.3f}–{:.3f}".format(*made.intervals["f1"]),
         f"{made.metrics['naive/f1']:.3f}",
     ):

@@ -93,8 +93,8 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
     assert "The winner over 2 seeds." in page.text
     for title in ("History", "Each parameter against", "Parallel coordinates"):
         assert any(one.startswith(title) for one in page.texts("h3"))
-    (command,) = (one for one in page.texts("code") if one.startswith("python -m pipeline.train"))
-    words = command.removeprefix("python -m pipeline.train ").split()
+    (command,) = (one for one in page.texts("code") if one.startswith("pipeline train"))
+    words = command.removeprefix("pipeline train ").split()
     monkeypatch.chdir(place)
     assert train(*words, "name=again", "verbose=0", "tracking=none") == 0
     winner = float(re.findall(r"The winner is trial \d+: val/f1 ([\d.]+)", page.text)[0])

@@ -58,7 +58,7 @@ def made_run(
     """Write the journal of a run and, with a seed, its findings, of which little can be drawn."""
     folder = output / f"{stem}-{name}-0a1b2c"
     (folder / "artifacts").mkdir(parents=True)
-    tags = {"pipeline.command": "train", "command": f"python -m pipeline.train name={name}"}
+    tags = {"pipeline.command": "train", "command": f"pipeline train name={name}"}
     params = {"model._target_": "pipeline.networks.mlp.MLP", "trainer.max_epochs": 4, "seed": 3}
     params |= {"tags.team": "a", "tags.team.lead": "b"}  # both are keys in a journal
     journal = Journal(folder)
@@ -116,13 +116,13 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "nothing to report on is given; expected one of run=RUN, study=NAME, runs=[A,B]"),
+        ((), "nothing to report on is given; expected one of run=RUN, study=NAME, 'runs=[A,B]'"),
         (
             ("run=a", "study=b"),
-            "run and study are given; expected one of run=RUN, study=NAME, runs=[A,B]",
+            "run and study are given; expected one of run=RUN, study=NAME, 'runs=[A,B]'",
         ),
-        (("runs=[a]",), "runs=[a] gives 1; expected two: runs=[A,B]"),
-        (("runs=[a,b,c]",), "runs=[a,b,c] gives 3; expected two: runs=[A,B]"),
+        (("runs=[a]",), "runs=[a] gives 1; expected two: 'runs=[A,B]'"),
+        (("runs=[a,b,c]",), "runs=[a,b,c] gives 3; expected two: 'runs=[A,B]'"),
         (("study=x", "storage=foo"), "storage='foo' is no address of a database; expected "),
         (("study=x",), "study='x' is unknown: the database '"),
         (

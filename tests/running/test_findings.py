@@ -75,7 +75,7 @@ def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: 
     said = tags(run)
     assert "curves/loss.png" in said["mlflow.note.content"]
     assert said["doctor"]
-    assert f"python -m pipeline.train {' '.join(WORDS)}" in said["mlflow.note.content"]
+    assert f"pipeline train {' '.join(WORDS)}" in said["mlflow.note.content"]
     client = MlflowClient("sqlite:///mlflow.db")
     (stored,) = client.search_runs(["1"])
     assert stored.data.tags["doctor"] == said["doctor"]

@@ -103,7 +103,7 @@ def test_the_suggestion_is_printed_as_an_override_and_on_record(
     assert said.endswith("(60 steps from 1e-06 to 10)")
     assert f"picture {found.relative_to(own_folder)}/lr_range.png" in printed
     assert (
-        "train   python -m pipeline.train model=mlp data=digits tracking=none name=f_adam "
+        "train   pipeline train model=mlp data=digits tracking=none name=f_adam "
         f"'tags=[two words]' optimizer.lr={rate}" in printed
     )
     assert not any(line.startswith("kept") for line in printed)
@@ -133,8 +133,8 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
     (given,), _ = read([typed], texts=("name",), multirun=False)
     line = Command(overrides=(given.line,), config_dir=None).line()
     if shown is not None:
-        assert line == f"python -m pipeline.train {shown}"
-    (again,), _ = read(shlex.split(line)[3:], texts=("name",), multirun=False)
+        assert line == f"pipeline train {shown}"
+    (again,), _ = read(shlex.split(line)[2:], texts=("name",), multirun=False)
     assert again.override.value() == typed.partition("=")[2]
 
 

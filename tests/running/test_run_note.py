@@ -25,7 +25,7 @@ def told(findings: Findings, folder: Path, drawn: Iterable[Written] = (), **chan
         "artifacts": folder,
         "experiment_id": "7",
         "doctor": ["doctor  overfitting: it learned by heart; try model.dropout=0.3"],
-        "command": "python -m pipeline.train model=mlp",
+        "command": "pipeline train model=mlp",
     }
     return description_text(findings, list(drawn), **{**known, **changes})
 
@@ -113,7 +113,7 @@ def test_a_note_never_exceeds_what_a_tag_holds_and_gives_up_the_links_first(tmp_
     )
     assert len(note) <= MOST
     assert images(note) == ["curves/loss", "classes/confusion"]
-    assert "python -m pipeline.train model=mlp" in note
+    assert "pipeline train model=mlp" in note
 
 
 def test_a_run_that_mlflow_does_not_know_has_words_alone_and_one_that_diverged_says_so(

@@ -29,7 +29,7 @@ REPORT = PREPARED.report
 FACTS = CardFacts(
     name="mlp-patients",
     reference="0123abcd",
-    tags={"command": "python -m pipeline.train model=mlp", "version.torch": "2.13.0"},
+    tags={"command": "pipeline train model=mlp", "version.torch": "2.13.0"},
     model={"_target_": "pipeline.networks.mlp.MLP", "hidden": [64], "dropout": 0.0},
     parameters=12_345,
     epochs=20,
@@ -68,9 +68,9 @@ def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
     assert PREPARED.content_hash in data
     assert "| ill | 75 (25.0 %) | 19 (25.3 %) | 31 (24.8 %) |" in data
     use = section(text, "How to use it")
-    assert "pipeline.predict model_from=0123abcd input=new.csv output=predictions.csv" in use
-    assert "pipeline.evaluate model_from=0123abcd data.path=other.csv" in use
-    assert "python -m pipeline.train model=mlp" in section(text, "How it was made")
+    assert "pipeline predict model_from=0123abcd input=new.csv output=predictions.csv" in use
+    assert "pipeline evaluate model_from=0123abcd data.path=other.csv" in use
+    assert "pipeline train model=mlp" in section(text, "How it was made")
     assert "torch 2.13.0" in section(text, "How it was made")
 
 

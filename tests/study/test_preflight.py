@@ -118,7 +118,7 @@ def test_what_would_fail_is_marked_in_its_cell_and_the_rest_is_ok(broken: Tried)
 
 
 def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Tried) -> None:
-    conf = "python -m pipeline.train --config-dir"
+    conf = "pipeline train --config-dir"
     by_itself = [line.partition("; for the traceback: ")[0] for line in broken.problems]
     assert by_itself == [
         "model=wide data=iris: model.kernel_size=9 does not fit layer 1: it reaches over 9 "
@@ -217,7 +217,7 @@ def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(
     (problem,) = found.problems
     assert problem.startswith(
         "model=dies data=iris, sweeps=seeds model=dies: its process died (ended by SIGKILL); "
-        "for the traceback: python -m pipeline.train "
+        "for the traceback: pipeline train "
     )
 
 

@@ -35,7 +35,7 @@ from pipeline.study.outcome.summary import (
 from pipeline.study.sweeping import write_trials
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
-COMMAND = "python -m pipeline.train model=mlp 'model.hidden=[64]'"
+COMMAND = "pipeline train model=mlp 'model.hidden=[64]'"
 TESTED = {"test/f1": 0.84, "test/accuracy": 0.85, "naive/f1": 0.02, "linear/f1": 0.3}
 
 
@@ -67,7 +67,7 @@ def ending(
         folder=Path("runs/s"),
         base=base,
         command=COMMAND,
-        yaml_command="python -m pipeline.train --config-dir=runs/s/conf experiment=s",
+        yaml_command="pipeline train --config-dir=runs/s/conf experiment=s",
         tested=tested or {},
         base_tested=base_tested or {},
         importances=[
@@ -230,8 +230,8 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert not set(shown) & set("│┃━┏\x1b")
     lines = shown.splitlines()
     assert lines[0] == "2 trials: 2 complete"
-    assert "again   python -m pipeline.train model=mlp 'model.hidden=[64]'" in lines
-    assert "or      python -m pipeline.train --config-dir=runs/s/conf experiment=s" in lines
+    assert "again   pipeline train model=mlp 'model.hidden=[64]'" in lines
+    assert "or      pipeline train --config-dir=runs/s/conf experiment=s" in lines
     assert ["optimizer.lr", "62%", "50%"] in [line.split() for line in lines]
     assert "not above chance: trainer.max_epochs" in lines
     took, *last = last_lines(ending([0.5]), ["mlflow ui"], ["n"])

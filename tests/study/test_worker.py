@@ -249,11 +249,11 @@ def test_code_that_prints_and_reads_never_disturbs_what_the_worker_says(
     worker: Conversation,
 ) -> None:
     worker.worker.verdict(prune=True)  # too late for any trial: it decides nothing
-    job = job_of(rungs={1: 1}, tags={"command": "python -m pipeline.sweep sweeps=quick"})
+    job = job_of(rungs={1: 1}, tags={"command": "pipeline sweep sweeps=quick"})
     config = {**job.config, "model": {"_target_": "trial_parts.Chatty"}}
     ended = worker.train(replace(job, config=config), verdicts=[False])
     assert ended.state == "complete", ended.message
-    assert tags(job)["command"] == "python -m pipeline.sweep sweeps=quick"
+    assert tags(job)["command"] == "pipeline sweep sweeps=quick"
     loaded = (worker.folder / "loaded").read_text(encoding="utf-8").split()
     assert "pytorch_lightning" in loaded
     assert not {"optuna", "mlflow"} & {*loaded}
@@ -455,7 +455,7 @@ def test_a_server_that_dies_is_started_again_and_one_that_never_loads_ends_the_s
         await_worker(pool)
     assert failed.value.problems == (
         "3 workers in a row died before they were ready (ModuleNotFoundError: No module "
-        "named 'pipeline.nowhere'); check that a single run works: python -m pipeline.train",
+        "named 'pipeline.nowhere'); check that a single run works: pipeline train",
     )
 
 

@@ -108,7 +108,11 @@ def test_no_program_of_a_repository_runs(
 
 def test_the_command_line_can_be_typed_again_but_holds_no_secret() -> None:
     words = ["/usr/bin/python", "-m", "pipeline.train", "db.password=a b", "name=a b"]
-    assert command_line(words) == "python -m pipeline.train 'db.password=***' 'name=a b'"
+    typed = "pipeline train 'db.password=***' 'name=a b'"
+    assert command_line(words) == typed
+    assert command_line(["python3", "/venv/bin/pipeline", "train", *words[3:]]) == typed
+    assert command_line(["python3", "/venv/bin/pipeline-train", *words[3:]]) == typed
+    assert command_line(["/usr/bin/python", "own.py", "a=1"]) == "python own.py a=1"
     assert "canary" not in command_line(["python", "tracking.uri=http://u:canary@h"])
 
 

@@ -322,6 +322,6 @@ def test_a_comparison_that_chooses_nothing_can_not_be_registered(
     assert sweep(words) == 2
     assert capsys.readouterr().err == (
         "error: register=iris needs a winner, and a comparison has none; remove it, then train "
-        "the model you choose with python -m pipeline.train\n"
+        "the model you choose with pipeline train\n"
     )
     assert list(own_folder.iterdir()) == []

@@ -72,7 +72,7 @@ class Stage:
         return self.pick(full=(0, 1, 2), small=(0,))
 
     def train(self, *words: str, test: bool = False) -> "Result | None":
-        """Train as `python -m pipeline.train` with these words does; None = it diverged."""
+        """Train as `pipeline train` with these words does; None = it diverged."""
         given = [*words, "tracking=none", "trainer.threads=1", "trainer.accelerator=cpu"]
         given += [f"output={self.runs}", f"test={str(test).lower()}"]
         if not any(word.startswith("verbose=") for word in words):

@@ -195,7 +195,7 @@ def experiment_command(folder: Path, name: str, *more: str) -> str:
 
 def train_command(words: Sequence[str]) -> str:
     """Return the training command with these overrides, quoted for a shell."""
-    return f"python -m pipeline.train {shlex.join(map(redact_word, words))}".rstrip()
+    return f"pipeline train {shlex.join(map(redact_word, words))}".rstrip()
 
 
 # ── verdict ─────────────────────────────────────────────────────────────────────────────────────

@@ -238,7 +238,7 @@ class TrialConfigs:
         return without_hydra(tree), choices
 
     def train_words(self, overrides: Point) -> list[str]:
-        """Return the words with which `python -m pipeline.train` trains a trial.
+        """Return the words with which `pipeline train` trains a trial.
 
         Output and tracking are those of the study's command line; its name, tags and verbosity are
         left out. Raises RuntimeError if the words do not compose to the trial's run.

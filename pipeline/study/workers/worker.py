@@ -454,7 +454,7 @@ class WorkerPool:
         if self._failed_starts >= FAILED_STARTS:
             raise EnvironmentFaultError(
                 f"{FAILED_STARTS} workers in a row died before they were ready "
-                f"({why}); check that a single run works: python -m pipeline.train"
+                f"({why}); check that a single run works: pipeline train"
             )
 
     def interrupt(self) -> None:
