@@ -1,6 +1,8 @@
 """Kinds of errors with their exit codes, and helpers for messages: values, nearest names."""
 
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -13,6 +15,8 @@ from typing import ClassVar
 LEAST_LIKENESS = 0.6
 #: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
+#: Words that neither a shell nor Hydra takes for anything else.
+BARE = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 class PipelineError(Exception):
@@ -116,6 +120,15 @@ def shown(value: object) -> str:
     else:
         text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+
+
+def typed(key: str, value: str | Sequence[str]) -> str:
+    """Return `key=value` or `key=[value,…]` as a user types it, quoted where a shell needs it."""
+    words = [value] if isinstance(value, str) else [*value]
+    quoted = [w if BARE.fullmatch(w) else '"{}"'.format(w.replace('"', '\\"')) for w in words]
+    text = ",".join(quoted)
+    line = f"{key}={text}" if isinstance(value, str) else f"{key}=[{text}]"
+    return line if quoted == words else shlex.quote(line)
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str:

@@ -227,7 +227,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
     return Content(
         inputs=raw,
         targets=targets,
-        numbers=np.arange(len(targets)),
+        numbers=np.arange(len(targets)) if samples.numbers is None else samples.numbers,
         split=split,
         schema=replace(schema, permutation=_permutation(samples, options)),
         notes=(*samples.notes, *disorder),

@@ -98,7 +98,6 @@ class Images(Source):
             found=strays,
             notes=[*_notes(found, headers, mode=self.image_mode, size=self.image_size)],
             features=CHANNELS[mode],
-            ids=np.array([picture.name for picture in found]),
         )
 
 

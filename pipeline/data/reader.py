@@ -316,13 +316,18 @@ def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
         )
     levels = {column.name: column.levels for column in samples.columns}
     codes = () if schema.encoder is None else schema.encoder.codes
-    if names == wanted and all(levels.get(code.name, ()) == code.levels for code in codes):
+    if names == wanted and all(_has_indices(code, levels.get(code.name, ())) for code in codes):
         return samples.inputs
     positions = [names.index(name) for name in wanted]
     cells = np.asarray(samples.inputs[:][:, positions], dtype=np.float64)
     for index, code in enumerate(codes):
         cells[:, index] = _recoded(cells[:, index], levels.get(code.name, ()), code)
     return cells
+
+
+def _has_indices(code: Code, levels: tuple[str, ...]) -> bool:
+    """Return whether the model has the same indices for categories; it may know more."""
+    return bool(levels) == code.is_category and code.levels[: len(levels)] == levels
 
 
 def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
@@ -334,7 +339,7 @@ def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
             f"column {code.name!r} holds {now}, and the model was trained on {then}; "
             f"data.{key}=[{code.name}] reads it as in training"
         )
-    if not levels or levels == code.levels:
+    if not levels or _has_indices(code, levels):
         return cells
     place = {level: index for index, level in enumerate(code.levels)}
     known = np.isfinite(cells) & (cells >= 0)

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.data import checks
-from pipeline.data.schema import MOST_LEVELS, UNKNOWN, Code, axis_of, statistics
+from pipeline.data.schema import MISSING_LEVEL, MOST_LEVELS, UNKNOWN, Code, axis_of, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
 
 if TYPE_CHECKING:
@@ -303,6 +303,7 @@ def _column(
         found["levels"] = tuple(code.levels[index] for index in kept)
         found["unknown"] = int((known <= UNKNOWN).sum())
         filled = "no category" if code.fill == UNKNOWN else code.levels[int(code.fill)]
+        filled = "a category of its own" if filled == MISSING_LEVEL else filled
     else:
         edges = np.empty(0) if like is None else np.asarray(like.edges)
         if like is None and len(known):

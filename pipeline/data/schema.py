@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +27,8 @@ Vector = NDArray[np.float64]
 #: Most categories of a column with a feature each; rarer ones share the feature `other`.
 MOST_LEVELS = 20
 OTHER = "other"
+#: Category of the empty cells of a column.
+MISSING_LEVEL = "(missing)"
 #: Value of a cell whose category no training row had.
 UNKNOWN = -1.0
 BLOCK_ROWS = 65_536
@@ -43,10 +45,12 @@ class Code:
 
     Args:
         name: Name of the column.
-        levels: All categories of the column, in the order of their indices; empty = numbers.
+        levels: All categories of the column, in the order of their indices, `(missing)` after
+            those of the file if training rows had missing cells; empty = numbers.
         kept: Indices of the levels that have a feature each, the most frequent first.
         other: Whether there is a feature for all further levels.
-        fill: Replacement of a missing cell: the mean, or the index of the most frequent level.
+        fill: Replacement of a missing cell: the mean, or the index of the level `(missing)`, or of
+            the most frequent one if no training row had a missing cell.
         has_holes: Whether training rows had missing cells.
     """
 
@@ -126,19 +130,33 @@ def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encod
                 totals[index] += cells.sum()
     codes = []
     for column, count, total, filled in zip(columns, counts, totals, known, strict=True):
-        frequent = [int(index) for index in np.argsort(-count, kind="stable") if count[index]]
-        mean = float(total / filled) if filled else 0.0
-        most = float(frequent[0]) if frequent else UNKNOWN
-        code = Code(
-            name=column.name,
-            levels=column.levels,
-            kept=tuple(frequent[:MOST_LEVELS]),
-            other=len(frequent) > MOST_LEVELS,
-            fill=most if column.levels else mean,
-            has_holes=bool(filled < len(rows)),
-        )
+        code = Code(name=column.name, has_holes=bool(filled < len(rows)))
+        if column.levels:
+            code = _fitted_levels(code, column.levels, count, len(rows) - int(filled))
+        elif filled:
+            code = replace(code, fill=float(total / filled))
         codes.append(code)
     return Encoder(codes=tuple(codes))
+
+
+def _fitted_levels(
+    code: Code, levels: tuple[str, ...], counts: NDArray[np.int64], missing: int
+) -> Code:
+    """Return the code of categories with `counts` (levels,) and `missing` cells in training."""
+    if missing:
+        if MISSING_LEVEL not in levels:
+            levels, counts = (*levels, MISSING_LEVEL), np.append(counts, 0)
+        counts[levels.index(MISSING_LEVEL)] += missing
+    frequent = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
+    fill = levels.index(MISSING_LEVEL) if missing else (*frequent, int(UNKNOWN))[0]
+    rare = [index for index in frequent[MOST_LEVELS:] if not (missing and index == fill)]
+    return replace(
+        code,
+        levels=levels,
+        kept=tuple(index for index in frequent if index not in rare),
+        other=bool(rare),
+        fill=float(fill),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

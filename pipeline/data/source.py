@@ -89,7 +89,7 @@ class Samples:
             NaN = a missing cell, a category = the index of its level. Empty = `inputs` are final
             numbers.
         label: Name of the target; empty = it has none.
-        ids: (rows,) name of each row for reports; None = its number.
+        numbers: (rows,) number of each row in its file, if rows were left out; None = all are here.
         order: Row numbers from the oldest to the newest: the newest rows are the test part, those
             before them the validation part; None = rows have no order.
         strict: Whether test rows that also train are an error rather than a note.
@@ -108,7 +108,7 @@ class Samples:
     groups: Array | None = None
     columns: tuple[Column, ...] = ()
     label: str = ""
-    ids: Array | None = None
+    numbers: Indices | None = None
     order: Indices | None = None
     strict: bool = False
     reading: Reading = field(default_factory=dict)

@@ -17,6 +17,7 @@ from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables import store
 from pipeline.data.tables.cells import (
     HELP_OF_NUMBERS,
+    MISSING,
     TEST,
     TRAIN,
     VALIDATION,
@@ -24,6 +25,7 @@ from pipeline.data.tables.cells import (
     Outcome,
     frame_texts,
     raw_rows,
+    without_target,
 )
 from pipeline.data.tables.columns import Keys
 from pipeline.data.tables.file import Place, batches, form_of, require_columns, shown
@@ -167,7 +169,8 @@ class TableReader(reader.Reader):
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
         """Read all rows of a file with the columns of the training file, including the target.
 
-        Unknown categories count as other; empty cells are filled in as in training.
+        Unknown categories count as other; empty cells are filled in as in training, and rows
+        without a target are left out.
         """
         if self.target is None or not isinstance(source, Table):
             return super().evaluated(source, budget=budget)
@@ -178,29 +181,41 @@ class TableReader(reader.Reader):
         new = NewRows(heading=None, ignored=self._ignored(columns, group))
         schema = self.schema
         truth = Outcome(
-            self.target, schema.task, schema.classes, are_words=True, otherwise=HELP_OF_NUMBERS
+            self.target,
+            schema.task,
+            schema.classes,
+            are_words=not MISSING.isdisjoint(schema.classes),
+            otherwise=HELP_OF_NUMBERS,
         )
-        raw, targets, groups = [], [], []
+        raw, targets, numbers, groups = [], [], [], []
         numbered: dict[str | None, int] = {}  # rows without a group form one group
+        rows = 0
         for place, batch in batches(path, sep=source.sep):
             require_columns(path, columns, self._names, needed=OF_MODEL)
-            raw.append(self.rows(batch, place, Rules(missing="impute"), new))
-            cells = Cells(batch.column(self.target), self.target, place)
-            found, empty = truth.targets(cells)
-            if empty.any():
-                raise cells.fault(empty, "the cell is empty; expected what is true")
-            targets.append(found if schema.classes else found.reshape(-1, 1))
-            named = batch.column(group).to_pylist() if group in columns else []
+            found, empty = truth.targets(Cells(batch.column(self.target), self.target, place))
+            known = np.flatnonzero(~empty)
+            raw.append(self.rows(batch, place, Rules(missing="impute"), new)[known])
+            targets.append((found if schema.classes else found.reshape(-1, 1))[known])
+            numbers.append(known + place.first_row - 1)
+            named = batch.column(group).take(known).to_pylist() if group in columns else []
             groups += [numbered.setdefault(name, len(numbered)) for name in named]
-        if not raw:
-            raise DataError(f"{path} has a header and no rows; expected at least one")
+            rows += len(empty)
+        if not sum(map(len, raw)):
+            raise DataError(
+                f"{path} has {rows:,} rows, none with a target {self.target!r}; expected at least "
+                "one"
+            )
         inputs, true = np.concatenate(raw), np.concatenate(targets)
         check_reach(schema, largest_by_column(inputs), true, what=str(path))
         content = reader.content_of_test(
             inputs,
             true,
             schema,
-            notes=tuple(_notes(new, group, columns)),
+            notes=(
+                *_notes(new, group, columns),
+                *without_target(rows - len(true), rows, self.target),
+            ),
+            numbers=np.concatenate(numbers),
             groups=np.array(groups, dtype=np.int64) if groups else None,
         )
         kept = {name: getattr(schema, name) for name in ("task", "classes", "features")}

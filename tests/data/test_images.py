@@ -39,13 +39,12 @@ def pets(pixels: np.ndarray = COLOURS, prefix: str = "", copies: int = 1) -> Non
             saved(name, (picture // (copy + 1)).astype(np.uint8))
 
 
-def test_a_folder_a_class_becomes_rows_named_by_their_files() -> None:
+def test_a_folder_a_class_becomes_rows_in_the_order_of_their_names() -> None:
     pets()
     samples = read("images", "set")
     assert samples.inputs.dtype == np.uint8
     assert (samples.inputs == COLOURS.transpose(0, 3, 1, 2)).all()
     assert samples.features == ("red", "green", "blue")
-    assert samples.ids.tolist() == ["cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png"]
     assert [samples.classes[label] for label in samples.targets] == ["cat", "cat", "dog", "dog"]
     for name in ("晴れ=day, 1", "a", "10", "9", "train"):
         saved(f"{name}/x.png", COLOURS[0])

@@ -77,7 +77,7 @@ def test_columns_are_measured_on_the_training_rows_alone() -> None:
     expected = [by_level[name] / sum(by_level.values()) for name in color.levels]
     assert color.shares == pytest.approx([*expected, 0.0])
     assert color.missing == np.isnan(colors).sum() > 0
-    assert color.filled == color.levels[0]
+    assert color.filled == "a category of its own"
     holed = [column for column in data.report.columns if column.name != "flat"]
     shares = ", ".join(f"{c.name} {100 * c.missing / c.rows:.1f} % ({c.filled})" for c in holed)
     assert lines(data.report)[2] == (

@@ -214,6 +214,12 @@ class Outcome:
         return values, np.isnan(values)
 
 
+def without_target(count: int, rows: int, target: str) -> list[str]:
+    """Return a note, in a list, on rows that are left out for an empty target; empty = none are."""
+    told = f"{count:,} of {rows:,} rows are left out, since their target {target!r} is empty"
+    return [told] * bool(count)
+
+
 def filled(values: pa.Array, missing: float) -> Array:
     """Return numbers (rows,) with `missing` in place of null.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,7 @@ from pipeline.data.tables.cells import (
     class_index,
 )
 from pipeline.data.tables.file import shown
-from pipeline.errors import ConfigError, DataError, did_you_mean, some
+from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +42,12 @@ EXACT = 2**53
 FEW = 20
 #: Share of distinct words among the cells above which a column is free text.
 FREE = 0.5
+COUNTS = "counts the rows"
+KEEPS = "data.numeric=[COLUMN] or data.categorical=[COLUMN] keeps"
+#: Most whole numbers of one column of which it is checked that all are different.
+MOST_DIFFERENT = 2**20
+#: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
+ID = re.compile(r"(?i:id|.*[\W_]id|id[\W_].*)|.*[a-z](Id|ID)")
 DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
     r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
@@ -69,7 +75,8 @@ class Keys:
         missing: How to treat rows with empty cells.
         sep: Separator of the cells of a CSV; None = detected.
         units: Unit of a regression's target; empty = none.
-        strict: Whether features that reveal the target, and test rows that also train, are errors.
+        strict: Whether columns that can't be features, features that reveal the target, and test
+            rows that also train are errors.
         allow_url: Whether the path may be a URL.
     """
 
@@ -203,10 +210,10 @@ class FeatureCells(ColumnCells):
     words: int = 0
     problem: str | None = None
     inexact: bool = False
-    # Sums that show whether the column holds each whole number of a range once, in any order.
     whole: bool = True
-    bounds: tuple[float, float] = (np.inf, -np.inf)
-    sums: tuple[float, float] = (0.0, 0.0)
+    counts_rows: bool = True
+    # The numbers so far, while they are whole and different; None = they are not.
+    different: Array | None = field(default_factory=lambda: np.empty(0))
 
     def add(self, cells: Cells) -> None:
         """Add the next batch of cells."""
@@ -226,21 +233,23 @@ class FeatureCells(ColumnCells):
     def _add_numbers(self, values: Array, cells: Cells) -> None:
         import pyarrow.compute as pc
 
-        missing = int(np.isnan(values).sum())
-        self.missing += missing
-        self.numbers += len(values) - missing
+        known = values[~np.isnan(values)]
+        self.missing += len(values) - len(known)
+        self.numbers += len(known)
         self.problem = self.problem or cells.infinite_problem(values)
-        exact = np.abs(values) < EXACT
-        if not self.inexact and not (exact | np.isnan(values)).all():
+        exact = np.abs(known) < EXACT
+        if not self.inexact and not exact.all():
             # 1e20 is a measurement, 12345678901234567890 is an id
             matched = pc.match_substring_regex(cells.texts, r"^[+-]?\d+$")
             self.inexact = bool(pc.any(matched).as_py())
-        self.whole = self.whole and bool((exact & (values == np.floor(values))).all())
-        if self.whole and len(values):
-            low, high = self.bounds
-            self.bounds = min(low, float(values.min())), max(high, float(values.max()))
-            total, squares = self.sums
-            self.sums = total + float(values.sum()), squares + float((values**2).sum())
+        self.whole = self.whole and bool((exact & (known == np.floor(known))).all())
+        if self.counts_rows:  # from 0 or from 1
+            numbers = np.arange(self.rows - len(values), self.rows)
+            self.counts_rows = any((values == numbers + first).all() for first in (0, 1))
+        if self.different is not None:
+            joined = np.unique(np.concatenate([self.different, known]))
+            is_one_each = len(joined) == len(self.different) + len(known) <= MOST_DIFFERENT
+            self.different = joined if self.whole and is_one_each else None
 
     def _add_words(self, cells: Cells) -> None:
         found = cells.texts.drop_null().value_counts()
@@ -262,57 +271,55 @@ class FeatureCells(ColumnCells):
 
     def problems(self) -> Iterator[str]:
         """Yield the reasons why the column can't be a feature as it stands."""
-        found, name = self.wanted is None, self.name
         if self.problem is not None:
             yield self.problem
-        elif self.numbers and self.words and self.first_word is not None:
+        elif self.numbers and self.words and self.first_word is not None and not self.unfit:
             yield (
                 f"{self.first_word}. The column has {self.numbers} "
                 f"number{'s' * (self.numbers != 1)} beside {self.words} other "
                 f"cell{'s' * (self.words != 1)}"
             )
-        elif not self.is_category:
-            return
-        elif found and self.levels and all(DATE.fullmatch(text) for text in self.levels):
+        elif self.wanted == "categorical" and len(self.levels) > MOST_LEVELS:
             yield (
-                f"column {name!r} holds dates, such as {shown(min(self.levels))}, which are no "
-                f"feature as they stand; leave it out: data.drop=[{name}], or order the rows by "
-                f"it: data.time={name}, or write what matters of it, such as the month or the days "
-                "since a day, as a number"
-            )
-        elif (found or len(self.levels) > MOST_LEVELS) and (words := free_text(self.levels)):
-            yield (
-                f"column {name!r} {words}: free text or names, which are no feature; leave "
-                f"it out: data.drop=[{name}], or name the rows by it: data.id={name}"
+                f"column {self.name!r} has {free_text(self.levels)}: too many categories; leave "
+                f"it out: {typed('data.drop', [self.name])}"
             )
 
-    def notes(self) -> Iterator[str]:
-        """Yield notes on suspicious properties that are no reason to refuse the column."""
-        name = self.name
+    @property
+    def unfit(self) -> str:
+        """Why the column is left out: identifiers, free text or dates; empty = it is a feature."""
+        if self.wanted is not None or self.problem is not None:
+            return ""
+        if self.is_category:
+            if self.levels and all(DATE.fullmatch(text) for text in self.levels):
+                return f"dates, such as {shown(min(self.levels))}"
+            words = free_text(self.levels)
+            return f"text: {words}" if words else ""
+        if self.words:
+            return self._mixed_names()
+        if self.numbers and self.whole and ID.fullmatch(self.name):
+            return "whole numbers named id"
+        return COUNTS if self.counts_rows and self.rows > 2 and self.numbers else ""
+
+    def _mixed_names(self) -> str:
+        """Return why words beside numbers are names, such as `A/5 21171`; empty = they are not."""
+        words = Counter({text: n for text, n in self.levels.items() if not all_numbers([text])})
+        begin = all(text[0].isalpha() for text in words)
+        if ID.fullmatch(self.name) or (begin and free_text(words)):
+            return f"numbers beside words, such as {shown(min(words))}"
+        return ""
+
+    @property
+    def doubt(self) -> str:
+        """What makes a feature that is kept look useless; empty = nothing."""
         if self.missing == self.rows:
-            yield f"column {name!r} is empty: it says nothing; data.drop=[{name}]"
-        elif self.inexact:
-            yield (
-                f"column {name!r} has numbers above 2^53, which are rounded; it looks like "
-                f"an id: data.drop=[{name}], or data.id={name} to name the rows by it"
-            )
-        elif not self.is_category and self._counts_rows():
-            yield (
-                f"column {name!r} counts the rows, as an index does; if it is one, leave it "
-                f"out: data.drop=[{name}], or data.id={name} to name the rows by it"
-            )
-
-    def _counts_rows(self) -> bool:
-        """Return whether the rows hold each whole number from the smallest to the largest once."""
-        rows, (low, high) = self.rows, self.bounds
-        if not self.whole or rows < 3 or high - low != rows - 1:
-            return False
-        middle = (low + high) / 2
-        squares = rows * (middle**2 + (rows**2 - 1) / 12)
-        return bool(
-            np.isclose(self.sums[0], rows * middle, rtol=1e-12, atol=1e-6)
-            and np.isclose(self.sums[1], squares, rtol=1e-9)
-        )
+            return "empty"
+        if self.is_category:
+            return ""
+        if self.inexact:
+            return "whole numbers above 2^53, which are rounded"
+        are_different = self.different is not None and len(self.different) > 2
+        return "whole numbers, all different" if are_different else ""
 
 
 @dataclass(slots=True)
@@ -387,7 +394,8 @@ class TargetCells(ColumnCells):
             )
         if words := free_text(self.levels):
             raise DataError(
-                f"the target {self.name!r} {words}: no classes; name another: data.target=COLUMN"
+                f"the target {self.name!r} has {words}: no classes; name another: "
+                "data.target=COLUMN"
             )
         if are_words:
             counts = {name: self.levels[name] for name in sorted(self.levels)}
@@ -448,10 +456,51 @@ def _listed(counts: dict[str, int]) -> str:
     return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)
 
 
+def kept_roles(
+    path: Path, roles: Roles, features: Sequence[FeatureCells], keys: Keys
+) -> tuple[Roles, list[str]]:
+    """Return the roles without columns that can't be features, and notes on what looks useless.
+
+    Raises:
+        DataError: A column can't be read, none is left, or `strict` refuses to leave columns out.
+    """
+    unfit = {one.name: one.unfit for one in features if one.unfit}
+    if len(unfit) == len(features):  # a column that counts the rows may be the x of a curve
+        unfit = {name: why for name, why in unfit.items() if why != COUNTS}
+    problems = [line for one in features for line in one.problems()]
+    told, begin = _with_reasons(unfit), str(path)
+    if unfit and keys.strict:
+        problems.append(f"columns that can't be features: {told}: {_drop(keys, unfit)}")
+    elif len(unfit) == len(features):
+        problems.append(
+            f"no column is left to predict {roles.target!r} from; left out: {told}; {KEEPS} one"
+        )
+    if problems:
+        raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
+    notes = [f"columns that can't be features are left out: {told}; {KEEPS} one"] if unfit else []
+    doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
+    if doubtful:
+        told = _with_reasons(doubtful)
+        notes.append(f"columns that may be of no use: {told}: {_drop(keys, doubtful)}")
+    kept = {name: kind for name, kind in roles.features.items() if name not in unfit}
+    return replace(roles, features=kept), notes
+
+
+def _with_reasons(columns: Mapping[str, str]) -> str:
+    names: dict[str, list[str]] = {}
+    for name, why in columns.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(those)} ({why})" for why, those in names.items())
+
+
+def _drop(keys: Keys, names: Iterable[str]) -> str:
+    return typed("data.drop", [*map(str, keys.drop), *names])
+
+
 def free_text(levels: Counter[str]) -> str | None:
     """Return why cells that hardly repeat are free text; None = they are categories."""
     cells, too_many = levels.total(), len(levels) > MOST_LEVELS
     if len(levels) <= max(FEW, FREE * cells) and not too_many:
         return None
     found = f"over {MOST_LEVELS}" if too_many else str(len(levels))
-    return f"has {found} different words in {cells} cells, such as {shown(min(levels))}"
+    return f"{found} different words in {cells} cells, such as {shown(min(levels))}"

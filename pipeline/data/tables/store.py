@@ -9,7 +9,7 @@ import platform
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -20,8 +20,23 @@ import psutil
 
 from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Array, Column, Samples
-from pipeline.data.tables.cells import TEST, TRAIN, VALIDATION, Cells, Outcome, raw_rows
-from pipeline.data.tables.columns import FeatureCells, Keys, Roles, TargetCells, roles_of
+from pipeline.data.tables.cells import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Cells,
+    Outcome,
+    raw_rows,
+    without_target,
+)
+from pipeline.data.tables.columns import (
+    FeatureCells,
+    Keys,
+    Roles,
+    TargetCells,
+    kept_roles,
+    roles_of,
+)
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.errors import DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder, create_folder
@@ -33,12 +48,13 @@ if TYPE_CHECKING:
 #: Bytes of a file, or of its cells as numbers, from which it is converted and mapped.
 LARGE_BYTES = 2**28
 #: Version of the cached tables; tables of another version are converted again.
-VERSION = 2
+VERSION = 3
 #: Keys that say where files are and how they are parsed; the others say how rows are made.
 PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
-ARRAYS = ("targets", "test", "validation", "groups", "order")
+ARRAYS = ("targets", "test", "validation", "groups", "order", "numbers")
 PLAIN = ("task", "classes", "features", "units", "label", "strict", "notes", "reading")
 FACTS = "facts.json"
+INPUTS = "inputs"
 #: The files of a table, each with the part of its rows; the first one is for training.
 Paths = Sequence[tuple[Path, int]]
 
@@ -73,14 +89,13 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     """
     training = paths[0][0]
     names = form_of(training, sep=keys.sep).names
-    roles = roles_of(training, names, keys)
+    outcome, columns, roles, notes = _learned(paths[:1], roles_of(training, names, keys), keys)
     ignored = []
     for path, _ in paths[1:]:
         there = form_of(path, sep=keys.sep).names
         require_columns(path, there, roles.read)
         if further := [name for name in there if name not in names]:
             ignored.append(f"{path}: ignored, as the training file has no {', '.join(further)}")
-    outcome, columns, notes = _learned(paths[:1], roles, keys)
     conversion = _Conversion(roles, keys, outcome, columns)
     arrays = _gathered(conversion, paths, folder)
     conversion.require_whole()
@@ -88,6 +103,8 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     if leaks and keys.strict:
         raise DataError(*(f"{training}: {line}" for line in leaks))
     in_parts, times = arrays.pop("parts"), arrays.pop("times", None)
+    if not conversion.left_out:
+        del arrays["numbers"]
     test, validation = (np.flatnonzero(in_parts == part) for part in (TEST, VALIDATION))
     return Samples(
         **arrays,
@@ -113,8 +130,8 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
 
 def _learned(
     paths: Paths, roles: Roles, keys: Keys
-) -> tuple[Outcome, tuple[Column, ...], list[str]]:
-    """Return the meaning of the training file's target and features, and notes."""
+) -> tuple[Outcome, tuple[Column, ...], Roles, list[str]]:
+    """Return the meaning of the training file's target and features, their roles, and notes."""
     path = paths[0][0]
     features = [FeatureCells(name, wanted=wanted) for name, wanted in roles.features.items()]
     target = TargetCells(roles.target)
@@ -125,16 +142,16 @@ def _learned(
             one.add(Cells(batch.column(one.name), one.name, place))
     if not target.rows:
         raise DataError(f"{path} has a header and no rows (0 rows); expected at least one a part")
-    if problems := [line for one in features for line in one.problems()]:
-        begin = str(path)
-        raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
+    roles, left_out = kept_roles(path, roles, features, keys)
     outcome, told = target.outcome(keys)
     last = f"target: {roles.target!r}, the last column; another with data.target=COLUMN"
     notes = [last] if keys.target is None else []
-    notes += [*told, *(note for one in features for note in one.notes())]
-    levels = [tuple(sorted(one.levels)) if one.is_category else () for one in features]
-    columns = [Column(name=one.name, levels=x) for one, x in zip(features, levels, strict=True)]
-    return outcome, tuple(columns), notes
+    columns = [
+        Column(name=one.name, levels=tuple(sorted(one.levels)) if one.is_category else ())
+        for one in features
+        if one.name in roles.features
+    ]
+    return outcome, tuple(columns), roles, [*notes, *told, *left_out]
 
 
 class _Conversion:
@@ -149,7 +166,7 @@ class _Conversion:
         self._holes: Counter[str] = Counter()
         self._first_holes: dict[str, tuple[Place, int]] = {}
         self._unknown: Counter[str] = Counter()
-        self._left_out = self._kept = 0
+        self.left_out = self._kept = 0
         # Bounds of each feature within each class, or of its difference from the target.
         shape = (max(1, len(outcome.classes)), len(columns))
         self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)
@@ -158,18 +175,20 @@ class _Conversion:
     def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
         """Convert the next batch; its rows are of `part` unless a split column says otherwise.
 
-        Returns `inputs`, `targets`, `parts`, and `ids`, `groups`, `times` if a column has them.
+        Returns `inputs`, `targets`, `parts`, `numbers`, and `groups`, `times` if a column has them.
         """
-        rows: dict[str, Array] = {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
+        first = self._kept + self.left_out
+        rows: dict[str, Array] = {
+            "parts": np.full(batch.num_rows, part, dtype=np.int8),
+            "numbers": np.arange(first, first + batch.num_rows),
+        }
         for key, column in self.roles.beside.items():
             cells = Cells(batch.column(column), column, place)
             if key == "split":
                 rows["parts"] = cells.parts()
             elif key == "time":
                 rows["times"] = cells.instants()
-            elif key == "id":
-                rows["ids"] = np.array(cells.texts.fill_null("").to_pylist(), dtype=np.str_)
-            else:
+            elif key == "group":
                 rows["groups"] = self._group_numbers(cells)
         rows["inputs"] = raw_rows(batch, self.columns, place)
         target = self.roles.target
@@ -180,10 +199,10 @@ class _Conversion:
                 self._unknown[one.name] += int((rows["inputs"][:, index] == UNKNOWN).sum())
             self._count_holes(one.name, holes[:, index], place)
         self._count_holes(target, empty, place)
-        if self.keys.missing == "drop":
-            kept = ~(empty | holes.any(1))
-            rows = {name: block[kept] for name, block in rows.items()}
-            self._left_out += int((~kept).sum())
+        left_out = empty | holes.any(1) if self.keys.missing == "drop" else empty
+        if left_out.any():
+            rows = {name: block[~left_out] for name, block in rows.items()}
+            self.left_out += int(left_out.sum())
         self._kept += len(rows["targets"])
         if part == TRAIN:
             self._bound_features(rows["inputs"], rows["targets"])
@@ -205,21 +224,20 @@ class _Conversion:
 
     def require_whole(self) -> None:
         """Raise DataError if nothing fills in an empty cell, or if no row is left."""
-        target, problems = self.roles.target, []
-        refused = [(target, "the target", "")] if self.keys.missing != "drop" else []
+        problems = []
         if self.keys.missing == "refuse":
-            fix = ", data.missing=mean fills them in"
-            refused += [(column.name, "a cell", fix) for column in self.columns]
-        for name, what, fix in refused:
-            if self._holes[name]:
-                place, position = self._first_holes[name]
-                problems.append(
-                    f"{place.cell(position, name)}: {what} is empty, as in {self._holes[name]} "
-                    f"rows in all; fill it in{fix}, or leave these rows out: data.missing=drop"
-                )
+            fixes = {column.name: ", data.missing=mean fills them in" for column in self.columns}
+            for name, fix in {self.roles.target: "", **fixes}.items():
+                if self._holes[name]:
+                    place, position = self._first_holes[name]
+                    what = "a cell" if fix else "the target"
+                    problems.append(
+                        f"{place.cell(position, name)}: {what} is empty, as in {self._holes[name]} "
+                        f"rows in all; fill it in{fix}, or leave these rows out: data.missing=drop"
+                    )
         if not self._kept and not problems:
             problems.append(
-                f"data.missing=drop leaves none of {self._left_out} rows: each has an empty cell "
+                f"data.missing=drop leaves none of {self.left_out} rows: each has an empty cell "
                 f"({_counted(self._holes)}); leave out a column with data.drop=[COLUMN]"
             )
         if problems:
@@ -251,8 +269,12 @@ class _Conversion:
 
     def notes(self) -> Iterator[str]:
         """Yield notes on rows that were left out and on categories that training never saw."""
-        if self._left_out:
-            yield f"left out {self._left_out} rows with an empty cell: {_counted(self._holes)}"
+        rows = self._kept + self.left_out
+        if self.left_out and self.keys.missing == "drop":
+            cells = _counted(self._holes)
+            yield f"data.missing=drop: rows {rows:,} → {self._kept:,}; empty cells: {cells}"
+        else:
+            yield from without_target(self.left_out, rows, self.roles.target)
         if unknown := +self._unknown:
             told = _counted(unknown)
             yield f"categories that the training file does not have count as other: {told}"
@@ -263,27 +285,18 @@ def _counted(cells: Counter[str]) -> str:
 
 
 def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dict[str, Array]:
-    """Convert all rows and return them by name; with a folder, inputs and ids are mapped.
+    """Convert all rows and return them by name; with a folder, inputs are mapped.
 
     Mapped arrays are written batch by batch, since a full disk then raises an error; writing to a
     mapping would kill the process.
     """
-    import pyarrow.compute as pc
-
-    keys, roles, name = conversion.keys, conversion.roles, conversion.roles.beside.get("id")
-    kinds = {} if folder is None else {"inputs": "<f8"}
-    if folder is not None and name:
-        found = rows_of(paths, keys, [name])
-        longest = [pc.max(pc.utf8_length(batch[0])).as_py() or 1 for batch, *_ in found]
-        kinds["ids"] = f"<U{max(longest, default=1)}"
+    keys, roles = conversion.keys, conversion.roles
     rows: dict[str, list[Array]] = defaultdict(list)
-    with ExitStack() as opened:
-        place = folder or Path()
-        written = {name: opened.enter_context((place / name).open("wb")) for name in kinds}
+    with nullcontext() if folder is None else (folder / INPUTS).open("wb") as file:
         for batch, at, part in rows_of(paths, keys, roles.read):
             for name, block in conversion.converted(batch, at, part).items():
-                if name in written:
-                    written[name].write(np.ascontiguousarray(block, dtype=kinds[name]).tobytes())
+                if file is not None and name == INPUTS:
+                    file.write(np.ascontiguousarray(block, dtype="<f8").tobytes())
                 else:
                     rows[name].append(block)
     whole = {name: np.concatenate(blocks) for name, blocks in rows.items()}
@@ -293,16 +306,10 @@ def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dic
 
 
 def _mapped(folder: Path, rows: int, columns: int) -> dict[str, Array]:
-    """Return the inputs and ids that a folder holds as bytes, memory-mapped and read-only."""
-    inputs, ids = folder / "inputs", folder / "ids"
+    """Return the inputs that a folder holds as bytes, memory-mapped and read-only."""
     if not rows:
         return {}
-    arrays: dict[str, Array] = {
-        "inputs": np.memmap(inputs, dtype="<f8", mode="r").reshape(rows, columns)
-    }
-    if ids.exists():
-        arrays["ids"] = np.memmap(ids, dtype=f"<U{ids.stat().st_size // (4 * rows)}", mode="r")
-    return arrays
+    return {INPUTS: np.memmap(folder / INPUTS, dtype="<f8", mode="r").reshape(rows, columns)}
 
 
 def stored(paths: Paths, keys: Keys) -> Samples:

@@ -1,11 +1,15 @@
 """What a table's columns are for and become: numbers, categories, a target, or an error."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from given_tables import FILE, patients, prepared, read, text
+from given_tables import FILE, patients, prepared, read, source, text
 
+from pipeline.data.reader import Rules, reader_of
+from pipeline.data.schema import fit_encoder
+from pipeline.data.source import Samples
 from pipeline.errors import PipelineError
 
 
@@ -15,7 +19,7 @@ def column(*cells: str, name: str = "a") -> str:
 
 def target(*targets: str, repeat: int = 10) -> str:
     cells = targets * repeat
-    return "x,y\n" + "".join(f'{row * 37 % 101},"{cell}"\n' for row, cell in enumerate(cells))
+    return "x,y\n" + "".join(f'{row * 37 % 101}.5,"{cell}"\n' for row, cell in enumerate(cells))
 
 
 def problems(content: str, **keys: object) -> tuple[str, ...]:
@@ -37,6 +41,8 @@ EMPTY = (
     f"{FILE} line 3, column 'y': the target is empty, as in 10 rows in all; fill it in, or leave "
     "these rows out: data.missing=drop"
 )
+NAMES = "text: 60 different words in 60 cells, such as 'patient 0'"
+KEEPS = "data.numeric=[COLUMN] or data.categorical=[COLUMN] keeps"
 REFUSED = [
     case("a,y\n", f"{FILE} has a header and no rows (0 rows); expected at least one a part"),
     case(
@@ -46,9 +52,13 @@ REFUSED = [
     ),
     case(
         text(patients()),
-        f"{FILE}: column 'name' has 60 different words in 60 cells, such as 'patient 0': free text "
-        "or names, which are no feature; leave it out: data.drop=[name], or name the rows by it: "
-        "data.id=name",
+        f"{FILE}: columns that can't be features: name ({NAMES}): data.drop=[name]",
+        strict=True,
+    ),
+    case(
+        column(*(f"note {row}" for row in range(50)), name="my note"),
+        f"{FILE}: no column is left to predict 'y' from; left out: my note (text: 50 different "
+        f"words in 50 cells, such as 'note 0'); {KEEPS} one",
     ),
     case(
         column("1", "2", "1,5", "x", "4"),
@@ -161,7 +171,7 @@ REFUSED = [
         "data.positive=1 has no meaning for a regression; leave it out, or say data.task=binary",
         positive="1",
     ),
-    *(case(target("1", word, "2"), EMPTY) for word in ("NA", "?", "")),
+    *(case(target("1", word, "2"), EMPTY, missing="refuse") for word in ("NA", "?", "")),
     # the split
     case(
         "x,part,y\n"
@@ -217,23 +227,95 @@ def test_words_are_taken_as_categories_where_the_user_says_so() -> None:
     assert read(column("x", "y", "7"), categorical=["a"]).columns[0].levels == ("7", "x", "y")
 
 
-@pytest.mark.parametrize("date", ["2024-05-{:02d}", "{}.5.2024", "5/{}/24", "2024-05-{:02d} 10:00"])
-def test_dates_are_refused_by_name_with_three_ways_out(date: str) -> None:
-    content = column(*(date.format(day) for day in range(1, 13)), name="admitted")
-    (problem,) = problems(content)
-    assert problem.startswith(f"{FILE}: column 'admitted' holds dates, such as '")
-    assert "data.drop=[admitted]" in problem
-    assert "data.time=admitted" in problem
-    assert read(content, categorical=["admitted"]).columns[0].levels
+MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "why"),
+    [
+        *(
+            (
+                "admitted",
+                [date.format(day % 12 + 1) for day in range(70)],
+                f"dates, such as '{min_}'",
+            )
+            for date, min_ in (
+                ("2024-05-{:02d}", "2024-05-01"),
+                ("{}.5.2024", "1.5.2024"),
+                ("5/{}/24", "5/1/24"),
+                ("2024-05-{:02d} 10:00", "2024-05-01 10:00"),
+            )
+        ),
+        ("n", [str(row) for row in range(70)], "counts the rows"),
+        ("n", [str(row + 1) for row in range(70)], "counts the rows"),
+        *(
+            (name, [str(row % 7) for row in range(70)], "whole numbers named id")
+            for name in (
+                "id",
+                "ID",
+                "Id",
+                "customer_id",
+                "shop-id",
+                "PassengerId",
+                "userID",
+                "id_no",
+            )
+        ),
+        ("ticket", MIXED, "numbers beside words, such as 'A/5 0'"),
+    ],
+)
+def test_what_can_not_be_a_feature_is_left_out_and_told(
+    name: str, cells: list[str], why: str
+) -> None:
+    content = f"x,{name},y\n" + "".join(
+        f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells)
+    )
+    samples = read(content)
+    told = f"columns that can't be features are left out: {name} ({why}); {KEEPS} one"
+    assert (samples.features, samples.notes[-1]) == (("x",), told)
+    assert problems(content, strict=True)[0] == (
+        f"{FILE}: columns that can't be features: {name} ({why}): data.drop=[{name}]"
+    )
+    assert read(content, categorical=[name]).features == ("x", name)
+    new_rows = reader_of(prepared(content).schema).open(Path(FILE), Rules(), size=100)
+    assert len(next(new_rows.blocks)) == 70
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("n", [str(70 - row) for row in range(70)]),
+        ("n", [str(1000 + row) for row in range(70)]),
+        ("paid", [str(row % 7) for row in range(70)]),
+        ("customer_id", [f"{row % 7}.5" for row in range(70)]),
+        ("shop_id", ["ab"[row % 2] for row in range(70)]),
+    ],
+)
+def test_a_column_that_may_be_a_feature_is_kept(name: str, cells: list[str]) -> None:
+    rows = "".join(f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells))
+    assert read(f"x,{name},y\n{rows}").features == ("x", name)
+
+
+def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
+    content = "n,my note,user_id,Id,x,old,y\n" + "".join(
+        f"{n},note {n},7,8,{n % 9},1,{n % 2}\n" for n in range(60)
+    )
+    told = (
+        "n (counts the rows); my note (text: 60 different words in 60 cells, such as 'note 0'); "
+        "user_id, Id (whole numbers named id)"
+    )
+    left_out = f"columns that can't be features are left out: {told}; {KEEPS} one"
+    assert left_out in read(content, drop=["old"]).notes
+    assert problems(content, strict=True, drop=["old"]) == (
+        f"{FILE}: columns that can't be features: {told}: "
+        "'data.drop=[old,n,\"my note\",user_id,Id]'",
+    )
 
 
 def test_the_problems_of_several_columns_or_keys_are_told_at_once() -> None:
-    content = "n,d,a,y\n" + "".join(
-        f"person {n},2024-01-{n:02d},inf,{n % 2}\n" for n in range(1, 29)
-    )
-    assert [line.partition(";")[0].partition(", such")[0] for line in problems(content)] == [
-        f"{FILE}: column 'n' has 28 different words in 28 cells",
-        f"{FILE}: column 'd' holds dates",
+    content = "n,b,a,y\n" + "".join(f"{n % 2},{'xy'[n % 2]},inf,{n % 2}\n" for n in range(1, 29))
+    assert [line.partition(";")[0] for line in problems(content, numeric=["b"])] == [
+        f"{FILE} line 2, column 'b': 'y' is not a number",
         f"{FILE} line 2, column 'a': 'inf' is infinite in single precision",
     ]
     told = f"is no column of {FILE}; its columns are age, town, outcome."
@@ -250,7 +332,10 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
     whole = [line for line in lines[1:] if all(line)]
     samples = read(text(lines), drop=["name"], missing="drop")
     assert samples.inputs[:, 3].tolist() == [float(line[4]) for line in whole]
-    assert samples.notes[-1].startswith(f"left out {60 - len(whole)} rows with an empty cell: age")
+    assert samples.notes[-1] == (
+        f"data.missing=drop: rows 60 → {len(whole)}; empty cells: age (5), town ({TOWNS.count('')})"
+    )
+    assert samples.numbers.tolist() == [row for row, line in enumerate(lines[1:]) if all(line)]
     way = "data.missing=mean fills them in, or leave these rows out: data.missing=drop"
     assert problems(text(lines), drop=["name"], missing="refuse") == (
         f"{FILE} line 7, column 'age': a cell is empty, as in 5 rows in all; fill it in, {way}",
@@ -260,31 +345,61 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
     assert len(read(target("1", "NA", "2"), missing="drop").targets) == 20
 
 
-COUNTS = (
-    "column 'a' counts the rows, as an index does; if it is one, leave it out: data.drop=[a], or "
-    "data.id=a to name the rows by it"
-)
+def test_rows_without_a_target_are_left_out_and_counted_and_the_others_keep_their_numbers() -> None:
+    content = target("1", "NA", "2", "")
+    samples = read(content)
+    assert (samples.inputs[:, 0] == [row * 37 % 101 + 0.5 for row in range(0, 40, 2)]).all()
+    told = "20 of 40 rows are left out, since their target 'y' is empty"
+    assert samples.notes[-1] == told
+    made = prepared()
+    assert (made.test.rows % 2 == 0).all()
+    _, evaluated, part = reader_of(made.schema).evaluated(source()[0], budget=1)
+    assert told in evaluated.notes
+    assert part.rows.tolist() == [*range(0, 40, 2)]
+
+
+def test_an_empty_category_is_a_category_of_its_own() -> None:
+    towns = ["Bonn", "", "Köln", "NA", "Bonn", ""]
+    content = "x,town,y\n" + "".join(f"{n}.5,{towns[n % 6]},{n % 2}\n" for n in range(60))
+    made = prepared(content)
+    (_, code) = made.schema.encoder.codes
+    assert set(code.features) == {"town=(missing)", "town=Bonn", "town=Köln"}
+    rows = made.train.rows
+    ones = made.train.inputs[:, made.schema.features.index("town=(missing)")]
+    assert ones.tolist() == [float(towns[row % 6] in ("", "NA")) for row in rows]
+    assert made.report.columns[1].filled == "a category of its own"
+    many = "town,y\n" + "".join(f"{'' if n == 99 else n % 33},{n % 2}\n" for n in range(100))
+    encoder = fit_encoder(*rows_and_columns(read(many, categorical=["town"])))
+    assert len(encoder.features) == 22
+    assert {"town=(missing)", "town=other"} < {*encoder.features}
+
+
+def rows_and_columns(samples: Samples) -> tuple[Any, Any, Any]:
+    return samples.inputs, samples.columns, np.arange(len(samples.inputs))
+
+
+DIFFERENT = "columns that may be of no use: a (whole numbers, all different): data.drop=[a]"
 
 
 @pytest.mark.parametrize(
     ("cells", "note"),
     [
-        ([str(row) for row in range(50)], COUNTS),
-        ([str(1000 - row) for row in range(50)], COUNTS),
+        ([str(row) for row in range(50)], DIFFERENT),  # the only column
+        ([str(1000 - row) for row in range(50)], DIFFERENT),
+        ([str(row * 2) for row in range(50)], DIFFERENT),
+        (["", *map(str, range(40))], DIFFERENT),
         (
             [str(2**53 + 2 + row * row) for row in range(50)],
-            "column 'a' has numbers above 2^53, which are rounded; it looks like an id: "
-            "data.drop=[a], or data.id=a to name the rows by it",
+            "columns that may be of no use: a (whole numbers above 2^53, which are rounded): "
+            "data.drop=[a]",
         ),
-        ([""] * 50, "column 'a' is empty: it says nothing; data.drop=[a]"),
+        ([""] * 50, "columns that may be of no use: a (empty): data.drop=[a]"),
         (["1", "1", "4", "4"] * 12, None),
-        ([str(row * 2) for row in range(50)], None),
         ([f"1e{row}" for row in range(30)], None),
-        (["", *map(str, range(40))], None),
     ],
 )
 def test_a_suspicious_column_is_told_and_no_other(cells: list[str], note: str | None) -> None:
-    told = [line for line in read(column(*cells)).notes if "column 'a'" in line]
+    told = [line for line in read(column(*cells)).notes if "use: a (" in line]
     assert told == ([note] if note else [])
 
 
