@@ -152,7 +152,8 @@ class Keeper(Checkpoint):
 
     Args:
         writer: Receives the checkpoints that Lightning makes.
-        monitor: Metric that decides which epoch is kept; `None` = the last.
+        monitor: Metric that decides which epoch is kept; of equal values, the lowest validation
+            loss decides. `None` = the last epoch.
         better: Whether a larger or a smaller value of `monitor` is better.
         facts: Plain values that are stored with the weights: the config, the data's schema.
     """
@@ -171,6 +172,7 @@ class Keeper(Checkpoint):
         self._facts, self._epoch = dict(facts), 0
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self._best_loss = 0.0
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Return the weights of the best epoch; `None` if the last ones are kept."""
@@ -200,16 +202,21 @@ class Keeper(Checkpoint):
         stop.check()
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
-        """Return whether the monitored metric is better than ever before, and note it if so."""
-        if self._monitor is None or self._monitor not in trainer.callback_metrics:
+        """Return whether the epoch is better than all before, and note it if so."""
+        known = trainer.callback_metrics
+        if self._monitor is None or self._monitor not in known:
             return False
-        value = float(trainer.callback_metrics[self._monitor])
+        value = float(known[self._monitor])
         if math.isnan(value):  # the metric is undefined on these rows
             return False
-        best = self.best_value
-        better = best is None or (value > best if self._rises else value < best)
+        # On few validation rows many epochs have the same score, and the first of them is early.
+        loss, best = float(known.get("val/loss", 0.0)), self.best_value
+        if value == best:
+            better = loss < self._best_loss
+        else:
+            better = best is None or (value > best if self._rises else value < best)
         if better:
-            self.best_value, self.best_epoch = value, self._epoch
+            self.best_value, self.best_epoch, self._best_loss = value, self._epoch, loss
         return better
 
     def on_save_checkpoint(self, _: Any, __: Any, checkpoint: dict[str, Any]) -> None:
@@ -219,7 +226,7 @@ class Keeper(Checkpoint):
 
 
 class Checkpoints(Keeper):
-    """Writes `last.ckpt` after each epoch, and `best.ckpt` when `monitor` is better than ever.
+    """Writes `last.ckpt` after each epoch, and `best.ckpt` if it is the best so far.
 
     The checkpoint of a short epoch reaches the disk while the next epoch runs.
 
@@ -274,11 +281,12 @@ class Checkpoints(Keeper):
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch and the states of the generators."""
         best = {"best_value": self.best_value, "best_epoch": self.best_epoch}
-        return {**best, "generators": generator_states()}
+        return {**best, "best_loss": self._best_loss, "generators": generator_states()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best epoch; the generators are restored when training starts."""
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self._best_loss = state_dict["best_loss"]
         self._states = state_dict["generators"]
 
 

@@ -105,6 +105,15 @@ def test_without_validation_early_stopping_is_off_and_the_last_weights_are_kept(
     assert "test/f1" in final_values(run)
 
 
+def test_of_equally_good_epochs_the_one_with_the_lowest_validation_loss_is_kept(made: Made) -> None:
+    run = made(*SHORT, "optimizer.lr=0.003")
+    history = epochs(run)
+    first = max(history, key=lambda epoch: history[epoch]["val/f1"])
+    best = max(history, key=lambda epoch: (history[epoch]["val/f1"], -history[epoch]["val/loss"]))
+    assert first != best
+    assert final_values(run)["best/epoch"] == best
+
+
 def test_early_stopping_on_the_training_loss_needs_no_validation(made: Made) -> None:
     stopping = ("monitor=train/loss", "min_delta=100", "patience=1")
     words = [f"callbacks.early_stopping.{word}" for word in stopping]
