@@ -338,6 +338,7 @@ RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
         fit.class_collapse,
         fit.no_better_than_naive,
         fit.overfitting,
+        fit.too_few_steps,
         fit.stopped_early,
         fit.underfitting,
         fit.no_better_than_linear,
@@ -347,7 +348,8 @@ RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
 }
 
 _NO_BETTER = {"no_better_than_naive", "no_better_than_linear"}
-_LITTLE_LEARNED = _NO_BETTER | {"class_collapse", "underfitting", "stopped_early", "noisy_metrics"}
+_STOPPED = {"too_few_steps", "stopped_early"}
+_LITTLE_LEARNED = _NO_BETTER | _STOPPED | {"class_collapse", "underfitting", "noisy_metrics"}
 #: Symptoms of each cause: a cause is reported without the verdicts that it explains.
 _SYMPTOMS: Mapping[str, Set[str]] = {
     "exploding_gradient": RULES.keys() - {"exploding_gradient", "saturated", "leakage"},
@@ -360,7 +362,8 @@ _SYMPTOMS: Mapping[str, Set[str]] = {
     "leakage": {"no_better_than_linear"},
     "class_collapse": _NO_BETTER | {"noisy_metrics"},
     "no_better_than_naive": {"no_better_than_linear", "noisy_metrics"},
-    "stopped_early": _NO_BETTER | {"underfitting"},
+    "stopped_early": _NO_BETTER | {"underfitting", "too_few_steps"},
+    "too_few_steps": _NO_BETTER | {"underfitting"},
     "underfitting": _NO_BETTER,
 }
 

@@ -138,6 +138,37 @@ def stopped_early(run: Evidence) -> Verdict | None:
     )
 
 
+#: Steps of the whole training below which it may be too short even if its loss is almost flat: a
+#: schedule that ends near zero flattens it.
+#:
+#: Of 63 networks on generated data with 40 or 60 steps, the 20 above `STILL_FALLING` gained 6.3
+#: points of test accuracy from eight times the epochs, the others 1.7. At 100 steps it was 0.5.
+FEW_STEPS = 100
+#: Steps that the suggested epochs take.
+ENOUGH_STEPS = 300
+#: Share of a loss's total fall that comes from the last quarter of the epochs.
+STILL_FALLING = 0.02
+
+
+def too_few_steps(run: Evidence) -> Verdict | None:
+    """The training took few steps, and a loss was still falling in the last quarter."""
+    steps = run.findings.steps * run.findings.epochs
+    if not 0 < steps < FEW_STEPS or run.findings.end == "diverged":
+        return None
+    start = run.naive_loss or 0.0
+    falls = [_late_share(run.curve(key), start, LEARNED) for key in ("train/loss", "val/loss")]
+    share = max((one for one in falls if one is not None), default=0.0)
+    if share < STILL_FALLING or run.findings.epochs < run.findings.planned:
+        return None
+    epochs = 10 * math.ceil(ENOUGH_STEPS / run.findings.steps / 10)
+    return Verdict(
+        evidence=f"only {steps} steps in {run.findings.epochs} epochs, and the loss was still "
+        "falling",
+        numbers={"steps": float(steps), "share": share},
+        cures=(f"trainer.max_epochs={epochs}",),
+    )
+
+
 def share_of_last_quarter(run: Evidence) -> float | None:
     """Return the share of the total improvement that comes from the last quarter of the epochs.
 

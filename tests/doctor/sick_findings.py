@@ -94,6 +94,12 @@ def stopped() -> Findings:
     return replace(made, history=history(made, val__loss=np.linspace(1.0, 0.3, 12).tolist()))
 
 
+def few_steps() -> Findings:
+    made = made_findings(steps=3)
+    loss = [*np.linspace(1.0, 0.3, 9), 0.29, 0.28, 0.27]
+    return replace(made, history=history(made, val__loss=loss))
+
+
 def collapsed() -> Findings:
     made = made_findings(shares=(0.47, 0.47, 0.06))
     return with_test(made, outputs=made.test.outputs * np.float32([1, 1, 0]))
@@ -133,6 +139,7 @@ SICK: Mapping[str, Callable[[], Findings]] = {
     "lr_too_low": lambda: moved(1e-3),
     "overfitting": overfitted,
     "underfitting": lambda: poorly(made_findings()),
+    "too_few_steps": few_steps,
     "stopped_early": stopped,
     "class_collapse": collapsed,
     "no_better_than_naive": lambda: no_better("naive"),
