@@ -1,6 +1,6 @@
 """What the doctor says of sick runs, of the same runs cured, and of healthy ones.
 
-    python -m benchmarks.doctor_cases [--seeds 3] [--sets A B C healthy] [--only VERDICT …]
+    python -m benchmarks.doctor_cases [--seeds 3] [--sets A B C D healthy] [--only VERDICT …]
                                       [--keep FOLDER]
 
 The runs stand in doctor_cases.yaml. A sick run has to be told its verdict and a cured one must not;
@@ -28,7 +28,9 @@ from benchmarks.doctor_tables import write_tables
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-SETS = ("A", "B", "C", "healthy")
+    from pipeline.findings import Findings
+
+SETS = ("A", "B", "C", "D", "healthy")
 QUIET = ("tracking=none", "verbose=0")
 HEALTHY_SEEDS = 5
 
@@ -98,24 +100,23 @@ def _sick_and_cured(case: dict[str, Any]) -> Iterator[Asked]:
         yield Asked(*given, "cured", case["verdict"], cured, tested=tested is True)
 
 
-def said_of(one: Asked, *, seed: int, folder: Path) -> str:
-    """Return the names of the verdicts on a run with this seed.
-
-    A run with the same configuration that lies in the folder is taken as it is.
+def findings_of(words: Sequence[str], *, seed: int, folder: Path) -> "Findings":
+    """Train a run with this seed, or take the one of the same configuration in the folder.
 
     Args:
-        one: The run; the tables that it names lie in the present folder.
+        words: Its overrides; the tables that they name lie in the present folder.
         seed: Of the run.
         folder: Takes the run's artifacts.
     """
+    import sklearn.linear_model  # noqa: F401 - no run then starts a process to import it
+
     from pipeline.config.record import plain
-    from pipeline.doctor.diagnosis import diagnose
     from pipeline.errors import DivergedError
     from pipeline.findings import load_findings
     from pipeline.run import run
 
     output = folder / "new"
-    config = _composed((*one.words, *QUIET, f"output={output}")).copy()
+    config = _composed((*words, *QUIET, f"output={output}")).copy()
     config.seed = seed
     content = json.dumps(plain(config), sort_keys=True, default=str)
     kept = folder / hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -125,7 +126,14 @@ def said_of(one: Asked, *, seed: int, folder: Path) -> str:
             run(config)
         (made,) = output.iterdir()
         (made / "artifacts").rename(kept)
-    return diagnose(load_findings(kept)).names
+    return load_findings(kept)
+
+
+def said_of(one: Asked, *, seed: int, folder: Path) -> str:
+    """Return the names of the verdicts on a run with this seed."""
+    from pipeline.doctor.diagnosis import diagnose
+
+    return diagnose(findings_of(one.words, seed=seed, folder=folder)).names
 
 
 @cache

@@ -82,6 +82,36 @@ def _walk(seed: int) -> Made:
     return ["value"], [[float(one)] for one in np.cumsum(draw.normal(size=600))]
 
 
+def _product(seed: int) -> Made:
+    """Classes by the sign of a product of two columns, of which a line tells nothing."""
+    draw = np.random.default_rng(seed)
+    inputs = draw.uniform(-1, 1, size=(1200, 3))
+    return _named(inputs, [f"kind {int(one > 0)}" for one in inputs[:, 0] * inputs[:, 1]])
+
+
+def _cosine(seed: int) -> Made:
+    draw = np.random.default_rng(seed)
+    inputs = draw.uniform(-1, 1, size=(900, 2))
+    return _named(inputs, (np.cos(4 * inputs[:, 0]) + 0.1 * draw.normal(size=900)).tolist())
+
+
+def _two_leaks(seed: int) -> Made:
+    """A target that is the difference of two columns."""
+    draw = np.random.default_rng(seed)
+    inputs = draw.normal(size=(900, 7))
+    hidden = inputs[:, 2:5].sum(1) / 2 + 1.5 * draw.normal(size=900)
+    inputs[:, 0] = hidden + inputs[:, 1]
+    return _named(inputs, hidden.tolist(), ("gross", "tax"))
+
+
+def _copies(seed: int) -> Made:
+    """Random labels of rows that occur five times, with the number of each row."""
+    draw = np.random.default_rng(seed)
+    inputs = np.column_stack([np.arange(200), draw.normal(size=(200, 6))])
+    labels = [f"kind {one}" for one in draw.integers(2, size=200)]
+    return _named(np.tile(inputs, (5, 1)), labels * 5, ("row",))
+
+
 TABLES: dict[str, Callable[[], Made]] = {
     "rare": lambda: _rare(1, rows=1600, columns=6, shares=(0.95, 0.05), shift=1.0),
     "rare_three": lambda: _rare(2, rows=1600, columns=6, shares=(0.88, 0.06, 0.06), shift=1.5),
@@ -110,6 +140,11 @@ TABLES: dict[str, Callable[[], Made]] = {
         17, lambda hidden, draw: hidden + 0.01 * draw.normal(size=len(hidden)), "later"
     ),
     "walk": lambda: _walk(18),
+    "product": lambda: _product(22),
+    "cosine": lambda: _cosine(23),
+    "two_leaks": lambda: _two_leaks(24),
+    "copies": lambda: _copies(25),
+    "noisy_few": lambda: _line(26, rows=260, columns=6, noise=1.5, classes=False),
 }
 
 

@@ -242,6 +242,8 @@ class Findings:
         kind: Kind of the data: what one row is.
         model: Name of the network's class, such as `LSTM`.
         config: The whole configuration, with unresolved references to the environment.
+        words: What followed `pipeline train`, with masked secrets, as a shell reads it;
+            empty = no command line.
         classes: Names of the classes; in a binary task the positive one is the last. Empty for a
             regression.
         features: Names along the features or channels of an input; empty = unknown.
@@ -261,6 +263,7 @@ class Findings:
         intervals: 95 % intervals of the test metrics by name: `f1`, …
         baselines: Names of the naive and of the linear baseline.
         rows: Number of rows in the parts `train`, `validation`, `test`.
+        repeated: Number of test rows whose inputs are also in the training part; `None` = unknown.
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Number of weights of the network.
         seconds: Duration of the training.
@@ -279,6 +282,7 @@ class Findings:
     kind: Literal["table", "series", "images"]
     model: str
     config: Mapping[str, Any]
+    words: str = ""
     classes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
@@ -298,6 +302,7 @@ class Findings:
     intervals: Mapping[str, tuple[float, float]]
     baselines: tuple[str, ...] = ()
     rows: Mapping[str, int]
+    repeated: int | None = None
     shares: tuple[float, ...] = ()
     parameters: int
     seconds: float

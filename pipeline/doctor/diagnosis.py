@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.doctor import fit
-from pipeline.doctor.evidence import Evidence, Verdict
+from pipeline.doctor.evidence import NARROW, Evidence, Verdict
 from pipeline.findings import Array, Findings, Vitals
 
 #: Norm of all gradients that counts as exploded; well scaled networks start at the order of 1.
@@ -43,10 +43,14 @@ def exploding_gradient(run: Evidence) -> Verdict | None:
         explodes = spiked and run.findings.clipping.threshold is None and run.is_unlearned
     if not explodes and not min(first, usual) >= EXPLODED:  # either may be NaN
         return None
+    # Weights of a usual size explode at the first step if the inputs are large.
+    by_inputs = first >= EXPLODED and run.setting("model.gain") is None
     return Verdict(
         evidence=_explosion(run, vitals, first=first, largest=largest),
         numbers={"first": first, "largest": largest, "update": update},
         cures=(
+            "model.gain=null" if run.number("model.gain") > 1 else "",
+            run.standard_scale if by_inputs else "",
             "" if run.findings.clipping.threshold else "trainer.gradient_clip_val=1.0",
             run.with_norm,
             run.standard_scale,
@@ -219,7 +223,8 @@ SATURATED = 0.5
 
 def saturated(run: Evidence) -> Verdict | None:
     """Values of sigmoid or tanh are mostly close to a bound."""
-    worst = max(run.findings.activity, key=lambda one: one.saturated, default=None)
+    wide = (one for one in run.findings.activity if one.units >= NARROW)
+    worst = max(wide, key=lambda one: one.saturated, default=None)
     if worst is None or worst.saturated < SATURATED:
         return None
     at_input = worst.layer == run.findings.activity[0].layer
@@ -247,6 +252,10 @@ TOO_FAR = 0.2
 ROSE = 1.02
 #: Update / weight that counts as too far if the loss has risen by `ROSE`.
 TOO_FAR_AFTER_ALL = 0.05
+#: Largest training loss of an epoch, as a multiple of the same loss or of the smallest one, that
+#: counts as having risen, too: first weights cost twice that loss or so. Of small weights, a short
+#: step is a large share.
+BLOWN_UP = 5.0
 
 
 def lr_too_high(run: Evidence) -> Verdict | None:
@@ -254,18 +263,19 @@ def lr_too_high(run: Evidence) -> Verdict | None:
     far = run.largest_update
     loss, naive = run.curve("train/loss"), run.naive_loss
     rose = len(loss) > 0 and naive is not None and float(loss[-1]) > ROSE * naive
-    is_sick = far >= TOO_FAR and run.is_unlearned
+    blew_up = rose or loss.max(initial=0.0) > BLOWN_UP * (naive or loss.min(initial=np.inf))
+    diverged = run.findings.end == "diverged"
+    is_sick = far >= TOO_FAR and run.is_unlearned and (diverged or blew_up)
     if not is_sick and not (far >= TOO_FAR_AFTER_ALL and rose):
         return None
-    if run.findings.end == "diverged":
+    if diverged:
         ended = "the loss became NaN or infinite"
     elif len(loss):
         ended = f"the training loss ends at {loss[-1]:.3g} (best {loss.min():.3g})"
     else:
         ended = "the network learns nothing"
     # Optimizers other than SGD rescale gradients, which undoes clipping.
-    is_sgd = str(run.setting("optimizer._target_")).endswith(".SGD")
-    clips = is_sgd and not run.findings.clipping.threshold and far < REPLACED
+    clips = run.optimizer == "SGD" and not run.findings.clipping.threshold and far < REPLACED
     return Verdict(
         evidence="a step changes the weights of a layer by up to "
         f"{f'{100 * far:.0f} %' if far < 1 else f'{far:.3g} times their size'}, and {ended}",
@@ -335,6 +345,7 @@ RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
         clipping_always,
         lr_too_low,
         fit.leakage,
+        fit.overlap,
         fit.class_collapse,
         fit.no_better_than_naive,
         fit.overfitting,
@@ -360,6 +371,8 @@ _SYMPTOMS: Mapping[str, Set[str]] = {
     "clipping_always": _LITTLE_LEARNED | {"lr_too_low"},
     "lr_too_low": _LITTLE_LEARNED,
     "leakage": {"no_better_than_linear"},
+    # A network that fits its training rows too well has living units enough.
+    "overfitting": {"dead_relu"},
     "class_collapse": _NO_BETTER | {"noisy_metrics"},
     "no_better_than_naive": {"no_better_than_linear", "noisy_metrics"},
     "stopped_early": _NO_BETTER | {"underfitting", "too_few_steps"},

@@ -21,11 +21,13 @@ FEWEST_ROWS = 10
 #: Fewest test rows of a class; a smaller class may be missed by chance.
 FEWEST_OF_A_CLASS = 5
 #: Recall of a class that counts as missed.
-FOUND = 0.1
+FOUND = 0.25
 #: Number of predictions of a missed class, right or wrong, as a share of its rows.
 CALLED = 0.5
 #: Share of the training rows in a rare class, times the number of classes.
 RARE = 0.5
+#: Number of units below which a layer is narrow: shares of so few units say little.
+NARROW = 8
 #: Share of the test rows with the same prediction.
 ONE_FOR_ALL = 0.95
 RECURRENT = ("RNN", "GRU", "LSTM")
@@ -33,6 +35,9 @@ _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
 
 #: Lowest learning rate that is offered, as a share of the present one.
 SLOWEST = 3e-4
+#: Highest learning rate that is offered: the defaults of `conf/optimizer/` are at most these.
+HIGHEST = {"SGD": 0.05, "Adagrad": 0.03}
+HIGHEST_OF_OTHERS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,16 @@ class Evidence:
         """Return the number at a dotted key of the config; 0 if it is missing or null."""
         return self.setting(key) or 0.0
 
+    @property
+    def optimizer(self) -> str:
+        """Name of the optimizer's class, such as `SGD`."""
+        return str(self.setting("optimizer._target_")).rpartition(".")[2]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the network is an MLP without a hidden layer."""
+        return self.findings.model == "MLP" and self.setting("model.hidden") == []
+
     def curve(self, key: str) -> Array:
         """Return the values of a metric in the epochs that have it, in order, (epochs,)."""
         epochs = sorted(self.findings.history.items())
@@ -169,7 +184,12 @@ class Evidence:
 
     @property
     def naive_loss(self) -> float | None:
-        """Loss of predicting the classes' shares; `None` if it is unknown."""
+        """Loss of predicting the classes' shares, or the mean of scaled targets.
+
+        `None` if it is unknown.
+        """
+        if self.is_regression:
+            return 1.0 if self.setting("data.scale") == "standard" else None
         weights, shares = self.setting("loss.class_weights"), self.findings.shares
         if weights is not None or not shares:
             # Balanced weights make all classes equally frequent.
@@ -227,6 +247,12 @@ class Evidence:
         half = units.errors(level=level) * float(np.sqrt((off**2).sum())) / len(values)
         return mean - half, mean + half
 
+    @property
+    def has_rare_class(self) -> bool:
+        """Whether a class is rare in the training rows."""
+        shares = self.findings.shares
+        return bool(shares) and min(shares) * len(shares) < RARE
+
     @cached_property
     def missed_classes(self) -> MissedClasses | None:
         """Classes that are never or hardly ever found; `None` if there are none."""
@@ -248,22 +274,28 @@ class Evidence:
 
     # ── overrides ───────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def rate(self) -> float | None:
+        """The learning rate; `None` if the config has no number for it."""
+        rate = self.setting("optimizer.lr")
+        is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+        return float(rate) if is_number else None
+
     def learning_rate_times(self, factor: float) -> str:
         """Return the override for a learning rate that is `factor` times the present one."""
-        rate = self.setting("optimizer.lr")
-        if not isinstance(rate, int | float) or isinstance(rate, bool):
-            return ""
-        return f"optimizer.lr={float(f'{rate * factor:.1g}'):g}"
+        rate = self.rate
+        return "" if rate is None else f"optimizer.lr={float(f'{rate * factor:.1g}'):g}"
 
     @property
     def lower_learning_rate(self) -> str:
         """Override for a rate whose steps move no layer by more than 1 % of its weights.
 
         It is at most a tenth and at least `SLOWEST` of the present rate: steps that grow until the
-        loss is NaN do not show which rate would work.
+        loss is NaN do not show which rate would work. It is no higher than usual, either.
         """
         factor = float(f"{0.01 / max(self.largest_update, 1e-9):.0e}")
-        return self.learning_rate_times(min(0.1, max(SLOWEST, factor)))
+        usual = HIGHEST.get(self.optimizer, HIGHEST_OF_OTHERS) / (self.rate or 1.0)
+        return self.learning_rate_times(min(0.1, max(SLOWEST, factor), usual))
 
     @property
     def with_norm(self) -> str:

@@ -2,12 +2,13 @@
 
 import math
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
 
 from pipeline.bootstrap import units_of
-from pipeline.doctor.evidence import Evidence, Gain, Verdict
+from pipeline.doctor.evidence import NARROW, Evidence, Gain, Verdict
 from pipeline.findings import Array
 from pipeline.markup import interval_text, metric_label
 from pipeline.terminal import rounded
@@ -24,21 +25,38 @@ HEAVY_TAILED = 5.0
 PATIENCE = 10
 
 
+#: Rise of the validation loss after its minimum, and fall of the training loss since then, as
+#: shares of the naive loss, that count as overfitting.
+RISE, FALL = 0.25, 0.1
+#: Smallest validation error then, as a share of the naive error: a good classifier may get too sure
+#: of its few mistakes.
+UNSURE = 0.25
+
+
 def overfitting(run: Evidence) -> Verdict | None:
-    """Validation rows are predicted much worse than training rows, beyond chance."""
+    """Validation rows are predicted much worse than training rows, beyond chance.
+
+    Or the validation loss rises from an early epoch on, while the training loss falls.
+    """
     train, held_out, part = run.error("train"), run.error("validation"), "validation"
     if held_out is None:
         held_out, part = run.error("test"), "test"
-    if train is None or held_out is None or train >= run.naive_error:
+    turn = _turn(run)
+    if held_out is None or train is None or train >= run.naive_error:
         return None
     gap = held_out - train
     noise = DEVIATIONS * _standard_error(run, held_out, part)
-    if gap < max(GAP, noise) or gap < GAP_SHARE * held_out:
+    has_gap = gap >= max(GAP, noise) and gap >= GAP_SHARE * held_out
+    is_wrong = held_out >= UNSURE * run.naive_error
+    if not has_gap and not (is_wrong and turn and _rises_far(run, turn)):
         return None
     loss = run.curve("val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
+    rises = f"the validation loss rises after epoch {turn} of {len(loss)}" if turn else ""
     return Verdict(
-        evidence=f"{_score(run, train)} train, {_figure(run, held_out)} {part}",
+        evidence=", and ".join(
+            filter(None, [f"{_score(run, train)} train, {_figure(run, held_out)} {part}", rises])
+        ),
         numbers={"training": train, part: held_out},
         cures=(
             *run.regularization,
@@ -47,6 +65,14 @@ def overfitting(run: Evidence) -> Verdict | None:
         ),
         advice="more rows, or a smaller network",
     )
+
+
+def _rises_far(run: Evidence, turn: int) -> bool:
+    """Return whether the losses part as clearly after an epoch as `RISE` and `FALL` say."""
+    train, validation = run.curve("train/loss"), run.curve("val/loss")
+    scale = run.naive_loss or validation[turn - 1]
+    rise, fall = validation[-1] - validation[turn - 1], train[turn - 1] - train[-1]
+    return bool(rise >= RISE * scale and fall >= FALL * scale)
 
 
 def _standard_error(run: Evidence, wrong: float, part: str) -> float:
@@ -65,10 +91,16 @@ def _standard_error(run: Evidence, wrong: float, part: str) -> float:
     return float(np.sqrt(share * max(1 - share, 1 / units) / units))
 
 
+#: Loss of a linear network, as a share of the naive loss, from which it learns nothing, even if its
+#: accuracy is above that of the naive baseline by chance.
+USELESS = 0.95
+
+
 def underfitting(run: Evidence) -> Verdict | None:
     """Training rows are predicted hardly better than naively, although they can be learned."""
-    train = run.error("train")
-    if train is None or not run.is_unlearned:
+    train, loss, naive = run.error("train"), run.curve("train/loss"), run.naive_loss
+    fails = run.is_linear and naive is not None and loss.min(initial=np.inf) >= USELESS * naive
+    if train is None or not (run.is_unlearned or fails):
         return None
     # If rare classes are missed, the others may still be learned well.
     missed = run.missed_classes
@@ -80,6 +112,7 @@ def underfitting(run: Evidence) -> Verdict | None:
         f"{_figure(run, run.naive_error)} for a constant prediction",
         numbers={"training": train, "naive": run.naive_error},
         cures=(
+            "loss.class_weights=balanced" if run.has_rare_class else "",
             "model.dropout=0.0" if run.number("model.dropout") >= 0.3 else "",
             "optimizer.weight_decay=0.0" if decay > 0.05 else "",
             _larger_network(run),
@@ -91,7 +124,7 @@ def underfitting(run: Evidence) -> Verdict | None:
 def _has_something_to_learn(run: Evidence) -> bool:
     """Return whether the network beats the naive baseline, or loses to a line that beats it."""
     naive, linear, test = run.gain("naive"), run.gain("linear"), run.findings.test
-    if naive is not None and naive.low > 0:
+    if (naive is not None and naive.low > 0) or (run.is_linear and _orders_the_rows(run)):
         return True
     if test is None or test.linear is None or linear is None:
         return False
@@ -100,16 +133,27 @@ def _has_something_to_learn(run: Evidence) -> bool:
     return found is not None and found.low > 0 and linear.high < 0
 
 
+#: Smallest width that is offered for a layer.
+WIDTH = 16
+
+
 def _larger_network(run: Evidence) -> str:
-    """Return the override for a network of four times the width."""
+    """Return the override for a network of four times the width, and at least `WIDTH`."""
     for key in ("channels", "hidden"):
         width = run.setting(f"model.{key}")
         if isinstance(width, int):
-            return f"model.{key}={4 * width}"
+            return f"model.{key}={max(WIDTH, 4 * width)}"
         if isinstance(width, list | tuple) and (width or key == "hidden"):
-            wider = [4 * one for one in width] or [64, 64]
+            wider = [max(WIDTH, 4 * one) for one in width] or [64]
             return f"model.{key}=[{','.join(map(str, wider))}]"
     return ""
+
+
+def _is_narrow(run: Evidence) -> bool:
+    """Return whether a layer has fewer than `NARROW` units."""
+    widths = [run.setting(f"model.{key}") for key in ("channels", "hidden")]
+    flat = [one for width in widths for one in (width if isinstance(width, list) else [width])]
+    return any(isinstance(one, int) and one < NARROW for one in flat)
 
 
 #: Share of the total improvement that comes from the last quarter of the epochs.
@@ -245,7 +289,7 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
     return Verdict(
         evidence=f"{_against(run, found, _baseline(run, 0, 'naive'))}; {by}",
         numbers=found.numbers,
-        cures=(run.standard_scale,),
+        cures=(_larger_network(run) if run.is_linear else "", run.standard_scale),
         advice="check whether the inputs can predict the target at all",
     )
 
@@ -301,6 +345,7 @@ def no_better_than_linear(run: Evidence) -> Verdict | None:
         numbers=found.numbers,
         cures=(
             run.standard_scale,
+            _larger_network(run) if _is_narrow(run) and not by_heart else "",
             *against,
             "model.hidden=[]" if run.findings.model == "MLP" else "",
         ),
@@ -320,31 +365,69 @@ def _turn(run: Evidence) -> int | None:
 
 #: Test error that is suspiciously small, as a share of rows or of variance.
 TOO_GOOD = 0.02
-#: Share of the importance of all columns that a single column has.
-TOLD_BY_ONE = 0.8
+#: Share of the importance of all columns that one column has, or two.
+TOLD = (0.8, 0.9)
+#: The same, as a multiple of the next column's importance.
+ABOVE_THE_NEXT = 8.0
+#: Fewest columns of which two may tell the target, and largest test error of the linear baseline
+#: then: other pairs may just be the only columns that matter.
+FEW, LINEAR_ERROR = 5, 0.05
 
 
 def leakage(run: Evidence) -> Verdict | None:
-    """There is almost no error, and one column has almost all of the importance."""
-    left, importances = run.error("test"), run.findings.importances
-    if left is None or importances is None or len(importances.columns) < 2 or run.has_few_rows:
+    """There is almost no error, and one or two columns have almost all of the importance."""
+    left = run.error("test")
+    if left is None or run.has_few_rows:
         return None
-    # Some columns of a wide table were not evaluated.
-    falls = np.nan_to_num(np.clip(importances.falls.mean(1), 0.0, None))
-    share = float(falls.max() / falls.sum()) if falls.sum() > 0 else 0.0
-    if left > TOO_GOOD or share < TOLD_BY_ONE:
+    by_line = 1 - run.findings.metrics.get(f"linear/{'r2' if run.is_regression else 'accuracy'}", 0)
+    columns, share = _telling_columns(run, most=2 if by_line <= LINEAR_ERROR else 1)
+    if min(left, by_line) > TOO_GOOD or not columns:
         return None
-    column = importances.columns[int(falls.argmax())]
-    dropped = [*(run.setting("data.drop") or ()), column]
+    dropped = [*(run.setting("data.drop") or ()), *columns]
     # Other names need quotes on a command line.
     are_plain = all(re.fullmatch("[A-Za-z0-9_-]*[A-Za-z0-9][A-Za-z0-9_-]*", one) for one in dropped)
     right = f"R² {1 - left:.4f}" if run.is_regression else f"accuracy {100 * (1 - left):.1f} %"
+    line = f" (linear baseline {_figure(run, by_line)})" if left > TOO_GOOD else ""
+    plural, has = ("", "alone has") if len(columns) == 1 else ("s", "have")
     return Verdict(
-        evidence=f"test {right}, and column {column!r} alone has {100 * share:.0f} % of the "
-        "importance",
+        evidence=f"test {right}{line}, and column{plural} "
+        f"{' and '.join(map(repr, columns))} {has} {100 * share:.0f} % of the importance",
         numbers={"error": left, "share": share},
         cures=(f"data.drop=[{','.join(dropped)}]" if are_plain else "",),
-        advice="drop the column unless its values are known before the target",
+        advice=f"drop the column{plural} unless the values are known before the target",
+    )
+
+
+def _telling_columns(run: Evidence, *, most: int) -> tuple[tuple[str, ...], float]:
+    """Return one or two columns with nearly all of the importance, if there are, and its share."""
+    found = run.findings.importances
+    if found is None or len(found.columns) < 2:
+        return (), 0.0
+    # Some columns of a wide table were not evaluated.
+    falls = np.nan_to_num(np.clip(found.falls.mean(1), 0.0, None))
+    order = np.argsort(-falls, kind="stable")
+    total, falls = max(float(falls.sum()), 1e-12), falls[order]
+    for count in range(1, 1 + (most if len(falls) >= FEW else 1)):
+        share, after = float(falls[:count].sum() / total), float(falls[count])
+        if share >= TOLD[count - 1] or falls[count - 1] > ABOVE_THE_NEXT * after:
+            return tuple(found.columns[place] for place in order[:count]), share
+    return (), 0.0
+
+
+#: Share of the test rows whose inputs are also in the training part.
+OVERLAP = 0.1
+
+
+def overlap(run: Evidence) -> Verdict | None:
+    """Test rows have the inputs of training rows, so that the test rewards memorization."""
+    repeated, rows = run.findings.repeated or 0, run.findings.rows.get("test", 0)
+    if repeated < max(1, OVERLAP * rows):
+        return None
+    return Verdict(
+        evidence=f"{repeated} of {rows} test rows have the inputs of a training row, so their "
+        "results are optimistic",
+        numbers={"repeated": float(repeated), "rows": float(rows)},
+        advice="remove the copies, or keep those of a group together by data.group=COLUMN",
     )
 
 
@@ -376,8 +459,18 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
         evidence=vagueness,
         numbers={"rows": float(rows.get("test", 0))},
         cures=("data.test=0.4" if is_small else "",),
-        advice="more test rows, or cross-validation: pipeline sweep sweeps=folds",
+        advice=_more_rows(run),
     )
+
+
+def _more_rows(run: Evidence) -> str:
+    """Return what helps a test of too few rows: for a table, the command of a cross-validation."""
+    if run.findings.targets:  # folds of a short series are too short for its windows
+        return "more test rows"
+    words = shlex.split(run.findings.words)
+    others = [word for word in words if not word.startswith(("data.fold=", "data.folds="))]
+    command = shlex.join(["pipeline", "sweep", "sweeps=folds", *others])
+    return f"more test rows, or cross-validation: {command}"
 
 
 def _vagueness(run: Evidence) -> str:

@@ -62,9 +62,12 @@ class Command:
 
     def line(self) -> str:
         """Return the command line that trains the same run again, with masked secrets."""
+        return f"pipeline train {self.words()}".rstrip()
+
+    def words(self) -> str:
+        """Return what follows the name of the program in that line."""
         words = [] if self.config_dir is None else ["--config-dir", self.config_dir]
-        masked = [redact_word(plainest(word)) for word in self.overrides]
-        return shlex.join(["pipeline", "train", *words, *masked])
+        return shlex.join([*words, *(redact_word(plainest(word)) for word in self.overrides)])
 
     def save(self, folder: Path) -> None:
         """Write the command into the run's folder, with masked secrets."""

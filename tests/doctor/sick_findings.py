@@ -79,7 +79,9 @@ def never() -> Findings:
 def moved(factor: float) -> Findings:
     """Findings of steps that are so many times as long, and of nothing learned."""
     made = poorly(made_findings())
-    return replace(made, vitals=vitals(made, updates=factor * made.vitals.updates))
+    blown_up = history(made, train__loss=[9.0 if factor > 1 else 1.0, *[1.1] * 11])
+    changed = vitals(made, updates=factor * made.vitals.updates)
+    return replace(made, vitals=changed, history=blown_up)
 
 
 def overfitted() -> Findings:
@@ -145,5 +147,6 @@ SICK: Mapping[str, Callable[[], Findings]] = {
     "no_better_than_naive": lambda: no_better("naive"),
     "no_better_than_linear": lambda: no_better("linear"),
     "leakage": leaked,
+    "overlap": lambda: made_findings(repeated=30),
     "noisy_metrics": lambda: made_findings(rows=9),  # all of them right
 }

@@ -13,7 +13,7 @@ from benchmarks.doctor_cases import Asked, asked, said_of
 from benchmarks.doctor_tables import write_tables
 from pipeline.doctor.diagnosis import RULES
 
-CASES = [one for one in asked(("B", "C", "healthy")) if one.tested]
+CASES = [one for one in asked(("B", "C", "D", "healthy")) if one.tested]
 ARCHITECTURES = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
 
 

@@ -28,7 +28,7 @@ from sick_findings import (
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import RULES, diagnose
-from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.evidence import HIGHEST, HIGHEST_OF_OTHERS, Evidence
 from pipeline.findings import Clipping, ColumnImportances, Findings
 
 
@@ -243,9 +243,93 @@ def test_clipping_is_offered_where_it_helps(optimizer: str, far: int, clips: boo
     (verdict,) = diagnose(replace(moved(far), clipping=UNCLIPPED, config=config)).verdicts
     assert verdict.name == "lr_too_high"
     assert ("trainer.gradient_clip_val=1.0" in verdict.cures) is clips
-    # Steps that grow without bounds do not lead to a rate of nothing.
-    endless = replace(moved(1e8), config=config_of("optimizer=sgd", "optimizer.lr=30"))
-    assert diagnose(endless).verdicts[0].cures == ("optimizer.lr=0.009",)
+    # Steps that grow without bounds lead to a usual rate, not to one of nothing or of hundreds.
+    for rate, offered in ((30, "0.009"), (1e6, "0.05")):
+        words = (f"optimizer={optimizer}", f"optimizer.lr={rate}")
+        usual = offered if optimizer == "sgd" else "0.009" if rate == 30 else "0.01"
+        endless = replace(moved(1e8), config=config_of(*words))
+        assert diagnose(endless).verdicts[0].cures == (f"optimizer.lr={usual}",)
+
+
+def test_long_steps_are_no_fault_where_the_loss_never_rose() -> None:
+    calm = history(moved(100), train__loss=[1.3, *[1.1] * 11])
+    assert "lr_too_high" not in names(replace(moved(100), history=calm))
+
+
+def test_the_rates_that_are_offered_are_those_of_the_configuration() -> None:
+    for name in ("sgd", "adagrad", "adam", "adamw", "nadam", "rmsprop"):
+        config = config_of(f"optimizer={name}")["optimizer"]
+        kind = config["_target_"].rpartition(".")[2]
+        assert config["lr"] <= HIGHEST.get(kind, HIGHEST_OF_OTHERS)
+
+
+def linear(findings: Findings) -> Findings:
+    """The same findings, of a network without a hidden layer."""
+    config = config_of("model=mlp", "data=wine", "model.hidden=[]")
+    return replace(findings, model="MLP", config=config)
+
+
+def test_a_linear_network_that_learns_nothing_is_offered_a_hidden_layer_first() -> None:
+    for task in ("multiclass", "regression"):
+        (verdict,) = diagnose(linear(no_better("naive", task))).verdicts
+        assert verdict.name == "no_better_than_naive"
+        assert verdict.cures[0] == "model.hidden=[64]"
+    right = {"accuracy": 0.9, "recall": 0.9}
+    lucky = made_findings(
+        task="binary", training=right
+    )  # right more often than the naive loss allows
+    same = history(lucky, train__loss=[0.7] * 12, val__loss=[0.7] * 12)
+    (verdict,) = diagnose(linear(replace(lucky, history=same))).verdicts
+    assert (verdict.name, verdict.cures[0]) == ("underfitting", "model.hidden=[64]")
+
+
+def test_two_columns_that_tell_the_target_together_are_a_leak_if_a_line_is_right_as_well() -> None:
+    columns = ("code", "ward", "age", "weight", "size")
+    falls = np.array([[0.3], [0.25], [0.01], [0.0], [0.0]])
+    both = ColumnImportances(metric="f1", part="validation", columns=columns, falls=falls)
+    found = with_settings(replace(leaked(), importances=both), data={"drop": []})
+    lines = {0.97: "leakage", 0.7: "healthy"}
+    for line, said in lines.items():
+        metrics = {**found.metrics, "linear/accuracy": line}
+        diagnosis = diagnose(replace(found, metrics=metrics))
+        assert diagnosis.names == said
+    (verdict,) = diagnose(replace(found, metrics={**found.metrics, "linear/accuracy": 1})).verdicts
+    assert verdict.cures == ("data.drop=[code,ward]",)
+    assert verdict.evidence == (
+        "test accuracy 100.0 %, and columns 'code' and 'ward' have 98 % of the importance"
+    )
+
+
+def test_test_rows_that_also_train_are_told_as_a_fault_from_a_tenth_on() -> None:
+    (verdict,) = diagnose(made_findings(rows=240, repeated=24)).verdicts
+    assert verdict.line == (
+        "overlap: 24 of 240 test rows have the inputs of a training row, so their results are "
+        "optimistic; remove the copies, or keep those of a group together by data.group=COLUMN"
+    )
+    assert names(made_findings(rows=240, repeated=23)) == []
+
+
+def test_a_loss_that_rises_from_an_early_epoch_on_is_overfitting_whatever_is_kept() -> None:
+    made = made_findings(training={"accuracy": 0.7})
+    made = replace(made, metrics={**made.metrics, "best/val/accuracy": 0.7})
+    losses = {"train__loss": np.linspace(0.9, 0.2, 12), "val__loss": np.linspace(0.6, 1.2, 12)}
+    (verdict,) = diagnose(replace(made, kept=1, history=history(made, **losses))).verdicts
+    assert verdict.name == "overfitting"
+    assert verdict.evidence.endswith("and the validation loss rises after epoch 1 of 12")
+    few = made_findings(rows=9, intervals={}, training=made.training, metrics=made.metrics)
+    found = names(replace(few, history=history(few, **losses)))
+    assert found == ["overfitting", "noisy_metrics"]
+    sure = {**made.metrics, "best/val/accuracy": 0.9}  # too sure of few mistakes
+    assert names(replace(made, metrics=sure, history=history(made, **losses))) == []
+
+
+def test_cross_validation_is_offered_as_the_command_of_this_run() -> None:
+    few = made_findings(rows=9, words="model=mlp 'data.path=my table.csv' data.fold=1 data.folds=3")
+    (verdict,) = diagnose(with_settings(few, data={"test": 0.4})).verdicts
+    command = "pipeline sweep sweeps=folds model=mlp 'data.path=my table.csv'"
+    assert verdict.advice == f"more test rows, or cross-validation: {command}"
+    series = made_findings(task="regression", kind="series", rows=9)
+    assert diagnose(series).verdicts[0].advice == "more test rows"
 
 
 def test_more_epochs_are_offered_beside_a_line_only_where_the_best_one_is_late() -> None:
