@@ -313,10 +313,10 @@ class Evidence:
 
     @property
     def regularization(self) -> tuple[str, str]:
-        """Overrides for dropout and weight decay, each empty if there is enough already."""
+        """Overrides for weight decay and dropout, each empty if there is enough already."""
         return (
-            "model.dropout=0.3" if self.number("model.dropout") < 0.3 else "",
             "optimizer.weight_decay=0.01" if self.number("optimizer.weight_decay") < 0.01 else "",
+            "model.dropout=0.3" if self.number("model.dropout") < 0.3 else "",
         )
 
     def applicable(self, overrides: Sequence[str]) -> tuple[str, ...]:
