@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.doctor import fit
+from pipeline.doctor import fit, tested
 from pipeline.doctor.evidence import NARROW, Evidence, Verdict
 from pipeline.findings import Array, Findings, Vitals
 
@@ -344,16 +344,16 @@ RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
         lr_too_high,
         clipping_always,
         lr_too_low,
-        fit.leakage,
-        fit.overlap,
-        fit.class_collapse,
-        fit.no_better_than_naive,
+        tested.leakage,
+        tested.overlap,
+        tested.class_collapse,
+        tested.no_better_than_naive,
         fit.overfitting,
         fit.too_few_steps,
         fit.stopped_early,
         fit.underfitting,
-        fit.no_better_than_linear,
-        fit.noisy_metrics,
+        tested.no_better_than_linear,
+        tested.noisy_metrics,
         clipping_never,
     )
 }

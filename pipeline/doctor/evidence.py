@@ -248,6 +248,22 @@ class Evidence:
         return mean - half, mean + half
 
     @property
+    def orders_the_rows(self) -> bool:
+        """Whether the probabilities order the rows better than chance does.
+
+        If the area under the ROC curve has no interval, for example because a class has too few
+        rows, its standard error under chance is used (Mann and Whitney 1947).
+        """
+        findings, rows = self.findings, self.tested
+        if "auroc" in findings.intervals:
+            return findings.intervals["auroc"][0] > 0.5
+        if "test/auroc" not in findings.metrics or findings.test is None:
+            return False
+        fewest = int(np.unique(findings.test.targets, return_counts=True)[1].min())
+        error = math.sqrt((rows + 1) / (12 * fewest * max(rows - fewest, 1)))
+        return findings.metrics["test/auroc"] - 1.96 * error > 0.5
+
+    @property
     def has_rare_class(self) -> bool:
         """Whether a class is rare in the training rows."""
         shares = self.findings.shares
