@@ -198,8 +198,8 @@ def few_epochs(draw: Draw) -> Case:
 
 def learned_by_heart(draw: Draw) -> Case:
     """Few rows with much noise, a large network, and the weights of the last of many epochs."""
-    table = _noisy(draw, rows=int(draw.integers(400, 600)))
-    base = f"{_mlp(draw, hidden='[16]', epochs=40)} optimizer.weight_decay=0.01"
+    table = _noisy(draw, rows=int(draw.integers(500, 700)))
+    base = f"{_mlp(draw, hidden='[16]', epochs=25)} optimizer.weight_decay=0.01"
     return Case(table, base, _BY_HEART)
 
 
@@ -217,8 +217,8 @@ _BY_HEART = (
 
 def by_heart_with_few_test_rows(draw: Draw) -> Case:
     """The same with so few test rows that the metric is noisy as well."""
-    table = _noisy(draw, rows=int(draw.integers(350, 500)))
-    base = f"{_mlp(draw, hidden='[16]', epochs=40)} optimizer.weight_decay=0.01"
+    table = _noisy(draw, rows=int(draw.integers(500, 700)))
+    base = f"{_mlp(draw, hidden='[16]', epochs=25)} optimizer.weight_decay=0.01"
     few = f"data.test={draw.uniform(0.1, 0.15):.2f}"
     return Case(table, f"{base} {few}", _BY_HEART, right="noisy_metrics")
 
@@ -236,7 +236,7 @@ def rare_class(draw: Draw) -> Case:
     """A class of 4 to 8 % that is never predicted."""
     rows, columns = int(draw.integers(3500, 4500)), int(draw.integers(4, 10))
     are_rare = draw.random(rows) < draw.uniform(0.04, 0.08)
-    inputs = draw.normal(size=(rows, columns)) + are_rare[:, None] * draw.uniform(0.4, 0.6)
+    inputs = draw.normal(size=(rows, columns)) + are_rare[:, None] * draw.uniform(0.35, 0.5)
     table, base = Table(inputs, np.where(are_rare, "yes", "no")), _mlp(draw, epochs=10)
     balanced = "loss.class_weights=balanced"
     return Case(table, f"{base} data.test=0.4", healthy=balanced, score="test/recall")

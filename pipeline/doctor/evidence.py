@@ -335,6 +335,14 @@ class Evidence:
             "model.dropout=0.3" if self.number("model.dropout") < 0.3 else "",
         )
 
+    @property
+    def less_regularization(self) -> tuple[str, str]:
+        """Overrides without dropout and without weight decay, each empty if there is little."""
+        return (
+            "model.dropout=0.0" if self.number("model.dropout") >= 0.3 else "",
+            "optimizer.weight_decay=0.0" if self.number("optimizer.weight_decay") > 0.05 else "",
+        )
+
     def applicable(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """Return the overrides whose key the run has, with another value, without duplicates."""
         return tuple(dict.fromkeys(word for word in overrides if word and self._applies(word)))

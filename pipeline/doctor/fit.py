@@ -115,15 +115,13 @@ def underfitting(run: Evidence) -> Verdict | None:
     missed = run.missed_classes
     if (missed is not None and missed.rare) or not _has_something_to_learn(run):
         return None
-    decay = run.number("optimizer.weight_decay")
     return Verdict(
         evidence=f"{_score(run, train)} on the training rows, "
         f"{as_score(run, run.naive_error)} for a constant prediction",
         numbers={"training": train, "naive": run.naive_error},
         cures=(
             "loss.class_weights=balanced" if run.has_rare_class else "",
-            "model.dropout=0.0" if run.number("model.dropout") >= 0.3 else "",
-            "optimizer.weight_decay=0.0" if decay > 0.05 else "",
+            *run.less_regularization,
             larger_network(run),
             run.more_epochs(3),
         ),
@@ -158,11 +156,14 @@ def larger_network(run: Evidence) -> str:
     return ""
 
 
-def is_narrow(run: Evidence) -> bool:
-    """Return whether a layer has fewer than `NARROW` units."""
+def larger_if_narrow(run: Evidence) -> str:
+    """Return the override for a larger network if a layer has fewer than `NARROW` units."""
     widths = [run.setting(f"model.{key}") for key in ("channels", "hidden")]
-    flat = [one for width in widths for one in (width if isinstance(width, list) else [width])]
-    return any(isinstance(one, int) and one < NARROW for one in flat)
+    flat = [
+        one for width in widths for one in (width if isinstance(width, list | tuple) else [width])
+    ]
+    is_narrow = any(isinstance(one, int) and one < NARROW for one in flat)
+    return larger_network(run) if is_narrow else ""
 
 
 #: Share of the total improvement that comes from the last quarter of the epochs.

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 
 from pipeline.doctor.evidence import Evidence, Gain, Verdict
-from pipeline.doctor.fit import EARLY, as_score, is_narrow, larger_network, rising_epoch
+from pipeline.doctor.fit import EARLY, as_score, larger_if_narrow, larger_network, rising_epoch
 from pipeline.markup import interval_text, metric_label
 from pipeline.terminal import rounded
 
@@ -88,7 +88,7 @@ def no_better_than_linear(run: Evidence) -> Verdict | None:
         numbers=found.numbers,
         cures=(
             run.standard_scale,
-            larger_network(run) if is_narrow(run) and not by_heart else "",
+            *(() if by_heart else (*run.less_regularization, larger_if_narrow(run))),
             *against,
             "model.hidden=[]" if run.findings.model == "MLP" else "",
         ),
