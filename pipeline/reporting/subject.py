@@ -168,7 +168,7 @@ def _of_journal(
         for key, value in values.items()
         if key.startswith(FINAL)
     }
-    monitor = str(config.get("monitor") or "val/loss")
+    monitor = str(begun["params"].get("monitor") or "val/loss")
     intervals = _recorded(
         artifacts / "intervals.json",
         lambda plain: {

@@ -61,6 +61,7 @@ def made_run(
     tags = {"pipeline.command": "train", "command": f"pipeline train name={name}"}
     params = {"model._target_": "pipeline.networks.mlp.MLP", "trainer.max_epochs": 4, "seed": 3}
     params |= {"tags.team": "a", "tags.team.lead": "b"}  # both are keys in a journal
+    params |= {"monitor": "val/f1"}  # what the null of the configuration has become
     journal = Journal(folder)
     journal.begin(Header(name=name, experiment="pipeline", uri="", params=params, tags=tags))
     for epoch in (1, 2, 3):
@@ -97,6 +98,13 @@ def test_a_run_is_found_by_folder_name_last_and_id(report: Report) -> None:
         path, page = page_of(lines)
         assert path == folder / "artifacts" / "report.html"
         assert page.texts("h1") == ["first"]
+
+
+def test_a_run_that_still_trains_names_the_metric_that_it_monitors(report: Report) -> None:
+    config = made_run("first", ended=False) / "artifacts" / "config.yaml"
+    config.write_text("monitor: null\n", encoding="utf-8")
+    _, page = page_of(report("run=first"))
+    assert "val/f1 (max)" in page.text
 
 
 def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
