@@ -1,5 +1,6 @@
 """Verdicts on the fit: what was learned of the training rows, and holds for others."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
