@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared
+from pipeline.data.times import season_of, step_of
 from pipeline.importance import evenly_spaced
 from pipeline.linear_fit import ITERATIONS, FittingProcess, predictions
 from pipeline.processes.child import MAX_BYTES
@@ -63,6 +64,14 @@ def naive(prepared: Prepared) -> Baseline:
         return Baseline(name="last value", outputs=repeated)
     mean = train.targets.mean(0, keepdim=True, dtype=torch.float64)
     return Baseline(name="training mean", outputs=schema.to_units(mean, None).expand(len(test), -1))
+
+
+def seasonal(prepared: Prepared) -> Baseline | None:
+    """Predict the value one season before; `None` if the times of the data have no season."""
+    values, step = prepared.test.seasonal, str(prepared.schema.reading.get("step"))
+    if values is None or values.isnan().any():
+        return None
+    return Baseline(name=f"value {season_of(step_of(step))} steps before", outputs=values)
 
 
 def linear(

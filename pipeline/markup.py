@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MISSING = "–"
+#: Kinds of the baselines, in the order of the names that a run keeps.
+BASELINES = ("naive", "linear", "seasonal")
 #: Lines of a list in a terminal, unless it is given a limit.
 SHORT_LIST = 20
 
@@ -110,7 +112,7 @@ def score_rows(
         values: Metrics by name: `test/f1`, `naive/f1`, …
         intervals: 95 % intervals of the network's metrics by name: `f1`, …
         names: Names of the metrics.
-        baselines: Kinds of the baselines: `naive`, `linear`.
+        baselines: Kinds of the baselines, of `BASELINES`.
     """
     lines, kinds = [], ("test", *baselines)
     for name in names:
@@ -123,13 +125,12 @@ def score_rows(
 def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:
     """Return the heading of each baseline that has metrics, such as `naive: majority class`.
 
-    `values` are metrics by name (`naive/f1`, …); `names` are those of the naive and the linear
-    baseline, if known.
+    `values` are metrics by name (`naive/f1`, …); `names` are those of the baselines, if known.
     """
-    named = dict(zip(("naive", "linear"), names, strict=False))
+    named = dict(zip(BASELINES, names, strict=False))
     return {
         kind: f"{kind}: {named[kind]}" if kind in named else kind
-        for kind in ("naive", "linear")
+        for kind in BASELINES
         if any(key.startswith(f"{kind}/") for key in values)
     }
 

@@ -3,6 +3,7 @@
 import resource
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from fixture_types import Patch
 from given_data import Given, options, series, shipped, valued
 
-from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive
+from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.linear_fit import FittingProcess
 
@@ -48,9 +49,28 @@ def test_airline_comes_out_as_published() -> None:
     plain = shipped("airline", validation=0.0, difference=None, window=13, scale="none")
     assert rmse(naive(plain), plain) == pytest.approx(48.04, abs=0.005)
     assert rmse(lined(plain), plain) == pytest.approx(14.26, abs=0.005)
-    seasonal = shipped("airline", validation=0.0)
-    assert naive(seasonal).name == "value 12 steps before"
-    assert rmse(naive(seasonal), seasonal) == pytest.approx(41.85, abs=0.005)
+    yearly = seasonal(plain)  # the file's dates tell that its steps are months
+    assert yearly is not None
+    assert yearly.name == "value 12 steps before"
+    assert rmse(yearly, plain) == pytest.approx(41.85, abs=0.005)
+    changes = shipped("airline", validation=0.0)
+    assert naive(changes).name == "value 12 steps before"
+    assert rmse(naive(changes), changes) == pytest.approx(41.85, abs=0.005)
+    assert seasonal(changes) is None  # it is the naive one already
+
+
+def test_the_last_season_is_repeated_over_a_horizon_that_is_longer() -> None:
+    values = np.random.default_rng(0).normal(size=(80, 2))
+    content = series(values, names=("a", "b"), targets=("b",), reading={"step": "1 day"})
+    prepared = prepare(Given(content), options(window=3, horizon=9, test=0.3))
+    found = seasonal(prepared)
+    assert found is not None
+    for row, first in enumerate(prepared.test.rows):
+        expected = [*values[first - 7 : first, 1], *values[first - 7 : first - 5, 1]]
+        np.testing.assert_allclose(found.outputs[row], expected)
+    assert seasonal(shipped("sunspots")) is None  # years have no season
+    early = prepare(Given(replace(content, test_from=5)), options(window=3, validation=0.0))
+    assert seasonal(early) is None  # no season lies before the first test rows
 
 
 def test_the_last_value_of_the_predicted_channels_is_repeated_over_the_horizon() -> None:

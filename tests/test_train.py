@@ -97,6 +97,11 @@ def test_regression_figures_are_in_the_targets_own_units(made: Made, capsys: Cap
     printed = capsys.readouterr().out
     assert "in thousand passengers" in printed
     assert "naive = value 12 steps before" in printed
+    plain = ("model=mlp", "data=airline", "data.difference=null", "trainer.max_epochs=1")
+    run = made(*plain, "tracking=none", "verbose=2", "output=plain")
+    assert "seasonal = value 12 steps before" in capsys.readouterr().out
+    assert final_values(run)["seasonal/rmse"] == pytest.approx(41.85, abs=0.005)
+    assert "seasonal: value 12 steps before" in (run / "model/card.md").read_text(encoding="utf-8")
 
 
 def test_garbage_is_collected_as_usual_while_a_network_trains(made: Made) -> None:

@@ -90,6 +90,8 @@ class Part:
         rows: (rows,) numbers of the rows in the source; for a series, of the first time predicted.
         groups: (rows,) number of the group that a row belongs to, such as a patient; None = no
             groups.
+        seasonal: float64 (rows, outputs), in units, the last known value of the same season; None =
+            the rows have no season.
     """
 
     inputs: Tensor | LazyInputs
@@ -97,6 +99,7 @@ class Part:
     offsets: Tensor | None
     rows: Indices
     groups: Indices | None = None
+    seasonal: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -128,6 +131,8 @@ class Content:
         schema: Meaning of inputs and outputs, including the fitted scalers.
         notes: Notes for the user.
         groups: (rows,) number of the group that a row belongs to; None = no groups.
+        seasonal: float64 (rows, outputs), the last known value of the same season; None = the rows
+            have no season.
         constant: Columns or channels with one value in the whole training part.
     """
 
@@ -139,6 +144,7 @@ class Content:
     notes: tuple[str, ...] = ()
     offsets: Array | None = None
     groups: Indices | None = None
+    seasonal: Array | None = None
     constant: tuple[str, ...] = ()
 
     def part(self, rows: Indices, *, budget: int) -> Part:
@@ -155,6 +161,7 @@ class Content:
             offsets=None if self.offsets is None else torch.from_numpy(self.offsets[rows]),
             rows=self.numbers[rows],
             groups=None if self.groups is None else self.groups[rows],
+            seasonal=None if self.seasonal is None else torch.from_numpy(self.seasonal[rows]),
         )
 
     def digest(self) -> str:

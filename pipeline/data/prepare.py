@@ -18,8 +18,9 @@ from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings
 from pipeline.data.schema import Scaler, Schema, fit, statistics
-from pipeline.data.source import Array, Samples, Series, Source
+from pipeline.data.source import Array, Indices, Samples, Series, Source
 from pipeline.data.split import Split, check_sizes, split_times
+from pipeline.data.times import IRREGULAR, season_of, step_of
 from pipeline.errors import ConfigError, DataError
 
 Filling = Literal["refuse", "previous", "linear"]
@@ -103,9 +104,9 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
     """Cut all windows of a series, one per row, oldest first.
 
     Returns the (differenced) values that they are cut from, (time - difference, channels), and
-    fields of `Content`: `inputs` (rows, window, channels), a view that takes no memory; `targets`
-    and `offsets` (rows, horizon * targets), ordered by step, then by channel; and `numbers`
-    (rows,), the time of the first step to predict.
+    fields of `Content`: `inputs` (rows, window, channels), a view that takes no memory; `targets`,
+    `offsets` and `seasonal` (rows, horizon * targets), ordered by step, then by channel; and
+    `numbers` (rows,), the time of the first step to predict.
 
     Raises:
         ConfigError: The window is missing, or the horizon is longer than the difference.
@@ -125,15 +126,32 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
     columns = [series.names.index(name) for name in series.targets]
     inputs = sliding_window_view(changes[:-horizon], window, axis=0)  # (rows, channels, window)
     before = values[window : len(values) - lag, columns]
+    numbers = np.arange(len(inputs)) + window + lag
+    season = season_of(step_of(str(series.reading.get("step", IRREGULAR))))
     return (
         changes,
         {
             "inputs": np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
             "targets": _ahead(changes[window:, columns], horizon),
             "offsets": _ahead(before, horizon) if lag else None,
-            "numbers": np.arange(len(inputs)) + window + lag,
+            "seasonal": None
+            if season in (None, options.difference)
+            else _seasonal(values[:, columns], numbers, horizon, season),
+            "numbers": numbers,
         },
     )
+
+
+def _seasonal(values: Array, numbers: Indices, horizon: int, season: int) -> Values:
+    """Return the last known values of the same season, NaN before the first one.
+
+    Takes values (time, targets) and the first time of each row to predict, and returns values
+    (rows, horizon * targets).
+    """
+    steps = np.arange(horizon)
+    places = numbers[:, None] + steps - season * (steps // season + 1)
+    found = np.where(places[..., None] < 0, np.nan, values[places])
+    return found.reshape(len(numbers), -1)
 
 
 def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values:

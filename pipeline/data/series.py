@@ -417,13 +417,17 @@ class SeriesReader(Reader):
         check_reach(schema, largest_by_column(changes), windows["targets"], what=what)
         inputs = schema.to_inputs(windows["inputs"])
         targets = schema.target_scaler.scaled(windows["targets"])
-        offsets, scaled = windows["offsets"], {"inputs": inputs.numpy(), "targets": targets.numpy()}
+        offsets, seasonal = (
+            x if x is None else torch.tensor(x) for x in (windows["offsets"], windows["seasonal"])
+        )
+        scaled = {"inputs": inputs.numpy(), "targets": targets.numpy()}
         content = content_of_test(schema=schema, notes=series.notes, **{**windows, **scaled})
         part = Part(
             inputs=inputs,
             targets=targets,
-            offsets=None if offsets is None else torch.tensor(offsets),
+            offsets=offsets,
             rows=windows["numbers"],
+            seasonal=seasonal,
         )
         return content, part
 

@@ -236,6 +236,21 @@ def step_of(text: str) -> Step | None:
     return Step(unit="number", count=int(number))
 
 
+def season_of(step: Step | None) -> int | None:
+    """Return the number of steps in a season; `None` if the step has none.
+
+    A season is a year of months, quarters or weeks, a week of days, a day of hours or minutes.
+    """
+    if step is None or step.unit == "number":
+        return None
+    if step.unit == "weekday":
+        return 5
+    if step.unit == "clock" and step.count in (MICROSECONDS_A_DAY, 7 * MICROSECONDS_A_DAY):
+        return 7 if step.count == MICROSECONDS_A_DAY else 52
+    cycle = 12 if step.unit == "month" else MICROSECONDS_A_DAY
+    return cycle // step.count if step.count < cycle and cycle % step.count == 0 else None
+
+
 def find_step(times: Times) -> Step | None:
     """Return the common step of ascending times, or `None` if they have none."""
     units: tuple[Unit, ...] = ("number",) if times.form.kind == "whole" else ("month",)

@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
 from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
 from pipeline.markup import (
+    BASELINES,
     MISSING,
     TextTable,
     baseline_headings,
@@ -147,7 +148,7 @@ def _outcome(subject: Subject) -> str:
     interval = interval_text(ends)
     notes = [] if interval == MISSING else [f"95 % CI {interval}"]
     notes += [rows_words(findings.rows["test"])] if "test" in findings.rows else []
-    keys = [f"{kind}/{name}" for kind in ("naive", "linear")]
+    keys = [f"{kind}/{name}" for kind in BASELINES]
     against = (f"{k.partition('/')[0]} {rounded(metrics[k], ends)}" for k in keys if k in metrics)
     told = f"test {metric_label(name)} {rounded(metrics[f'test/{name}'], ends)}"
     return ", ".join([f"{told} ({', '.join(notes)})" if notes else told, *against])

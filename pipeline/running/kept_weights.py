@@ -19,6 +19,7 @@ from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.findings import TestRows
+from pipeline.markup import BASELINES
 from pipeline.metrics import ClassScores, class_scores, find_threshold
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
@@ -98,7 +99,7 @@ class ScoredTest:
 
     Args:
         rows: Targets and predictions of the test rows.
-        baselines: Names of the naive and the linear baseline.
+        baselines: Names of the baselines, in the order of `markup.BASELINES`.
         metrics: Values by name: `test/f1`, `naive/f1`, `linear/f1`, …
         classes: Counts and scores of each class; empty for a regression.
         threshold: Probability above which a row of a binary task counts as positive.
@@ -161,10 +162,10 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     logged = trainer.callback_metrics.items()
     values = {key: float(value) for key, value in logged if key.startswith("test/")}
     found = plan.occasion.datasets.baselines(plan.prepared)
-    thresholds = {"naive": 0.5, "linear": options.first_threshold}
     predictions = {}
-    for (kind, threshold), baseline in zip(thresholds.items(), found, strict=False):
+    for kind, baseline in zip(BASELINES, found, strict=False):
         said = baseline.outputs[:rows]
+        threshold = options.first_threshold if kind == "linear" else 0.5
         scored = scores_of(options, schema, threshold=threshold)(said, targets)
         values |= {f"{kind}/{key}": float(value) for key, value in scored.items()}
         predictions[kind] = said.numpy()
@@ -173,7 +174,8 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
         targets=targets.numpy(),
         outputs=outputs.numpy(),
         groups=None if part.groups is None else part.groups[:rows],
-        **predictions,
+        naive=predictions.get("naive"),
+        linear=predictions.get("linear"),
     )
     classes: tuple[ClassScores, ...] = ()
     if schema.task != "regression":

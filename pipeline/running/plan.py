@@ -17,7 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive
+from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
 from pipeline.config.options import SERVING, DataOptions, RunConfig, data_options, parts
 from pipeline.config.values import TARGET, build, resolve
 from pipeline.data.content import Part
@@ -128,14 +128,18 @@ class Datasets:
             begin_linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
 
     def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return naive and linear predictions of the test rows; none without training rows."""
+        """Return predictions of the test rows in the order of `markup.BASELINES`.
+
+        There are none without training rows; a seasonal one comes only after a linear one.
+        """
         kept = self._of(prepared.test)
         if kept is not None and kept.baselines is not None:
             return kept.baselines
         found: tuple[Baseline, ...] = ()
         if len(prepared.train):
             line = linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
-            found = (naive(prepared), *([] if line is None else [line]))
+            further = () if line is None else (line, seasonal(prepared))
+            found = (naive(prepared), *(one for one in further if one is not None))
         if kept is not None:
             kept.baselines = found
         return found

@@ -19,7 +19,7 @@ from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
 from pipeline.errors import shown
-from pipeline.markup import score_rows
+from pipeline.markup import BASELINES, score_rows
 from pipeline.metrics import ClassScores, mean_words
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
@@ -146,7 +146,8 @@ def _table(label: str, *headings: str) -> Table:
 def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool) -> None:
     """Print the network's metrics, their intervals and the baselines' metrics.
 
-    `part` names the rows; with `details`, the scores of each class and the baselines' names follow.
+    `part` names the rows; with `details`, the scores of each class follow. What the
+    baselines are is said with `details`, or if steps or numbers of rows are part of it.
     """
     found = test.intervals
     units = f"{len(test.rows.targets):,} rows" if found is None else found.units
@@ -157,7 +158,7 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     else:
         scores = f", in {schema.units or 'the unit of the target'}"
     ends = {} if found is None else found.ends
-    kinds = dict(zip(("naive", "linear"), test.baselines, strict=False))
+    kinds = dict(zip(BASELINES, test.baselines, strict=False))
     table = _table("", "network", "95 % CI", *kinds)
     names = metric_names(schema.task, test.metrics)
     for name, own, *others in score_rows(test.metrics, ends, names, kinds):
@@ -171,10 +172,12 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
             f"and at most {MOST_ROWS:,} rows",
         )
     if details:
-        _print_details(test.classes, kinds)
+        _print_classes(test.classes)
+    if details or any(letter.isdigit() for letter in "".join(kinds.values())):
+        say(console(), "baselines: " + ", ".join(f"{k} = {v}" for k, v in kinds.items()))
 
 
-def _print_details(classes: Sequence[ClassScores], baselines: Mapping[str, str]) -> None:
+def _print_classes(classes: Sequence[ClassScores]) -> None:
     if classes:
         headings = ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "rows")
         table = _table("class", *headings)
@@ -182,8 +185,6 @@ def _print_details(classes: Sequence[ClassScores], baselines: Mapping[str, str])
             shares = map(rounded, (one.precision, one.recall, one.f1))
             table.add_row(escape(one.name), *map(str, one.counts), *shares, str(one.support))
         console().print(table)
-    if baselines:
-        say(console(), "baselines: " + ", ".join(f"{k} = {v}" for k, v in baselines.items()))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from pipeline.findings import (
 from pipeline.gallery import FOLDER, LIST, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
-from pipeline.markup import bullets, metric_label, score_rows
+from pipeline.markup import BASELINES, bullets, metric_label, score_rows
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
@@ -384,7 +384,7 @@ def _summary(findings: Findings) -> str:
     name = "rmse" if findings.task == "regression" else "f1"
     figures = {
         kind: rounded(findings.metrics[f"{kind}/{name}"], findings.intervals.get(name))
-        for kind in ("test", "linear", "naive")
+        for kind in ("test", *BASELINES[::-1])
         if f"{kind}/{name}" in findings.metrics
     }
     verdict = ""
@@ -418,7 +418,7 @@ def _figures(findings: Findings) -> str:
     names = tested_names(findings.task, findings.metrics)
     if not names:
         return ""
-    kinds = dict(zip(("naive", "linear"), findings.baselines, strict=False))
+    kinds = dict(zip(BASELINES, findings.baselines, strict=False))
     headings = [f"{kind}: {name_text(name)}" for kind, name in kinds.items()]
     rows = score_rows(findings.metrics, findings.intervals, names, kinds)
     lines = [[name_text(name), *figures] for name, *figures in rows]

@@ -9,7 +9,15 @@ from pipeline.bootstrap import Intervals
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import classes_table, lines, warnings
 from pipeline.data.schema import Schema
-from pipeline.markup import baseline_headings, bullets, escaped, fenced, markdown_table, score_rows
+from pipeline.markup import (
+    BASELINES,
+    baseline_headings,
+    bullets,
+    escaped,
+    fenced,
+    markdown_table,
+    score_rows,
+)
 from pipeline.metrics import ClassScores, direction
 from pipeline.serving.model import FEWEST, Decision
 from pipeline.serving.predictions import value_names
@@ -33,7 +41,7 @@ class CardFacts:
         epochs: Number of epochs trained.
         metrics: Final values by name: `test/f1`, `naive/f1`, `best/epoch`, …
         shown: Names of the task's metrics, in the order in which they are shown.
-        baselines: Names of the naive and the linear baseline.
+        baselines: Names of the baselines, in the order of `markup.BASELINES`.
         classes: Counts and scores of each class on the test rows.
         intervals: Confidence intervals of the test metrics; `None` = no test was run.
         decision: Rule that turns outputs into answers.
@@ -181,7 +189,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
     # Mention each baseline that is at least as good as the network.
     key = "rmse" if schema.task == "regression" else "f1"
     own = facts.metrics.get(f"test/{key}")
-    for kind, name in zip(("naive", "linear"), facts.baselines, strict=False):
+    for kind, name in zip(BASELINES, facts.baselines, strict=False):
         theirs = facts.metrics.get(f"{kind}/{key}")
         if own is None or theirs is None:
             continue

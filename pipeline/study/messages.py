@@ -120,7 +120,7 @@ class Tested:
 
     Args:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty if nothing was tested.
-        baselines: Names of the naive and the linear baseline.
+        baselines: Names of the baselines, in the order of `markup.BASELINES`.
         figure: What the saved model is compared by; `None` = no model was saved.
         problem: Why the job failed, in one line; `None` = it succeeded.
         exit_code: Exit code of a single run that fails like this.

@@ -37,7 +37,7 @@ WIDEST = 720
 TRAINING_PAGES = "workflowType=machine_learning"
 
 #: Prefixes of values that belong to a run rather than to an epoch.
-FINAL = ("test/", "naive/", "linear/", "best/", "decision/", "time/fit", "model/")
+FINAL = ("test/", "naive/", "linear/", "seasonal/", "best/", "decision/", "time/fit", "model/")
 #: Key of the view that the links of this program open, among the saved views of an experiment.
 VIEW = "pipeline"
 #: Columns of the view in their order; MLflow's pages leave out those that no run has.
@@ -53,7 +53,7 @@ COLUMNS = (
 )
 #: Sections of charts in the view, the curves first; the others are folded.
 CURVES = ("val", "train", "grad", "time", "Model metrics")
-FOLDED = ("test", "linear", "naive", "best", "best/val", "System metrics")
+FOLDED = ("test", "linear", "naive", "seasonal", "best", "best/val", "System metrics")
 
 _REFUSED = re.compile(r"[^/\w.\- :]")
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.markup import MISSING, TextTable, latex, markdown
+from pipeline.markup import BASELINES, MISSING, TextTable, latex, markdown
 from pipeline.paths import replace_text
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 REPEATED = ("seed", "data.fold", "data.split_seed")
 #: Cells on different data are not compared with each other.
 DATA = "data"
-NETWORK, BASELINES = "network", ("naive", "linear")
+NETWORK = "network"
 #: Heading of a column that tells networks and baselines apart.
 PREDICTOR = "predictor"
 SHOWN_METRICS = ("accuracy", "f1", "rmse")
@@ -94,7 +94,7 @@ class ComparisonCell:
     """A network at one point of the grid, or a baseline, over all of its repeats.
 
     Args:
-        kind: `network`, `naive` or `linear`.
+        kind: `network`, or one of `BASELINES`.
         settings: Hydra's texts of the varied keys; for a baseline, only those of the data and of
             keys that change its values.
         values: The value of each repeat, by metric.
@@ -436,16 +436,17 @@ def confirmation_table(
         for metric, one in {**floats, objective: row.values[0]}.items():
             values.setdefault(metric, {})[str(row.number),] = one
     runs = ComparisonCell(settings={}, values=values)
+    kinds = [kind for kind in BASELINES if any(key.startswith(f"{kind}/") for key in values)]
     lines = []
     for metric in dict.fromkeys([objective, *(key for key in values if key.startswith("test/"))]):
         found, name = runs.spread(metric), metric.removeprefix("test/")
-        baselines = (runs.spread(f"{kind}/{name}").words() for kind in BASELINES)
+        baselines = (runs.spread(f"{kind}/{name}").words() for kind in kinds)
         lines.append([metric, str(found.n), found.words(), found.interval_words(), *baselines])
     known = default.values[:1] if default is not None else ()
     objectives = spread(row.values[0] for row in rows)
     return TextTable(
         title=f"the winner over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
-        headings=["metric", "n", "mean ± sd", "95 % interval", *BASELINES],
+        headings=["metric", "n", "mean ± sd", "95 % interval", *kinds],
         lines=lines,
         notes=[line for value in known for line in _lead(objectives, value, objective, direction)],
     )

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 CELL = 0.42
 MOST_CELLS_TOLD = 8
 #: Colours and lines of baselines.
-BASELINES = {"naive": (style.NAIVE, ":"), "linear": (style.LINEAR, "--")}
+BASELINES = {
+    "naive": (style.NAIVE, ":"),
+    "linear": (style.LINEAR, "--"),
+    "seasonal": (style.NAIVE, "-."),
+}
 
 
 def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:

@@ -70,7 +70,7 @@ class StudySummary:
         yaml_command: The same command with the winner's experiment; empty = not known.
         tested: The winner's metrics `test/…`, `naive/…`, `linear/…`; empty = it was not tested.
         base_tested: The same metrics of the base trial.
-        baselines: Names of the naive and the linear baseline; empty = not known.
+        baselines: Names of the baselines, in the order of `markup.BASELINES`; empty = not known.
         confirm_seeds: Number of seeds with which the winner is trained again.
     """
 

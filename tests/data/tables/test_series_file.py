@@ -28,6 +28,7 @@ from pipeline.data.times import (
     labels_after,
     missing_told,
     read_times,
+    season_of,
     step_of,
 )
 from pipeline.errors import DataError
@@ -524,6 +525,28 @@ def test_times_without_a_common_step_are_numbered_from_the_last(labels: list[str
     times = times_of(labels)
     assert find_step(times) is None
     assert labels_after(times, None, 3) == ("+1", "+2", "+3")
+
+
+@pytest.mark.parametrize(
+    ("step", "season"),
+    [
+        ("1 month", 12),
+        ("3 months", 4),
+        ("5 months", None),
+        ("1 year", None),
+        ("7 days", 52),
+        ("1 day", 7),
+        ("2 days", None),
+        ("1 weekday", 5),
+        ("1 hour", 24),
+        ("15 minutes", 96),
+        ("7 hours", None),
+        ("1", None),
+        ("irregular", None),
+    ],
+)
+def test_the_step_of_the_times_gives_the_season(step: str, season: int | None) -> None:
+    assert season_of(step_of(step)) == season
 
 
 def test_times_fit_a_step_of_their_own_unit_alone() -> None:
