@@ -87,12 +87,14 @@ class DataOptions(Options):
     folds: Annotated[int, Field(ge=2)] | None
     fold: NaturalInt
     test: Annotated[float, Field(gt=0, lt=1)]
+    last: PositiveInt | None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
     stratify: bool
     shuffle: bool
     scale: Literal["none", "standard", "minmax"]
     window: PositiveInt | None
     horizon: PositiveInt
+    stride: PositiveInt
     difference: PositiveInt | None
     permute: NaturalInt | None
     shuffle_labels: NaturalInt | None

@@ -28,7 +28,10 @@ from pipeline.errors import ConfigError
 _ROWS = "values in time, but this data has independent rows; expected"
 _TIMES = "independent rows, but this data is values in time:"
 #: Options that are refused for independent rows, each with its message.
-FOR_SERIES = {"window": f"{_ROWS} null", "difference": f"{_ROWS} null", "horizon": f"{_ROWS} 1"}
+FOR_SERIES = {
+    **dict.fromkeys(("window", "difference"), f"{_ROWS} null"),
+    **dict.fromkeys(("horizon", "stride"), f"{_ROWS} 1"),
+}
 #: Options that are refused for series, each with its message.
 FOR_ROWS = {
     "permute": f"{_TIMES} a window's last step is what a forecast goes on from; expected null",
@@ -285,7 +288,7 @@ def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
     problems = [
         f"data.{key}={value} is for {words}"
         for key, words in meant.items()
-        if (value := getattr(options, key)) != (1 if key == "horizon" else None)
+        if (value := getattr(options, key)) != (1 if key in ("horizon", "stride") else None)
     ]
     if problems:
         raise ConfigError(*problems)

@@ -215,7 +215,7 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     # back into the previous part, which is known by then.
     first, last = windows["numbers"], windows["numbers"] + options.horizon - 1
     rows = {
-        name: np.flatnonzero((first >= part[0]) & (last <= part[-1]))
+        name: np.flatnonzero((first >= part[0]) & (last <= part[-1]))[:: options.stride]
         for name, part in times.parts().items()
     }
     split = Split(**rows)

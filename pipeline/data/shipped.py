@@ -74,16 +74,16 @@ class BundledSeries(Source):
     """Series in the second column of a shipped file; an empty cell is NaN.
 
     Args:
-        first: Label of the first time.
-        last: Label of the last time, included.
+        start: Label of the first time.
+        end: Label of the last time, included.
         test_from: Label of the first test time.
     """
 
     file: ClassVar[str]
     units: ClassVar[str]
 
-    first: str
-    last: str
+    start: str
+    end: str
     test_from: str
 
     def read(self) -> Series:
@@ -95,7 +95,7 @@ class BundledSeries(Source):
         with (FOLDER / self.file).open(newline="", encoding="utf-8") as lines:
             header, *rows = csv.reader(lines)
         times = tuple(time for time, _ in rows)
-        start, end = _position(times, "first", self.first), _position(times, "last", self.last) + 1
+        start, end = _position(times, "start", self.start), _position(times, "end", self.end) + 1
         kept = times[start:end]
         begin = _position(kept, "test_from", self.test_from)
         step = find_step(read_times(kept, Place(file=self.file), header[0]))
@@ -112,7 +112,7 @@ class BundledSeries(Source):
 
 def _position(times: tuple[str, ...], key: str, label: str) -> int:
     if label not in times:
-        between = f"one from {times[0]} to {times[-1]}" if times else "first before last"
+        between = f"one from {times[0]} to {times[-1]}" if times else "start before end"
         raise ConfigError(
             f"data.{key}={label} is no time of this series; expected {between}."
             f"{did_you_mean(label, times)}"

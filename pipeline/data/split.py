@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.options import DataOptions
 from pipeline.data.source import Array, Indices, Samples
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 #: Row numbers that train and row numbers that validate, each in ascending order.
 Fold = tuple[Indices, Indices]
@@ -41,16 +41,22 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
     Groups stay whole. Without groups, classes keep their shares if `stratify` is set.
 
     Raises:
+        ConfigError: `last` is set, and something else says which rows test.
         DataError: A part is empty, a class has too few rows, or there are too few groups.
     """
+    if options.last is not None and samples.groups is not None:
+        raise ConfigError(
+            f"data.last={options.last} would cut groups, which data.group keeps whole; expected "
+            "one of them"
+        )
     if samples.order is not None:
         places = split_times(len(samples.order), None, options).parts()
         return Split(**{name: np.sort(samples.order[part]) for name, part in places.items()})
     generator = np.random.default_rng(options.split_seed)
     rows = np.arange(len(samples.inputs))
-    test = samples.test
+    free = rows if samples.validation is None else _without(rows, samples.validation)
+    test = _last(free, samples.test, options)
     if test is None:
-        free = rows if samples.validation is None else _without(rows, samples.validation)
         test = _held_out(samples, free, "test", options, generator)
     train = _without(rows, test)
     validation = None
@@ -79,13 +85,18 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
     With folds, the times before the test are cut into `folds` + 1 consecutive blocks: in fold i the
     blocks 0 … i train and block i + 1 validates, so that no forecast is judged by a network that
     has seen later values (scikit-learn's TimeSeriesSplit). `test_from` is the index where the test
-    begins; None = the last times, by `options.test`.
+    begins; None = the last times, by `options.last` or `options.test`.
 
     Raises:
+        ConfigError: `last` is set as well as `test_from`.
         DataError: A part is empty, or the times are too few for the folds.
     """
-    held = share(length, options.test) if test_from is None else length - test_from
-    before, test = np.split(np.arange(length), [length - held])
+    times = np.arange(length)
+    own = None if test_from is None else times[test_from:]
+    test = _last(times, own, options)
+    if test is None:
+        test = times[length - share(length, options.test) :]
+    before = times[: length - len(test)]
     if options.folds is not None:
         from sklearn.model_selection import TimeSeriesSplit
 
@@ -98,6 +109,23 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
     split = Split(train=train, validation=validation if is_held else None, test=test)
     check_sizes(split, options)
     return split
+
+
+def _last(rows: Indices, own: Indices | None, options: DataOptions) -> Indices | None:
+    """Return the test rows that `last` or the data name; `None` = they are to be held out."""
+    if options.last is None:
+        return own
+    if own is not None:
+        raise ConfigError(
+            f"data.last={options.last} is for data without test rows of their own, and these have "
+            f"{len(own):,}; leave it out, or what names them, such as data.test_from or "
+            "data.test_path"
+        )
+    if options.last >= len(rows):
+        raise DataError(
+            f"data.last={options.last} of {len(rows):,} rows leaves none to train; expected fewer"
+        )
+    return rows[-options.last :]
 
 
 def _fold_of_rows(samples: Samples, rows: Indices, options: DataOptions) -> Fold:

@@ -90,15 +90,15 @@ def test_the_published_parts_of_sunspots_airline_and_co2_come_out() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("1948-01 1960-12 1957-01", r"data.first=1948-01 is no time .* from 1949-01 to"),
+        ("1948-01 1960-12 1957-01", r"data.start=1948-01 is no time .* from 1949-01 to"),
         ("1949-01 1960-12 1957", r"data.test_from=1957 is no time .* to 1960-12"),
-        ("1959-01 1950-12 1957-01", r"data.test_from=1957-01 .* expected first before last"),
+        ("1959-01 1950-12 1957-01", r"data.test_from=1957-01 .* expected start before end"),
     ],
 )
 def test_a_time_outside_the_file_is_refused(keys: str, message: str) -> None:
     first, last, test_from = keys.split()
     with pytest.raises(ConfigError, match=message):
-        Airline(first=first, last=last, test_from=test_from).read()
+        Airline(start=first, end=last, test_from=test_from).read()
 
 
 def test_an_unknown_positive_class_is_refused_with_the_nearest() -> None:
@@ -187,10 +187,10 @@ def test_a_warm_cache_is_read_without_the_library_that_makes_the_set() -> None:
 
 def test_an_empty_week_of_co2_without_one_before_it_stays_empty_and_its_test_has_none() -> None:
     last, test_from = "2001-12-29", "1994-01-01"
-    values = CO2(first="1958-05-10", last=last, test_from=test_from).read().values[:, 0]
+    values = CO2(start="1958-05-10", end=last, test_from=test_from).read().values[:, 0]
     assert np.isnan(values[0])
     assert values[1] == 317.5
-    series = CO2(first="1986-01-04", last=last, test_from=test_from).read()
+    series = CO2(start="1986-01-04", end=last, test_from=test_from).read()
     assert series.notes == ()
     assert series.values[0] == [346.4]
     prepared = shipped("co2")

@@ -1,9 +1,11 @@
 """Parts are disjoint and complete; each row before the test validates once over the folds."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from given_data import Given, labelled, options, series, shipped, valued
 from sklearn import model_selection as theirs
 
@@ -13,7 +15,7 @@ from pipeline.config.record import plain, resume_problems
 from pipeline.data.prepare import prepare
 from pipeline.data.source import Samples, Series
 from pipeline.data.split import Split, split_rows, split_times
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, PipelineError
 
 SEEDS = range(20)
 
@@ -63,6 +65,61 @@ def test_the_split_seed_alone_decides_the_test_rows_unless_the_source_names_them
         assert (split.validation is None) == (share == 0)
     named = labelled([0, 1] * 20, test=np.array([39, 3, 8]))
     assert split_rows(named, options(test=0.9)).test.tolist() == [3, 8, 39]
+
+
+def test_the_last_rows_test_where_asked_for_and_the_others_are_split_as_ever() -> None:
+    samples, known = labelled(np.arange(40) % 2), np.array([30, 39])
+    split = split_rows(samples, options(last=7, validation=0.25))
+    assert split.test.tolist() == list(range(33, 40))
+    assert split.validation is not None
+    assert (len(split.train), len(split.validation)) == (24, 9)
+    fold = split_rows(samples, options(last=7, folds=3))
+    assert fold.test.tolist() == list(range(33, 40))
+    beside = split_rows(replace(samples, validation=known), options(last=7))
+    assert beside.test.tolist() == list(range(32, 39))
+    newest = split_rows(replace(samples, order=np.arange(40)[::-1]), options(last=7))
+    assert newest.test.tolist() == list(range(7))
+    times = split_times(40, None, options(last=7))
+    assert times.test.tolist() == list(range(33, 40))
+
+
+@pytest.mark.parametrize(
+    ("changes", "last", "told"),
+    [
+        (
+            {"test": np.arange(5)},
+            7,
+            "data.last=7 is for data without test rows of their own, and these have 5; leave it "
+            "out, or what names them, such as data.test_from or data.test_path",
+        ),
+        (
+            {"groups": np.arange(40) // 4},
+            7,
+            "data.last=7 would cut groups, which data.group keeps whole; expected one of them",
+        ),
+        (
+            {},
+            40,
+            "data.last=40 of 40 rows leaves none to train; expected fewer",
+        ),
+    ],
+)
+def test_last_rows_that_can_not_test_are_refused(
+    changes: dict[str, np.ndarray], last: int, told: str
+) -> None:
+    samples = replace(labelled(np.arange(40) % 2), **changes)
+    with pytest.raises(PipelineError) as caught:
+        split_rows(samples, options(last=last))
+    assert str(caught.value) == told
+
+
+def test_a_stride_leaves_out_windows_of_each_part() -> None:
+    content = Given(series(np.arange(100.0)[:, None]))
+    every, third = (prepare(content, options(window=4, stride=step)) for step in (1, 3))
+    for part in ("train", "validation", "test"):
+        all_rows, some = getattr(every, part).rows, getattr(third, part).rows
+        assert some.tolist() == all_rows[::3].tolist()
+    torch.testing.assert_close(third.train.inputs, every.train.inputs[::3])
 
 
 def test_a_group_is_never_in_two_parts() -> None:

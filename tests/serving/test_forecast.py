@@ -118,8 +118,8 @@ def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target
 
 
 def test_a_shipped_series_goes_on_in_its_labels() -> None:
-    airline = Airline(first="1949-01", last="1960-12", test_from="1957-01")
-    sunspots = Sunspots(first=1700, last=1987, test_from=1921)
+    airline = Airline(start="1949-01", end="1960-12", test_from="1957-01")
+    sunspots = Sunspots(start=1700, end=1987, test_from=1921)
     for source, following in ((airline, ["1961-01", "1961-02"]), (sunspots, ["1988", "1989"])):
         schema, series = prepare(source, options(horizon=2)).schema, source.read()
         time = schema.reading["time"]
