@@ -47,7 +47,7 @@ def copied_test_rows(predict: Predict, kind: str) -> tuple[Path, list[dict[str, 
     return write_rows(Path("new.csv"), header, [rows[number] for number in numbers]), tested
 
 
-@pytest.mark.parametrize("kind", ["table", "values", "arrays", "images"])
+@pytest.mark.parametrize("kind", ["table", "values", "arrays", "images", "pixels"])
 def test_test_rows_are_answered_as_the_run_itself_has_told(predict: Predict, kind: str) -> None:
     source, tested = copied_test_rows(predict, kind)
     rows = predict.rows(kind, source)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from pipeline.data import reader
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
+from pipeline.data.images import CHANNELS
 from pipeline.data.reader import Block, NewRows, Rules
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
@@ -58,7 +61,30 @@ class Table(Keys, Source):
             if getattr(self, key) is not None
         )
         is_large = store.size_of(paths) >= store.LARGE_BYTES  # too large to keep in memory
-        return (store.stored if is_large else store.read_samples)(paths, self)
+        samples = (store.stored if is_large else store.read_samples)(paths, self)
+        return samples if self.image_shape is None else _as_images(samples, self)
+
+
+def _as_images(samples: Samples, keys: Keys) -> Samples:
+    """Return the pixels of a table as images (rows, channels, height, width)."""
+    shape = (1, *(keys.image_shape or ()))[-3:]
+    words = [column.name for column in samples.columns if column.levels]
+    names = tuple(column.name for column in samples.columns)
+    if words or len(names) != prod(shape):
+        told = f"; column {words[0]!r} holds words" if words else ""
+        raise DataError(
+            f"data.image_shape={list(keys.image_shape or ())} is {prod(shape)} pixels, and "
+            f"{keys.path} has {len(names)} columns of features{told}; expected a column of "
+            "numbers for each pixel. Leave others out with data.drop=[COLUMN], or name the target "
+            "with data.target=COLUMN"
+        )
+    return replace(
+        samples,
+        inputs=samples.inputs[:].reshape(-1, *shape),
+        features=next((one for one in CHANNELS.values() if len(one) == shape[0]), ()),
+        columns=(),
+        reading={**samples.reading, "pixels": names},
+    )
 
 
 class TableReader(reader.Reader):
@@ -69,9 +95,11 @@ class TableReader(reader.Reader):
         self.target: str | None = schema.reading.get("target")
         self.sep: str | None = schema.reading.get("sep")
         self._id: str | None = schema.reading.get("id")
-        plain = tuple(Code(name=name) for name in schema.features)
+        # The columns of a table of images are its pixels.
+        names = schema.reading.get("pixels", schema.features)
+        plain = tuple(Code(name=name) for name in names)
         self.codes = schema.encoder.codes if schema.encoder else plain
-        self._names = schema.columns
+        self._names = tuple(code.name for code in self.codes)
         # The target is not an input, so new rows may contain it and it is ignored.
         self._answer = {schema.label, self.target} - {*self._names}
 
@@ -91,9 +119,10 @@ class TableReader(reader.Reader):
                 return None
             return levels[int(value)] if levels and value >= 0 else value
 
+        first = reader.first_rows(raw, content).astype(np.float64)
         return [
             {c.name: cell(v, c.levels) for c, v in zip(self.codes, row.tolist(), strict=True)}
-            for row in reader.first_rows(raw, content).astype(np.float64)
+            for row in first.reshape(len(first), -1)
         ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
@@ -128,7 +157,7 @@ class TableReader(reader.Reader):
         require_columns(what, there, self._names, needed=OF_MODEL)
 
     def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
-        """Return a batch as raw rows (rows, columns); count unknown and missing cells in `new`.
+        """Return a batch as raw rows (rows, *raw_shape); count unknown and missing cells in `new`.
 
         Raises:
             DataError: A cell can't be used; the message says where it is and what it holds.
@@ -151,7 +180,7 @@ class TableReader(reader.Reader):
                     told = f"the cell is empty, and {told} in as in training: missing=impute"
                     raise cells.fault(holes, told)
                 new.missing[code.name] += int(holes.sum())
-        return raw
+        return raw.reshape(len(raw), *self.schema.raw_shape)
 
     def apply(self, held: Any, *, what: str, missing: reader.Missing = "refuse") -> Block:
         """Return the rows of a DataFrame, whose cells are read like those of a file."""

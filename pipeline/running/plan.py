@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isqrt, prod
 from pathlib import Path
 from typing import Any
 
@@ -337,16 +337,20 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
     def takes(network: type) -> tuple[str, ...]:
         return getattr(network, "takes", tuple(SHAPES))
 
-    schema = prepared.schema
+    schema, shape = prepared.schema, prepared.schema.input_shape
     kind = resolve(options.model["_target_"], trust=options.trust)
     try:
-        require_kind(kind.__name__.lower(), takes(kind), schema.input_shape)
+        require_kind(kind.__name__.lower(), takes(kind), shape)
     except ConfigError as error:
         files = sorted((conf_folder() / "model").glob("*.yaml"))
         targets = {one.stem: OmegaConf.select(OmegaConf.load(one), TARGET) for one in files}
         fitting = [name for name, one in targets.items() if schema.kind in takes(resolve(one))]
-        raise ConfigError(f"{error}; models that read them: {', '.join(fitting)}") from error
-    shapes = {"input_shape": schema.input_shape, "outputs": schema.outputs}
+        told, features = f"{error}; models that read them: {', '.join(fitting)}", prod(shape)
+        side = isqrt(features)
+        if side**2 == features and "images" in takes(kind) and "image_shape" in options.data:
+            told += f"; columns of pixels become images with data.image_shape=[{side},{side}]"
+        raise ConfigError(told) from error
+    shapes = {"input_shape": shape, "outputs": schema.outputs}
     network = build(options.model, trust=options.trust, **shapes)
     assert isinstance(network, nn.Module)
     return network

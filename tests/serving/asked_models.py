@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from serving import new_data
 from serving.new_data import read_rows, write_rows
+from sklearn.datasets import load_digits
 
 from pipeline.predict import main
 
@@ -24,6 +25,7 @@ TRAINED = {
     "values": ("model=mlp", "data=table", "data.target=y", "data.scale=standard"),
     "arrays": ("model=cnn1d", "data=arrays"),
     "images": ("model=cnn2d", "data=images"),
+    "pixels": ("model=cnn2d", "data=table", "data.target=digit", "data.image_shape=[8,8]"),
     # So many validation rows that forecasts come with intervals.
     "series": ("model=mlp", "data=series", "data.horizon=3", "data.validation=0.4"),
 }
@@ -37,6 +39,9 @@ def write_sources(folder: Path) -> None:
     inputs, classes = new_data.waves(120)
     np.savez(folder / "arrays.npz", x=inputs, y=classes)
     new_data.write_pictures(folder / "images", 80)
+    digits = load_digits()
+    cells = np.column_stack([digits.target, digits.data])[:200].astype(int).tolist()
+    write_rows(folder / "pixels.csv", ("digit", *digits.feature_names), cells)
 
 
 def trained(folder: Path, kinds: Sequence[str]) -> Path:

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from annotated_types import Gt, Len
 
 from pipeline.data.labels import unknown_positive
 from pipeline.data.source import MOST_CLASSES, Array, Task
@@ -72,6 +73,8 @@ class Keys:
         group: Column of what must stay in one part, such as a patient; None = no groups.
         time: Column that orders the rows, the last of which are the test; None = random split.
         split: Column with the words train, validation and test; None = random split.
+        image_shape: Shape of the image whose pixels the features are, in C order; None = they are
+            columns of a table.
         missing: How to treat rows with empty cells.
         sep: Separator of the cells of a CSV; None = detected.
         units: Unit of a regression's target; empty = none.
@@ -93,6 +96,7 @@ class Keys:
     group: Named
     time: Named
     split: Named
+    image_shape: Annotated[tuple[Annotated[int, Gt(0)], ...], Len(2, 3)] | None
     missing: Literal["mean", "drop", "refuse"]
     sep: str | None
     units: str
