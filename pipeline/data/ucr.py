@@ -1,6 +1,6 @@
 """Text files with a sample per line: series of the UCR archive, and flattened samples of a CSV.
 
-In the archive, `.tsv` and `.txt` files have the label first, `.ts` files have it last.
+In the archive, `.tsv`, `.txt` and `.csv` files have the label first, `.ts` files have it last.
 """
 
 import codecs
@@ -27,8 +27,12 @@ MISSING = ("", "?", "nan", "na", "null", "none")
 SEPARATORS = ",;\t"
 CLASSES, VALUES = "classlabel", "targetlabel"
 #: Suffixes of the archive's files, the most informative format first.
-SUFFIXES = ("ts", "tsv", "txt")
-_NAME = re.compile(r"(?P<name>.+)_(?P<part>train|test)\.(?P<suffix>ts|tsv|txt)", re.IGNORECASE)
+SUFFIXES = ("ts", "tsv", "txt", "csv")
+_NAME = re.compile(
+    rf"(?P<name>.+)_(?P<part>train|test)\.(?P<suffix>{'|'.join(SUFFIXES)})", re.IGNORECASE
+)
+#: Files of each part, by the name of the set and their suffix.
+Sets = dict[tuple[str, str], dict[files.PartName, Path]]
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -399,7 +403,7 @@ def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
     match = None if place.is_dir() else _NAME.fullmatch(place.name)
     if match is None and not place.is_dir():
         return {"train": place}, []
-    sets: dict[tuple[str, str], dict[files.PartName, Path]] = {}
+    sets: Sets = {}
     for file in files.files_in(place if match is None else place.parent):
         if named := _NAME.fullmatch(file.name):
             key = named["name"].lower(), named["suffix"].lower()
@@ -407,7 +411,7 @@ def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
     if match is None:
         found, notes = _of_folder(place, sets)
     else:
-        found, notes = sets[match["name"].lower(), match["suffix"].lower()], []
+        found, notes = _whole(sets, match["name"].lower(), match["suffix"].lower()), []
         if "train" not in found:
             beside = f"{match['name']}_TRAIN.{match['suffix']} beside it"
             raise DataError(f"{place} has the test alone; expected {beside}")
@@ -418,12 +422,16 @@ def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
     return {part: found[part] for part in ("train", "test") if part in found}, notes
 
 
-def _of_folder(
-    folder: Path, sets: Mapping[tuple[str, str], dict[files.PartName, Path]]
-) -> tuple[dict[files.PartName, Path], list[str]]:
+def _whole(sets: Sets, name: str, suffix: str) -> dict[files.PartName, Path]:
+    """Return the files of a set; a missing part is one of another suffix that is alone as well."""
+    own, alone = sets[name, suffix], [sets.get((name, one), {}) for one in SUFFIXES[::-1]]
+    return {part: file for found in alone if len(found) == 1 for part, file in found.items()} | own
+
+
+def _of_folder(folder: Path, sets: Sets) -> tuple[dict[files.PartName, Path], list[str]]:
     """Return the files of the set named like the folder, or of the only set, and notes on them."""
-    sets = {key: parts for key, parts in sets.items() if "train" in parts}
-    names = sorted({name for name, _ in sets})
+    trained = {key: parts for key, parts in sets.items() if "train" in parts}
+    names = sorted({name for name, _ in trained})
     if not names:
         raise DataError(
             f"{folder} has no file of series; expected NAME_TRAIN.tsv and NAME_TEST.tsv in it "
@@ -431,13 +439,13 @@ def _of_folder(
         )
     own = folder.resolve().name.lower()
     if len(names) > 1 and own not in names:
-        listed = ", ".join(parts["train"].name for parts in sets.values())
+        listed = ", ".join(parts["train"].name for parts in trained.values())
         raise DataError(
             f"{folder} has several data sets: {listed}; say which: "
             f"data.path={folder}/NAME_TRAIN.tsv"
         )
     name = own if own in names else names[0]
-    first, *others = [suffix for suffix in SUFFIXES if (name, suffix) in sets]
-    parts = sets[name, first]
+    first, *others = [suffix for suffix in SUFFIXES if (name, suffix) in trained]
+    parts = _whole(sets, name, first)
     chosen = f"{parts['train'].name} is read; {', '.join(others)} files of it lie there too"
     return parts, [chosen] if others else []

@@ -49,6 +49,19 @@ def test_both_files_are_found_and_their_split_is_kept(path: str) -> None:
     assert samples.classes == ("-1", "1")  # 1 is the rarer one
 
 
+@pytest.mark.parametrize(("suffix", "separator"), [("txt", "  "), ("csv", ","), ("TXT", "\t")])
+@pytest.mark.parametrize("path", ["Wave", "Wave/Wave_TRAIN.tsv"])
+def test_the_test_file_may_have_another_suffix(path: str, suffix: str, separator: str) -> None:
+    wave()
+    Path("Wave/Wave_TEST.tsv").unlink()
+    written(f"Wave/Wave_TEST.{suffix}", rows([-1, 1], separator))
+    samples = read("ucr", path)
+    assert (samples.inputs[samples.test][:, :, 0] == VALUES[:2]).all()
+    assert not any("no _TEST file" in note for note in samples.notes)
+    written("Wave/Wave_TEST.tsv", rows([1, -1, 1]))  # that of the same suffix comes first
+    assert len(read("ucr", path).test) == 3
+
+
 @pytest.mark.parametrize(
     "content",
     [
