@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import prod
+from math import isqrt, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ import numpy as np
 from pipeline.data import reader
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.images import CHANNELS
 from pipeline.data.reader import Block, NewRows, Rules
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Most columns in a note before '…'.
 NAMED = 5
+#: Rows that are looked at for pixels, and fewest pixels along a side.
+PIXEL_ROWS, FEWEST_PIXELS = 100, 8
 OF_MODEL = "the model was trained on"
 
 
@@ -62,7 +63,22 @@ class Table(Keys, Source):
         )
         is_large = store.size_of(paths) >= store.LARGE_BYTES  # too large to keep in memory
         samples = (store.stored if is_large else store.read_samples)(paths, self)
-        return samples if self.image_shape is None else _as_images(samples, self)
+        if self.image_shape is not None:
+            return _as_images(samples, self)
+        return replace(samples, notes=(*samples.notes, *_note_on_pixels(samples)))
+
+
+def _note_on_pixels(samples: Samples) -> Iterator[str]:
+    """Yield a note if the columns look like the pixels of a square image."""
+    side, first = isqrt(len(samples.columns)), np.asarray(samples.inputs[:PIXEL_ROWS])
+    is_square = side >= FEWEST_PIXELS and side**2 == len(samples.columns)
+    if is_square and not any(column.levels for column in samples.columns):
+        are_bytes = ((first >= 0) & (first <= 255) & (first == np.floor(first))).all()
+        if are_bytes and first.max(initial=0) > 1:
+            yield (
+                f"the {side**2} columns look like pixels, and each is scaled by itself; "
+                f"data.image_shape=[{side},{side}] makes images of them, with one scale"
+            )
 
 
 def _as_images(samples: Samples, keys: Keys) -> Samples:
@@ -81,7 +97,7 @@ def _as_images(samples: Samples, keys: Keys) -> Samples:
     return replace(
         samples,
         inputs=samples.inputs[:].reshape(-1, *shape),
-        features=next((one for one in CHANNELS.values() if len(one) == shape[0]), ()),
+        features=(),
         columns=(),
         reading={**samples.reading, "pixels": names},
     )

@@ -73,8 +73,7 @@ class Keys:
         group: Column of what must stay in one part, such as a patient; None = no groups.
         time: Column that orders the rows, the last of which are the test; None = random split.
         split: Column with the words train, validation and test; None = random split.
-        image_shape: Shape of the image whose pixels the features are, in C order; None = they are
-            columns of a table.
+        image_shape: Shape of the image whose pixels the features are; None = they are no pixels.
         missing: How to treat rows with empty cells.
         sep: Separator of the cells of a CSV; None = detected.
         units: Unit of a regression's target; empty = none.

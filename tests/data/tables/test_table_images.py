@@ -34,7 +34,6 @@ def test_pixels_are_scaled_together_and_read_alike_from_a_file_and_a_frame(
     mean, deviation = images[train].mean(), images[train].std()
     expected = (images - mean) / deviation
     np.testing.assert_allclose(found.train.inputs, expected[train], rtol=1e-5)
-    assert found.schema.features == ("grey",)
 
     reader = reader_of(found.schema)
     mixed = [[row[column] for column in (*range(64, -1, -1),)] for row in pixels()]
@@ -59,6 +58,18 @@ def test_the_linear_baseline_of_pixels_in_a_table_is_that_of_images(own_folder: 
     )
     expected = oracle.predict_proba((flat[found.test.rows] - mean) / deviation)
     np.testing.assert_allclose(baseline.outputs, expected, atol=1e-3)
+
+
+def test_columns_that_look_like_pixels_are_told_with_the_key(own_folder: Path) -> None:
+    told = "the 64 columns look like pixels, and each is scaled by itself; data.image_shape=[8,8] "
+    head, *rows = pixels()
+    found = prepared(text([head, *rows]), target="digit")
+    assert any(note.startswith(told) for note in found.notes)
+    for other in (
+        [head[:-1], *(row[:-1] for row in rows)],
+        [head, *([*r[:-1], "0.5"] for r in rows)],
+    ):
+        assert not any("pixels" in note for note in prepared(text(other), target="digit").notes)
 
 
 def test_three_lengths_are_channels_first(own_folder: Path) -> None:
