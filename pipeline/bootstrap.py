@@ -103,7 +103,11 @@ class Units:
 
 
 def units_of(
-    rows: int, *, groups: NDArray[np.int64] | None = None, horizon: int | None = None
+    rows: int,
+    *,
+    groups: NDArray[np.int64] | None = None,
+    horizon: int | None = None,
+    stride: int = 1,
 ) -> Units:
     """Return what counts as independent among rows.
 
@@ -115,19 +119,21 @@ def units_of(
         rows: Number of rows.
         groups: Group of each row, (rows,); `None` = no groups.
         horizon: Steps of each forecast; `None` = the rows are not forecasts.
+        stride: Steps from one forecast to the next; those of a stride of `horizon` share none.
     """
     if groups is not None:
         names, of_row = np.unique(groups, return_inverse=True)
         return Units(kind="group", of_row=of_row, count=len(names))
     if horizon is None:
         return Units(kind="row", of_row=np.arange(rows), count=rows)
-    block = max(2 * horizon, -(-rows // MOST_BLOCKS))
+    shared = -(-horizon // stride)  # rows that share steps with one of them
+    block = max(2 * shared, -(-rows // MOST_BLOCKS))
     count = max(1, rows // block)
     return Units(
         kind="block",
         of_row=np.arange(rows) * count // max(1, rows),
         count=count,
-        widening=1 / math.sqrt(1 - horizon / (3 * block)),
+        widening=1 / math.sqrt(1 - shared / (3 * block)),
     )
 
 
@@ -138,6 +144,7 @@ def units_of_test(findings: Findings) -> Units:
         0 if test is None else len(test.targets),
         groups=None if test is None else test.groups,
         horizon=findings.horizon if findings.targets else None,
+        stride=findings.stride,
     )
 
 

@@ -251,6 +251,7 @@ class Findings:
         label: Name of what is predicted; empty = unknown.
         units: Unit of a regression's targets; empty = unknown.
         horizon: Steps of a series that are predicted at once; outputs are ordered by step.
+        stride: Steps of a series from one row to the next.
         monitor: Metric that decides which epoch is best.
         better: Whether a larger or a smaller value of `monitor` is better.
         kept: Epoch of the kept weights, counted from 1; `None` = the last.
@@ -289,6 +290,7 @@ class Findings:
     label: str = ""
     units: str = ""
     horizon: int = 1
+    stride: int = 1
     monitor: str
     better: Literal["max", "min"]
     kept: int | None

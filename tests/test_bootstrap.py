@@ -130,6 +130,14 @@ def test_few_blocks_of_forecasts_have_no_interval(rows: int, horizon: int) -> No
     assert (found.draws, dict(found.ends)) == (0, {})
 
 
+def test_forecasts_that_share_no_step_count_as_forecasts_of_one_step() -> None:
+    for stride in (12, 30):
+        apart, single = units_of(300, horizon=12, stride=stride), units_of(300, horizon=1)
+        assert (apart.count, apart.widening) == (single.count, single.widening)
+    half = units_of(300, horizon=12, stride=6)  # each shares steps with the next one
+    assert half.count == units_of(300, horizon=2).count
+
+
 def test_few_groups_and_groups_of_which_few_have_most_rows_have_no_interval() -> None:
     uneven = np.r_[np.zeros(400), np.arange(1, 81)].astype(np.int64)
     sizes = (np.repeat(np.arange(12), 40), uneven, np.repeat(np.arange(24), 20))

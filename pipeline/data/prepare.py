@@ -252,6 +252,7 @@ def _schema(series: Series, scaler: Scaler, options: DataOptions) -> Schema:
         units=series.units,
         window=options.window,
         horizon=options.horizon,
+        stride=options.stride,
         difference=options.difference,
         input_scaler=scaler,
         target_scaler=target_scaler,

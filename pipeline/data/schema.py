@@ -314,6 +314,7 @@ class Schema:
         units: Unit of a regression's targets; empty = none.
         window: Steps of a series that the network sees at once; None = not a series in time.
         horizon: Steps predicted at once; outputs are ordered by step, then by channel.
+        stride: Steps from one window to the next.
         difference: The network sees and predicts x(t) - x(t - difference); None = x(t).
         input_scaler: Scaler of raw inputs along features or channels.
         target_scaler: Scaler of raw targets, one entry per output; the identity for classes.
@@ -332,6 +333,7 @@ class Schema:
     units: str = ""
     window: int | None = None
     horizon: int = 1
+    stride: int = 1
     difference: int | None = None
     input_scaler: Scaler
     target_scaler: Scaler

@@ -413,7 +413,10 @@ class SeriesReader(Reader):
             names=schema.features,
             targets=schema.targets,
         )
-        changes, windows = cut_windows(chosen, schema)
+        changes, every = cut_windows(chosen, schema)
+        windows: dict[str, Any] = {
+            name: x if x is None else x[:: schema.stride] for name, x in every.items()
+        }
         check_reach(schema, largest_by_column(changes), windows["targets"], what=what)
         inputs = schema.to_inputs(windows["inputs"])
         targets = schema.target_scaler.scaled(windows["targets"])

@@ -92,8 +92,9 @@ def _standard_error(run: Evidence, wrong: float, part: str) -> float:
     if test.kind == "group":  # the groups of the other parts are not on record
         of_a_unit = len(test.of_row) / test.effective
     else:
-        horizon = run.findings.horizon if run.findings.targets else None
-        of_a_unit = rows / units_of(int(rows), horizon=horizon).count
+        horizon, stride = run.findings.horizon, run.findings.stride
+        steps = horizon if run.findings.targets else None
+        of_a_unit = rows / units_of(int(rows), horizon=steps, stride=stride).count
     units = max(1.0, rows / of_a_unit)
     if run.is_regression:
         return wrong * float(np.sqrt(HEAVY_TAILED / units))

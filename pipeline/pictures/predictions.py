@@ -145,7 +145,8 @@ def _one_step(findings: Findings, test: TestRows) -> "Figure":
     shown = slice(max(0, len(test.rows) - MOST_ROWS), None)
     for index, panel in enumerate(axes[:, 0]):
         for look, values in _lines(test):
-            panel.plot(*_with_gaps(test.rows[shown], values[shown, index]), **look)
+            line = _with_gaps(test.rows[shown], values[shown, index], stride=findings.stride)
+            panel.plot(*line, **look)
         panel.set_ylabel(_channel_label(findings, index))
     if len(test.rows) > MOST_ROWS:
         axes[0, 0].set_title(f"the last {MOST_ROWS} of {len(test.rows):,} test rows")
@@ -182,7 +183,8 @@ def _draw_window(axes: "Axes", findings: Findings, test: TestRows, row: int, cha
     if before.any():
         at = np.append(test.rows[before], start)
         values = np.append(test.targets[before, channel], test.targets[row, channel])
-        axes.plot(*_with_gaps(at, values), color=style.foreground(), linewidth=1.6)
+        line = _with_gaps(at, values, stride=findings.stride)
+        axes.plot(*line, color=style.foreground(), linewidth=1.6)
     axes.axvline(start - 0.5, color=style.QUIET, linewidth=1, linestyle=":")
     axes.set_title(f"from row {start:,}", fontsize=9)
     style.whole_numbers(axes, most=5)
@@ -201,8 +203,8 @@ def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
     yield said | marks, test.outputs
 
 
-def _with_gaps(rows: Array, values: Array) -> tuple[Vector, Vector]:
-    after = np.flatnonzero(np.diff(rows) > 1) + 1
+def _with_gaps(rows: Array, values: Array, *, stride: int) -> tuple[Vector, Vector]:
+    after = np.flatnonzero(np.diff(rows) > stride) + 1
     places = np.insert(rows.astype(np.float64), after, rows[after] - 0.5)
     return places, np.insert(style.only_finite(values), after, np.nan)
 

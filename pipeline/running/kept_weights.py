@@ -67,7 +67,8 @@ def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ..
     if schema.window is None:
         counts = [units_of(len(part), groups=part.groups).effective] * len(columns)
     else:  # forecasts of step k share errors if they begin less than k steps apart
-        counts = [len(part) / (1 + n // len(schema.targets)) for n in range(len(columns))]
+        steps = [1 + n // len(schema.targets) for n in range(len(columns))]
+        counts = [len(part) / -(-step // schema.stride) for step in steps]
     found = [conformal(one, count) for one, count in zip(columns, counts, strict=True)]
     ends = tuple(one for one in found if one is not None)
     return ends if len(ends) == len(found) else ()
@@ -195,7 +196,7 @@ def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
     schema = plan.prepared.schema
     horizon = None if schema.window is None else schema.horizon
     outputs, targets, groups = test.rows.outputs, test.rows.targets, test.rows.groups
-    units = units_of(len(targets), groups=groups, horizon=horizon)
+    units = units_of(len(targets), groups=groups, horizon=horizon, stride=schema.stride)
     known: dict[str, Any] = {"threshold": test.threshold, "seed": plan.options.seed}
     return replace(test, intervals=intervals(outputs, targets, units=units, **known))
 

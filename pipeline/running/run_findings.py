@@ -66,7 +66,17 @@ MOST_MISTAKES = 12
 #: Prefixes of the values of an epoch that the findings keep.
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 #: Fields of the data's schema that the findings repeat.
-OF_SCHEMA = ("task", "kind", "classes", "features", "targets", "label", "units", "horizon")
+OF_SCHEMA = (
+    "task",
+    "kind",
+    "classes",
+    "features",
+    "targets",
+    "label",
+    "units",
+    "horizon",
+    "stride",
+)
 #: Longest wait for the pictures, in seconds.
 SECONDS = 300.0
 #: Pictures in the description, by the beginning of their names; the first match is shown.

@@ -13,6 +13,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.record import plain, resume_problems
 from pipeline.data.prepare import prepare
+from pipeline.data.reader import reader_of
 from pipeline.data.source import Samples, Series
 from pipeline.data.split import Split, split_rows, split_times
 from pipeline.errors import ConfigError, DataError, PipelineError
@@ -114,12 +115,16 @@ def test_last_rows_that_can_not_test_are_refused(
 
 
 def test_a_stride_leaves_out_windows_of_each_part() -> None:
-    content = Given(series(np.arange(100.0)[:, None]))
+    content = Given(series(np.arange(100.0)[:, None], reading={"step": "1"}))
     every, third = (prepare(content, options(window=4, stride=step)) for step in (1, 3))
     for part in ("train", "validation", "test"):
         all_rows, some = getattr(every, part).rows, getattr(third, part).rows
         assert some.tolist() == all_rows[::3].tolist()
     torch.testing.assert_close(third.train.inputs, every.train.inputs[::3])
+    held = series(np.arange(40.0)[:, None])
+    _, part = reader_of(third.schema).evaluated_series(held, what="the series")
+    assert part.rows.tolist() == list(range(4, 40, 3))
+    assert len(part.inputs) == len(part.targets) == len(part)
 
 
 def test_a_group_is_never_in_two_parts() -> None:
