@@ -150,5 +150,5 @@ def _how(prepared: Prepared) -> dict[str, Any]:
     return {
         "method": method if schema.task == "regression" else "logistic regression",
         "classes": len(schema.classes),
-        "scales_all": schema.kind == "images",
+        "scales_all": schema.kind == "images" or schema.reading.get("dtype") == "uint8",
     }

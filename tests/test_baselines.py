@@ -156,6 +156,23 @@ def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() 
     assert linear(prepared, limits=Limits(rows=10_000, seconds=0.001)) is None  # too few rows
 
 
+def test_bytes_in_flat_rows_are_scaled_together_as_pixels(own_folder: Path) -> None:
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    digits = load_digits()
+    np.savez("flat.npz", x=digits.data[:400].astype(np.uint8), y=digits.target[:400])
+    prepared = shipped("arrays", path="flat.npz", validation=0.0)
+    assert prepared.schema.kind == "table"
+    train, test = (digits.data[p.rows] / 255 for p in (prepared.train, prepared.test))
+    mean, deviation = train.mean(), train.std()
+    oracle = LogisticRegression(max_iter=1000).fit(
+        (train - mean) / deviation, digits.target[prepared.train.rows]
+    )
+    expected = oracle.predict_proba((test - mean) / deviation)
+    np.testing.assert_allclose(lined(prepared).outputs, expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("case", ["fits", "dies", "has too many rows", "has no room"])
 def test_another_process_fits_the_same_bits_and_what_fails_is_fitted_here(
     tmp_path: Path, monkeypatch: Patch, case: str
