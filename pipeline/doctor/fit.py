@@ -23,7 +23,7 @@ PATIENCE = 10
 
 #: Rise of the validation loss after its minimum, and fall of the training loss since then, as
 #: shares of the naive loss, that count as overfitting.
-RISE, FALL = 0.25, 0.1
+RISE, FALL = 0.15, 0.1
 #: Smallest validation error then, as a share of the naive error: a good classifier may get too sure
 #: of its few mistakes.
 UNSURE = 0.25
