@@ -327,7 +327,9 @@ def test_a_missing_number_becomes_the_training_mean(raw: np.ndarray, fitted: Enc
 
 
 def test_categories_are_those_of_scikit_learn(raw: np.ndarray, fitted: Encoder) -> None:
-    filled = SimpleImputer(strategy="most_frequent").fit(raw[TRAIN, 1:]).transform(raw[:, 1:])
+    levels = (*COLOURS, "(missing)")  # an empty cell is one more category
+    imputer = SimpleImputer(strategy="constant", fill_value=len(COLOURS))
+    filled = imputer.fit(raw[TRAIN, 1:]).transform(raw[:, 1:])
     seen, counts = np.unique(filled[TRAIN], return_counts=True)
     assert len(seen) > 20
     oracle = OneHotEncoder(
@@ -337,12 +339,13 @@ def test_categories_are_those_of_scikit_learn(raw: np.ndarray, fitted: Encoder) 
     assert ours.shape == theirs.shape == (300, 21)
     assert (ours.sum(1) == 1).all()
     # Equally frequent levels at the border may be kept by either, so columns are matched by name.
-    names = {f"colour={COLOURS[int(level)]}": n for n, level in enumerate(oracle.categories_[0])}
+    names = {f"colour={levels[int(level)]}": n for n, level in enumerate(oracle.categories_[0])}
     kept = [name for name in fitted.features[1:-1] if counts[names[name]] > counts.min() + 1]
+    assert "colour=(missing)" in kept
     assert len(kept) > 10
     columns = {name: n for n, name in enumerate(oracle.get_feature_names_out(["colour"]))}
     for name in kept:
-        level = float(COLOURS.index(name.removeprefix("colour=")))
+        level = float(levels.index(name.removeprefix("colour=")))
         theirs_of = theirs[:, columns[f"colour_{level}"]]
         np.testing.assert_array_equal(ours[:, fitted.features.index(name) - 1], theirs_of)
 
