@@ -83,7 +83,7 @@ def _teacher(
     noise: float = 0.2,
 ) -> Table:
     """A target that several columns explain, mostly by their sum; 0 classes = a number."""
-    columns, rows = columns or int(draw.integers(5, 9)), rows or int(draw.integers(1000, 1800))
+    columns, rows = columns or int(draw.integers(5, 9)), rows or int(draw.integers(1400, 2200))
     classes = int(draw.choice([0, 2, 3])) if classes is None else classes
     inputs = draw.normal(size=(rows, columns))
     values = 1.5 * inputs @ draw.choice([-1, 1], columns) / math.sqrt(columns)

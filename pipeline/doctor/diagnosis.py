@@ -300,10 +300,7 @@ def lr_too_low(run: Evidence) -> Verdict | None:
     return Verdict(
         evidence=f"steps change weights by at most {far:.1e} of their size (1e-3 is usual)",
         numbers={"update": far},
-        cures=(
-            run.learning_rate_times(float(f"{3e-3 / max(far, 1e-9):.0e}")),
-            run.more_epochs(10),
-        ),
+        cures=(run.higher_learning_rate, run.more_epochs(10)),
     )
 
 

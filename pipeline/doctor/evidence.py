@@ -309,9 +309,22 @@ class Evidence:
         It is at most a tenth and at least `SLOWEST` of the present rate: steps that grow until the
         loss is NaN do not show which rate would work. It is no higher than usual, either.
         """
-        factor = float(f"{0.01 / max(self.largest_update, 1e-9):.0e}")
-        usual = HIGHEST.get(self.optimizer, HIGHEST_OF_OTHERS) / (self.rate or 1.0)
-        return self.learning_rate_times(min(0.1, max(SLOWEST, factor), usual))
+        factor = max(SLOWEST, self._factor_for(0.01))
+        return self.learning_rate_times(min(0.1, factor, self._usual_factor))
+
+    @property
+    def higher_learning_rate(self) -> str:
+        """Override for a rate whose longest steps move a layer by 2 % of its weights, if usual."""
+        return self.learning_rate_times(min(self._factor_for(0.02), self._usual_factor))
+
+    def _factor_for(self, update: float) -> float:
+        """Return the factor of the present rate for steps of a share of the weights."""
+        return float(f"{update / max(self.largest_update, 1e-9):.0e}")
+
+    @property
+    def _usual_factor(self) -> float:
+        """Factor of the present rate for the highest usual one."""
+        return HIGHEST.get(self.optimizer, HIGHEST_OF_OTHERS) / (self.rate or 1.0)
 
     @property
     def with_norm(self) -> str:
