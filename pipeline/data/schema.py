@@ -52,6 +52,7 @@ class Code:
         fill: Replacement of a missing cell: the mean, or the index of the level `(missing)`, or of
             the most frequent one if no training row had a missing cell.
         has_holes: Whether training rows had missing cells.
+        form: Form of amounts among the cells, such as `€.` or `,`; empty = plain numbers.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Code:
     other: bool = False
     fill: float = 0.0
     has_holes: bool = False
+    form: str = ""
 
     @property
     def is_category(self) -> bool:
@@ -130,7 +132,7 @@ def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encod
                 totals[index] += cells.sum()
     codes = []
     for column, count, total, filled in zip(columns, counts, totals, known, strict=True):
-        code = Code(name=column.name, has_holes=bool(filled < len(rows)))
+        code = Code(name=column.name, form=column.form, has_holes=bool(filled < len(rows)))
         if column.levels:
             code = _fitted_levels(code, column.levels, count, len(rows) - int(filled))
         elif filled:

@@ -19,7 +19,7 @@ from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import MISSING, Cells, all_numbers
-from pipeline.data.tables.file import Place, batches, form_of, require_columns
+from pipeline.data.tables.file import AS_FOUND, CsvOptions, Place, batches, form_of, require_columns
 from pipeline.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Layout:
         return self.values if self.time is None else (self.time, *self.values)
 
 
-def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
+def layout_of(path: Path, wanted: Layout, options: CsvOptions = AS_FOUND) -> Layout:
     """Return the columns of a CSV or Parquet file that hold times, values and targets.
 
     What `wanted` leaves open is filled in: `time` is detected, `values` are all other columns and
@@ -68,7 +68,7 @@ def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
     Raises:
         DataError: A column does not exist, is named twice or does not hold numbers.
     """
-    names = form_of(path, sep=sep).names
+    names = form_of(path, options).names
     times = () if wanted.time is None else (wanted.time,)
     problems = [
         f"data.{key} names {name!r} twice; expected each column once"
@@ -81,7 +81,7 @@ def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
     ]
     if problems:
         raise DataError(*problems)
-    _, batch = next(batches(path, sep=sep), (0, None))
+    _, batch = next(batches(path, options), (0, None))
     first: dict[str, Texts] = {
         name: batch.column(name)[:LOOKED_AT].to_pylist() if batch else [] for name in names
     }
@@ -188,7 +188,7 @@ class Recorded:
         return whole, notes
 
 
-def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
+def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) -> Recorded:
     """Read the columns of a layout from a CSV or Parquet file; `sort` puts rows in order.
 
     Raises:
@@ -196,13 +196,13 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
     """
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
-    for place, batch in batches(path, sep=sep, columns=layout.columns):
+    for place, batch in batches(path, options, columns=layout.columns):
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
         for name, read in blocks.items():
             read.append(Cells(batch.column(name), name, place).numbers(otherwise=OTHERWISE))
     values = [np.concatenate(read) for read in blocks.values()]
-    return _recorded(Place(file=str(path), sep=sep), layout, labels, values, sort=sort)
+    return _recorded(Place(file=str(path), csv=options), layout, labels, values, sort=sort)
 
 
 def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Recorded:
@@ -267,6 +267,8 @@ class SeriesFile(Source):
         test_from: First test time, as written in the file; None = the last share of the times.
         units: Unit of the values to predict; empty = none.
         sep: Separator of the cells of a CSV; None = detected.
+        header: Whether the first line of a CSV has the names of the columns; None = it has, and
+            values there are refused.
         missing: How to treat empty cells.
         strict: Whether missing steps and irregular times are errors rather than notes.
         allow_url: Whether the path may be a URL.
@@ -280,6 +282,7 @@ class SeriesFile(Source):
     test_from: str | int | None
     units: str
     sep: str | None
+    header: bool | None
     missing: Filling
     strict: bool
     allow_url: bool
@@ -287,13 +290,14 @@ class SeriesFile(Source):
     def read(self) -> Series:
         """Read the values, (time, channels)."""
         path = local_file(self.path, key="data.path", allow_url=self.allow_url)
+        options = CsvOptions(self.sep, self.header)
         wanted = Layout(
             time=None if self.time is None else str(self.time),
             values=tuple(map(str, self.columns)),
             targets=tuple(map(str, self.targets)),
         )
-        layout = layout_of(path, wanted, sep=self.sep)
-        series = recorded_in(path, layout, sep=self.sep, sort=self.sort)
+        layout = layout_of(path, wanted, options)
+        series = recorded_in(path, layout, options, sort=self.sort)
         values, filling = series.without_holes(self.missing)
         times, step, labels = series.times, timing.find_step(series.times), series.times.labels
         no_step = (
@@ -320,7 +324,7 @@ class SeriesFile(Source):
             targets=layout.targets,
             units=self.units,
             test_from=_position(times, self.test_from),
-            reading={**reading, "sort": self.sort, "sep": self.sep},
+            reading={**reading, "sort": self.sort, **options._asdict()},
             notes=(found, *odd, *filling),
         )
 
@@ -378,9 +382,9 @@ class SeriesReader(Reader):
         """Read the past from a CSV or Parquet file."""
         del size
         self.refuse_id(rules)
-        sep = self.schema.reading.get("sep")
-        require_columns(path, form_of(path, sep=sep).names, self._layout.columns)
-        series = recorded_in(path, self._layout, sep=sep, sort=self._sorts)
+        options = CsvOptions.of(self.schema.reading)
+        require_columns(path, form_of(path, options).names, self._layout.columns)
+        series = recorded_in(path, self._layout, options, sort=self._sorts)
         newest, timed = self._newest(series), self._time is not None
         return NewRows(
             heading=self._time,

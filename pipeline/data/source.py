@@ -61,11 +61,13 @@ Reading = Mapping[str, Any]
 class Column:
     """A column of a table before encoding.
 
-    `levels` are its categories in a fixed order; a column without levels holds numbers.
+    `levels` are its categories in a fixed order; a column without levels holds numbers. `form` is
+    the form of amounts among them, such as `€.` or `,`; empty = plain numbers.
     """
 
     name: str
     levels: tuple[str, ...] = ()
+    form: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -30,7 +30,7 @@ from pipeline.data.tables.cells import (
     without_target,
 )
 from pipeline.data.tables.columns import Keys
-from pipeline.data.tables.file import Place, batches, form_of, require_columns, shown
+from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns, shown
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Table(Keys, Source):
             for key, part in parts.items()
             if getattr(self, key) is not None
         )
-        is_large = store.size_of(paths) >= store.LARGE_BYTES  # too large to keep in memory
+        is_large = store.size_of(paths, self) >= store.LARGE_BYTES  # too large to keep in memory
         samples = (store.stored if is_large else store.read_samples)(paths, self)
         if self.image_shape is not None:
             return _as_images(samples, self)
@@ -109,7 +109,7 @@ class TableReader(reader.Reader):
     def __init__(self, schema: Schema) -> None:
         super().__init__(schema)
         self.target: str | None = schema.reading.get("target")
-        self.sep: str | None = schema.reading.get("sep")
+        self.csv = CsvOptions.of(schema.reading)
         self._id: str | None = schema.reading.get("id")
         # The columns of a table of images are its pixels.
         names = schema.reading.get("pixels", schema.features)
@@ -122,7 +122,7 @@ class TableReader(reader.Reader):
     def inputs(self) -> Any:
         """Describe the columns."""
         return [
-            {"name": code.name, "type": "string" if code.is_category else "double"}
+            {"name": code.name, "type": "string" if code.is_category or code.form else "double"}
             for code in self.codes
         ]
 
@@ -130,20 +130,22 @@ class TableReader(reader.Reader):
         """Return the cells of the first training rows."""
         assert isinstance(raw, Samples)
 
-        def cell(value: float, levels: tuple[str, ...]) -> str | float | None:
+        def cell(value: float, code: Code) -> str | float | None:
             if np.isnan(value):
                 return None
-            return levels[int(value)] if levels and value >= 0 else value
+            if code.form:
+                return code.form[:-1] + repr(value).replace(".", code.form[-1])
+            return code.levels[int(value)] if code.levels and value >= 0 else value
 
         first = reader.first_rows(raw, content).astype(np.float64)
         return [
-            {c.name: cell(v, c.levels) for c, v in zip(self.codes, row.tolist(), strict=True)}
+            {code.name: cell(v, code) for code, v in zip(self.codes, row.tolist(), strict=True)}
             for row in first.reshape(len(first), -1)
         ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open a CSV or Parquet file. Raises DataError at once if a column is missing."""
-        columns, given = form_of(path, sep=self.sep).names, rules.id
+        columns, given = form_of(path, self.csv).names, rules.id
         if given is not None and given not in columns:
             raise DataError(
                 f"{path} has no column {given!r}, which id={given} asks for; it has "
@@ -155,7 +157,7 @@ class TableReader(reader.Reader):
         wanted = [name for name in columns if name in {heading, *self._names}]
 
         def pieces() -> Iterator[Block]:
-            for place, batch in batches(path, sep=self.sep, columns=wanted):
+            for place, batch in batches(path, self.csv, columns=wanted):
                 names = None
                 if heading is not None:
                     names = [text or "" for text in batch.column(heading).to_pylist()]
@@ -208,7 +210,7 @@ class TableReader(reader.Reader):
             )
         batch = frame_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
         self._require(what, names)
-        place, rules = Place(file=what, sep=self.sep), Rules(missing=missing)
+        place, rules = Place(file=what, csv=self.csv), Rules(missing=missing)
         return Block(raw=self.rows(batch, place, rules, NewRows(heading=None)))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
@@ -220,7 +222,7 @@ class TableReader(reader.Reader):
         if self.target is None or not isinstance(source, Table):
             return super().evaluated(source, budget=budget)
         path = local_file(source.path, key="data.path", allow_url=source.allow_url)
-        columns = form_of(path, sep=source.sep).names
+        columns = form_of(path, source.csv).names
         require_columns(path, columns, [self.target], needed="says what is true")
         group = None if source.group is None else str(source.group)
         new = NewRows(heading=None, ignored=self._ignored(columns, group))
@@ -231,11 +233,12 @@ class TableReader(reader.Reader):
             schema.classes,
             are_words=not MISSING.isdisjoint(schema.classes),
             otherwise=HELP_OF_NUMBERS,
+            form=schema.reading.get("form", ""),
         )
         raw, targets, numbers, groups = [], [], [], []
         numbered: dict[str | None, int] = {}  # rows without a group form one group
         rows = 0
-        for place, batch in batches(path, sep=source.sep):
+        for place, batch in batches(path, source.csv):
             require_columns(path, columns, self._names, needed=OF_MODEL)
             found, empty = truth.targets(Cells(batch.column(self.target), self.target, place))
             known = np.flatnonzero(~empty)

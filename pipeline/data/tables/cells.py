@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,14 @@ HELP_OF_NUMBERS = "as the model was trained on numbers there"
 AS_CLASSES = "or take its words as classes: data.task=multiclass"
 LARGEST = float(np.finfo(np.float32).max)
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
+#: Signs of an amount, before or behind its number.
+SIGNS = "$€£¥%"
+#: Numbers of an amount, by the sign before their decimals.
+AMOUNTS = {
+    ".": r"(\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+",
+    ",": r"\d{1,3}(\.\d{3})+,\d+|\d{1,3}(\.\d{3}){2,}|\d+(,\d+)?",
+}
+SPACES = "[ \u00a0\u202f]?"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "training": TRAIN, "test": TEST} | dict.fromkeys(
     ("val", "valid", "validation"), VALIDATION
@@ -34,11 +42,15 @@ PARTS = {"train": TRAIN, "training": TRAIN, "test": TEST} | dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Texts (rows,) of one column of a batch, null = empty, and the place of the batch."""
+    """Texts (rows,) of one column of a batch, null = empty, and the place of the batch.
+
+    `form` is the form of amounts among them, as `amount_form` finds it; empty = plain numbers.
+    """
 
     texts: pa.Array
     column: str
     place: Place
+    form: str = ""
 
     def where(self, position: int) -> str:
         """Return the name of a cell for messages; `position` counts from 0."""
@@ -87,13 +99,27 @@ class Cells:
         """Return the cells as numbers, also infinite ones, or None if a cell is another word."""
         import pyarrow as pa
 
-        for reads in (None, Cells.present):
+        for reads in (None, Cells.present, *([Cells._plain] if self.form else [])):
             try:
                 values = (reads(self) if reads else self).texts.cast(pa.float64())
             except pa.ArrowInvalid:
                 continue
             return filled(values, np.nan)
         return None
+
+    def _plain(self) -> Cells:
+        """Return the cells with plain numbers in place of amounts."""
+        import pyarrow.compute as pc
+
+        cells = self.present()
+        is_plain = pc.match_substring_regex(cells.texts, NUMBER)
+        is_amount = pc.match_substring_regex(cells.texts, f"^({amount_pattern(self.form)})$")
+        groups = "," if self.form[-1] == "." else "."
+        drop = f"[{SIGNS}{SPACES[1:-2]}{groups}]"
+        bare = pc.replace_substring_regex(cells.texts, drop, "")
+        bare = pc.replace_substring(bare, ",", ".")
+        convert = pc.and_(is_amount, pc.invert(is_plain))
+        return replace(cells, texts=pc.if_else(convert, bare, cells.texts))
 
     def word_problem(self, *, otherwise: str = "") -> str:
         """Return a message on the first cell that is not a number.
@@ -196,6 +222,7 @@ class Outcome:
             regression.
         are_words: Whether classes are words, so that one of them may be called `NA`.
         otherwise: Remedy that the message on a value that is not a number suggests.
+        form: Form of amounts among the values; empty = plain numbers.
     """
 
     name: str
@@ -203,6 +230,7 @@ class Outcome:
     classes: tuple[str, ...] = ()
     are_words: bool = False
     otherwise: str = AS_CLASSES
+    form: str = ""
 
     def targets(self, cells: Cells) -> tuple[Array, Array]:
         """Return targets (rows,) and whether each cell is empty, bool (rows,)."""
@@ -210,7 +238,7 @@ class Outcome:
         if self.classes:
             found = known.classes(self.classes)
             return found, found < 0
-        values = known.numbers(otherwise=self.otherwise)
+        values = replace(known, form=self.form).numbers(otherwise=self.otherwise)
         return values, np.isnan(values)
 
 
@@ -246,9 +274,39 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
     """
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
-        cells = Cells(batch.column(column.name), column.name, place)
+        cells = Cells(batch.column(column.name), column.name, place, form=column.form)
         raw[:, index] = cells.levels(column.levels) if column.levels else cells.numbers()
     return raw
+
+
+def amount_pattern(form: str) -> str:
+    """Return the pattern of a form of amounts: a sign or none, and the sign before decimals."""
+    sign = f"({re.escape(form[:-1])})?" if form[:-1] else ""
+    return f"[+-]?{sign}{SPACES}[+-]?({AMOUNTS[form[-1]]}){SPACES}{sign}"
+
+
+def amount_form(texts: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the one form in which texts that are not plain numbers are amounts.
+
+    A form is a sign, if the amounts have one, and the sign before decimals, such as `€.` or `,`.
+    Without such a form it is empty, and two texts that differ in form are returned beside it, if
+    one of them is an amount.
+    """
+    known = [text for text in texts if text not in MISSING]
+    odd = [text for text in known if not all_numbers([text])]
+    for first in odd:
+        sign = next((sign for sign in SIGNS if sign in first), "")
+        forms = [f for f in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(f), first)]
+        if not forms:
+            continue
+        others = []
+        for form in forms:
+            pattern = re.compile(amount_pattern(form))
+            others = [text for text in known if not pattern.fullmatch(text)][:1]
+            if not others:
+                return form, ()
+        return "", (first, *others)
+    return "", ()
 
 
 def are_numbers(texts: pa.Array) -> Array:

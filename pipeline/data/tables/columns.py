@@ -20,10 +20,11 @@ from pipeline.data.tables.cells import (
     Cells,
     Outcome,
     all_numbers,
+    amount_form,
     are_numbers,
     class_index,
 )
-from pipeline.data.tables.file import shown
+from pipeline.data.tables.file import DATE, CsvOptions, Place, shown
 from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
@@ -49,10 +50,6 @@ KEEPS = "data.numeric=[COLUMN] or data.categorical=[COLUMN] keeps"
 MOST_DIFFERENT = 2**20
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
 ID = re.compile(r"(?i:id|.*[\W_]id|id[\W_].*)|.*[a-z](Id|ID)")
-DATE = re.compile(
-    r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
-    r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +73,8 @@ class Keys:
         image_shape: Shape of the image whose pixels the features are; None = they are no pixels.
         missing: How to treat rows with empty cells.
         sep: Separator of the cells of a CSV; None = detected.
+        header: Whether the first line of a CSV has the names of the columns; None = it has, and
+            values there are refused.
         units: Unit of a regression's target; empty = none.
         strict: Whether columns that can't be features, features that reveal the target, and test
             rows that also train are errors.
@@ -98,9 +97,15 @@ class Keys:
     image_shape: Annotated[tuple[Annotated[int, Gt(0)], ...], Len(2, 3)] | None
     missing: Literal["mean", "drop", "refuse"]
     sep: str | None
+    header: bool | None
     units: str
     strict: bool
     allow_url: bool
+
+    @property
+    def csv(self) -> CsvOptions:
+        """How a CSV is read."""
+        return CsvOptions(self.sep, self.header)
 
     def named(self) -> dict[str, list[str]]:
         """Return the columns that each key names."""
@@ -195,6 +200,21 @@ class ColumnCells:
     rows: int = 0
     first_word: str | None = None  # message about the first cell that is not a number
     levels: Counter[str] = field(default_factory=Counter)
+    form: str = ""  # of amounts, which are then read as numbers
+    clash: tuple[str, ...] = ()  # an amount and a cell of another form
+
+    def find_form(self) -> None:
+        """Find the form of amounts, after all batches."""
+        self.form, self.clash = amount_form(self.levels)
+
+    def reading(self) -> str:
+        """Return how amounts are read, with the first one."""
+        import pyarrow as pa
+
+        first = next(text for text in self.levels if not all_numbers([text]))
+        cells = Cells(pa.array([first]), self.name, Place(file=""), form=self.form)
+        commas = "decimal commas: " * (self.form[-1] == ",")
+        return f"{self.name} ({commas}{shown(first)} as {cells.numbers()[0]:.15g})"
 
     def count(self, found: pa.StructArray) -> None:
         """Add the counts of `value_counts`; stop after more than MOST_LEVELS distinct texts."""
@@ -228,10 +248,7 @@ class FeatureCells(ColumnCells):
             return
         cells = cells.present()
         self.missing += cells.texts.null_count
-        if self.wanted == "numeric":
-            self.problem = self.problem or cells.word_problem()
-        else:
-            self._add_words(cells)
+        self._add_words(cells)
 
     def _add_numbers(self, values: Array, cells: Cells) -> None:
         import pyarrow.compute as pc
@@ -257,7 +274,7 @@ class FeatureCells(ColumnCells):
     def _add_words(self, cells: Cells) -> None:
         found = cells.texts.drop_null().value_counts()
         words, counts = found.field("values"), found.field("counts").to_numpy()
-        if self.wanted is None:
+        if self.wanted != "categorical":
             as_numbers = are_numbers(words)
             self.numbers += int(counts[as_numbers].sum())
             self.words += int(counts[~as_numbers].sum())
@@ -270,18 +287,26 @@ class FeatureCells(ColumnCells):
         """Whether the cells are categories."""
         if self.wanted is not None:
             return self.wanted == "categorical"
-        return self.words > 0 and not self.numbers
+        return self.words > 0 and not self.numbers and not self.form
+
+    def find_form(self) -> None:
+        """Find the form of amounts, except among categories."""
+        if self.wanted != "categorical":
+            ColumnCells.find_form(self)
+        if self.clash and self.is_category and not free_text(self.levels):
+            self.clash = ()  # such as '10 %' and 'none', of which there are few
 
     def problems(self) -> Iterator[str]:
         """Yield the reasons why the column can't be a feature as it stands."""
         if self.problem is not None:
             yield self.problem
-        elif self.numbers and self.words and self.first_word is not None and not self.unfit:
-            yield (
-                f"{self.first_word}. The column has {self.numbers} "
-                f"number{'s' * (self.numbers != 1)} beside {self.words} other "
-                f"cell{'s' * (self.words != 1)}"
+        elif self.has_odd_cells and not self.unfit:
+            beside = (
+                f". The column has {self.numbers} number{'s' * (self.numbers != 1)} beside "
+                f"{self.words} other cell{'s' * (self.words != 1)}"
             )
+            forms = f", of several forms: {', '.join(map(shown, self.clash))}" * bool(self.clash)
+            yield f"{self.first_word}{beside * bool(self.numbers or forms)}{forms}"
         elif self.wanted == "categorical" and len(self.levels) > MOST_LEVELS:
             yield (
                 f"column {self.name!r} has {free_text(self.levels)}: too many categories; leave "
@@ -289,9 +314,15 @@ class FeatureCells(ColumnCells):
             )
 
     @property
+    def has_odd_cells(self) -> bool:
+        """Whether cells among numbers are neither numbers nor amounts of one form."""
+        are_odd = self.numbers > 0 or self.wanted == "numeric" or len(self.clash) > 0
+        return self.words > 0 and not self.form and are_odd and self.wanted != "categorical"
+
+    @property
     def unfit(self) -> str:
         """Why the column is left out: identifiers, free text or dates; empty = it is a feature."""
-        if self.wanted is not None or self.problem is not None:
+        if self.wanted is not None or self.problem or self.form or self.clash:
             return ""
         if self.is_category:
             if self.levels and all(DATE.fullmatch(text) for text in self.levels):
@@ -321,7 +352,7 @@ class FeatureCells(ColumnCells):
             return ""
         if self.inexact:
             return "whole numbers above 2^53, which are rounded"
-        are_different = self.different is not None and len(self.different) > 2
+        are_different = not self.words and self.different is not None and len(self.different) > 2
         return "whole numbers, all different" if are_different else ""
 
 
@@ -359,7 +390,7 @@ class TargetCells(ColumnCells):
         are_words = len(words) == len(self.levels) or any(word not in MISSING for word in words)
         task = keys.task or self._found_task(are_words=are_words)
         if task == "regression":
-            if self.first_word is not None:
+            if self.first_word is not None and not self.form:
                 raise DataError(self.first_word)
             if keys.positive is not None:
                 raise ConfigError(
@@ -367,7 +398,9 @@ class TargetCells(ColumnCells):
                     "or say data.task=binary"
                 )
             how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
-            return Outcome(self.name, task), [f"task: regression of {self.name!r}{how}"]
+            told = [f"read as numbers: {self.reading()}"] if self.form else []
+            found = Outcome(self.name, task, form=self.form)
+            return found, [*told, f"task: regression of {self.name!r}{how}"]
         counts = self._classes(keys, are_words=are_words)
         if keys.task is None and len(counts) == 2:
             task = "binary"
@@ -381,6 +414,8 @@ class TargetCells(ColumnCells):
         return Outcome(self.name, task, classes, are_words), [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
+        if self.form and len(self.levels) > MOST_CLASSES:
+            return "regression"
         values = {float(text) for text in self.levels if all_numbers([text])}
         words = len(self.levels) - len(values)
         if are_words and not len(values) > max(MOST_CLASSES, words):
@@ -480,7 +515,9 @@ def kept_roles(
         )
     if problems:
         raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
-    notes = [f"columns that can't be features are left out: {told}; {KEEPS} one"] if unfit else []
+    amounts = [one.reading() for one in features if one.form]
+    notes = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
+    notes += [f"columns that can't be features are left out: {told}; {KEEPS} one"] if unfit else []
     doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
     if doubtful:
         told = _with_reasons(doubtful)

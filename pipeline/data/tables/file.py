@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +26,14 @@ TYPED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 HEAD_BYTES = 65_536
 BLOCK_BYTES = 2**22
 BATCH_ROWS = 65_536
+#: Most records that are compared with the first line, which has the names of columns.
+MOST_RECORDS = 200
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_SHOWN = 40
+DATE = re.compile(
+    r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
+    r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
+)
 MOST_TOLD = 5
 SAVE_AS = "save it as UTF-8, as with: iconv -f {code} -t UTF-8 {name} > new.csv"
 OTHER_FILES = {
@@ -36,6 +43,27 @@ OTHER_FILES = {
     b"BZh": "compressed; unpack it first, as with bunzip2",
     b"\xfd7zXZ": "compressed; unpack it first, as with unxz",
 }
+
+
+class CsvOptions(NamedTuple):
+    """How a CSV is read.
+
+    Args:
+        sep: Separator of the cells; None = detected.
+        header: Whether the first line has the names of the columns; None = it has, and values
+            there are refused.
+    """
+
+    sep: str | None = None
+    header: bool | None = None
+
+    @classmethod
+    def of(cls, reading: Mapping[str, Any]) -> CsvOptions:
+        """Return the options with which a model's training file was read."""
+        return cls(*(reading.get(name) for name in cls._fields))
+
+
+AS_FOUND = CsvOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +82,19 @@ class Form:
 class Place:
     """Origin of a batch of cells, for messages.
 
-    `first_row` counts from 1; `sep=None` means that the separator is detected.
+    `first_row` counts from 1.
     """
 
     file: str
     first_row: int = 1
-    sep: str | None = None
+    csv: CsvOptions = AS_FOUND
 
     def cell(self, position: int, column: str) -> str:
         """Return the name of a cell for messages; `position` in the batch counts from 0."""
-        return f"{where(self.file, self.first_row + position, sep=self.sep)}, column {column!r}"
+        return f"{where(self.file, self.first_row + position, self.csv)}, column {column!r}"
 
 
-def where(file: str, row: int, *, sep: str | None = None) -> str:
+def where(file: str, row: int, options: CsvOptions = AS_FOUND) -> str:
     """Return the name of a row for messages: `patients.csv line 18`, or `patients.csv row 17`.
 
     Rows count from 1, after the header. A CSV gets the line number of an editor, where the header
@@ -74,8 +102,9 @@ def where(file: str, row: int, *, sep: str | None = None) -> str:
     """
     path = Path(file)
     with suppress(ConfigError, DataError, OSError):
-        if path.is_file() and (parting := form_of(path, sep=sep).sep) is not None:
-            for line, _ in islice(_records(path, parting), row, row + 1):
+        if path.is_file() and (parting := form_of(path, options).sep) is not None:
+            place = row - (options.header is False)
+            for line, _ in islice(_records(path, parting), place, place + 1):
                 return f"{file} line {line}"
     return f"{file} row {row}"
 
@@ -98,7 +127,7 @@ def require_columns(
 
 
 def batches(
-    path: Path, *, sep: str | None = None, columns: Sequence[str] | None = None
+    path: Path, options: CsvOptions = AS_FOUND, *, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Place, pa.RecordBatch]]:
     """Yield the rows of a CSV or Parquet file in batches, each after its place.
 
@@ -108,22 +137,22 @@ def batches(
     Raises:
         DataError: A column is missing or a line is damaged; see also `form_of`.
     """
-    form = form_of(path, sep=sep)
+    form = form_of(path, options)
     chosen = form.names if columns is None else tuple(columns)
     require_columns(path, form.names, chosen)
     read = _parquet(path, form, chosen) if form.sep is None else _text(path, form, chosen)
     first = 1
     for batch in read:
         if batch.num_rows:
-            yield Place(file=str(path), first_row=first, sep=sep), batch
+            yield Place(file=str(path), first_row=first, csv=options), batch
         first += batch.num_rows
 
 
-def form_of(path: Path, *, sep: str | None = None) -> Form:
+def form_of(path: Path, options: CsvOptions = AS_FOUND) -> Form:
     """Return the form of a CSV or Parquet file, which is recognized by its first bytes.
 
     Raises:
-        ConfigError: `sep` is not a separator.
+        ConfigError: The separator is not one.
         DataError: The file does not exist or is not a table.
         EnvironmentFaultError: The user may not read the file.
     """
@@ -133,6 +162,18 @@ def form_of(path: Path, *, sep: str | None = None) -> Form:
             raise DataError(f"{path} is {words}")
     if head.startswith(b"PAR1"):
         return Form(names=_checked(path, _parquet_names(path)))
+    _require_text(path, head)
+    sep = _separator(head, options.sep)
+    names, start = _first_record(path, sep)
+    if options.header is False:
+        names = tuple(f"column{number}" for number in range(1, len(names) + 1))
+        start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
+    elif options.header is None:
+        _require_names(path, names, _whole_records(head, sep)[1:])
+    return Form(names=_checked(path, names), sep=sep, start=start)
+
+
+def _require_text(path: Path, head: bytes) -> None:
     halves = (head[::2], head[1::2])
     is_wide = len(head) >= 4 and any(  # Latin letters in UTF-16: every other byte is NUL
         one.count(0) > 0.4 * len(one) and not other.count(0)
@@ -144,9 +185,6 @@ def form_of(path: Path, *, sep: str | None = None) -> Form:
         raise DataError(*_nul_problems(path))
     if not head.removeprefix(BYTE_ORDER_MARK).strip():
         raise DataError(f"{path} is empty; expected a line of names and rows below it")
-    chosen = _separator(head, sep)
-    names, start = _header(path, chosen)
-    return Form(names=_checked(path, names), sep=chosen, start=start)
 
 
 def _head(path: Path) -> bytes:
@@ -179,21 +217,26 @@ def _separator(head: bytes, given: str | None) -> str:
                 f"data.sep={given!r} is no separator; expected one character such as ';', or tab"
             )
         return chosen
+    return max(SEPARATORS, key=lambda sep: _fit(head, sep))
+
+
+def _whole_records(head: bytes, sep: str) -> list[list[str]]:
+    """Return the records in the first bytes of a file, the header first; damaged = none."""
     text = head.decode("utf-8-sig", errors="ignore")
     complete = text.rpartition("\n")[0] if len(head) == HEAD_BYTES else text
-    return max(SEPARATORS, key=lambda sep: _fit(complete or text, sep))
-
-
-def _fit(text: str, sep: str) -> tuple[bool, float, int]:
     try:
-        widths = [len(record) for record in csv.reader(io.StringIO(text), delimiter=sep) if record]
+        return [one for one in csv.reader(io.StringIO(complete or text), delimiter=sep) if one]
     except csv.Error:
-        return False, 0.0, 0
+        return []
+
+
+def _fit(head: bytes, sep: str) -> tuple[bool, float, int]:
+    widths = [len(record) for record in _whole_records(head, sep)]
     header = widths[0] if widths else 0
     return header > 1, sum(width == header for width in widths) / max(1, len(widths)), header
 
 
-def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
+def _first_record(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
     """Return the cells of the first record and the byte at which it ends."""
     with path.open("rb") as file:
         if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
@@ -212,6 +255,39 @@ def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
         return tuple(names), file.tell()
 
 
+def _kind(cell: str) -> str:
+    """Return what a cell holds: numbers or dates, in words; empty = something else."""
+    if DATE.fullmatch(cell):
+        return "dates"
+    with suppress(ValueError):
+        return "numbers" * (cell[-1:].isdigit() or cell[-1:] == ".") * (float(cell) == float(cell))
+    return ""
+
+
+def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Raise DataError if the first line has numbers or dates where the rows below have them, too.
+
+    Years, or other whole numbers with one step, may be names beside words.
+    """
+    kinds = [_kind(name.strip()) for name in names]
+    for place, kind in enumerate(kinds):
+        cells = [row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)]
+        if kind and not all(_kind(cell) == kind for cell in cells if cell):
+            kinds[place] = ""
+    values = [name.strip() for name, kind in zip(names, kinds, strict=True) if kind]
+    are_counted = all(value.isdigit() for value in values)
+    steps = {int(b) - int(a) for a, b in pairwise(values)} if are_counted else set()
+    # pandas names columns 0, 1, 2, … by default.
+    are_all_named = len(values) < len(names) or values == [*map(str, range(len(values)))]
+    if not values or (len(steps) == 1 and len(values) > 2 and are_all_named):
+        return
+    raise DataError(
+        f"{path}: its first line holds {max(kinds)} ({some([*map(shown, values)], most=3)}), as "
+        "the rows below it do, where names of columns are expected; data.header=false reads it as "
+        "a row and names the columns column1, column2, …; data.header=true takes it as names"
+    )
+
+
 def _parquet_names(path: Path) -> tuple[str, ...]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -226,16 +302,6 @@ def _parquet_names(path: Path) -> tuple[str, ...]:
 
 def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(cell.strip() or f"unnamed_{index}" for index, cell in enumerate(cells, start=1))
-    try:
-        are_numbers = bool([float(name) for name in names])
-    except ValueError:
-        are_numbers = False
-    # pandas names columns 0, 1, 2, … by default.
-    if are_numbers and (len(names) == 1 or names != tuple(map(str, range(len(names))))):
-        raise DataError(
-            f"{path}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, …) where "
-            "names of columns are expected; put a line of names above it"
-        )
     if repeated := [repr(name) for name, count in Counter(names).items() if count > 1]:
         listed = ", ".join(repeated)
         raise DataError(f"{path}: several columns are named {listed}; give each a name of its own")

@@ -64,17 +64,17 @@ def rows_of(
 ) -> Iterator[tuple[pa.RecordBatch, Place, int]]:
     """Yield all rows of the files in batches, each with its place and its part."""
     for path, part in paths:
-        for place, batch in batches(path, sep=keys.sep, columns=columns):
+        for place, batch in batches(path, keys.csv, columns=columns):
             yield batch, place, part
 
 
-def size_of(paths: Paths) -> int:
+def size_of(paths: Paths, keys: Keys) -> int:
     """Return the bytes of all files; for Parquet, at least those of their cells as numbers."""
     import pyarrow.parquet as pq
 
     total = 0
     for path, _ in paths:
-        is_text = form_of(path).sep is not None  # raises if the file can't be read
+        is_text = form_of(path, keys.csv).sep is not None  # raises if the file can't be read
         size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
         total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
     return total
@@ -88,11 +88,11 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
         DataError: The rows can't be read, or learned from as they stand.
     """
     training = paths[0][0]
-    names = form_of(training, sep=keys.sep).names
+    names = form_of(training, keys.csv).names
     outcome, columns, roles, notes = _learned(paths[:1], roles_of(training, names, keys), keys)
     ignored = []
     for path, _ in paths[1:]:
-        there = form_of(path, sep=keys.sep).names
+        there = form_of(path, keys.csv).names
         require_columns(path, there, roles.read)
         if further := [name for name in there if name not in names]:
             ignored.append(f"{path}: ignored, as the training file has no {', '.join(further)}")
@@ -120,8 +120,9 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
         reading={
             "kind": "table",
             "target": outcome.name,
+            "form": outcome.form,
             "id": roles.beside.get("id"),
-            "sep": keys.sep,
+            **keys.csv._asdict(),
         },
         strict=keys.strict,
         notes=(*notes, *ignored, *leaks, *conversion.notes()),
@@ -135,19 +136,25 @@ def _learned(
     path = paths[0][0]
     features = [FeatureCells(name, wanted=wanted) for name, wanted in roles.features.items()]
     target = TargetCells(roles.target)
-    read = tuple(dict.fromkeys((*roles.features, roles.target)))
+    looked_at: tuple[FeatureCells | TargetCells, ...] = (*features, target)
+    read = tuple(one.name for one in looked_at)
     for batch, place, _ in rows_of(paths, keys, read):
-        looked_at: tuple[FeatureCells | TargetCells, ...] = (*features, target)
         for one in looked_at:
             one.add(Cells(batch.column(one.name), one.name, place))
     if not target.rows:
         raise DataError(f"{path} has a header and no rows (0 rows); expected at least one a part")
+    for one in looked_at:
+        one.find_form()
     roles, left_out = kept_roles(path, roles, features, keys)
     outcome, told = target.outcome(keys)
     last = f"target: {roles.target!r}, the last column; another with data.target=COLUMN"
     notes = [last] if keys.target is None else []
     columns = [
-        Column(name=one.name, levels=tuple(sorted(one.levels)) if one.is_category else ())
+        Column(
+            name=one.name,
+            levels=tuple(sorted(one.levels)) if one.is_category else (),
+            form=one.form,
+        )
         for one in features
         if one.name in roles.features
     ]
@@ -336,7 +343,7 @@ def stored(paths: Paths, keys: Keys) -> Samples:
                 shutil.rmtree(other, ignore_errors=True)
         _convert(paths, keys, place)
     facts: dict[str, Any] = json.loads((place / FACTS).read_text(encoding="utf-8"))
-    columns = tuple(Column(name=name, levels=tuple(levels)) for name, levels in facts["columns"])
+    columns = tuple(Column(name=n, levels=tuple(x), form=f) for n, x, f in facts["columns"])
     lists = {name: tuple(facts[name]) for name in ("classes", "features", "notes")}
     kept = {name: place / f"{name}.npy" for name in ARRAYS}
     arrays = {name: np.load(file) for name, file in kept.items() if file.exists()}
@@ -355,7 +362,7 @@ def _convert(paths: Paths, keys: Keys, place: Path) -> None:
         create_folder(beside)
         # A text cell of two bytes or more becomes eight, but most have more than two. The size of
         # the files is asked for as room; a disk that fills up later raises an error as well.
-        needed, free = size_of(paths), shutil.disk_usage(beside).free
+        needed, free = size_of(paths, keys), shutil.disk_usage(beside).free
         if free < needed:
             raise EnvironmentFaultError(
                 f"the cache {place.parent} has {free / 2**30:.1f} GiB left, and this table needs "
@@ -390,7 +397,7 @@ def _write(paths: Paths, keys: Keys, folder: Path) -> None:
         if (array := getattr(samples, name)) is not None:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
     facts = {name: getattr(samples, name) for name in PLAIN}
-    facts["columns"] = [(column.name, column.levels) for column in samples.columns]
+    facts["columns"] = [(column.name, column.levels, column.form) for column in samples.columns]
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     pa.default_memory_pool().release_unused()  # otherwise training keeps the memory of reading
     announce(f"converted {len(samples.targets):,} rows in {duration(perf_counter() - started_at)}")

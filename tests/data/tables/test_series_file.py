@@ -79,6 +79,17 @@ def test_a_csv_is_read_however_it_is_written(content: str | bytes) -> None:
     assert (series.reading["time"], series.reading["step"]) == ("day", "1 day")
 
 
+def test_a_series_without_names_is_noticed_and_read_where_the_user_says_so() -> None:
+    content = PLAIN.partition("\n")[2]
+    told = r"f\.csv: its first line holds numbers \('2020-01-01', '1.5', '0'\).*data\.header=false"
+    with pytest.raises(DataError, match=told.replace("numbers", "(dates|numbers)")):
+        read(content)
+    series = read(content, header=False)
+    assert series.values.tolist() == [[1.5, 0], [2.5, 3], [3.5, 1]]
+    assert (series.names, series.reading["time"]) == (("column2", "column3"), "column1")
+    assert series.reading["header"] is False
+
+
 def test_a_parquet_file_gives_the_series_of_its_csv() -> None:
     pd.read_csv(write(PLAIN), parse_dates=["day"]).to_parquet("f.parquet")
     other, series = read(Path("f.parquet").read_bytes()), read(PLAIN)
@@ -233,7 +244,7 @@ def layout(first: Mapping[str, Sequence[str | None]], **wanted: Any) -> Layout:
     with Path("f.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([first, *zip(*first.values(), strict=True)])
     wanted = {"time": None, "values": (), "targets": (), **wanted}
-    return layout_of(Path("f.csv"), Layout(**wanted), sep=None)
+    return layout_of(Path("f.csv"), Layout(**wanted))
 
 
 @pytest.mark.parametrize(

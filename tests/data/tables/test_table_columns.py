@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from given_tables import FILE, patients, prepared, read, source, text
+from own_sources import new_rows
 
 from pipeline.data.reader import Rules, reader_of
-from pipeline.data.schema import fit_encoder
+from pipeline.data.schema import Schema, fit_encoder
 from pipeline.data.source import Samples
 from pipeline.errors import PipelineError
 
@@ -63,7 +65,22 @@ REFUSED = [
     case(
         column("1", "2", "1,5", "x", "4"),
         f"{FILE} line 4, column 'a': '1,5' is not a number; write 1.5. The column has 3 numbers "
-        "beside 2 other cells",
+        "beside 2 other cells, of several forms: '1,5', 'x'",
+    ),
+    case(
+        column("€3.04", "€2", "$3", "5"),
+        f"{FILE} line 2, column 'a': '€3.04' is not a number; write 3.04. The column has 1 number "
+        "beside 3 other cells, of several forms: '€3.04', '$3'",
+    ),
+    case(
+        column(*(f"{row},5" for row in range(50)), "1.5"),
+        f"{FILE} line 2, column 'a': '0,5' is not a number; write 0.5. The column has 1 number "
+        "beside 50 other cells, of several forms: '0,5', '1.5'",
+    ),
+    case(
+        column(*(f"€{row}" for row in range(50)), "ask"),
+        f"{FILE} line 2, column 'a': '€0' is not a number; write 0. The column has 0 numbers "
+        "beside 51 other cells, of several forms: '€0', 'ask'",
     ),
     case(
         column("x", "y", "7"),
@@ -343,6 +360,50 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
         f"{TOWNS.count('')} rows in all; fill it in, {way}",
     )
     assert len(read(target("1", "NA", "2"), missing="drop").targets) == 20
+
+
+@pytest.mark.parametrize(
+    ("written", "values", "told"),
+    [
+        (
+            ["€3.04", "€2", "€-1", "-€4.5", "7", "NA"],
+            [3.04, 2, -1, -4.5, 7, None],
+            "€3.04' as 3.04",
+        ),
+        (["$3", "$1,200.50", "", "$4"], [3, 1200.5, None, 4], "$3' as 3"),
+        (["1,200.50", "15", "7.25"], [1200.5, 15, 7.25], "1,200.50' as 1200.5"),
+        (["1,234", "15", "-7,000,000"], [1234, 15, -7e6], "1,234' as 1234"),
+        (["20 %", "3.5%"], [20, 3.5], "20 %' as 20"),
+        (["1,5", "2", "-0,25"], [1.5, 2, -0.25], "1,5' as 1.5"),
+        (["1.234,50 €", "3 €", "0,5\u00a0€"], [1234.5, 3, 0.5], "1.234,50 €' as 1234.5"),
+    ],
+)
+def test_amounts_of_one_form_are_read_as_numbers_then_and_later(
+    written: list[str], values: list[float | None], told: str
+) -> None:
+    content = column(*(written * 10))
+    samples, expected = read(content), np.array(values * 10, dtype=float)
+    np.testing.assert_array_equal(samples.inputs[:, 0], expected)
+    commas = "decimal commas: " * (",5" in told)
+    assert f"read as numbers: a ({commas}'{told})" in samples.notes
+    made = prepared()
+    reader = reader_of(Schema.from_dict(made.schema.to_dict()))
+    np.testing.assert_array_equal(new_rows(FILE, reader.schema).raw[:, 0], expected)
+    frame = pd.DataFrame({"a": [*written, 2.5]})
+    found = reader.apply(frame, what="rows", missing="impute").raw[:, 0]
+    np.testing.assert_array_equal(found, [*expected[: len(written)], 2.5])
+    first = made.train.rows[np.isfinite(expected[made.train.rows])][0]
+    example = reader.apply(pd.DataFrame(made.example), what="rows", missing="impute").raw
+    assert example[0, 0] == expected[first]
+    if len(set(written)) > 1:  # the same amounts as a target
+        prices = "x,y\n" + "".join(f'{row}.5,"€{row}.25"\n' for row in range(40))
+        known = prepared(prices).schema
+        _, evaluated, _ = reader_of(known).evaluated(source()[0], budget=1)
+        assert evaluated.targets[:, 0].tolist() == [row + 0.25 for row in range(40)]
+
+
+def test_words_among_which_there_are_few_amounts_are_categories() -> None:
+    assert read(column(*(["10 %", "none"] * 9))).columns[0].levels == ("10 %", "none")
 
 
 def test_rows_without_a_target_are_left_out_and_counted_and_the_others_keep_their_numbers() -> None:

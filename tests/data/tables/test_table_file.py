@@ -13,7 +13,7 @@ from given_tables import FILE, patients, text, write
 
 from pipeline.data.tables import file as table_file
 from pipeline.data.tables.cells import MISSING, Cells
-from pipeline.data.tables.file import Place, batches, form_of, where
+from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
 from pipeline.errors import ConfigError, DataError
 
 
@@ -95,6 +95,10 @@ def test_a_parquet_file_of_lists_or_cut_short_is_refused() -> None:
         rows(Path("t.parquet"))
 
 
+HEADER = (
+    ", as the rows below it do, where names of columns are expected; data.header=false reads it as "
+    "a row and names the columns column1, column2, …; data.header=true takes it as names"
+)
 EMPTY = " is empty; expected a line of names and rows below it"
 LATIN = "save it as UTF-8, as with: iconv -f LATIN1 -t UTF-8 patients.csv > new.csv"
 WIDE = " is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 patients.csv > new.csv"
@@ -110,8 +114,15 @@ FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
         (b"a,b,a,b,c\n1,2\n", ": several columns are named 'a', 'b'; give each a name of its own"),
         (
             b"5.1,3.5,1\n4.9,3,0\n",
-            ": its first line holds numbers ('5.1', '3.5', '1', …) where names of columns are "
-            "expected; put a line of names above it",
+            f": its first line holds numbers ('5.1', '3.5', '1'){HEADER}",
+        ),
+        (
+            b"Anna,5.5,a,5.5\nBob,4.5,b,4.5\n",  # before a name twice is told
+            f": its first line holds numbers ('5.5', '5.5'){HEADER}",
+        ),
+        (
+            b"2024-01-01;a\n2024-01-02;b\n",
+            f": its first line holds dates ('2024-01-01'){HEADER}",
         ),
         (
             b"na\xefve,b\n",
@@ -174,13 +185,37 @@ def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: s
         rows(Path(path), columns=["age", "dose"])
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "country,1960,1961,1962\nA,1.5,2.5,3.5\n",
+        "0,1,2\n5,6,7\n",
+        "n,1e3\n1,high\n",
+        "a,2024-01-01\n1,5\n",
+        "x,1\n",
+    ],
+)
+def test_names_that_are_no_values_of_the_rows_below_are_names(content: str) -> None:
+    names = content.partition("\n")[0].split(",")
+    assert form_of(write(content)).names == tuple(names)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_file_without_names_gets_some_and_keeps_its_first_row(mark: bytes) -> None:
+    path, without = write(mark + b"5.1,x\n4.9,y\n,z\n"), CsvOptions(header=False)
+    assert form_of(path, without).names == ("column1", "column2")
+    assert rows(path, options=without) == [["5.1", "x"], ["4.9", "y"], [None, "z"]]
+    assert where(FILE, 2, without) == f"{FILE} line 2"
+    assert form_of(path, CsvOptions(header=True)).names == ("5.1", "x")
+
+
 def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> None:
     path = write("a;b,c;d\n1;2,3;4\n")
-    assert form_of(path, sep=",").names == ("a;b", "c;d")
+    assert form_of(path, CsvOptions(",")).names == ("a;b", "c;d")
     for sep in ("::", "", '"'):
         with pytest.raises(ConfigError, match=r"data.sep=.* is no separator; expected one charact"):
-            form_of(path, sep=sep)
-    assert form_of(write("a\tb\n"), sep="tab").names == ("a", "b")
+            form_of(path, CsvOptions(sep))
+    assert form_of(write("a\tb\n"), CsvOptions("tab")).names == ("a", "b")
 
 
 def parsed(*cells: str | None) -> list[float]:
