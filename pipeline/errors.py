@@ -16,7 +16,7 @@ LEAST_LIKENESS = 0.6
 #: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
 #: Words that neither a shell nor Hydra takes for anything else.
-BARE = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*")
+BARE = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*|0|-?[1-9][0-9]*")
 
 
 class PipelineError(Exception):

@@ -146,8 +146,7 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     if task == "binary":
         if positive is None:
             counts = np.bincount(indices, minlength=2)
-            positive = names[0] if counts[0] < counts[1] else names[1]
-            why = "the rarer one" if counts[0] != counts[1] else "the second of two"
+            positive, why = usual_positive(dict(zip(names, counts.tolist(), strict=True)))
             share = f"{counts.min()} of {counts.sum()} rows"
             notes = (f"the positive class is {positive!r} ({why}, {share}); {NAMES_ANOTHER}",)
         indices, classes = positive_second(indices, (names[0], names[1]), positive)
@@ -167,6 +166,16 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
             f"{', '.join(classes)}; give data.task=binary or leave it away"
         )
     return Target(values=indices, task=task, classes=classes, notes=notes)
+
+
+def usual_positive(counts: Mapping[str, int]) -> tuple[str, str]:
+    """Return the positive one of two classes where none is named, and why, given their rows."""
+    first, second = counts
+    if {name.removeprefix("+").removesuffix(".0") for name in counts} == {"-1", "1"}:
+        return (first if second.startswith("-") else second), "1 of -1 and 1"
+    if counts[first] == counts[second]:
+        return second, "the second of two"
+    return min(counts, key=lambda name: counts[name]), "the rarer one"
 
 
 def positive_second(

@@ -19,7 +19,7 @@ from pipeline.data.labels import NAMES_ANOTHER
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source
 from pipeline.data.split import Split
-from pipeline.errors import ConfigError, DataError, did_you_mean
+from pipeline.errors import ConfigError, DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -337,7 +337,7 @@ def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
         key = "categorical" if code.is_category else "numeric"
         raise DataError(
             f"column {code.name!r} holds {now}, and the model was trained on {then}; "
-            f"data.{key}=[{code.name}] reads it as in training"
+            f"{typed(f'data.{key}', [code.name])} reads it as in training"
         )
     if not levels or _has_indices(code, levels):
         return cells

@@ -10,6 +10,8 @@ from pipeline.markup import bullets, escaped, markdown_table, plain
 
 #: Most names in a line before "…".
 NAMED = 5
+#: Share of the rows below which a class has few.
+FEW = 0.1
 #: Most columns in the table of a page.
 SHOWN_COLUMNS = 100
 
@@ -53,6 +55,18 @@ def warnings(report: DataReport) -> list[str]:
             "training row, so their results are optimistic"
         )
     return [*told, *_absences(report)]
+
+
+def few_rows(report: DataReport) -> list[str]:
+    """Return a sentence, in a list, on classes that have few of the rows; empty = there are none.
+
+    With more than 5 classes, few is less than half of an equal share.
+    """
+    counts = {one.name: sum(one.rows.values()) for one in report.classes}
+    total, least = max(1, sum(counts.values())), min(FEW, 0.5 / max(1, len(counts)))
+    few = [f"{plain(n)} {_percent(c / total)}" for n, c in counts.items() if c / total < least]
+    remedy = "loss.class_weights=balanced gives all classes the same weight"
+    return [f"few rows of class {some(few, most=NAMED)}; {remedy}"] * bool(few)
 
 
 def markdown(report: DataReport) -> str:

@@ -20,7 +20,7 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import MISSING, Cells, all_numbers
 from pipeline.data.tables.file import AS_FOUND, CsvOptions, Place, batches, form_of, require_columns
-from pipeline.errors import DataError, did_you_mean
+from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Texts = Sequence[str | None]
 
 TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
-OTHERWISE = "or name the columns of values alone: data.columns=[…]"
+ELSE = "data.columns=[…]"
+OTHERWISE = f"or name the columns of values alone: {ELSE}"
 #: Number of first rows that show what a column holds.
 LOOKED_AT = 1000
 #: Names in messages: of the column of times if there is none, and of a DataFrame.
@@ -108,8 +109,8 @@ def _require_numbers(path: Path, values: Mapping[str, Texts]) -> None:
         if name not in numeric and words[name]:
             raise DataError(
                 f"{path}: column {name!r} holds no numbers but {words[name][0]!r}, …; name the "
-                f"columns of values, as data.columns=[{','.join(numeric) or '…'}], or that of the "
-                "times, as data.time=NAME"
+                f"columns of values, as {typed('data.columns', numeric) if numeric else ELSE}, or "
+                "that of the times, as data.time=NAME"
             )
 
 

@@ -206,7 +206,10 @@ def _held_out(
                 "least 2. Give it more rows, or split without regard to classes: "
                 "data.stratify=false"
             )
-        chosen = _by_class(samples.targets[rows], held, generator)
+        labels = samples.targets[rows]
+        # Draw in the order of names, so that either class may be the positive one of this split.
+        is_turned = samples.task == "binary" and samples.classes[0] > samples.classes[1]
+        chosen = _by_class(1 - labels if is_turned else labels, held, generator)
     else:
         chosen = generator.permutation(len(rows))[:held]
     return np.sort(rows[chosen])

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.values import TARGET
-from pipeline.data.report_text import brief
+from pipeline.data.report_text import brief, few_rows
 from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
@@ -100,7 +100,7 @@ def print_overview(plan: Plan) -> None:
     cores = present.rpartition(", ")[2].replace("CPU core", "core")
     threads = f"{trainer.threads} thread{'' if trainer.threads == 1 else 's'}{limit}"
     print_header(plan, f"seed {plan.options.seed}", f"{used}, {threads}, {cores}")
-    print_data(plan, (*plan.start.notes, *plan.notes, *plan.prepared.notes))
+    print_data(plan, (*plan.start.notes, *plan.notes, *plan.prepared.notes), trains=True)
 
 
 def print_header(plan: Plan, *facts: str) -> None:
@@ -109,10 +109,12 @@ def print_header(plan: Plan, *facts: str) -> None:
     say(console(), " · ".join(words), style="bold")
 
 
-def print_data(plan: Plan, notes: Sequence[str]) -> None:
+def print_data(plan: Plan, notes: Sequence[str], *, trains: bool = False) -> None:
     """Print the data in a line, what stands out in them, and notes; with `details`, all checks."""
     report, describe = plan.prepared.report, report_lines if plan.options.details else brief
     lines = [] if report is None else describe(report)
+    if trains and report is not None and plan.options.loss.class_weights is None:
+        lines += [f"warning: {words}" for words in few_rows(report)]
     for line in (*lines, *(f"note: {note}" for note in notes)):
         say(console(), line, style="yellow" if line.startswith("warning: ") else None)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.data.schema import UNKNOWN, Code
 from pipeline.data.source import Array, Column, Task
 from pipeline.data.tables.file import Place, shown
-from pipeline.errors import DataError, did_you_mean
+from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +136,7 @@ class Cells:
             bare = bare.replace(",", ".")
         way = f"write {bare}"
         if not all_numbers([bare]):
-            help_ = f"or take the column as categories: data.categorical=[{self.column}]"
+            help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
             way = f"write a number or leave it empty, {otherwise or help_}"
         return f"{self.where(position)}: {shown(text)} is not a number; {way}"
 

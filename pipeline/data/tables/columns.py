@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from annotated_types import Gt, Len
 
-from pipeline.data.labels import unknown_positive
+from pipeline.data.labels import unknown_positive, usual_positive
 from pipeline.data.source import MOST_CLASSES, Array, Task
 from pipeline.data.tables.cells import (
     AS_CLASSES,
@@ -62,7 +62,8 @@ class Keys:
         test_path: File of the test rows; None = they are split off.
         validation_path: File of the validation rows; None = they are split off.
         task: The task; None = inferred from the target.
-        positive: Class to which precision, recall and F1 refer; None = the rarer one.
+        positive: Class to which precision, recall and F1 refer; None = 1 of -1 and 1, else the
+            rarer one.
         numeric: Columns that must hold numbers.
         categorical: Columns whose cells are categories, even if they are numbers.
         drop: Columns that are left out.
@@ -106,6 +107,10 @@ class Keys:
     def csv(self) -> CsvOptions:
         """How a CSV is read."""
         return CsvOptions(self.sep, self.header)
+
+    def dropping(self, names: Iterable[str]) -> str:
+        """Return the override that leaves out these columns, too."""
+        return typed("data.drop", [*map(str, self.drop), *names])
 
     def named(self) -> dict[str, list[str]]:
         """Return the columns that each key names."""
@@ -463,17 +468,17 @@ class TargetCells(ColumnCells):
         return counts
 
     def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
-        """Return the classes, the positive one (named, or rarer) second, and a note."""
+        """Return the classes, the positive one second, and a note."""
         names = tuple(counts)
-        if keys.positive is None:
-            positive = min(reversed(names), key=lambda label: counts[label])
-        elif (index := class_index(str(keys.positive), names)) is not None:
+        positive, which = usual_positive(counts)
+        if keys.positive is not None:
+            index = class_index(str(keys.positive), names)
+            if index is None:
+                raise unknown_positive(str(keys.positive), names)
             positive = names[index]
-        else:
-            raise unknown_positive(str(keys.positive), names)
         negative = names[1 - names.index(positive)]
-        which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
-        why = "" if keys.positive is not None else f", {which}; or data.positive={negative}"
+        other = typed("data.positive", negative)
+        why = "" if keys.positive is not None else f", {which}; or {other}"
         return (negative, positive), (
             f"task: binary, {self.name!r} is {_listed(counts)}; precision, recall and F1 speak of "
             f"{positive!r}{why}"
@@ -508,7 +513,7 @@ def kept_roles(
     problems = [line for one in features for line in one.problems()]
     told, begin = _with_reasons(unfit), str(path)
     if unfit and keys.strict:
-        problems.append(f"columns that can't be features: {told}: {_drop(keys, unfit)}")
+        problems.append(f"columns that can't be features: {told}: {keys.dropping(unfit)}")
     elif len(unfit) == len(features):
         problems.append(
             f"no column is left to predict {roles.target!r} from; left out: {told}; {KEEPS} one"
@@ -521,7 +526,7 @@ def kept_roles(
     doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
     if doubtful:
         told = _with_reasons(doubtful)
-        notes.append(f"columns that may be of no use: {told}: {_drop(keys, doubtful)}")
+        notes.append(f"columns that may be of no use: {told}: {keys.dropping(doubtful)}")
     kept = {name: kind for name, kind in roles.features.items() if name not in unfit}
     return replace(roles, features=kept), notes
 
@@ -531,10 +536,6 @@ def _with_reasons(columns: Mapping[str, str]) -> str:
     for name, why in columns.items():
         names.setdefault(why, []).append(name)
     return "; ".join(f"{', '.join(those)} ({why})" for why, those in names.items())
-
-
-def _drop(keys: Keys, names: Iterable[str]) -> str:
-    return typed("data.drop", [*map(str, keys.drop), *names])
 
 
 def free_text(levels: Counter[str]) -> str | None:

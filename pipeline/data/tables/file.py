@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -393,7 +393,7 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
             if odd:
                 raise DataError(
                     f"{path}: the column {odd[0].name!r} holds {odd[0].type}; expected numbers or "
-                    f"texts. Leave it out: data.drop=[{','.join(one.name for one in odd)}]"
+                    f"texts. Leave it out: {typed('data.drop', [one.name for one in odd])}"
                 )
             for batch in file.iter_batches(BATCH_ROWS, columns=[one.name for one in chosen]):
                 cells = [batch.column(one.name) for one in chosen]

@@ -260,19 +260,21 @@ class _Conversion:
                 self._high[group] = np.fmax(self._high[group], values.max(0))
 
     def leaks(self) -> list[str]:
-        """Return messages on features that reveal the target: equal, or one value per class."""
+        """Return a message, in a list, on features that reveal the target: equal or one a class."""
         told = self._whole & (self._low == self._high).all(0)
         if self._outcome.classes:
             ordered = np.sort(self._low, axis=0)
             told &= (ordered[1:] != ordered[:-1]).all(0)
         else:
             told &= self._low[0] == 0
-        return [
-            f"column {self.columns[index].name!r} tells the target {self.roles.target!r} in every "
-            "row: if it is not known before the answer is, leave it out: "
-            f"data.drop=[{self.columns[index].name}]"
-            for index in np.flatnonzero(told)
-        ]
+        names = [self.columns[index].name for index in np.flatnonzero(told)]
+        listed, are_many = ", ".join(map(repr, names)), len(names) > 1
+        line = (
+            f"column{'s' * are_many} {listed} tell{'s' * (not are_many)} the target "
+            f"{self.roles.target!r} in every row: if not known before the answer is, leave out: "
+            f"{self.keys.dropping(names)}"
+        )
+        return [line] * bool(names)
 
     def notes(self) -> Iterator[str]:
         """Yield notes on rows that were left out and on categories that training never saw."""

@@ -476,12 +476,18 @@ def test_a_suspicious_column_is_told_and_no_other(cells: list[str], note: str | 
 def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth) -> None:
     content = "a,copy,y\n" + "".join(f"{n * n % 11},{copy(n)},{truth(n)}\n" for n in range(40))
     leak = (
-        "column 'copy' tells the target 'y' in every row: if it is not known before the answer "
-        "is, leave it out: data.drop=[copy]"
+        "column 'copy' tells the target 'y' in every row: if not known before the answer is, leave "
+        "out: data.drop=[copy]"
     )
     assert leak in read(content).notes
     assert problems(content, strict=True) == (f"{FILE}: {leak}",)
     assert read(content, strict=True, drop=["copy"]).features == ("a",)
+    rows = [line.split(",") for line in content.splitlines()[1:]]
+    twice = "a,copy,my copy,old,y\n" + "".join(f"{a},{c},{c},1.5,{y}\n" for a, c, y in rows)
+    assert problems(twice, strict=True, drop=["old"])[0].endswith(
+        "columns 'copy', 'my copy' tell the target 'y' in every row: if not known before the "
+        "answer is, leave out: 'data.drop=[old,copy,\"my copy\"]'"
+    )
     most = "a,b,y\n" + "".join(f"{n % 2 if n else 1},{n // 20},{n % 2}\n" for n in range(40))
     assert not [note for note in read(most).notes if "tells the target" in note]
 
@@ -491,7 +497,8 @@ def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth)
     [
         (("1", "2", "3"), ("1", "2", "3")),
         (("10", "9", "-1"), ("-1", "9", "10")),
-        (("-1", "1", "1"), ("1", "-1")),
+        (("-1", "1", "1"), ("-1", "1")),
+        (("1", "-1.0", "1"), ("-1.0", "1")),
         (("0", "1", "0"), ("0", "1")),
         (("0.0", "1.0", "0.0"), ("0.0", "1.0")),
         (("True", "False", "False"), ("False", "True")),
@@ -539,6 +546,17 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     assert named.classes == ("ill", "well")
     assert (named.targets == 1 - samples.targets).all()
     assert "rarer" not in named.notes[1]
+    content = target("not ill", "ill", "ill")
+    usual, named = prepared(content), prepared(content, positive="ill")
+    assert usual.notes[1].endswith("speak of 'not ill', the rarer one; or data.positive=ill")
+    note = read(target("not ill", "ill")).notes[1]
+    assert note.endswith("the second of two; or data.positive=ill")
+    note = read(target("not ill", "well", "well", "not ill", "not ill")).notes[1]
+    assert note.endswith("the rarer one; or 'data.positive=\"not ill\"'")
+    for part in ("train", "validation", "test"):
+        one, other = getattr(usual, part), getattr(named, part)
+        assert one.rows.tolist() == other.rows.tolist()
+        assert (one.targets == 1 - other.targets).all()
     note = read(target("well", "ill")).notes[1]
     assert note.endswith("speak of 'well', the second of two; or data.positive=ill")
 
