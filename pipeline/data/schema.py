@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from pipeline.data.source import Array, Column, Indices, OnDemand, Reading, Task
+from pipeline.data.source import Array, Column, Indices, OnDemand, Reading, Task, WrittenCells
 from pipeline.networks import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ MEASURED_ON_DEMAND = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Code:
+class Code(WrittenCells):
     """Encoding of one column.
 
     Args:
@@ -52,7 +52,7 @@ class Code:
         fill: Replacement of a missing cell: the mean, or the index of the level `(missing)`, or of
             the most frequent one if no training row had a missing cell.
         has_holes: Whether training rows had missing cells.
-        form: Form of amounts among the cells, such as `€.` or `,`; empty = plain numbers.
+        form: How numbers are written; see `WrittenCells`.
     """
 
     name: str

@@ -18,8 +18,9 @@ from pipeline.data.prepare import Filling, Values, cut_windows, differenced, fil
 from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
-from pipeline.data.tables.cells import MISSING, Cells, all_numbers
+from pipeline.data.tables.cells import Cells
 from pipeline.data.tables.file import AS_FOUND, CsvOptions, Place, batches, form_of, require_columns
+from pipeline.data.tables.written import MISSING, all_numbers
 from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:

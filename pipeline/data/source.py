@@ -57,12 +57,33 @@ class OnDemand(ABC):
 Reading = Mapping[str, Any]
 
 
+class WrittenCells:
+    """Column of numbers that may be written as amounts or dates.
+
+    `form` is that of amounts, such as `€.` or `,`, or the order of dates and the part that the
+    column holds, such as `ymd month`; empty = plain numbers.
+    """
+
+    __slots__ = ()
+    name: str
+    form: str
+
+    @property
+    def part(self) -> str:
+        """Part of the dates, such as `month`; empty = not of dates."""
+        return self.form.partition(" ")[2]
+
+    @property
+    def in_file(self) -> str:
+        """Name of the column in the file; `joined.month` is a part of `joined`."""
+        return self.name.removesuffix(f".{self.part}") if self.part else self.name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(WrittenCells):
     """A column of a table before encoding.
 
-    `levels` are its categories in a fixed order; a column without levels holds numbers. `form` is
-    the form of amounts among them, such as `€.` or `,`; empty = plain numbers.
+    `levels` are its categories in a fixed order; a column without levels holds numbers.
     """
 
     name: str

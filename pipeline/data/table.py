@@ -19,7 +19,6 @@ from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables import store
 from pipeline.data.tables.cells import (
     HELP_OF_NUMBERS,
-    MISSING,
     TEST,
     TRAIN,
     VALIDATION,
@@ -29,8 +28,9 @@ from pipeline.data.tables.cells import (
     raw_rows,
     without_target,
 )
-from pipeline.data.tables.columns import Keys
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns, shown
+from pipeline.data.tables.roles import Keys
+from pipeline.data.tables.written import DATE_PARTS, MISSING, date_text
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
 
 if TYPE_CHECKING:
@@ -115,16 +115,14 @@ class TableReader(reader.Reader):
         names = schema.reading.get("pixels", schema.features)
         plain = tuple(Code(name=name) for name in names)
         self.codes = schema.encoder.codes if schema.encoder else plain
-        self._names = tuple(code.name for code in self.codes)
+        self._names = tuple(dict.fromkeys(code.in_file for code in self.codes))
         # The target is not an input, so new rows may contain it and it is ignored.
         self._answer = {schema.label, self.target} - {*self._names}
 
     def inputs(self) -> Any:
         """Describe the columns."""
-        return [
-            {"name": code.name, "type": "string" if code.is_category or code.form else "double"}
-            for code in self.codes
-        ]
+        kinds = {c.in_file: "string" if c.is_category or c.form else "double" for c in self.codes}
+        return [{"name": name, "type": kind} for name, kind in kinds.items()]
 
     def example(self, raw: Samples | Series, content: Content) -> Any:
         """Return the cells of the first training rows."""
@@ -133,15 +131,21 @@ class TableReader(reader.Reader):
         def cell(value: float, code: Code) -> str | float | None:
             if np.isnan(value):
                 return None
-            if code.form:
+            if code.form and not code.part:
                 return code.form[:-1] + repr(value).replace(".", code.form[-1])
             return code.levels[int(value)] if code.levels and value >= 0 else value
 
+        rows = []
         first = reader.first_rows(raw, content).astype(np.float64)
-        return [
-            {code.name: cell(v, code) for code, v in zip(self.codes, row.tolist(), strict=True)}
-            for row in first.reshape(len(first), -1)
-        ]
+        for row in first.reshape(len(first), -1):
+            named = dict(zip(self.codes, row.tolist(), strict=True))
+            cells = {code.in_file: cell(value, code) for code, value in named.items()}
+            for column in {code.in_file for code in self.codes if code.part}:
+                parts = {code: value for code, value in named.items() if code.in_file == column}
+                order = next(iter(parts)).form.partition(" ")[0]
+                cells[column] = date_text({c.part: v for c, v in parts.items()}, order)
+            rows.append(cells)
+        return rows
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open a CSV or Parquet file. Raises DataError at once if a column is missing."""
@@ -182,7 +186,7 @@ class TableReader(reader.Reader):
         """
         raw = raw_rows(batch, self.codes, place)
         for code, values in zip(self.codes, raw.T, strict=True):
-            cells = Cells(batch.column(code.name), code.name, place)
+            cells = Cells(batch.column(code.in_file), code.in_file, place)
             unknown, holes = values == UNKNOWN, np.isnan(values)
             if code.is_category and unknown.any():
                 if rules.unknown == "refuse":
@@ -197,7 +201,7 @@ class TableReader(reader.Reader):
                     told = "no training row had an empty one there; fill it in, or have it filled"
                     told = f"the cell is empty, and {told} in as in training: missing=impute"
                     raise cells.fault(holes, told)
-                new.missing[code.name] += int(holes.sum())
+                new.missing[code.in_file] += int(holes.sum()) * (code.part in ("", DATE_PARTS[0]))
         return raw.reshape(len(raw), *self.schema.raw_shape)
 
     def apply(self, held: Any, *, what: str, missing: reader.Missing = "refuse") -> Block:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,27 +13,25 @@ from numpy.typing import NDArray
 from pipeline.data.schema import UNKNOWN, Code
 from pipeline.data.source import Array, Column, Task
 from pipeline.data.tables.file import Place, shown
+from pipeline.data.tables.written import (
+    MISSING,
+    NUMBER,
+    SIGNS,
+    SPACES,
+    all_numbers,
+    amount_pattern,
+    date_of,
+)
 from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-#: Words that mark an empty cell of a feature; a class may also have such a name.
-MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
-NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
 HELP_OF_NUMBERS = "as the model was trained on numbers there"
 AS_CLASSES = "or take its words as classes: data.task=multiclass"
 LARGEST = float(np.finfo(np.float32).max)
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
-#: Signs of an amount, before or behind its number.
-SIGNS = "$€£¥%"
-#: Numbers of an amount, by the sign before their decimals.
-AMOUNTS = {
-    ".": r"(\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+",
-    ",": r"\d{1,3}(\.\d{3})+,\d+|\d{1,3}(\.\d{3}){2,}|\d+(,\d+)?",
-}
-SPACES = "[ \u00a0\u202f]?"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "training": TRAIN, "test": TEST} | dict.fromkeys(
     ("val", "valid", "validation"), VALIDATION
@@ -120,6 +118,25 @@ class Cells:
         bare = pc.replace_substring(bare, ",", ".")
         convert = pc.and_(is_amount, pc.invert(is_plain))
         return replace(cells, texts=pc.if_else(convert, bare, cells.texts))
+
+    def date_parts(self, order: str, part: str) -> Array:
+        """Return a part of each date, float64 (rows,), NaN = missing; weekdays count from 0.
+
+        Raises:
+            DataError: A cell is not a date of this order.
+        """
+        texts, places = self.present().encoded()
+        dates = [None if text is None else date_of(text, order) for text in texts]
+        odd = [index for index, text in enumerate(texts) if text and dates[index] is None]
+        if odd:
+            words = ", ".join({"y": "year", "m": "month", "d": "day"}[sign] for sign in order)
+            told = f"{shown(texts[odd[0]] or '')} is no date; expected {words}, as in training"
+            raise self.fault(places == odd[0], told)
+        values = [
+            np.nan if date is None else date.weekday() if part == "weekday" else getattr(date, part)
+            for date in dates
+        ]
+        return np.array(values, dtype=np.float64)[places]
 
     def word_problem(self, *, otherwise: str = "") -> str:
         """Return a message on the first cell that is not a number.
@@ -274,39 +291,12 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
     """
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
-        cells = Cells(batch.column(column.name), column.name, place, form=column.form)
-        raw[:, index] = cells.levels(column.levels) if column.levels else cells.numbers()
+        cells = Cells(batch.column(column.in_file), column.in_file, place, form=column.form)
+        if column.part:
+            raw[:, index] = cells.date_parts(column.form.partition(" ")[0], column.part)
+        else:
+            raw[:, index] = cells.levels(column.levels) if column.levels else cells.numbers()
     return raw
-
-
-def amount_pattern(form: str) -> str:
-    """Return the pattern of a form of amounts: a sign or none, and the sign before decimals."""
-    sign = f"({re.escape(form[:-1])})?" if form[:-1] else ""
-    return f"[+-]?{sign}{SPACES}[+-]?({AMOUNTS[form[-1]]}){SPACES}{sign}"
-
-
-def amount_form(texts: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """Return the one form in which texts that are not plain numbers are amounts.
-
-    A form is a sign, if the amounts have one, and the sign before decimals, such as `€.` or `,`.
-    Without such a form it is empty, and two texts that differ in form are returned beside it, if
-    one of them is an amount.
-    """
-    known = [text for text in texts if text not in MISSING]
-    odd = [text for text in known if not all_numbers([text])]
-    for first in odd:
-        sign = next((sign for sign in SIGNS if sign in first), "")
-        forms = [f for f in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(f), first)]
-        if not forms:
-            continue
-        others = []
-        for form in forms:
-            pattern = re.compile(amount_pattern(form))
-            others = [text for text in known if not pattern.fullmatch(text)][:1]
-            if not others:
-                return form, ()
-        return "", (first, *others)
-    return "", ()
 
 
 def are_numbers(texts: pa.Array) -> Array:
@@ -315,11 +305,6 @@ def are_numbers(texts: pa.Array) -> Array:
 
     matched = pc.match_substring_regex(texts, NUMBER).fill_null(fill_value=True)
     return np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def all_numbers(texts: Sequence[str]) -> bool:
-    """Return whether every text is a number."""
-    return all(re.match(NUMBER, text) for text in texts)
 
 
 def class_index(text: str, classes: Sequence[str]) -> int | None:

@@ -1,41 +1,35 @@
-"""Roles and contents of the columns of a training table, found in one pass over it."""
+"""Contents of the columns of a training table, found in one pass over it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from annotated_types import Gt, Len
 
 from pipeline.data.labels import unknown_positive, usual_positive
-from pipeline.data.source import MOST_CLASSES, Array, Task
-from pipeline.data.tables.cells import (
-    AS_CLASSES,
+from pipeline.data.source import MOST_CLASSES, Array, Column, Task
+from pipeline.data.tables.cells import AS_CLASSES, Cells, Outcome, are_numbers, class_index
+from pipeline.data.tables.file import Place, shown
+from pipeline.data.tables.roles import Keys, Roles, Wanted
+from pipeline.data.tables.written import (
+    DATE,
+    DATE_PARTS,
     MISSING,
-    Cells,
-    Outcome,
+    ORDERS,
     all_numbers,
     amount_form,
-    are_numbers,
-    class_index,
+    date_of,
 )
-from pipeline.data.tables.file import DATE, CsvOptions, Place, shown
-from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
+from pipeline.errors import ConfigError, DataError, some, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Named = str | int | None
-Wanted = Literal["numeric", "categorical"]
-
-KINDS: tuple[Wanted, ...] = ("numeric", "categorical")
-#: Keys of columns that are read but are not features.
-BESIDE = ("id", "group", "time", "split")
 #: Most distinct words of one column that are counted; with more it is free text.
 MOST_LEVELS = 100_000
 #: Whole numbers below this one are exact in float64.
@@ -50,151 +44,6 @@ KEEPS = "data.numeric=[COLUMN] or data.categorical=[COLUMN] keeps"
 MOST_DIFFERENT = 2**20
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
 ID = re.compile(r"(?i:id|.*[\W_]id|id[\W_].*)|.*[a-z](Id|ID)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
-    """The keys of `conf/data/table.yaml` that say how a table is read.
-
-    Args:
-        path: Training file, with a line of column names if it is a CSV.
-        target: Column to predict; None = the last one.
-        test_path: File of the test rows; None = they are split off.
-        validation_path: File of the validation rows; None = they are split off.
-        task: The task; None = inferred from the target.
-        positive: Class to which precision, recall and F1 refer; None = 1 of -1 and 1, else the
-            rarer one.
-        numeric: Columns that must hold numbers.
-        categorical: Columns whose cells are categories, even if they are numbers.
-        drop: Columns that are left out.
-        id: Column that names the rows; None = they have no names.
-        group: Column of what must stay in one part, such as a patient; None = no groups.
-        time: Column that orders the rows, the last of which are the test; None = random split.
-        split: Column with the words train, validation and test; None = random split.
-        image_shape: Shape of the image whose pixels the features are; None = they are no pixels.
-        missing: How to treat rows with empty cells.
-        sep: Separator of the cells of a CSV; None = detected.
-        header: Whether the first line of a CSV has the names of the columns; None = it has, and
-            values there are refused.
-        units: Unit of a regression's target; empty = none.
-        strict: Whether columns that can't be features, features that reveal the target, and test
-            rows that also train are errors.
-        allow_url: Whether the path may be a URL.
-    """
-
-    path: str
-    target: Named
-    test_path: str | None
-    validation_path: str | None
-    task: Task | None
-    positive: str | int | float | bool | None
-    numeric: tuple[str | int, ...]
-    categorical: tuple[str | int, ...]
-    drop: tuple[str | int, ...]
-    id: Named
-    group: Named
-    time: Named
-    split: Named
-    image_shape: Annotated[tuple[Annotated[int, Gt(0)], ...], Len(2, 3)] | None
-    missing: Literal["mean", "drop", "refuse"]
-    sep: str | None
-    header: bool | None
-    units: str
-    strict: bool
-    allow_url: bool
-
-    @property
-    def csv(self) -> CsvOptions:
-        """How a CSV is read."""
-        return CsvOptions(self.sep, self.header)
-
-    def dropping(self, names: Iterable[str]) -> str:
-        """Return the override that leaves out these columns, too."""
-        return typed("data.drop", [*map(str, self.drop), *names])
-
-    def named(self) -> dict[str, list[str]]:
-        """Return the columns that each key names."""
-        single = {key: getattr(self, key) for key in ("target", *BESIDE)}
-        return {
-            **{key: [str(name)] for key, name in single.items() if name is not None},
-            **{key: [*map(str, getattr(self, key))] for key in (*KINDS, "drop")},
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roles:
-    """What the columns of one table are for.
-
-    `features` maps each feature, in file order, to its required kind (`None` = detected). `beside`
-    maps id, group, time and split to their columns.
-    """
-
-    target: str
-    features: Mapping[str, Wanted | None]
-    beside: Mapping[str, str]
-
-    @property
-    def read(self) -> tuple[str, ...]:
-        """All columns that are read, each once."""
-        return tuple(dict.fromkeys((*self.features, self.target, *self.beside.values())))
-
-
-def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
-    """Return the role of every column of a file. Raises DataError with all wrong keys."""
-    if len(names) == 1:
-        raise DataError(
-            f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
-            "If another sign parts the cells, say which: data.sep=;"
-        )
-    listed, named = ", ".join(names), keys.named()
-    target = named.get("target", names[-1:])[0]
-    wanted = {name: key for key in KINDS for name in named[key]}
-    problems = _key_problems(path, names, named, target)
-    beside = {key: named[key][0] for key in BESIDE if key in named}
-    left_out = {target, *named["drop"], *beside.values()} - {*wanted}
-    features = {name: wanted.get(name) for name in names if name not in left_out}
-    if not features and not problems:
-        problems.append(
-            f"{path}: no column is left to predict {target!r} from; its columns are {listed}. "
-            "Drop fewer"
-        )
-    if problems:
-        raise DataError(*problems)
-    return Roles(target=target, features=features, beside=beside)
-
-
-def _key_problems(
-    path: Path, names: Sequence[str], named: Mapping[str, Sequence[str]], target: str
-) -> list[str]:
-    chosen = [(key, name) for key, columns in named.items() for name in columns]
-    parting = [key for key in ("group", "time", "split") if key in named]
-    problems = [
-        *(
-            f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
-            f"{did_you_mean(name, names)}"
-            for key, name in chosen
-            if name not in names
-        ),
-        *(
-            f"data.{key}={name} is also the target; name another with data.target=COLUMN"
-            for key, name in chosen
-            if name == target and key != "target"
-        ),
-        *(
-            f"data.drop=[{name}] leaves out a column that another key wants as a feature"
-            for name in named["drop"]
-            if name in (*named["numeric"], *named["categorical"])
-        ),
-        *(
-            f"{name!r} is in data.numeric and in data.categorical; expected one of them"
-            for name in named["numeric"]
-            if name in named["categorical"]
-        ),
-    ]
-    if len(parting) > 1:
-        both = " and ".join(f"data.{key}" for key in parting[:2])
-        problems.append(f"{both} both say how rows are parted; expected one")
-    return problems
 
 
 @dataclass(slots=True)
@@ -216,6 +65,8 @@ class ColumnCells:
         """Return how amounts are read, with the first one."""
         import pyarrow as pa
 
+        if self.form in ORDERS:
+            return f"{self.name} (parts of dates)"
         first = next(text for text in self.levels if not all_numbers([text]))
         cells = Cells(pa.array([first]), self.name, Place(file=""), form=self.form)
         commas = "decimal commas: " * (self.form[-1] == ",")
@@ -236,6 +87,7 @@ class FeatureCells(ColumnCells):
     missing: int = 0
     numbers: int = 0
     words: int = 0
+    dates: Literal["drop", "parts"] = "drop"
     problem: str | None = None
     inexact: bool = False
     whole: bool = True
@@ -298,8 +150,35 @@ class FeatureCells(ColumnCells):
         """Find the form of amounts, except among categories."""
         if self.wanted != "categorical":
             ColumnCells.find_form(self)
+        if self.dates == "parts" and self.holds_dates:
+            self._find_order()
         if self.clash and self.is_category and not free_text(self.levels):
             self.clash = ()  # such as '10 %' and 'none', of which there are few
+
+    @property
+    def holds_dates(self) -> bool:
+        """Whether all cells are dates, unless they are categories for the user."""
+        are_words = self.wanted is None and self.is_category and len(self.levels) > 0
+        return are_words and all(DATE.fullmatch(text) for text in self.levels)
+
+    def _find_order(self) -> None:
+        orders = [order for order in ORDERS if all(date_of(one, order) for one in self.levels)]
+        if len(orders) == 1 or all("." in text for text in self.levels):
+            self.form = next(iter(orders), "")
+        if not self.form:
+            why = "may be day/month or month/day" if orders else "are not all of one order"
+            self.problem = (
+                f"column {self.name!r}: dates such as {shown(min(self.levels))} {why}; write them "
+                f"as 2024-05-31, or leave them out: {typed('data.drop', [self.name])}"
+            )
+
+    def columns(self) -> list[Column]:
+        """Return the column before encoding, or one for each part of its dates."""
+        if self.form in ORDERS:
+            parts = DATE_PARTS if any(":" in text for text in self.levels) else DATE_PARTS[:-1]
+            return [Column(name=f"{self.name}.{p}", form=f"{self.form} {p}") for p in parts]
+        levels = tuple(sorted(self.levels)) if self.is_category else ()
+        return [Column(name=self.name, levels=levels, form=self.form)]
 
     def problems(self) -> Iterator[str]:
         """Yield the reasons why the column can't be a feature as it stands."""
@@ -330,8 +209,8 @@ class FeatureCells(ColumnCells):
         if self.wanted is not None or self.problem or self.form or self.clash:
             return ""
         if self.is_category:
-            if self.levels and all(DATE.fullmatch(text) for text in self.levels):
-                return f"dates, such as {shown(min(self.levels))}"
+            if self.holds_dates:
+                return f"dates such as {shown(min(self.levels))}: data.dates=parts reads them"
             words = free_text(self.levels)
             return f"text: {words}" if words else ""
         if self.words:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.tables.written import DATE
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ BATCH_ROWS = 65_536
 MOST_RECORDS = 200
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_SHOWN = 40
-DATE = re.compile(
-    r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
-    r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
-)
 MOST_TOLD = 5
 SAVE_AS = "save it as UTF-8, as with: iconv -f {code} -t UTF-8 {name} > new.csv"
 OTHER_FILES = {

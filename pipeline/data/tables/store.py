@@ -29,15 +29,10 @@ from pipeline.data.tables.cells import (
     raw_rows,
     without_target,
 )
-from pipeline.data.tables.columns import (
-    FeatureCells,
-    Keys,
-    Roles,
-    TargetCells,
-    kept_roles,
-    roles_of,
-)
+from pipeline.data.tables.columns import FeatureCells, TargetCells, kept_roles
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
+from pipeline.data.tables.roles import Keys, Roles, roles_of
+from pipeline.data.tables.written import DATE_PARTS
 from pipeline.errors import DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder, create_folder
 from pipeline.terminal import announce, duration
@@ -134,7 +129,10 @@ def _learned(
 ) -> tuple[Outcome, tuple[Column, ...], Roles, list[str]]:
     """Return the meaning of the training file's target and features, their roles, and notes."""
     path = paths[0][0]
-    features = [FeatureCells(name, wanted=wanted) for name, wanted in roles.features.items()]
+    features = [
+        FeatureCells(name, wanted=wanted, dates=keys.dates)
+        for name, wanted in roles.features.items()
+    ]
     target = TargetCells(roles.target)
     looked_at: tuple[FeatureCells | TargetCells, ...] = (*features, target)
     read = tuple(one.name for one in looked_at)
@@ -149,15 +147,7 @@ def _learned(
     outcome, told = target.outcome(keys)
     last = f"target: {roles.target!r}, the last column; another with data.target=COLUMN"
     notes = [last] if keys.target is None else []
-    columns = [
-        Column(
-            name=one.name,
-            levels=tuple(sorted(one.levels)) if one.is_category else (),
-            form=one.form,
-        )
-        for one in features
-        if one.name in roles.features
-    ]
+    columns = [c for one in features if one.name in roles.features for c in one.columns()]
     return outcome, tuple(columns), roles, [*notes, *told, *left_out]
 
 
@@ -204,7 +194,8 @@ class _Conversion:
         for index, one in enumerate(self.columns):
             if one.levels:
                 self._unknown[one.name] += int((rows["inputs"][:, index] == UNKNOWN).sum())
-            self._count_holes(one.name, holes[:, index], place)
+            if one.part in ("", DATE_PARTS[0]):
+                self._count_holes(one.in_file, holes[:, index], place)
         self._count_holes(target, empty, place)
         left_out = empty | holes.any(1) if self.keys.missing == "drop" else empty
         if left_out.any():
@@ -233,7 +224,7 @@ class _Conversion:
         """Raise DataError if nothing fills in an empty cell, or if no row is left."""
         problems = []
         if self.keys.missing == "refuse":
-            fixes = {column.name: ", data.missing=mean fills them in" for column in self.columns}
+            fixes = {column.in_file: ", data.missing=mean fills them in" for column in self.columns}
             for name, fix in {self.roles.target: "", **fixes}.items():
                 if self._holes[name]:
                     place, position = self._first_holes[name]
@@ -267,7 +258,7 @@ class _Conversion:
             told &= (ordered[1:] != ordered[:-1]).all(0)
         else:
             told &= self._low[0] == 0
-        names = [self.columns[index].name for index in np.flatnonzero(told)]
+        names = [*dict.fromkeys(self.columns[index].in_file for index in np.flatnonzero(told))]
         listed, are_many = ", ".join(map(repr, names)), len(names) > 1
         line = (
             f"column{'s' * are_many} {listed} tell{'s' * (not are_many)} the target "
@@ -310,7 +301,7 @@ def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dic
                     rows[name].append(block)
     whole = {name: np.concatenate(blocks) for name, blocks in rows.items()}
     if folder is not None:
-        whole |= _mapped(folder, len(whole["targets"]), len(roles.features))
+        whole |= _mapped(folder, len(whole["targets"]), len(conversion.columns))
     return whole
 
 

@@ -4,12 +4,14 @@ import random
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from given_data import Shipped
 
 from pipeline.config.options import DataOptions
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Samples
 from pipeline.data.table import Table
+from pipeline.errors import PipelineError
 
 FILE = "patients.csv"
 
@@ -66,3 +68,22 @@ def text(lines: list[list[str]], *, sep: str = ",", end: str = "\n") -> str:
         return '"' + content.replace('"', '""') + '"' if needs else content
 
     return "".join(sep.join(map(cell, line)) + end for line in lines)
+
+
+def column(*cells: str, name: str = "a") -> str:
+    """Return a table of a column and a target of 0 and 1."""
+    return f"{name},y\n" + "".join(f'"{cell}",{row % 2}\n' for row, cell in enumerate(cells))
+
+
+def target(*targets: str, repeat: int = 10) -> str:
+    """Return a table of a column of numbers and repeated targets."""
+    cells = targets * repeat
+    return "x,y\n" + "".join(f'{row * 37 % 101}.5,"{cell}"\n' for row, cell in enumerate(cells))
+
+
+def problems(content: str, **keys: object) -> tuple[str, ...]:
+    """Return what is wrong with a table that is refused."""
+    with pytest.raises(PipelineError) as raised:
+        prepared(content, **keys)
+    assert raised.value.exit_code == 2
+    return raised.value.problems

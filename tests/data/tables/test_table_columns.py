@@ -1,34 +1,10 @@
 """What a table's columns are for and become: numbers, categories, a target, or an error."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from given_tables import FILE, patients, prepared, read, source, text
-from own_sources import new_rows
-
-from pipeline.data.reader import Rules, reader_of
-from pipeline.data.schema import Schema, fit_encoder
-from pipeline.data.source import Samples
-from pipeline.errors import PipelineError
-
-
-def column(*cells: str, name: str = "a") -> str:
-    return f"{name},y\n" + "".join(f'"{cell}",{row % 2}\n' for row, cell in enumerate(cells))
-
-
-def target(*targets: str, repeat: int = 10) -> str:
-    cells = targets * repeat
-    return "x,y\n" + "".join(f'{row * 37 % 101}.5,"{cell}"\n' for row, cell in enumerate(cells))
-
-
-def problems(content: str, **keys: object) -> tuple[str, ...]:
-    with pytest.raises(PipelineError) as raised:
-        prepared(content, **keys)
-    assert raised.value.exit_code == 2
-    return raised.value.problems
+from given_tables import FILE, column, patients, prepared, problems, read, target, text
 
 
 def case(content: str, problem: str, **keys: Any) -> tuple[str, dict[str, Any], str]:
@@ -244,91 +220,6 @@ def test_words_are_taken_as_categories_where_the_user_says_so() -> None:
     assert read(column("x", "y", "7"), categorical=["a"]).columns[0].levels == ("7", "x", "y")
 
 
-MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
-
-
-@pytest.mark.parametrize(
-    ("name", "cells", "why"),
-    [
-        *(
-            (
-                "admitted",
-                [date.format(day % 12 + 1) for day in range(70)],
-                f"dates, such as '{min_}'",
-            )
-            for date, min_ in (
-                ("2024-05-{:02d}", "2024-05-01"),
-                ("{}.5.2024", "1.5.2024"),
-                ("5/{}/24", "5/1/24"),
-                ("2024-05-{:02d} 10:00", "2024-05-01 10:00"),
-            )
-        ),
-        ("n", [str(row) for row in range(70)], "counts the rows"),
-        ("n", [str(row + 1) for row in range(70)], "counts the rows"),
-        *(
-            (name, [str(row % 7) for row in range(70)], "whole numbers named id")
-            for name in (
-                "id",
-                "ID",
-                "Id",
-                "customer_id",
-                "shop-id",
-                "PassengerId",
-                "userID",
-                "id_no",
-            )
-        ),
-        ("ticket", MIXED, "numbers beside words, such as 'A/5 0'"),
-    ],
-)
-def test_what_can_not_be_a_feature_is_left_out_and_told(
-    name: str, cells: list[str], why: str
-) -> None:
-    content = f"x,{name},y\n" + "".join(
-        f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells)
-    )
-    samples = read(content)
-    told = f"columns that can't be features are left out: {name} ({why}); {KEEPS} one"
-    assert (samples.features, samples.notes[-1]) == (("x",), told)
-    assert problems(content, strict=True)[0] == (
-        f"{FILE}: columns that can't be features: {name} ({why}): data.drop=[{name}]"
-    )
-    assert read(content, categorical=[name]).features == ("x", name)
-    new_rows = reader_of(prepared(content).schema).open(Path(FILE), Rules(), size=100)
-    assert len(next(new_rows.blocks)) == 70
-
-
-@pytest.mark.parametrize(
-    ("name", "cells"),
-    [
-        ("n", [str(70 - row) for row in range(70)]),
-        ("n", [str(1000 + row) for row in range(70)]),
-        ("paid", [str(row % 7) for row in range(70)]),
-        ("customer_id", [f"{row % 7}.5" for row in range(70)]),
-        ("shop_id", ["ab"[row % 2] for row in range(70)]),
-    ],
-)
-def test_a_column_that_may_be_a_feature_is_kept(name: str, cells: list[str]) -> None:
-    rows = "".join(f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells))
-    assert read(f"x,{name},y\n{rows}").features == ("x", name)
-
-
-def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
-    content = "n,my note,user_id,Id,x,old,y\n" + "".join(
-        f"{n},note {n},7,8,{n % 9},1,{n % 2}\n" for n in range(60)
-    )
-    told = (
-        "n (counts the rows); my note (text: 60 different words in 60 cells, such as 'note 0'); "
-        "user_id, Id (whole numbers named id)"
-    )
-    left_out = f"columns that can't be features are left out: {told}; {KEEPS} one"
-    assert left_out in read(content, drop=["old"]).notes
-    assert problems(content, strict=True, drop=["old"]) == (
-        f"{FILE}: columns that can't be features: {told}: "
-        "'data.drop=[old,n,\"my note\",user_id,Id]'",
-    )
-
-
 def test_the_problems_of_several_columns_or_keys_are_told_at_once() -> None:
     content = "n,b,a,y\n" + "".join(f"{n % 2},{'xy'[n % 2]},inf,{n % 2}\n" for n in range(1, 29))
     assert [line.partition(";")[0] for line in problems(content, numeric=["b"])] == [
@@ -360,108 +251,6 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
         f"{TOWNS.count('')} rows in all; fill it in, {way}",
     )
     assert len(read(target("1", "NA", "2"), missing="drop").targets) == 20
-
-
-@pytest.mark.parametrize(
-    ("written", "values", "told"),
-    [
-        (
-            ["€3.04", "€2", "€-1", "-€4.5", "7", "NA"],
-            [3.04, 2, -1, -4.5, 7, None],
-            "€3.04' as 3.04",
-        ),
-        (["$3", "$1,200.50", "", "$4"], [3, 1200.5, None, 4], "$3' as 3"),
-        (["1,200.50", "15", "7.25"], [1200.5, 15, 7.25], "1,200.50' as 1200.5"),
-        (["1,234", "15", "-7,000,000"], [1234, 15, -7e6], "1,234' as 1234"),
-        (["20 %", "3.5%"], [20, 3.5], "20 %' as 20"),
-        (["1,5", "2", "-0,25"], [1.5, 2, -0.25], "1,5' as 1.5"),
-        (["1.234,50 €", "3 €", "0,5\u00a0€"], [1234.5, 3, 0.5], "1.234,50 €' as 1234.5"),
-    ],
-)
-def test_amounts_of_one_form_are_read_as_numbers_then_and_later(
-    written: list[str], values: list[float | None], told: str
-) -> None:
-    content = column(*(written * 10))
-    samples, expected = read(content), np.array(values * 10, dtype=float)
-    np.testing.assert_array_equal(samples.inputs[:, 0], expected)
-    commas = "decimal commas: " * (",5" in told)
-    assert f"read as numbers: a ({commas}'{told})" in samples.notes
-    made = prepared()
-    reader = reader_of(Schema.from_dict(made.schema.to_dict()))
-    np.testing.assert_array_equal(new_rows(FILE, reader.schema).raw[:, 0], expected)
-    frame = pd.DataFrame({"a": [*written, 2.5]})
-    found = reader.apply(frame, what="rows", missing="impute").raw[:, 0]
-    np.testing.assert_array_equal(found, [*expected[: len(written)], 2.5])
-    first = made.train.rows[np.isfinite(expected[made.train.rows])][0]
-    example = reader.apply(pd.DataFrame(made.example), what="rows", missing="impute").raw
-    assert example[0, 0] == expected[first]
-    if len(set(written)) > 1:  # the same amounts as a target
-        prices = "x,y\n" + "".join(f'{row}.5,"€{row}.25"\n' for row in range(40))
-        known = prepared(prices).schema
-        _, evaluated, _ = reader_of(known).evaluated(source()[0], budget=1)
-        assert evaluated.targets[:, 0].tolist() == [row + 0.25 for row in range(40)]
-
-
-def test_words_among_which_there_are_few_amounts_are_categories() -> None:
-    assert read(column(*(["10 %", "none"] * 9))).columns[0].levels == ("10 %", "none")
-
-
-def test_rows_without_a_target_are_left_out_and_counted_and_the_others_keep_their_numbers() -> None:
-    content = target("1", "NA", "2", "")
-    samples = read(content)
-    assert (samples.inputs[:, 0] == [row * 37 % 101 + 0.5 for row in range(0, 40, 2)]).all()
-    told = "20 of 40 rows are left out, since their target 'y' is empty"
-    assert samples.notes[-1] == told
-    made = prepared()
-    assert (made.test.rows % 2 == 0).all()
-    _, evaluated, part = reader_of(made.schema).evaluated(source()[0], budget=1)
-    assert told in evaluated.notes
-    assert part.rows.tolist() == [*range(0, 40, 2)]
-
-
-def test_an_empty_category_is_a_category_of_its_own() -> None:
-    towns = ["Bonn", "", "Köln", "NA", "Bonn", ""]
-    content = "x,town,y\n" + "".join(f"{n}.5,{towns[n % 6]},{n % 2}\n" for n in range(60))
-    made = prepared(content)
-    (_, code) = made.schema.encoder.codes
-    assert set(code.features) == {"town=(missing)", "town=Bonn", "town=Köln"}
-    rows = made.train.rows
-    ones = made.train.inputs[:, made.schema.features.index("town=(missing)")]
-    assert ones.tolist() == [float(towns[row % 6] in ("", "NA")) for row in rows]
-    assert made.report.columns[1].filled == "a category of its own"
-    many = "town,y\n" + "".join(f"{'' if n == 99 else n % 33},{n % 2}\n" for n in range(100))
-    encoder = fit_encoder(*rows_and_columns(read(many, categorical=["town"])))
-    assert len(encoder.features) == 22
-    assert {"town=(missing)", "town=other"} < {*encoder.features}
-
-
-def rows_and_columns(samples: Samples) -> tuple[Any, Any, Any]:
-    return samples.inputs, samples.columns, np.arange(len(samples.inputs))
-
-
-DIFFERENT = "columns that may be of no use: a (whole numbers, all different): data.drop=[a]"
-
-
-@pytest.mark.parametrize(
-    ("cells", "note"),
-    [
-        ([str(row) for row in range(50)], DIFFERENT),  # the only column
-        ([str(1000 - row) for row in range(50)], DIFFERENT),
-        ([str(row * 2) for row in range(50)], DIFFERENT),
-        (["", *map(str, range(40))], DIFFERENT),
-        (
-            [str(2**53 + 2 + row * row) for row in range(50)],
-            "columns that may be of no use: a (whole numbers above 2^53, which are rounded): "
-            "data.drop=[a]",
-        ),
-        ([""] * 50, "columns that may be of no use: a (empty): data.drop=[a]"),
-        (["1", "1", "4", "4"] * 12, None),
-        ([f"1e{row}" for row in range(30)], None),
-    ],
-)
-def test_a_suspicious_column_is_told_and_no_other(cells: list[str], note: str | None) -> None:
-    told = [line for line in read(column(*cells)).notes if "use: a (" in line]
-    assert told == ([note] if note else [])
 
 
 @pytest.mark.parametrize(

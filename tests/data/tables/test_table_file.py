@@ -12,8 +12,9 @@ import pytest
 from given_tables import FILE, patients, text, write
 
 from pipeline.data.tables import file as table_file
-from pipeline.data.tables.cells import MISSING, Cells
+from pipeline.data.tables.cells import Cells
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
+from pipeline.data.tables.written import MISSING
 from pipeline.errors import ConfigError, DataError
 
 

@@ -1,0 +1,90 @@
+"""Written form of numbers and dates in cells: plain numbers, amounts with signs, parts of dates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+
+#: Words that mark an empty cell of a feature; a class may also have such a name.
+MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
+NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
+DATE = re.compile(
+    r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
+    r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
+)
+#: Signs of an amount, before or behind its number.
+SIGNS = "$€£¥%"
+#: Numbers of an amount, by the sign before their decimals.
+AMOUNTS = {
+    ".": r"(\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+",
+    ",": r"\d{1,3}(\.\d{3})+,\d+|\d{1,3}(\.\d{3}){2,}|\d+(,\d+)?",
+}
+#: Orders of year, month and day in dates, and what a date becomes.
+ORDERS = ("ymd", "dmy", "mdy")
+DATE_PARTS = ("year", "month", "day", "weekday", "hour")
+#: Two digits of a year below this one follow 2000.
+LATEST_YEAR = 70
+SPACES = "[ \u00a0\u202f]?"
+
+
+def all_numbers(texts: Sequence[str]) -> bool:
+    """Return whether every text is a number."""
+    return all(re.match(NUMBER, text) for text in texts)
+
+
+def date_of(text: str, order: str) -> datetime | None:
+    """Return the date that a text gives in an order of year, month and day, or None."""
+    date, _, clock = text.replace("T", " ").partition(" ")
+    numbers = re.findall(r"\d+", date)
+    values = dict(zip(order, map(int, numbers), strict=False))
+    year = numbers[order.index("y")] if len(numbers) > order.index("y") else ""
+    hour, minute, *_ = [*map(int, re.findall(r"\d+", clock)), 0, 0]
+    with suppress(KeyError, ValueError):
+        if order == "ymd" and len(year) == 4 and len(numbers) in (2, 3):
+            return datetime(int(year), values["m"], values.get("d", 1), hour, minute)
+        if order != "ymd" and len(year) in (2, 4) and len(numbers) == 3:
+            century = 0 if len(year) == 4 else 2000 if int(year) < LATEST_YEAR else 1900
+            return datetime(century + int(year), values["m"], values["d"], hour, minute)
+    return None
+
+
+def amount_pattern(form: str) -> str:
+    """Return the pattern of a form of amounts: a sign or none, and the sign before decimals."""
+    sign = f"({re.escape(form[:-1])})?" if form[:-1] else ""
+    return f"[+-]?{sign}{SPACES}[+-]?({AMOUNTS[form[-1]]}){SPACES}{sign}"
+
+
+def amount_form(texts: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the one form in which texts that are not plain numbers are amounts.
+
+    A form is a sign, if the amounts have one, and the sign before decimals, such as `€.` or `,`.
+    Without such a form it is empty, and two texts that differ in form are returned beside it, if
+    one of them is an amount.
+    """
+    known = [text for text in texts if text not in MISSING]
+    odd = [text for text in known if not all_numbers([text])]
+    for first in odd:
+        sign = next((sign for sign in SIGNS if sign in first), "")
+        forms = [f for f in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(f), first)]
+        if not forms:
+            continue
+        others = []
+        for form in forms:
+            pattern = re.compile(amount_pattern(form))
+            others = [text for text in known if not pattern.fullmatch(text)][:1]
+            if not others:
+                return form, ()
+        return "", (first, *others)
+    return "", ()
+
+
+def date_text(parts: Mapping[str, float], order: str) -> str | None:
+    """Return the date with these parts as `date_of` reads it, or None if they are missing."""
+    if any(value != value for value in parts.values()):  # noqa: PLR0124 - NaN
+        return None
+    named = {"y": f"{parts['year']:04.0f}", "m": f"{parts['month']:02.0f}"}
+    named["d"] = f"{parts['day']:02.0f}"
+    clock = f" {parts['hour']:02.0f}:00" if "hour" in parts else ""
+    return "-".join(named[sign] for sign in order) + clock
