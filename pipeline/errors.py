@@ -15,7 +15,7 @@ from typing import ClassVar
 LEAST_LIKENESS = 0.6
 #: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
-#: Words that neither a shell nor Hydra takes for anything else.
+#: Words that Hydra reads unchanged without quotes.
 BARE = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*|0|-?[1-9][0-9]*")
 
 
@@ -123,12 +123,15 @@ def shown(value: object) -> str:
 
 
 def typed(key: str, value: str | Sequence[str]) -> str:
-    """Return `key=value` or `key=[value,…]` as a user types it, quoted where a shell needs it."""
-    words = [value] if isinstance(value, str) else [*value]
-    quoted = [w if BARE.fullmatch(w) else '"{}"'.format(w.replace('"', '\\"')) for w in words]
-    text = ",".join(quoted)
-    line = f"{key}={text}" if isinstance(value, str) else f"{key}=[{text}]"
-    return line if quoted == words else shlex.quote(line)
+    """Return `key=value` or `key=[value,…]` as a user types it, quoted for Hydra and the shell."""
+    return shlex.quote(override(key, value))
+
+
+def override(key: str, value: str | Sequence[str]) -> str:
+    """Return `key=value` or `key=[value,…]` as Hydra reads it."""
+    words = [value] if isinstance(value, str) else value
+    text = ",".join(w if BARE.fullmatch(w) else '"{}"'.format(w.replace('"', '\\"')) for w in words)
+    return f"{key}={text}" if isinstance(value, str) else f"{key}=[{text}]"
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str:

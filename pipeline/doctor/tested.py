@@ -1,12 +1,12 @@
 """Verdicts on the test: its rows and columns, and the predictions beside the baselines'."""
 
-import re
 import shlex
 
 import numpy as np
 
 from pipeline.doctor.evidence import Evidence, Gain, Verdict
 from pipeline.doctor.fit import EARLY, as_score, larger_if_narrow, larger_network, rising_epoch
+from pipeline.errors import override
 from pipeline.markup import interval_text, metric_label
 from pipeline.terminal import rounded
 
@@ -117,8 +117,6 @@ def leakage(run: Evidence) -> Verdict | None:
     if min(left, by_line) > TOO_GOOD or not columns:
         return None
     dropped = [*(run.setting("data.drop") or ()), *columns]
-    # Other names need quotes on a command line.
-    are_plain = all(re.fullmatch("[A-Za-z0-9_-]*[A-Za-z0-9][A-Za-z0-9_-]*", one) for one in dropped)
     right = f"R² {1 - left:.4f}" if run.is_regression else f"accuracy {100 * (1 - left):.1f} %"
     line = f" (linear baseline {as_score(run, by_line)})" if left > TOO_GOOD else ""
     plural, has = ("", "alone has") if len(columns) == 1 else ("s", "have")
@@ -126,7 +124,7 @@ def leakage(run: Evidence) -> Verdict | None:
         evidence=f"test {right}{line}, and column{plural} "
         f"{' and '.join(map(repr, columns))} {has} {100 * share:.0f} % of the importance",
         numbers={"error": left, "share": share},
-        cures=(f"data.drop=[{','.join(dropped)}]" if are_plain else "",),
+        cures=(override("data.drop", dropped),),
         advice=f"drop the column{plural} unless the values are known before the target",
     )
 

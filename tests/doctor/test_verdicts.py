@@ -197,7 +197,7 @@ def test_a_leak_is_left_out_beside_the_columns_that_are_already() -> None:
         (["name", "town"], ("data.drop=[name,town,id]",)),
         (["name"], ("data.drop=[name,id]",)),
         ([], ("data.drop=[id]",)),
-        (["house number"], ()),  # needs quotes
+        (["house number"], ('data.drop=["house number",id]',)),
     ):
         (verdict,) = diagnose(with_settings(leaked(), data={"drop": dropped})).verdicts
         assert verdict.cures == cures

@@ -39,7 +39,7 @@ FEW = 20
 #: Share of distinct words among the cells above which a column is free text.
 FREE = 0.5
 COUNTS = "counts the rows"
-KEEPS = "data.numeric=[COLUMN] or data.categorical=[COLUMN] keeps"
+KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.

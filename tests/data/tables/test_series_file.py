@@ -167,7 +167,7 @@ TWICE = r"line 5, column 'month': '2020-02' stands 2 rows above already; expecte
 COLUMNS = r"its columns are when, sales, price, city\. Did you mean 'sales'\?"
 NO_NUMBERS = (
     r"f\.csv: column 'city' holds no numbers but 'Oslo', …; name the columns of values, as "
-    r"data\.columns=\[sales,price\], or that of the times, as data\.time=NAME"
+    r"'data\.columns=\[sales,price\]', or that of the times, as data\.time=NAME"
 )
 
 

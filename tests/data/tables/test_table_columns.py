@@ -14,13 +14,13 @@ def case(content: str, problem: str, **keys: Any) -> tuple[str, dict[str, Any], 
 TOWNS = [line[2] for line in patients()[1:]]
 FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
 WRITE = "is not a number; write a number or leave it empty, or take"
-AS_WORDS = f"{WRITE} the column as categories: data.categorical=[a]"
+AS_WORDS = f"{WRITE} the column as categories: 'data.categorical=[a]'"
 EMPTY = (
     f"{FILE} line 3, column 'y': the target is empty, as in 10 rows in all; fill it in, or leave "
     "these rows out: data.missing=drop"
 )
 NAMES = "text: 60 different words in 60 cells, such as 'patient 0'"
-KEEPS = "data.numeric=[COLUMN] or data.categorical=[COLUMN] keeps"
+KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
 REFUSED = [
     case("a,y\n", f"{FILE} has a header and no rows (0 rows); expected at least one a part"),
     case(
@@ -30,7 +30,7 @@ REFUSED = [
     ),
     case(
         text(patients()),
-        f"{FILE}: columns that can't be features: name ({NAMES}): data.drop=[name]",
+        f"{FILE}: columns that can't be features: name ({NAMES}): 'data.drop=[name]'",
         strict=True,
     ),
     case(
@@ -266,7 +266,7 @@ def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth)
     content = "a,copy,y\n" + "".join(f"{n * n % 11},{copy(n)},{truth(n)}\n" for n in range(40))
     leak = (
         "column 'copy' tells the target 'y' in every row: if not known before the answer is, leave "
-        "out: data.drop=[copy]"
+        "out: 'data.drop=[copy]'"
     )
     assert leak in read(content).notes
     assert problems(content, strict=True) == (f"{FILE}: {leak}",)

@@ -19,7 +19,7 @@ from pipeline.data.reader import Rules, reader_of
 from pipeline.data.schema import fit_encoder
 from pipeline.data.source import Samples
 
-KEEPS = "data.numeric=[COLUMN] or data.categorical=[COLUMN] keeps"
+KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
 MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
 
 
@@ -67,7 +67,7 @@ def test_what_can_not_be_a_feature_is_left_out_and_told(
     told = f"columns that can't be features are left out: {name} ({why}); {KEEPS} one"
     assert (samples.features, samples.notes[-1]) == (("x",), told)
     assert problems(content, strict=True)[0] == (
-        f"{FILE}: columns that can't be features: {name} ({why}): data.drop=[{name}]"
+        f"{FILE}: columns that can't be features: {name} ({why}): 'data.drop=[{name}]'"
     )
     assert read(content, categorical=[name]).features == ("x", name)
     new_rows = reader_of(prepared(content).schema).open(Path(FILE), Rules(), size=100)
@@ -138,7 +138,7 @@ def rows_and_columns(samples: Samples) -> tuple[Any, Any, Any]:
     return samples.inputs, samples.columns, np.arange(len(samples.inputs))
 
 
-DIFFERENT = "columns that may be of no use: a (whole numbers, all different): data.drop=[a]"
+DIFFERENT = "columns that may be of no use: a (whole numbers, all different): 'data.drop=[a]'"
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ DIFFERENT = "columns that may be of no use: a (whole numbers, all different): da
         (
             [str(2**53 + 2 + row * row) for row in range(50)],
             "columns that may be of no use: a (whole numbers above 2^53, which are rounded): "
-            "data.drop=[a]",
+            "'data.drop=[a]'",
         ),
-        ([""] * 50, "columns that may be of no use: a (empty): data.drop=[a]"),
+        ([""] * 50, "columns that may be of no use: a (empty): 'data.drop=[a]'"),
         (["1", "1", "4", "4"] * 12, None),
         ([f"1e{row}" for row in range(30)], None),
     ],

@@ -101,7 +101,7 @@ def test_dates_become_their_parts_then_and_later(cells: list[str], parts: Any) -
 def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], why: str) -> None:
     assert problems(column(*cells), dates="parts") == (
         f"{FILE}: column 'a': dates {why}; write them as 2024-05-31, or leave them out: "
-        "data.drop=[a]",
+        "'data.drop=[a]'",
     )
 
 
