@@ -230,15 +230,7 @@ class TableReader(reader.Reader):
         require_columns(path, columns, [self.target], needed="says what is true")
         group = None if source.group is None else str(source.group)
         new = NewRows(heading=None, ignored=self._ignored(columns, group))
-        schema = self.schema
-        truth = Outcome(
-            self.target,
-            schema.task,
-            schema.classes,
-            are_words=not MISSING.isdisjoint(schema.classes),
-            otherwise=HELP_OF_NUMBERS,
-            form=schema.reading.get("form", ""),
-        )
+        schema, truth = self.schema, self._truth(self.target)
         raw, targets, numbers, groups = [], [], [], []
         numbered: dict[str | None, int] = {}  # rows without a group form one group
         rows = 0
@@ -273,6 +265,17 @@ class TableReader(reader.Reader):
         kept = {name: getattr(schema, name) for name in ("task", "classes", "features")}
         samples = Samples(inputs=inputs, targets=true, **kept)
         return samples, content, content.part(content.split.test, budget=budget)
+
+    def _truth(self, target: str) -> Outcome:
+        schema = self.schema
+        return Outcome(
+            target,
+            schema.task,
+            schema.classes,
+            are_words=not MISSING.isdisjoint(schema.classes),
+            otherwise=HELP_OF_NUMBERS,
+            form=schema.reading.get("form", ""),
+        )
 
 
 READER = TableReader

@@ -252,11 +252,12 @@ def _first_record(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
 
 
 def _kind(cell: str) -> str:
-    """Return what a cell holds: numbers or dates, in words; empty = something else."""
+    """Return whether a cell holds `numbers` or `dates`; empty = something else."""
     if DATE.fullmatch(cell):
         return "dates"
     with suppress(ValueError):
-        return "numbers" * (cell[-1:].isdigit() or cell[-1:] == ".") * (float(cell) == float(cell))
+        if float(cell) == float(cell) and any(map(str.isdigit, cell)):
+            return "numbers"
     return ""
 
 
@@ -267,8 +268,8 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     """
     kinds = [_kind(name.strip()) for name in names]
     for place, kind in enumerate(kinds):
-        cells = [row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)]
-        if kind and not all(_kind(cell) == kind for cell in cells if cell):
+        below = {row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)} - {""}
+        if {_kind(cell) for cell in below} != {kind}:
             kinds[place] = ""
     values = [name.strip() for name, kind in zip(names, kinds, strict=True) if kind]
     are_counted = all(value.isdigit() for value in values)
@@ -277,8 +278,9 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     are_all_named = len(values) < len(names) or values == [*map(str, range(len(values)))]
     if not values or (len(steps) == 1 and len(values) > 2 and are_all_named):
         return
+    found = " and ".join(sorted({kind for kind in kinds if kind}))
     raise DataError(
-        f"{path}: its first line holds {max(kinds)} ({some([*map(shown, values)], most=3)}), as "
+        f"{path}: its first line holds {found} ({some([*map(shown, values)], most=3)}), as "
         "the rows below it do, where names of columns are expected; data.header=false reads it as "
         "a row and names the columns column1, column2, …; data.header=true takes it as names"
     )
