@@ -221,9 +221,9 @@ class FeatureCells(ColumnCells):
 
     def _mixed_names(self) -> str:
         """Return why words beside numbers are names, such as `A/5 21171`; empty = they are not."""
-        words = Counter({text: n for text, n in self.levels.items() if not all_numbers([text])})
-        begin = all(text[0].isalpha() for text in words)
-        if ID.fullmatch(self.name) or (begin and free_text(words)):
+        words = [text for text in self.levels if not all_numbers([text])]
+        are_names = len(words) > FEW and all(text[0].isalpha() for text in words)
+        if words and (ID.fullmatch(self.name) or are_names):
             return f"numbers beside words, such as {shown(min(words))}"
         return ""
 
