@@ -67,7 +67,7 @@ class ColumnCells:
 
         if self.form in ORDERS:
             return f"{self.name} (parts of dates)"
-        first = next(text for text in self.levels if not all_numbers([text]))
+        first = next(x for x in self.levels if x not in MISSING and not all_numbers([x]))
         cells = Cells(pa.array([first]), self.name, Place(file=""), form=self.form)
         commas = "decimal commas: " * (self.form[-1] == ",")
         return f"{self.name} ({commas}{shown(first)} as {cells.numbers()[0]:.15g})"
@@ -123,10 +123,12 @@ class FeatureCells(ColumnCells):
         if self.counts_rows:  # from 0 or from 1
             numbers = np.arange(self.rows - len(values), self.rows)
             self.counts_rows = any((values == numbers + first).all() for first in (0, 1))
-        if self.different is not None:
+        if not self.whole:
+            self.different = None
+        elif self.different is not None:
             joined = np.unique(np.concatenate([self.different, known]))
             is_one_each = len(joined) == len(self.different) + len(known) <= MOST_DIFFERENT
-            self.different = joined if self.whole and is_one_each else None
+            self.different = joined if is_one_each else None
 
     def _add_words(self, cells: Cells) -> None:
         found = cells.texts.drop_null().value_counts()
