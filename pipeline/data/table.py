@@ -61,7 +61,9 @@ class Table(Keys, Source):
             for key, part in parts.items()
             if getattr(self, key) is not None
         )
-        is_large = store.size_of(paths, self) >= store.LARGE_BYTES  # too large to keep in memory
+        is_large = (
+            store.size_of(paths, self.csv) >= store.LARGE_BYTES
+        )  # too large to keep in memory
         samples = (store.stored if is_large else store.read_samples)(paths, self)
         if self.image_shape is not None:
             return _as_images(samples, self)

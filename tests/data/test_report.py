@@ -92,7 +92,7 @@ def test_constant_and_equal_columns_are_told() -> None:
     told = [
         "constant in the training rows: flat (1 of 4 columns)",
         "duplicate columns: age = again",
-        "13 of 100 test rows have the inputs of a training row, so their results are optimistic",
+        "12 of 100 test rows have the inputs of a training row, so their results are optimistic",
     ]
     assert lines(found)[3] == f"checks  {'; '.join(told)}"
     assert brief(found) == [*lines(found)[:3:2], *(f"warning: {one}" for one in told)]

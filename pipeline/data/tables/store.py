@@ -30,7 +30,7 @@ from pipeline.data.tables.cells import (
     without_target,
 )
 from pipeline.data.tables.columns import FeatureCells, TargetCells, kept_roles
-from pipeline.data.tables.file import Place, batches, form_of, require_columns
+from pipeline.data.tables.file import AS_FOUND, CsvOptions, Place, batches, form_of, require_columns
 from pipeline.data.tables.roles import Keys, Roles, roles_of
 from pipeline.data.tables.written import DATE_PARTS
 from pipeline.errors import DataError, EnvironmentFaultError
@@ -63,13 +63,13 @@ def rows_of(
             yield batch, place, part
 
 
-def size_of(paths: Paths, keys: Keys) -> int:
+def size_of(paths: Paths, options: CsvOptions = AS_FOUND) -> int:
     """Return the bytes of all files; for Parquet, at least those of their cells as numbers."""
     import pyarrow.parquet as pq
 
     total = 0
     for path, _ in paths:
-        is_text = form_of(path, keys.csv).sep is not None  # raises if the file can't be read
+        is_text = form_of(path, options).sep is not None  # raises if the file can't be read
         size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
         total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
     return total
@@ -355,7 +355,7 @@ def _convert(paths: Paths, keys: Keys, place: Path) -> None:
         create_folder(beside)
         # A text cell of two bytes or more becomes eight, but most have more than two. The size of
         # the files is asked for as room; a disk that fills up later raises an error as well.
-        needed, free = size_of(paths, keys), shutil.disk_usage(beside).free
+        needed, free = size_of(paths, keys.csv), shutil.disk_usage(beside).free
         if free < needed:
             raise EnvironmentFaultError(
                 f"the cache {place.parent} has {free / 2**30:.1f} GiB left, and this table needs "
