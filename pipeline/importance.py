@@ -94,13 +94,14 @@ def importances_of(
 
 
 def _columns(schema: Schema) -> list[tuple[str, list[int]]]:
-    """Return each raw column's name and the indices of its features in an input."""
+    """Return the name of each column of the file and the indices of its features in an input."""
     if schema.encoder is not None:
-        found, start = [], 0
+        found: dict[str, list[int]] = {}  # the parts of a date are one column
+        start = 0
         for code in schema.encoder.codes:
-            found.append((code.name, list(range(start, start + len(code.features)))))
+            found.setdefault(code.in_file, []).extend(range(start, start + len(code.features)))
             start += len(code.features)
-        return found
+        return [*found.items()]
     features = schema.input_shape[0]
     names = schema.features or tuple(f"column {index + 1}" for index in range(features))
     places = np.argsort(schema.permutation) if schema.permutation else np.arange(features)

@@ -8,6 +8,7 @@ from given_tables import FILE, write
 from records import predictions
 
 from pipeline.evaluate import main as evaluate
+from pipeline.findings import load_findings
 from pipeline.predict import main as predict
 from pipeline.serving.model import Model
 
@@ -53,5 +54,8 @@ def test_a_table_trains_as_it_comes_and_new_rows_are_read_alike(
     parts = {f"joined.{part}" for part in ("year", "month", "day", "weekday")}
     features = {*parts, "town=Bonn", "town=(missing)", "spend (EUR)"}
     assert {*Model.load(run).schema.features} == features
+    importances = load_findings(run / "artifacts").importances
+    assert importances is not None
+    assert importances.columns == ("joined", "town", "spend (EUR)")
     made(*TABLE, *QUICK, "loss.class_weights=balanced", "output=weighted")
     assert "few rows" not in capsys.readouterr().out
