@@ -164,7 +164,9 @@ def print_rows(
         return
     from rich.table import Table
 
-    table = Table(*headings, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")  # shortened, two names could look the same
     for row in rows:
         table.add_row(*row)
     console().print(table)

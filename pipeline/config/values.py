@@ -95,7 +95,7 @@ def _resolved_item(
     parent: DictConfig | ListConfig, name: Any, key: str, problems: list[str]
 ) -> Any:
     if OmegaConf.is_missing(parent, name):
-        problems.append(f"{key} has no value yet (???); give it one: {key}=VALUE.")
+        problems.append(f"{key} is missing; give it a value: {key}=VALUE.")
         return Unresolved()
     try:
         return _resolved(parent[name], key, problems)

@@ -135,7 +135,7 @@ def _target(report: DataReport) -> str:
     if report.positive:
         counts = {one.name: sum(one.rows.values()) for one in report.classes}
         share = counts.get(report.positive, 0) / max(1, sum(counts.values()))
-        return f"{_percent(share)} {plain(report.positive)}"
+        return f"{plain(report.positive)}: {_percent(share)}"
     label = f" of {plain(report.label)}" if report.label else ""
     if report.classes:
         return f"{len(report.classes)} classes{label}"
@@ -149,7 +149,7 @@ def _classes(report: DataReport) -> str:
     if len(ordered) > NAMED and len(set(counts.values())) == 1:
         words = f"{len(ordered)}, {_percent(1 / len(ordered))} each"
     elif len(ordered) <= NAMED:
-        words = ", ".join(f"{plain(name)} {_percent(counts[name] / total)}" for name in ordered)
+        words = ", ".join(f"{plain(name)}: {_percent(counts[name] / total)}" for name in ordered)
     else:
         ends = (ordered[0], ordered[-1])
         most, least = (f"{_percent(counts[name] / total)} ({plain(name)})" for name in ends)

@@ -132,7 +132,9 @@ def summary(subject: Subject) -> str:
     epochs = f"{findings.epochs}{planned} epoch{'' if planned == ' of 1' else 's'}"
     rows = f" on {rows_words(findings.rows['train'])}" if "train" in findings.rows else ""
     took = f" in {duration(findings.seconds)}" if findings.seconds else ""
-    return f"{findings.model}{weights}, {epochs}{rows}{took}: {_outcome(subject)}."
+    is_earlier = findings.kept not in (None, findings.epochs)
+    kept = f", weights of epoch {findings.kept}" if is_earlier else ""
+    return f"{findings.model}{weights}, {epochs}{rows}{took}{kept}: {_outcome(subject)}."
 
 
 def _outcome(subject: Subject) -> str:
@@ -174,10 +176,13 @@ def result_table(findings: Findings) -> TextTable | None:
         notes.append(f"{INTERVALS}{f' ({units.words})' * has_units}")
     elif findings.test is not None and has_units:
         notes.append(f"no confidence intervals: {units.words} are too few")
+    lines = score_rows(values, findings.intervals, names, headings)
+    if findings.intervals and any(line[2] == MISSING for line in lines):
+        notes.append(f"{MISSING}: no interval, as all draws of test rows give this value")
     return TextTable(
         title=_title(findings),
         headings=["metric", "network", "95 % CI", *headings.values()],
-        lines=score_rows(values, findings.intervals, names, headings),
+        lines=lines,
         notes=notes,
     )
 

@@ -191,7 +191,7 @@ def _go_on(
             f"trainer.max_epochs={2 * before}, or with another config and resume_allow_change=true."
         )
     where = {"parent": folder} if changes else {"folder": folder}
-    notes = () if version == __version__ else (note,)
+    notes = (f"resumed after epoch {facts['epoch']}", *([] if version == __version__ else [note]))
     return Start(**where, saved=saved, notes=notes, warnings=warnings)
 
 

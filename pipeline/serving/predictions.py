@@ -235,4 +235,4 @@ def _notes(model: Model, new: NewRows) -> Iterator[str]:
 
 
 def _counted(numbers: Counter[str]) -> str:
-    return some([f"{name} {count:,}" for name, count in numbers.most_common()], most=SHOWN)
+    return some([f"{name}: {count:,}" for name, count in numbers.most_common()], most=SHOWN)

@@ -126,7 +126,7 @@ def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine)
         "name=${oc.env:NOPE}": "Environment variable",
     }.items():
         assert line.problem(word).startswith(f"{word} can't be resolved: {says}")
-    missing = "output has no value yet (???); give it one: output=VALUE."
+    missing = "output is missing; give it a value: output=VALUE."
     assert line.problem("output=???") == missing
     ring = line.problems("name=${monitor}", "monitor=${name}")
     assert all("Recursive interpolation detected" in problem for problem in ring)

@@ -59,7 +59,7 @@ FOUND = Decision(threshold=0.31, rule="best_f1")
         (
             model(BINARY),
             ["no", "yes", "no"],
-            "3 rows written to new.csv: no 2, yes 1 (yes if its probability is above 0.5)",
+            "3 rows written to new.csv: no: 2, yes: 1 (yes if its probability is above 0.5)",
         ),
         (
             model(BINARY, FOUND),
@@ -68,7 +68,7 @@ FOUND = Decision(threshold=0.31, rule="best_f1")
         ),
         (
             *(model(MANY), list("aabbccddeefg")),
-            "12 rows written to new.csv: a 2, b 2, c 2, d 2, e 2, …",
+            "12 rows written to new.csv: a: 2, b: 2, c: 2, d: 2, e: 2, …",
         ),
         (
             *(model(schema(units="mmHg")), [120.0, 80.5]),

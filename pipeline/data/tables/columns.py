@@ -343,8 +343,8 @@ class TargetCells(ColumnCells):
             )
         if keys.task == "binary" and len(counts) != 2:
             raise DataError(
-                f"data.task=binary, but the target {self.name!r} has {len(counts)} classes: "
-                f"{_listed(counts)}; expected 2, or data.task=multiclass"
+                f"data.task=binary, but the target {self.name!r} has {len(counts)} classes "
+                f"({_listed(counts)}); expected 2, or data.task=multiclass"
             )
         return counts
 
@@ -359,9 +359,9 @@ class TargetCells(ColumnCells):
             positive = names[index]
         negative = names[1 - names.index(positive)]
         other = typed("data.positive", negative)
-        why = "" if keys.positive is not None else f", {which}; or {other}"
+        why = "" if keys.positive is not None else f", {which}; for the other, give {other}"
         return (negative, positive), (
-            f"task: binary, {self.name!r} is {_listed(counts)}; precision, recall and F1 speak of "
+            f"task: binary, {self.name!r} has {_listed(counts)}; precision, recall and F1 are of "
             f"{positive!r}{why}"
         )
 
@@ -373,11 +373,11 @@ class TargetCells(ColumnCells):
             )
         may_be_values = keys.task is None and all_numbers(tuple(counts))
         how = "; data.task=regression takes numbers as values" if may_be_values else ""
-        return tuple(counts), f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
+        return tuple(counts), f"task: multiclass, {self.name!r} has {_listed(counts)}{how}"
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)
+    return some([f"{name}: {count:,}" for name, count in counts.items()], most=MOST_CLASSES)
 
 
 def kept_roles(

@@ -56,9 +56,9 @@ class Spread:
     interval: tuple[float, float] | None = None
 
     def words(self) -> str:
-        """Return mean and sd as `0.8123 ± 0.0045`, with equal decimals; `–` if `n` is 0."""
-        more = "" if self.sd is None else f" ± {self._rounded(self.sd)}"
-        return f"{number(self.mean)}{more}" if self.n else MISSING
+        """Return mean and sd as `0.8123 ± 0.0045`, or `0.8123 ± –`; `–` if `n` is 0."""
+        sd = MISSING if self.sd is None else self._rounded(self.sd)
+        return f"{number(self.mean)} ± {sd}" if self.n else MISSING
 
     def interval_words(self) -> str:
         """Return the interval as `[0.8001, 0.8245]`; `–` for fewer than two measurements."""
@@ -119,7 +119,10 @@ class ComparisonCell:
         """Return the spread of a metric over the repeats."""
         from pipeline.metrics import bounds  # imports torch
 
-        return spread(self.by_repeat(metric).values(), bounds=bounds(metric))
+        values = self.by_repeat(metric).values()
+        if self.kind != NETWORK and len(set(values)) == 1:  # one measurement, however often taken
+            return Spread(n=len(values), mean=next(iter(values)))
+        return spread(values, bounds=bounds(metric))
 
     def is_named(self, words: str) -> bool:
         """Return whether all `key=value` words are settings of this cell."""
@@ -437,11 +440,15 @@ def confirmation_table(
             values.setdefault(metric, {})[str(row.number),] = one
     runs = ComparisonCell(settings={}, values=values)
     kinds = [kind for kind in BASELINES if any(key.startswith(f"{kind}/") for key in values)]
+    baselines = {kind: replace(runs, kind=kind) for kind in kinds}
     lines = []
     for metric in dict.fromkeys([objective, *(key for key in values if key.startswith("test/"))]):
         found, name = runs.spread(metric), metric.removeprefix("test/")
-        baselines = (runs.spread(f"{kind}/{name}").words() for kind in kinds)
-        lines.append([metric, str(found.n), found.words(), found.interval_words(), *baselines])
+        beside = (
+            one.spread(f"{kind}/{name}").words().removesuffix(f" ± {MISSING}")
+            for kind, one in baselines.items()
+        )
+        lines.append([metric, str(found.n), found.words(), found.interval_words(), *beside])
     known = default.values[:1] if default is not None else ()
     objectives = spread(row.values[0] for row in rows)
     return TextTable(

@@ -110,13 +110,13 @@ REFUSED = [
     ),
     case(
         target("0", "1", "2"),
-        "data.task=binary, but the target 'y' has 3 classes: '0' (10), '1' (10), '2' (10); "
+        "data.task=binary, but the target 'y' has 3 classes (0: 10, 1: 10, 2: 10); "
         "expected 2, or data.task=multiclass",
         task="binary",
     ),
     case(
         target("1", "1e400", "-inf"),
-        "data.task=binary, but the target 'y' has 3 classes: '-inf' (10), '1' (10), '1e400' (10); "
+        "data.task=binary, but the target 'y' has 3 classes (-inf: 10, 1: 10, 1e400: 10); "
         "expected 2, or data.task=multiclass",
         task="binary",
     ),
@@ -328,8 +328,8 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     samples = read(content)
     assert samples.classes == ("well", "ill")
     assert samples.notes[1] == (
-        "task: binary, 'y' is 'ill' (10), 'well' (20); precision, recall and F1 speak of 'ill', "
-        "the rarer one; or data.positive=well"
+        "task: binary, 'y' has ill: 10, well: 20; precision, recall and F1 are of 'ill', "
+        "the rarer one; for the other, give data.positive=well"
     )
     named = read(content, positive="well")
     assert named.classes == ("ill", "well")
@@ -347,7 +347,7 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
         assert one.rows.tolist() == other.rows.tolist()
         assert (one.targets == 1 - other.targets).all()
     note = read(target("well", "ill")).notes[1]
-    assert note.endswith("speak of 'well', the second of two; or data.positive=ill")
+    assert note.endswith("are of 'well', the second of two; for the other, give data.positive=ill")
 
 
 @pytest.mark.parametrize("positive", [1, 1.0, "1", True])
