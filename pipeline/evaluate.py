@@ -22,6 +22,7 @@ from pipeline.paths import conf_folder
 from pipeline.redaction import MASK
 from pipeline.running.command_line import found_model, may_be_in_mlflow
 from pipeline.serving.files import model_file
+from pipeline.terminal import waiting_for
 from pipeline.tracking.journal import JOURNAL
 
 if TYPE_CHECKING:
@@ -136,11 +137,12 @@ def body(config: DictConfig) -> int:
     """Evaluate the model as configured and print the result."""
     if OmegaConf.is_missing(config, "model_from"):
         raise ConfigError(
-            "model_from has no value yet (???); expected a run's folder or id, last, or "
+            "model_from is missing; expected a run's folder or id, last, or "
             "models:/NAME@ALIAS: model_from=last."
         )
-    asked = evaluation_request(config)
-    from pipeline.running.evaluation import evaluate
+    with waiting_for("loading the model", config.verbose):
+        asked = evaluation_request(config)
+        from pipeline.running.evaluation import evaluate
 
     evaluate(asked)
     return 0

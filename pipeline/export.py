@@ -11,6 +11,7 @@ from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE
+from pipeline.terminal import waiting_for
 
 if TYPE_CHECKING:
     from pipeline.serving.exporting import Exported
@@ -56,7 +57,8 @@ def body(options: ExportOptions) -> int:
     model = loaded_model(
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
-    made = list(exporting.exports(model, exporting.example_rows(model), options.formats))
+    with waiting_for("exporting the model", verbose=None):
+        made = list(exporting.exports(model, exporting.example_rows(model), options.formats))
     kept = [one for one in made if isinstance(one, exporting.Exported)]
     if kept:
         folder.mkdir(parents=True, exist_ok=True)

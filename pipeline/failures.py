@@ -23,6 +23,7 @@ from pipeline.paths import shortage
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.redaction import redact
 from pipeline.signals import stop
+from pipeline.terminal import folded
 
 BUG = 1
 #: Time within which the first rank prints an error that all ranks have, and ends the others.
@@ -60,7 +61,7 @@ def print_error(error: BaseException, *, traceback: bool) -> int:
     if traceback and not isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
         sys.stderr.write(redact("".join(tracebacks.format_exception(error))))
     for line in _of_this_rank(lines, code):
-        print(f"error: {redact(line)}", file=sys.stderr)
+        print(folded(f"error: {redact(line)}", sys.stderr), file=sys.stderr)
     sys.stderr.flush()
     return code
 

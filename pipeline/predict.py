@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
+from pipeline.terminal import folded
 
 
 class PredictOptions(Options):
@@ -34,7 +35,11 @@ def body(options: PredictOptions) -> int:
 
     require_places(options.input, options.output, overwrite=options.overwrite)
     model = loaded_model(
-        options.model_from, Path(options.runs), options.tracking, trust=options.trust
+        options.model_from,
+        Path(options.runs),
+        options.tracking,
+        trust=options.trust,
+        verbose=options.verbose,
     )
     from pipeline.data.reader import Rules
     from pipeline.serving.predictions import RowsDone, predictions, summary
@@ -51,7 +56,8 @@ def body(options: PredictOptions) -> int:
     if verbose != 0:
         # Where the predictions themselves go to standard output, nothing may mix with them.
         stream = sys.stderr if options.output is None else sys.stdout
-        print(*summary(model, done, place=options.output), sep="\n", file=stream)
+        for line in summary(model, done, place=options.output):
+            print(folded(line, stream), file=stream)
     return 0
 
 

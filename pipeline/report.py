@@ -8,6 +8,7 @@ from pipeline.config.options import ReportOptions
 from pipeline.config.overrides import quoted
 from pipeline.entry import command
 from pipeline.errors import ConfigError
+from pipeline.terminal import folded, waiting_for
 
 ENDING = ".html"
 
@@ -39,19 +40,21 @@ def body(options: ReportOptions) -> int:
         raise ConfigError(
             f"output={options.output!r} is not a page; expected a file ending in {ENDING}"
         )
-    if options.run is not None:
-        from pipeline.reporting.run_page import report_run
+    with waiting_for("writing the report", verbose=None):
+        if options.run is not None:
+            from pipeline.reporting.run_page import report_run
 
-        told = report_run(options.run, options)
-    elif options.study is not None:
-        from pipeline.reporting.study_page import report_study
+            told = report_run(options.run, options)
+        elif options.study is not None:
+            from pipeline.reporting.study_page import report_study
 
-        told = report_study(options.study, options)
-    else:
-        from pipeline.reporting.pair_page import report_pair
+            told = report_study(options.study, options)
+        else:
+            from pipeline.reporting.pair_page import report_pair
 
-        told = report_pair(options.runs or (), options)
-    print(*told, sep="\n")
+            told = report_pair(options.runs or (), options)
+    *lines, place = told  # a path is copied whole
+    print(*(folded(line, sys.stdout) for line in lines), place, sep="\n")
     return 0
 
 

@@ -20,7 +20,7 @@ from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_set
 from pipeline.running.recording import connecting, writable_store
 from pipeline.running.results import Result, print_overview
 from pipeline.signals import end_with_parent, stop
-from pipeline.terminal import announcing, shown_verbosity
+from pipeline.terminal import announcing, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def _carried_out(
     ) as helping:
         occasion = Occasion(datasets=Datasets(fitting=helping.fitting))
         known: dict[str, Any] = {"started_at": started_at, "command": command}
-        with announcing(shown_verbosity(options.verbose) > 0):
+        with (
+            announcing(shown_verbosity(options.verbose) > 0),
+            waiting_for("preparing the data", options.verbose),
+        ):
             plan = make_plan(options, plain(config), occasion=occasion, **known)
         if fits:
             occasion.datasets.begin_baselines(plan.prepared)
@@ -116,7 +119,10 @@ def _trained(
         print_overview(plan)
         # Lightning takes seconds to import, so it waits until the config is known to be right.
         # MLflow takes as long, in the recorder's process on another core.
-        with connecting(recorder, options.tracking, plan.uri):
+        with (
+            waiting_for("loading Lightning", options.verbose),
+            connecting(recorder, options.tracking, plan.uri),
+        ):
             from pipeline.running.training import range_test, train
 
             stop.check()  # an import may have swallowed it

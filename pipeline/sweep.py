@@ -33,15 +33,17 @@ def body(config: DictConfig) -> int:
         Recorder() if records else nullcontext() as recorder,
         worker_server() if forks else nullcontext() as server,
     ):
+        waits = waiting_for("checking the study", config.get("verbose"))
         if tries:
-            from pipeline.study.preflight import preflight
+            with waits:
+                from pipeline.study.preflight import preflight
 
             preflight(said.overrides, said.config_dir, server)
             return 0
-        from pipeline.study.plan import make_study_plan
-        from pipeline.study.sweeping import sweep
+        with waits:
+            from pipeline.study.plan import make_study_plan
+            from pipeline.study.sweeping import sweep
 
-        with waiting_for("checking the study" if config.get("verbose") != 0 else ""):
             plan = make_study_plan(config, said.overrides, said.config_dir)
         sweep(plan, server, recorder)
     return 0

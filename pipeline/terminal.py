@@ -1,17 +1,20 @@
 """Text in a terminal: the console, and the format of numbers and durations."""
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from math import floor, isfinite, isnan, log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_BETWEEN_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 _ANNOUNCING = ContextVar("announcing", default=False)
 
 
@@ -34,9 +37,18 @@ def say(shown: Console, text: str, *, style: str | None = None) -> None:
     shown.print(text, style=style, markup=False, soft_wrap=not shown.is_terminal)
 
 
-def waiting_for(tasks: str) -> AbstractContextManager[object]:
-    """Return a context that shows `tasks` with a spinner in a terminal, unless they are ''."""
-    if not (tasks and console().is_terminal):
+def folded(text: str, stream: TextIO) -> str:
+    """Return a sentence wrapped between words if a stream is a terminal; a command stays whole."""
+    if not stream.isatty():
+        return text
+    sentence, colon, words = text.partition(": pipeline ")
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(sentence, width, **_BETWEEN_WORDS) + colon + words
+
+
+def waiting_for(tasks: str, verbose: int | None) -> AbstractContextManager[object]:
+    """Return a context that shows `tasks` with a spinner in a terminal, unless `verbose` is 0."""
+    if verbose == 0 or not (tasks and console().is_terminal):
         return nullcontext()
     from rich.spinner import Spinner
 

@@ -11,6 +11,7 @@ from pipeline.entry import command, is_one_of_several
 from pipeline.processes.lease import seconds_since_start
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
+from pipeline.terminal import waiting_for
 
 
 def body(config: DictConfig) -> int:
@@ -25,7 +26,8 @@ def body(config: DictConfig) -> int:
     options = plain_options(config, RunConfig) or check(config)
     fits = options.test and not options.find_lr
     with started_helpers(records=options.tracking.kind != "none", fits=fits) as helpers:
-        from pipeline.run import find_lr, run
+        with waiting_for("loading PyTorch", config.verbose):
+            from pipeline.run import find_lr, run
 
         known: dict[str, Any] = {"command": Command.of_this_process(), "helpers": helpers}
         if options.find_lr:

@@ -13,6 +13,7 @@ from faults.study_records import Records, Trial, ask_file
 from records import final_values
 from terminals import terminal, width
 
+from pipeline.report import main as report
 from pipeline.runs import main as runs
 from pipeline.sweep import main as sweep
 from pipeline.train import main as train
@@ -73,6 +74,21 @@ def test_the_study_itself_shows_what_is_best_and_the_parameters_of_the_winner(
     best = best_of(records.trials())
     assert shown.metrics["best/val/f1"] == pytest.approx(best.values[0], abs=1e-12)
     assert {"best.trial", "best.optimizer.lr", "best.trainer.gradient_clip_val"} <= {*shown.tags}
+
+
+def test_a_pipe_is_told_once_what_it_waits_for_that_a_trial_begins_and_where_a_report_is(
+    records: Records,
+) -> None:
+    lines = Path("printed").read_text(encoding="utf-8").splitlines()
+    assert lines[:3] == [
+        "small: 6 trials on 1 worker, maximizing val/f1",
+        "  optimizer.lr: 0.001 to 0.1, log scale",
+        "  trainer.gradient_clip_val: off, or 0.1 to 10, log scale",
+    ]
+    assert lines[3:5] == ["starting workers", "trial    0  begins"]
+    assert len(re.findall("starting|begins", "\n".join(lines))) == 2
+    assert lines[lines.index("study   runs/small") + 1] == "report  pipeline report study=small"
+    assert report(["study=small"]) == 0
 
 
 def test_the_printed_command_trains_the_winner_again_to_the_last_bit(records: Records) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -108,12 +109,18 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
         ConfigError: No run matches, or what the run has left can't be read.
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
+    study = folders.newest_study(Path(options.folder)) if reference == folders.LAST else None
+    hint = f"the study {study!r} is newer; for its report, give study={study}"
     try:
         folder = folders.find_run(reference, Path(options.folder), key="folder")
     except ConfigError:
         if options.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
             return _fetched(reference, tracking_uri(options.tracking))
+        if study is not None:
+            raise ConfigError(f"there is no run below folder={options.folder!r}; {hint}") from None
         raise
+    if study is not None:
+        print(f"note: {hint}", file=sys.stderr)
     return local_subject(folder)
 
 
@@ -127,7 +134,7 @@ def local_subject(folder: Path) -> Subject:
     begins = [event for event in events if event["event"] == "begin"]
     if not begins:
         raise ConfigError(f"{str(folder)!r} is not a run: its journal does not begin with one")
-    if begins[-1]["tags"].get(folders.COMMAND_TAG) == "sweep":
+    if begins[-1]["tags"].get(folders.COMMAND_TAG) == folders.SWEEP:
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Give study={folder.name}.")
     later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
     state, artifacts = folders.read_state(folder), folder / "artifacts"

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact_word
 from pipeline.serving.files import model_file
+from pipeline.terminal import waiting_for
 from pipeline.tracking.folders import LAST, find_run
 from pipeline.tracking.journal import COMMAND, JOURNAL
 from pipeline.tracking.uri import tracking_uri
@@ -190,10 +191,16 @@ def may_be_in_mlflow(reference: str) -> bool:
 
 
 def loaded_model(
-    reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
+    reference: str,
+    runs: Path,
+    tracking: TrackingOptions,
+    *,
+    trust: Sequence[str],
+    verbose: int | None = None,
 ) -> "Model":
     """Load the trained model that `found_model` finds."""
     place = found_model(reference, runs, tracking, key="runs")
-    from pipeline.serving.model import Model  # torch comes with it
+    with waiting_for("loading the model", verbose):
+        from pipeline.serving.model import Model  # torch comes with it
 
-    return Model.load(place, trust=trust)
+        return Model.load(place, trust=trust)

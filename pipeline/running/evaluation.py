@@ -41,7 +41,7 @@ from pipeline.running.results import (
 )
 from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
-from pipeline.terminal import console, duration, say
+from pipeline.terminal import console, duration, say, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, read_state
@@ -100,7 +100,10 @@ def evaluate(asked: EvaluationRequest) -> None:
         if options.verbose != 0:
             print_header(plan, what, plan.devices.words.partition("; here: ")[0])
             print_data(plan, plan.notes)
-        with connecting(recorder, options.tracking, uri):
+        with (
+            waiting_for("loading Lightning", options.verbose),
+            connecting(recorder, options.tracking, uri),
+        ):
             # Lightning takes seconds to import.
             from pipeline.running.kept_weights import scored_test, with_intervals
             from pipeline.running.trainer import build_task
@@ -109,7 +112,7 @@ def evaluate(asked: EvaluationRequest) -> None:
         decision = model.decision
         if asked.threshold is not None:
             decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))
-        with on_record(plan, recorder) as record:
+        with waiting_for("scoring", options.verbose), on_record(plan, recorder) as record:
             task = build_task(plan.options, plan.network, plan.prepared)
             tested = with_intervals(plan, scored_test(plan, task, decision, None))
             tested.write(record.artifacts, model.schema)

@@ -202,7 +202,7 @@ def showing_results(*, details: bool) -> Iterator[Callable[[Result, str], None]]
             if result.test is not None:
                 print_figures(result.schema, result.test, part="test", details=details)
             print_doctor(result.doctor)
-            until_the_end.enter_context(waiting_for(tasks))
+            until_the_end.enter_context(waiting_for(tasks, verbose=1))
 
         yield show
 

@@ -24,7 +24,7 @@ from pipeline.signals import stop
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs
-from pipeline.study.live import Live
+from pipeline.study.live import STARTING, Live
 from pipeline.study.messages import (
     Answer,
     Gone,
@@ -40,7 +40,7 @@ from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun
 from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
-from pipeline.terminal import waiting_for
+from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import MlflowRecorder, Recorder
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Scalar, has_begun
@@ -80,7 +80,9 @@ def study_processes(
         # While the workers and the recorder load. A pruner ends about half of the trials early.
         fewest = FEWEST_TRIALS * (1 + plan.prunes)
         is_large = plan.total is None or plan.total >= fewest
-        with waiting_for("starting workers" if plan.run.verbose != 0 else ""):
+        if shown_verbosity(plan.run.verbose) == 2:
+            say(console(), STARTING)
+        with waiting_for(STARTING, plan.run.verbose):
             pool.start(min(plan.workers, plan.total or plan.workers))
             load(importances=is_large and not is_comparison(plan))
             problem = mlflow.connect(required=tracking.required)

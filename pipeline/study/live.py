@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Most lines of running and of finished trials in a terminal.
 RUNNING, LATEST = 8, 4
+#: What a study waits for before its first trial.
+STARTING = "starting workers"
 #: Silence in a pipe after which a line tells how far the study is.
 QUIET_SECONDS = 60.0
 
@@ -41,7 +43,7 @@ def print_opening(plan: StudyPlan) -> None:
         if plan.space.is_idle(one):
             continue
         where = f" where {one.when}" if one.when else ""
-        say(shown, f"  {one.key}={one}{where}")
+        say(shown, f"  {one.key}: {one.words}{where}")
     for note in plan.notes:
         say(shown, f"note: {note}")
 
@@ -114,6 +116,8 @@ class Live:
 
     def show(self, progress: Progress, running: "Sequence[Worker]") -> None:
         """Take note of how far the study is, and say it in a pipe after a long silence."""
+        if self._verbose == 2 and running and not (self._running or self._latest):
+            self._say(f"trial {running[0].number:>4}  begins")
         self._progress, self._running = progress, running
         if self._verbose == 2 and monotonic() - self._said_at > QUIET_SECONDS:
             self._say(f"{self._counts(progress)}; {self._time(progress)}")
@@ -137,7 +141,7 @@ class Live:
         """Return what a terminal shows: a bar, the counts, the best, running and latest trials."""
         progress = self._progress
         if progress is None or not (progress.running or progress.counted or self._seconds):
-            return Group(Text(f"starting workers  {duration(monotonic() - self._started_at)}"))
+            return Group(Text(f"{STARTING}  {duration(monotonic() - self._started_at)}"))
         bar, lines = Table.grid(padding=(0, 2)), list[Text]()
         done = ProgressBar(progress.total, progress.counted, width=18)
         bar.add_row(done, _line(self._counts(progress)), _line(self._time(progress)))

@@ -1,6 +1,7 @@
 """A whole sweep: the study, its substudies, and their results."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
 from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.processes.fork_server import ForkServer
+from pipeline.redaction import redact_word
 from pipeline.running.results import print_lines
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER, cell, write_csv
@@ -33,7 +35,7 @@ from pipeline.terminal import console, headed, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure
-from pipeline.tracking.uri import where_to_look
+from pipeline.tracking.uri import uri_words, where_to_look
 
 #: Fact of a study: number of the trial whose weights are the study's model.
 LEFT = "left"
@@ -97,6 +99,8 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
     known = done.ledger.data_of(config)
     if known not in (None, plan.data):
         raise ChangedDataError(changed_data_line(config, known, plan.data))
+    if plan.run.verbose != 0:
+        say(console(), f"confirming the winner with {done.plan.options.confirm_seeds} seeds")
     with conducted(plan, processes) as again:
         table = comparison.confirmation_table(
             again.ledger.trials(),
@@ -138,11 +142,11 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iter
         if plan.run.verbose != 0:
             say(console(), summary.counts_line(rows), style="bold")
             show(console(), table)
-        with waiting_for(TASKS if plan.run.verbose != 0 else ""), stop.deferred():
+        with waiting_for(TASKS, plan.run.verbose), stop.deferred():
             notes = write_comparison_picture(found, artifacts)
     tables = f"tables  {artifacts} (comparison.md, .tex, .csv, .png)"
     noted = (f"note    {note}" for note in notes)
-    return iter([tables, *noted, *headed("see it", _where_to_look(plan))])
+    return iter([tables, *noted, _report_line(plan), *headed("see it", _where_to_look(plan))])
 
 
 def _conclude_search(
@@ -159,7 +163,7 @@ def _conclude_search(
             yield
 
     drawing = drawn()  # in steps, while a worker tests
-    with waiting_for("testing the best trial" if plan.run.verbose != 0 else ""):
+    with waiting_for("testing the best trial", plan.run.verbose):
         if best is not None:
             _test(done, best, pool, artifacts / "winner", drawing, leave=True)
             if base is not None and base.values and base.number != best.number:
@@ -168,10 +172,10 @@ def _conclude_search(
     with _described(done, partial(summary.search_note, found)):
         if plan.run.verbose != 0:
             summary.print_summary(found)
-        with waiting_for(TASKS if plan.run.verbose != 0 else ""), stop.deferred():
+        with waiting_for(TASKS, plan.run.verbose), stop.deferred():
             for _ in drawing:  # the pictures that are left
                 stop.check()  # Matplotlib may swallow it
-    return summary.last_lines(found, _where_to_look(plan), notes)
+    return summary.last_lines(found, _report_line(plan), _where_to_look(plan), notes)
 
 
 @contextmanager
@@ -316,6 +320,18 @@ def _test(
         noted = {"metrics": dict(tested.metrics), "baselines": list(tested.baselines)}
         earlier = facts.get(summary.TESTED, {})
         done.ledger.set_fact(summary.TESTED, {**earlier, str(row.number): noted})
+
+
+def _report_line(plan: StudyPlan) -> str:
+    """Return the line with the command that writes the study's report."""
+    output, storage = plan.run.output, plan.options.storage
+    words = [
+        f"study={plan.name}",
+        *([] if output == "runs" else [f"folder={output}"]),
+        *([] if storage is None else [redact_word(f"storage={storage}")]),
+        *uri_words(plan.uri or ""),
+    ]
+    return f"report  pipeline report {shlex.join(words)}"
 
 
 def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:

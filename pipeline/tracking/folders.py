@@ -32,6 +32,8 @@ FORGET = ".forget"
 
 LAST = "last"
 COMMAND_TAG = "pipeline.command"
+#: Value of `COMMAND_TAG` for a study.
+SWEEP = "sweep"
 #: Value of `COMMAND_TAG` for a range test of the learning rate.
 FIND_LR = "find_lr"
 SHOWN = 5
@@ -142,11 +144,12 @@ def find_run(
         one for one in names if reference and read_state(one).run_id.startswith(reference)
     ]
     if not found:
-        known = list(dict.fromkeys(names.values()))
+        known = [names[run] for run in names if command_of(begun[run]) != SWEEP]
+        shown = some(list(dict.fromkeys(known)), most=SHOWN)
         raise ConfigError(
             f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run's folder or "
-            f"name, the beginning of an MLflow run id, or {LAST}; there are "
-            f"{some(known, most=SHOWN) or 'none'}."
+            f"name, the beginning of an MLflow run id, or {LAST}; "
+            f"{f'the newest are {shown}' if shown else 'there are none'}."
             f"{did_you_mean(reference, [*known, *(one.name for one in names)])}"
         )
     for fits in (lambda folder: command_of(begun[folder]) != FIND_LR, preferred):
@@ -156,6 +159,12 @@ def find_run(
         line = f"note: {len(found)} runs match {reference!r}; using the newest, {newest}"
         print(line, file=sys.stderr)
     return newest
+
+
+def newest_study(output: Path) -> str | None:
+    """Return the name of the study that began after all runs; `None` = a run is newer."""
+    *_, newest = [None, *_begun(output.glob(f"*/{JOURNAL}")).items()]
+    return newest[0].name if newest and command_of(newest[1]) == SWEEP else None
 
 
 def _begun(journals: Iterable[Path]) -> dict[Path, Event]:
@@ -290,7 +299,7 @@ def listed(output: Path) -> list[ListedRun]:
             state=state,
             folder=folder,
             unsent=unsent(folder) if begins[-1]["uri"] else 0,
-            is_study=command_of(begins[-1]) == "sweep",
+            is_study=command_of(begins[-1]) == SWEEP,
         )
         runs.append(run)
     return runs

@@ -4,13 +4,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from fixture_types import Capture, Patch, Train
 from terminals import Terminal, terminal, width
 
-from pipeline.terminal import waiting_for
+from pipeline.terminal import folded, waiting_for
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
 FREE = ("run  ", "report  ", "see it  ", "        http", "unsent  ")
@@ -85,6 +86,9 @@ def test_a_bar_moves_and_is_gone_at_the_end(in_terminal: Callable[..., Terminal]
     assert all("eta " in line or re.search(r"3/3 .*89/89", line) for line in bars)
     assert any(re.search(r"best \d\.\d+ \(\d\)", line) for line in bars)
     assert not any("/89" in line for line in shown.screen)
+    for tasks in ("preparing the data", "loading Lightning"):
+        assert any(tasks in line for line in shown.frames())
+        assert not any(tasks in line for line in shown.screen)
     assert [line.split()[0] for line in epoch_lines(shown.screen)] == ["1/3", "2/3", "3/3"]
     assert shown.text.rfind("\x1b[?25h") > shown.text.rfind("\x1b[?25l")
 
@@ -105,11 +109,20 @@ def test_a_warning_beside_a_spinner_stays_one_line_and_on_its_stream(
     with terminal() as shown, monkeypatch.context() as patch:
         if not apart:
             patch.setattr(sys, "stderr", sys.stdout)
-        with waiting_for("drawing pictures"):
+        with waiting_for("drawing pictures", verbose=None):
             print(warning, file=sys.stderr)
     assert "drawing pictures" in shown.text
     assert capsys.readouterr().err == (f"{warning}\n" if apart else "")
     assert (warning.strip() in shown.screen) is not apart
+
+
+def test_a_sentence_breaks_between_words_and_a_command_stays_whole(monkeypatch: Patch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    sentence, command = "error: too-long words stay whole", ": pipeline train resume=last seed=3"
+    assert folded(sentence + command, StringIO()) == sentence + command
+    with terminal(columns=20):
+        lines = folded(sentence + command, sys.stdout)
+    assert lines == f"error: too-long\nwords stay whole{command}"
 
 
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])

@@ -138,6 +138,16 @@ class Range:
         tags = [tag for tag in ("off", "log") if getattr(self, tag)]
         return f"tag({', '.join([*tags, text])})" if tags else text
 
+    @property
+    def words(self) -> str:
+        """The range in words, such as `0.0001 to 0.1, log scale` or `mlp, lstm`."""
+        if self.kind == "choice":
+            return ", ".join("off" if text == OFF else text for text in self.choices)
+        whole = "whole numbers " if self.kind == "int" else ""
+        steps = "" if self.step in (None, 1) else f" in steps of {_shown(self.step or 1)}"
+        text = f"{whole}{_shown(self.low)} to {_shown(self.high)}{steps}"
+        return "off, or " * self.off + text + ", log scale" * self.log
+
     # Conversion from and to Optuna's params.
 
     def suggest(self, trial: "BaseTrial") -> str:
