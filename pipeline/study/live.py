@@ -42,7 +42,7 @@ def print_opening(plan: StudyPlan) -> None:
     for one in plan.space.parameters:
         if plan.space.is_idle(one):
             continue
-        where = f" where {one.when}" if one.when else ""
+        where = f", where {one.when}" if one.when else ""
         say(shown, f"  {one.key}: {one.words}{where}")
     for note in plan.notes:
         say(shown, f"note: {note}")
