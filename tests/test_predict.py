@@ -119,8 +119,8 @@ def test_what_is_odd_in_a_table_is_counted_and_told(predict: Predict) -> None:
     write_rows(Path("new.csv"), (*new_data.TABLE, "note", "=extra"), rows)
     assert len(predict.rows("table", "new.csv", "missing=impute", "verbose=2")) == 6
     assert predict.out.splitlines()[1] == (
-        "note: categories not seen in training, treated as other: city 2; missing cells, filled as "
-        "in training: bmi 2, age 1; ignored columns (not used in training): note, =extra"
+        "note: categories not seen in training, treated as other (city: 2); missing cells, filled "
+        "as in training (bmi: 2, age: 1); ignored columns (not used in training): note, =extra"
     )
 
 

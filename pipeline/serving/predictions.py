@@ -223,9 +223,9 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
 
 def _notes(model: Model, new: NewRows) -> Iterator[str]:
     if new.unknown:
-        yield f"categories not seen in training, treated as other: {_counted(new.unknown)}"
+        yield f"categories not seen in training, treated as other ({_counted(new.unknown)})"
     if new.missing:
-        yield f"missing cells, filled as in training: {_counted(new.missing)}"
+        yield f"missing cells, filled as in training ({_counted(new.missing)})"
     if new.ignored:
         yield f"ignored columns (not used in training): {some(new.ignored, most=SHOWN)}"
     yield from new.gaps

@@ -137,8 +137,8 @@ def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
         ),
         (
             "breast_cancer",
-            "569 rows: 340 train, 86 val, 143 test · 30 columns · 37.3 % malignant",
-            "classes benign 62.7 %, malignant 37.3 %; malignant is positive",
+            "569 rows: 340 train, 86 val, 143 test · 30 columns · malignant: 37.3 %",
+            "classes benign: 62.7 %, malignant: 37.3 %; malignant is positive",
         ),
         (
             "digits",

@@ -64,7 +64,7 @@ FOUND = Decision(threshold=0.31, rule="best_f1")
         (
             model(BINARY, FOUND),
             ["yes"],
-            "1 row written to new.csv: yes 1 (yes if its probability is above 0.31, from best_f1)",
+            "1 row written to new.csv: yes: 1 (yes if its probability is above 0.31, from best_f1)",
         ),
         (
             *(model(MANY), list("aabbccddeefg")),
@@ -89,9 +89,9 @@ def test_all_that_was_met_in_the_input_is_one_note() -> None:
         "gaps": ("a step is missing after 1960-01",),
     }
     assert lines(model(schema()), [[1.0]], **met)[1:] == [
-        "note: categories not seen in training, treated as other: city 12, hair 1; missing cells, "
-        "filled as in training: age 3; ignored columns (not used in training): u, v, w, x, y, …; "
-        "a step is missing after 1960-01"
+        "note: categories not seen in training, treated as other (city: 12, hair: 1); missing "
+        "cells, filled as in training (age: 3); ignored columns (not used in training): u, v, w, x, "
+        "y, …; a step is missing after 1960-01"
     ]
 
 

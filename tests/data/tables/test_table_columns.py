@@ -337,9 +337,10 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     assert "rarer" not in named.notes[1]
     content = target("not ill", "ill", "ill")
     usual, named = prepared(content), prepared(content, positive="ill")
-    assert usual.notes[1].endswith("speak of 'not ill', the rarer one; or data.positive=ill")
+    other = "; for the other, give data.positive=ill"
+    assert usual.notes[1].endswith(f"are of 'not ill', the rarer one{other}")
     note = read(target("not ill", "ill")).notes[1]
-    assert note.endswith("the second of two; or data.positive=ill")
+    assert note.endswith(f"the second of two{other}")
     note = read(target("not ill", "well", "well", "not ill", "not ill")).notes[1]
     assert note.endswith("the rarer one; or 'data.positive=\"not ill\"'")
     for part in ("train", "validation", "test"):
