@@ -90,8 +90,8 @@ def test_all_that_was_met_in_the_input_is_one_note() -> None:
     }
     assert lines(model(schema()), [[1.0]], **met)[1:] == [
         "note: categories not seen in training, treated as other (city: 12, hair: 1); missing "
-        "cells, filled as in training (age: 3); ignored columns (not used in training): u, v, w, x, "
-        "y, …; a step is missing after 1960-01"
+        "cells, filled as in training (age: 3); ignored columns (not used in training): u, v, w, "
+        "x, y, …; a step is missing after 1960-01"
     ]
 
 
