@@ -342,7 +342,7 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     note = read(target("not ill", "ill")).notes[1]
     assert note.endswith(f"the second of two{other}")
     note = read(target("not ill", "well", "well", "not ill", "not ill")).notes[1]
-    assert note.endswith("the rarer one; or 'data.positive=\"not ill\"'")
+    assert note.endswith("the rarer one; for the other, give 'data.positive=\"not ill\"'")
     for part in ("train", "validation", "test"):
         one, other = getattr(usual, part), getattr(named, part)
         assert one.rows.tolist() == other.rows.tolist()
