@@ -146,6 +146,8 @@ def clipping_always(run: Evidence) -> Verdict | None:
         return None
     if run.curve("grad/norm_max").max(initial=0.0) >= EXPLODED:
         return None  # clipping contains an explosion, which is its purpose
+    if run.optimizer != "SGD" and run.largest_update < TOO_SHORT:
+        return None  # the optimizer rescales what is left, so the rate is too low
     norm = float(_median(before))
     by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
@@ -266,7 +268,8 @@ def lr_too_high(run: Evidence) -> Verdict | None:
     blew_up = rose or loss.max(initial=0.0) > BLOWN_UP * (naive or loss.min(initial=np.inf))
     diverged = run.findings.end == "diverged"
     is_sick = far >= TOO_FAR and run.is_unlearned and (diverged or blew_up)
-    if not is_sick and not (far >= TOO_FAR_AFTER_ALL and rose):
+    by_dropout = run.number("model.dropout") >= 0.5  # keeps the training loss up
+    if not is_sick and not (far >= TOO_FAR_AFTER_ALL and rose and not by_dropout):
         return None
     if diverged:
         ended = "the loss became NaN or infinite"

@@ -43,7 +43,7 @@ def overfitting(run: Evidence) -> Verdict | None:
     gap = held_out - train
     noise = DEVIATIONS * _standard_error(run, held_out, part)
     has_gap = gap >= max(GAP, noise) and gap >= GAP_SHARE * held_out
-    is_wrong = held_out >= UNSURE * run.naive_error
+    is_wrong = held_out >= UNSURE * run.naive_error and not run.is_unlearned
     if not has_gap and not (is_wrong and turn and _rises_far(run, turn)):
         return None
     loss = run.curve("val/loss")
@@ -177,6 +177,8 @@ STILL_LEARNING = 0.08
 LEARNED = 0.02
 #: The same for the error.
 BETTER = 0.1
+#: Epochs below which ten times as many are offered: they show only the start of a curve.
+FEW_EPOCHS = 10
 
 
 def stopped_early(run: Evidence) -> Verdict | None:
@@ -184,13 +186,17 @@ def stopped_early(run: Evidence) -> Verdict | None:
     share = share_of_last_quarter(run)
     if share is None or share < STILL_LEARNING or run.findings.end == "diverged":
         return None
-    epochs = run.findings.epochs
+    epochs, line = run.findings.epochs, run.gain("linear")
     limits = ("trainer.max_time=null", "trainer.max_steps=-1")
     return Verdict(
         evidence=f"{100 * share:.0f} % of the improvement came in the last quarter of {epochs} "
         "epochs",
         numbers={"share": share, "epochs": float(epochs)},
-        cures=(*(limits if epochs < run.findings.planned else ()), run.more_epochs(3)),
+        cures=(
+            *(limits if epochs < run.findings.planned else ()),
+            larger_if_narrow(run) if line is not None and line.high < 0 else "",
+            run.more_epochs(3 if run.findings.planned >= FEW_EPOCHS else 10),
+        ),
     )
 
 

@@ -103,7 +103,7 @@ TOLD = (0.8, 0.9)
 #: The same, as a multiple of the next column's importance.
 ABOVE_THE_NEXT = 8.0
 #: Fewest columns of which two may tell the target, and largest test error of the linear baseline
-#: then: other pairs may just be the only columns that matter.
+#: then: other pairs may just be the only columns that matter. It bounds the network's error, too.
 FEW, LINEAR_ERROR = 5, 0.05
 
 
@@ -114,7 +114,7 @@ def leakage(run: Evidence) -> Verdict | None:
         return None
     by_line = 1 - run.findings.metrics.get(f"linear/{'r2' if run.is_regression else 'accuracy'}", 0)
     columns, share = _telling_columns(run, most=2 if by_line <= LINEAR_ERROR else 1)
-    if min(left, by_line) > TOO_GOOD or not columns:
+    if min(left, by_line) > TOO_GOOD or left > LINEAR_ERROR or not columns:
         return None
     dropped = [*(run.setting("data.drop") or ()), *columns]
     right = f"R² {1 - left:.4f}" if run.is_regression else f"accuracy {100 * (1 - left):.1f} %"

@@ -263,6 +263,39 @@ def test_the_rates_that_are_offered_are_those_of_the_configuration() -> None:
         assert config["lr"] <= HIGHEST.get(kind, HIGHEST_OF_OTHERS)
 
 
+def test_a_rate_that_is_too_low_is_not_blamed_on_clipping_that_the_optimizer_undoes() -> None:
+    for optimizer, name in (("adam", "lr_too_low"), ("sgd", "clipping_always")):
+        slow = with_settings(
+            poorly(clipped(0.001, grad__clipped=1.0, grad__norm_clipped=0.001)),
+            optimizer=dict(config_of(f"optimizer={optimizer}")["optimizer"]),
+        )
+        slow = replace(slow, vitals=vitals(slow, updates=1e-4 * slow.vitals.updates))
+        assert names(slow) == [name]
+
+
+def test_a_training_loss_that_dropout_keeps_up_is_not_blamed_on_the_rate() -> None:
+    made = made_findings()
+    loss = history(made, train__loss=[1.2] * 12)
+    far = replace(made, vitals=vitals(made, updates=20 * made.vitals.updates), history=loss)
+    for share, said in ((0.0, "lr_too_high"), (0.9, "healthy")):
+        found = with_settings(far, model={"dropout": share})
+        assert diagnose(found).names == said
+
+
+def test_a_narrow_network_that_a_line_beats_is_offered_more_units_before_more_epochs() -> None:
+    late = no_better("linear")
+    slow = replace(late, history=history(late, val__loss=np.linspace(1.0, 0.3, 12).tolist()))
+    for hidden, cure in (([2], "model.hidden=[16]"), ([64], "trainer.max_epochs=36")):
+        found = with_settings(slow, model={"hidden": hidden})
+        assert diagnose(found).verdicts[0].cures[0] == cure
+
+
+def test_few_epochs_are_multiplied_by_more() -> None:
+    for planned, offered in ((6, 60), (12, 36)):
+        (verdict,) = diagnose(replace(SICK["stopped_early"](), planned=planned)).verdicts
+        assert f"trainer.max_epochs={offered}" in verdict.cures
+
+
 def linear(findings: Findings) -> Findings:
     """The same findings, of a network without a hidden layer."""
     config = config_of("model=mlp", "data=wine", "model.hidden=[]")
@@ -295,6 +328,8 @@ def test_two_columns_that_tell_the_target_together_are_a_leak_if_a_line_is_right
         assert diagnosis.names == said
     (verdict,) = diagnose(replace(found, metrics={**found.metrics, "linear/accuracy": 1})).verdicts
     assert verdict.cures == ("data.drop=[code,ward]",)
+    poor = {**found.metrics, "linear/accuracy": 1.0, "test/accuracy": 0.6}
+    assert "leakage" not in names(replace(found, metrics=poor))  # the network is at fault
     assert verdict.evidence == (
         "test accuracy 100.0 %, and columns 'code' and 'ward' have 98 % of the importance"
     )
