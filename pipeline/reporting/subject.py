@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -110,7 +111,8 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
     study = folders.newest_study(Path(options.folder)) if reference == folders.LAST else None
-    hint = f"the study {study!r} is newer; for its report, give study={study}"
+    word = shlex.quote(f"study={study}")
+    hint = f"the newest is the study {study!r}; for its report, give {word}"
     try:
         folder = folders.find_run(reference, Path(options.folder), key="folder")
     except ConfigError:

@@ -109,7 +109,7 @@ def test_a_run_that_still_trains_names_the_metric_that_it_monitors(report: Repor
 
 def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
     assert problem("run=last") == "there is no run below folder='runs' yet; train one first"
-    made_run("lstm-waves")
+    waves = made_run("lstm-waves")
     assert problem("run=lstm-wave") == (
         "run 'lstm-wave' is unknown below folder='runs'; expected a run's folder or name, the "
         "beginning of an MLflow run id, or last; the newest are lstm-waves. "
@@ -119,6 +119,11 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
     journal = study / "journal.jsonl"
     journal.write_text(journal.read_text().replace('"train"', '"sweep"', 1))
     assert "is a study; expected a run. Give study=" in problem(f"run={study}")
+    shutil.rmtree(waves)
+    assert problem("run=last") == (
+        f"there is no run below folder='runs'; the newest is the study {study.name!r}; for its "
+        f"report, give study={study.name}"
+    )
     assert list(Path.cwd().rglob("*.html")) == []
 
 
