@@ -50,7 +50,7 @@ def vanishing(stage: Stage) -> Claims:
     _draw_depth(stage, norms, runs)
     ratios = {kind: layers[0] / layers[-1] for kind, layers in norms.items()}
     yield Claim(
-        words="sigmoid starves the first of eight layers of its gradient, tanh and ReLU do not",
+        words="the first of eight layers gets no gradient with sigmoid, but with tanh and ReLU",
         numbers="first over last gradient norm at step 1 "
         + ", ".join(f"{kind} {ratio:.1e}" for kind, ratio in ratios.items()),
         holds=ratios["sigmoid"] < 1e-3 and min(ratios["tanh"], ratios["ReLU"]) > 0.1,
@@ -58,7 +58,7 @@ def vanishing(stage: Stage) -> Claims:
     reached = {kind: accuracy(result) for kind, result in runs.items()}
     others = min(value for kind, value in reached.items() if kind != "sigmoid")
     yield Claim(
-        words="tanh, ReLU and batch norm train the eight layers that sigmoid leaves at a guess",
+        words="tanh, ReLU and batch norm train eight layers, sigmoid stays at chance",
         numbers="validation accuracy "
         + ", ".join(f"{kind} {value:.2f}" for kind, value in reached.items()),
         holds=reached["sigmoid"] < 0.15 and others > 0.3,

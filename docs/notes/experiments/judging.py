@@ -28,13 +28,13 @@ def counts(stage: Stage) -> Claims:
     program = [result.metrics[f"test/{name}"] for name in ("precision", "recall", "f1")]
     error = max(abs(a - b) for a, b in zip((precision, recall, f1), program, strict=True))
     yield Claim(
-        words="precision, recall and F1 are those of the four counts",
+        words="precision, recall and F1 follow from the four counts",
         numbers=f"TP {tp}, FP {fp}, FN {fn}, TN {tn}: TP/(TP+FP) = {precision:.4f}, TP/(TP+FN) = "
         f"{recall:.4f}, F1 = {f1:.4f}; the program differs by {error:.0e}",
         holds=bool(error < 1e-6),
     )
     yield Claim(
-        words="without its brackets TP/TP+FP is no share",
+        words="without parentheses TP/TP+FP is not a share",
         numbers=f"TP/TP + FP = {tp / tp + fp:.0f}",
         holds=bool(tp / tp + fp > 1),
     )
@@ -80,7 +80,7 @@ def mean_over_classes(stage: Stage) -> Claims:
     accuracy = float(np.mean(true == said))
     pooled = float(sum((true == name) & (said == name) for name in result.schema.classes).sum())
     yield Claim(
-        words="the other mean, over all rows at once, is the accuracy",
+        words="the micro average over all rows is the accuracy",
         numbers=f"sum of TP over rows {pooled / len(true):.4f}, accuracy {accuracy:.4f}",
         holds=abs(pooled / len(true) - accuracy) < 1e-9,
     )

@@ -26,7 +26,7 @@ def grey_pictures(stage: Stage) -> Claims:
     by_hand = _first_layer_by_hand(network, rows[0].double().numpy())
     error = np.abs(next(iter(views.values()))[0] - by_hand).max()
     yield Claim(
-        words="the grey picture is the sum over channels of ReLU(w'), w' as the notes write it",
+        words="the grey picture is the sum over channels of ReLU(w') as defined in the notes",
         numbers=f"largest difference from numpy loops {error:.0e}",
         holds=bool(error < 1e-4),
     )
@@ -77,7 +77,7 @@ def edge(stage: Stage) -> Claims:
     flipped = nn.functional.conv2d(image[None], kernel.flip(2, 3), padding=1)[0, 0].numpy()
     same, other = np.abs(correlated - by_hand).max(), np.abs(flipped - by_hand).max()
     yield Claim(
-        words="a convolutional layer slides its kernel as it is: it is a cross-correlation",
+        words="a convolutional layer does not flip its kernel: it is a cross-correlation",
         numbers=f"difference from the notes' sum {same:.0e}, with the kernel flipped {other:.1f}",
         holds=bool(same < 1e-12 and other > 0.1),
     )

@@ -36,14 +36,14 @@ def overfitting(stage: Stage) -> Claims:
     train, validation = (curve(runs["as it is"], key) for key in ("train/loss", "val/loss"))
     lowest = validation.index(min(validation))
     yield Claim(
-        words="overfitting: the training loss goes on falling while the validation loss rises",
+        words="overfitting: the training loss keeps falling while the validation loss rises",
         numbers=f"from epoch {lowest + 1} to {len(train)} training loss {train[lowest]:.2f} to "
         f"{train[-1]:.2f}, validation loss {validation[lowest]:.2f} to {validation[-1]:.2f}",
         holds=train[-1] < train[lowest] / 2 and validation[-1] > 1.5 * validation[lowest],
     )
     ends = {name: curve(result, "val/loss")[-1] for name, result in runs.items()}
     yield Claim(
-        words="dropout and weight decay each hold the validation loss down",
+        words="dropout and weight decay each reduce the final validation loss",
         numbers="last validation loss "
         + ", ".join(f"{name} {loss:.2f}" for name, loss in ends.items()),
         holds=max(ends["dropout 0.4"], ends["weight decay"]) < 0.7 * ends["as it is"],
@@ -75,7 +75,7 @@ def by_heart(stage: Stage) -> Claims:
     learned = float((answers == data.train.targets).float().mean())
     known = result.kept["val/accuracy"]
     yield Claim(
-        words="an MLP learns shuffled labels by heart and nothing that holds elsewhere",
+        words="an MLP memorizes shuffled labels without generalizing",
         numbers=f"accuracy on {len(data.train)} training rows {learned:.2f}, on validation rows "
         f"{known:.2f}, by guessing 0.10",
         holds=learned > 0.95 and abs(known - 0.1) < 0.06,

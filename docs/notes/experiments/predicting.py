@@ -13,19 +13,19 @@ def dense_of_one(stage: Stage) -> Claims:
     result = stage.trained("experiment=notes_lstm_scaled", epochs, test=True)
     network, naive = (result.metrics[f"{who}/rmse"] for who in ("test", "naive"))
     yield Claim(
-        words="regression is there: LSTM(50) and Dense(1) predict next year's sunspots",
+        words="LSTM(50) and Dense(1) are a regression: they predict next year's sunspots",
         numbers=f"RMSE {network:.1f}, of the last year's value {naive:.1f}; outputs "
         f"{result.schema.outputs}",
         holds=network < naive and result.schema.outputs == 1,
     )
     raw = stage.trained("experiment=notes_lstm", epochs, test=True).metrics["test/rmse"]
     yield Claim(
-        words="the same network learns better from standardised numbers",
+        words="the same network learns better from standardised values",
         numbers=f"RMSE {network:.1f} standardised, {raw:.1f} as they are",
         holds=network < raw,
     )
     yield Claim(
-        words="a regression has no accuracy: its figures are errors in the target's unit",
+        words="a regression has no accuracy: its metrics are errors in the target's unit",
         numbers=", ".join(key for key in result.metrics if key.startswith("test/")),
         holds="test/accuracy" not in result.metrics and "test/rmse" in result.metrics,
     )
@@ -51,7 +51,7 @@ def variables(stage: Stage) -> Claims:
     )
     reached, naive = (result.metrics[f"{who}/accuracy"] for who in ("test", "naive"))
     yield Claim(
-        words="a 1-D convolution over thirty variables tells two classes apart",
+        words="a 1-D convolution over thirty variables separates two classes",
         numbers=f"test accuracy {reached:.3f}, the larger class alone {naive:.3f}",
         holds=reached > naive + 0.2,
     )

@@ -31,7 +31,7 @@ def parameters(_: Stage) -> Claims:
     )
     counted = sum(weight.numel() for weight in network.parameters())
     yield Claim(
-        words="three widths that a person sets give an MLP all the parameters that it learns",
+        words="three chosen widths determine the number of parameters of an MLP",
         numbers=f"40·64+64 + 64·128+128 + 128·64+64 + 64·10+10 = {by_hand:,}, counted {counted:,}",
         holds=by_hand == counted,
     )
@@ -55,7 +55,7 @@ def learning_rate(stage: Stage) -> Claims:
     stage.keep("learning_rate", figure)
     reached = [accuracy(result) for result in runs.values()]
     yield Claim(
-        words="a learning rate too small and one too large are both worse than one between",
+        words="too small and too large learning rates are both worse than one in between",
         numbers="validation accuracy "
         + ", ".join(f"lr {rate} {value:.2f}" for rate, value in zip(RATES, reached, strict=True)),
         holds=reached[1] > 0.1 + max(reached[0], reached[2]),
@@ -71,7 +71,7 @@ def verbose(stage: Stage) -> Claims:
         printed.append(len(lines.getvalue().splitlines()))
         losses.append(curve(result, "val/loss"))
     yield Claim(
-        words="verbose says how much is printed and changes nothing else",
+        words="verbose only changes how much is printed",
         numbers=f"lines printed {printed[0]} and {printed[1]}, last validation loss "
         f"{losses[0][-1]:.6f} and {losses[1][-1]:.6f}",
         holds=losses[0] == losses[1] and printed[0] == 0 < printed[1],

@@ -76,7 +76,7 @@ def permutation(stage: Stage) -> Claims:
         _draw_permutation(stage, name, as_they_lie, permuted)
         falls = {kind: as_they_lie[kind] - permuted[kind] for kind in permuted}
         yield Claim(
-            words=f"one permutation of the {name} costs the CNN accuracy and the MLP hardly any",
+            words=f"one permutation of the {name} hurts the CNN, hardly the MLP",
             numbers=", ".join(
                 f"{kind} {as_they_lie[kind]:.3f} to {permuted[kind]:.3f}" for kind in permuted
             ),
@@ -122,7 +122,7 @@ def pooling(stage: Stage) -> Claims:
     pixels = {"none": 8 * 8, "max": 2 * 2, "avg": 2 * 2}
     expected = {pool: convolutions + 10 * (16 * count + 1) for pool, count in pixels.items()}
     yield Claim(
-        words="two pools of 2 leave the kernels as they are and a sixteenth of the pixels",
+        words="two pools of 2 keep the kernels' size and leave a sixteenth of the pixels",
         numbers="; ".join(
             f"{pool}: {pixels[pool]} pixels a channel, {weights[pool]:,} weights"
             for pool in weights
