@@ -118,7 +118,7 @@ def processes(target: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> 
 
 def studies(postgres: Postgres, *, trials: int, window: int) -> None:
     """Print a line for each study."""
-    print(f"{'':44}trials a second       ms of the processor a trial")
+    print(f"{'':44}trials per second     CPU ms per trial")
     print(
         "store       sampler  workers  trials  sessions    all  first   last    all  first   last"
     )
@@ -240,7 +240,7 @@ def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
             found[name].append((taken / SECONDS, 1000 * seconds / taken))
     print(
         f"\n{MANY} drivers while {TOGETHER} trials run: trials taken and ended a second, and "
-        "ms of the processor for each, of drivers and server"
+        "CPU ms for each, of drivers and server"
     )
     for name, rows in found.items():
         rate, cost = (median(values) for values in zip(*rows, strict=True))
@@ -294,7 +294,7 @@ def tracking(postgres: Postgres, folder: Path) -> Iterator[list[tuple[str, str, 
 
 def recordings(postgres: Postgres, *, runs: int) -> None:
     """Print a line for each kind of store and number of recorders."""
-    print("store                          recorders  runs  sessions  runs a second")
+    print("store                          recorders  runs  sessions  runs per second")
     with tempfile.TemporaryDirectory() as name, tracking(postgres, Path(name)) as stores:
         for store, uri, database in stores:
             for recorders in RECORDERS:
