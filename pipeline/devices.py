@@ -214,12 +214,12 @@ def _require(
     if kind not in present.counts:
         way = f"trainer=auto for one device, or {among}"
         raise EnvironmentFaultError(
-            f"trainer.accelerator={kind} is not here; this machine has {present}. Use "
+            f"trainer.accelerator={kind} is not available; this machine has {present}. Use "
             f"{way if count > 1 else 'trainer=cpu or trainer=auto'}"
         )
     if wanted.precision in LACKING.get(kind, ()):
         raise ConfigError(
-            f"trainer.precision={wanted.precision} does not exist on {kind}; use 32-true or "
+            f"trainer.precision={wanted.precision} is not supported on {kind}; use 32-true or "
             "bf16-mixed there"
         )
     # All cores are one device, unless processes are asked to share them.
@@ -229,9 +229,9 @@ def _require(
         return
     way = "" if named is None else ", counted from 0"
     if kind == "cpu" and count > 1 and not shares:
-        way = f". The CPU can stand in for them: {among}"
+        way = f". CPU processes can replace them: {among}"
     raise EnvironmentFaultError(
-        f"trainer.devices={wanted.devices} is not here; this machine has {present}{way}"
+        f"trainer.devices={wanted.devices} is not available; this machine has {present}{way}"
     )
 
 
@@ -313,19 +313,19 @@ def placement(
     there = f"there {'is' if len(gpus) == 1 else 'are'} {len(gpus)}"
     if not placed:
         raise EnvironmentFaultError(
-            f"sweep.devices_per_trial={devices_per_trial} needs so many GPUs on one machine; "
-            f"{there}"
+            f"sweep.devices_per_trial={devices_per_trial} needs {devices_per_trial} GPUs on one "
+            f"machine; {there}"
         )
     notes, (_, sharing) = [], Counter(placed).most_common(1)[0]
     if workers is not None and len(placed) < workers:
         notes.append(
-            f"sweep.workers={workers} with sweep.devices_per_trial={devices_per_trial} would take "
-            f"{workers * devices_per_trial} GPUs; {there}, so that {len(placed)} train side by side"
+            f"sweep.workers={workers} with sweep.devices_per_trial={devices_per_trial} needs "
+            f"{workers * devices_per_trial} GPUs; {there}, so {len(placed)} train at a time"
         )
     elif workers is not None and sharing > 1:
         used = len(set(placed))
         notes.append(
-            f"sweep.workers={workers} share {used} of {len(gpus)} GPUs, up to {sharing} on one"
+            f"sweep.workers={workers} share {used} of {len(gpus)} GPUs, up to {sharing} per GPU"
         )
     return tuple(placed), tuple(notes)
 

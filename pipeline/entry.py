@@ -158,7 +158,7 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
         count = len(devices) if isinstance(devices, ListConfig) else devices
         if is_one_of_several() and isinstance(count, int) and count > 1:
             raise ConfigError(
-                f"trainer.devices={devices} can't be joined with -m; start each run by itself"
+                f"trainer.devices={devices} can't be combined with -m; start each run separately"
             )
         return body(with_name(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
@@ -177,19 +177,15 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
         if error.code == 0:
             raise
         problem = said.getvalue().strip().rpartition("error: ")[2]
-        raise ConfigError(f"{problem}; --help shows what there is") from error
+        raise ConfigError(f"{problem}; see --help") from error
     if arguments.multirun and (arguments.cfg or arguments.info):
-        raise ConfigError(
-            "--cfg and --info show one run; leave -m away, and give one choice a group"
-        )
+        raise ConfigError("--cfg and --info show one run; remove -m, and set one choice per group")
     if arguments.experimental_rerun is not None:
-        raise ConfigError(
-            "--experimental-rerun runs code from a file; resume=RUN goes on with a run"
-        )
+        raise ConfigError("--experimental-rerun runs code from a file; resume=RUN continues a run")
     if arguments.config_name is not None or arguments.config_path is not None:
         raise ConfigError(
-            "--config-name and --config-path replace the root file, in which Hydra's own settings "
-            "stand; put your keys into FOLDER/experiment/NAME.yaml and give --config-dir FOLDER "
+            "--config-name and --config-path replace the root file with Hydra's settings; put your "
+            "keys into FOLDER/experiment/NAME.yaml and add --config-dir FOLDER "
             "experiment=NAME"
         )
     return arguments

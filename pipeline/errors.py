@@ -84,11 +84,9 @@ def named(error: BaseException) -> str:
 def unforeseen(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the line for an error that nothing else explains."""
     if isinstance(error, ImportError) and not str(error.name).startswith("pipeline"):
-        line = "a library can't be imported; install it, or the program's libraries again. "
+        line = "a library can't be imported; install it, or reinstall the program's libraries. "
         return EnvironmentFaultError.exit_code, line + named(error)
-    line = (
-        f"{named(error)}. This is a bug of the program; traceback=true shows where it comes from."
-    )
+    line = f"{named(error)}. This is a bug in the program; for the traceback set traceback=true."
     return PipelineError.exit_code, line
 
 
@@ -174,7 +172,7 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = 
         value: The value with its `=`, which the suggestion repeats.
     """
     if hint:
-        return f"{key} can't be given here: {hint}."
+        return f"{key} can't be set here: {hint}."
     names = list(known)
     parent, _, leaf = key.rpartition(".")
     leaves: dict[str, str] = {}

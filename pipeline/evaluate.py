@@ -160,8 +160,8 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     values = {**stored, **ours, "test": True, "callbacks": {}}
     values |= dict.fromkeys(("resume", "register", "scheduler"))
     secrets = [
-        f"{key} held a secret, which is not saved, or a reference to the environment, "
-        f"which is not resolved for a model; give it again: {key}=…"
+        f"{key} was a secret or a reference to the environment, which are not saved; "
+        f"set it again: {key}=…"
         for key, value in flatten(ours).items()
         if isinstance(value, str) and MASK in value
     ]
@@ -197,13 +197,13 @@ def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]
             if key not in FREE and data.get(key) != own.get(key):
                 yield (
                     f"data.{key}={shown(data.get(key))} can't be changed: the model was trained "
-                    f"with {shown(own.get(key))}; leave it away."
+                    f"with {shown(own.get(key))}; remove it."
                 )
     rule, before = given["metrics"]["threshold"], stored["metrics"]["threshold"]
     if rule != before and not isinstance(rule, float):
         yield (
-            f"metrics.threshold={shown(rule)} can't be found without a training; expected a "
-            "number between 0 and 1, or nothing: the model has its own."
+            f"metrics.threshold={shown(rule)} can't be found without training; expected a "
+            "number between 0 and 1. Without it, the model's own is used."
         )
 
 

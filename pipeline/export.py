@@ -50,7 +50,7 @@ def body(options: ExportOptions) -> int:
     there = [name for name in names if (folder / name).exists()]
     if there and not options.overwrite:
         raise ConfigError(
-            f"output={options.output!r} holds {', '.join(there)} already; choose another folder, "
+            f"output={options.output!r} already holds {', '.join(there)}; choose another folder, "
             "or replace them with overwrite=true"
         )
     exporting.require_extra(options.formats)
@@ -67,7 +67,7 @@ def body(options: ExportOptions) -> int:
             replace_file(place, methodcaller("write", one.content))
             print(_told(place, one))
         replace_json(folder / INTERFACE, exporting.export_interface(model, kept))
-        print(f"{folder / INTERFACE}: what goes in, and what comes out")
+        print(f"{folder / INTERFACE}: inputs and outputs")
     problems = [line for one in made if isinstance(one, ConfigError) for line in one.problems]
     if problems:
         raise ConfigError(*problems)
@@ -77,11 +77,10 @@ def body(options: ExportOptions) -> int:
 def _told(place: Path, one: "Exported") -> str:
     takes = "any number of rows"
     if one.rows is not None:
-        takes = f"exactly {one.rows} rows at once, as the network takes no other number"
+        takes = f"exactly {one.rows} rows"
     sizes = ", ".join(map(str, one.compared))
-    return (
-        f"{place}: {takes}; largest difference to the model {one.difference:.1e}, with {sizes} rows"
-    )
+    far = f"largest difference from the model {one.difference:.1e}"
+    return f"{place}: {takes}; {far}, with {sizes} rows"
 
 
 main = command("export", body, options=ExportOptions, validates=True)

@@ -57,7 +57,7 @@ def print_error(error: BaseException, *, traceback: bool) -> int:
     if isinstance(error, ImportError) or (code == BUG and not isinstance(error, SystemExit)):
         log = logging.getLogger("pipeline")
         log.addHandler(logging.NullHandler())  # otherwise Python prints it if no log is open
-        log.error("an unforeseen error ended the command", exc_info=error)
+        log.error("an unexpected error ended the command", exc_info=error)
     if traceback and not isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
         sys.stderr.write(redact("".join(tracebacks.format_exception(error))))
     for line in _of_this_rank(lines, code):

@@ -356,8 +356,7 @@ def load_findings(artifacts: Path) -> Findings:
                 return _findings(content, dict(arrays))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{str(folder)!r} has no findings; expected the artifacts of a run that this version "
-            "of the program has trained"
+            f"{str(folder)!r} has no findings; expected the artifacts of a run of this version"
         ) from error
     except _DAMAGE as error:
         raise ConfigError(f"{str(folder)!r} is damaged: its findings can't be read") from error

@@ -236,7 +236,7 @@ def _fonts_for(text: str) -> tuple[list[str], list[str]]:
             found.append(entry.name)
             lacking = left
     letters = "".join(sorted(lacking))[:12]
-    note = f"no font here has the letters {letters}; the pictures show boxes instead"
+    note = f"no installed font has the letters {letters}; the pictures show boxes instead"
     return [*usual.get_family(), *found], [note] if lacking else []
 
 

@@ -94,8 +94,8 @@ def output_problem(place: str) -> str | None:
     """Return why nothing can be written below `output=`, or `None`."""
     if is_url(place):
         return (
-            f"output={place!r} is an address; expected a place on this machine. Write there, then "
-            "copy it."
+            f"output={place!r} is a URL; expected a path on this machine. Write there, then copy "
+            "it."
         )
     return place_problem("output", place)
 
@@ -180,7 +180,7 @@ def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
     disk = os.statvfs(next(path for path in (place, *place.absolute().parents) if path.exists()))
     if disk.f_favail or not disk.f_files:  # some file systems don't count inodes
         return None
-    return "no inodes free", "remove files, however small, or choose another place"
+    return "no inodes free", "remove files or choose another place"
 
 
 def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
@@ -189,7 +189,7 @@ def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
         free = f"{shutil.disk_usage(folder).free} bytes free"
         known = shortage(folder, code)
     except OSError:  # gone, or on a file system that does not answer
-        return "its folder is gone", "leave the folder of a run in place until it ends"
+        return "its folder was removed", "keep the folder of a run until it ends"
     return known or (free, "make room or choose another folder with output=FOLDER")
 
 

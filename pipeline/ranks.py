@@ -57,7 +57,7 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
             return Rank(number=number, world=world, local=local)
     given = ", ".join(f"{name}={text!r}" for name, text in zip(names, texts, strict=True))
     raise ConfigError(
-        f"the environment holds an incomplete rank: {given}; start the command by torchrun or "
+        f"the environment has an incomplete rank: {given}; start the command with torchrun or "
         f"srun, or unset {variable}"
     )
 

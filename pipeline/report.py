@@ -29,16 +29,16 @@ def body(options: ReportOptions) -> int:
     """Write the report that was asked for and print where it is."""
     given = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
     if len(given) != 1:
-        what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"
+        what = f"{' and '.join(given)} are set" if given else "nothing to report"
         hint = "" if given else ", such as run=last"
         raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, 'runs=[A,B]'{hint}")
     if options.runs is not None and (count := len(options.runs)) != 2:
         raise ConfigError(
-            f"runs=[{','.join(options.runs)}] gives {count}; expected two: 'runs=[A,B]'"
+            f"runs=[{','.join(options.runs)}] has {count}; expected two: 'runs=[A,B]'"
         )
     if options.output is not None and Path(options.output).suffix.lower() != ENDING:
         raise ConfigError(
-            f"output={options.output!r} is not a page; expected a file ending in {ENDING}"
+            f"output={options.output!r} is not an HTML file; expected a file ending in {ENDING}"
         )
     with waiting_for("writing the report", verbose=None):
         if options.run is not None:

@@ -83,7 +83,7 @@ def _carried_out(
     options = check(config)
     if options.find_lr != finds_lr:
         raise ConfigError(
-            "find_lr=false trains: call run(config), or give find_lr=true"
+            "find_lr=false trains: call run(config), or set find_lr=true"
             if finds_lr
             else "find_lr=true trains nothing: call find_lr(config), not run(config)"
         )

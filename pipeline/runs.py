@@ -86,7 +86,7 @@ def list_runs(options: RunsOptions) -> int:
         print(f"no runs below output={options.output!r}")
     waiting = sum(run.unsent > 0 and run.status != "RUNNING" for run in runs)
     if waiting:
-        print(f"{waiting} of them hold values that MLflow lacks; send them with action=sync")
+        print(f"{waiting} of them have values not yet in MLflow; send them with action=sync")
     return 0
 
 
@@ -154,7 +154,7 @@ def reap_runs(options: RunsOptions) -> int:
     for run in closed:
         print(f"{run.info.run_id}: closed as lost ({run.info.run_name})")
     if not closed:
-        print("no lost run is open")
+        print("there are no lost runs")
     return code
 
 
@@ -166,7 +166,7 @@ def check_study(options: RunsOptions) -> int:
         RecordsDifferError: The two stores differ.
     """
     if options.study is None:
-        raise ConfigError("action=check needs the name of a study: study=NAME")
+        raise ConfigError("action=check needs a study: study=NAME")
     from pipeline.study.recorded_studies import Studies, differences, metric_names
 
     study = Studies(options.storage).open(options.study)
@@ -197,7 +197,7 @@ def clean_runs(options: RunsOptions) -> int:
         print(*runs, sep="\n")
         print(f"{len(runs)} runs, {size}: remove them with apply=true")
     for recorded, count in elsewhere.items():
-        print(f"{count} older runs stay, recorded in {recorded}: {how_to_name(recorded)}")
+        print(f"{count} older runs are kept, recorded in {recorded}: {how_to_name(recorded)}")
     return 0
 
 
@@ -219,7 +219,7 @@ def clean_study(options: RunsOptions) -> int:
 
 def _collect(options: RunsOptions) -> str:
     uri = shlex.quote(redact(tracking_uri(options.tracking)))
-    return f"MLflow forgets them for good with: mlflow gc --backend-store-uri {uri}"
+    return f"delete them from MLflow with: mlflow gc --backend-store-uri {uri}"
 
 
 def _studies(options: RunsOptions) -> "Studies | None":

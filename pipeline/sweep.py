@@ -22,7 +22,7 @@ def body(config: DictConfig) -> int:
     """Start the study that the config describes, resume it, or join it."""
     said = Command.of_this_process()
     if config.get("find_lr") is True:
-        raise ConfigError("find_lr=true tests the rates of one run: give it to pipeline train")
+        raise ConfigError("find_lr=true is for a single run: use pipeline train")
     # What workers and the recorder load takes seconds, in which this process checks the classes.
     options, tries = plain_options(config, SweepConfig), config.sweep.preflight is True
     study = None if options is None else options.sweep

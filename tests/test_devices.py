@@ -168,7 +168,7 @@ def test_devices_of_several_machines_are_counted_together() -> None:
 
 
 def test_too_many_devices_are_one_line_with_those_that_are_there() -> None:
-    two, here = machine(80, 80), "is not here; this machine has"
+    two, here = machine(80, 80), "is not available; this machine has"
     assert refused(two, 3) == f"trainer.devices=3 {here} 2 gpu, 64 CPU cores"
     counted = f"trainer.devices=[0, 2] {here} 2 gpu, 64 CPU cores, counted from 0"
     assert refused(two, [0, 2]) == counted
@@ -178,14 +178,14 @@ def test_too_many_devices_are_one_line_with_those_that_are_there() -> None:
     for devices in (2, [0, 1]):  # without a GPU
         line = refused(machine(), devices)
         assert line.startswith(f"trainer.devices={devices} {here} 64 CPU cores")
-        assert line.endswith(f". The CPU can stand in for them: {share}")
+        assert line.endswith(f". CPU processes can replace them: {share}")
         assert refused(machine(), devices, "gpu") == (
             f"trainer.accelerator=gpu {here} 64 CPU cores. Use trainer=auto for one device, or "
             f"{share}"
         )
 
 
-ABSENT = f"is not here; this machine has {available()}"
+ABSENT = f"is not available; this machine has {available()}"
 NO_GPU_HERE = f"trainer.accelerator=gpu {ABSENT}. Use trainer="
 REFUSED = {
     "trainer=gpu": f"{NO_GPU_HERE}cpu or trainer=auto",
@@ -195,16 +195,16 @@ REFUSED = {
     "trainer.devices=[0,2]": f"trainer.devices=[0, 2] {ABSENT}",
     "trainer.devices=[3]": f"trainer.devices=[3] {ABSENT}",
     "trainer=cpu trainer.devices=9999": f"trainer.devices=9999 {ABSENT}",
-    "trainer.precision=16-mixed": "trainer.precision=16-mixed does not exist on cpu",
-    "trainer.precision=16-true": "trainer.precision=16-true does not exist on cpu",
-    "trainer.strategy=dpp": "trainer.strategy=dpp is not offered: exact metrics and equal bits "
-    "need the whole network in each process, and processes that don't replay the command; "
-    "expected one of auto, ddp, ddp_find_unused_parameters_true. Did you mean 'ddp'?",
-    "trainer.strategy=ddp_spawn": "trainer.strategy=ddp_spawn is not offered: ",
-    "trainer.strategy=deepspeed": "trainer.strategy=deepspeed is not offered: ",
+    "trainer.precision=16-mixed": "trainer.precision=16-mixed is not supported on cpu",
+    "trainer.precision=16-true": "trainer.precision=16-true is not supported on cpu",
+    "trainer.strategy=dpp": "trainer.strategy=dpp is not supported: exact and reproducible "
+    "metrics need the whole network in each process; expected one of auto, ddp, "
+    "ddp_find_unused_parameters_true. Did you mean 'ddp'?",
+    "trainer.strategy=ddp_spawn": "trainer.strategy=ddp_spawn is not supported: ",
+    "trainer.strategy=deepspeed": "trainer.strategy=deepspeed is not supported: ",
     "trainer.num_nodes=0": "trainer.num_nodes=0 is not allowed; expected a whole number",
-    "trainer.use_distributed_sampler=false": "trainer.use_distributed_sampler can't be given here: "
-    "devices share the rows by the program's own means.",
+    "trainer.use_distributed_sampler=false": "trainer.use_distributed_sampler can't be set here: "
+    "the program distributes the rows itself.",
 }
 
 
@@ -222,7 +222,9 @@ def test_what_is_not_here_or_can_never_be_is_one_line_before_anything_is_made(
 
 
 def test_a_precision_is_refused_where_its_accelerator_lacks_it_alone() -> None:
-    with pytest.raises(ConfigError, match=r"precision=64-true does not exist on mps; use 32-true"):
+    with pytest.raises(
+        ConfigError, match=r"precision=64-true is not supported on mps; use 32-true"
+    ):
         taken(APPLE, precision="64-true")
     for precision in ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true"):
         assert taken(machine(80), precision=precision).accelerator == "gpu"

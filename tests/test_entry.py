@@ -267,7 +267,7 @@ HEEDING = ("env", "--default-signal=HUP,INT")
         (
             "raise ImportError('password=torn')",
             3,
-            "error: a library can't be imported; install it, or the program's libraries again. "
+            "error: a library can't be imported; install it, or reinstall the program's libraries. "
             "ImportError: password=*** (LIBRARY/__init__.py:2)\n",
         ),
     ],
@@ -411,10 +411,10 @@ def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("-m seed=1,2 trainer.devices=2", "error: trainer.devices=2 can't be joined with"),
+        ("-m seed=1,2 trainer.devices=2", "error: trainer.devices=2 can't be combined with"),
         ("--resolve", "error: The --resolve flag can only be used in conjunction with --cfg"),
         ("--run --cfg job", "error: Only one of --run, --multirun, --cfg, --info and "),
-        ("--colour", "error: unrecognized arguments: --colour; --help shows what there is\n"),
+        ("--colour", "error: unrecognized arguments: --colour; see --help\n"),
         ("--experimental-rerun x.pickle", "error: --experimental-rerun runs code from a file"),
     ],
 )

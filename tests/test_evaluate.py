@@ -118,7 +118,7 @@ def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_com
     write_rows(Path("other.csv"), header, rows)
     run = evaluate.run("table", "data.path=other.csv")
     assert "90 rows of other.csv" in evaluate.out
-    assert "columns that the model does not know are ignored: comment" in evaluate.out
+    assert "columns unknown to the model are ignored: comment" in evaluate.out
     told = predictions(run)
     assert [row["target"].removeprefix("'") for row in told] == [row[0] for row in rows]
     f1 = sklearn_metrics.f1_score(
@@ -143,7 +143,7 @@ def test_columns_that_have_drifted_and_classes_without_a_row_are_told(evaluate: 
     run = evaluate.run("table", "data.path=other.csv")
     age, city = artifact(run, "drift.json")
     assert age.startswith("age: mean 7")
-    assert city == "city: 6 of 150 rows have a category that is new"
+    assert city == "city: 6 of 150 rows have a new category"
     for line in (age, city):
         assert line in evaluate.out
     write_rows(Path("well.csv"), new_data.TABLE, [row for row in rows if row[4] == "well"])
@@ -172,7 +172,7 @@ HEADER = " ".join(new_data.TABLE)
     [
         (HEADER.replace("city", "town"), "ill", "lacks the column 'city'"),
         (HEADER.replace("outcome", "result"), "ill", "lacks the column 'outcome'"),
-        (HEADER, "dead", "other.csv line 9, column 'outcome': 'dead' is no class; expected "),
+        (HEADER, "dead", "other.csv line 9, column 'outcome': 'dead' is not a class; expected "),
     ],
 )
 def test_a_table_that_the_model_can_not_read_is_refused_with_the_place(
@@ -209,7 +209,7 @@ def test_data_that_have_changed_since_training_are_told(evaluate: Evaluate) -> N
     Path("values.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     evaluate.run("values")
     (note,) = [line for line in evaluate.out.splitlines() if "hash" in line]
-    assert note.startswith("note: the run's own data have changed since its training: ")
+    assert note.startswith("note: the run's data have changed since training: ")
 
 
 def test_without_the_training_rows_there_are_no_baselines_and_that_is_told(

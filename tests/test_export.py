@@ -277,7 +277,7 @@ def test_nothing_is_replaced_unless_asked_for(given: Path, export: Export, tmp_p
     assert export(run, f"output={place}")[0] == 0
     assert export(run, f"output={place}")[::2] == (
         2,
-        f"error: output={str(place)!r} holds program.pt2, interface.json already; choose another "
+        f"error: output={str(place)!r} already holds program.pt2, interface.json; choose another "
         "folder, or replace them with overwrite=true\n",
     )
     assert export(run, f"output={place}", "overwrite=true")[0] == 0

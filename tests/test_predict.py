@@ -129,7 +129,7 @@ def test_rows_of_no_use_and_a_column_called_like_an_answer_are_refused(predict: 
     rows[2][2] = "Oslo"
     write_rows(Path("new.csv"), new_data.TABLE, rows)
     line = predict.problem("table", "input=new.csv", "output=out.csv", "unknown=refuse")
-    assert line.startswith("new.csv line 4, column 'city': 'Oslo' is no category of ")
+    assert line.startswith("new.csv line 4, column 'city': 'Oslo' is not a category of ")
     values = [row[:2] for row in new_data.measured(6)]
     values[4][0] = 3e38
     write_rows(Path("new.csv"), new_data.VALUES[:2], values)
@@ -215,8 +215,8 @@ def test_wrong_names_are_told_before_wrong_values(capsys: pytest.CaptureFixture[
     ]
     assert main(["unknown=ignore", "missing=drop"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: model_from is missing; expected a text (not empty).",
-        "error: input is missing; expected a text (not empty).",
+        "error: model_from is missing; expected a string (not empty).",
+        "error: input is missing; expected a string (not empty).",
         "error: unknown='ignore' is not allowed; expected one of other, refuse.",
         "error: missing='drop' is not allowed; expected one of refuse, impute.",
     ]

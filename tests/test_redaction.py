@@ -95,7 +95,7 @@ def test_an_ordinary_name_stays_with_its_value(name: str) -> None:
         "models:/net@champion",
         "data.password=${oc.env:DB_PASSWORD}",
         "use_auth=true auth=null",
-        "tags.api_key held a secret; give it again: tags.api_key=…",
+        "tags.api_key was a secret; set it again: tags.api_key=…",
         "expected KEY=VALUE; unknown key: lr",
     ],
 )

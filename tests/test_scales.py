@@ -103,7 +103,7 @@ def test_what_a_constant_target_leaves_undefined_is_said(made: Made, capsys: Cap
     assert re.search(undefined, capsys.readouterr().out)
 
 
-BEYOND = "infinite in single precision once it is scaled as in training"
+BEYOND = "infinite in float32 after scaling"
 FAR_TOO_LARGE = (
     f"column 'a' reaches 1e+37, which is {BEYOND}; look for a value that is far too large"
 )
@@ -112,22 +112,20 @@ REFUSED = {
         rows() * [1.0, TINY, 1.0],
         (*TABLE, "data.scale=none"),
         "rows.csv: column 'b' has values from -9.85848148e-301 to ",
-        ", which single precision can't tell apart as they are; expected data.scale=standard or "
-        "data.scale=minmax",
+        ", which are equal in float32; expected data.scale=standard or data.scale=minmax",
     ),
     "errors that have no square": (
         rows() * [1.0, 1.0, LARGE],
         (*TABLE, "data.scale=none"),
         "rows.csv: the target 'y' reaches ",
-        ", and the square of an error of that size is infinite in single precision; expected "
-        "data.scale=standard or minmax, and no value far larger than those of the training rows",
+        ", whose squared error is infinite in float32; expected data.scale=standard or "
+        "minmax, and no values far above those of the training rows",
     ),
     "errors whose squares vanish": (
         rows() * [1.0, 1.0, TINY],
         (*TABLE, "data.scale=standard"),
         "rows.csv: the target 'y' varies by ",
-        ", the square of which is 0 in double precision; expected values of a usual size, such as "
-        "in another unit",
+        ", whose square is 0 in float64; expected larger values, such as in another unit",
     ),
     "arrays": (
         rows() * [TINY, 1.0, 1.0],
@@ -177,14 +175,14 @@ def test_new_rows_beyond_single_precision_are_refused_by_file_and_column(
             (59, 2),
             "times.csv",
             f"times.csv: column 'y' has a value in its last 3 rows that is {BEYOND}; expected "
-            "values of about the size of the training rows",
+            "values of the size of the training rows",
         ),
         (
             table,
             (7, 0),
             "rows.csv",
-            f"rows.csv line 9, column 'a': the value is {BEYOND}; expected one of about the size "
-            "of the training rows",
+            f"rows.csv line 9, column 'a': the value is {BEYOND}; expected one of the size of the "
+            "training rows",
         ),
     ):
         write(with_large(values, *place))

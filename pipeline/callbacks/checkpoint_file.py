@@ -28,7 +28,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # the unpickler's errors have no common base
         raise ConfigError(
-            f"{path} is not a checkpoint of this project: it holds something else than tensors "
+            f"{path} is not a checkpoint of this project: it holds objects other than tensors "
             "and plain values"
         ) from error
     _require_ours(path, content)
@@ -37,7 +37,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
 
 def _require_whole(path: Path) -> None:
     if str(path).startswith(("http:", "https:")):
-        raise ConfigError(f"{path} is an address; expected a file on this machine")
+        raise ConfigError(f"{path} is a URL; expected a file on this machine")
     if not path.exists():
         raise ConfigError(f"{path} does not exist; expected a checkpoint")
     if not path.is_file():
@@ -51,18 +51,18 @@ def _require_whole(path: Path) -> None:
     except Exception as error:  # reading a damaged archive may raise almost anything
         size = path.stat().st_size
         raise ConfigError(
-            f"{path} is no whole checkpoint ({size} bytes; empty, cut short or another kind of "
-            "file)"
+            f"{path} is not a complete checkpoint ({size} bytes; empty, incomplete or another kind "
+            "of file)"
         ) from error
     if broken is not None:
-        raise ConfigError(f"{path} is damaged: the checksum of {broken} does not agree")
+        raise ConfigError(f"{path} is damaged: the checksum of {broken} does not match")
 
 
 def _require_ours(path: Path, content: object) -> None:
     ours = content.get("pipeline") if isinstance(content, Mapping) else None
     if not isinstance(content, Mapping) or not isinstance(ours, Mapping):
         raise ConfigError(
-            f"{path} is not a checkpoint of this project; expected one that a run here has left "
+            f"{path} is not a checkpoint of this project; expected one saved by a run "
             "(checkpoints/best.ckpt or last.ckpt)"
         )
     if ours.get("format") != FORMAT:
@@ -74,10 +74,10 @@ def _require_ours(path: Path, content: object) -> None:
     weights = content.get("state_dict")
     if missing or not isinstance(weights, Mapping):
         what = f"no {missing[0]}" if missing else "no weights"
-        raise ConfigError(f"{path} is no whole checkpoint: it holds {what}")
+        raise ConfigError(f"{path} is not a complete checkpoint: it holds {what}")
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ConfigError(f"{path} holds weights that are no numbers in {name}")
+            raise ConfigError(f"{path} holds weights that are not numbers in {name}")
 
 
 def write_problem(path: Path, error: Exception) -> str:

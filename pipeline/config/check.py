@@ -140,7 +140,7 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
         if follows and ours.get("monitor") is None:
             yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
         elif not follows and ours.get("monitor") is not None:
-            yield "scheduler.monitor has no meaning for this schedule; leave it away."
+            yield "scheduler.monitor does not apply to this scheduler; remove it."
     for name, target in _section(values, "metrics.more").items():
         if isinstance(target, Mapping):
             yield from target_problems(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
@@ -156,7 +156,7 @@ def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Ite
             yield f"callbacks.{name}.{TARGET} is missing; expected the dotted path of a callback."
         elif not path.startswith(allowed):
             yield (
-                f"callbacks.{name}.{TARGET}={path!r} lies outside of what may be named; if it is "
+                f"callbacks.{name}.{TARGET}={path!r} is not in a trusted package; if it is "
                 f"your own, add 'trust=[{path.partition('.')[0]}]' to the command line."
             )
 
@@ -173,18 +173,18 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
     register = values.get("register")
     yield (
         register and _at(values, "tracking.kind", str) == "none",
-        f"register={shown(register)} needs MLflow, and tracking=none is given; choose "
-        "tracking=local, or leave register away.",
+        f"register={shown(register)} needs MLflow, but tracking=none is set; choose "
+        "tracking=local, or remove register.",
     )
     for tag in _texts(values.get("tags")):
         yield (
             not _TAG.fullmatch(tag),
-            f"tags: {shown(tag)} is no tag; expected up to 250 letters, digits, spaces "
+            f"tags: {shown(tag)} is not a valid tag; expected up to 250 letters, digits, spaces "
             "and any of _ . / : -",
         )
     for package in _texts(values.get("trust")):
         is_name = all(part.isidentifier() for part in package.split("."))
-        line = f"trust=[{package}] is no package; expected a name to import, such as my_net."
+        line = f"trust=[{package}] is not a package; expected an importable name, such as my_net."
         yield not is_name, line
     if output := _at(values, "output", str):
         yield from _output_rules(output)
@@ -205,18 +205,18 @@ def _output_rules(output: str) -> Iterator[tuple[object, str]]:
     folder = Path(output).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     beside = "is a file; expected a folder. Choose another."
-    below = f"lies below {str(there)!r}, which is a file; choose another."
+    below = f"is below {str(there)!r}, which is a file; choose another."
     yield not there.is_dir(), f"output={output!r} {beside if there == folder else below}"
     runs = [path for path in (folder, *folder.parents) if (path / "journal.jsonl").is_file()]
-    inside = f"lies inside the run {str(next(iter(runs), ''))!r}; choose another folder."
+    inside = f"is inside the run {str(next(iter(runs), ''))!r}; choose another folder."
     yield runs, f"output={output!r} {inside}"
 
 
 def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
     own = [str(name) for name in _section(values, "metrics.more")]
     for name in own:
-        taken = f".{name}: the program has a metric of this name; choose another."
-        no_name = f": {shown(name)} is no name for a metric; expected letters, digits and _ alone."
+        taken = f".{name}: a built-in metric has this name; choose another."
+        no_name = f": {shown(name)} is not a metric name; expected only letters, digits and _."
         line = taken if name in NAMES else no_name
         yield name in NAMES or not _METRIC.fullmatch(name), f"metrics.more{line}"
     known = (*MONITORED, *(f"val/{name}" for name in own))
@@ -227,11 +227,11 @@ def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
         metric, mode = _at(section, "monitor", str), _at(section, "mode", str)
         better = "max" if metric in RISING else "min"
         if metric and metric not in known:
-            line = f"monitor={metric!r} is never logged; expected one of {', '.join(known)}."
+            line = f"monitor={metric!r} is not logged; expected one of {', '.join(known)}."
             yield True, prefix + line + did_you_mean(metric, known, by_leaf=True)
         yield (
             metric in MONITORED and mode in ("min", "max") and mode != better,
-            f"{prefix}mode={mode} looks for the worst {metric}; expected {better}.",
+            f"{prefix}mode={mode} selects the worst {metric}; expected {better}.",
         )
 
 
@@ -246,20 +246,20 @@ def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]
     optimizer = _at(values, "optimizer", dict)
     yield (
         optimizer is not None and optimizer.get("lr") is None,
-        "find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it.",
+        "find_lr=true searches optimizer.lr, but this optimizer's YAML has no lr; add it.",
     )
     for key in ("resume", "register"):
-        line = f"find_lr=true starts afresh and keeps no weights; leave {key} away."
+        line = f"find_lr=true trains from scratch and keeps no weights; remove {key}."
         yield values.get(key) is not None, line
     trainer = _section(values, "trainer")
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
     count = len(devices) if isinstance(devices, list) else devices
     yield (
         any(isinstance(many, int) and many > 1 for many in (count, nodes)),
-        "find_lr=true runs on one device; leave trainer.devices and trainer.num_nodes away: "
+        "find_lr=true runs on one device; remove trainer.devices and trainer.num_nodes: "
         "data.batch_size counts the rows of all devices, so the rate is the same.",
     )
-    line = "find_lr=true needs more steps than trainer.fast_dev_run allows; leave that away."
+    line = "find_lr=true needs more steps than trainer.fast_dev_run allows; remove it."
     yield trainer.get("fast_dev_run"), line
 
 
@@ -268,15 +268,17 @@ def _training_rules(
 ) -> Iterator[tuple[object, str]]:
     folds, fold = data.get("folds"), data.get("fold")
     if isinstance(fold, int) and fold >= 0:
-        line = f"data.fold={fold} is one of data.folds, which is null; expected data.fold=0."
+        line = f"data.fold={fold} needs data.folds, which is null; expected data.fold=0."
         yield folds is None and fold, line
     if isinstance(fold, int) and isinstance(folds, int):
-        line = f"data.fold={fold} is none of data.folds={folds}; expected 0 to {folds - 1}."
+        line = (
+            f"data.fold={fold} is out of range for data.folds={folds}; expected 0 to {folds - 1}."
+        )
         yield 2 <= folds <= fold, line
     yield (
         trainer.get("accelerator") == "cpu" and trainer.get("precision") in _NOT_ON_CPU,
-        f"trainer.precision={trainer.get('precision')} does not exist on the CPU; expected one of "
-        "32-true, bf16-mixed, bf16-true, 64-true.",
+        f"trainer.precision={trainer.get('precision')} is not supported on the CPU; expected one "
+        "of 32-true, bf16-mixed, bf16-true, 64-true.",
     )
     for low, high in (("min_epochs", "max_epochs"), ("min_steps", "max_steps")):
         least, most = trainer.get(low), trainer.get(high)
@@ -289,8 +291,8 @@ def _training_rules(
     strategy = _at(trainer, "strategy", str)
     if strategy and strategy not in _STRATEGIES:
         line = (
-            f"trainer.strategy={strategy} is not offered: exact metrics and equal bits need the "
-            "whole network in each process, and processes that don't replay the command; expected "
+            f"trainer.strategy={strategy} is not supported: exact and reproducible metrics need "
+            "the whole network in each process; expected "
             f"one of {', '.join(_STRATEGIES)}."
         )
         yield True, line + did_you_mean(strategy, _STRATEGIES)

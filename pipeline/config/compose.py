@@ -42,7 +42,7 @@ from pipeline.redaction import redact_word
 _MAPPING = re.compile(r"[^=+~@]+=\{")
 #: Overrides KEY=VALUE without a mapping as value, except for a study's space, which is a mapping.
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
-_TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: 'trust=[PACKAGE]'."
+_TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
@@ -395,12 +395,12 @@ def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator
     key = one.override.key_or_group
     there, root = exists(tree, key), key.partition(".")[0]
     if one.override.is_add() and there:
-        yield f"{one.typed}: {key} is there already; leave the + away."
+        yield f"{one.typed}: {key} already exists; remove the +."
     elif one.override.is_add() or one.override.is_force_add():
         if not there and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
             yield _unknown(one, keys)
     elif not there and root in FREE_FORM and "." in key:
-        yield f"{key} is not there yet; add it with +{one.typed}"
+        yield f"{key} does not exist; add it with +{one.typed}"
     elif not there:
         yield _unknown(one, keys)
 

@@ -63,18 +63,18 @@ class TrainerOptions(Options):
 
 #: Arguments of Lightning's Trainer that the program sets itself, each with its replacement.
 REFUSED = {
-    "trainer.logger": "the run records itself; choose with tracking=local|server|none",
-    "trainer.callbacks": "callbacks have a group of their own; callbacks=NAME",
-    "trainer.plugins": "the program brings its own; precision has a key of its own",
-    "trainer.barebones": "it switches off what a run is for; tracking=none is the nearest",
-    "trainer.default_root_dir": "the run has a folder of its own; choose with output=FOLDER",
-    "trainer.enable_checkpointing": "a run always keeps its weights; keep=best|last says which",
-    "trainer.enable_progress_bar": "choose with verbose=0|1|2",
-    "trainer.enable_model_summary": "choose with verbose=0|1|2",
+    "trainer.logger": "set tracking=local|server|none instead",
+    "trainer.callbacks": "set callbacks=NAME instead",
+    "trainer.plugins": "the program sets them; for the precision set trainer.precision",
+    "trainer.barebones": "it disables what a run needs; set tracking=none instead",
+    "trainer.default_root_dir": "set output=FOLDER instead",
+    "trainer.enable_checkpointing": "a run always saves its weights; set keep=best|last instead",
+    "trainer.enable_progress_bar": "set verbose=0|1|2 instead",
+    "trainer.enable_model_summary": "set verbose=0|1|2 instead",
     "trainer.enable_autolog_hparams": "the run records its own config",
-    "trainer.use_distributed_sampler": "devices share the rows by the program's own means",
-    "trainer.limit_predict_batches": "a training predicts nothing; pipeline.predict reads all rows",
-    "trainer.model_registry": "a run registers its model itself; choose with register=NAME",
+    "trainer.use_distributed_sampler": "the program distributes the rows itself",
+    "trainer.limit_predict_batches": "training predicts nothing; pipeline.predict reads all rows",
+    "trainer.model_registry": "set register=NAME instead",
     "trainer.reload_dataloaders_every_n_epochs": "a run reads the same rows in every epoch",
 }
 

@@ -34,7 +34,7 @@ _PLACES = (
     *("data.path", "tracking.uri", "sweep.storage"),
 )
 HYDRA = "hydra"
-HYDRA_REFUSED = "belongs to Hydra's own settings, which can run code"
+HYDRA_REFUSED = "is a Hydra setting, which can run code"
 #: Size of the largest YAML file in bytes.
 LARGEST_FILE = 2**20
 #: Deepest nesting of lists and mappings; each level takes the YAML reader over 100 stack frames.
@@ -157,20 +157,20 @@ def _problem(
         )
     if override is None and not _KEY_VALUE.fullmatch(line):
         near = nearest(line, choices)
-        meant = f". Did you mean '{choices[near]}={near}'?" if near else "; --help shows the keys."
+        meant = f". Did you mean '{choices[near]}={near}'?" if near else "; see --help."
         return f"{line!r} is not KEY=VALUE{meant}"
     if override is None:
         escaped = value.replace('"', '\\"')
         return (
-            f"{line!r} can't be read; close each bracket and quote, or quote the whole as a text: "
-            f"'{key}=\"{escaped}\"'."
+            f"{line!r} can't be parsed; close each bracket and quote, or quote the whole as a "
+            f"string: '{key}=\"{escaped}\"'."
         )
     places = (re.split("[./]", override.key_or_group)[0], *(override.package or "").split("."))
     if HYDRA in places:
         return f"{override.get_key_element()} {HYDRA_REFUSED}; remove it."
     if override.is_sweep_override() and not multirun:
         return (
-            f"{line!r} gives several values; expected one, a list {key}=[{value}], a quoted text "
+            f"{line!r} has several values; expected one, a list {key}=[{value}], a quoted text "
             f"'{key}=\"{value}\"', or -m for a run each."
         )
     return ""
@@ -219,10 +219,10 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
     if problem := place_problem("--config-dir", str(folder)):
         return [problem]
     if not folder.is_dir():
-        return [f"--config-dir {str(folder)!r} is no folder."]
+        return [f"--config-dir {str(folder)!r} is not a folder."]
     for inner in folder.iterdir():
         if inner.name.lower() == HYDRA:  # some file systems ignore case
-            return [f"{inner} {HYDRA_REFUSED}; remove it of --config-dir."]
+            return [f"{inner} {HYDRA_REFUSED}; remove it from --config-dir."]
     files = [file for group in groups for file in sorted((folder / group).rglob("*.yaml"))]
     return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
 
@@ -230,7 +230,7 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
 def problems_in_file(file: Path) -> Iterator[str]:
     """Yield the problems of one YAML file, each with its line number."""
     if file.stat().st_size > LARGEST_FILE:
-        yield f"{file} is larger than 1 MiB; expected a file of configuration."
+        yield f"{file} is larger than 1 MiB; expected a configuration file."
         return
     try:
         text = file.read_bytes().decode("utf-8")
@@ -242,7 +242,7 @@ def problems_in_file(file: Path) -> Iterator[str]:
         yield from (f"{file}:{problem}" for problem in _problems_in_text(text))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        yield f"{file}:{mark.line + 1 if mark else 1} is no YAML: {_reason(error, text)}."
+        yield f"{file}:{mark.line + 1 if mark else 1} is not valid YAML: {_reason(error, text)}."
 
 
 def _reason(error: yaml.MarkedYAMLError, text: str) -> str:
@@ -269,7 +269,7 @@ def _problems_in_text(text: str) -> Iterator[str]:
     if root is None:
         yield "1 is empty; expected keys and values, or {} for none."
     elif not isinstance(root, MappingNode):
-        yield f"{root.start_mark.line + 1} is no mapping; expected KEY: VALUE lines."
+        yield f"{root.start_mark.line + 1} is not a mapping; expected KEY: VALUE lines."
     else:
         for key in sorted(_repeated_keys(root), key=lambda key: key.start_mark.index):
             line = key.start_mark.line + 1

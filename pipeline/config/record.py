@@ -137,10 +137,10 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
         if _is_free(change, new) or (change.old is None and change.new is None):
             continue
         if lies_in(change.key, FIXED) and change.key not in _STEPS:
-            never.append(f"{change}; a run with another model or other data is a new run.")
+            never.append(f"{change}; another model or data set needs a new run.")
         else:
             ask.append(
-                f"{change}; put it back, or go on as a new child run with resume_allow_change=true."
+                f"{change}; restore it, or continue as a child run with resume_allow_change=true."
             )
     return never, ask
 

@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_PLAIN = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 _BOUND_WORDS = {
     **{"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}"},
     **{"pattern": "like {}", "min_length": "(not empty)"},
@@ -107,7 +107,7 @@ def _resolved_item(
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "its references run in a ring"
+        return "its references form a cycle"
     text = str(error).splitlines()[0].rstrip(".")
     if isinstance(error, InterpolationKeyError):
         return text.replace("Interpolation key", "there is no key")[: -len(" not found")]
@@ -251,7 +251,7 @@ def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
     allowed = (*PACKAGES, *trust)
     if not lies_in(path, allowed):
         raise ConfigError(
-            f"{path!r} lies outside of {', '.join(allowed)}; if it is your own, add "
+            f"{path!r} is outside of {', '.join(allowed)}; if it is your own, add "
             f"'trust=[{path.partition('.')[0]}]' to the command line"
         )
     found = find(path)
@@ -272,21 +272,21 @@ def find(path: str) -> type:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and lies_in(module_name, [error.name]):
-            raise ConfigError(f"{path!r} is not there: no module {error.name!r}") from error
+            raise ConfigError(f"{path!r} does not exist: no module {error.name!r}") from error
         raise ConfigError(f"{path!r} can't be imported: {error}") from error
     except Exception as error:  # whatever a user's own module raises is theirs to read
         raise ConfigError(f"{path!r} can't be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         names = [name for name in vars(module) if not name.startswith("_")]
-        raise ConfigError(f"{path!r} is not there.{did_you_mean(name, names)}")
+        raise ConfigError(f"{path!r} does not exist.{did_you_mean(name, names)}")
     found = getattr(module, name)
     if not inspect.isclass(found):
-        raise ConfigError(f"{path!r} is no class")
+        raise ConfigError(f"{path!r} is not a class")
     return found
 
 
 def lies_in(path: str, roots: Sequence[str]) -> bool:
-    """Tell whether a dotted path equals one of `roots` or lies below one of them."""
+    """Tell whether a dotted path equals one of `roots` or is below one of them."""
     return any(path == root or path.startswith(f"{root}.") for root in roots)
 
 
@@ -320,12 +320,12 @@ def target_problems(
         yield from (f"{key}.{TARGET}={problem.rstrip('.')}." for problem in error.problems)
         return
     if not _is_subclass(kind, bases):
-        yield f"{key}.{TARGET}={path!r} is no {' or '.join(bases)}."
+        yield f"{key}.{TARGET}={path!r} is not a {' or '.join(bases)}."
         return
     inner, plain, without = _parted(kind, target)
     for name in [name for name in filled if name in plain]:
         del plain[name]
-        yield f"{key}.{name} is filled in by the program; leave it away."
+        yield f"{key}.{name} is set by the program; remove it."
     yield from problems_with(kind, plain, prefix=f"{key}.", without={*without, *filled})
     for name, value in inner.items():
         for place, nested in _targets_in(f"{key}.{name}", value):

@@ -73,7 +73,7 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
     if is_url(str(path)):
         raise ConfigError(
             f"{key}={str(path)!r} is a URL; expected a file or folder on this machine. "
-            f"Download it first, then give {key}=FILE"
+            f"Download it first, then set {key}=FILE"
         )
     place = Path(path).expanduser()
     if problem := place_problem(key, str(place)):
@@ -85,16 +85,15 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
         present, allowed = True, False
     if not present:
         folder = place.parent
-        hint = f"; the folder {str(folder)!r} is not there either. Check the path"
+        hint = f"; the folder {str(folder)!r} does not exist either. Check the path"
         if folder.is_dir():
             looked = f"looked in {str(folder.resolve())!r}"
             nearest = did_you_mean(place.name, [file.name for file in folder.iterdir()])
             hint = f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
-        raise DataError(f"{key}={str(path)!r} is not there{hint}")
+        raise DataError(f"{key}={str(path)!r} does not exist{hint}")
     if not allowed:
         raise EnvironmentFaultError(
-            f"{key}={str(place)!r} can't be read: permission is denied. Ask its owner for the "
-            "right to read it"
+            f"{key}={str(place)!r} can't be read: permission denied. Ask its owner for read access"
         )
     return place
 
@@ -102,7 +101,7 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
 def require_content(file: Path) -> None:
     """Raise DataError if a file is empty."""
     if file.stat().st_size == 0:
-        raise DataError(f"{file} is empty (0 bytes); expected data. Write or copy it again")
+        raise DataError(f"{file} is empty (0 bytes); expected data. Copy it again")
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -142,8 +141,7 @@ class StoredArray:
             there = self.path.stat().st_size - self.offset
             if there < size:
                 raise DataError(
-                    f"{self.label} is cut short: {there} of {size} bytes are there; copy "
-                    "the file again"
+                    f"{self.label} is incomplete: {there} of {size} bytes; copy the file again"
                 )
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         if self.member is not None:
@@ -152,8 +150,7 @@ class StoredArray:
             if unpacked > LARGEST_PACKED or is_bomb:
                 raise DataError(
                     f"{self.label} would unpack from {packed} to {unpacked} bytes; expected less. "
-                    "Save it with numpy.savez, which does not compress: it is then read from disk "
-                    "as needed"
+                    "Save it uncompressed with numpy.savez, to be read from disk as needed"
                 )
         with _telling_damage(self.label):
             if self.member is None:
@@ -167,8 +164,8 @@ class StoredArray:
         """Raise DataError if the array holds Python objects, which are never unpickled."""
         if self.dtype.hasobject:
             raise DataError(
-                f"{self.label} holds Python objects, which only a pickle can read and a pickle can "
-                "run code; expected numbers or words. Save it anew as x.astype(float) or "
+                f"{self.label} holds pickled Python objects, which can run code; expected numbers "
+                "or words. Save it as x.astype(float) or "
                 "y.astype(str), with rows of one length"
             )
 
@@ -179,7 +176,7 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
         files = [file for file in files_in(place) if file.suffix.lower() == ".npy"]
         if not files:
             raise DataError(
-                f"{place} has no .npy file; expected x_train.npy, y_train.npy and so on in it, or "
+                f"{place} has no .npy file; expected x_train.npy, y_train.npy and so on, or "
                 "the path of one .npz file"
             )
         return {file.stem: _of_npy(file, f"{place.name}/{file.name}") for file in files}
@@ -189,7 +186,7 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
     if magic.startswith(ZIP_MAGIC):
         return _of_archive(place)
     raise DataError(
-        f"{place} is no .npz or .npy file: it begins with {magic!r}; expected one that "
+        f"{place} is not a .npz or .npy file: it begins with {magic!r}; expected one that "
         "numpy.savez or numpy.save wrote"
     )
 
@@ -216,7 +213,7 @@ def _of_archive(path: Path) -> Mapping[str, StoredArray]:
                 with archive.open(info) as file:
                     found[name] = _stored(file, path, f"{path.name}: {name}", info)
     if not found:
-        raise DataError(f"{path} has no array; expected x_train, y_train and so on in it")
+        raise DataError(f"{path} has no array; expected x_train, y_train and so on")
     return found
 
 
@@ -228,7 +225,7 @@ def _stored(
         version = np.lib.format.read_magic(file)
         header = getattr(np.lib.format, "read_array_header_{}_{}".format(*version), None)
         if header is None:
-            raise ValueError(f"format {version} of .npy is for tables of named fields")
+            raise ValueError(f".npy format {version} is for structured arrays")
         shape, fortran, dtype = header(file)
     offset: int | None = file.tell()
     if member is not None and member.compress_type != zipfile.ZIP_STORED:
@@ -249,7 +246,7 @@ def _telling_damage(label: str) -> Iterator[None]:
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         words = " ".join(str(error).split())
         raise DataError(
-            f"{label} is damaged or cut short ({words}); copy or save the file again"
+            f"{label} is damaged or incomplete ({words}); copy or save the file again"
         ) from error
 
 
@@ -284,17 +281,19 @@ def read_idx(file: Path) -> Array:
             ):
                 content += block
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{file} is cut short or damaged ({error}); copy the file again") from error
+        raise DataError(
+            f"{file} is incomplete or damaged ({error}); copy the file again"
+        ) from error
     found = file.stat().st_size - offset if is_mapped else len(content)
     if found < size:
         raise DataError(
-            f"{file} is cut short: its header says {shape}, {size} bytes, but "
-            f"{found} are there; copy the file again"
+            f"{file} is incomplete: its header says {shape}, {size} bytes, but "
+            f"it has {found}; copy the file again"
         )
     if found > size:
         raise DataError(
-            f"{file} goes on behind the {size} bytes that its header says, "
-            f"{shape}; expected none. Copy the file again"
+            f"{file} has more than the {size} bytes of its header's shape "
+            f"{shape}. Copy the file again"
         )
     if is_mapped:
         return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
@@ -311,7 +310,7 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
     start = opened.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES:
         raise DataError(
-            f"{file} is no idx file: it begins with {start!r}; expected two zero bytes, a type "
+            f"{file} is not an idx file: it begins with {start!r}; expected two zero bytes, a type "
             f"({', '.join(map(str, IDX_TYPES))}) and the number of dimensions"
         )
     dimensions = start[3]
@@ -319,7 +318,7 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
         raise DataError(f"{file} has {dimensions} dimensions; expected 1 to {MOST_DIMENSIONS}")
     sizes = opened.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
-        raise DataError(f"{file} is cut short within its header; copy the file again")
+        raise DataError(f"{file} is incomplete (header); copy the file again")
     return np.dtype(IDX_TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
 
 
@@ -382,8 +381,7 @@ def require_numbers(values: Array, label: str) -> None:
         word = "missing (NaN)" if np.isnan(values[place]) else f"{values[place]}"
         raise DataError(
             f"{label}[{', '.join(map(str, place))}] is {word} ({len(rows)} of {len(values)} rows "
-            "have such a value); expected finite numbers up to 3.4e38. Fill them in or leave these "
-            "rows out"
+            "have such values); expected finite numbers up to 3.4e38. Fill or drop them"
         )
 
 

@@ -78,7 +78,7 @@ class Arrays(Source):
         reading = files.reading("npz", layout, first.shape, inputs.dtype)
         name = "" if first.member is None else first.member.filename.removesuffix(".npy")
         axes = files.AXES[layout, len(first.shape)]
-        told = f"inputs of shape {first.shape} are {axes}; data.layout= says otherwise"
+        told = f"inputs of shape {first.shape} are {axes}; change with data.layout="
         return labelled_samples(
             inputs,
             self._target(parts),
@@ -93,12 +93,12 @@ class Arrays(Source):
         parts = self._parts_at("path", self.path, self.targets)
         if self.test_path is None:
             if self.test_targets is not None:
-                raise ConfigError("data.test_targets needs data.test_path=FILE, the inputs to it")
+                raise ConfigError("data.test_targets needs data.test_path=FILE with its inputs")
             return parts
         if "test" in parts:
             raise ConfigError(
-                f"data.test_path={self.test_path!r} is given, but {self.path} has test rows of its "
-                "own; leave one of them away"
+                f"data.test_path={self.test_path!r} is set, but {self.path} has test rows; remove "
+                "one"
             )
         tests = self._parts_at("test_path", self.test_path, self.test_targets)
         return {**parts, "test": tests.get("test") or tests["train"]}
@@ -111,8 +111,8 @@ class Arrays(Source):
             return {"train": _Pair(found[files.ONLY], _targets_file(path, targets, beside))}
         if targets is not None:
             raise ConfigError(
-                f"data.targets={targets!r} goes with a .npy of inputs, but {path} holds several "
-                "arrays; name the targets in it: data.y=NAME"
+                f"data.targets={targets!r} needs a .npy file of inputs, but {path} holds several "
+                "arrays; name the targets: data.y=NAME"
             )
         named = _pairs(found, place.name, self.x, self.y)
         return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
@@ -121,14 +121,14 @@ class Arrays(Source):
         labels = [(part.y.label, part.y.read()) for part in parts.values()]
         if len({(array.shape[1:], array.dtype.kind in "US") for _, array in labels}) > 1:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in labels)
-            raise DataError(f"the targets differ between the parts: {shapes}; expected one kind")
+            raise DataError(f"the targets differ between the parts: {shapes}; expected one type")
         asked = Asked(task=self.task, classes=self.classes, positive=self.positive)
         return joined_target(labels, asked)
 
 
 def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray:
     if targets is None:
-        raise ConfigError(f"{path} has inputs alone; say where their targets are: {key}=FILE.npy")
+        raise ConfigError(f"{path} has only inputs; set their targets: {key}=FILE.npy")
     place, expected = files.readable(targets, key=key), "expected the .npy of the targets"
     if place.is_dir():
         raise DataError(f"{key}={targets!r} is a folder; {expected}")
@@ -148,21 +148,21 @@ def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int
         if one.shape[1:] != first.shape[1:]:
             raise DataError(
                 f"{first.label} has shape {first.shape} and {one.label} has shape {one.shape}; "
-                "expected the same shape but for the number of rows"
+                "expected equal shapes except for the number of rows"
             )
         if (one.dtype == np.uint8) != (first.dtype == np.uint8):
             raise DataError(
                 f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
-                "expected one type, since uint8 means 0 to 255"
+                "expected one type (uint8 means 0 to 255)"
             )
     for x, y in parts.values():
         if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
             raise DataError(
-                f"{x.label} has shape {x.shape} and {y.label} has shape {y.shape}; expected as "
-                "many rows in both"
+                f"{x.label} has shape {x.shape} and {y.label} has shape {y.shape}; expected "
+                "equal numbers of rows"
             )
         if x.shape[0] == 0:
-            raise DataError(f"{x.label} has shape {x.shape}, 0 rows; expected at least one")
+            raise DataError(f"{x.label} has shape {x.shape}, no rows; expected at least one")
     return {name: part.x.shape[0] for name, part in parts.items()}
 
 
@@ -204,19 +204,19 @@ def _pairs(
             return {"train": (first, second)}
         lacking = "targets" if first else "inputs"
         name_both = "name both: data.x=NAME data.y=NAME"
-        raise DataError(f"{file} has no {lacking} beside it; {there}; {name_both}")
+        raise DataError(f"{file} has no {lacking}; {there}; {name_both}")
     parts: dict[files.PartName, tuple[str, str]] = {}
     for part in dict.fromkeys(files.PARTS.values()):
         first, second = found.get((part, "x")), found.get((part, "y"))
         if first and second:
             parts[part] = first, second
         elif alone := first or second:
-            beside = f"no {'targets' if first else 'inputs'} beside it"
+            beside = f"no {'targets' if first else 'inputs'}"
             raise DataError(f"{file} has {alone} but {beside}; {there}; expected {EXPECTED}")
     if "train" not in parts:
         raise DataError(
-            f"{file} has no inputs to train on; {there}; expected {EXPECTED}, or say which they "
-            "are: data.x=NAME data.y=NAME"
+            f"{file} has no inputs to train on; {there}; expected {EXPECTED}, or set data.x=NAME "
+            "data.y=NAME"
         )
     return parts
 
@@ -232,7 +232,7 @@ def _places(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role]
             other = found.setdefault((part, _ROLES[match["role"].lower()]), name)
             if other != name and letters[other] == letters[name]:
                 raise DataError(
-                    f"{file} has both {other} and {name}; expected one of them. Say which: "
+                    f"{file} has both {other} and {name}; expected one of them. Set "
                     "data.x=NAME data.y=NAME"
                 )
             if letters[name]:
@@ -293,7 +293,7 @@ def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
     chosen = whole if len(whole) == 1 else inputs
     if len(chosen) != 1:
         raise DataError(
-            f"{file} has {len(chosen)} arrays that could be the new rows; its arrays are "
+            f"{file} has {len(chosen)} possible arrays of new rows; its arrays are "
             f"{', '.join(names)}; expected one named {trained or 'x'}"
         )
     return chosen[0]
@@ -309,8 +309,8 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
         top = files.largest(values)
         if top > 255 or (values.dtype.kind == "f" and 0 < top <= 1):
             raise DataError(
-                f"{label} has values up to {top:g}; the model was trained on pictures of type "
-                "uint8, 0 to 255, and scales them itself"
+                f"{label} has values up to {top:g}; the model was trained on uint8 images (0 "
+                "to 255) and scales them itself"
                 f"{'; multiply by 255' if top <= 1 else ''}"
             )
     if "layout" in reading and values.ndim == reading["axes"]:
@@ -320,7 +320,7 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
         values = values.reshape(len(values), *shape)
     if values.shape[1:] != shape:
         raise DataError(
-            f"{label} has shape {values.shape}; the model was trained on {shape} a row; expected "
+            f"{label} has shape {values.shape}; the model was trained on {shape} per row; expected "
             f"(rows, {', '.join(map(str, shape))}), as in training, or (rows, {math.prod(shape)})"
         )
     return values.astype(np.float32) if values.dtype.kind == "b" else values
@@ -338,7 +338,7 @@ def _series_rows(file: Path, schema: Schema) -> Array:
     steps, channels = values.shape[1:]
     raise DataError(
         f"{file} has series of {steps} steps and {channels} channels; the model was trained on "
-        f"{schema.raw_shape} a row (steps, channels)"
+        f"{schema.raw_shape} per row (steps, channels)"
     )
 
 

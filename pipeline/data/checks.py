@@ -50,7 +50,7 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
         kind = "a missing or infinite" if holes_too else "an infinite"
         raise DataError(
             f"{what} has {holes.sum()} rows with {kind} value, the first is row "
-            f"{int(holes.argmax())}; expected numbers. Fill them in or leave these rows out"
+            f"{int(holes.argmax())}; expected numbers. Fill or drop them"
         )
     return reach
 
@@ -75,17 +75,17 @@ def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: s
             features = np.where(schema.encoder.one_hot, 1.0, np.repeat(reach, sizes))
         lost = schema.input_scaler.bound(features) > SINGLE.max
         problems = [
-            f"{what}: column {name!r} reaches {value:.3g}, which is infinite in single precision "
-            "once it is scaled as in training; look for a value that is far too large"
+            f"{what}: column {name!r} reaches {value:.3g}, which is infinite in float32 after "
+            "scaling; look for a value that is far too large"
             for name, value, is_lost in zip(names, features, lost, strict=True)
             if is_lost
         ]
     if schema.task == "regression" and len(targets):
         reached = largest_by_column(targets)
         problems += [
-            f"{what}: the target {name!r} reaches {value:.3g}, and the square of an error of that "
-            "size is infinite in single precision; expected data.scale=standard or minmax, and no "
-            "value far larger than those of the training rows"
+            f"{what}: the target {name!r} reaches {value:.3g}, whose squared error is infinite in "
+            "float32; expected data.scale=standard or minmax, and no values far above those of "
+            "the training rows"
             for name, value, scaled in zip(
                 target_names(schema), reached, schema.target_scaler.bound(reached), strict=True
             )
@@ -104,8 +104,8 @@ def check_told_apart(
     step = np.maximum(np.spacing(size), SINGLE.tiny).astype(np.float64)
     lost = measured.deviation / np.asarray(scaler.spread) < STEPS_A_DEVIATION * step
     problems = [
-        f"{what}: column {name!r} has values from {low:.9g} to {high:.9g}, which single precision "
-        "can't tell apart as they are; expected data.scale=standard or data.scale=minmax"
+        f"{what}: column {name!r} has values from {low:.9g} to {high:.9g}, which are equal in "
+        "float32; expected data.scale=standard or data.scale=minmax"
         for name, low, high, is_lost in zip(names, *ends, lost & ~measured.constant, strict=True)
         if is_lost
     ]
@@ -118,8 +118,8 @@ def check_targets(schema: Schema, measured: Statistics, *, what: str) -> None:
     names = target_names(schema)
     lost = (measured.deviation < SMALLEST_SPREAD) & ~measured.constant
     problems = [
-        f"{what}: the target {name!r} varies by {spread:.3g}, the square of which is 0 in double "
-        "precision; expected values of a usual size, such as in another unit"
+        f"{what}: the target {name!r} varies by {spread:.3g}, whose square is 0 in float64; "
+        "expected larger values, such as in another unit"
         for name, spread, is_lost in zip(names, measured.deviation, lost, strict=True)
         if is_lost
     ]
@@ -150,7 +150,7 @@ def check_classes(samples: Samples, split: Split) -> None:
         if len(untrained):
             raise DataError(
                 f"class {samples.classes[untrained[0]]!r} is in the {part} part but not in the "
-                "training part; give it more rows or try another data.split_seed"
+                "training part; add rows or try another data.split_seed"
             )
 
 
@@ -174,9 +174,9 @@ def check_apart(raw: Array | OnDemand, split: Split) -> None:
     """Raise DataError if the inputs of test rows also occur in the training part."""
     if repeated := count_among(fingerprints(raw, split.test), fingerprints(raw, split.train)):
         raise DataError(
-            f"{repeated} of {len(split.test)} test rows have inputs that also stand in the "
-            "training part; expected none, since data.strict=true. Leave them out, or keep them "
-            "together with data.group=COLUMN"
+            f"{repeated} of {len(split.test)} test rows have the inputs of training rows, "
+            "which data.strict=true refuses. Drop them, or keep them together with "
+            "data.group=COLUMN"
         )
 
 

@@ -23,5 +23,5 @@ class CO2(BundledSeries):
         known = np.isfinite(series.values[:, 0])
         last_known = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
         empty = int((~known).sum())
-        told = [f"{empty} weeks without a value repeat the week before them"] if empty else []
+        told = [f"{empty} missing weeks are filled with the previous week"] if empty else []
         return replace(series, values=series.values[last_known], notes=(*series.notes, *told))

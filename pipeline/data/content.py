@@ -34,14 +34,14 @@ FOR_SERIES = {
 }
 #: Options that are refused for series, each with its message.
 FOR_ROWS = {
-    "permute": f"{_TIMES} a window's last step is what a forecast goes on from; expected null",
-    "shuffle_labels": f"{_TIMES} what a series predicts is the series itself; expected null",
+    "permute": f"{_TIMES} a forecast starts from a window's last step; expected null",
+    "shuffle_labels": f"{_TIMES} a series predicts itself; expected null",
 }
 #: Notes on options that destroy information, so that metrics don't describe the real data.
 DISORDER = {
     "permute": "the positions of every row are permuted",
-    "shuffle_labels": "the labels of the training rows are shuffled; what is learned of them is "
-    "learned by heart",
+    "shuffle_labels": "the labels of the training rows are shuffled: the network can only "
+    "memorize them",
 }
 #: Bytes, as float64, of lazy rows that are encoded and scaled at once, which takes several copies.
 TAKEN_BYTES = 8 * 2**20
@@ -305,8 +305,8 @@ def _permutation(samples: Samples, options: DataOptions) -> tuple[int, ...]:
     shape = samples.input_shape
     if len(shape) == 1 and (samples.columns or samples.features):
         raise ConfigError(
-            f"data.permute={options.permute} is for steps, pixels and values without names, but "
-            "this data is a table, whose columns go by their names; expected null"
+            f"data.permute={options.permute} is for steps, pixels and unnamed values, but this "
+            "data is a table with named columns; expected null"
         )
     positions = prod(shape[1:]) if len(shape) == 3 else shape[0]
     drawn = np.random.default_rng(options.permute).permutation(positions)

@@ -45,7 +45,7 @@ class Idx(Source):
             if kinds.ndim != 1 or len(kinds) != len(pictures):
                 raise DataError(
                     f"{file} has shape {pictures.shape} and {labels_file} has shape "
-                    f"{kinds.shape}; expected as many labels as images"
+                    f"{kinds.shape}; expected equal numbers of labels and images"
                 )
             if len(pictures) == 0:
                 raise DataError(f"{file} has 0 images; expected at least one")
@@ -76,13 +76,13 @@ def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
             # An unpacked file precedes its `.gz` in sorted order, so it is the one that is read.
             sets.setdefault(named["prefix"], {}).setdefault((part, named["role"].lower()), file)
     if folder != place and match is None:
-        raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")
+        raise DataError(f"{place} does not have the name of an MNIST file; expected {EXPECTED}")
     if not sets:
         raise DataError(f"{place} has no idx files; expected {EXPECTED}")
     if match is None and len(sets) > 1:
         raise DataError(
-            f"{place} has {len(sets)} data sets, beginning with {', '.join(map(repr, sets))}; say "
-            f"which: data.path={place}/FILE, the images to train on"
+            f"{place} has {len(sets)} data sets, such as {', '.join(map(repr, sets))}; choose "
+            f"one: data.path={place}/FILE, the training images"
         )
     roles = sets[match["prefix"]] if match else next(iter(sets.values()))
     found: dict[files.PartName, tuple[Path, Path]] = {}
@@ -93,7 +93,7 @@ def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
             found[each] = images, labels
         elif there := images or labels:
             lacking = "labels" if images else "images"
-            raise DataError(f"{there} has no {lacking} beside it; expected {EXPECTED}")
+            raise DataError(f"{there} has no {lacking}; expected {EXPECTED}")
     if "train" not in found:
-        raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")
+        raise DataError(f"{folder} has no training images; expected {EXPECTED}")
     return found

@@ -122,11 +122,11 @@ def _listed(folder: Path, root: Path) -> _Listing:
     for entry in filter(Path.is_symlink, entries):
         led = entry.resolve()
         if not led.exists():
-            raise DataError(f"{entry} is a link to {led}, which is not there; take it away")
+            raise DataError(f"{entry} is a link to {led}, which does not exist; remove it")
         if not led.is_relative_to(root.resolve()):
             raise DataError(
-                f"{entry} is a link out of {root}, to {led}; expected all pictures within the "
-                "folder. Copy them there"
+                f"{entry} is a link to {led}, outside of {root}; expected all pictures within "
+                "the folder. Copy them there"
             )
     found = _Listing([], [], [])
     for entry in entries:
@@ -150,7 +150,7 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
             strays += [*found.strays, *found.folders]
             if not found.pictures:
                 raise DataError(
-                    f"{class_folder} has no picture; expected at least one for a class. Add some "
+                    f"{class_folder} has no pictures; expected at least one per class. Add some "
                     "or remove the folder"
                 )
             for file in found.pictures:
@@ -161,11 +161,11 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
         raise DataError(f"{root} has no class folders with pictures; expected {EXPECTED}")
     if len(labels) == 1:
         raise DataError(
-            f"{root} has one class only, {labels[0]!r}, with {len(pictures)} pictures; expected a "
-            f"folder for each of at least 2 classes: {EXPECTED}"
+            f"{root} has only one class, {labels[0]!r} ({len(pictures)} pictures); expected "
+            f"folders of at least 2 classes: {EXPECTED}"
         )
     notes = [
-        f"{len(strays)} files or folders are no pictures of a class and are left out: "
+        f"{len(strays)} files or folders are not pictures of a class and are ignored: "
         f"{stray.relative_to(root).as_posix()}{', …' * (len(strays) > 1)}"
         for stray in strays[:1]
     ]
@@ -179,7 +179,7 @@ def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
         part = PARTS.get(folder.name.lower(), folder.name)
         if named.setdefault(part, folder) != folder:
             raise DataError(
-                f"{root} has both {named[part].name!r} and {folder.name!r} for its {part} part; "
+                f"{root} has both {named[part].name!r} and {folder.name!r} for the {part} part; "
                 "expected one of them"
             )
     if "train" not in named or not _listed(named["train"], root).folders:
@@ -187,8 +187,7 @@ def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
         return
     if others := [part for part in named if part not in PARTS]:
         raise DataError(
-            f"{root} has the folder {others[0]!r} beside {named['train'].name!r}; expected "
-            f"{EXPECTED}"
+            f"{root} has the folders {others[0]!r} and {named['train'].name!r}; expected {EXPECTED}"
         )
     for name in dict.fromkeys(PARTS.values()):
         if name in named:
@@ -224,13 +223,13 @@ def _notes(
     count, grey = len(headers), sum(header.grey for header in headers)
     mixed = f", {grey} of {count} are grey" if grey else ""
     if mode is None and grey == count:
-        yield "all pictures are grey and read so; data.image_mode=RGB says otherwise"
+        yield "all pictures are grey and read as grey; change with data.image_mode=RGB"
     elif mode is None:
-        yield f"the pictures are read in colour{mixed}; data.image_mode=L makes them grey"
+        yield f"the pictures are read in colour{mixed}; change with data.image_mode=L"
     if size is not None and (others := sum(header.size != size for header in headers)):
         yield f"{others} of {count} pictures are resized to {size[0]}×{size[1]} (height×width)"
     if transparent := sum(header.transparent for header in headers):
-        yield f"{transparent} of {count} pictures can be transparent; what is lies on white"
+        yield f"{transparent} of {count} pictures have transparent pixels, which become white"
 
 
 class Pictures(OnDemand):
@@ -309,8 +308,8 @@ def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.u
             values = np.asarray(image)
             if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
                 raise DataError(
-                    f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 "
-                    "bits. Save it with 8 bits, or bring the pictures as arrays: data=arrays"
+                    f"{name} has 32-bit values of unknown range; expected 8 or 16 bits. Save it "
+                    "with 8 bits, or use arrays: data=arrays"
                 )
             upright = fromarray((values >> 8).astype(np.uint8))
         elif image.has_transparency_data:
@@ -334,13 +333,13 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if size == 0:
-        raise DataError(f"{name} is empty (0 bytes); copy it again or take it away")
+        raise DataError(f"{name} is empty (0 bytes); copy it again or remove it")
     if size > MOST_BYTES:
         raise DataError(
             f"{name} has {size} bytes; expected a picture of at most {MOST_BYTES}. Make it smaller"
         )
     smaller = (
-        f"expected at most {MOST_PIXELS:,} pixels (height × width). Make it smaller or take it away"
+        f"expected at most {MOST_PIXELS:,} pixels (height × width). Make it smaller or remove it"
     )
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -352,22 +351,22 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise DataError(
                     f"{name} holds several pictures (animated or with pages); expected one. Save "
-                    "one of them as a file of its own"
+                    "each as its own file"
                 )
             yield image
     except UnidentifiedImageError as error:
         content = source if isinstance(source, bytes) else source.read_bytes()
         raise DataError(
-            f"{name} is no picture: it begins with {content[:8]!r}; expected PNG, JPEG, BMP, "
-            "GIF, WebP or TIFF. Replace it or take it away"
+            f"{name} is not a picture: it begins with {content[:8]!r}; expected PNG, JPEG, BMP, "
+            "GIF, WebP or TIFF. Replace or remove it"
         ) from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{name} has more than Pillow opens; {smaller}") from error
+        raise DataError(f"{name} has more than Pillow's limit; {smaller}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, PermissionError):
             raise
-        words = f"is damaged or cut short ({' '.join(str(error).split())})"
-        raise DataError(f"{name} {words}; copy it again or take it away") from error
+        words = f"is damaged or incomplete ({' '.join(str(error).split())})"
+        raise DataError(f"{name} {words}; copy it again or remove it") from error
 
 
 def _orientation(image: "Image") -> int:
@@ -410,7 +409,7 @@ class ImageReader(Reader):
             # Links to folders are not followed, since they could form a cycle.
             waiting += [folder for folder in listing.folders if not folder.is_symlink()]
         if not files:
-            raise DataError(f"{place} has no picture; expected files {', '.join(SUFFIXES)}")
+            raise DataError(f"{place} has no pictures; expected files {', '.join(SUFFIXES)}")
         names = [file.relative_to(root).as_posix() for file in sorted(files)]
         raw = Pictures(sorted(files), **self._form())
         return NewRows(heading=FILE, blocks=sliced(raw, names, size=size), total=len(raw))
@@ -422,8 +421,8 @@ class ImageReader(Reader):
             return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))
         if IMAGE not in held.columns:
             raise DataError(
-                f"{what} has no column {IMAGE!r}; expected the content of a picture's file in each "
-                "of its cells, as bytes or base64"
+                f"{what} has no column {IMAGE!r}; expected the content of an image file in each "
+                "cell, as bytes or base64"
             )
         decoded = [
             decode(_content(cell, f"{what} row {row}"), name=f"{what} row {row}", **self._form())
@@ -444,7 +443,7 @@ def _content(cell: object, place: str) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise DataError(
             f"{place}, column {IMAGE!r}: neither bytes nor base64; expected the content "
-            "of a picture's file"
+            "of an image file"
         ) from error
 
 

@@ -10,7 +10,7 @@ from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 #: End of the note on the chosen positive class; rows read for a saved model drop that note.
-NAMES_ANOTHER = "data.positive= names another"
+NAMES_ANOTHER = "change with data.positive="
 
 #: A label as YAML may give it.
 Word = str | int | float | bool
@@ -64,7 +64,7 @@ def labelled_samples(
     `sizes` maps each part to its number of rows; `fields` are further fields of `Samples`. The
     notes are `found`, the sizes of the files' own parts, `notes`, and those of the target.
     """
-    own = f"the files give their own parts: {', '.join(f'{p} {n}' for p, n in sizes.items())} rows"
+    own = f"the files define the parts: {', '.join(f'{p} {n}' for p, n in sizes.items())} rows"
     ends = np.cumsum([*sizes.values()])
     rows = dict(zip(sizes, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     return Samples(
@@ -114,7 +114,7 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
         if asked.task == "regression":
             raise DataError(
                 f"data.task=regression expects numbers, but the labels are words such as "
-                f"{str(texts[0])!r}; leave data.task away"
+                f"{str(texts[0])!r}; remove data.task"
             )
         distinct, indices = np.unique(np.char.strip(texts), return_inverse=True)
         return classes_of(indices, _named(distinct.tolist(), asked), asked)
@@ -126,7 +126,7 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
         rows = np.flatnonzero(~np.isfinite(labels).reshape(len(labels), -1).all(1))
         raise DataError(
             f"{where(int(rows[0]))} is missing or infinite, {len(rows)} in all; expected a label "
-            "or value for each row. Fill them in or leave these rows out"
+            "or value for each row. Fill or drop them"
         )
     return (_columns if labels.ndim == 2 else _numbers)(labels, asked, where)
 
@@ -152,18 +152,18 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
         indices, classes = positive_second(indices, (names[0], names[1]), positive)
     elif positive is not None:
         raise ConfigError(
-            f"data.positive={positive!r} is for two classes, this data has {len(names)}: "
-            f"{', '.join(names)}; leave it away"
+            f"data.positive={positive!r} is for two classes, but this data has {len(names)}: "
+            f"{', '.join(names)}; remove it"
         )
     if asked.task == "binary" and task != "binary":
         raise ConfigError(
-            f"data.task=binary expects 2 classes, this data has {len(classes)}: "
-            f"{', '.join(classes[:MOST_CLASSES])}; leave data.task away"
+            f"data.task=binary expects 2 classes, but this data has {len(classes)}: "
+            f"{', '.join(classes[:MOST_CLASSES])}; remove data.task"
         )
     if asked.task == "multiclass" and task == "binary":
         raise ConfigError(
-            f"data.task=multiclass expects more than 2 classes, this data has 2: "
-            f"{', '.join(classes)}; give data.task=binary or leave it away"
+            f"data.task=multiclass expects more than 2 classes, but this data has "
+            f"2: {', '.join(classes)}; set data.task=binary or remove it"
         )
     return Target(values=indices, task=task, classes=classes, notes=notes)
 
@@ -192,7 +192,7 @@ def positive_second(
 def unknown_positive(positive: str, classes: Sequence[str]) -> ConfigError:
     """Return the error for a positive class that does not exist."""
     return ConfigError(
-        f"data.positive={positive!r} is no class of this data; expected {classes[0]!r} or "
+        f"data.positive={positive!r} is not a class of this data; expected {classes[0]!r} or "
         f"{classes[1]!r}.{did_you_mean(positive, classes)}"
     )
 
@@ -212,7 +212,7 @@ def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
         row = fractions[0]
         raise DataError(
             f"{where(row)} is {labels[row]}, but data.task={asked.task} expects whole numbers or "
-            "words; correct it, or give data.task=regression"
+            "words; correct it, or set data.task=regression"
         )
     if asked.task == "regression" or fractions:
         return _values(labels.reshape(-1, 1), "fractions" if fractions else "", asked)
@@ -235,7 +235,7 @@ def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
             row = int(outside[0])
             raise DataError(
                 f"{where(row)} is {whole_text(labels[row])}, but data.classes has {len(given)} "
-                f"names; expected a label from 0 to {len(given) - 1}, or as many names as labels"
+                f"names; expected a label from 0 to {len(given) - 1}, or one name per label"
             )
         return classes_of(labels, given, asked)
     names = _named([whole_text(value) for value in distinct], asked)
@@ -249,7 +249,7 @@ def _columns(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
         if asked.task not in (None, "regression"):
             raise DataError(
                 f"{where(0)}: labels of shape {labels.shape} are not one-hot (0 and a single 1), "
-                f"but data.task={asked.task}; expected one label a row"
+                f"but data.task={asked.task}; expected one label per row"
             )
         return _values(labels, f"shape {labels.shape}", asked)
     ones = labels.astype(np.int64).sum(1)
@@ -258,7 +258,7 @@ def _columns(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
         row = int(wrong[0])
         raise DataError(
             f"{where(row)} has {ones[row]} ones; expected exactly one in a one-hot row. Several "
-            "labels a row can't be learned; for numbers to predict give data.task=regression"
+            "labels per row can't be learned; to predict numbers, set data.task=regression"
         )
     names = _named([str(index) for index in range(labels.shape[1])], asked)
     return classes_of(labels.argmax(1), names, asked)
@@ -268,10 +268,10 @@ def _values(values: Array, reason: str, asked: Asked) -> Target:
     if asked.classes or asked.positive is not None:
         key = "classes" if asked.classes else "positive"
         raise ConfigError(
-            f"data.{key} is for classes, but the target is {reason or 'a regression'}; leave it "
-            "away, or give data.task=multiclass where these are labels"
+            f"data.{key} is for classes, but the target is {reason or 'a regression'}; remove "
+            "it, or set data.task=multiclass if these are labels"
         )
-    note = f"the target is a regression ({reason}); data.task= says otherwise"
+    note = f"the target is a regression ({reason}); change with data.task="
     notes = (note,) if reason and asked.task is None else ()
     return Target(values=values.astype(np.float64), task="regression", notes=notes)
 
@@ -284,7 +284,7 @@ def _named(texts: list[str], asked: Asked) -> list[str]:
     if len(names) != len(texts) or len(set(names)) != len(names):
         raise ConfigError(
             f"data.classes has {len(names)} names, {len(set(names))} of them different, but there "
-            f"are {len(texts)} labels: {', '.join(texts[:MOST_CLASSES])}; expected a name for each "
+            f"are {len(texts)} labels: {', '.join(texts[:MOST_CLASSES])}; expected one name each, "
             "in this order"
         )
     return names

@@ -114,11 +114,13 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
     """
     window, horizon, lag = options.window, options.horizon, options.difference or 0
     if window is None:
-        raise ConfigError("data.window=null, but this data is a series; expected steps, such as 12")
+        raise ConfigError(
+            "data.window=null, but this data is a series; expected a number of steps, such as 12"
+        )
     if options.difference is not None and horizon > options.difference:
         raise ConfigError(
             f"data.horizon={horizon} is longer than data.difference={options.difference}; "
-            "expected at most as long, since values not yet known would be needed to undo it"
+            "expected at most as long, as undoing it would need future values"
         )
     _check_length("the series", len(series.values), options)
     values = np.asarray(series.values, dtype=np.float64)
@@ -225,8 +227,8 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     checks.check_reach(schema, checks.largest_by_column(changes), windows["targets"], what=what)
     checks.check_told_apart(schema.input_scaler, measured, schema.features, what=what)
     unread = (
-        f"data.split_seed={options.split_seed} changes nothing: a series is split in time, the "
-        "test last, since a random split would train on what comes after the test"
+        f"data.split_seed={options.split_seed} changes nothing: a series is split by time, with "
+        "the test rows last"
     )
     return Content(
         **windows,

@@ -29,7 +29,7 @@ EXAMPLE_ROWS = 3
 #: Kinds whose module has a different name.
 MODULES = {"array": "arrays"}
 NOTHING = np.empty(0, dtype=np.int64)
-HINT = "data= and data.path= say which data are evaluated"
+HINT = "data= and data.path= choose the evaluated data"
 
 Unknown = Literal["other", "refuse"]
 Missing = Literal["refuse", "impute"]
@@ -154,8 +154,8 @@ class Reader(ABC):
         """Return a series as content and test part. Raises DataError if the model reads rows."""
         del series, what
         raise DataError(
-            "the data are values in time, and the model was trained on independent rows; expected "
-            "data of the kind that it knows"
+            "the data are values in time, but the model was trained on independent rows; expected "
+            "independent rows"
         )
 
     def refuse_id(self, rules: Rules) -> None:
@@ -163,7 +163,7 @@ class Reader(ABC):
         if rules.id is not None:
             raise ConfigError(
                 f"id={rules.id} names a column of a table, but this model reads "
-                f"{self.schema.reading['kind']}; leave it away"
+                f"{self.schema.reading['kind']}; remove it"
             )
 
     def required_frame(self, held: Any) -> pd.DataFrame:
@@ -207,7 +207,7 @@ def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
         raw = raw if raw.dtype.kind in "biuf" else raw.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{what} holds something else than numbers, or rows of several lengths"
+            f"{what} holds values that are not numbers, or rows of different lengths"
         ) from error
     if raw.shape[1:] != shape and (raw.ndim != 2 or raw.shape[1] != int(np.prod(shape))):
         raise DataError(
@@ -262,7 +262,7 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
     more = [name for name in _names(samples) if schema.columns and name not in schema.columns]
     if more:
         told = ", ".join(more)
-        notes.append(f"{len(more)} columns are ignored, which the model does not know: {told}")
+        notes.append(f"{len(more)} columns are unknown to the model and ignored: {told}")
     targets, groups = _targets(samples, schema), samples.group_numbers
     check_reach(schema, reach, targets, what=what)
     return content_of_test(inputs, targets, schema, notes=tuple(notes), groups=groups)
@@ -292,7 +292,7 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
         return replace(content, inputs=_inputs(raw, schema), targets=targets, schema=schema)
     if (raw.names, raw.targets) != (schema.features, schema.targets):
         raise DataError(
-            f"the series has the columns {', '.join(raw.names)} now, and the model was trained on "
+            f"the series has the columns {', '.join(raw.names)}, but the model was trained on "
             f"{', '.join(schema.features)} to predict {', '.join(schema.targets)}"
         )
     return replace(content, schema=schema)
@@ -336,7 +336,7 @@ def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
         now, then = ("categories", "numbers") if levels else ("numbers", "categories")
         key = "categorical" if code.is_category else "numeric"
         raise DataError(
-            f"column {code.name!r} holds {now}, and the model was trained on {then}; "
+            f"column {code.name!r} holds {now}, but the model was trained on {then}; "
             f"{typed(f'data.{key}', [code.name])} reads it as in training"
         )
     if not levels or _has_indices(code, levels):
@@ -352,16 +352,16 @@ def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
 def _targets(samples: Samples, schema: Schema) -> Array:
     are_values = schema.task == "regression"
     if (samples.task == "regression") != are_values:
-        told = f"values, and the model tells the classes {', '.join(schema.classes)} apart"
+        told = f"values, but the model predicts the classes {', '.join(schema.classes)}"
         if are_values:
-            told = f"the classes {', '.join(samples.classes)}, and the model predicts values"
+            told = f"the classes {', '.join(samples.classes)}, but the model predicts values"
         raise DataError(f"the target holds {told}. {HINT}")
     if are_values:
         values = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
         if values.shape[1] != schema.outputs:
             raise DataError(
-                f"the target has {values.shape[1]} values a row, and the model predicts "
-                f"{schema.outputs}. {HINT}"
+                f"the target has {values.shape[1]} values per row, but the model "
+                f"predicts {schema.outputs}. {HINT}"
             )
         check_finite(values, "the target")
         return values
@@ -374,7 +374,7 @@ def _targets(samples: Samples, schema: Schema) -> Array:
         row = int((found < 0).argmax())
         name = samples.classes[targets[row]]
         raise DataError(
-            f"row {row} is of class {name!r}, which the model does not know; expected one of "
+            f"row {row} is of class {name!r}, unknown to the model; expected one of "
             f"{', '.join(schema.classes)}.{did_you_mean(name, schema.classes)}"
         )
     return found

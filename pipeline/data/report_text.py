@@ -287,7 +287,7 @@ def _differences(
     if index > LARGE and index > chdtri(freedom, chance) * (1 / then.known + 1 / now.known):
         words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")
     if now.unknown:
-        words.append(f"{now.unknown} of {now.rows} rows have a category that is new")
+        words.append(f"{now.unknown} of {now.rows} rows have a new category")
     levels = zip(then.levels, then.shares, now.shares, strict=False)
     gone = [  # levels whose absence is unlikely to be chance
         name

@@ -30,7 +30,7 @@ Texts = Sequence[str | None]
 
 TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
 ELSE = "data.columns=[…]"
-OTHERWISE = f"or name the columns of values alone: {ELSE}"
+OTHERWISE = f"or name only the value columns: {ELSE}"
 #: Number of first rows that show what a column holds.
 LOOKED_AT = 1000
 #: Names in messages: of the column of times if there is none, and of a DataFrame.
@@ -39,8 +39,8 @@ MIDNIGHT = " 00:00:00"
 #: How empty cells are filled, in words.
 HOW = {
     "previous": "with the last value before (data.missing=previous)",
-    "linear": "on a line to the next value of their part (data.missing=linear), which looks "
-    "ahead within training, validation and test, never from one into another",
+    "linear": "by linear interpolation within each part (data.missing=linear), which looks "
+    "ahead within the part",
 }
 
 
@@ -75,7 +75,7 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions = AS_FOUND) -> Lay
     problems = [
         f"data.{key} names {name!r} twice; expected each column once"
         if name in names
-        else f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
+        else f"data.{key}={name} is not a column of {path}; its columns are {', '.join(names)}."
         f"{did_you_mean(name, names)}"
         for key, given in (("time", times), ("columns", wanted.values), ("targets", wanted.targets))
         for name in dict.fromkeys(given)
@@ -92,13 +92,13 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions = AS_FOUND) -> Lay
     if not wanted.values:
         _require_numbers(path, {name: first[name] for name in values})
     if not values:
-        raise DataError(f"{path} has one column, {time!r}, of times; expected one of values beside")
+        raise DataError(f"{path} has one column, {time!r}, of times; expected a column of values")
     if time in values:
         raise DataError(f"{time!r} is both data.time and one of data.columns; expected one of both")
     if odd := [name for name in wanted.targets if name not in values]:
         raise DataError(
             f"data.targets={odd[0]} is not among the values {', '.join(values)}; expected one of "
-            "them, since what is predicted is also what the network sees"
+            "them"
         )
     return Layout(time=time, values=values, targets=wanted.targets or values)
 
@@ -109,9 +109,9 @@ def _require_numbers(path: Path, values: Mapping[str, Texts]) -> None:
     for name in values:
         if name not in numeric and words[name]:
             raise DataError(
-                f"{path}: column {name!r} holds no numbers but {words[name][0]!r}, …; name the "
-                f"columns of values, as {typed('data.columns', numeric) if numeric else ELSE}, or "
-                "that of the times, as data.time=NAME"
+                f"{path}: column {name!r} is not numeric ({words[name][0]!r}, …); name the value "
+                f"columns: {typed('data.columns', numeric) if numeric else ELSE}, or the time "
+                "column: data.time=NAME"
             )
 
 
@@ -169,15 +169,15 @@ class Recorded:
             others = f", one of {count} such cells" if count > 1 else ""
             raise DataError(
                 f"{self.place.cell(int(self.rows[index]), names[channel])} is empty{others}; "
-                "expected a number. Fill it in, or let data.missing=previous (the last value "
-                "before) or data.missing=linear (a line to the next value) do so"
+                "expected a number. Fill it in, or set data.missing=previous (last value) or "
+                "data.missing=linear (interpolation)"
             )
         if holes[0].any():
             channel = int(holes[0].argmax())
             known = np.flatnonzero(~holes[:, channel])
             instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
             raise DataError(
-                f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and nothing comes "
+                f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and has no value "
                 f"before it to fill it; leave out {instead}"
             )
         notes = [
@@ -240,7 +240,7 @@ def _recorded(
     """Put rows in order and check them; without a column of times, they are numbered from 1."""
     table = np.column_stack(values)
     if not len(table):
-        raise DataError(f"{place.file} has 0 rows; expected a row a time, the oldest first")
+        raise DataError(f"{place.file} has 0 rows; expected one row per time, oldest first")
     column = layout.time or ROW
     if layout.time is None:
         labels = [str(row) for row in range(1, len(table) + 1)]
@@ -303,12 +303,12 @@ class SeriesFile(Source):
         values, filling = series.without_holes(self.missing)
         times, step, labels = series.times, timing.find_step(series.times), series.times.labels
         no_step = (
-            f"the times of column {layout.time!r} have no common step; a window counts rows "
-            "whatever lies between them, and the rows of a forecast are numbered +1, +2"
+            f"the times of column {layout.time!r} have no common step; a window counts rows, "
+            "and forecast rows are numbered +1, +2"
         )
         odd = [f"{path}: {x}" for x in (timing.missing_told(times, step) if step else [no_step])]
         if odd and self.strict:
-            raise DataError(*(f"{line}. data.strict=false trains all the same" for line in odd))
+            raise DataError(*(f"{line}. data.strict=false trains anyway" for line in odd))
         seen = [name for name in layout.values if name not in layout.targets]
         beside = f"; the network also sees {', '.join(seen)}" if seen else ""
         found = (
@@ -340,7 +340,7 @@ def _position(times: timing.Times, test_from: str | int | None) -> int | None:
     after = None if read is None else (times.positions >= read[1]).argmax()
     if read is None or not times.positions[0] < read[1] <= times.positions[-1]:
         raise DataError(
-            f"data.test_from={label} is no time within the series; expected one after "
+            f"data.test_from={label} is not a time of the series; expected one after "
             f"{times.labels[0]} and up to {times.labels[-1]}.{did_you_mean(label, times.labels)}"
         )
     return int(after or 0)
@@ -459,8 +459,8 @@ class SeriesReader(Reader):
         if (lost := schema.beyond_single(schema.to_inputs(window))) is not None:
             raise DataError(
                 f"{file}: column {lost[1]!r} has a value in its last {self._needed} rows that is "
-                "infinite in single precision once it is scaled as in training; expected values of "
-                "about the size of the training rows"
+                "infinite in float32 after scaling; expected values of the size of the training "
+                "rows"
             )
         offsets = None
         if self._lag:
@@ -472,8 +472,7 @@ class SeriesReader(Reader):
         if self._step is not None and not timing.fits(times, self._step):
             found = timing.find_step(times) or timing.IRREGULAR
             raise DataError(
-                f"{file}: the times have step {found}, those of the training had {self._step}; "
-                "expected the same step"
+                f"{file}: the times have step {found}; expected {self._step}, as in training"
             )
 
 

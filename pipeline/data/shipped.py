@@ -114,7 +114,7 @@ def _position(times: tuple[str, ...], key: str, label: str) -> int:
     if label not in times:
         between = f"one from {times[0]} to {times[-1]}" if times else "start before end"
         raise ConfigError(
-            f"data.{key}={label} is no time of this series; expected {between}."
+            f"data.{key}={label} is not a time of this series; expected {between}."
             f"{did_you_mean(label, times)}"
         )
     return times.index(label)

@@ -205,8 +205,7 @@ def local_file(path: str, *, key: str, allow_url: bool) -> Path:
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if not allow_url:
         raise ConfigError(
-            f"{key}={shown} is a URL, and nothing is fetched unasked; save the file first, or say "
-            "data.allow_url=true"
+            f"{key}={shown} is a URL; download the file first, or set data.allow_url=true"
         )
     if parts.scheme.lower() not in ("http", "https"):
         raise ConfigError(f"{key}={shown} can't be fetched; expected http:// or https://")
@@ -223,7 +222,7 @@ def _fetch(url: str, file: Path, shown: str) -> None:
     from urllib.error import URLError
 
     too_large = EnvironmentFaultError(
-        f"{shown} is larger than {MOST_BYTES // 2**30} GiB; save it yourself and give its path"
+        f"{shown} is larger than {MOST_BYTES // 2**30} GiB; download it and set its path"
     )
 
     def copy(target: BinaryIO) -> None:
@@ -241,7 +240,7 @@ def _fetch(url: str, file: Path, shown: str) -> None:
             if size > shutil.disk_usage(file.parent).free:
                 raise EnvironmentFaultError(
                     f"{shown} has {size} bytes, more than {file.parent} has room for; make room, "
-                    "or choose another place with XDG_CACHE_HOME"
+                    "or set XDG_CACHE_HOME to another folder"
                 )
             replace_file(file, copy)
     except (TimeoutError, ConnectionError, URLError) as error:

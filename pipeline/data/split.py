@@ -158,7 +158,7 @@ def _chosen(folds: Iterator[Any], rows: Indices, options: DataOptions) -> Fold:
 def _require_enough(there: int, what: str, options: DataOptions, *, or_else: str = "") -> None:
     if there < (options.folds or 0):
         raise DataError(
-            f"data.folds={options.folds} can't share out {what}; expected data.folds of at most "
+            f"data.folds={options.folds} can't split {what}; expected data.folds of at most "
             f"{there}{or_else}"
         )
 
@@ -202,9 +202,8 @@ def _held_out(
         single = [samples.classes[label] for label in labels[counts == 1]]
         if single:
             raise DataError(
-                f"class {single[0]!r} has 1 row to share between training and {part}; expected at "
-                "least 2. Give it more rows, or split without regard to classes: "
-                "data.stratify=false"
+                f"class {single[0]!r} has only 1 row for training and {part}; expected at "
+                "least 2. Add rows, or set data.stratify=false"
             )
         labels = samples.targets[rows]
         # Draw in the order of names, so that either class may be the positive one of this split.

@@ -52,8 +52,8 @@ class Table(Keys, Source):
         by_column = [key for key in ("time", "split") if getattr(self, key) not in (None, "")]
         if by_file and by_column:
             raise ConfigError(
-                f"data.{by_file[0]} and data.{by_column[0]} both say how rows are parted; "
-                "expected one of them"
+                f"data.{by_file[0]} and data.{by_column[0]} both split the rows; expected "
+                "one of them"
             )
         parts = {"path": TRAIN, "validation_path": VALIDATION, "test_path": TEST}
         paths = tuple(
@@ -154,7 +154,7 @@ class TableReader(reader.Reader):
         columns, given = form_of(path, self.csv).names, rules.id
         if given is not None and given not in columns:
             raise DataError(
-                f"{path} has no column {given!r}, which id={given} asks for; it has "
+                f"{path} has no column {given!r}, as in id={given}; it has "
                 f"{', '.join(columns)}.{did_you_mean(given, columns)}"
             )
         heading = given or (self._id if self._id in columns else None)
@@ -193,15 +193,16 @@ class TableReader(reader.Reader):
             if code.is_category and unknown.any():
                 if rules.unknown == "refuse":
                     text = cells.texts[int(unknown.argmax())].as_py()
-                    told = f"{shown(text)} is no category of the training table; unknown=other"
+                    told = f"{shown(text)} is not a category of the training table; unknown=other"
                     near = did_you_mean(text, code.levels)
                     raise cells.fault(unknown, f"{told} counts it as other.{near}")
                 new.unknown[code.name] += int(unknown.sum())
             if holes.any():
                 may_be = code.has_holes or rules.missing == "impute"
                 if self.schema.encoder is None or not may_be:
-                    told = "no training row had an empty one there; fill it in, or have it filled"
-                    told = f"the cell is empty, and {told} in as in training: missing=impute"
+                    told = (
+                        "the cell is empty, unlike in training; fill it in, or set missing=impute"
+                    )
                     raise cells.fault(holes, told)
                 new.missing[code.in_file] += int(holes.sum()) * (code.part in ("", DATE_PARTS[0]))
         return raw.reshape(len(raw), *self.schema.raw_shape)
@@ -229,7 +230,7 @@ class TableReader(reader.Reader):
             return super().evaluated(source, budget=budget)
         path = local_file(source.path, key="data.path", allow_url=source.allow_url)
         columns = form_of(path, source.csv).names
-        require_columns(path, columns, [self.target], needed="says what is true")
+        require_columns(path, columns, [self.target], needed="is the target")
         group = None if source.group is None else str(source.group)
         new = NewRows(heading=None, ignored=self._ignored(columns, group))
         schema, truth = self.schema, self._truth(self.target)
@@ -287,11 +288,11 @@ def _notes(new: NewRows, group: str | None, columns: Sequence[str]) -> Iterator[
     if new.unknown:
         words = [f"{count} in {name!r}" for name, count in new.unknown.items()]
         yield (
-            f"{new.unknown.total()} cells count as other, which training never saw: "
+            f"{new.unknown.total()} cells with categories not seen in training count as other: "
             f"{some(words, most=NAMED)}"
         )
     if new.ignored:
         told = some(new.ignored, most=NAMED)
-        yield f"columns that the model does not know are ignored: {told}"
+        yield f"columns unknown to the model are ignored: {told}"
     if group is not None and group not in columns:
-        yield f"there is no column {group!r}, so each row counts as independent of the others"
+        yield f"no column {group!r}: all rows count as independent"

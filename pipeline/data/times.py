@@ -158,7 +158,7 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
         if not label:
             raise DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
         like = f", written as {labels[0]!r} in the first row" if index else ""
-        raise DataError(f"{cell}: {label!r} is no time; expected {EXPECTED}{like}")
+        raise DataError(f"{cell}: {label!r} is not a time; expected {EXPECTED}{like}")
     forms, positions = zip(*filter(None, read), strict=True)
     first, distinct = forms[0], dict.fromkeys(forms)
     for form in distinct:
@@ -172,8 +172,8 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
             )
         if replace(form, decimals=0, tail="") != replace(first, decimals=0, tail=""):
             raise DataError(
-                f"{cell} is written otherwise than {labels[0]!r} in the first row; expected one "
-                "form for all times"
+                f"{cell} has another format than {labels[0]!r} in the first row; expected one "
+                "format for all times"
             )
     return Times(
         labels=tuple(map(str, labels)),
@@ -193,15 +193,15 @@ def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     if len(repeated := np.flatnonzero(np.diff(sorted_positions) == 0)):
         first, second = (int(order[repeated[0] + step]) for step in (0, 1))
         raise DataError(
-            f"{place.cell(second, column)}: {times.labels[second]!r} stands {second - first} rows "
-            "above already; expected each time once. Keep one of the two, or give each series "
-            "columns or a file of its own"
+            f"{place.cell(second, column)}: {times.labels[second]!r} is also {second - first} rows "
+            "above; expected each time once. Keep one of the two, or put each series into its own "
+            "columns or file"
         )
     if not sort and len(early := np.flatnonzero(np.diff(times.positions) < 0)):
         index = int(early[0]) + 1
         raise DataError(
             f"{place.cell(index, column)}: {times.labels[index]!r} comes after "
-            f"{times.labels[index - 1]!r}; expected the oldest first. Put them in order with "
+            f"{times.labels[index - 1]!r}; expected the oldest first. Sort them with "
             "data.sort=true"
         )
     return order
@@ -289,8 +289,8 @@ def missing_told(times: Times, step: Step | None) -> list[str]:
     gaps = np.flatnonzero(missing)
     named = [f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[: NAMED + 1]]
     told = (
-        f"{missing.sum()} steps of {step} are missing: {some(named, most=NAMED)}; a window takes "
-        "the rows on both sides for neighbours"
+        f"{missing.sum()} steps of {step} are missing: {some(named, most=NAMED)}; a window treats "
+        "the rows on both sides as neighbours"
     )
     return [told] * bool(len(gaps))
 

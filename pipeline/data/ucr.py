@@ -70,13 +70,13 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
         return _read_ts(file)
     rows = [(where, _fields(text)) for where, text in _lines(file)]
     if not rows:
-        raise DataError(f"{file} has 0 series; expected one a line, its label first")
+        raise DataError(f"{file} has 0 series; expected one per line, its label first")
     first = int(any(len(fields) != steps for _, fields in rows))  # 1 = after a label
     series = []
     for where, fields in rows:
         if len(fields) <= first:
             raise DataError(
-                f"{where} has 1 field, {fields[0]!r}; expected a label and then the values, parted "
+                f"{where} has 1 field, {fields[0]!r}; expected a label, then the values, separated "
                 "by tabs, commas or spaces"
             )
         values = _channel(fields[first:], where, first_field=1 + first)
@@ -130,13 +130,13 @@ def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floa
         )
     present = np.flatnonzero(~np.isnan(values))
     if not len(present):
-        raise DataError(f"{where} has no value; expected numbers. Leave this line out")
+        raise DataError(f"{where} has no value; expected numbers. Remove this line")
     whole = values[: present[-1] + 1]
     holes = np.flatnonzero(np.isnan(whole))
     if len(holes):
         raise DataError(
             f"{where}: value {holes[0] + 1} of {len(whole)} is missing, {len(holes)} in this "
-            "line; expected a number. Fill holes in first, for example by interpolation"
+            "line; expected a number. Fill it in first, for example by interpolation"
         )
     return whole
 
@@ -166,7 +166,7 @@ def _read_ts(file: Path) -> UcrFile:
     labelled = _says(header, CLASSES) or _says(header, VALUES)
     series = [_of_ts_line(text, where, labelled=labelled) for where, text in lines]
     if not series:
-        raise DataError(f"{file} has 0 series behind @data; expected one a line")
+        raise DataError(f"{file} has 0 series after @data; expected one per line")
     notes = []
     for name, keys, there in (
         ("@dimensions", ("dimensions", "dimension"), len(series[0].channels)),
@@ -176,7 +176,7 @@ def _read_ts(file: Path) -> UcrFile:
         if words and int(words[0]) not in (0, there):
             notes.append(
                 f"{file.name} says {name} {int(words[0])}, but its first series has {there}; "
-                "the lines decide"
+                "the data lines are used"
             )
     return UcrFile(
         series=series,
@@ -198,18 +198,18 @@ def _header(file: Path, lines: Iterator[tuple[str, str]]) -> Mapping[str, Sequen
         if not text.startswith("@"):
             raise DataError(
                 f"{where} is {text[:20]!r} before @data; expected header lines "
-                "such as '@classLabel true A B' and then @data"
+                "such as '@classLabel true A B' then @data"
             )
         key, *words = text[1:].split() or [""]
         if key.lower() == "data":
             break
         header[key.lower()] = words
     else:
-        raise DataError(f"{file} has no @data line; expected one between the header and the series")
+        raise DataError(f"{file} has no @data line; expected one between header and series")
     if _says(header, "timestamps"):
         raise DataError(
-            f"{file.name} says @timeStamps true; expected values alone, evenly spaced. "
-            "Leave the times out and write @timeStamps false"
+            f"{file.name} says @timeStamps true; expected only values, evenly spaced. "
+            "Remove the times and write @timeStamps false"
         )
     if CLASSES not in header and VALUES not in header:
         near = [f" '@{key}' is neither." for key in header if did_you_mean(key, (CLASSES, VALUES))]
@@ -223,8 +223,8 @@ def _header(file: Path, lines: Iterator[tuple[str, str]]) -> Mapping[str, Sequen
 def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
     if "(" in text:
         raise DataError(
-            f"{where} has values with timestamps, '(time,value)'; expected values alone, evenly "
-            "spaced. Leave the times out"
+            f"{where} has values with timestamps, '(time,value)'; expected only values, evenly "
+            "spaced. Remove the times"
         )
     parts, label = text.split(":"), None
     if labelled:
@@ -250,7 +250,7 @@ def stack(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
         if len(one.channels) != len(first.channels):
             raise DataError(
                 f"{one.where} has {len(one.channels)} channels, {first.where} has "
-                f"{len(first.channels)}; expected as many in each line"
+                f"{len(first.channels)}; expected the same number in each line"
             )
     if length is None:
         length = len(first.channels[0])
@@ -271,7 +271,7 @@ def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> No
                 raise DataError(
                     f"{where} has {len(values)} values, {series[0].where} has {expected} (from "
                     f"{min(lengths)} to {max(lengths)} in all); expected one length. data.length="
-                    f"{max(lengths)} goes on with the last value of shorter ones, data.length="
+                    f"{max(lengths)} repeats the last value of shorter ones, data.length="
                     f"{min(lengths)} cuts longer ones"
                 )
 
@@ -368,7 +368,7 @@ class Ucr(Source):
             for one, label in zip(series, labels, strict=True):
                 if _as_number(label) not in index_of:
                     raise DataError(
-                        f"{one.where} has the label {label!r}, which @classLabel does not name; "
+                        f"{one.where} has the label {label!r}, which is not in @classLabel; "
                         f"expected one of {', '.join(classes)}"
                     )
             indices = np.array([index_of[_as_number(label)] for label in labels])
@@ -377,8 +377,8 @@ class Ucr(Source):
         if regression and not all(numbers):
             row = numbers.index(False)
             raise DataError(
-                f"{series[row].where} has the label {labels[row]!r}; expected a number, since "
-                "the header says @targetLabel true"
+                f"{series[row].where} has the label {labels[row]!r}; expected a number, as in "
+                "@targetLabel true"
             )
         values: Array = np.array(labels, dtype=np.float64 if all(numbers) else None)
         asked = Asked(task="regression") if regression else asked
@@ -387,9 +387,11 @@ class Ucr(Source):
 
 def _required_label(one: LabelledSeries) -> str:
     if one.label is None:
-        raise DataError(f"{one.where} has no label (@classLabel false); expected one to learn from")
+        raise DataError(f"{one.where} has no label (@classLabel false); expected a label")
     if one.label.lower() in MISSING:
-        raise DataError(f"{one.where} has the label {one.label!r}, which is missing; leave it out")
+        raise DataError(
+            f"{one.where} has the label {one.label!r}, which is missing; remove the line"
+        )
     return one.label
 
 
@@ -414,10 +416,10 @@ def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
         found, notes = _whole(sets, match["name"].lower(), match["suffix"].lower()), []
         if "train" not in found:
             beside = f"{match['name']}_TRAIN.{match['suffix']} beside it"
-            raise DataError(f"{place} has the test alone; expected {beside}")
+            raise DataError(f"{place} has only test series; expected {beside}")
     if "test" not in found:
         notes.append(
-            f"{found['train'].name} has no _TEST file beside it; a share of its rows tests"
+            f"{found['train'].name} has no _TEST file; some of its rows are held out for testing"
         )
     return {part: found[part] for part in ("train", "test") if part in found}, notes
 
@@ -434,18 +436,18 @@ def _of_folder(folder: Path, sets: Sets) -> tuple[dict[files.PartName, Path], li
     names = sorted({name for name, _ in trained})
     if not names:
         raise DataError(
-            f"{folder} has no file of series; expected NAME_TRAIN.tsv and NAME_TEST.tsv in it "
+            f"{folder} has no series file; expected NAME_TRAIN.tsv and NAME_TEST.tsv in it "
             "(or .txt, .ts)"
         )
     own = folder.resolve().name.lower()
     if len(names) > 1 and own not in names:
         listed = ", ".join(parts["train"].name for parts in trained.values())
         raise DataError(
-            f"{folder} has several data sets: {listed}; say which: "
+            f"{folder} has several data sets: {listed}; choose one: "
             f"data.path={folder}/NAME_TRAIN.tsv"
         )
     name = own if own in names else names[0]
     first, *others = [suffix for suffix in SUFFIXES if (name, suffix) in trained]
     parts = _whole(sets, name, first)
-    chosen = f"{parts['train'].name} is read; {', '.join(others)} files of it lie there too"
+    chosen = f"{parts['train'].name} is read; {', '.join(others)} files of it are there too"
     return parts, [chosen] if others else []

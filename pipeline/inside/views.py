@@ -425,10 +425,7 @@ def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
 def _named(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]:
     wanted = list(dict.fromkeys(samples))
     if len(wanted) > MOST_SAMPLES:
-        raise ConfigError(
-            f"{KEY} names {len(wanted)} rows; expected at most {MOST_SAMPLES}, since each is "
-            "a row of every picture"
-        )
+        raise ConfigError(f"{KEY} names {len(wanted)} rows; expected at most {{MOST_SAMPLES}}")
     places = {
         row: (part, int(at[0]))
         for part in (prepared.test, prepared.validation, prepared.train)
@@ -440,8 +437,8 @@ def _named(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]
         rows = [str(row) for row in prepared.test.rows[:4]]
         word = "row" if len(unknown) == 1 else "rows"
         raise ConfigError(
-            f"{KEY}=[{','.join(map(str, wanted))}] names the {word} {some(unknown, most=4)}, which "
-            "no part of the data has; expected numbers of rows in the source, such as "
+            f"{KEY}=[{','.join(map(str, wanted))}]: the data have no {word} "
+            f"{some(unknown, most=4)}; expected row numbers of the source, such as "
             f"{some(rows, most=3)} of the test part"
         )
     return [places[row] for row in wanted]

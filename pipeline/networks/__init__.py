@@ -26,7 +26,7 @@ def kind_of(input_shape: tuple[int, ...]) -> Kind:
     """
     if not 1 <= len(input_shape) <= len(SHAPES):
         expected = ", ".join(SHAPES.values())
-        raise ConfigError(f"samples of shape {input_shape} fit no network; expected {expected}")
+        raise ConfigError(f"no network takes samples of shape {input_shape}; expected {expected}")
     return list(SHAPES)[len(input_shape) - 1]
 
 

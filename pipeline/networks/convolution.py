@@ -104,7 +104,7 @@ class _CNN(nn.Module):
             if count < len(layer.shapes):
                 raise ConfigError(
                     f"model.channels={_as_typed(list(channels))} has {count} in layer {number}; "
-                    f"expected at least {len(layer.shapes)}, one for each shape of its kernels"
+                    f"expected at least {len(layer.shapes)}, one per kernel shape"
                 )
             convolution = layer.convolution(inputs, count, before, mixing=mixing, style=style)
             pooling = common.build_pool(pool, count, window=layer.pool) if layer.pool else None
@@ -219,7 +219,7 @@ class LayerSizes:
                     dilated = f" (model.dilation={_short(self.dilation)})" if spans != shape else ""
                     raise ConfigError(
                         f"model.kernel_size={_short(shape)} does not fit layer {number}: it "
-                        f"reaches over {span} values{dilated}, but the length there is {length}; "
+                        f"covers {span} values{dilated}, but the input length is {length}; "
                         "expected a smaller kernel, stride or pooling, or fewer layers"
                     )
             directions = zip(lengths, self.margins(shape, lengths), spans, self.stride, strict=True)
@@ -227,8 +227,8 @@ class LayerSizes:
             outputs[tuple(found)] = None
         if len(outputs) > 1:
             raise ConfigError(
-                f"model.padding={_short(self.padding)} gives the shapes in layer {number} outputs "
-                f"of different lengths, {' and '.join(map(_short, outputs))}; expected "
+                f"model.padding={_short(self.padding)} gives outputs of different lengths in layer "
+                f"{number}, {' and '.join(map(_short, outputs))}; expected "
                 "model.padding=same"
             )
         (convolved,) = outputs
@@ -238,8 +238,8 @@ class LayerSizes:
         for length, size in pooled:
             if size > length:
                 raise ConfigError(
-                    f"model.pool_size={_short(self.pool)} does not fit layer {number}: the length "
-                    f"there is {length}; expected a smaller window or stride, fewer layers, or "
+                    f"model.pool_size={_short(self.pool)} does not fit layer {number}: the input "
+                    f"length is {length}; expected a smaller window or stride, fewer layers, or "
                     "model.pool=global"
                 )
         return tuple(length // size for length, size in pooled)
@@ -324,8 +324,8 @@ class _Reader:
             return [value] * layers
         if len(value) != layers:
             raise ConfigError(
-                f"{self._named} has {len(value)} entries for {layers} layers; expected one a "
-                f"layer, or a single {self._form} for all layers"
+                f"{self._named} has {len(value)} entries for {layers} layers; expected one "
+                f"per layer, or a single {self._form} for all layers"
             )
         return list(value)
 
@@ -343,8 +343,7 @@ class _Reader:
         shapes = entry.get("shapes")
         if len(entry) != 1 or not _is_list(shapes) or not shapes:
             raise ConfigError(
-                f"{self._named} is unclear; several shapes in one layer are written "
-                "{shapes:[3,5]}"
+                f"{self._named} is ambiguous; write several shapes in one layer as {{shapes:[3,5]}}"
             )
         found = [self.shape(shape) for shape in shapes]
         # The check of the configuration does not look into mappings.

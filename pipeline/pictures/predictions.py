@@ -366,9 +366,7 @@ def _change(found: ColumnImportances) -> str:
 def _left_out(found: ColumnImportances, measured: int) -> str:
     count = len(found.columns)
     if measured < count:
-        return (
-            f"{measured:,} of {count:,} columns were measured, those in the most important groups."
-        )
+        return f"{measured:,} of {count:,} columns were measured (the most important groups)."
     few = f"The {MOST_COLUMNS} most important of {count:,} columns."
     return few if count > MOST_COLUMNS else ""
 
@@ -376,10 +374,10 @@ def _left_out(found: ColumnImportances, measured: int) -> str:
 def _importances(found: ColumnImportances) -> "Figure":
     means, order = _measured(found)
     if not len(order):
-        raise NotDrawnError(f"{found.metric} is undefined, so no column has an importance")
+        raise NotDrawnError(f"{found.metric} is undefined, so importances are undefined")
     if not found.falls[order].any():
         raise NotDrawnError(
-            f"{found.metric} on the {found.part} rows stays the same when any column is shuffled"
+            f"{found.metric} on the {found.part} rows does not change when a column is shuffled"
         )
     shown = order[:MOST_COLUMNS]
     figure, axes = style.panels(height=1.5 + 0.27 * len(shown))

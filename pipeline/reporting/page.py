@@ -109,7 +109,7 @@ def publish(
     problem = None if tracking.kind == "none" else attach(path)
     if problem is not None:
         print(
-            f"warning: {problem}; the report is not in MLflow; the same command sends it again",
+            f"warning: {problem}; the report is not in MLflow; run the same command to send it",
             file=sys.stderr,
         )
     return f"report  {path}  {path.absolute().as_uri()}"

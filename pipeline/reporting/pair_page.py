@@ -75,7 +75,7 @@ class RunPair:
         one, other = self.findings
         if one.test is None or other.test is None:
             lacking = [x for x, run in zip("AB", self.findings, strict=True) if run.test is None]
-            return f"no test predictions are on record for {' and '.join(lacking)}"
+            return f"no test predictions recorded for {' and '.join(lacking)}"
         if (one.task, one.classes) != (other.task, other.classes):
             words = [f"{run.task} task of {len(run.classes)} classes" for run in self.findings]
             told = (text if "regression" not in text else "regression" for text in words)
@@ -199,7 +199,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
         "obstacle": pair.obstacle,
         "figures": _figures_table(pair) if pair.figures else None,
         "changes": TextTable(
-            title="different configuration values (names and paths left out)",
+            title="different configuration values (without names and paths)",
             headings=["key", "A", "B"],
             lines=pair.changes,
             words=frozenset({0, 1, 2}),
@@ -347,7 +347,7 @@ def _flipped_rows(
         headings=["row", "true", "A", "B", "correct"],
         lines=lines,
         words=frozenset({1, 2, 3, 4}),
-        notes=["in brackets: probability of the predicted class"],
+        notes=["in parentheses: probability of the predicted class"],
     )
 
 

@@ -39,7 +39,7 @@ from pipeline.terminal import duration, rounded
 
 MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"
 INTERVALS = (
-    "95 % CI: bootstrap over the test rows; it does not cover the variation between trainings"
+    "95 % CI: bootstrap over the test rows; it does not cover the variation between training runs"
 )
 
 
@@ -175,7 +175,7 @@ def result_table(findings: Findings) -> TextTable | None:
     if findings.intervals:
         notes.append(f"{INTERVALS}{f' ({units.words})' * has_units}")
     elif findings.test is not None and has_units:
-        notes.append(f"no confidence intervals: {units.words} are too few")
+        notes.append(f"no confidence intervals: too few ({units.words})")
     lines = score_rows(values, findings.intervals, names, headings)
     if findings.intervals and any(line[2] == MISSING for line in lines):
         notes.append(f"{MISSING}: no interval, as all draws of test rows give this value")
@@ -269,7 +269,7 @@ def _range_verdict(subject: Subject, curve: LrCurve | None) -> str:
         tried = LrRangeOptions.model_validate(subject.findings.config.get("lr_range"), strict=False)
     except ValidationError as error:
         raise ConfigError(
-            f"the configuration in {str(subject.folder)!r} lacks the range of learning rates"
+            f"the configuration in {str(subject.folder)!r} has no learning rate range"
         ) from error
     return verdict(curve, tried)
 

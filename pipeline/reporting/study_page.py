@@ -42,7 +42,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
     if file is not None and not file.is_file():
         raise ConfigError(
             f"study={name!r} is unknown: the database {str(file)!r} does not exist; expected the "
-            "one that the sweep used: storage=sqlite:///FILE"
+            "database of the sweep: storage=sqlite:///FILE"
         )
     folder, tracking = Path(options.folder, name), options.tracking
     studies = Studies(options.storage)

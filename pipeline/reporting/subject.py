@@ -41,10 +41,10 @@ Content = TypeVar("Content")
 SHORT_ID = 8
 REPORT = "data_report.json"
 LEFT_NONE = (
-    "this run has no findings, because an older version of this program trained it or because it "
-    "is a trial of a study; this page shows what its journal contains"
+    "this run has no findings, because it is a trial of a study or from an older version; this "
+    "page shows its journal"
 )
-UNFINISHED = "this run has not finished; this page shows what its journal contains so far"
+UNFINISHED = "this run has not finished; this page shows its journal so far"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -119,7 +119,7 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
         if options.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
             return _fetched(reference, tracking_uri(options.tracking))
         if study is not None:
-            raise ConfigError(f"there is no run below folder={options.folder!r}; {hint}") from None
+            raise ConfigError(f"no runs below folder={options.folder!r}; {hint}") from None
         raise
     if study is not None:
         print(f"note: {hint}", file=sys.stderr)
@@ -135,9 +135,9 @@ def local_subject(folder: Path) -> Subject:
     events = list(read_events(folder / JOURNAL))
     begins = [event for event in events if event["event"] == "begin"]
     if not begins:
-        raise ConfigError(f"{str(folder)!r} is not a run: its journal does not begin with one")
+        raise ConfigError(f"{str(folder)!r} is not a run: its journal does not start with one")
     if begins[-1]["tags"].get(folders.COMMAND_TAG) == folders.SWEEP:
-        raise ConfigError(f"{str(folder)!r} is a study; expected a run. Give study={folder.name}.")
+        raise ConfigError(f"{str(folder)!r} is a study; expected a run. Set study={folder.name}.")
     later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
     state, artifacts = folders.read_state(folder), folder / "artifacts"
     status, reason = folders.standing(events, state)
@@ -148,7 +148,7 @@ def local_subject(folder: Path) -> Subject:
         try:
             findings, lacks = load_findings(artifacts), ""
         except ConfigError as error:
-            lacks = f"{error}; this page shows what the journal contains"
+            lacks = f"{error}; this page shows the journal"
     model = folder / "model" / "model.ckpt"
     return Subject(
         folder=folder,

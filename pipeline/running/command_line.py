@@ -87,8 +87,8 @@ class Command:
             return TypeAdapter(cls).validate_json(saved, strict=True)
         except (OSError, ValueError) as error:  # pydantic's error is a ValueError
             raise ConfigError(
-                f"{folder} does not say how its run was started ({COMMAND} is missing or damaged); "
-                "give the whole command again together with resume="
+                f"{folder} has no record of its command ({COMMAND} is missing or damaged); type "
+                "the whole command again with resume="
             ) from error
 
 
@@ -119,12 +119,12 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     named = any(_is_tracking(word) for word in words)
     kept = [one for one in kept if not _is_tracking(one) or (one == "tracking=none" and not named)]
     refused = [
-        f"{key_of(word)} holds a reference to the environment, which is not taken from a run's "
-        f"folder; give it again: {shlex.quote(word)}"
+        f"{key_of(word)} refers to the environment, which is not taken from a run's folder; set "
+        f"it again: {shlex.quote(word)}"
         for word in kept
         if _RESOLVER.search(word)
     ] or [
-        f"{key} held a secret, which is not saved; give it again: {key}=…"
+        f"{key} was a secret, which is not saved; set it again: {key}=…"
         for key in (key_of(word) for word in kept if MASK in word)
     ]
     if refused:
@@ -132,8 +132,8 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if saved.config_dir and not any(word.startswith(("--config-d", "-cd")) for word in words):
         again = shlex.join(["--config-dir", saved.config_dir, *words])
         raise ConfigError(
-            f"{folder / COMMAND} was started with --config-dir, which is not taken from a saved "
-            f"command; if you trust the folder, name it again: pipeline train {again}"
+            f"{folder / COMMAND} used --config-dir, which is not taken from a saved command; if "
+            f"you trust the folder, add it again: pipeline train {again}"
         )
     return [*kept, *(f"resume={folder}" if key_of(one) == "resume" else one for one in words)]
 
@@ -153,7 +153,7 @@ def found_model(
     Args:
         reference: What `find_run` takes, a folder or file that holds a model, or MLflow's own
             address of a model, `models:/NAME@champion`.
-        output: The folder that holds a folder for each run.
+        output: The folder that contains a folder for each run.
         tracking: Where runs and registered models are on record.
         key: Name of `output` in the command's options, for messages.
 

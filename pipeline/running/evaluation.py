@@ -140,7 +140,7 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
         options = options.model_copy(update={"loss": loss})
         notes = (
             *notes,
-            "test/loss has equal class weights, since there are no training rows to balance by",
+            "test/loss uses equal class weights, as there are no training rows",
         )
     run_id = str(model.facts.get("run_id") or "")
     is_here = asked.place.is_relative_to(cache_folder())  # fetched from the store just now
@@ -182,7 +182,7 @@ def _rows(
         train = content.part(content.split.train, budget=budget)
         content = replace(content, split=Split(train=NOTHING, validation=None, test=rows))
         test, what = content.part(rows, budget=budget), f"{len(rows):,} rows: {what}"
-        notes = _changed(digest, model, "these rows may include rows that the model was trained on")
+        notes = _changed(digest, model, "these rows may include training rows")
     else:
         raw, content, test = reader_of(schema).evaluated(build_source(options), budget=budget)
         train, prints, notes = _training_rows(asked, model)
@@ -232,8 +232,8 @@ def _changed(digest: str, model: Model, consequence: str) -> tuple[str, ...]:
     if trained in ("", digest):
         return ()
     return (
-        f"the run's own data have changed since its training: their hash is {digest[:12]}, and "
-        f"was {trained[:12]}; {consequence}",
+        f"the run's data have changed since training: their hash is {digest[:12]} and was "
+        f"{trained[:12]}; {consequence}",
     )
 
 
@@ -261,7 +261,7 @@ def _training_rows(
     rows = content.split.train
     prints = fingerprints(content.inputs, rows) if isinstance(raw, Samples) else None
     part = content.part(rows, budget=options.data["memory_budget"])
-    return part, prints, _changed(digest, model, "the baselines are fitted on the present data")
+    return part, prints, _changed(digest, model, "the baselines are fitted on the current data")
 
 
 # ── printing ────────────────────────────────────────────────────────────────────────────────
@@ -269,11 +269,11 @@ def _training_rows(
 
 def _drift_lines(drift: tuple[str, ...] | None) -> Iterator[str]:
     if drift is None:
-        yield "drift   unknown: the model has no report on its training data"
+        yield "drift   unknown: the model has no data report"
     elif not drift:
         yield "drift   none: all columns are distributed as in the training rows"
     else:
-        yield "drift   columns that are distributed differently from the training rows:"
+        yield "drift   columns distributed differently from the training rows:"
         yield from (f"        {line}" for line in drift)
 
 

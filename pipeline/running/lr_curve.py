@@ -81,27 +81,27 @@ def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
     span = f"{tried.steps} steps from {tried.lowest:g} to {tried.highest:g}"
     if not len(curve.losses):
         return (
-            "no suggestion: the loss is NaN or infinite at the first step, before any rate has "
-            "acted; look for huge values or holes in the data"
+            "no suggestion: the loss is NaN or infinite at the first step; look for huge or "
+            "missing values in the data"
         )
     if curve.suggestion is None:
-        lower = f"begin lower, such as lr_range.lowest={tried.lowest / 1000:g}"
+        lower = f"start lower, such as lr_range.lowest={tried.lowest / 1000:g}"
         longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
         higher = f"go higher, such as lr_range.highest={tried.highest * 1000:g}"
         if not len(curve.smoothed):
             count = len(curve.losses)
-            why = f"the loss blew up at {curve.blown_up:.3g} after {count} steps; {lower}"
+            why = f"the loss diverged at {curve.blown_up:.3g} after {count} steps; {lower}"
         elif curve.blown_up is not None:
             at = f"{curve.blown_up:.3g}"
-            why = f"the loss did not fall before it blew up at {at}; {lower}, {longer}"
+            why = f"the loss did not fall before it diverged at {at}; {lower}, {longer}"
         else:
             flat = number(curve.smoothed[0])
-            why = f"the loss stayed flat about {flat}; {higher}, or {longer}"
+            why = f"the loss stayed flat at about {flat}; {higher}, or {longer}"
         return f"no suggestion: {why} ({span})"
-    end = "does not blow up" if curve.blown_up is None else f"blows up at {curve.blown_up:.3g}"
+    end = "does not diverge" if curve.blown_up is None else f"diverges at {curve.blown_up:.3g}"
     return (
-        f"suggested: {LR}={curve.suggestion:g}, halfway from {curve.steepest:.3g}, where the "
-        f"smoothed loss falls fastest, to {curve.lowest:.3g}, where it is lowest; it {end} ({span})"
+        f"suggested: {LR}={curve.suggestion:g}, midway between {curve.steepest:.3g} (smoothed "
+        f"loss falls fastest) and {curve.lowest:.3g} (lowest); the loss {end} ({span})"
     )
 
 

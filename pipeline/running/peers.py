@@ -120,9 +120,8 @@ def start_from(message: Mapping[str, Any], plan: Plan) -> Start:
     own, first = plan.prepared.content_hash, message["data"]
     if own != first:
         raise ConfigError(
-            f"rank {plan.rank.number} has read other data than the first rank (hash {own[:12]} and "
-            f"{first[:12]}): they change while they are read, or their source is not the same "
-            "each time"
+            f"rank {plan.rank.number} read other data than the first rank (hash {own[:12]} and "
+            f"{first[:12]}): the data changed meanwhile, or their source is not deterministic"
         )
     if message["checkpoint"] is None:
         return Start()
@@ -158,9 +157,7 @@ def _error_of(problem: str, code: int) -> PipelineError:
     """Return the error of a failed rank, with the class that it would have in a single run."""
     if code in _KINDS:
         return _KINDS[code](problem)
-    return PipelineError(
-        f"{problem}. This is a bug of the program; run.log says where it comes from"
-    )
+    return PipelineError(f"{problem}. This is a bug in the program; for the traceback see run.log")
 
 
 class Peers:
@@ -289,8 +286,12 @@ class Peers:
 
 def _death(peer: _Peer) -> str:
     code = peer.child.wait(ENDED_SECONDS)
-    how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else "by itself"
+    how = (
+        f"was ended by {signal.Signals(-code).name}"
+        if code is not None and code < 0
+        else "ended by itself"
+    )
     return (
-        f"rank {peer.rank.number} of {peer.rank.world} was ended {how}, and with it the training; "
-        "the same command may work later, with fewer devices or more memory"
+        f"rank {peer.rank.number} of {peer.rank.world} {how}, which stopped the training; try "
+        "again with fewer devices or more memory"
     )

@@ -367,16 +367,16 @@ def _rank_of(devices: Devices) -> Rank:
         if devices.nodes > 1:
             raise ConfigError(
                 f"trainer.num_nodes={devices.nodes} needs a process for each device on each "
-                "machine; start the same command on each of them by torchrun "
-                f"--nnodes={devices.nodes} --nproc-per-node={devices.count} … or by srun"
+                "machine; start the same command on each with torchrun "
+                f"--nnodes={devices.nodes} --nproc-per-node={devices.count} … or srun"
             )
         return Rank(world=devices.world) if devices.world > 1 else ALONE
     if launched.world != devices.world:
         raise ConfigError(
-            f"{launched.world} processes were started together, and the config names "
-            f"{devices.count} devices on {devices.nodes} machines; expected trainer.devices times "
-            f"trainer.num_nodes to be {launched.world}, with trainer=ddp; where this process is "
-            f"alone, unset {launch_variable()}"
+            f"{launched.world} processes were started together, but the config has "
+            f"{devices.count} devices on {devices.nodes} machines; expected trainer.devices × "
+            f"trainer.num_nodes = {launched.world}, with trainer=ddp; for a single process, unset "
+            f"{launch_variable()}"
         )
     return launched
 

@@ -65,7 +65,7 @@ def writable_store(options: RunConfig) -> str | None:
     if database is not None and (why := _refusal(database) or _refusal(database.parent)):
         problems.append(
             f"the tracking database {str(database)!r} can't be written ({why}); record elsewhere "
-            "with tracking.uri=sqlite:///FILE, or nowhere with tracking=none"
+            "with tracking.uri=sqlite:///FILE, or not at all with tracking=none"
         )
     if problems:
         raise EnvironmentFaultError(*problems)
@@ -115,7 +115,7 @@ def connecting(
             recorder.abandon()
         raise
     if problem is not None:
-        print(f"warning: {problem}; the values wait in the run folder", file=sys.stderr)
+        print(f"warning: {problem}; the values are kept in the run folder", file=sys.stderr)
 
 
 def warn_of_unsent(
@@ -127,14 +127,14 @@ def warn_of_unsent(
         unsent: Number of values.
         problem: The cause in one line; `None` = unknown.
         place: Where the values wait.
-        output: The folder that holds a folder for each run.
+        output: The folder that contains a folder for each run.
         uri: The store that they are for; `None` = nothing is tracked.
     """
     if unsent:
         why = f"{problem}; " if problem else ""
         where = shlex.join([f"output={output}", *uri_words(uri or "")])
         print(
-            f"warning: {why}{unsent} values wait in {str(place)!r}; send them with: "
+            f"warning: {why}{unsent} values are kept in {str(place)!r}; send them with: "
             f"pipeline runs action=sync {where}",
             file=sys.stderr,
         )
@@ -317,8 +317,7 @@ def explain(error: BaseException) -> BaseException:
         return EnvironmentFaultError(f"{OUT_OF_MEMORY}{first}); try a smaller data.batch_size")
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return EnvironmentFaultError(
-            f"a process that reads the data died ({first}); try data.num_workers=0, or give it "
-            "more shared memory"
+            f"a data loading process died ({first}); try data.num_workers=0, or more shared memory"
         )
     return error
 
@@ -328,7 +327,7 @@ def say_how_to_go_on(record: Record) -> None:
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
         again = f"pipeline train {resume_words(record.folder)}"
-        print(f"stopped after epoch {epochs}; go on with: {again}", file=sys.stderr)
+        print(f"stopped after epoch {epochs}; continue with: {again}", file=sys.stderr)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

@@ -170,7 +170,7 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     if found is not None and not found.draws:
         say(
             console(),
-            f"no confidence intervals: {units}; expected {FEWEST_UNITS} groups or blocks or more, "
+            f"no confidence intervals: {units}; expected {FEWEST_UNITS} or more groups or blocks, "
             f"and at most {MOST_ROWS:,} rows",
         )
     if details:
@@ -246,8 +246,8 @@ def where_lines(record: Record) -> Iterator[str]:
     yield from headed("see it", record.where_to_look)
     if record.unsent:
         yield (
-            f"unsent  {record.unsent} values wait in the run folder; see the warning for the "
-            "command that sends them"
+            f"unsent  {record.unsent} values are kept in the run folder; the warning shows "
+            "the command that sends them"
         )
 
 

@@ -84,16 +84,16 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
     for key in ("task", "outputs", "classes"):
         if then.get(key) != now[key]:
             raise ConfigError(
-                f"{saved.path} is of another task: its {key} was {then.get(key)!r} and is "
-                f"{now[key]!r} now; a run with other data is a new run."
+                f"{saved.path} is from another task: its {key} was {then.get(key)!r} and is "
+                f"{now[key]!r} now; other data need a new run."
             )
     misfit = shape_problem(saved.path, saved.shapes, network, saved.facts["config"])
     if misfit is not None:
         raise ConfigError(misfit)
     if saved.facts.get("data", prepared.content_hash) != prepared.content_hash:
         raise ConfigError(
-            f"{saved.path} was trained on data with the hash {saved.facts['data'][:12]}, and those "
-            f"there now have {prepared.content_hash[:12]}; a run with other data is a new run."
+            f"{saved.path} was trained on data with the hash {saved.facts['data'][:12]}, but their "
+            f"hash is now {prepared.content_hash[:12]}; other data need a new run."
         )
 
 
@@ -144,7 +144,7 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
             if is_left and _live_trainer_of(folder) is None:
                 with suppress(ConfigError):  # a run of another config
                     return _go_on(folder, options, config, skip_damaged=True)
-        return Start(notes=("resume=auto: no unfinished run of this config; a new one begins",))
+        return Start(notes=("resume=auto: no unfinished run of this config; starting a new one",))
     folder, tracking = find_run(options.resume, output), options.tracking
     # A run is not split over two stores, and an address from the run's folder alone is not used.
     recorded = recorded_uri(folder)
@@ -152,13 +152,13 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
         here = redact(tracking_uri(tracking))
         if recorded != here:
             raise ConfigError(
-                f"{folder} is recorded in {recorded}: {how_to_name(recorded)}; to go on with it in "
-                f"another place, name that, such as tracking.uri={here}"
+                f"{folder} is recorded in {recorded}: {how_to_name(recorded)}; to continue it "
+                f"elsewhere, name that place, such as tracking.uri={here}"
             )
     if (lease := _live_trainer_of(folder)) is not None:
         raise EnvironmentFaultError(
-            f"{folder} is being trained at this moment by process {lease.pid}; wait for its end, "
-            f"or stop it with: kill {lease.pid}"
+            f"{folder} is being trained by process {lease.pid}; wait until it ends, or stop "
+            f"it with: kill {lease.pid}"
         )
     return _go_on(folder, options, config, skip_damaged=False)
 
@@ -181,13 +181,14 @@ def _go_on(
         raise ConfigError(*(refused or changes))
     if changes and facts["epoch"] >= epochs:
         raise ConfigError(
-            f"{saved.path} has {facts['epoch']} epochs behind it and trainer.max_epochs={epochs} "
-            f"leaves none; give more, such as trainer.max_epochs={facts['epoch'] + epochs}."
+            f"{saved.path} was saved after epoch {facts['epoch']}, and "
+            f"trainer.max_epochs={epochs} leaves none; set more, such as "
+            f"trainer.max_epochs={facts['epoch'] + epochs}."
         )
     before = facts["config"]["trainer"]["max_epochs"]
     if not changes and _is_finished(folder) and epochs <= before:
         raise ConfigError(
-            f"{folder} has finished; go on with more epochs, such as "
+            f"{folder} has finished; continue with more epochs, such as "
             f"trainer.max_epochs={2 * before}, or with another config and resume_allow_change=true."
         )
     where = {"parent": folder} if changes else {"folder": folder}
@@ -212,6 +213,8 @@ def _newest_whole(folder: Path, *, skip_damaged: bool) -> tuple[SavedCheckpoint,
         if damage is None:
             return saved, ()
         if skip_damaged:
-            return saved, (f"{damage}; going on from {path}",)
-        raise ConfigError(f"{damage}; {path} is whole: resume=auto goes on from it") from damage
-    raise damage or ConfigError(f"{folder} holds no checkpoint: no epoch of that run was finished")
+            return saved, (f"{damage}; continuing from {path}",)
+        raise ConfigError(
+            f"{damage}; {path} is complete: resume=auto continues from it"
+        ) from damage
+    raise damage or ConfigError(f"{folder} has no checkpoint: the run finished no epoch")

@@ -323,7 +323,7 @@ def described(
 
 def _drawn(artist: Child, artifacts: Path) -> list[Written]:
     """Wait for the pictures and return them; print a warning if they are missing."""
-    said = ["the pictures could not be drawn: no process for it could be started"]
+    said = ["the pictures could not be drawn: their process could not be started"]
     if artist.is_open:
         code = artist.wait(SECONDS)
         said = [str(message["problem"]) for message in artist.messages()]

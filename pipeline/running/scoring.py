@@ -70,8 +70,8 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
     rises = own_metrics(options)[name].higher_is_better
     if rises is None:
         raise ConfigError(
-            f"{key} can't be followed: {options.more[name][TARGET]} does not say which way it is "
-            "better; give the class higher_is_better = True, or False"
+            f"{key} can't be monitored: {options.more[name][TARGET]} does not define which values "
+            "are better; add higher_is_better = True or False to the class"
         )
     return "max" if rises else "min"
 
@@ -150,7 +150,7 @@ def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
             yield from (f"{key}monitor={problem}" for problem in error.problems)
             continue
         if mode in ("min", "max") and mode != better:
-            yield f"{key}mode={mode} looks for the worst {metric}; expected {better}."
+            yield f"{key}mode={mode} selects the worst {metric}; expected {better}."
 
 
 def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
@@ -162,7 +162,7 @@ def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
         for rows in _shaped(outputs, targets)
     ]
     kind = "values" if schema.task == "regression" else "probabilities"
-    given = f"; it is given {kind} {shapes[0]} and targets {shapes[1]}"
+    given = f"; its inputs are {kind} {shapes[0]} and targets {shapes[1]}"
     for name, metric in own_metrics(options.metrics).items():
         try:
             value = _value(metric, outputs, targets)
@@ -172,7 +172,7 @@ def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
             continue
         if value.numel() != 1:
             yield (
-                f"metrics.more.{name} gives {shown(tuple(value.shape))} values; expected one "
+                f"metrics.more.{name} returns {shown(tuple(value.shape))} values; expected one "
                 f"number{given}"
             )
 
@@ -195,23 +195,23 @@ def _undecidable(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     """Yield why the threshold's rule can't be applied to these data."""
     rule, schema = options.metrics.rule, prepared.schema
     validation = prepared.validation
-    found = f"metrics.threshold={rule} is found on validation rows, and"
+    found = f"metrics.threshold={rule} is found on validation rows, but"
     if rule is None:
         return
     if schema.task != "binary":
         yield (
-            f"metrics.threshold={rule} draws a line between two classes, and this is a "
-            f"{schema.task} task; leave it away"
+            f"metrics.threshold={rule} is for binary tasks, but this is a {schema.task} "
+            f"task; remove it"
         )
     elif validation is None:
         yield (
-            f"{found} there are none; give data.validation=0.2, or a number such as "
+            f"{found} there are none; set data.validation=0.2, or a number such as "
             "metrics.threshold=0.5"
         )
     elif not bool((validation.targets == 1).any()):
         yield (
-            f"{found} none of the {len(validation)} is of the positive class "
-            f"{schema.positive!r}; give a larger data.validation"
+            f"{found} none of the {len(validation)} has the positive class "
+            f"{schema.positive!r}; set a larger data.validation"
         )
 
 
@@ -220,13 +220,13 @@ def _unfit_loss(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     loss, classes = options.loss, prepared.schema.classes
     if prepared.schema.task == "regression":
         if loss.class_weights is not None:
-            yield "loss.class_weights has no meaning for a regression; expected null."
+            yield "loss.class_weights does not apply to regression; expected null."
         if loss.label_smoothing:
-            yield "loss.label_smoothing has no meaning for a regression; expected 0.0."
+            yield "loss.label_smoothing does not apply to regression; expected 0.0."
     elif isinstance(loss.class_weights, list) and len(loss.class_weights) != len(classes):
         yield (
-            f"loss.class_weights={loss.class_weights} are {len(loss.class_weights)} weights for "
-            f"{len(classes)} classes; expected one each of {', '.join(classes)}."
+            f"loss.class_weights={loss.class_weights} has {len(loss.class_weights)} weights for "
+            f"{len(classes)} classes; expected one each for {', '.join(classes)}."
         )
 
 
@@ -264,7 +264,7 @@ def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[st
         options = options.model_copy(update={"test": False})
         notes.append("trainer.limit_test_batches=0: nothing is tested, as with test=false")
     if trainer.profiler is not None:
-        notes.append("the profiler's tables go to run.log in the run's folder")
+        notes.append("the profiler's tables are in run.log in the run's folder")
     return options, tuple(notes)
 
 
@@ -312,7 +312,7 @@ def _within_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
     if batches % interval and (trainer.check_val_every_n_epoch is not None or interval % batches):
         yield (
             f"trainer.val_check_interval={trainer.val_check_interval} validates every {interval} "
-            f"batches and so not at the end of an epoch of {batches}, whose weights are kept; "
+            f"batches, not at the end of an epoch of {batches}; "
             f"expected a divisor of {batches}, or null."
         )
 
@@ -352,4 +352,4 @@ def _without_validation(options: RunConfig, reason: str) -> tuple[RunConfig, str
         words.append("the learning rate stays as it is")
     joined = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
     update = {"keep": "last", "callbacks": callbacks}
-    return options.model_copy(update=update), f"nothing is validated ({reason}): {joined}"
+    return options.model_copy(update=update), f"no validation ({reason}): {joined}"

@@ -41,12 +41,12 @@ from pipeline.running.scoring import direction_of, scores_of
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
 #: Callbacks that would make the record wrong, each with the reason.
 REFUSED: Mapping[type[Callback], str] = {
-    lightning.ModelCheckpoint: "a run keeps its weights itself; keep=best|last says which count",
-    lightning.ProgressBar: "choose with verbose=0|1|2",
-    lightning.StochasticWeightAveraging: "it changes the weights once all checkpoints are written; "
-    "callbacks=ema averages them inside of the checkpoints",
-    lightning.BatchSizeFinder: "it trains with another data.batch_size than the config says",
-    lightning.LearningRateFinder: "it trains with another optimizer.lr than the config says",
+    lightning.ModelCheckpoint: "a run always saves its weights; set keep=best|last instead",
+    lightning.ProgressBar: "set verbose=0|1|2 instead",
+    lightning.StochasticWeightAveraging: "it changes the weights after all checkpoints are "
+    "written; use callbacks=ema instead",
+    lightning.BatchSizeFinder: "it changes data.batch_size from the config's value",
+    lightning.LearningRateFinder: "it changes optimizer.lr from the config's value",
 }
 #: Input values of an evaluation batch: enough to keep the cores busy, and small in memory.
 EVALUATED_NUMBERS = 2**15

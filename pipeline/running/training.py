@@ -111,7 +111,7 @@ class Session(Participant):
         try:
             super().fit()
         except DivergedError:
-            what = "no account of what has diverged"
+            what = "the result of the diverged run was not written"
             unless_it_fails(lambda: self._write(self._result(), diverged=True), what)
             raise
 

@@ -69,7 +69,7 @@ class CardFacts:
 
 def card(facts: CardFacts) -> str:
     """Return the model card as Markdown."""
-    nothing = "the data report found none, which does not exclude others"
+    nothing = "none found by the data report; there may be others"
     limits = [*_limits(facts)] or [nothing]
     sections = (
         (f"Model card: {escaped(facts.name)}", _what(facts)),
@@ -130,7 +130,7 @@ def _figures(facts: CardFacts) -> str:
     if found.draws:
         words = (
             f"95 % confidence intervals: bootstrap of {found.units} with {found.draws:,} draws. "
-            "They cover the choice of test rows, not the variation between trainings."
+            "They cover the choice of test rows, not the variation between training runs."
         )
     return f"{markdown_table(headings, rows)}\n\n{words}"
 
@@ -160,7 +160,7 @@ def _decision(facts: CardFacts) -> str:
         what = "groups of rows" if schema.window is None else "forecasts without common steps"
         return (
             f"A value without an interval, which needs {FEWEST} independent validation rows "
-            f"({what}, if there are any)."
+            f"({what})."
         )
     names = value_names(schema)
     if len(names) != len(decision.intervals):
@@ -185,7 +185,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         yield from warnings(report)
         yield from _limits_of_data(report)
         if schema.difference is not None or schema.window is not None:
-            yield "all test rows are from one period of time; results in another may differ"
+            yield "all test rows are from one period; results in another may differ"
     # Mention each baseline that is at least as good as the network.
     key = "rmse" if schema.task == "regression" else "f1"
     own = facts.metrics.get(f"test/{key}")
@@ -205,7 +205,7 @@ def _limits_of_data(report: DataReport) -> Iterator[str]:
     if with_holes := [column for column in report.columns if column.missing]:
         yield (
             f"{len(with_holes)} of {len(report.columns)} columns had missing values in the "
-            "training rows, which were filled in"
+            "training rows, which were filled"
         )
     for column in with_holes:
         share = column.missing / column.rows

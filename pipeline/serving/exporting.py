@@ -221,7 +221,7 @@ def _exported(
             with torch.inference_mode():
                 found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
     except Exception as error:  # the exporters' errors have no common base class
-        return ConfigError(f"format={one}: the exporter gives up: {_line(error)}")
+        return ConfigError(f"format={one}: the export failed: {_line(error)}")
     if not found <= TOLERANCE:  # NaN is refused as well
         return ConfigError(
             f"format={one}: its answers differ from the model's by {found:.1e}, more than "
@@ -305,7 +305,7 @@ def _tensor(name: str, row_shape: tuple[int, ...], **more: Any) -> dict[str, Any
 
 
 def _input_meaning(schema: Schema) -> str:
-    what = "values as the data hold them"
+    what = "values as in the data"
     if schema.encoder is not None:
         what = (
             "numbers as they are; for a category its place in `categories`, from 0, or -1 if it is "

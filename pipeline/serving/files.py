@@ -49,8 +49,8 @@ def model_file(folder: Path) -> Path:
         if (folder / place).is_file():
             return folder / place
     raise ConfigError(
-        f"{str(folder)!r} holds no model; expected the folder of a run that has finished an epoch, "
-        f"or an MLflow model of one ({FILE} is not there)"
+        f"{str(folder)!r} has no model; expected the folder of a run with a finished epoch, or its "
+        f"MLflow model ({FILE} does not exist)"
     )
 
 
@@ -164,7 +164,7 @@ def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
     path = Path(source)
     if is_url(source):
         raise DataError(
-            f"input={source!r} is an address; expected a file on this machine. Download it first"
+            f"input={source!r} is a URL; expected a file on this machine. Download it first"
         )
     if not path.exists():
         there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -191,15 +191,15 @@ def _output_problems(source: Path, output: Path, *, overwrite: bool) -> Iterator
     told = f"output={str(output)!r}"
     folder = (Path(os.path.realpath(output)) if output.is_symlink() else output).parent
     if output.suffix.lower() not in WRITERS:
-        yield f"{told} ends in neither .csv nor .parquet, the two kinds that are written"
+        yield f"{told} must end in .csv or .parquet"
     if output.is_dir():
         yield f"{told} is a folder; expected a file, such as {output / 'predictions.csv'}"
     elif output.exists() and output.samefile(source):
-        yield f"{told} is the input itself; choose another file"
+        yield f"{told} is the input file; choose another"
     elif output.exists() and not overwrite:
-        yield f"{told} is there already; choose another, or replace it with overwrite=true"
+        yield f"{told} already exists; choose another, or replace it with overwrite=true"
     elif not folder.exists():
         make = f"mkdir -p {shlex.quote(str(folder))}"
-        yield f"{told} lies in no folder that is there; make it with: {make}"
+        yield f"{told} is in a folder that does not exist; create it with: {make}"
     elif not folder.is_dir():
-        yield f"{told} lies below {str(folder)!r}, which is a file; choose another"
+        yield f"{told} is below {str(folder)!r}, which is a file; choose another"

@@ -160,8 +160,8 @@ class Model:
                 row, column = lost
                 raise DataError(
                     f"{where(what, first_row + start + row)}, column {column!r}: the value is "
-                    "infinite in single precision once it is scaled as in training; expected one "
-                    "of about the size of the training rows"
+                    "infinite in float32 after scaling; expected one of the size of the training "
+                    "rows"
                 )
             blocks.append(self.network(inputs).float())
         raised = torch.cat(blocks)
@@ -187,8 +187,8 @@ def _network(
     given = {str(key): value for key, value in config["model"].items()}
     filled = ("input_shape", "outputs")
     problems = [
-        f"{key} held a secret or a reference to the environment, which is not taken from a model; "
-        "train it again with the value itself"
+        f"{key} is a secret or a reference to the environment, which is not read from a model; "
+        "train it again with the value"
         for key, value in flatten({"model": given}).items()
         if value == MASK
     ] or [*target_problems("model", given, bases=[MODULE], filled=filled, trust=trust)]
@@ -206,14 +206,14 @@ def _schema(file: Path, plain: dict[str, Any]) -> Schema:
         reader_of(schema)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{file} does not say how to read new rows: its schema is of another version of this "
-            "program, or damaged; train the model again"
+            f"{file} has no usable schema of the data: it is damaged or from another version; "
+            "train the model again"
         ) from error
     classes = {"regression": 0, "binary": 2}.get(schema.task, schema.outputs)
     if len(schema.classes) != classes:
         raise ConfigError(
-            f"{file} is at odds with itself: its task is {schema.task} of {kind} rows with "
-            f"{schema.outputs} outputs, and it names {len(schema.classes)} classes"
+            f"{file} is inconsistent: its task is {schema.task} of {kind} rows with "
+            f"{schema.outputs} outputs, but it has {len(schema.classes)} classes"
         )
     return schema
 
@@ -223,7 +223,7 @@ def _decision(file: Path, facts: Mapping[str, Any]) -> Decision:
         try:
             return Decision.from_dict(facts["decision"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{file} does not say how its outputs are decided") from error
+            raise ConfigError(f"{file} has no decision rule for its outputs") from error
     threshold = facts["config"].get("metrics", {}).get("threshold", 0.5)
     # A rule such as `best_f1` yields a threshold only once the run has ended.
     is_known = isinstance(threshold, float)
@@ -278,6 +278,6 @@ def shape_problem(
         if now.get(name) != saved.get(name):
             return (
                 f"{path} has {words(saved.get(name))} at {name!r} where the network has "
-                f"{words(now.get(name))}; its config says {', '.join(told)}."
+                f"{words(now.get(name))}; its config has {', '.join(told)}."
             )
     return None

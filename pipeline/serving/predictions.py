@@ -81,8 +81,8 @@ def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dic
     if model.schema.window is None and len(lost):
         raise DataError(
             f"{where(what, first_row + int(lost[0, 0]))}: the prediction is NaN or infinite; "
-            "expected inputs of about the size of the training data. Look for a value in this row "
-            "that is far too large"
+            "expected inputs of the size of the training data. Look for a far too large value in "
+            "this row"
         )
     return answers(model, outputs)
 
@@ -182,7 +182,7 @@ def predictions(
     if new.heading in names:
         raise ConfigError(
             f"column {new.heading!r} of {path} has the name of an output column; rename it, or "
-            "choose another id: id=COLUMN"
+            "set another id: id=COLUMN"
         )
 
     def pieces() -> Iterator[Sequence[Column]]:

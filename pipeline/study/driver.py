@@ -46,7 +46,7 @@ from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Scalar, has_begun
 
 #: Note on an Interrupted error: the stop was reported, so an outer study reports nothing.
-TOLD = "a person knows how to go on"
+TOLD = "how to continue was printed"
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
 STOP_SECONDS = 15.0
@@ -88,7 +88,7 @@ def study_processes(
             problem = mlflow.connect(required=tracking.required)
         if problem is not None:
             print(
-                f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
+                f"warning: {problem}; the trials' values are kept in {str(plan.folder)!r}",
                 file=sys.stderr,
             )
         try:
@@ -213,7 +213,7 @@ class Driver:
         self._mended = min(self._mended, in_a_row)  # 0 once a trial succeeds
         if in_a_row - self._mended >= most and failure is not None:
             raise StudyFailedError(
-                f"{most} trials failed in a row, the last one: {failure.message}; fix that, "
+                f"{most} trials failed in a row, the last with: {failure.message}; fix that, "
                 "or allow more with sweep.max_consecutive_failures=N",
                 failure.exit_code,
             )
@@ -276,7 +276,7 @@ class Driver:
                 if how == (ChangedDataError.exit_code, "interrupted"):
                     raise ChangedDataError(ended.message or "the data have changed")
                 if how == (EnvironmentFaultError.exit_code, "error"):
-                    message = ended.message or "the environment ended a trial"
+                    message = ended.message or "the environment stopped a trial"
                     raise EnvironmentFaultError(message)
             case Gone():
                 self._close_died(worker, answer)
@@ -365,7 +365,7 @@ class TrialCloser:
         self,
         died: Collection[int] = (),
         *,
-        why: str = "its process is gone",
+        why: str = "its process has ended",
         reason: str = "lost",
     ) -> None:
         """Close the trials whose process is gone or silent, with a warning for each.
@@ -407,7 +407,7 @@ class TrialCloser:
         if row.reason == "lost":
             self._live.warn(
                 f"trial {number} was closed as lost because its process did not respond; "
-                "its late result is ignored"
+                "its later result is ignored"
             )
         if has_begun(folder):
             end_journal(folder, row.state, row.reason)

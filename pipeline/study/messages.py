@@ -22,7 +22,7 @@ RETRIED = ("interrupted", "lost")
 #: Tag in a trial's journal that holds its values, as a JSON list.
 VALUES = "pipeline.values"
 REMEDY = (
-    "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
+    "restore it, continue anyway with sweep.allow_change=true, or start a new study with "
     "sweep.name=NAME"
 )
 _Kind = TypeVar("_Kind")
@@ -228,4 +228,4 @@ def changed_data_line(config: Mapping[str, Any], before: str, now: str) -> str:
     """Return an error line for a run whose data had the hash `before` and have `now`."""
     path = config["data"].get("path")
     which = "the data" if path is None else f"data.path={path}: the data"
-    return f"{which} had the hash {before[:12]} in this study and have {now[:12]} now; {REMEDY}"
+    return f"{which} had the hash {before[:12]} in this study and now have {now[:12]}; {REMEDY}"

@@ -154,8 +154,8 @@ def plan_study(
         base_point = space.point_of(trials.config(), trials.choices)
         if base_point is None and options.base_trial:
             raise ConfigError(
-                "sweep.base_trial=true, but the config as it stands lies outside of the space; "
-                "widen the space, or leave that trial out with sweep.base_trial=false"
+                "sweep.base_trial=true, but the base config is outside of the space; widen the "
+                "space, or skip that trial with sweep.base_trial=false"
             )
     uri = writable_store(run)
     base = plain(trials.config())
@@ -245,14 +245,14 @@ def _require_rows_beside_tuning(plan: StudyPlan) -> None:
     tune = f"sweep.tune={plan.options.tune}"
     if not (plan.options.test_trials and plan.run.test):
         raise ConfigError(
-            f"{tune} chooses by the validation rows, and without a test the cells would be "
-            "compared on the same rows; add sweep.test_trials=true test=true"
+            f"{tune} chooses by the validation rows, so the cells need test rows; "
+            "add sweep.test_trials=true test=true"
         )
     other = plain(plan.trials.config({SEED: str(plan.run.seed + 1)}))
     if SEED in plan.space.keys and data_fingerprint(other) != data_fingerprint(plan.base):
         raise ConfigError(
-            f"{tune} tunes once for all seeds, but the data depend on seed, so that validation "
-            "rows of one seed are test rows of another; vary data.split_seed instead"
+            f"{tune} tunes once for all seeds, but the split depends on seed: validation rows "
+            "of one seed are test rows of another; vary data.split_seed instead"
         )
 
 

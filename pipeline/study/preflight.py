@@ -44,7 +44,7 @@ from pipeline.terminal import console, duration, redrawing, say
 SHOWN = {"ok": "ok", "skipped": "skip", "misfit": MISSING, "fails": "FAILS"}
 NOTES = {
     "skipped": "skip: excluded by sweep.preflight_skip",
-    "misfit": f"{MISSING} does not apply: the model reads other data, lacks a key, or is varied",
+    "misfit": f"{MISSING} does not apply: the model reads other data, lacks a key or is varied",
 }
 #: Title of each table by the heading of its first column.
 TITLES = {"data": "models × data", "experiment": "experiments", "sweeps": "sweeps × models"}
@@ -414,7 +414,7 @@ def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
     for key, text in given.items():
         if key not in GROUPS:
             problems.append(
-                f"{key}={text}: a preflight tries the ranges of sweeps/; put this one into a "
+                f"{key}={text}: a preflight tries the ranges in sweeps/; put this one into a "
                 "file there, or remove it."
             )
             continue

@@ -52,7 +52,7 @@ class Studies:
         path = sqlite_path(self._url)
         if path is not None and not path.is_file():
             raise EnvironmentFaultError(
-                f"{named(self._url)} is not there; expected the one that the sweep used: "
+                f"{named(self._url)} does not exist; expected the database of the sweep: "
                 "storage=sqlite:///FILE"
             )
         self._store = open_storage(self._url)
@@ -71,7 +71,7 @@ class Studies:
         names = self.names()
         if name not in names:
             raise ConfigError(
-                f"study={name!r} is unknown in {named(self._url)}; there are "
+                f"study={name!r} is unknown in {named(self._url)}; known: "
                 f"{', '.join(names) or 'none'}.{did_you_mean(name, names)}"
             )
         tree = OmegaConf.load(conf_folder() / "sweep.yaml")
@@ -152,7 +152,7 @@ def removal_of(
         lock.release()
     # A lease of another machine may be alive, and counts as alive.
     if is_led or any(lease is not None and alive(lease) for lease in study.leases()):
-        raise ConfigError(f"study={name!r} is at work; stop it, or wait for its end")
+        raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
     run_ids = [run.info.run_id for run in store.of_study(study.uid)]
     size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
 
@@ -187,7 +187,7 @@ def differences(
         for line in _trial_differences(row, by_trial.pop(row.number, []), objectives)
     ]
     return lines + [
-        f"run {run.run_id} is of trial {number}, of which the study knows nothing"
+        f"run {run.run_id} is of trial {number}, which is not in the study"
         for number, strangers in sorted(by_trial.items())
         for run in strangers
     ]

@@ -53,8 +53,8 @@ def sweep(plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None)
     """
     if plan.run.register is not None and comparison.is_comparison(plan):
         raise ConfigError(
-            f"register={plan.run.register} needs a winner, and a comparison has none; remove "
-            "it, then train the model you choose with pipeline train"
+            f"register={plan.run.register} needs a best trial, but a comparison has none; "
+            "remove it, then train the chosen model with pipeline train"
         )
     if plan.options.launcher == "ray":
         plan = fitted_to_cluster(plan)
@@ -123,7 +123,7 @@ def _conclude(done: Driver, pool: WorkerPool) -> Iterator[str]:
     if not done.leads:
         if plan.run.verbose != 0:
             say(console(), summary.counts_line(rows))
-            say(console(), "another process works on this study and will report the results")
+            say(console(), "another process is running this study and will report the results")
         return iter(())
     artifacts = plan.folder / "artifacts"
     create_folder(artifacts)

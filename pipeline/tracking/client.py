@@ -27,8 +27,8 @@ DATABASE_SECONDS = 90.0
 CLOSE_SECONDS = 150.0
 QUIT_SECONDS = 5.0
 ADVICE = (
-    "see that nothing kills it (the kernel does, where memory runs out), then type the same "
-    "command again; tracking=none goes without a record"
+    "check what kills it (often the kernel, when memory runs out), then run the same command "
+    "again; tracking=none records nothing"
 )
 #: Shortest time between two restarts of a recorder that keeps dying: its imports take seconds.
 REVIVAL_SECONDS = 30.0

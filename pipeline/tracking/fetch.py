@@ -78,7 +78,7 @@ def fetched(reference: str, uri: str) -> Path:
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise ConfigError(
-            f"{reference!r} names no model of MLflow's; expected models:/NAME@ALIAS, "
+            f"{reference!r} is not an MLflow model; expected models:/NAME@ALIAS, "
             "models:/NAME/VERSION, models:/m-… or an MLflow run id"
         )
     _require_database(repr(reference), uri)
@@ -88,8 +88,8 @@ def fetched(reference: str, uri: str) -> Path:
         # The address of a version may be set by whoever registers it.
         if parts.scheme in _HOSTS and parts.netloc not in ("", urlsplit(uri).netloc):
             raise ConfigError(
-                f"the files of {reference!r} lie on another server ({redact(address)}), which is "
-                "not asked; give tracking.uri= of the server that has them"
+                f"the files of {reference!r} are on another server ({redact(address)}); set "
+                "tracking.uri= to that server"
             )
         if digest is not None and _digest(place := _place(uri, address, digest)) == digest:
             return place
@@ -100,7 +100,7 @@ def _require_database(what: str, uri: str) -> None:
     """Raise ConfigError if an SQLite database is missing: opening the store would create it."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise ConfigError(f"{what} is unknown: there is no {str(path)!r} yet")
+        raise ConfigError(f"{what} is unknown: {str(path)!r} does not exist")
 
 
 # ── where a model lies ──────────────────────────────────────────────────────────────────────────
@@ -121,7 +121,7 @@ def _source(store: "Store", reference: re.Match[str]) -> Source:
         with store.client() as client:
             names = [model.name for model in client.search_registered_models(max_results=1000)]
         raise ConfigError(
-            f"no model is registered as {name!r} in {here}; there are {_some(names)}."
+            f"no model is registered as {name!r} in {here}; known: {_some(names)}."
             f"{did_you_mean(name, names)}"
         )
     alias, aliases = reference["alias"], registered.aliases
@@ -156,14 +156,14 @@ def _newest_of_run(store: "Store", beginning: str) -> "LoggedModel":
     runs = store.beginning(beginning)
     if len(runs) != 1:
         ids = [str(run.info.run_id)[:12] for run in runs]
-        what = f"is the beginning of several ids: {_some(ids)}" if ids else "is unknown"
+        what = f"matches several ids: {_some(ids)}" if ids else "is unknown"
         raise ConfigError(f"run {beginning!r} {what} in {named(store.uri)}")
     condition = f"source_run_id = '{runs[0].info.run_id}'"
     with store.client() as client:
         models = client.search_logged_models([runs[0].info.experiment_id], condition)
     whole = [model for model in models if model.status == "READY"]
     if not whole:
-        raise ConfigError(f"run {beginning!r} has left no model in {named(store.uri)}")
+        raise ConfigError(f"run {beginning!r} has no model in {named(store.uri)}")
     return max(whole, key=lambda model: model.creation_timestamp)
 
 
@@ -179,7 +179,7 @@ def _place(uri: str, address: str, digest: str) -> Path:
     key = hashlib.sha256("\n".join((redact(uri), address, digest)).encode()).hexdigest()[:32]
     place = cache_folder() / "models" / key
     if not place.resolve().is_relative_to(cache_folder().resolve()):
-        raise ConfigError(f"{str(place)!r} leads out of the cache folder; remove it")
+        raise ConfigError(f"{str(place)!r} points outside of the cache folder; remove it")
     return place
 
 
@@ -211,11 +211,11 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
         folder = beside if top is None else top.parent
         found = _digest(folder)
         if found is None:
-            raise ConfigError(f"{reference!r} holds no model of this program's in {here}")
+            raise ConfigError(f"{reference!r} is not a model of this program in {here}")
         if digest not in (None, found):
             raise ConfigError(
-                f"the weights of {reference!r} in {here} are not those that were logged: their "
-                f"SHA-256 is {found[:12]}… and was {digest[:12]}…; train it again"
+                f"the weights of {reference!r} in {here} have changed since they were logged: "
+                f"their SHA-256 is {found[:12]}… and was {digest[:12]}…; train the model again"
             )
         place = _place(store.uri, address, found)
         if _digest(place) != found:
@@ -231,6 +231,6 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
 
 
 def _unwritable(place: Path, error: OSError) -> EnvironmentFaultError:
-    usual = str(error.strerror), "make room, or name another cache folder in XDG_CACHE_HOME"
+    usual = str(error.strerror), "make room, or set XDG_CACHE_HOME to another folder"
     why, remedy = shortage(place, error.errno) or usual
     return EnvironmentFaultError(f"{str(place)!r} can't be written ({why}); {remedy}")

@@ -137,7 +137,7 @@ def find_run(
         for folder, first in begun.items():
             if command_of(first) == "train":
                 return folder
-        raise ConfigError(f"there is no run below {key}={str(output)!r} yet; train one first")
+        raise ConfigError(f"no runs below {key}={str(output)!r}; train one first")
     begun |= _begun(output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
     names = {one: str(first.get("name", one.name)) for one, first in begun.items()}
     found = [one for one, name in names.items() if reference in (name, one.name)] or [

@@ -171,8 +171,8 @@ class Journal:
         is_single = (self.folder / COMMAND).exists()  # not a trial of a study
         again = resume_words(self.folder) if is_single else "the same command"
         return EnvironmentFaultError(
-            f"{str(self.path)!r} can't be written ({error.strerror}; {state}); {remedy}, then go "
-            f"on with {again}"
+            f"{str(self.path)!r} can't be written ({error.strerror}; {state}); {remedy}, then "
+            f"continue with {again}"
         )
 
     def _open(self) -> int:

@@ -191,7 +191,7 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
         takes, why = verdict(figure, theirs, champion)
         if takes:
             client.set_registered_model_alias(name, CHAMPION, own)
-        line = f"{name} version {own} is registered{why}"
+        line = f"registered as {name} v{own}{why}"
         client.update_model_version(name, own, description=line)
         client.set_model_version_tag(name, own, DECISION_TAG, line)
         return line
@@ -207,10 +207,10 @@ def _alone(store: Store, name: str) -> Iterator[None]:
         with filelock.FileLock(folder / f"register-{key}", timeout=LOCK_SECONDS):
             yield
     except filelock.Timeout as error:
-        line = f"another process registers {name!r} and does not end"
+        line = f"another process is registering {name!r} and has not ended"
         raise StoreError("locked", line) from error
     except OSError as error:
-        way = "name another cache folder in XDG_CACHE_HOME"
+        way = "set XDG_CACHE_HOME to another folder"
         line = f"{str(folder)!r} can't be written ({error.strerror}); {way}"
         raise StoreError("unwritable", line) from error
 
@@ -230,24 +230,24 @@ def verdict(
     there is no champion.
     """
     if theirs is None:
-        return True, ", and its champion"
+        return True, " (champion)"
     before = None
     with suppress(KeyError, ValueError):  # a person may have changed the tags
         before = float(theirs["value"])
     data, monitor = theirs.get("data.hash", ""), theirs.get("monitor")
     if mine.data != data:
         known = data[:12] or "unknown"
-        reason = f"it was trained on other data: {known} against {mine.data[:12]} here"
+        reason = f"it was trained on other data ({known}, here {mine.data[:12]})"
     elif mine.monitor != monitor:
-        reason = f"it was judged by {monitor or 'nothing'}, not by {mine.monitor} as here"
+        reason = f"it was selected by {monitor or 'nothing'}, not by {mine.monitor}"
     elif mine.value is None or before is None or not math.isfinite(before):
-        reason = f"{mine.monitor} is not known of both; it needs validation rows"
+        reason = f"{mine.monitor} is not known for both; it needs validation rows"
     else:
         new, old = number(mine.value), number(before)
         if new == old and mine.value != before:
             new, old = repr(mine.value), repr(before)
         if mine.value > before if mine.better == "max" else mine.value < before:
             words = f"{mine.monitor} {new} against {old}"
-            return True, f", and champion in place of version {champion}: {words}"
+            return True, f" (champion instead of v{champion}): {words}"
         reason = f"{mine.monitor} {old} against {new} here"
-    return False, f"; champion stays version {champion}: {reason}"
+    return False, f"; champion is still v{champion}: {reason}"

@@ -61,7 +61,7 @@ class Replay:
             self._file = self._path.open("rb")
             self._rewind(read_state(folder))
         except filelock.Timeout as error:
-            line = f"{str(folder)!r} is recorded by another process"
+            line = f"{str(folder)!r} is being recorded by another process"
             raise StoreError("refused" if wait else "waiting", line) from error
         except OSError as error:
             self._lock.release()
@@ -237,7 +237,7 @@ class Replay:
         if self.state.run_id and (elsewhere or store.run(self.state.run_id) is None):
             self._rewind(State())
         if not self.state.run_id and [one["event"] for one in self._pending[:1]] != ["begin"]:
-            line = f"{str(self._path)!r} does not begin with a run; it can't be sent"
+            line = f"{str(self._path)!r} does not start with a run, so it can't be sent"
             raise StoreError("refused", line)
         self._is_attached = True
 

@@ -250,8 +250,8 @@ class Store:
             raise StoreError("deleted", line)
         if str(found.experiment_id) == "0":
             line = (
-                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
-                "choose another name"
+                f"tracking.experiment={name!r} is MLflow's default, which can't store artifacts "
+                "here; choose another name"
             )
             raise StoreError("refused", line)
         for key in EXPERIMENT_TAGS.keys() - found.tags.keys():  # others may have created it

@@ -75,7 +75,7 @@ class StoreInForce:
     def require(self, recorded: str) -> None:
         """Raise StoreError if a run with a recorded address is in another store."""
         if redact(self._uri) != recorded:
-            way = f"which is used only if you name it: {how_to_name(recorded)}"
+            way = f"which is used only if set: {how_to_name(recorded)}"
             raise StoreError("refused", f"recorded in {recorded}, {way}")
 
     def give_up(self, error: StoreError) -> None:

@@ -66,10 +66,7 @@ FAULT_WORDS: Mapping[FaultKind, tuple[str, ...]] = {
     "unwritable": ("disk is full", "readonly database", "unable to open", "disk I/O"),
     "refused": ("authentication failed", "no password supplied", "pg_hba.conf", '" does not exist'),
 }
-WELCOME = (
-    "see whether the address is right, and the password in the environment's PGPASSWORD or "
-    "PGPASSFILE"
-)
+WELCOME = "check the address and the password (PGPASSWORD or PGPASSFILE)"
 
 
 def quiet_mlflow() -> None:
@@ -98,8 +95,8 @@ def tracking_uri(options: "TrackingOptions") -> str:
         return _absolute(VARIABLE, os.environ[VARIABLE])
     if options.kind == "server":
         raise ConfigError(
-            "tracking=server needs an address; expected tracking.uri=http://HOST:PORT, "
-            f"or the environment's {VARIABLE}"
+            "tracking=server needs tracking.uri=http://HOST:PORT or the environment "
+            f"variable {VARIABLE}"
         )
     return sqlite_uri(Path.cwd() / DATABASE)
 
@@ -151,7 +148,7 @@ def uri_words(uri: str) -> list[str]:
 def how_to_name(recorded: str) -> str:
     """Say how to name a recorded address, whose password is masked, in a command."""
     if MASK in recorded:
-        return f"{recorded} needs its password; put the whole address into {VARIABLE}"
+        return f"{recorded} needs its password; set {VARIABLE} to the whole address"
     return f"add {shlex.quote(f'tracking.uri={recorded}')}"
 
 
@@ -179,8 +176,8 @@ def _absolute(key: str, uri: str) -> str:
     given = f"{key}={redact(uri)!r}"
     if not colon or kind == "file":
         raise ConfigError(
-            f"{given} is a folder, and MLflow no longer records into files; "
-            f"expected http://HOST:PORT or sqlite:///{DATABASE}"
+            f"{given} is a folder, but MLflow no longer records into "
+            f"folders; expected http://HOST:PORT or sqlite:///{DATABASE}"
         )
     if kind not in SERVERS + DATABASES:
         raise ConfigError(
@@ -246,8 +243,8 @@ def fault(uri: str, text: str) -> StoreError:
     if kind == "unwritable":
         return StoreError(kind, f"{named(uri)} {unwritable(uri, text, _elsewhere(uri))}")
     lines = {
-        "locked": "is locked by another program; end it, then retry",
-        "broken": f"is no database; {_elsewhere(uri)}",
+        "locked": "is locked by another program; stop it, then retry",
+        "broken": f"is not a database; {_elsewhere(uri)}",
         "refused": f"refuses ({short_cause(text)}); {WELCOME}",
     }
     return StoreError(kind, f"{named(uri)} {lines[kind]}")
@@ -288,14 +285,13 @@ def named(uri: str) -> str:
 def schema_fault(uri: str, revision: str) -> StoreError:
     """Return the error for a database of another version of MLflow, with a way to use it."""
     way = (
-        "was made by another version of MLflow; back it up, then bring it up to date with: "
+        "was created by another version of MLflow; back it up, then upgrade it with: "
         f"mlflow db upgrade {redact(uri)}"
     )
     if revision not in known_revisions():
         way = (
-            f"was made by a newer MLflow, and MLflow {version('mlflow')}, which is installed, is "
-            "too old for it; install the one that made it: pip install --upgrade mlflow, or "
-            f"{_elsewhere(uri)}"
+            f"was created by a newer MLflow, and MLflow {version('mlflow')} is too old for it; "
+            f"upgrade it: pip install --upgrade mlflow, or {_elsewhere(uri)}"
         )
     return StoreError("schema", f"{named(uri)} {way}")
 

@@ -148,7 +148,7 @@ def test_the_note_of_a_study_names_its_best_trial_and_the_winners_command(
     pages: Pages, trained: Trained
 ) -> None:
     pages.open(trained.page("iris_search"))
-    pages.says("5 trials: 5 complete", "the winner is trial", "pipeline train model=mlp")
+    pages.says("5 trials: 5 complete", "best trial ", "pipeline train model=mlp")
     unfold_note(pages)
     assert min(pages.pictures(f"{NOTE}//img")) > 300
 
@@ -157,7 +157,7 @@ def test_the_registered_model_shows_its_signature(pages: Pages, trained: Trained
     pages.open(trained.page("digits_cnn"))
     place = str(pages.one("//a[contains(@href, '/models/digits')]").get_attribute("href"))
     pages.open(place.partition("#")[2])  # a click opens it in a new tab
-    pages.says("Version 1", "champion", "digits_cnn", "digits version 1 is registered")
+    pages.says("Version 1", "champion", "digits_cnn", "registered as digits v1")
     for part in ("Inputs", "Outputs"):
         title = f"//*[starts-with(normalize-space(text()), '{part} (')]"
         pages.click(f"{title}/ancestor::*[@role='row']//*[contains(@class, 'anticon')]")

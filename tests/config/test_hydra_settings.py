@@ -19,7 +19,7 @@ from pipeline.train import main as train
 EVIL = "{_target_: sympy.sympify, a: \"__import__('pathlib').Path('canary').touch()\"}"
 CALLBACK = f"hydra:\n  callbacks:\n    x: {EVIL}\n"
 GLOBAL = "# @package _global_\n"
-REFUSED = "belongs to Hydra's own settings, which can run code"
+REFUSED = "is a Hydra setting, which can run code"
 GROUP_FILES = {
     "hydra/launcher/basic.yaml": EVIL,  # stands before Hydra's own
     "experiment/x.yaml": f"{GLOBAL}seed: 1\n",

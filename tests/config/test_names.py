@@ -23,16 +23,16 @@ PROBLEMS = {
     ),
     "model=lstm model=mlp": "model is given twice: model=lstm and model=mlp; keep one.",
     "optimizer.lr=1,2": (
-        "'optimizer.lr=1,2' gives several values; expected one, a list optimizer.lr=[1,2], "
+        "'optimizer.lr=1,2' has several values; expected one, a list optimizer.lr=[1,2], "
         "a quoted text 'optimizer.lr=\"1,2\"', or -m for a run each."
     ),
     "+seeed=3": "seeed is unknown. Did you mean 'seed=3'?",
-    "tags.fold=a": "tags.fold is not there yet; add it with +tags.fold=a",
-    "+seed=3": "+seed=3: seed is there already; leave the + away.",
-    "--config-dir nowhere": "--config-dir 'nowhere' is no folder.",
-    "lr": "'lr' is not KEY=VALUE; --help shows the keys.",
+    "tags.fold=a": "tags.fold does not exist; add it with +tags.fold=a",
+    "+seed=3": "+seed=3: seed already exists; remove the +.",
+    "--config-dir nowhere": "--config-dir 'nowhere' is not a folder.",
+    "lr": "'lr' is not KEY=VALUE; see --help.",
     "lstm": "'lstm' is not KEY=VALUE. Did you mean 'model=lstm'?",
-    "quik": "'quik' is not KEY=VALUE; --help shows the keys.",  # a sweep's, which train refuses
+    "quik": "'quik' is not KEY=VALUE; see --help.",  # a sweep's, which train refuses
     "adaam": "'adaam' is not KEY=VALUE. Did you mean 'optimizer=adam'?",
 }
 
@@ -47,8 +47,10 @@ def test_what_hydra_ends_in_a_traceback_for_is_one_line(line: CommandLine) -> No
         assert " is unknown; expected one of " in line.problem(word)
     for name in ("logger", "callbacks", "plugins", "barebones", "enable_x"):
         assert line.problem(f"+trainer.{name}=true").startswith(f"trainer.{name} ")
-    assert "'lr=[1' can't be read; close each bracket and quote, or quote" in line.problem("lr=[1")
-    assert "as a text: 'x=\"a=b\"'." in line.problem("x=a=b")
+    assert "'lr=[1' can't be parsed; close each bracket and quote, or quote" in line.problem(
+        "lr=[1"
+    )
+    assert "as a string: 'x=\"a=b\"'." in line.problem("x=a=b")
 
 
 def test_all_wrong_names_are_told_together_and_no_value_beside_them(line: CommandLine) -> None:
@@ -119,16 +121,19 @@ def test_every_choice_is_a_word_to_yaml_and_every_file_says_what_it_is() -> None
     ("content", "says"),
     [
         ("seed: 1\nseed: 2\n", ":2 has the key 'seed' a second time; keep one."),
-        ("data:\n\tseed: 2\n", ":2 is no YAML: a tab; indent with spaces."),
+        ("data:\n\tseed: 2\n", ":2 is not valid YAML: a tab; indent with spaces."),
         (b"seed: 1\nname: \xe9\n", ":2 is not UTF-8; save the file as UTF-8."),
         ("", ":1 is empty; expected keys and values, or {} for none."),
-        ("- seed\n", ":1 is no mapping; expected KEY: VALUE lines."),
+        ("- seed\n", ":1 is not a mapping; expected KEY: VALUE lines."),
         ("tags: &a [x]\nname: *a\n", ":2 has an alias (*a); write it out."),
-        ("seed: [1\n", " is no YAML: "),
+        ("seed: [1\n", " is not valid YAML: "),
         ("tags: " + "[" * 3000 + "]" * 3000, ":1 is nested deeper than 20 levels; flatten it."),
         ("a:\n" + "".join(f"{' ' * n}- \n" for n in range(1, 99)), " is nested deeper than 20 "),
-        ("name: !!python/object/apply:os.getcwd []\n", ":1 is no YAML: could not determine a "),
-        ("#" * (2**20 + 1), " is larger than 1 MiB; expected a file of configuration."),
+        (
+            "name: !!python/object/apply:os.getcwd []\n",
+            ":1 is not valid YAML: could not determine a ",
+        ),
+        ("#" * (2**20 + 1), " is larger than 1 MiB; expected a configuration file."),
     ],
 )
 def test_a_file_that_can_not_be_read_is_named_with_the_line(

@@ -60,14 +60,14 @@ def test_what_no_weight_depends_on_may_change_on_resume() -> None:
 
 def test_another_model_or_other_data_can_never_be_resumed() -> None:
     for override in ("model=gru", "data=digits", "data.split_seed=1"):
-        assert "a run with another model or other data is a new run." in resumed(override)[0][0]
+        assert "another model or data set needs a new run." in resumed(override)[0][0]
 
 
 def test_a_changed_learning_rate_needs_to_be_allowed() -> None:
     assert resumed("optimizer.lr=0.1") == (
         [],
         [
-            "optimizer.lr was 0.01 and is 0.1 now; put it back, or go on as a new child run with "
+            "optimizer.lr was 0.01 and is 0.1 now; restore it, or continue as a child run with "
             "resume_allow_change=true."
         ],
     )

@@ -50,10 +50,10 @@ WRONG = {
         "model.activation": ("Did you mean 'relu'?", ["rellu"]),
         "keep": ("expected one of best, last.", ["first"]),
         "verbose": ("expected a whole number >= 0 and <= 2 or null.", ["3", "true"]),
-        "name": ("expected a text (not empty) or null.", [""]),
-        "output": ("expected a text (not empty).", [""]),
+        "name": ("expected a string (not empty) or null.", [""]),
+        "output": ("expected a string (not empty).", [""]),
         "metrics.threshold": (
-            "number > 0 and < 1, best_f1 or a text such as recall_at_0.9.",
+            "number > 0 and < 1, best_f1 or a string such as recall_at_0.9.",
             ["1", "recall_at_1.0"],
         ),
         "scheduler.interval": ("expected one of epoch, step.", ["batch"]),
@@ -134,7 +134,7 @@ def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine)
 
 def test_an_unknown_metric_to_monitor_lists_those_that_are_logged(line: CommandLine) -> None:
     assert line.problem("monitor=val/los") == (
-        f"monitor='val/los' is never logged; expected one of {', '.join(MONITORED)}."
+        f"monitor='val/los' is not logged; expected one of {', '.join(MONITORED)}."
         " Did you mean 'val/loss'?"
     )
 
@@ -165,26 +165,26 @@ def test_a_followed_metric_must_be_logged_and_its_direction_right(
     line: CommandLine, group: str
 ) -> None:
     key = "scheduler" if "scheduler" in group else "callbacks.early_stopping"
-    assert f"{key}.monitor='f1' is never logged" in line.problem(group, f"{key}.monitor=f1")
+    assert f"{key}.monitor='f1' is not logged" in line.problem(group, f"{key}.monitor=f1")
     assert line.problem(group, f"{key}.monitor=val/f1") == (
-        f"{key}.mode=min looks for the worst val/f1; expected max."
+        f"{key}.mode=min selects the worst val/f1; expected max."
     )
 
 
 RULES = {
     "trainer=cpu trainer.precision=16-mixed": (
-        "trainer.precision=16-mixed does not exist on the CPU; expected one of 32-true, "
+        "trainer.precision=16-mixed is not supported on the CPU; expected one of 32-true, "
         "bf16-mixed, bf16-true, 64-true."
     ),
-    "trainer=cpu trainer.precision=16-true": "trainer.precision=16-true does not exist on the CPU;",
+    "trainer=cpu trainer.precision=16-true": "trainer.precision=16-true is not supported on the ",
     "trainer.devices=[0,0]": "trainer.devices=[0, 0] names a device twice.",
     "trainer.min_epochs=30": "trainer.min_epochs=30 is more than trainer.max_epochs=20.",
-    "tags=['a;b']": "tags: 'a;b' is no tag; expected up to 250",
+    "tags=['a;b']": "tags: 'a;b' is not a valid tag; expected up to 250",
     "+tags.fold=3": "tags=",
-    "trust=['../net']": "trust=[../net] is no package",
+    "trust=['../net']": "trust=[../net] is not a package",
     "register=ward tracking=none": (
-        "register='ward' needs MLflow, and tracking=none is given; choose tracking=local, or leave "
-        "register away."
+        "register='ward' needs MLflow, but tracking=none is set; choose tracking=local, or remove "
+        "register."
     ),
 }
 
@@ -208,7 +208,7 @@ def test_what_becomes_part_of_a_path_must_be_a_name(line: CommandLine, name: str
 def test_an_output_inside_a_run_is_refused(line: CommandLine) -> None:
     (line.folder / "run").mkdir()
     (line.folder / "run" / "journal.jsonl").touch()
-    assert line.problem("output=run/more").startswith("output='run/more' lies inside the run ")
+    assert line.problem("output=run/more").startswith("output='run/more' is inside the run ")
 
 
 def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
@@ -285,7 +285,7 @@ def test_a_class_from_elsewhere_is_refused_before_it_is_imported(
     line: CommandLine, path: str
 ) -> None:
     assert line.problem(f"model._target_={path}") == (
-        f"model._target_={path!r} lies outside of pipeline, torch.nn, torch.optim, "
+        f"model._target_={path!r} is outside of pipeline, torch.nn, torch.optim, "
         "pytorch_lightning.callbacks; if it is your own, add "
         f"'trust=[{path.partition('.')[0]}]' to the command line."
     )
@@ -295,11 +295,11 @@ def test_a_class_from_elsewhere_is_refused_before_it_is_imported(
     ("path", "says"),
     [
         ("torch.nn.modules.module.OrderedDict", "is defined in 'collections', outside of"),
-        ("torch.nn.functional.relu", "is no class"),
-        ("torch.nn.modules.module.torch.load", "is not there"),  # which would run a pickle
-        ("torch.optim.Adam", "is no torch.nn.Module"),
-        ("pipeline.networks.mlp.MLPP", "is not there. Did you mean 'MLP'?"),
-        ("pipeline.networks.mpl.MLP", "is not there: no module 'pipeline.networks.mpl'"),
+        ("torch.nn.functional.relu", "is not a class"),
+        ("torch.nn.modules.module.torch.load", "does not exist"),  # which would run a pickle
+        ("torch.optim.Adam", "is not a torch.nn.Module"),
+        ("pipeline.networks.mlp.MLPP", "does not exist. Did you mean 'MLP'?"),
+        ("pipeline.networks.mpl.MLP", "does not exist: no module 'pipeline.networks.mpl'"),
         ("3", "=3 is not allowed; expected the dotted path of a class"),
     ],
 )
@@ -326,21 +326,21 @@ def test_a_network_of_ones_own_is_one_file_and_one_yaml_and_needs_trust(
     )
     assert type(build(run.model, input_shape=(4,), outputs=2)).__module__ == own_network
     function = [f"model._target_={own_network}.function", f"trust=[{own_network}]"]
-    assert line.problem(*function).endswith("is no class.")
+    assert line.problem(*function).endswith("is not a class.")
 
 
 def test_trust_from_a_file_is_refused(line: CommandLine, tmp_path: Path) -> None:
     text = "# @package _global_\ntrust: [os]\n"
     words = written(tmp_path / "conf", {"experiment/mine.yaml": text})
     assert line.problem(*words, "experiment=mine") == (
-        "trust stands in a file; it counts on the command line alone: 'trust=[PACKAGE]'."
+        "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
     )
 
 
 def test_trust_given_to_the_check_replaces_that_of_the_config(own_network: str) -> None:
     config = with_inner(own_network, None)
     assert check(config, trust=[own_network]).trust == [own_network]
-    with pytest.raises(ConfigError, match="lies outside of"):
+    with pytest.raises(ConfigError, match=" is outside of"):
         check(config, trust=[])
 
 
@@ -352,7 +352,7 @@ def with_inner(package: str, inner: object) -> dict[str, Any]:
 
 
 def test_a_nested_target_is_judged_like_any_other_and_built_first(own_network: str) -> None:
-    with pytest.raises(ConfigError, match=r"model\.inner\._target_='os\.getcwd' lies outside"):
+    with pytest.raises(ConfigError, match=r"model\.inner\._target_='os\.getcwd' is outside"):
         check(with_inner(own_network, {"_target_": "os.getcwd"}))
     wrong = [{"_target_": "torch.nn.Linear", "in_features": 2, "out_feature": 3}]
     with pytest.raises(ConfigError, match=r"model\.inner\[0\]\.out_feature is unknown"):
@@ -364,7 +364,7 @@ def test_a_nested_target_is_judged_like_any_other_and_built_first(own_network: s
 
 def test_a_parameter_that_is_filled_in_unknown_or_missing_is_named(line: CommandLine) -> None:
     for word, problem in {
-        "+model.outputs=3": "model.outputs is filled in by the program; leave it away.",
+        "+model.outputs=3": "model.outputs is set by the program; remove it.",
         "+model.activatoin=relu": ("model.activatoin is unknown. Did you mean 'model.activation'?"),
         "~model.hidden": "model.hidden is missing; expected a list [a whole number > 0, …].",
     }.items():
@@ -383,10 +383,10 @@ def test_arguments_reach_the_constructor_as_it_declares_them() -> None:
 
 CALLBACKS = {
     "early_stopping.patience=-1": "patience=-1 is not allowed; expected a whole number >= 0.",
-    "early_stopping.mode=3": "mode=3 is not allowed; expected a text.",
+    "early_stopping.mode=3": "mode=3 is not allowed; expected a string.",
     "+early_stopping.paitence=3": "Did you mean 'callbacks.early_stopping.patience'?",
     "early_stopping._target_=pytorch_lightning.callbacks.EarlyStop": "mean 'EarlyStopping'?",
-    "ema._target_=torch.nn.Linear": "'torch.nn.Linear' is no pytorch_lightning.Callback",
+    "ema._target_=torch.nn.Linear": "'torch.nn.Linear' is not a pytorch_lightning.Callback",
 }
 
 
@@ -401,5 +401,5 @@ def test_a_callbacks_arguments_are_checked_where_lightning_is(line: CommandLine,
 
 def test_a_callback_from_elsewhere_is_refused_before_lightning(line: CommandLine) -> None:
     assert line.problem("callbacks=ema", "callbacks.ema._target_=os.system").startswith(
-        "callbacks.ema._target_='os.system' lies outside of what may be"
+        "callbacks.ema._target_='os.system' is not in a trusted"
     )

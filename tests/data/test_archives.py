@@ -85,9 +85,11 @@ def test_labels_are_classes_or_values_with_fractions_and_a_file_alone_is_split_a
         assert list(samples.classes) == [str(label) for label in sorted(set(labels))]
     samples = read("ucr", written("a_TRAIN.tsv", rows([0.5, 1.25, 3])))
     assert (samples.task, samples.targets[:, 0].tolist()) == ("regression", [0.5, 1.25, 3])
-    assert "the target is a regression (fractions); data.task= says otherwise" in samples.notes
+    assert "the target is a regression (fractions); change with data.task=" in samples.notes
     assert samples.test is None
-    assert "a_TRAIN.tsv has no _TEST file beside it; a share of its rows tests" in samples.notes
+    assert (
+        "a_TRAIN.tsv has no _TEST file; some of its rows are held out for testing" in samples.notes
+    )
 
 
 def test_padding_is_no_value_and_unequal_lengths_become_equal_as_asked_and_told() -> None:
@@ -129,8 +131,8 @@ def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predi
     # A header that contradicts the lines is told.
     content = "@dimensions 3\n@seriesLength 9\n" + TS + "1,2:A\n3,4:B\n"
     notes = read("ucr", written("a.ts", content)).notes
-    assert "a.ts says @dimensions 3, but its first series has 1; the lines decide" in notes
-    assert "a.ts says @seriesLength 9, but its first series has 2; the lines decide" in notes
+    assert "a.ts says @dimensions 3, but its first series has 1; the data lines are used" in notes
+    assert "a.ts says @seriesLength 9, but its first series has 2; the data lines are used" in notes
 
 
 def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_read() -> None:
@@ -140,15 +142,15 @@ def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_re
     written("Wave/Wave_TRAIN.ts", TS + "1,2:A\n3,4:B\n")
     samples = read("ucr", "Wave")
     assert samples.input_shape == (2, 1)
-    assert "Wave_TRAIN.ts is read; tsv files of it lie there too" in samples.notes
+    assert "Wave_TRAIN.ts is read; tsv files of it are there too" in samples.notes
 
 
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
         ("a.tsv", "", "a.tsv is empty (0 bytes)"),
-        ("a.tsv", "\n\n", "a.tsv has 0 series; expected one a line, its label first"),
-        ("a.tsv", "1\n2\n", "a.tsv line 1 has 1 field, '1'; expected a label and then the values"),
+        ("a.tsv", "\n\n", "a.tsv has 0 series; expected one per line, its label first"),
+        ("a.tsv", "1\n2\n", "a.tsv line 1 has 1 field, '1'; expected a label, then the values"),
         ("a.tsv", GOOD + "1\t1\tNaN\t3\n", "a.tsv line 3: value 2 of 3 is missing, 1 in this line"),
         ("a.tsv", GOOD + "1\t\t2\t3\n", "a.tsv line 3: value 1 of 3 is missing"),
         ("a.tsv", GOOD + "1\tNaN\tNaN\tNaN\n", "a.tsv line 3 has no value; expected numbers"),
@@ -158,29 +160,33 @@ def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_re
         ("a.tsv", GOOD + "1\t1\t1e300\t3\n", "a.tsv line 3: field 3 is 1e300; expected a finite"),
         ("a.tsv", GOOD + "NaN\t1\t2\t3\n", "a.tsv line 3 has the label 'NaN', which is missing"),
         ("a.tsv", GOOD + "1\t1\t2\n", "line 3 has 2 values, a.tsv line 1 has 3 (from 2 to 3 in al"),
-        ("a.tsv", GOOD + "1\t1\t2\n", "data.length=3 goes on with the last value of shorter ones,"),
+        ("a.tsv", GOOD + "1\t1\t2\n", "data.length=3 repeats the last value of shorter ones,"),
         ("a.tsv", GOOD.encode("utf-16"), "a.tsv line 1 begins as UTF-16; expected UTF-8"),
         ("a.tsv", GOOD.encode() + b"\xfc\t1\t2\t3\n", "a.tsv line 3 has byte 0xFC at position 0"),
         ("a.tsv", GOOD.encode() + b"1\t1\0\t2\n", "a.tsv line 3 has a NUL byte at position 3"),
         ("a.tsv", "1\t1\t2\n1\t3\t4\n" * 3, "all 6 rows are of class '1'; expected at least 2"),
         ("a.ts", "1,2:A\n", "a.ts line 1 is '1,2:A' before @data; expected header lines such as"),
         ("a.ts", "@classLabel true A B\n", "a.ts has no @data line"),
-        ("a.ts", TS, "a.ts has 0 series behind @data"),
-        ("a.ts", "@timeStamps true\n" + TS, "a.ts says @timeStamps true; expected values alone"),
+        ("a.ts", TS, "a.ts has 0 series after @data"),
+        ("a.ts", "@timeStamps true\n" + TS, "a.ts says @timeStamps true; expected only values"),
         ("a.ts", TS + "(0,1.5),(1,2):A\n", "a.ts line 3 has values with timestamps, '(time,value)"),
         ("a.ts", "@data\n1,2:A\n", "a.ts line 1: the header has neither @classLabel nor @targetL"),
         ("a.ts", "@targetLable true\n@data\n1:2\n", "nor @targetLabel; '@targetlable' is neither."),
         ("a.ts", TS + "1,2\n", "a.ts line 3 has no ':'; expected values, ':' and the label"),
-        ("a.ts", TS + "1,2:C\n", "a.ts line 3 has the label 'C', which @classLabel does not name"),
+        ("a.ts", TS + "1,2:C\n", "a.ts line 3 has the label 'C', which is not in @classLabel"),
         ("a.ts", TS + "1,2:A\n1,?,3:B\n", "a.ts line 4: value 2 of 3 is missing"),
         ("a.ts", TS + "1,2:3,4:A\n1,2:B\n", "a.ts line 4 has 1 channels, a.ts line 3 has 2"),
         ("a.ts", TS + "1,2:3,4:A\n1,2:3:B\n", "line 4, channel 2 has 1 values, a.ts line 3 has"),
         ("a.ts", TS + "1,2:3,b:A\n", "a.ts line 3, channel 2: field 2 is 'b'; expected a number"),
         ("a.ts", "@classLabel false\n@data\n1,2\n3,4\n", "line 3 has no label (@classLabel false"),
         ("a.ts", "@targetLabel true\n@data\n1,2:x\n", "line 3 has the label 'x'; expected a numb"),
-        ("a_TEST.tsv", "1\t1\t2\n", "a_TEST.tsv has the test alone; expected a_TRAIN.tsv beside"),
-        (".", GOOD, ". has several data sets: b_TRAIN.tsv, c_TRAIN.ts; say which: data.path=./NAM"),
-        ("none", "", "none has no file of series; expected NAME_TRAIN.tsv and NAME_TEST.tsv in i"),
+        ("a_TEST.tsv", "1\t1\t2\n", "a_TEST.tsv has only test series; expected a_TRAIN.tsv beside"),
+        (
+            ".",
+            GOOD,
+            ". has several data sets: b_TRAIN.tsv, c_TRAIN.ts; choose one: data.path=./NAM",
+        ),
+        ("none", "", "none has no series file; expected NAME_TRAIN.tsv and NAME_TEST.tsv in i"),
         ("b_TEST.tsv", "1\t1\n", "b_TEST.tsv line 1 has 1 values, b_TRAIN.tsv line 1 has 3"),
     ],
 )
@@ -237,7 +243,7 @@ def test_the_unpacked_file_is_read_whatever_its_name_and_a_large_one_gives_the_s
 def test_one_of_several_sets_is_named_by_its_file_and_a_training_part_alone_is_split() -> None:
     mnist(FORMS[1], "emnist-letters-")
     mnist(FORMS[1], "emnist-digits-")
-    with pytest.raises(DataError, match=r"set has 2 data sets, beginning with 'emnist-digits-', "):
+    with pytest.raises(DataError, match=r"set has 2 data sets, such as 'emnist-digits-', "):
         read("idx", "set")
     path = "set/emnist-letters-train-images-idx3-ubyte.gz"
     assert len(read("idx", path).inputs) == 30
@@ -262,17 +268,25 @@ WHOLE = idx(PICTURES[:20])
     ("name", "content", "problem"),
     [
         (IMAGES, b"", f"set/{IMAGES} is empty (0 bytes)"),
-        (IMAGES, b"GIF89a", "is no idx file: it begins with b'GIF8'; expected"),
-        (IMAGES, WHOLE[:9], "is cut short within its header; copy the file"),
-        (IMAGES, WHOLE[:-7], "is cut short: its header says (20, 6, 5), 600 bytes, but 593 are t"),
-        (IMAGES, WHOLE + b"1", "goes on behind the 600 bytes that its header"),
+        (IMAGES, b"GIF89a", "is not an idx file: it begins with b'GIF8'; expected"),
+        (IMAGES, WHOLE[:9], "is incomplete (header); copy the file"),
+        (
+            IMAGES,
+            WHOLE[:-7],
+            "is incomplete: its header says (20, 6, 5), 600 bytes, but it has 593;",
+        ),
+        (IMAGES, WHOLE + b"1", "has more than the 600 bytes of its header's shape"),
         (IMAGES, b"\0\0\x08\x09", "has 9 dimensions; expected 1 to 4"),
-        (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12, "is cut short: its header says (4294967295, 429"),
-        (KINDS, idx(LABELS[:19]), f"{KINDS} has shape (19,); expected as many labels as images"),
+        (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12, "is incomplete: its header says (4294967295, 429"),
+        (
+            KINDS,
+            idx(LABELS[:19]),
+            f"{KINDS} has shape (19,); expected equal numbers of labels and images",
+        ),
         (TEST, idx(PICTURES[20:, :5]), f"has shape (20, 6, 5) and set/{TEST} has shape (10, 5, 5)"),
         (KINDS, idx(LABELS[:20] * 0), "class '7' is in the test part but not"),
-        (KINDS, None, f"{IMAGES} has no labels beside it; expected train-im"),
-        (TEST, None, "t10k-labels-idx1-ubyte has no images beside it"),
+        (KINDS, None, f"{IMAGES} has no labels; expected train-im"),
+        (TEST, None, "t10k-labels-idx1-ubyte has no images"),
     ],
 )
 def test_files_that_are_missing_damaged_or_do_not_fit_are_refused_by_name_and_sizes(
@@ -292,7 +306,7 @@ def test_a_packed_file_cut_short_or_too_large_is_refused(monkeypatch: pytest.Mon
     path = Path(f"set/{IMAGES}.gz")
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is cut short or damaged \("):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is incomplete or damaged \("):
         read("idx", "set")
     path.write_bytes(whole)
     monkeypatch.setattr("pipeline.data.array_files.LARGEST_PACKED", 500)
@@ -303,7 +317,7 @@ def test_a_packed_file_cut_short_or_too_large_is_refused(monkeypatch: pytest.Mon
 def test_a_folder_without_files_to_train_on_says_what_they_are_called() -> None:
     mnist()
     for pattern, problem in (
-        ("train-*", "set has no images to train on; ex"),
+        ("train-*", "set has no training images; ex"),
         ("*", "no idx files"),
     ):
         for file in Path("set").glob(pattern):

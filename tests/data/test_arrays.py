@@ -50,7 +50,7 @@ def test_parts_that_a_file_gives_are_kept(form: str) -> None:
     assert (samples.inputs[samples.test] == X[:5]).all()
     assert (samples.inputs[samples.validation] == X[5:12]).all()
     assert (samples.inputs[:18] == X[12:]).all()
-    assert "the files give their own parts: train 18, validation 7, test 5 rows" in samples.notes
+    assert "the files define the parts: train 18, validation 7, test 5 rows" in samples.notes
 
 
 def test_a_given_validation_shares_no_row_with_a_test_that_is_split_off() -> None:
@@ -145,10 +145,10 @@ def parted(x_train: np.ndarray, x_test: np.ndarray, y_train: np.ndarray = Y) -> 
     [
         ({"x": X, "y": Y[:29]}, "x.npz: x has shape (30, 4) and x.npz: y has shape (29,); expec"),
         ({"a": X, "b": Y}, "x.npz has no inputs to train on; its arrays are a, b; expected x_tr"),
-        ({"x_train": X, "b": Y}, "x.npz has x_train but no targets beside it; its arrays are"),
-        ({"y_train": Y}, "x.npz has y_train but no inputs beside it; its arrays are y_train"),
+        ({"x_train": X, "b": Y}, "x.npz has x_train but no targets; its arrays are"),
+        ({"y_train": Y}, "x.npz has y_train but no inputs; its arrays are y_train"),
         ({"x": X, "X": X, "y": Y}, "x.npz has both x and X; expected one of them"),
-        ({"x": X[:0], "y": Y[:0]}, "x.npz: x has shape (0, 4), 0 rows; expected at least one"),
+        ({"x": X[:0], "y": Y[:0]}, "x.npz: x has shape (0, 4), no rows; expected at least one"),
         ({"x": X[:, 0], "y": Y}, "inputs of shape (30,) can't be read; expected a table (rows, "),
         ({"x": X.astype(str), "y": Y}, "x.npz: x has values of type <U32; expected numbers"),
         ({"x": X + 1j, "y": Y}, "x.npz: x has values of type complex128; expected numbers"),
@@ -158,13 +158,16 @@ def parted(x_train: np.ndarray, x_test: np.ndarray, y_train: np.ndarray = Y) -> 
         ({"x": np.where(CELLS > 70, -np.inf, X), "y": Y}, "x[17, 3] is -inf (13 of 30 rows have"),
         ({"x": X * 1e300, "y": Y}, f"x.npz: x[0, 0] is {X[0, 0] * 1e300} (30 of 30 rows"),
         ({"x": X, "y": np.zeros(30)}, "all 30 rows are of class '0'; expected at least 2 classes"),
-        ({"x": X, "y": np.r_[np.zeros(29), 1]}, "class '1' has 1 row to share between training "),
+        ({"x": X, "y": np.r_[np.zeros(29), 1]}, "class '1' has only 1 row for training and "),
         (parted(X, X, Y % 2), "class '2' is in the test part but not in the training part"),
         (b"", "x.npz is empty (0 bytes)"),
-        (b"x,y\n1,2\n", "x.npz is no .npz or .npy file: it begins with b'x,y\\n1,'; expected one"),
-        (b"\x80\x04\x95pickle", "x.npz is no .npz or .npy file: it begins with b'\\x80"),
-        (b"PK\x03\x04 and then nothing", "x.npz is damaged or cut short (File is not a zip file)"),
-        (b"\x93NUMPY\x01\x00\x10", "x.npz is damaged or cut short"),
+        (
+            b"x,y\n1,2\n",
+            "x.npz is not a .npz or .npy file: it begins with b'x,y\\n1,'; expected one",
+        ),
+        (b"\x80\x04\x95pickle", "x.npz is not a .npz or .npy file: it begins with b'\\x80"),
+        (b"PK\x03\x04 and then nothing", "x.npz is damaged or incomplete (File is not a zip file)"),
+        (b"\x93NUMPY\x01\x00\x10", "x.npz is damaged or incomplete"),
     ],
 )
 def test_what_is_no_numpy_file_or_does_not_fit_is_refused_by_content_or_shape(
@@ -187,7 +190,7 @@ class Trap:
 
 def test_python_objects_are_refused_never_unpickled_and_left_alone_where_nothing_asks() -> None:
     trap = np.array([Trap(), Trap()], dtype=object)
-    problem = "x.npz: x holds Python objects, which only a pickle can read and"
+    problem = "x.npz: x holds pickled Python objects, which can run code;"
     with pytest.raises(DataError, match=problem):
         read("arrays", npz(x=trap, y=Y[:2]))
     samples = read("arrays", npz(x=X, y=Y, labels=trap, images=trap, extra=trap, scalar=3))
@@ -205,7 +208,7 @@ def test_a_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.Mo
     assert isinstance(samples.inputs, np.memmap) == is_large
     assert (samples.inputs == X).all()
     Path("x.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
-    with pytest.raises(DataError, match=r"x.npy is .*cut short.*; copy"):
+    with pytest.raises(DataError, match=r"x.npy is .*incomplete.*; copy"):
         read("arrays", "x.npy", targets="y.npy")
 
 
@@ -222,13 +225,13 @@ def test_a_member_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.Monkey
     [
         ("x.npz", {"x": "signal"}, "x='signal' is not in x.npz; its arrays are signals, kind. Did"),
         ("x.npz", {"layout": "images", "x": "signals"}, "data.layout=images does not fit inputs"),
-        ("x.npz", {"targets": "y.npy"}, "data.targets='y.npy' goes with a .npy of inputs, but x."),
+        ("x.npz", {"targets": "y.npy"}, "data.targets='y.npy' needs a .npy file of inputs, but x."),
         ("x.npz", {"test_targets": "y.npy", "x": "signals"}, "data.test_targets needs data.test"),
-        ("p.npz", {"test_path": "p.npz"}, "test_path='p.npz' is given, but p.npz has test rows"),
-        ("x.npy", {}, "x.npy has inputs alone; say where their targets are: data.targets=FILE.npy"),
-        ("x.np", {}, "data.path='x.np' is not there (looked in '"),
+        ("p.npz", {"test_path": "p.npz"}, "test_path='p.npz' is set, but p.npz has test rows"),
+        ("x.npy", {}, "x.npy has only inputs; set their targets: data.targets=FILE.npy"),
+        ("x.np", {}, "data.path='x.np' does not exist (looked in '"),
         ("p.np", {}, "'). Did you mean 'p.npz'?"),
-        ("x.npy", {"targets": "no/y.npy"}, "targets='no/y.npy' is not there; the folder 'no'"),
+        ("x.npy", {"targets": "no/y.npy"}, "targets='no/y.npy' does not exist; the folder 'no'"),
     ],
 )
 def test_a_key_that_does_not_fit_is_refused(path: str, keys: dict[str, str], problem: str) -> None:
@@ -344,10 +347,25 @@ def test_fractions_many_numbers_and_columns_are_a_regression_unless_told_otherwi
         (DataError, [1j, 2j], {}, "labels of type complex128 can't be read"),
         (DataError, ["a"], {"task": "regression"}, "data.task=regression expects numbers, but the"),
         (DataError, [0, 7], {"classes": list("abc")}, "x.npz: y[1] is 7, but data.classes has 3 n"),
-        (ConfigError, [0, 1, 2], {"task": "binary"}, "data.task=binary expects 2 classes, this da"),
+        (
+            ConfigError,
+            [0, 1, 2],
+            {"task": "binary"},
+            "data.task=binary expects 2 classes, but this da",
+        ),
         (ConfigError, [0, 1], {"task": "multiclass"}, "data.task=multiclass expects more than 2 c"),
-        (ConfigError, [0, 1, 2], {"positive": 1}, "data.positive='1' is for two classes, this dat"),
-        (ConfigError, ["no", "yes"], {"positive": "yess"}, "data.positive='yess' is no class of t"),
+        (
+            ConfigError,
+            [0, 1, 2],
+            {"positive": 1},
+            "data.positive='1' is for two classes, but this dat",
+        ),
+        (
+            ConfigError,
+            ["no", "yes"],
+            {"positive": "yess"},
+            "data.positive='yess' is not a class of t",
+        ),
         (ConfigError, [1, 2, 3], {"classes": ["a", "b"]}, "data.classes has 2 names, 2 of them di"),
         (ConfigError, ["x", "y"], {"classes": ["a", "a"]}, "data.classes has 2 names, 1 of them d"),
         (ConfigError, [0.5, 1], {"positive": 1}, "data.positive is for classes, but the target is"),

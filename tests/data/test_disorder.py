@@ -69,8 +69,8 @@ def test_each_seed_makes_other_data_by_their_hash_and_is_told(key: str) -> None:
 
 def test_a_table_is_not_permuted_since_its_columns_go_by_their_names() -> None:
     message = (
-        "data.permute=2 is for steps, pixels and values without names, but this data is a table, "
-        "whose columns go by their names; expected null"
+        "data.permute=2 is for steps, pixels and unnamed values, but this data is a table with "
+        "named columns; expected null"
     )
     named = tuple(Column(name=name) for name in "xyz")
     for changes in ({}, {"columns": named, "features": ()}):
@@ -84,10 +84,10 @@ def test_values_in_time_take_neither_and_both_are_told_together() -> None:
     with pytest.raises(ConfigError) as raised:
         prepare(Given(series(values)), options(window=5, permute=1, shuffle_labels=2))
     assert list(raised.value.problems) == [
-        "data.permute=1 is for independent rows, but this data is values in time: a window's last "
-        "step is what a forecast goes on from; expected null",
-        "data.shuffle_labels=2 is for independent rows, but this data is values in time: what a "
-        "series predicts is the series itself; expected null",
+        "data.permute=1 is for independent rows, but this data is values in time: a forecast "
+        "starts from a window's last step; expected null",
+        "data.shuffle_labels=2 is for independent rows, but this data is values in time: a "
+        "series predicts itself; expected null",
     ]
 
 

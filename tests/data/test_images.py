@@ -59,7 +59,7 @@ def test_folders_of_parts_are_kept_and_a_class_that_one_lacks_is_told(validation
     samples = read("images", "set")
     assert (samples.inputs[samples.test] == COLOURS.transpose(0, 3, 1, 2)).all()
     assert samples.validation.tolist() == [12]
-    assert "the files give their own parts: train 12, validation 1, test 4 rows" in samples.notes
+    assert "the files define the parts: train 12, validation 1, test 4 rows" in samples.notes
     assert "the validation part has no picture of class dog" in samples.notes
 
 
@@ -82,8 +82,8 @@ def test_sizes_that_differ_are_refused_and_pictures_resized_as_asked_and_told() 
 @pytest.mark.parametrize(
     ("pixels", "asked", "channels", "told"),
     [
-        (GREYS, None, 1, "all pictures are grey and read so; data.image_mode=RGB says otherwise"),
-        (COLOURS, None, 3, "the pictures are read in colour; data.image_mode=L makes them grey"),
+        (GREYS, None, 1, "all pictures are grey and read as grey; change with data.image_mode=RGB"),
+        (COLOURS, None, 3, "the pictures are read in colour; change with data.image_mode=L"),
         (GREYS, "RGB", 3, None),
         (COLOURS, "L", 1, None),
     ],
@@ -104,18 +104,18 @@ def test_transparent_pixels_lie_on_white_and_other_files_are_left_out_all_told()
     saved("cat/a.png", pixels)
     samples = read("images", "set")
     assert (samples.inputs[0] == GREYS[0]).all()
-    colours = "the pictures are read in colour, 4 of 5 are grey; data.image_mode=L makes them grey"
+    colours = "the pictures are read in colour, 4 of 5 are grey; change with data.image_mode=L"
     assert colours in samples.notes
     drawn = samples.inputs[2]
     assert drawn[:, 0, 0].tolist() == [200, 100, 50]
     assert (drawn[:, 1:] == 255).all()
-    assert "1 of 5 pictures can be transparent; what is lies on white" in samples.notes
+    assert "1 of 5 pictures have transparent pixels, which become white" in samples.notes
     saved("loose.png", COLOURS[0])
     Path("set/cat/notes.txt").write_text("x")
     Path("set/.DS_Store").write_text("x")
     Path("set/cat/more").mkdir()
     notes = read("images", "set").notes
-    told = "3 files or folders are no pictures of a class and are left out: loose.png, …"
+    told = "3 files or folders are not pictures of a class and are ignored: loose.png, …"
     assert told in notes
 
 
@@ -165,16 +165,19 @@ MOST = "; expected at most 80,000,000 pixels (height × width). Make it"
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"this is no picture", "is no picture: it begins with b'this is '"),
-        (WHOLE[:MIDDLE], "is damaged or cut short ("),
-        (WHOLE[:MIDDLE] + b"\0\1\2" + WHOLE[MIDDLE + 3 :], "is damaged or cut short ("),
-        (b"", "is empty (0 bytes); copy it again or take it away"),
-        (b"%!PS-Adobe-3.0 EPSF", "is no picture: it begins with b'%!PS-Ado'; expected"),
-        (WHOLE[:8], "is no picture"),
+        (b"this is not a picture", "is not a picture: it begins with b'this is '"),
+        (WHOLE[:MIDDLE], "is damaged or incomplete ("),
+        (WHOLE[:MIDDLE] + b"\0\1\2" + WHOLE[MIDDLE + 3 :], "is damaged or incomplete ("),
+        (b"", "is empty (0 bytes); copy it again or remove it"),
+        (b"%!PS-Adobe-3.0 EPSF", "is not a picture: it begins with b'%!PS-Ado'; expected"),
+        (WHOLE[:8], "is not a picture"),
         (claiming(10_000), f"has 10000×10000 pixels{MOST}"),
-        (claiming(20_000), f"has more than Pillow opens{MOST}"),
+        (claiming(20_000), f"has more than Pillow's limit{MOST}"),
         (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "holds several pictu"),
-        (encoded(Image.fromarray(GREYS[0] / np.float32(9)), "TIFF"), "has values of 32 bits, whos"),
+        (
+            encoded(Image.fromarray(GREYS[0] / np.float32(9)), "TIFF"),
+            "has 32-bit values of unknown",
+        ),
     ],
     ids=["text", "cut", "changed", "empty", "program", "magic", "huge", "huger", "many", "floats"],
 )
@@ -202,10 +205,10 @@ PARTED = ["train/cat/a.png", "train/dog/a.png"]
     [
         ([], "set has no class folders with pictures; expected FOLDER/<class>/<pictures>"),
         (["a.png"], "set has no class folders with pictures"),
-        (["cat/a.png"], "set has one class only, 'cat', with 1 pictures; expected a folder for"),
-        (["cat/a.png", "dog/"], "set/dog has no picture; expected at least one for a class. Add"),
-        ([*PARTED, "rest/"], "set has the folder 'rest' beside 'train'"),
-        ([*PARTED, "val/", "valid/"], "set has both 'val' and 'valid' for its validation part; ex"),
+        (["cat/a.png"], "set has only one class, 'cat' (1 pictures); expected folders of"),
+        (["cat/a.png", "dog/"], "set/dog has no pictures; expected at least one per class. Add"),
+        ([*PARTED, "rest/"], "set has the folders 'rest' and 'train'"),
+        ([*PARTED, "val/", "valid/"], "set has both 'val' and 'valid' for the validation part; ex"),
     ],
 )
 def test_a_folder_that_is_not_laid_out_by_class_is_refused(made: list[str], problem: str) -> None:
@@ -222,13 +225,15 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed() -> Non
     assert len(read("images", "set").inputs) == 5
     secret = Path("secret.png").resolve()
     Path("set/dog/out.png").symlink_to(secret)
-    with pytest.raises(DataError, match=r"set/dog/out.png is a link to .*, which is not there"):
+    with pytest.raises(DataError, match=r"set/dog/out.png is a link to .*, which does not exist"):
         read("images", "set")
     shutil.copy("set/cat/0.png", secret)
-    with pytest.raises(DataError, match=r"set/dog/out.png is a link out of set, to .*secret.png"):
+    with pytest.raises(
+        DataError, match=r"set/dog/out.png is a link to .*secret.png, outside of set"
+    ):
         read("images", "set")
     Path("set/bee").symlink_to(secret.parent)
-    with pytest.raises(DataError, match=r"set/bee is a link out of set"):
+    with pytest.raises(DataError, match=r"set/bee is a link to .*, outside of set"):
         read("images", "set")
 
 

@@ -170,15 +170,15 @@ def test_a_folder_of_new_pictures_or_one_alone_is_read_in_order_with_names_and_s
     [
         (
             {"x": GREYS[:, :5]},
-            "new.npz: x has shape (30, 5, 5); the model was trained on (1, 6, 5) a row; expected "
+            "new.npz: x has shape (30, 5, 5); the model was trained on (1, 6, 5) per row; expected "
             "(rows, 1, 6, 5), as in training, or (rows, 30)",
         ),
-        ({"x": GREYS / 255}, "up to 1; the model was trained on pictures of type uint8, 0 to 255"),
-        ({"x": GREYS * 2.0}, "new.npz: x has values up to 510; the model was trained on pictures"),
+        ({"x": GREYS / 255}, "up to 1; the model was trained on uint8 images (0 to 255)"),
+        ({"x": GREYS * 2.0}, "new.npz: x has values up to 510; the model was trained on uint8"),
         ({"x": np.where(GREYS > 250, np.nan, GREYS)}, "is missing (NaN) ("),
         ({"x": GREYS.astype(str)}, "new.npz: x has values of type <U3; expected numbers"),
-        ({"a": GREYS, "b": GREYS}, "new.npz has 0 arrays that could be the new rows; its arrays a"),
-        ({"x_train": GREYS, "x_test": GREYS}, "new.npz has 2 arrays that could be the new rows"),
+        ({"a": GREYS, "b": GREYS}, "new.npz has 0 possible arrays of new rows; its arrays a"),
+        ({"x_train": GREYS, "x_test": GREYS}, "new.npz has 2 possible arrays of new rows"),
     ],
 )
 def test_other_arrays_than_the_models_are_refused(
@@ -213,12 +213,12 @@ def test_other_texts_than_the_models_are_refused(name: str, content: str, proble
 def test_new_pictures_that_are_missing_or_broken_are_named() -> None:
     schema = pictures()
     Path("new").mkdir()
-    with pytest.raises(DataError, match=r"new has no picture; expected files .png, .jpg"):
+    with pytest.raises(DataError, match=r"new has no pictures; expected files .png, .jpg"):
         new("new", schema)
-    with pytest.raises(DataError, match=r"input='no.png' is not there"):
+    with pytest.raises(DataError, match=r"input='no.png' does not exist"):
         new("no.png", schema)
     Path("new/a.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"new/a.png is no picture: it begins with b'no pictu'"):
+    with pytest.raises(DataError, match=r"new/a.png is not a picture: it begins with b'no pictu'"):
         new("new", schema)
 
 
@@ -228,7 +228,9 @@ def test_a_file_of_another_name_is_no_idx_file() -> None:
         "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
         r"t10k-labels-idx1-ubyte \(each may end in .gz\)$"
     )
-    with pytest.raises(DataError, match=f"^new.npy is not named .* MNIST's; expected {expected}"):
+    with pytest.raises(
+        DataError, match=f"^new.npy does not have the name of an MNIST file; expected {expected}"
+    ):
         prepared("idx", "new.npy")
 
 
@@ -276,6 +278,6 @@ def test_a_file_that_can_not_be_used_is_one_line_and_leaves_nothing(
     before = sorted(own_folder.rglob("*"))
     assert train("model=mlp", "tracking=none", "data=arrays", "data.path=x.np") == 2
     told = capsys.readouterr().err.replace(str(own_folder), ".")
-    problem = "data.path='x.np' is not there (looked in '.'). Did you mean 'x.npz'?"
+    problem = "data.path='x.np' does not exist (looked in '.'). Did you mean 'x.npz'?"
     assert told == f"error: {problem}\n"
     assert sorted(own_folder.rglob("*")) == before

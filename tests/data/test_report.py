@@ -320,7 +320,7 @@ def test_levels_are_matched_by_name_new_ones_counted_and_gone_ones_named(model: 
     assert drift(model, other) == []
     other = of_levels(*LEVELS, "[purple]\x1b")
     other.inputs[7, 2] = 3
-    told = "rows have a category that is new"
+    told = "rows have a new category"
     assert drift(model, other) == [f"color: 1 of 400 {told}"]
     other.inputs[other.inputs[:, 2] == 1, 2] = 0  # nothing is green any more
     other.inputs[:12, 2] = 3

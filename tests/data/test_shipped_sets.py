@@ -83,15 +83,15 @@ def test_the_published_parts_of_sunspots_airline_and_co2_come_out() -> None:
     assert (len(co2.values), co2.times[0], co2.times[-1]) == (2284, "1958-03-29", "2001-12-29")
     at = co2.times.index("1958-05-10")
     assert co2.values[at - 1 : at + 2, 0].tolist() == [316.9, 316.9, 317.5]
-    assert co2.notes == ("59 weeks without a value repeat the week before them",)
+    assert co2.notes == ("59 missing weeks are filled with the previous week",)
     assert set(np.diff(np.array(co2.times, dtype="datetime64[D]")).astype(int)) == {7}
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("1948-01 1960-12 1957-01", r"data.start=1948-01 is no time .* from 1949-01 to"),
-        ("1949-01 1960-12 1957", r"data.test_from=1957 is no time .* to 1960-12"),
+        ("1948-01 1960-12 1957-01", r"data.start=1948-01 is not a time .* from 1949-01 to"),
+        ("1949-01 1960-12 1957", r"data.test_from=1957 is not a time .* to 1960-12"),
         ("1959-01 1950-12 1957-01", r"data.test_from=1957-01 .* expected start before end"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_time_outside_the_file_is_refused(keys: str, message: str) -> None:
 
 def test_an_unknown_positive_class_is_refused_with_the_nearest() -> None:
     problem = (
-        r"data.positive='malign' is no class of this data; expected 'malignant' or 'benign'\. "
+        r"data.positive='malign' is not a class of this data; expected 'malignant' or 'benign'\. "
         r"Did you mean 'malignant'\?"
     )
     with pytest.raises(ConfigError, match=problem):

@@ -218,8 +218,8 @@ def test_scaling_is_fitted_on_the_training_part_of_the_fold_alone() -> None:
 FIVES = labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5))
 FEW = "the 3 rows of class 'c'; expected data.folds of at most 3, or data.stratify=false"
 SINGLE = (
-    "class 'c' has 1 row to share between training and test; expected at least 2. Give it more "
-    "rows, or split without regard to classes: data.stratify=false"
+    "class 'c' has only 1 row for training and test; expected at least 2. Add rows, or "
+    "set data.stratify=false"
 )
 
 
@@ -242,17 +242,17 @@ SINGLE = (
         (
             FIVES,
             {"folds": 4},
-            "data.folds=4 can't share out 3 groups; expected data.folds of at most 3",
+            "data.folds=4 can't split 3 groups; expected data.folds of at most 3",
         ),
         (
             valued(np.ones((8, 1)), np.arange(8.0)),
             {"folds": 7},
-            "data.folds=7 can't share out 6 rows; expected data.folds of at most 6",
+            "data.folds=7 can't split 6 rows; expected data.folds of at most 6",
         ),
         (
             series(np.ones((8, 1))),
             {"folds": 6, "window": 1},
-            "folds=6 can't share out 5 times after the oldest; expected data.folds of at most 5",
+            "folds=6 can't split 5 times after the oldest; expected data.folds of at most 5",
         ),
         (
             series(np.arange(40.0)[:, None]),
@@ -279,9 +279,9 @@ def test_rows_that_can_not_be_split_are_refused_with_the_sizes_or_the_most_that_
         (
             "data.folds=3 data.fold=3 trainer.max_epochs=0",
             "trainer.max_epochs=0 is not allowed; expected a whole number > 0.\n"
-            "data.fold=3 is none of data.folds=3; expected 0 to 2.",
+            "data.fold=3 is out of range for data.folds=3; expected 0 to 2.",
         ),
-        ("data.fold=2", "data.fold=2 is one of data.folds, which is null; expected data.fold=0."),
+        ("data.fold=2", "data.fold=2 needs data.folds, which is null; expected data.fold=0."),
     ],
 )
 def test_wrong_folds_are_told_together_one_line_each(words: str, lines: str) -> None:
@@ -294,6 +294,6 @@ def test_another_fold_can_never_be_resumed_as_the_same_run() -> None:
     words = ("data=iris", "data.folds=3")
     old, new = (plain(compose([*words, f"data.fold={fold}"])) for fold in (0, 1))
     assert resume_problems(old, new) == (
-        ["data.fold was 0 and is 1 now; a run with another model or other data is a new run."],
+        ["data.fold was 0 and is 1 now; another model or data set needs a new run."],
         [],
     )

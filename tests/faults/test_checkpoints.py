@@ -52,16 +52,16 @@ def test_a_damaged_checkpoint_is_refused_and_the_older_whole_one_named(
     last.write_bytes(DAMAGES[damage](content))
     code, line = resume(str(run))
     assert (code, line[: len(f"error: {last} is ")]) == (2, f"error: {last} is ")
-    assert line.endswith(f"; {best} is whole: resume=auto goes on from it")
+    assert line.endswith(f"; {best} is complete: resume=auto continues from it")
     best.unlink()
     best.write_bytes(b"")
     code, line = resume(str(run))
-    assert (code, "is whole" in line) == (2, False)
+    assert (code, "is complete" in line) == (2, False)
     best.write_bytes(whole)
     code, line = resume("auto")
     assert code == 0
     assert line.startswith(f"warning: {last.relative_to(Path.cwd())} is ")
-    assert line.endswith(f"; going on from {best.relative_to(Path.cwd())}")
+    assert line.endswith(f"; continuing from {best.relative_to(Path.cwd())}")
     assert read_checkpoint(last)["pipeline"]["epoch"] == 6
     assert recorded_epochs(run) == [1, 2, 3, 4, 5, 6]
 

@@ -92,7 +92,7 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
         start = "warning: the study database 'postgresql+psycopg://student:***@"
         assert said[-2].startswith(start)
         assert said[-2].endswith("; waiting up to 300 s")
-        assert said[-1].endswith("answers again; the study continues")
+        assert said[-1].endswith("is available again; the study continues")
         assert len(said) in (2, 4), (
             said
         )  # the first time it may have been back before it was missed
@@ -118,13 +118,13 @@ def test_a_study_waits_for_its_server_as_long_as_is_asked_for_and_goes_on_by_the
         assert sweep_here(*words) == 3
         (problem,) = problems(capsys.readouterr().err)
         down = "does not answer (connection refused)"
-        assert problem.endswith(f"{down}; see that it runs, then go on with the same command")
+        assert problem.endswith(f"{down}; start it, then continue with the same command")
 
         early = sweep(*words, "sweep.await_storage=true")
         early.process.wait_until(lambda: "warning: " in early.err, what="a warning")
         server.start()
         early.await_waiting()
-        assert early.err.splitlines()[-1].endswith("answers again; the study continues")
+        assert early.err.splitlines()[-1].endswith("is available again; the study continues")
         server.stop()
         early.go_on()
         early.process.wait_until(lambda: early.err.count("warning: ") > 1, what="another warning")
@@ -140,7 +140,7 @@ def test_a_study_waits_for_its_server_as_long_as_is_asked_for_and_goes_on_by_the
         assert impatient.end() == 3
         (problem,) = problems(impatient.err)
         assert problem.endswith(
-            f"{down}, and sweep.storage_patience=1 s are over; see that it runs, then go on with "
+            f"{down}, and sweep.storage_patience=1 s are over; start it, then continue with "
             "the same command"
         )
         server.start()
@@ -166,16 +166,13 @@ def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_passwo
         return lines[0], lines[1]
 
     empty, known = (postgres.url(postgres.database()) for _ in range(2))
-    see = (
-        "see whether the address is right, and the password in the environment's PGPASSWORD or "
-        "PGPASSFILE"
-    )
+    see = "check the address and the password (PGPASSWORD or PGPASSFILE)"
     _found_a_study(known)
     nowhere = f'refuses (database "nowhere" does not exist); {see}'
     assert problem(postgres.url("nowhere")) == (nowhere, nowhere)
     down = f"postgresql://{USER}@127.0.0.1:{free_port()}/any"
     assert problem(down) == (
-        "does not answer (connection refused); see that it runs, then go on with the same command",
+        "does not answer (connection refused); start it, then continue with the same command",
         "does not answer (connection refused); start it, or record here with tracking=local",
     )
     monkeypatch.setenv("PGPASSWORD", "canary-of-another")

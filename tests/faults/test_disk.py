@@ -74,7 +74,7 @@ def test_a_disk_without_an_inode_is_not_told_to_make_room(
 ) -> None:
     disk = mount("disk", size="10m", nr_inodes=str(inodes))
     line = refusal(fork(*ENDLESS, f"output={disk}/runs", "tracking=none"))
-    said = "(no inodes free); remove files, however small, or choose another place"
+    said = "(no inodes free); remove files or choose another place"
     if inodes == 1:
         assert line == f"error: output='{disk}/runs' can't be written {said}"
     assert str(disk) in line
@@ -137,7 +137,7 @@ def test_a_full_disk_of_the_tracking_database_costs_no_result(
     journal = training.run.relative_to(training.folder) / "journal.jsonl"
     assert re.fullmatch(
         rf"warning: the tracking database '{database}' can't be written; .*; "
-        rf"\d+ values wait in '{journal}'; "
+        rf"\d+ values are kept in '{journal}'; "
         "send them with: pipeline runs action=sync output=runs "
         f"tracking.uri=sqlite:///{database}",
         line,
@@ -153,7 +153,7 @@ def test_a_full_disk_of_the_tracking_database_costs_no_result(
     ("size", "inodes", "said"),
     [
         ("100k", "1000", ""),
-        ("10m", "1", " (no inodes free); remove files, however small, or choose another place"),
+        ("10m", "1", " (no inodes free); remove files or choose another place"),
     ],
 )
 def test_a_database_that_has_no_room_for_its_tables_is_refused_at_the_start(
@@ -189,7 +189,7 @@ def test_data_that_may_not_be_read_are_a_fault_of_the_place(
         words = ("model=mlp", f"data={source}", f"data.path={file}", "tracking=none")
         line = refusal(start(*words, prefix=unprivileged))
         assert file in line
-        assert "may not be read" in line or "permission" in line.lower()
+        assert "permission" in line.lower()
     assert not (own_folder / "runs").exists()
 
 
@@ -205,7 +205,8 @@ def test_in_a_read_only_folder_a_run_works_with_its_places_elsewhere(
     assert refused.err.splitlines() == [
         "error: output='runs' can't be written (Permission denied); choose another: output=FOLDER",
         f"error: the tracking database '{own_folder}/mlflow.db' can't be written (Permission "
-        "denied); record elsewhere with tracking.uri=sqlite:///FILE, or nowhere with tracking=none",
+        "denied); record elsewhere with tracking.uri=sqlite:///FILE, or not at all with "
+        "tracking=none",
     ]
     uri = f"sqlite:///{tmp_path}/records/mlflow.db"
     allowed = start(

@@ -75,8 +75,8 @@ def test_a_recorder_that_is_always_killed_costs_the_record_alone(
     told, *more = training.err.splitlines()
     assert told.partition(": ")[2].startswith(
         f"the tracking database '{training.folder / 'mlflow.db'}': the recorder process has ended, "
-        "twice; see that nothing kills it (the kernel does, where memory runs out), then type the "
-        "same command again; tracking=none goes without a record"
+        "twice; check what kills it (often the kernel, when memory runs out), then run the same "
+        "command again; tracking=none records nothing"
     )
     assert training.end() == (3 if required else 0)
     if required:
@@ -116,8 +116,8 @@ def test_a_run_that_is_being_trained_is_not_gone_on_with(
     training.await_epoch(1)
     assert train("resume=last") == 3
     assert capsys.readouterr().err == (
-        f"error: {training.run.relative_to(training.folder)} is being trained at this moment by "
-        f"process {training.pid}; wait for its end, or stop it with: kill {training.pid}\n"
+        f"error: {training.run.relative_to(training.folder)} is being trained by process "
+        f"{training.pid}; wait until it ends, or stop it with: kill {training.pid}\n"
     )
     training.send(signal.SIGTERM)
     assert training.end() == 143

@@ -59,7 +59,7 @@ def test_a_run_in_an_odd_place_is_stopped_gone_on_with_and_recorded(
     training.await_epoch(2)
     training.send(signal.SIGINT)
     assert training.end() == 130
-    command = shlex.split(training.err.partition("go on with: pipeline train ")[2])
+    command = shlex.split(training.err.partition("continue with: pipeline train ")[2])
     assert command[:2] == conf
     again = fork(*command)
     assert again.end() == 0, again.err
@@ -122,7 +122,7 @@ def test_a_name_in_a_list_is_refused_too(capsys: Capture) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_address_is_no_place_to_write_to(capsys: Capture, command: str) -> None:
     line = refusal(capsys, command, [*COMMANDS[command], "output=s3://bucket/x"])
-    assert line.startswith("output='s3://bucket/x' is an address; ")
+    assert line.startswith("output='s3://bucket/x' is a URL; ")
 
 
 def test_an_output_that_is_a_file_is_refused(
@@ -131,7 +131,7 @@ def test_an_output_that_is_a_file_is_refused(
     (own_folder / "file").write_text("mine", encoding="utf-8")
     for output, said in {
         "file": "is a file; expected a folder. Choose another.",
-        "file/runs": f"lies below '{own_folder}/file', which is a file; choose another.",
+        "file/runs": f"is below '{own_folder}/file', which is a file; choose another.",
     }.items():
         assert train(*QUICK, f"output={output}", "tracking=none") == 2
         assert capsys.readouterr().err == f"error: output='{output}' {said}\n"

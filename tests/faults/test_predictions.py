@@ -225,8 +225,8 @@ def make_folder(file: Path) -> None:
 
 
 FOREIGN = "model.ckpt is not a checkpoint of this project; expected "
-UNWHOLE = r"model.ckpt is no whole checkpoint"
-UNPICKLED = f"{UNWHOLE}|holds something else than tensors"
+UNWHOLE = r"model.ckpt is not a complete checkpoint"
+UNPICKLED = f"{UNWHOLE}|holds objects other than tensors"
 Damage = Callable[[Path], object]
 
 
@@ -243,14 +243,14 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "Lightning's own": (saving({"state_dict": {}, "pytorch-lightning_version": "2"}), FOREIGN),
     "a list": (saving([torch.zeros(2)]), FOREIGN),
     "another archive": (archive, "is not a checkpoint of this project"),
-    "empty": (writing(b""), rf"{UNWHOLE} \(0 bytes; empty, cut short or another kind of file\)"),
-    "a text": (writing(b"text\n" * 9), rf"{UNWHOLE} \(45 bytes; empty, cut short or another kind"),
+    "empty": (writing(b""), rf"{UNWHOLE} \(0 bytes; empty, incomplete or another kind of file\)"),
+    "a text": (writing(b"text\n" * 9), rf"{UNWHOLE} \(45 bytes; empty, incomplete or another kind"),
     "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-1000]), UNWHOLE),
     "a flipped bit": (flip_a_bit, f"model.ckpt is .*checksum|{UNWHOLE}"),
     "code in an archive": (saving({"state_dict": {}, "pipeline": Booby()}), UNPICKLED),
     "bare code": (writing(pickle.dumps(Booby())), UNPICKLED),
     "nothing": (Path.unlink, r"run 'model.ckpt' is unknown below runs='runs'; expected a "),
-    "a folder": (make_folder, r"'model.ckpt' holds no model; expected the folder of a run "),
+    "a folder": (make_folder, r"'model.ckpt' has no model; expected the folder of a run "),
 }
 
 
@@ -286,10 +286,10 @@ def decided(decision: object) -> Change:
     return lambda content: content["pipeline"].update(decision=decision)
 
 
-ODDS = r"model.ckpt is at odds with itself: its task is "
-UNREADABLE = "model.ckpt does not say how to read new rows: its schema "
-UNDECIDED = "model.ckpt does not say how its outputs are decided$"
-NO_NUMBERS = r"holds weights that are no numbers in \S+\.\S+$"
+ODDS = r"model.ckpt is inconsistent: its task is "
+UNREADABLE = "model.ckpt has no usable schema of the data: it is "
+UNDECIDED = "model.ckpt has no decision rule for its outputs$"
+NO_NUMBERS = r"holds weights that are not numbers in \S+\.\S+$"
 CHANGES: list[tuple[Change, str]] = [
     (
         lambda content: content["pipeline"].update(format=2, version="9.9.9"),
@@ -298,20 +298,20 @@ CHANGES: list[tuple[Change, str]] = [
     (
         widen,
         r"model.ckpt has a weight of shape 99×4 at .*"
-        r"where the network has a weight of shape 8×4; its config says model.hidden=\[8\]",
+        r"where the network has a weight of shape 8×4; its config has model.hidden=\[8\]",
     ),
     (lambda content: content["state_dict"].popitem(), "model.ckpt has nothing at "),
     (spoil(torch.nan), NO_NUMBERS),
     (spoil(torch.inf), NO_NUMBERS),
     (
         in_schema("task", "regression"),
-        f"{ODDS}regression of table rows with 3 outputs, and it names 3",
+        f"{ODDS}regression of table rows with 3 outputs, but it has 3",
     ),
     (
         in_schema("classes", ["a", "b"]),
-        f"{ODDS}multiclass of table rows with 3 outputs, and it names 2",
+        f"{ODDS}multiclass of table rows with 3 outputs, but it has 2",
     ),
-    (in_schema("outputs", 10), f"{ODDS}multiclass of table rows with 10 outputs, and it names 3 "),
+    (in_schema("outputs", 10), f"{ODDS}multiclass of table rows with 10 outputs, but it has 3 "),
     *(
         (without(key, "pipeline", "schema"), UNREADABLE)
         for key in ("task", "features", "window", "input_scaler")
@@ -349,7 +349,7 @@ def test_a_model_of_a_class_outside_of_what_is_trusted_is_refused(
     (own_folder / "my_net.py").write_text("open('trapped', 'w')\n", encoding="utf-8")
     altered(file, lambda c: c["pipeline"]["config"]["model"].update(_target_="my_net.Net"))
     line = refusal(capsys)
-    assert line.startswith("model.ckpt: model._target_='my_net.Net' lies outside of pipeline, ")
+    assert line.startswith("model.ckpt: model._target_='my_net.Net' is outside of pipeline, ")
     assert "trust=[my_net]" in line
     assert not (own_folder / "trapped").exists()
 

@@ -120,7 +120,7 @@ def test_a_wrong_config_is_told_once_however_many_ranks_there_are(own_folder: Pa
     one = ("--standalone", "--nproc-per-node=2")
     for words, line in (
         (("model=mpl", *TWO), "error: model=mpl is unknown"),
-        (("model=mlp", "data=iris"), "error: 2 processes were started together, and the config "),
+        (("model=mlp", "data=iris"), "error: 2 processes were started together, but the config "),
     ):
         process = torchrun(own_folder, words, *one)
         _, said = process.communicate(timeout=300)

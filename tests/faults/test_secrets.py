@@ -240,8 +240,8 @@ def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_t
     without = fork("resume=last")
     assert without.end() == 2
     assert without.err == (
-        "error: tags holds a reference to the environment, which is not taken from a run's folder; "
-        f"give it again: {shlex.quote(note)}\n"
+        "error: tags refers to the environment, which is not taken from a run's folder; set it "
+        f"again: {shlex.quote(note)}\n"
     )
     again = fork("resume=last", note, f"+tags.api_key={CANARY}-71")
     again.await_epoch(recorded_epochs(training.run)[-1] + 1)
@@ -252,6 +252,6 @@ def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_t
     third = fork("resume=last", note)
     assert third.end() == 2
     assert third.err == (
-        "error: tags.api_key held a secret, which is not saved; give it again: tags.api_key=…\n"
+        "error: tags.api_key was a secret, which is not saved; set it again: tags.api_key=…\n"
     )
     assert holding_a_secret(training.folder) == []

@@ -55,9 +55,9 @@ def test_without_a_required_server_a_run_trains_and_its_values_wait(
     assert train(*SHORT, f"tracking.uri={uri}", "tracking.required=false", "verbose=0") == 0
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"warning: the tracking server {uri} does not answer")
-    assert first.endswith("; the values wait in the run folder")
+    assert first.endswith("; the values are kept in the run folder")
     (run,) = Path("runs").iterdir()
-    assert f"values wait in '{run}/journal.jsonl'; send them with: " in last
+    assert f"values are kept in '{run}/journal.jsonl'; send them with: " in last
     assert recorded_epochs(run) == [1, 2, 3]
 
 
@@ -86,8 +86,8 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     (line,) = training.err.splitlines()
     journal = finished.relative_to(training.folder) / "journal.jsonl"
     assert re.fullmatch(
-        rf"warning: the tracking server {server.uri} does not answer \(.*\); .*; \d+ values wait "
-        rf"in '{journal}'; send them with: pipeline runs action=sync output=runs "
+        rf"warning: the tracking server {server.uri} does not answer \(.*\); .*; \d+ values are "
+        f"kept in '{journal}'; send them with: pipeline runs action=sync output=runs "
         f"tracking.uri={server.uri}",
         line,
     ), line
@@ -143,7 +143,7 @@ def test_a_database_locked_for_twenty_seconds_is_waited_for_and_for_longer_is_na
     assert outcome(database) == ("FINISHED", None)
     assert refused.err == (
         f"error: the tracking database '{refused.folder}/other.db' is locked by another program; "
-        "end it, then retry\n"
+        "stop it, then retry\n"
     )
     assert not (refused.folder / "never").exists()
 

@@ -43,7 +43,7 @@ def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
     assert outcome(database) == STOPPED
     assert "Traceback" not in training.err
     (line,) = training.err.splitlines()
-    said, _, command = line.partition("; go on with: ")
+    said, _, command = line.partition("; continue with: ")
     epoch = int(said.removeprefix("stopped after epoch "))
     assert epoch >= 3
     assert checkpoint_epoch(training.run) in (epoch, epoch - 1)  # the journal is written first

@@ -157,9 +157,9 @@ def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
     assert (stranger / "artifacts" / "report.html").is_file()
     assert listener.requests == []
     assert capsys.readouterr().err == (
-        f"warning: recorded in {listener.uri}, which is used only if you name it: "
-        f"add tracking.uri={listener.uri}; the report is not in MLflow; the same command sends it "
-        "again\n"
+        f"warning: recorded in {listener.uri}, which is used only if set: "
+        f"add tracking.uri={listener.uri}; the report is not in MLflow; run the same command to "
+        "send it\n"
     )
     shutil.copytree(trained, "mine")
     assert report.main(["run=mine"]) == 0
@@ -178,7 +178,7 @@ def test_what_a_stranger_left_unsent_is_not_sent_to_him(
     assert listener.requests == []
     (line,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith("error:"))
     assert line == (
-        f"error: recorded in {listener.uri}, which is used only if you name it: "
+        f"error: recorded in {listener.uri}, which is used only if set: "
         f"add tracking.uri={listener.uri}"
     )
     assert runs.main(["action=sync", f"tracking.uri={listener.uri}"]) == 3
@@ -194,7 +194,7 @@ def test_a_run_that_is_recorded_elsewhere_is_not_cleaned_and_is_named(
     assert stranger.is_dir()
     assert listener.requests == []
     assert capsys.readouterr().out.endswith(
-        f"1 older runs stay, recorded in {listener.uri}: add tracking.uri={listener.uri}\n"
+        f"1 older runs are kept, recorded in {listener.uri}: add tracking.uri={listener.uri}\n"
     )
 
 
@@ -203,8 +203,8 @@ def test_a_run_is_gone_on_with_in_its_store_only_if_that_is_named(
 ) -> None:
     words = (f"resume={stranger}", *RESUMED[:2], "verbose=0")
     assert refusal(capsys, train.main, *words) == (
-        f"{stranger} is recorded in {listener.uri}: add tracking.uri={listener.uri}; to go on with "
-        f"it in another place, name that, such as tracking.uri=sqlite:///{Path.cwd()}/mlflow.db"
+        f"{stranger} is recorded in {listener.uri}: add tracking.uri={listener.uri}; to continue "
+        f"it elsewhere, name that place, such as tracking.uri=sqlite:///{Path.cwd()}/mlflow.db"
     )
     again = (*words, "tracking=none", "resume_allow_change=true")
     assert train.main(list(again)) == 0, capsys.readouterr().err
@@ -219,11 +219,9 @@ def test_the_data_of_a_strangers_model_are_not_fetched(
     change_data(stranger, *words)
     line = refusal(capsys, evaluate.main, f"model_from={stranger}", "tracking=none")
     if REFERENCE in path:
-        assert line.endswith("not resolved for a model; give it again: data.path=…")
+        assert line.endswith("which are not saved; set it again: data.path=…")
     else:
-        assert line.endswith(
-            "nothing is fetched unasked; save the file first, or say data.allow_url=true"
-        )
+        assert line.endswith("download the file first, or set data.allow_url=true")
     assert listener.requests == []
 
 
@@ -234,8 +232,8 @@ def test_a_reference_in_a_strangers_model_is_not_resolved(
     change(stranger, lambda config: config["model"].update(activation=REFERENCE))
     words = [rows()] if main is predict.main else []
     assert refusal(capsys, main, f"model_from={stranger}", "output=out.csv", *words) == (
-        f"{stranger}/model/model.ckpt: model.activation held a secret or a reference to the "
-        "environment, which is not taken from a model; train it again with the value itself"
+        f"{stranger}/model/model.ckpt: model.activation is a secret or a reference to the "
+        "environment, which is not read from a model; train it again with the value"
     )
 
 
@@ -253,8 +251,7 @@ def test_a_reference_in_a_saved_command_is_asked_for_again(
     save_command(stranger, *saved_command(stranger), word)
     line = refusal(capsys, train.main, f"resume={stranger}", *RESUMED[:1])
     assert line.startswith(
-        f"{key} holds a reference to the environment, which is not taken from a run's folder; "
-        "give it again: "
+        f"{key} refers to the environment, which is not taken from a run's folder; set it again: "
     )
 
 
@@ -266,7 +263,7 @@ def test_a_saved_command_allows_no_address_of_data(
     save_command(stranger, *kept, *saved)
     change_data(stranger, *saved)
     words = (f"resume={stranger}", *RESUMED, "resume_allow_change=true")
-    assert refusal(capsys, train.main, *words).endswith("say data.allow_url=true")
+    assert refusal(capsys, train.main, *words).endswith("set data.allow_url=true")
     assert listener.requests == []
 
 

@@ -70,8 +70,8 @@ def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) ->
     os.kill(readers[0].pid, signal.SIGKILL)
     assert training.end() == 3
     (line,) = training.err.splitlines()
-    assert line.startswith("error: a process that reads the data died (DataLoader worker (pid")
-    assert line.endswith("; try data.num_workers=0, or give it more shared memory")
+    assert line.startswith("error: a data loading process died (DataLoader worker (pid")
+    assert line.endswith("; try data.num_workers=0, or more shared memory")
     assert ending(training.run) == ("FAILED", "error")
 
 

@@ -68,14 +68,14 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     assert sweep_here(*words, f"{most}=4") == 3
     hint, problem = capsys.readouterr().err.splitlines()
     assert hint == "warning: 3 trials in a row ran out of memory; lower data.batch_size"
-    told = "error: 4 trials failed in a row, the last one: out of memory ("
+    told = "error: 4 trials failed in a row, the last with: out of memory ("
     assert problem.startswith(told)
     records = Records()
     assert records.ends() == [("FAIL", "error")] + [("FAIL", "oom")] * 3
     assert records.parent().end == ("FAILED", "error")
     records.require_agreement()
     assert sweep_here(*words, f"{most}=1") == 1
-    assert "the last one: RuntimeError: the " in capsys.readouterr().err
+    assert "the last with: RuntimeError: the " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["trial", "study"])
@@ -90,7 +90,7 @@ def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_store
     assert running.end() == 3
     (problem,) = problems(running.err)
     assert problem.startswith(f"{trial.relative_to(own_folder)}/checkpoints/")
-    assert "its folder is gone); leave the folder of a run in place until it ends" in problem
+    assert "its folder was removed); keep the folder of a run until it ends" in problem
     records = Records()
     assert records.ends() == [("FAIL", "error")]
     assert records.parent().end == ("FAILED", "error")

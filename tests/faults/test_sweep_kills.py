@@ -44,12 +44,12 @@ def test_a_killed_worker_and_one_that_stands_still_cost_a_try_each_and_the_study
     first, *later = (t.number for t in records.trials() if t.attributes["lease"]["pid"] == sleeper)
     *told, late = running.err.splitlines()
     assert sorted(told) == [
-        f"warning: trial {number} was lost with its process; its point is tried again"
+        f"warning: trial {number} was lost because its process died; it is retried"
         for number in lost
     ]
     assert first in lost
     assert late == (
-        f"warning: trial {first} was closed as lost because its process did not respond; its late "
+        f"warning: trial {first} was closed as lost because its process did not respond; its later "
         "result is ignored"
     )
     assert later  # it went on with others
@@ -89,7 +89,7 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     running.go_on()
     assert running.end() == 3
     assert problems(running.err) == [
-        "3 trials failed in a row, the last one: its process died (ended by SIGKILL); fix that, "
+        "3 trials failed in a row, the last with: its process died (ended by SIGKILL); fix that, "
         "or allow more with sweep.max_consecutive_failures=N"
     ]
     assert records.ends() == [LOST, LOST, COMPLETE, LOST, LOST, LOST, ("WAITING", None)]

@@ -67,7 +67,7 @@ def test_a_killed_rank_loses_its_trial_alone_and_a_killed_driver_leaves_nothing(
     await_ranks()[1].send_signal(signal.SIGKILL)
     study.process.wait_until(lambda: "FAIL" in states(records), what="the loss")
     await_ranks()
-    assert "was lost with its process; its point is tried again" in study.err
+    assert "was lost because its process died; it is retried" in study.err
     study.kill()
     study.require_no_orphan()
     assert sweep_here("trainer.max_epochs=2", "sweep.allow_change=true", *words) == 0

@@ -193,8 +193,8 @@ def test_trials_come_to_the_same_on_a_cluster_as_in_processes_of_this_machine(
     assert (there.end(), there.err) == (0, "")
     assert there.out.startswith("there: 3 trials on 1 worker, maximizing val/f1\n")
     assert (
-        "\nnote: sweep.workers=5: the Ray cluster has room for 1; each reserves 1 CPU, free are "
-        "1 CPU on 1 node\n"
+        "\nnote: sweep.workers=5: the Ray cluster has room for 1; each needs 1 CPU, free: 1 "
+        "CPU on 1 node\n"
     ) in there.out
     points = [
         [(trial.params, trial.values, trial.end) for trial in Records(name).trials()]
@@ -217,7 +217,7 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
         left, bridge = with_actors(workers), bridge_of(first.pid)
         assert stranger.end() == 3
         assert stranger.err.startswith(
-            f"error: the Ray cluster at {cluster.address} does not let this process in: "
+            f"error: the Ray cluster at {cluster.address} refused authentication: "
         )
         first.send(signal.SIGINT)
         assert first.end() == 130
@@ -252,7 +252,7 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
     third.wait_until(lambda: records.ends().count(LOST) == 4, what="the loss with the process")
     Path("go on").touch()
     assert third.end() == 0, third.err
-    assert f"warning: trial {lost.number} was lost with its process" in third.err
+    assert f"warning: trial {lost.number} was lost because its process died" in third.err
     assert len(third.err.splitlines()) == 4
     assert records.ends().count(COMPLETE) == 4
     records.require_whole(4, max_retry=9)
@@ -272,7 +272,7 @@ def test_a_node_that_does_not_see_the_folder_of_a_study_ends_it_in_one_line(
         assert running.end() == 3
     assert running.err == (
         f"error: node {OTHER} of the Ray cluster does not see the study's folder "
-        f"'{folder}/runs/study'; set output= to a folder that all machines share under one path\n"
+        f"'{folder}/runs/study'; set output= to a folder shared by all machines under one path\n"
     )
 
 
@@ -352,7 +352,7 @@ def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothi
     family = [bridge, *bridge.children(recursive=True)]
     Path("go on").touch()
     assert running.end() == 0, running.err
-    lost = "warning: trial 0 was lost with its process; its point is tried again\n"
+    lost = "warning: trial 0 was lost because its process died; it is retried\n"
     assert running.err == lost
     await_end(*family)
     assert list(temporary.glob("ray-*")) == []

@@ -30,7 +30,7 @@ def overwrite(database: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [(overwrite, ""), (remove, "was removed while the study ran")],
+    [(overwrite, ""), (remove, "was removed during the study")],
 )
 def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
     sweep: StartSweep, spoil: Callable[[Path], None], words: str
@@ -42,7 +42,7 @@ def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
     spoil(studies)
     left = studies.read_bytes() if studies.exists() else None
     running.go_on()
-    # By what SQLite had read of one that was overwritten, it is no database, or a damaged one.
+    # By what SQLite had read of one that was overwritten, it is not a database, or a damaged one.
     assert running.end() in ((2, 3) if spoil is overwrite else (3,))
     (problem,) = problems(running.err)
     assert f"'{studies}' {words}" in problem
@@ -56,13 +56,13 @@ def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
         (
             "sweep.storage=sqlite:///notes.db",
             2,
-            "the study database '{}/notes.db' is no database; choose another file with "
+            "the study database '{}/notes.db' is not a database; choose another file with "
             "sweep.storage=sqlite:///FILE",
         ),
         (
             "sweep.storage=sqlite:///none/studies.db",
             3,
-            "the folder of the study database '{}/none/studies.db' is not there; create it, or "
+            "the folder of the study database '{}/none/studies.db' does not exist; create it, or "
             "choose another with sweep.storage=sqlite:///FILE",
         ),
         (

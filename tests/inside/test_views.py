@@ -324,8 +324,8 @@ def test_a_row_that_is_in_no_part_is_refused_by_its_number_and_so_are_too_many()
     with pytest.raises(ConfigError) as caught:
         chosen(prepared, [first, 500, 7000])
     assert str(caught.value) == (
-        f"feature_maps.samples=[{first},500,7000] names the rows 500, 7000, which no part of the "
-        f"data has; expected numbers of rows in the source, such as {first}, {second}, {third}, … "
+        f"feature_maps.samples=[{first},500,7000]: the data have no rows 500, 7000; "
+        f"expected row numbers of the source, such as {first}, {second}, {third}, … "
         "of the test part"
     )
     assert len(chosen(prepared, range(16)).rows) == 16

@@ -99,20 +99,20 @@ def test_a_study_is_about_an_own_metric(line: CommandLine, own: Callable[..., li
 
 BRIER_ALONE = "{_target_: own_scores.Brier, power: 2}"
 REFUSED = {
-    f"f1: {BRIER_ALONE}": "metrics.more.f1: the program has a metric of this name; choose another.",
+    f"f1: {BRIER_ALONE}": "metrics.more.f1: a built-in metric has this name; choose another.",
     f"a-b: {BRIER_ALONE}": (
-        "metrics.more: 'a-b' is no name for a metric; expected letters, digits and _ alone."
+        "metrics.more: 'a-b' is not a metric name; expected only letters, digits and _."
     ),
     "own: {_target_: own_scores.NoMetric}": (
-        "metrics.more.own._target_='own_scores.NoMetric' is no torchmetrics.Metric."
+        "metrics.more.own._target_='own_scores.NoMetric' is not a torchmetrics.Metric."
     ),
     "own: {_target_: own_scores.Brier, power: two}": (
         "metrics.more.own.power='two' is not allowed; expected a whole number."
     ),
     "own: {_target_: os.system}": (
-        "metrics.more.own._target_='os.system' lies outside of pipeline, torch.nn, torch.optim, "
+        "metrics.more.own._target_='os.system' is outside of pipeline, torch.nn, torch.optim, "
         "pytorch_lightning.callbacks, own_scores, torchmetrics; if it is your own, add "
-        "trust=[os] to the command line."
+        "'trust=[os]' to the command line."
     ),
 }
 
@@ -122,7 +122,7 @@ def test_a_bad_metric_is_told(line: CommandLine, own: Callable[..., list[str]], 
     assert line.problem(*own(f"  {entry}"), *CANCER) == REFUSED[entry]
 
 
-GIVEN = "it is given probabilities (rows,) and targets (rows,)"
+GIVEN = "its inputs are probabilities (rows,) and targets (rows,)"
 BROKEN = [
     (
         *("own_scores.Fussy", "monitor=val/f1"),
@@ -134,16 +134,16 @@ BROKEN = [
     ),
     (
         *("own_scores.Undecided, power: 2", "monitor=val/own"),
-        "monitor=val/own can't be followed: own_scores.Undecided does not say which way it "
-        "is better; give the class higher_is_better = True, or False",
+        "monitor=val/own can't be monitored: own_scores.Undecided does not define which "
+        "values are better; add higher_is_better = True or False to the class",
     ),
     (
         *("own_scores.Brier, power: 2", "callbacks.early_stopping.mode=max"),
-        "callbacks.early_stopping.mode=max looks for the worst val/own; expected min.",
+        "callbacks.early_stopping.mode=max selects the worst val/own; expected min.",
     ),
     (
         *("own_scores.Brier, power: 2", "monitor=val/won"),
-        "monitor='val/won' is never logged; expected one of val/accuracy, val/precision, "
+        "monitor='val/won' is not logged; expected one of val/accuracy, val/precision, "
         "val/recall, val/f1, val/auroc, val/r2, val/loss, val/rmse, val/mae, train/loss, "
         "val/own. Did you mean 'val/own'?",
     ),

@@ -147,37 +147,37 @@ SERIES, PICTURE = ("cnn1d", (40, 1)), ("cnn2d", IMAGES)
 REFUSALS = [
     (
         *(SERIES, {"kernel_size": 99}),
-        "model.kernel_size=99 does not fit layer 1: it reaches over 99 values, but the length "
-        "there is 40; expected a smaller kernel, stride or pooling, or fewer layers",
+        "model.kernel_size=99 does not fit layer 1: it covers 99 values, but the input length "
+        "is 40; expected a smaller kernel, stride or pooling, or fewer layers",
     ),
     (
         *(PICTURE, {"kernel_size": [5, 3]}),
-        "model.kernel_size=[5,3] does not fit layer 2: it reaches over 5 values, but the "
-        "length there is 4; expected a smaller kernel, stride or pooling, or fewer layers",
+        "model.kernel_size=[5,3] does not fit layer 2: it covers 5 values, but the input "
+        "length is 4; expected a smaller kernel, stride or pooling, or fewer layers",
     ),
     (
         *(SERIES, {"dilation": 5}),
-        "model.kernel_size=3 does not fit layer 3: it reaches over 11 values (model.dilation=5), "
-        "but the length there is 10; expected a smaller kernel, stride or pooling, or fewer layers",
+        "model.kernel_size=3 does not fit layer 3: it covers 11 values (model.dilation=5), "
+        "but the input length is 10; expected a smaller kernel, stride or pooling, or fewer layers",
     ),
     (
         *(PICTURE, {"kernel_size": 1, "pool_size": [1, 5]}),
-        "model.pool_size=[1,5] does not fit layer 2: the length there is 1; expected a smaller "
+        "model.pool_size=[1,5] does not fit layer 2: the input length is 1; expected a smaller "
         "window or stride, fewer layers, or model.pool=global",
     ),
     (
         *(PICTURE, {"kernel_size": {"shapes": [1, 3]}, "padding": 1}),
-        "model.padding=1 gives the shapes in layer 1 outputs of different lengths, 10 and 8; "
+        "model.padding=1 gives outputs of different lengths in layer 1, 10 and 8; "
         "expected model.padding=same",
     ),
     (
         *(SERIES, {"kernel_size": [5, 3]}),
-        "model.kernel_size=[5,3] has 2 entries for 3 layers; expected one a layer, or a single "
+        "model.kernel_size=[5,3] has 2 entries for 3 layers; expected one per layer, or a single "
         "number for all layers",
     ),
     (
         *(PICTURE, {"stride": [1, 1, 1]}),
-        "model.stride=[1,1,1] has 3 entries for 2 layers; expected one a layer, or a single "
+        "model.stride=[1,1,1] has 3 entries for 2 layers; expected one per layer, or a single "
         "number or [height,width] for all layers",
     ),
     (
@@ -186,7 +186,7 @@ REFUSALS = [
     ),
     (
         *(SERIES, {"kernel_size": {"sizes": [3, 5]}}),
-        "model.kernel_size={sizes:[3,5]} is unclear; several shapes in one layer are written "
+        "model.kernel_size={sizes:[3,5]} is ambiguous; write several shapes in one layer as "
         "{shapes:[3,5]}",
     ),
     (
@@ -195,8 +195,7 @@ REFUSALS = [
     ),
     (
         *(SERIES, {"channels": [4, 1, 4], "kernel_size": {"shapes": [1, 3]}}),
-        "model.channels=[4,1,4] has 1 in layer 2; expected at least 2, one for each shape of "
-        "its kernels",
+        "model.channels=[4,1,4] has 1 in layer 2; expected at least 2, one per kernel shape",
     ),
 ]
 

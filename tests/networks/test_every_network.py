@@ -79,7 +79,7 @@ def test_a_network_can_learn_one_batch_by_heart(model_and_input: ModelAndInput) 
 
 def test_samples_of_four_dimensions_fit_no_network() -> None:
     message = (
-        "samples of shape (2, 3, 4, 5) fit no network; expected a table (features,), a series "
+        "no network takes samples of shape (2, 3, 4, 5); expected a table (features,), a series "
         "(steps, features), images (channels, height, width)"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):

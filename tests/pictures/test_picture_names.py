@@ -111,7 +111,7 @@ def test_every_picture_is_written_without_texts_that_lie_on_each_other(
 def test_letters_that_no_font_has_are_named_in_the_list(tmp_path: Path) -> None:
     written = write_pictures([], tmp_path, texts=["\U000f0000"])
     assert [one.name for one in written] == ["letters"]
-    assert written[0].reason.startswith("no font here has the letters")
+    assert written[0].reason.startswith("no installed font has the letters")
     assert read_list(tmp_path) == written
 
 

@@ -131,14 +131,14 @@ def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured()
     assert axes.get_title(loc="left") == "The 20 most important of 10,000 columns."
     falls[30:] = np.nan
     told = axes_of(importances(falls), "columns/importance").get_title(loc="left")
-    assert told.startswith("30 of 10,000 columns were measured,")
+    assert told.startswith("30 of 10,000 columns were measured (")
 
 
 @pytest.mark.parametrize(
     ("fall", "message"),
     [
-        (np.nan, "f1 is undefined, so no column has an importance"),
-        (0.0, "f1 on the validation rows stays the same when any column is shuffled"),
+        (np.nan, "f1 is undefined, so importances are undefined"),
+        (0.0, "f1 on the validation rows does not change when a column is shuffled"),
     ],
 )
 def test_importances_that_tell_nothing_are_named_as_the_reason(fall: float, message: str) -> None:

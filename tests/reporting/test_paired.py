@@ -174,7 +174,7 @@ def test_rows_that_are_not_the_same_are_not_compared() -> None:
             first, targets=(test.targets + 1) % 3
         ),
         "A is a multiclass task of 3 classes, B is a regression": made_findings(task="regression"),
-        "no test predictions are on record for B": replace(first, test=None),
+        "no test predictions recorded for B": replace(first, test=None),
     }
     for words, second in others.items():
         both = against(first, second)

@@ -90,14 +90,14 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
     page = sound(pages(place)[2], place / "runs" / STUDY, "report.html", tmp_path)
     rows = [one for one in page.texts("tr") if re.match(r"\d+ (complete|pruned) ", one)]
     assert len(rows) == 6
-    assert "The winner over 2 seeds." in page.text
+    assert "The best trial over 2 seeds." in page.text
     for title in ("History", "Each parameter against", "Parallel coordinates"):
         assert any(one.startswith(title) for one in page.texts("h3"))
     (command,) = (one for one in page.texts("code") if one.startswith("pipeline train"))
     words = command.removeprefix("pipeline train ").split()
     monkeypatch.chdir(place)
     assert train(*words, "name=again", "verbose=0", "tracking=none") == 0
-    winner = float(re.findall(r"The winner is trial \d+: val/f1 ([\d.]+)", page.text)[0])
+    winner = float(re.findall(r"Best trial \d+: val/f1 ([\d.]+)", page.text)[0])
     journal = (run_of(place, "again") / "journal.jsonl").read_text()
     again = float(re.findall(r'"best/val/f1": ([\d.]+)', journal)[0])
     assert again == pytest.approx(winner, abs=5e-5)

@@ -108,7 +108,7 @@ def test_a_run_that_still_trains_names_the_metric_that_it_monitors(report: Repor
 
 
 def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
-    assert problem("run=last") == "there is no run below folder='runs' yet; train one first"
+    assert problem("run=last") == "no runs below folder='runs'; train one first"
     waves = made_run("lstm-waves")
     assert problem("run=lstm-wave") == (
         "run 'lstm-wave' is unknown below folder='runs'; expected a run's folder or name, the "
@@ -118,10 +118,10 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
     study = made_run("sea")
     journal = study / "journal.jsonl"
     journal.write_text(journal.read_text().replace('"train"', '"sweep"', 1))
-    assert "is a study; expected a run. Give study=" in problem(f"run={study}")
+    assert "is a study; expected a run. Set study=" in problem(f"run={study}")
     shutil.rmtree(waves)
     assert problem("run=last") == (
-        f"there is no run below folder='runs'; the newest is the study {study.name!r}; for its "
+        f"no runs below folder='runs'; the newest is the study {study.name!r}; for its "
         f"report, give study={study.name}"
     )
     assert list(Path.cwd().rglob("*.html")) == []
@@ -130,18 +130,18 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "nothing to report on is given; expected one of run=RUN, study=NAME, 'runs=[A,B]'"),
+        ((), "nothing to report; expected one of run=RUN, study=NAME, 'runs=[A,B]'"),
         (
             ("run=a", "study=b"),
-            "run and study are given; expected one of run=RUN, study=NAME, 'runs=[A,B]'",
+            "run and study are set; expected one of run=RUN, study=NAME, 'runs=[A,B]'",
         ),
-        (("runs=[a]",), "runs=[a] gives 1; expected two: 'runs=[A,B]'"),
-        (("runs=[a,b,c]",), "runs=[a,b,c] gives 3; expected two: 'runs=[A,B]'"),
-        (("study=x", "storage=foo"), "storage='foo' is no address of a database; expected "),
+        (("runs=[a]",), "runs=[a] has 1; expected two: 'runs=[A,B]'"),
+        (("runs=[a,b,c]",), "runs=[a,b,c] has 3; expected two: 'runs=[A,B]'"),
+        (("study=x", "storage=foo"), "storage='foo' is not a database URL; expected "),
         (("study=x",), "study='x' is unknown: the database '"),
         (
             ("run=a", "output=page.txt"),
-            "output='page.txt' is not a page; expected a file ending in",
+            "output='page.txt' is not an HTML file; expected a file ending in",
         ),
         (("rnu=a",), "rnu is unknown"),
     ],
@@ -161,7 +161,7 @@ def test_a_run_without_findings_is_told_from_its_journal(report: Report) -> None
     file = made_run("damaged", seed=0) / "artifacts" / FINDINGS_FOLDER / ARRAYS_FILE
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     _, page = page_of(report("run=damaged"))
-    told = "is damaged: its findings can't be read; this page shows what the journal contains"
+    told = "is damaged: its findings can't be read; this page shows the journal"
     assert told in page.text
     made_run("now", ended=False)  # still trains
     lines = report("run=now")

@@ -99,25 +99,25 @@ def with_matrix(values: torch.Tensor) -> Change:
 
 
 FOREIGN = "is not a checkpoint of this project"
-PARTIAL = "is no whole checkpoint: it holds no"
+PARTIAL = "is not a complete checkpoint: it holds no"
 LIGHTNINGS = {"state_dict": {"weight": torch.zeros(2)}, "pytorch-lightning_version": "2.6.6"}
 OTHER: dict[str, tuple[Change, str]] = {
     "empty": (
         lambda _: b"",
-        "is no whole checkpoint (0 bytes; empty, cut short or another kind of file)",
+        "is not a complete checkpoint (0 bytes; empty, incomplete or another kind of file)",
     ),
     "another archive": (archive, FOREIGN),
-    "code": (lambda _: pickle.dumps(Booby()), "is no whole checkpoint"),
+    "code": (lambda _: pickle.dumps(Booby()), "is not a complete checkpoint"),
     "plain weights": (
         lambda _: {"weight": torch.zeros(2)},
-        f"{FOREIGN}; expected one that a run",
+        f"{FOREIGN}; expected one saved",
     ),
     "Lightning's own": (lambda _: LIGHTNINGS, FOREIGN),
     "a list": (lambda _: [torch.zeros(2)], FOREIGN),
     "a tensor": (lambda _: torch.zeros(2), FOREIGN),
     "code within": (
         lambda _: {"state_dict": {}, "pipeline": Booby()},
-        f"{FOREIGN}: it holds something else than tensors",
+        f"{FOREIGN}: it holds objects other than tensors",
     ),
     "format": (
         changed(format=2, version="9.9.9"),
@@ -130,27 +130,27 @@ OTHER: dict[str, tuple[Change, str]] = {
     },
     "no numbers": (
         with_matrix(torch.full((64, 4), float("nan"))),
-        "holds weights that are no numbers in network.layers.",
+        "holds weights that are not numbers in network.layers.",
     ),
     "shape": (with_matrix(torch.zeros(99, 4)), "has a weight of shape 99×4 at "),
     "task": (
         of_schema(task="regression"),
-        "is of another task: its task was 'regression' and is 'multiclass' now",
+        "is from another task: its task was 'regression' and is 'multiclass' now",
     ),
-    "outputs": (of_schema(outputs=10), "is of another task: its outputs was 10 and is 3 now"),
+    "outputs": (of_schema(outputs=10), "is from another task: its outputs was 10 and is 3 now"),
     "classes": (
         of_schema(classes=["a", "b", "c"]),
-        "is of another task: its classes was ['a', 'b', 'c'] and is ['setosa',",
+        "is from another task: its classes was ['a', 'b', 'c'] and is ['setosa',",
     ),
     "data": (
         changed(data="0123456789abcdef"),
-        "was trained on data with the hash 0123456789ab, and those there now have ",
+        "was trained on data with the hash 0123456789ab, but their hash is now ",
     ),
 }
 #: Ends of these lines, where they tell more than the beginning.
 ENDS = {
-    "shape": r"where the network has a weight of shape 64×4; its config says model\..*",
-    "data": "; a run with other data is a new run[.]",
+    "shape": r"where the network has a weight of shape 64×4; its config has model\..*",
+    "data": "; other data need a new run[.]",
     "no numbers": r"network\.layers\.\S+",
 }
 
@@ -174,7 +174,7 @@ def test_a_run_without_a_checkpoint_or_with_a_folder_in_its_place_is_refused(
 ) -> None:
     last.unlink()
     assert train(f"resume={run}", *MORE) == 2
-    none = f"error: {run} holds no checkpoint: no epoch of that run was finished\n"
+    none = f"error: {run} has no checkpoint: the run finished no epoch\n"
     assert capsys.readouterr().err == none
     last.mkdir()
     assert train(f"resume={run}", *MORE) == 2

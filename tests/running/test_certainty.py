@@ -69,7 +69,7 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
         assert evaluate(given) == 0
         printed = capsys.readouterr().out
         assert words in printed
-        assert ("note: there is no column 'patient'" in printed) == (file == "nameless.csv")
+        assert ("note: no column 'patient'" in printed) == (file == "nameless.csv")
 
 
 def test_few_forecasts_have_neither_an_interval_nor_a_prediction_interval(

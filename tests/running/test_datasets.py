@@ -54,7 +54,7 @@ def test_what_is_neither_a_run_nor_a_folder_with_a_model_is_told_as_what_it_is(
 ) -> None:
     nowhere = check(compose(["tracking=none"])).tracking
     (tmp_path / "letters").mkdir()
-    with pytest.raises(ConfigError, match="letters' holds no model; expected the folder of a run"):
+    with pytest.raises(ConfigError, match="letters' has no model; expected the folder of a run"):
         found_model(str(tmp_path / "letters"), tmp_path / "runs", nowhere)
     with pytest.raises(ConfigError, match="run 'nobody' is unknown below output="):
         found_model("nobody", tmp_path / "runs", nowhere)

@@ -88,7 +88,7 @@ def test_a_run_id_that_looks_like_a_number_is_read_as_text(
 ) -> None:
     write_state(run, State(uri="", run_id=f"{prefix}9abc", experiment_id="1", sent=0))
     assert train(f"resume={prefix}") == 2
-    assert only_problem(capsys).startswith(f"{run.relative_to(Path.cwd())} has finished; go on")
+    assert only_problem(capsys).startswith(f"{run.relative_to(Path.cwd())} has finished; continue")
 
 
 @pytest.mark.parametrize("way", ["auto", "last"])
@@ -119,26 +119,26 @@ def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
     [
         (
             "",
-            "{run} has finished; go on with more epochs, such as trainer.max_epochs=6, or with "
+            "{run} has finished; continue with more epochs, such as trainer.max_epochs=6, or with "
             "another config and resume_allow_change=true.",
         ),
-        ("optimizer.lr=0.1", "optimizer.lr was 0.01 and is 0.1 now; put it back, or go on as a"),
-        ("model.hidden=[8]", "model.hidden was '[64, 128, 64]' and is '[8]' now; a run with"),
-        ("data.split_seed=1", "data.split_seed was 0 and is 1 now; a run with another model or"),
-        ("seed=7", "seed was 0 and is 7 now; put it back, or go on as a new child run with"),
+        ("optimizer.lr=0.1", "optimizer.lr was 0.01 and is 0.1 now; restore it, or continue as a"),
+        ("model.hidden=[8]", "model.hidden was '[64, 128, 64]' and is '[8]' now; another"),
+        ("data.split_seed=1", "data.split_seed was 0 and is 1 now; another model or data"),
+        ("seed=7", "seed was 0 and is 7 now; restore it, or continue as a child run with"),
         ("trainer.precision=64-true", "trainer.precision was '32-true' and is '64-true' now;"),
         (
             "optimizer.lr=0.1 resume_allow_change=true",
-            "{run}/checkpoints/last.ckpt has 3 epochs behind it and trainer.max_epochs=3 leaves "
-            "none; give more, such as trainer.max_epochs=6.",
+            "{run}/checkpoints/last.ckpt was saved after epoch 3, and trainer.max_epochs=3 "
+            "leaves none; set more, such as trainer.max_epochs=6.",
         ),
         (
             "model.hidden=[8] resume_allow_change=true",
-            "model.hidden was '[64, 128, 64]' and is '[8]' now; a run with another model",
+            "model.hidden was '[64, 128, 64]' and is '[8]' now; another model or data set",
         ),
         (
             "data.split_seed=3 resume_allow_change=true",
-            "data.split_seed was 0 and is 3 now; a run with another model or other data is a new ",
+            "data.split_seed was 0 and is 3 now; another model or data set needs a new run",
         ),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_changed_config_or_one_that_leaves_nothing_is_refused_in_one_line(
 def test_a_longer_cosine_changes_the_schedule_and_is_refused(train: Train, capsys: Capture) -> None:
     assert train(*WORDS[:2], "tracking=none", "verbose=0", "trainer.max_epochs=2", "output=a") == 0
     assert train(f"resume={only_run(Path('a'))}", "trainer.max_epochs=4") == 2
-    assert only_problem(capsys).startswith("scheduler.T_max was 2 and is 4 now; put it back, or")
+    assert only_problem(capsys).startswith("scheduler.T_max was 2 and is 4 now; restore it, or")
 
 
 def test_another_config_makes_a_child_run_that_leaves_its_parent_alone_and_is_gone_on_with(

@@ -99,7 +99,7 @@ def test_the_suggestion_is_printed_as_an_override_and_on_record(
     printed = capsys.readouterr().out.splitlines()
     rate, found = found_rate(run), run / "artifacts" / "find_lr"
     (said,) = [line for line in printed if line.startswith("suggested: ")]
-    assert said.startswith(f"suggested: optimizer.lr={rate}, halfway from ")
+    assert said.startswith(f"suggested: optimizer.lr={rate}, midway between ")
     assert said.endswith("(60 steps from 1e-06 to 10)")
     assert f"picture {found.relative_to(own_folder)}/lr_range.png" in printed
     assert (
@@ -145,7 +145,7 @@ def test_the_newest_run_is_one_that_has_trained(train: Train, run: Path) -> None
 
 @pytest.mark.parametrize(
     ("lowest", "highest", "why"),
-    [("1e-12", "1e-9", "stayed flat about "), ("1e20", "1e35", "blew up at ")],
+    [("1e-12", "1e-9", "stayed flat at about "), ("1e20", "1e35", "diverged at ")],
 )
 def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
     made: Made, capsys: Capture, lowest: str, highest: str, why: str
@@ -167,14 +167,14 @@ def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
     own = written(tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"})
     assert train(*own, *IRIS, "optimizer=rprop", "find_lr=true") == 2
     assert capsys.readouterr().err == (
-        "error: find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it.\n"
+        "error: find_lr=true searches optimizer.lr, but this optimizer's YAML has no lr; add it.\n"
     )
 
 
 def test_each_function_says_which_config_is_for_the_other() -> None:
     with pytest.raises(ConfigError, match=r"call find_lr\(config\), not run\(config\)"):
         run(compose([*IRIS, "find_lr=true"]))
-    with pytest.raises(ConfigError, match=r"call run\(config\), or give find_lr=true"):
+    with pytest.raises(ConfigError, match=r"call run\(config\), or set find_lr=true"):
         find_lr(compose(list(IRIS)))
 
 
@@ -226,8 +226,8 @@ def test_the_noise_of_single_batches_hardly_moves_a_suggestion_and_makes_none() 
 def test_a_first_loss_that_is_no_number_is_told_as_such_and_is_a_picture_too() -> None:
     curve = read_curve([1e-6], [math.inf])
     assert verdict(curve, check(compose(list(IRIS))).lr_range) == (
-        "no suggestion: the loss is NaN or infinite at the first step, before any rate has acted; "
-        "look for huge values or holes in the data"
+        "no suggestion: the loss is NaN or infinite at the first step; look for huge or missing "
+        "values in the data"
     )
     with drawing():
         (axes,) = lr_range(curve).axes

@@ -10,9 +10,9 @@ MLP, IRIS = "model=mlp tracking=none", "model=mlp data=iris tracking=none"
 FIND = f"{IRIS} find_lr=true"
 MINE = f"{IRIS} +callbacks.mine._target_=pytorch_lightning.callbacks."
 TWO = f"{IRIS} trainer=ddp trainer.accelerator=cpu"
-RULE = "metrics.threshold=best_f1 draws a line between two classes, and this is a"
-AFRESH = "find_lr=true starts afresh and keeps no weights; leave register away."
-BAR = "callbacks.mine is a ProgressBar, which is refused: choose with verbose=0|1|2."
+RULE = "metrics.threshold=best_f1 is for binary tasks, but this is a"
+AFRESH = "find_lr=true trains from scratch and keeps no weights; remove register."
+BAR = "callbacks.mine is a ProgressBar, which is refused: set verbose=0|1|2 instead."
 REFUSED = {
     # networks
     "model=cnn2d data=iris": "model=cnn2d reads images (channels, height, width), but the data are "
@@ -33,43 +33,43 @@ REFUSED = {
     f"{IRIS} trainer.val_check_interval=2": "trainer.val_check_interval=2 validates every 2 ",
     f"{IRIS} trainer.val_check_interval=9": "trainer.val_check_interval=9 validates every 9 ",
     f"{IRIS} trainer.check_val_every_n_epoch=null trainer.val_check_interval=4": "trainer."
-    "val_check_interval=4 validates every 4 batches and so not at the end of an epoch of 3, whose "
-    "weights are kept; expected a divisor of 3, or null.",
+    "val_check_interval=4 validates every 4 batches, not at the end of an epoch of "
+    "3; expected a divisor of 3, or null.",
     # thresholds
-    f"{IRIS} metrics.threshold=best_f1": f"{RULE} multiclass task; leave it away",
-    f"{MLP} data=diabetes metrics.threshold=best_f1": f"{RULE} regression task; leave it away",
+    f"{IRIS} metrics.threshold=best_f1": f"{RULE} multiclass task; remove it",
+    f"{MLP} data=diabetes metrics.threshold=best_f1": f"{RULE} regression task; remove it",
     f"{MLP} data=breast_cancer metrics.threshold=recall_at_0.9 data.validation=0": "metrics."
-    "threshold=recall_at_0.9 is found on validation rows, and there are none; give "
+    "threshold=recall_at_0.9 is found on validation rows, but there are none; set "
     "data.validation=0.2, or a number such as metrics.threshold=0.5",
     # losses
-    f"{IRIS} loss.class_weights=[1.0,2.0]": "loss.class_weights=[1.0, 2.0] are 2 weights for 3 "
-    "classes; expected one each of setosa, versicolor, virginica.",
-    f"{MLP} data=diabetes loss.class_weights=balanced": "loss.class_weights has no meaning for a "
+    f"{IRIS} loss.class_weights=[1.0,2.0]": "loss.class_weights=[1.0, 2.0] has 2 weights for 3 "
+    "classes; expected one each for setosa, versicolor, virginica.",
+    f"{MLP} data=diabetes loss.class_weights=balanced": "loss.class_weights does not apply to "
     "regression; expected null.",
-    f"{MLP} data=diabetes loss.label_smoothing=0.1": "loss.label_smoothing has no meaning for a "
+    f"{MLP} data=diabetes loss.label_smoothing=0.1": "loss.label_smoothing does not apply to "
     "regression; expected 0.0.",
     # callbacks
-    f"{MINE}ModelCheckpoint": "callbacks.mine is a ModelCheckpoint, which is refused: a run keeps "
-    "its weights itself; keep=best|last says which count.",
+    f"{MINE}ModelCheckpoint": "callbacks.mine is a ModelCheckpoint, which is refused: a run always "
+    "saves its weights; set keep=best|last instead.",
     f"{MINE}RichProgressBar": BAR,
     f"{MINE}TQDMProgressBar": BAR,
     f"{MINE}LearningRateFinder": "callbacks.mine is a LearningRateFinder, which is refused: it "
-    "trains with another optimizer.lr than the config says.",
-    f"{MINE}BatchSizeFinder": "callbacks.mine is a BatchSizeFinder, which is refused: it trains "
-    "with another data.batch_size than the config says.",
+    "changes optimizer.lr from the config's value.",
+    f"{MINE}BatchSizeFinder": "callbacks.mine is a BatchSizeFinder, which is refused: it changes "
+    "data.batch_size from the config's value.",
     f"{MINE}StochasticWeightAveraging +callbacks.mine.swa_lrs=0.01": "callbacks.mine is a "
-    "StochasticWeightAveraging, which is refused: it changes the weights once all checkpoints are "
-    "written; callbacks=ema averages them inside of the checkpoints.",
+    "StochasticWeightAveraging, which is refused: it changes the weights after all checkpoints are "
+    "written; use callbacks=ema instead.",
     # the learning-rate test
     "model=mlp data=iris find_lr=true register=shelf": AFRESH,
     f"{FIND} resume=auto": AFRESH.replace("register", "resume"),
-    f"{FIND} trainer.devices=2": "find_lr=true runs on one device; leave trainer.devices and ",
+    f"{FIND} trainer.devices=2": "find_lr=true runs on one device; remove trainer.devices and ",
     f"{FIND} trainer.fast_dev_run=true": "find_lr=true needs more steps than trainer.fast_dev_run ",
     f"{FIND} lr_range.lowest=10": "lr_range.lowest=10 is not below lr_range.highest=10.0.",
     f"{FIND} lr_range.steps=19": "lr_range.steps=19 is not allowed; expected a whole number ≥ 20.",
     # several devices
     f"{TWO} trainer.num_nodes=2": "trainer.num_nodes=2 needs a process for each device on each ",
-    f"{TWO} trainer.strategy=fsdp": "trainer.strategy=fsdp is not offered: ",
+    f"{TWO} trainer.strategy=fsdp": "trainer.strategy=fsdp is not supported: ",
 }
 
 
@@ -93,20 +93,20 @@ def test_a_study_refuses_a_range_test_in_one_line(capsys: Capture, words: str) -
     from pipeline.sweep import main
 
     line = refusal(lambda *given: main(given), capsys, *FIND.split(), words)
-    assert line.startswith("find_lr=true tests the rates of one run: give it to ")
+    assert line.startswith("find_lr=true is for a single run: use ")
 
 
 def test_devices_that_are_not_here_are_a_fault_of_the_environment(
     train: Train, capsys: Capture
 ) -> None:
     line = refusal(train, capsys, *TWO.split(), "trainer.devices=99", code=3)
-    assert line.startswith("trainer.devices=99 is not here; this machine has ")
+    assert line.startswith("trainer.devices=99 is not available; this machine has ")
 
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}
 STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 INCOMPLETE = (
-    "the environment holds an incomplete rank: {}; start the command by torchrun or srun, or unset "
+    "the environment has an incomplete rank: {}; start the command with torchrun or srun, or unset "
 )
 
 
@@ -128,9 +128,9 @@ INCOMPLETE = (
         ),
         (
             STEP,
-            "2 processes were started together, and the config names 1 devices on 1 machines; "
-            "expected trainer.devices times trainer.num_nodes to be 2, with trainer=ddp; where "
-            "this process is alone, unset SLURM_STEP_NUM_TASKS",
+            "2 processes were started together, but the config has 1 devices on 1 machines; "
+            "expected trainer.devices × trainer.num_nodes = 2, with trainer=ddp; for a single "
+            "process, unset SLURM_STEP_NUM_TASKS",
         ),
     ],
     ids=["empty", "missing", "no number", "others"],

@@ -113,8 +113,8 @@ def test_a_rule_needs_a_validation_row_of_the_positive_class(
     words = ("data=table", "data.path=rare.csv", "data.target=y", "data.split=part")
     assert train("model=mlp", *words, "tracking=none", "metrics.threshold=best_f1") == 2
     assert capsys.readouterr().err == (
-        "error: metrics.threshold=best_f1 is found on validation rows, and none of the 19 is of "
-        "the positive class 'yes'; give a larger data.validation\n"
+        "error: metrics.threshold=best_f1 is found on validation rows, but none of the 19 has "
+        "the positive class 'yes'; set a larger data.validation\n"
     )
 
 

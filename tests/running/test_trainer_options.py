@@ -95,9 +95,9 @@ def test_without_validation_early_stopping_is_off_and_the_last_weights_are_kept(
 ) -> None:
     words = ("callbacks=early_stopping", "scheduler=plateau", "verbose=2", word)
     run = made(*SHORT[:3], IRIS[-1], *words)
-    said = [line for line in capsys.readouterr().out.splitlines() if "validated" in line]
+    said = [line for line in capsys.readouterr().out.splitlines() if "no validation" in line]
     assert said == [
-        f"note: nothing is validated ({UNVALIDATED[word]}): the last weights are kept, early "
+        f"note: no validation ({UNVALIDATED[word]}): the last weights are kept, early "
         "stopping is off and the learning rate stays as it is"
     ]
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]

@@ -142,7 +142,7 @@ def with_cell(row: int, cell: object) -> pd.DataFrame:
         ),
         (
             frame(freq="D", written="%Y-%m-%d"),
-            r": the times have step 1 day, those of the training had 1 month",
+            r": the times have step 1 day; expected 1 month",
         ),
         (
             frame()[:10],
@@ -204,8 +204,8 @@ def test_steps_that_a_new_past_lacks_are_told() -> None:
     schema = read(frame()).schema
     frame().drop(index=[50, 51]).to_csv("gappy.csv", index=False)
     told = (
-        "2 steps of 1 month are missing: 2 after 2004-02; a window takes the rows on both sides "
-        "for neighbours"
+        "2 steps of 1 month are missing: 2 after 2004-02; a window treats the rows on both sides "
+        "as neighbours"
     )
     for name, gaps in (("gappy.csv", (told,)), ("trained.csv", ())):
         assert reader_of(schema).open(Path(name), Rules(), size=1).gaps == gaps

@@ -138,8 +138,8 @@ LARGE = np.array([[0.0] * 6, [3e38] * 6, [0.0] * 6])
     [
         (ARRAYS, np.zeros((2, 3, 2)), "has the shape 2×3×2; expected rows of 2×3: (rows, 2, 3)"),
         (ARRAYS, np.zeros(6), "has the shape 6; expected rows of 2×3: (rows, 2, 3)"),
-        (ARRAYS, [[1.0], [1.0, 2.0]], "holds something else than numbers, or rows of several"),
-        (ARRAYS, [["a"] * 6], "holds something else than numbers, or rows of several lengths"),
+        (ARRAYS, [[1.0], [1.0, 2.0]], "holds values that are not numbers, or rows of different"),
+        (ARRAYS, [["a"] * 6], "holds values that are not numbers, or rows of different lengths"),
         (ARRAYS, LARGE, "row 2: the prediction is NaN or infinite; "),
         (NUMBERS, {"c": [1.0]}, "lacks the columns 'a', 'b'"),
         (NUMBERS, np.zeros((1, 2)), "this model reads a table; expected a DataFrame"),

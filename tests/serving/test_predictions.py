@@ -286,8 +286,8 @@ def problem(kind: type[PipelineError], source: str, output: str, *, overwrite: b
     [
         ("neu.csv", "does not exist; expected a file of new rows. Did you mean 'new"),
         ("no/new.csv", "does not exist; expected a file of new rows."),
-        ("http://x/new.csv", "is an address; expected a file on this"),
-        ("s3://x/new.csv", "is an address; expected a file on this"),
+        ("http://x/new.csv", "is a URL; expected a file on this"),
+        ("s3://x/new.csv", "is a URL; expected a file on this"),
     ],
 )
 def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> None:
@@ -297,15 +297,15 @@ def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> Non
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ("out.txt", "ends in neither .csv nor .parquet, the two kinds that are"),
-        ("out", "ends in neither .csv nor .parquet"),
-        ("it's/a.csv", "lies in no folder that is there; make it with: mkdir -p 'it'\"'\"'s'"),
-        ("new.csv/out.csv", "lies below 'new.csv', which is a file;"),
+        ("out.txt", "must end in .csv or .parquet"),
+        ("out", "must end in .csv or .parquet"),
+        ("it's/a.csv", "is in a folder that does not exist; create it with: mkdir -p 'it'\"'\"'s'"),
+        ("new.csv/out.csv", "is below 'new.csv', which is a file;"),
         ("folder.csv", "is a folder; expected a file, such as folder.csv/pre"),
-        ("old.csv", "is there already; choose another, or replace it with overwr"),
+        ("old.csv", "already exists; choose another, or replace it with overwr"),
         ("x" * 300 + ".csv", "is not a valid path (File name too"),
         ("a\0.csv", "is not a valid path (it holds a NUL)"),
-        ("link.csv", "lies in no folder that is there; make it with: mkdir -p /"),
+        ("link.csv", "is in a folder that does not exist; create it with: mkdir -p /"),
     ],
 )
 def test_an_output_that_can_not_be_written_so_is_refused(output: str, said: str) -> None:
@@ -328,7 +328,7 @@ def test_the_input_itself_is_never_the_output(own_folder: Path, way: str) -> Non
     if way == "a second name":
         os.link("new.csv", "other.csv")
     told = problem(ConfigError, "new.csv", output, overwrite=True)
-    assert told == f"output={output!r} is the input itself; choose another file"
+    assert told == f"output={output!r} is the input file; choose another"
 
 
 def test_what_may_be_written_passes_and_a_link_stays_one(own_folder: Path) -> None:

@@ -280,7 +280,7 @@ def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() 
         for number, (value, test) in enumerate([(0.8, 0.7), (0.9, 0.8)])
     ]
     table = confirmation_table(rows, objective="val/f1", direction="max", default=None)
-    assert table.title == "the winner over 2 seeds"
+    assert table.title == "the best trial over 2 seeds"
     reach = stats.t.ppf(0.975, 1) * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)
     assert 0.75 + reach > 1  # no F1 is larger than 1
     interval = f"[{0.75 - reach:.4f}, 1.0000]"
@@ -303,7 +303,7 @@ def test_figures_of_others_stand_beside_the_rows_they_name(rows: list[Row], tmp_
     found = [line[at] for line in table.lines]
     assert found == ["0.68 ± 0.02", *"–––", "", "", "0.68 ± 0.02", "0.98", *"––", "", ""]
     assert {len(line) for line in table.lines} == {len(table.headings)}
-    assert table.notes[-1] == "published for model=cnn: there is no such row"
+    assert table.notes[-1] == "published for model=cnn: no such row"
     write_comparison(compared, tmp_path)
     assert sheet(tmp_path)["digits", "cnn1d"]["published test/accuracy"] == "0.98"
 

@@ -184,7 +184,7 @@ RUNNING = Row(number=0, state="running")
             ],
         ),
         (PRUNED, [], ["trial 0 (pruned) has no run"]),
-        (None, ["a FINISHED"], ["run a is of trial 0, of which the study knows nothing"]),
+        (None, ["a FINISHED"], ["run a is of trial 0, which is not in the study"]),
         (RUNNING, [], []),
         (Row(number=0, state="waiting"), [], []),
     ],
@@ -216,26 +216,26 @@ def an_empty_study(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "words", "code", "line"),
     [
-        (lambda _: None, [], 2, "error: action=check needs the name of a study: study=NAME\n"),
-        (lambda _: None, [f"study={NAME}"], 3, "the study database '{}/optuna.db' is not there"),
+        (lambda _: None, [], 2, "error: action=check needs a study: study=NAME\n"),
+        (lambda _: None, [f"study={NAME}"], 3, "the study database '{}/optuna.db' does not exist"),
         (
             lambda folder: opened(folder).close(),
             ["study=lrr"],
             2,
-            "study='lrr' is unknown in the study database '{}/optuna.db'; there are lr. Did you "
-            "mean 'lr'?",
+            "study='lrr' is unknown in the study database '{}/optuna.db'; known: lr. Did "
+            "you mean 'lr'?",
         ),
         (
             lambda folder: write_text(folder / "optuna.db"),
             [f"study={NAME}"],
             2,
-            "'{}/optuna.db' is no database",
+            "'{}/optuna.db' is not a database",
         ),
         (
             an_empty_study,
             [f"study={NAME}", "tracking.uri=sqlite:///mlflow.db"],
             2,
-            "mlflow.db' is no database",
+            "mlflow.db' is not a database",
         ),
     ],
     ids=["no study", "gone", "another", "studies of text", "runs of text"],
@@ -359,9 +359,9 @@ def test_reap_closes_lost_trials_in_the_study_and_in_mlflow_and_queues_them_agai
     silent = take(ledger, far_lease()).number  # on another machine
     assert main(["action=reap", "grace=0.5"]) == 0
     said = capsys.readouterr().out
-    assert f"study {STUDY}: trial {lost} was lost with its process" in said
+    assert f"study {STUDY}: trial {lost} was lost because its process died" in said
     assert f"study {STUDY}: trial {ended} had ended (diverged)" in said
-    assert f"study {STUDY}: trial {silent} was lost with its process" in said
+    assert f"study {STUDY}: trial {silent} was lost because its process died" in said
     rows = [(row.state, row.reason) for row in ledger.trials()]
     assert rows == [
         ("failed", "lost"),
@@ -402,7 +402,7 @@ def test_clean_lists_what_is_old_and_removes_it_only_when_told_to(
     assert [path.name for path in files.rglob("*.csv")] == ["history.csv"]
 
     assert main(["action=clean", "older_than=0", "apply=true"]) == 0
-    assert "removed; MLflow forgets them for good with: mlflow gc" in capsys.readouterr().out
+    assert "removed; delete them from MLflow with: mlflow gc" in capsys.readouterr().out
     kept = {path.name for path in output.iterdir()}
     assert kept == {"2-running", "3-unsent", STUDY}
     assert {run.info.run_name for run in runs(uri)} == {"running", STUDY}
@@ -419,7 +419,7 @@ def test_clean_removes_a_study_whole_and_never_one_at_work(
     taken = take(ledger)
     capsys.readouterr()
     assert main([*words, "apply=true"]) == 2
-    assert f"study='{STUDY}' is at work; stop it, or wait for its end" in capsys.readouterr().err
+    assert f"study='{STUDY}' is running; stop it, or wait until it ends" in capsys.readouterr().err
     ledger.finish(taken, TrialEnd(state="failed", reason="error"))
 
     assert main(words) == 0
@@ -429,4 +429,4 @@ def test_clean_removes_a_study_whole_and_never_one_at_work(
     assert trials(uri) == {}
     assert not (Path("runs") / STUDY).exists()
     assert main(["action=check", f"study={STUDY}"]) == 2
-    assert "there are none" in capsys.readouterr().err
+    assert "known: none" in capsys.readouterr().err

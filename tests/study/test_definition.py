@@ -13,13 +13,11 @@ from pipeline.study.ledger.definition import Objective, logged, read_objectives
 from pipeline.sweep import main as sweep
 
 REMEDY = (
-    "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
+    "restore it, continue anyway with sweep.allow_change=true, or start a new study with "
     "sweep.name=NAME"
 )
 OTHER_NAME = "choose another name for this study: sweep.name=NAME"
-FOREIGN = (
-    f"the study 'lr' was made by another program, or another version of this one; {OTHER_NAME}"
-)
+FOREIGN = f"the study 'lr' was created by another program or version; {OTHER_NAME}"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +56,7 @@ def test_what_every_trial_has_may_be_an_objective(task: Task | None) -> None:
         ("val/acuracy", "multiclass", True, "Did you mean 'val/accuracy'?"),
         ("test/f1", "multiclass", True, "sweep.objective='test/f1' is not logged"),
         ("val/f1", "binary", False, "expected one of train/loss, model/parameters, time/fit"),
-        (["val/f1", "val/f1"], None, True, "names one value twice; expected two, or one"),
+        (["val/f1", "val/f1"], None, True, "has one value twice; expected one or two values"),
     ],
 )
 def test_a_value_that_is_never_logged_is_told_with_those_that_are(
@@ -134,8 +132,8 @@ def test_what_changes_no_trial_may_change(changed: dict[str, Any], tmp_path: Pat
         ),
         (
             {"objectives": (Objective(name="val/loss", direction="min"),)},
-            "sweep.objective was val/f1 (max) and is val/loss (min) now; what was tried so far "
-            "can't be judged by it",
+            "sweep.objective was val/f1 (max) and is val/loss (min) now; earlier trials can't "
+            "be compared by it",
         ),
     ],
 )
@@ -185,8 +183,8 @@ def test_other_data_are_refused_with_both_hashes_and_nothing_is_noted(tmp_path: 
     ledger = open_ledger(path, base=base, data="a" * 64)
     before = ledger.facts
     line = (
-        f"data.path=rows.csv: the data had the hash {'a' * 12} in this study and have {'b' * 12} "
-        f"now; {REMEDY}"
+        f"data.path=rows.csv: the data had the hash {'a' * 12} in this study and now have "
+        f"{'b' * 12}; {REMEDY}"
     )
     assert refused(path, base=base, data="b" * 64) == (line,)
     assert ledger.facts == before
@@ -226,8 +224,8 @@ UNVALIDATED = (*SMALL, "data.validation=0", "verbose=0")
     [
         (
             (*SMALL, "optimizer.lr=interval(0.5, 0.6)", "sweep.base_trial=true"),
-            "error: sweep.base_trial=true, but the config as it stands lies outside of the space; "
-            "widen the space, or leave that trial out with sweep.base_trial=false\n",
+            "error: sweep.base_trial=true, but the base config is outside of the space; widen the "
+            "space, or skip that trial with sweep.base_trial=false\n",
         ),
         (
             (*UNVALIDATED, "sweeps=quick"),

@@ -131,7 +131,7 @@ def test_a_value_that_is_no_number_fails_and_is_never_the_best(
     best = end_as(ledger, COMPLETE)
     row = ledger.trials()[0]
     assert (row.state, row.reason, row.values) == ("failed", "diverged", ())
-    assert row.attributes["message"] == f"came to [{value}], which is no result"
+    assert row.attributes["message"] == f"returned [{value}], which is not a valid result"
     assert ledger.progress().best == (best,)
 
 
@@ -389,8 +389,8 @@ def test_a_lost_trial_is_told_and_its_point_tried_again(tmp_path: Path) -> None:
         lines += [lost.line for lost in close_lost(ledger)]
     assert points[0] == points[1]
     assert lines == [
-        "trial 0 was lost with its process; its point is tried again",
-        "trial 1 was lost with its process; its point has no retries left",
+        "trial 0 was lost because its process died; it is retried",
+        "trial 1 was lost because its process died; it has no retries left",
     ]
     assert [(row.state, row.reason) for row in ledger.trials()] == [("failed", "lost")] * 2
     assert not ledger.progress().settled
@@ -490,7 +490,7 @@ def test_a_trial_that_had_ended_is_taken_over_with_its_values_and_its_reason(
     ledger, lost, row = closed_after(tmp_path, "[0.75]", status, reason)
     how = reason or state
     assert lost.adopted
-    assert lost.line == f"trial 0 had ended ({how}) when its process died; it is recorded"
+    assert lost.line == f"trial 0 had ended ({how}) before its process died; it is recorded"
     assert (row.state, row.reason, row.attributes["epochs"]) == (state, reason, 1)
     assert row.values == ((0.75,) if state == "complete" else ())
     assert ledger.progress().counts["waiting"] == again

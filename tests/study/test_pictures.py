@@ -130,18 +130,18 @@ def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
         ),
         "importances": (
             "Parameter importance",
-            "PED-ANOVA importance for val/f1; chance is what shuffled values give. Above chance: "
-            "model.hidden 50% (chance 30%).",
+            "PED-ANOVA importance for val/f1; chance is the importance of shuffled values. Above "
+            "chance: model.hidden 50% (chance 30%).",
         ),
         "slices": ("Each parameter against the value", f"val/f1 over each parameter. {best}"),
         "parallel_coordinates": (
             "Parallel coordinates",
-            f"A line is a completed trial; the brighter, the better its val/f1. {best}",
+            f"Each line is a completed trial; brighter lines have a better val/f1. {best}",
         ),
     }
     *_, drawn_last = study_pictures(summed_up(rows), "norm")
     assert drawn_last.alt.startswith(
-        "Dots are completed trials; the brighter, the better. off = no clipping. Best: trial "
+        "Dots are completed trials; brighter is better. off = no clipping. Best: trial "
     )
 
 
@@ -258,5 +258,5 @@ def test_a_font_with_the_letters_is_found_where_ours_lacks_them() -> None:
 def test_letters_that_no_font_has_are_named_and_drawn_as_boxes(tmp_path: Path) -> None:
     rows = of_values("data.target", {"\U000f4321": 0.1, "other": 0.2})
     (note,) = pictures(summed_up(rows), tmp_path)
-    assert note == "no font here has the letters \U000f4321; the pictures show boxes instead"
+    assert note == "no installed font has the letters \U000f4321; the pictures show boxes instead"
     assert "slices" in drawn(tmp_path)

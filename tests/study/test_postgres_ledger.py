@@ -220,7 +220,7 @@ def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
             assert str(raised.value) == (
                 f"the study database 'postgresql+psycopg://student@127.0.0.1:{server.port}/{name}' "
                 "does not answer (connection refused), and sweep.storage_patience=1 s are over; "
-                "see that it runs, then go on with the same command"
+                "start it, then continue with the same command"
             )
         (warning,) = capfd.readouterr().err.splitlines()
         assert warning.endswith("(connection refused); waiting up to 1 s")

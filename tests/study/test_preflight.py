@@ -121,12 +121,12 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
     conf = "pipeline train --config-dir"
     by_itself = [line.partition("; for the traceback: ")[0] for line in broken.problems]
     assert by_itself == [
-        "model=wide data=iris: model.kernel_size=9 does not fit layer 1: it reaches over 9 "
-        "values, but the length there is 4; expected a smaller kernel, stride or pooling, or "
+        "model=wide data=iris: model.kernel_size=9 does not fit layer 1: it covers 9 "
+        "values, but the input length is 4; expected a smaller kernel, stride or pooling, or "
         "fewer layers",
         "model=fixed data=iris: RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x4 and "
         "13x3) (linear.py:134)",
-        "data=missing: data._target_='pipeline.data.iriss.Iris' is not there: no module "
+        "data=missing: data._target_='pipeline.data.iriss.Iris' does not exist: no module "
         "'pipeline.data.iriss'.",
         "sweeps=quick model=fixed: RuntimeError: mat1 and mat2 shapes cannot be multiplied (40x1 "
         "and 13x10) (linear.py:134)",
@@ -135,11 +135,11 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
         "sweeps=zero: sweep.space.optimizer.lr=interval(0, 1): optimizer.lr=0.0 is not allowed; "
         "expected a number > 0.",
         "sweeps=kernels model=wide where kernel_size=41: model.kernel_size=41 does not fit layer "
-        "1: it reaches over 41 values, but the length there is 40; expected a smaller kernel, "
+        "1: it covers 41 values, but the input length is 40; expected a smaller kernel, "
         "stride or pooling, or fewer layers",
-        "sweeps=several: trainer.devices=2 is for a single run; in a study "
-        "sweep.devices_per_trial=2 lets so many devices train each trial together, and "
-        "CUDA_VISIBLE_DEVICES says which GPUs its trials may take",
+        "sweeps=several: trainer.devices=2 is for a single run; in a study, "
+        "sweep.devices_per_trial=2 sets the devices of each trial, and CUDA_VISIBLE_DEVICES the "
+        "GPUs of all trials",
     ]
     assert conf in broken.problems[1]
     assert broken.problems[1].endswith(
@@ -162,7 +162,7 @@ def test_a_range_of_its_own_is_refused_by_a_preflight(
 ) -> None:
     assert main(["sweeps=preflight", "optimizer.lr=interval(0.1, 1)"]) == 2
     assert capsys.readouterr().err == (
-        "error: optimizer.lr=interval(0.1, 1): a preflight tries the ranges of sweeps/; put this "
+        "error: optimizer.lr=interval(0.1, 1): a preflight tries the ranges in sweeps/; put this "
         "one into a file there, or remove it.\n"
     )
     assert list(own_folder.iterdir()) == []

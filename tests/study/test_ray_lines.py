@@ -27,8 +27,8 @@ ON_RAY = (
 CORES = free_words([{"CPU": len(os.sched_getaffinity(0))}])
 ADDRESS = "expected auto, HOST:PORT of the cluster's head, or null"
 NO_ANSWER = (  # Ray puts the machine's own address in the place of 127.0.0.1
-    r"nothing answers at [\d.]+:1, sweep\.ray\.address={} \(Connection refused\); see whether the "
-    "cluster is up with: ray status"
+    r"no answer from [\d.]+:1, sweep\.ray\.address={} \(Connection refused\); check the "
+    "cluster with: ray status"
 )
 
 
@@ -47,12 +47,12 @@ REFUSED = {
     },
     "sweep.ray.num_gpus=2.5": (
         2,
-        "sweep.ray.num_gpus=2.5: expected a share of one, or whole GPUs",
+        "sweep.ray.num_gpus=2.5: expected a fraction of one, or whole GPUs",
     ),
     "sweep.ray.num_cpus=4096 sweep.workers=2": (
         3,
-        f"the Ray cluster has no room for a worker: each reserves 4096 CPUs, free are {CORES}; "
-        "wait for what else runs there, or lower sweep.ray.num_cpus or sweep.ray.num_gpus",
+        f"the Ray cluster has no room for a worker: each needs 4096 CPUs, free: {CORES}; wait "
+        "until other jobs end, or lower sweep.ray.num_cpus or sweep.ray.num_gpus",
     ),
     "sweep.ray.address=127.0.0.1:1": (3, NO_ANSWER.format("127.0.0.1:1")),
     "sweep.ray.address=auto": (3, NO_ANSWER.format("auto")),
@@ -84,7 +84,7 @@ def test_a_study_that_cannot_run_on_ray_says_why_in_one_line(
         ({"token": "/nowhere/token"}, "does not see the study's folder '/nowhere'; set output="),
         ({"folder": "/nowhere"}, "has no folder '/nowhere', in which the sweep was started"),
         ({"python": "Python 3.9.1"}, f"has Python {platform.python_version()}, and the driver Py"),
-        ({"pipeline": "9.9"}, f"has pipeline {pipeline.__version__}, and the driver 9.9; give"),
+        ({"pipeline": "9.9"}, f"has pipeline {pipeline.__version__}, and the driver 9.9; use"),
     ],
 )
 def test_what_a_node_lacks_or_has_otherwise_is_one_line(

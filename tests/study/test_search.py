@@ -117,7 +117,7 @@ def test_of_many_trials_the_best_and_the_latest_are_learned_from_and_of_few_all(
 def test_a_sampler_that_fails_at_a_trial_says_so_and_leaves_no_trial(tmp_path: Path) -> None:
     given = {"space": space_of(UNIT), **sampler("BruteForceSampler")}
     ledger = open_ledger(database(tmp_path), **given)
-    line = r"sweep\.sampler: BruteForceSampler can't choose a point"
+    line = r"sweep\.sampler: BruteForceSampler can't suggest a point"
     with pytest.raises(ConfigError, match=line):
         ledger.take(own_lease())
     assert ledger.trials() == []
@@ -227,29 +227,32 @@ def problems_of(*, objectives: int = 1, max_epochs: int = 20, **given: Any) -> l
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        (sampler("GridSampler", search_space={"x": [1]}), "GridSampler does not fit here; .* grid"),
+        (sampler("GridSampler", search_space={"x": [1]}), "GridSampler is not supported; .* grid"),
         (sampler("TPESampler", n_startup_trial=3), "n_startup_trial is unknown. Did you mean"),
         (sampler("TPESampler", n_startup_trials="many"), "n_startup_trials='many' is not allowed"),
-        (sampler("TPESampler", seed=3), r"sweep.sampler.seed is filled in by the program"),
-        (sampler("QMCSampler", qmc_type="sobel"), "QMCSampler can't be made so: .*sobel"),
-        (sampler("Nope"), r"sweep.sampler._target_: 'optuna.samplers.Nope' is not there"),
-        (sampler("BaseSampler"), "'optuna.samplers.BaseSampler' is no BaseSampler of optuna.samp"),
-        (sampler("nsgaii.BLXAlphaCrossover"), "is no BaseSampler of optuna"),
-        ({"sampler": target("pruners.MedianPruner")}, "lies outside of"),
-        ({"sampler": OUTSIDE}, "'os.system' lies outside of"),
+        (sampler("TPESampler", seed=3), r"sweep.sampler.seed is set by the program"),
+        (sampler("QMCSampler", qmc_type="sobel"), "QMCSampler can't be created: .*sobel"),
+        (sampler("Nope"), r"sweep.sampler._target_: 'optuna.samplers.Nope' does not exist"),
+        (
+            sampler("BaseSampler"),
+            "'optuna.samplers.BaseSampler' is not a BaseSampler of optuna.samp",
+        ),
+        (sampler("nsgaii.BLXAlphaCrossover"), "is not a BaseSampler of optuna"),
+        ({"sampler": target("pruners.MedianPruner")}, "is outside of"),
+        ({"sampler": OUTSIDE}, "'os.system' is outside of"),
         ({"pruner": "hyperband", "objectives": 2}, "hyperband can't compare trials with two obj"),
         ({"pruner": "asha", "max_epochs": 1}, "asha compares trials .* trainer.max_epochs=1 and"),
-        ({"pruner": "asha", "pruner_warmup": 0.95}, "pruner_warmup=0.95 leave no room"),
+        ({"pruner": "asha", "pruner_warmup": 0.95}, "pruner_warmup=0.95 leave no epochs"),
         (
             pruner("PercentilePruner", percentile=150.0),
-            "PercentilePruner can't be made so: Percentile must be between 0 and 100",
+            "PercentilePruner can't be created: Percentile must be between 0 and 100",
         ),
         (pruner("PercentilePruner"), "sweep.pruner.percentile is missing"),
         (
             pruner("PatientPruner", patience=1, wrapped_pruner=OUTSIDE),
-            "sweep.pruner.wrapped_pruner._target_: 'os.system' lies outside",
+            "sweep.pruner.wrapped_pruner._target_: 'os.system' is outside",
         ),
-        ({"pruner": target("samplers.TPESampler")}, "lies outside of"),
+        ({"pruner": target("samplers.TPESampler")}, "is outside of"),
     ],
 )
 def test_what_cannot_work_is_told_before_a_study_begins(
@@ -266,7 +269,7 @@ def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
     assert problems == (expected if missing else [])
 
 
-NO_PLACE = "has no place in a grid, which tries its own points alone."
+NO_PLACE = "does not apply to a grid, which tries only its own points."
 
 
 @pytest.mark.parametrize(

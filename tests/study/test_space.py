@@ -118,7 +118,7 @@ def test_a_start_point_without_what_its_range_depends_on_is_refused() -> None:
         space.params({"model.readout": "last"})
     assert refused.value.problems == (
         "sweep.enqueue.model.readout has a range only where model=rnn or model=gru or "
-        "model=lstm; give that as well",
+        "model=lstm; set that as well",
     )
     given = space.params({"model": "gru", "model.readout": "last"})
     assert given == {"model": "gru", "model.readout (gru)": "last"}
@@ -232,11 +232,11 @@ WRONG: dict[object, str] = {
     "interval(1, 0.1)": "low 1 > high 0.1; expected low < high",
     "interval(1, 1)": "low 1 = high 1; expected low < high",
     "range(5, 1)": "start 5 > stop 1; expected start < stop",
-    "tag(log, interval(0, 1))": "log needs low > 0, and low is 0; raise it, or leave log away",
+    "tag(log, interval(0, 1))": "log needs low > 0, and low is 0; raise it, or remove log",
     "tag(log, range(1, 9, 2))": (
-        "log and a step can't be joined; write interval(low, high), or leave log away"
+        "log and a step can't be combined; write interval(low, high), or remove log"
     ),
-    "tag(log, choice(1, 2))": "log has no meaning for choices; leave it away",
+    "tag(log, choice(1, 2))": "log does not apply to choices; remove it",
     "interval(nan, 1)": "low is nan; expected a finite number",
     "interval(0, inf)": "high is inf; expected a finite number",
     "interval(-inf, nan)": (
@@ -244,31 +244,31 @@ WRONG: dict[object, str] = {
     ),
     "int(interval(0, inf))": "high is inf; expected a finite number",
     "range(0, inf)": "stop is inf; expected a finite number",
-    "interval('1e-4', 1)": "a bound is a text; expected a number without quotes, such as 1e-4",
-    "int(interval(1.5, 3.7))": "1.5 is no whole number, which int needs",
-    "int(choice(1, 2.5))": "2.5 is no whole number, which int needs",
+    "interval('1e-4', 1)": "a bound is a string; expected a number without quotes, such as 1e-4",
+    "int(interval(1.5, 3.7))": "1.5 is not a whole number, which int needs",
+    "int(choice(1, 2.5))": "2.5 is not a whole number, which int needs",
     "range(0, 5, 0)": "step is 0; expected a step > 0",
     "range(5, 0, -1)": "step is -1; expected a step > 0",
     "range(0, 10, 3)": "step 3 does not divide the range from 0 to 10; let it stop before 9 or 12",
     "range(0, 1, 0.3)": (
         "step 0.3 does not divide the range from 0 to 1; let it stop before 0.9 or 1.2"
     ),
-    "range(0, 1)": "it has one value, 0; expected two or more",
+    "range(0, 1)": "it has only one value, 0; expected two or more",
     "choice()": "choice() is empty; expected two values or more",
-    "choice(64)": "it has one value, 64; expected two or more",
-    "choice(a, b, a)": "a stands in it twice; name each choice once",
-    "choice({a: 1}, 2)": "a choice is a mapping; vary the keys within it one by one",
+    "choice(64)": "it has only one value, 64; expected two or more",
+    "choice(a, b, a)": "a is in it twice; list each choice once",
+    "choice({a: 1}, 2)": "a choice is a mapping; vary its keys one by one",
     "choice(null, 1)": (
-        "null can't stand in choice(…); write null,a,b, or tag(off, …) around the choice"
+        "null is not allowed in choice(…); write null,a,b, or tag(off, …) around the choice"
     ),
     "tag(lgo, interval(1, 2))": "the tag lgo is unknown; expected log or off. Did you mean 'log'?",
-    "shuffle(range(1, 5))": "shuffle has no meaning in a study; leave it away",
-    "interval(1)": f"it can't be read (missing a required argument: 'end'); expected {FORMS}",
-    "3": f"3 is one value; expected {FORMS}",
-    "": f"nothing is one value; expected {FORMS}",
-    3: f"3 is one value; expected {FORMS}",
-    None: f"null is one value; expected {FORMS}",
-    (1, 2): f"[1,2] is one value; expected {FORMS}",
+    "shuffle(range(1, 5))": "shuffle does not apply to a study; remove it",
+    "interval(1)": f"it can't be parsed (missing a required argument: 'end'); expected {FORMS}",
+    "3": f"3 is a single value; expected {FORMS}",
+    "": f"nothing is a single value; expected {FORMS}",
+    3: f"3 is a single value; expected {FORMS}",
+    None: f"null is a single value; expected {FORMS}",
+    (1, 2): f"[1,2] is a single value; expected {FORMS}",
 }
 
 
@@ -300,5 +300,5 @@ def test_a_value_comes_back_from_its_text_with_its_type(value: object) -> None:
 
 @pytest.mark.parametrize("text", ["1,2", "choice(1, 2)", "[1", "interval(0, 1)"])
 def test_a_text_of_several_values_or_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"gives several values|can't be read"):
+    with pytest.raises(ConfigError, match=r"has several values|can't be read"):
         value_of(text)

@@ -72,20 +72,20 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
 
 CONTRADICTIONS = """
 seed=1,2  seed=3,4
-- seed is given two ranges: 1,2 and 3,4; keep one.
+- seed has two ranges: 1,2 and 3,4; keep one.
 
 sweep.space={seed: '1,2'}  seed=3,4
-- seed is given two ranges: 1,2 and 3,4; keep one.
+- seed has two ranges: 1,2 and 3,4; keep one.
 
 sweep.space={seed: choice(1, 2)}
-- 'sweep.space={seed: choice(1, 2)}' holds a range without quotes; write it as a word of its own,
-  such as 'seed=choice(a, b)'.
+- 'sweep.space={seed: choice(1, 2)}' has a range without quotes; write it as a separate word, such
+  as 'seed=choice(a, b)'.
 
 sweep.space=3
-- 'sweep.space=3' is no space; expected sweep.space={KEY: 'RANGE', …}.
+- 'sweep.space=3' is not a search space; expected sweep.space={KEY: 'RANGE', …}.
 
 -m  seed=1,2
-- -m starts a run for each value, and a sweep tries the values by itself; leave -m away
+- -m starts a run for each value, but a sweep tries the values itself; remove -m
 """
 
 
@@ -154,7 +154,7 @@ def test_a_study_without_a_name_is_called_after_what_it_is(words: str, name: str
 
 PROBLEMS = r"""
 model=lstm
-- sweep.space is empty; name what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
+- sweep.space is empty; set what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
   or choose a file of sweeps/, such as sweeps=quick.
 
 optimizer.lr=interval(1, 0.1)
@@ -168,7 +168,7 @@ model=choice(mlp, lstn)
   'lstm'?
 
 scheduler=interval(0, 1)
-- sweep.space.scheduler=interval(0, 1): scheduler is a group; expected choice(SCHEDULERS).
+- sweep.space.scheduler=interval(0, 1): scheduler is a config group; expected choice(SCHEDULERS).
 
 model=mlp,lstm  model.readout=choice(mean, last)
 - sweep.space.model.readout: model.readout is unknown where model=mlp.
@@ -187,15 +187,14 @@ sweep.when={lstm: {seed: 'range(0, 5)'}}
 - sweep.when.lstm: a condition is key=value, such as model=lstm.
 
 sweep.when={model\=choice\(mlp\,gru\): {seed: 'range(0, 5)'}}
-- sweep.when.model=choice(mlp,gru): 'choice(mlp,gru)' gives several values; expected one value, such
+- sweep.when.model=choice(mlp,gru): 'choice(mlp,gru)' has several values; expected one value, such
   as model=lstm.
 
 model=mlp,cnn1d  sweep.when={model.norm\=batch: {seed: 'range(0, 5)'}}
 - sweep.when.model.norm=batch: model is varied, so model.norm is not known; vary model.norm too.
 
 sweep.when={seed\=1: {test: 'true,false'}, test\=true: {seed: 'range(0, 5)'}}
-- sweep.when.seed=1.test and sweep.when.test=true.seed depend on each other in a ring; take one
-  condition away.
+- sweep.when.seed=1.test and sweep.when.test=true.seed form a cycle; remove one condition.
 
 sweeps=quick  optimizer.lr=0.1
 - optimizer.lr is fixed by optimizer.lr=0.1 and varied by sweep.space.optimizer.lr=tag(log,
@@ -203,22 +202,22 @@ sweeps=quick  optimizer.lr=0.1
 
 sweeps=seeds  sweep.space={model: 'mlp,gru'}  model=gru
 - model is fixed by model=gru and varied by sweep.space.model=mlp,gru; keep one:
-  '~sweep.space.model' takes the range away.
+  '~sweep.space.model' removes the range.
 
 sweeps=[quick,lr_epochs_clip]
-- sweep.space.optimizer.lr stands in sweeps/quick.yaml and in sweeps/lr_epochs_clip.yaml; keep one.
+- sweep.space.optimizer.lr is in sweeps/quick.yaml and in sweeps/lr_epochs_clip.yaml; keep one.
 
 sweeps=quick  sweep.when={model\=mlp: {optimizer.lr: 'interval(1, 2)'}}
 - optimizer.lr has two ranges: sweep.space.optimizer.lr=tag(log, interval(1e-4, 1e-1)) and
   sweep.when.model=mlp.optimizer.lr=interval(1, 2); keep one.
 
 sweep.when={model\=mlp: {seed: 'range(0, 5)'}, data\=iris: {seed: 'range(0, 3)'}}
-- seed has two ranges that could both hold: sweep.when.model=mlp.seed=range(0, 5) and
-  sweep.when.data=iris.seed=range(0, 3); let them depend on the same key.
+- seed has two ranges that can both apply: sweep.when.model=mlp.seed=range(0, 5) and
+  sweep.when.data=iris.seed=range(0, 3); make them depend on the same key.
 
 sweeps=quick  sweep.sampler=grid
-- sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)): a grid needs values that can be counted;
-  expected range(start, stop, step), choice(a, b) or int(interval(low, high)).
+- sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)): a grid needs countable values; expected
+  range(start, stop, step), choice(a, b) or int(interval(low, high)).
 
 seed=range(0, 200)  model.norm=choice(none, batch)  sweep.sampler=grid  sweep.max_grid=100
 - sweep.space has 400 points, more than sweep.max_grid=100; raise it, or shorten a range, such as
@@ -229,25 +228,25 @@ data.split_seed=int(interval(1, 134217728))  seed=int(interval(1, 67108864))  sw
   a range, such as sweep.space.data.split_seed=int(interval(1, 134217728)) with 134,217,728 values.
 
 ++sweep.space={name: 'choice(a, b)'}
-- sweep.space.name: no result depends on name; take it out of the space.
+- sweep.space.name: no result depends on name; remove it from the space.
 
 ++sweep.space={tracking.uri: 'choice(a, b)'}
-- sweep.space.tracking.uri: no result depends on tracking.uri; take it out of the space.
+- sweep.space.tracking.uri: no result depends on tracking.uri; remove it from the space.
 
 ++sweep.space={sweep.n_trials: 'choice(a, b)'}
-- sweep.space.sweep.n_trials: no result depends on sweep.n_trials; take it out of the space.
+- sweep.space.sweep.n_trials: no result depends on sweep.n_trials; remove it from the space.
 
 sweeps=quick,seeds
-- 'sweeps=quick,seeds' gives several values; expected one, a list sweeps=[quick,seeds], a quoted
+- 'sweeps=quick,seeds' has several values; expected one, a list sweeps=[quick,seeds], a quoted
   text 'sweeps="quick,seeds"', or -m for a run each.
-- sweep.space is empty; name what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
+- sweep.space is empty; set what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
   or choose a file of sweeps/, such as sweeps=quick.
 
 sweeps=quick  sweep.enqueue=[{optimizer.lr: 1}, {lr: 0.01}, 3]
-- sweep.enqueue[0].optimizer.lr=1 lies outside of
+- sweep.enqueue[0].optimizer.lr=1 is outside of
   sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)).
 - sweep.enqueue[1].lr is not varied by this study. Did you mean 'optimizer.lr'?
-- sweep.enqueue[2] is no mapping; expected {KEY: VALUE}.
+- sweep.enqueue[2] is not a mapping; expected {KEY: VALUE}.
 """
 TABLE = PROBLEMS.replace("MODELS", choices("model")).replace("SCHEDULERS", choices("scheduler"))
 
@@ -318,8 +317,8 @@ def test_two_sweep_files_are_joined_where_they_vary_different_keys() -> None:
     ("content", "says"),
     [
         ("space: [1, 2]", "Cannot merge DictConfig with ListConfig"),
-        ("when:\n  model=mlp: 3", "sweep.when.model=mlp=3 is no mapping; expected KEY: RANGE."),
-        ("space:\n  seed: 3", "sweep.space.seed=3: 3 is one value; expected interval"),
+        ("when:\n  model=mlp: 3", "sweep.when.model=mlp=3 is not a mapping; expected KEY: RANGE."),
+        ("space:\n  seed: 3", "sweep.space.seed=3: 3 is a single value; expected interval"),
         ("space:\n  optimizer.lrr: interval(0, 1)", "optimizer.lrr is unknown. Did you mean 'opt"),
     ],
 )

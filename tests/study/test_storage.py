@@ -98,11 +98,11 @@ def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary
 @pytest.mark.parametrize(
     ("url", "line"),
     [
-        ("optuna.db", "'optuna.db' is no address of a database; expected sqlite:///FILE"),
-        ("redis://host", "'redis://host' is no address of a database"),
-        ("postgres://host/name", "is no address of a database; .* Did you mean 'postgresql'?"),
-        ("sqlite://", "'sqlite://' names no file; expected sqlite:///FILE"),
-        ("sqlite:///:memory:", "names no file"),
+        ("optuna.db", "'optuna.db' is not a database URL; expected sqlite:///FILE"),
+        ("redis://host", "'redis://host' is not a database URL"),
+        ("postgres://host/name", "is not a database URL; .* Did you mean 'postgresql'?"),
+        ("sqlite://", "'sqlite://' has no file name; expected sqlite:///FILE"),
+        ("sqlite:///:memory:", "has no file name"),
         (
             "postgresql+nosuch://me:secret@host/name",
             r"postgresql\+nosuch://me:\*\*\*@host/name' can't be read: Can't load plugin",
@@ -154,18 +154,18 @@ def opening_refused(path: Path) -> str:
         *(
             (
                 lambda path, size=size: path.write_bytes(b"x" * size),
-                "ConfigError: the study database '{}' is no database; choose",
+                "ConfigError: the study database '{}' is not a database; choose",
             )
             for size in (11, 4096)
         ),
         (
             lambda path: change(path, "CREATE TABLE experiments (name TEXT)"),
-            "ConfigError: '{}' is the database of another program; expected",
+            "ConfigError: '{}' belongs to another program; expected",
         ),
         (
             of_other_optuna,
-            "EnvironmentFaultError: the study database '{0}' was made by another version of "
-            "Optuna; back it up, then bring it up to date with: optuna storage upgrade --storage "
+            "EnvironmentFaultError: the study database '{0}' was created by another version "
+            "of Optuna; back it up, then upgrade it with: optuna storage upgrade --storage "
             "'sqlite:///{0}'",
         ),
     ],
@@ -190,15 +190,17 @@ def test_a_database_of_a_newer_optuna_names_the_one_to_install_and_keeps_its_byt
         "DROP TABLE trial_heartbeats",
     )
     assert opening_refused(path) == (
-        f"EnvironmentFaultError: the study database '{path}' was made by Optuna 9.0.0, and Optuna "
-        f"{metadata.version('optuna')}, which is installed, is too old for it; install that one: "
-        "pip install optuna==9.0.0"
+        f"EnvironmentFaultError: the study database '{path}' was created by Optuna 9.0.0, but "
+        f"Optuna {metadata.version('optuna')} is too old for it; install that version: pip install "
+        "optuna==9.0.0"
     )
 
 
 def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "optuna.db"
-    with pytest.raises(EnvironmentFaultError, match=f"the folder of .* '{path}' is not there; cre"):
+    with pytest.raises(
+        EnvironmentFaultError, match=f"the folder of .* '{path}' does not exist; cre"
+    ):
         open_storage(sqlite_uri(path))
     assert not path.parent.exists()
 
@@ -233,7 +235,7 @@ def test_a_locked_database_is_waited_for_and_one_that_stays_locked_is_named(
     patient, hasty = open_ledger(path), open_ledger(path, wait=0.2)
     other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    line = f"the study database '{path}' is locked by another program, and waiting did not help"
+    line = f"the study database '{path}' is still locked by another program"
     with pytest.raises(EnvironmentFaultError, match=line):
         hasty.take(own_lease())
     release = threading.Timer(0.7, lambda: other.execute("ROLLBACK"))
@@ -243,7 +245,7 @@ def test_a_locked_database_is_waited_for_and_one_that_stays_locked_is_named(
     assert hasty.take(own_lease()) is not None
     with (
         patient._store.lock(patient.name),  # that of a study names its database as well
-        pytest.raises(EnvironmentFaultError, match=f"'{path}' is locked by another program"),
+        pytest.raises(EnvironmentFaultError, match=f"'{path}' is still locked by another program"),
     ):
         hasty.take(own_lease())
 
@@ -262,11 +264,15 @@ def replaced(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "kind", "line"),
     [
-        (lambda path: write_over(path, b"only a text"), ConfigError, "is no database"),
-        (lambda path: write_over(path, b""), ConfigError, "is no database"),
-        (Path.unlink, EnvironmentFaultError, "was removed while the study ran"),
-        (replaced, EnvironmentFaultError, "was replaced by another file while"),
-        (lambda path: shutil.rmtree(path.parent), EnvironmentFaultError, "is not there; create it"),
+        (lambda path: write_over(path, b"only a text"), ConfigError, "is not a database"),
+        (lambda path: write_over(path, b""), ConfigError, "is not a database"),
+        (Path.unlink, EnvironmentFaultError, "was removed during the study"),
+        (replaced, EnvironmentFaultError, "was replaced during"),
+        (
+            lambda path: shutil.rmtree(path.parent),
+            EnvironmentFaultError,
+            "does not exist; create it",
+        ),
     ],
     ids=["text", "empty", "removed", "replaced", "folder removed"],
 )

@@ -151,41 +151,41 @@ STUDIES = {
 }
 VERDICTS = """
 better
-- the winner is trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
+- best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
   0)
-- on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000
+- on the test set it is 0.0400 better than the default: test/f1 0.8400 against 0.8000
 - to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 no better on the test rows
-- the winner is trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
+- best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
   0)
-- on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500
-- why: the best of many trials is partly lucky on the validation rows; 2 complete trials are few,
-  try sweep.n_trials=6
+- on the test set it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500
+- reason: the best of many trials is partly lucky on the validation rows; with only 2 complete
+  trials, try sweep.n_trials=6
 - to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 confirmed
-- the winner is trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
+- best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
   0)
-- whether the gain is real: see the winner over 3 other seeds
+- whether the gain is real: see the best trial over 3 other seeds
 
 less is better
-- the winner is trial 1: val/rmse 2.0000; val/rmse is 3.0000 better than the default (5.0000,
+- best trial 1: val/rmse 2.0000; val/rmse is 3.0000 better than the default (5.0000,
   trial 0)
-- on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000
+- on the test set it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000
 - to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 the default
-- the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 complete trials has
-  a better val/f1
+- the best trial is the default (trial 0: val/f1 0.9000); no other of the 3 complete trials has a
+  better val/f1
 
 no better than naive
-- the winner is trial 0: val/f1 0.5000
-- no better than the naive baseline: test/f1 0.1000 against 0.1000; the network has learned
-  nothing useful
+- best trial 0: val/f1 0.5000
+- no better than the naive baseline: test/f1 0.1000 against 0.1000; the network learned nothing
+  useful
 
 all failed
-- no trial completed, so there is no winner
+- no trial completed, so there is no best trial
 - trial 3: oom: no memory
 """
 
@@ -219,7 +219,7 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
     table = confirmation_table(rows, objective="val/f1", direction="max", default=row(9, default))
     (line,) = table.notes
     assert f"{mean - default:.4f} better in val/f1 than the default" in line
-    assert line.endswith("that lies within noise" if noise else "that is more than noise (95 %)")
+    assert line.endswith("is not significant" if noise else "is significant (95 %)")
 
 
 def test_a_pipe_gets_plain_lines_with_the_commands_whole(
@@ -274,7 +274,7 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
     note = search_note(replace(study, folder=tmp_path))
-    assert note.startswith("- 6 trials: 6 complete\n- the winner is trial 1: val/f1 0.9000; val")
+    assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000; val")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
     assert lines[0] == ["rank", "trial", "val/f1", "lr", "max\\_epochs", "gradient\\_clip\\_val"]

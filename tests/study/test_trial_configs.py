@@ -180,7 +180,9 @@ def test_a_config_that_no_words_compose_to_is_a_fault_of_ours() -> None:
     trees = TrialConfigs(["sweeps=quick"], None)
     varied = {"seed": "nan"}  # equal to nothing, itself included
     for say in (trees.train_words, lambda varied: trees.winner_yaml(varied, "best")):
-        with pytest.raises(RuntimeError, match="the run can't be said again: seed was nan and is"):
+        with pytest.raises(
+            RuntimeError, match="the run can't be written as a command: seed was nan and is"
+        ):
             say(varied)
 
 

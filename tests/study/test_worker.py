@@ -126,8 +126,8 @@ def test_a_worker_refuses_data_that_changed_after_an_earlier_trial(worker: Conve
     assert now != first.data
     assert refused.message is not None
     assert refused.message.startswith(
-        f"data.path={table}: the data had the hash {str(first.data)[:12]} in this study and have "
-        f"{str(now)[:12]} now"
+        f"data.path={table}: the data had the hash {str(first.data)[:12]} in this study and now "
+        f"have {str(now)[:12]};"
     )
     tested = worker.test(job, into=None, leave=".", data=first.data)
     assert (tested.problem, tested.exit_code) == (refused.message, 2)
@@ -271,7 +271,7 @@ FAILURES = {
     "infinite": (
         behaving("infinite"),
         ("diverged", 4),
-        "val/f1 is inf at the end of the trial: it diverged",
+        "val/f1 is inf at the end of the trial: training diverged",
     ),
     "oom": (behaving("oom"), ("oom", 3), "out of memory (CUDA out of memory. Tried"),
     "memory": (
@@ -290,7 +290,7 @@ FAILURES = {
     "objective": (
         ("test=false",),
         ("error", 2),
-        "val/rmse has no value in the epoch that the trial keeps; expected one of "
+        "val/rmse has no value in the trial's best epoch; expected one of "
         "best/epoch, best/val/accuracy, ",
     ),
 }

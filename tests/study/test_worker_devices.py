@@ -61,13 +61,11 @@ def placed(
 
 
 SINGLE_RUN = (
-    "trainer.devices={0} is for a single run; in a study sweep.devices_per_trial={1} lets so many "
-    "devices train each trial together, and CUDA_VISIBLE_DEVICES says which GPUs its trials may "
-    "take"
+    "trainer.devices={0} is for a single run; in a study, sweep.devices_per_trial={1} sets the "
+    "devices of each trial, and CUDA_VISIBLE_DEVICES the GPUs of all trials"
 )
 CONTRADICTION = (
-    "trainer.devices={0} and sweep.devices_per_trial=2 contradict each other; leave "
-    "trainer.devices away"
+    "trainer.devices={0} and sweep.devices_per_trial=2 are in conflict; remove trainer.devices"
 )
 NODES = (
     "trainer.num_nodes=2 is for a single run; a trial of a study trains on one machine: "
@@ -161,7 +159,7 @@ def test_groups_of_gpus_never_overlap_and_are_as_many_as_there_is_room_for(toget
         assert {len(one) for one in found} == {together}
         assert set(Counter(chain(*found)).values()) == {1}
     for count, group in [(0, 1), *((count, together) for count in range(together))]:
-        says = rf"_per_trial={group} needs so many GPUs .* {count}"
+        says = rf"_per_trial={group} needs {group} GPUs .* {count}"
         with pytest.raises(EnvironmentFaultError, match=says):
             placed(gpus(count), together=group, most=PLENTY)
 
@@ -189,10 +187,10 @@ def test_a_full_gpu_is_left_alone_unless_all_of_them_are_full() -> None:
         (4, 4, 1, None),
         (
             *(6, 4, 2),
-            "sweep.workers=4 with sweep.devices_per_trial=2 would take 8 GPUs; there are 6, so "
-            "that 3 train side by side",
+            "sweep.workers=4 with sweep.devices_per_trial=2 needs 8 GPUs; there are 6, so 3 "
+            "train at a time",
         ),
-        (2, 7, 1, "sweep.workers=7 share 2 of 2 GPUs, up to 4 on one"),
+        (2, 7, 1, "sweep.workers=7 share 2 of 2 GPUs, up to 4 per GPU"),
     ],
 )
 def test_what_is_fewer_than_asked_for_or_shared_is_told(

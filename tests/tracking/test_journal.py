@@ -115,7 +115,7 @@ except EnvironmentFaultError as error:
     said, _ = run_script(script, str(tmp_path), cwd=tmp_path).communicate(timeout=60)
     assert re.search(
         r"journal.jsonl' can't be written \(File too large; a file may have 150 bytes at most\); "
-        "raise that limit with ulimit -f, then go on with the same command",
+        "raise that limit with ulimit -f, then continue with the same command",
         said,
     )
     assert Journal(tmp_path).epochs() == {1: {"train/loss": 0.5}}

@@ -291,7 +291,7 @@ def test_the_winner_of_a_study_is_its_only_model_and_registered_once(
     assert sweep(STUDY) == 0
     first = capsys.readouterr().out.splitlines()
     assert sweep(STUDY) == 0
-    line = "model   iris version 1 is registered, and its champion"
+    line = "model   registered as iris v1 (champion)"
     assert (first[-1], capsys.readouterr().out.splitlines()[-1]) == (line, line)
     assert not any("register=" in line for line in first)
 
@@ -321,7 +321,7 @@ def test_a_comparison_that_chooses_nothing_can_not_be_registered(
     words = ["model=mlp", "data=iris", "seed=1,2", "sweep.sampler=grid", "register=iris"]
     assert sweep(words) == 2
     assert capsys.readouterr().err == (
-        "error: register=iris needs a winner, and a comparison has none; remove it, then train "
-        "the model you choose with pipeline train\n"
+        "error: register=iris needs a best trial, but a comparison has none; remove it, then "
+        "train the chosen model with pipeline train\n"
     )
     assert list(own_folder.iterdir()) == []

@@ -240,7 +240,7 @@ def test_a_recorder_that_can_not_import_mlflow_says_why(
     with Recorder() as recorder, pytest.raises(EnvironmentFaultError) as refused:
         recorder.connect(sqlite_uri(tmp_path / "new.db"), experiment="pipeline")
     assert str(refused.value).endswith(
-        "new.db': a library can't be imported; install it, or the program's libraries again. "
+        "new.db': a library can't be imported; install it, or reinstall the program's libraries. "
         "ImportError: torn (mlflow.py:1)"
     )
 
@@ -345,9 +345,9 @@ def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_b
     older = refusal(version.format("451aebb31d03"))
     assert older.endswith(f"mlflow db upgrade sqlite:///{path}")
     assert refusal(version.format("ffff00001111"), "DROP TABLE webhook_events") == (
-        f"the tracking database '{path}' was made by a newer MLflow, and MLflow "
-        f"{metadata.version('mlflow')}, which is installed, is too old for it; install the one "
-        "that made it: pip install --upgrade mlflow, or record elsewhere with "
+        f"the tracking database '{path}' was created by a newer MLflow, and MLflow "
+        f"{metadata.version('mlflow')} is too old for it; upgrade it: "
+        "pip install --upgrade mlflow, or record elsewhere with "
         "tracking.uri=sqlite:///FILE"
     )
 
@@ -364,7 +364,7 @@ def test_an_experiment_that_is_deleted_or_mlflows_own_is_refused(
     client.delete_experiment(client.create_experiment("pipeline"))
     for name, line in (
         ("pipeline", r"has been deleted .* experiments restore -x 1$"),
-        ("Default", r"tracking.experiment='Default' is MLflow's own"),
+        ("Default", r"tracking.experiment='Default' is MLflow's default"),
     ):
         with pytest.raises(EnvironmentFaultError, match=line):
             running.connect(database, experiment=name)

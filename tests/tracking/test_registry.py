@@ -97,11 +97,11 @@ def weights(name: str, uri: str) -> Path:
         (
             GOOD,
             OTHER_DATA,
-            "it was trained on other data: bbbbbbbbbbbb against aaaaaaaaaaaa here",
+            "it was trained on other data (bbbbbbbbbbbb, here aaaaaaaaaaaa)",
         ),
-        (GOOD, RMSE, "it was judged by val/rmse, not by val/f1 as here"),
+        (GOOD, RMSE, "it was selected by val/rmse, not by val/f1"),
         *(
-            (mine, theirs, "val/f1 is not known of both; it needs validation rows")
+            (mine, theirs, "val/f1 is not known for both; it needs validation rows")
             for mine, theirs in ((figure(None), GOOD), (GOOD, "high"), (GOOD, "nan"))
         ),
     ],
@@ -112,12 +112,12 @@ def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
     stranger = {**version_tags(GOOD), "value": str(theirs)}  # whose value is a text of his own
     tags = version_tags(theirs) if isinstance(theirs, Figure) else stranger
     takes = not why.endswith("here") and "against" in why
-    words = ", and champion in place of" if takes else "; champion stays"
-    assert verdict(mine, tags, "3") == (takes, f"{words} version 3: {why}")
+    line = f" (champion instead of v3): {why}" if takes else f"; champion is still v3: {why}"
+    assert verdict(mine, tags, "3") == (takes, line)
 
 
 def test_the_first_version_is_champion_and_its_tags_hold_the_figure_exactly() -> None:
-    assert verdict(figure(0.5), None, "3") == (True, ", and its champion")
+    assert verdict(figure(0.5), None, "3") == (True, " (champion)")
     assert float(version_tags(figure(0.1 + 0.2))["value"]) == 0.1 + 0.2
 
 
@@ -132,12 +132,11 @@ def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
         for folder, one in zip(folders, figures, strict=True)
     ]
     assert lines == [
-        "ward version 1 is registered, and its champion",
-        "ward version 2 is registered; champion stays version 1: val/f1 0.9000 against 0.8000 here",
-        "ward version 3 is registered, and champion in place of version 1: "
-        "val/f1 0.9500 against 0.9000",
-        "ward version 4 is registered; champion stays version 3: it was trained on other data: "
-        "aaaaaaaaaaaa against bbbbbbbbbbbb here",
+        "registered as ward v1 (champion)",
+        "registered as ward v2; champion is still v1: val/f1 0.9000 against 0.8000 here",
+        "registered as ward v3 (champion instead of v1): val/f1 0.9500 against 0.9000",
+        "registered as ward v4; champion is still v3: it was trained on other data "
+        "(aaaaaaaaaaaa, here bbbbbbbbbbbb)",
     ]
     assert champion(database) == "3"
     second, run = versions(database)["2"], run_of(database, folders[1])
@@ -226,7 +225,7 @@ def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_ther
     (place,) = {fetched(name, database) for name in (*names, f"runs:/{run_id}/model")}
     assert (place / "artifacts/model/model.ckpt").read_bytes() == b"the weights of first"
     wrong = {
-        "models:/wart@champion": r"no model is registered as 'wart' in .*; there are ward\. "
+        "models:/wart@champion": r"no model is registered as 'wart' in .*; known: ward\. "
         "Did you mean 'ward'",
         "models:/ward@champignon": r"'ward' has no alias 'champignon' in .*; it has champion\. Did",
         "models:/ward/2": r"'ward' has no version 2 in .*; it has 1$",
@@ -289,7 +288,7 @@ def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_l
     uri, folders = served.uri, [tmp_path / "runs" / name for name in ("first", "second")]
     running.connect(uri, experiment="pipeline")
     line = ended(running, begun_with_model(folders[0], uri))
-    assert line == "ward version 1 is registered, and its champion"
+    assert line == "registered as ward v1 (champion)"
     assert weights("ward@champion", uri).read_bytes() == b"the weights of first"
     journal = begun_with_model(folders[1], uri, figure(0.95))
     running.open(folders[1])
@@ -310,11 +309,11 @@ def test_the_files_of_a_version_are_not_asked_of_another_server(database: str) -
     client.create_registered_model("ward")
     for address in ("http://127.0.0.1:9/x", "mlflow-artifacts://127.0.0.1:9/x"):
         number = client.create_model_version("ward", source=address).version
-        with pytest.raises(ConfigError, match=r"lie on another server \(.*127\.0\.0\.1:9/x\)"):
+        with pytest.raises(ConfigError, match=r"are on another server \(.*127\.0\.0\.1:9/x\)"):
             fetched(f"models:/ward/{number}", database)
 
 
 def test_nothing_is_created_by_a_look_for_a_model_where_no_database_is(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is unknown: there is no .*absent\.db' yet"):
+    with pytest.raises(ConfigError, match=r"is unknown: .*absent\.db' does not exist"):
         fetched("models:/ward@champion", f"sqlite:///{tmp_path}/absent.db")
     assert not (tmp_path / "absent.db").exists()

@@ -176,7 +176,7 @@ def test_a_database_of_text_is_exit_code_2_for_reap(
 ) -> None:
     (own_folder / "mlflow.db").write_text("text\n" * 999)
     assert main(["action=reap"]) == 2
-    assert "mlflow.db' is no database" in capsys.readouterr().err
+    assert "mlflow.db' is not a database" in capsys.readouterr().err
 
 
 def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,7 +207,7 @@ def test_a_run_is_found_by_its_path_its_name_and_its_id_and_the_newest_of_severa
         with pytest.raises(ConfigError, match=line):
             find_run(reference, output)
 
-    says("last", r"there is no run below output='.*' yet; train one")
+    says("last", r"no runs below output='.*'; train one")
     folder = add_run(begun, "20260101-000000-lstm-aaaaaa", "12e45678" * 4, at=1)
     newest = add_run(begun, "20260102-000000-lstm-bbbbbb", "12f45678" * 4, at=2)
     for reference in (str(folder), folder.name, "12e45678" * 4, "12e"):

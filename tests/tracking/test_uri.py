@@ -40,7 +40,7 @@ def test_an_address_of_a_database_leads_back_to_its_file(tmp_path: Path, name: s
         ("file:./mlruns", "local", r"tracking.uri='.*mlruns' is a folder, .* expected http"),
         ("./mlruns", "local", r"tracking.uri='.*mlruns' is a folder, .* expected http"),
         ("sqlit:///x", "local", r"'sqlit:///x' has the unknown .* you mean 'sqlite'\?"),
-        (None, "server", r"tracking=server needs an address; expected tracking"),
+        (None, "server", r"tracking=server needs tracking"),
     ],
 )
 def test_an_address_that_mlflow_can_not_use_is_refused(

@@ -164,9 +164,9 @@ class Cells:
             return None
         position = int(too_large.argmax())
         return (
-            f"{self.where(position)}: {shown(self.texts[position].as_py())} is infinite in single "
-            f"precision; expected a number between ±{LARGEST:.2g}. Leave the cell empty where it "
-            "is not known"
+            f"{self.where(position)}: {shown(self.texts[position].as_py())} is infinite in "
+            f"float32; expected a number between ±{LARGEST:.2g}. Leave the cell empty if it is "
+            "unknown"
         )
 
     def classes(self, classes: Sequence[str]) -> NDArray[np.int64]:
@@ -178,7 +178,7 @@ class Cells:
             name = str(names[places[unknown.argmax()]])
             known = ", ".join(map(repr, classes))
             near = did_you_mean(name, classes)
-            raise self.fault(unknown, f"{shown(name)} is no class; expected {known}.{near}")
+            raise self.fault(unknown, f"{shown(name)} is not a class; expected {known}.{near}")
         return np.array(found, dtype=np.int64)[places]
 
     def parts(self) -> NDArray[np.int8]:
@@ -188,7 +188,7 @@ class Cells:
         found: NDArray[np.int8] = numbered[places]
         if (found < 0).any():
             word = words[places[(found < 0).argmax()]] or ""
-            told = f"{shown(word)} is no part; expected train, validation or test."
+            told = f"{shown(word)} is not a part; expected train, validation or test."
             raise self.fault(found < 0, f"{told}{did_you_mean(word.lower(), PARTS)}")
         return found
 
@@ -213,7 +213,9 @@ class Cells:
         dated = pc.match_substring_regex(texts, DATED).fill_null(fill_value=True)
         odd = ~dated.to_numpy(zero_copy_only=False)
         if odd.any():
-            told = "is no time; expected numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
+            told = (
+                "is not a time; expected numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
+            )
             raise self.fault(odd, f"{shown(texts[int(odd.argmax())].as_py())} {told}")
         months = pc.binary_join_element_wise(texts, pa.scalar("01"), "-")
         whole = pc.if_else(pc.equal(pc.utf8_length(texts), 7), months, texts)

@@ -280,8 +280,8 @@ class TargetCells(ColumnCells):
                 raise DataError(self.first_word)
             if keys.positive is not None:
                 raise ConfigError(
-                    f"data.positive={keys.positive} has no meaning for a regression; leave it out, "
-                    "or say data.task=binary"
+                    f"data.positive={keys.positive} does not apply to regression; remove it, or "
+                    "set data.task=binary"
                 )
             how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
             told = [f"read as numbers: {self.reading()}"] if self.form else []
@@ -293,7 +293,7 @@ class TargetCells(ColumnCells):
         classes, note = (self._binary if task == "binary" else self._multiclass)(counts, keys)
         kept = [
             f"{name!r} in the target {self.name!r} is taken as a class ({self.levels[name]} rows); "
-            "where it means that nothing is known, leave the cell empty"
+            "if it means unknown, leave the cell empty"
             for name in classes
             if name in MISSING
         ]
@@ -313,7 +313,7 @@ class TargetCells(ColumnCells):
         """Return the number of rows of each class, in the order of their names or numbers."""
         if not are_words and self.first_fraction is not None:
             raise DataError(
-                f"{self.first_fraction} is no class; expected words or whole numbers, or "
+                f"{self.first_fraction} is not a class; expected words or whole numbers, or "
                 "data.task=regression"
             )
         if words := free_text(self.levels):
@@ -334,7 +334,7 @@ class TargetCells(ColumnCells):
                 for value, texts in sorted(by_value.items())
             }
         if not counts:
-            raise DataError(f"the target {self.name!r} has no cell that is not empty")
+            raise DataError(f"the target {self.name!r} has only empty cells")
         if len(counts) == 1:
             ((name, rows),) = counts.items()
             raise DataError(
@@ -368,8 +368,7 @@ class TargetCells(ColumnCells):
     def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
         if keys.positive is not None:
             raise ConfigError(
-                f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
-                "it out"
+                f"data.positive={keys.positive} does not apply to {len(counts)} classes; remove it"
             )
         may_be_values = keys.task is None and all_numbers(tuple(counts))
         how = "; data.task=regression takes numbers as values" if may_be_values else ""

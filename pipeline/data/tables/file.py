@@ -180,7 +180,7 @@ def _require_text(path: Path, head: bytes) -> None:
     if b"\0" in head:
         raise DataError(*_nul_problems(path))
     if not head.removeprefix(BYTE_ORDER_MARK).strip():
-        raise DataError(f"{path} is empty; expected a line of names and rows below it")
+        raise DataError(f"{path} is empty; expected a header and rows")
 
 
 def _head(path: Path) -> bytes:
@@ -200,7 +200,7 @@ def _head(path: Path) -> bytes:
         raise DataError(f"{path} is a folder; {expected}") from error
     except PermissionError as error:
         raise EnvironmentFaultError(
-            f"{path} may not be read; give yourself permission, as with chmod u+r"
+            f"{path} can't be read: permission denied; try chmod u+r"
         ) from error
 
 
@@ -210,7 +210,7 @@ def _separator(head: bytes, given: str | None) -> str:
         chosen = TYPED.get(given, given)
         if len(chosen) != 1 or chosen in '"\r\n':
             raise ConfigError(
-                f"data.sep={given!r} is no separator; expected one character such as ';', or tab"
+                f"data.sep={given!r} is not a separator; expected one character such as ';', or tab"
             )
         return chosen
     return max(SEPARATORS, key=lambda sep: _fit(head, sep))
@@ -294,7 +294,7 @@ def _parquet_names(path: Path) -> tuple[str, ...]:
         return tuple(pq.read_schema(path).names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path} begins as a Parquet file and can't be read as one; it may be cut short"
+            f"{path} starts as a Parquet file but can't be read; it may be incomplete"
         ) from error
 
 
@@ -302,7 +302,7 @@ def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(cell.strip() or f"unnamed_{index}" for index, cell in enumerate(cells, start=1))
     if repeated := [repr(name) for name, count in Counter(names).items() if count > 1]:
         listed = ", ".join(repeated)
-        raise DataError(f"{path}: several columns are named {listed}; give each a name of its own")
+        raise DataError(f"{path}: several columns are named {listed}; name each differently")
     return names
 
 
@@ -421,8 +421,8 @@ def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[in
                 begun = reader.line_num + 1
         except csv.Error as error:
             raise DataError(
-                f"{path} line {begun}: a quoted cell never ends; close its quote, or double a "
-                "quote that belongs to the cell"
+                f"{path} line {begun}: a quoted cell never ends; close its quote, or double "
+                "quotes within the cell"
             ) from error
 
 
@@ -443,16 +443,16 @@ def _ragged(path: Path, form: Form) -> list[str]:
     if found and len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
         return [
             f"{path}: every row has {expected + 1} cells, one more than the header's {expected}; "
-            "its first column may be an index without a name. Put a name for it into line 1"
+            "its first column may be an index without a name. Add its name to line 1"
         ]
     named = "a tab" if sep == "\t" else repr(sep)
     problems = [
         f"{path} line {line} has {width} cell{'s' * (width != 1)}; expected {expected}, as in the "
-        f"header. Put cells that contain {named} into quotes"
+        f"header. Quote cells that contain {named}"
         for line, width in found[:MOST_TOLD]
     ]
     more = len(found) - MOST_TOLD
-    return problems + ([f"{path}: {more} more rows have another number of cells"] * (more > 0))
+    return problems + ([f"{path}: {more} more rows have a different number of cells"] * (more > 0))
 
 
 def _nul_problems(path: Path) -> list[str]:
@@ -464,7 +464,7 @@ def _nul_problems(path: Path) -> list[str]:
                 line += block.count(b"\n", 0, position)
                 return [
                     f"{path} line {line} has a NUL byte (byte {before + position + 1} of the "
-                    "file): it is no text, or it was damaged; write it anew"
+                    "file): the file is not text or is damaged; save it again"
                 ]
             line, before = line + block.count(b"\n"), before + len(block)
     return []
@@ -480,7 +480,7 @@ def _utf8_problems(path: Path) -> list[str]:
                 byte = content[error.start : error.start + 1]
                 return [
                     f"{path} line {line} has the byte 0x{byte.hex()} "
-                    f"({byte.decode('latin-1')!r} in Latin-1), which is no UTF-8; "
+                    f"({byte.decode('latin-1')!r} in Latin-1), which is not UTF-8; "
                     f"{SAVE_AS.format(code='LATIN1', name=path.name)}"
                 ]
     return []

@@ -115,7 +115,7 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
     if len(names) == 1:
         raise DataError(
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
-            "If another sign parts the cells, say which: data.sep=;"
+            "If the separator is another, set data.sep=;"
         )
     listed, named = ", ".join(names), keys.named()
     target = named.get("target", names[-1:])[0]
@@ -141,7 +141,7 @@ def _key_problems(
     parting = [key for key in ("group", "time", "split") if key in named]
     problems = [
         *(
-            f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
+            f"data.{key}={name} is not a column of {path}; its columns are {', '.join(names)}."
             f"{did_you_mean(name, names)}"
             for key, name in chosen
             if name not in names
@@ -152,7 +152,7 @@ def _key_problems(
             if name == target and key != "target"
         ),
         *(
-            f"data.drop=[{name}] leaves out a column that another key wants as a feature"
+            f"data.drop=[{name}] drops a column that another key uses as a feature"
             for name in named["drop"]
             if name in (*named["numeric"], *named["categorical"])
         ),
@@ -164,5 +164,5 @@ def _key_problems(
     ]
     if len(parting) > 1:
         both = " and ".join(f"data.{key}" for key in parting[:2])
-        problems.append(f"{both} both say how rows are parted; expected one")
+        problems.append(f"{both} both split the rows; expected one")
     return problems

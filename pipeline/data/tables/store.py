@@ -140,12 +140,12 @@ def _learned(
         for one in looked_at:
             one.add(Cells(batch.column(one.name), one.name, place))
     if not target.rows:
-        raise DataError(f"{path} has a header and no rows (0 rows); expected at least one a part")
+        raise DataError(f"{path} has a header and no rows (0 rows); expected at least one per part")
     for one in looked_at:
         one.find_form()
     roles, left_out = kept_roles(path, roles, features, keys)
     outcome, told = target.outcome(keys)
-    last = f"target: {roles.target!r}, the last column; another with data.target=COLUMN"
+    last = f"target: {roles.target!r}, the last column; change with data.target=COLUMN"
     notes = [last] if keys.target is None else []
     columns = [c for one in features if one.name in roles.features for c in one.columns()]
     return outcome, tuple(columns), roles, [*notes, *told, *left_out]
@@ -231,11 +231,11 @@ class _Conversion:
                     what = "a cell" if fix else "the target"
                     problems.append(
                         f"{place.cell(position, name)}: {what} is empty, as in {self._holes[name]} "
-                        f"rows in all; fill it in{fix}, or leave these rows out: data.missing=drop"
+                        f"rows in all; fill it in{fix}, or drop these rows: data.missing=drop"
                     )
         if not self._kept and not problems:
             problems.append(
-                f"data.missing=drop leaves none of {self.left_out} rows: each has an empty cell "
+                f"data.missing=drop removes all {self.left_out} rows: each has an empty cell "
                 f"({_counted(self._holes)}); leave out a column with data.drop=[COLUMN]"
             )
         if problems:
@@ -261,8 +261,8 @@ class _Conversion:
         names = [*dict.fromkeys(self.columns[index].in_file for index in np.flatnonzero(told))]
         listed, are_many = ", ".join(map(repr, names)), len(names) > 1
         line = (
-            f"column{'s' * are_many} {listed} tell{'s' * (not are_many)} the target "
-            f"{self.roles.target!r} in every row: if not known before the answer is, leave out: "
+            f"column{'s' * are_many} {listed} determine{'s' * (not are_many)} the target "
+            f"{self.roles.target!r} in every row; unless known before the target, drop: "
             f"{self.keys.dropping(names)}"
         )
         return [line] * bool(names)

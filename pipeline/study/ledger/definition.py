@@ -74,7 +74,7 @@ def read_objectives(
     ]
     if len(set(names)) != len(names):
         problems.append(
-            f"sweep.objective={shown(names)} names one value twice; expected two, or one."
+            f"sweep.objective={shown(names)} has one value twice; expected one or two values."
         )
     if problems:
         raise ConfigError(*problems)
@@ -181,8 +181,7 @@ def create_or_check(
         is_ours = set(facts) <= _WRITTEN_FIRST and study.directions == directions
         if not is_ours or not all(START in trial.user_attrs for trial in study.get_trials(False)):
             raise ConfigError(
-                f"the study {name!r} was made by another program, or another version of this one; "
-                f"{ANOTHER_NAME}"
+                f"the study {name!r} was created by another program or version; {ANOTHER_NAME}"
             )
         study.set_user_attr("uid", secrets.token_hex(3))
         study.set_user_attr("objectives", [asdict(one) for one in definition.objectives])
@@ -208,8 +207,8 @@ def _check(study: "Study", now: StudyDefinition) -> None:
     if before != list(now.objectives):
         was, given = (" and ".join(map(str, one)) for one in (before, now.objectives))
         line = (
-            f"sweep.objective was {was} and is {given} now; what was tried so far can't be judged "
-            f"by it; {ANOTHER_NAME}"
+            f"sweep.objective was {was} and is {given} now; earlier trials can't be compared by "
+            f"it; {ANOTHER_NAME}"
         )
         never.insert(0, line)
     if never:

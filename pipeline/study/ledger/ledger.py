@@ -64,9 +64,9 @@ class Lost:
         """Message about the trial, in one line."""
         if self.adopted:
             how = self.end.reason or self.end.state
-            return f"trial {self.number} had ended ({how}) when its process died; it is recorded"
-        after = "is tried again" if self.queued_again else "has no retries left"
-        return f"trial {self.number} was lost with its process; its point {after}"
+            return f"trial {self.number} had ended ({how}) before its process died; it is recorded"
+        after = "is retried" if self.queued_again else "has no retries left"
+        return f"trial {self.number} was lost because its process died; it {after}"
 
 
 class Ledger:
@@ -304,7 +304,7 @@ class Ledger:
             return end
         if len(end.values) == len(self.objectives) and all(map(math.isfinite, end.values)):
             return end
-        message = end.message or f"came to {list(end.values)}, which is no result"
+        message = end.message or f"returned {list(end.values)}, which is not a valid result"
         return replace(end, state="failed", values=(), reason="diverged", message=message)
 
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:

@@ -93,7 +93,7 @@ class Progress:
         counts: Number of trials by how they ended, or `running`, `waiting`.
         left: Number of trials that may still be taken.
         best: Numbers of the best trials, the best first.
-        best_row: The best trial; `None` = none has completed.
+        best_row: The best trial; `None` = none completed.
         consecutive_failures: Number of trials that failed in a row since this process joined.
     """
 

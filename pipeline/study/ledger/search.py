@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 #: which the median pruner takes a median.
 RANDOM_TRIALS, MEDIAN_TRIALS = 10, 5
 REPLACED = {
-    "GridSampler": "sampler: grid, which takes the points from sweep.space",
+    "GridSampler": "sampler: grid, which takes its points from sweep.space",
     "PartialFixedSampler": "a space without that key, fixed on the command line",
 }
 #: Packages that samplers need beside Optuna.
@@ -91,7 +91,7 @@ def choose(
         except (ValueError, TypeError, ImportError, RuntimeError) as error:
             name = type(made).__name__
             raise ConfigError(
-                f"sweep.sampler: {name} can't choose a point ({error}); choose another"
+                f"sweep.sampler: {name} can't suggest a point ({error}); choose another"
             ) from error
 
 
@@ -287,7 +287,7 @@ def search_problems(
     if options.sampler == "grid":
         own = {"base_trial=true": options.base_trial, "enqueue": options.enqueue}
         problems += [
-            f"sweep.{name} has no place in a grid, which tries its own points alone."
+            f"sweep.{name} does not apply to a grid, which tries only its own points."
             for name in own
             if own[name]
         ]
@@ -310,17 +310,17 @@ def _sampler_problems(sampler: "Choice", objectives: int) -> Iterator[str]:
         return
     name = class_of(sampler)
     if name in REPLACED:
-        yield f"{key}: {name} does not fit here; expected {REPLACED[name]}."
+        yield f"{key}: {name} is not supported; expected {REPLACED[name]}."
         return
     if name in PACKAGES and find_spec(package := PACKAGES[name]) is None:
         yield f"{key}: {name} needs the package {package!r}; pip install {package}"
         return
     if name == "CmaEsSampler" and objectives > 1:
-        yield f"{key}: {name} knows one objective alone; choose tpe, or another sampler."
+        yield f"{key}: {name} supports only one objective; choose tpe or another sampler."
     try:
         make_sampler(sampler, seed=0, number=0, conditional=False, objectives=objectives)
     except (ValueError, TypeError, ImportError) as error:
-        yield f"{key}: {name} can't be made so: {error}"
+        yield f"{key}: {name} can't be created: {error}"
 
 
 def _pruner_problems(
@@ -341,14 +341,14 @@ def _pruner_problems(
         yield f"{key}={name} can't compare trials with two objectives; expected sweep.pruner=none."
     elif max_epochs is not None and not rung_epochs(max_epochs, warmup):
         yield (
-            f"{key}={name} compares trials before they end, for which trainer.max_epochs="
-            f"{max_epochs} and sweep.pruner_warmup={warmup:g} leave no room; expected more epochs, "
+            f"{key}={name} compares trials before they end, but trainer.max_epochs={max_epochs} "
+            f"and sweep.pruner_warmup={warmup:g} leave no epochs for that; expected more epochs, "
             "or sweep.pruner=none."
         )
     try:
         build_pruner(options, prunes=True)
     except (ValueError, TypeError) as error:
-        yield f"{key}: {name} can't be made so: {error}"
+        yield f"{key}: {name} can't be created: {error}"
 
 
 def _target_problems(
@@ -365,13 +365,13 @@ def _target_problems(
         yield from (f"{key}.{TARGET}: {line.partition(';')[0]}." for line in error.problems)
         return
     if not issubclass(kind, base) or kind is base:
-        yield f"{key}.{TARGET}={shown(target[TARGET])} is no {base.__name__} of {package}."
+        yield f"{key}.{TARGET}={shown(target[TARGET])} is not a {base.__name__} of {package}."
         return
     given = arguments(target)
     inner = {name: v for name, v in given.items() if isinstance(v, Mapping) and TARGET in v}
     for name in filled:
         if name in given:
-            yield f"{key}.{name} is filled in by the program; leave it away."
+            yield f"{key}.{name} is set by the program; remove it."
     plain = {name: v for name, v in given.items() if name not in inner and name not in filled}
     yield from problems_with(kind, plain, prefix=f"{key}.", without={*filled, *inner})
     for name, value in inner.items():

@@ -69,7 +69,7 @@ def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
     kind = given.partition("://")[0].partition("+")[0]
     if "://" not in given or kind not in KINDS:
         raise ConfigError(
-            f"{key}={redact(given)!r} is no address of a database; expected "
+            f"{key}={redact(given)!r} is not a database URL; expected "
             "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME."
             f"{did_you_mean(kind, KINDS)}"
         )
@@ -77,7 +77,7 @@ def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
         return with_driver(key, given)
     path = sqlite_path(given)
     if path is None or path.name in ("", ":memory:") or path.is_dir():
-        raise ConfigError(f"{key}={given!r} names no file; expected sqlite:///FILE")
+        raise ConfigError(f"{key}={given!r} has no file name; expected sqlite:///FILE")
     return sqlite_uri(path)
 
 
@@ -167,8 +167,8 @@ class StudyStorage:
             raise file_gone(self._path) from error
         if not os.path.samestat(found, self._opened):
             raise EnvironmentFaultError(
-                f"the study database {str(self._path)!r} was replaced by another file while the "
-                "study ran; put the right one there and go on with the same command"
+                f"the study database {str(self._path)!r} was replaced during the study; restore "
+                "it and continue with the same command"
             )
         _require_pages(self._path, found.st_size)
         with storage_faults(self._url):
@@ -257,7 +257,10 @@ class Retry:
                 pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             else:
                 if pause > FIRST_PAUSE:
-                    print(f"note: {self._name} answers again; the study continues", file=sys.stderr)
+                    print(
+                        f"note: {self._name} is available again; the study continues",
+                        file=sys.stderr,
+                    )
                 self._gone_at = None
                 return answer
 
@@ -270,7 +273,7 @@ class Retry:
             return left
         over = f", and sweep.storage_patience={self._seconds:g} s are over" if self._seconds else ""
         raise ServerGoneError(
-            f"{error}{over}; see that it runs, then go on with the same command"
+            f"{error}{over}; start it, then continue with the same command"
         ) from error
 
 
@@ -331,8 +334,8 @@ def _tables(path: Path, wait: float) -> set[str]:
         tables = {name for (name,) in rows}
     if tables and not tables & {"studies", "version_info"}:
         raise ConfigError(
-            f"{str(path)!r} is the database of another program; expected one for studies "
-            "alone: sweep.storage=sqlite:///FILE"
+            f"{str(path)!r} belongs to another program; expected a database for studies "
+            "only: sweep.storage=sqlite:///FILE"
         )
     return tables
 

@@ -55,12 +55,12 @@ def file_gone(path: Path) -> EnvironmentFaultError:
     """Return the error for a database whose file or folder is missing."""
     if not path.parent.is_dir():
         return EnvironmentFaultError(
-            f"the folder of the study database {str(path)!r} is not there; create it, or choose "
+            f"the folder of the study database {str(path)!r} does not exist; create it, or choose "
             "another with sweep.storage=sqlite:///FILE"
         )
     return EnvironmentFaultError(
-        f"the study database {str(path)!r} was removed while the study ran; put it back and go on "
-        "with the same command, which else begins a new study"
+        f"the study database {str(path)!r} was removed during the study; restore it and continue "
+        "with the same command, which otherwise starts a new study"
     )
 
 
@@ -72,7 +72,7 @@ def server_gone(url: str, error: BaseException) -> ServerGoneError:
 def no_database(url: str) -> ConfigError:
     """Return the error for a file that is not a database."""
     return ConfigError(
-        f"{named(url)} is no database; choose another file with sweep.storage=sqlite:///FILE"
+        f"{named(url)} is not a database; choose another file with sweep.storage=sqlite:///FILE"
     )
 
 
@@ -86,12 +86,12 @@ def _schema_line(url: str, text: str) -> str:
     made_by = re.search(r"set up by optuna (\d[\w.]*\w)", text)
     if made_by is not None and "updating optuna" in text:
         return (
-            f"{named(url)} was made by Optuna {made_by[1]}, and Optuna {version('optuna')}, which "
-            f"is installed, is too old for it; install that one: pip install optuna=={made_by[1]}"
+            f"{named(url)} was created by Optuna {made_by[1]}, but Optuna {version('optuna')} is "
+            f"too old for it; install that version: pip install optuna=={made_by[1]}"
         )
     return (
-        f"{named(url)} was made by another version of Optuna; back it up, then bring it up to "
-        f"date with: optuna storage upgrade --storage {redact(url)!r}"
+        f"{named(url)} was created by another version of Optuna; back it up, then upgrade it "
+        f"with: optuna storage upgrade --storage {redact(url)!r}"
     )
 
 
@@ -100,16 +100,16 @@ def _judged(url: str, text: str) -> PipelineError:
     if kind == "broken":
         return no_database(url)
     if kind == "locked":
-        line = "is locked by another program, and waiting did not help; end that, then go on with"
+        line = "is still locked by another program; stop that program, then continue with"
         line += " the same command"
     elif "no such table" in text or ("relation" in text and "does not exist" in text):
-        line = "has lost its tables; put the right one there and go on with the same command"
+        line = "has lost its tables; restore it and continue with the same command"
     elif kind == "unwritable":
         line = unwritable(url, text, "make room, or choose another with sweep.storage=")
     elif kind == "refused":
         line = f"refuses ({short_cause(text)}); {WELCOME}"
     else:
-        line = f"can't be used ({short_cause(text)}); mend that, then go on with the same command"
+        line = f"can't be used ({short_cause(text)}); fix that, then continue with the same command"
     return EnvironmentFaultError(f"{named(url)} {line}")
 
 

@@ -398,13 +398,13 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
         among = " on the same data" if len(comparison.blocks) > 1 else ""
         yield (
             f"difference from the best mean{among}, paired by {over}, with its 95 % interval; if "
-            "it contains 0, the two are not significantly different"
+            "it contains 0, they do not differ significantly"
         )
     if lacks:
         yield "n is the number of complete trials; failed trials are not in the mean"
     for words in dict.fromkeys(one for found in comparison.published.values() for one in found):
         if not any(cell.is_named(words) for cell in comparison.cells):
-            yield f"published for {words}: there is no such row"
+            yield f"published for {words}: no such row"
 
 
 def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str:
@@ -452,7 +452,7 @@ def confirmation_table(
     known = default.values[:1] if default is not None else ()
     objectives = spread(row.values[0] for row in rows)
     return TextTable(
-        title=f"the winner over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
+        title=f"the best trial over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
         headings=["metric", "n", "mean ± sd", "95 % interval", *kinds],
         lines=lines,
         notes=[line for value in known for line in _lead(objectives, value, objective, direction)],
@@ -470,8 +470,8 @@ def _lead(found: Spread, default: float, objective: str, direction: "Direction")
         reach = (high - low) / 2 * math.sqrt(found.n + 1)
         gain = found.mean - default if direction == "max" else default - found.mean
         how = "worse" if gain < 0 else "better"
-        noise = "lies within noise" if abs(gain) <= reach else "is more than noise (95 %)"
+        noise = "is not significant" if abs(gain) <= reach else "is significant (95 %)"
         yield (
-            f"over these seeds the winner is {number(abs(gain))} {how} in {objective} than the "
-            f"default ({number(default)} with one seed); that {noise}"
+            f"over these seeds the best trial is {number(abs(gain))} {how} in {objective} than "
+            f"the default ({number(default)} with one seed); the difference {noise}"
         )

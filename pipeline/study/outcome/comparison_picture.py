@@ -41,7 +41,7 @@ def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Pict
         found = cell.spread(comparison.by)
         point = ", ".join(f"{k}={shown_text(v or None)}" for k, v in cell.settings.items())
         told += [f"{point or NETWORK} {found.words()} over {found.n}"] if found.n else []
-    alt = f"{comparison.by}: {'; '.join(told) or 'none has completed'}"
+    alt = f"{comparison.by}: {'; '.join(told) or 'none completed'}"
     return Picture(name, title, alt, partial(_draw_comparison, comparison))
 
 

@@ -117,16 +117,18 @@ def study_pictures(summary: StudySummary, clip_algorithm: str) -> Iterator[Pictu
             if name != "importances" or found.shares:
                 yield Picture(f"{name}{after}", f"{PICTURES[f'{name}.png']}{of}", words, draw)
     first = objectives[0]
-    told = f"A line is a completed trial; the brighter, the better its {first.name}."
+    told = f"Each line is a completed trial; brighter lines have a better {first.name}."
     plots = {"parallel_coordinates": (f"{told} {first.best_words}", partial(_parallel, first))}
     if len(objectives) == 2:
         front = pareto(summary.rows, summary.directions)
         places = [f"trial {row.number} ({summary.values_of(row)})" for row in front[:MOST_TOLD]]
-        told = f"No trial is better in both than one on the front: {'; '.join(places)}."
+        told = (
+            f"No trial is better in both objectives than those on the front: {'; '.join(places)}."
+        )
         plots["pareto_front"] = told, partial(_pareto, objectives, front)
     placed = [row for row in summary.rows if {LR, CLIP} <= {*row.overrides} and _end(row)]
     if any(row.values for row in placed):
-        told = f"Dots are completed trials; the brighter, the better. {OFF} = no clipping."
+        told = f"Dots are completed trials; brighter is better. {OFF} = no clipping."
         draw = partial(_map, placed, first, clip_algorithm)
         plots["lr_clip_map"] = f"{told} {first.best_words}", draw
     for name, (words, draw) in plots.items():
@@ -295,7 +297,9 @@ def _importance_words(found: "Importances", one: _Objective) -> str:
         for name, share in found.above_chance.items()
     ]
     told = f"Above chance: {', '.join(above[:MOST_TOLD])}." if above else "None is above chance."
-    return f"PED-ANOVA importance for {one.name}; chance is what shuffled values give. {told}"
+    return (
+        f"PED-ANOVA importance for {one.name}; chance is the importance of shuffled values. {told}"
+    )
 
 
 def _importances(found: "Importances") -> "Figure":
@@ -309,7 +313,7 @@ def _importances(found: "Importances") -> "Figure":
     bars = axes.barh(places, shares, height=0.6, color=colours)
     axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=4, fontsize=9)
     chance = [min(1.0, found.chance[name]) for name in names]
-    look: dict[str, Any] = {"color": style.VALIDATION, "linewidth": 2, "label": "reached by chance"}
+    look: dict[str, Any] = {"color": style.VALIDATION, "linewidth": 2, "label": "chance level"}
     axes.vlines(chance, places - 0.38, places + 0.38, **look)
     axes.set_yticks(places, [label(name, 32) for name in short_names(names).values()], fontsize=9)
     axes.invert_yaxis()

@@ -48,7 +48,7 @@ PICTURES = {
 MOST_PICTURES = 3
 FILES = {
     "trials.csv": "all trials",
-    "winner/classes.csv": "the winner by class",
+    "winner/classes.csv": "the best trial by class",
     "winner/test_predictions.csv": "its predictions",
     "comparison.csv": "all figures of the comparison",
     "comparison.tex": "the table for LaTeX",
@@ -111,12 +111,12 @@ class StudySummary:
 
     @property
     def best_row(self) -> Row | None:
-        """The winning trial; `None` = none has completed."""
+        """The winning trial; `None` = none completed."""
         return winner(self.rows, self.directions)
 
     @property
     def winner(self) -> int | None:
-        """Number of the winning trial; `None` = none has completed."""
+        """Number of the winning trial; `None` = none completed."""
         return None if self.best_row is None else self.best_row.number
 
     @property
@@ -208,14 +208,14 @@ def verdict(summary: StudySummary) -> list[str]:
         failed = [row for row in summary.rows if row.state == "failed"]
         told = [row for row in failed if row.attributes.get("message")][-1:]
         lines = [f"trial {row.number}: {row.reason}: {row.attributes['message']}" for row in told]
-        return ["no trial completed, so there is no winner", *lines]
+        return ["no trial completed, so there is no best trial", *lines]
     lines = [_on_validation(summary, winner, base)]
     if winner.number != summary.base:
         lines += _on_test(summary)
         if base is not None:
             seeds = summary.confirm_seeds
             lines.append(
-                f"whether the gain is real: see the winner over {seeds} other seeds"
+                f"whether the gain is real: see the best trial over {seeds} other seeds"
                 if seeds
                 else "to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5"
             )
@@ -228,16 +228,16 @@ def verdict(summary: StudySummary) -> list[str]:
 def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
     name, reached = summary.objectives[0], summary.values_of(winner)
     if base is None:
-        return f"the winner is trial {winner.number}: {reached}"
+        return f"best trial {winner.number}: {reached}"
     if winner.number == base.number:
         return (
-            f"the winner is the default itself (trial {base.number}: {reached}); "
-            f"none of the other {summary.complete - 1} complete trials has a better {name}"
+            f"the best trial is the default (trial {base.number}: {reached}); no "
+            f"other of the {summary.complete} complete trials has a better {name}"
         )
     gain = abs(winner.values[0] - base.values[0])
     return (
-        f"the winner is trial {winner.number}: {reached}; {name} is {number(gain)} better than the "
-        f"default ({number(base.values[0])}, trial {base.number})"
+        f"best trial {winner.number}: {reached}; {name} is {number(gain)} better than "
+        f"the default ({number(base.values[0])}, trial {base.number})"
     )
 
 
@@ -257,13 +257,13 @@ def _on_test(summary: StudySummary) -> Iterator[str]:
     how = "worse than" if gain < 0 else "better than" if gain > 0 else "the same as"
     far = f"{number(abs(gain))} " if gain else ""
     figures = f"{key} {number(reached)} against {number(before)}"
-    yield f"on the test rows it is {far}{how} the default: {figures}"
+    yield f"on the test set it is {far}{how} the default: {figures}"
     if gain > 0:
         return
     few = ""
     if (complete := summary.complete) < FEW_TRIALS:
-        few = f"; {complete} complete trials are few, try sweep.n_trials={complete * 3}"
-    yield f"why: the best of many trials is partly lucky on the validation rows{few}"
+        few = f"; with only {complete} complete trials, try sweep.n_trials={complete * 3}"
+    yield f"reason: the best of many trials is partly lucky on the validation rows{few}"
 
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:
@@ -277,7 +277,7 @@ def _against_naive(summary: StudySummary) -> Iterator[str]:
         if (test <= naive) if direction(f"test/{name}") == "max" else (test >= naive):
             yield (
                 f"no better than the naive baseline: test/{name} {number(test)} against "
-                f"{number(naive)}; the network has learned nothing useful"
+                f"{number(naive)}; the network learned nothing useful"
             )
         return
 
@@ -389,7 +389,7 @@ def last_lines(
 
 def search_note(summary: StudySummary) -> str:
     """Return the Markdown description of a study that has searched for the best trial."""
-    again = fields.titled("The winner again", fields.command_text(summary.command))
+    again = fields.titled("Train the best trial again", fields.command_text(summary.command))
     tables = []
     if summary.best_row is not None:
         tables.append(best_table(summary))

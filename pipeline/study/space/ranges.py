@@ -30,8 +30,8 @@ FORMS = "interval(low, high), int(interval(low, high)), range(start, stop, step)
 TAGS = ("log", "off")
 _BOUNDS = {types.IntervalSweep: ("start", "end"), RangeSweep: ("start", "stop", "step")}
 _NO_LOG = {
-    types.ChoiceSweep: "log has no meaning for choices; leave it away",
-    RangeSweep: "log and a step can't be joined; write interval(low, high), or leave log away",
+    types.ChoiceSweep: "log does not apply to choices; remove it",
+    RangeSweep: "log and a step can't be combined; write interval(low, high), or remove log",
 }
 
 
@@ -231,7 +231,7 @@ def _value(text: str) -> Any:
     except HydraException as error:
         raise ConfigError(f"{text!r} can't be read") from error
     if override.is_sweep_override():
-        raise ConfigError(f"{text!r} gives several values")
+        raise ConfigError(f"{text!r} has several values")
     return override.value()
 
 
@@ -266,7 +266,7 @@ def read_range(text: object) -> Range:
         raise ConfigError(_unreadable(error)) from error
     if not isinstance(parsed, types.ChoiceSweep | types.IntervalSweep | RangeSweep):
         shown = text.strip() or "nothing" if isinstance(text, str) else text_of(text)
-        raise ConfigError(f"{shown} is one value; expected {FORMS}")
+        raise ConfigError(f"{shown} is a single value; expected {FORMS}")
     if problems := list(_problems(parsed)):
         raise ConfigError(*problems)
     off, numbers = "off" in parsed.tags, _numbers(parsed)
@@ -287,12 +287,12 @@ def _unreadable(error: HydraException) -> str:
     if isinstance(error.__cause__, _NotWholeError):
         return said
     if "argument args" in said and "NoneType" in said:
-        return "null can't stand in choice(…); write null,a,b, or tag(off, …) around the choice"
+        return "null is not allowed in choice(…); write null,a,b, or tag(off, …) around the choice"
     if said.startswith("mismatch type argument") and ": str " in said:
-        return "a bound is a text; expected a number without quotes, such as 1e-4"
+        return "a bound is a string; expected a number without quotes, such as 1e-4"
     if "empty choice" in said:
         return "choice() is empty; expected two values or more"
-    return f"it can't be read ({said.splitlines()[0]}); expected {FORMS}"
+    return f"it can't be parsed ({said.splitlines()[0]}); expected {FORMS}"
 
 
 @cache
@@ -314,7 +314,7 @@ def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
         floats = [one for one in _numbers(given) if isinstance(one, float)] if whole else []
         for number in floats:
             if isfinite(number) and not number.is_integer():
-                raise _NotWholeError(f"{_shown(number)} is no whole number, which int needs")
+                raise _NotWholeError(f"{_shown(number)} is not a whole number, which int needs")
         if not all(map(isfinite, floats)):
             return given  # the bounds are checked later
         result = cast(*args, **kwargs)
@@ -343,7 +343,7 @@ def _problems(parsed: types.ChoiceSweep | types.IntervalSweep | RangeSweep) -> I
     if "log" in parsed.tags and type(parsed) in _NO_LOG:
         yield _NO_LOG[type(parsed)]
     if getattr(parsed, "shuffle", False):
-        yield "shuffle has no meaning in a study; leave it away"
+        yield "shuffle does not apply to a study; remove it"
     if isinstance(parsed, types.ChoiceSweep):
         yield from _choice_problems(parsed)
         return
@@ -376,19 +376,19 @@ def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]
                 f"{_shown(high)}; let it stop before {ends}"
             )
         elif count == 1:
-            yield f"it has one value, {_shown(low)}; expected two or more"
+            yield f"it has only one value, {_shown(low)}; expected two or more"
     if log and step is None and low <= 0:
-        yield f"log needs low > 0, and low is {_shown(low)}; raise it, or leave log away"
+        yield f"log needs low > 0, and low is {_shown(low)}; raise it, or remove log"
 
 
 def _choice_problems(parsed: types.ChoiceSweep) -> Iterator[str]:
     texts = [text_of(value) for value in parsed.list]
     if any(isinstance(value, dict) for value in parsed.list):
-        yield "a choice is a mapping; vary the keys within it one by one"
+        yield "a choice is a mapping; vary its keys one by one"
     if any(isinstance(value, types.Sweep) for value in parsed.list):
         yield "a range can't be a choice; expected values"
     repeated = [text for text in texts if texts.count(text) > 1]
     if repeated:
-        yield f"{repeated[0]} stands in it twice; name each choice once"
+        yield f"{repeated[0]} is in it twice; list each choice once"
     elif len(texts) + ("off" in parsed.tags) < 2:
-        yield f"it has one value, {texts[0]}; expected two or more"
+        yield f"it has only one value, {texts[0]}; expected two or more"

@@ -90,12 +90,12 @@ class Space:
         ]
         params, chosen, outside = self._held(lambda key: point.get(key, _ABSENT))
         problems += [
-            f"{place}.{one.key}={text_of(point[one.key])} lies outside of {one.place}={one}."
+            f"{place}.{one.key}={text_of(point[one.key])} is outside of {one.place}={one}."
             for one in outside
         ]
         for key in () if problems else [key for key in point if key not in chosen]:
             where = " or ".join(str(one.when) for one in self.parameters if one.key == key)
-            problems.append(f"{place}.{key} has a range only where {where}; give that as well")
+            problems.append(f"{place}.{key} has a range only where {where}; set that as well")
         if problems:
             raise ConfigError(*problems)
         return params
@@ -252,7 +252,7 @@ def read_definitions(
         if isinstance(value, Mapping):
             yield from ((str(key), inner) for key, inner in value.items())
         elif value is not None:
-            problems.append(f"{place}={text_of(value)} is no mapping; expected KEY: RANGE.")
+            problems.append(f"{place}={text_of(value)} is not a mapping; expected KEY: RANGE.")
 
     found = [RangeDefinition(key=key, text=text) for key, text in items(_SPACE, space)]
     for words, inner in items(_WHEN, when):
@@ -303,7 +303,7 @@ def in_order(ranges: Sequence[Range]) -> list[Range]:
         ready = [one for one in left if one.when is None or one.when.key not in waiting]
         if not ready:
             places = " and ".join(one.place for one in left)
-            raise ConfigError(f"{places} depend on each other in a ring; take one condition away.")
+            raise ConfigError(f"{places} form a cycle; remove one condition.")
         ordered += ready
         left = [one for one in left if one not in ready]
     return ordered
@@ -318,8 +318,8 @@ def two_ranges(definitions: Sequence[RangeDefinition]) -> Iterator[str]:
             if first.when is None or other.when is None:
                 yield f"{key} has two ranges: {both}; keep one."
             elif first.when.key != other.when.key:
-                hint = "let them depend on the same key"
-                yield f"{key} has two ranges that could both hold: {both}; {hint}."
+                hint = "make them depend on the same key"
+                yield f"{key} has two ranges that can both apply: {both}; {hint}."
 
 
 def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
@@ -329,7 +329,7 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
     for one in held if is_grid else ():
         if one.count() is None:
             yield (
-                f"{one.place}={one}: a grid needs values that can be counted; expected "
+                f"{one.place}={one}: a grid needs countable values; expected "
                 "range(start, stop, step), choice(a, b) or int(interval(low, high))."
             )
     if is_grid and size is not None and isinstance(most, int) and size > most:
@@ -341,7 +341,7 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
     points = sweep.get("enqueue")
     for index, point in enumerate(points if isinstance(points, list) else []):
         if not isinstance(point, Mapping):
-            yield f"sweep.enqueue[{index}] is no mapping; expected {{KEY: VALUE}}."
+            yield f"sweep.enqueue[{index}] is not a mapping; expected {{KEY: VALUE}}."
             continue
         try:
             space.params(point, place=f"sweep.enqueue[{index}]")
@@ -364,7 +364,7 @@ def with_space(words: Sequence[str]) -> list[str]:
         return list(words)  # the check of the command line reports the problem
     if arguments.multirun:
         raise ConfigError(
-            "-m starts a run for each value, and a sweep tries the values by itself; leave -m away"
+            "-m starts a run for each value, but a sweep tries the values itself; remove -m"
         )
     ranges = [word for word in arguments.overrides if _is_range(word)]
     spaces = [word for word in arguments.overrides if key_of(word) == _SPACE and word[0] != "~"]
@@ -376,7 +376,7 @@ def with_space(words: Sequence[str]) -> list[str]:
     found = [pair for word in spaces for pair in _ranges_in(word)]
     for key, text in [*found, *((word.partition("=")[::2]) for word in ranges)]:
         if key in space:
-            problems.append(f"{key} is given two ranges: {space[key]} and {text}; keep one.")
+            problems.append(f"{key} has two ranges: {space[key]} and {text}; keep one.")
         space[key] = text
     if problems:
         raise ConfigError(*problems)
@@ -410,11 +410,11 @@ def _ranges_in(word: str) -> Iterator[tuple[str, str]]:
     """Yield key and range for each range of a whole `sweep.space`."""
     value = _value_in(word)
     if not isinstance(value, dict):
-        raise ConfigError(f"{word!r} is no space; expected {_SPACE}={{KEY: 'RANGE', …}}.")
+        raise ConfigError(f"{word!r} is not a search space; expected {_SPACE}={{KEY: 'RANGE', …}}.")
     for key, text in value.items():
         if isinstance(text, Sweep):
             raise ConfigError(
-                f"{word!r} holds a range without quotes; write it as a word of its own, such as "
+                f"{word!r} has a range without quotes; write it as a separate word, such as "
                 f"'{key}=choice(a, b)'."
             )
         yield str(key), text if isinstance(text, str) else text_of(text)

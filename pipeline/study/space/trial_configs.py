@@ -34,7 +34,7 @@ NO_EFFECT = ("format", "name", "output", "tags", "verbose", "details", "tracking
 _OF_STUDY = ("sweep", "sweeps", "name", "tags", "verbose", "details")
 _NOT_VARIED = tuple(key for key in FREE if not key.startswith(("data.", "trainer.")))
 _EMPTY = (
-    "sweep.space is empty; name what is varied, such as "
+    "sweep.space is empty; set what is varied, such as "
     "'optimizer.lr=tag(log, interval(1e-4, 1e-1))', or choose a file of sweeps/, such as "
     "sweeps=quick."
 )
@@ -114,7 +114,7 @@ class TrialConfigs:
         for one in definitions:
             if given := self._given.get(one.key):
                 by_group = "." not in one.key and one.when is None
-                hint = f": '~sweep.space.{one.key}' takes the range away" if by_group else ""
+                hint = f": '~sweep.space.{one.key}' removes the range" if by_group else ""
                 fixed = f"{one.key} is fixed by {given.input_line}"
                 problems.append(f"{fixed} and varied by {one.written}; keep one{hint}.")
             problems += self._condition_problems(one.when, by_key)
@@ -144,7 +144,7 @@ class TrialConfigs:
                 before = first.setdefault(one.place, file)
                 if before != file and one.key not in self.varied_on_command_line():
                     there = f"sweeps/{before}.yaml and in sweeps/{file}.yaml"
-                    yield f"{one.place} stands in {there}; keep one."
+                    yield f"{one.place} is in {there}; keep one."
 
     def _condition_problems(
         self, when: Condition | None, ranges: Mapping[str, Range]
@@ -165,7 +165,7 @@ class TrialConfigs:
     def _choice_problems(self, group: str, place: str, texts: Sequence[str]) -> Iterator[str]:
         choices = self.source.choices(group)
         if not texts:
-            yield f"{place}: {group} is a group; expected choice({', '.join(choices)})."
+            yield f"{place}: {group} is a config group; expected choice({', '.join(choices)})."
         for value in map(value_of, texts):
             for one in value if isinstance(value, list) else [value]:
                 if one is not None and one not in choices:
@@ -179,7 +179,7 @@ class TrialConfigs:
         if one.key in self._groups:
             return
         if one.key.partition(".")[0] in _NOT_VARIED or one.key.startswith("sweep"):
-            yield f"{one.place}: no result depends on {one.key}; take it out of the space."
+            yield f"{one.place}: no result depends on {one.key}; remove it from the space."
             return
         for where in self._where(one, ranges):
             try:
@@ -297,7 +297,7 @@ class TrialConfigs:
         found = differences(plain(without_hydra(tree)), plain(self.config(overrides)))
         left = [str(one) for one in found if one.key.partition(".")[0] not in NO_EFFECT]
         if left:
-            raise RuntimeError(f"the run can't be said again: {'; '.join(left)}")
+            raise RuntimeError(f"the run can't be written as a command: {'; '.join(left)}")
 
 
 def _root(word: str) -> str:
@@ -405,13 +405,13 @@ def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: in
             if several and devices_per_trial > 1:
                 problems.append(
                     f"trainer.devices={devices} and sweep.devices_per_trial={devices_per_trial} "
-                    "contradict each other; leave trainer.devices away"
+                    "are in conflict; remove trainer.devices"
                 )
             elif several and count > 1:
                 problems.append(
-                    f"trainer.devices={devices} is for a single run; in a study "
-                    f"sweep.devices_per_trial={count} lets so many devices train each trial "
-                    "together, and CUDA_VISIBLE_DEVICES says which GPUs its trials may take"
+                    f"trainer.devices={devices} is for a single run; in a study, "
+                    f"sweep.devices_per_trial={count} sets the devices of each trial, and "
+                    "CUDA_VISIBLE_DEVICES the GPUs of all trials"
                 )
             if isinstance(nodes, int) and nodes > 1:
                 problems.append(

@@ -121,10 +121,10 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
         with RayCluster(spec) as cluster:
             free = cluster.free
     room = spec.room(free)
-    there = f"each reserves {spec.needs}, free are {free_words(free)}"
+    there = f"each needs {spec.needs}, free: {free_words(free)}"
     if not room:
         raise EnvironmentFaultError(
-            f"the Ray cluster has no room for a worker: {there}; wait for what else runs there, or "
+            f"the Ray cluster has no room for a worker: {there}; wait until other jobs end, or "
             "lower sweep.ray.num_cpus or sweep.ray.num_gpus"
         )
     workers = min(room, wanted or room)
@@ -169,11 +169,11 @@ def _spec(plan: "StudyPlan") -> RaySpec:
     asked = options.ray.num_gpus
     gpus = float(together * on_gpus) if asked is None else asked
     if gpus > 1 and gpus % 1:
-        raise ConfigError(f"sweep.ray.num_gpus={gpus:g}: expected a share of one, or whole GPUs")
+        raise ConfigError(f"sweep.ray.num_gpus={gpus:g}: expected a fraction of one, or whole GPUs")
     if on_gpus and gpus < (together if together > 1 else 1e-4):
         raise ConfigError(
-            f"sweep.ray.num_gpus={gpus:g} leaves too few GPUs to a worker, whose trials train on "
-            f"{together}; expected null, or trainer=cpu"
+            f"sweep.ray.num_gpus={gpus:g} leaves a worker too few GPUs for trials on {together}; "
+            f"expected null, or trainer=cpu"
         )
     present = available()
     return RaySpec(
@@ -236,9 +236,9 @@ class RayCluster:
             self._end(0.0)
             if not isinstance(error, ChildGoneError):
                 raise
-            why = f"gave no answer within {seconds:.0f} s"
+            why = f"did not answer within {seconds:.0f} s"
             if isinstance(error, ChildEndedError):
-                why = "ended the process that speaks to it"
+                why = "ended the process connected to it"
             raise EnvironmentFaultError(f"{self.spec.place} {why}") from error
         self.free = answer["free"]
         return self
@@ -292,8 +292,8 @@ class RayProcess:
         """
         if self._cluster.is_lost:
             raise EnvironmentFaultError(
-                f"the connection to {self._cluster.spec.place} was lost; see whether it is up with "
-                "'ray status', then give the same command, which goes on"
+                f"the connection to {self._cluster.spec.place} was lost; check it with 'ray "
+                "status', then continue with the same command"
             )
         self.send({"do": "start", "process": self._cluster.order})
 

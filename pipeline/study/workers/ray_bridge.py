@@ -113,7 +113,7 @@ class NodeActor:
 
 def _misfit(order: Order) -> str | None:
     """Return what this node lacks, or how it differs from the driver; `None` = it fits."""
-    shared = "that all machines share under one path"
+    shared = "shared by all machines under one path"
     token, deadline = Path(order["token"]), time.monotonic() + SHOWN_SECONDS
     while not token.exists():
         if time.monotonic() > deadline:
@@ -124,15 +124,15 @@ def _misfit(order: Order) -> str | None:
         os.chdir(order["folder"])
     except OSError:
         where = f"{order['folder']!r}, in which the sweep was started"
-        return f"has no folder {where}; start it in one {shared}"
-    there, same = f"Python {platform.python_version()}", "give both the same environment"
+        return f"has no folder {where}; start the sweep in one {shared}"
+    there, same = f"Python {platform.python_version()}", "use the same environment on both"
     if there != order["python"]:
         return f"has {there}, and the driver {order['python']}; {same}"
     sys.path[:0] = order["environment"]["PYTHONPATH"].split(os.pathsep)
     try:
         import pipeline
     except ImportError:
-        return f"lacks this program in {sys.executable}; install it there as it is on the driver"
+        return f"lacks this program in {sys.executable}; install the driver's version there"
     here, wanted = pipeline.__version__, order["pipeline"]
     return None if here == wanted else f"has pipeline {here}, and the driver {wanted}; {same}"
 
@@ -183,8 +183,8 @@ class Bridge:
         ):
             return
         problem = (
-            f"the Ray cluster has had no room for a worker for {ROOM_SECONDS:.0f} s: each reserves "
-            f"{self._spec.needs}, free are {free_words(free_resources())}"
+            f"the Ray cluster has had no room for a worker for {ROOM_SECONDS:.0f} s: each needs "
+            f"{self._spec.needs}, free: {free_words(free_resources())}"
         )
         for relay in live:
             relay.refuse(problem)
@@ -237,7 +237,7 @@ class Relay(threading.Thread):
         except ray.exceptions.RayError:
             if self._refusal is not None:
                 return Gone(message=self._refusal, final=True)
-            where = f" on node {self.node}" if self.node else ", which had no place yet,"
+            where = f" on node {self.node}" if self.node else ", which was not placed yet,"
             return Gone(message=f"its Ray actor{where} died")
         finally:
             self.end_actor()
@@ -302,13 +302,13 @@ def library() -> Any:
 
 
 def _require_answer(address: str) -> None:
-    """Raise NoClusterError if nothing answers at `address`; Ray would wait for minutes."""
+    """Raise NoClusterError if no answer from `address`; Ray would wait for minutes."""
     try:
         found = str(library()._private.services.canonicalize_bootstrap_address(address))
     except ConnectionError as error:
         raise NoClusterError(
             "sweep.ray.address=auto found no Ray cluster on this machine; start one with "
-            "'ray start --head', or leave sweep.ray.address=null for one of this machine alone"
+            "'ray start --head', or set sweep.ray.address=null for a local one"
         ) from error
     host, _, port = found.rpartition(":")
     try:
@@ -316,8 +316,8 @@ def _require_answer(address: str) -> None:
     except OSError as error:
         why = error.strerror or "no answer"
         raise NoClusterError(
-            f"nothing answers at {found}, sweep.ray.address={address} ({why}); see whether the "
-            "cluster is up with: ray status"
+            f"no answer from {found}, sweep.ray.address={address} ({why}); check the cluster "
+            "with: ray status"
         ) from error
 
 
@@ -327,9 +327,8 @@ def _initialise(place: str, **options: Any) -> None:
         ray.init(log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise NoClusterError(
-            f"the Ray cluster at {place} does not let this process in: {_line(error)}; where it "
-            "has a token, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or ~/.ray/auth_token, are to be "
-            "the same here"
+            f"the Ray cluster at {place} refused authentication: {_line(error)}; if it uses a "
+            "token, set the same RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or ~/.ray/auth_token, here"
         ) from error
     except Exception as error:  # other versions, no node on this machine, whatever Ray finds
         raise NoClusterError(f"Ray at {place} refused this process: {_line(error)}") from error

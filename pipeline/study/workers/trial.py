@@ -183,11 +183,13 @@ def _conclude(objectives: list[str], result: Result, journal: Journal) -> None:
 def _finite(name: str, known: Mapping[str, float]) -> float:
     if name not in known:
         raise errors.ConfigError(
-            f"{name} has no value in the epoch that the trial keeps; expected one of "
+            f"{name} has no value in the trial's best epoch; expected one of "
             f"{', '.join(sorted(known))}"
         )
     if not math.isfinite(known[name]):
-        raise errors.DivergedError(f"{name} is {known[name]} at the end of the trial: it diverged")
+        raise errors.DivergedError(
+            f"{name} is {known[name]} at the end of the trial: training diverged"
+        )
     return float(known[name])
 
 

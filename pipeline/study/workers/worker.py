@@ -179,7 +179,7 @@ class WorkerProcess:
         common, can_go_on = (end, True) if ranks is None else ranks.agree(end)
         if common is None or not can_go_on:
             self.end(
-                "its ranks can't train together any more", *([] if common is None else [common])
+                "its ranks can no longer train together", *([] if common is None else [common])
             )
         self._driver.say(messages.encode(common))
 

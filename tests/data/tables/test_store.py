@@ -202,8 +202,7 @@ def test_a_url_is_refused_unless_it_is_allowed_and_its_password_is_not_shown() -
     with pytest.raises(ConfigError) as raised:
         read(path="https://me:secret@host/x.csv?token=secret")
     assert str(raised.value) == (
-        "data.path=https://host/x.csv is a URL, and nothing is fetched unasked; save the file "
-        "first, or say data.allow_url=true"
+        "data.path=https://host/x.csv is a URL; download the file first, or set data.allow_url=true"
     )
     for url in ("ftp://host/x.csv", "file:///etc/passwd", "s3://bucket/x.csv"):
         with pytest.raises(ConfigError, match=r"can't be fetched; expected http:// or https://"):

@@ -16,17 +16,17 @@ FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
 WRITE = "is not a number; write a number or leave it empty, or take"
 AS_WORDS = f"{WRITE} the column as categories: 'data.categorical=[a]'"
 EMPTY = (
-    f"{FILE} line 3, column 'y': the target is empty, as in 10 rows in all; fill it in, or leave "
-    "these rows out: data.missing=drop"
+    f"{FILE} line 3, column 'y': the target is empty, as in 10 rows in all; fill it in, or drop "
+    "these rows: data.missing=drop"
 )
 NAMES = "text: 60 different words in 60 cells, such as 'patient 0'"
 KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
 REFUSED = [
-    case("a,y\n", f"{FILE} has a header and no rows (0 rows); expected at least one a part"),
+    case("a,y\n", f"{FILE} has a header and no rows (0 rows); expected at least one per part"),
     case(
         "a b y\n1 2 0\n",
-        f"{FILE}: one column found, 'a b y'; expected the target and at least one more. If another "
-        "sign parts the cells, say which: data.sep=;",
+        f"{FILE}: one column found, 'a b y'; expected the target and at least one more. If the "
+        "separator is another, set data.sep=;",
     ),
     case(
         text(patients()),
@@ -65,7 +65,7 @@ REFUSED = [
     case(column("x", "y"), f"{FILE} line 2, column 'a': 'x' {AS_WORDS}", numeric=["a"]),
     case(
         "a,b,y\n" + "1,,0\n,2,1\n" * 5,
-        "data.missing=drop leaves none of 10 rows: each has an empty cell (a (5), b (5)); leave "
+        "data.missing=drop removes all 10 rows: each has an empty cell (a (5), b (5)); leave "
         "out a column with data.drop=[COLUMN]",
         missing="drop",
     ),
@@ -78,7 +78,7 @@ REFUSED = [
     ),
     case(
         FEW,
-        "data.drop=[age] leaves out a column that another key wants as a feature",
+        "data.drop=[age] drops a column that another key uses as a feature",
         drop=["age"],
         numeric=["age"],
     ),
@@ -90,7 +90,7 @@ REFUSED = [
     ),
     case(
         FEW,
-        "data.group and data.split both say how rows are parted; expected one",
+        "data.group and data.split both split the rows; expected one",
         group="age",
         split="town",
     ),
@@ -104,7 +104,7 @@ REFUSED = [
     # the target
     case(
         target("0", "1", "0.5"),
-        f"{FILE} line 4, column 'y': '0.5' is no class; expected words or whole numbers, or "
+        f"{FILE} line 4, column 'y': '0.5' is not a class; expected words or whole numbers, or "
         "data.task=regression",
         task="binary",
     ),
@@ -123,8 +123,8 @@ REFUSED = [
     *(
         case(
             target("1", "2", cell),
-            f"{FILE} line 4, column 'y': '{cell}' is infinite in single precision; expected a "
-            "number between ±3.4e+38. Leave the cell empty where it is not known",
+            f"{FILE} line 4, column 'y': '{cell}' is infinite in float32; expected a "
+            "number between ±3.4e+38. Leave the cell empty if it is unknown",
             task="regression",
         )
         for cell in ("-inf", "1e400")
@@ -138,7 +138,7 @@ REFUSED = [
         target("a"),
         "the target 'y' has one class, 'a', in all 10 rows; expected at least 2 classes",
     ),
-    case(target(""), "the target 'y' has no cell that is not empty"),
+    case(target(""), "the target 'y' has only empty cells"),
     case(
         target(*(f"{row}{',' if row == 7 else '.'}5" for row in range(50)), repeat=1),
         f"{FILE} line 9, column 'y': '7,5' is not a number; write 7.5",
@@ -150,18 +150,18 @@ REFUSED = [
     ),
     case(
         target("well", "ill"),
-        "data.positive='wel' is no class of this data; expected 'ill' or 'well'. Did you mean "
+        "data.positive='wel' is not a class of this data; expected 'ill' or 'well'. Did you mean "
         "'well'?",
         positive="wel",
     ),
     case(
         target("1", "2", "3"),
-        "data.positive=1 has no meaning for 3 classes; leave it out",
+        "data.positive=1 does not apply to 3 classes; remove it",
         positive="1",
     ),
     case(
         target("1.5", "2", "3"),
-        "data.positive=1 has no meaning for a regression; leave it out, or say data.task=binary",
+        "data.positive=1 does not apply to regression; remove it, or set data.task=binary",
         positive="1",
     ),
     *(case(target("1", word, "2"), EMPTY, missing="refuse") for word in ("NA", "?", "")),
@@ -173,13 +173,12 @@ REFUSED = [
         "class 'c' is in the test part but not in the training part; …",
         split="part",
     ),
-    case(target("a", "b") + "5,c\n", "class 'c' has 1 row …"),
+    case(target("a", "b") + "5,c\n", "class 'c' has only 1 row …"),
     case(column("1"), "…split 1 rows into train 0…", task="regression"),
     case(column("1", "2"), "…split 2 rows into train 0…", task="regression"),
     case(
         "a,b,y\n" + "".join(f"{n % 2},{n % 3 % 2},{n % 5 % 2}\n" for n in range(40)),
-        "10 of 10 test rows have inputs that also stand in the training part; expected none, since "
-        "data.strict=true…",
+        "10 of 10 test rows have the inputs of training rows, which data.strict=true refuses…",
         strict=True,
     ),
 ]
@@ -224,9 +223,9 @@ def test_the_problems_of_several_columns_or_keys_are_told_at_once() -> None:
     content = "n,b,a,y\n" + "".join(f"{n % 2},{'xy'[n % 2]},inf,{n % 2}\n" for n in range(1, 29))
     assert [line.partition(";")[0] for line in problems(content, numeric=["b"])] == [
         f"{FILE} line 2, column 'b': 'y' is not a number",
-        f"{FILE} line 2, column 'a': 'inf' is infinite in single precision",
+        f"{FILE} line 2, column 'a': 'inf' is infinite in float32",
     ]
-    told = f"is no column of {FILE}; its columns are age, town, outcome."
+    told = f"is not a column of {FILE}; its columns are age, town, outcome."
     assert problems(FEW, target="outcom", drop=["x"], numeric=["aeg"], id="y") == (
         f"data.target=outcom {told} Did you mean 'outcome'?",
         f"data.id=y {told}",
@@ -244,7 +243,7 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
         f"data.missing=drop: rows 60 → {len(whole)}; empty cells: age (5), town ({TOWNS.count('')})"
     )
     assert samples.numbers.tolist() == [row for row, line in enumerate(lines[1:]) if all(line)]
-    way = "data.missing=mean fills them in, or leave these rows out: data.missing=drop"
+    way = "data.missing=mean fills them in, or drop these rows: data.missing=drop"
     assert problems(text(lines), drop=["name"], missing="refuse") == (
         f"{FILE} line 7, column 'age': a cell is empty, as in 5 rows in all; fill it in, {way}",
         f"{FILE} line {TOWNS.index('') + 2}, column 'town': a cell is empty, as in "
@@ -265,8 +264,8 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
 def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth) -> None:
     content = "a,copy,y\n" + "".join(f"{n * n % 11},{copy(n)},{truth(n)}\n" for n in range(40))
     leak = (
-        "column 'copy' tells the target 'y' in every row: if not known before the answer is, leave "
-        "out: 'data.drop=[copy]'"
+        "column 'copy' determines the target 'y' in every row; unless known before the target, "
+        "drop: 'data.drop=[copy]'"
     )
     assert leak in read(content).notes
     assert problems(content, strict=True) == (f"{FILE}: {leak}",)
@@ -274,11 +273,11 @@ def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth)
     rows = [line.split(",") for line in content.splitlines()[1:]]
     twice = "a,copy,my copy,old,y\n" + "".join(f"{a},{c},{c},1.5,{y}\n" for a, c, y in rows)
     assert problems(twice, strict=True, drop=["old"])[0].endswith(
-        "columns 'copy', 'my copy' tell the target 'y' in every row: if not known before the "
-        "answer is, leave out: 'data.drop=[old,copy,\"my copy\"]'"
+        "columns 'copy', 'my copy' determine the target 'y' in every row; unless known before the "
+        "target, drop: 'data.drop=[old,copy,\"my copy\"]'"
     )
     most = "a,b,y\n" + "".join(f"{n % 2 if n else 1},{n // 20},{n % 2}\n" for n in range(40))
-    assert not [note for note in read(most).notes if "tells the target" in note]
+    assert not [note for note in read(most).notes if "determines the target" in note]
 
 
 @pytest.mark.parametrize(
@@ -363,14 +362,14 @@ def test_a_word_for_missing_stays_a_class_among_words_and_is_told(word: str) -> 
     samples = read(target("mild", word, "mild"))
     assert set(samples.classes) == {"mild", word}
     assert samples.notes[-1] == (
-        f"{word!r} in the target 'y' is taken as a class (10 rows); where it means that nothing "
-        "is known, leave the cell empty"
+        f"{word!r} in the target 'y' is taken as a class (10 rows); if it means unknown, leave "
+        "the cell empty"
     )
 
 
 def test_the_last_column_is_the_target_where_none_is_named_and_that_is_told() -> None:
     content = "y,x\n" + "".join(f"{row % 2},{row / 3}\n" for row in range(30))
-    assert read(content).notes[0] == "target: 'x', the last column; another with data.target=COLUMN"
+    assert read(content).notes[0] == "target: 'x', the last column; change with data.target=COLUMN"
     named = read(content, target="y")
     assert (named.label, named.features) == ("y", ("x",))
     assert named.notes[0].startswith("task: binary")

@@ -92,7 +92,7 @@ def test_a_parquet_file_of_lists_or_cut_short_is_refused() -> None:
     assert rows(Path("t.parquet"), columns=["y"]) == [["1"], ["2"]]
     whole = Path("t.parquet").read_bytes()
     Path("t.parquet").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"t.parquet begins as a Parquet file .* cut short"):
+    with pytest.raises(DataError, match=r"t.parquet starts as a Parquet file .* incomplete"):
         rows(Path("t.parquet"))
 
 
@@ -100,11 +100,11 @@ HEADER = (
     ", as the rows below it do, where names of columns are expected; data.header=false reads it as "
     "a row and names the columns column1, column2, …; data.header=true takes it as names"
 )
-EMPTY = " is empty; expected a line of names and rows below it"
+EMPTY = " is empty; expected a header and rows"
 LATIN = "save it as UTF-8, as with: iconv -f LATIN1 -t UTF-8 patients.csv > new.csv"
 WIDE = " is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 patients.csv > new.csv"
-NUL = "it is no text, or it was damaged; write it anew"
-FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
+NUL = "the file is not text or is damaged; save it again"
+FIX = "expected 2, as in the header. Quote cells that contain ','"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
     [
         (b"", EMPTY),
         (b"\xef\xbb\xbf\r\n\r\n", EMPTY),
-        (b"a,b,a,b,c\n1,2\n", ": several columns are named 'a', 'b'; give each a name of its own"),
+        (b"a,b,a,b,c\n1,2\n", ": several columns are named 'a', 'b'; name each differently"),
         (
             b"5.1,3.5,1\n4.9,3,0\n",
             f": its first line holds numbers ('5.1', '3.5', '1'){HEADER}",
@@ -127,11 +127,11 @@ FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
         ),
         (
             b"na\xefve,b\n",
-            f" line 1 has the byte 0xef ('ï' in Latin-1), which is no UTF-8; {LATIN}",
+            f" line 1 has the byte 0xef ('ï' in Latin-1), which is not UTF-8; {LATIN}",
         ),
         (
             b'a,b\n"x\ny",2\n1,\xe9\n',
-            f" line 4 has the byte 0xe9 ('é' in Latin-1), which is no UTF-8; {LATIN}",
+            f" line 4 has the byte 0xe9 ('é' in Latin-1), which is not UTF-8; {LATIN}",
         ),
         ("a,b\n1,2\n".encode("utf-16"), WIDE),
         ("a,b\n1,2\n".encode("utf-16-be"), WIDE),
@@ -144,8 +144,7 @@ FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
         (b"\x1f\x8brest", " is compressed; unpack it first, as with gunzip"),
         (
             b'a,b\n1,2\n\n3,"never ends\n5,6\n7,8\n',
-            " line 4: a quoted cell never ends; close its quote, or double a quote that belongs to "
-            "the cell",
+            " line 4: a quoted cell never ends; close its quote, or double quotes within the cell",
         ),
         (
             b'a,b\n1,2\n"x\n\ny",2\n3\n\n4,5,6\n',
@@ -154,12 +153,12 @@ FIX = "expected 2, as in the header. Put cells that contain ',' into quotes"
         (
             b"a,b\n1,2\n" + b"1\n" * 9,
             "".join(f" line {line} has 1 cell; {FIX}\n" for line in range(3, 8))
-            + ": 4 more rows have another number of cells",
+            + ": 4 more rows have a different number of cells",
         ),
         (
             b"a,b\n0,1,2\n1,3,4\n",
             ": every row has 3 cells, one more than the header's 2; its first column may be an "
-            "index without a name. Put a name for it into line 1",
+            "index without a name. Add its name to line 1",
         ),
     ],
 )
@@ -214,7 +213,9 @@ def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> 
     path = write("a;b,c;d\n1;2,3;4\n")
     assert form_of(path, CsvOptions(",")).names == ("a;b", "c;d")
     for sep in ("::", "", '"'):
-        with pytest.raises(ConfigError, match=r"data.sep=.* is no separator; expected one charact"):
+        with pytest.raises(
+            ConfigError, match=r"data.sep=.* is not a separator; expected one charact"
+        ):
             form_of(path, CsvOptions(sep))
     assert form_of(write("a\tb\n"), CsvOptions("tab")).names == ("a", "b")
 
@@ -233,8 +234,8 @@ def test_numbers_are_read_as_python_reads_them_and_words_for_missing_as_none() -
 
 NO_NUMBER = "write a number or leave it empty, as the model was trained on numbers there"
 INFINITE = (
-    "is infinite in single precision; expected a number between ±3.4e+38. Leave the cell empty "
-    "where it is not known"
+    "is infinite in float32; expected a number between ±3.4e+38. Leave the cell empty "
+    "if it is unknown"
 )
 
 

@@ -61,7 +61,7 @@ def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_
     told = "categories that the training file does not have count as other: town (2)"
     assert samples.notes[-1] == told
     write('town,x,y\n"a\n",1,no\na,2,maybe\n', "test.csv")
-    with refused(r"test.csv line 4, column 'y': 'maybe' is no class; expected 'no', 'yes'"):
+    with refused(r"test.csv line 4, column 'y': 'maybe' is not a class; expected 'no', 'yes'"):
         read(train, test_path="test.csv")
 
 
@@ -101,13 +101,17 @@ def test_the_newest_rows_test_and_those_before_them_validate(written) -> None:
 @pytest.mark.parametrize(
     ("key", "cells", "problem"),
     [
-        ("time", ["2024-05-30", "2024-05-31", "31.5.2024"], "'31.5.2024' is no time; expected num"),
+        (
+            "time",
+            ["2024-05-30", "2024-05-31", "31.5.2024"],
+            "'31.5.2024' is not a time; expected num",
+        ),
         ("time", ["2024-05-30", "2024-05-31", ""], "the cell is empty; expected a time in every "),
         ("group", ["a", "b", ""], "the cell is empty; expected the group that the row belongs to"),
         (
             "split",
             ["train", "val", "tset"],
-            r"'tset' is no part; expected train, validation or test\. Did you mean 'test'\?",
+            r"'tset' is not a part; expected train, validation or test\. Did you mean 'test'\?",
         ),
     ],
 )
@@ -122,7 +126,7 @@ def test_files_that_do_not_go_with_the_training_file_or_a_key_are_refused() -> N
     content = text([HEADER, *ROWS])
     with refused(r"test.csv lacks the columns 'age', 'town', 'ward'; it has"):
         read(content, **KEYS, test_path="test.csv")
-    both = r"data.test_path and data.time both say how rows are parted"
+    both = r"data.test_path and data.time both split the rows"
     with pytest.raises(ConfigError, match=both):
         read(content, test_path=FILE, time="age")
 
@@ -194,7 +198,7 @@ def test_columns_that_are_missing_are_named() -> None:
     lacks = r"new.csv lacks the columns 'town', 'dose', which the model was trained on; it has "
     with refused(lacks + r"age, ward, dos\.$"):
         opened(schema(), Rules(), {"age": "1", "ward": "1", "dos": "1"})
-    with refused(r"new.csv has no column 'nam', which id=nam asks for; it has name, age\. Did you"):
+    with refused(r"new.csv has no column 'nam', as in id=nam; it has name, age\. Did you"):
         opened(schema(), Rules(id="nam"), {"name": "1", "age": "1"})
 
 
@@ -204,7 +208,7 @@ def test_an_unknown_category_is_counted_or_refused_as_asked() -> None:
     (block,) = found.blocks
     assert found.unknown == {"town": 1}
     assert block.raw[1, 1] == UNKNOWN
-    told = r"new.csv line 3, column 'town': 'Bon' is no category of the training table; unknown="
+    told = r"new.csv line 3, column 'town': 'Bon' is not a category of the training table; unknown="
     with refused(told + r"other counts it as other. Did you mean 'Bonn'\?"):
         raw(known, ONE, strange, unknown="refuse")
 
@@ -214,8 +218,8 @@ def test_an_empty_cell_is_filled_in_where_training_had_some_and_refused_elsewher
     found = opened(known, Rules(), {**ONE, "age": "", "town": "NA"})
     assert len(list(found.blocks)) == 1
     assert found.missing == {"age": 1, "town": 1}
-    told = r"new.csv line 3, column 'dose': the cell is empty, and no training row had an empty "
-    with refused(told + r"one there; fill it in, or .* missing=impute"):
+    told = r"new.csv line 3, column 'dose': the cell is empty, unlike in training; fill "
+    with refused(told + r"it in, or set missing=impute"):
         raw(known, ONE, {**ONE, "dose": ""})
     assert np.isnan(raw(known, {**ONE, "dose": ""}, missing="impute")[0, 3])
     assert raw(known, {**ONE, "age": "-1"}, unknown="refuse")[0, 0] == -1  # no unknown category
@@ -247,7 +251,11 @@ def test_new_labels_are_the_classes_of_training(written: list[str], read_again: 
 @pytest.mark.parametrize(
     ("content", "cells", "problem"),
     [
-        (NUMBERS, ("no", "yess"), "'yess' is no class; expected 'no', 'yes'. Did you mean 'yes'?"),
+        (
+            NUMBERS,
+            ("no", "yess"),
+            "'yess' is not a class; expected 'no', 'yes'. Did you mean 'yes'?",
+        ),
     ],
 )
 def test_an_unknown_label_is_refused(content: str, cells: Any, problem: str) -> None:
