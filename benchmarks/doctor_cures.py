@@ -6,7 +6,7 @@ Each seed draws 8 cases of each kind of sickness: a table, a healthy run and the
 A case is cured if the test score of the sick run with the first advice is at least that of the
 healthy twin less `TOLERANCE` (of a leak, no further from it on either side). Random labels have
 no twin: they are right if nothing is offered. A run that its fault did not harm is left out. The
-healthy twins count the false alarms. The thresholds of the doctor were set on the seeds 0 to 2.
+healthy twins count the false alarms. The rules of the doctor were changed on the seeds 0 and 1.
 `--keep` works as in `benchmarks.doctor_cases`.
 """
 

@@ -44,7 +44,8 @@ def overfitting(run: Evidence) -> Verdict | None:
     noise = DEVIATIONS * _standard_error(run, held_out, part)
     has_gap = gap >= max(GAP, noise) and gap >= GAP_SHARE * held_out
     is_wrong = held_out >= UNSURE * run.naive_error and not run.is_unlearned
-    if not has_gap and not (is_wrong and turn and _rises_far(run, turn)):
+    is_free = not any(run.less_regularization)  # dropout and decay do not hold it down
+    if not has_gap and not (is_wrong and is_free and turn and _rises_far(run, turn)):
         return None
     loss = run.curve("val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
