@@ -148,7 +148,7 @@ def find_run(
         shown = some(list(dict.fromkeys(known)), most=SHOWN)
         raise ConfigError(
             f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run's folder or "
-            f"name, the beginning of an MLflow run id, or {LAST}; "
+            f"name, the start of an MLflow run id, or {LAST}; "
             f"{f'the newest are {shown}' if shown else 'there are none'}."
             f"{did_you_mean(reference, [*known, *(one.name for one in names)])}"
         )

@@ -112,7 +112,7 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
     waves = made_run("lstm-waves")
     assert problem("run=lstm-wave") == (
         "run 'lstm-wave' is unknown below folder='runs'; expected a run's folder or name, the "
-        "beginning of an MLflow run id, or last; the newest are lstm-waves. "
+        "start of an MLflow run id, or last; the newest are lstm-waves. "
         "Did you mean 'lstm-waves'?"
     )
     study = made_run("sea")

@@ -359,10 +359,9 @@ class TargetCells(ColumnCells):
             positive = names[index]
         negative = names[1 - names.index(positive)]
         other = typed("data.positive", negative)
-        why = "" if keys.positive is not None else f", {which}; for the other, give {other}"
+        why = "" if keys.positive is not None else f", {which}; change with {other}"
         return (negative, positive), (
-            f"task: binary, {self.name!r} has {_listed(counts)}; precision, recall and F1 are of "
-            f"{positive!r}{why}"
+            f"task: binary, {self.name!r} has {_listed(counts)}; scores are for {positive!r}{why}"
         )
 
     def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:

@@ -327,8 +327,8 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     samples = read(content)
     assert samples.classes == ("well", "ill")
     assert samples.notes[1] == (
-        "task: binary, 'y' has ill: 10, well: 20; precision, recall and F1 are of 'ill', "
-        "the rarer one; for the other, give data.positive=well"
+        "task: binary, 'y' has ill: 10, well: 20; scores are for 'ill', "
+        "the rarer one; change with data.positive=well"
     )
     named = read(content, positive="well")
     assert named.classes == ("ill", "well")
@@ -336,18 +336,18 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     assert "rarer" not in named.notes[1]
     content = target("not ill", "ill", "ill")
     usual, named = prepared(content), prepared(content, positive="ill")
-    other = "; for the other, give data.positive=ill"
-    assert usual.notes[1].endswith(f"are of 'not ill', the rarer one{other}")
+    other = "; change with data.positive=ill"
+    assert usual.notes[1].endswith(f"for 'not ill', the rarer one{other}")
     note = read(target("not ill", "ill")).notes[1]
     assert note.endswith(f"the second of two{other}")
     note = read(target("not ill", "well", "well", "not ill", "not ill")).notes[1]
-    assert note.endswith("the rarer one; for the other, give 'data.positive=\"not ill\"'")
+    assert note.endswith("the rarer one; change with 'data.positive=\"not ill\"'")
     for part in ("train", "validation", "test"):
         one, other = getattr(usual, part), getattr(named, part)
         assert one.rows.tolist() == other.rows.tolist()
         assert (one.targets == 1 - other.targets).all()
     note = read(target("well", "ill")).notes[1]
-    assert note.endswith("are of 'well', the second of two; for the other, give data.positive=ill")
+    assert note.endswith("for 'well', the second of two; change with data.positive=ill")
 
 
 @pytest.mark.parametrize("positive", [1, 1.0, "1", True])
