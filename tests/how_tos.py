@@ -10,8 +10,8 @@ from pathlib import Path
 from printed import differences
 from printed_studies import skeleton
 
-#: `pipeline` as a fork, which starts at once.
-QUICK = 'pipeline() { python -m pipeline "$@"; }'
+#: `pipeline` as a fork, which starts at once; a function would be a process of its own beside `&`.
+QUICK = "shopt -s expand_aliases\nalias pipeline='python -m pipeline'"
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 _FENCE = re.compile(r"^```(?P<language>\w+)(?P<words>[^\n]*)\n(?P<content>.*?)^```$", re.M | re.S)
 
