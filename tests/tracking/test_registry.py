@@ -276,7 +276,9 @@ def test_a_tag_decides_neither_where_a_model_lies_nor_what_is_taken_from_the_cac
     shutil.rmtree(cache)
     (logged,) = served.folder.rglob(f"{mine}/**/model.ckpt")
     logged.write_bytes(b"others")
-    with pytest.raises(ConfigError, match=r"'models:/mine/1' in .* are not those that were logged"):
+    with pytest.raises(
+        ConfigError, match=r"'models:/mine/1' in .* have changed since they were logged"
+    ):
         weights("mine/1", uri)
     assert list((cache / "pipeline" / "models").iterdir()) == []
 
