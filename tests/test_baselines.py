@@ -71,6 +71,8 @@ def test_the_last_season_is_repeated_over_a_horizon_that_is_longer() -> None:
     assert seasonal(shipped("sunspots")) is None  # years have no season
     early = prepare(Given(replace(content, test_from=5)), options(window=3, validation=0.0))
     assert seasonal(early) is None  # no season lies before the first test rows
+    minutes = replace(content, reading={"step": "1 minute"})  # the season has 1,440 steps
+    assert seasonal(prepare(Given(minutes), options(window=3))) is None
 
 
 def test_the_last_value_of_the_predicted_channels_is_repeated_over_the_horizon() -> None:

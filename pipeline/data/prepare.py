@@ -152,7 +152,7 @@ def _seasonal(values: Array, numbers: Indices, horizon: int, season: int) -> Val
     """
     steps = np.arange(horizon)
     places = numbers[:, None] + steps - season * (steps // season + 1)
-    found = np.where(places[..., None] < 0, np.nan, values[places])
+    found = np.where(places[..., None] < 0, np.nan, values[np.maximum(places, 0)])
     return found.reshape(len(numbers), -1)
 
 
