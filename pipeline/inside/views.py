@@ -425,7 +425,7 @@ def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
 def _named(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]:
     wanted = list(dict.fromkeys(samples))
     if len(wanted) > MOST_SAMPLES:
-        raise ConfigError(f"{KEY} names {len(wanted)} rows; expected at most {{MOST_SAMPLES}}")
+        raise ConfigError(f"{KEY} names {len(wanted)} rows; expected at most {MOST_SAMPLES}")
     places = {
         row: (part, int(at[0]))
         for part in (prepared.test, prepared.validation, prepared.train)

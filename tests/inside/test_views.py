@@ -329,7 +329,9 @@ def test_a_row_that_is_in_no_part_is_refused_by_its_number_and_so_are_too_many()
         "of the test part"
     )
     assert len(chosen(prepared, range(16)).rows) == 16
-    with pytest.raises(ConfigError, match=r"^feature_maps\.samples names 17 rows; expected at mo"):
+    with pytest.raises(
+        ConfigError, match=r"^feature_maps\.samples names 17 rows; expected at most 16$"
+    ):
         chosen(prepared, range(17))
 
 
