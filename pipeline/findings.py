@@ -243,7 +243,7 @@ class Findings:
         model: Name of the network's class, such as `LSTM`.
         config: The whole configuration, with unresolved references to the environment.
         words: What followed `pipeline train`, with masked secrets, as a shell reads it;
-            empty = no command line.
+            `None` = the run did not begin with a command line.
         classes: Names of the classes; in a binary task the positive one is the last. Empty for a
             regression.
         features: Names along the features or channels of an input; empty = unknown.
@@ -283,7 +283,7 @@ class Findings:
     kind: Literal["table", "series", "images"]
     model: str
     config: Mapping[str, Any]
-    words: str = ""
+    words: str | None = None
     classes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()

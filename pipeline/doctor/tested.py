@@ -4,6 +4,7 @@ import shlex
 
 import numpy as np
 
+from pipeline.config.overrides import key_of
 from pipeline.doctor.evidence import Evidence, Gain, Verdict
 from pipeline.doctor.fit import EARLY, as_score, larger_if_narrow, larger_network, rising_epoch
 from pipeline.errors import override
@@ -116,7 +117,7 @@ def leakage(run: Evidence) -> Verdict | None:
     columns, share = _telling_columns(run, most=2 if by_line <= LINEAR_ERROR else 1)
     if min(left, by_line) > TOO_GOOD or left > LINEAR_ERROR or not columns:
         return None
-    dropped = [*(run.setting("data.drop") or ()), *columns]
+    dropped = [*map(str, run.setting("data.drop") or ()), *columns]
     right = f"R² {1 - left:.4f}" if run.is_regression else f"accuracy {100 * (1 - left):.1f} %"
     line = f" (linear baseline {as_score(run, by_line)})" if left > TOO_GOOD else ""
     plural, has = ("", "alone has") if len(columns) == 1 else ("s", "have")
@@ -194,12 +195,17 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
     )
 
 
+#: Keys of a run that its cross-validation sets itself, or that apply to a single run.
+NOT_OF_FOLDS = ("data.fold", "data.folds", "name", "register")
+
+
 def _more_rows(run: Evidence) -> str:
     """Return what helps a test of too few rows: for a table, the command of a cross-validation."""
-    if run.findings.targets:  # folds of a short series are too short for its windows
+    # Folds of a short series are too short for its windows.
+    if run.findings.targets or run.findings.words is None:
         return "more test rows"
     words = shlex.split(run.findings.words)
-    others = [word for word in words if not word.startswith(("data.fold=", "data.folds="))]
+    others = [word for word in words if key_of(word) not in NOT_OF_FOLDS]
     command = shlex.join(["pipeline", "sweep", "sweeps=folds", *others])
     return f"more test rows, or cross-validation: {command}"
 

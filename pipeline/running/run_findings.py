@@ -128,7 +128,7 @@ def findings_of(
         end="diverged" if diverged else "finished",
         model=str(plan.options.model[TARGET]).rpartition(".")[2],
         config=plan.config,
-        words="" if plan.command is None else plan.command.words(),
+        words=None if plan.command is None else plan.command.words(),
         monitor=monitor or "train/loss",
         better=direction_of(monitor or "train/loss", plan.options.metrics),
         kept=participant.keeper.best_epoch,

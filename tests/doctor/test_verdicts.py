@@ -198,6 +198,7 @@ def test_a_leak_is_left_out_beside_the_columns_that_are_already() -> None:
         (["name"], ("data.drop=[name,id]",)),
         ([], ("data.drop=[id]",)),
         (["house number"], ('data.drop=["house number",id]',)),
+        ([2019], ("data.drop=[2019,id]",)),
     ):
         (verdict,) = diagnose(with_settings(leaked(), data={"drop": dropped})).verdicts
         assert verdict.cures == cures
@@ -359,12 +360,14 @@ def test_a_loss_that_rises_from_an_early_epoch_on_is_overfitting_whatever_is_kep
 
 
 def test_cross_validation_is_offered_as_the_command_of_this_run() -> None:
-    few = made_findings(rows=9, words="model=mlp 'data.path=my table.csv' data.fold=1 data.folds=3")
+    typed = "model=mlp 'data.path=my table.csv' data.fold=1 ++data.folds=3 name=few register=Few"
+    few = made_findings(rows=9, words=typed)
     (verdict,) = diagnose(with_settings(few, data={"test": 0.4})).verdicts
     command = "pipeline sweep sweeps=folds model=mlp 'data.path=my table.csv'"
     assert verdict.advice == f"more test rows, or cross-validation: {command}"
     series = made_findings(task="regression", kind="series", rows=9)
-    assert diagnose(series).verdicts[0].advice == "more test rows"
+    for other in (series, made_findings(rows=9)):  # the latter has no command line
+        assert diagnose(other).verdicts[0].advice == "more test rows"
 
 
 def test_more_epochs_are_offered_beside_a_line_only_where_the_best_one_is_late() -> None:
