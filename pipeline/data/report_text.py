@@ -64,7 +64,7 @@ def few_rows(report: DataReport) -> list[str]:
     """
     counts = {one.name: sum(one.rows.values()) for one in report.classes}
     total, least = max(1, sum(counts.values())), min(FEW, 0.5 / max(1, len(counts)))
-    few = [f"{plain(n)} {_percent(c / total)}" for n, c in counts.items() if c / total < least]
+    few = [f"{plain(n)} ({_percent(c / total)})" for n, c in counts.items() if c / total < least]
     remedy = "loss.class_weights=balanced gives all classes the same weight"
     return [f"few rows of class {some(few, most=NAMED)}; {remedy}"] * bool(few)
 

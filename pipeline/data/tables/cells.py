@@ -147,7 +147,7 @@ class Cells:
         position = int(np.argmin(are_numbers(texts)))
         text = texts[position].as_py()
         bare = text.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
-        if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", bare):
+        if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", bare):
             bare = bare.replace(",", "")
         elif re.fullmatch(r"[+-]?\d+,\d+", bare):
             bare = bare.replace(",", ".")

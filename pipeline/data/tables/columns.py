@@ -23,6 +23,7 @@ from pipeline.data.tables.written import (
     ORDERS,
     all_numbers,
     amount_form,
+    amount_forms,
     date_of,
 )
 from pipeline.errors import ConfigError, DataError, some, typed
@@ -154,8 +155,10 @@ class FeatureCells(ColumnCells):
             ColumnCells.find_form(self)
         if self.dates == "parts" and self.holds_dates:
             self._find_order()
-        if self.clash and self.is_category and not free_text(self.levels):
-            self.clash = ()  # such as '10 %' and 'none', of which there are few
+        if self.clash and self.is_category:
+            amounts = sum(bool(amount_forms(text)) for text in self.levels)
+            if not free_text(self.levels) or 2 * amounts <= len(self.levels):
+                self.clash = ()  # such as '10 %' and 'none', or one '$5' among free text
 
     @property
     def holds_dates(self) -> bool:

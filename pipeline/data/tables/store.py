@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 #: Bytes of a file, or of its cells as numbers, from which it is converted and mapped.
 LARGE_BYTES = 2**28
 #: Version of the cached tables; tables of another version are converted again.
-VERSION = 3
+VERSION = 4
 #: Keys that say where files are and how they are parsed; the others say how rows are made.
 PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
 ARRAYS = ("targets", "test", "validation", "groups", "order", "numbers")
@@ -98,6 +98,10 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     if leaks and keys.strict:
         raise DataError(*(f"{training}: {line}" for line in leaks))
     in_parts, times = arrays.pop("parts"), arrays.pop("times", None)
+    whole = "without empty cells" if keys.missing == "drop" else f"with a target {roles.target!r}"
+    for path, part in paths[1:]:
+        if part not in in_parts:
+            raise DataError(f"{path} has no row {whole}; expected at least one")
     if not conversion.left_out:
         del arrays["numbers"]
     test, validation = (np.flatnonzero(in_parts == part) for part in (TEST, VALIDATION))

@@ -18,8 +18,8 @@ DATE = re.compile(
 SIGNS = "$€£¥%"
 #: Numbers of an amount, by the sign before their decimals.
 AMOUNTS = {
-    ".": r"(\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+",
-    ",": r"\d{1,3}(\.\d{3})+,\d+|\d{1,3}(\.\d{3}){2,}|\d+(,\d+)?",
+    ".": r"([1-9]\d{0,2}(,\d{3})+|\d+)(\.\d*)?|\.\d+",
+    ",": r"[1-9]\d{0,2}(\.\d{3})+,\d+|[1-9]\d{0,2}(\.\d{3}){2,}|\d+(,\d+)?",
 }
 #: Orders of year, month and day in dates, and what a date becomes.
 ORDERS = ("ymd", "dmy", "mdy")
@@ -41,6 +41,8 @@ def date_of(text: str, order: str) -> datetime | None:
     values = dict(zip(order, map(int, numbers), strict=False))
     year = numbers[order.index("y")] if len(numbers) > order.index("y") else ""
     hour, minute, *_ = [*map(int, re.findall(r"\d+", clock)), 0, 0]
+    if half := re.search(r"(?i)([ap])\.?m\b", clock):
+        hour = hour % 12 + 12 * (half[1] in "pP")
     with suppress(KeyError, ValueError):
         if order == "ymd" and len(year) == 4 and len(numbers) in (2, 3):
             return datetime(int(year), values["m"], values.get("d", 1), hour, minute)
@@ -56,6 +58,12 @@ def amount_pattern(form: str) -> str:
     return f"[+-]?{sign}{SPACES}[+-]?({AMOUNTS[form[-1]]}){SPACES}{sign}"
 
 
+def amount_forms(text: str) -> list[str]:
+    """Return the forms in which a text is an amount: none, one, or two, as of `1,234`."""
+    sign = next((sign for sign in SIGNS if sign in text), "")
+    return [form for form in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(form), text)]
+
+
 def amount_form(texts: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     """Return the one form in which texts that are not plain numbers are amounts.
 
@@ -66,17 +74,14 @@ def amount_form(texts: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     known = [text for text in texts if text not in MISSING]
     odd = [text for text in known if not all_numbers([text])]
     for first in odd:
-        sign = next((sign for sign in SIGNS if sign in first), "")
-        forms = [f for f in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(f), first)]
-        if not forms:
-            continue
         others = []
-        for form in forms:
+        for form in amount_forms(first):
             pattern = re.compile(amount_pattern(form))
             others = [text for text in known if not pattern.fullmatch(text)][:1]
             if not others:
                 return form, ()
-        return "", (first, *others)
+        if others:
+            return "", (first, *others)
     return "", ()
 
 

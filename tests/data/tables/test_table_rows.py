@@ -65,6 +65,17 @@ def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_
         read(train, test_path="test.csv")
 
 
+@pytest.mark.parametrize("key", ["test_path", "validation_path"])
+def test_a_file_of_which_no_row_is_kept_is_refused(key: str) -> None:
+    train = "a,b,y\n" + "1,2,no\n2,3,yes\n" * 20
+    write("a,b,y\n1,2,\n2,3, \n", "other.csv")
+    with refused(r"^other.csv has no row with a target 'y'; expected at least one$"):
+        read(train, **{key: "other.csv"})
+    write("a,b,y\n,2,no\n2,,yes\n", "other.csv")
+    with refused(r"^other.csv has no row without empty cells; expected at least one$"):
+        read(train, missing="drop", **{key: "other.csv"})
+
+
 def test_rows_are_parted_by_the_words_of_a_column() -> None:
     words = ["Train", "train", "val", "test", "train"] * 16
     found = prepared(with_column("part", words), **KEYS, split="part")

@@ -54,6 +54,14 @@ MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
                 "id_no",
             )
         ),
+        *(
+            (
+                "review",
+                [*(f"it was {row}" for row in range(69)), amount],
+                f"text: 70 different words in 70 cells, such as '{min(amount, 'it was 0')}'",
+            )
+            for amount in ("100%", "$5", "1,200")
+        ),
         ("ticket", MIXED, "numbers beside words, such as 'A/5 0'"),
     ],
 )
@@ -61,7 +69,7 @@ def test_what_can_not_be_a_feature_is_left_out_and_told(
     name: str, cells: list[str], why: str
 ) -> None:
     content = f"x,{name},y\n" + "".join(
-        f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells)
+        f'{row % 9},"{cell}",{row % 2}\n' for row, cell in enumerate(cells)
     )
     samples = read(content)
     told = f"columns that can't be features are left out: {name} ({why}); {KEEPS} one"
