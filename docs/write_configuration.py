@@ -10,21 +10,21 @@ PAGE = HERE / "configuration.md"
 
 GROUPS = {
     "model": "the network",
-    "data": "the data set; what its rows go through is said by the shared keys of `data` above",
-    "optimizer": "how the weights move",
-    "scheduler": "how the learning rate moves",
+    "data": "the data set; the shared keys of `data` above set its preprocessing",
+    "optimizer": "the optimizer",
+    "scheduler": "learning rate schedule",
     "trainer": "the device, and all other arguments of Lightning's Trainer",
     "callbacks": "callbacks of Lightning: `callbacks=ema` or `callbacks=[ema,early_stopping]`",
     "tracking": "where runs are recorded",
-    "experiment": "whole, named runs; what is given on the command line still wins",
-    "debug": "short runs that look for a mistake; they are not recorded in MLflow",
+    "experiment": "complete named runs; the command line overrides them",
+    "debug": "short runs for debugging, not recorded in MLflow",
 }
 INTRODUCTION = """\
 # Configuration
 
 A run is a tree of values. `pipeline train` starts from
-[`conf/train.yaml`](../conf/train.yaml) and puts one choice of each group into it; the command line
-has the last word:
+[`conf/train.yaml`](../conf/train.yaml) and adds one choice of each group; the command line
+overrides both:
 
 ```sh
 pipeline train model=gru data=mnist1d optimizer=sgd optimizer.lr=0.1
@@ -32,8 +32,8 @@ pipeline train model=gru data=mnist1d optimizer=sgd optimizer.lr=0.1
 
 `model=gru` chooses `conf/model/gru.yaml`; `optimizer.lr=0.1` replaces one value. `--cfg job` prints
 the tree that would run, `--help` lists groups and keys, and `-m model=lstm,gru` starts a run for
-each. `null` means "not given". A folder of your own with the same groups joins in by
-`--config-dir FOLDER`.
+each. The comment of a key says what `null` means. `--config-dir FOLDER` adds a folder of your own
+with the same groups.
 
 This page is written from the comments of these files by `python docs/write_configuration.py`; a
 test compares the two.
@@ -50,7 +50,7 @@ def page() -> str:
     for group, words in GROUPS.items():
         parts.append(f"## `{group}`: {words}\n")
         parts += _choices(group)
-    parts += ["## Keys of `pipeline sweep` beside those of a run\n"]
+    parts += ["## Keys of `pipeline sweep` only\n"]
     parts += [_table(CONF / "sweep.yaml")]
     parts += ["## `sweeps`: what a study varies, and how\n", *_choices("sweeps")]
     for command in ("predict", "evaluate", "export", "report", "runs"):

@@ -73,7 +73,7 @@ REFUSED = {
     "trainer.enable_model_summary": "set verbose=0|1|2 instead",
     "trainer.enable_autolog_hparams": "the run records its own config",
     "trainer.use_distributed_sampler": "the program distributes the rows itself",
-    "trainer.limit_predict_batches": "training predicts nothing; pipeline.predict reads all rows",
+    "trainer.limit_predict_batches": "it applies to prediction only; use pipeline predict",
     "trainer.model_registry": "set register=NAME instead",
     "trainer.reload_dataloaders_every_n_epochs": "a run reads the same rows in every epoch",
 }
