@@ -5,14 +5,14 @@ ARG PYTHON_IMAGE=python:3.11.14-slim-trixie
 FROM scratch AS wheels
 
 FROM ${PYTHON_IMAGE} AS build
-# Where torch for the CPU alone lies; with none, PyPI's for CUDA is taken.
+# Index of the CPU version of torch; empty = PyPI's CUDA version.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
     PIP_PYTHON=/opt/venv/bin/python
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /src
 COPY docker/requirements.py pyproject.toml constraints.txt ./
-# What pip needs on one machine alone is mounted for this step, and is in no layer.
+# Machine-specific pip settings are mounted for this step and are in no layer.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/run/secrets/ca.pem \
     --mount=type=bind,from=wheels,target=/wheels \

@@ -251,13 +251,13 @@ def main(words: Sequence[str]) -> None:
 
 
 def _tables(repetitions: int) -> Iterator[str]:
-    yield "| forecasts / horizon | memory, lasting error | units | RMSE | MAE | 'better' by RMSE |"
+    yield "| forecasts / horizon | AR(1): series, error | units | RMSE | MAE | better (RMSE) |"
     yield "|---|---|---|---|---|---|"
     for draw in FORECASTS:
         found = coverage(draw, repetitions)
         cells = [f"{draw.rows:,} / {draw.horizon}", f"{draw.memory}, {draw.lasting}", found.units]
         yield _line([*cells, *_held(found, ("rmse", "mae")), _share(found.better["rmse"])])
-    yield "\n| rows | positive | units | accuracy | F1 | AUROC | 'better' by F1 | p < 0.05 |"
+    yield "\n| rows | positive | units | accuracy | F1 | AUROC | better (F1) | p < 0.05 |"
     yield "|---|---|---|---|---|---|---|---|"
     for case in (*ROWS, *GROUPS):
         found = coverage(case, repetitions)

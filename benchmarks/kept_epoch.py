@@ -1,4 +1,4 @@
-"""Test accuracy of the epoch that a run keeps: by the default rule, by the one before, by others.
+"""Test accuracy of the epoch that a run keeps: by the default rule and by others.
 
     python -m benchmarks.kept_epoch choosing     # the five sets that the rule was chosen on
     python -m benchmarks.kept_epoch reporting    # the ten sets that it is reported on
@@ -202,7 +202,7 @@ def by_loss(one: Mapping[str, float]) -> tuple[float, ...]:
 def chosen(epochs: Epochs, validation_rows: int) -> dict[str, float]:
     """Return the test accuracy of the epoch that each rule keeps."""
     few = by_loss if validation_rows < FEW else ties_by_loss
-    rules = {"F1 (before)": by_f1, "F1, ties by loss (default)": ties_by_loss}
+    rules = {"F1, first of ties": by_f1, "F1, ties by loss (default)": ties_by_loss}
     rules |= {f"loss below {FEW} rows": few, "loss": by_loss}
     kept = {name: max(epochs, key=rule) for name, rule in rules.items()}
     return {name: one["test/accuracy"] for name, one in {**kept, "last": epochs[-1]}.items()}
