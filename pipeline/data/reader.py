@@ -265,7 +265,8 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
         notes.append(f"{len(more)} columns are unknown to the model and ignored: {told}")
     targets, groups = _targets(samples, schema), samples.group_numbers
     check_reach(schema, reach, targets, what=what)
-    return content_of_test(inputs, targets, schema, notes=tuple(notes), groups=groups)
+    numbers = {} if samples.numbers is None else {"numbers": samples.numbers}
+    return content_of_test(inputs, targets, schema, notes=tuple(notes), groups=groups, **numbers)
 
 
 def content_of_test(

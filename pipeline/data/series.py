@@ -19,7 +19,7 @@ from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import Cells
-from pipeline.data.tables.file import AS_FOUND, CsvOptions, Place, batches, form_of, require_columns
+from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns
 from pipeline.data.tables.written import MISSING, all_numbers
 from pipeline.errors import DataError, did_you_mean, typed
 
@@ -61,7 +61,7 @@ class Layout:
         return self.values if self.time is None else (self.time, *self.values)
 
 
-def layout_of(path: Path, wanted: Layout, options: CsvOptions = AS_FOUND) -> Layout:
+def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     """Return the columns of a CSV or Parquet file that hold times, values and targets.
 
     What `wanted` leaves open is filled in: `time` is detected, `values` are all other columns and

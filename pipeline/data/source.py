@@ -112,7 +112,8 @@ class Samples:
             NaN = a missing cell, a category = the index of its level. Empty = `inputs` are final
             numbers.
         label: Name of the target; empty = it has none.
-        numbers: (rows,) number of each row in its file, if rows were left out; None = all are here.
+        numbers: (rows,) number of each row, those of further files following the first, if rows
+            were left out; None = all are here.
         order: Row numbers from the oldest to the newest: the newest rows are the test part, those
             before them the validation part; None = rows have no order.
         strict: Whether test rows that also train are an error rather than a note.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from math import isqrt, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +62,7 @@ class Table(Keys, Source):
             for key, part in parts.items()
             if getattr(self, key) is not None
         )
-        is_large = (
-            store.size_of(paths, self.csv) >= store.LARGE_BYTES
-        )  # too large to keep in memory
+        is_large = store.size_of(paths, self) >= store.LARGE_BYTES
         samples = (store.stored if is_large else store.read_samples)(paths, self)
         if self.image_shape is not None:
             return _as_images(samples, self)
@@ -134,18 +133,20 @@ class TableReader(reader.Reader):
             if np.isnan(value):
                 return None
             if code.form and not code.part:
-                return code.form[:-1] + repr(value).replace(".", code.form[-1])
+                plain = np.format_float_positional(value, trim="-")
+                return code.form[:-1] + plain.replace(".", code.form[-1])
             return code.levels[int(value)] if code.levels and value >= 0 else value
 
         rows = []
         first = reader.first_rows(raw, content).astype(np.float64)
         for row in first.reshape(len(first), -1):
-            named = dict(zip(self.codes, row.tolist(), strict=True))
-            cells = {code.in_file: cell(value, code) for code, value in named.items()}
-            for column in {code.in_file for code in self.codes if code.part}:
-                parts = {code: value for code, value in named.items() if code.in_file == column}
-                order = next(iter(parts)).form.partition(" ")[0]
-                cells[column] = date_text({c.part: v for c, v in parts.items()}, order)
+            named = zip(self.codes, row.tolist(), strict=True)
+            cells: dict[str, str | float | None] = {}
+            for name, group in groupby(named, key=lambda pair: pair[0].in_file):
+                (code, value), *others = group
+                parts = {one.part: number for one, number in ((code, value), *others)}
+                order = code.form.partition(" ")[0]
+                cells[name] = date_text(parts, order) if code.part else cell(value, code)
             rows.append(cells)
         return rows
 
@@ -217,7 +218,7 @@ class TableReader(reader.Reader):
             )
         batch = frame_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
         self._require(what, names)
-        place, rules = Place(file=what, csv=self.csv), Rules(missing=missing)
+        place, rules = Place(file=what), Rules(missing=missing)
         return Block(raw=self.rows(batch, place, rules, NewRows(heading=None)))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:

@@ -21,7 +21,7 @@ from pipeline.config.values import MODULE, build, make_importable, target_proble
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
-from pipeline.data.tables.file import where
+from pipeline.data.tables.file import CsvOptions, where
 from pipeline.errors import ConfigError, DataError
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_file, replace_json
@@ -158,10 +158,10 @@ class Model:
             inputs = self.schema.to_inputs(raw[start : start + self.block_rows])
             if (lost := self.schema.beyond_single(inputs)) is not None:
                 row, column = lost
+                place = where(what, first_row + start + row, CsvOptions.of(self.schema.reading))
                 raise DataError(
-                    f"{where(what, first_row + start + row)}, column {column!r}: the value is "
-                    "infinite in float32 after scaling; expected one of the size of the training "
-                    "rows"
+                    f"{place}, column {column!r}: the value is infinite in float32 after scaling; "
+                    "expected one of the size of the training rows"
                 )
             blocks.append(self.network(inputs).float())
         raised = torch.cat(blocks)

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline import __version__
 from pipeline.data.reader import Block, NewRows, Rules, reader_of
 from pipeline.data.schema import Schema
-from pipeline.data.tables.file import where
+from pipeline.data.tables.file import CsvOptions, where
 from pipeline.errors import ConfigError, DataError, some
 from pipeline.serving.files import Column, Sheet
 from pipeline.serving.model import Decision, Model
@@ -79,10 +79,11 @@ def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dic
         outputs = outputs + torch.from_numpy(rows.offsets).to(outputs)
     lost = (~torch.isfinite(outputs)).nonzero()
     if model.schema.window is None and len(lost):
+        row = first_row + int(lost[0, 0])
         raise DataError(
-            f"{where(what, first_row + int(lost[0, 0]))}: the prediction is NaN or infinite; "
-            "expected inputs of the size of the training data. Look for a far too large value in "
-            "this row"
+            f"{where(what, row, CsvOptions.of(model.schema.reading))}: the prediction is NaN or "
+            "infinite; expected inputs of the size of the training data. Look for a far too large "
+            "value in this row"
         )
     return answers(model, outputs)
 

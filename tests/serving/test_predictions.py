@@ -176,6 +176,17 @@ def test_outputs_become_classes_with_probabilities_or_values_with_intervals(
     assert answers(made, torch.tensor(outputs)[:0]) == {one["name"]: [] for one in described}
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_row_of_a_file_without_names_is_refused_by_its_line() -> None:
+    Path("new.csv").write_text("1,1\n1,1\n1,1\n", encoding="utf-8")
+    made = model(schema(reading={"kind": "table", "target": "target", "header": False}))
+    ones = np.ones((3, 2))
+    with pytest.raises(DataError, match=r"^new\.csv line 2, column 'a': the value is infinite"):
+        made.outputs(ones * [[1, 1], [1e39, 1], [1, 1]], what="new.csv")
+    with pytest.raises(DataError, match=r"^new\.csv line 3: the prediction is NaN or infinite; "):
+        answered(made, Block(raw=ones * [[1], [1], [3e38]]), what="new.csv")
+
+
 @pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
 def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
     class Lost(nn.Module):

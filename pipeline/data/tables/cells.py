@@ -14,11 +14,11 @@ from pipeline.data.schema import UNKNOWN, Code
 from pipeline.data.source import Array, Column, Task
 from pipeline.data.tables.file import Place, shown
 from pipeline.data.tables.written import (
+    GROUPED,
     MISSING,
     NUMBER,
-    SIGNS,
-    SPACES,
     all_numbers,
+    amount_marks,
     amount_pattern,
     date_of,
 )
@@ -91,7 +91,20 @@ class Cells:
             raise DataError(self.word_problem(otherwise=otherwise))
         if problem := self.infinite_problem(values):
             raise DataError(problem)
+        if self.form.endswith(",") and self.place.csv is not None:
+            self._refuse_groups()
         return values
+
+    def _refuse_groups(self) -> None:
+        """Raise DataError if a plain number of a CSV with decimal commas may have groups."""
+        import pyarrow.compute as pc
+
+        found = pc.match_substring_regex(self.texts, GROUPED).fill_null(fill_value=False)
+        if pc.any(found).as_py():
+            are_grouped = found.to_numpy(zero_copy_only=False)
+            text = self.texts[int(are_grouped.argmax())].as_py()
+            ways = f"write {text.replace('.', ',')} or {text.replace('.', '')}"
+            raise self.fault(are_grouped, f"{text!r} is ambiguous among decimal commas; {ways}")
 
     def numbers_or_none(self) -> Array | None:
         """Return the cells as numbers, also infinite ones, or None if a cell is another word."""
@@ -112,9 +125,7 @@ class Cells:
         cells = self.present()
         is_plain = pc.match_substring_regex(cells.texts, NUMBER)
         is_amount = pc.match_substring_regex(cells.texts, f"^({amount_pattern(self.form)})$")
-        groups = "," if self.form[-1] == "." else "."
-        drop = f"[{SIGNS}{SPACES[1:-2]}{groups}]"
-        bare = pc.replace_substring_regex(cells.texts, drop, "")
+        bare = pc.replace_substring_regex(cells.texts, amount_marks(self.form), "")
         bare = pc.replace_substring(bare, ",", ".")
         convert = pc.and_(is_amount, pc.invert(is_plain))
         return replace(cells, texts=pc.if_else(convert, bare, cells.texts))

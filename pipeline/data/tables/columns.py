@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.data.labels import unknown_positive, usual_positive
 from pipeline.data.source import MOST_CLASSES, Array, Column, Task
 from pipeline.data.tables.cells import AS_CLASSES, Cells, Outcome, are_numbers, class_index
-from pipeline.data.tables.file import Place, shown
+from pipeline.data.tables.file import shown
 from pipeline.data.tables.roles import Keys, Roles, Wanted
 from pipeline.data.tables.written import (
     DATE,
@@ -22,6 +22,7 @@ from pipeline.data.tables.written import (
     MISSING,
     ORDERS,
     all_numbers,
+    amount,
     amount_form,
     amount_forms,
     date_of,
@@ -64,31 +65,29 @@ class ColumnCells:
 
     def reading(self) -> str:
         """Return how amounts are read, with the first one."""
-        import pyarrow as pa
-
         if self.form in ORDERS:
             return f"{self.name} (parts of dates)"
         first = next(x for x in self.levels if x not in MISSING and not all_numbers([x]))
-        cells = Cells(pa.array([first]), self.name, Place(file=""), form=self.form)
         commas = "decimal commas: " * (self.form[-1] == ",")
-        return f"{self.name} ({commas}{shown(first)} as {cells.numbers()[0]:.15g})"
+        return f"{self.name} ({commas}{shown(first)} as {amount(first, self.form):.15g})"
 
-    def count(self, found: pa.StructArray) -> None:
-        """Add the counts of `value_counts`; stop after more than MOST_LEVELS distinct texts."""
+    def count(self, texts: pa.Array) -> None:
+        """Count the texts that are not null; stop after more than MOST_LEVELS distinct ones."""
         if len(self.levels) <= MOST_LEVELS:
-            texts, counts = (found.field(name).to_pylist() for name in ("values", "counts"))
-            self.levels.update(dict(zip(texts, counts, strict=True)))
+            found = texts.drop_null().value_counts()
+            names, counts = (found.field(name).to_pylist() for name in ("values", "counts"))
+            self.levels.update(dict(zip(names, counts, strict=True)))
 
 
 @dataclass(slots=True)
 class FeatureCells(ColumnCells):
     """Summary of the cells of one feature; `wanted` is the kind that the user requires, if any."""
 
+    keys: Keys = field(kw_only=True)
     wanted: Wanted | None = None
     missing: int = 0
     numbers: int = 0
     words: int = 0
-    dates: Literal["drop", "parts"] = "drop"
     problem: str | None = None
     inexact: bool = False
     whole: bool = True
@@ -140,7 +139,7 @@ class FeatureCells(ColumnCells):
             self.words += int(counts[~as_numbers].sum())
         if self.words and self.first_word is None:
             self.first_word = cells.word_problem()
-        self.count(found)
+        self.count(cells.texts)
 
     @property
     def is_category(self) -> bool:
@@ -153,7 +152,7 @@ class FeatureCells(ColumnCells):
         """Find the form of amounts, except among categories."""
         if self.wanted != "categorical":
             ColumnCells.find_form(self)
-        if self.dates == "parts" and self.holds_dates:
+        if self.keys.dates == "parts" and self.holds_dates:
             self._find_order()
         if self.clash and self.is_category:
             amounts = sum(bool(amount_forms(text)) for text in self.levels)
@@ -174,7 +173,7 @@ class FeatureCells(ColumnCells):
             why = "may be day/month or month/day" if orders else "are not all of one order"
             self.problem = (
                 f"column {self.name!r}: dates such as {shown(min(self.levels))} {why}; write them "
-                f"as 2024-05-31, or leave them out: {typed('data.drop', [self.name])}"
+                f"as 2024-05-31, or leave them out: {self.keys.dropping([self.name])}"
             )
 
     def columns(self) -> list[Column]:
@@ -199,7 +198,7 @@ class FeatureCells(ColumnCells):
         elif self.wanted == "categorical" and len(self.levels) > MOST_LEVELS:
             yield (
                 f"column {self.name!r} has {free_text(self.levels)}: too many categories; leave "
-                f"it out: {typed('data.drop', [self.name])}"
+                f"it out: {self.keys.dropping([self.name])}"
             )
 
     @property
@@ -264,8 +263,7 @@ class TargetCells(ColumnCells):
                 position = int(fractions.argmax())
                 text = shown(known.texts[position].as_py())
                 self.first_fraction = f"{known.where(position)}: {text}"
-        if len(self.levels) <= MOST_LEVELS:
-            self.count(cells.texts.drop_null().value_counts())
+        self.count(cells.texts)
 
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
         """Return the meaning of the target, and notes.
@@ -393,6 +391,7 @@ def kept_roles(
     if len(unfit) == len(features):  # a column that counts the rows may be the x of a curve
         unfit = {name: why for name, why in unfit.items() if why != COUNTS}
     problems = [line for one in features for line in one.problems()]
+    problems += _name_clashes([one for one in features if one.name not in unfit])
     told, begin = _with_reasons(unfit), str(path)
     if unfit and keys.strict:
         problems.append(f"columns that can't be features: {told}: {keys.dropping(unfit)}")
@@ -411,6 +410,18 @@ def kept_roles(
         notes.append(f"columns that may be of no use: {told}: {keys.dropping(doubtful)}")
     kept = {name: kind for name, kind in roles.features.items() if name not in unfit}
     return replace(roles, features=kept), notes
+
+
+def _name_clashes(features: Sequence[FeatureCells]) -> Iterator[str]:
+    """Yield a message on each part of dates that has the name of another column."""
+    names = {one.name for one in features}
+    for one in features:
+        for part in one.columns() if one.form in ORDERS else ():
+            if part.name in names:
+                yield (
+                    f"column {part.name!r} has the name of a part of the dates in {one.name!r}; "
+                    f"rename it, or leave one of them out: {one.keys.dropping([part.name])}"
+                )
 
 
 def _with_reasons(columns: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.tables.written import DATE
-from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some, typed
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,11 +55,8 @@ class CsvOptions(NamedTuple):
 
     @classmethod
     def of(cls, reading: Mapping[str, Any]) -> CsvOptions:
-        """Return the options with which a model's training file was read."""
-        return cls(*(reading.get(name) for name in cls._fields))
-
-
-AS_FOUND = CsvOptions()
+        """Return how a new file is read for a model, whose columns are known by name."""
+        return cls(reading.get("sep"), reading.get("header") is not False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +75,19 @@ class Form:
 class Place:
     """Origin of a batch of cells, for messages.
 
-    `first_row` counts from 1.
+    `first_row` counts from 1. `csv` is how the file is read; None = it is not a CSV.
     """
 
     file: str
     first_row: int = 1
-    csv: CsvOptions = AS_FOUND
+    csv: CsvOptions | None = None
 
     def cell(self, position: int, column: str) -> str:
         """Return the name of a cell for messages; `position` in the batch counts from 0."""
         return f"{where(self.file, self.first_row + position, self.csv)}, column {column!r}"
 
 
-def where(file: str, row: int, options: CsvOptions = AS_FOUND) -> str:
+def where(file: str, row: int, options: CsvOptions | None) -> str:
     """Return the name of a row for messages: `patients.csv line 18`, or `patients.csv row 17`.
 
     Rows count from 1, after the header. A CSV gets the line number of an editor, where the header
@@ -98,9 +95,9 @@ def where(file: str, row: int, options: CsvOptions = AS_FOUND) -> str:
     """
     path = Path(file)
     with suppress(ConfigError, DataError, OSError):
-        if path.is_file() and (parting := form_of(path, options).sep) is not None:
+        if options is not None and path.is_file() and (sep := form_of(path, options).sep):
             place = row - (options.header is False)
-            for line, _ in islice(_records(path, parting), place, place + 1):
+            for line, _ in islice(_records(path, sep), place, place + 1):
                 return f"{file} line {line}"
     return f"{file} row {row}"
 
@@ -123,7 +120,7 @@ def require_columns(
 
 
 def batches(
-    path: Path, options: CsvOptions = AS_FOUND, *, columns: Sequence[str] | None = None
+    path: Path, options: CsvOptions, *, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Place, pa.RecordBatch]]:
     """Yield the rows of a CSV or Parquet file in batches, each after its place.
 
@@ -140,11 +137,12 @@ def batches(
     first = 1
     for batch in read:
         if batch.num_rows:
-            yield Place(file=str(path), first_row=first, csv=options), batch
+            csv_ = None if form.sep is None else options
+            yield Place(file=str(path), first_row=first, csv=csv_), batch
         first += batch.num_rows
 
 
-def form_of(path: Path, options: CsvOptions = AS_FOUND) -> Form:
+def form_of(path: Path, options: CsvOptions) -> Form:
     """Return the form of a CSV or Parquet file, which is recognized by its first bytes.
 
     Raises:
@@ -280,9 +278,9 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
         return
     found = " and ".join(sorted({kind for kind in kinds if kind}))
     raise DataError(
-        f"{path}: its first line holds {found} ({some([*map(shown, values)], most=3)}), as "
-        "the rows below it do, where names of columns are expected; data.header=false reads it as "
-        "a row and names the columns column1, column2, …; data.header=true takes it as names"
+        f"{path}: its first line holds {found} ({some([*map(shown, values)], most=3)}) like the "
+        "rows below it; expected column names. data.header=false reads it as a row, "
+        "data.header=true as names"
     )
 
 
@@ -390,8 +388,8 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
             odd = [one for one in chosen if any(is_a(one.type) for is_a in nested)]
             if odd:
                 raise DataError(
-                    f"{path}: the column {odd[0].name!r} holds {odd[0].type}; expected numbers or "
-                    f"texts. Leave it out: {typed('data.drop', [one.name for one in odd])}"
+                    f"{path}: the column {odd[0].name!r} has type {odd[0].type}; expected numbers "
+                    f"or strings. Add to data.drop: {', '.join(one.name for one in odd)}"
                 )
             for batch in file.iter_batches(BATCH_ROWS, columns=[one.name for one in chosen]):
                 cells = [batch.column(one.name) for one in chosen]

@@ -30,7 +30,7 @@ from pipeline.data.tables.cells import (
     without_target,
 )
 from pipeline.data.tables.columns import FeatureCells, TargetCells, kept_roles
-from pipeline.data.tables.file import AS_FOUND, CsvOptions, Place, batches, form_of, require_columns
+from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.data.tables.roles import Keys, Roles, roles_of
 from pipeline.data.tables.written import DATE_PARTS
 from pipeline.errors import DataError, EnvironmentFaultError
@@ -45,7 +45,7 @@ LARGE_BYTES = 2**28
 #: Version of the cached tables; tables of another version are converted again.
 VERSION = 4
 #: Keys that say where files are and how they are parsed; the others say how rows are made.
-PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
+PLACES = ("path", "test_path", "validation_path", "sep", "allow_url", "image_shape")
 ARRAYS = ("targets", "test", "validation", "groups", "order", "numbers")
 PLAIN = ("task", "classes", "features", "units", "label", "strict", "notes", "reading")
 FACTS = "facts.json"
@@ -54,24 +54,17 @@ INPUTS = "inputs"
 Paths = Sequence[tuple[Path, int]]
 
 
-def rows_of(
-    paths: Paths, keys: Keys, columns: Sequence[str]
-) -> Iterator[tuple[pa.RecordBatch, Place, int]]:
-    """Yield all rows of the files in batches, each with its place and its part."""
-    for path, part in paths:
-        for place, batch in batches(path, keys.csv, columns=columns):
-            yield batch, place, part
-
-
-def size_of(paths: Paths, options: CsvOptions = AS_FOUND) -> int:
+def size_of(paths: Paths, keys: Keys) -> int:
     """Return the bytes of all files; for Parquet, at least those of their cells as numbers."""
     import pyarrow.parquet as pq
 
     total = 0
     for path, _ in paths:
-        is_text = form_of(path, options).sep is not None  # raises if the file can't be read
-        size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
-        total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
+        cells = 0
+        if form_of(path, keys.csv).sep is None:  # raises if the file can't be read
+            shape = pq.read_metadata(path)
+            cells = shape.num_rows * shape.num_columns
+        total += max(path.stat().st_size, 8 * cells)
     return total
 
 
@@ -84,13 +77,8 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     """
     training = paths[0][0]
     names = form_of(training, keys.csv).names
-    outcome, columns, roles, notes = _learned(paths[:1], roles_of(training, names, keys), keys)
-    ignored = []
-    for path, _ in paths[1:]:
-        there = form_of(path, keys.csv).names
-        require_columns(path, there, roles.read)
-        if further := [name for name in there if name not in names]:
-            ignored.append(f"{path}: ignored, as the training file has no {', '.join(further)}")
+    outcome, columns, roles, notes = _learned(training, roles_of(training, names, keys), keys)
+    ignored = [line for path, _ in paths[1:] for line in _ignored(path, names, roles, keys)]
     conversion = _Conversion(roles, keys, outcome, columns)
     arrays = _gathered(conversion, paths, folder)
     conversion.require_whole()
@@ -128,19 +116,25 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     )
 
 
+def _ignored(path: Path, names: Sequence[str], roles: Roles, keys: Keys) -> Iterator[str]:
+    """Yield a note on columns that a training file with these names lacks, if there are any."""
+    there = form_of(path, keys.csv).names
+    require_columns(path, there, roles.read)
+    if further := [name for name in there if name not in names]:
+        yield f"{path}: ignored columns (not in the training file): {', '.join(further)}"
+
+
 def _learned(
-    paths: Paths, roles: Roles, keys: Keys
+    path: Path, roles: Roles, keys: Keys
 ) -> tuple[Outcome, tuple[Column, ...], Roles, list[str]]:
     """Return the meaning of the training file's target and features, their roles, and notes."""
-    path = paths[0][0]
     features = [
-        FeatureCells(name, wanted=wanted, dates=keys.dates)
-        for name, wanted in roles.features.items()
+        FeatureCells(name, keys=keys, wanted=wanted) for name, wanted in roles.features.items()
     ]
     target = TargetCells(roles.target)
     looked_at: tuple[FeatureCells | TargetCells, ...] = (*features, target)
     read = tuple(one.name for one in looked_at)
-    for batch, place, _ in rows_of(paths, keys, read):
+    for place, batch in batches(path, keys.csv, columns=read):
         for one in looked_at:
             one.add(Cells(batch.column(one.name), one.name, place))
     if not target.rows:
@@ -237,7 +231,9 @@ class _Conversion:
                         f"{place.cell(position, name)}: {what} is empty, as in {self._holes[name]} "
                         f"rows in all; fill it in{fix}, or drop these rows: data.missing=drop"
                     )
-        if not self._kept and not problems:
+        if not self._kept and self.keys.missing != "drop" and not problems:
+            problems.append(f"the target {self.roles.target!r} has only empty cells")
+        elif not self._kept and not problems:
             problems.append(
                 f"data.missing=drop removes all {self.left_out} rows: each has an empty cell "
                 f"({_counted(self._holes)}); leave out a column with data.drop=[COLUMN]"
@@ -297,13 +293,18 @@ def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dic
     keys, roles = conversion.keys, conversion.roles
     rows: dict[str, list[Array]] = defaultdict(list)
     with nullcontext() if folder is None else (folder / INPUTS).open("wb") as file:
-        for batch, at, part in rows_of(paths, keys, roles.read):
-            for name, block in conversion.converted(batch, at, part).items():
-                if file is not None and name == INPUTS:
-                    file.write(np.ascontiguousarray(block, dtype="<f8").tobytes())
-                else:
-                    rows[name].append(block)
-    whole = {name: np.concatenate(blocks) for name, blocks in rows.items()}
+        blocks = (
+            block
+            for path, part in paths
+            for place, batch in batches(path, keys.csv, columns=roles.read)
+            for block in conversion.converted(batch, place, part).items()
+        )
+        for name, block in blocks:
+            if file is not None and name == INPUTS:
+                file.write(np.ascontiguousarray(block, dtype="<f8").tobytes())
+            else:
+                rows[name].append(block)
+    whole = {name: np.concatenate(parts) for name, parts in rows.items()}
     if folder is not None:
         whole |= _mapped(folder, len(whole["targets"]), len(conversion.columns))
     return whole
@@ -359,7 +360,7 @@ def _convert(paths: Paths, keys: Keys, place: Path) -> None:
         create_folder(beside)
         # A text cell of two bytes or more becomes eight, but most have more than two. The size of
         # the files is asked for as room; a disk that fills up later raises an error as well.
-        needed, free = size_of(paths, keys.csv), shutil.disk_usage(beside).free
+        needed, free = size_of(paths, keys), shutil.disk_usage(beside).free
         if free < needed:
             raise EnvironmentFaultError(
                 f"the cache {place.parent} has {free / 2**30:.1f} GiB left, and this table needs "

@@ -27,6 +27,8 @@ DATE_PARTS = ("year", "month", "day", "weekday", "hour")
 #: Two digits of a year below this one follow 2000.
 LATEST_YEAR = 70
 SPACES = "[ \u00a0\u202f]?"
+#: A plain number that decimal commas may mean as groups of three digits.
+GROUPED = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 
 
 def all_numbers(texts: Sequence[str]) -> bool:
@@ -56,6 +58,16 @@ def amount_pattern(form: str) -> str:
     """Return the pattern of a form of amounts: a sign or none, and the sign before decimals."""
     sign = f"({re.escape(form[:-1])})?" if form[:-1] else ""
     return f"[+-]?{sign}{SPACES}[+-]?({AMOUNTS[form[-1]]}){SPACES}{sign}"
+
+
+def amount_marks(form: str) -> str:
+    """Return the pattern of what amounts of a form have beside their digits and decimal sign."""
+    return f"[{SIGNS}{SPACES[1:-2]}{',' if form[-1] == '.' else '.'}]"
+
+
+def amount(text: str, form: str) -> float:
+    """Return the number of an amount."""
+    return float(re.sub(amount_marks(form), "", text).replace(",", "."))
 
 
 def amount_forms(text: str) -> list[str]:

@@ -1,12 +1,19 @@
-"""A table with ids, amounts, dates, holes and a rare class, from the file to answers."""
+"""A table with ids, amounts, dates, holes and a rare class; what training does without."""
 
 import random
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 from fixture_types import Capture, Made
-from given_tables import FILE, write
+from given_tables import FILE, column, prepared, problems, read, source, target, write
 from records import predictions
 
+from pipeline.data.reader import Rules, reader_of
+from pipeline.data.schema import fit_encoder
+from pipeline.data.source import Samples
 from pipeline.evaluate import main as evaluate
 from pipeline.findings import load_findings
 from pipeline.predict import main as predict
@@ -59,3 +66,155 @@ def test_a_table_trains_as_it_comes_and_new_rows_are_read_alike(
     assert importances.columns == ("joined", "town", "spend (EUR)")
     made(*TABLE, *QUICK, "loss.class_weights=balanced", "output=weighted")
     assert "few rows" not in capsys.readouterr().out
+
+
+KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
+MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "why"),
+    [
+        *(
+            (
+                "admitted",
+                [date.format(day % 12 + 1) for day in range(70)],
+                f"dates such as '{min_}': data.dates=parts reads them",
+            )
+            for date, min_ in (
+                ("2024-05-{:02d}", "2024-05-01"),
+                ("{}.5.2024", "1.5.2024"),
+                ("5/{}/24", "5/1/24"),
+                ("2024-05-{:02d} 10:00", "2024-05-01 10:00"),
+            )
+        ),
+        ("n", [str(row) for row in range(70)], "counts the rows"),
+        ("n", [str(row + 1) for row in range(70)], "counts the rows"),
+        *(
+            (name, [str(row % 7) for row in range(70)], "whole numbers named id")
+            for name in (
+                "id",
+                "ID",
+                "Id",
+                "customer_id",
+                "shop-id",
+                "PassengerId",
+                "userID",
+                "id_no",
+            )
+        ),
+        *(
+            (
+                "review",
+                [*(f"it was {row}" for row in range(69)), amount],
+                f"text: 70 different words in 70 cells, such as '{min(amount, 'it was 0')}'",
+            )
+            for amount in ("100%", "$5", "1,200")
+        ),
+        ("ticket", MIXED, "numbers beside words, such as 'A/5 0'"),
+    ],
+)
+def test_what_can_not_be_a_feature_is_left_out_and_told(
+    name: str, cells: list[str], why: str
+) -> None:
+    content = f"x,{name},y\n" + "".join(
+        f'{row % 9},"{cell}",{row % 2}\n' for row, cell in enumerate(cells)
+    )
+    samples = read(content)
+    told = f"columns that can't be features are left out: {name} ({why}); {KEEPS} one"
+    assert (samples.features, samples.notes[-1]) == (("x",), told)
+    assert problems(content, strict=True)[0] == (
+        f"{FILE}: columns that can't be features: {name} ({why}): 'data.drop=[{name}]'"
+    )
+    assert read(content, categorical=[name]).features == ("x", name)
+    new_rows = reader_of(prepared(content).schema).open(Path(FILE), Rules(), size=100)
+    assert len(next(new_rows.blocks)) == 70
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("n", [str(70 - row) for row in range(70)]),
+        ("n", [str(1000 + row) for row in range(70)]),
+        ("paid", [str(row % 7) for row in range(70)]),
+        ("customer_id", [f"{row % 7}.5" for row in range(70)]),
+        ("shop_id", ["ab"[row % 2] for row in range(70)]),
+    ],
+)
+def test_a_column_that_may_be_a_feature_is_kept(name: str, cells: list[str]) -> None:
+    rows = "".join(f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells))
+    assert read(f"x,{name},y\n{rows}").features == ("x", name)
+
+
+def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
+    content = "n,my note,user_id,Id,x,old,y\n" + "".join(
+        f"{n},note {n},7,8,{n % 9},1,{n % 2}\n" for n in range(60)
+    )
+    told = (
+        "n (counts the rows); my note (text: 60 different words in 60 cells, such as 'note 0'); "
+        "user_id, Id (whole numbers named id)"
+    )
+    left_out = f"columns that can't be features are left out: {told}; {KEEPS} one"
+    assert left_out in read(content, drop=["old"]).notes
+    assert problems(content, strict=True, drop=["old"]) == (
+        f"{FILE}: columns that can't be features: {told}: "
+        "'data.drop=[old,n,\"my note\",user_id,Id]'",
+    )
+
+
+def test_rows_without_a_target_are_left_out_and_counted_and_the_others_keep_their_numbers() -> None:
+    content = target("1", "NA", "2", "")
+    samples = read(content)
+    assert (samples.inputs[:, 0] == [row * 37 % 101 + 0.5 for row in range(0, 40, 2)]).all()
+    told = "20 of 40 rows are left out, since their target 'y' is empty"
+    assert samples.notes[-1] == told
+    made = prepared()
+    assert (made.test.rows % 2 == 0).all()
+    _, evaluated, part = reader_of(made.schema).evaluated(source()[0], budget=1)
+    assert told in evaluated.notes
+    assert part.rows.tolist() == [*range(0, 40, 2)]
+
+
+def test_an_empty_category_is_a_category_of_its_own() -> None:
+    towns = ["Bonn", "", "Köln", "NA", "Bonn", ""]
+    content = "x,town,y\n" + "".join(f"{n}.5,{towns[n % 6]},{n % 2}\n" for n in range(60))
+    made = prepared(content)
+    (_, code) = made.schema.encoder.codes
+    assert set(code.features) == {"town=(missing)", "town=Bonn", "town=Köln"}
+    rows = made.train.rows
+    ones = made.train.inputs[:, made.schema.features.index("town=(missing)")]
+    assert ones.tolist() == [float(towns[row % 6] in ("", "NA")) for row in rows]
+    assert made.report.columns[1].filled == "a category of its own"
+    many = "town,y\n" + "".join(f"{'' if n == 99 else n % 33},{n % 2}\n" for n in range(100))
+    encoder = fit_encoder(*rows_and_columns(read(many, categorical=["town"])))
+    assert len(encoder.features) == 22
+    assert {"town=(missing)", "town=other"} < {*encoder.features}
+
+
+def rows_and_columns(samples: Samples) -> tuple[Any, Any, Any]:
+    return samples.inputs, samples.columns, np.arange(len(samples.inputs))
+
+
+DIFFERENT = "columns that may be of no use: a (whole numbers, all different): 'data.drop=[a]'"
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        ([str(row) for row in range(50)], DIFFERENT),  # the only column
+        ([str(1000 - row) for row in range(50)], DIFFERENT),
+        ([str(row * 2) for row in range(50)], DIFFERENT),
+        (["", *map(str, range(40))], DIFFERENT),
+        (
+            [str(2**53 + 2 + row * row) for row in range(50)],
+            "columns that may be of no use: a (whole numbers above 2^53, which are rounded): "
+            "'data.drop=[a]'",
+        ),
+        ([""] * 50, "columns that may be of no use: a (empty): 'data.drop=[a]'"),
+        (["1", "1", "4", "4"] * 12, None),
+        ([f"1e{row}" for row in range(30)], None),
+    ],
+)
+def test_a_suspicious_column_is_told_and_no_other(cells: list[str], note: str | None) -> None:
+    told = [line for line in read(column(*cells)).notes if "use: a (" in line]
+    assert told == ([note] if note else [])

@@ -1,4 +1,4 @@
-"""A series in a file: its columns, order, holes, times, and the same for a trained model."""
+"""A series in a file: its columns, order, holes, and the same for a trained model."""
 
 import csv
 import re
@@ -19,21 +19,8 @@ from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.series import Layout, SeriesFile, layout_of
 from pipeline.data.source import Series
-from pipeline.data.tables.file import Place
-from pipeline.data.times import (
-    Step,
-    Times,
-    find_step,
-    fits,
-    labels_after,
-    missing_told,
-    read_times,
-    season_of,
-    step_of,
-)
+from pipeline.data.tables.file import CsvOptions
 from pipeline.errors import DataError
-
-PLACE = Place(file="f.csv")
 
 
 def source(content: str | bytes, name: str = "f.csv", **changes: Any) -> SeriesFile:
@@ -48,10 +35,6 @@ def read(content: str | bytes, **changes: Any) -> Series:
 
 def prepared(series: SeriesFile, **changes: Any) -> Prepared:
     return prepare(series, options(**{"window": 3, **changes}))
-
-
-def times_of(labels: Sequence[str | None]) -> Times:
-    return read_times(labels, PLACE, "time")
 
 
 MONTHLY = "month,a,b\n" + "".join(
@@ -248,7 +231,7 @@ def layout(first: Mapping[str, Sequence[str | None]], **wanted: Any) -> Layout:
     with Path("f.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([first, *zip(*first.values(), strict=True)])
     wanted = {"time": None, "values": (), "targets": (), **wanted}
-    return layout_of(Path("f.csv"), Layout(**wanted))
+    return layout_of(Path("f.csv"), Layout(**wanted), CsvOptions())
 
 
 @pytest.mark.parametrize(
@@ -409,169 +392,3 @@ def test_channels_are_found_by_name_and_another_step_or_a_missing_channel_is_ref
     ):
         with pytest.raises(DataError, match=problem):
             again(source(rows, "new.csv"), schema)
-
-
-FORMS = [
-    "1700,1701,1705",
-    "1949-01,1949-02,1950-01",
-    "1949/01,1949/02",
-    "2020-02-28,2020-02-29,2021-01-01",
-    "20200228,20200229",
-    "2020-01-01 00:00,2020-01-01 23:59",
-    "1969-12-31T23:59:59,2020-01-01T00:00:00",
-    "2020-01-01 00:00:00.000001,2020-01-01 00:00:00.250000",
-    "2020-01-01T00:00:00Z,2020-01-01T06:30:00Z",
-    "2020-01-01 00:00+05:30,2020-01-02 00:00+05:30",
-    "2020-01-01 00:00:00.000000+0100",
-    "-3,0,12",
-    "1.0,2.0",
-]
-
-
-@pytest.mark.parametrize("labels", FORMS)
-def test_a_position_is_written_as_the_label_it_was_read_from(labels: str) -> None:
-    times = times_of(labels := labels.split(","))
-    assert [times.form.written(int(position)) for position in times.positions] == labels
-
-
-def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_form() -> None:
-    times = times_of(["999", "1000", "1001", "20200101"])
-    assert times.form.kind == "whole"
-    assert times.positions.tolist() == [999, 1000, 1001, 20200101]
-    times = times_of(["2020-01-01 00:00:00", "2020-01-01 00:00:00.5"])
-    assert times.positions[1] - times.positions[0] == 500_000
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (
-            ["2020-01", "2020-13"],
-            r"f\.csv row 2, column 'time': '2020-13' is not a time; .*'2020-01'",
-        ),
-        (
-            ["2020-02-30"],
-            r"row 1, column 'time': '2020-02-30' is not a time; expected YYYY, YYYY-MM",
-        ),
-        (["31.12.2020"], r"row 1, column 'time': '31.12.2020' is not a time"),
-        (["2020-01", "2020-02", "12"], r"row 3, .*'12' has another format than '2020-01'"),
-        (["2020-01", None], r"row 2, column 'time' is empty; expected a time\. Fill it in"),
-        (["2020-01", "2020-02-01"], r"row 2, .*'2020-02-01' has another format than '2020-01'"),
-        (
-            ["2020-03-29 00:00+01:00", "2020-03-29 03:00+02:00"],
-            r"row 2, .*has zone '\+02:00' and .* has '\+01:00'; expected one zone\. Write all times"
-            r" in UTC",
-        ),
-        (["2020-01-01 00:00Z", "2020-01-01 01:00"], r"row 2, .* has zone 'none' and .* has 'Z'"),
-    ],
-)
-def test_the_first_label_of_no_use_is_named(labels: list[str | None], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        times_of(labels)
-
-
-CASES = {
-    # description: (pandas' frequency, how labels are written, the step)
-    "years": ("YS", "%Y", "1 year"),
-    "decades": ("10YS", "%Y", "10 years"),
-    "months": ("MS", "%Y-%m", "1 month"),
-    "quarters": ("QS", "%Y-%m", "3 months"),
-    "first days of months": ("MS", "%Y-%m-%d", "1 month"),
-    "last days of months": ("ME", "%Y-%m-%d", "1 month"),
-    "last days of quarters": ("QE", "%Y-%m-%d", "3 months"),
-    "last days of years": ("YE", "%Y/%m/%d", "1 year"),
-    "days": ("D", "%Y-%m-%d", "1 day"),
-    "weeks": ("W", "%Y-%m-%d", "7 days"),
-    "weekdays": ("B", "%Y-%m-%d", "1 weekday"),
-    "days in one word": ("D", "%Y%m%d", "1 day"),
-    "hours": ("h", "%Y-%m-%d %H:%M", "1 hour"),
-    "half days": ("12h", "%Y-%m-%dT%H:%M:%SZ", "12 hours"),
-    "quarters of an hour": ("15min", "%Y-%m-%d %H:%M:%S+02:00", "15 minutes"),
-    "months as moments": ("MS", "%Y-%m-%d %H:%M:%S", "1 month"),
-    "weekdays as moments": ("B", "%Y-%m-%d %H:%M", "1 weekday"),
-    "hundredths of a second": ("10ms", "%Y-%m-%d %H:%M:%S.%f", "10 milliseconds"),
-}
-
-
-@pytest.mark.parametrize(("frequency", "written", "step"), CASES.values(), ids=list(CASES))
-def test_following_labels_are_those_of_pandas(frequency: str, written: str, step: str) -> None:
-    labels = pd.date_range("2019-11-05", periods=50, freq=frequency).strftime(written).tolist()
-    past = times_of(labels[:40])
-    found = find_step(past)
-    assert str(found) == step
-    assert step_of(step) == found
-    assert list(labels_after(past, found, 10)) == labels[40:]
-
-
-@pytest.mark.parametrize("frequency", ["MS", "B", "7D", "h"])
-def test_steps_that_are_missing_are_counted_where_they_are(frequency: str) -> None:
-    dates = pd.date_range("2020-01-01", periods=60, freq=frequency)
-    whole = dates.strftime("%Y-%m-%d %H:%M").tolist()
-    times = times_of(whole[:10] + whole[11:40] + whole[43:])
-    step = find_step(times)
-    assert step == find_step(times_of(whole))
-    (told,) = missing_told(times, step)
-    assert told.startswith(
-        f"4 steps of {step} are missing: 1 after {whole[9]}, 3 after {whole[39]};"
-    )
-
-
-@pytest.mark.parametrize(
-    ("labels", "following"),
-    [
-        (["1", "2", "3"], ["4", "5"]),
-        (["0", "10", "20", "40"], ["50", "60"]),
-        (["-2.0", "-1.0", "0.0"], ["1.0", "2.0"]),
-        (["2020-11-30", "2020-12-30", "2021-01-30"], ["2021-02-28", "2021-03-30"]),
-    ],
-)
-def test_numbers_and_month_ends_go_on_by_steps(labels: list[str], following: list[str]) -> None:
-    times = times_of(labels)
-    assert list(labels_after(times, find_step(times), 2)) == following
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        ["2020-01-01", "2020-01-02", "2020-01-09", "2020-03-01", "2020-03-20"],
-        ["2020-01-01 00:00:01", "2020-01-01 00:00:07", "2020-01-01 00:00:20"],
-        ["1", "4", "6", "13"],
-        ["1"],
-    ],
-)
-def test_times_without_a_common_step_are_numbered_from_the_last(labels: list[str]) -> None:
-    times = times_of(labels)
-    assert find_step(times) is None
-    assert labels_after(times, None, 3) == ("+1", "+2", "+3")
-
-
-@pytest.mark.parametrize(
-    ("step", "season"),
-    [
-        ("1 month", 12),
-        ("3 months", 4),
-        ("5 months", None),
-        ("1 year", None),
-        ("7 days", 52),
-        ("1 day", 7),
-        ("2 days", None),
-        ("1 weekday", 5),
-        ("1 hour", 24),
-        ("15 minutes", 96),
-        ("7 hours", None),
-        ("1", None),
-        ("irregular", None),
-    ],
-)
-def test_the_step_of_the_times_gives_the_season(step: str, season: int | None) -> None:
-    assert season_of(step_of(step)) == season
-
-
-def test_times_fit_a_step_of_their_own_unit_alone() -> None:
-    weekday = Step(unit="weekday", count=1)
-    assert fits(times_of([f"2024-01-0{day}" for day in range(1, 6)]), weekday)  # no weekend in it
-    assert not fits(times_of(["2024-01-01", "2024-02-01"]), weekday)
-    hours = times_of([f"2024-01-01 0{hour}:00" for hour in range(3)])
-    days = times_of([f"2024-01-0{day} 00:00" for day in range(1, 4)])
-    found = [fits(times, step_of(word)) for word in ("1 hour", "1 day") for times in (hours, days)]
-    assert found == [True, False, False, True]

@@ -138,7 +138,10 @@ REFUSED = [
         target("a"),
         "the target 'y' has one class, 'a', in all 10 rows; expected at least 2 classes",
     ),
-    case(target(""), "the target 'y' has only empty cells"),
+    *(
+        case(target(""), "the target 'y' has only empty cells", **keys)
+        for keys in ({}, {"task": "regression"}, {"task": "regression", "missing": "mean"})
+    ),
     case(
         target(*(f"{row}{',' if row == 7 else '.'}5" for row in range(50)), repeat=1),
         f"{FILE} line 9, column 'y': '7,5' is not a number; write 7.5",

@@ -17,9 +17,12 @@ from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
 from pipeline.data.tables.written import MISSING
 from pipeline.errors import ConfigError, DataError
 
+AS_FOUND = CsvOptions()
 
-def rows(path: Path, **keys: object) -> list[list[str | None]]:
-    return [list(row.values()) for _, batch in batches(path, **keys) for row in batch.to_pylist()]
+
+def rows(path: Path, options: CsvOptions = AS_FOUND, **keys: Any) -> list[list[str | None]]:
+    read = batches(path, options, **keys)
+    return [list(row.values()) for _, batch in read for row in batch.to_pylist()]
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
@@ -29,7 +32,7 @@ def test_the_cells_are_those_of_pythons_own_reader(sep: str, end: str, mark: byt
     content = text(patients(), sep=sep, end=end) + end * 3
     names, *expected = csv.reader(io.StringIO(content, newline=""), delimiter=sep)
     path = write(mark + content.encode())
-    assert form_of(path).names == tuple(names)
+    assert form_of(path, AS_FOUND).names == tuple(names)
     assert rows(path) == [[cell.strip() or None for cell in cells] for cells in expected if cells]
 
 
@@ -52,7 +55,7 @@ def test_spaces_and_quotes_are_left_away(
     content: str, names: tuple[str, ...], expected: list[Any]
 ) -> None:
     path = write(content)
-    assert form_of(path).names == names
+    assert form_of(path, AS_FOUND).names == names
     assert rows(path) == expected
     assert rows(path, columns=names[::-1]) == [cells[::-1] for cells in expected]
 
@@ -60,7 +63,7 @@ def test_spaces_and_quotes_are_left_away(
 def test_blocks_come_in_order_with_their_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_file, "BLOCK_BYTES", 200)
     path = write("a,b\n" + "".join(f'{row},"x\n{row}"\n' for row in range(1, 101)))
-    found = [(at.first_row, batch.column("a").to_pylist()) for at, batch in batches(path)]
+    found = [(at.first_row, batch.column("a").to_pylist()) for at, batch in batches(path, AS_FOUND)]
     assert len(found) > 3
     assert [str(first) for first, _ in found] == [cells[0] for _, cells in found]
     assert [cell for _, cells in found for cell in cells] == [str(row) for row in range(1, 101)]
@@ -77,7 +80,7 @@ def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> No
         }
     )
     pq.write_table(table, "table.csv")
-    assert form_of(Path("table.csv")).names == ("n", "i", "t", "c", "b")
+    assert form_of(Path("table.csv"), AS_FOUND).names == ("n", "i", "t", "c", "b")
     assert rows(Path("table.csv")) == [
         ["1.5", "1", "x", "u", "true"],
         [None, "2", "y", "v", "false"],
@@ -87,7 +90,9 @@ def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> No
 
 def test_a_parquet_file_of_lists_or_cut_short_is_refused() -> None:
     pq.write_table(pa.table({"x": [[1], [2]], "y": [1, 2]}), "t.parquet")
-    with pytest.raises(DataError, match=r"t.parquet: the column 'x' holds list<.*data.drop=\[x\]"):
+    with pytest.raises(
+        DataError, match=r"t.parquet: the column 'x' has type list<.*\. Add to data.drop: x$"
+    ):
         rows(Path("t.parquet"))
     assert rows(Path("t.parquet"), columns=["y"]) == [["1"], ["2"]]
     whole = Path("t.parquet").read_bytes()
@@ -97,8 +102,8 @@ def test_a_parquet_file_of_lists_or_cut_short_is_refused() -> None:
 
 
 HEADER = (
-    ", as the rows below it do, where names of columns are expected; data.header=false reads it as "
-    "a row and names the columns column1, column2, …; data.header=true takes it as names"
+    " like the rows below it; expected column names. data.header=false reads it as a row, "
+    "data.header=true as names"
 )
 EMPTY = " is empty; expected a header and rows"
 LATIN = "save it as UTF-8, as with: iconv -f LATIN1 -t UTF-8 patients.csv > new.csv"
@@ -197,7 +202,7 @@ def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: s
 )
 def test_names_that_are_no_values_of_the_rows_below_are_names(content: str) -> None:
     names = content.partition("\n")[0].split(",")
-    assert form_of(write(content)).names == tuple(names)
+    assert form_of(write(content), AS_FOUND).names == tuple(names)
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -268,5 +273,5 @@ def test_a_long_cell_is_cut_in_the_message() -> None:
 def test_a_row_of_a_file_is_told_by_its_line_whatever_its_cells_span() -> None:
     write('\ufeff\na;b\n1;"x\n\ny"\n\n2;z\n')
     told = [f"{FILE} line 3", f"{FILE} line 7", f"{FILE} row 3"]
-    assert [where(FILE, row) for row in (1, 2, 3)] == told
-    assert where("the request", 2) == "the request row 2"
+    assert [where(FILE, row, AS_FOUND) for row in (1, 2, 3)] == told
+    assert where("the request", 2, None) == "the request row 2"

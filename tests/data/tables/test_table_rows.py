@@ -50,7 +50,7 @@ def test_further_files_are_read_by_name_and_their_further_columns_ignored_and_to
     together = read(text([HEADER, *ROWS]), **KEYS)
     np.testing.assert_array_equal(samples.inputs, together.inputs)
     assert samples.targets.tolist() == together.targets.tolist()
-    assert "test.csv: ignored, as the training file has no colour" in samples.notes
+    assert "test.csv: ignored columns (not in the training file): colour" in samples.notes
 
 
 def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_target() -> None:
@@ -209,6 +209,9 @@ def test_columns_that_are_missing_are_named() -> None:
     lacks = r"new.csv lacks the columns 'town', 'dose', which the model was trained on; it has "
     with refused(lacks + r"age, ward, dos\.$"):
         opened(schema(), Rules(), {"age": "1", "ward": "1", "dos": "1"})
+    write("50,Bonn,1,5\n51,Bonn,2,6\n", "new.csv")  # without names
+    with refused(r"^new.csv lacks the columns 'age', 'town', 'ward', 'dose', which the model was"):
+        new_rows("new.csv", schema())
     with refused(r"new.csv has no column 'nam', as in id=nam; it has name, age\. Did you"):
         opened(schema(), Rules(id="nam"), {"name": "1", "age": "1"})
 
@@ -242,6 +245,11 @@ def test_a_table_that_ships_is_read_by_the_names_of_its_features() -> None:
     assert raw(known, cells, missing="impute").tolist() == [[1.5] * 4]
     with refused(r"column 'petal length \(cm\)': the cell is empty"):
         raw(known, {**cells, "petal length (cm)": ""}, missing="impute")
+    kinds = ["", *known.classes, "", known.classes[0]]
+    table = text([[*cells, "kind"], *([*cells.values(), kind] for kind in kinds)])
+    _, content, part = reader_of(known).evaluated(source(table, target="kind")[0], budget=1)
+    assert content.targets.tolist() == [0, 1, 2, 0]
+    assert part.rows.tolist() == [1, 2, 3, 5]  # their numbers in the file
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,325 @@
+"""Amounts, dates and times as files write them: read, written again, or refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from given_tables import (
+    FILE,
+    column,
+    prepared,
+    problems,
+    read,
+    source,
+    write,
+)
+from own_sources import new_rows
+
+from pipeline.data.reader import reader_of
+from pipeline.data.schema import Schema
+from pipeline.data.tables.file import Place
+from pipeline.data.times import (
+    Step,
+    Times,
+    find_step,
+    fits,
+    labels_after,
+    missing_told,
+    read_times,
+    season_of,
+    step_of,
+)
+from pipeline.errors import DataError, PipelineError
+
+
+@pytest.mark.parametrize(
+    ("written", "values", "told"),
+    [
+        (
+            ["€3.04", "€2", "€-1", "-€4.5", "7", "NA"],
+            [3.04, 2, -1, -4.5, 7, None],
+            "€3.04' as 3.04",
+        ),
+        (["$3", "$1,200.50", "", "$4"], [3, 1200.5, None, 4], "$3' as 3"),
+        (["1,200.50", "15", "7.25"], [1200.5, 15, 7.25], "1,200.50' as 1200.5"),
+        (["1,234", "15", "-7,000,000"], [1234, 15, -7e6], "1,234' as 1234"),
+        (["20 %", "3.5%"], [20, 3.5], "20 %' as 20"),
+        (["1,5", "2", "-0,25"], [1.5, 2, -0.25], "1,5' as 1.5"),
+        (["0,512", "12,731", "-0,488"], [0.512, 12.731, -0.488], "0,512' as 0.512"),
+        (["1.234,50 €", "3 €", "0,5\u00a0€"], [1234.5, 3, 0.5], "1.234,50 €' as 1234.5"),
+    ],
+)
+def test_amounts_of_one_form_are_read_as_numbers_then_and_later(
+    written: list[str], values: list[float | None], told: str
+) -> None:
+    content = column(*(written * 10))
+    samples, expected = read(content), np.array(values * 10, dtype=float)
+    np.testing.assert_array_equal(samples.inputs[:, 0], expected)
+    commas = "decimal commas: " * ("," in told and "1,2" not in told)
+    assert f"read as numbers: a ({commas}'{told})" in samples.notes
+    made = prepared()
+    reader = reader_of(Schema.from_dict(made.schema.to_dict()))
+    np.testing.assert_array_equal(new_rows(FILE, reader.schema).raw[:, 0], expected)
+    frame = pd.DataFrame({"a": [*written, 2.5]})
+    found = reader.apply(frame, what="rows", missing="impute").raw[:, 0]
+    np.testing.assert_array_equal(found, [*expected[: len(written)], 2.5])
+    first = made.train.rows[np.isfinite(expected[made.train.rows])][0]
+    example = reader.apply(pd.DataFrame(made.example), what="rows", missing="impute").raw
+    assert example[0, 0] == expected[first]
+    if len(set(written)) > 1:  # the same amounts as a target
+        prices = "x,y\n" + "".join(f'{row}.5,"€{row}.25"\n' for row in range(40))
+        known = prepared(prices).schema
+        _, evaluated, _ = reader_of(known).evaluated(source()[0], budget=1)
+        assert evaluated.targets[:, 0].tolist() == [row + 0.25 for row in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "parts"),
+    [
+        (["2024-05-03", "2023-12-31"], [(2024, 5, 3, 4), (2023, 12, 31, 6)]),
+        (["3.5.2024", "31.12.23"], [(2024, 5, 3, 4), (2023, 12, 31, 6)]),
+        (["5/3/2024", "12/31/99"], [(2024, 5, 3, 4), (1999, 12, 31, 4)]),
+        (["2024-05", "NA"], [(2024, 5, 1, 2), (np.nan,) * 4]),
+        (["2024-05-03 10:30", "2023-12-31T07:00"], [(2024, 5, 3, 4, 10), (2023, 12, 31, 6, 7)]),
+        (["5/31/24 10:00 PM", "5/31/24 12:30 a.m."], [(2024, 5, 31, 4, 22), (2024, 5, 31, 4, 0)]),
+        (["5/31/24 12:00PM", "5/31/24 1:05 am"], [(2024, 5, 31, 4, 12), (2024, 5, 31, 4, 1)]),
+    ],
+)
+def test_dates_become_their_parts_then_and_later(cells: list[str], parts: Any) -> None:
+    content = "x,day,y\n" + "".join(f"{n}.5,{cells[n % 2]},{n % 3 % 2}\n" for n in range(30))
+    names = [f"day.{part}" for part in ("year", "month", "day", "weekday", "hour")]
+    samples = read(content, dates="parts")
+    assert samples.features == ("x", *names[: len(parts[0])])
+    np.testing.assert_array_equal(samples.inputs[:2, 1:], parts)
+    made = prepared(dates="parts")
+    reader = reader_of(Schema.from_dict(made.schema.to_dict()))
+    assert reader.inputs()[1:] == [{"name": "day", "type": "string"}]
+    np.testing.assert_array_equal(new_rows(FILE, reader.schema).raw, samples.inputs)
+    first = samples.inputs[made.train.rows]
+    first = first[~np.isnan(first).any(1)][:3]
+    example = reader.apply(pd.DataFrame(made.example), what="rows", missing="impute").raw
+    np.testing.assert_array_equal(example, first)
+    write("x,day\n1,2024-05-03\n1,soon\n", "new.csv")
+    with pytest.raises(PipelineError, match=r"line \d, column 'day': '.*' is no date; expected "):
+        new_rows(Path("new.csv"), reader.schema)
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        (["5/6/24", "1/2/24"], "such as '1/2/24' may be day/month or month/day"),
+        (["2024-13-03", "2024-12-03"], "such as '2024-12-03' are not all of one order"),
+    ],
+)
+def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], why: str) -> None:
+    content = "old," + column(*cells).replace("\n", "\n1,").removesuffix("1,")
+    assert problems(content, dates="parts", drop=["old"]) == (
+        f"{FILE}: column 'a': dates {why}; write them as 2024-05-31, or leave them out: "
+        "'data.drop=[old,a]'",
+    )
+
+
+def test_words_among_which_there_are_few_amounts_are_categories() -> None:
+    assert read(column(*(["10 %", "none"] * 9))).columns[0].levels == ("10 %", "none")
+
+
+def test_a_plain_number_among_decimal_commas_of_a_file_is_refused_if_it_may_have_groups() -> None:
+    known = prepared(column(*(["1,5", "2", "12,25"] * 10))).schema
+    write("a\n" + "2.5\n0.125\n1000.125\n" + "1.234\n", "new.csv")
+    told = r"new.csv line 5, column 'a': '1.234' is ambiguous among decimal commas; write 1,234 or "
+    with pytest.raises(DataError, match=rf"^{told}1234$"):
+        new_rows(Path("new.csv"), known)
+    pd.DataFrame({"a": [1.234]}).to_parquet("new.parquet")
+    assert new_rows(Path("new.parquet"), known).raw.tolist() == [[1.234]]
+    frame = pd.DataFrame({"a": [1.234]})
+    assert reader_of(known).apply(frame, what="rows").raw.tolist() == [[1.234]]
+
+
+@pytest.mark.parametrize("sign", ["%", "€"])
+def test_an_example_of_amounts_is_read_again_whatever_its_size(sign: str) -> None:
+    values = [5e-05, 12.5, 3e17]
+    made = prepared(column(*(f"{sign}{value:.5f}" for value in values * 10)))
+    example = reader_of(made.schema).apply(pd.DataFrame(made.example), what="rows").raw
+    assert {*example[:, 0]} <= {*values}
+    assert len(example) == 3
+
+
+def test_a_part_of_a_date_that_has_the_name_of_a_column_is_refused() -> None:
+    rows = "".join(f"2024-05-{n + 1:02d},{n % 7},{n % 2}\n" for n in range(28))
+    assert problems(f"joined,joined.year,y\n{rows}", dates="parts", drop=[]) == (
+        f"{FILE}: column 'joined.year' has the name of a part of the dates in 'joined'; rename it, "
+        "or leave one of them out: 'data.drop=[joined.year]'",
+    )
+
+
+def times_of(labels: Sequence[str | None]) -> Times:
+    return read_times(labels, Place(file="f.csv"), "time")
+
+
+FORMS = [
+    "1700,1701,1705",
+    "1949-01,1949-02,1950-01",
+    "1949/01,1949/02",
+    "2020-02-28,2020-02-29,2021-01-01",
+    "20200228,20200229",
+    "2020-01-01 00:00,2020-01-01 23:59",
+    "1969-12-31T23:59:59,2020-01-01T00:00:00",
+    "2020-01-01 00:00:00.000001,2020-01-01 00:00:00.250000",
+    "2020-01-01T00:00:00Z,2020-01-01T06:30:00Z",
+    "2020-01-01 00:00+05:30,2020-01-02 00:00+05:30",
+    "2020-01-01 00:00:00.000000+0100",
+    "-3,0,12",
+    "1.0,2.0",
+]
+
+
+@pytest.mark.parametrize("labels", FORMS)
+def test_a_position_is_written_as_the_label_it_was_read_from(labels: str) -> None:
+    times = times_of(labels := labels.split(","))
+    assert [times.form.written(int(position)) for position in times.positions] == labels
+
+
+def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_form() -> None:
+    times = times_of(["999", "1000", "1001", "20200101"])
+    assert times.form.kind == "whole"
+    assert times.positions.tolist() == [999, 1000, 1001, 20200101]
+    times = times_of(["2020-01-01 00:00:00", "2020-01-01 00:00:00.5"])
+    assert times.positions[1] - times.positions[0] == 500_000
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["2020-01", "2020-13"],
+            r"f\.csv row 2, column 'time': '2020-13' is not a time; .*'2020-01'",
+        ),
+        (
+            ["2020-02-30"],
+            r"row 1, column 'time': '2020-02-30' is not a time; expected YYYY, YYYY-MM",
+        ),
+        (["31.12.2020"], r"row 1, column 'time': '31.12.2020' is not a time"),
+        (["2020-01", "2020-02", "12"], r"row 3, .*'12' has another format than '2020-01'"),
+        (["2020-01", None], r"row 2, column 'time' is empty; expected a time\. Fill it in"),
+        (["2020-01", "2020-02-01"], r"row 2, .*'2020-02-01' has another format than '2020-01'"),
+        (
+            ["2020-03-29 00:00+01:00", "2020-03-29 03:00+02:00"],
+            r"row 2, .*has zone '\+02:00' and .* has '\+01:00'; expected one zone\. Write all times"
+            r" in UTC",
+        ),
+        (["2020-01-01 00:00Z", "2020-01-01 01:00"], r"row 2, .* has zone 'none' and .* has 'Z'"),
+    ],
+)
+def test_the_first_label_of_no_use_is_named(labels: list[str | None], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        times_of(labels)
+
+
+CASES = {
+    # description: (pandas' frequency, how labels are written, the step)
+    "years": ("YS", "%Y", "1 year"),
+    "decades": ("10YS", "%Y", "10 years"),
+    "months": ("MS", "%Y-%m", "1 month"),
+    "quarters": ("QS", "%Y-%m", "3 months"),
+    "first days of months": ("MS", "%Y-%m-%d", "1 month"),
+    "last days of months": ("ME", "%Y-%m-%d", "1 month"),
+    "last days of quarters": ("QE", "%Y-%m-%d", "3 months"),
+    "last days of years": ("YE", "%Y/%m/%d", "1 year"),
+    "days": ("D", "%Y-%m-%d", "1 day"),
+    "weeks": ("W", "%Y-%m-%d", "7 days"),
+    "weekdays": ("B", "%Y-%m-%d", "1 weekday"),
+    "days in one word": ("D", "%Y%m%d", "1 day"),
+    "hours": ("h", "%Y-%m-%d %H:%M", "1 hour"),
+    "half days": ("12h", "%Y-%m-%dT%H:%M:%SZ", "12 hours"),
+    "quarters of an hour": ("15min", "%Y-%m-%d %H:%M:%S+02:00", "15 minutes"),
+    "months as moments": ("MS", "%Y-%m-%d %H:%M:%S", "1 month"),
+    "weekdays as moments": ("B", "%Y-%m-%d %H:%M", "1 weekday"),
+    "hundredths of a second": ("10ms", "%Y-%m-%d %H:%M:%S.%f", "10 milliseconds"),
+}
+
+
+@pytest.mark.parametrize(("frequency", "written", "step"), CASES.values(), ids=list(CASES))
+def test_following_labels_are_those_of_pandas(frequency: str, written: str, step: str) -> None:
+    labels = pd.date_range("2019-11-05", periods=50, freq=frequency).strftime(written).tolist()
+    past = times_of(labels[:40])
+    found = find_step(past)
+    assert str(found) == step
+    assert step_of(step) == found
+    assert list(labels_after(past, found, 10)) == labels[40:]
+
+
+@pytest.mark.parametrize("frequency", ["MS", "B", "7D", "h"])
+def test_steps_that_are_missing_are_counted_where_they_are(frequency: str) -> None:
+    dates = pd.date_range("2020-01-01", periods=60, freq=frequency)
+    whole = dates.strftime("%Y-%m-%d %H:%M").tolist()
+    times = times_of(whole[:10] + whole[11:40] + whole[43:])
+    step = find_step(times)
+    assert step == find_step(times_of(whole))
+    (told,) = missing_told(times, step)
+    assert told.startswith(
+        f"4 steps of {step} are missing: 1 after {whole[9]}, 3 after {whole[39]};"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "following"),
+    [
+        (["1", "2", "3"], ["4", "5"]),
+        (["0", "10", "20", "40"], ["50", "60"]),
+        (["-2.0", "-1.0", "0.0"], ["1.0", "2.0"]),
+        (["2020-11-30", "2020-12-30", "2021-01-30"], ["2021-02-28", "2021-03-30"]),
+    ],
+)
+def test_numbers_and_month_ends_go_on_by_steps(labels: list[str], following: list[str]) -> None:
+    times = times_of(labels)
+    assert list(labels_after(times, find_step(times), 2)) == following
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["2020-01-01", "2020-01-02", "2020-01-09", "2020-03-01", "2020-03-20"],
+        ["2020-01-01 00:00:01", "2020-01-01 00:00:07", "2020-01-01 00:00:20"],
+        ["1", "4", "6", "13"],
+        ["1"],
+    ],
+)
+def test_times_without_a_common_step_are_numbered_from_the_last(labels: list[str]) -> None:
+    times = times_of(labels)
+    assert find_step(times) is None
+    assert labels_after(times, None, 3) == ("+1", "+2", "+3")
+
+
+@pytest.mark.parametrize(
+    ("step", "season"),
+    [
+        ("1 month", 12),
+        ("3 months", 4),
+        ("5 months", None),
+        ("1 year", None),
+        ("7 days", 52),
+        ("1 day", 7),
+        ("2 days", None),
+        ("1 weekday", 5),
+        ("1 hour", 24),
+        ("15 minutes", 96),
+        ("7 hours", None),
+        ("1", None),
+        ("irregular", None),
+    ],
+)
+def test_the_step_of_the_times_gives_the_season(step: str, season: int | None) -> None:
+    assert season_of(step_of(step)) == season
+
+
+def test_times_fit_a_step_of_their_own_unit_alone() -> None:
+    weekday = Step(unit="weekday", count=1)
+    assert fits(times_of([f"2024-01-0{day}" for day in range(1, 6)]), weekday)  # no weekend in it
+    assert not fits(times_of(["2024-01-01", "2024-02-01"]), weekday)
+    hours = times_of([f"2024-01-01 0{hour}:00" for hour in range(3)])
+    days = times_of([f"2024-01-0{day} 00:00" for day in range(1, 4)])
+    found = [fits(times, step_of(word)) for word in ("1 hour", "1 day") for times in (hours, days)]
+    assert found == [True, False, False, True]
