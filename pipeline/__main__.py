@@ -22,7 +22,7 @@ def usage() -> str:
         help_file = conf_folder() / "hydra" / "help" / f"{command}.yaml"
         purpose = _PURPOSE.search(help_file.read_text(encoding="utf-8"))
         lines.append(f"  {command:10}{purpose[1] if purpose else ''}")
-    more = "pipeline COMMAND --help explains a command, pipeline --version prints the version."
+    more = "pipeline COMMAND --help explains a command; pipeline --version prints the version."
     return "\n".join([*lines, "", more])
 
 

@@ -84,7 +84,7 @@ def named(error: BaseException) -> str:
 def unforeseen(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the line for an error that nothing else explains."""
     if isinstance(error, ImportError) and not str(error.name).startswith("pipeline"):
-        line = "a library can't be imported; install it, or reinstall the program's libraries. "
+        line = "a library can't be imported; install it, or reinstall this program. "
         return EnvironmentFaultError.exit_code, line + named(error)
     line = f"{named(error)}. This is a bug in the program; for the traceback set traceback=true."
     return PipelineError.exit_code, line

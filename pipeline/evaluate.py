@@ -160,8 +160,7 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     values = {**stored, **ours, "test": True, "callbacks": {}}
     values |= dict.fromkeys(("resume", "register", "scheduler"))
     secrets = [
-        f"{key} was a secret or a reference to the environment, which are not saved; "
-        f"set it again: {key}=…"
+        f"{key} is not saved (secret or environment reference); set it again: {key}=…"
         for key, value in flatten(ours).items()
         if isinstance(value, str) and MASK in value
     ]

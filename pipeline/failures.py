@@ -38,7 +38,7 @@ _ENVIRONMENT = {
 }
 _PLACE = {
     errno.ENAMETOOLONG: "is too long for a path",
-    errno.ELOOP: "is a link that leads to itself",
+    errno.ELOOP: "is a symbolic link loop",
 }
 #: Exit code of an error and the lines to print.
 Told = tuple[int, Sequence[str]]

@@ -93,10 +93,7 @@ def place_problem(key: str, place: str) -> str | None:
 def output_problem(place: str) -> str | None:
     """Return why nothing can be written below `output=`, or `None`."""
     if is_url(place):
-        return (
-            f"output={place!r} is a URL; expected a path on this machine. Write there, then copy "
-            "it."
-        )
+        return f"output={place!r} is a URL; expected a local path. Write there, then copy it."
     return place_problem("output", place)
 
 
@@ -189,7 +186,7 @@ def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
         free = f"{shutil.disk_usage(folder).free} bytes free"
         known = shortage(folder, code)
     except OSError:  # gone, or on a file system that does not answer
-        return "its folder was removed", "keep the folder of a run until it ends"
+        return "its folder was removed during the run", "do not remove it"
     return known or (free, "make room or choose another folder with output=FOLDER")
 
 

@@ -267,7 +267,7 @@ HEEDING = ("env", "--default-signal=HUP,INT")
         (
             "raise ImportError('password=torn')",
             3,
-            "error: a library can't be imported; install it, or reinstall the program's libraries. "
+            "error: a library can't be imported; install it, or reinstall this program. "
             "ImportError: password=*** (LIBRARY/__init__.py:2)\n",
         ),
     ],

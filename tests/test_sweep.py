@@ -195,13 +195,13 @@ def test_each_split_of_a_comparison_is_tuned_within_itself(
     [
         (
             ("data.folds=3", "data.fold=range(0,3)"),
-            "error: sweep.tune=2 chooses by the validation rows, so the cells need test rows; "
+            "error: sweep.tune=2 selects on validation rows, so trials must be tested; "
             "add sweep.test_trials=true test=true\n",
         ),
         (
             ("data.split_seed=${seed}", "seed=range(0,3)", "sweep.test_trials=true"),
-            "error: sweep.tune=2 tunes once for all seeds, but the split depends on seed: "
-            "validation rows of one seed are test rows of another; vary data.split_seed instead\n",
+            "error: sweep.tune=2 tunes once for all seeds, but the split depends on the seed, "
+            "so tuning would see test rows; vary data.split_seed instead\n",
         ),
     ],
 )

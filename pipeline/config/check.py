@@ -138,7 +138,7 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
         yield from target_problems(key, target, bases=[base], filled=filled, trust=trust)
         follows = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
         if follows and ours.get("monitor") is None:
-            yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
+            yield "scheduler.monitor is missing; expected a metric, such as val/loss."
         elif not follows and ours.get("monitor") is not None:
             yield "scheduler.monitor does not apply to this scheduler; remove it."
     for name, target in _section(values, "metrics.more").items():
@@ -259,7 +259,7 @@ def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]
         "find_lr=true runs on one device; remove trainer.devices and trainer.num_nodes: "
         "data.batch_size counts the rows of all devices, so the rate is the same.",
     )
-    line = "find_lr=true needs more steps than trainer.fast_dev_run allows; remove it."
+    line = "find_lr=true can't be combined with trainer.fast_dev_run; remove one."
     yield trainer.get("fast_dev_run"), line
 
 

@@ -66,7 +66,7 @@ REFUSED = {
     "trainer.logger": "set tracking=local|server|none instead",
     "trainer.callbacks": "set callbacks=NAME instead",
     "trainer.plugins": "the program sets them; for the precision set trainer.precision",
-    "trainer.barebones": "it disables what a run needs; set tracking=none instead",
+    "trainer.barebones": "it disables required parts; set tracking=none instead",
     "trainer.default_root_dir": "set output=FOLDER instead",
     "trainer.enable_checkpointing": "a run always saves its weights; set keep=best|last instead",
     "trainer.enable_progress_bar": "set verbose=0|1|2 instead",

@@ -170,8 +170,8 @@ def _problem(
         return f"{override.get_key_element()} {HYDRA_REFUSED}; remove it."
     if override.is_sweep_override() and not multirun:
         return (
-            f"{line!r} has several values; expected one, a list {key}=[{value}], a quoted text "
-            f"'{key}=\"{value}\"', or -m for a run each."
+            f"{line!r} has several values; expected one, a list {key}=[{value}], a quoted string "
+            f"'{key}=\"{value}\"', or -m for one run each."
         )
     return ""
 
@@ -273,7 +273,7 @@ def _problems_in_text(text: str) -> Iterator[str]:
     else:
         for key in sorted(_repeated_keys(root), key=lambda key: key.start_mark.index):
             line = key.start_mark.line + 1
-            yield f"{line} has the key {key.value!r} a second time; keep one."
+            yield f"{line}: duplicate key {key.value!r}; keep one."
         packages = [_PACKAGE.match(line) for line in text.splitlines()]
         named = [(line, found[1]) for line, found in enumerate(packages, start=1) if found]
         for line, name in (*named, *_names_in_reach_of_hydra(root)):

@@ -173,7 +173,7 @@ def wrong_value(key: str, value: object, annotation: object) -> str:
     if isinstance(value, str):
         return line + did_you_mean(value, _literals(annotation))
     if isinstance(value, int | float) and str in (annotation, *get_args(annotation)):
-        return f"{line} A text that looks like a number must be quoted: '{key}=\"{value}\"'."
+        return f"{line} Quote strings that look like numbers: '{key}=\"{value}\"'."
     return line
 
 

@@ -110,7 +110,7 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
     effect = "it barely learns" if move < STILL else "the network learns nothing"
     saturating = run.setting("model.activation") in ("sigmoid", "tanh", "softplus")
     return Verdict(
-        evidence=f"{_short(vitals.layers[layer])} gets {100 * share:.1g} % of the output layer's "
+        evidence=f"{_short(vitals.layers[layer])} gets {share:.1g} of the output layer's "
         f"gradient, so {effect}"
         if by_depth
         else f"the gradient norm over all layers is only {norm:.0e} at the first step",
@@ -152,8 +152,8 @@ def clipping_always(run: Evidence) -> Verdict | None:
     by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
         evidence=(
-            f"{math.floor(100 * share.mean())} % of the steps are clipped, to {left:.1e} of the "
-            f"gradient (median norm {norm:.2g})"
+            f"{math.floor(100 * share.mean())} % of steps are clipped, to {100 * left:.1g} % of "
+            f"the gradient (median norm {norm:.2g})"
         ),
         numbers={"share": float(share.min()), "left": left, "norm": norm},
         cures=(

@@ -45,9 +45,9 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
     elif _vagueness(run):
         return None
     elif run.is_regression:
-        by = f"squared error at best {100 * found.high:.0f} % smaller"
+        by = f"MSE at most {100 * found.high:.0f} % lower"
     else:
-        by = f"at best {100 * found.high:.1f} points better"
+        by = f"at most {100 * found.high:.1f} points better"
     return Verdict(
         evidence=f"{_against(run, found, _baseline(run, 0, 'naive'))}; {by}",
         numbers=found.numbers,
@@ -159,7 +159,7 @@ def overlap(run: Evidence) -> Verdict | None:
         evidence=f"{repeated} of {rows} test rows have the inputs of a training row, so their "
         "results are optimistic",
         numbers={"repeated": float(repeated), "rows": float(rows)},
-        advice="remove the copies, or keep those of a group together by data.group=COLUMN",
+        advice="remove duplicates, or keep them in one part with data.group=COLUMN",
     )
 
 
@@ -220,7 +220,7 @@ def _vagueness(run: Evidence) -> str:
     found = run.gain("naive")
     if found is not None and found.low <= 0 < found.high and found.high - found.low > WIDE_GAIN:
         name = _baseline(run, 0, "naive baseline")
-        return f"{_against(run, found, name)} on {rows} test rows; either may be better"
+        return f"{_against(run, found, name)} on {rows} test rows; not significant"
     return _figure_vagueness(run, rows)
 
 
@@ -262,5 +262,5 @@ def _against(run: Evidence, found: Gain, name: str) -> str:
 
 def _at_least(run: Evidence, share: float) -> str:
     if run.is_regression:
-        return f"squared error at least {100 * share:.0f} % larger"
+        return f"MSE at least {100 * share:.0f} % higher"
     return f"at least {100 * share:.1f} points worse"

@@ -178,7 +178,7 @@ def result_table(findings: Findings) -> TextTable | None:
         notes.append(f"no confidence intervals: too few ({units.words})")
     lines = score_rows(values, findings.intervals, names, headings)
     if findings.intervals and any(line[2] == MISSING for line in lines):
-        notes.append(f"{MISSING}: no interval, as all draws of test rows give this value")
+        notes.append(f"{MISSING}: no interval: all bootstrap samples give this value")
     return TextTable(
         title=_title(findings),
         headings=["metric", "network", "95 % CI", *headings.values()],

@@ -120,8 +120,8 @@ def start_from(message: Mapping[str, Any], plan: Plan) -> Start:
     own, first = plan.prepared.content_hash, message["data"]
     if own != first:
         raise ConfigError(
-            f"rank {plan.rank.number} read other data than the first rank (hash {own[:12]} and "
-            f"{first[:12]}): the data changed meanwhile, or their source is not deterministic"
+            f"rank {plan.rank.number} and rank 0 read different data (hash {own[:12]} and "
+            f"{first[:12]}): the data changed, or the source is not deterministic"
         )
     if message["checkpoint"] is None:
         return Start()
@@ -287,9 +287,7 @@ class Peers:
 def _death(peer: _Peer) -> str:
     code = peer.child.wait(ENDED_SECONDS)
     how = (
-        f"was ended by {signal.Signals(-code).name}"
-        if code is not None and code < 0
-        else "ended by itself"
+        f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else "exited"
     )
     return (
         f"rank {peer.rank.number} of {peer.rank.world} {how}, which stopped the training; try "

@@ -246,8 +246,8 @@ def where_lines(record: Record) -> Iterator[str]:
     yield from headed("see it", record.where_to_look)
     if record.unsent:
         yield (
-            f"unsent  {record.unsent} values are kept in the run folder; the warning shows "
-            "the command that sends them"
+            f"unsent  {record.unsent} values are kept in the run folder; the warning above "
+            "shows how to send them"
         )
 
 

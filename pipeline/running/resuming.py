@@ -84,8 +84,8 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
     for key in ("task", "outputs", "classes"):
         if then.get(key) != now[key]:
             raise ConfigError(
-                f"{saved.path} is from another task: its {key} was {then.get(key)!r} and is "
-                f"{now[key]!r} now; other data need a new run."
+                f"{saved.path} was trained for another task: {key} was {then.get(key)!r}, "
+                f"now {now[key]!r}; other data need a new run."
             )
     misfit = shape_problem(saved.path, saved.shapes, network, saved.facts["config"])
     if misfit is not None:
@@ -181,8 +181,8 @@ def _go_on(
         raise ConfigError(*(refused or changes))
     if changes and facts["epoch"] >= epochs:
         raise ConfigError(
-            f"{saved.path} was saved after epoch {facts['epoch']}, and "
-            f"trainer.max_epochs={epochs} leaves none; set more, such as "
+            f"{saved.path} was saved after epoch {facts['epoch']}, so "
+            f"trainer.max_epochs={epochs} is reached; try "
             f"trainer.max_epochs={facts['epoch'] + epochs}."
         )
     before = facts["config"]["trainer"]["max_epochs"]

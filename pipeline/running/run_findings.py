@@ -412,7 +412,6 @@ def _summary(findings: Findings) -> str:
 
 
 def _purpose(findings: Findings) -> str:
-    of = f" of {name_text(findings.label)}" if findings.label else ""
     if findings.task == "regression":
         named = ", ".join(map(name_text, findings.targets[:3])) or name_text(findings.label)
         units = f" in {name_text(findings.units)}" if findings.units else ""
@@ -420,7 +419,8 @@ def _purpose(findings: Findings) -> str:
         return f"predicts {named or 'a value'}{units}{steps}"
     if findings.task == "binary":
         return f"classifies {' against '.join(map(name_text, reversed(findings.classes)))}"
-    return f"classifies {len(findings.classes)} classes{of}"
+    classes = f"{len(findings.classes)} classes"
+    return f"predicts {f'{name_text(findings.label)} ({classes})' if findings.label else classes}"
 
 
 def _figures(findings: Findings) -> str:

@@ -172,8 +172,8 @@ def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
             continue
         if value.numel() != 1:
             yield (
-                f"metrics.more.{name} returns {shown(tuple(value.shape))} values; expected one "
-                f"number{given}"
+                f"metrics.more.{name} returns shape {shown(tuple(value.shape))}; expected a "
+                f"scalar{given}"
             )
 
 
@@ -288,12 +288,12 @@ def _left(trainer: TrainerOptions, key: str, whole: int, problems: list[str]) ->
 
 def _untrained(trainer: TrainerOptions, batches: int) -> Iterator[str]:
     if batches == 0 and trainer.limit_train_batches == 0 and not trainer.overfit_batches:
-        yield "trainer.limit_train_batches=0 leaves nothing to train; expected 1 or more."
+        yield "trainer.limit_train_batches=0 disables training; expected 1 or more."
     if trainer.max_steps == 0:
-        yield "trainer.max_steps=0 leaves nothing to train; expected 1 or more, or -1."
+        yield "trainer.max_steps=0 disables training; expected 1 or more, or -1."
     if trainer.max_time is not None and not trainer.max_time.strip("0:"):
         yield (
-            f"trainer.max_time={trainer.max_time} leaves no time to train; expected "
+            f"trainer.max_time={trainer.max_time} disables training; expected "
             "days:hours:minutes:seconds, or null."
         )
 

@@ -69,8 +69,7 @@ class CardFacts:
 
 def card(facts: CardFacts) -> str:
     """Return the model card as Markdown."""
-    nothing = "none found by the data report; there may be others"
-    limits = [*_limits(facts)] or [nothing]
+    limits = [*_limits(facts)] or ["none found by the data report"]
     sections = (
         (f"Model card: {escaped(facts.name)}", _what(facts)),
         ("Data", _data(facts)),

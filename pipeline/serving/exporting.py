@@ -224,8 +224,8 @@ def _exported(
         return ConfigError(f"format={one}: the export failed: {_line(error)}")
     if not found <= TOLERANCE:  # NaN is refused as well
         return ConfigError(
-            f"format={one}: its answers differ from the model's by {found:.1e}, more than "
-            f"{TOLERANCE:.0e}; the file is not kept"
+            f"format={one}: its outputs differ from the model's by {found:.1e} "
+            f"(limit {TOLERANCE:.0e}); the file was removed"
         )
     rows, compared = None if is_free else len(pairs[0][0]), tuple(len(batch) for batch, _ in pairs)
     return Exported(format=one, content=content, rows=rows, difference=found, compared=compared)
@@ -308,8 +308,8 @@ def _input_meaning(schema: Schema) -> str:
     what = "values as in the data"
     if schema.encoder is not None:
         what = (
-            "numbers as they are; for a category its place in `categories`, from 0, or -1 if it is "
-            "not there; NaN for an empty cell"
+            "numbers unchanged; a category as its index in `categories` (from 0; -1 if unknown); "
+            "NaN for an empty cell"
         )
     elif schema.difference is not None:
         what = f"the last changes x(t) - x(t - {schema.difference}), oldest first"

@@ -187,7 +187,7 @@ def _network(
     given = {str(key): value for key, value in config["model"].items()}
     filled = ("input_shape", "outputs")
     problems = [
-        f"{key} is a secret or a reference to the environment, which is not read from a model; "
+        f"{key} is a secret or an environment reference, which a model may not contain; "
         "train it again with the value"
         for key, value in flatten({"model": given}).items()
         if value == MASK

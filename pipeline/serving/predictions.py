@@ -133,7 +133,7 @@ class RowsDone:
         self._next, self._said = now + (0.5 if self._verbose == 1 else 10.0), True
         of = "" if self.total is None else f" of {self.total:,}"
         spent = now - self._began
-        line = f"{rows:,}{of} rows, {rows / spent:,.0f} a second, {duration(spent)}"
+        line = f"{rows:,}{of} rows, {rows / spent:,.0f} rows/s, {duration(spent)}"
         shown = f"\r{line}\x1b[K" if self._verbose == 1 else f"{line}\n"
         print(shown, end="", file=sys.stderr, flush=True)
 

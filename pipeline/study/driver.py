@@ -123,9 +123,9 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
             driver.run.end("FAILED", "diverged" if has_diverged else "error")
         if isinstance(error, Interrupted) and TOLD not in getattr(error, "__notes__", ()):
             progress = ledger.progress()
+            counted = f"{progress.counted} trial{'s' * (progress.counted != 1)}"
             print(
-                f"stopped after {progress.counted} trials ({progress.words}); "
-                "run the same command to continue",
+                f"stopped after {counted} ({progress.words}); run the same command to continue",
                 file=sys.stderr,
             )
             error.add_note(TOLD)
@@ -213,8 +213,8 @@ class Driver:
         self._mended = min(self._mended, in_a_row)  # 0 once a trial succeeds
         if in_a_row - self._mended >= most and failure is not None:
             raise StudyFailedError(
-                f"{most} trials failed in a row, the last with: {failure.message}; fix that, "
-                "or allow more with sweep.max_consecutive_failures=N",
+                f"{most} trials failed in a row, the last with: {failure.message}; fix this, "
+                "or raise sweep.max_consecutive_failures",
                 failure.exit_code,
             )
         return not self._pool.busy() if self._is_late() else self._progress.settled

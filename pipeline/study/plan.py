@@ -245,14 +245,14 @@ def _require_rows_beside_tuning(plan: StudyPlan) -> None:
     tune = f"sweep.tune={plan.options.tune}"
     if not (plan.options.test_trials and plan.run.test):
         raise ConfigError(
-            f"{tune} chooses by the validation rows, so the cells need test rows; "
+            f"{tune} selects on validation rows, so trials must be tested; "
             "add sweep.test_trials=true test=true"
         )
     other = plain(plan.trials.config({SEED: str(plan.run.seed + 1)}))
     if SEED in plan.space.keys and data_fingerprint(other) != data_fingerprint(plan.base):
         raise ConfigError(
-            f"{tune} tunes once for all seeds, but the split depends on seed: validation rows "
-            "of one seed are test rows of another; vary data.split_seed instead"
+            f"{tune} tunes once for all seeds, but the split depends on the seed, so tuning "
+            "would see test rows; vary data.split_seed instead"
         )
 
 

@@ -104,7 +104,7 @@ def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -
         raise StoreError("unwritable", f"the model of {run} can't be read ({error})") from error
     except Exception as error:  # whatever goes wrong here, the run itself is sound
         line = " ".join(str(error).split())
-        raise StoreError("refused", f"MLflow can't take the model: {line[:300]}") from error
+        raise StoreError("refused", f"MLflow rejected the model: {line[:300]}") from error
 
 
 def warm_up() -> None:
@@ -239,9 +239,12 @@ def verdict(
         known = data[:12] or "unknown"
         reason = f"it was trained on other data ({known}, here {mine.data[:12]})"
     elif mine.monitor != monitor:
-        reason = f"it was selected by {monitor or 'nothing'}, not by {mine.monitor}"
+        selected = (
+            f"was selected by {monitor}, not by" if monitor else "has no monitored metric, here"
+        )
+        reason = f"it {selected} {mine.monitor}"
     elif mine.value is None or before is None or not math.isfinite(before):
-        reason = f"{mine.monitor} is not known for both; it needs validation rows"
+        reason = f"{mine.monitor} is missing for one; it needs validation rows"
     else:
         new, old = number(mine.value), number(before)
         if new == old and mine.value != before:

@@ -24,7 +24,7 @@ PROBLEMS = {
     "model=lstm model=mlp": "model is given twice: model=lstm and model=mlp; keep one.",
     "optimizer.lr=1,2": (
         "'optimizer.lr=1,2' has several values; expected one, a list optimizer.lr=[1,2], "
-        "a quoted text 'optimizer.lr=\"1,2\"', or -m for a run each."
+        "a quoted string 'optimizer.lr=\"1,2\"', or -m for one run each."
     ),
     "+seeed=3": "seeed is unknown. Did you mean 'seed=3'?",
     "tags.fold=a": "tags.fold does not exist; add it with +tags.fold=a",
@@ -120,7 +120,7 @@ def test_every_choice_is_a_word_to_yaml_and_every_file_says_what_it_is() -> None
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("seed: 1\nseed: 2\n", ":2 has the key 'seed' a second time; keep one."),
+        ("seed: 1\nseed: 2\n", ":2: duplicate key 'seed'; keep one."),
         ("data:\n\tseed: 2\n", ":2 is not valid YAML: a tab; indent with spaces."),
         (b"seed: 1\nname: \xe9\n", ":2 is not UTF-8; save the file as UTF-8."),
         ("", ":1 is empty; expected keys and values, or {} for none."),

@@ -211,13 +211,13 @@ def test_a_network_plainly_worse_than_naive_is_told_so_however_wide_the_interval
     assert verdict.numbers["high"] < 0
     assert verdict.numbers["high"] - verdict.numbers["low"] > 1
     larger = -100 * verdict.numbers["high"]
-    assert f"squared error at least {larger:.0f} % larger" in verdict.evidence
+    assert f"MSE at least {larger:.0f} % higher" in verdict.evidence
 
 
 def test_a_gain_that_nobody_knows_is_told_without_percents() -> None:
     (verdict,) = diagnose(worse_than("naive", network=8.0, theirs=8.0, rows=30)).verdicts
     assert verdict.name == "noisy_metrics"
-    assert "for training mean on 30 test rows; either may be better" in verdict.evidence
+    assert "for training mean on 30 test rows; not significant" in verdict.evidence
     assert "%" not in verdict.evidence
 
 
@@ -340,7 +340,7 @@ def test_test_rows_that_also_train_are_told_as_a_fault_from_a_tenth_on() -> None
     (verdict,) = diagnose(made_findings(rows=240, repeated=24)).verdicts
     assert verdict.line == (
         "overlap: 24 of 240 test rows have the inputs of a training row, so their results are "
-        "optimistic; remove the copies, or keep those of a group together by data.group=COLUMN"
+        "optimistic; remove duplicates, or keep them in one part with data.group=COLUMN"
     )
     assert names(made_findings(rows=240, repeated=23)) == []
 
@@ -418,7 +418,7 @@ def test_shuffled_labels_are_named_and_nothing_is_offered_against_them() -> None
 
 def test_the_share_of_clipped_steps_is_told_as_it_is() -> None:
     (verdict,) = diagnose(clipped(0.001, grad__clipped=0.967, grad__norm_clipped=0.001)).verdicts
-    assert verdict.evidence.startswith("96 % of the steps are clipped, to ")
+    assert verdict.evidence.startswith("96 % of steps are clipped, to ")
 
 
 def test_an_area_without_an_interval_is_not_taken_for_chance() -> None:

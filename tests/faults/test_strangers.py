@@ -219,7 +219,9 @@ def test_the_data_of_a_strangers_model_are_not_fetched(
     change_data(stranger, *words)
     line = refusal(capsys, evaluate.main, f"model_from={stranger}", "tracking=none")
     if REFERENCE in path:
-        assert line.endswith("which are not saved; set it again: data.path=…")
+        assert line.endswith(
+            "is not saved (secret or environment reference); set it again: data.path=…"
+        )
     else:
         assert line.endswith("download the file first, or set data.allow_url=true")
     assert listener.requests == []
@@ -232,8 +234,8 @@ def test_a_reference_in_a_strangers_model_is_not_resolved(
     change(stranger, lambda config: config["model"].update(activation=REFERENCE))
     words = [rows()] if main is predict.main else []
     assert refusal(capsys, main, f"model_from={stranger}", "output=out.csv", *words) == (
-        f"{stranger}/model/model.ckpt: model.activation is a secret or a reference to the "
-        "environment, which is not read from a model; train it again with the value"
+        f"{stranger}/model/model.ckpt: model.activation is a secret or an environment "
+        "reference, which a model may not contain; train it again with the value"
     )
 
 

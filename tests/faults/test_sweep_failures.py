@@ -90,7 +90,7 @@ def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_store
     assert running.end() == 3
     (problem,) = problems(running.err)
     assert problem.startswith(f"{trial.relative_to(own_folder)}/checkpoints/")
-    assert "its folder was removed); keep the folder of a run until it ends" in problem
+    assert "its folder was removed during the run); do not remove it" in problem
     records = Records()
     assert records.ends() == [("FAIL", "error")]
     assert records.parent().end == ("FAILED", "error")

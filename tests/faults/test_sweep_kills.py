@@ -89,8 +89,8 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     running.go_on()
     assert running.end() == 3
     assert problems(running.err) == [
-        "3 trials failed in a row, the last with: its process died (ended by SIGKILL); fix that, "
-        "or allow more with sweep.max_consecutive_failures=N"
+        "3 trials failed in a row, the last with: its process died (ended by SIGKILL); fix this, "
+        "or raise sweep.max_consecutive_failures"
     ]
     assert records.ends() == [LOST, LOST, COMPLETE, LOST, LOST, LOST, ("WAITING", None)]
     assert records.parent().end == ("FAILED", "error")

@@ -130,7 +130,7 @@ BROKEN = [
     ),
     (
         *("own_scores.Several", "monitor=val/f1"),
-        f"metrics.more.own gives (3,) values; expected one number; {GIVEN}",
+        f"metrics.more.own returns shape (3,); expected a scalar; {GIVEN}",
     ),
     (
         *("own_scores.Undecided, power: 2", "monitor=val/own"),

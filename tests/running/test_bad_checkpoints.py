@@ -135,12 +135,12 @@ OTHER: dict[str, tuple[Change, str]] = {
     "shape": (with_matrix(torch.zeros(99, 4)), "has a weight of shape 99×4 at "),
     "task": (
         of_schema(task="regression"),
-        "is from another task: its task was 'regression' and is 'multiclass' now",
+        "was trained for another task: task was 'regression', now 'multiclass'",
     ),
-    "outputs": (of_schema(outputs=10), "is from another task: its outputs was 10 and is 3 now"),
+    "outputs": (of_schema(outputs=10), "was trained for another task: outputs was 10, now 3"),
     "classes": (
         of_schema(classes=["a", "b", "c"]),
-        "is from another task: its classes was ['a', 'b', 'c'] and is ['setosa',",
+        "was trained for another task: classes was ['a', 'b', 'c'], now ['setosa',",
     ),
     "data": (
         changed(data="0123456789abcdef"),

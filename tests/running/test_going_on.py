@@ -129,8 +129,8 @@ def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
         ("trainer.precision=64-true", "trainer.precision was '32-true' and is '64-true' now;"),
         (
             "optimizer.lr=0.1 resume_allow_change=true",
-            "{run}/checkpoints/last.ckpt was saved after epoch 3, and trainer.max_epochs=3 "
-            "leaves none; set more, such as trainer.max_epochs=6.",
+            "{run}/checkpoints/last.ckpt was saved after epoch 3, so trainer.max_epochs=3 "
+            "is reached; try trainer.max_epochs=6.",
         ),
         (
             "model.hidden=[8] resume_allow_change=true",

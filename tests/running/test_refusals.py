@@ -21,15 +21,15 @@ REFUSED = {
     "images (channels, height, width) of shape (1, 8, 8); models that read them: cnn2d, mlp",
     "-m model=mlp,gru --cfg job": "--cfg and --info show one run",
     # limits of the Trainer, three batches of training rows
-    f"{IRIS} trainer.limit_train_batches=0": "trainer.limit_train_batches=0 leaves nothing to ",
+    f"{IRIS} trainer.limit_train_batches=0": "trainer.limit_train_batches=0 disables training",
     f"{IRIS} trainer.limit_train_batches=0.1": "trainer.limit_train_batches=0.1 of 3 batches is "
     "less than one; expected a share of at least 0.334, or a whole number of batches.",
     f"{IRIS} trainer.overfit_batches=0.1": "trainer.overfit_batches=0.1 of 3 batches is ",
     f"{IRIS} trainer.limit_val_batches=0.1": "trainer.limit_val_batches=0.1 of 1 batches is ",
     f"{IRIS} trainer.limit_test_batches=0.1": "trainer.limit_test_batches=0.1 of 2 batches is ",
-    f"{IRIS} trainer.max_steps=0": "trainer.max_steps=0 leaves nothing to train; ",
-    f"{IRIS} trainer.max_time=00:00:00:00": "trainer.max_time=00:00:00:00 leaves no time to "
-    "train; expected days:hours:minutes:seconds, or null.",
+    f"{IRIS} trainer.max_steps=0": "trainer.max_steps=0 disables training; ",
+    f"{IRIS} trainer.max_time=00:00:00:00": "trainer.max_time=00:00:00:00 disables training; "
+    "expected days:hours:minutes:seconds, or null.",
     f"{IRIS} trainer.val_check_interval=2": "trainer.val_check_interval=2 validates every 2 ",
     f"{IRIS} trainer.val_check_interval=9": "trainer.val_check_interval=9 validates every 9 ",
     f"{IRIS} trainer.check_val_every_n_epoch=null trainer.val_check_interval=4": "trainer."
@@ -64,7 +64,7 @@ REFUSED = {
     "model=mlp data=iris find_lr=true register=shelf": AFRESH,
     f"{FIND} resume=auto": AFRESH.replace("register", "resume"),
     f"{FIND} trainer.devices=2": "find_lr=true runs on one device; remove trainer.devices and ",
-    f"{FIND} trainer.fast_dev_run=true": "find_lr=true needs more steps than trainer.fast_dev_run ",
+    f"{FIND} trainer.fast_dev_run=true": "find_lr=true can't be combined with trainer.fast_dev",
     f"{FIND} lr_range.lowest=10": "lr_range.lowest=10 is not below lr_range.highest=10.0.",
     f"{FIND} lr_range.steps=19": "lr_range.steps=19 is not allowed; expected a whole number ≥ 20.",
     # several devices

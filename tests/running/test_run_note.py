@@ -48,7 +48,7 @@ def test_the_first_words_say_what_the_network_is_and_what_it_came_to(tmp_path: P
     note = told(findings, tmp_path)
     f1, linear = findings.metrics["test/f1"], findings.metrics["linear/f1"]
     first = note.partition("\n")[0]
-    assert first.startswith("**LSTM**, 2,048 parameters, classifies 3 classes of kind: test F1 ")
+    assert first.startswith("**LSTM**, 2,048 parameters, predicts kind (3 classes): test F1 ")
     assert f"**{f1:.3f}** (linear {linear:.3f}, naive " in first
     assert "for 12 of 12 epochs in 4.2 s; kept weights: epoch 11." in first
     assert "- Doctor: overfitting: it learned by heart; try model.dropout=0.3" in note

@@ -103,11 +103,11 @@ def test_all_that_was_met_in_the_input_is_one_note() -> None:
             None,
             30,
             [
-                f"{n},000 rows, 1,000 a second, {spent} s"
+                f"{n},000 rows, 1,000 rows/s, {spent} s"
                 for n, spent in ((2, "2.0"), (12, 12), (22, 22))
             ],
         ),
-        (1, 30_000, 30, ["30,000 of 30,000 rows, 1,000 a second, 30 s\x1b[K", "\x1b[K"]),
+        (1, 30_000, 30, ["30,000 of 30,000 rows, 1,000 rows/s, 30 s\x1b[K", "\x1b[K"]),
         (0, None, 100, []),
         (1, None, 1, []),
         (2, None, 1, []),

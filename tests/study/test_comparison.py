@@ -303,7 +303,7 @@ def test_figures_of_others_stand_beside_the_rows_they_name(rows: list[Row], tmp_
     found = [line[at] for line in table.lines]
     assert found == ["0.68 ± 0.02", *"–––", "", "", "0.68 ± 0.02", "0.98", *"––", "", ""]
     assert {len(line) for line in table.lines} == {len(table.headings)}
-    assert table.notes[-1] == "published for model=cnn: no such row"
+    assert table.notes[-1] == "sweep.published: no row model=cnn"
     write_comparison(compared, tmp_path)
     assert sheet(tmp_path)["digits", "cnn1d"]["published test/accuracy"] == "0.98"
 

@@ -249,14 +249,12 @@ WRONG: dict[object, str] = {
     "int(choice(1, 2.5))": "2.5 is not a whole number, which int needs",
     "range(0, 5, 0)": "step is 0; expected a step > 0",
     "range(5, 0, -1)": "step is -1; expected a step > 0",
-    "range(0, 10, 3)": "step 3 does not divide the range from 0 to 10; let it stop before 9 or 12",
-    "range(0, 1, 0.3)": (
-        "step 0.3 does not divide the range from 0 to 1; let it stop before 0.9 or 1.2"
-    ),
+    "range(0, 10, 3)": "step 3 does not divide the range from 0 to 10; stop before 9 or 12",
+    "range(0, 1, 0.3)": ("step 0.3 does not divide the range from 0 to 1; stop before 0.9 or 1.2"),
     "range(0, 1)": "it has only one value, 0; expected two or more",
     "choice()": "choice() is empty; expected two values or more",
     "choice(64)": "it has only one value, 64; expected two or more",
-    "choice(a, b, a)": "a is in it twice; list each choice once",
+    "choice(a, b, a)": "duplicate choice a; list it once",
     "choice({a: 1}, 2)": "a choice is a mapping; vary its keys one by one",
     "choice(null, 1)": (
         "null is not allowed in choice(…); write null,a,b, or tag(off, …) around the choice"

@@ -191,7 +191,7 @@ sweep.when={model\=choice\(mlp\,gru\): {seed: 'range(0, 5)'}}
   as model=lstm.
 
 model=mlp,cnn1d  sweep.when={model.norm\=batch: {seed: 'range(0, 5)'}}
-- sweep.when.model.norm=batch: model is varied, so model.norm is not known; vary model.norm too.
+- sweep.when.model.norm=batch: model is varied, so model.norm may not exist; vary it too.
 
 sweep.when={seed\=1: {test: 'true,false'}, test\=true: {seed: 'range(0, 5)'}}
 - sweep.when.seed=1.test and sweep.when.test=true.seed form a cycle; remove one condition.
@@ -238,7 +238,7 @@ data.split_seed=int(interval(1, 134217728))  seed=int(interval(1, 67108864))  sw
 
 sweeps=quick,seeds
 - 'sweeps=quick,seeds' has several values; expected one, a list sweeps=[quick,seeds], a quoted
-  text 'sweeps="quick,seeds"', or -m for a run each.
+  string 'sweeps="quick,seeds"', or -m for one run each.
 - sweep.space is empty; set what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
   or choose a file of sweeps/, such as sweeps=quick.
 

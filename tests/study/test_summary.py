@@ -160,14 +160,14 @@ no better on the test rows
 - best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
   0)
 - on the test set it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500
-- reason: the best of many trials is partly lucky on the validation rows; with only 2 complete
-  trials, try sweep.n_trials=6
+- reason: the best score of many trials is partly due to chance; with only 2 complete trials,
+  try sweep.n_trials=6
 - to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 confirmed
 - best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
   0)
-- whether the gain is real: see the best trial over 3 other seeds
+- to judge the gain, see the best trial over 3 other seeds
 
 less is better
 - best trial 1: val/rmse 2.0000; val/rmse is 3.0000 better than the default (5.0000,

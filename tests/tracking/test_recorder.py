@@ -240,7 +240,7 @@ def test_a_recorder_that_can_not_import_mlflow_says_why(
     with Recorder() as recorder, pytest.raises(EnvironmentFaultError) as refused:
         recorder.connect(sqlite_uri(tmp_path / "new.db"), experiment="pipeline")
     assert str(refused.value).endswith(
-        "new.db': a library can't be imported; install it, or reinstall the program's libraries. "
+        "new.db': a library can't be imported; install it, or reinstall this program. "
         "ImportError: torn (mlflow.py:1)"
     )
 

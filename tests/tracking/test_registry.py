@@ -101,7 +101,7 @@ def weights(name: str, uri: str) -> Path:
         ),
         (GOOD, RMSE, "it was selected by val/rmse, not by val/f1"),
         *(
-            (mine, theirs, "val/f1 is not known for both; it needs validation rows")
+            (mine, theirs, "val/f1 is missing for one; it needs validation rows")
             for mine, theirs in ((figure(None), GOOD), (GOOD, "high"), (GOOD, "nan"))
         ),
     ],
@@ -187,7 +187,7 @@ def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_i
     journal = begun_with_model(folder, database)
     (folder / "model" / "interface.json").write_text("{")
     assert ended(recorder, journal) is None
-    assert str(recorder.problem).startswith("MLflow can't take the model: ")
+    assert str(recorder.problem).startswith("MLflow rejected the model: ")
     run = run_of(database, folder)
     assert run.info.status == "FINISHED"
     assert run.data.tags["model.problem"] == recorder.problem

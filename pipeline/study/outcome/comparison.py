@@ -404,7 +404,7 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
         yield "n is the number of complete trials; failed trials are not in the mean"
     for words in dict.fromkeys(one for found in comparison.published.values() for one in found):
         if not any(cell.is_named(words) for cell in comparison.cells):
-            yield f"published for {words}: no such row"
+            yield f"sweep.published: no row {words}"
 
 
 def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str:

@@ -215,7 +215,7 @@ def verdict(summary: StudySummary) -> list[str]:
         if base is not None:
             seeds = summary.confirm_seeds
             lines.append(
-                f"whether the gain is real: see the best trial over {seeds} other seeds"
+                f"to judge the gain, see the best trial over {seeds} other seeds"
                 if seeds
                 else "to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5"
             )
@@ -263,7 +263,7 @@ def _on_test(summary: StudySummary) -> Iterator[str]:
     few = ""
     if (complete := summary.complete) < FEW_TRIALS:
         few = f"; with only {complete} complete trials, try sweep.n_trials={complete * 3}"
-    yield f"reason: the best of many trials is partly lucky on the validation rows{few}"
+    yield f"reason: the best score of many trials is partly due to chance{few}"
 
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:

@@ -373,7 +373,7 @@ def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]
         if rest:
             yield (
                 f"step {_shown(step)} does not divide the range from {_shown(low)} to "
-                f"{_shown(high)}; let it stop before {ends}"
+                f"{_shown(high)}; stop before {ends}"
             )
         elif count == 1:
             yield f"it has only one value, {_shown(low)}; expected two or more"
@@ -386,9 +386,9 @@ def _choice_problems(parsed: types.ChoiceSweep) -> Iterator[str]:
     if any(isinstance(value, dict) for value in parsed.list):
         yield "a choice is a mapping; vary its keys one by one"
     if any(isinstance(value, types.Sweep) for value in parsed.list):
-        yield "a range can't be a choice; expected values"
+        yield "choices must be values, not ranges"
     repeated = [text for text in texts if texts.count(text) > 1]
     if repeated:
-        yield f"{repeated[0]} is in it twice; list each choice once"
+        yield f"duplicate choice {repeated[0]}; list it once"
     elif len(texts) + ("off" in parsed.tags) < 2:
         yield f"it has only one value, {texts[0]}; expected two or more"

@@ -160,7 +160,7 @@ class TrialConfigs:
             return
         group = key.partition(".")[0]
         if key not in ranges and group != key and group in ranges:
-            yield f"{place}: {group} is varied, so {key} is not known; vary {key} too."
+            yield f"{place}: {group} is varied, so {key} may not exist; vary it too."
 
     def _choice_problems(self, group: str, place: str, texts: Sequence[str]) -> Iterator[str]:
         choices = self.source.choices(group)

@@ -238,7 +238,7 @@ class RayCluster:
                 raise
             why = f"did not answer within {seconds:.0f} s"
             if isinstance(error, ChildEndedError):
-                why = "ended the process connected to it"
+                why = "closed the connection"
             raise EnvironmentFaultError(f"{self.spec.place} {why}") from error
         self.free = answer["free"]
         return self
