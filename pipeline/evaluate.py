@@ -140,7 +140,8 @@ def body(config: DictConfig) -> int:
             "model_from is missing; expected a run's folder or id, last, or "
             "models:/NAME@ALIAS: model_from=last."
         )
-    with waiting_for("loading the model", config.verbose):
+    given: Any = OmegaConf.to_container(config)  # values are not checked yet
+    with waiting_for("loading the model", given["verbose"]):
         asked = evaluation_request(config)
         from pipeline.running.evaluation import evaluate
 

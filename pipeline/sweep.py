@@ -33,7 +33,7 @@ def body(config: DictConfig) -> int:
         Recorder() if records else nullcontext() as recorder,
         worker_server() if forks else nullcontext() as server,
     ):
-        waits = waiting_for("checking the study", config.get("verbose"))
+        waits = waiting_for("checking the study", 0 if options is None else options.verbose)
         if tries:
             with waits:
                 from pipeline.study.preflight import preflight

@@ -247,6 +247,8 @@ def test_wrong_names_are_told_together_and_then_wrong_values_together(evaluate: 
         "verbose",
     ]
     assert "the model was trained with 'none'" in values[1] or "'standard'" in values[1]
+    (reference,) = evaluate.problems("table", "verbose=${nope}")
+    assert reference == "verbose=${nope} can't be resolved: there is no key 'nope'."
 
 
 def test_a_run_that_is_not_there_is_told_and_a_folder_of_any_name_is_taken_as_it_stands(

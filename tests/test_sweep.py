@@ -217,8 +217,11 @@ def test_a_wrong_value_leaves_no_process_and_no_file(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = psutil.Process().children()
-    assert sweep([*WORDS, "model.dropout=1.5"]) == 2
-    line = "error: model.dropout=1.5 is not allowed; expected a number ≥ 0 and < 1.\n"
-    assert capsys.readouterr().err == line
+    for word, told in (
+        ("model.dropout=1.5", "is not allowed; expected a number ≥ 0 and < 1."),
+        ("verbose=${nope}", "can't be resolved: there is no key 'nope'."),
+    ):
+        assert sweep([*WORDS[:-1], word]) == 2
+        assert capsys.readouterr().err == f"error: {word} {told}\n"
     assert psutil.Process().children() == before
     assert not list(own_folder.iterdir())
