@@ -32,7 +32,7 @@ from pipeline.data.tables.cells import (
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns, shown
 from pipeline.data.tables.roles import Keys
 from pipeline.data.tables.written import DATE_PARTS, MISSING, date_text
-from pipeline.errors import ConfigError, DataError, did_you_mean, some
+from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +78,7 @@ def _note_on_pixels(samples: Samples) -> Iterator[str]:
         if are_bytes and first.max(initial=0) > 1:
             yield (
                 f"the {side**2} columns look like pixels, and each is scaled by itself; "
-                f"data.image_shape=[{side},{side}] makes images of them, with one scale"
+                f"{typed('data.image_shape', [str(side)] * 2)} makes images of them, with one scale"
             )
 
 

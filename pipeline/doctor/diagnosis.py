@@ -4,7 +4,6 @@ This module has the verdicts on optimization: gradients, clipping, activations, 
 """
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
@@ -421,7 +420,7 @@ class Diagnosis:
         for one in self.verdicts:
             evidence = f"{one.evidence[0].upper()}{one.evidence[1:]}."
             lines += [f"## {one.title.capitalize()}", "", evidence, "", "What would help:", ""]
-            lines += [f"- `{shlex.quote(cure)}`" for cure in one.cures]
+            lines += [f"- `{cure}`" for cure in one.typed]
             lines += [f"- {one.advice}", ""] if one.advice else [""]
         return "\n".join(lines)
 

@@ -65,10 +65,14 @@ class Verdict:
         return self.name.replace("_", " ")
 
     @property
+    def typed(self) -> tuple[str, ...]:
+        """The overrides as they are typed in a shell."""
+        return tuple(map(shlex.quote, self.cures))
+
+    @property
     def line(self) -> str:
         """The verdict as one line."""
-        cures = map(shlex.quote, self.cures[:2])
-        tried = f"try {' or '.join(cures)}" if self.cures else self.advice
+        tried = f"try {' or '.join(self.typed[:2])}" if self.cures else self.advice
         return f"{self.title}: {self.evidence}" + (f"; {tried}" if tried else "")
 
     def to_dict(self) -> dict[str, Any]:

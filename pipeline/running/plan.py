@@ -24,7 +24,7 @@ from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Source
 from pipeline.devices import Devices, choose, threads
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, typed
 from pipeline.inside.views import chosen
 from pipeline.linear_fit import FittingProcess
 from pipeline.networks import SHAPES, require_kind
@@ -348,7 +348,8 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
         told, features = f"{error}; models that read them: {', '.join(fitting)}", prod(shape)
         side = isqrt(features)
         if side**2 == features and "images" in takes(kind) and "image_shape" in options.data:
-            told += f"; columns of pixels become images with data.image_shape=[{side},{side}]"
+            shaped = typed("data.image_shape", [str(side)] * 2)
+            told += f"; columns of pixels become images with {shaped}"
         raise ConfigError(told) from error
     shapes = {"input_shape": shape, "outputs": schema.outputs}
     network = build(options.model, trust=options.trust, **shapes)

@@ -420,7 +420,7 @@ def test_the_linear_baseline_of_pixels_in_a_table_is_that_of_images(own_folder: 
 
 
 def test_columns_that_look_like_pixels_are_told_with_the_key(own_folder: Path) -> None:
-    told = "the 64 columns look like pixels, and each is scaled by itself; data.image_shape=[8,8] "
+    told = "the 64 columns look like pixels, and each is scaled by itself; 'data.image_shape=[8,8]'"
     head, *rows = pixels()
     found = prepared_table(text([head, *rows]), target="digit")
     assert any(note.startswith(told) for note in found.notes)
@@ -447,7 +447,7 @@ def test_a_network_of_images_names_the_key(
     assert train(*words, "verbose=0") == 2
     assert capsys.readouterr().err.endswith(
         "models that read them: cnn1d, mlp; columns of pixels become images with "
-        "data.image_shape=[8,8]\n"
+        "'data.image_shape=[8,8]'\n"
     )
 
 

@@ -81,7 +81,9 @@ def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cures", "told"), [((), []), (("a=1", "b=2"), ["Try a=1 or b=2."])], ids=["none", "two"]
+    ("cures", "told"),
+    [((), []), (("a=1", "b=[2]"), ["Try a=1 or 'b=[2]'."])],
+    ids=["none", "two"],
 )
 def test_advice_is_a_sentence_after_the_overrides(cures: tuple[str, ...], told: list[str]) -> None:
     found = Verdict(name="no_signal", evidence="none", numbers={}, cures=cures, advice="check it")
