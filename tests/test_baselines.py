@@ -15,6 +15,7 @@ from given_data import Given, options, series, shipped, valued
 
 from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
 from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.reader import reader_of
 from pipeline.linear_fit import FittingProcess
 
 Measure = Callable[[Baseline, Prepared], float]
@@ -73,6 +74,15 @@ def test_the_last_season_is_repeated_over_a_horizon_that_is_longer() -> None:
     assert seasonal(early) is None  # no season lies before the first test rows
     minutes = replace(content, reading={"step": "1 minute"})  # the season has 1,440 steps
     assert seasonal(prepare(Given(minutes), options(window=3))) is None
+
+
+def test_a_season_that_the_times_of_the_training_do_not_have_is_no_baseline() -> None:
+    values = np.random.default_rng(0).normal(size=(80, 1))
+    trained = prepare(Given(series(values)), options(window=3))
+    daily = Given(series(values, reading={"step": "1 day"}))
+    _, content, new = reader_of(trained.schema).evaluated(daily, budget=1)
+    assert (content.seasonal, new.seasonal) == (None, None)
+    assert seasonal(replace(trained, test=new)) is None
 
 
 def test_the_last_value_of_the_predicted_channels_is_repeated_over_the_horizon() -> None:

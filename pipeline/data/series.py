@@ -418,27 +418,20 @@ class SeriesReader(Reader):
             values=filled(series.values[:, columns], self._missing, borders=()),
             names=schema.features,
             targets=schema.targets,
+            reading=schema.reading,  # its step has the season
         )
         changes, every = cut_windows(chosen, schema)
-        windows: dict[str, Any] = {
-            name: x if x is None else x[:: schema.stride] for name, x in every.items()
+        raw: dict[str, Any] = {k: x if x is None else x[:: schema.stride] for k, x in every.items()}
+        check_reach(schema, largest_by_column(changes), raw["targets"], what=what)
+        tensors: dict[str, Any] = {
+            "inputs": schema.to_inputs(raw["inputs"]),
+            "targets": schema.target_scaler.scaled(raw["targets"]),
         }
-        check_reach(schema, largest_by_column(changes), windows["targets"], what=what)
-        inputs = schema.to_inputs(windows["inputs"])
-        targets = schema.target_scaler.scaled(windows["targets"])
-        offsets, seasonal = (
-            x if x is None else torch.tensor(x) for x in (windows["offsets"], windows["seasonal"])
-        )
-        scaled = {"inputs": inputs.numpy(), "targets": targets.numpy()}
-        content = content_of_test(schema=schema, notes=series.notes, **{**windows, **scaled})
-        part = Part(
-            inputs=inputs,
-            targets=targets,
-            offsets=offsets,
-            rows=windows["numbers"],
-            seasonal=seasonal,
-        )
-        return content, part
+        arrays = {**raw, **{key: values.numpy() for key, values in tensors.items()}}
+        content = content_of_test(schema=schema, notes=series.notes, **arrays)
+        for key in ("offsets", "seasonal"):
+            tensors[key] = None if raw[key] is None else torch.tensor(raw[key])
+        return content, Part(rows=raw["numbers"], **tensors)
 
     def _newest(self, series: Recorded) -> Block:
         """Return the newest window, filled in as in training, with the labels of the next times."""
