@@ -111,17 +111,19 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
     study = folders.newest_study(Path(options.folder)) if reference == folders.LAST else None
-    word = shlex.quote(f"study={study}")
-    hint = f"the newest is the study {study!r}; for its report, give {word}"
+    hint = ""
+    if study is not None:
+        word = shlex.quote(f"study={study}")
+        hint = f"the newest is the study {study!r}; for its report, give {word}"
     try:
         folder = folders.find_run(reference, Path(options.folder), key="folder")
-    except ConfigError:
+    except ConfigError as error:
         if options.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
             return _fetched(reference, tracking_uri(options.tracking))
-        if study is not None:
-            raise ConfigError(f"no runs below folder={options.folder!r}; {hint}") from None
+        if hint:
+            raise ConfigError(f"no runs below folder={options.folder!r}; {hint}") from error
         raise
-    if study is not None:
+    if hint:
         print(f"note: {hint}", file=sys.stderr)
     return local_subject(folder)
 
