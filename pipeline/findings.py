@@ -102,6 +102,7 @@ class TestRows:
         outputs: Probabilities (rows,) or (rows, classes), or values in units (rows, outputs).
         naive: Outputs of the naive baseline, shaped as `outputs`; `None` = there is none.
         linear: Outputs of the linear baseline, shaped as `outputs`; `None` = there is none.
+        seasonal: Outputs of the seasonal baseline, shaped as `outputs`; `None` = there is none.
         groups: Number of each row's group, int64 (rows,); `None` = the rows are independent.
     """
 
@@ -112,6 +113,7 @@ class TestRows:
     outputs: Array
     naive: Array | None = None
     linear: Array | None = None
+    seasonal: Array | None = None
     groups: Array | None = None
 
     @property

@@ -31,6 +31,7 @@ NARROW = 8
 #: Share of the test rows with the same prediction.
 ONE_FOR_ALL = 0.95
 RECURRENT = ("RNN", "GRU", "LSTM")
+Baseline = Literal["naive", "linear", "seasonal"]
 _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
 
 #: Lowest learning rate that is offered, as a share of the present one.
@@ -164,6 +165,11 @@ class Evidence:
         return np.array([values[key] for _, values in epochs if key in values], dtype=np.float64)
 
     @property
+    def epochs_with_validation(self) -> list[int]:
+        """The epochs that have a validation loss, counted from 1, in order."""
+        return sorted(epoch for epoch, one in self.findings.history.items() if "val/loss" in one)
+
+    @property
     def largest_update(self) -> float:
         """Update / weight of the fastest layer in the fastest epoch; 0 if it is unknown."""
         vitals = self.findings.vitals
@@ -218,7 +224,7 @@ class Evidence:
                 recall = (recall + (accuracy - positives * recall) / negatives) / 2
         return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
 
-    def gain(self, baseline: Literal["naive", "linear"], *, level: float = LEVEL) -> Gain | None:
+    def gain(self, baseline: Baseline, *, level: float = LEVEL) -> Gain | None:
         """Compare the network with a baseline row by row; `None` if there was no test.
 
         `level` is the probability with which the interval contains the true gain.

@@ -49,7 +49,7 @@ def overfitting(run: Evidence) -> Verdict | None:
         return None
     loss = run.curve("val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
-    rises = f"the validation loss rises after epoch {turn} of {len(loss)}" if turn else ""
+    rises = f"the validation loss rises after epoch {turn} of {run.findings.epochs}" if turn else ""
     return Verdict(
         evidence=", and ".join(
             filter(None, [f"{_score(run, train)} train, {as_score(run, held_out)} {part}", rises])
@@ -67,8 +67,9 @@ def overfitting(run: Evidence) -> Verdict | None:
 def _rises_far(run: Evidence, turn: int) -> bool:
     """Return whether the losses part as clearly after an epoch as `RISE` and `FALL` say."""
     train, validation = run.curve("train/loss"), run.curve("val/loss")
-    scale = run.naive_loss or validation[turn - 1]
-    rise, fall = validation[-1] - validation[turn - 1], train[turn - 1] - train[-1]
+    then = run.findings.history[turn]
+    scale = run.naive_loss or then["val/loss"]
+    rise, fall = validation[-1] - then["val/loss"], then.get("train/loss", 0.0) - train[-1]
     return bool(rise >= RISE * scale and fall >= FALL * scale)
 
 
@@ -81,9 +82,9 @@ def rising_epoch(run: Evidence) -> int | None:
     train, validation = run.curve("train/loss"), run.curve("val/loss")
     if len(train) < 2 or len(validation) < 2 or not train[-1] < train[0]:
         return None
-    best = int(validation.argmin()) + 1
-    rises = validation[-1] > (1 + LEARNED) * validation.min()
-    return best if rises and best <= max(1, EARLY * len(validation)) else None
+    epochs = run.epochs_with_validation
+    best, rises = epochs[validation.argmin()], validation[-1] > (1 + LEARNED) * validation.min()
+    return best if rises and best <= max(epochs[0], EARLY * epochs[-1]) else None
 
 
 def _standard_error(run: Evidence, wrong: float, part: str) -> float:

@@ -36,8 +36,11 @@ def class_collapse(run: Evidence) -> Verdict | None:
 
 
 def no_better_than_naive(run: Evidence) -> Verdict | None:
-    """The gain over the naive baseline is zero or negative, and the test suffices to tell."""
-    found = run.gain("naive")
+    """The gain over the naive baseline is zero or negative, and the test suffices to tell.
+
+    The seasonal baseline takes its place if it is better.
+    """
+    found, name, is_seasonal = _naive_gain(run)
     if found is None or found.low > 0 or run.has_few_rows or run.orders_the_rows:
         return None
     if found.high < 0:
@@ -49,11 +52,21 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
     else:
         by = f"at most {100 * found.high:.1f} points better"
     return Verdict(
-        evidence=f"{_against(run, found, _baseline(run, 0, 'naive'))}; {by}",
+        evidence=f"{_against(run, found, name)}; {by}",
         numbers=found.numbers,
         cures=(larger_network(run) if run.is_linear else "", run.standard_scale),
-        advice="check whether the inputs can predict the target at all",
+        advice="set data.difference to the steps of a season"
+        if is_seasonal
+        else "check whether the inputs can predict the target at all",
     )
+
+
+def _naive_gain(run: Evidence) -> tuple[Gain | None, str, bool]:
+    """Return the gain over the better of the naive and the seasonal baseline, and which it is."""
+    naive, seasonal = run.gain("naive"), run.gain("seasonal")
+    if naive is not None and seasonal is not None and seasonal.mean < naive.mean:
+        return seasonal, _baseline(run, 2, "the seasonal baseline"), True
+    return naive, _baseline(run, 0, "the naive baseline"), False
 
 
 #: Level of the interval: every run is compared with a linear baseline, and 1 % may be wrong.
@@ -78,7 +91,8 @@ def no_better_than_linear(run: Evidence) -> Verdict | None:
     train, test = run.error("train"), run.error("test")
     by_heart = train is not None and test is not None and train < BY_HEART * test
     loss = run.curve("val/loss")
-    best = run.findings.kept or (int(loss.argmin()) + 1 if len(loss) else run.findings.epochs)
+    lowest = run.epochs_with_validation[loss.argmin()] if len(loss) else run.findings.epochs
+    best = run.findings.kept or lowest
     # More epochs are offered if the best one was late.
     against: tuple[str, ...] = (run.more_epochs(3),) if best > EARLY * run.findings.epochs else ()
     if by_heart or turn:
@@ -182,9 +196,9 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
     share, rows = run.setting("data.test"), run.findings.rows
     section = run.setting("data") or {}
     # The data themselves may define the test rows; the config shows some of these cases.
-    is_given = any(section.get(key) is not None for key in ("test_from", "test_path", "split"))
+    given = [section.get(key) for key in ("last", "test_from", "test_path", "split")]
     is_small = False
-    if isinstance(share, float) and share < 0.4 and not is_given:
+    if isinstance(share, float) and share < 0.4 and not any(given):
         asked = round(share * sum(rows.values()))
         is_small = abs(asked - rows.get("test", 0)) <= max(2.0, 0.05 * asked)
     return Verdict(
@@ -217,9 +231,8 @@ def _vagueness(run: Evidence) -> str:
     units, rows = run.units, max(run.findings.rows.get("test", 0), 1)
     if units.kind != "row" and len(units.of_row) > 0 and not units.are_enough:
         return f"the {run.tested} test rows are {units.words}, too few for any conclusion"
-    found = run.gain("naive")
+    found, name, _ = _naive_gain(run)
     if found is not None and found.low <= 0 < found.high and found.high - found.low > WIDE_GAIN:
-        name = _baseline(run, 0, "naive baseline")
         return f"{_against(run, found, name)} on {rows} test rows; not significant"
     return _figure_vagueness(run, rows)
 

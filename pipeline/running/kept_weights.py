@@ -175,8 +175,7 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
         targets=targets.numpy(),
         outputs=outputs.numpy(),
         groups=None if part.groups is None else part.groups[:rows],
-        naive=predictions.get("naive"),
-        linear=predictions.get("linear"),
+        **predictions,
     )
     classes: tuple[ClassScores, ...] = ()
     if schema.task != "regression":

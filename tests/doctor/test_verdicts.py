@@ -214,6 +214,21 @@ def test_a_network_plainly_worse_than_naive_is_told_so_however_wide_the_interval
     assert f"MSE at least {larger:.0f} % higher" in verdict.evidence
 
 
+def test_a_network_that_beats_the_last_value_but_not_the_last_season_is_told_so() -> None:
+    made = replace(
+        worse_than("naive", network=4.0, theirs=12.0, rows=400),
+        baselines=("last value", "least squares", "value 12 steps before"),
+    )
+    targets, noise = made.test.targets, np.random.default_rng(2).normal(size=(400, 1))
+    for error, said in ((2.0, "no_better_than_naive"), (8.0, "healthy")):
+        found = diagnose(with_test(made, seasonal=targets + error * noise, linear=None))
+        assert found.names == said
+        if said != "healthy":
+            (line,) = found.lines()
+            assert " for value 12 steps before; MSE at least " in line
+            assert line.endswith("; set data.difference to the steps of a season")
+
+
 def test_a_gain_that_nobody_knows_is_told_without_percents() -> None:
     (verdict,) = diagnose(worse_than("naive", network=8.0, theirs=8.0, rows=30)).verdicts
     assert verdict.name == "noisy_metrics"
@@ -223,8 +238,13 @@ def test_a_gain_that_nobody_knows_is_told_without_percents() -> None:
 
 def test_a_share_of_test_rows_that_is_a_reference_is_no_number_to_judge_by() -> None:
     sick = worse_than("naive", network=8.0, theirs=8.0, rows=30)
-    (verdict,) = diagnose(with_settings(sick, data={"test": "${oc.env:SHARE}"})).verdicts
-    assert "data.test=0.4" not in verdict.cures
+    for changed, offered in (
+        ({}, True),
+        ({"test": "${oc.env:SHARE}"}, False),
+        ({"last": 30}, False),  # it takes the place of the share
+    ):
+        (verdict,) = diagnose(with_settings(sick, data={"test": 0.2, **changed})).verdicts
+        assert ("data.test=0.4" in verdict.cures) is offered
 
 
 def test_dead_units_and_long_steps_are_told_the_same_rate_and_nothing_useless_beside_it() -> None:
@@ -357,6 +377,19 @@ def test_a_loss_that_rises_from_an_early_epoch_on_is_overfitting_whatever_is_kep
     assert found == ["overfitting", "noisy_metrics"]
     sure = {**made.metrics, "best/val/accuracy": 0.9}  # too sure of few mistakes
     assert names(replace(made, metrics=sure, history=history(made, **losses))) == []
+
+
+def test_epochs_are_counted_as_such_where_only_some_have_a_validation() -> None:
+    made = made_findings(epochs=50, training={"accuracy": 0.7})
+    made = replace(made, metrics={**made.metrics, "best/val/accuracy": 0.7})
+    train = np.array([0.9] * 10 + [0.2] * 40)  # it falls after the turn
+    loss = dict(enumerate([0.7, 0.6, 0.7, *[1.2] * 7], 1))
+    each = {
+        epoch: {"train/loss": one} | ({} if epoch % 5 else {"val/loss": loss[epoch // 5]})
+        for epoch, one in enumerate(train.tolist(), 1)
+    }
+    (verdict,) = diagnose(replace(made, kept=10, history=each)).verdicts
+    assert verdict.evidence.endswith("and the validation loss rises after epoch 10 of 50")
 
 
 def test_cross_validation_is_offered_as_the_command_of_this_run() -> None:
