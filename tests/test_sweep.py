@@ -85,8 +85,8 @@ def test_a_pipe_is_told_once_what_it_waits_for_that_a_trial_begins_and_where_a_r
         "  optimizer.lr: 0.001 to 0.1, log scale",
         "  trainer.gradient_clip_val: off, or 0.1 to 10, log scale",
     ]
-    assert lines[3:5] == ["starting workers", "trial    0  begins"]
-    assert len(re.findall("starting|begins", "\n".join(lines))) == 2
+    assert lines[3:5] == ["starting workers", "trial    0  started"]
+    assert len(re.findall("starting|  started", "\n".join(lines))) == 2
     assert lines[lines.index("study   runs/small") + 1] == "report  pipeline report study=small"
     assert report(["study=small"]) == 0
 

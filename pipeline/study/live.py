@@ -117,7 +117,7 @@ class Live:
     def show(self, progress: Progress, running: "Sequence[Worker]") -> None:
         """Take note of how far the study is, and say it in a pipe after a long silence."""
         if self._verbose == 2 and running and not (self._running or self._latest):
-            self._say(f"trial {running[0].number:>4}  begins")
+            self._say(f"trial {running[0].number:>4}  started")
         self._progress, self._running = progress, running
         if self._verbose == 2 and monotonic() - self._said_at > QUIET_SECONDS:
             self._say(f"{self._counts(progress)}; {self._time(progress)}")

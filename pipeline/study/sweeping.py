@@ -100,7 +100,8 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
     if known not in (None, plan.data):
         raise ChangedDataError(changed_data_line(config, known, plan.data))
     if plan.run.verbose != 0:
-        say(console(), f"confirming the winner with {done.plan.options.confirm_seeds} seeds")
+        count = done.plan.options.confirm_seeds
+        say(console(), f"training the best trial with {count} other seeds")
     with conducted(plan, processes) as again:
         table = comparison.confirmation_table(
             again.ledger.trials(),
