@@ -47,7 +47,7 @@ class ReluLSTM(nn.Module):
 
 
 def mlp() -> nn.Module:
-    """64-128-64 with batch normalisation, for MNIST-1D."""
+    """64-128-64 with batch normalization, for MNIST-1D."""
     sizes = [40, 64, 128, 64]
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):

@@ -72,7 +72,7 @@ def _explosion(run: Evidence, vitals: Vitals, *, first: float, largest: float) -
 
 #: A layer's gradient norm as a share of the output layer's, in the median epoch.
 #:
-#: Healthy ReLU networks with torch's initialisation have 3 to 5 %, eight layers of sigmoid 2e-6.
+#: Healthy ReLU networks with torch's initialization have 3 to 5 %, eight layers of sigmoid 2e-6.
 VANISHED = 1e-3
 #: The same share at the first step.
 VANISHED_AT_FIRST = 1e-2

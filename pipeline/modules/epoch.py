@@ -322,7 +322,7 @@ class _Sharing(_BatchNorm):
     num_batches_tracked: Tensor
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalise (rows, channels, …) with the statistics of the rows of all ranks."""
+        """Normalize (rows, channels, …) with the statistics of the rows of all ranks."""
         if not self.training:
             return super().forward(values)
         rest = [axis for axis in range(values.dim()) if axis != 1]

@@ -51,7 +51,7 @@ class _CNN(nn.Module):
             channel and one weight for each pair.
         hidden: Width of each dense layer before the output, >= 1; [] for none.
         activation: Function after each layer.
-        norm: Normalisation of a layer's values before its activation.
+        norm: Normalization of a layer's values before its activation.
         dropout: Share of a layer's values that are zeroed in training, 0 <= dropout < 1.
         init: Scheme of the initial weights.
         gain: Factor of the initial weights, > 0; `None` = the gain that suits the activation.

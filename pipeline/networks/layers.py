@@ -43,7 +43,7 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 _SATURATING = ("tanh", "sigmoid", "identity")
 
 
-# ── normalisation ───────────────────────────────────────────────────────────────────────────
+# ── normalization ───────────────────────────────────────────────────────────────────────────
 
 
 class _SingleValues(_BatchNorm):
@@ -53,7 +53,7 @@ class _SingleValues(_BatchNorm):
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalise (batch, channels, *lengths)."""
+        """Normalize (batch, channels, *lengths)."""
         if self.training and values.numel() == values.shape[1]:
             return functional.batch_norm(
                 values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps

@@ -17,7 +17,7 @@ class MLP(nn.Module):
         outputs: Values or logits per sample.
         hidden: Width of each hidden layer, >= 1; [] is logistic or linear regression.
         activation: Function after each hidden layer.
-        norm: Normalisation of a layer's values before its activation.
+        norm: Normalization of a layer's values before its activation.
         dropout: Share of a hidden layer's values that are zeroed in training, 0 <= dropout < 1.
         skip: Whether x + layer(x) replaces layer(x) in layers whose two widths are equal.
         init: Scheme of the initial weights.

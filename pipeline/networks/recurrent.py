@@ -130,12 +130,12 @@ def initialise_recurrent(layer: nn.RNNBase, *, init: Init, gain: float | None) -
 
 
 class RecurrentLayer(nn.Module):
-    """All states of one recurrent layer, normalised if wanted.
+    """All states of one recurrent layer, normalized if wanted.
 
     Args:
         recurrent: Maps (batch, steps, features) to a tuple whose first entry has the states.
         width: Size of a state, both directions together.
-        norm: `layer` normalises each state after the cell, so that fused kernels stay in use.
+        norm: `layer` normalizes each state after the cell, so that fused kernels stay in use.
         dropout: Share of the states' values that are zeroed in training.
     """
 
@@ -165,7 +165,7 @@ class _Recurrent(nn.Module):
         hidden: Size of the state in each direction, >= 1.
         layers: Number of layers, >= 1; each reads the states of the previous one.
         activation: Function in the cell; `relu` replaces each tanh.
-        norm: `layer` normalises the states that leave each layer.
+        norm: `layer` normalizes the states that leave each layer.
         dropout: Share of the values leaving each layer, including the last, that are zeroed in
             training, 0 <= dropout < 1.
         bidirectional: Whether each layer has a second half that reads the steps backwards.

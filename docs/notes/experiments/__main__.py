@@ -20,7 +20,7 @@ import gradients
 import judging
 import looking
 import matplotlib as mpl
-import memorising
+import memorizing
 import memory
 import predicting
 import settings
@@ -35,8 +35,8 @@ EXPERIMENTS: dict[str, Callable[[Stage], Claims]] = {
     "parameters": settings.parameters,
     "learning_rate": settings.learning_rate,
     "verbose": settings.verbose,
-    "overfitting": memorising.overfitting,
-    "by_heart": memorising.by_heart,
+    "overfitting": memorizing.overfitting,
+    "by_heart": memorizing.by_heart,
     "vanishing": gradients.vanishing,
     "exploding": gradients.exploding,
     "kernel_gradient": gradients.kernel_gradient,

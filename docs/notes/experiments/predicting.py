@@ -20,8 +20,8 @@ def dense_of_one(stage: Stage) -> Claims:
     )
     raw = stage.trained("experiment=notes_lstm", epochs, test=True).metrics["test/rmse"]
     yield Claim(
-        words="the same network learns better from standardised values",
-        numbers=f"RMSE {network:.1f} standardised, {raw:.1f} as they are",
+        words="the same network learns better from standardized values",
+        numbers=f"RMSE {network:.1f} standardized, {raw:.1f} as they are",
         holds=network < raw,
     )
     yield Claim(
