@@ -239,7 +239,7 @@ def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
             seconds += server_seconds() - used
             found[name].append((taken / SECONDS, 1000 * seconds / taken))
     print(
-        f"\n{MANY} drivers while {TOGETHER} trials run: trials taken and ended a second, and "
+        f"\n{MANY} drivers while {TOGETHER} trials run: trials taken and ended per second, and "
         "CPU ms for each, of drivers and server"
     )
     for name, rows in found.items():
