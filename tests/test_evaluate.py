@@ -118,7 +118,7 @@ def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_com
     write_rows(Path("other.csv"), header, rows)
     run = evaluate.run("table", "data.path=other.csv")
     assert "90 rows of other.csv" in evaluate.out
-    assert "columns unknown to the model are ignored: comment" in evaluate.out
+    assert "ignored columns (not used in training): comment" in evaluate.out
     told = predictions(run)
     assert [row["target"].removeprefix("'") for row in told] == [row[0] for row in rows]
     f1 = sklearn_metrics.f1_score(

@@ -292,8 +292,7 @@ def read_idx(file: Path) -> Array:
         )
     if found > size:
         raise DataError(
-            f"{file} has more than the {size} bytes of its header's shape "
-            f"{shape}. Copy the file again"
+            f"{file} is larger than its header says ({size} bytes, shape {shape}); copy it again"
         )
     if is_mapped:
         return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)

@@ -78,7 +78,7 @@ class Arrays(Source):
         reading = files.reading("npz", layout, first.shape, inputs.dtype)
         name = "" if first.member is None else first.member.filename.removesuffix(".npy")
         axes = files.AXES[layout, len(first.shape)]
-        told = f"inputs of shape {first.shape} are {axes}; change with data.layout="
+        told = f"inputs of shape {first.shape} are {axes}; set data.layout if not"
         return labelled_samples(
             inputs,
             self._target(parts),

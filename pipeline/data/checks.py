@@ -49,8 +49,8 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
     if holes.any():
         kind = "a missing or infinite" if holes_too else "an infinite"
         raise DataError(
-            f"{what} has {holes.sum()} rows with {kind} value, the first is row "
-            f"{int(holes.argmax())}; expected numbers. Fill or drop them"
+            f"{what} has {holes.sum()} rows with {kind} value (first: row "
+            f"{int(holes.argmax())}); expected numbers. Fill or drop them"
         )
     return reach
 

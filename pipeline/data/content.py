@@ -25,8 +25,7 @@ from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, split_rows
 from pipeline.errors import ConfigError
 
-_ROWS = "values in time, but this data has independent rows; expected"
-_TIMES = "independent rows, but this data is values in time:"
+_ROWS = "applies to series, and this data has independent rows; expected"
 #: Options that are refused for independent rows, each with its message.
 FOR_SERIES = {
     **dict.fromkeys(("window", "difference"), f"{_ROWS} null"),
@@ -34,12 +33,12 @@ FOR_SERIES = {
 }
 #: Options that are refused for series, each with its message.
 FOR_ROWS = {
-    "permute": f"{_TIMES} a forecast starts from a window's last step; expected null",
-    "shuffle_labels": f"{_TIMES} a series predicts itself; expected null",
+    "permute": "applies to independent rows only, and this data is a series; expected null",
+    "shuffle_labels": "applies to labels only, and this data is a series; expected null",
 }
 #: Notes on options that destroy information, so that metrics don't describe the real data.
 DISORDER = {
-    "permute": "the positions of every row are permuted",
+    "permute": "the positions in each row are permuted",
     "shuffle_labels": "the labels of the training rows are shuffled: the network can only "
     "memorize them",
 }
@@ -286,7 +285,7 @@ def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
     `meant` maps each such option to what it is for and why it is refused.
     """
     problems = [
-        f"data.{key}={value} is for {words}"
+        f"data.{key}={value} {words}"
         for key, words in meant.items()
         if (value := getattr(options, key)) != (1 if key in ("horizon", "stride") else None)
     ]

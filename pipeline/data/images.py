@@ -350,7 +350,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
             # A photo from a phone may contain a second one (MPO), which is not an animation.
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise DataError(
-                    f"{name} holds several pictures (animated or with pages); expected one. Save "
+                    f"{name} holds several pictures (animated, multi-page); expected one. Save "
                     "each as its own file"
                 )
             yield image
@@ -361,7 +361,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
             "GIF, WebP or TIFF. Replace or remove it"
         ) from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{name} has more than Pillow's limit; {smaller}") from error
+        raise DataError(f"{name} exceeds Pillow's limit; {smaller}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, PermissionError):
             raise

@@ -10,7 +10,7 @@ from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 #: End of the note on the chosen positive class; rows read for a saved model drop that note.
-NAMES_ANOTHER = "change with data.positive="
+NAMES_ANOTHER = "set data.positive to change it"
 
 #: A label as YAML may give it.
 Word = str | int | float | bool
@@ -174,7 +174,7 @@ def usual_positive(counts: Mapping[str, int]) -> tuple[str, str]:
     if {name.removeprefix("+").removesuffix(".0") for name in counts} == {"-1", "1"}:
         return (first if second.startswith("-") else second), "1 of -1 and 1"
     if counts[first] == counts[second]:
-        return second, "the second of two"
+        return second, "the second class"
     return min(counts, key=lambda name: counts[name]), "the rarer one"
 
 
@@ -257,8 +257,8 @@ def _columns(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{where(row)} has {ones[row]} ones; expected exactly one in a one-hot row. Several "
-            "labels per row can't be learned; to predict numbers, set data.task=regression"
+            f"{where(row)} has {ones[row]} ones; expected exactly one in a one-hot row. "
+            "Multi-label targets are not supported; to predict numbers, set data.task=regression"
         )
     names = _named([str(index) for index in range(labels.shape[1])], asked)
     return classes_of(labels.argmax(1), names, asked)
@@ -271,7 +271,7 @@ def _values(values: Array, reason: str, asked: Asked) -> Target:
             f"data.{key} is for classes, but the target is {reason or 'a regression'}; remove "
             "it, or set data.task=multiclass if these are labels"
         )
-    note = f"the target is a regression ({reason}); change with data.task="
+    note = f"the target is a regression ({reason}); or set data.task=multiclass"
     notes = (note,) if reason and asked.task is None else ()
     return Target(values=values.astype(np.float64), task="regression", notes=notes)
 
@@ -283,8 +283,7 @@ def _named(texts: list[str], asked: Asked) -> list[str]:
     names = [whole_text(name) for name in asked.classes]
     if len(names) != len(texts) or len(set(names)) != len(names):
         raise ConfigError(
-            f"data.classes has {len(names)} names, {len(set(names))} of them different, but there "
-            f"are {len(texts)} labels: {', '.join(texts[:MOST_CLASSES])}; expected one name each, "
-            "in this order"
+            f"data.classes has {len(names)} names ({len(set(names))} distinct) for {len(texts)} "
+            f"labels: {', '.join(texts[:MOST_CLASSES])}; expected one per label, in this order"
         )
     return names

@@ -120,7 +120,7 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
     if options.difference is not None and horizon > options.difference:
         raise ConfigError(
             f"data.horizon={horizon} is longer than data.difference={options.difference}; "
-            "expected at most as long, as undoing it would need future values"
+            "expected at most that: undoing it would need future values"
         )
     _check_length("the series", len(series.values), options)
     values = np.asarray(series.values, dtype=np.float64)
@@ -227,8 +227,8 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     checks.check_reach(schema, checks.largest_by_column(changes), windows["targets"], what=what)
     checks.check_told_apart(schema.input_scaler, measured, schema.features, what=what)
     unread = (
-        f"data.split_seed={options.split_seed} changes nothing: a series is split by time, with "
-        "the test rows last"
+        f"data.split_seed={options.split_seed} has no effect: a series is split by time, test "
+        "rows last"
     )
     return Content(
         **windows,

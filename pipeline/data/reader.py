@@ -154,8 +154,8 @@ class Reader(ABC):
         """Return a series as content and test part. Raises DataError if the model reads rows."""
         del series, what
         raise DataError(
-            "the data are values in time, but the model was trained on independent rows; expected "
-            "independent rows"
+            "the data are a series, but the model was trained on independent rows; expected the "
+            "same"
         )
 
     def refuse_id(self, rules: Rules) -> None:
@@ -261,8 +261,7 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
     notes = [note for note in samples.notes if not note.endswith(NAMES_ANOTHER)]
     more = [name for name in _names(samples) if schema.columns and name not in schema.columns]
     if more:
-        told = ", ".join(more)
-        notes.append(f"{len(more)} columns are unknown to the model and ignored: {told}")
+        notes.append(f"ignored columns (not used in training): {', '.join(more)}")
     targets, groups = _targets(samples, schema), samples.group_numbers
     check_reach(schema, reach, targets, what=what)
     numbers = {} if samples.numbers is None else {"numbers": samples.numbers}

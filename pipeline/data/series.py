@@ -38,9 +38,9 @@ ROW, FRAME = "row", "the frame"
 MIDNIGHT = " 00:00:00"
 #: How empty cells are filled, in words.
 HOW = {
-    "previous": "with the last value before (data.missing=previous)",
-    "linear": "by linear interpolation within each part (data.missing=linear), which looks "
-    "ahead within the part",
+    "previous": "are filled with the previous value (data.missing=previous)",
+    "linear": "are interpolated linearly within each part (data.missing=linear), using later "
+    "values of that part",
 }
 
 
@@ -92,9 +92,9 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     if not wanted.values:
         _require_numbers(path, {name: first[name] for name in values})
     if not values:
-        raise DataError(f"{path} has one column, {time!r}, of times; expected a column of values")
+        raise DataError(f"{path} has only the time column {time!r}; expected a column of values")
     if time in values:
-        raise DataError(f"{time!r} is both data.time and one of data.columns; expected one of both")
+        raise DataError(f"{time!r} is both data.time and one of data.columns; expected one of them")
     if odd := [name for name in wanted.targets if name not in values]:
         raise DataError(
             f"data.targets={odd[0]} is not among the values {', '.join(values)}; expected one of "
@@ -177,13 +177,13 @@ class Recorded:
             known = np.flatnonzero(~holes[:, channel])
             instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
             raise DataError(
-                f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and has no value "
-                f"before it to fill it; leave out {instead}"
+                f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and has no "
+                f"previous value to fill it; leave out {instead}"
             )
         notes = [
             f"{self.place.file}: empty cells of column {names[channel]!r} "
             f"({holes[:, channel].sum()}, the first at "
-            f"{self.times.labels[holes[:, channel].argmax()]}) are filled {HOW[missing]}"
+            f"{self.times.labels[holes[:, channel].argmax()]}) {HOW[missing]}"
             for channel in np.flatnonzero(holes.any(0))
         ]
         whole = self.values if missing == "linear" else filled(self.values, missing, borders=())
@@ -310,12 +310,12 @@ class SeriesFile(Source):
         if odd and self.strict:
             raise DataError(*(f"{line}. data.strict=false trains anyway" for line in odd))
         seen = [name for name in layout.values if name not in layout.targets]
-        beside = f"; the network also sees {', '.join(seen)}" if seen else ""
+        beside = f"; other inputs: {', '.join(seen)}" if seen else ""
+        how = f"step {step}" if step else timing.IRREGULAR
         found = (
             f"{len(labels)} times from {labels[0]} to {labels[-1]}, "
-            f"{f'step {step}' if step else timing.IRREGULAR}"
-            f"{f' (column {layout.time!r})' if layout.time else ', a row each'}; "
-            f"to predict: {', '.join(layout.targets)}{beside}"
+            f"{f'{how} (column {layout.time!r})' if layout.time else 'one per row'}; "
+            f"targets: {', '.join(layout.targets)}{beside}"
         )
         named = str(step or timing.IRREGULAR)
         reading = {"time": layout.time, "step": named, "missing": self.missing}

@@ -240,7 +240,7 @@ def _fetch(url: str, file: Path, shown: str) -> None:
                 raise too_large
             if size > shutil.disk_usage(file.parent).free:
                 raise EnvironmentFaultError(
-                    f"{shown} has {size} bytes, more than {file.parent} has room for; make room, "
+                    f"{shown} has {size} bytes, too many for {file.parent}; free some space, "
                     "or set XDG_CACHE_HOME to another folder"
                 )
             replace_file(file, copy)

@@ -46,7 +46,7 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
     """
     if options.last is not None and samples.groups is not None:
         raise ConfigError(
-            f"data.last={options.last} would cut groups, which data.group keeps whole; expected "
+            f"data.last={options.last} would split groups, which data.group forbids; set only "
             "one of them"
         )
     if samples.order is not None:
@@ -101,7 +101,7 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
         from sklearn.model_selection import TimeSeriesSplit
 
         there = len(before) - 1
-        _require_enough(there, f"{there} times after the oldest", options)
+        _require_enough(there, f"{len(before)} times", options)
         train, validation = _chosen(TimeSeriesSplit(options.folds).split(before), before, options)
     else:
         train, validation = np.split(before, [len(before) - share(len(before), options.validation)])
@@ -117,13 +117,12 @@ def _last(rows: Indices, own: Indices | None, options: DataOptions) -> Indices |
         return own
     if own is not None:
         raise ConfigError(
-            f"data.last={options.last} is for data without test rows of their own, and these have "
-            f"{len(own):,}; leave it out, or what names them, such as data.test_from or "
-            "data.test_path"
+            f"data.last={options.last} conflicts with the {len(own):,} test rows that the data "
+            "define; remove it, or the other key, such as data.test_from or data.test_path"
         )
     if options.last >= len(rows):
         raise DataError(
-            f"data.last={options.last} of {len(rows):,} rows leaves none to train; expected fewer"
+            f"data.last={options.last} of {len(rows):,} rows leaves no training rows; lower it"
         )
     return rows[-options.last :]
 

@@ -77,8 +77,8 @@ def _note_on_pixels(samples: Samples) -> Iterator[str]:
         are_bytes = ((first >= 0) & (first <= 255) & (first == np.floor(first))).all()
         if are_bytes and first.max(initial=0) > 1:
             yield (
-                f"the {side**2} columns look like pixels, and each is scaled by itself; "
-                f"{typed('data.image_shape', [str(side)] * 2)} makes images of them, with one scale"
+                f"the {side**2} columns look like pixels but are scaled one by one; "
+                f"{typed('data.image_shape', [str(side)] * 2)} reads them as images"
             )
 
 
@@ -90,10 +90,10 @@ def _as_images(samples: Samples, keys: Keys) -> Samples:
     if words or len(names) != prod(shape):
         told = f"; column {words[0]!r} holds words" if words else ""
         raise DataError(
-            f"data.image_shape={list(keys.image_shape or ())} is {prod(shape)} pixels, and "
-            f"{keys.path} has {len(names)} columns of features{told}; expected a column of "
-            "numbers for each pixel. Leave others out with data.drop=[COLUMN], or name the target "
-            "with data.target=COLUMN"
+            f"data.image_shape={list(keys.image_shape or ())} is {prod(shape)} pixels, but "
+            f"{keys.path} has {len(names)} feature columns{told}; expected one numeric column per "
+            "pixel. Drop others with data.drop=[COLUMN], or name the target with "
+            "data.target=COLUMN"
         )
     return replace(
         samples,
@@ -155,7 +155,7 @@ class TableReader(reader.Reader):
         columns, given = form_of(path, self.csv).names, rules.id
         if given is not None and given not in columns:
             raise DataError(
-                f"{path} has no column {given!r}, as in id={given}; it has "
+                f"id={given} is not a column of {path}; it has "
                 f"{', '.join(columns)}.{did_you_mean(given, columns)}"
             )
         heading = given or (self._id if self._id in columns else None)
@@ -294,6 +294,6 @@ def _notes(new: NewRows, group: str | None, columns: Sequence[str]) -> Iterator[
         )
     if new.ignored:
         told = some(new.ignored, most=NAMED)
-        yield f"columns unknown to the model are ignored: {told}"
+        yield f"ignored columns (not used in training): {told}"
     if group is not None and group not in columns:
         yield f"no column {group!r}: all rows count as independent"

@@ -157,7 +157,7 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
         cell, label = place.cell(index, column), labels[index]
         if not label:
             raise DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
-        like = f", written as {labels[0]!r} in the first row" if index else ""
+        like = f", such as {labels[0]!r} in the first row" if index else ""
         raise DataError(f"{cell}: {label!r} is not a time; expected {EXPECTED}{like}")
     forms, positions = zip(*filter(None, read), strict=True)
     first, distinct = forms[0], dict.fromkeys(forms)
@@ -172,7 +172,7 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
             )
         if replace(form, decimals=0, tail="") != replace(first, decimals=0, tail=""):
             raise DataError(
-                f"{cell} has another format than {labels[0]!r} in the first row; expected one "
+                f"{cell} differs in format from {labels[0]!r} in the first row; expected one "
                 "format for all times"
             )
     return Times(
@@ -193,9 +193,9 @@ def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     if len(repeated := np.flatnonzero(np.diff(sorted_positions) == 0)):
         first, second = (int(order[repeated[0] + step]) for step in (0, 1))
         raise DataError(
-            f"{place.cell(second, column)}: {times.labels[second]!r} is also {second - first} rows "
-            "above; expected each time once. Keep one of the two, or put each series into its own "
-            "columns or file"
+            f"{place.cell(second, column)}: {times.labels[second]!r} repeats the time "
+            f"{second - first} rows above; expected unique times. Keep one of the two, or put each "
+            "series into its own columns or file"
         )
     if not sort and len(early := np.flatnonzero(np.diff(times.positions) < 0)):
         index = int(early[0]) + 1

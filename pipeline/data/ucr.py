@@ -94,8 +94,8 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
                 raise DataError(f"{where} begins as UTF-16; expected UTF-8. Save the file as UTF-8")
             if b"\0" in content:
                 raise DataError(
-                    f"{where} has a NUL byte at position {content.index(0)}; expected a text in "
-                    "UTF-8. Save the file as UTF-8"
+                    f"{where} has a NUL byte at position {content.index(0)}; expected UTF-8. "
+                    "Save the file as UTF-8"
                 )
             try:
                 text = content.decode("utf-8-sig" if first else "utf-8").strip(" \r\n")
@@ -389,9 +389,7 @@ def _required_label(one: LabelledSeries) -> str:
     if one.label is None:
         raise DataError(f"{one.where} has no label (@classLabel false); expected a label")
     if one.label.lower() in MISSING:
-        raise DataError(
-            f"{one.where} has the label {one.label!r}, which is missing; remove the line"
-        )
+        raise DataError(f"{one.where} has the missing label {one.label!r}; remove the line")
     return one.label
 
 
@@ -449,5 +447,5 @@ def _of_folder(folder: Path, sets: Sets) -> tuple[dict[files.PartName, Path], li
     name = own if own in names else names[0]
     first, *others = [suffix for suffix in SUFFIXES if (name, suffix) in trained]
     parts = _whole(sets, name, first)
-    chosen = f"{parts['train'].name} is read; {', '.join(others)} files of it are there too"
+    chosen = f"using {parts['train'].name}; its {', '.join(others)} files are ignored"
     return parts, [chosen] if others else []

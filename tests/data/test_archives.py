@@ -85,7 +85,7 @@ def test_labels_are_classes_or_values_with_fractions_and_a_file_alone_is_split_a
         assert list(samples.classes) == [str(label) for label in sorted(set(labels))]
     samples = read("ucr", written("a_TRAIN.tsv", rows([0.5, 1.25, 3])))
     assert (samples.task, samples.targets[:, 0].tolist()) == ("regression", [0.5, 1.25, 3])
-    assert "the target is a regression (fractions); change with data.task=" in samples.notes
+    assert "the target is a regression (fractions); or set data.task=multiclass" in samples.notes
     assert samples.test is None
     assert (
         "a_TRAIN.tsv has no _TEST file; some of its rows are held out for testing" in samples.notes
@@ -142,7 +142,7 @@ def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_re
     written("Wave/Wave_TRAIN.ts", TS + "1,2:A\n3,4:B\n")
     samples = read("ucr", "Wave")
     assert samples.input_shape == (2, 1)
-    assert "Wave_TRAIN.ts is read; tsv files of it are there too" in samples.notes
+    assert "using Wave_TRAIN.ts; its tsv files are ignored" in samples.notes
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_re
         ("a.tsv", GOOD + "1\t1,5\t2\t3\n", "field 2 is '1,5'; expected a number; write 1.5"),
         ("a.tsv", GOOD + "1\t1\tinf\t3\n", "a.tsv line 3: field 3 is inf; expected a finite num"),
         ("a.tsv", GOOD + "1\t1\t1e300\t3\n", "a.tsv line 3: field 3 is 1e300; expected a finite"),
-        ("a.tsv", GOOD + "NaN\t1\t2\t3\n", "a.tsv line 3 has the label 'NaN', which is missing"),
+        ("a.tsv", GOOD + "NaN\t1\t2\t3\n", "a.tsv line 3 has the missing label 'NaN'; remove"),
         ("a.tsv", GOOD + "1\t1\t2\n", "line 3 has 2 values, a.tsv line 1 has 3 (from 2 to 3 in al"),
         ("a.tsv", GOOD + "1\t1\t2\n", "data.length=3 repeats the last value of shorter ones,"),
         ("a.tsv", GOOD.encode("utf-16"), "a.tsv line 1 begins as UTF-16; expected UTF-8"),
@@ -275,7 +275,11 @@ WHOLE = idx(PICTURES[:20])
             WHOLE[:-7],
             "is incomplete: its header says (20, 6, 5), 600 bytes, but it has 593;",
         ),
-        (IMAGES, WHOLE + b"1", "has more than the 600 bytes of its header's shape"),
+        (
+            IMAGES,
+            WHOLE + b"1",
+            "is larger than its header says (600 bytes, shape (20, 6, 5)); copy",
+        ),
         (IMAGES, b"\0\0\x08\x09", "has 9 dimensions; expected 1 to 4"),
         (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12, "is incomplete: its header says (4294967295, 429"),
         (

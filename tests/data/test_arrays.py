@@ -366,8 +366,18 @@ def test_fractions_many_numbers_and_columns_are_a_regression_unless_told_otherwi
             {"positive": "yess"},
             "data.positive='yess' is not a class of t",
         ),
-        (ConfigError, [1, 2, 3], {"classes": ["a", "b"]}, "data.classes has 2 names, 2 of them di"),
-        (ConfigError, ["x", "y"], {"classes": ["a", "a"]}, "data.classes has 2 names, 1 of them d"),
+        (
+            ConfigError,
+            [1, 2, 3],
+            {"classes": ["a", "b"]},
+            "data.classes has 2 names (2 distinct) for 3",
+        ),
+        (
+            ConfigError,
+            ["x", "y"],
+            {"classes": ["a", "a"]},
+            "data.classes has 2 names (1 distinct) for 2",
+        ),
         (ConfigError, [0.5, 1], {"positive": 1}, "data.positive is for classes, but the target is"),
     ],
 )

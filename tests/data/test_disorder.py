@@ -84,10 +84,8 @@ def test_values_in_time_take_neither_and_both_are_told_together() -> None:
     with pytest.raises(ConfigError) as raised:
         prepare(Given(series(values)), options(window=5, permute=1, shuffle_labels=2))
     assert list(raised.value.problems) == [
-        "data.permute=1 is for independent rows, but this data is values in time: a forecast "
-        "starts from a window's last step; expected null",
-        "data.shuffle_labels=2 is for independent rows, but this data is values in time: a "
-        "series predicts itself; expected null",
+        "data.permute=1 applies to independent rows only, and this data is a series; expected null",
+        "data.shuffle_labels=2 applies to labels only, and this data is a series; expected null",
     ]
 
 

@@ -181,7 +181,7 @@ MOST = "; expected at most 80,000,000 pixels (height × width). Make it"
         (b"%!PS-Adobe-3.0 EPSF", "is not a picture: it begins with b'%!PS-Ado'; expected"),
         (WHOLE[:8], "is not a picture"),
         (claiming(10_000), f"has 10000×10000 pixels{MOST}"),
-        (claiming(20_000), f"has more than Pillow's limit{MOST}"),
+        (claiming(20_000), f"exceeds Pillow's limit{MOST}"),
         (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "holds several pictu"),
         (
             encoded(Image.fromarray(GREYS[0] / np.float32(9)), "TIFF"),
@@ -420,7 +420,7 @@ def test_the_linear_baseline_of_pixels_in_a_table_is_that_of_images(own_folder: 
 
 
 def test_columns_that_look_like_pixels_are_told_with_the_key(own_folder: Path) -> None:
-    told = "the 64 columns look like pixels, and each is scaled by itself; 'data.image_shape=[8,8]'"
+    told = "the 64 columns look like pixels but are scaled one by one; 'data.image_shape=[8,8]'"
     head, *rows = pixels()
     found = prepared_table(text([head, *rows]), target="digit")
     assert any(note.startswith(told) for note in found.notes)
@@ -454,8 +454,8 @@ def test_a_network_of_images_names_the_key(
 @pytest.mark.parametrize(
     ("header", "cell", "told"),
     [
-        ("more", "1", "is 64 pixels, and patients.csv has 65 columns of features; expected"),
-        ("more", "x", "has 65 columns of features; column 'more' holds words; expected a column"),
+        ("more", "1", "is 64 pixels, but patients.csv has 65 feature columns; expected"),
+        ("more", "x", "has 65 feature columns; column 'more' holds words; expected one"),
     ],
 )
 def test_other_columns_are_refused(own_folder: Path, header: str, cell: str, told: str) -> None:

@@ -88,9 +88,9 @@ def test_a_missing_or_infinite_value_is_refused_with_its_row(hole: float) -> Non
     content, targets, values = rows(), np.arange(20.0), walk()
     content.inputs[[17, 23], 1] = targets[4] = values.values[9] = hole
     for each, problem in (
-        (content, "the data has 2 rows with a missing or infinite value, the first is row 17"),
-        (valued(np.ones((20, 1)), targets), "the target has 1 rows .* the first is row 4;"),
-        (values, "the series has 1 rows .* the first is row 9;"),
+        (content, r"the data has 2 rows with a missing or infinite value \(first: row 17\);"),
+        (valued(np.ones((20, 1)), targets), r"the target has 1 rows .* \(first: row 4\);"),
+        (values, r"the series has 1 rows .* \(first: row 9\);"),
     ):
         with pytest.raises(DataError, match=problem):
             content_hash(each)
@@ -109,7 +109,7 @@ def test_options_for_series_are_refused_for_independent_rows_all_at_once() -> No
     with pytest.raises(ConfigError) as raised:
         prepare(Given(rows()), options(window=9, horizon=2, difference=12))
     assert raised.value.problems == tuple(
-        f"data.{key}={value} is for values in time, but this data has independent rows; "
+        f"data.{key}={value} applies to series, and this data has independent rows; "
         f"expected {expected}"
         for key, value, expected in (
             ("window", 9, "null"),

@@ -90,18 +90,18 @@ def test_the_last_rows_test_where_asked_for_and_the_others_are_split_as_ever() -
         (
             {"test": np.arange(5)},
             7,
-            "data.last=7 is for data without test rows of their own, and these have 5; leave it "
-            "out, or what names them, such as data.test_from or data.test_path",
+            "data.last=7 conflicts with the 5 test rows that the data define; remove it, or the "
+            "other key, such as data.test_from or data.test_path",
         ),
         (
             {"groups": np.arange(40) // 4},
             7,
-            "data.last=7 would cut groups, which data.group keeps whole; expected one of them",
+            "data.last=7 would split groups, which data.group forbids; set only one of them",
         ),
         (
             {},
             40,
-            "data.last=40 of 40 rows leaves none to train; expected fewer",
+            "data.last=40 of 40 rows leaves no training rows; lower it",
         ),
     ],
 )
@@ -252,7 +252,7 @@ SINGLE = (
         (
             series(np.ones((8, 1))),
             {"folds": 6, "window": 1},
-            "folds=6 can't split 5 times after the oldest; expected data.folds of at most 5",
+            "folds=6 can't split 6 times; expected data.folds of at most 5",
         ),
         (
             series(np.arange(40.0)[:, None]),

@@ -141,7 +141,7 @@ class Cells:
         odd = [index for index, text in enumerate(texts) if text and dates[index] is None]
         if odd:
             words = ", ".join({"y": "year", "m": "month", "d": "day"}[sign] for sign in order)
-            told = f"{shown(texts[odd[0]] or '')} is no date; expected {words}, as in training"
+            told = f"{shown(texts[odd[0]] or '')} is not a date; expected {words}, as in training"
             raise self.fault(places == odd[0], told)
         values = [
             np.nan if date is None else date.weekday() if part == "weekday" else getattr(date, part)
@@ -362,8 +362,7 @@ def frame_texts(
             columns.append(pa.array(plain, from_pandas=True).cast(pa.string()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise DataError(
-                f"{what}'s column {name!r} of type {column.dtype} can't be read; expected numbers "
-                "or texts"
+                f"{what}'s column {name!r} has type {column.dtype}; expected numbers or strings"
             ) from error
     return pa.RecordBatch.from_arrays(columns, names=names)
 

@@ -40,7 +40,7 @@ EXACT = 2**53
 FEW = 20
 #: Share of distinct words among the cells above which a column is free text.
 FREE = 0.5
-COUNTS = "counts the rows"
+COUNTS = "row numbers"
 KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
@@ -170,7 +170,7 @@ class FeatureCells(ColumnCells):
         if len(orders) == 1 or all("." in text for text in self.levels):
             self.form = next(iter(orders), "")
         if not self.form:
-            why = "may be day/month or month/day" if orders else "are not all of one order"
+            why = "are ambiguous (day/month?)" if orders else "mix two formats"
             self.problem = (
                 f"column {self.name!r}: dates such as {shown(min(self.levels))} {why}; write them "
                 f"as 2024-05-31, or leave them out: {self.keys.dropping([self.name])}"
@@ -189,12 +189,11 @@ class FeatureCells(ColumnCells):
         if self.problem is not None:
             yield self.problem
         elif self.has_odd_cells and not self.unfit:
-            beside = (
-                f". The column has {self.numbers} number{'s' * (self.numbers != 1)} beside "
-                f"{self.words} other cell{'s' * (self.words != 1)}"
-            )
-            forms = f", of several forms: {', '.join(map(shown, self.clash))}" * bool(self.clash)
-            yield f"{self.first_word}{beside * bool(self.numbers or forms)}{forms}"
+            cell, not_one, way = (self.first_word or "").rpartition(" is not a number")
+            are = "is" if self.words == 1 else "are"
+            forms = f"; two formats: {', '.join(map(shown, self.clash))}" * bool(self.clash)
+            counted = f" ({self.words} of {self.numbers + self.words} cells {are} not{forms})"
+            yield f"{cell}{not_one}{counted * bool(self.numbers or forms)}{way}"
         elif self.wanted == "categorical" and len(self.levels) > MOST_LEVELS:
             yield (
                 f"column {self.name!r} has {free_text(self.levels)}: too many categories; leave "
@@ -228,7 +227,7 @@ class FeatureCells(ColumnCells):
         words = [text for text in self.levels if not all_numbers([text])]
         are_names = len(words) > FEW and all(text[0].isalpha() for text in words)
         if words and (ID.fullmatch(self.name) or are_names):
-            return f"numbers beside words, such as {shown(min(words))}"
+            return f"numbers and text, such as {shown(min(words))}"
         return ""
 
     @property
@@ -241,7 +240,7 @@ class FeatureCells(ColumnCells):
         if self.inexact:
             return "whole numbers above 2^53, which are rounded"
         are_different = not self.words and self.different is not None and len(self.different) > 2
-        return "whole numbers, all different" if are_different else ""
+        return "whole numbers, all unique" if are_different else ""
 
 
 @dataclass(slots=True)
@@ -284,7 +283,7 @@ class TargetCells(ColumnCells):
                     f"data.positive={keys.positive} does not apply to regression; remove it, or "
                     "set data.task=binary"
                 )
-            how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
+            how = "" if keys.task else "; data.task=multiclass reads its numbers as classes"
             told = [f"read as numbers: {self.reading()}"] if self.form else []
             found = Outcome(self.name, task, form=self.form)
             return found, [*told, f"task: regression of {self.name!r}{how}"]
@@ -293,8 +292,8 @@ class TargetCells(ColumnCells):
             task = "binary"
         classes, note = (self._binary if task == "binary" else self._multiclass)(counts, keys)
         kept = [
-            f"{name!r} in the target {self.name!r} is taken as a class ({self.levels[name]} rows); "
-            "if it means unknown, leave the cell empty"
+            f"{name!r} in the target {self.name!r} is a class ({self.levels[name]} rows); if it "
+            "means a missing value, empty these cells"
             for name in classes
             if name in MISSING
         ]
@@ -319,7 +318,7 @@ class TargetCells(ColumnCells):
             )
         if words := free_text(self.levels):
             raise DataError(
-                f"the target {self.name!r} has {words}: no classes; name another: "
+                f"the target {self.name!r} has {words}, so it has no classes; set "
                 "data.target=COLUMN"
             )
         if are_words:
@@ -407,7 +406,7 @@ def kept_roles(
     doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
     if doubtful:
         told = _with_reasons(doubtful)
-        notes.append(f"columns that may be of no use: {told}: {keys.dropping(doubtful)}")
+        notes.append(f"possibly useless columns: {told}: {keys.dropping(doubtful)}")
     kept = {name: kind for name, kind in roles.features.items() if name not in unfit}
     return replace(roles, features=kept), notes
 
@@ -436,5 +435,5 @@ def free_text(levels: Counter[str]) -> str | None:
     cells, too_many = levels.total(), len(levels) > MOST_LEVELS
     if len(levels) <= max(FEW, FREE * cells) and not too_many:
         return None
-    found = f"over {MOST_LEVELS}" if too_many else str(len(levels))
-    return f"{found} different words in {cells} cells, such as {shown(min(levels))}"
+    found = f"over {MOST_LEVELS:,}" if too_many else f"{len(levels):,}"
+    return f"{found} unique values in {cells:,} cells, such as {shown(min(levels))}"

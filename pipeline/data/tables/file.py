@@ -46,8 +46,8 @@ class CsvOptions(NamedTuple):
 
     Args:
         sep: Separator of the cells; None = detected.
-        header: Whether the first line has the names of the columns; None = it has, and values
-            there are refused.
+        header: Whether the first line has the names of the columns; None = yes, with an error
+            if it holds values.
     """
 
     sep: str | None = None

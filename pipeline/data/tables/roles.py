@@ -37,14 +37,14 @@ class Keys:
         categorical: Columns whose cells are categories, even if they are numbers.
         drop: Columns that are left out.
         id: Column that names the rows; None = they have no names.
-        group: Column of what must stay in one part, such as a patient; None = no groups.
+        group: Column of groups that stay in one part, such as patients; None = no groups.
         time: Column that orders the rows, the last of which are the test; None = random split.
         split: Column with the words train, validation and test; None = random split.
-        image_shape: Shape of the image whose pixels the features are; None = they are no pixels.
+        image_shape: Shape of the image whose pixels the features are; None = not an image.
         missing: How to treat rows with empty cells.
         sep: Separator of the cells of a CSV; None = detected.
-        header: Whether the first line of a CSV has the names of the columns; None = it has, and
-            values there are refused.
+        header: Whether the first line of a CSV has the names of the columns; None = yes, with
+            an error if it holds values.
         dates: Whether dates are left out or become their parts.
         units: Unit of a regression's target; empty = none.
         strict: Whether columns that can't be features, features that reveal the target, and test
@@ -115,7 +115,7 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
     if len(names) == 1:
         raise DataError(
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
-            "If the separator is another, set data.sep=;"
+            "For another separator, set data.sep=;"
         )
     listed, named = ", ".join(names), keys.named()
     target = named.get("target", names[-1:])[0]

@@ -121,7 +121,7 @@ def _ignored(path: Path, names: Sequence[str], roles: Roles, keys: Keys) -> Iter
     there = form_of(path, keys.csv).names
     require_columns(path, there, roles.read)
     if further := [name for name in there if name not in names]:
-        yield f"{path}: ignored columns (not in the training file): {', '.join(further)}"
+        yield f"{path}: ignored columns (not in training): {', '.join(further)}"
 
 
 def _learned(
@@ -222,14 +222,14 @@ class _Conversion:
         """Raise DataError if nothing fills in an empty cell, or if no row is left."""
         problems = []
         if self.keys.missing == "refuse":
-            fixes = {column.in_file: ", data.missing=mean fills them in" for column in self.columns}
-            for name, fix in {self.roles.target: "", **fixes}.items():
-                if self._holes[name]:
+            whats = {self.roles.target: "the target", **{c.in_file: "a cell" for c in self.columns}}
+            for name, what in whats.items():
+                if count := self._holes[name]:
                     place, position = self._first_holes[name]
-                    what = "a cell" if fix else "the target"
+                    fill = "fill it in" if what == "the target" else "set data.missing=mean"
                     problems.append(
-                        f"{place.cell(position, name)}: {what} is empty, as in {self._holes[name]} "
-                        f"rows in all; fill it in{fix}, or drop these rows: data.missing=drop"
+                        f"{place.cell(position, name)}: {what} is empty ({count} rows in total); "
+                        f"{fill}, or drop these rows: data.missing=drop"
                     )
         if not self._kept and self.keys.missing != "drop" and not problems:
             problems.append(f"the target {self.roles.target!r} has only empty cells")
@@ -262,7 +262,7 @@ class _Conversion:
         listed, are_many = ", ".join(map(repr, names)), len(names) > 1
         line = (
             f"column{'s' * are_many} {listed} determine{'s' * (not are_many)} the target "
-            f"{self.roles.target!r} in every row; unless known before the target, drop: "
+            f"{self.roles.target!r}; unless known before it, drop: "
             f"{self.keys.dropping(names)}"
         )
         return [line] * bool(names)
@@ -277,7 +277,7 @@ class _Conversion:
             yield from without_target(self.left_out, rows, self.roles.target)
         if unknown := +self._unknown:
             told = _counted(unknown)
-            yield f"categories that the training file does not have count as other: {told}"
+            yield f"categories not in the training file count as 'other': {told}"
 
 
 def _counted(cells: Counter[str]) -> str:

@@ -46,7 +46,7 @@ def test_a_table_trains_as_it_comes_and_new_rows_are_read_alike(
         "same weight",
         "note: read as numbers: joined (parts of dates), spend (EUR) ('€",
         "note: columns that can't be features are left out: customer_id (whole numbers named id); "
-        "note (text: 200 different words in 200 cells, such as 'note 0'); 'data.numeric=[COLUMN]'",
+        "note (text: 200 unique values in 200 cells, such as 'note 0'); 'data.numeric=[COLUMN]'",
         "note: 8 of 200 rows are left out, since their target 'churned' is empty",
     ):
         assert line in told
@@ -88,8 +88,8 @@ MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
                 ("2024-05-{:02d} 10:00", "2024-05-01 10:00"),
             )
         ),
-        ("n", [str(row) for row in range(70)], "counts the rows"),
-        ("n", [str(row + 1) for row in range(70)], "counts the rows"),
+        ("n", [str(row) for row in range(70)], "row numbers"),
+        ("n", [str(row + 1) for row in range(70)], "row numbers"),
         *(
             (name, [str(row % 7) for row in range(70)], "whole numbers named id")
             for name in (
@@ -107,11 +107,11 @@ MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
             (
                 "review",
                 [*(f"it was {row}" for row in range(69)), amount],
-                f"text: 70 different words in 70 cells, such as '{min(amount, 'it was 0')}'",
+                f"text: 70 unique values in 70 cells, such as '{min(amount, 'it was 0')}'",
             )
             for amount in ("100%", "$5", "1,200")
         ),
-        ("ticket", MIXED, "numbers beside words, such as 'A/5 0'"),
+        ("ticket", MIXED, "numbers and text, such as 'A/5 0'"),
     ],
 )
 def test_what_can_not_be_a_feature_is_left_out_and_told(
@@ -151,7 +151,7 @@ def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
         f"{n},note {n},7,8,{n % 9},1,{n % 2}\n" for n in range(60)
     )
     told = (
-        "n (counts the rows); my note (text: 60 different words in 60 cells, such as 'note 0'); "
+        "n (row numbers); my note (text: 60 unique values in 60 cells, such as 'note 0'); "
         "user_id, Id (whole numbers named id)"
     )
     left_out = f"columns that can't be features are left out: {told}; {KEEPS} one"
@@ -195,7 +195,7 @@ def rows_and_columns(samples: Samples) -> tuple[Any, Any, Any]:
     return samples.inputs, samples.columns, np.arange(len(samples.inputs))
 
 
-DIFFERENT = "columns that may be of no use: a (whole numbers, all different): 'data.drop=[a]'"
+DIFFERENT = "possibly useless columns: a (whole numbers, all unique): 'data.drop=[a]'"
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ DIFFERENT = "columns that may be of no use: a (whole numbers, all different): 'd
         (["", *map(str, range(40))], DIFFERENT),
         (
             [str(2**53 + 2 + row * row) for row in range(50)],
-            "columns that may be of no use: a (whole numbers above 2^53, which are rounded): "
+            "possibly useless columns: a (whole numbers above 2^53, which are rounded): "
             "'data.drop=[a]'",
         ),
-        ([""] * 50, "columns that may be of no use: a (empty): 'data.drop=[a]'"),
+        ([""] * 50, "possibly useless columns: a (empty): 'data.drop=[a]'"),
         (["1", "1", "4", "4"] * 12, None),
         ([f"1e{row}" for row in range(30)], None),
     ],
 )
 def test_a_suspicious_column_is_told_and_no_other(cells: list[str], note: str | None) -> None:
-    told = [line for line in read(column(*cells)).notes if "use: a (" in line]
+    told = [line for line in read(column(*cells)).notes if "columns: a (" in line]
     assert told == ([note] if note else [])

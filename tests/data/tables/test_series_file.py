@@ -91,12 +91,12 @@ def test_columns_targets_and_units_travel_to_the_schema() -> None:
 
 def test_a_note_says_what_was_found_and_without_times_each_row_is_a_step() -> None:
     assert read(MONTHLY, targets=("a",)).notes == (
-        "60 times from 2000-01 to 2004-12, step 1 month (column 'month'); to predict: a; the "
-        "network also sees b",
+        "60 times from 2000-01 to 2004-12, step 1 month (column 'month'); targets: a; other "
+        "inputs: b",
     )
     series = read("a,b\n5,1\n4,2\n9,4\n", targets=("a",))
     assert (series.times, series.reading["time"]) == (("1", "2", "3"), None)
-    assert series.notes[0].startswith("3 times from 1 to 3, step 1, a row each; to predict: a;")
+    assert series.notes[0].startswith("3 times from 1 to 3, one per row; targets: a;")
 
 
 def test_rows_out_of_order_are_sorted_where_that_is_asked_for() -> None:
@@ -136,7 +136,7 @@ FILE = "\n".join([*HOLEY, ""])
 OUTSIDE = r"data\.test_from={} is not a time of the series; expected one after 2000-01 and up to "
 LATE = "month,a\n2020-01,\n2020-02,\n2020-03,1\n"
 BEGINS = (
-    r"f\.csv line 2, column 'a' is empty and has no value before it to fill it; leave out the 2 "
+    r"f\.csv line 2, column 'a' is empty and has no previous value to fill it; leave out the 2 "
     r"rows before its first value"
 )
 
@@ -146,7 +146,7 @@ EARLY = (
     r"f\.csv line 4, column 'month': '2020-02' comes after '2020-03'; expected the oldest first\. "
     r"Sort them with data\.sort=true"
 )
-TWICE = r"line 5, column 'month': '2020-02' is also 2 rows above; expected each time once"
+TWICE = r"line 5, column 'month': '2020-02' repeats the time 2 rows above; expected unique times"
 COLUMNS = r"its columns are when, sales, price, city\. Did you mean 'sales'\?"
 NO_NUMBERS = (
     r"f\.csv: column 'city' is not numeric \('Oslo', …\); name the value columns: "
@@ -220,7 +220,7 @@ def test_a_seed_of_the_split_is_told_to_change_nothing() -> None:
     first, second = (prepared(source(MONTHLY), split_seed=seed) for seed in (0, 3))
     assert np.array_equal(first.test.rows, second.test.rows)
     assert first.content_hash == second.content_hash
-    assert "data.split_seed=3 changes nothing: a series is split by time" in second.notes[-1]
+    assert "data.split_seed=3 has no effect: a series is split by time" in second.notes[-1]
 
 
 MONTHS = ["2020-01", "2020-02", "2020-03"]
@@ -268,7 +268,7 @@ def test_unknown_names_are_told_at_once_and_times_alone_are_no_series() -> None:
         layout({"when": MONTHS, "a": VALUES}, time="wen", values=("b",), targets=("c",))
     told = [problem.split(" is not a column")[0] for problem in caught.value.problems]
     assert told == ["data.time=wen", "data.columns=b", "data.targets=c"]
-    with pytest.raises(DataError, match=r"f\.csv has one column, 'when', of times; expected a"):
+    with pytest.raises(DataError, match=r"f\.csv has only the time column 'when'; expected a"):
         layout({"when": MONTHS})
 
 
@@ -310,12 +310,12 @@ def test_filled_cells_are_told_column_by_column() -> None:
     series = read(FILE, missing="previous")
     assert series.values.tolist() == [[1, 5], [1, 6], [3, 6], [3, 6], [7, 9]]
     assert series.notes[1:] == (
-        "f.csv: empty cells of column 'a' (2, the first at 2020-02) are filled with the last value "
-        "before (data.missing=previous)",
-        "f.csv: empty cells of column 'b' (2, the first at 2020-03) are filled with the last value "
-        "before (data.missing=previous)",
+        "f.csv: empty cells of column 'a' (2, the first at 2020-02) are filled with the previous "
+        "value (data.missing=previous)",
+        "f.csv: empty cells of column 'b' (2, the first at 2020-03) are filled with the previous "
+        "value (data.missing=previous)",
     )
-    assert "(data.missing=linear), which looks ahead" in read(FILE, missing="linear").notes[1]
+    assert "(data.missing=linear), using later values" in read(FILE, missing="linear").notes[1]
 
 
 @pytest.mark.parametrize(("missing", "lag"), [("previous", None), ("linear", None), ("linear", 2)])

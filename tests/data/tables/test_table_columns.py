@@ -16,17 +16,17 @@ FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
 WRITE = "is not a number; write a number or leave it empty, or take"
 AS_WORDS = f"{WRITE} the column as categories: 'data.categorical=[a]'"
 EMPTY = (
-    f"{FILE} line 3, column 'y': the target is empty, as in 10 rows in all; fill it in, or drop "
+    f"{FILE} line 3, column 'y': the target is empty (10 rows in total); fill it in, or drop "
     "these rows: data.missing=drop"
 )
-NAMES = "text: 60 different words in 60 cells, such as 'patient 0'"
+NAMES = "text: 60 unique values in 60 cells, such as 'patient 0'"
 KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
 REFUSED = [
     case("a,y\n", f"{FILE} has a header and no rows (0 rows); expected at least one per part"),
     case(
         "a b y\n1 2 0\n",
-        f"{FILE}: one column found, 'a b y'; expected the target and at least one more. If the "
-        "separator is another, set data.sep=;",
+        f"{FILE}: one column found, 'a b y'; expected the target and at least one more. For "
+        "another separator, set data.sep=;",
     ),
     case(
         text(patients()),
@@ -35,32 +35,33 @@ REFUSED = [
     ),
     case(
         column(*(f"note {row}" for row in range(50)), name="my note"),
-        f"{FILE}: no column is left to predict 'y' from; left out: my note (text: 50 different "
-        f"words in 50 cells, such as 'note 0'); {KEEPS} one",
+        f"{FILE}: no column is left to predict 'y' from; left out: my note (text: 50 unique "
+        f"values in 50 cells, such as 'note 0'); {KEEPS} one",
     ),
     case(
         column("1", "2", "1,5", "x", "4"),
-        f"{FILE} line 4, column 'a': '1,5' is not a number; write 1.5. The column has 3 numbers "
-        "beside 2 other cells, of several forms: '1,5', 'x'",
+        f"{FILE} line 4, column 'a': '1,5' is not a number (2 of 5 cells are not; two "
+        "formats: '1,5', 'x'); write 1.5",
     ),
     case(
         column("€3.04", "€2", "$3", "5"),
-        f"{FILE} line 2, column 'a': '€3.04' is not a number; write 3.04. The column has 1 number "
-        "beside 3 other cells, of several forms: '€3.04', '$3'",
+        f"{FILE} line 2, column 'a': '€3.04' is not a number (3 of 4 cells are not; two "
+        "formats: '€3.04', '$3'); write 3.04",
     ),
     case(
         column(*(f"{row},5" for row in range(50)), "1.5"),
-        f"{FILE} line 2, column 'a': '0,5' is not a number; write 0.5. The column has 1 number "
-        "beside 50 other cells, of several forms: '0,5', '1.5'",
+        f"{FILE} line 2, column 'a': '0,5' is not a number (50 of 51 cells are not; two "
+        "formats: '0,5', '1.5'); write 0.5",
     ),
     case(
         column(*(f"€{row}" for row in range(50)), "ask"),
-        f"{FILE} line 2, column 'a': '€0' is not a number; write 0. The column has 0 numbers "
-        "beside 51 other cells, of several forms: '€0', 'ask'",
+        f"{FILE} line 2, column 'a': '€0' is not a number (51 of 51 cells are not; two "
+        "formats: '€0', 'ask'); write 0",
     ),
     case(
         column("x", "y", "7"),
-        f"{FILE} line 2, column 'a': 'x' {AS_WORDS}. The column has 1 number beside 2 other cells",
+        f"{FILE} line 2, column 'a': 'x' "
+        + AS_WORDS.replace("number;", "number (2 of 3 cells are not);"),
     ),
     case(column("x", "y"), f"{FILE} line 2, column 'a': 'x' {AS_WORDS}", numeric=["a"]),
     case(
@@ -148,8 +149,8 @@ REFUSED = [
     ),
     case(
         target(*(f"person {row}" for row in range(50)), repeat=1),
-        "the target 'y' has 50 different words in 50 cells, such as 'person 0': no classes; name "
-        "another: data.target=COLUMN",
+        "the target 'y' has 50 unique values in 50 cells, such as 'person 0', so it has no "
+        "classes; set data.target=COLUMN",
     ),
     case(
         target("well", "ill"),
@@ -246,11 +247,11 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
         f"data.missing=drop: rows 60 → {len(whole)}; empty cells: age (5), town ({TOWNS.count('')})"
     )
     assert samples.numbers.tolist() == [row for row, line in enumerate(lines[1:]) if all(line)]
-    way = "data.missing=mean fills them in, or drop these rows: data.missing=drop"
+    way = "set data.missing=mean, or drop these rows: data.missing=drop"
     assert problems(text(lines), drop=["name"], missing="refuse") == (
-        f"{FILE} line 7, column 'age': a cell is empty, as in 5 rows in all; fill it in, {way}",
-        f"{FILE} line {TOWNS.index('') + 2}, column 'town': a cell is empty, as in "
-        f"{TOWNS.count('')} rows in all; fill it in, {way}",
+        f"{FILE} line 7, column 'age': a cell is empty (5 rows in total); {way}",
+        f"{FILE} line {TOWNS.index('') + 2}, column 'town': a cell is empty ("
+        f"{TOWNS.count('')} rows in total); {way}",
     )
     assert len(read(target("1", "NA", "2"), missing="drop").targets) == 20
 
@@ -267,8 +268,7 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
 def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth) -> None:
     content = "a,copy,y\n" + "".join(f"{n * n % 11},{copy(n)},{truth(n)}\n" for n in range(40))
     leak = (
-        "column 'copy' determines the target 'y' in every row; unless known before the target, "
-        "drop: 'data.drop=[copy]'"
+        "column 'copy' determines the target 'y'; unless known before it, drop: 'data.drop=[copy]'"
     )
     assert leak in read(content).notes
     assert problems(content, strict=True) == (f"{FILE}: {leak}",)
@@ -276,8 +276,8 @@ def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth)
     rows = [line.split(",") for line in content.splitlines()[1:]]
     twice = "a,copy,my copy,old,y\n" + "".join(f"{a},{c},{c},1.5,{y}\n" for a, c, y in rows)
     assert problems(twice, strict=True, drop=["old"])[0].endswith(
-        "columns 'copy', 'my copy' determine the target 'y' in every row; unless known before the "
-        "target, drop: 'data.drop=[old,copy,\"my copy\"]'"
+        "columns 'copy', 'my copy' determine the target 'y'; unless known before "
+        "it, drop: 'data.drop=[old,copy,\"my copy\"]'"
     )
     most = "a,b,y\n" + "".join(f"{n % 2 if n else 1},{n // 20},{n % 2}\n" for n in range(40))
     assert not [note for note in read(most).notes if "determines the target" in note]
@@ -311,7 +311,7 @@ def test_numbers_with_a_fraction_or_many_different_ones_are_a_regression_that_is
         assert (samples.task, samples.classes, samples.units) == ("regression", (), "kg")
         assert samples.targets.tolist() == [float(cell) for cell in targets * 10]
         assert samples.notes[-1] == (
-            "task: regression of 'y'; data.task=multiclass would take its numbers as classes"
+            "task: regression of 'y'; data.task=multiclass reads its numbers as classes"
         )
     assert read(target(*map(str, range(20)))).task == "multiclass"
 
@@ -342,7 +342,7 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     other = "; change with data.positive=ill"
     assert usual.notes[1].endswith(f"for 'not ill', the rarer one{other}")
     note = read(target("not ill", "ill")).notes[1]
-    assert note.endswith(f"the second of two{other}")
+    assert note.endswith(f"the second class{other}")
     note = read(target("not ill", "well", "well", "not ill", "not ill")).notes[1]
     assert note.endswith("the rarer one; change with 'data.positive=\"not ill\"'")
     for part in ("train", "validation", "test"):
@@ -350,7 +350,7 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
         assert one.rows.tolist() == other.rows.tolist()
         assert (one.targets == 1 - other.targets).all()
     note = read(target("well", "ill")).notes[1]
-    assert note.endswith("for 'well', the second of two; change with data.positive=ill")
+    assert note.endswith("for 'well', the second class; change with data.positive=ill")
 
 
 @pytest.mark.parametrize("positive", [1, 1.0, "1", True])
@@ -365,8 +365,8 @@ def test_a_word_for_missing_stays_a_class_among_words_and_is_told(word: str) -> 
     samples = read(target("mild", word, "mild"))
     assert set(samples.classes) == {"mild", word}
     assert samples.notes[-1] == (
-        f"{word!r} in the target 'y' is taken as a class (10 rows); if it means unknown, leave "
-        "the cell empty"
+        f"{word!r} in the target 'y' is a class (10 rows); if it means a missing value, "
+        "empty these cells"
     )
 
 

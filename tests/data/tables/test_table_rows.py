@@ -50,7 +50,7 @@ def test_further_files_are_read_by_name_and_their_further_columns_ignored_and_to
     together = read(text([HEADER, *ROWS]), **KEYS)
     np.testing.assert_array_equal(samples.inputs, together.inputs)
     assert samples.targets.tolist() == together.targets.tolist()
-    assert "test.csv: ignored columns (not in the training file): colour" in samples.notes
+    assert "test.csv: ignored columns (not in training): colour" in samples.notes
 
 
 def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_target() -> None:
@@ -58,7 +58,7 @@ def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_
     write("town,x,y\nc,1,no\na,2,yes\nc,5,no\n", "test.csv")
     samples = read(train, test_path="test.csv")
     assert samples.inputs[20:, 0].tolist() == [UNKNOWN, 0, UNKNOWN]
-    told = "categories that the training file does not have count as other: town (2)"
+    told = "categories not in the training file count as 'other': town (2)"
     assert samples.notes[-1] == told
     write('town,x,y\n"a\n",1,no\na,2,maybe\n', "test.csv")
     with refused(r"test.csv line 4, column 'y': 'maybe' is not a class; expected 'no', 'yes'"):
@@ -212,7 +212,7 @@ def test_columns_that_are_missing_are_named() -> None:
     write("50,Bonn,1,5\n51,Bonn,2,6\n", "new.csv")  # without names
     with refused(r"^new.csv lacks the columns 'age', 'town', 'ward', 'dose', which the model was"):
         new_rows("new.csv", schema())
-    with refused(r"new.csv has no column 'nam', as in id=nam; it has name, age\. Did you"):
+    with refused(r"id=nam is not a column of new.csv; it has name, age\. Did you"):
         opened(schema(), Rules(id="nam"), {"name": "1", "age": "1"})
 
 

@@ -103,15 +103,17 @@ def test_dates_become_their_parts_then_and_later(cells: list[str], parts: Any) -
     example = reader.apply(pd.DataFrame(made.example), what="rows", missing="impute").raw
     np.testing.assert_array_equal(example, first)
     write("x,day\n1,2024-05-03\n1,soon\n", "new.csv")
-    with pytest.raises(PipelineError, match=r"line \d, column 'day': '.*' is no date; expected "):
+    with pytest.raises(
+        PipelineError, match=r"line \d, column 'day': '.*' is not a date; expected "
+    ):
         new_rows(Path("new.csv"), reader.schema)
 
 
 @pytest.mark.parametrize(
     ("cells", "why"),
     [
-        (["5/6/24", "1/2/24"], "such as '1/2/24' may be day/month or month/day"),
-        (["2024-13-03", "2024-12-03"], "such as '2024-12-03' are not all of one order"),
+        (["5/6/24", "1/2/24"], "such as '1/2/24' are ambiguous (day/month?)"),
+        (["2024-13-03", "2024-12-03"], "such as '2024-12-03' mix two formats"),
     ],
 )
 def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], why: str) -> None:
@@ -202,9 +204,9 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
             r"row 1, column 'time': '2020-02-30' is not a time; expected YYYY, YYYY-MM",
         ),
         (["31.12.2020"], r"row 1, column 'time': '31.12.2020' is not a time"),
-        (["2020-01", "2020-02", "12"], r"row 3, .*'12' has another format than '2020-01'"),
+        (["2020-01", "2020-02", "12"], r"row 3, .*'12' differs in format from '2020-01'"),
         (["2020-01", None], r"row 2, column 'time' is empty; expected a time\. Fill it in"),
-        (["2020-01", "2020-02-01"], r"row 2, .*'2020-02-01' has another format than '2020-01'"),
+        (["2020-01", "2020-02-01"], r"row 2, .*'2020-02-01' differs in format from '2020-01'"),
         (
             ["2020-03-29 00:00+01:00", "2020-03-29 03:00+02:00"],
             r"row 2, .*has zone '\+02:00' and .* has '\+01:00'; expected one zone\. Write all times"
