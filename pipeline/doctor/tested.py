@@ -4,7 +4,6 @@ import shlex
 
 import numpy as np
 
-from pipeline.config.overrides import key_of
 from pipeline.doctor.evidence import Evidence, Gain, Verdict
 from pipeline.doctor.fit import EARLY, as_score, larger_if_narrow, larger_network, rising_epoch
 from pipeline.errors import override
@@ -218,6 +217,8 @@ def _more_rows(run: Evidence) -> str:
     # Folds of a short series are too short for its windows.
     if run.findings.targets or run.findings.words is None:
         return "more test rows"
+    from pipeline.config.overrides import key_of  # imports Hydra, which no other verdict needs
+
     words = shlex.split(run.findings.words)
     others = [word for word in words if key_of(word) not in NOT_OF_FOLDS]
     command = shlex.join(["pipeline", "sweep", "sweeps=folds", *others])
