@@ -64,8 +64,10 @@ class RunPair:
         flat, found = [flatten(config) for config in configs], []
         for one in differences(*configs):
             if one.key.partition(".")[0] not in IGNORED:
-                both = zip(flat, (one.old, one.new), strict=True)
-                texts = [_text(value) if one.key in config else MISSING for config, value in both]
+                texts = [
+                    MISSING if one.key not in config else x if isinstance(x, str) else shown(x)
+                    for config, x in zip(flat, (one.old, one.new), strict=True)
+                ]
                 found.append([one.key, *texts])
         return found
 
@@ -319,10 +321,6 @@ def _changes_words(pair: RunPair) -> str:
         told.append(f"{name} {' → '.join(texts)}")
     more = len(pair.changes) - len(told)
     return ", ".join(told) + (f" and {more} more" if more else "")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else shown(value)
 
 
 def _flipped_rows(

@@ -187,7 +187,10 @@ class _Scale:
         self._is_log = values[0] > 0 and values[-1] >= LOG_RATIO * values[0]
         self._ends = self._moved(values[0]), self._moved(values[-1])
         if is_numeric:
-            self._ticks = [(_tick(value), self._place(value)) for value in self._round(values)]
+            self._ticks = [
+                (f"{x:.0f}" if x.is_integer() and abs(x) < 1e7 else f"{x:.4g}", self._place(x))
+                for x in self._round(values)
+            ]
         else:
             self._ticks = [(label(text, 14), self(text)) for text in self._numbers]
 
@@ -239,10 +242,6 @@ def _number(text: str) -> float | None:
         value = float(text)
         return value if math.isfinite(value) else None
     return None
-
-
-def _tick(value: float) -> str:
-    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _end(row: Row) -> str:
