@@ -49,7 +49,7 @@ def test_a_killed_rank_ends_the_run_with_its_reason_and_what_was_trained_is_kept
     peer.kill()
     assert end_of(training, family) == 3
     (said,) = lines_of(training.err, start="error: ")
-    assert said.startswith("error: rank 1 of 2 was ended by SIGKILL, and with it the training")
+    assert said.startswith("error: rank 1 of 2 was ended by SIGKILL, which stopped the training")
     assert f"resume={training.run.relative_to(training.folder)}" in training.err
     assert ending(training.run) == ("FAILED", "error")
     assert checkpoint_epoch(training.run) >= 2
