@@ -94,8 +94,8 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     come_back()
     interrupted = only_run(server.uri).info.run_id
     assert outcome(server.uri) == ("RUNNING", None)
-    python, _, module, *words = shlex.split(line.partition("send them with: ")[2])
-    assert (python, module) == ("python", "pipeline.runs")
+    program, command, *words = shlex.split(line.partition("send them with: ")[2])
+    assert (program, command) == ("pipeline", "runs")
     assert runs(words) == 0
     assert runs(["action=sync", f"tracking.uri={server.uri}"]) == 0
     run = only_run(server.uri)

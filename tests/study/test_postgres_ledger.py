@@ -239,9 +239,9 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
     def work_meanwhile() -> None:
         with ledger._store.lock(ledger.name), ledger._store.transaction() as connection:
             connection.exec_driver_sql("SELECT study_id FROM studies FOR UPDATE")
-            with pytest.raises(EnvironmentFaultError, match="is locked by another"):
+            with pytest.raises(EnvironmentFaultError, match="is still locked by another"):
                 other.take(own_lease())
-            with pytest.raises(EnvironmentFaultError, match="is locked by another"):
+            with pytest.raises(EnvironmentFaultError, match="is still locked by another"):
                 other.finish(taken, INTERRUPTED)
 
     ledger._store.call(work_meanwhile)

@@ -141,7 +141,7 @@ print(float(store.stored([(Path(FILE), 0)], source(target="y")[0]).inputs.sum())
 @pytest.mark.slow
 def test_processes_that_convert_at_once_all_get_the_whole_table() -> None:
     rows, pipe = 40_000, subprocess.PIPE
-    write("a,b,y\n" + "".join(f"{n},{n % 7},{n % 2}\n" for n in range(rows)))
+    write("a,b,y\n" + "".join(f"{2 * n},{n % 7},{n % 2}\n" for n in range(rows)))
     words = [sys.executable, "-c", READS, *sys.path]
     readers = [subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
     for reader in readers:
@@ -152,7 +152,7 @@ def test_processes_that_convert_at_once_all_get_the_whole_table() -> None:
         reader.stdin.write("go\n")
         reader.stdin.flush()
     answers = [reader.communicate(timeout=120)[0].splitlines()[-1] for reader in readers]
-    assert [float(answer) for answer in answers] == [sum(n + n % 7 for n in range(rows))] * 2
+    assert [float(answer) for answer in answers] == [sum(2 * n + n % 7 for n in range(rows))] * 2
     assert len(converted()) == 1
 
 
