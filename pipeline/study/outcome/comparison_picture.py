@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CELL = 0.42
 MOST_CELLS_TOLD = 8
 #: Colours and lines of baselines.
-BASELINES = {
+BASELINE_LINES = {
     "naive": (style.NAIVE, ":"),
     "linear": (style.LINEAR, "--"),
     "seasonal": (style.NAIVE, "-."),
@@ -105,6 +105,6 @@ def _draw_baseline(
     beside = [n for n, cell in enumerate(cells) if settings <= cell.settings.items()]
     if found.n:
         low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
-        color, line = BASELINES[baseline.kind]
+        color, line = BASELINE_LINES[baseline.kind]
         look: dict[str, Any] = {"color": color, "linestyle": line, "label": baseline.kind}
         axes.vlines([found.mean] * len(beside), low, high, linewidth=1.6, **look)
