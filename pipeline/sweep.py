@@ -1,7 +1,7 @@
 """`pipeline sweep model=lstm sweeps=lr_epochs_clip`: study many runs."""
 
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 from omegaconf import DictConfig
 
@@ -14,7 +14,7 @@ from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
 from pipeline.study.space.trial_configs import names_of_study
 from pipeline.study.workers.worker import worker_server
-from pipeline.terminal import waiting_for
+from pipeline.terminal import showing, waiting_for
 from pipeline.tracking.client import Recorder
 
 
@@ -29,11 +29,12 @@ def body(config: DictConfig) -> int:
     alone = study is not None and study.launcher == "processes" and study.devices_per_trial == 1
     forks = (tries or alone) and can_fork()
     records = options is not None and not tries and options.tracking.kind != "none"
-    with (
-        Recorder() if records else nullcontext() as recorder,
-        worker_server() if forks else nullcontext() as server,
-    ):
-        waits = waiting_for("checking the study", 0 if options is None else options.verbose)
+    verbose = 0 if options is None else options.verbose
+    with ExitStack() as stack:
+        recorder = stack.enter_context(Recorder()) if records else None
+        with showing("loading PyTorch", verbose):
+            server = stack.enter_context(worker_server()) if forks else None
+        waits = waiting_for("checking the study", verbose)
         if tries:
             with waits:
                 from pipeline.study.preflight import preflight

@@ -56,6 +56,20 @@ def waiting_for(tasks: str, verbose: int | None) -> AbstractContextManager[objec
     return redrawing(lambda: spinner, times=5)
 
 
+@contextmanager
+def showing(tasks: str, verbose: int | None) -> Iterator[None]:
+    """Show `tasks` as `waiting_for` does, but still: without its thread, the body may fork."""
+    shown = console()
+    if verbose == 0 or not shown.is_terminal or shown.is_dumb_terminal:
+        yield
+        return
+    print(f"⠋ {tasks}\r", end="", flush=True)
+    try:
+        yield
+    finally:
+        print("\x1b[2K", end="", flush=True)
+
+
 def redrawing(
     draw: Callable[[], "RenderableType"], *, times: float = 2
 ) -> AbstractContextManager[object]:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from fixture_types import Capture, Patch, Train
 from terminals import Terminal, terminal, width
 
-from pipeline.terminal import folded, waiting_for
+from pipeline.terminal import folded, showing, waiting_for
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
 FREE = ("run  ", "report  ", "see it  ", "        http", "unsent  ")
@@ -114,6 +115,24 @@ def test_a_warning_beside_a_spinner_stays_one_line_and_on_its_stream(
     assert "drawing pictures" in shown.text
     assert capsys.readouterr().err == (f"{warning}\n" if apart else "")
     assert (warning.strip() in shown.screen) is not apart
+
+
+def test_a_command_may_fork_while_it_shows_why_the_user_waits(
+    monkeypatch: Patch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with showing("loading PyTorch", verbose=None):
+        pass
+    assert capsys.readouterr().out == ""
+    with terminal() as shown:
+        threads = threading.active_count()
+        with showing("loading PyTorch", verbose=0):
+            pass
+        with showing("loading PyTorch", verbose=None):
+            assert threading.active_count() == threads
+        print("done")
+    assert [line.strip() for line in shown.frames()] == ["⠋ loading PyTorch", "done"]
+    assert shown.screen == ["done", ""]
 
 
 def test_a_sentence_breaks_between_words_and_a_command_stays_whole(monkeypatch: Patch) -> None:
