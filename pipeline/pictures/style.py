@@ -1,14 +1,13 @@
 """What a picture is, and the common style of all: colours, sizes, axes, names of any script."""
 
 import unicodedata
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len, chop_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -230,10 +229,10 @@ def short(name: str, most: int = LONGEST) -> str:
     kept = "".join(sign for sign in seen if not unicodedata.category(sign).startswith("C"))
     if not kept:
         return "''"
-    if sum(map(_width, kept)) <= most:
+    if cell_len(kept) <= most:
         return kept
-    tail = _within(kept[::-1], (most - 1) // 2)[::-1]
-    return f"{_within(kept, most - 1 - sum(map(_width, tail)))}…{tail}"
+    tail = chop_cells(kept[::-1], (most - 1) // 2)[0][::-1]
+    return f"{chop_cells(kept, most - 1 - cell_len(tail))[0]}…{tail}"
 
 
 def label(name: str, most: int = LONGEST) -> str:
@@ -245,13 +244,3 @@ def label(name: str, most: int = LONGEST) -> str:
 def layer_name(name: str, most: int = 28) -> str:
     """Return the name of a layer without the common prefix `layers.`."""
     return short(name.removeprefix("layers."), most)
-
-
-def _within(text: str, most: int) -> str:
-    return text[: bisect_right(list(accumulate(map(_width, text))), most)]
-
-
-def _width(letter: str) -> int:
-    if unicodedata.combining(letter):
-        return 0
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
