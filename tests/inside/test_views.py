@@ -45,20 +45,6 @@ def test_the_map_of_an_edge_filter_is_the_sum_of_the_notes(
     assert views["channels/layers.layer1"][0, 0, 4].tolist() == [0, 0, 0, 4, 4, 0, 0, 0]
 
 
-def test_the_map_of_a_series_is_the_sum_over_its_features_and_channels() -> None:
-    network = build("cnn1d", (9, 2), 2, **CONVOLUTION | {"channels": [3], "kernel_size": 3})
-    layer = network.layers.layer1.convolution.kernel
-    values = np.random.default_rng(0).normal(size=(9, 2))
-    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    each = [
-        sum(sum_of_the_notes(values[:, [f]], weight[c, f][:, None]) for f in (0, 1)) + bias[c]
-        for c in range(3)
-    ]
-    views = inside_of(network, torch.tensor(values[None], dtype=torch.float32), channels=False)
-    expected = np.maximum(each, 0).sum(axis=0)[:, 0]
-    np.testing.assert_allclose(views["feature map/layers.layer1"][0], expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("mixing", ["full", "weighted"])
 def test_kernels_of_several_shapes_are_one_layer_with_a_picture_each(mixing: str) -> None:
     shapes = {"channels": [6, 4], "kernel_size": [{"shapes": [[1, 5], [5, 1], 3]}, 3]}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.modules.epoch import Clipper, EpochMean, EpochOutputs
+from pipeline.modules.epoch import Clipper, EpochMean
 
 
 @pytest.mark.parametrize("steps", [1, 7, 1024, 3000])
@@ -36,15 +36,6 @@ def test_a_new_epoch_begins_without_a_trace_of_the_last_and_may_have_no_step() -
     assert float(mean.compute()) == 2.0
     assert math.isnan(float(EpochMean().compute()))
     assert Clipper().compute() == {}
-
-
-def test_outputs_come_back_in_the_order_of_their_batches() -> None:
-    outputs = EpochOutputs()
-    outputs.add(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]))
-    outputs.add(torch.tensor([[3.0]]), torch.tensor([1]))
-    values, targets = outputs.take()
-    assert values.tolist() == [[1.0], [2.0], [3.0]]
-    assert targets.tolist() == [0, 1, 1]
 
 
 def parameters_with_gradients(scale: float, seed: int = 0) -> list[nn.Parameter]:

@@ -53,14 +53,6 @@ def by_hand(layer: nn.Module, image: Array, **sizes: int) -> Array:
 FULL = [((3, 3), 1, 1), ((1, 5), 1, 1), ((4, 2), 1, 1), ((3, 2), 2, 2)]
 
 
-def test_a_kernel_is_not_flipped_and_the_odd_zero_stands_at_the_end() -> None:
-    layer = convolution((4,), (2,), inputs=1, channels=1)
-    layer.kernel.weight.data = torch.tensor([[[1.0, 10.0]]], dtype=torch.float64)
-    layer.kernel.bias.data.zero_()
-    series = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]], dtype=torch.float64)
-    assert layer(series).flatten().tolist() == [21.0, 32.0, 43.0, 4.0]
-
-
 def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None:
     image = np.random.default_rng(0).normal(size=(2, 7, 6))
     layers = [(convolution((7, 6), s, stride=n, dilation=d), n, d) for s, n, d in FULL]

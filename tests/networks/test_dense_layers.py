@@ -122,18 +122,6 @@ def test_torch_leaves_a_recurrent_layer_as_torch_draws_it() -> None:
         assert torch.equal(one, other)
 
 
-def test_a_saturating_network_of_ten_layers_keeps_its_gradient_by_default_alone() -> None:
-    def first_gradient(**changes: object) -> float:
-        torch.manual_seed(0)
-        network = build(
-            "mlp", (20,), 1, hidden=[50] * 10, norm="none", activation="tanh", **changes
-        )
-        network(torch.randn(64, 20)).sum().backward()
-        return network.layers[0].linear.weight.grad.norm().item()
-
-    assert first_gradient() > 1000 * first_gradient(init="normal")
-
-
 def test_learned_pooling_is_the_weighted_average_of_each_window() -> None:
     wide = build("cnn2d", (3, 7, 6), 1, channels=[3], pool="learned", pool_size=[3, 2])
     images = torch.randn(2, 3, 7, 6)

@@ -2,9 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,24 +11,9 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.networks import require_kind
-from pipeline.networks.inspection import LayerRow, activity_of, layer_table, operations_at_once
+from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
 
 ModelAndInput = tuple[str, tuple[int, ...]]
-NEW_NETWORK = """
-from typing import Annotated
-
-from annotated_types import Gt
-from torch import nn
-
-
-class Wide(nn.Sequential):
-    takes = ("table",)
-
-    def __init__(self, input_shape, outputs, *, factor: Annotated[int, Gt(0)]) -> None:
-        (features,) = input_shape
-        hidden = factor * features
-        super().__init__(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-"""
 
 
 def test_a_sample_gives_the_same_alone_and_of_saved_weights(model_and_input: ModelAndInput) -> None:
@@ -86,30 +69,6 @@ def test_samples_of_four_dimensions_fit_no_network() -> None:
         require_kind("net", ("table",), (2, 3, 4, 5))
 
 
-def test_a_new_network_is_one_python_file_and_one_yaml_file(
-    train: Callable[..., int], own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (own_folder / "new_network.py").write_text(NEW_NETWORK, encoding="utf-8")
-    file = own_folder / "conf" / "model" / "wide.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text("# Wide.\n_target_: new_network.Wide\nfactor: 3 # >= 1\n", encoding="utf-8")
-    words = ("--config-dir", "conf", "trust=[new_network]", "tracking=none", "verbose=0")
-
-    assert train(*words, "model=wide", "data=iris", "trainer.max_epochs=1") == 0
-    weights = torch.load(next(own_folder.glob("runs/*-wide-iris-*/checkpoints/best.ckpt")))
-    assert weights["state_dict"]["network.0.weight"].shape == (12, 4)
-
-    for wrong, told in (
-        ("model=wied", "Did you mean 'wide'?\n"),
-        ("model.factor=0", "model.factor=0 is not allowed; expected a whole number > 0.\n"),
-        ("data=digits", "model=wide reads a table (features,), but the data are images"),
-    ):
-        capsys.readouterr()
-        model = () if wrong.startswith("model=") else ("model=wide",)
-        assert train(*words, *model, wrong) == 2
-        assert told in capsys.readouterr().err
-
-
 def test_a_convolution_has_ci_co_kh_kw_weights_and_co_biases() -> None:
     for mixing, size in product(("full", "weighted"), ([3, 2], {"shapes": [[1, 5], 3]})):
         network = build("cnn2d", (3, 12, 12), 2, kernel_size=size, mixing=mixing)
@@ -163,24 +122,3 @@ def test_the_work_that_threads_share_is_that_of_one_layer_and_one_time_step() ->
         kernels = 2 * (5 * 30 * 3 + 30) * steps / 2
         assert work("cnn1d", (steps, 5), **sizes, pool="global") == pytest.approx(kernels, rel=0.02)
     assert work("mlp", (7,), hidden=[300, 300]) == pytest.approx(2 * 300 * 301, rel=0.1)
-
-
-def test_the_table_leaves_the_network_and_the_random_state_alone() -> None:
-    network = build("mlp", (6,), 2, dropout=0.5).train()
-    network.layers[1].eval()
-    modes = [module.training for module in network.modules()]
-    weights = {name: value.clone() for name, value in network.state_dict().items()}
-    before = torch.get_rng_state()
-    layer_table(network, (6,))
-    activity_of(network, torch.randn(30, 6, generator=torch.Generator()))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert [module.training for module in network.modules()] == modes
-    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
-    assert not any(module._forward_hooks for module in network.modules())
-
-    class Noisy(nn.Module):
-        def forward(self, samples: torch.Tensor) -> torch.Tensor:
-            return samples + torch.randn_like(samples)
-
-    layer_table(Noisy(), (6,))
-    assert torch.equal(torch.get_rng_state(), before)
