@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,17 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from serving import made_models
-from serving.asked_models import trained, write_sources
+from serving.asked_models import trained
 from serving.new_data import read_rows
 from torch import Tensor, nn
 
-from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.options import data_options
 from pipeline.config.values import build, find
-from pipeline.data.prepare import prepare
 from pipeline.data.schema import Code, Encoder, Scaler
 from pipeline.errors import ConfigError
 from pipeline.export import main
 from pipeline.paths import conf_folder
-from pipeline.running.plan import build_source
-from pipeline.serving.exporting import Exported, example_rows, export_interface, exports
+from pipeline.serving.exporting import Exported, export_interface, exports
 from pipeline.serving.model import Model
 
 pytestmark = pytest.mark.slow
@@ -298,30 +293,6 @@ def test_a_missing_extra_is_named_before_anything_is_written(
 
 
 # ── the rows by which a file is compared ────────────────────────────────────────────────────────
-
-KINDS = {
-    "table": ("data=table", "data.path=table.csv", "data.target=outcome", "data.id=patient"),
-    "array": ("data=digits",),
-    "series": ("data=airline",),
-    "images": ("data=images", "data.path=images"),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_example_is_read_as_the_training_read_its_rows(own_folder: Path, kind: str) -> None:
-    write_sources(own_folder)
-    options = check(compose([*KINDS[kind], "model=mlp"]))
-    prepared = prepare(build_source(options), data_options(options))
-    assert prepared.schema.reading["kind"] == kind
-    model = replace(made_models.model(prepared.schema), file=own_folder / "model.ckpt")
-    (own_folder / "example.json").write_text(json.dumps(prepared.example), encoding="utf-8")
-    inputs = prepared.schema.to_inputs(example_rows(model))
-    known = torch.cat([*prepared.train.blocks(), *prepared.test.blocks()])
-    if kind == "series":  # of a series it is the end, which predicts what nobody knows yet
-        known = known[:, 1:]
-        inputs = inputs[:, :-1]
-    same = (known[None] - inputs[:, None]).abs().flatten(2).amax(2) < 1e-6
-    assert same.any(1).all()
 
 
 def test_without_an_example_rows_are_made_up(given: Path, export: Export, tmp_path: Path) -> None:

@@ -11,12 +11,10 @@ from serving import made_models
 from torch import Tensor, nn
 
 from pipeline.config.options import DataOptions
-from pipeline.data.airline import Airline
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import Block, Rules, reader_of
 from pipeline.data.schema import Schema
-from pipeline.data.sunspots import Sunspots
 from pipeline.errors import DataError
 from pipeline.serving.frames import predict_frame
 from pipeline.serving.model import Decision, Model
@@ -117,16 +115,6 @@ def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target
         np.testing.assert_allclose(columns[f"{target} high"], values + 10 + outputs)
 
 
-def test_a_shipped_series_goes_on_in_its_labels() -> None:
-    airline = Airline(start="1949-01", end="1960-12", test_from="1957-01")
-    sunspots = Sunspots(start=1700, end=1987, test_from=1921)
-    for source, following in ((airline, ["1961-01", "1961-02"]), (sunspots, ["1988", "1989"])):
-        schema, series = prepare(source, options(horizon=2)).schema, source.read()
-        time = schema.reading["time"]
-        given = pd.DataFrame({time: series.times, series.names[0]: series.values[:, 0]})
-        assert forecast(model_of(schema), given)[time] == following
-
-
 def with_cell(row: int, cell: object) -> pd.DataFrame:
     changed = frame().astype({"b": object})
     changed.loc[row, "b"] = cell
@@ -190,11 +178,7 @@ def test_a_frame_gives_what_its_file_gives_whatever_its_types_and_order_of_colum
         assert found.names == [f"{label}-01" for label in in_file.names]
 
 
-def test_rows_after_irregular_times_are_numbered_and_without_times_have_no_label() -> None:
-    days = pd.Timestamp("2000-01-01") + pd.to_timedelta(np.arange(ROWS) ** 2, unit="D")
-    irregular = frame().assign(when=days.strftime("%Y-%m-%d"))
-    columns = forecast(model_of(read(irregular).schema), irregular)
-    assert columns["when"] == ["+1", "+2", "+3"]
+def test_rows_without_times_have_no_label() -> None:
     columns = forecast(model_of(read(frame().drop(columns="when")).schema), frame())
     assert list(columns) == ["c", "a"]
     assert len(columns["c"]) == HORIZON

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from serving.made_models import Sum, category_code, model, number_code, schema
-from torch import nn
 
 from pipeline.data.schema import Encoder, Scaler, Schema
 from pipeline.serving.frames import RowsError, predict_frame
@@ -181,14 +180,3 @@ def test_outputs_are_values_in_units_or_probabilities(made: Schema, expected: ob
     found = model(made).outputs(np.array([[1.0, 2.0]]))
     assert found.tolist() == [expected]
     assert model(made).outputs(np.zeros((0, 2))).shape == (0, *found.shape[1:])
-
-
-def test_an_answer_depends_on_the_rows_beside_it_by_rounding_alone() -> None:
-    torch.manual_seed(0)
-    several = schema("multiclass", outputs=3, classes=list("abc"), input_shape=(16, 6))
-    layers = nn.Conv1d(16, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3)
-    made = model(several, network=nn.Sequential(*layers).eval())
-    rows = np.random.default_rng(0).normal(size=(5000, 16, 6))
-    together = made.outputs(rows)
-    alone = torch.cat([made.outputs(rows[n : n + 1]) for n in (0, 17, 4095, 4096, 4999)])
-    torch.testing.assert_close(alone, together[[0, 17, 4095, 4096, 4999]], rtol=0, atol=1e-6)
