@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from threading import Thread
 
-import psutil
 import pytest
 from faults.processes import crowding, wait_until
 from faults.stores import TrackingServer, free_port, only_run, outcome, recorded_steps
@@ -30,30 +29,22 @@ from pipeline.tracking.uri import sqlite_uri, where_to_look
 Begun = Callable[..., Journal]
 
 TRAINING = """
-import sys, time
+import sys
 from pathlib import Path
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 
-uri, folder, last = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+uri, folder = sys.argv[1], Path(sys.argv[2])
 folder.mkdir(parents=True)
-recorder = Recorder()
-recorder.start()
-recorder.connect(uri, experiment="pipeline")
-journal = Journal(folder)
-journal.begin(Header(name="lstm", experiment="pipeline", uri=uri))
-recorder.open(folder)
-for epoch in range(1, 4):
-    journal.epoch(epoch, {"train/loss": 1 / epoch})
-if last == "end":
+with Recorder() as recorder:
+    recorder.connect(uri, experiment="pipeline")
+    journal = Journal(folder)
+    journal.begin(Header(name="lstm", experiment="pipeline", uri=uri))
+    recorder.open(folder)
+    journal.epoch(1, {"train/loss": 0.5})
     journal.end("FINISHED")
-print(recorder.pid, flush=True)
-time.sleep(600)
+    recorder.close(folder)
 """
-
-
-def has_ended(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_run_holds_its_params_tags_and_artifacts_and_shows_values_soon_after_their_epoch(
@@ -206,23 +197,6 @@ def test_sending_a_journal_again_stores_nothing_twice(database: str, begun: Begu
         assert sent_again().run_id == before.run_id
 
 
-@pytest.mark.parametrize(
-    ("killed_after", "end"), [("epochs", ("FAILED", "lost")), ("end", ("FINISHED", None))]
-)
-def test_a_killed_training_process_leaves_its_run_closed(
-    database: str, tmp_path: Path, killed_after: str, end: tuple[str, str | None]
-) -> None:
-    folder = tmp_path / "runs" / "killed"
-    training = run_script(TRAINING, database, str(folder), killed_after, cwd=tmp_path)
-    assert training.stdout is not None
-    pid = int(training.stdout.readline())
-    training.kill()
-    training.communicate()
-    wait_until(lambda: has_ended(pid), what="the end of the recorder")
-    assert outcome(database) == end
-    assert recorded_steps(database, "train/loss") == [1, 2, 3]
-
-
 def test_a_run_that_nobody_closed_is_lost_when_its_recorder_quits(
     database: str, begun: Begun
 ) -> None:
@@ -275,22 +249,6 @@ def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
     wait_until(lambda: read_state(earlier.folder).done, what="the earlier run")
     assert only_run(database).data.metrics == {"train/loss": 0.5}
     assert outcome(database) == ("FAILED", "diverged")
-
-
-def test_without_a_required_server_the_values_wait_in_the_journal(begun: Begun) -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
-    journal = begun(uri)
-    with Recorder() as recorder:
-        pid = youngest_child()
-        assert uri in str(recorder.connect(uri, experiment="pipeline", required=False))
-        assert recorder.open(journal.folder) == ""
-        journal.epoch(1, {"train/loss": 0.5, "val/f1": 0.9})
-        journal.end("FINISHED")
-        started_at = time.monotonic()
-        assert recorder.close(journal.folder) == 4  # begin, two values, end
-        assert time.monotonic() - started_at < 12 * crowding()
-    assert has_ended(pid)
-    assert journal.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
 
 
 def test_a_folder_that_another_process_is_sending_is_waited_for(
@@ -409,18 +367,17 @@ def test_a_server_that_is_no_mlflow_is_told_apart_from_one(running: Recorder) ->
 
 
 @pytest.mark.slow
-def test_eight_processes_share_one_new_database(tmp_path: Path) -> None:
+def test_four_processes_share_one_new_database(tmp_path: Path) -> None:
     uri = sqlite_uri(tmp_path / "new" / "mlflow.db")
-    script = TRAINING.replace("time.sleep(600)", "recorder.close(folder); recorder.quit()")
     started = [
-        run_script(script, uri, str(tmp_path / "runs" / str(number)), "end", cwd=tmp_path)
-        for number in range(8)
+        run_script(TRAINING, uri, str(tmp_path / "runs" / str(number)), cwd=tmp_path)
+        for number in range(4)
     ]
     for process in started:
         process.communicate(timeout=300)
-    assert [process.returncode for process in started] == [0] * 8
+    assert [process.returncode for process in started] == [0] * 4
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["mlflow.db"]
     client = MlflowClient(uri)
     found = client.search_runs([one.experiment_id for one in client.search_experiments()])
-    assert [run.info.status for run in found] == ["FINISHED"] * 8
+    assert [run.info.status for run in found] == ["FINISHED"] * 4
     assert (tmp_path / "new" / "mlflow.db").stat().st_mode & 0o777 == 0o600

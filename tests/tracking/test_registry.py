@@ -116,11 +116,6 @@ def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
     assert verdict(mine, tags, "3") == (takes, line)
 
 
-def test_the_first_version_is_champion_and_its_tags_hold_the_figure_exactly() -> None:
-    assert verdict(figure(0.5), None, "3") == (True, " (champion)")
-    assert float(version_tags(figure(0.1 + 0.2))["value"]) == 0.1 + 0.2
-
-
 @pytest.mark.slow
 def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
     recorder: Recorder, database: str, tmp_path: Path
