@@ -50,7 +50,6 @@ def opened(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("labels", [("ash",), UGLY], ids=["one row", "twelve ugly names"])
 @pytest.mark.parametrize(
     ("model", "changes", "expected"),
     [
@@ -77,11 +76,13 @@ def opened(
     ],
 )
 def test_every_architecture_is_drawn_with_any_names_and_no_text_on_another(
-    model: str, changes: dict, expected: str, labels: tuple[str, ...]
+    model: str, changes: dict, expected: str
 ) -> None:
-    drawn = dict(readable(opened(model, changes, labels, classes=labels), "inside/"))
-    assert [*drawn] == [f"inside/{name}" for name in expected.split()]
-    assert all(any(axes.images for axes in figure.axes) for figure in drawn.values())
+    # One row draws the same pictures, the simplest network does for that.
+    for labels in (UGLY, ("ash",)) if model in ("mlp", "rnn") else (UGLY,):
+        drawn = dict(readable(opened(model, changes, labels, classes=labels), "inside/"))
+        assert [*drawn] == [f"inside/{name}" for name in expected.split()]
+        assert all(any(axes.images for axes in figure.axes) for figure in drawn.values())
 
 
 def test_a_feature_map_stands_beside_its_input_on_the_scale_of_its_layer() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.findings import ColumnImportances, Findings
 from pipeline.gallery import read_list, save, write_pictures
-from pipeline.pictures.style import Picture, label, layer_name, short
+from pipeline.pictures.style import Picture, label, short
 from pipeline.processes.cpu import cores
 from pipeline.processes.fork_server import can_fork
 
@@ -58,11 +58,6 @@ def test_a_name_is_no_formula_and_hides_from_no_legend() -> None:
         assert [text.strip() for text, _ in parsed] == [short(name, 99) for name in UGLY]
     finally:
         pyplot.close(figure)
-
-
-def test_a_layer_goes_without_what_all_begin_with() -> None:
-    assert layer_name("layers.layer1.linear") == "layer1.linear"
-    assert layer_name("head") == "head"
 
 
 def ugly(**more: object) -> Findings:
