@@ -37,15 +37,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel in an environment that sees the dependencies, but not the repository."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     paths = {"base": str(folder), "platbase": str(folder)}
     site = Path(sysconfig.get_path("purelib", scheme="venv", vars=paths))
     # A folder that a .pth file names is searched, but the .pth files in it are not read: those of
     # an editable install would lead to the repository.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     python = folder / "bin" / "python"
-    options = ["--no-deps", "--no-index", "--ignore-installed"]
-    called([str(python), "-m", "pip", "install", *options, str(wheel)], cwd=folder)
+    install = ["install", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
+    called([sys.executable, "-m", "pip", "--python", str(python), *install], cwd=folder)
     return folder / "bin"
 
 
