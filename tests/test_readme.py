@@ -1,7 +1,6 @@
 """The README: its commands run as they stand, and every figure, link and promise is true."""
 
 import csv
-import json
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from printed import blocks, differences
 from printed_studies import skeleton
+from records import final_values, only_run
 from test_published import FIGURES, TRAINED
 
 from pipeline.config.compose import checked
@@ -63,7 +63,7 @@ def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
         assert theirs[name][1] == pytest.approx(naive, abs=1e-3)
         assert theirs[name][2] == pytest.approx(linear, abs=0.01)
     (row,) = (row[1:] for row in MODEL_ROW.findall(ENGLISH) if row[0] == "model=lstm")
-    require_figures(row, final_values(tmp_path))
+    require_figures(row, final_values(only_run(tmp_path / "runs")))
 
 
 def ran(words: str, folder: Path, python: str) -> str:
@@ -127,7 +127,7 @@ def test_the_winners_command_gives_the_value_of_its_trial_to_the_last_bit(
     runs = set(folder.glob("runs/*/journal.jsonl"))
     ran(f"{command[1]} verbose=0", folder, python)
     (journal,) = set(folder.glob("runs/*/journal.jsonl")) - runs
-    assert journal_values(journal)["val/f1"] == max(trial_values(folder).values())
+    assert final_values(journal.parent)["val/f1"] == max(trial_values(folder).values())
 
 
 def trial_values(folder: Path) -> dict[str, float]:
@@ -191,19 +191,6 @@ def test_mistakes_are_told_as_shown(
     assert capsys.readouterr().err == shown
 
 
-def final_values(folder: Path) -> dict[str, float]:
-    (journal,) = folder.glob("runs/*/journal.jsonl")
-    return journal_values(journal)
-
-
-def journal_values(journal: Path) -> dict[str, float]:
-    """The last value of each metric in a run's journal."""
-    values: dict[str, float] = {}
-    for event in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
-        values |= event.get("values", {})
-    return values
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
@@ -214,7 +201,7 @@ def test_each_model_reaches_the_figures_of_its_row(
     train: Callable[..., int], own_folder: Path, row: Sequence[str]
 ) -> None:
     assert train(row[0], "tracking=none", "verbose=0") == 0
-    require_figures(row[1:], final_values(own_folder))
+    require_figures(row[1:], final_values(only_run(own_folder / "runs")))
 
 
 def require_figures(row: Sequence[str], values: dict[str, float]) -> None:
@@ -233,7 +220,7 @@ def test_each_experiment_reaches_the_figure_of_its_row(
     train: Callable[..., int], own_folder: Path, name: str, figure: float
 ) -> None:
     assert train(f"experiment={name}", "tracking=none", "verbose=0") == 0
-    values = final_values(own_folder)
+    values = final_values(only_run(own_folder / "runs"))
     if "test/rmse" in values:
         assert values["test/rmse"] == pytest.approx(figure, abs=4)
     else:
