@@ -135,15 +135,11 @@ class Pages:
         for one in words:
             self.until(repr(one), lambda one=one: one in self.text())
 
-    def type_into(self, field: str, text: str) -> None:
-        """Replace the text of a field."""
-        found = self.one(field)
-        found.send_keys(CONTROL, "a")
-        found.send_keys(text)
-
     def search(self, condition: str) -> None:
-        """Type a condition into the search field of the table of runs."""
-        self.type_into("//*[@data-testid='search-box']", condition + ENTER)
+        """Replace what stands in the search field of the table of runs."""
+        found = self.one("//*[@data-testid='search-box']")
+        found.send_keys(CONTROL, "a")
+        found.send_keys(condition + ENTER)
 
     def sort(self, column: str) -> None:
         """Sort the table of runs by a column, the largest first; that shows the column too."""

@@ -85,19 +85,6 @@ def test_the_note_of_a_run_has_its_figures_and_shows_its_pictures(
     assert pages.pictures("//img[@alt='pictures/curves/metrics.png']")[0] > 300
 
 
-def test_parameters_metrics_and_tags_are_listed(pages: Pages, trained: Trained) -> None:
-    pages.open(trained.page("digits_cnn"))
-    pages.says("Parameters (", "Metrics (", "Registered models", "digits")
-    pages.says("model._target_", "pipeline.networks.convolution.CNN2d")
-    values = final_values(trained.run("digits_cnn"))
-    for name in ("train/loss", "val/f1", "test/f1", "naive/f1"):
-        pages.type_into("//input[@placeholder='Search metrics']", name)
-        pages.says(str(values[name])[:8])
-    tags = pages.text().partition("Tags")[2].partition("Registered models")[0]
-    assert "doctor" in tags
-    assert "lease" not in tags
-
-
 def test_the_printed_link_opens_on_scores_settings_verdicts_and_data(
     pages: Pages, trained: Trained
 ) -> None:
@@ -151,17 +138,6 @@ def test_the_note_of_a_study_names_its_best_trial_and_the_winners_command(
     pages.says("5 trials: 5 complete", "best trial ", "pipeline train model=mlp")
     unfold_note(pages)
     assert min(pages.pictures(f"{NOTE}//img")) > 300
-
-
-def test_the_registered_model_shows_its_signature(pages: Pages, trained: Trained) -> None:
-    pages.open(trained.page("digits_cnn"))
-    place = str(pages.one("//a[contains(@href, '/models/digits')]").get_attribute("href"))
-    pages.open(place.partition("#")[2])  # a click opens it in a new tab
-    pages.says("Version 1", "champion", "digits_cnn", "registered as digits v1")
-    for part in ("Inputs", "Outputs"):
-        title = f"//*[starts-with(normalize-space(text()), '{part} (')]"
-        pages.click(f"{title}/ancestor::*[@role='row']//*[contains(@class, 'anticon')]")
-    pages.says("prediction")
 
 
 def test_names_that_would_break_a_page_are_shown_as_they_stand(
