@@ -116,52 +116,60 @@ def findings_of(
         result: Metrics of the run, with their intervals.
         diverged: Whether the weights are not finite, so that they can't be scored.
     """
-    schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
-    test, vitals = result.test, participant.vitals
-    usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
-    batches, monitor = participant.trainer.num_training_batches, plan.options.monitor
-    of_schema: dict[str, Any] = {name: getattr(schema, name) for name in OF_SCHEMA}
+    test, vitals, lean = result.test, participant.vitals, plan.occasion.lean
+    batches = participant.trainer.num_training_batches
+    accumulated = plan.options.trainer.accumulate_grad_batches
     found = Findings(
-        **of_schema,
-        name=plan.name,
+        **_planned(plan),
         run_id=result.run_id or "",
         end="diverged" if diverged else "finished",
-        model=str(plan.options.model[TARGET]).rpartition(".")[2],
-        config=plan.config,
-        words=None if plan.command is None else plan.command.words(),
-        monitor=monitor or "train/loss",
-        better=direction_of(monitor or "train/loss", plan.options.metrics),
         kept=participant.keeper.best_epoch,
         epochs=result.epochs,
-        planned=trainer.max_epochs,
-        steps=0 if batches == inf else ceil(batches / trainer.accumulate_grad_batches),
-        clipping=Clipping(
-            threshold=trainer.gradient_clip_val,
-            algorithm=trainer.gradient_clip_algorithm,
-            chosen=trainer.gradient_clip_val != usual_clipping,
-        ),
+        steps=0 if batches == inf else ceil(batches / accumulated),
         threshold=result.decision.threshold,
         metrics=result.metrics,
         intervals={} if test is None or test.intervals is None else test.intervals.ends,
         baselines=() if test is None else test.baselines,
-        rows=prepared.rows,
-        repeated=None if prepared.report is None else prepared.report.repeated,
         parameters=result.parameters,
         seconds=participant.seconds,
-        device=plan.devices.words,
-        data_hash=prepared.content_hash,
         history={
             epoch: {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
             for epoch, values in result.history.items()
         },
         vitals=None if vitals is None else vitals.vitals(),
+        test=None if test is None or lean else _some_tested(test.rows),
     )
+    return found if diverged or lean else _with_scores(found, plan, participant.task)
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
+    """Return the findings that are known before the training."""
+    schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
+    usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
+    monitor, shares = plan.options.monitor or "train/loss", ()
     if schema.classes:
         counts = torch.bincount(prepared.train.targets, minlength=len(schema.classes))
-        found = replace(found, shares=tuple((counts / counts.sum()).tolist()))
-    if test is not None and not plan.occasion.lean:
-        found = replace(found, test=_some_tested(test.rows))
-    return found if diverged or plan.occasion.lean else _with_scores(found, plan, participant.task)
+        shares = tuple((counts / counts.sum()).tolist())
+    return {
+        **{name: getattr(schema, name) for name in OF_SCHEMA},
+        "name": plan.name,
+        "model": str(plan.options.model[TARGET]).rpartition(".")[2],
+        "config": plan.config,
+        "words": None if plan.command is None else plan.command.words(),
+        "monitor": monitor,
+        "better": direction_of(monitor, plan.options.metrics),
+        "planned": trainer.max_epochs,
+        "clipping": Clipping(
+            threshold=trainer.gradient_clip_val,
+            algorithm=trainer.gradient_clip_algorithm,
+            chosen=trainer.gradient_clip_val != usual_clipping,
+        ),
+        "rows": prepared.rows,
+        "repeated": None if prepared.report is None else prepared.report.repeated,
+        "shares": shares,
+        "device": plan.devices.words,
+        "data_hash": prepared.content_hash,
+    }
 
 
 def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
