@@ -34,11 +34,8 @@ CONFIG = Path("artifacts", "config.yaml")
 Chosen = Literal["test", "validation", "train", "all"]
 #: Options of the data that the command may change.
 FREE = (*SERVING, "memory_budget")
-#: Sections whose values come from this command and not from the run.
-OURS = (
-    *("name", "output", "verbose", "details", "traceback", "tags"),
-    *("data", "trainer", "metrics", "tracking"),
-)
+#: Keys of this command that a run does not have, or takes from a command line alone.
+NOT_OF_RUNS = ("model_from", "split", "trust")
 
 
 class EvaluateOptions(Options):
@@ -157,7 +154,8 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     # All options of `DataOptions` but the free ones are the run's.
     rows = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
     kept = {k: v for k, v in given["data"].items() if k not in rows or k in FREE}
-    ours = {**{key: given[key] for key in OURS}, "data": {**rows, **kept}}
+    ours = {key: value for key, value in given.items() if key not in NOT_OF_RUNS}
+    ours["data"] = {**rows, **kept}
     values = {**stored, **ours, "test": True, "callbacks": {}}
     values |= dict.fromkeys(("resume", "register", "scheduler"))
     secrets = [
@@ -210,12 +208,8 @@ def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]
 def _same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two sections `data` name the same source of data."""
     free = (*DataOptions.model_fields, "allow_url")
-    pair = [{k: _plain(v) for k, v in data.items() if k not in free} for data in (one, other)]
-    return pair[0] == pair[1]
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
+    own, others = ({k: v for k, v in data.items() if k not in free} for data in (one, other))
+    return flatten(own) == flatten(others)
 
 
 main = command("evaluate", body, options=EvaluateOptions, rewrite=with_run)

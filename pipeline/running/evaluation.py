@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from pipeline.networks.inspection import layer_table
 from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
 from pipeline.running.plan import Occasion, Plan, build_source
-from pipeline.running.recording import Record, connecting, on_record, writable_store
+from pipeline.running.recording import connecting, on_record, writable_store
 from pipeline.running.results import (
     print_data,
     print_figures,
@@ -41,7 +41,7 @@ from pipeline.running.results import (
 )
 from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
-from pipeline.terminal import console, duration, say, waiting_for
+from pipeline.terminal import console, duration, headed, say, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, read_state
@@ -90,12 +90,8 @@ def evaluate(asked: EvaluationRequest) -> None:
     options = asked.options
     uri = writable_store(options)
     model = Model.load(asked.place, trust=options.trust)
-    trained = model.facts.get("report")
-    report = None if trained is None else DataReport.from_dict(trained)
-    prepared, what = _rows(asked, model, report)
+    prepared, what, drift = _rows(asked, model)
     plan = _plan(asked, model, prepared, started_at)
-    evaluated = prepared.report
-    drift = None if report is None or evaluated is None else tuple(drifted(report, evaluated))
     with nullcontext() if uri is None else Recorder() as recorder:
         if options.verbose != 0:
             print_header(plan, what, plan.devices.words.partition("; here: ")[0])
@@ -123,9 +119,13 @@ def evaluate(asked: EvaluationRequest) -> None:
         seconds = perf_counter() - started_at
     if options.verbose != 0:
         print_figures(model.schema, tested, part=asked.rows_word, details=options.details)
-        for line in _drift_lines(drift):
-            say(console(), line)
-        print_lines(_last_lines(model, record, seconds))
+        _print_drift(drift)
+        lines = [
+            f"model   {model.file.parent} (epoch {model.facts['epoch']})",
+            f"took    {duration(seconds)}",
+            f"run     {record.folder}",
+        ]
+        print_lines([*lines, *where_lines(record)])
 
 
 def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at: float) -> Plan:
@@ -170,11 +170,14 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
 # ── rows ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _rows(
-    asked: EvaluationRequest, model: Model, report: DataReport | None
-) -> tuple[Prepared, str]:
-    """Return the scored rows as a test part beside the model's training rows, and a description."""
+def _rows(asked: EvaluationRequest, model: Model) -> tuple[Prepared, str, tuple[str, ...] | None]:
+    """Return the scored rows as a test part beside the model's training rows.
+
+    A description of the rows follows, and what has drifted since training; `None` = unknown.
+    """
     options, schema, prints = asked.options, model.schema, None
+    trained = model.facts.get("report")
+    before = None if trained is None else DataReport.from_dict(trained)
     budget = options.data["memory_budget"]
     if asked.is_own:
         raw, content, digest = _read_own(options, schema)
@@ -190,6 +193,7 @@ def _rows(
         path = options.data.get("path")
         name = Path(str(path)).name if path else str(options.data[TARGET]).rpartition(".")[2]
         what = f"{len(test):,} rows of {name}"
+    report = data_report(raw, content, like=before, trained=prints)
     prepared = Prepared(
         schema=schema,
         train=train,
@@ -198,9 +202,9 @@ def _rows(
         content_hash=digest,
         notes=notes,
         example=None,
-        report=data_report(raw, content, like=report, trained=prints),
+        report=report,
     )
-    return prepared, what
+    return prepared, what, None if before is None else tuple(drifted(before, report))
 
 
 def _chosen(content: Content, split: str) -> tuple[Indices, str]:
@@ -267,18 +271,12 @@ def _training_rows(
 # ── printing ────────────────────────────────────────────────────────────────────────────────
 
 
-def _drift_lines(drift: tuple[str, ...] | None) -> Iterator[str]:
+def _print_drift(drift: tuple[str, ...] | None) -> None:
     if drift is None:
-        yield "drift   unknown: the model has no data report"
+        lines = ["unknown: the model has no data report"]
     elif not drift:
-        yield "drift   none: all columns are distributed as in the training rows"
+        lines = ["none: all columns are distributed as in the training rows"]
     else:
-        yield "drift   columns distributed differently from the training rows:"
-        yield from (f"        {line}" for line in drift)
-
-
-def _last_lines(model: Model, record: Record, seconds: float) -> Iterator[str]:
-    yield f"model   {model.file.parent} (epoch {model.facts['epoch']})"
-    yield f"took    {duration(seconds)}"
-    yield f"run     {record.folder}"
-    yield from where_lines(record)
+        lines = ["columns distributed differently from the training rows:", *drift]
+    for line in headed("drift", lines):
+        say(console(), line)
