@@ -220,19 +220,28 @@ def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
         line = taken if name in NAMES else no_name
         yield name in NAMES or not _METRIC.fullmatch(name), f"metrics.more{line}"
     known = (*MONITORED, *(f"val/{name}" for name in own))
-    sections: dict[str, Any] = {"": {"monitor": values.get("monitor")}}
-    sections["scheduler."] = values.get("scheduler")
-    sections |= {f"callbacks.{key}.": one for key, one in _section(values, "callbacks").items()}
-    for prefix, section in sections.items():
-        metric, mode = _at(section, "monitor", str), _at(section, "mode", str)
+    for prefix, metric, mode in followed(values):
         better = "max" if metric in RISING else "min"
-        if metric and metric not in known:
+        if metric not in known:
             line = f"monitor={metric!r} is not logged; expected one of {', '.join(known)}."
             yield True, prefix + line + did_you_mean(metric, known, by_leaf=True)
         yield (
             metric in MONITORED and mode in ("min", "max") and mode != better,
             f"{prefix}mode={mode} selects the worst {metric}; expected {better}.",
         )
+
+
+def followed(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
+    """Yield each metric that run, scheduler or a callback follows: its section, itself, its mode.
+
+    The section is `callbacks.early_stopping.`, or empty for the run itself.
+    """
+    sections: dict[str, Any] = {"": {"monitor": values.get("monitor")}}
+    sections["scheduler."] = values.get("scheduler")
+    sections |= {f"callbacks.{key}.": one for key, one in _section(values, "callbacks").items()}
+    for prefix, section in sections.items():
+        if metric := _at(section, "monitor", str):
+            yield prefix, metric, _at(section, "mode", str)
 
 
 def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:

@@ -8,6 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from pipeline import metrics
+from pipeline.config.check import followed
 from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
 from pipeline.config.values import TARGET, build
 from pipeline.data.schema import Schema
@@ -132,18 +133,14 @@ def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     own = [f"val/{name}" for name in options.metrics.more]
     ours = [f"val/{name}" for name in names_of_task(task)]
     logged = ("val/loss", *ours, "train/loss", *own)
-    sections: dict[str, Mapping[str, object]] = {"": {"monitor": options.monitor}}
-    sections["scheduler."] = options.scheduler or {}
-    sections |= {f"callbacks.{name}.": target for name, target in options.callbacks.items()}
-    given = [(key, one.get("monitor"), one.get("mode")) for key, one in sections.items()]
-    followed = [(key, metric, mode) for key, metric, mode in given if isinstance(metric, str)]
-    for key, metric, _ in followed:
+    followed_by = list(followed(dict(options)))
+    for key, metric, _ in followed_by:
         if metric not in logged:
             yield (
                 f"{key}monitor={shown(metric)} is not logged for a {task} task; expected one of "
                 f"{', '.join(logged)}.{did_you_mean(metric, logged, by_leaf=True)}"
             )
-    for key, metric, mode in followed:
+    for key, metric, mode in followed_by:
         try:
             better = direction_of(metric, options.metrics) if metric in own else mode
         except ConfigError as error:
