@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
@@ -40,17 +39,17 @@ class Rank:
 ALONE = Rank()
 
 
-def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
+def launched_rank() -> Rank | None:
     """Return the rank that torchrun or srun gave this process; `None` if neither started it.
 
     Raises:
         ConfigError: A variable of the rank is missing or invalid.
     """
-    variable = launch_variable(environment)
+    variable = launch_variable()
     if variable is None:
         return None
     names = _NAMES[variable]
-    texts = [environment.get(name, "") for name in names]
+    texts = [os.environ.get(name, "") for name in names]
     if all(text.isdecimal() for text in texts):
         number, world, local = map(int, texts)
         if max(number, local) < world:
@@ -62,8 +61,8 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
     )
 
 
-def launch_variable(environment: Mapping[str, str] = os.environ) -> str | None:
+def launch_variable() -> str | None:
     """Return the variable that torchrun or a step of srun sets in its processes, or `None`."""
-    if "TORCHELASTIC_RUN_ID" in environment:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         return "TORCHELASTIC_RUN_ID"
-    return "SLURM_STEP_NUM_TASKS" if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1" else None
+    return "SLURM_STEP_NUM_TASKS" if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" else None

@@ -36,9 +36,6 @@ USUAL_THRESHOLDS = gc.get_threshold()
 #: Longest content of a frame in bytes.
 MAX_BYTES = 1 << 26
 
-#: Longest message beside a descriptor in bytes; Linux may split a longer one.
-MAX_BESIDE_DESCRIPTOR = 1 << 15
-
 GRACE_SECONDS = 5.0
 #: Interval in seconds at which a wait checks that the other process lives, since its pipe may
 #: outlive it, and at which a listening process says that it lives.
@@ -270,14 +267,11 @@ class Child:
         self._channel.send(message)
 
     def send_descriptor(self, message: Mapping[str, object], descriptor: int) -> None:
-        """Send a message as JSON without a frame, and a descriptor.
+        """Send a message as JSON without a frame, and a descriptor; raises OSError.
 
-        Raises OSError, and ValueError if the message exceeds `MAX_BESIDE_DESCRIPTOR`.
+        Linux may split a message of more than 32 KiB.
         """
-        content = json.dumps(message).encode("ascii")
-        if len(content) > MAX_BESIDE_DESCRIPTOR:
-            raise ValueError(f"{len(content):,} bytes exceed {MAX_BESIDE_DESCRIPTOR:,}")
-        socket.send_fds(self._stream, [content], [descriptor])
+        socket.send_fds(self._stream, [json.dumps(message).encode("ascii")], [descriptor])
 
     def messages(self) -> list[Message]:
         """Return the messages of the process since the last call, without waiting."""

@@ -190,11 +190,6 @@ def test_a_process_is_killed_before_its_session_has_begun() -> None:
         assert child.wait(10) == -signal.SIGKILL
 
 
-def test_a_descriptor_goes_with_a_short_message_alone() -> None:
-    with started(ECHO) as child, pytest.raises(ValueError, match="exceed 32,768"):
-        child.send_descriptor({"say": "x" * 2**15}, 0)
-
-
 def test_an_abandoned_process_does_what_it_was_told_and_ends(tmp_path: Path) -> None:
     code = SERVES.format(
         setup="", answer=f"time.sleep(0.5); open({str(tmp_path / 'done')!r}, 'w').close()"
