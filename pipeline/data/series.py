@@ -140,7 +140,7 @@ def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Recorded:
+class SeriesValues:
     """Values of a series as they were read, (time, channels), oldest first, NaN = missing.
 
     `place` is where they come from; `rows` (time,) are the positions of its rows there, from 0.
@@ -190,7 +190,7 @@ class Recorded:
         return whole, notes
 
 
-def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) -> Recorded:
+def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) -> SeriesValues:
     """Read the columns of a layout from a CSV or Parquet file; `sort` puts rows in order.
 
     Raises:
@@ -207,7 +207,7 @@ def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) 
     return _recorded(Place(file=str(path), csv=options), layout, labels, values, sort=sort)
 
 
-def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Recorded:
+def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> SeriesValues:
     """Read the columns of a layout from a DataFrame, as `recorded_in` does from a file."""
     place, labels = Place(file=FRAME), list[str | None]()
     if layout.time is not None:
@@ -236,7 +236,7 @@ def _label(cell: Any) -> str | None:
 
 def _recorded(
     place: Place, layout: Layout, labels: Texts, values: Sequence[Array], *, sort: bool
-) -> Recorded:
+) -> SeriesValues:
     """Put rows in order and check them; without a column of times, they are numbered from 1."""
     table = np.column_stack(values)
     if not len(table):
@@ -247,7 +247,7 @@ def _recorded(
     times = timing.read_times(labels, place, column)
     order = timing.in_order(times, place, column, sort=sort)
     ordered = tuple(times.labels[index] for index in order)
-    return Recorded(
+    return SeriesValues(
         place=place,
         layout=layout,
         times=replace(times, labels=ordered, positions=times.positions[order]),
@@ -433,7 +433,7 @@ class SeriesReader(Reader):
             tensors[key] = None if raw[key] is None else torch.tensor(raw[key])
         return content, Part(rows=raw["numbers"], **tensors)
 
-    def _newest(self, series: Recorded) -> Block:
+    def _newest(self, series: SeriesValues) -> Block:
         """Return the newest window, filled in as in training, with the labels of the next times."""
         schema, file = self.schema, series.place.file
         if len(series.values) < self._needed:
