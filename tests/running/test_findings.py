@@ -31,8 +31,7 @@ def tags(run: Path) -> dict[str, str]:
     return {one["key"]: one["value"] for one in events(run) if one["event"] == "tag"}
 
 
-def test_findings_are_what_the_tables_of_the_run_and_its_model_say(made: Made) -> None:
-    run = made(*IRIS)
+def test_findings_are_what_the_tables_of_the_run_and_its_model_say(run: Path) -> None:
     iris, lines = load_findings(run / "artifacts"), predictions(run)
     assert iris.test is not None
     assert [int(line["row"]) for line in lines] == iris.test.rows.tolist()

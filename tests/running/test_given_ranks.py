@@ -26,11 +26,9 @@ def test_a_run_on_one_device_is_the_same_in_a_batch_job_and_in_a_shell_of_a_clus
     for number, variables in enumerate(
         (
             {**JOB, "SLURM_JOB_NAME": "x"},
-            {**JOB, "SLURM_JOB_NAME": "x", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2"},
             {**JOB, "SLURM_JOB_NAME": "bash", "SLURM_STEP_NUM_TASKS": "1"},
             {"SLURM_JOB_NAME": "interactive", "SLURM_NTASKS": "2"},
-            {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
-            {"MASTER_ADDR": "nowhere.invalid", "WORLD_SIZE": "2"},
+            {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "nowhere.invalid"},
             TORCHRUN,
         )
     ):
