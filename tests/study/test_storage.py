@@ -2,27 +2,22 @@
 
 import resource
 import shutil
-import signal
 import sqlite3
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
-import optuna
 import pytest
 from ledgers import database, open_ledger
-from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from real_processes import run_script
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.storage import Retry, StudyStorage, open_storage, storage_url
+from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 
 
@@ -41,28 +36,6 @@ def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
     assert sqlite3.connect(path).execute("SELECT count(*) FROM studies").fetchone() == (0,)
 
 
-def test_a_kill_while_the_file_is_created_leaves_nothing_in_the_way(tmp_path: Path) -> None:
-    folder = tmp_path / "new"
-    folder.mkdir()
-    url = sqlite_uri(folder / "optuna.db")
-    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    script = f"""
-from pipeline.study.ledger.storage import open_storage
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-@event.listens_for(Engine, "after_cursor_execute")
-def count(*statement):
-    if "CREATE TABLE trial_values" in statement[2]: {kill}
-open_storage({url!r})
-"""
-    killed = run_script(script, cwd=tmp_path)
-    assert killed.wait() == -signal.SIGKILL
-    assert not (folder / "optuna.db").exists()
-    open_storage(url).close()
-    assert [path.name for path in folder.iterdir()] == ["optuna.db"]
-    optuna.create_study(storage=url, study_name="again")
-
-
 def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     store = open_storage(sqlite_uri(path))
@@ -73,26 +46,6 @@ def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_pa
     store.close()
     assert {stat.S_IMODE(one.stat().st_mode) for one in found if one.exists()} == {0o600}
     assert asked == ["wal", 1, 60_000]
-
-
-def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As with MySQL, whose place SQLite takes: all but PostgreSQL are locked by a file.
-    folder, cache = tmp_path / "temporary", tmp_path / "cache"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    url = sqlite_uri(tmp_path / "optuna.db")
-    store = StudyStorage(RDBStorage(url), url, wait=1.0, retry=Retry(0.0, "the study database"))
-
-    def look() -> list[int]:
-        (lock,) = (cache / "pipeline" / "locks").iterdir()
-        assert list(folder.iterdir()) == []
-        return [stat.S_IMODE(one.stat().st_mode) for one in (lock, *lock.parents[:2])]
-
-    assert store.call(look, lock="study") == [0o600, 0o750, 0o750]
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -109,6 +62,7 @@ def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary
         ),
         ("postgresql://host:port/name", "can't be read"),
         ("postgresql+psycopg2://host/name", "needs the package 'psycopg2', which is not installed"),
+        ("mysql://host/name", "'mysql://host/name' is not a database URL"),
     ],
 )
 def test_an_address_that_optuna_cannot_use_is_refused(url: str, line: str) -> None:
@@ -134,18 +88,12 @@ def change(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def of_other_optuna(path: Path) -> None:
-    database(path.parent)
-    change(path, "UPDATE alembic_version SET version_num = 'v1.3.0.a'")
-
-
-def opening_refused(path: Path) -> str:
-    """Return the line that refuses a file, which keeps its bytes."""
-    before = path.read_bytes()
-    with pytest.raises(PipelineError) as raised:
-        open_storage(sqlite_uri(path))
-    assert path.read_bytes() == before
-    return f"{type(raised.value).__name__}: {raised.value}"
+def of_optuna(path: Path, revision: str, version: str) -> None:
+    change(
+        database(path.parent),
+        f"UPDATE alembic_version SET version_num = '{revision}'",
+        f"UPDATE version_info SET library_version = '{version}'",
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,37 +111,30 @@ def opening_refused(path: Path) -> str:
             "ConfigError: '{}' belongs to another program; expected",
         ),
         (
-            of_other_optuna,
+            lambda path: of_optuna(path, "v1.3.0.a", "1.3.0"),
             "EnvironmentFaultError: the study database '{0}' was created by another version "
             "of Optuna; back it up, then upgrade it with: optuna storage upgrade --storage "
             "'sqlite:///{0}'",
         ),
+        (
+            lambda path: of_optuna(path, "v9.0.0.a", "9.0.0"),
+            "EnvironmentFaultError: the study database '{}' was created by Optuna 9.0.0, but "
+            f"Optuna {metadata.version('optuna')} is too old for it; install that version: pip "
+            "install optuna==9.0.0",
+        ),
     ],
-    ids=["short text", "text", "another program", "another Optuna"],
+    ids=["short text", "text", "another program", "older Optuna", "newer Optuna"],
 )
 def test_a_file_that_is_no_database_of_studies_is_named_and_left_alone(
     make: Callable[[Path], object], line: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "optuna.db"
     make(path)
-    assert opening_refused(path).startswith(line.format(path))
-
-
-def test_a_database_of_a_newer_optuna_names_the_one_to_install_and_keeps_its_bytes(
-    tmp_path: Path,
-) -> None:
-    path = database(tmp_path)
-    change(
-        path,
-        "UPDATE alembic_version SET version_num = 'v9.0.0.a'",
-        "UPDATE version_info SET library_version = '9.0.0'",
-        "DROP TABLE trial_heartbeats",
-    )
-    assert opening_refused(path) == (
-        f"EnvironmentFaultError: the study database '{path}' was created by Optuna 9.0.0, but "
-        f"Optuna {metadata.version('optuna')} is too old for it; install that version: pip install "
-        "optuna==9.0.0"
-    )
+    before = path.read_bytes()
+    with pytest.raises(PipelineError) as raised:
+        open_storage(sqlite_uri(path))
+    assert path.read_bytes() == before
+    assert f"{type(raised.value).__name__}: {raised.value}".startswith(line.format(path))
 
 
 def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
@@ -208,10 +149,7 @@ def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
 # ── faults of an open one ───────────────────────────────────────────────────────────────────
 
 
-def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(
-    tmp_path: Path,
-) -> None:
-    path = database(tmp_path)
+def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(path: Path) -> None:
     store = open_storage(sqlite_uri(path))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -228,10 +166,7 @@ def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(
     )
 
 
-def test_a_locked_database_is_waited_for_and_one_that_stays_locked_is_named(
-    tmp_path: Path,
-) -> None:
-    path = database(tmp_path)
+def test_a_locked_database_is_waited_for_and_one_that_stays_locked_is_named(path: Path) -> None:
     patient, hasty = open_ledger(path), open_ledger(path, wait=0.2)
     other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")

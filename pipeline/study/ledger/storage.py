@@ -1,6 +1,5 @@
 """The database of studies, in a file or on a server; calls to a server are retried."""
 
-import hashlib
 import os
 import random
 import sqlite3
@@ -8,7 +7,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -16,7 +15,6 @@ from urllib.parse import quote
 import filelock
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import cache_folder, create_folder
 from pipeline.redaction import redact
 from pipeline.signals import stop
 from pipeline.study.ledger.storage_faults import (
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 DATABASE = "optuna.db"
 #: How long a call waits for a database that another process has locked.
 WAIT_SECONDS = 60.0
-KINDS = ("sqlite", "postgresql", "mysql")
+KINDS = ("sqlite", "postgresql")
 FIRST_PAUSE = 0.2
 #: Well below `sweep.grace`, so that a driver that waits for a retry is not taken for dead.
 LONGEST_PAUSE = 5.0
@@ -69,9 +67,8 @@ def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
     kind = given.partition("://")[0].partition("+")[0]
     if "://" not in given or kind not in KINDS:
         raise ConfigError(
-            f"{key}={redact(given)!r} is not a database URL; expected "
-            "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME."
-            f"{did_you_mean(kind, KINDS)}"
+            f"{key}={redact(given)!r} is not a database URL; expected sqlite:///FILE or "
+            f"postgresql://HOST/NAME.{did_you_mean(kind, KINDS)}"
         )
     if kind != "sqlite":
         return with_driver(key, given)
@@ -178,7 +175,8 @@ class StudyStorage:
     def lock(self, study: str) -> Iterator[None]:
         """Hold the lock under which one process at a time takes or gives up trials of a study.
 
-        The context has to be entered within `call`. For a file, the lock is a file beside it.
+        The context has to be entered within `call`. For a file, the lock is a file beside it; on a
+        server, it is held until the call ends.
         """
         if self._path is not None:
             path = self._path.with_name(f".{self._path.name}.{study}.lock")
@@ -186,8 +184,8 @@ class StudyStorage:
                 yield
         else:
             assert self._connection is not None, "a lock is taken within `call`"
-            with _server_lock(self._connection, f"study {study}", self.wait):
-                yield
+            lock_until_end(self._connection, f"study {study}", wait=self.wait)
+            yield
 
     @contextmanager
     def transaction(self) -> "Iterator[Connection]":
@@ -375,15 +373,11 @@ def _with_tables(url: str, wait: float) -> "RDBStorage":
             raise server_gone(url, context.original_exception) from context.original_exception
 
     options = {"pool_size": 1, "pool_pre_ping": True, **_connection_options(url)}
-    with (
-        storage_faults(url),
-        _engine(url).begin() as connection,
-        _server_lock(connection, "tables", wait),
-    ):
+    with storage_faults(url), _engine(url).begin() as connection:
+        lock_until_end(connection, "tables", wait=wait)
         backend = RDBStorage(_template(url), engine_kwargs=options)
         event.listen(backend.engine, "handle_error", raise_if_gone)
-        if connection.dialect.name == "postgresql":
-            limit_waits(backend.engine, wait=wait)
+        limit_waits(backend.engine, wait=wait)
         return backend
 
 
@@ -391,25 +385,7 @@ def _connection_options(url: str) -> dict[str, Any]:
     """Return the connection options for a server, without those that its address sets."""
     from sqlalchemy import make_url
 
-    parsed = make_url(url)
-    defaults = LIBPQ if parsed.get_backend_name() == "postgresql" else {}
-    chosen = {key: value for key, value in defaults.items() if key not in parsed.query}
-    # Each statement has to see what others wrote before this process got the study's lock; MySQL
-    # would read what was there when the transaction began, and give two trials one number.
+    query = make_url(url).query
+    chosen = {key: value for key, value in LIBPQ.items() if key not in query}
+    # Each statement has to see what others wrote before this process got the study's lock.
     return {"isolation_level": "READ COMMITTED", "connect_args": chosen}
-
-
-def _server_lock(
-    connection: "Connection", name: str, wait: float
-) -> AbstractContextManager[object]:
-    """Return a lock named `name`, which in PostgreSQL is held until the transaction ends.
-
-    On other servers it excludes only the processes of this machine.
-    """
-    if connection.dialect.name == "postgresql":
-        lock_until_end(connection, name, wait=wait)
-        return nullcontext()
-    digest = hashlib.sha256(f"{connection.engine.url} {name}".encode()).hexdigest()
-    folder = cache_folder() / "locks"  # in the temporary folder, others could create it first
-    create_folder(folder)
-    return filelock.FileLock(folder / f"study-{digest[:32]}", timeout=wait, mode=0o600)
