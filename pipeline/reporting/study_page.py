@@ -106,7 +106,7 @@ def study_page(
         "point": outcome.point_words(row.overrides) if searches and row else "",
         "figures": outcome.figures_table(summary) if summary.tested else None,
         "front": outcome.best_table(summary) if len(summary.objectives) == 2 else None,
-        "repeats": [*_repeats(summary, comparison, again, confirmed)],
+        "repeats": [*_repeats(recorded, summary, comparison, again, confirmed)],
         "importances": importances,
         "trials": trials_table(summary, marked=summary.winner if searches else None),
         "pictures": _pictures(recorded, summary) if searches else [],
@@ -123,8 +123,7 @@ def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
     """Return the comparison over seeds or folds in a study; `None` if it repeats nothing."""
     if set(comparisons.REPEATED).isdisjoint(outcome.swept_keys(rows)):
         return None
-    objective = recorded.objectives[0]
-    return comparisons.compare(rows, objective=objective.name, direction=objective.direction)
+    return comparisons.compare(rows, recorded.objectives[0])
 
 
 def _summary_words(summary: StudySummary, *, searches: bool) -> str:
@@ -171,6 +170,7 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
 
 
 def _repeats(
+    recorded: Ledger,
     summary: StudySummary,
     comparison: Comparison | None,
     again: Comparison | None,
@@ -180,12 +180,7 @@ def _repeats(
         table = comparisons.comparison_table(comparison)
         yield _repeat("comparison", "Comparison over repeats", comparison, table)
     if again is not None:
-        table = comparisons.confirmation_table(
-            confirmed,
-            objective=summary.objectives[0],
-            direction=summary.directions[0],
-            default=summary.base_row,
-        )
+        table = comparisons.confirmation_table(confirmed, recorded.objectives[0], summary.base_row)
         yield _repeat("confirmation", "Best trial with several seeds", again, table)
 
 

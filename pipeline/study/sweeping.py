@@ -1,6 +1,5 @@
 """A whole sweep: the study, its substudies, and their results."""
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
@@ -103,12 +101,9 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
         count = done.plan.options.confirm_seeds
         say(console(), f"training the best trial with {count} other seeds")
     with conducted(plan, processes) as again:
-        table = comparison.confirmation_table(
-            again.ledger.trials(),
-            objective=plan.names[0],
-            direction=plan.directions[0],
-            default=None if base is None or base.number == best.number else base,
-        )
+        default = None if base is None or base.number == best.number else base
+        confirmed = again.ledger.trials()
+        table = comparison.confirmation_table(confirmed, plan.objectives[0], default)
         replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
         if plan.run.verbose != 0:
             show(console(), table)
@@ -135,9 +130,8 @@ def _conclude(done: Driver, pool: WorkerPool) -> Iterator[str]:
 
 
 def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iterator[str]:
-    plan, published = done.plan, done.plan.options.published
-    objective, direction = plan.names[0], plan.directions[0]
-    found = comparison.compare(rows, objective=objective, direction=direction, published=published)
+    plan = done.plan
+    found = comparison.compare(rows, plan.objectives[0], plan.options.published)
     table = comparison.write_comparison(found, artifacts)
     with _described(done, partial(summary.comparison_note, table, rows, plan.folder)):
         if plan.run.verbose != 0:
@@ -238,19 +232,14 @@ def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> 
     for row in rows:
         values = (*row.values, *[None] * (len(objectives) - len(row.values)))
         point = (cell(row.overrides.get(key, "")) for key in swept)
-        more = (_plain(row.attributes.get(key)) for key in others)
+        found = map(row.attributes.get, others)
+        more = (cell(value) if isinstance(value, str) else value for value in found)
         instants = (
             None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
             for at in (row.started, row.ended)
         )
         lines.append([row.number, row.state, row.reason, *instants, *values, *point, *more])
     write_csv(path, header, lines)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, int | float):
-        return value
-    return cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 # ── the winner's commands ───────────────────────────────────────────────────────────────────────

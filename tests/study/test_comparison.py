@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
+from ledgers import F1
 from scipy import stats
 
+from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (
     Comparison,
@@ -24,6 +25,8 @@ from pipeline.study.outcome.comparison import (
 )
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 
+RMSE = Objective(name="val/rmse", direction="min")
+LOSS = Objective(name="train/loss", direction="min")
 MODELS = ["mlp", "cnn1d", "gru", "rnn"]
 
 
@@ -52,7 +55,7 @@ def rows() -> list[Row]:
 
 @pytest.fixture(scope="module")
 def compared(rows: list[Row]) -> Comparison:
-    return compare(rows, objective="val/f1", direction="max")
+    return compare(rows, F1[0])
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,7 @@ def test_the_best_of_each_data_set_is_marked_by_the_test_metric_that_all_trials_
     assert [cell.difference.n for cell in best] == [0, 0]
     assert compared.by == "test/f1"
     untested = [replace(rows[0], attributes={}), *rows[1:]]
-    assert compare(untested, objective="val/f1", direction="max").by == "val/f1"
+    assert compare(untested, F1[0]).by == "val/f1"
 
 
 def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(
@@ -135,21 +138,21 @@ def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(
 
 
 @pytest.mark.parametrize(
-    ("objective", "direction", "values"),
+    ("objective", "values"),
     [
-        ("val/f1", "max", [[0.99], [0.8, 0.7]]),  # one lucky seed does not make a cell the best
-        ("val/rmse", "min", [[3.0, 3.5], [2.0, 2.5]]),
+        (F1[0], [[0.99], [0.8, 0.7]]),  # one lucky seed does not make a cell the best
+        (RMSE, [[3.0, 3.5], [2.0, 2.5]]),
     ],
 )
 def test_the_best_mean_of_the_most_repeats_is_the_best(
-    objective: str, direction: Literal["max", "min"], values: Sequence[Sequence[float]]
+    objective: Objective, values: Sequence[Sequence[float]]
 ) -> None:
     rows = [
         complete(value, **{"optimizer.lr": lr, "seed": str(seed)})
         for lr, own in zip(("0.1", "0.2"), values, strict=True)
         for seed, value in enumerate(own)
     ]
-    first, second = compare(rows, objective=objective, direction=direction).cells
+    first, second = compare(rows, objective).cells
     assert (first.is_best, second.is_best) == (False, True)
     assert first.difference.mean == pytest.approx(values[0][0] - values[1][0])
 
@@ -157,14 +160,14 @@ def test_the_best_mean_of_the_most_repeats_is_the_best(
 def test_of_several_trials_of_a_cell_the_best_on_validation_counts() -> None:
     pairs = [(0.7, 0.9), (0.8, 0.5), (0.75, 0.99)]
     rows = [complete(value, {"test/f1": test}) for value, test in pairs]
-    (cell,) = compare(rows, objective="val/f1", direction="max").cells
+    (cell,) = compare(rows, F1[0]).cells
     assert [list(values.values()) for values in cell.values.values()] == [[0.8], [0.5]]
 
 
 def test_a_trial_that_was_lost_and_tried_again_is_not_missing() -> None:
     lost = Row(number=9, state="failed", reason="lost", overrides={"seed": "0"})
     rows = [lost, complete(0.5, seed="0")]
-    (cell,) = compare(rows, objective="val/f1", direction="max").cells
+    (cell,) = compare(rows, F1[0]).cells
     assert (dict(cell.missing), cell.is_best) == ({}, False)
 
 
@@ -177,7 +180,7 @@ def test_a_study_of_repeats_alone_shows_the_interval_of_its_mean(
         for row in rows
         if row.overrides["model"] == "mlp" and row.overrides["data"] == "digits"
     ]
-    table = comparison_table(compare(seeds, objective="val/f1", direction="max"))
+    table = comparison_table(compare(seeds, F1[0]))
     tested = column(rows, "digits", "mlp", "test/f1")
     interval = stats.ttest_1samp(tested, 0.0).confidence_interval(0.95)
     assert table.title == f"mean ± sd over 5 {word}"
@@ -211,7 +214,7 @@ def over_windows(sizes: Sequence[str]) -> list[Row]:
 
 
 def test_a_baseline_that_swept_data_change_stands_there_once_a_group(tmp_path: Path) -> None:
-    compared = compare(over_windows(["8", "16"]), objective="val/rmse", direction="min")
+    compared = compare(over_windows(["8", "16"]), RMSE)
     lines = [line[:4] for line in comparison_table(compared).lines[4:]]
     assert lines == [
         ["6", "naive", "2", "40.00 ± –"],
@@ -226,7 +229,7 @@ def test_a_baseline_that_swept_data_change_stands_there_once_a_group(tmp_path: P
 
 
 def test_a_baseline_has_a_column_of_its_own_where_every_key_changes_it() -> None:
-    table = comparison_table(compare(over_windows([""]), objective="val/rmse", direction="min"))
+    table = comparison_table(compare(over_windows([""]), RMSE))
     assert table.headings[:2] == ["window", "predictor"]
     assert [" ".join(line[:2]) for line in table.lines] == [
         *("6 network", "12 network", "6 naive", "12 naive", " linear")
@@ -237,7 +240,7 @@ def test_a_study_without_a_complete_trial_still_has_a_table(tmp_path: Path) -> N
     rows = [
         Row(number=n, state="failed", reason="error", overrides={"seed": str(n)}) for n in (0, 1)
     ]
-    compared = compare(rows, objective="val/f1", direction="max")
+    compared = compare(rows, F1[0])
     assert comparison_table(compared).lines == [["network", "0", "–", "–", "2 failed"]]
     notes = write_comparison_picture(compared, tmp_path)
     assert notes == ["no picture of the comparison: no trial has completed"]
@@ -266,20 +269,12 @@ def test_the_latex_table_is_whole_and_needs_booktabs_alone(written: Path) -> Non
     assert text.isascii()
 
 
-def test_a_markdown_table_has_the_same_columns_in_every_line(written: Path) -> None:
-    text = (written / "comparison.md").read_text(encoding="utf-8")
-    assert {line.count("|") for line in text.splitlines() if "|" in line} == {8}
-    assert "| **mnist1d** | **cnn1d** |" in text
-    assert text.splitlines()[0] == "mean ± sd over 5 seeds"
-    assert "paired by seed, with its 95 % interval" in text
-
-
 def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() -> None:
     rows = [
         replace(complete(value, {"test/f1": test, "naive/f1": 0.1}), number=number)
         for number, (value, test) in enumerate([(0.8, 0.7), (0.9, 0.8)])
     ]
-    table = confirmation_table(rows, objective="val/f1", direction="max", default=None)
+    table = confirmation_table(rows, F1[0], default=None)
     assert table.title == "the best trial over 2 seeds"
     reach = stats.t.ppf(0.975, 1) * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)
     assert 0.75 + reach > 1  # no F1 is larger than 1
@@ -297,7 +292,7 @@ PUBLISHED: dict[str, dict[str, str | float]] = {
 
 
 def test_figures_of_others_stand_beside_the_rows_they_name(rows: list[Row], tmp_path: Path) -> None:
-    compared = compare(rows, objective="val/f1", direction="max", published=PUBLISHED)
+    compared = compare(rows, F1[0], PUBLISHED)
     table = comparison_table(compared)
     at = table.headings.index("published test/accuracy")
     found = [line[at] for line in table.lines]
@@ -316,14 +311,14 @@ def test_a_study_without_validation_is_compared_by_published_or_test_figures(
         for row in rows
         if row.overrides["data"] == "digits"
     ]
-    compared = compare(losses, objective="train/loss", direction="min", published=PUBLISHED)
+    compared = compare(losses, LOSS, PUBLISHED)
     assert compared.by == "test/accuracy"
     assert [cell.settings["model"] for cell in compared.cells if cell.is_best] == ["cnn1d"]
-    assert compare(losses, objective="train/loss", direction="min").by == "test/f1"
+    assert compare(losses, LOSS).by == "test/f1"
     windows = over_windows(["8"])
-    assert compare(windows, objective="train/loss", direction="min").by == "test/rmse"
+    assert compare(windows, LOSS).by == "test/rmse"
     untested = [replace(row, attributes={}) for row in losses]
-    assert compare(untested, objective="train/loss", direction="min").by == "train/loss"
+    assert compare(untested, LOSS).by == "train/loss"
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from ledgers import F1
 from scipy import stats
 from spaces import cases
 
@@ -28,7 +29,6 @@ from pipeline.study.outcome.summary import (
     last_lines,
     print_summary,
     search_note,
-    short_names,
     shown_text,
     verdict,
 )
@@ -81,19 +81,13 @@ def ending(
 
 
 def test_the_first_line_counts_the_ends_of_all_trials_and_the_stopped_ones_beside_them() -> None:
-    rows = [
-        *ended("complete", None, 92),
-        *ended("pruned", "pruned", 5),
-        *ended("failed", "diverged", 2),
-        *ended("failed", "error", 1),
-    ]
-    assert counts_line(rows) == "100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed"
-    rows = [
-        *ended("complete", None, 1),
-        *ended("failed", "interrupted", 1),
-        *ended("failed", "lost", 2),
-    ]
-    assert counts_line(rows) == "1 trial: 1 complete; not counted: 1 interrupted, 2 lost"
+    ends = [*ended("complete", None, 92), *ended("pruned", "pruned", 5)]
+    ends += [*ended("failed", "diverged", 2), *ended("failed", "error", 1)]
+    line = "100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed"
+    assert counts_line(ends) == line
+    stopped = [*ended("failed", "interrupted", 1), *ended("failed", "lost", 2)]
+    assert counts_line([*ends, *stopped]) == f"{line}; not counted: 1 interrupted, 2 lost"
+    assert counts_line(ends[:1]) == "1 trial: 1 complete"
     assert counts_line([]) == "0 trials"
 
 
@@ -103,22 +97,13 @@ def test_values_are_shown_short_and_null_as_off() -> None:
     assert list(map(shown_text, texts)) == shown
 
 
-def test_a_key_is_called_by_its_last_part_unless_two_end_alike() -> None:
-    keys = ["optimizer.lr", "model.dropout", "head.dropout", "model"]
-    assert short_names(keys) == {
-        "optimizer.lr": "lr",
-        "model.dropout": "model.dropout",
-        "head.dropout": "head.dropout",
-        "model": "model",
-    }
-
-
-def test_a_wide_space_is_told_as_words_in_one_column() -> None:
+def test_a_wide_space_is_told_as_words_in_one_column_by_the_last_part_of_each_key() -> None:
     study = ending([0.5])
-    wide = replace(study.rows[0], overrides={f"model.p{n}": "1" for n in range(7)})
+    keys = ("model.dropout", "head.dropout", "model", *(f"model.p{n}" for n in range(3)))
+    wide = replace(study.rows[0], overrides=dict.fromkeys(keys, "1"))
     table = best_table(replace(study, rows=[wide]))
     assert table.headings == ["rank", "trial", "val/f1", "parameters"]
-    assert table.lines[0][-1] == "p0=1 p1=1 p2=1 p3=1 p4=1 p5=1 p6=1"
+    assert table.lines[0][-1] == "model.dropout=1 head.dropout=1 model=1 p0=1 p1=1 p2=1"
 
 
 def test_two_objectives_end_in_their_pareto_front() -> None:
@@ -216,7 +201,7 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
     low, high = stats.t.interval(0.95, 4, loc=mean, scale=sd * np.sqrt(1 + 1 / 5))
     assert bool(low < default < high) is noise
     rows = [row(number, value) for number, value in enumerate(values)]
-    table = confirmation_table(rows, objective="val/f1", direction="max", default=row(9, default))
+    table = confirmation_table(rows, F1[0], default=row(9, default))
     (line,) = table.notes
     assert f"{mean - default:.4f} better in val/f1 than the default" in line
     assert line.endswith("is not significant" if noise else "is significant (95 %)")

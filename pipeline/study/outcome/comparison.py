@@ -18,6 +18,7 @@ from pipeline.terminal import number
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
+    from pipeline.study.ledger.definition import Objective
     from pipeline.study.plan import StudyPlan
 
 #: Keys that repeat a measurement and change nothing that is measured.
@@ -191,25 +192,20 @@ def is_comparison(plan: "StudyPlan") -> bool:
 
 
 def compare(
-    rows: Sequence[Row],
-    *,
-    objective: str,
-    direction: "Direction",
-    published: Published | None = None,
+    rows: Sequence[Row], objective: "Objective", published: Published | None = None
 ) -> Comparison:
     """Group trials by all varied keys except those of `REPEATED`, and compare the groups.
 
-    `direction` is the direction of the objective; `published` has published results by metric and
-    by `key=value` words that name a cell.
+    `published` has published results by metric and by `key=value` words that name a cell.
     """
     published, swept = published or {}, swept_keys(rows)
     keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)
     repeated = [key for key in swept if key in REPEATED]
-    by, better = _compared_by(rows, objective, direction, published)
+    by, better = _compared_by(rows, objective, published)
     blocks, measured = [], set[str]()
     for _, group in _grouped(rows, [key for key in keys if key == DATA]):
         cells = [
-            _cell(own, repeated, objective, direction, dict(zip(keys, texts, strict=True)))
+            _cell(own, repeated, objective, dict(zip(keys, texts, strict=True)))
             for texts, own in _grouped(group, keys)
         ]
         measured.update(*(cell.values for cell in cells))
@@ -219,7 +215,7 @@ def compare(
     return Comparison(
         keys=tuple(keys),
         repeated=tuple(repeated),
-        metrics=tuple(dict.fromkeys([objective, by, *tested])),
+        metrics=tuple(dict.fromkeys([objective.name, by, *tested])),
         by=by,
         blocks=tuple(blocks),
         published=published,
@@ -227,7 +223,7 @@ def compare(
 
 
 def _compared_by(
-    rows: Sequence[Row], objective: str, direction: "Direction", published: Iterable[str]
+    rows: Sequence[Row], objective: "Objective", published: Iterable[str]
 ) -> tuple[str, "Direction"]:
     """Return the metric to compare by, and its direction.
 
@@ -237,13 +233,13 @@ def _compared_by(
     """
     from pipeline import metrics
 
-    part, _, name = objective.rpartition("/")
+    part, _, name = objective.name.rpartition("/")
     tested = {"val": (name,), "train": AFTER_TRAINING_ALONE}.get(part.partition("/")[0], ())
     complete = [row for row in rows if row.state == "complete"]
     wanted = [*published, *(f"test/{metric}" for metric in tested)]
     measured = (key for key in wanted if all(key in row.attributes for row in complete))
-    by = next(measured, objective) if complete else objective
-    return by, direction if by.rpartition("/")[2] == name else metrics.direction(by)
+    by = next(measured, objective.name) if complete else objective.name
+    return by, objective.direction if by.rpartition("/")[2] == name else metrics.direction(by)
 
 
 def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
@@ -256,15 +252,14 @@ def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[Repeat, lis
 def _cell(
     rows: Sequence[Row],
     repeated: Sequence[str],
-    objective: str,
-    direction: "Direction",
+    objective: "Objective",
     settings: Mapping[str, str],
 ) -> ComparisonCell:
     values: dict[str, dict[Repeat, float]] = {}
     for repeat, group in _grouped(rows, repeated):
-        for row in best(group, [direction]):  # at most one per repeat, the best of its trials
+        for row in best(group, [objective.direction]):  # at most one, the best of its trials
             tested = {k: value for k, value in row.attributes.items() if k.startswith("test/")}
-            for metric, value in {objective: row.values[0], **tested}.items():
+            for metric, value in {objective.name: row.values[0], **tested}.items():
                 values.setdefault(metric, {})[repeat] = value
     # A trial that was interrupted or lost is queued again, and its retry counts instead.
     ends = (end_word(row) for row in rows if row.reason not in RETRIED)
@@ -425,7 +420,7 @@ def _missing(cell: ComparisonCell) -> str:
 
 
 def confirmation_table(
-    rows: Iterable[Row], *, objective: str, direction: "Direction", default: Row | None
+    rows: Iterable[Row], objective: "Objective", default: Row | None
 ) -> TextTable:
     """Return a table of the winner over several seeds, one trial each, and of the baselines.
 
@@ -436,13 +431,14 @@ def confirmation_table(
     values: dict[str, dict[Repeat, float]] = {}
     for row in rows:
         floats = {key: one for key, one in row.attributes.items() if isinstance(one, float)}
-        for metric, one in {**floats, objective: row.values[0]}.items():
+        for metric, one in {**floats, objective.name: row.values[0]}.items():
             values.setdefault(metric, {})[str(row.number),] = one
     runs = ComparisonCell(settings={}, values=values)
     kinds = [kind for kind in BASELINES if any(key.startswith(f"{kind}/") for key in values)]
     baselines = {kind: replace(runs, kind=kind) for kind in kinds}
     lines = []
-    for metric in dict.fromkeys([objective, *(key for key in values if key.startswith("test/"))]):
+    tested = (key for key in values if key.startswith("test/"))
+    for metric in dict.fromkeys([objective.name, *tested]):
         found, name = runs.spread(metric), metric.removeprefix("test/")
         beside = (
             one.spread(f"{kind}/{name}").words().removesuffix(f" ± {MISSING}")
@@ -455,11 +451,11 @@ def confirmation_table(
         title=f"the best trial over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
         headings=["metric", "n", "mean ± sd", "95 % interval", *kinds],
         lines=lines,
-        notes=[line for value in known for line in _lead(objectives, value, objective, direction)],
+        notes=[line for value in known for line in _lead(objectives, value, objective)],
     )
 
 
-def _lead(found: Spread, default: float, objective: str, direction: "Direction") -> Iterator[str]:
+def _lead(found: Spread, default: float, objective: "Objective") -> Iterator[str]:
     """Yield a sentence on whether the winner over several seeds is better than the default.
 
     The difference is more than noise if the default, trained with one seed, lies outside the 95 %
@@ -468,10 +464,10 @@ def _lead(found: Spread, default: float, objective: str, direction: "Direction")
     if found.interval is not None:
         low, high = found.interval
         reach = (high - low) / 2 * math.sqrt(found.n + 1)
-        gain = found.mean - default if direction == "max" else default - found.mean
+        gain = (found.mean - default) * (1 if objective.direction == "max" else -1)
         how = "worse" if gain < 0 else "better"
         noise = "is not significant" if abs(gain) <= reach else "is significant (95 %)"
         yield (
-            f"over these seeds the best trial is {number(abs(gain))} {how} in {objective} than "
-            f"the default ({number(default)} with one seed); the difference {noise}"
+            f"over these seeds the best trial is {number(abs(gain))} {how} in {objective.name} "
+            f"than the default ({number(default)} with one seed); the difference {noise}"
         )

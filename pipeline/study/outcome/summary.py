@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import markup
-from pipeline.config.overrides import quoted
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
 from pipeline.study.messages import COUNTED_FAILURES, RETRIED
+from pipeline.study.space.ranges import text_of
 from pipeline.terminal import console, duration, headed, number, say
 from pipeline.tracking import fields
 from pipeline.tracking.folders import read_state
@@ -188,9 +188,8 @@ def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
 
 def experiment_command(folder: Path, name: str, *more: str) -> str:
     """Return the command that trains an experiment in a study's folder, with further words."""
-    is_word = name[0].isalpha() and name.lower() not in ("true", "false", "null", "inf", "nan")
-    word = name if is_word else quoted(name)  # else Hydra reads a number or a truth value
-    return train_command([f"--config-dir={folder / 'conf'}", f"experiment={word}", *more])
+    words = [f"--config-dir={folder / 'conf'}", f"experiment={text_of(name)}", *more]
+    return train_command(words)
 
 
 def train_command(words: Sequence[str]) -> str:
