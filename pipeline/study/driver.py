@@ -5,7 +5,6 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from pipeline.config.record import flatten, plain
@@ -151,9 +150,7 @@ class Driver:
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
         self.plan, self.ledger = plan, ledger
         self.leads = False
-        header = partial(plan.study_header, register=plan.run.register, trust=plan.run.trust)
-        begin = partial(header, plan.options, plan.base, rows=plan.rows, data=plan.data)
-        self.run = StudyRun(plan, processes.recorder, begin)
+        self.run = StudyRun(plan, processes.recorder, plan.study_header)
         """The study's own run in MLflow."""
         self._pool, self._recorder = processes.pool, processes.recorder
 
@@ -166,7 +163,8 @@ class Driver:
             ChangedDataError: A trial found other data than the study has on record.
             EnvironmentFaultError: The disk is full, or workers can't be started.
         """
-        with Live(self.plan) as live:
+        live = Live(self.plan)
+        with live.screen:
             self._closer = TrialCloser(self.plan, self.ledger, self._recorder, live)
             self._closer.repair()
             self._progress = self.ledger.progress()
@@ -294,7 +292,8 @@ class Driver:
 
     def _leave(self) -> None:
         """Stop the trials that still run here; any process can continue the study."""
-        self._pool.interrupt()
+        for worker in self._pool.busy():
+            worker.interrupt()
         died: list[int] = []
         deadline = time.monotonic() + STOP_SECONDS
         while self._pool.busy() and time.monotonic() < deadline:
@@ -433,7 +432,9 @@ class TrialCloser:
         self._kept = keepers
 
     def _keepers(self) -> set[int]:
-        return self._plan.keepers(self._ledger.progress())
+        """Return the trials whose weights are kept: the best ones, and that of the base config."""
+        base = [] if self._plan.base_point is None else [0]
+        return {*self._ledger.progress().best, *base}
 
     def _params(self, row: Row) -> dict[str, Scalar]:
         plan = self._plan

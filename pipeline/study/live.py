@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
@@ -86,14 +86,8 @@ class Live:
         self._running: Sequence[Worker] = ()
         self._seconds: list[float] = []
         self._latest: list[Text] = []
-        self._screen = redrawing(self._drawn) if self._verbose == 1 else nullcontext()
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._screen.__exit__(None, None, None)
+        self.screen = redrawing(self._drawn) if self._verbose == 1 else nullcontext()
+        """Draws the bar while its body runs."""
 
     def warn(self, line: str) -> None:
         """Print a warning, above the bar if one is drawn."""

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, SweepOptions
 from pipeline.config.overrides import key_of
-from pipeline.config.record import data_fingerprint, plain
+from pipeline.config.record import data_fingerprint, flatten, plain
 from pipeline.config.values import validated, written
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
@@ -20,12 +20,15 @@ from pipeline.ranks import ALONE
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import writable_store
 from pipeline.study.ledger import definition
-from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.search import search_problems
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs, device_problems, value_problems
 from pipeline.study.study_run import RunDestination
+from pipeline.tracking.facts import environment_tags
+from pipeline.tracking.fields import STUDY_TAG
+from pipeline.tracking.folders import COMMAND_TAG
+from pipeline.tracking.journal import Header
 
 Read = TypeVar("Read")
 SEED = "seed"
@@ -64,16 +67,22 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
         """Number of workers that train in parallel."""
         return len(self.gpus)
 
-    @property
-    def total(self) -> int | None:
-        """Number of trials that the study is to have; `None` = unlimited."""
-        points = self.space.size() if self.options.sampler == "grid" else None
-        limits = [limit for limit in (self.options.n_trials, points) if limit is not None]
-        return min(limits, default=None)
-
-    def keepers(self, progress: Progress) -> set[int]:
-        """Return the trials whose weights are kept: the best ones, and that of the base config."""
-        return {*progress.best, *([] if self.base_point is None else [0])}
+    def study_header(self) -> Header:
+        """Return the header of the journal of the study's own run."""
+        tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
+        if self.rows:
+            tags["data.hash"] = self.data
+        return Header(
+            name=self.name,
+            experiment=self.experiment,
+            uri=self.uri or "",
+            params=flatten({**self.base, "sweep": self.options.model_dump()}),
+            tags={**environment_tags(), **tags},
+            key=f"{self.name}-{self.uid}",
+            register=self.run.register,
+            trust=self.run.trust,
+            rows=self.rows,
+        )
 
     def with_tuned(self, overrides: Mapping[str, str]) -> Mapping[str, str]:
         """Return the overrides of a trial, and those that tuning has found for its cell."""

@@ -3,19 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import filelock
 
 from pipeline.config.compose import LONGEST_STUDY_NAME
-from pipeline.config.options import SweepOptions
-from pipeline.config.record import flatten
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import create_folder
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import MlflowRecorder
-from pipeline.tracking.facts import environment_tags
 from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import COMMAND_TAG, trial_folder
 from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
@@ -46,36 +42,6 @@ class RunDestination:
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial's run."""
         return trial_folder(self.folder, self.uid, number)
-
-    def study_header(
-        self,
-        options: SweepOptions,
-        base: Mapping[str, Any],
-        *,
-        register: str | None = None,
-        trust: Sequence[str] = (),
-        rows: Mapping[str, int] | None = None,
-        data: str = "",
-    ) -> Header:
-        """Return the header of the journal of the study's own run.
-
-        The winner's model is registered as `register`, and may name classes of packages in
-        `trust`. `rows` and `data` are the parts and the hash of the data that all trials have.
-        """
-        tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
-        if rows:
-            tags["data.hash"] = data
-        return Header(
-            name=self.name,
-            experiment=self.experiment,
-            uri=self.uri or "",
-            params=flatten({**base, "sweep": options.model_dump()}),
-            tags={**environment_tags(), **tags},
-            key=f"{self.name}-{self.uid}",
-            register=register,
-            trust=trust,
-            rows=rows or {},
-        )
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
         """Return the header of the journal of a trial's run; `params` is its flattened config."""

@@ -40,7 +40,7 @@ def options(**changed: Any) -> SweepOptions:
     tree = OmegaConf.load(conf_folder() / "sweep.yaml")
     values = OmegaConf.to_container(tree.sweep)
     assert isinstance(values, dict)
-    return SweepOptions(**{**values, "base_trial": False, **changed})
+    return SweepOptions(**{**values, **changed})
 
 
 def space_of(

@@ -75,9 +75,8 @@ def refused(path: Path, **given: Any) -> tuple[str, ...]:
 
 
 def test_every_change_of_space_and_run_is_told_in_a_line_of_its_own_and_nothing_is_noted(
-    tmp_path: Path,
+    path: Path,
 ) -> None:
-    path = database(tmp_path)
     ledger = open_ledger(path)
     before = ledger.facts
     space = space_of({"optimizer.lr": "tag(log, interval(1e-5, 1e-1))"})
@@ -92,8 +91,7 @@ def test_every_change_of_space_and_run_is_told_in_a_line_of_its_own_and_nothing_
     assert ledger.finish(take(ledger), COMPLETE)
 
 
-def test_a_change_that_is_allowed_is_what_the_study_has_from_then_on(tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_a_change_that_is_allowed_is_what_the_study_has_from_then_on(path: Path) -> None:
     complete_all(open_ledger(path, n_trials=12))  # more than TPE wants before it learns
     space = space_of({"optimizer.lr": "tag(log, interval(1, 2))"})
     base = {**BASE, "seed": 1}
@@ -115,8 +113,7 @@ def test_a_change_that_is_allowed_is_what_the_study_has_from_then_on(tmp_path: P
         {"optimizer": {"lr": 0.5}},
     ],
 )
-def test_what_changes_no_trial_may_change(changed: dict[str, Any], tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_what_changes_no_trial_may_change(changed: dict[str, Any], path: Path) -> None:
     open_ledger(path)
     open_ledger(path, base={**BASE, **changed}, n_trials=99, workers=3, timeout=1.0)
 
@@ -138,15 +135,13 @@ def test_what_changes_no_trial_may_change(changed: dict[str, Any], tmp_path: Pat
     ],
 )
 def test_another_kind_of_parameter_or_objective_always_needs_another_name(
-    given: dict[str, Any], line: str, allow_change: bool, tmp_path: Path
+    given: dict[str, Any], line: str, allow_change: bool, path: Path
 ) -> None:
-    path = database(tmp_path)
     open_ledger(path)
     assert refused(path, **given, allow_change=allow_change) == (f"{line}; {OTHER_NAME}",)
 
 
-def test_a_study_under_another_name_is_a_study_of_its_own(tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_a_study_under_another_name_is_a_study_of_its_own(path: Path) -> None:
     first = open_ledger(path, name="one", n_trials=1)
     complete_all(first)
     other = open_ledger(path, name="two", space=space_of({**LR, "seed": "range(0, 4)"}))
@@ -164,9 +159,8 @@ def test_a_study_under_another_name_is_a_study_of_its_own(tmp_path: Path) -> Non
 )
 @pytest.mark.parametrize("n_trials", [0, 1])
 def test_a_foreign_study_with_other_directions_is_refused_and_left_as_it_is(
-    directions: list[str], attributes: dict[str, int], n_trials: int, tmp_path: Path
+    directions: list[str], attributes: dict[str, int], n_trials: int, path: Path
 ) -> None:
-    path = database(tmp_path)
     study = optuna.create_study(storage=f"sqlite:///{path}", study_name="lr", directions=directions)
     study.optimize(lambda _: [0.5] * len(directions), n_trials=n_trials)
     for key, value in attributes.items():
@@ -177,8 +171,7 @@ def test_a_foreign_study_with_other_directions_is_refused_and_left_as_it_is(
     assert len(found.trials) == n_trials
 
 
-def test_other_data_are_refused_with_both_hashes_and_nothing_is_noted(tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_other_data_are_refused_with_both_hashes_and_nothing_is_noted(path: Path) -> None:
     base = {**BASE, "data": {"path": "rows.csv", "scale": "standard", "batch_size": 8}}
     ledger = open_ledger(path, base=base, data="a" * 64)
     before = ledger.facts
@@ -203,42 +196,8 @@ def test_each_config_of_a_study_over_data_has_data_of_its_own(tmp_path: Path) ->
     assert ledger.data_of({"data": {**one["data"], "batch_size": 9}}) == "a"
 
 
-def test_a_start_point_outside_of_the_space_is_refused_before_anything_is_created(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "optuna.db"
-    lines = refused(path, enqueue=[{"optimizer.lr": 99}, {"optimizer.lrr": 0.1}])
-    assert [line.partition("=")[0].partition(" ")[0] for line in lines] == [
-        "sweep.enqueue[0].optimizer.lr",
-        "sweep.enqueue[1].optimizer.lrr",
-    ]
-    assert not path.exists()
-
-
 SMALL = ("model=mlp", "data=iris", "trainer.max_epochs=1", "sweep.workers=1", "tracking=none")
 UNVALIDATED = (*SMALL, "data.validation=0", "verbose=0")
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (
-            (*SMALL, "optimizer.lr=interval(0.5, 0.6)", "sweep.base_trial=true"),
-            "error: sweep.base_trial=true, but the base config is outside of the space; widen the "
-            "space, or skip that trial with sweep.base_trial=false\n",
-        ),
-        (
-            (*UNVALIDATED, "sweeps=quick"),
-            "sweep.objective='val/f1' is not logged; expected one of train/loss",
-        ),
-    ],
-)
-def test_a_study_that_can_not_be_is_refused_before_anything_is_created(
-    words: tuple[str, ...], line: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert sweep(words) == 2
-    assert line in capsys.readouterr().err
-    assert not (own_folder / "optuna.db").exists()
 
 
 @pytest.mark.slow

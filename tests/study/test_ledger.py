@@ -2,10 +2,7 @@
 
 import json
 import multiprocessing
-import os
-import signal
 import sqlite3
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -36,7 +33,7 @@ from ledgers import (
 from sqlalchemy import event
 
 from pipeline.errors import EnvironmentFaultError
-from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, lease_of_process, own_lease
+from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
@@ -74,15 +71,15 @@ def close_lost(ledger: Ledger, folder: Path = Path("nowhere")) -> list[Lost]:
     ],
 )
 def test_the_total_counts_what_a_trial_did_itself_and_not_what_befell_it(
-    end: TrialEnd, counts: bool, tmp_path: Path
+    end: TrialEnd, counts: bool, path: Path
 ) -> None:
-    ledger = open_ledger(database(tmp_path), n_trials=1, max_retry=0)
+    ledger = open_ledger(path, n_trials=1, max_retry=0)
     end_as(ledger, end)
     assert (ledger.take(own_lease()) is None) == counts
 
 
-def test_a_running_trial_is_reserved_until_it_has_ended(tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), n_trials=2)
+def test_a_running_trial_is_reserved_until_it_has_ended(path: Path) -> None:
+    ledger = open_ledger(path, n_trials=2)
     first, _ = take(ledger), take(ledger)
     assert ledger.take(own_lease()) is None
     assert not ledger.progress().settled
@@ -91,12 +88,10 @@ def test_a_running_trial_is_reserved_until_it_has_ended(tmp_path: Path) -> None:
 
 
 def test_start_points_come_first_and_once_also_after_a_start_that_was_killed_half_way(
-    tmp_path: Path,
+    path: Path,
 ) -> None:
-    path = database(tmp_path)
     given = {
         "base_point": {"optimizer.lr": 0.01},
-        "base_trial": None,
         "enqueue": [{"optimizer.lr": 0.02}, {"optimizer.lr": 0.03}],
         "n_trials": 4,
     }
@@ -110,23 +105,17 @@ def test_start_points_come_first_and_once_also_after_a_start_that_was_killed_hal
     assert len(set(points)) == 4
 
 
-def test_a_part_of_a_point_leaves_the_rest_to_the_sampler_and_no_base_trial_is_tried_unasked(
-    tmp_path: Path,
-) -> None:
+def test_a_part_of_a_point_leaves_the_rest_to_the_sampler(path: Path) -> None:
     space = space_of({"optimizer.lr": "interval(0, 1)", "model.dropout": "interval(0, 0.5)"})
-    base = {"base_point": {"optimizer.lr": 0.5, "model.dropout": 0.1}, "base_trial": False}
-    ledger = open_ledger(database(tmp_path), space=space, enqueue=[{"model.dropout": 0.25}], **base)
+    ledger = open_ledger(path, space=space, enqueue=[{"model.dropout": 0.25}])
     taken = take(ledger)
     assert taken.overrides["model.dropout"] == "0.25"
     assert 0 <= float(taken.overrides["optimizer.lr"]) <= 1
-    assert ledger.progress().counts["waiting"] == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_value_that_is_no_number_fails_and_is_never_the_best(
-    value: float, tmp_path: Path
-) -> None:
-    ledger = open_ledger(database(tmp_path))
+def test_a_value_that_is_no_number_fails_and_is_never_the_best(value: float, path: Path) -> None:
+    ledger = open_ledger(path)
     end_as(ledger, TrialEnd(state="complete", values=(value,)))
     best = end_as(ledger, COMPLETE)
     row = ledger.trials()[0]
@@ -137,9 +126,9 @@ def test_a_value_that_is_no_number_fails_and_is_never_the_best(
 
 @pytest.mark.parametrize("reason", ["interrupted", "lost"])
 def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
-    reason: str, tmp_path: Path
+    reason: str, path: Path
 ) -> None:
-    ledger = open_ledger(database(tmp_path), n_trials=1, max_retry=2)
+    ledger = open_ledger(path, n_trials=1, max_retry=2)
     points, earlier = [], []
     for _ in range(4):
         taken = take(ledger)
@@ -151,8 +140,7 @@ def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
     assert points[3] != points[0]
 
 
-def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(path: Path) -> None:
     ledger = open_ledger(path)
     taken = take(ledger)
     end = TrialEnd(state="complete", values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
@@ -171,8 +159,7 @@ def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(tmp_path: 
     assert shown.metric_names == ledger.names  # on the pages of optuna-dashboard
 
 
-def test_optuna_and_a_ledger_read_the_same_whichever_of_them_wrote_it(tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_optuna_and_a_ledger_read_the_same_whichever_of_them_wrote_it(path: Path) -> None:
     ledger = open_ledger(path, enqueue=[{"optimizer.lr": 0.01}], pruner="asha", max_retry=1)
     assert_read_as_by_optuna(ledger, sqlite_uri(path))
 
@@ -190,10 +177,7 @@ def asked_before(beginning: str, ledger: Ledger, path: Path) -> list[int]:
     return asked
 
 
-def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(
-    tmp_path: Path,
-) -> None:
-    path = database(tmp_path)
+def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(path: Path) -> None:
     ledger = open_ledger(path)
     asked = asked_before("INSERT INTO trials", ledger, path)
     assert [take(ledger).number, take(ledger).number] == [1, 2]
@@ -202,9 +186,8 @@ def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(
 
 
 def test_a_queued_trial_that_another_program_takes_at_the_last_moment_is_left_to_it(
-    tmp_path: Path,
+    path: Path,
 ) -> None:
-    path = database(tmp_path)
     ledger = open_ledger(path, enqueue=[{"optimizer.lr": rate} for rate in (0.01, 0.02)])
     asked = asked_before("UPDATE trials", ledger, path)
     assert (take(ledger).number, asked) == (1, [0])
@@ -243,9 +226,9 @@ def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_
     assert open_ledger(tmp_path / "optuna.db", **given).progress().consecutive_failures == 0
 
 
-def test_two_objectives_keep_those_that_no_other_beats(tmp_path: Path) -> None:
+def test_two_objectives_keep_those_that_no_other_beats(path: Path) -> None:
     objectives = (*F1, Objective(name="model/parameters", direction="min"))
-    ledger = open_ledger(database(tmp_path), objectives=objectives, keep_best=2)
+    ledger = open_ledger(path, objectives=objectives, keep_best=2)
     for values in ((0.9, 50.0), (0.5, 10.0), (0.8, 40.0)):
         end_as(ledger, TrialEnd(state="complete", values=values))
     assert ledger.progress().best == (0, 2)
@@ -254,29 +237,10 @@ def test_two_objectives_keep_those_that_no_other_beats(tmp_path: Path) -> None:
     assert not ledger.report(take(ledger), step=5, value=0.0)
 
 
-def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
-    tmp_path: Path,
-) -> None:
-    clip = "trainer.gradient_clip_val"
-    space = space_of({"optimizer.lr": "interval(0, 1)", clip: "tag(off, interval(0, 1))"})
-    ledger = open_ledger(database(tmp_path), space=space, n_trials=30, sampler="random")
-    (before,) = ledger.importances()
-    assert (before.shares, before.trials) == ({}, 0)
-    while (taken := ledger.take(own_lease())) is not None:
-        value = float(taken.overrides["optimizer.lr"])
-        ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
-    (found,) = ledger.importances()
-    assert list(found.above_chance) == ["optimizer.lr"]
-    assert set(found.shares) == {"optimizer.lr", clip, f"{clip} on"}
-    assert found.shares["optimizer.lr"] > found.chance["optimizer.lr"] > 0
-
-
 @pytest.mark.parametrize("n_trials", [None, 5])
-def test_a_grid_tries_its_points_in_order_and_each_once(
-    n_trials: int | None, tmp_path: Path
-) -> None:
+def test_a_grid_tries_its_points_in_order_and_each_once(n_trials: int | None, path: Path) -> None:
     space = space_of(GRID)
-    ledger = open_ledger(database(tmp_path), space=space, sampler="grid", n_trials=n_trials)
+    ledger = open_ledger(path, space=space, sampler="grid", n_trials=n_trials)
     expected = [space.overrides(point) for point in space.points()]
     assert complete_all(ledger) == expected[:n_trials]
     assert ledger.progress().settled
@@ -284,9 +248,9 @@ def test_a_grid_tries_its_points_in_order_and_each_once(
 
 @pytest.mark.parametrize(("losses", "points"), [(1, 12), (2, 11)])
 def test_a_point_of_a_grid_that_was_lost_is_tried_again_and_does_not_hold_up_the_rest(
-    losses: int, points: int, tmp_path: Path
+    losses: int, points: int, path: Path
 ) -> None:
-    ledger = open_ledger(database(tmp_path), space=space_of(GRID), max_retry=1, **OF_GRID)
+    ledger = open_ledger(path, space=space_of(GRID), max_retry=1, **OF_GRID)
     for _ in range(losses):
         ledger.take(dead_lease())
         close_lost(ledger)
@@ -371,18 +335,8 @@ def test_the_time_that_the_watcher_itself_stood_still_does_not_count() -> None:
     assert looks([FAR] * 2, 100 * GRACE) == [False, False]
 
 
-def test_a_stopped_process_of_this_machine_is_judged_by_its_counter() -> None:
-    child = subprocess.Popen(["sleep", "60"])
-    child.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
-    found = looks([lease_of_process(child.pid)] * 8)
-    child.kill()
-    child.wait()
-    assert found == STILL
-
-
-def test_a_lost_trial_is_told_and_its_point_tried_again(tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), n_trials=1, max_retry=1)
+def test_a_lost_trial_is_told_and_its_point_tried_again(path: Path) -> None:
+    ledger = open_ledger(path, n_trials=1, max_retry=1)
     points, lines = [], []
     for _ in range(2):
         points.append(take(ledger, dead_lease()).overrides)
@@ -396,8 +350,7 @@ def test_a_lost_trial_is_told_and_its_point_tried_again(tmp_path: Path) -> None:
     assert not ledger.progress().settled
 
 
-def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(path: Path) -> None:
     holder, other = open_ledger(path, n_trials=1), open_ledger(path)
     taken = take(holder, dead_lease())
     close_lost(other)
@@ -426,9 +379,8 @@ def test_a_trial_that_ends_while_it_is_taken_for_lost_keeps_its_end_and_is_not_r
 
 
 def test_however_many_look_a_lost_trial_is_queued_once_also_after_a_write_that_failed_half_way(
-    tmp_path: Path,
+    path: Path,
 ) -> None:
-    path = database(tmp_path)
     ledgers = [open_ledger(path) for _ in range(3)]
     ledgers[0].take(dead_lease())
     fault = "BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'planted'); END"
@@ -443,8 +395,7 @@ def test_however_many_look_a_lost_trial_is_queued_once_also_after_a_write_that_f
     assert open_ledger(path).progress().counts["waiting"] == 1
 
 
-def test_a_beat_is_seen_by_whoever_watches(tmp_path: Path) -> None:
-    path = database(tmp_path)
+def test_a_beat_is_seen_by_whoever_watches(path: Path) -> None:
     ledger, watcher = open_ledger(path, grace=0.3), open_ledger(path, grace=0.3)
     taken = take(ledger, far_lease())
     for _ in range(6):

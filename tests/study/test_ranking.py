@@ -117,6 +117,15 @@ def test_a_parameter_that_decides_is_shown_with_optunas_share_and_the_others_are
     assert importances(turned.trials, minimizes=True) == found
 
 
+def test_a_parameter_that_only_some_trials_have_is_told_as_well() -> None:
+    trials = study(30, seed=0, effect=5.0).trials
+    for trial in trials[::2]:
+        del trial.params["epochs"], trial.distributions["epochs"]
+    found = importances(trials, minimizes=False)
+    assert list(found.above_chance) == ["lr"]
+    assert set(found.shares) == {"lr", "epochs", "clips"}
+
+
 def test_fewer_trials_than_ten_show_nothing() -> None:
     found = importances(study(9, seed=0, effect=100.0).trials, minimizes=False)
     assert found.shares == {}

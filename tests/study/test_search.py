@@ -66,21 +66,21 @@ def test_a_study_that_is_stopped_tries_what_it_would_have_tried_and_another_seed
 
 
 @pytest.mark.parametrize("name", OPTUNAS)
-def test_every_other_sampler_goes_on_where_it_was(name: str, tmp_path: Path) -> None:
+def test_every_other_sampler_goes_on_where_it_was(name: str, path: Path) -> None:
     space = {"seed": "range(0, 50)", **({} if name == "BruteForceSampler" else UNIT)}
-    points = in_parts(database(tmp_path), (6, 14), space=space_of(space), **sampler(name))
+    points = in_parts(path, (6, 14), space=space_of(space), **sampler(name))
     assert len({str(point) for point in points}) == 14
 
 
-def test_qmc_takes_the_points_of_one_sequence_one_after_another(tmp_path: Path) -> None:
+def test_qmc_takes_the_points_of_one_sequence_one_after_another(path: Path) -> None:
     given = {"space": space_of(UNIT), **sampler("QMCSampler", qmc_type="halton")}
-    points = in_parts(database(tmp_path), (3, 6, 9), **given)
+    points = in_parts(path, (3, 6, 9), **given)
     values = [float(point["optimizer.lr"]) for point in points[1:]]
     assert values == [0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
 
 
-def test_tpe_finds_the_better_half_of_a_space_with_conditions(tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), space=space_of(MIXED), n_trials=60)
+def test_tpe_finds_the_better_half_of_a_space_with_conditions(path: Path) -> None:
+    ledger = open_ledger(path, space=space_of(MIXED), n_trials=60)
     offs = []
     while (taken := ledger.take(own_lease())) is not None:
         off = taken.overrides["trainer.gradient_clip_val"] == "null"
@@ -114,9 +114,9 @@ def test_of_many_trials_the_best_and_the_latest_are_learned_from_and_of_few_all(
     assert {3, *best, *range(1700, 1999)} <= set(seen)
 
 
-def test_a_sampler_that_fails_at_a_trial_says_so_and_leaves_no_trial(tmp_path: Path) -> None:
+def test_a_sampler_that_fails_at_a_trial_says_so_and_leaves_no_trial(path: Path) -> None:
     given = {"space": space_of(UNIT), **sampler("BruteForceSampler")}
-    ledger = open_ledger(database(tmp_path), **given)
+    ledger = open_ledger(path, **given)
     line = r"sweep\.sampler: BruteForceSampler can't suggest a point"
     with pytest.raises(ConfigError, match=line):
         ledger.take(own_lease())
@@ -171,8 +171,8 @@ SIZE = Objective(name="model/parameters", direction="min")
 @pytest.mark.parametrize(
     "given", [{"pruner": "none"}, {"objectives": (*F1, SIZE)}], ids=["no pruner", "two objectives"]
 )
-def test_a_study_without_pruning_ends_nobody(given: dict[str, Any], tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), **given)
+def test_a_study_without_pruning_ends_nobody(given: dict[str, Any], path: Path) -> None:
+    ledger = open_ledger(path, **given)
     assert not ledger.prunes
     taken = [take(ledger) for _ in range(8)]
     for step in range(3, RUNGS):
@@ -181,9 +181,9 @@ def test_a_study_without_pruning_ends_nobody(given: dict[str, Any], tmp_path: Pa
 
 @pytest.mark.parametrize(("name", "fewest"), [("asha", 18), ("hyperband", 9)])
 def test_halving_ends_trials_that_are_worse_than_all_before(
-    name: str, fewest: int, tmp_path: Path
+    name: str, fewest: int, path: Path
 ) -> None:
-    ledger = open_ledger(database(tmp_path), pruner=name, n_trials=40)
+    ledger = open_ledger(path, pruner=name, n_trials=40)
     rungs = [run(ledger, value) for value in (0.5, 0.9, *(0.4 - n / 100 for n in range(18)))]
     assert rungs[1] is None
     assert sum(rung is not None for rung in rungs[2:]) >= fewest
@@ -191,9 +191,8 @@ def test_halving_ends_trials_that_are_worse_than_all_before(
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_asha_sees_the_rungs_of_trials_that_run_beside_also_in_another_process(
-    elsewhere: bool, tmp_path: Path
+    elsewhere: bool, path: Path
 ) -> None:
-    path = database(tmp_path)
     here = open_ledger(path, pruner="asha")
     there = open_ledger(path, pruner="asha") if elsewhere else here
     good, bad = take(there), take(here)
@@ -201,10 +200,7 @@ def test_asha_sees_the_rungs_of_trials_that_run_beside_also_in_another_process(
     assert here.report(bad, step=3, value=0.1)
 
 
-def test_another_pruner_of_optuna_decides_by_its_own_rule_also_around_another(
-    tmp_path: Path,
-) -> None:
-    path = database(tmp_path)
+def test_another_pruner_of_optuna_decides_by_its_own_rule_also_around_another(path: Path) -> None:
     ledger = open_ledger(path, **pruner("ThresholdPruner", lower=0.3))
     assert [run(ledger, value) for value in (0.2, 0.4)] == [3, None]
     wrapped = target("pruners.ThresholdPruner", lower=1)

@@ -135,25 +135,18 @@ class StudyDefinition:
         """Whether trials are compared before they end; Optuna can't do so with two objectives."""
         return self.options.pruner != "none" and len(self.objectives) == 1
 
+    @property
+    def total(self) -> int | None:
+        """Number of trials that the study is to have; `None` = unlimited."""
+        points = self.space.size() if self.options.sampler == "grid" else None
+        limits = [limit for limit in (self.options.n_trials, points) if limit is not None]
+        return min(limits, default=None)
+
 
 def start_points(study: StudyDefinition) -> list[dict[str, object]]:
-    """Return the points to try first, as Optuna's params: the base config, then `sweep.enqueue`.
-
-    Raises ConfigError with one line for each value outside of the space.
-    """
-    options = study.options
-    points, problems = list[dict[str, object]](), list[str]()
-    is_tried = options.base_trial is not False and options.sampler != "grid"
-    if study.base_point is not None and is_tried:
-        points.append(dict(study.base_point))
-    for index, point in enumerate(options.enqueue):
-        try:
-            points.append(study.space.params(point, place=f"sweep.enqueue[{index}]"))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(*problems)
-    return points
+    """Return the points to try first, as Optuna's params: the base config, then `sweep.enqueue`."""
+    base = [] if study.base_point is None else [dict(study.base_point)]
+    return base + [study.space.params(point) for point in study.options.enqueue]
 
 
 def create_or_check(

@@ -195,8 +195,7 @@ class StudyTrials:
         self._space, self._options = definition.space, definition.options
         self._directions = definition.directions
         self._points = self._space.points() if self._options.sampler == "grid" else None
-        limits = (self._options.n_trials, None if self._points is None else len(self._points))
-        self._total = min((limit for limit in limits if limit is not None), default=None)
+        self._total = definition.total
         self._counted = 0
         self._open: list[FrozenTrial] = []
         self._settled_points: set[int | None] = set()

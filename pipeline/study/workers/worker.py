@@ -457,11 +457,6 @@ class WorkerPool:
                 f"({why}); check that a single run works: pipeline train"
             )
 
-    def interrupt(self) -> None:
-        """Ask all workers that train to stop."""
-        for worker in self.busy():
-            worker.interrupt()
-
     def kill(self) -> None:
         """Kill and remove all workers that still train."""
         for worker in self.busy():
