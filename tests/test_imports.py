@@ -11,7 +11,7 @@ LIGHTNING = "pytorch_lightning torchmetrics torch._dynamo"
 FREE_OF = {
     "pipeline.train --help": (0, "torch numpy mlflow optuna"),
     "pipeline.train --info": (0, "torch numpy mlflow optuna"),
-    "pipeline.sweep modle=lstm": (2, "torch numpy mlflow optuna"),
+    "pipeline.sweep modle=lstm optimizer.lrr=interval(0,1)": (2, "torch numpy mlflow optuna"),
     "pipeline.train optimizer.lr=-1": (2, f"{LIGHTNING} mlflow optuna scipy pandas matplotlib"),
     "pipeline.runs action=list": (0, "torch numpy mlflow optuna sqlalchemy"),
     "pipeline.predict model_from=nothing input=new.csv": (2, "torch mlflow pyarrow"),

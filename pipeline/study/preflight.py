@@ -34,8 +34,7 @@ from pipeline.study.ledger.definition import read_objectives
 from pipeline.study.messages import Gone, Job, TrialEnd
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.plan import checked_study
-from pipeline.study.space.ranges import read_range
-from pipeline.study.space.space import Space, read_definitions
+from pipeline.study.space.space import RangeDefinition, Space, read_definitions, read_ranges
 from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.workers.worker import Worker, WorkerPool
 from pipeline.terminal import console, duration, redrawing, say
@@ -409,19 +408,14 @@ def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
 
     Raises ConfigError if another key has a range, or a range can't be read.
     """
-    ranges: dict[str, list[str]] = {}
-    problems = []
-    for key, text in given.items():
-        if key not in GROUPS:
-            problems.append(
-                f"{key}={text}: a preflight tries the ranges in sweeps/; put this one into a "
-                "file there, or remove it."
-            )
-            continue
-        try:
-            ranges[key] = list(read_range(text).choices)
-        except ConfigError as error:
-            problems += [f"{key}={text}: {problem}." for problem in error.problems]
+    definitions = [RangeDefinition(key=key, text=text) for key, text in given.items()]
+    ranges, problems = read_ranges(definitions)
+    problems += [
+        f"{key}={text}: a preflight tries the ranges in sweeps/; put this one into a file there, "
+        "or remove it."
+        for key, text in given.items()
+        if key not in GROUPS
+    ]
     if problems:
         raise ConfigError(*problems)
-    return ranges
+    return {one.key: list(one.choices) for one in ranges}

@@ -22,7 +22,7 @@ from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
-from pipeline.study.messages import run_end
+from pipeline.study.messages import end_journal, run_end
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
@@ -102,10 +102,6 @@ class Studies:
         storage = self._store.optuna
         self._store.call(lambda: delete_study(study_name=name, storage=storage))
 
-    def close(self) -> None:
-        """Close the database."""
-        self._store.close()
-
 
 def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tuple[str, Lost]]:
     """Close the lost trials of all studies, and yield each with the name of its study.
@@ -131,8 +127,7 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
     for lost in found:
         place = folder_of(lost.number)
         if not lost.adopted and has_begun(place):
-            with closing(Journal(place)) as journal:
-                journal.end("FAILED", "lost")  # whatever the trial itself has written
+            end_journal(place, lost.end.state, lost.end.reason)
             mark(place)
     return found
 

@@ -110,7 +110,6 @@ def test_the_winner_is_confirmed_with_seeds_other_than_the_one_it_was_chosen_wit
     (name,) = (one for one in studies.names() if one.startswith(f"{STUDY}-confirm-"))
     seeds = [row.params["seed"] for row in studies.open(name).trials()]
     chosen_with = studies.open(STUDY).facts["base"]["seed"]
-    studies.close()
     assert len(set(seeds)) == 2
     assert chosen_with not in seeds
 

@@ -25,15 +25,17 @@ def database_in(folder: Path, ready: Path) -> str:
     return sqlite_uri(folder / "mlflow.db")
 
 
-def destination(study: Path, uri: str) -> RunDestination:
+def destination(study: Path, uri: str, uid: str = UID) -> RunDestination:
     """Where the runs of the study belong."""
-    names = {"name": STUDY, "uid": UID, "experiment": "pipeline", "objectives": F1}
+    names = {"name": STUDY, "uid": uid, "experiment": "pipeline", "objectives": F1}
     return RunDestination(**names, folder=study, uri=uri)
 
 
-def begin_trial(study: Path, number: int, uri: str, *, parent: bool = True) -> Journal:
+def begin_trial(
+    study: Path, number: int, uri: str, *, parent: bool = True, uid: str = UID
+) -> Journal:
     """Write the beginning of a trial's journal."""
-    where = destination(study, uri)
+    where = destination(study, uri, uid)
     folder = where.trial_folder(number)
     folder.mkdir(parents=True)
     journal = Journal(folder)

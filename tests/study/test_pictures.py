@@ -2,7 +2,6 @@
 
 import math
 import random
-import resource
 import subprocess
 import sys
 import textwrap
@@ -209,20 +208,6 @@ def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_tria
         assert len(places) == len(own)
         assert sum(y < 0 for y in places) == sum(row.overrides[CLIP] == "null" for row in own)
         assert panel.get_yticklabels()[0].get_text() == "off"
-
-
-def test_pictures_without_room_on_the_disk_are_named_and_leave_no_file(
-    rows: list[Row], tmp_path: Path
-) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        notes = pictures(summed_up(rows), tmp_path / "full")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert sorted(note.split(": ")[0] for note in notes) == [f"no picture {one}" for one in ONE]
-    assert all("File too large" in note for note in notes)
-    assert list((tmp_path / "full").iterdir()) == []
 
 
 def test_nothing_large_is_imported_for_the_end_of_a_study_once_its_driver_has_loaded(

@@ -33,7 +33,7 @@ PLANTED = {
 }
 COMMAND = (
     "--config-dir=conf",
-    "sweeps=[preflight,quick,kernels,turned,zero,several]",
+    "sweeps=[preflight,quick,kernels,turned,zero,several,models]",
     "model=choice(mlp, wide, fixed)",
     "data=choice(iris, wine, missing)",
     "sweep.preflight_skip=['model=mlp data=wine']",
@@ -45,7 +45,8 @@ CELLS = {
     ("models × data", "iris"): "ok FAILS FAILS",
     ("models × data", "wine"): "skip ok ok",
     ("models × data", "missing"): "FAILS FAILS FAILS",
-    ("sweeps × models", "sweeps"): "mlp wide fixed",
+    ("sweeps × models", "sweeps"): "mlp wide fixed its own",
+    ("sweeps × models", "models"): "–",
     ("sweeps × models", "quick"): "ok ok FAILS",
     ("sweeps × models", "kernels"): "– FAILS –",
     ("sweeps × models", "turned"): "FAILS FAILS FAILS",
@@ -115,6 +116,7 @@ def broken(python: str, tmp_path_factory: pytest.TempPathFactory) -> Tried:
 def test_what_would_fail_is_marked_in_its_cell_and_the_rest_is_ok(broken: Tried) -> None:
     assert broken.code == 2
     assert {place: broken.cells[place] for place in CELLS} == CELLS
+    assert not any(title == "experiments" for title, _ in broken.cells)
 
 
 def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Tried) -> None:
@@ -145,16 +147,6 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
     assert broken.problems[1].endswith(
         "'trust=[preflight_nets]' model=fixed data=iris debug=default traceback=true"
     )
-
-
-def test_only_what_the_command_line_names_is_tried(own_folder: Path, python: str) -> None:
-    words = ("sweeps=[preflight,models]", "model=gru", "data=iris", "sweep.workers=1")
-    found = tried(python, own_folder, *words, "sweep.preflight_skip=['model=gru data=iris']")
-    assert (found.code, found.problems) == (0, [])
-    assert found.cells["models × data", "data"] == "gru"
-    assert found.cells["models × data", "iris"] == "skip"
-    assert found.cells["sweeps × models", "models"] == "–"
-    assert not any(title == "experiments" for title, _ in found.cells)
 
 
 def test_a_range_of_its_own_is_refused_by_a_preflight(

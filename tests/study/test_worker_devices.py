@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
-from pathlib import Path
 
 import psutil
 import pytest
@@ -30,7 +29,6 @@ from pipeline.study.messages import Gone
 from pipeline.study.plan import StudyPlan, make_study_plan
 from pipeline.study.space.trial_configs import device_problems
 from pipeline.study.workers.worker import WORKER, WorkerPool, worker_pool
-from pipeline.sweep import main as sweep
 
 LR = "optimizer.lr=tag(log, interval(1e-3, 1e-1))"
 SMALL = ("model=mlp", "data=iris", "tracking=none")
@@ -64,32 +62,22 @@ SINGLE_RUN = (
     "trainer.devices={0} is for a single run; in a study, sweep.devices_per_trial={1} sets the "
     "devices of each trial, and CUDA_VISIBLE_DEVICES the GPUs of all trials"
 )
-CONTRADICTION = (
-    "trainer.devices={0} and sweep.devices_per_trial=2 are in conflict; remove trainer.devices"
-)
 NODES = (
     "trainer.num_nodes=2 is for a single run; a trial of a study trains on one machine: "
     "trainer.num_nodes=1"
 )
 
 
-def test_a_sweep_that_names_several_devices_is_refused_before_anything_is_made(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert sweep([*SMALL, LR, "trainer=cpu", "trainer.devices=2"]) == 2
-    assert capsys.readouterr().err.splitlines() == [f"error: {SINGLE_RUN.format(2, 2)}"]
-    assert list(own_folder.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("words", "together", "lines"),
     [
+        ("trainer.devices=2", 1, [SINGLE_RUN.format(2, 2)]),
         ("trainer.devices=[0,2]", 1, [SINGLE_RUN.format([0, 2], 2)]),
         ("trainer=choice(cpu,ddp)", 1, [SINGLE_RUN.format(2, 2)]),
         (
             "trainer.devices=choice(1,3) trainer.num_nodes=2",
             2,
-            [NODES, CONTRADICTION.format(1), CONTRADICTION.format(3)],
+            [NODES, SINGLE_RUN.format(1, 1), SINGLE_RUN.format(3, 3)],
         ),
         ("trainer.devices=[3]", 1, []),
         ("trainer.devices=2", 2, []),

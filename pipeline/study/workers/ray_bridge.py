@@ -24,6 +24,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.child import Child, Parent
 from pipeline.study.messages import Gone, encode
 from pipeline.study.workers.ray import RaySpec, free_words
@@ -44,10 +45,6 @@ THREADS = 4
 Order = Mapping[str, Any]
 
 
-class NoClusterError(Exception):
-    """Ray can't be reached; the message has one line."""
-
-
 def main() -> None:
     """Serve one driver until it is gone."""
     driver = Parent.claim()
@@ -57,7 +54,7 @@ def main() -> None:
         with connected(spec):
             driver.say({"id": asked["id"], "free": free_resources()})
             Bridge(driver, spec).serve()
-    except NoClusterError as error:
+    except EnvironmentFaultError as error:
         driver.say({"id": asked["id"], "problem": str(error)})
 
 
@@ -258,8 +255,8 @@ class Relay(threading.Thread):
 def connected(spec: RaySpec) -> Iterator[None]:
     """Connect this process to Ray while the body runs; a cluster started here ends with the body.
 
-    A cluster started here is private, and listens on this machine only. Raises NoClusterError if
-    the cluster can't be reached or refuses this process.
+    A cluster started here is private, and listens on this machine only. Raises
+    EnvironmentFaultError if the cluster can't be reached or refuses this process.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
@@ -302,11 +299,11 @@ def library() -> Any:
 
 
 def _require_answer(address: str) -> None:
-    """Raise NoClusterError if no answer from `address`; Ray would wait for minutes."""
+    """Raise EnvironmentFaultError if no answer from `address`; Ray would wait for minutes."""
     try:
         found = str(library()._private.services.canonicalize_bootstrap_address(address))
     except ConnectionError as error:
-        raise NoClusterError(
+        raise EnvironmentFaultError(
             "sweep.ray.address=auto found no Ray cluster on this machine; start one with "
             "'ray start --head', or set sweep.ray.address=null for a local one"
         ) from error
@@ -315,7 +312,7 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except OSError as error:
         why = error.strerror or "no answer"
-        raise NoClusterError(
+        raise EnvironmentFaultError(
             f"no answer from {found}, sweep.ray.address={address} ({why}); check the cluster "
             "with: ray status"
         ) from error
@@ -326,12 +323,14 @@ def _initialise(place: str, **options: Any) -> None:
     try:
         ray.init(log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise NoClusterError(
+        raise EnvironmentFaultError(
             f"the Ray cluster at {place} refused authentication: {_line(error)}; if it uses a "
             "token, set the same RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or ~/.ray/auth_token, here"
         ) from error
     except Exception as error:  # other versions, no node on this machine, whatever Ray finds
-        raise NoClusterError(f"Ray at {place} refused this process: {_line(error)}") from error
+        raise EnvironmentFaultError(
+            f"Ray at {place} refused this process: {_line(error)}"
+        ) from error
 
 
 def _line(error: Exception) -> str:
