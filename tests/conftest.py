@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from pipeline.processes.child import tune_process
 
@@ -90,6 +91,24 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main([*words, "trainer.max_epochs=3"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data of each kind and, below `runs`, models that were trained on them.
+
+    All processes of a session share it, so no test may change it.
+    """
+    from serving.asked_models import train_each_kind
+
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    folder = place / "given"
+    with FileLock(place / "given.lock"):
+        if not folder.exists():
+            train_each_kind(folder)
     return folder
 
 

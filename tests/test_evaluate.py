@@ -9,7 +9,7 @@ from fixture_types import Capture
 from mlflow import MlflowClient
 from records import artifact, events, final_values, predictions
 from serving import new_data
-from serving.asked_models import TRAINED, child, trained
+from serving.asked_models import TRAINED, child
 from serving.new_data import write_rows
 from sklearn import metrics as sklearn_metrics
 
@@ -19,12 +19,6 @@ from pipeline.train import main as train
 pytestmark = pytest.mark.slow
 
 SCORED = ("test/", "naive/", "linear/")
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data of each kind and, below `runs`, models that were trained on them."""
-    return trained(tmp_path_factory.mktemp("given"), list(TRAINED))
 
 
 class Evaluate:

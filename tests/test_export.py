@@ -14,7 +14,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from serving import made_models
-from serving.asked_models import trained
 from serving.new_data import read_rows
 from torch import Tensor, nn
 
@@ -204,12 +203,6 @@ def encode(interface: dict[str, Any], rows: list[dict[str, str]]) -> np.ndarray:
 
 
 Export = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs of a table with a rule for its threshold, a regression and a series."""
-    return trained(tmp_path_factory.mktemp("given"), ["table", "values", "series"])
 
 
 @pytest.fixture

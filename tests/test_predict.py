@@ -9,18 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from serving import new_data
-from serving.asked_models import TRAINED, Predict, child, trained
+from serving.asked_models import Predict, child
 from serving.new_data import read_rows, write_rows
 
 from pipeline.predict import main
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data of each kind and, below `runs`, models that were trained on them."""
-    return trained(tmp_path_factory.mktemp("given"), list(TRAINED))
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def opened(
 def test_every_architecture_is_drawn_with_any_names_and_no_text_on_another(
     model: str, changes: dict, expected: str
 ) -> None:
-    # One row draws the same pictures, the simplest network does for that.
+    # A single row draws the same pictures; two networks suffice to show that.
     for labels in (UGLY, ("ash",)) if model in ("mlp", "rnn") else (UGLY,):
         drawn = dict(readable(opened(model, changes, labels, classes=labels), "inside/"))
         assert [*drawn] == [f"inside/{name}" for name in expected.split()]

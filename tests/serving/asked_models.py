@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +43,17 @@ def write_sources(folder: Path) -> None:
     write_rows(folder / "pixels.csv", ("digit", *digits.feature_names), cells)
 
 
-def trained(folder: Path, kinds: Sequence[str]) -> Path:
-    """Write data of each kind, and train a model on those asked for; return the folder."""
+def train_each_kind(folder: Path) -> None:
+    """Write data of each kind into a new folder, and train a model on them."""
     from pipeline.train import main as train
 
+    folder.mkdir()
     write_sources(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for kind in kinds:
+        for kind, words in TRAINED.items():
             path = f"data.path={SOURCES.get(kind, f'{kind}.csv')}"
-            assert train([*TRAINED[kind], path, *QUICK, f"name={kind}"]) == 0, kind
-    return folder
+            assert train([*words, path, *QUICK, f"name={kind}"]) == 0, kind
 
 
 class Predict:
