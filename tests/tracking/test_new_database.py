@@ -22,9 +22,13 @@ PHASES = {"a migration": "ALTER TABLE", "the last row": "INSERT"}
 
 
 @pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quiet_mlflow()
+
+
+@pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a cache that is empty, so that MLflow creates the tables itself."""
-    quiet_mlflow()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "pipeline"
 
@@ -44,6 +48,7 @@ def killed_at(beginning: str, work: Callable[[], object]) -> int:
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("phase", "is_cached"), [*((phase, False) for phase in PHASES), ("the last row", True)]
 )
@@ -61,6 +66,7 @@ def test_a_kill_while_the_database_is_created_leaves_nothing_in_the_way(
     assert MlflowClient(uri).get_experiment("0").name == "Default"
 
 
+@pytest.mark.usefixtures("cache")
 def test_a_limit_of_the_size_of_files_leaves_no_half_of_a_database(tmp_path: Path) -> None:
     uri = sqlite_uri(tmp_path / "mlflow.db")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

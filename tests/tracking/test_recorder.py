@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 from faults.processes import crowding, wait_until
-from faults.stores import TrackingServer, free_port, only_run, outcome, recorded_steps
+from faults.stores import free_port, only_run, outcome, recorded_steps
 from mlflow.tracking import MlflowClient
 from real_processes import run_script, youngest_child
 
@@ -337,25 +337,6 @@ def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
     journal.end("FINISHED")
     assert recorder.close(journal.folder) == 2
     assert "refuses" in str(recorder.problem)
-
-
-@pytest.mark.slow
-def test_an_outage_that_passes_is_caught_up_before_the_end(
-    running: Recorder, server: TrackingServer, begun: Begun
-) -> None:
-    server.start()
-    journal = begun(server.uri)
-    running.connect(server.uri, experiment="pipeline")
-    running.open(journal.folder)
-    for epoch in range(1, 101):
-        journal.epoch(epoch, {"train/loss": 1 / epoch})
-        time.sleep(0.03)
-        if epoch == 50:
-            server.kill()
-    server.start()
-    journal.end("FINISHED")
-    assert running.close(journal.folder) == 0
-    assert sorted(recorded_steps(server.uri, "train/loss")) == list(range(1, 101))
 
 
 def test_a_server_that_is_no_mlflow_is_told_apart_from_one(running: Recorder) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -7,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from faults.processes import wait_until
 from faults.stores import TrackingServer
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
@@ -19,6 +21,7 @@ from pipeline.tracking.folders import STATE, read_state
 from pipeline.tracking.journal import Figure, Header, Journal
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.sync import sync
+from pipeline.tracking.uri import REQUEST_SECONDS
 
 INTERFACE = {
     "kind": "table",
@@ -260,9 +263,10 @@ def test_a_tag_decides_neither_where_a_model_lies_nor_what_is_taken_from_the_cac
     before = sorted(tmp_path.iterdir())
     for tag in ("../../../outside", str(tmp_path / "outside"), mine):
         MlflowClient(uri).set_model_version_tag("other", "1", "pipeline.model", tag)
-        for name in ("other", "mine", "other"):
-            assert weights(f"{name}/1", uri).read_bytes() == f"the weights of {name}".encode()
-            assert (cache / "pipeline" / "models") in weights(f"{name}/1", uri).parents
+        for name in ("other", "mine"):
+            fetched_file = weights(f"{name}/1", uri)
+            assert fetched_file.read_bytes() == f"the weights of {name}".encode()
+            assert (cache / "pipeline" / "models") in fetched_file.parents
     assert sorted(tmp_path.iterdir()) == before
     assert len(list((cache / "pipeline").iterdir())) == 2  # models, and locks of the registry
     # What was damaged in the cache since is fetched again; what was replaced there is refused.
@@ -299,6 +303,27 @@ def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_l
     assert [one.unsent for one in sync([folders[1]], uri)] == [0]
     assert champion(uri) == "2"
     assert weights("ward@champion", uri).read_bytes() == b"the weights of second"
+
+
+@pytest.mark.slow
+def test_an_outage_that_passes_is_caught_up_before_the_end(
+    served: TrackingServer, running: Recorder, tmp_path: Path
+) -> None:
+    journal = begun_with_model(tmp_path / "runs" / "outage", served.uri, register="outage")
+    running.connect(served.uri, experiment="pipeline")
+    running.open(journal.folder)
+    served.silence()
+    for epoch in range(2, 101):
+        journal.epoch(epoch, {"train/loss": 1 / epoch})
+    time.sleep(REQUEST_SECONDS + 2)  # one try fails
+    served.wake()
+    client, run_id = MlflowClient(served.uri), read_state(journal.folder).run_id
+    steps = "all steps of a run that goes on"
+    wait_until(lambda: len(client.get_metric_history(run_id, "train/loss")) == 100, what=steps)
+    journal.end("FINISHED")
+    assert running.close(journal.folder) == 0
+    history = client.get_metric_history(run_id, "train/loss")
+    assert sorted(point.step for point in history) == list(range(1, 101))
 
 
 def test_the_files_of_a_version_are_not_asked_of_another_server(database: str) -> None:
