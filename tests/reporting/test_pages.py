@@ -39,6 +39,7 @@ NASTY = (
 )
 
 
+FEW_PICTURES: dict[str, Any] = {"vitals": None, "activity": ()}
 NOTHING: dict[str, Any] = {
     **{"vitals": None, "activity": (), "test": None, "importances": None, "mistakes": None},
     **{"history": {}, "metrics": {}, "intervals": {}, "training": {}},
@@ -55,7 +56,7 @@ def of_two(first: Findings, second: Findings) -> Page:
 
 def nasty(**more: Any) -> Findings:
     """Findings whose every name is an attack, a script of another country, or too long."""
-    made = made_findings(classes=NASTY, **more)
+    made = made_findings(classes=NASTY, **FEW_PICTURES, **more)
     return replace(
         made,
         name=SCRIPT,
@@ -70,7 +71,7 @@ def nasty(**more: Any) -> Findings:
 
 
 def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
-    made = made_findings()
+    made = made_findings(**FEW_PICTURES)
     page = of_run(made, tags={"command": "pipeline train seed=3", "version.torch": "9.9"})
     require_sound(page)
     assert page.texts("h1") == ["mlp-made"]
