@@ -149,9 +149,16 @@ def test_a_bound_on_rows_thins_them_evenly() -> None:
     assert rmse(lined(prepared, max_rows=300), prepared) < 0.02 * float(3 * values.std())
 
 
-def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() -> None:
+def on_one_scale(pixels: np.ndarray, targets: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """What scikit-learn says of new rows if all columns are scaled together."""
     from sklearn.linear_model import LogisticRegression
 
+    mean, deviation = pixels.mean(), pixels.std()
+    oracle = LogisticRegression(max_iter=1000).fit((pixels - mean) / deviation, targets)
+    return oracle.predict_proba((new - mean) / deviation)
+
+
+def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() -> None:
     prepared = shipped("digits", validation=0.0)
     pixels, new = (p.inputs.flatten(1).double().numpy() for p in (prepared.train, prepared.test))
     count = len(pixels)
@@ -159,29 +166,20 @@ def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() 
     thinned = lined(prepared, max_rows=300)
     assert thinned.name == f"logistic regression on 300 of {count:,} rows"
     rows = np.linspace(0, count - 1, 300).round().astype(int)
-    mean, deviation = pixels[rows].mean(), pixels[rows].std()
-    oracle = LogisticRegression(max_iter=1000).fit(
-        (pixels[rows] - mean) / deviation, prepared.train.targets[rows]
-    )
-    expected = oracle.predict_proba((new - mean) / deviation)
+    expected = on_one_scale(pixels[rows], prepared.train.targets[rows], new)
     np.testing.assert_allclose(thinned.outputs, expected, atol=1e-3)
     assert linear(prepared, limits=Limits(rows=10_000, seconds=0.001)) is None  # too few rows
 
 
 def test_bytes_in_flat_rows_are_scaled_together_as_pixels(own_folder: Path) -> None:
     from sklearn.datasets import load_digits
-    from sklearn.linear_model import LogisticRegression
 
     digits = load_digits()
     np.savez("flat.npz", x=digits.data[:400].astype(np.uint8), y=digits.target[:400])
     prepared = shipped("arrays", path="flat.npz", validation=0.0)
     assert prepared.schema.kind == "table"
     train, test = (digits.data[p.rows] / 255 for p in (prepared.train, prepared.test))
-    mean, deviation = train.mean(), train.std()
-    oracle = LogisticRegression(max_iter=1000).fit(
-        (train - mean) / deviation, digits.target[prepared.train.rows]
-    )
-    expected = oracle.predict_proba((test - mean) / deviation)
+    expected = on_one_scale(train, digits.target[prepared.train.rows], test)
     np.testing.assert_allclose(lined(prepared).outputs, expected, atol=1e-3)
 
 
