@@ -138,13 +138,6 @@ def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Path, report: Rep
     assert line.startswith(f"error: run '{'0' * 32}' is unknown in ")
 
 
-def test_an_unknown_study_is_one_line_with_the_nearest_name(report: Report) -> None:
-    code, _, (line,) = report("study=frist")
-    assert code == 2
-    assert line.startswith("error: study='frist' is unknown")
-    assert line.endswith("Did you mean 'first'?")
-
-
 def test_a_server_that_is_down_costs_one_line_and_no_report(
     place: Path, report: Report, tmp_path: Path
 ) -> None:
