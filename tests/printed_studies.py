@@ -10,9 +10,9 @@ SKELETON = (
     (re.compile(r"^(parameter importance|not above chance|parameter +share).*\n", re.M), ""),
     (re.compile(r"^ *[\w.]+( \(\w+\))?( on)? +\d+% +\d+%\n", re.M), ""),
     (re.compile(r"^note +no picture importances: .*\n", re.M), ""),
-    (re.compile(r"^(the winner is |on the test rows |why: |to see whether ).*\n", re.M), ""),
+    (re.compile(r"^((the )?best trial |on the test set |reason: |to see whether ).*\n", re.M), ""),
     (re.compile(r"^(again +pipeline train) .*", re.M), r"\1"),
-    (re.compile(r" \(default\)|(?<=winner)  default"), ""),
+    (re.compile(r" \(default\)|(?<=best trial)  default"), ""),
     (re.compile(r"\boff\b|[-+][\d.]+ \[.*?\]|\bbest$", re.M), "0"),
     (re.compile(r"[-+]?\d[\d.:,]*(e[+-]?\d+)?( s\b)?"), "N"),
     (re.compile(r"\bN(?: +±? *N)+"), "N"),
@@ -21,8 +21,8 @@ SKELETON = (
 """Patterns with what stands for them, in the order in which they are replaced.
 
 With two workers it is a matter of moments which of two trials ends first, and the sampler learns
-from what has ended: trials, winner, verdict and which parameters stand out differ from one study
-to the next.
+from what has ended: trials, the best one, verdict and which parameters stand out differ from one
+study to the next.
 """
 
 

@@ -268,7 +268,7 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
         *(["2", "2"], ["3", "3"], ["4", "4"], ["5", "0 (default)"])
     ]
     assert lines[7:] == [
-        ["test", "winner", "default", "naive", "linear"],
+        ["test", "best trial", "default", "naive", "linear"],
         [":---", *["---:"] * 4],
         ["accuracy", "0.8500", "0.8100", "–", "–"],
         ["f1", "0.8400", "0.8000", "0.0200", "0.3000"],

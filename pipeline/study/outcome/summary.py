@@ -336,8 +336,8 @@ def importance_table(found: "Importances", *, bars: bool) -> TextTable:
 
 
 def figures_table(summary: StudySummary) -> TextTable:
-    """Return a table of the test metrics of the winner, the default and the baselines."""
-    sources = {"winner": ("test", summary.tested)}
+    """Return a table of the test metrics of the best trial, the default and the baselines."""
+    sources = {"best trial": ("test", summary.tested)}
     if summary.base_tested and summary.winner != summary.base:
         sources["default"] = ("test", summary.base_tested)
     for kind, heading in markup.baseline_headings(summary.tested, summary.baselines).items():
