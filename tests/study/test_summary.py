@@ -30,6 +30,7 @@ from pipeline.study.outcome.summary import (
     print_summary,
     search_note,
     shown_text,
+    train_command,
     verdict,
 )
 from pipeline.study.sweeping import write_trials
@@ -205,6 +206,12 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
     (line,) = table.notes
     assert f"{mean - default:.4f} better in val/f1 than the default" in line
     assert line.endswith("is not significant" if noise else "is significant (95 %)")
+
+
+def test_a_command_has_no_more_quotes_than_it_needs() -> None:
+    words = ("output='a/b'", "name='5'", "data.path='x y.csv'", "model.hidden=[64]")
+    command = "pipeline train output=a/b 'name=\"5\"' 'data.path=x y.csv' 'model.hidden=[64]'"
+    assert train_command(words) == command
 
 
 def test_a_pipe_gets_plain_lines_with_the_commands_whole(

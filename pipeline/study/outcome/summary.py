@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import markup
+from pipeline.config.overrides import plainest
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
@@ -194,7 +195,7 @@ def experiment_command(folder: Path, name: str, *more: str) -> str:
 
 def train_command(words: Sequence[str]) -> str:
     """Return the training command with these overrides, quoted for a shell."""
-    return f"pipeline train {shlex.join(map(redact_word, words))}".rstrip()
+    return f"pipeline train {shlex.join(redact_word(plainest(word)) for word in words)}".rstrip()
 
 
 # ── verdict ─────────────────────────────────────────────────────────────────────────────────────
