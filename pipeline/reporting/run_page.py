@@ -41,6 +41,10 @@ MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"
 INTERVALS = (
     "95 % CI: bootstrap over the test rows; it does not cover the variation between training runs"
 )
+NO_INTERVAL = (
+    f"{MISSING}: no interval: all bootstrap samples give this value, or the test rows are too few "
+    "or too many for this metric"
+)
 
 
 def report_run(reference: str, options: ReportOptions) -> list[str]:
@@ -178,7 +182,7 @@ def result_table(findings: Findings) -> TextTable | None:
         notes.append(f"no confidence intervals: too few ({units.words})")
     lines = score_rows(values, findings.intervals, names, headings)
     if findings.intervals and any(line[2] == MISSING for line in lines):
-        notes.append(f"{MISSING}: no interval: all bootstrap samples give this value")
+        notes.append(NO_INTERVAL)
     return TextTable(
         title=_title(findings),
         headings=["metric", "network", "95 % CI", *headings.values()],

@@ -205,6 +205,15 @@ def test_an_interval_without_width_is_no_interval() -> None:
     assert " (95 % CI 0.30–0.40, 1 row), " in summary(subject(wide))
 
 
+def test_a_missing_interval_is_explained_below_the_table() -> None:
+    made = made_findings()
+    known = dict.fromkeys(("accuracy", "precision", "recall", "f1", "auroc"), (0.3, 0.7))
+    few = "–: no interval: all bootstrap samples give this value, or "
+    assert few not in of_run(replace(made, intervals=known)).text
+    known.pop("auroc")  # few rows of a class
+    assert few in of_run(replace(made, intervals=known)).text
+
+
 KINDS = [("binary", "table"), ("multiclass", "images"), ("regression", "series")]
 
 
