@@ -11,7 +11,7 @@ from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE
-from pipeline.terminal import waiting_for
+from pipeline.terminal import folded, waiting_for
 
 if TYPE_CHECKING:
     from pipeline.serving.exporting import Exported
@@ -65,7 +65,7 @@ def body(options: ExportOptions) -> int:
         for one in kept:
             place = folder / exporting.FILES[one.format]
             replace_file(place, methodcaller("write", one.content))
-            print(_told(place, one))
+            print(folded(_told(place, one), sys.stdout))
         replace_json(folder / INTERFACE, exporting.export_interface(model, kept))
         print(f"{folder / INTERFACE}: inputs and outputs")
     problems = [line for one in made if isinstance(one, ConfigError) for line in one.problems]

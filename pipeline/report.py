@@ -54,6 +54,8 @@ def body(options: ReportOptions) -> int:
 
             told = report_pair(options.runs or (), options)
     *lines, place = told  # a path is copied whole
+    if sys.stdout.isatty():
+        place = place.replace("  file:", f"\n{'':8}file:")
     print(*(folded(line, sys.stdout) for line in lines), place, sep="\n")
     return 0
 

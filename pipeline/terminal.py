@@ -34,7 +34,11 @@ def console() -> Console:
 
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
-    shown.print(text, style=style, markup=False, soft_wrap=not shown.is_terminal)
+    is_laid_out = not shown.is_terminal
+    if not is_laid_out and max(map(len, text.split()), default=0) > shown.width:
+        # Rich would break a path that is longer than a line.
+        text, is_laid_out = textwrap.fill(text, shown.width, **_BETWEEN_WORDS), True
+    shown.print(text, style=style, markup=False, soft_wrap=is_laid_out)
 
 
 def folded(text: str, stream: TextIO) -> str:

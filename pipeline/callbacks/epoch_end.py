@@ -202,13 +202,13 @@ class EpochLines(Checkpoint):
         """Return the values of the finished epoch in one line of the terminal."""
         known = trainer.callback_metrics
         shown = dict.fromkeys(["train/loss", "val/loss", self._monitor])
-        values = [f"{key} {rounded(float(known[key]))}" for key in shown if key in known]
+        values = [f"{key} {rounded(float(known[key])):6}" for key in shown if key in known]
         took = [duration(float(known["time/epoch"]))] if "time/epoch" in known else []
         remaining = [self.remaining(trainer, 1.0)] if self._tells_remaining else []
         # A narrow terminal leaves out words, the least important first.
         words = [self.epoch(trainer), *values]
         for last in ([*took, *self.best(), *remaining], [*took, *self.best()], self.best(), []):
-            line = "  ".join(filter(None, [*words, *last]))
+            line = "  ".join(filter(None, [*words, *last])).rstrip()
             if not self._console.is_terminal or len(line) <= self._console.width:
                 break
         return line

@@ -12,7 +12,7 @@ import pytest
 from fixture_types import Capture, Patch, Train
 from terminals import Terminal, terminal, width
 
-from pipeline.terminal import folded, showing, waiting_for
+from pipeline.terminal import console, folded, say, showing, waiting_for
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
 FREE = ("run  ", "report  ", "see it  ", "        http", "unsent  ")
@@ -144,6 +144,14 @@ def test_a_sentence_breaks_between_words_and_a_command_stays_whole(monkeypatch: 
     assert lines == f"error: too-long\nwords stay whole{command}"
 
 
+def test_a_path_that_is_longer_than_a_line_stays_whole(monkeypatch: Patch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    with terminal(columns=20) as shown:
+        say(console(), "note: the log is runs/a/rather/deep/folder/log.txt now")
+    lines = [line.strip() for line in shown.screen]
+    assert lines == ["note: the log is", "runs/a/rather/deep/folder/log.txt", "now", ""]
+
+
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])
 def test_in_a_pipe_there_is_a_line_an_epoch(train: Train, capsys: Capture, verbose: str) -> None:
     assert train(*IRIS, f"verbose={verbose}", "monitor=val/loss") == 0
@@ -151,12 +159,15 @@ def test_in_a_pipe_there_is_a_line_an_epoch(train: Train, capsys: Capture, verbo
     assert "\x1b" not in out
     lines = epoch_lines(out.splitlines())
     assert len(lines) == 4
+    assert len({line.index("val/loss ") for line in lines}) == 1
     losses: list[float] = []
     for line in lines:
         found = re.search(r"val/loss (\S+) .*best (\S+) \((\d+)\)", line)
         assert found
         losses.append(float(found[1]))
         assert float(found[2]) == losses[int(found[3]) - 1] == min(losses)
+    best = re.findall(r"\((\d+)\)", lines[-1])[-1]
+    assert f"kept    weights of epoch {best} of 4" in out.splitlines()
     if verbose == "null":
         assert ["eta " in line for line in lines] == [True, True, True, False]
         assert "config" not in out.splitlines()[0]
