@@ -182,6 +182,17 @@ def start_command(
     return Training(process.pid, folder=Path.cwd(), streams=streams, exit_code=process.wait)
 
 
+def listening(pid: int) -> set[str]:
+    """Return the addresses on which a process and those below it listen."""
+    first = psutil.Process(pid)
+    return {
+        one.laddr.ip.removeprefix("::ffff:")
+        for process in filter(is_running, [first, *first.children(recursive=True)])
+        for one in process.net_connections("inet")
+        if one.status == psutil.CONN_LISTEN
+    }
+
+
 def recorded_epochs(run: Path) -> list[int]:
     """Return the epochs on record, in their order, each once."""
     return list(dict.fromkeys(e["epoch"] for e in events(run) if e["event"] == "epoch"))

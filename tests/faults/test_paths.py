@@ -20,12 +20,13 @@ from faults.stores import only_run, outcome
 
 QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "verbose=0")
 NAMES = [
-    *("with spaces", "数据 🌱 ü", "a=b,c", "#h 100% %41", "[x]{y}(z)", 'it\'s "q" & ; \\'),
-    *("$HOME ~ *?!", "null", "true", "12e4", "a:b@c", "-dash", "+plus"),
+    "with spaces/数据 🌱 ü/a=b,c/#h 100% %41",
+    '[x]{y}(z)/it\'s "q" & ; \\',
+    "$HOME ~ *?!/null/true/12e4/a:b@c/-dash/+plus",
 ]
 
 #: They need no quotes of Hydra's.
-RELATIVE = ["数据", "数据 目录/ü", "a=b/ü"]
+RELATIVE = ["数据 目录/ü", "a=b/ü"]
 #: 240 characters at least.
 DEEP = ["/".join(["d" * 60] * 4)]
 

@@ -61,10 +61,10 @@ def test_without_a_required_server_a_run_trains_and_its_values_wait(
     assert recorded_epochs(run) == [1, 2, 3]
 
 
+# `test_sweep_stores.py` kills a server in mid-sweep.
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["killed", "silenced"])
-def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
-    fork: Start, server: TrackingServer, own_code: tuple[str, ...], how: str
+def test_a_server_that_falls_silent_in_mid_run_is_sent_everything_once_when_it_is_back(
+    fork: Start, server: TrackingServer, own_code: tuple[str, ...]
 ) -> None:
     server.start()
     training = fork(
@@ -72,11 +72,7 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     )
     training.await_file("paused")
     wait_until(lambda: recorded_steps(server.uri, "train/loss"), what="the first values")
-    go_away, come_back = {
-        "killed": (server.kill, server.start),
-        "silenced": (server.silence, server.wake),
-    }[how]
-    go_away()
+    server.silence()
     (training.folder / "go on").touch()
     went_on_at, seconds = time.monotonic(), 30 * crowding()
     assert training.end() == 0, training.err
@@ -91,7 +87,7 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
         f"tracking.uri={server.uri}",
         line,
     ), line
-    come_back()
+    server.wake()
     interrupted = only_run(server.uri).info.run_id
     assert outcome(server.uri) == ("RUNNING", None)
     program, command, *words = shlex.split(line.partition("send them with: ")[2])
@@ -166,15 +162,3 @@ def test_a_clock_that_steps_leaves_true_durations(
     assert 0 < values["time/epoch"] < 60
     assert 0 < values["time/fit"] < 60
     assert re.search(r"^took    \d", training.out, re.MULTILINE)
-
-
-@pytest.mark.slow
-def test_nothing_listens_while_a_run_trains(fork: Start, database: str) -> None:
-    training = fork("model=mlp", "data=iris", "trainer.max_epochs=100000")
-    training.await_epoch(2)
-    family = [psutil.Process(training.pid), *training.children()]
-    assert len(family) >= 2
-    sockets = [one for process in family for one in process.net_connections("inet")]
-    assert sockets == []
-    training.send(15)
-    assert training.end() == 143

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from faults.conftest import Start, beside
-from faults.processes import Training, await_end, is_running, wait_until
+from faults.processes import Training, await_end, is_running, listening, wait_until
 from faults.study_records import Records
 from faults.sweeps import BASE, behaving
 from pipeline.errors import EnvironmentFaultError
@@ -335,25 +335,9 @@ def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothi
     bridge = bridge_of(running.pid)
     family = [bridge, *bridge.children(recursive=True)]
     assert folder_of(family).is_relative_to(temporary)
-    listening = {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for process in filter(is_running, family)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert listening == {"127.0.0.1"}
-    running.finish()
-    await_end(*family)
-    assert list(temporary.glob("ray-*")) == []
-
-    running = sweep(*words)
-    await_waiting(running, 1)
-    bridge = bridge_of(running.pid)
-    family = [bridge, *bridge.children(recursive=True)]
+    assert listening(bridge.pid) == {"127.0.0.1"}
     Path("go on").touch()
-    assert running.end() == 0, running.err
-    lost = "warning: trial 0 was lost because its process died; it is retried\n"
-    assert running.err == lost
+    assert (running.end(), running.err) == (0, "")
     await_end(*family)
     assert list(temporary.glob("ray-*")) == []
     shutil.rmtree(temporary)
