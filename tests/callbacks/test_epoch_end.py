@@ -184,14 +184,3 @@ def test_a_resumed_run_tells_of_all_its_epochs(train: Train, own_folder: Path) -
     # One step in 16 is looked at, also where the run goes on.
     for key in ("epochs", "gradients", "updates", "first", "sizes"):
         np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
-
-
-@pytest.mark.slow
-def test_two_processes_tell_what_one_tells(train: Train, own_folder: Path) -> None:
-    words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=3")
-    assert train(*words, "output=one") == 0
-    assert train(*words, "trainer.accelerator=cpu", "trainer.devices=2", "output=two") == 0
-    one, two = (recorded(name) for name in ("one", "two"))
-    assert one.layers == two.layers
-    np.testing.assert_allclose(two.gradients, one.gradients, rtol=1e-3)
-    np.testing.assert_allclose(two.updates, one.updates, rtol=1e-2)

@@ -49,24 +49,25 @@ LAZY = "data.memory_budget=0"
 SETTINGS = {
     "kept in memory": FULL,
     "by a worker": (LAZY, "data.num_workers=1"),
-    "by two workers": (LAZY, "data.num_workers=2"),
-    "unshuffled": ("data.shuffle=false",),
     "unshuffled, by a worker": ("data.shuffle=false", LAZY, "data.num_workers=1"),
     "pictures, when they are needed": ("data=images", "data.path=pictures", LAZY),
     "pictures, by two workers": ("data=images", "data.path=pictures", LAZY, "data.num_workers=2"),
-    "adam cosine": (*FULL, "optimizer=adam", "scheduler=cosine"),
+    "adam cosine, accumulated": (
+        *(*FULL, "optimizer=adam", "scheduler=cosine"),
+        "trainer.accumulate_grad_batches=2",
+    ),
     "sgd onecycle": (*FULL, "optimizer=sgd", "scheduler=onecycle"),
     "adam plateau": (*NETWORK, "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.1"),
-    "sgd none": (*FULL, "optimizer=sgd", "scheduler=none"),
     "adamw step, by step": (
         *(*NETWORK, "optimizer=adamw", "scheduler=step"),
         *("scheduler.step_size=4", "scheduler.interval=step"),
     ),
-    "accumulated": (*FULL, "trainer.accumulate_grad_batches=2"),
-    "read lazily": (*FULL, LAZY),
     "recurrent": ("data=synthetic_control", "data.batch_size=64", "model=gru", "model.hidden=8"),
     "validated now and then": (*FULL, "trainer.check_val_every_n_epoch=2"),
-    "the last weights": (*NETWORK, "callbacks=ema", "data.validation=0"),
+    "the last weights, unshuffled": (
+        *(*NETWORK, "callbacks=ema"),
+        *("data.validation=0", "data.shuffle=false", "scheduler=none"),
+    ),
 }
 QUICK = ("kept in memory", "by a worker")
 MOMENTS = (
