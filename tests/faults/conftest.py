@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from records import only_run
 
 from faults.processes import Training, start_command
 from faults.sweeps import BASE, Sweeping
@@ -22,16 +23,10 @@ def database(own_folder: Path, empty_database: Path) -> str:
     return f"sqlite:///{own_folder}/mlflow.db"
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one epoch on the irises, to be asked and left as it is."""
-    from pipeline.train import main as train
-
-    output = tmp_path_factory.mktemp("trained") / "runs"
-    words = ("model=mlp", "model.hidden=[8]", "data=iris", "trainer.max_epochs=1")
-    assert train([*words, "tracking=none", "verbose=0", f"output={output}"]) == 0
-    (run,) = output.iterdir()
-    return run
+@pytest.fixture
+def trained(trained_folder: Path) -> Path:
+    """A run on the irises, to be asked and left as it is."""
+    return only_run(trained_folder / "runs")
 
 
 @pytest.fixture

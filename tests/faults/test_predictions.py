@@ -1,4 +1,7 @@
-"""Faults of `pipeline predict`, and K1 to K7: files that are no model to ask."""
+"""Faults of `pipeline predict`, and K1 to K7: files that are no model to ask.
+
+`tests/running/test_bad_checkpoints.py` has the damages that any reader of a checkpoint refuses.
+"""
 
 import os
 import pickle
@@ -109,11 +112,11 @@ def test_a_user_without_permission_is_told(start: Start, unprivileged: Sequence[
 
 
 NAMES = [
-    *("with spaces", "数据 🌱", "a=b,c", "#h 100% %41", "[x]{y}(z)", 'it\'s "q" & ; \\'),
-    *("$HOME ~ *?!", "null", "12e4", "-dash", "d" * 200),
+    *("with 数据 🌱 a=b,c #h 100% %41", '[x]{y}(z) it\'s "q" & ; \\ $HOME ~ *?!'),
+    *("-dash", "d" * 200),
 ]
 #: They need no quotes of Hydra's.
-RELATIVE = ["数据.csv", "a b.csv", "a=b.csv", "it's.csv"]
+RELATIVE = ["数据.csv", "a b=it's.csv"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *RELATIVE])
@@ -131,17 +134,6 @@ def test_any_name_of_a_folder_or_a_file_is_that_folder_or_file(
     words = [f"model_from={model}", f"input={given}", f"output={output}"]
     assert main(words) == 0, capsys.readouterr().err
     assert sorted(own_folder.rglob("*")) == sorted([*before, own_folder / output])
-
-
-def test_an_output_that_is_a_link_stays_one(trained: Path) -> None:
-    write_new(3)
-    Path("elsewhere").mkdir()
-    Path("elsewhere/real.csv").write_text("old", encoding="utf-8")
-    Path("out.csv").symlink_to("elsewhere/real.csv")
-    words = [f"model_from={trained}", "input=new.csv", "output=out.csv", "overwrite=true"]
-    assert main(words) == 0
-    assert Path("out.csv").is_symlink()
-    assert len(Path("elsewhere/real.csv").read_text(encoding="utf-8").splitlines()) == 4
 
 
 def test_whoever_reads_standard_output_may_stop_reading(trained: Path) -> None:
@@ -206,11 +198,6 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     return line.removeprefix("error: ")
 
 
-def archive(file: Path) -> None:
-    with zipfile.ZipFile(file, "w") as content:
-        content.writestr("weights.txt", "none")
-
-
 def flip_a_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
     with zipfile.ZipFile(file) as known:
@@ -224,31 +211,16 @@ def make_folder(file: Path) -> None:
     file.mkdir()
 
 
-FOREIGN = "model.ckpt is not a checkpoint of this project; expected "
 UNWHOLE = r"model.ckpt is not a complete checkpoint"
 UNPICKLED = f"{UNWHOLE}|holds objects other than tensors"
-Damage = Callable[[Path], object]
-
-
-def saving(content: object) -> Damage:
-    return lambda file: torch.save(content, file)
-
-
-def writing(content: bytes) -> Damage:
-    return lambda file: file.write_bytes(content)
-
-
-DAMAGES: dict[str, tuple[Damage, str]] = {
-    "plain weights": (saving({"weight": torch.zeros(2)}), FOREIGN),
-    "Lightning's own": (saving({"state_dict": {}, "pytorch-lightning_version": "2"}), FOREIGN),
-    "a list": (saving([torch.zeros(2)]), FOREIGN),
-    "another archive": (archive, "is not a checkpoint of this project"),
-    "empty": (writing(b""), rf"{UNWHOLE} \(0 bytes; empty, incomplete or another kind of file\)"),
-    "a text": (writing(b"text\n" * 9), rf"{UNWHOLE} \(45 bytes; empty, incomplete or another kind"),
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-1000]), UNWHOLE),
     "a flipped bit": (flip_a_bit, f"model.ckpt is .*checksum|{UNWHOLE}"),
-    "code in an archive": (saving({"state_dict": {}, "pipeline": Booby()}), UNPICKLED),
-    "bare code": (writing(pickle.dumps(Booby())), UNPICKLED),
+    "code in an archive": (
+        lambda file: torch.save({"state_dict": {}, "pipeline": Booby()}, file),
+        UNPICKLED,
+    ),
+    "bare code": (lambda file: file.write_bytes(pickle.dumps(Booby())), UNPICKLED),
     "nothing": (Path.unlink, r"run 'model.ckpt' is unknown below runs='runs'; expected a "),
     "a folder": (make_folder, r"'model.ckpt' has no model; expected the folder of a run "),
 }
@@ -266,7 +238,7 @@ def test_a_file_that_would_run_code_is_refused_and_its_code_not_run(
 
 def widen(content: dict[str, Any]) -> None:
     weights = content["state_dict"]
-    name = next(key for key in weights if tuple(weights[key].shape) == (8, 4))
+    name = next(key for key in weights if tuple(weights[key].shape) == (64, 4))
     weights[name] = torch.zeros(99, 4)
 
 
@@ -292,16 +264,11 @@ UNDECIDED = "model.ckpt has no decision rule for its outputs$"
 NO_NUMBERS = r"holds weights that are not numbers in \S+\.\S+$"
 CHANGES: list[tuple[Change, str]] = [
     (
-        lambda content: content["pipeline"].update(format=2, version="9.9.9"),
-        r"model.ckpt has format 2, written by pipeline 9.9.9; this version reads format 1$",
-    ),
-    (
         widen,
         r"model.ckpt has a weight of shape 99×4 at .*"
-        r"where the network has a weight of shape 8×4; its config has model.hidden=\[8\]",
+        r"where the network has a weight of shape 64×4; its config has model.hidden=\[64, 128, 64",
     ),
     (lambda content: content["state_dict"].popitem(), "model.ckpt has nothing at "),
-    (spoil(torch.nan), NO_NUMBERS),
     (spoil(torch.inf), NO_NUMBERS),
     (
         in_schema("task", "regression"),
@@ -318,11 +285,6 @@ CHANGES: list[tuple[Change, str]] = [
     ),
     (in_schema("reading", {"kind": "a.b"}), UNREADABLE),
     *((decided(decision), UNDECIDED) for decision in ({}, {"threshold": 0.5}, [])),
-    *(
-        (without(key, "pipeline"), f"{UNWHOLE}: it holds no {key}$")
-        for key in ("config", "schema", "epoch")
-    ),
-    (without("state_dict"), f"{UNWHOLE}: it holds no weights$"),
 ]
 
 

@@ -28,7 +28,7 @@ REFERENCE = "${oc.env:SECRET}"
 RUN_ID = "5c0ffee1" * 4
 HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
 
-RESUMED = ("trainer.max_epochs=2", "scheduler=none", "tracking=none")
+RESUMED = ("trainer.max_epochs=4", "scheduler=none", "tracking=none")
 
 Main = Callable[[list[str]], int]
 
@@ -70,19 +70,17 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
 
 
 @pytest.fixture
-def stranger(trained: Path, own_folder: Path, listener: Listener) -> Path:
+def stranger(run: Path, listener: Listener) -> Path:
     """A run folder, below `runs`, each file of which names the listener as the place of records."""
-    folder = own_folder / "runs" / trained.name
-    shutil.copytree(trained, folder)
     tracking = {"kind": "server", "uri": listener.uri, "required": True, "experiment": "theirs"}
-    change(folder, lambda config: config.update(tracking=tracking))
-    kept = [word for word in saved_command(folder) if word != "tracking=none"]
-    save_command(folder, *kept, "tracking=server", f"tracking.uri={listener.uri}")
-    begin, *others = events(folder)
+    change(run, lambda config: config.update(tracking=tracking))
+    kept = [word for word in saved_command(run) if word != "tracking=none"]
+    save_command(run, *kept, "tracking=server", f"tracking.uri={listener.uri}")
+    begin, *others = events(run)
     text = "".join(f"{json.dumps(one)}\n" for one in ({**begin, "uri": listener.uri}, *others))
-    (folder / "journal.jsonl").write_text(text, encoding="utf-8")
-    write_state(folder, State(uri=listener.uri, run_id=RUN_ID, experiment_id="1", sent=1))
-    return folder
+    (run / "journal.jsonl").write_text(text, encoding="utf-8")
+    write_state(run, State(uri=listener.uri, run_id=RUN_ID, experiment_id="1", sent=1))
+    return run
 
 
 def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
@@ -113,17 +111,17 @@ def save_command(folder: Path, *overrides: str) -> None:
     (folder / "command.json").write_text(text, encoding="utf-8")
 
 
-def refusal(capsys: pytest.CaptureFixture[str], main: Main, *words: str, lines: int = 1) -> str:
-    """Return the first of the lines of a refusal, which leaves nothing behind."""
+def refusal(capsys: pytest.CaptureFixture[str], main: Main, *words: str) -> str:
+    """Return the only line of a refusal, which leaves nothing behind."""
     before = sorted(Path.cwd().rglob("*"))
     capsys.readouterr()
     assert main(list(words)) == 2
     assert sorted(Path.cwd().rglob("*")) == before
     captured = capsys.readouterr()
     assert SECRET not in captured.out + captured.err
-    said = captured.err.splitlines()
-    assert [line[:7] for line in said] == ["error: "] * lines
-    return said[0].removeprefix("error: ")
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
 
 
 def rows() -> str:
@@ -273,7 +271,7 @@ def test_a_reference_in_a_checkpoint_stays_as_it_is_written(
     stranger: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
-    said = refusal(capsys, train.main, f"resume={stranger}", *RESUMED, lines=5)
+    said = refusal(capsys, train.main, f"resume={stranger}", *RESUMED)
     assert f"optimizer.lr was '{REFERENCE}' and is" in said
 
 
