@@ -193,18 +193,12 @@ REFUSED = {
     "trainer=ddp": f"{NO_GPU_HERE}auto for one device, or ",
     "trainer.devices=2": f"trainer.devices=2 {ABSENT}",
     "trainer.devices=[0,2]": f"trainer.devices=[0, 2] {ABSENT}",
-    "trainer.devices=[3]": f"trainer.devices=[3] {ABSENT}",
     "trainer=cpu trainer.devices=9999": f"trainer.devices=9999 {ABSENT}",
     "trainer.precision=16-mixed": "trainer.precision=16-mixed is not supported on cpu",
     "trainer.precision=16-true": "trainer.precision=16-true is not supported on cpu",
     "trainer.strategy=dpp": "trainer.strategy=dpp is not supported: exact and reproducible "
     "metrics need the whole network in each process; expected one of auto, ddp, "
     "ddp_find_unused_parameters_true. Did you mean 'ddp'?",
-    "trainer.strategy=ddp_spawn": "trainer.strategy=ddp_spawn is not supported: ",
-    "trainer.strategy=deepspeed": "trainer.strategy=deepspeed is not supported: ",
-    "trainer.num_nodes=0": "trainer.num_nodes=0 is not allowed; expected a whole number",
-    "trainer.use_distributed_sampler=false": "trainer.use_distributed_sampler can't be set here: "
-    "the program distributes the rows itself.",
 }
 
 
