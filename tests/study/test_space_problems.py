@@ -60,15 +60,27 @@ def test_every_form_of_a_range_arrives_in_the_space_as_it_was_typed(word: str) -
 
 
 def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
-    space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)")
+    whole = "sweep.space={seed: 'range(0, 5)'}"  # is joined with the ranges beside it
+    space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)", whole)
     ranges = {one.key: str(one) for one in space.parameters}
     assert ranges["optimizer.lr"] == "choice(0.1, 0.2)"
+    assert ranges["seed"] == "range(0, 5)"
     assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
 
 
 CONTRADICTIONS = """
 seed=1,2  seed=3,4
 - seed has two ranges: 1,2 and 3,4; keep one.
+
+sweep.space={seed: '1,2'}  seed=3,4
+- seed has two ranges: 1,2 and 3,4; keep one.
+
+sweep.space={seed: choice(1, 2)}
+- 'sweep.space={seed: choice(1, 2)}' has a range without quotes; write it as a separate word, such
+  as 'seed=choice(a, b)'.
+
+sweep.space=3
+- 'sweep.space=3' is not a search space; expected sweep.space={KEY: 'RANGE', …}.
 
 -m  seed=1,2
 - -m starts a run for each value, but a sweep tries the values itself; remove -m
@@ -133,9 +145,6 @@ modle=lstm  optimizer.lrr=interval(0, 1)  seed=range(5, 1)
 - modle is unknown. Did you mean 'model=lstm'?
 - sweep.space.seed=range(5, 1): start 5 > stop 1; expected start < stop.
 - sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?
-
-sweep.space=3
-- sweep.space=3 is not a mapping; expected KEY: RANGE.
 
 optimizer.lr=interval(1, 0.1)
 - sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected low < high.

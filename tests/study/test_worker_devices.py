@@ -62,6 +62,9 @@ SINGLE_RUN = (
     "trainer.devices={0} is for a single run; in a study, sweep.devices_per_trial={1} sets the "
     "devices of each trial, and CUDA_VISIBLE_DEVICES the GPUs of all trials"
 )
+CONTRADICTION = (
+    "trainer.devices={0} and sweep.devices_per_trial=2 are in conflict; remove trainer.devices"
+)
 NODES = (
     "trainer.num_nodes=2 is for a single run; a trial of a study trains on one machine: "
     "trainer.num_nodes=1"
@@ -77,7 +80,7 @@ NODES = (
         (
             "trainer.devices=choice(1,3) trainer.num_nodes=2",
             2,
-            [NODES, SINGLE_RUN.format(1, 1), SINGLE_RUN.format(3, 3)],
+            [NODES, CONTRADICTION.format(1), CONTRADICTION.format(3)],
         ),
         ("trainer.devices=[3]", 1, []),
         ("trainer.devices=2", 2, []),

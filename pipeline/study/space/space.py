@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.options import SweepConfig
-from pipeline.config.overrides import text_keys
+from pipeline.config.overrides import key_of, text_keys
 from pipeline.errors import ConfigError, unknown_key
 from pipeline.study.space import ranges
 from pipeline.study.space.ranges import Condition, Range, place_of, read_range, text_of, value_of
@@ -161,6 +161,9 @@ class Space:
     def extreme_points(self) -> list[dict[str, str]]:
         """Return points that contain the ends of each range and all choices, as Hydra's texts."""
         ends = {one.name: one.ends() for one in self.parameters}
+        for one in self.parameters:
+            if one.off:  # the lower end first
+                ends[one.name][:2] = ends[one.name][1::-1]
         given = Counter[str]()
 
         def next_end(parameter: Range) -> str:
@@ -352,7 +355,7 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
 def with_space(words: Sequence[str]) -> list[str]:
     """Return a command line with its ranges moved to `sweep.space`.
 
-    Raises ConfigError if a key has two ranges, or `-m` is given.
+    Raises ConfigError if a key has two ranges, `sweep.space` can't be read, or `-m` is given.
     """
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -364,13 +367,14 @@ def with_space(words: Sequence[str]) -> list[str]:
             "-m starts a run for each value, but a sweep tries the values itself; remove -m"
         )
     ranges = [word for word in arguments.overrides if _is_range(word)]
-    whole = f"{_SPACE}=", f"{_WHEN}="  # with ++, their keys need not be in a file
-    left = [f"++{word}" if word.startswith(whole) else word for word in words if word not in ranges]
-    if not ranges:
+    spaces = [word for word in arguments.overrides if key_of(word) == _SPACE and word[0] != "~"]
+    left = [f"++{word}" if word.startswith(f"{_WHEN}=") else word for word in words]
+    if not (ranges or spaces):
         return left
     space: dict[str, str] = {}
     problems = []
-    for key, _, text in (word.partition("=") for word in ranges):
+    found = [pair for word in spaces for pair in _ranges_in(word)]
+    for key, text in [*found, *((word.partition("=")[::2]) for word in ranges)]:
         if key in space:
             problems.append(f"{key} has two ranges: {space[key]} and {text}; keep one.")
         space[key] = text
@@ -380,6 +384,7 @@ def with_space(words: Sequence[str]) -> list[str]:
         f"{escape_special_characters(key)}: {QuotedString(text, Quote.single).with_quotes()}"
         for key, text in space.items()
     )
+    left = [word for word in left if word not in (*ranges, *spaces)]
     return [*left, f"++{_SPACE}={{{', '.join(items)}}}"]
 
 
@@ -389,8 +394,27 @@ def _is_range(word: str) -> bool:
         return False
     if key == "sweeps" or key in text_keys(SweepConfig):
         return False
-    given = None
-    with contextlib.suppress(HydraException):
-        given = ranges.parse_override(word).value()
+    given = _value_in(word)
     # A range that Hydra can't parse counts as well; the problem is reported with the space.
     return isinstance(given, Sweep | Glob) or (given is None and bool(_RANGE.fullmatch(value)))
+
+
+def _value_in(word: str) -> object:
+    """Return the value of an override; `None` also if Hydra can't parse it."""
+    with contextlib.suppress(HydraException):
+        return ranges.parse_override(word).value()
+    return None
+
+
+def _ranges_in(word: str) -> Iterator[tuple[str, str]]:
+    """Yield key and range for each range of a whole `sweep.space`."""
+    value = _value_in(word)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{word!r} is not a search space; expected {_SPACE}={{KEY: 'RANGE', …}}.")
+    for key, text in value.items():
+        if isinstance(text, Sweep):
+            raise ConfigError(
+                f"{word!r} has a range without quotes; write it as a separate word, such as "
+                f"'{key}=choice(a, b)'."
+            )
+        yield str(key), text if isinstance(text, str) else text_of(text)

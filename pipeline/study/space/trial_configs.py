@@ -401,8 +401,13 @@ def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: in
             tree = trials.config(point)
             devices, nodes = (value_at(tree, {}, f"trainer.{k}") for k in ("devices", "num_nodes"))
             count = len(devices) if isinstance(devices, list) else devices
-            differs = isinstance(count, int) and count != devices_per_trial
-            if differs and max(count, devices_per_trial) > 1:
+            several = isinstance(count, int) and count != devices_per_trial
+            if several and devices_per_trial > 1:
+                problems.append(
+                    f"trainer.devices={devices} and sweep.devices_per_trial={devices_per_trial} "
+                    "are in conflict; remove trainer.devices"
+                )
+            elif several and count > 1:
                 problems.append(
                     f"trainer.devices={devices} is for a single run; in a study, "
                     f"sweep.devices_per_trial={count} sets the devices of each trial, and "
