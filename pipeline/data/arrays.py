@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,10 +12,22 @@ import numpy as np
 from pipeline.data import array_files as files
 from pipeline.data.content import Content
 from pipeline.data.labels import Asked, Target, Word, joined_target, labelled_samples
-from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
+from pipeline.data.reader import (
+    Block,
+    NewRows,
+    Reader,
+    Rules,
+    first_rows,
+    numbers_of,
+    regrouped,
+    sliced,
+)
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
-from pipeline.data.ucr import flat_rows, read_series, stack
+from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task, local_file
+from pipeline.data.tables.cells import Cells
+from pipeline.data.tables.file import CsvOptions, batches
+from pipeline.data.tables.written import all_numbers
+from pipeline.data.ucr import read_series, stack
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]
@@ -104,7 +116,7 @@ class Arrays(Source):
         return {**parts, "test": tests.get("test") or tests["train"]}
 
     def _parts_at(self, key: str, path: str, targets: str | None) -> dict[files.PartName, _Pair]:
-        place = files.readable(path, key=f"data.{key}")
+        place = local_file(path, key=f"data.{key}")
         found = files.arrays_at(place)
         if files.ONLY in found:
             beside = "data.targets" if key == "path" else "data.test_targets"
@@ -129,12 +141,9 @@ class Arrays(Source):
 def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray:
     if targets is None:
         raise ConfigError(f"{path} has only inputs; set their targets: {key}=FILE.npy")
-    place, expected = files.readable(targets, key=key), "expected the .npy of the targets"
-    if place.is_dir():
-        raise DataError(f"{key}={targets!r} is a folder; {expected}")
-    found = files.arrays_at(place)
+    found = files.arrays_at(local_file(targets, key=key))
     if files.ONLY not in found:
-        raise DataError(f"{key}={targets!r} holds several arrays; {expected}")
+        raise DataError(f"{key}={targets!r} holds several arrays; expected the .npy of the targets")
     return found[files.ONLY]
 
 
@@ -145,15 +154,11 @@ def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int
         one.refuse_objects()
         if one.dtype.kind not in "biuf":
             raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
-        if one.shape[1:] != first.shape[1:]:
+        if one.shape[1:] != first.shape[1:] or (one.dtype == np.uint8) != (first.dtype == np.uint8):
             raise DataError(
-                f"{first.label} has shape {first.shape} and {one.label} has shape {one.shape}; "
-                "expected equal shapes except for the number of rows"
-            )
-        if (one.dtype == np.uint8) != (first.dtype == np.uint8):
-            raise DataError(
-                f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
-                "expected one type (uint8 means 0 to 255)"
+                f"{first.label} has shape {first.shape} and type {first.dtype}, {one.label} has "
+                f"shape {one.shape} and type {one.dtype}; expected equal shapes except for the "
+                "number of rows, and one type (uint8 means 0 to 255)"
             )
     for x, y in parts.values():
         if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
@@ -255,7 +260,10 @@ class ArrayReader(Reader):
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open arrays, a UCR or idx file, or a CSV file with one flattened sample per row."""
         self.refuse_id(rules)
-        raw = self._rows(files.readable(path, key="input"))
+        raw = self._rows(path)
+        if raw is None:
+            pieces = flat_rows(path, self.schema.raw_shape)
+            return NewRows(heading=None, blocks=regrouped(pieces, size=size))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
 
     def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
@@ -264,7 +272,8 @@ class ArrayReader(Reader):
         held = held.to_numpy() if hasattr(held, "to_numpy") else held
         return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))
 
-    def _rows(self, place: Path) -> Array:
+    def _rows(self, place: Path) -> Array | None:
+        """Read a file of any kind but a CSV of flattened samples, for which this returns None."""
         schema = self.schema
         if place.is_dir() or files.first_bytes(place).startswith(
             (files.NPY_MAGIC, files.ZIP_MAGIC)
@@ -276,9 +285,36 @@ class ArrayReader(Reader):
             return _as_trained(files.read_idx(place), schema, str(place))
         suffix = place.suffix.lower()
         of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
-        if suffix == ".ts" or (of_series and suffix != ".csv"):
-            return _series_rows(place, schema)
-        return flat_rows(place, schema.raw_shape)
+        is_series = suffix == ".ts" or (of_series and suffix != ".csv")
+        return _series_rows(place, schema) if is_series else None
+
+
+def flat_rows(file: Path, shape: tuple[int, ...]) -> Iterator[Block]:
+    """Yield the rows of a CSV, one sample per line in C order, as blocks (rows, *shape).
+
+    A first line without numbers, or of 0, 1, 2, …, has the names of columns and is left out.
+
+    Raises:
+        DataError: A line has another length, or a cell is not a finite number.
+    """
+    width = math.prod(shape)
+    for place, batch in batches(file, CsvOptions(header=False)):
+        names = batch.schema.names
+        if len(names) != width:
+            raise DataError(
+                f"{file} has {len(names)} columns; expected {width}, a sample of shape {shape} in "
+                "one row"
+            )
+        first = [text or "" for text in batch.slice(0, 1).to_pylist()[0].values()]
+        are_counted = width > 2 and first == [str(index) for index in range(width)]
+        are_names = are_counted or not any(all_numbers([text]) for text in first)
+        start = int(are_names and place.first_row == 1)
+        rows, at = batch.slice(start), replace(place, first_row=place.first_row + start)
+        raw = np.column_stack([Cells(rows.column(name), name, at).numbers() for name in names])
+        for row, column in np.argwhere(np.isnan(raw))[:1]:
+            cell = at.cell(int(row), names[column])
+            raise DataError(f"{cell}: the cell is empty; expected a number")
+        yield Block(raw=raw.reshape(-1, *shape))
 
 
 def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:

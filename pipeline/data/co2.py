@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.data.prepare import filled
 from pipeline.data.shipped import BundledSeries
 from pipeline.data.source import Series
 
@@ -20,8 +21,10 @@ class CO2(BundledSeries):
     def read(self) -> Series:
         """Read the weeks, (weeks, 1)."""
         series = super().read()
-        known = np.isfinite(series.values[:, 0])
-        last_known = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
-        empty = int((~known).sum())
+        empty = int(np.isnan(series.values).sum())
         told = [f"{empty} missing weeks are filled with the previous week"] if empty else []
-        return replace(series, values=series.values[last_known], notes=(*series.notes, *told))
+        return replace(
+            series,
+            values=filled(series.values, "previous", borders=()),
+            notes=(*series.notes, *told),
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.schema import UNKNOWN, Code
+from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Array, Column, Task
-from pipeline.data.tables.file import Place, shown
+from pipeline.data.tables.file import Origin, shown
 from pipeline.data.tables.written import (
     GROUPED,
     MISSING,
     NUMBER,
     all_numbers,
+    amount,
+    amount_forms,
     amount_marks,
     amount_pattern,
     date_of,
@@ -47,7 +48,7 @@ class Cells:
 
     texts: pa.Array
     column: str
-    place: Place
+    place: Origin
     form: str = ""
 
     def where(self, position: int) -> str:
@@ -157,15 +158,10 @@ class Cells:
         texts = self.present().texts
         position = int(np.argmin(are_numbers(texts)))
         text = texts[position].as_py()
-        bare = text.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
-        if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", bare):
-            bare = bare.replace(",", "")
-        elif re.fullmatch(r"[+-]?\d+,\d+", bare):
-            bare = bare.replace(",", ".")
-        way = f"write {bare}"
-        if not all_numbers([bare]):
-            help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
-            way = f"write a number or leave it empty, {otherwise or help_}"
+        help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
+        way = f"write a number or leave it empty, {otherwise or help_}"
+        for form in amount_forms(text)[:1]:
+            way = f"write {amount(text, form):.15g}"
         return f"{self.where(position)}: {shown(text)} is not a number; {way}"
 
     def infinite_problem(self, values: Array) -> str | None:
@@ -294,7 +290,7 @@ def filled(values: pa.Array, missing: float) -> Array:
     return found
 
 
-def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Place) -> Array:
+def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column], place: Origin) -> Array:
     """Return the cells of some columns as float64 (rows, columns).
 
     NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
@@ -356,6 +352,8 @@ def frame_texts(
             plain = column.map({b: known.get(str(b).casefold(), str(b)) for b in (True, False)})
         elif pd.api.types.is_float_dtype(column):
             plain = column.astype("float64")  # the short text of a float32 is another number
+        elif pd.api.types.is_datetime64_any_dtype(column):
+            plain = column.astype(str)  # without a clock if all are midnight
         elif column.dtype == object:
             plain = column.map(_in_words, na_action="ignore")
         try:
