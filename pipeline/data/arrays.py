@@ -311,7 +311,8 @@ def flat_rows(file: Path, shape: tuple[int, ...]) -> Iterator[Block]:
         start = int(are_names and place.first_row == 1)
         rows, at = batch.slice(start), replace(place, first_row=place.first_row + start)
         raw = np.column_stack([Cells(rows.column(name), name, at).numbers() for name in names])
-        for row, column in np.argwhere(np.isnan(raw))[:1]:
+        if np.isnan(raw).any():
+            row, column = np.argwhere(np.isnan(raw))[0]
             cell = at.cell(int(row), names[column])
             raise DataError(f"{cell}: the cell is empty; expected a number")
         yield Block(raw=raw.reshape(-1, *shape))

@@ -239,26 +239,25 @@ class TableReader(reader.Reader):
         arrays = store.gathered(conversion, [(path, TEST)], None)
         conversion.require_whole()
         inputs, targets, numbers = (arrays[name] for name in ("inputs", "targets", "numbers"))
-        holes = np.argwhere(np.isnan(inputs)) if schema.encoder is None else ()
-        for row, column in holes[:1]:
+        if schema.encoder is None and np.isnan(inputs).any():
+            row, column = np.argwhere(np.isnan(inputs))[0]
             origin, name = Origin(file=str(path), csv=source.csv), self.codes[column].name
             raise DataError(f"{origin.cell(numbers[row], name)}: {UNLIKE}")
         if not schema.classes:
             targets = targets.reshape(-1, 1)
         inputs = inputs.reshape(len(inputs), *schema.raw_shape)
         check_reach(schema, largest_by_column(inputs), targets, what=str(path))
-        ignored = self._ignored(names, group)
-        notes = [f"ignored columns (not used in training): {some(ignored, most=NAMED)}"]
-        alone = f"no column {group!r}: all rows count as independent"
+        notes = [*conversion.notes()]
+        if ignored := self._ignored(names, group):
+            told = some(ignored, most=NAMED)
+            notes.append(f"ignored columns (not used in training): {told}")
+        if group is not None and not beside:
+            notes.append(f"no column {group!r}: all rows count as independent")
         content = reader.content_of_test(
             inputs,
             targets,
             schema,
-            notes=(
-                *conversion.notes(),
-                *notes[: len(ignored)],
-                *([] if group is None or beside else [alone]),
-            ),
+            notes=tuple(notes),
             numbers=numbers,
             groups=arrays.get("groups"),
         )

@@ -98,7 +98,9 @@ def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floa
         values = np.array(fields, dtype=np.float64)
     except ValueError:
         values = np.array([_number(field.strip()) for field in fields])
-    for index in np.flatnonzero(np.abs(values) > files.LARGEST)[:1]:
+    beyond = np.flatnonzero(np.abs(values) > files.LARGEST)
+    if len(beyond):
+        index = int(beyond[0])
         raise DataError(
             f"{where}: field {index + first_field} is {fields[index].strip()!r}; expected a number "
             "up to 3.4e38"

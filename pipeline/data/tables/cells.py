@@ -160,8 +160,8 @@ class Cells:
         text = texts[position].as_py()
         help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
         way = f"write a number or leave it empty, {otherwise or help_}"
-        for form in amount_forms(text)[:1]:
-            way = f"write {amount(text, form):.15g}"
+        if forms := amount_forms(text):
+            way = f"write {amount(text, forms[0]):.15g}"
         return f"{self.where(position)}: {shown(text)} is not a number; {way}"
 
     def infinite_problem(self, values: Array) -> str | None:
