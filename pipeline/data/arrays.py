@@ -32,7 +32,10 @@ from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]
 
-EXPECTED = "x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
+EXPECTED = (
+    "expected x_train, y_train, x_test, y_test (and x_val, y_val), or x and y; or name both: "
+    "data.x=NAME data.y=NAME"
+)
 _ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("x", "inputs", "images"), "x"),
     **dict.fromkeys(("y", "labels", "targets"), "y"),
@@ -200,16 +203,14 @@ def _pairs(
         if name is not None and name not in names:
             near = did_you_mean(name, names)
             raise ConfigError(f"{key}={name!r} is not in {file}; {there}.{near}")
-    if x is not None and y is not None:
-        return {"train": (x, y)}
-    found = _places([name for name in names if name not in (x, y)], file)
+    are_named = x is not None and y is not None
+    found = _places([] if are_named else [name for name in names if name not in (x, y)], file)
     if x is not None or y is not None:
-        first, second = x or found.get(("train", "x")), y or found.get(("train", "y"))
-        if first and second:
-            return {"train": (first, second)}
-        lacking = "targets" if first else "inputs"
-        name_both = "name both: data.x=NAME data.y=NAME"
-        raise DataError(f"{file} has no {lacking}; {there}; {name_both}")
+        given: dict[tuple[files.PartName, Role], str | None] = {
+            ("train", "x"): x,
+            ("train", "y"): y,
+        }
+        found = {key: name for key, named in given.items() if (name := named or found.get(key))}
     parts: dict[files.PartName, tuple[str, str]] = {}
     for part in dict.fromkeys(files.PARTS.values()):
         first, second = found.get((part, "x")), found.get((part, "y"))
@@ -217,12 +218,9 @@ def _pairs(
             parts[part] = first, second
         elif alone := first or second:
             beside = f"no {'targets' if first else 'inputs'}"
-            raise DataError(f"{file} has {alone} but {beside}; {there}; expected {EXPECTED}")
+            raise DataError(f"{file} has {alone} but {beside}; {there}; {EXPECTED}")
     if "train" not in parts:
-        raise DataError(
-            f"{file} has no inputs to train on; {there}; expected {EXPECTED}, or set data.x=NAME "
-            "data.y=NAME"
-        )
+        raise DataError(f"{file} has no inputs to train on; {there}; {EXPECTED}")
     return parts
 
 
