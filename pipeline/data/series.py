@@ -64,7 +64,7 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     `targets` all values.
 
     Raises:
-        DataError: A column does not exist, is named twice or does not hold numbers.
+        DataError: A column does not exist or is named twice, or no column of values is left.
     """
     names = form_of(path, options).names
     times = () if wanted.time is None else (wanted.time,)

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.data import reader
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.reader import Block, NewRows, Rules
+from pipeline.data.reader import OF_MODEL, Block, NewRows, Rules
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables import store
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 NAMED = 5
 #: Rows that are looked at for pixels, and fewest pixels along a side.
 PIXEL_ROWS, FEWEST_PIXELS = 100, 8
-OF_MODEL = "the model was trained on"
 UNLIKE = "the cell is empty, unlike in training; fill it in, or set missing=impute"
 
 
