@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import signal
 import sqlite3
 import stat
 import sys
@@ -11,9 +12,11 @@ from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
+import optuna
 import pytest
 from ledgers import database, open_ledger
 from optuna.study import StudyDirection
+from real_processes import run_script
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.processes.lease import own_lease
@@ -34,6 +37,28 @@ def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
     open_storage(sqlite_uri(path)).close()
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     assert sqlite3.connect(path).execute("SELECT count(*) FROM studies").fetchone() == (0,)
+
+
+def test_a_kill_while_the_file_is_created_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    url = sqlite_uri(folder / "optuna.db")
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    script = f"""
+from pipeline.study.ledger.storage import open_storage
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+@event.listens_for(Engine, "after_cursor_execute")
+def count(*statement):
+    if "CREATE TABLE trial_values" in statement[2]: {kill}
+open_storage({url!r})
+"""
+    killed = run_script(script, cwd=tmp_path)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (folder / "optuna.db").exists()
+    open_storage(url).close()
+    assert [path.name for path in folder.iterdir()] == ["optuna.db"]
+    optuna.create_study(storage=url, study_name="again")
 
 
 def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_path: Path) -> None:
