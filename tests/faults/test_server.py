@@ -61,10 +61,10 @@ def test_without_a_required_server_a_run_trains_and_its_values_wait(
     assert recorded_epochs(run) == [1, 2, 3]
 
 
-# `test_sweep_stores.py` kills a server in mid-sweep.
 @pytest.mark.slow
-def test_a_server_that_falls_silent_in_mid_run_is_sent_everything_once_when_it_is_back(
-    fork: Start, server: TrackingServer, own_code: tuple[str, ...]
+@pytest.mark.parametrize("how", ["killed", "silenced"])
+def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
+    fork: Start, server: TrackingServer, own_code: tuple[str, ...], how: str
 ) -> None:
     server.start()
     training = fork(
@@ -72,7 +72,11 @@ def test_a_server_that_falls_silent_in_mid_run_is_sent_everything_once_when_it_i
     )
     training.await_file("paused")
     wait_until(lambda: recorded_steps(server.uri, "train/loss"), what="the first values")
-    server.silence()
+    go_away, come_back = {
+        "killed": (server.kill, server.start),
+        "silenced": (server.silence, server.wake),
+    }[how]
+    go_away()
     (training.folder / "go on").touch()
     went_on_at, seconds = time.monotonic(), 30 * crowding()
     assert training.end() == 0, training.err
@@ -87,7 +91,7 @@ def test_a_server_that_falls_silent_in_mid_run_is_sent_everything_once_when_it_i
         f"tracking.uri={server.uri}",
         line,
     ), line
-    server.wake()
+    come_back()
     interrupted = only_run(server.uri).info.run_id
     assert outcome(server.uri) == ("RUNNING", None)
     program, command, *words = shlex.split(line.partition("send them with: ")[2])
