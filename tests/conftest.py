@@ -41,10 +41,17 @@ def _shares_a_fixture(item: pytest.Function) -> bool:
     return any(one.scope == "module" for several in found for one in several)
 
 
+@pytest.fixture(scope="session")
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of a session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _shared_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _shared_cache(common_folder: Path) -> None:
     """Let the tests share a cache that is not the user's."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_CACHE_HOME"] = str(common_folder / "cache")
 
 
 @pytest.fixture(autouse=True)
@@ -95,18 +102,15 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def given(common_folder: Path) -> Path:
     """A folder with data of each kind and, below `runs`, models that were trained on them.
 
     All processes of a session share it, so no test may change it.
     """
     from serving.asked_models import train_each_kind
 
-    place = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        place = place.parent
-    folder = place / "given"
-    with FileLock(place / "given.lock"):
+    folder = common_folder / "given"
+    with FileLock(common_folder / "given.lock"):
         if not folder.exists():
             train_each_kind(folder)
     return folder
