@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from math import floor, isfinite, isnan, log10
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def console() -> Console:
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
     is_laid_out = not shown.is_terminal
-    if not is_laid_out and max(map(len, text.split()), default=0) > shown.width:
+    if not is_laid_out and max(map(cell_len, text.split()), default=0) > shown.width:
         # Rich would break a path that is longer than a line.
         text, is_laid_out = textwrap.fill(text, shown.width, **_BETWEEN_WORDS), True
     shown.print(text, style=style, markup=False, soft_wrap=is_laid_out)

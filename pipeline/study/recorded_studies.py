@@ -22,7 +22,7 @@ from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
-from pipeline.study.messages import end_journal, run_end
+from pipeline.study.messages import run_end
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
@@ -127,7 +127,8 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
     for lost in found:
         place = folder_of(lost.number)
         if not lost.adopted and has_begun(place):
-            end_journal(place, lost.end.state, lost.end.reason)
+            with closing(Journal(place)) as journal:
+                journal.end("FAILED", "lost")  # whatever the trial itself has written
             mark(place)
     return found
 

@@ -148,8 +148,12 @@ def test_a_path_that_is_longer_than_a_line_stays_whole(monkeypatch: Patch) -> No
     monkeypatch.setenv("COLUMNS", "20")
     with terminal(columns=20) as shown:
         say(console(), "note: the log is runs/a/rather/deep/folder/log.txt now")
+        say(console(), "note: the log is runs/数据数据数据数据/log now")
     lines = [line.strip() for line in shown.screen]
-    assert lines == ["note: the log is", "runs/a/rather/deep/folder/log.txt", "now", ""]
+    assert lines == [
+        *("note: the log is", "runs/a/rather/deep/folder/log.txt", "now"),
+        *("note: the log is", "runs/数据数据数据数据/log", "now", ""),
+    ]
 
 
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])

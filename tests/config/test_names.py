@@ -29,6 +29,10 @@ PROBLEMS = {
     "+seeed=3": "seeed is unknown. Did you mean 'seed=3'?",
     "tags.fold=a": "tags.fold does not exist; add it with +tags.fold=a",
     "+seed=3": "+seed=3: seed already exists; remove the +.",
+    "+trainer.use_distributed_sampler=false": (
+        "trainer.use_distributed_sampler can't be set here: the program distributes the rows "
+        "itself."
+    ),
     "--config-dir nowhere": "--config-dir 'nowhere' is not a folder.",
     "lr": "'lr' is not KEY=VALUE; see --help.",
     "lstm": "'lstm' is not KEY=VALUE. Did you mean 'model=lstm'?",

@@ -221,13 +221,15 @@ def test_in_a_read_only_folder_a_run_works_with_its_places_elsewhere(
     assert outcome(uri) == ("FINISHED", None)
 
 
-@pytest.mark.parametrize("state", ["missing", "full"])
+@pytest.mark.parametrize("state", ["missing", "full", "read-only"])
 def test_checkpoints_need_no_temporary_folder(
     fork: Start, mount: Mount, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     disk = mount("temporary", size="4k")
     if state == "full":
         fill(disk, 2**13)
+    if state == "read-only":
+        make_read_only(disk)
     monkeypatch.setenv("TMPDIR", f"{disk}/none" if state == "missing" else str(disk))
     training = fork(*SHORT, "tracking=none")
     assert training.end() == 0, training.err

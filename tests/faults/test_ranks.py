@@ -67,10 +67,14 @@ def test_nothing_listens_on_the_network_and_all_ranks_end_with_the_leading_one(
     assert recorded_epochs(training.run)
 
 
-def test_a_stop_is_orderly_on_all_ranks(training: Training) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_orderly_on_all_ranks(training: Training, number: signal.Signals) -> None:
     family = training.children()
-    training.send(signal.SIGTERM)
-    assert end_of(training, family) == 143
+    if number == signal.SIGINT:  # a terminal sends it to all processes
+        for process in family:
+            process.send_signal(number)
+    training.send(number)
+    assert end_of(training, family) == 128 + number
     assert ending(training.run) == ("KILLED", "interrupted")
     assert checkpoint_epoch(training.run) == recorded_epochs(training.run)[-1]
 

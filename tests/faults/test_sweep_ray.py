@@ -330,14 +330,20 @@ def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothi
     temporary = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(temporary))
     words = ("sweep.n_trials=1", "sweep.workers=1", "tracking=none", *behaving("wait"))
-    running = sweep(*words)
-    await_waiting(running, 1)
-    bridge = bridge_of(running.pid)
-    family = [bridge, *bridge.children(recursive=True)]
-    assert folder_of(family).is_relative_to(temporary)
-    assert listening(bridge.pid) == {"127.0.0.1"}
-    Path("go on").touch()
-    assert (running.end(), running.err) == (0, "")
-    await_end(*family)
-    assert list(temporary.glob("ray-*")) == []
+    for is_killed in (True, False):
+        running = sweep(*words)
+        await_waiting(running, 1)
+        bridge = bridge_of(running.pid)
+        family = [bridge, *bridge.children(recursive=True)]
+        assert folder_of(family).is_relative_to(temporary)
+        assert listening(bridge.pid) == {"127.0.0.1"}
+        if is_killed:
+            running.finish()
+        else:
+            Path("go on").touch()
+            assert running.end() == 0, running.err
+        await_end(*family)
+        assert list(temporary.glob("ray-*")) == []
+    lost = "warning: trial 0 was lost because its process died; it is retried\n"
+    assert running.err == lost
     shutil.rmtree(temporary)
