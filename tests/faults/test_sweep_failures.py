@@ -78,13 +78,14 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     assert "the last with: RuntimeError: the " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("what", ["trial", "study"])
 def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_stores(
-    sweep: StartSweep, own_folder: Path
+    sweep: StartSweep, own_folder: Path, what: str
 ) -> None:
     running = sweep("sweep.n_trials=9", *behaving("wait"))
     running.await_waiting()
     (trial,) = own_folder.glob("runs/study/trials/*")
-    shutil.rmtree(trial.parents[1])  # that of the study
+    shutil.rmtree(trial if what == "trial" else trial.parents[1])
     running.go_on()
     assert running.end() == 3
     (problem,) = problems(running.err)

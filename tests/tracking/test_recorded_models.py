@@ -2,6 +2,7 @@ import base64
 import csv
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from real_processes import run_script, start_mlflow, stop_server
 from pipeline.predict import main as predict
 from pipeline.serving.model import Model
 from pipeline.sweep import main as sweep
-from pipeline.tracking.models import input_example, signature
+from pipeline.tracking.models import input_example, requirements, signature
 from pipeline.tracking.uri import sqlite_uri
 from pipeline.train import main as train
 
@@ -143,6 +144,12 @@ def test_arrays_of_any_numbers_and_their_json_pass_the_signature(
         np.testing.assert_array_equal(taken, rows)
     example = input_example(rows.tolist(), arrays)
     assert (example.shape, example.dtype) == ((4, *shape), np.dtype("float64"))
+
+
+def test_requirements_are_installed_versions_that_an_index_has() -> None:
+    lines = requirements("images")
+    assert all(re.fullmatch(r"[a-z-]+==[\w.]+", line) for line in lines), lines
+    assert {line.partition("==")[0] for line in {*lines} - {*requirements("table")}} == {"pillow"}
 
 
 @pytest.mark.slow
