@@ -271,7 +271,7 @@ def read_header(file: Path) -> PictureHeader:
         if image.mode in ("P", "PA"):
             palette = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
             grey = bool((palette == palette[:, :1]).all())
-        is_turned = _may_be_turned(image) and image.getexif().get(_ORIENTATION, 1) >= 5
+        is_turned = _may_be_turned(image) and image.getexif().get(_ORIENTATION) in range(5, 9)
         width, height = image.size[::-1] if is_turned else image.size
         return PictureHeader((height, width), grey, image.has_transparency_data)
 

@@ -347,6 +347,7 @@ TURNS = {
     6: lambda upright: np.rot90(upright, 1),
     7: lambda upright: np.rot90(upright, 2).T,
     8: lambda upright: np.rot90(upright, -1),
+    9: np.array,  # no orientation
 }
 """How a camera stores an upright picture under each EXIF orientation."""
 
