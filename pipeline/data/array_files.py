@@ -238,8 +238,11 @@ def read_idx(file: Path) -> Array:
                         f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
                         "Unpack it first (gunzip): it is then read from disk as needed"
                     )
-                blocks = iter(lambda: opened.read(BLOCK_BYTES), b"")
-                content = bytearray().join(islice(blocks, size // BLOCK_BYTES + 1))
+                content = bytearray()
+                for block in islice(
+                    iter(lambda: opened.read(BLOCK_BYTES), b""), size // BLOCK_BYTES + 1
+                ):
+                    content += block  # a list of all blocks would take the memory twice
                 found = len(content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(

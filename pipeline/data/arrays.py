@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,15 +19,11 @@ from pipeline.data.reader import (
     Rules,
     first_rows,
     numbers_of,
-    regrouped,
     sliced,
 )
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task, local_file
-from pipeline.data.tables.cells import Cells
-from pipeline.data.tables.file import CsvOptions, batches
-from pipeline.data.tables.written import all_numbers
-from pipeline.data.ucr import read_series, stack
+from pipeline.data.ucr import flat_rows, read_series, stack
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]
@@ -144,9 +140,11 @@ class Arrays(Source):
 def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray:
     if targets is None:
         raise ConfigError(f"{path} has only inputs; set their targets: {key}=FILE.npy")
-    found = files.arrays_at(local_file(targets, key=key))
+    place = local_file(targets, key=key)
+    found = {} if place.is_dir() else files.arrays_at(place)
     if files.ONLY not in found:
-        raise DataError(f"{key}={targets!r} holds several arrays; expected the .npy of the targets")
+        what = "is a folder" if place.is_dir() else "holds several arrays"
+        raise DataError(f"{key}={targets!r} {what}; expected the .npy of the targets")
     return found[files.ONLY]
 
 
@@ -260,8 +258,8 @@ class ArrayReader(Reader):
         self.refuse_id(rules)
         raw = self._rows(path)
         if raw is None:
-            pieces = flat_rows(path, self.schema.raw_shape)
-            return NewRows(heading=None, blocks=regrouped(pieces, size=size))
+            pieces = flat_rows(path, self.schema.raw_shape, size=size)
+            return NewRows(heading=None, blocks=(Block(raw=piece) for piece in pieces))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
 
     def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
@@ -285,35 +283,6 @@ class ArrayReader(Reader):
         of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
         is_series = suffix == ".ts" or (of_series and suffix != ".csv")
         return _series_rows(place, schema) if is_series else None
-
-
-def flat_rows(file: Path, shape: tuple[int, ...]) -> Iterator[Block]:
-    """Yield the rows of a CSV, one sample per line in C order, as blocks (rows, *shape).
-
-    A first line without numbers, or of 0, 1, 2, …, has the names of columns and is left out.
-
-    Raises:
-        DataError: A line has another length, or a cell is not a finite number.
-    """
-    width = math.prod(shape)
-    for place, batch in batches(file, CsvOptions(header=False)):
-        names = batch.schema.names
-        if len(names) != width:
-            raise DataError(
-                f"{file} has {len(names)} columns; expected {width}, a sample of shape {shape} in "
-                "one row"
-            )
-        first = [text or "" for text in batch.slice(0, 1).to_pylist()[0].values()]
-        are_counted = width > 2 and first == [str(index) for index in range(width)]
-        are_names = are_counted or not any(all_numbers([text]) for text in first)
-        start = int(are_names and place.first_row == 1)
-        rows, at = batch.slice(start), replace(place, first_row=place.first_row + start)
-        raw = np.column_stack([Cells(rows.column(name), name, at).numbers() for name in names])
-        if np.isnan(raw).any():
-            row, column = np.argwhere(np.isnan(raw))[0]
-            cell = at.cell(int(row), names[column])
-            raise DataError(f"{cell}: the cell is empty; expected a number")
-        yield Block(raw=raw.reshape(-1, *shape))
 
 
 def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:

@@ -47,6 +47,8 @@ class Idx(Source):
                     f"{file} has shape {pictures.shape} and {labels_file} has shape "
                     f"{kinds.shape}; expected equal numbers of labels and images"
                 )
+            if len(pictures) == 0:
+                raise DataError(f"{file} has 0 images; expected at least one")
             if pictures.shape[1:] != first.shape[1:]:
                 raise DataError(
                     f"{pairs['train'][0]} has shape {first.shape} and {file} has shape "

@@ -1,11 +1,14 @@
-"""Series of the UCR archive: text files with a labelled series per line.
+"""Text files with a sample per line: series of the UCR archive, and flattened samples of a CSV.
 
-`.tsv`, `.txt` and `.csv` files have the label first, `.ts` files have it last.
+In the archive, `.tsv`, `.txt` and `.csv` files have the label first, `.ts` files have it last.
 """
 
+import csv
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -19,13 +22,15 @@ from pipeline.data.source import Array, Samples, Source, Task, local_file
 from pipeline.data.tables.cells import class_index
 from pipeline.data.tables.file import require_text, text_problems
 from pipeline.data.tables.written import all_numbers
-from pipeline.errors import DataError
+from pipeline.errors import DataError, did_you_mean
 
 Floats = NDArray[np.float64]
+SEPARATORS = ",;\t"
 MISSING = ("", "?", "nan", "na", "null", "none")
-CLASSES, VALUES = "classlabel", "targetlabel"
+CLASSES, VALUES, LENGTH = "classlabel", "targetlabel", "serieslength"
 #: Suffixes of the archive's files, the most informative format first.
 SUFFIXES = (".ts", ".tsv", ".txt", ".csv")
+PARTS: Sequence[files.PartName] = ("train", "test")
 _NAME = re.compile(r"(?P<name>.+)_(?P<part>train|test)\.(ts|tsv|txt|csv)", re.IGNORECASE)
 
 
@@ -42,12 +47,13 @@ class UcrFile:
     """Series of a file of the archive, in the order of the lines.
 
     `classes` are those that the header names, if any. `regression` means that labels are values to
-    predict.
+    predict. `notes` say where the header contradicts the lines.
     """
 
     series: Sequence[LabelledSeries]
     classes: Sequence[str] = ()
     regression: bool = False
+    notes: Sequence[str] = ()
 
 
 def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
@@ -61,6 +67,8 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
     if file.suffix.lower() == ".ts":
         return _read_ts(file)
     rows = [(where, _fields(text)) for where, text in _lines(file)]
+    if not rows:
+        raise DataError(f"{file} has 0 series; expected one per line, its label first")
     first = int(any(len(fields) != steps for _, fields in rows))  # 1 = after a label
     series = []
     for where, fields in rows:
@@ -80,6 +88,8 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
     try:
         with file.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
+                if "\0" in line:
+                    raise DataError(*text_problems(file))
                 if line.strip():
                     yield f"{file.name} line {number}", line.strip(" \r\n")
     except UnicodeDecodeError as error:
@@ -101,12 +111,16 @@ def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floa
     beyond = np.flatnonzero(np.abs(values) > files.LARGEST)
     if len(beyond):
         index = int(beyond[0])
+        word = fields[index].strip()
+        hint = f"; write {word.replace(',', '.')}" if word.count(",") == 1 else ""
         raise DataError(
-            f"{where}: field {index + first_field} is {fields[index].strip()!r}; expected a number "
-            "up to 3.4e38"
+            f"{where}: field {index + first_field} is {word!r}; expected a number up to 3.4e38"
+            f"{hint}"
         )
     present = np.flatnonzero(~np.isnan(values))
-    whole = values[: present[-1] + 1] if len(present) else values
+    if not len(present):
+        raise DataError(f"{where} has no value; expected numbers. Remove this line")
+    whole = values[: present[-1] + 1]
     holes = np.flatnonzero(np.isnan(whole))
     if len(holes):
         raise DataError(
@@ -131,10 +145,18 @@ def _read_ts(file: Path) -> UcrFile:
     series = [_of_ts_line(text, where, labelled=labelled) for where, text in lines]
     if not series:
         raise DataError(f"{file} has 0 series after @data; expected one per line")
+    channels, steps = len(series[0].channels), len(series[0].channels[0])
+    notes = [
+        f"{file.name} says @{key} {word}, but its first series has {there}; the data lines are used"
+        for key, there in (("dimension", channels), ("dimensions", channels), (LENGTH, steps))
+        for word in header.get(key, ())[:1]
+        if word.isdigit() and int(word) not in (0, there)
+    ]
     return UcrFile(
         series=series,
         classes=header[CLASSES][1:] if _says(header, CLASSES) else (),
         regression=_says(header, VALUES),
+        notes=notes,
     )
 
 
@@ -164,9 +186,10 @@ def _header(file: Path, lines: Iterator[tuple[str, str]]) -> Mapping[str, Sequen
             "Remove the times and write @timeStamps false"
         )
     if CLASSES not in header and VALUES not in header:
+        near = [f" '@{key}' is neither;" for key in header if did_you_mean(key, (CLASSES, VALUES))]
         raise DataError(
-            f"{where}: the header has neither @classLabel nor @targetLabel; expected "
-            "'@classLabel true A B', '@classLabel false' or '@targetLabel true'"
+            f"{where}: the header has neither @classLabel nor @targetLabel;{''.join(near[:1])} "
+            "expected '@classLabel true A B', '@classLabel false' or '@targetLabel true'"
         )
     return header
 
@@ -177,6 +200,11 @@ def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
         if len(parts) < 2:
             raise DataError(f"{where} has no ':'; expected values, ':' and the label")
         label = parts.pop().strip()
+    if any("(" in part for part in parts):
+        raise DataError(
+            f"{where} has values with timestamps, '(time,value)'; expected only values, evenly "
+            "spaced. Remove the times"
+        )
     places = [f"{where}, channel {n}" for n in range(1, len(parts) + 1)] if parts[1:] else [where]
     channels = [_channel(one.split(","), at) for one, at in zip(parts, places, strict=True)]
     return LabelledSeries(where, label, channels)
@@ -222,6 +250,43 @@ def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> No
                 )
 
 
+def flat_rows(file: Path, shape: tuple[int, ...], *, size: int) -> Iterator[Floats]:
+    """Yield the rows of a CSV, one sample per line in C order, `size` at once, (rows, *shape).
+
+    Lines are read one by one, since Arrow takes minutes for pictures with 100,000 columns.
+
+    Raises:
+        DataError: A line has another length, or a field is not a finite number.
+    """
+    width, lines = math.prod(shape), _flat_lines(file)
+
+    def values_of(where: str, fields: Sequence[str]) -> Floats:
+        if len(fields) != width:
+            raise DataError(
+                f"{where} has {len(fields)} fields; expected {width} values, a sample of shape "
+                f"{shape} in one row"
+            )
+        values = _channel(fields, where)
+        if len(values) != width:
+            raise DataError(f"{where}: field {len(values) + 1} is missing; expected a number")
+        return values
+
+    while rows := [values_of(where, fields) for where, fields in islice(lines, size)]:
+        yield np.array(rows).reshape(-1, *shape)
+
+
+def _flat_lines(file: Path) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield place and fields of each line but a header: one without numbers, or 0, 1, 2, …."""
+    separator = ""
+    for where, text in _lines(file):
+        is_first = not separator
+        separator = separator or next((one for one in SEPARATORS if one in text), ",")
+        fields = [field.strip() for field in next(csv.reader([text], delimiter=separator))]
+        counted = len(fields) > 2 and fields == [str(index) for index in range(len(fields))]
+        if not (is_first and (counted or not any(all_numbers([field]) for field in fields))):
+            yield where, fields
+
+
 @dataclass(kw_only=True, eq=False)
 class Ucr(Source):
     """Series of equal length with one class or value each; the split of the archive is kept.
@@ -243,12 +308,11 @@ class Ucr(Source):
 
     def read(self) -> Samples:
         """Read the series, (rows, steps, channels), those of TRAIN first."""
-        paths = _pair(local_file(self.path))
+        paths, notes = _pair(local_file(self.path))
         found = {part: read_series(path) for part, path in paths.items()}
         series = [one for file in found.values() for one in file.series]
         inputs = stack(series, length=self.length)
         lengths = np.array([len(values) for one in series for values in one.channels])
-        alone = f"{paths['train'].name} has no _TEST file; some of its rows are held out to test"
         resized = (
             f"data.length={self.length}: {(lengths > inputs.shape[1]).sum()} series are cut, "
             f"{(lengths < inputs.shape[1]).sum()} padded with their last value "
@@ -259,7 +323,7 @@ class Ucr(Source):
             self._target(series, found),
             {part: len(file.series) for part, file in found.items()},
             reading={"kind": "array", "format": "ucr", "length": self.length},
-            found=[] if "test" in paths else [alone],
+            found=[*notes, *(note for file in found.values() for note in file.notes)],
             notes=[resized] if (lengths != inputs.shape[1]).any() else [],
             units=self.units,
         )
@@ -282,9 +346,12 @@ class Ucr(Source):
                     )
             return classes_of(np.array([index_of[label] for label in labels]), classes, asked)
         numeric = all_numbers(labels)
-        if asked.task == "regression" and not numeric:
+        if found["train"].regression and not numeric:
             row = [all_numbers([label]) for label in labels].index(False)
-            raise DataError(f"{series[row].where} has the label {labels[row]!r}; expected a number")
+            raise DataError(
+                f"{series[row].where} has the label {labels[row]!r}; expected a number, as in "
+                "@targetLabel true"
+            )
         values: Array = np.array(labels, dtype=np.float64 if numeric else None)
         return target_of(values, asked, lambda row: f"the label of {series[row].where}")
 
@@ -297,33 +364,43 @@ def _required_label(one: LabelledSeries) -> str:
     return one.label
 
 
-def _pair(place: Path) -> dict[files.PartName, Path]:
-    """Return the file of each part, given their folder or one of them.
+def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
+    """Return the file of each part, given their folder or one of them, and notes on the choice.
 
     Of several files of a part, the one of the given suffix is taken, else the most informative one.
     """
     match = None if place.is_dir() else _NAME.fullmatch(place.name)
     if match is None and not place.is_dir():
-        return {"train": place}
-    folder = place.parent if match else place
+        return {"train": place}, []
     sets: dict[str, dict[files.PartName, list[Path]]] = {}
-    for file in files.files_in(folder):
+    for file in files.files_in(place.parent if match else place):
         if named := _NAME.fullmatch(file.name):
             parts = sets.setdefault(named["name"].lower(), {})
             parts.setdefault(files.PARTS[named["part"].lower()], []).append(file)
     trained = {name: parts for name, parts in sets.items() if "train" in parts}
-    name = (match["name"] if match else folder.resolve().name).lower()
+    name = (match["name"] if match else place.resolve().name).lower()
     if match is None and len(trained) == 1:
         (name,) = trained
     if name not in trained:
-        listed = ", ".join(parts["train"][0].name for parts in trained.values()) or "none"
-        raise DataError(
-            f"{folder} has these training series: {listed}; expected NAME_TRAIN.tsv and "
-            f"NAME_TEST.tsv (or .txt, .ts), one chosen by data.path={folder}/NAME_TRAIN.tsv"
-        )
+        problem = "no training series; expected NAME_TRAIN.tsv and NAME_TEST.tsv (or .txt, .ts)"
+        if match:
+            problem = f"only test series; expected {match['name']}_TRAIN{place.suffix} beside it"
+        elif trained:
+            listed = ", ".join(parts["train"][0].name for parts in trained.values())
+            problem = f"several data sets: {listed}; choose one: data.path={place}/NAME_TRAIN.tsv"
+        raise DataError(f"{place} has {problem}")
     suffixes = [*([place.suffix.lower()] if match else []), *SUFFIXES]
-    return {
-        part: min(trained[name][part], key=lambda file: suffixes.index(file.suffix.lower()))
-        for part in ("train", "test")
-        if part in trained[name]
+    candidates = {part: trained[name][part] for part in PARTS if part in trained[name]}
+    chosen = {
+        part: min(found, key=lambda file: suffixes.index(file.suffix.lower()))
+        for part, found in candidates.items()
     }
+    used = {file.name for file in chosen.values()}
+    others = [file.name for found in candidates.values() for file in found if file.name not in used]
+    notes = [f"using {' and '.join(sorted(used, reverse=True))}, not {', '.join(others)}"]
+    notes = notes if others and match is None else []
+    if "test" not in chosen:
+        notes.append(
+            f"{chosen['train'].name} has no _TEST file; some of its rows are held out for testing"
+        )
+    return chosen, notes

@@ -88,7 +88,9 @@ def test_labels_are_classes_or_values_with_fractions_and_a_file_alone_is_split_a
     assert (samples.task, samples.targets[:, 0].tolist()) == ("regression", [0.5, 1.25, 3])
     assert "the target is a regression (fractions); or set data.task=multiclass" in samples.notes
     assert samples.test is None
-    assert "a_TRAIN.tsv has no _TEST file; some of its rows are held out to test" in samples.notes
+    assert (
+        "a_TRAIN.tsv has no _TEST file; some of its rows are held out for testing" in samples.notes
+    )
 
 
 def test_padding_is_no_value_and_unequal_lengths_become_equal_as_asked_and_told() -> None:
@@ -122,8 +124,9 @@ def test_a_ts_file_gives_channels_and_classes_in_the_order_of_its_header(header:
 
 
 def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predict() -> None:
-    content = "@classLabel true 2 10 1\n@data\n1,2:1\n1,3:2.0\n5,6:10\n"
+    content = "@dimensions 3\n@classLabel true 2 10 1\n@data\n1,2:1\n1,3:2.0\n5,6:10\n"
     samples = read("ucr", written("a.ts", content))
+    assert samples.notes[0].startswith("a.ts says @dimensions 3, but its first series has 1; the")
     assert (samples.classes, samples.targets.tolist()) == (("2", "10", "1"), [2, 0, 1])
     samples = read("ucr", written("a.ts", "@targetLabel true\n@data\n1,2:0.5\n3,4:7\n"))
     assert (samples.task, samples.targets[:, 0].tolist()) == ("regression", [0.5, 7])
@@ -135,8 +138,20 @@ def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predi
         ("a.tsv", "\n\n", "a.tsv is empty; expected rows"),
         ("a.tsv", "1\n2\n", "a.tsv line 1 has 1 field, '1'; expected a label, then the values"),
         ("a.tsv", GOOD + "1\t1\tNaN\t3\n", "a.tsv line 3: value 2 of 3 is missing, 1 in this line"),
-        ("a.tsv", GOOD + "1\tNaN\tNaN\n", "a.tsv line 3: value 1 of 2 is missing, 2 in this line"),
+        ("a.tsv", GOOD + "1\tNaN\tNaN\n", "a.tsv line 3 has no value; expected numbers. Remove"),
         ("a.tsv", GOOD + "1\t1\t2\tx\n", "a.tsv line 3: field 4 is 'x'; expected a number up to"),
+        (
+            "a.tsv",
+            GOOD + "1\t1,5\t2\t3\n",
+            "line 3: field 2 is '1,5'; expected a number up to 3.4e38; w",
+        ),
+        (
+            "a.tsv",
+            GOOD.encode() + b"1\t1\t2\t3\xc3",
+            "a.tsv line 3 has the byte 0xc3 ('Ã' in Latin-1",
+        ),
+        ("a.tsv", GOOD * 9000 + "1\0\t1\t2\t3\n", "has a NUL byte"),
+        ("a.tsv", "\xa0\n", "a.tsv has 0 series; expected one per line, its label first"),
         ("a.tsv", GOOD + "1\t1\t1e300\t3\n", "a.tsv line 3: field 3 is '1e300'; expected a number"),
         ("a.tsv", GOOD + "NaN\t1\t2\t3\n", "a.tsv line 3 has the missing label 'NaN'; remove"),
         ("a.tsv", GOOD + "1\t1\t2\n", "line 3 has 2 values, a.tsv line 1 has 3 (from 2 to 3 in al"),
@@ -147,6 +162,16 @@ def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predi
         ("a.ts", "@classLabel true A B\n", "a.ts has no @data line"),
         ("a.ts", TS, "a.ts has 0 series after @data"),
         ("a.ts", "@timeStamps true\n" + TS, "a.ts says @timeStamps true; expected only values"),
+        (
+            "a.ts",
+            TS + "(0,1.5),(1,2):A\n",
+            "a.ts line 3 has values with timestamps, '(time,value)'",
+        ),
+        (
+            "a.ts",
+            "@clasLabel true A\n@data\n",
+            "nor @targetLabel; '@claslabel' is neither; expected",
+        ),
         ("a.ts", "@data\n1,2:A\n", "a.ts line 1: the header has neither @classLabel nor @targetL"),
         ("a.ts", TS + "1,2\n", "a.ts line 3 has no ':'; expected values, ':' and the label"),
         ("a.ts", TS + "1,2:C\n", "a.ts line 3 has the label 'C', which is not in @classLabel"),
@@ -155,8 +180,9 @@ def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predi
         ("a.ts", TS + "1,2:3,b:A\n", "a.ts line 3, channel 2: field 2 is 'b'; expected a number"),
         ("a.ts", "@classLabel false\n@data\n1,2\n3,4\n", "line 3 has no label (@classLabel false"),
         ("a.ts", "@targetLabel true\n@data\n1,2:x\n", "line 3 has the label 'x'; expected a numb"),
-        ("a_TEST.tsv", "1\t1\t2\n", "training series: b_TRAIN.tsv, c_TRAIN.ts; expected NAME_TRAI"),
-        ("none", "", "none has these training series: none; expected NAME_TRAIN.tsv and"),
+        ("a_TEST.tsv", "1\t1\t2\n", "a_TEST.tsv has only test series; expected a_TRAIN.tsv beside"),
+        ("none", "", "none has no training series; expected NAME_TRAIN.tsv and NAME_TEST.tsv (or"),
+        (".", "", ". has several data sets: b_TRAIN.tsv, c_TRAIN.ts; choose one: data.path="),
         ("b_TEST.tsv", "1\t1\n", "b_TEST.tsv line 1 has 1 values, b_TRAIN.tsv line 1 has 3"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from pipeline.data.reader import Rules, reader_of
 from pipeline.data.schema import Schema
 from pipeline.errors import DataError
+from pipeline.serving.model import Model
 
 RANDOM = np.random.default_rng(0)
 Y = np.arange(30) % 3
@@ -187,10 +189,15 @@ def test_other_arrays_than_the_models_are_refused(
     ("name", "content", "problem"),
     [
         ("new.csv", "", "new.csv is empty (0 bytes)"),
-        ("new.csv", "1,2\n1,2\n", "new.csv has 2 columns; expected 3, a sample of shape (3, 1) in"),
-        ("new.csv", "1,2,3\n1,2\n", "new.csv line 2 has 2 cells; expected 3"),
-        ("new.csv", "a,b,c\n1,2,x\n", "new.csv line 2, column 'column3': 'x' is not a number;"),
-        ("new.csv", "1,2,3\n1,,3\n", "new.csv line 2, column 'column2': the cell is empty; expec"),
+        ("new.csv", "1,2,3\n1,2\n", "new.csv line 2 has 2 fields; expected 3 values, a sample of"),
+        ("new.csv", "a,b,c\n1,2,x\n", "new.csv line 2: field 3 is 'x'; expected a number"),
+        (
+            "new.csv",
+            "1;2;3\n1;2;3,5\n",
+            "line 2: field 3 is '3,5'; expected a number up to 3.4e38; wr",
+        ),
+        ("new.csv", "1,2,3\n1,,3\n", "new.csv line 2: value 2 of 3 is missing"),
+        ("new.csv", "1,2,3\n1,2,\n", "new.csv line 2: field 3 is missing; expected a number"),
         ("new.tsv", "1\t1\n", "new.tsv has series of 1 steps and 1 channels; the model was tr"),
         ("new.ts", "@classLabel false\n@data\n1,2:1,2\n", "has series of 2 steps and 2 channels;"),
     ],
@@ -222,3 +229,23 @@ def test_a_file_of_another_name_is_no_idx_file() -> None:
         DataError, match=f"^new.npy does not have the name of an MNIST file; expected {expected}"
     ):
         prepared("idx", "new.npy")
+
+
+@pytest.mark.parametrize("data", ["ucr", "idx"])
+def test_a_model_trained_on_files_predicts_from_new_ones(
+    data: str, made: Callable[..., Path]
+) -> None:
+    Path("files").mkdir()
+    for part in ("train", "t10k"):
+        for name, values in {"images-idx3": GREYS, "labels-idx1": Y}.items():
+            Path(f"files/{part}-{name}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(values)))
+    flat = GREYS.reshape(30, -1)
+    for part in ("TRAIN", "TEST"):
+        np.savetxt(f"files/a_{part}.tsv", np.column_stack([Y, flat]), delimiter="\t")
+    np.save("new.npy", GREYS)
+    np.savetxt("new.tsv", flat, delimiter="\t")
+    quick = ("trainer.max_epochs=1", "tracking=none", "verbose=0", "model=mlp")
+    model = Model.load(made(*quick, f"data={data}", "data.path=files"))
+    assert model.schema.classes == ("0", "1", "2")
+    fresh = new("new.npy" if data == "idx" else "new.tsv", model.schema)
+    assert len(model.outputs(fresh)) == 30
