@@ -158,7 +158,8 @@ class SeriesValues:
             channel = int(holes[0].argmax())
             raise DataError(
                 f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and has no "
-                "previous value to fill it; leave out the rows before its first value"
+                "previous value to fill it; leave out the rows before its first value, or the "
+                "whole column"
             )
         notes = [
             f"{self.place.file}: empty cells of column {names[channel]!r} "

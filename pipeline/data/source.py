@@ -195,17 +195,19 @@ def local_file(path: str, *, key: str = "data.path", allow_url: bool | None = No
     """
     if is_url(path):
         return _fetched(path, key, allow_url=allow_url)
-    place = Path(path).expanduser()
+    place = Path(path)
+    with suppress(RuntimeError):  # no user has the name behind ~
+        place = place.expanduser()
     if problem := place_problem(key, str(place)):
         raise ConfigError(problem)
-    with suppress(PermissionError):
+    with suppress(OSError):
         if not place.exists():
             folder, near = place.parent, ""
             looked = f"nor does its folder {str(folder)!r}"
             if folder.is_dir():
                 looked = f"looked in {str(folder.resolve())!r}"
                 near = did_you_mean(place.name, [file.name for file in folder.iterdir()])
-            raise DataError(f"{key}={path!r} does not exist ({looked}).{near}")
+            raise DataError(f"{key}={path!r} does not exist ({looked}).{near or ' Check the path'}")
         if os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
             return place
     raise EnvironmentFaultError(

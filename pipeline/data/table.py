@@ -236,7 +236,11 @@ class TableReader(reader.Reader):
         truth = self._truth(self.target)
         conversion = store.Conversion(roles, keys, truth, self.codes, may_lack_groups=True)
         arrays = store.gathered(conversion, [(path, TEST)], None)
-        conversion.require_whole()
+        if not len(arrays.get("targets", ())):
+            raise DataError(
+                f"{path} has {conversion.left_out:,} rows, none with a target {self.target!r}; "
+                "expected at least one"
+            )
         inputs, targets, numbers = (arrays[name] for name in ("inputs", "targets", "numbers"))
         if schema.encoder is None and np.isnan(inputs).any():
             row, column = np.argwhere(np.isnan(inputs))[0]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -95,6 +96,9 @@ class TimeForm:
         return text + self.zone
 
 
+_form = lru_cache(TimeForm)  # a file has few forms, and one object is compared fast
+
+
 def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm, int] | None:
     """Return the form and position of a label, or `None` if it is not a time (of the kind `only`).
 
@@ -109,7 +113,7 @@ def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm
         if (position := _position(kind, parts)) is not None:
             decimals = len(parts.get("fraction", "")) if parts.get("second") else -1
             signs = {key: parts.get(key, "") for key in _SIGNS}
-            return TimeForm(kind=kind, decimals=decimals, **signs), position
+            return _form(kind=kind, decimals=decimals, **signs), position
     return None
 
 

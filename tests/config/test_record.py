@@ -39,6 +39,11 @@ def test_what_no_weight_depends_on_may_change_on_resume() -> None:
     assert resumed(*free, "resume_allow_change=true") == ([], [])
 
 
+def test_another_fold_is_never_resumed_as_the_same_run() -> None:
+    problem = "data.fold was 0 and is 1 now; another model or data set needs a new run."
+    assert resumed("data.fold=1", base=("data=iris", "data.folds=3")) == ([problem], [])
+
+
 def test_more_epochs_are_free_only_where_the_schedule_does_not_depend_on_them() -> None:
     longer = "trainer.max_epochs=30"
     assert resumed(longer, base=("scheduler=none",)) == ([], [])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Array, Column, Task
-from pipeline.data.tables.file import Origin, shown
+from pipeline.data.tables.file import Origin, shown, trimmed
 from pipeline.data.tables.written import (
     GROUPED,
     MISSING,
@@ -160,8 +160,9 @@ class Cells:
         text = texts[position].as_py()
         help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
         way = f"write a number or leave it empty, {otherwise or help_}"
-        if forms := amount_forms(text):
-            way = f"write {amount(text, forms[0]):.15g}"
+        bare = text.replace("'", "")  # as in 1'000
+        if forms := amount_forms(bare):
+            way = f"write {amount(bare, forms[0]):.15g}"
         return f"{self.where(position)}: {shown(text)} is not a number; {way}"
 
     def infinite_problem(self, values: Array) -> str | None:
@@ -352,8 +353,8 @@ def frame_texts(
             plain = column.map({b: known.get(str(b).casefold(), str(b)) for b in (True, False)})
         elif pd.api.types.is_float_dtype(column):
             plain = column.astype("float64")  # the short text of a float32 is another number
-        elif pd.api.types.is_datetime64_any_dtype(column):
-            plain = column.astype(str)  # without a clock if all are midnight
+        elif pd.api.types.infer_dtype(column) in ("datetime64", "datetime", "period"):
+            plain = column.infer_objects().astype(str)  # without a clock if all are midnight
         elif column.dtype == object:
             plain = column.map(_in_words, na_action="ignore")
         try:
@@ -362,7 +363,7 @@ def frame_texts(
             raise DataError(
                 f"{what}'s column {name!r} has type {column.dtype}; expected numbers or strings"
             ) from error
-    return pa.RecordBatch.from_arrays(columns, names=names)
+    return trimmed(pa.RecordBatch.from_arrays(columns, names=names))
 
 
 def _in_words(value: object) -> str:

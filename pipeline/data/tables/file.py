@@ -300,7 +300,7 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
         for last in _parsed(path, form, columns):
             if not all(_content(cells).all() for cells in last.columns):
                 raise DataError(*text_problems(path))
-            yield _trimmed(last)
+            yield trimmed(last)
     except pa.ArrowInvalid as error:
         if not (problems := text_problems(path) or _ragged(path, form)):
             _require_ended(path, form)
@@ -339,12 +339,12 @@ def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Rec
         )
 
 
-def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+def trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Strip the spaces around all cells; cells that are empty then become null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    def trimmed(cells: pa.Array) -> pa.Array:
+    def stripped(cells: pa.Array) -> pa.Array:
         # Printable ASCII without spaces becomes 0 to 93; all kinds of spaces become more.
         is_plain = not (_content(cells) - np.uint8(33) > 93).any()
         if is_plain and pc.min(pc.binary_length(cells)).as_py() != 0:
@@ -353,7 +353,7 @@ def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
         return pc.if_else(pc.equal(texts, ""), None, texts)
 
     return pa.RecordBatch.from_arrays(
-        [trimmed(cells) for cells in batch.columns], names=batch.schema.names
+        [stripped(cells) for cells in batch.columns], names=batch.schema.names
     )
 
 
@@ -385,7 +385,7 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
                     c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in cells
                 ]
                 texts = [one.cast(pa.string()) for one in plain]
-                yield _trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
+                yield trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{path} can't be read as Parquet: {line}") from error
@@ -445,7 +445,8 @@ def text_problems(path: Path) -> list[str]:
     """Return a message, in a list, on the first byte that is not text in UTF-8; empty = none."""
     decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
     with path.open("rb") as file:
-        while content := file.readline(BLOCK_BYTES):  # a file of zeros is one long line
+        while True:
+            content = file.readline(BLOCK_BYTES)  # a file of zeros is one long line
             if (position := content.find(b"\0")) >= 0:
                 byte = file.tell() - len(content) + position + 1
                 return [
@@ -453,7 +454,7 @@ def text_problems(path: Path) -> list[str]:
                     "text or is damaged; save it again"
                 ]
             try:
-                decoder.decode(content)
+                decoder.decode(content, final=not content)
             except UnicodeDecodeError as error:
                 odd = error.object[error.start : error.start + 1]
                 return [
@@ -461,5 +462,6 @@ def text_problems(path: Path) -> list[str]:
                     f"({odd.decode('latin-1')!r} in Latin-1), which is not UTF-8; "
                     f"{SAVE_AS.format(code='LATIN1', name=path.name)}"
                 ]
+            if not content:
+                return []
             line += content.endswith(b"\n")
-    return []
