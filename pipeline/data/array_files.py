@@ -1,6 +1,7 @@
 """Array files of a user: finding and checking them, and reading them or leaving them on disk."""
 
 import gzip
+import os
 import struct
 import zipfile
 import zlib
@@ -8,16 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import blocks, check_finite, fingerprints
+from pipeline.data.checks import blocks, fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+from pipeline.paths import is_url, place_problem
 
 #: Most bytes of arrays or decoded pictures in memory; larger ones stay in their files.
 IN_MEMORY_BYTES = 512 * 2**20
@@ -59,6 +60,42 @@ AXES: Mapping[tuple[Layout, int], str] = {
 }
 #: Numbers of channels of a picture in a file: grey, RGB, RGB with alpha.
 COLOURS = (1, 3, 4)
+
+
+def readable(path: str | Path, *, key: str = "data.path") -> Path:
+    """Return the file or folder at `path`, the value of the option `key`, if it is readable.
+
+    Raises:
+        ConfigError: The path is a URL or malformed.
+        DataError: The path does not exist.
+        EnvironmentFaultError: Permission is denied.
+    """
+    if is_url(str(path)):
+        raise ConfigError(
+            f"{key}={str(path)!r} is a URL; expected a file or folder on this machine. "
+            f"Download it first, then set {key}=FILE"
+        )
+    place = Path(path).expanduser()
+    if problem := place_problem(key, str(place)):
+        raise ConfigError(problem)
+    try:
+        present = place.exists()
+        allowed = not present or os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0))
+    except OSError:
+        present, allowed = True, False
+    if not present:
+        folder = place.parent
+        hint = f"; the folder {str(folder)!r} does not exist either. Check the path"
+        if folder.is_dir():
+            looked = f"looked in {str(folder.resolve())!r}"
+            nearest = did_you_mean(place.name, [file.name for file in folder.iterdir()])
+            hint = f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
+        raise DataError(f"{key}={str(path)!r} does not exist{hint}")
+    if not allowed:
+        raise EnvironmentFaultError(
+            f"{key}={str(place)!r} can't be read: permission denied. Ask its owner for read access"
+        )
+    return place
 
 
 def require_content(file: Path) -> None:
@@ -225,42 +262,42 @@ def is_idx(file: Path) -> bool:
 
 def read_idx(file: Path) -> Array:
     """Read an idx file (big-endian sizes, then the values); a large one is memory-mapped."""
-    content = None
+    content = bytearray()
     try:
         with _idx_opened(file) as opened:
             dtype, shape = _idx_header(opened, file)
             offset = opened.tell()
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            found = file.stat().st_size - offset
-            if isinstance(opened, gzip.GzipFile):
-                if size > LARGEST_PACKED:
-                    raise DataError(
-                        f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
-                        "Unpack it first (gunzip): it is then read from disk as needed"
-                    )
-                content = bytearray()
-                for block in islice(
-                    iter(lambda: opened.read(BLOCK_BYTES), b""), size // BLOCK_BYTES + 1
-                ):
-                    content += block  # a list of all blocks would take the memory twice
-                found = len(content)
+            is_packed = isinstance(opened, gzip.GzipFile)
+            is_mapped = not is_packed and size > IN_MEMORY_BYTES
+            if is_packed and size > LARGEST_PACKED:
+                raise DataError(
+                    f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
+                    "Unpack it first (gunzip): it is then read from disk as needed"
+                )
+            # Read in blocks, so that a header with wrong sizes allocates no memory.
+            while not is_mapped and (
+                block := opened.read(min(BLOCK_BYTES, size + 1 - len(content)))
+            ):
+                content += block
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
             f"{file} is incomplete or damaged ({error}); copy the file again"
         ) from error
-    if found != size:
+    found = file.stat().st_size - offset if is_mapped else len(content)
+    if found < size:
         raise DataError(
-            f"{file} is incomplete or damaged: its header says {shape}, {size} bytes, but it has "
-            f"{found}; copy the file again"
+            f"{file} is incomplete: its header says {shape}, {size} bytes, but "
+            f"it has {found}; copy the file again"
         )
-    if content is None and size > IN_MEMORY_BYTES:
+    if found > size:
+        raise DataError(
+            f"{file} is larger than its header says ({size} bytes, shape {shape}); copy it again"
+        )
+    if is_mapped:
         return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
-    values: Array = (
-        np.fromfile(file, dtype, offset=offset)
-        if content is None
-        else np.frombuffer(content, dtype)
-    )
-    return values.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    values = np.frombuffer(content, dtype=dtype).reshape(shape)
+    return values.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _idx_opened(file: Path) -> IO[bytes]:
@@ -330,7 +367,21 @@ def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
 
 def require_numbers(values: Array, label: str) -> None:
     """Raise DataError if (rows, …) hold NaN, infinity or values that exceed float32."""
-    check_finite(values, label, most=LARGEST)
+    if values.dtype.kind != "f":
+        return
+
+    def odd(block: Array) -> NDArray[np.bool_]:
+        return np.asarray(~(np.abs(block) <= LARGEST))  # NaN compares false
+
+    found = [odd(block).reshape(len(block), -1).any(1) for block in blocks(values)]
+    rows = np.flatnonzero(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+    if len(rows):
+        place = (int(rows[0]), *map(int, np.argwhere(odd(values[rows[0]]))[0]))
+        word = "missing (NaN)" if np.isnan(values[place]) else f"{values[place]}"
+        raise DataError(
+            f"{label}[{', '.join(map(str, place))}] is {word} ({len(rows)} of {len(values)} rows "
+            "have such values); expected finite numbers up to 3.4e38. Fill or drop them"
+        )
 
 
 def largest(values: Array) -> float:

@@ -12,26 +12,15 @@ import numpy as np
 from pipeline.data import array_files as files
 from pipeline.data.content import Content
 from pipeline.data.labels import Asked, Target, Word, joined_target, labelled_samples
-from pipeline.data.reader import (
-    Block,
-    NewRows,
-    Reader,
-    Rules,
-    first_rows,
-    numbers_of,
-    sliced,
-)
+from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task, local_file
+from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
 from pipeline.data.ucr import flat_rows, read_series, stack
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]
 
-EXPECTED = (
-    "expected x_train, y_train, x_test, y_test (and x_val, y_val), or x and y; or name both: "
-    "data.x=NAME data.y=NAME"
-)
+EXPECTED = "x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
 _ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("x", "inputs", "images"), "x"),
     **dict.fromkeys(("y", "labels", "targets"), "y"),
@@ -115,7 +104,7 @@ class Arrays(Source):
         return {**parts, "test": tests.get("test") or tests["train"]}
 
     def _parts_at(self, key: str, path: str, targets: str | None) -> dict[files.PartName, _Pair]:
-        place = local_file(path, key=f"data.{key}")
+        place = files.readable(path, key=f"data.{key}")
         found = files.arrays_at(place)
         if files.ONLY in found:
             beside = "data.targets" if key == "path" else "data.test_targets"
@@ -140,11 +129,12 @@ class Arrays(Source):
 def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray:
     if targets is None:
         raise ConfigError(f"{path} has only inputs; set their targets: {key}=FILE.npy")
-    place = local_file(targets, key=key)
-    found = {} if place.is_dir() else files.arrays_at(place)
+    place, expected = files.readable(targets, key=key), "expected the .npy of the targets"
+    if place.is_dir():
+        raise DataError(f"{key}={targets!r} is a folder; {expected}")
+    found = files.arrays_at(place)
     if files.ONLY not in found:
-        what = "is a folder" if place.is_dir() else "holds several arrays"
-        raise DataError(f"{key}={targets!r} {what}; expected the .npy of the targets")
+        raise DataError(f"{key}={targets!r} holds several arrays; {expected}")
     return found[files.ONLY]
 
 
@@ -155,11 +145,15 @@ def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int
         one.refuse_objects()
         if one.dtype.kind not in "biuf":
             raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
-        if one.shape[1:] != first.shape[1:] or (one.dtype == np.uint8) != (first.dtype == np.uint8):
+        if one.shape[1:] != first.shape[1:]:
             raise DataError(
-                f"{first.label} has shape {first.shape} and type {first.dtype}, {one.label} has "
-                f"shape {one.shape} and type {one.dtype}; expected equal shapes except for the "
-                "number of rows, and one type (uint8 means 0 to 255)"
+                f"{first.label} has shape {first.shape} and {one.label} has shape {one.shape}; "
+                "expected equal shapes except for the number of rows"
+            )
+        if (one.dtype == np.uint8) != (first.dtype == np.uint8):
+            raise DataError(
+                f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
+                "expected one type (uint8 means 0 to 255)"
             )
     for x, y in parts.values():
         if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
@@ -201,14 +195,16 @@ def _pairs(
         if name is not None and name not in names:
             near = did_you_mean(name, names)
             raise ConfigError(f"{key}={name!r} is not in {file}; {there}.{near}")
-    are_named = x is not None and y is not None
-    found = _places([] if are_named else [name for name in names if name not in (x, y)], file)
+    if x is not None and y is not None:
+        return {"train": (x, y)}
+    found = _places([name for name in names if name not in (x, y)], file)
     if x is not None or y is not None:
-        given: dict[tuple[files.PartName, Role], str | None] = {
-            ("train", "x"): x,
-            ("train", "y"): y,
-        }
-        found = {key: name for key, named in given.items() if (name := named or found.get(key))}
+        first, second = x or found.get(("train", "x")), y or found.get(("train", "y"))
+        if first and second:
+            return {"train": (first, second)}
+        lacking = "targets" if first else "inputs"
+        name_both = "name both: data.x=NAME data.y=NAME"
+        raise DataError(f"{file} has no {lacking}; {there}; {name_both}")
     parts: dict[files.PartName, tuple[str, str]] = {}
     for part in dict.fromkeys(files.PARTS.values()):
         first, second = found.get((part, "x")), found.get((part, "y"))
@@ -216,9 +212,12 @@ def _pairs(
             parts[part] = first, second
         elif alone := first or second:
             beside = f"no {'targets' if first else 'inputs'}"
-            raise DataError(f"{file} has {alone} but {beside}; {there}; {EXPECTED}")
+            raise DataError(f"{file} has {alone} but {beside}; {there}; expected {EXPECTED}")
     if "train" not in parts:
-        raise DataError(f"{file} has no inputs to train on; {there}; {EXPECTED}")
+        raise DataError(
+            f"{file} has no inputs to train on; {there}; expected {EXPECTED}, or set data.x=NAME "
+            "data.y=NAME"
+        )
     return parts
 
 
@@ -256,10 +255,7 @@ class ArrayReader(Reader):
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open arrays, a UCR or idx file, or a CSV file with one flattened sample per row."""
         self.refuse_id(rules)
-        raw = self._rows(path)
-        if raw is None:
-            pieces = flat_rows(path, self.schema.raw_shape, size=size)
-            return NewRows(heading=None, blocks=(Block(raw=piece) for piece in pieces))
+        raw = self._rows(files.readable(path, key="input"))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
 
     def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
@@ -268,8 +264,7 @@ class ArrayReader(Reader):
         held = held.to_numpy() if hasattr(held, "to_numpy") else held
         return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))
 
-    def _rows(self, place: Path) -> Array | None:
-        """Read a file of any kind but a CSV of flattened samples, for which this returns None."""
+    def _rows(self, place: Path) -> Array:
         schema = self.schema
         if place.is_dir() or files.first_bytes(place).startswith(
             (files.NPY_MAGIC, files.ZIP_MAGIC)
@@ -281,8 +276,9 @@ class ArrayReader(Reader):
             return _as_trained(files.read_idx(place), schema, str(place))
         suffix = place.suffix.lower()
         of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
-        is_series = suffix == ".ts" or (of_series and suffix != ".csv")
-        return _series_rows(place, schema) if is_series else None
+        if suffix == ".ts" or (of_series and suffix != ".csv"):
+            return _series_rows(place, schema)
+        return flat_rows(place, schema.raw_shape)
 
 
 def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:

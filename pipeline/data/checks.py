@@ -10,7 +10,7 @@ from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, counted
 from pipeline.errors import DataError
 
-SINGLE, DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
+SINGLE = np.finfo(np.float32)
 #: Largest scaled target; the square of a larger error may be infinite in single precision.
 LARGEST_TARGET = 1e18
 #: Smallest deviation of a target; the squares of smaller differences are 0 in double precision.
@@ -31,12 +31,8 @@ def check_rows(samples: Samples) -> None:
         raise DataError(f"the data has {rows} rows of inputs and {targets} of targets")
 
 
-def check_finite(
-    raw: Array | OnDemand, what: str, *, holes_too: bool = True, most: float = DOUBLE.max
-) -> Vector | None:
+def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) -> Vector | None:
     """Raise DataError if rows (rows, …) contain infinity, or NaN if `holes_too` is true.
-
-    `most` is the largest number that is allowed.
 
     Returns:
         Largest absolute value of each column or channel, (columns,); None for integers and for
@@ -44,23 +40,17 @@ def check_finite(
     """
     if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
         return None
-
-    def odd(block: Array) -> NDArray[np.bool_]:
-        size = np.abs(block)  # NaN compares false
-        return np.asarray(~(size <= most) if holes_too else size > most)
-
-    reach, found = np.zeros(raw.shape[axis_of(raw.ndim)]), [np.empty(0, dtype=np.int64)]
-    for number, block in enumerate(blocks(raw)):
-        rows = np.flatnonzero(odd(block).reshape(len(block), -1).any(1))
-        found.append(number * rows_a_block(raw) + rows)
+    wrong = (lambda block: ~np.isfinite(block)) if holes_too else np.isinf
+    reach, found = np.zeros(raw.shape[axis_of(raw.ndim)]), []
+    for block in blocks(raw):
+        found.append(wrong(block).reshape(len(block), -1).any(1))
         reach = np.fmax(reach, largest_by_column(block))
-    rows = np.concatenate(found)
-    if len(rows):
-        place = (int(rows[0]), *map(int, np.argwhere(odd(raw[rows[0]]))[0]))
-        word = "missing (NaN)" if np.isnan(raw[place]) else f"{raw[place]}"
+    holes = np.concatenate(found)
+    if holes.any():
+        kind = "a missing or infinite" if holes_too else "an infinite"
         raise DataError(
-            f"{what}[{', '.join(map(str, place))}] is {word} ({len(rows)} of {len(raw)} rows have "
-            f"such values); expected numbers up to {most:.2g}. Fill or drop them"
+            f"{what} has {holes.sum()} rows with {kind} value (first: row "
+            f"{int(holes.argmax())}); expected numbers. Fill or drop them"
         )
     return reach
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.data.prepare import filled
 from pipeline.data.shipped import BundledSeries
 from pipeline.data.source import Series
 
@@ -21,10 +20,8 @@ class CO2(BundledSeries):
     def read(self) -> Series:
         """Read the weeks, (weeks, 1)."""
         series = super().read()
-        empty = int(np.isnan(series.values).sum())
+        known = np.isfinite(series.values[:, 0])
+        last_known = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
+        empty = int((~known).sum())
         told = [f"{empty} missing weeks are filled with the previous week"] if empty else []
-        return replace(
-            series,
-            values=filled(series.values, "previous", borders=()),
-            notes=(*series.notes, *told),
-        )
+        return replace(series, values=series.values[last_known], notes=(*series.notes, *told))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.data import array_files as files
 from pipeline.data.labels import Asked, Word, joined_target, labelled_samples
-from pipeline.data.source import Array, Samples, Source, local_file
+from pipeline.data.source import Array, Samples, Source
 from pipeline.errors import DataError
 
 EXPECTED = (
@@ -36,7 +36,7 @@ class Idx(Source):
 
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
-        pairs = _pairs(local_file(self.path))
+        pairs = _pairs(files.readable(self.path))
         images = {part: files.read_idx(file) for part, (file, _) in pairs.items()}
         first = images["train"]
         labels: list[tuple[str, Array]] = []

@@ -18,11 +18,11 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from pipeline.data.array_files import IN_MEMORY_BYTES, PARTS, PartName
+from pipeline.data.array_files import IN_MEMORY_BYTES, PARTS, PartName, readable
 from pipeline.data.content import Content
 from pipeline.data.labels import Asked, Word, classes_of, labelled_samples
 from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
-from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Source, local_file
+from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Source
 from pipeline.errors import DataError
 from pipeline.processes.cpu import cores
 
@@ -48,6 +48,11 @@ MOST_BYTES = 256 * 2**20
 AT_ONCE = 256
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ORIENTATION = 0x0112  # the EXIF tag
+#: Pillow's operations that turn pictures of EXIF orientations 2 to 8 upright.
+_TURNS = (
+    *("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM"),
+    *("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
+)
 
 
 class PictureHeader(NamedTuple):
@@ -76,7 +81,7 @@ class Images(Source):
 
     def read(self) -> Samples:
         """Find, check and decode the pictures, uint8 (rows, channels, height, width)."""
-        found, strays = _find(local_file(self.path))
+        found, strays = _find(readable(self.path))
         headers = [read_header(picture.file) for picture in found]
         are_grey = all(header.grey for header in headers)
         mode: Mode = self.image_mode or ("L" if are_grey else "RGB")
@@ -91,7 +96,7 @@ class Images(Source):
             dict(Counter(picture.part for picture in found)),
             reading={"kind": "images", "size": list(size), "mode": mode},
             found=strays,
-            notes=[*_notes(headers, mode=self.image_mode, size=self.image_size)],
+            notes=[*_notes(found, headers, mode=self.image_mode, size=self.image_size)],
             features=CHANNELS[mode],
         )
 
@@ -203,9 +208,18 @@ def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledP
 
 
 def _notes(
-    headers: Sequence[PictureHeader], *, mode: Mode | None, size: Size | None
+    pictures: Sequence[_LabelledPicture],
+    headers: Sequence[PictureHeader],
+    *,
+    mode: Mode | None,
+    size: Size | None,
 ) -> Iterator[str]:
-    """Yield notes on what was chosen for the user."""
+    """Yield notes on classes that a part lacks, and on what was chosen for the user."""
+    classes = {picture.label for picture in pictures}
+    for part in dict.fromkeys(picture.part for picture in pictures):
+        missing = classes - {picture.label for picture in pictures if picture.part == part}
+        if missing and part != "train":  # `check_classes` refuses what training lacks
+            yield f"the {part} part has no picture of class {', '.join(sorted(missing))}"
     count, grey = len(headers), sum(header.grey for header in headers)
     mixed = f", {grey} of {count} are grey" if grey else ""
     if mode is None and grey == count:
@@ -271,7 +285,7 @@ def read_header(file: Path) -> PictureHeader:
         if image.mode in ("P", "PA"):
             palette = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
             grey = bool((palette == palette[:, :1]).all())
-        is_turned = _may_be_turned(image) and image.getexif().get(_ORIENTATION) in range(5, 9)
+        is_turned = 5 <= _orientation(image) <= 8
         width, height = image.size[::-1] if is_turned else image.size
         return PictureHeader((height, width), grey, image.has_transparency_data)
 
@@ -285,12 +299,10 @@ def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.u
     Raises:
         DataError: The picture can't be decoded; `name` is its name in the message.
     """
-    from PIL.Image import Resampling, alpha_composite, fromarray, new
-    from PIL.ImageOps import exif_transpose
+    from PIL.Image import Resampling, Transpose, alpha_composite, fromarray, new
 
     with _opened(content, name) as image:
-        if _may_be_turned(image):
-            exif_transpose(image, in_place=True)
+        orientation = _orientation(image)
         upright: Image = image
         if image.mode == "F" or image.mode.startswith("I"):
             values = np.asarray(image)
@@ -304,6 +316,8 @@ def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.u
             drawn = image.convert("RGBA")
             upright = alpha_composite(new("RGBA", drawn.size, "white"), drawn)
         upright = upright if upright.mode == mode else upright.convert(mode)
+        if 2 <= orientation <= 8:
+            upright = upright.transpose(Transpose[_TURNS[orientation - 2]])
         if upright.size != (size[1], size[0]):
             upright = upright.resize((size[1], size[0]), Resampling.BILINEAR)
         pixels = np.asarray(upright, dtype=np.uint8)
@@ -355,10 +369,12 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
         raise DataError(f"{name} {words}; copy it again or remove it") from error
 
 
-def _may_be_turned(image: "Image") -> bool:
-    """Return whether the EXIF orientation is still to be looked at and applied."""
+def _orientation(image: "Image") -> int:
+    """Return the EXIF orientation that is still to be applied, 1 to 8."""
     # Pillow turns a TIFF itself, and would decode all pixels of a PNG to look for EXIF behind them.
-    return image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1
+    return int(image.getexif().get(_ORIENTATION, 1))
 
 
 class ImageReader(Reader):
@@ -383,16 +399,17 @@ class ImageReader(Reader):
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open one picture, or all in a folder and its subfolders, in sorted order."""
         self.refuse_id(rules)
-        files, waiting, root = [path], list[Path](), path.parent
-        if path.is_dir():
-            files, waiting, root = [], [path], path
+        place = readable(path, key="input")
+        files, waiting, root = [place], list[Path](), place.parent
+        if place.is_dir():
+            files, waiting, root = [], [place], place
         while waiting:
-            listing = _listed(waiting.pop(), path)
+            listing = _listed(waiting.pop(), place)
             files += listing.pictures
             # Links to folders are not followed, since they could form a cycle.
             waiting += [folder for folder in listing.folders if not folder.is_symlink()]
         if not files:
-            raise DataError(f"{path} has no pictures; expected files {', '.join(SUFFIXES)}")
+            raise DataError(f"{place} has no pictures; expected files {', '.join(SUFFIXES)}")
         names = [file.relative_to(root).as_posix() for file in sorted(files)]
         raw = Pictures(sorted(files), **self._form())
         return NewRows(heading=FILE, blocks=sliced(raw, names, size=size), total=len(raw))

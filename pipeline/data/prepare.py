@@ -163,15 +163,13 @@ def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values
     next value before a border, or repeats the value before if there is none. `borders` are the
     times at which parts begin.
     """
+    import pandas as pd
+
     whole = np.array(values, dtype=np.float64)
     if missing == "refuse":
         return whole
     if missing == "previous":
-        times = np.arange(len(whole))[:, None]
-        last = np.maximum.accumulate(np.where(np.isnan(whole), 0, times), axis=0)
-        return np.take_along_axis(whole, last, axis=0)
-    import pandas as pd
-
+        return pd.DataFrame(whole).ffill().to_numpy()
     start = 0
     for end in sorted({*(border for border in borders if 0 < border < len(whole)), len(whole)}):
         whole[start:end] = pd.DataFrame(values[:end]).interpolate().to_numpy()[start:end]

@@ -19,7 +19,6 @@ from pipeline.data.labels import NAMES_ANOTHER
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source
 from pipeline.data.split import Split
-from pipeline.data.tables.file import require_columns
 from pipeline.errors import ConfigError, DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ EXAMPLE_ROWS = 3
 #: Kinds whose module has a different name.
 MODULES = {"array": "arrays"}
 NOTHING = np.empty(0, dtype=np.int64)
-OF_MODEL = "the model was trained on"
 HINT = "data= and data.path= choose the evaluated data"
 
 Unknown = Literal["other", "refuse"]
@@ -310,7 +308,12 @@ def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
                 f"of shape {_words(schema.raw_shape)}. {HINT}"
             )
         return samples.inputs
-    require_columns("the data", names, wanted, needed=OF_MODEL)
+    if missing := [name for name in wanted if name not in names]:
+        raise DataError(
+            f"the data lack the column{'s' * (len(missing) > 1)} "
+            f"{', '.join(map(repr, missing))}, which the model was trained on; they have "
+            f"{', '.join(names)}.{did_you_mean(missing[0], names)}"
+        )
     levels = {column.name: column.levels for column in samples.columns}
     codes = () if schema.encoder is None else schema.encoder.codes
     if names == wanted and all(_has_indices(code, levels.get(code.name, ())) for code in codes):

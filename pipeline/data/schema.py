@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from pipeline.data.source import Array, Column, Indices, OnDemand, Reading, Task
+from pipeline.data.source import Array, Column, Indices, OnDemand, Reading, Task, WrittenCells
 from pipeline.networks import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ MEASURED_ON_DEMAND = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Code(Column):
-    """A column of a table and its encoding.
+class Code(WrittenCells):
+    """Encoding of one column.
 
     Args:
+        name: Name of the column.
         levels: All categories of the column, in the order of their indices, `(missing)` after
             those of the file if training rows had missing cells; empty = numbers.
         kept: Indices of the levels that have a feature each, the most frequent first.
@@ -51,12 +52,16 @@ class Code(Column):
         fill: Replacement of a missing cell: the mean, or the index of the level `(missing)`, or of
             the most frequent one if no training row had a missing cell.
         has_holes: Whether training rows had missing cells.
+        form: How numbers are written; see `WrittenCells`.
     """
 
+    name: str
+    levels: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
     other: bool = False
     fill: float = 0.0
     has_holes: bool = False
+    form: str = ""
 
     @property
     def is_category(self) -> bool:

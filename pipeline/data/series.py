@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,25 @@ from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Filling, Values, cut_windows, differenced, filled
 from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
-from pipeline.data.source import Indices, Samples, Series, Source, local_file
-from pipeline.data.tables.cells import Cells, frame_texts
-from pipeline.data.tables.file import CsvOptions, Origin, batches, form_of, require_columns
-from pipeline.errors import DataError, did_you_mean
+from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
+from pipeline.data.tables.cells import Cells
+from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns
+from pipeline.data.tables.written import MISSING, all_numbers
+from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pandas as pd
 
 Texts = Sequence[str | None]
 
 TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
-OTHERWISE = "or name only the value columns: data.columns=[…], or the time column: data.time=NAME"
+ELSE = "data.columns=[…]"
+OTHERWISE = f"or name only the value columns: {ELSE}"
 #: Number of first rows that show what a column holds.
 LOOKED_AT = 1000
 #: Names in messages: of the column of times if there is none, and of a DataFrame.
 ROW, FRAME = "row", "the frame"
+MIDNIGHT = " 00:00:00"
 #: How empty cells are filled, in words.
 HOW = {
     "previous": "are filled with the previous value (data.missing=previous)",
@@ -64,7 +68,7 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     `targets` all values.
 
     Raises:
-        DataError: A column does not exist or is named twice, or no column of values is left.
+        DataError: A column does not exist, is named twice or does not hold numbers.
     """
     names = form_of(path, options).names
     times = () if wanted.time is None else (wanted.time,)
@@ -85,6 +89,8 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     }
     time = wanted.time or _find_time(first, (*wanted.values, *wanted.targets))
     values = wanted.values or tuple(name for name in names if name != time)
+    if not wanted.values:
+        _require_numbers(path, {name: first[name] for name in values})
     if not values:
         raise DataError(f"{path} has only the time column {time!r}; expected a column of values")
     if time in values:
@@ -95,6 +101,18 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
             "them"
         )
     return Layout(time=time, values=values, targets=wanted.targets or values)
+
+
+def _require_numbers(path: Path, values: Mapping[str, Texts]) -> None:
+    words = {name: [c for c in cells if c and c not in MISSING] for name, cells in values.items()}
+    numeric = [name for name in values if any(all_numbers([cell]) for cell in words[name])]
+    for name in values:
+        if name not in numeric and words[name]:
+            raise DataError(
+                f"{path}: column {name!r} is not numeric ({words[name][0]!r}, …); name the value "
+                f"columns: {typed('data.columns', numeric) if numeric else ELSE}, or the time "
+                "column: data.time=NAME"
+            )
 
 
 def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
@@ -128,7 +146,7 @@ class SeriesValues:
     `place` is where they come from; `rows` (time,) are the positions of its rows there, from 0.
     """
 
-    place: Origin
+    place: Place
     layout: Layout
     times: timing.Times
     values: Values
@@ -156,10 +174,11 @@ class SeriesValues:
             )
         if holes[0].any():
             channel = int(holes[0].argmax())
+            known = np.flatnonzero(~holes[:, channel])
+            instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
             raise DataError(
                 f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and has no "
-                "previous value to fill it; leave out the rows before its first value, or the "
-                "whole column"
+                f"previous value to fill it; leave out {instead}"
             )
         notes = [
             f"{self.place.file}: empty cells of column {names[channel]!r} "
@@ -177,23 +196,52 @@ def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) 
     Raises:
         DataError: A row can't be used, or rows are not in order and `sort` is false.
     """
-    place = Origin(file=str(path), csv=options)
-    return _recorded(batches(path, options, columns=layout.columns), place, layout, sort=sort)
+    labels: list[str | None] = []
+    blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
+    for place, batch in batches(path, options, columns=layout.columns):
+        if layout.time is not None:
+            labels += batch.column(layout.time).to_pylist()
+        for name, read in blocks.items():
+            read.append(Cells(batch.column(name), name, place).numbers(otherwise=OTHERWISE))
+    values = [np.concatenate(read) for read in blocks.values()]
+    return _recorded(Place(file=str(path), csv=options), layout, labels, values, sort=sort)
+
+
+def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> SeriesValues:
+    """Read the columns of a layout from a DataFrame, as `recorded_in` does from a file."""
+    place, labels = Place(file=FRAME), list[str | None]()
+    if layout.time is not None:
+        labels = [_label(cell) for cell in frame[layout.time].tolist()]
+        if all(label is None or label.endswith(MIDNIGHT) for label in labels):
+            labels = [label and label.removesuffix(MIDNIGHT) for label in labels]
+    values = np.full((len(layout.values), len(frame)), np.nan)
+    for channel, name in enumerate(layout.values):
+        for row, cell in enumerate(frame[name].tolist()):
+            try:
+                values[channel, row] = float(cell) if _label(cell) else np.nan
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"{place.cell(row, name)}: {cell!r} is not a number; expected one, such as 1.5"
+                ) from error
+    return _recorded(place, layout, labels, list(values), sort=sort)
+
+
+def _label(cell: Any) -> str | None:
+    if cell is None or cell != cell:  # noqa: PLR0124 - NaN and NaT alone are unequal to themselves
+        return None
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ")
+    return cell.isoformat() if isinstance(cell, date) else str(cell).strip()
 
 
 def _recorded(
-    read: Iterable[tuple[Origin, pa.RecordBatch]], place: Origin, layout: Layout, *, sort: bool
+    place: Place, layout: Layout, labels: Texts, values: Sequence[Array], *, sort: bool
 ) -> SeriesValues:
     """Put rows in order and check them; without a column of times, they are numbered from 1."""
-    labels: list[str | None] = []
-    blocks = [np.empty((0, len(layout.values)))]
-    for at, batch in read:
-        cells = (Cells(batch.column(name), name, at) for name in layout.values)
-        blocks.append(np.column_stack([one.numbers(otherwise=OTHERWISE) for one in cells]))
-        labels += [] if layout.time is None else batch.column(layout.time).to_pylist()
-    table, column = np.concatenate(blocks), layout.time or ROW
+    table = np.column_stack(values)
     if not len(table):
         raise DataError(f"{place.file} has 0 rows; expected one row per time, oldest first")
+    column = layout.time or ROW
     if layout.time is None:
         labels = [str(row) for row in range(1, len(table) + 1)]
     times = timing.read_times(labels, place, column)
@@ -243,7 +291,7 @@ class SeriesFile(Source):
 
     def read(self) -> Series:
         """Read the values, (time, channels)."""
-        path = local_file(self.path, allow_url=self.allow_url)
+        path = local_file(self.path, key="data.path", allow_url=self.allow_url)
         options = CsvOptions(self.sep, self.header)
         wanted = Layout(
             time=None if self.time is None else str(self.time),
@@ -355,18 +403,14 @@ class SeriesReader(Reader):
         if time is not None and time not in frame.columns and in_index:
             frame = frame.rename_axis(time).reset_index()
         require_columns(FRAME, [str(name) for name in frame.columns], self._layout.columns)
-        batch, place = (
-            frame_texts(frame[[*self._layout.columns]], {}, what=FRAME),
-            Origin(file=FRAME),
-        )
-        return self._newest(_recorded([(place, batch)], place, self._layout, sort=self._sorts))
+        return self._newest(recorded_in_frame(frame, self._layout, sort=self._sorts))
 
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
         """Cut a series into windows as in training; content and part hold scaled values."""
         schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
-            times = timing.read_times(series.times, Origin(file="the series"), self._time)
+            times = timing.read_times(series.times, Place(file="the series"), self._time)
             self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]
         chosen = replace(

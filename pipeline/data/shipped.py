@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.data.source import Array, Samples, Series, Source, Task
-from pipeline.data.tables.file import Origin
+from pipeline.data.tables.file import Place
 from pipeline.data.times import IRREGULAR, find_step, read_times
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.paths import read_cached, write_cached
@@ -98,7 +98,7 @@ class BundledSeries(Source):
         start, end = _position(times, "start", self.start), _position(times, "end", self.end) + 1
         kept = times[start:end]
         begin = _position(kept, "test_from", self.test_from)
-        step = find_step(read_times(kept, Origin(file=self.file), header[0]))
+        step = find_step(read_times(kept, Place(file=self.file), header[0]))
         return Series(
             values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
             times=kept,

@@ -1,11 +1,10 @@
 """Data sources, the raw rows or series that they return, and the fetching of their files."""
 
 import hashlib
-import os
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal
@@ -14,8 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import cache_folder, create_folder, is_url, place_problem, replace_file
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.paths import cache_folder, create_folder, is_url, replace_file
 
 #: Timeout of a request in seconds; size in bytes of the largest file that is fetched.
 SECONDS, MOST_BYTES = 60, 2**34
@@ -58,20 +57,16 @@ class OnDemand(ABC):
 Reading = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column of a table before encoding.
+class WrittenCells:
+    """Column of numbers that may be written as amounts or dates.
 
-    Args:
-        name: Name of the column.
-        levels: Its categories in a fixed order; empty = it holds numbers.
-        form: Form of amounts among the numbers, such as `€.` or `,`, or the order of dates and the
-            part that the column holds, such as `ymd month`; empty = plain numbers.
+    `form` is that of amounts, such as `€.` or `,`, or the order of dates and the part that the
+    column holds, such as `ymd month`; empty = plain numbers.
     """
 
+    __slots__ = ()
     name: str
-    levels: tuple[str, ...] = ()
-    form: str = ""
+    form: str
 
     @property
     def part(self) -> str:
@@ -82,6 +77,18 @@ class Column:
     def in_file(self) -> str:
         """Name of the column in the file; `joined.month` is a part of `joined`."""
         return self.name.removesuffix(f".{self.part}") if self.part else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column(WrittenCells):
+    """A column of a table before encoding.
+
+    `levels` are its categories in a fixed order; a column without levels holds numbers.
+    """
+
+    name: str
+    levels: tuple[str, ...] = ()
+    form: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -183,52 +190,31 @@ class Source(ABC):
         """Return the raw content, the same at every call."""
 
 
-def local_file(path: str, *, key: str = "data.path", allow_url: bool | None = None) -> Path:
-    """Return the file or folder at `path`, the value of the option `key`, if it is readable.
+def local_file(path: str, *, key: str, allow_url: bool) -> Path:
+    """Return the path of a file; a URL is fetched into the cache once if `allow_url` is true.
 
-    A URL is fetched into the cache once if `allow_url` is true; None = the source has no such key.
+    `key` is the option that gives `path`.
 
     Raises:
-        ConfigError: The path is malformed, or a URL that may not or can't be fetched.
-        DataError: The path does not exist.
-        EnvironmentFaultError: Permission is denied, the download fails, or there is no room for it.
+        ConfigError: The path is a URL that may not or can't be fetched.
+        EnvironmentFaultError: The download fails, or there is no room for it.
     """
-    if is_url(path):
-        return _fetched(path, key, allow_url=allow_url)
-    place = Path(path)
-    with suppress(RuntimeError):  # no user has the name behind ~
-        place = place.expanduser()
-    if problem := place_problem(key, str(place)):
-        raise ConfigError(problem)
-    with suppress(OSError):
-        if not place.exists():
-            folder, near = place.parent, ""
-            looked = f"nor does its folder {str(folder)!r}"
-            if folder.is_dir():
-                looked = f"looked in {str(folder.resolve())!r}"
-                near = did_you_mean(place.name, [file.name for file in folder.iterdir()])
-            raise DataError(f"{key}={path!r} does not exist ({looked}).{near or ' Check the path'}")
-        if os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
-            return place
-    raise EnvironmentFaultError(
-        f"{key}={path!r} can't be read: permission denied. Ask its owner for read access"
-    )
-
-
-def _fetched(url: str, key: str, *, allow_url: bool | None) -> Path:
-    parts = urlsplit(url)
+    if not is_url(path):
+        return Path(path)
+    parts = urlsplit(path)
     # Without user name, password and query string.
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if not allow_url:
-        allow = "" if allow_url is None else ", or set data.allow_url=true"
-        raise ConfigError(f"{key}={shown} is a URL; download the file first{allow}")
+        raise ConfigError(
+            f"{key}={shown} is a URL; download the file first, or set data.allow_url=true"
+        )
     if parts.scheme.lower() not in ("http", "https"):
         raise ConfigError(f"{key}={shown} can't be fetched; expected http:// or https://")
-    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(parts.path).name)[-60:]
     file = cache_folder() / f"fetched-{digest}-{name}"
     if not file.exists():
-        _fetch(url, file, shown)
+        _fetch(path, file, shown)
     return file
 
 
@@ -249,8 +235,14 @@ def _fetch(url: str, file: Path, shown: str) -> None:
     try:
         create_folder(file.parent)
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            if int(answer.headers.get("Content-Length") or 0) > MOST_BYTES:
+            size = int(answer.headers.get("Content-Length") or 0)
+            if size > MOST_BYTES:
                 raise too_large
+            if size > shutil.disk_usage(file.parent).free:
+                raise EnvironmentFaultError(
+                    f"{shown} has {size} bytes, too many for {file.parent}; free some space, "
+                    "or set XDG_CACHE_HOME to another folder"
+                )
             replace_file(file, copy)
     except (TimeoutError, ConnectionError, URLError) as error:
         reason = getattr(error, "reason", error)

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.data import reader
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.reader import OF_MODEL, Block, NewRows, Rules
+from pipeline.data.reader import Block, NewRows, Rules
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables import store
@@ -27,9 +27,10 @@ from pipeline.data.tables.cells import (
     Outcome,
     frame_texts,
     raw_rows,
+    without_target,
 )
-from pipeline.data.tables.file import CsvOptions, Origin, batches, form_of, require_columns, shown
-from pipeline.data.tables.roles import Keys, Roles
+from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns, shown
+from pipeline.data.tables.roles import Keys
 from pipeline.data.tables.written import DATE_PARTS, MISSING, date_text
 from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 NAMED = 5
 #: Rows that are looked at for pixels, and fewest pixels along a side.
 PIXEL_ROWS, FEWEST_PIXELS = 100, 8
-UNLIKE = "the cell is empty, unlike in training; fill it in, or set missing=impute"
+OF_MODEL = "the model was trained on"
 
 
 class Table(Keys, Source):
@@ -180,7 +181,7 @@ class TableReader(reader.Reader):
         there = [name for name in columns if name not in self._answer]
         require_columns(what, there, self._names, needed=OF_MODEL)
 
-    def rows(self, batch: pa.RecordBatch, place: Origin, rules: Rules, new: NewRows) -> Array:
+    def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
         """Return a batch as raw rows (rows, *raw_shape); count unknown and missing cells in `new`.
 
         Raises:
@@ -200,7 +201,10 @@ class TableReader(reader.Reader):
             if holes.any():
                 may_be = code.has_holes or rules.missing == "impute"
                 if self.schema.encoder is None or not may_be:
-                    raise cells.fault(holes, UNLIKE)
+                    told = (
+                        "the cell is empty, unlike in training; fill it in, or set missing=impute"
+                    )
+                    raise cells.fault(holes, told)
                 new.missing[code.in_file] += int(holes.sum()) * (code.part in ("", DATE_PARTS[0]))
         return raw.reshape(len(raw), *self.schema.raw_shape)
 
@@ -214,7 +218,7 @@ class TableReader(reader.Reader):
             )
         batch = frame_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
         self._require(what, names)
-        place, rules = Origin(file=what), Rules(missing=missing)
+        place, rules = Place(file=what), Rules(missing=missing)
         return Block(raw=self.rows(batch, place, rules, NewRows(heading=None)))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
@@ -225,47 +229,45 @@ class TableReader(reader.Reader):
         """
         if self.target is None or not isinstance(source, Table):
             return super().evaluated(source, budget=budget)
-        path = local_file(source.path, allow_url=source.allow_url)
-        schema, names = self.schema, form_of(path, source.csv).names
-        require_columns(path, names, [self.target], needed="is the target")
-        require_columns(path, names, self._names, needed=OF_MODEL)
+        path = local_file(source.path, key="data.path", allow_url=source.allow_url)
+        columns = form_of(path, source.csv).names
+        require_columns(path, columns, [self.target], needed="is the target")
         group = None if source.group is None else str(source.group)
-        beside = {"group": group} if group in names else {}
-        roles = Roles(target=self.target, features=dict.fromkeys(self._names), beside=beside)
-        keys = replace(source, missing="mean")
-        truth = self._truth(self.target)
-        conversion = store.Conversion(roles, keys, truth, self.codes, may_lack_groups=True)
-        arrays = store.gathered(conversion, [(path, TEST)], None)
-        if not len(arrays.get("targets", ())):
+        new = NewRows(heading=None, ignored=self._ignored(columns, group))
+        schema, truth = self.schema, self._truth(self.target)
+        raw, targets, numbers, groups = [], [], [], []
+        numbered: dict[str | None, int] = {}  # rows without a group form one group
+        rows = 0
+        for place, batch in batches(path, source.csv):
+            require_columns(path, columns, self._names, needed=OF_MODEL)
+            found, empty = truth.targets(Cells(batch.column(self.target), self.target, place))
+            known = np.flatnonzero(~empty)
+            raw.append(self.rows(batch, place, Rules(missing="impute"), new)[known])
+            targets.append((found if schema.classes else found.reshape(-1, 1))[known])
+            numbers.append(known + place.first_row - 1)
+            named = batch.column(group).take(known).to_pylist() if group in columns else []
+            groups += [numbered.setdefault(name, len(numbered)) for name in named]
+            rows += len(empty)
+        if not sum(map(len, raw)):
             raise DataError(
-                f"{path} has {conversion.left_out:,} rows, none with a target {self.target!r}; "
-                "expected at least one"
+                f"{path} has {rows:,} rows, none with a target {self.target!r}; expected at least "
+                "one"
             )
-        inputs, targets, numbers = (arrays[name] for name in ("inputs", "targets", "numbers"))
-        if schema.encoder is None and np.isnan(inputs).any():
-            row, column = np.argwhere(np.isnan(inputs))[0]
-            origin, name = Origin(file=str(path), csv=source.csv), self.codes[column].name
-            raise DataError(f"{origin.cell(numbers[row], name)}: {UNLIKE}")
-        if not schema.classes:
-            targets = targets.reshape(-1, 1)
-        inputs = inputs.reshape(len(inputs), *schema.raw_shape)
-        check_reach(schema, largest_by_column(inputs), targets, what=str(path))
-        notes = [*conversion.notes()]
-        if ignored := self._ignored(names, group):
-            told = some(ignored, most=NAMED)
-            notes.append(f"ignored columns (not used in training): {told}")
-        if group is not None and not beside:
-            notes.append(f"no column {group!r}: all rows count as independent")
+        inputs, true = np.concatenate(raw), np.concatenate(targets)
+        check_reach(schema, largest_by_column(inputs), true, what=str(path))
         content = reader.content_of_test(
             inputs,
-            targets,
+            true,
             schema,
-            notes=tuple(notes),
-            numbers=numbers,
-            groups=arrays.get("groups"),
+            notes=(
+                *_notes(new, group, columns),
+                *without_target(rows - len(true), rows, self.target),
+            ),
+            numbers=np.concatenate(numbers),
+            groups=np.array(groups, dtype=np.int64) if groups else None,
         )
         kept = {name: getattr(schema, name) for name in ("task", "classes", "features")}
-        samples = Samples(inputs=inputs, targets=targets, **kept)
+        samples = Samples(inputs=inputs, targets=true, **kept)
         return samples, content, content.part(content.split.test, budget=budget)
 
     def _truth(self, target: str) -> Outcome:
@@ -281,3 +283,17 @@ class TableReader(reader.Reader):
 
 
 READER = TableReader
+
+
+def _notes(new: NewRows, group: str | None, columns: Sequence[str]) -> Iterator[str]:
+    if new.unknown:
+        words = [f"{count} in {name!r}" for name, count in new.unknown.items()]
+        yield (
+            f"{new.unknown.total()} cells with categories not seen in training count as other: "
+            f"{some(words, most=NAMED)}"
+        )
+    if new.ignored:
+        told = some(new.ignored, most=NAMED)
+        yield f"ignored columns (not used in training): {told}"
+    if group is not None and group not in columns:
+        yield f"no column {group!r}: all rows count as independent"

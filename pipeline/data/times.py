@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.source import Indices
-from pipeline.data.tables.file import Origin
+from pipeline.data.tables.file import Place
 from pipeline.errors import DataError, some
 
 Kind = Literal["whole", "year", "month", "day", "moment"]
@@ -96,9 +96,6 @@ class TimeForm:
         return text + self.zone
 
 
-_form = lru_cache(TimeForm)  # a file has few forms, and one object is compared fast
-
-
 def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm, int] | None:
     """Return the form and position of a label, or `None` if it is not a time (of the kind `only`).
 
@@ -112,9 +109,13 @@ def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm
         parts = {key: text or "" for key, text in found.groupdict().items()}
         if (position := _position(kind, parts)) is not None:
             decimals = len(parts.get("fraction", "")) if parts.get("second") else -1
-            signs = {key: parts.get(key, "") for key in _SIGNS}
-            return _form(kind=kind, decimals=decimals, **signs), position
+            return _form(kind, decimals, *(parts.get(key, "") for key in _SIGNS)), position
     return None
+
+
+@lru_cache  # a file has few forms
+def _form(kind: Kind, decimals: int, *signs: str) -> TimeForm:
+    return TimeForm(kind=kind, decimals=decimals, **dict(zip(_SIGNS, signs, strict=True)))
 
 
 def _position(kind: Kind, parts: dict[str, str]) -> int | None:
@@ -144,7 +145,7 @@ class Times:
     form: TimeForm
 
 
-def read_times(labels: Sequence[str | None], place: Origin, column: str) -> Times:
+def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
     """Read labels of one form. Raises DataError if one is empty, not a time or of another form."""
     read = [form_and_position(label or "") for label in labels]
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
@@ -162,11 +163,17 @@ def read_times(labels: Sequence[str | None], place: Origin, column: str) -> Time
     first, distinct = forms[0], dict.fromkeys(forms)
     for form in distinct:
         index = forms.index(form)
+        cell = f"{place.cell(index, column)}: {labels[index]!r}" if index else ""
+        if form.zone != first.zone:
+            raise DataError(
+                f"{cell} has zone {form.zone or 'none'!r} and {labels[0]!r} has "
+                f"{first.zone or 'none'!r}; expected one zone. Write all times in UTC, as "
+                "2020-01-31 12:00Z"
+            )
         if replace(form, decimals=0, tail="") != replace(first, decimals=0, tail=""):
             raise DataError(
-                f"{place.cell(index, column)}: {labels[index]!r} differs in format or zone from "
-                f"{labels[0]!r} in the first row; expected one format for all times, such as "
-                "2020-01-31 12:00Z"
+                f"{cell} differs in format from {labels[0]!r} in the first row; expected one "
+                "format for all times"
             )
     return Times(
         labels=tuple(map(str, labels)),
@@ -175,7 +182,7 @@ def read_times(labels: Sequence[str | None], place: Origin, column: str) -> Time
     )
 
 
-def in_order(times: Times, place: Origin, column: str, *, sort: bool) -> Indices:
+def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     """Return the order in which the times ascend, (time,).
 
     Raises:

@@ -3,12 +3,13 @@
 In the archive, `.tsv`, `.txt` and `.csv` files have the label first, `.ts` files have it last.
 """
 
+import codecs
 import csv
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -18,20 +19,21 @@ from numpy.typing import NDArray
 
 from pipeline.data import array_files as files
 from pipeline.data.labels import Asked, Target, Word, classes_of, labelled_samples, target_of
-from pipeline.data.source import Array, Samples, Source, Task, local_file
-from pipeline.data.tables.cells import class_index
-from pipeline.data.tables.file import require_text, text_problems
-from pipeline.data.tables.written import all_numbers
+from pipeline.data.source import Array, Samples, Source, Task
 from pipeline.errors import DataError, did_you_mean
 
 Floats = NDArray[np.float64]
-SEPARATORS = ",;\t"
 MISSING = ("", "?", "nan", "na", "null", "none")
-CLASSES, VALUES, LENGTH = "classlabel", "targetlabel", "serieslength"
+SEPARATORS = ",;\t"
+CLASSES, VALUES = "classlabel", "targetlabel"
 #: Suffixes of the archive's files, the most informative format first.
-SUFFIXES = (".ts", ".tsv", ".txt", ".csv")
-PARTS: Sequence[files.PartName] = ("train", "test")
-_NAME = re.compile(r"(?P<name>.+)_(?P<part>train|test)\.(ts|tsv|txt|csv)", re.IGNORECASE)
+SUFFIXES = ("ts", "tsv", "txt", "csv")
+_NAME = re.compile(
+    rf"(?P<name>.+)_(?P<part>train|test)\.(?P<suffix>{'|'.join(SUFFIXES)})", re.IGNORECASE
+)
+#: Files of each part, by the name of the set and their suffix.
+Sets = dict[tuple[str, str], dict[files.PartName, Path]]
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LabelledSeries(NamedTuple):
@@ -84,16 +86,26 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
     """Yield the stripped lines that are not blank, each after its file and line number."""
-    require_text(file)
-    try:
-        with file.open(encoding="utf-8-sig", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if "\0" in line:
-                    raise DataError(*text_problems(file))
-                if line.strip():
-                    yield f"{file.name} line {number}", line.strip(" \r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(*text_problems(file)) from error
+    files.require_content(file)
+    with file.open("rb") as opened:
+        for number, content in enumerate(opened, start=1):
+            where, first = f"{file.name} line {number}", number == 1
+            if first and content.startswith(_UTF16):
+                raise DataError(f"{where} begins as UTF-16; expected UTF-8. Save the file as UTF-8")
+            if b"\0" in content:
+                raise DataError(
+                    f"{where} has a NUL byte at position {content.index(0)}; expected UTF-8. "
+                    "Save the file as UTF-8"
+                )
+            try:
+                text = content.decode("utf-8-sig" if first else "utf-8").strip(" \r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{where} has byte 0x{content[error.start]:02X} at position {error.start}, "
+                    "which is not UTF-8; save the file as UTF-8"
+                ) from error
+            if text.strip():
+                yield where, text
 
 
 def _fields(text: str) -> Sequence[str]:
@@ -107,15 +119,14 @@ def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floa
     try:
         values = np.array(fields, dtype=np.float64)
     except ValueError:
-        values = np.array([_number(field.strip()) for field in fields])
-    beyond = np.flatnonzero(np.abs(values) > files.LARGEST)
-    if len(beyond):
-        index = int(beyond[0])
-        word = fields[index].strip()
-        hint = f"; write {word.replace(',', '.')}" if word.count(",") == 1 else ""
+        pairs = enumerate(fields, start=first_field)
+        values = np.array([_number(field.strip(), number, where) for number, field in pairs])
+    infinite = np.flatnonzero(np.abs(values) > files.LARGEST)
+    if len(infinite):
+        index = int(infinite[0])
         raise DataError(
-            f"{where}: field {index + first_field} is {word!r}; expected a number up to 3.4e38"
-            f"{hint}"
+            f"{where}: field {index + first_field} is {fields[index].strip()}; expected a finite "
+            "number up to 3.4e38"
         )
     present = np.flatnonzero(~np.isnan(values))
     if not len(present):
@@ -130,11 +141,22 @@ def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floa
     return whole
 
 
-def _number(text: str) -> float:
-    """Return a number, NaN for a word that marks a missing value, or infinity for another word."""
+def _number(text: str, field: int, where: str) -> float:
     if text.lower() in MISSING:
         return float("nan")
-    return float(text) if all_numbers([text]) else float("inf")
+    if is_number(text):
+        return float(text)
+    hint = f"; write {text.replace(',', '.')}" if text.count(",") == 1 else ""
+    raise DataError(f"{where}: field {field} is {text!r}; expected a number{hint}")
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_ts(file: Path) -> UcrFile:
@@ -145,13 +167,17 @@ def _read_ts(file: Path) -> UcrFile:
     series = [_of_ts_line(text, where, labelled=labelled) for where, text in lines]
     if not series:
         raise DataError(f"{file} has 0 series after @data; expected one per line")
-    channels, steps = len(series[0].channels), len(series[0].channels[0])
-    notes = [
-        f"{file.name} says @{key} {word}, but its first series has {there}; the data lines are used"
-        for key, there in (("dimension", channels), ("dimensions", channels), (LENGTH, steps))
-        for word in header.get(key, ())[:1]
-        if word.isdigit() and int(word) not in (0, there)
-    ]
+    notes = []
+    for name, keys, there in (
+        ("@dimensions", ("dimensions", "dimension"), len(series[0].channels)),
+        ("@seriesLength", ("serieslength",), len(series[0].channels[0])),
+    ):
+        words = [word for key in keys for word in header.get(key, ())[:1] if word.isdigit()]
+        if words and int(words[0]) not in (0, there):
+            notes.append(
+                f"{file.name} says {name} {int(words[0])}, but its first series has {there}; "
+                "the data lines are used"
+            )
     return UcrFile(
         series=series,
         classes=header[CLASSES][1:] if _says(header, CLASSES) else (),
@@ -186,7 +212,7 @@ def _header(file: Path, lines: Iterator[tuple[str, str]]) -> Mapping[str, Sequen
             "Remove the times and write @timeStamps false"
         )
     if CLASSES not in header and VALUES not in header:
-        near = [f" '@{key}' is neither;" for key in header if did_you_mean(key, (CLASSES, VALUES))]
+        near = [f" '@{key}' is neither." for key in header if did_you_mean(key, (CLASSES, VALUES))]
         raise DataError(
             f"{where}: the header has neither @classLabel nor @targetLabel;{''.join(near[:1])} "
             "expected '@classLabel true A B', '@classLabel false' or '@targetLabel true'"
@@ -195,16 +221,16 @@ def _header(file: Path, lines: Iterator[tuple[str, str]]) -> Mapping[str, Sequen
 
 
 def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
+    if "(" in text:
+        raise DataError(
+            f"{where} has values with timestamps, '(time,value)'; expected only values, evenly "
+            "spaced. Remove the times"
+        )
     parts, label = text.split(":"), None
     if labelled:
         if len(parts) < 2:
             raise DataError(f"{where} has no ':'; expected values, ':' and the label")
         label = parts.pop().strip()
-    if any("(" in part for part in parts):
-        raise DataError(
-            f"{where} has values with timestamps, '(time,value)'; expected only values, evenly "
-            "spaced. Remove the times"
-        )
     places = [f"{where}, channel {n}" for n in range(1, len(parts) + 1)] if parts[1:] else [where]
     channels = [_channel(one.split(","), at) for one, at in zip(parts, places, strict=True)]
     return LabelledSeries(where, label, channels)
@@ -250,17 +276,20 @@ def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> No
                 )
 
 
-def flat_rows(file: Path, shape: tuple[int, ...], *, size: int) -> Iterator[Floats]:
-    """Yield the rows of a CSV, one sample per line in C order, `size` at once, (rows, *shape).
-
-    Lines are read one by one, since Arrow takes minutes for pictures with 100,000 columns.
+def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
+    """Read a CSV as (rows, *shape), one sample per line in C order; a large one is memory-mapped.
 
     Raises:
         DataError: A line has another length, or a field is not a finite number.
     """
-    width, lines = math.prod(shape), _flat_lines(file)
-
-    def values_of(where: str, fields: Sequence[str]) -> Floats:
+    width = math.prod(shape)
+    rows = sum(1 for _ in _flat_lines(file))
+    if rows * width * 8 <= files.IN_MEMORY_BYTES:
+        made = np.empty((rows, width))
+    else:
+        unnamed = tempfile.TemporaryFile()  # noqa: SIM115 - the mapping keeps it, and ends it
+        made = np.memmap(unnamed, dtype=np.float64, mode="w+", shape=(rows, width))
+    for index, (where, fields) in enumerate(_flat_lines(file)):
         if len(fields) != width:
             raise DataError(
                 f"{where} has {len(fields)} fields; expected {width} values, a sample of shape "
@@ -269,10 +298,8 @@ def flat_rows(file: Path, shape: tuple[int, ...], *, size: int) -> Iterator[Floa
         values = _channel(fields, where)
         if len(values) != width:
             raise DataError(f"{where}: field {len(values) + 1} is missing; expected a number")
-        return values
-
-    while rows := [values_of(where, fields) for where, fields in islice(lines, size)]:
-        yield np.array(rows).reshape(-1, *shape)
+        made[index] = values
+    return made.reshape(rows, *shape)
 
 
 def _flat_lines(file: Path) -> Iterator[tuple[str, Sequence[str]]]:
@@ -281,9 +308,9 @@ def _flat_lines(file: Path) -> Iterator[tuple[str, Sequence[str]]]:
     for where, text in _lines(file):
         is_first = not separator
         separator = separator or next((one for one in SEPARATORS if one in text), ",")
-        fields = [field.strip() for field in next(csv.reader([text], delimiter=separator))]
+        fields = next(csv.reader([text], delimiter=separator))
         counted = len(fields) > 2 and fields == [str(index) for index in range(len(fields))]
-        if not (is_first and (counted or not any(all_numbers([field]) for field in fields))):
+        if not (is_first and (counted or not any(map(is_number, fields)))):
             yield where, fields
 
 
@@ -308,10 +335,11 @@ class Ucr(Source):
 
     def read(self) -> Samples:
         """Read the series, (rows, steps, channels), those of TRAIN first."""
-        paths, notes = _pair(local_file(self.path))
+        paths, notes = _pair(files.readable(self.path))
         found = {part: read_series(path) for part, path in paths.items()}
         series = [one for file in found.values() for one in file.series]
         inputs = stack(series, length=self.length)
+        target = self._target(series, found)
         lengths = np.array([len(values) for one in series for values in one.channels])
         resized = (
             f"data.length={self.length}: {(lengths > inputs.shape[1]).sum()} series are cut, "
@@ -320,7 +348,7 @@ class Ucr(Source):
         )
         return labelled_samples(
             inputs,
-            self._target(series, found),
+            target,
             {part: len(file.series) for part, file in found.items()},
             reading={"kind": "array", "format": "ucr", "length": self.length},
             found=[*notes, *(note for file in found.values() for note in file.notes)],
@@ -332,27 +360,28 @@ class Ucr(Source):
         self, series: Sequence[LabelledSeries], found: Mapping[files.PartName, UcrFile]
     ) -> Target:
         asked = Asked(task=self.task, positive=self.positive, always_classes=True)
+        regression = found["train"].regression
         classes = [*dict.fromkeys(name for file in found.values() for name in file.classes)]
         labels = [_required_label(one) for one in series]
-        if found["train"].regression:
-            asked = Asked(task="regression")
-        elif classes:
-            index_of = {label: class_index(label, classes) for label in {*labels}}
+        if classes and not regression:
+            index_of = {_as_number(name): index for index, name in enumerate(classes)}
             for one, label in zip(series, labels, strict=True):
-                if index_of[label] is None:
+                if _as_number(label) not in index_of:
                     raise DataError(
                         f"{one.where} has the label {label!r}, which is not in @classLabel; "
                         f"expected one of {', '.join(classes)}"
                     )
-            return classes_of(np.array([index_of[label] for label in labels]), classes, asked)
-        numeric = all_numbers(labels)
-        if found["train"].regression and not numeric:
-            row = [all_numbers([label]) for label in labels].index(False)
+            indices = np.array([index_of[_as_number(label)] for label in labels])
+            return classes_of(indices, classes, asked)
+        numbers = [is_number(label) for label in labels]
+        if regression and not all(numbers):
+            row = numbers.index(False)
             raise DataError(
                 f"{series[row].where} has the label {labels[row]!r}; expected a number, as in "
                 "@targetLabel true"
             )
-        values: Array = np.array(labels, dtype=np.float64 if numeric else None)
+        values: Array = np.array(labels, dtype=np.float64 if all(numbers) else None)
+        asked = Asked(task="regression") if regression else asked
         return target_of(values, asked, lambda row: f"the label of {series[row].where}")
 
 
@@ -364,43 +393,59 @@ def _required_label(one: LabelledSeries) -> str:
     return one.label
 
 
-def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
-    """Return the file of each part, given their folder or one of them, and notes on the choice.
+def _as_number(label: str) -> float | str:
+    """Return the number that a label stands for, so that `1` equals `1.0`; a word is unchanged."""
+    return float(label) if is_number(label) else label
 
-    Of several files of a part, the one of the given suffix is taken, else the most informative one.
-    """
+
+def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
+    """Return the files of the parts, given their folder or one of them, and notes on the choice."""
     match = None if place.is_dir() else _NAME.fullmatch(place.name)
     if match is None and not place.is_dir():
         return {"train": place}, []
-    sets: dict[str, dict[files.PartName, list[Path]]] = {}
-    for file in files.files_in(place.parent if match else place):
+    sets: Sets = {}
+    for file in files.files_in(place if match is None else place.parent):
         if named := _NAME.fullmatch(file.name):
-            parts = sets.setdefault(named["name"].lower(), {})
-            parts.setdefault(files.PARTS[named["part"].lower()], []).append(file)
-    trained = {name: parts for name, parts in sets.items() if "train" in parts}
-    name = (match["name"] if match else place.resolve().name).lower()
-    if match is None and len(trained) == 1:
-        (name,) = trained
-    if name not in trained:
-        problem = "no training series; expected NAME_TRAIN.tsv and NAME_TEST.tsv (or .txt, .ts)"
-        if match:
-            problem = f"only test series; expected {match['name']}_TRAIN{place.suffix} beside it"
-        elif trained:
-            listed = ", ".join(parts["train"][0].name for parts in trained.values())
-            problem = f"several data sets: {listed}; choose one: data.path={place}/NAME_TRAIN.tsv"
-        raise DataError(f"{place} has {problem}")
-    suffixes = [*([place.suffix.lower()] if match else []), *SUFFIXES]
-    candidates = {part: trained[name][part] for part in PARTS if part in trained[name]}
-    chosen = {
-        part: min(found, key=lambda file: suffixes.index(file.suffix.lower()))
-        for part, found in candidates.items()
-    }
-    used = {file.name for file in chosen.values()}
-    others = [file.name for found in candidates.values() for file in found if file.name not in used]
-    notes = [f"using {' and '.join(sorted(used, reverse=True))}, not {', '.join(others)}"]
-    notes = notes if others and match is None else []
-    if "test" not in chosen:
+            key = named["name"].lower(), named["suffix"].lower()
+            sets.setdefault(key, {})[files.PARTS[named["part"].lower()]] = file
+    if match is None:
+        found, notes = _of_folder(place, sets)
+    else:
+        found, notes = _whole(sets, match["name"].lower(), match["suffix"].lower()), []
+        if "train" not in found:
+            beside = f"{match['name']}_TRAIN.{match['suffix']} beside it"
+            raise DataError(f"{place} has only test series; expected {beside}")
+    if "test" not in found:
         notes.append(
-            f"{chosen['train'].name} has no _TEST file; some of its rows are held out for testing"
+            f"{found['train'].name} has no _TEST file; some of its rows are held out for testing"
         )
-    return chosen, notes
+    return {part: found[part] for part in ("train", "test") if part in found}, notes
+
+
+def _whole(sets: Sets, name: str, suffix: str) -> dict[files.PartName, Path]:
+    """Return the files of a set; a missing part is one of another suffix that is alone as well."""
+    own, alone = sets[name, suffix], [sets.get((name, one), {}) for one in SUFFIXES[::-1]]
+    return {part: file for found in alone if len(found) == 1 for part, file in found.items()} | own
+
+
+def _of_folder(folder: Path, sets: Sets) -> tuple[dict[files.PartName, Path], list[str]]:
+    """Return the files of the set named like the folder, or of the only set, and notes on them."""
+    trained = {key: parts for key, parts in sets.items() if "train" in parts}
+    names = sorted({name for name, _ in trained})
+    if not names:
+        raise DataError(
+            f"{folder} has no series file; expected NAME_TRAIN.tsv and NAME_TEST.tsv in it "
+            "(or .txt, .ts)"
+        )
+    own = folder.resolve().name.lower()
+    if len(names) > 1 and own not in names:
+        listed = ", ".join(parts["train"].name for parts in trained.values())
+        raise DataError(
+            f"{folder} has several data sets: {listed}; choose one: "
+            f"data.path={folder}/NAME_TRAIN.tsv"
+        )
+    name = own if own in names else names[0]
+    first, *others = [suffix for suffix in SUFFIXES if (name, suffix) in trained]
+    parts = _whole(sets, name, first)
+    chosen = f"using {parts['train'].name}; its {', '.join(others)} files are ignored"
+    return parts, [chosen] if others else []

@@ -57,10 +57,9 @@ def test_the_test_file_may_have_another_suffix(path: str, suffix: str, separator
     written(f"Wave/Wave_TEST.{suffix}", rows([-1, 1], separator))
     samples = read("ucr", path)
     assert (samples.inputs[samples.test][:, :, 0] == VALUES[:2]).all()
+    assert not any("no _TEST file" in note for note in samples.notes)
     written("Wave/Wave_TEST.tsv", rows([1, -1, 1]))  # that of the same suffix comes first
     assert len(read("ucr", path).test) == 3
-    written("Wave/WaveDimension1_TRAIN.ts", TS + "1,2:A\n3,4:B\n")  # another set in the folder
-    assert len(read("ucr", path).inputs) == 11
 
 
 @pytest.mark.parametrize(
@@ -124,65 +123,70 @@ def test_a_ts_file_gives_channels_and_classes_in_the_order_of_its_header(header:
 
 
 def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predict() -> None:
-    content = "@dimensions 3\n@classLabel true 2 10 1\n@data\n1,2:1\n1,3:2.0\n5,6:10\n"
+    content = "@classLabel true 2 10 1\n@data\n1,2:1\n1,3:2.0\n5,6:10\n"
     samples = read("ucr", written("a.ts", content))
-    assert samples.notes[0].startswith("a.ts says @dimensions 3, but its first series has 1; the")
     assert (samples.classes, samples.targets.tolist()) == (("2", "10", "1"), [2, 0, 1])
     samples = read("ucr", written("a.ts", "@targetLabel true\n@data\n1,2:0.5\n3,4:7\n"))
     assert (samples.task, samples.targets[:, 0].tolist()) == ("regression", [0.5, 7])
+    # A header that contradicts the lines is told.
+    content = "@dimensions 3\n@seriesLength 9\n" + TS + "1,2:A\n3,4:B\n"
+    notes = read("ucr", written("a.ts", content)).notes
+    assert "a.ts says @dimensions 3, but its first series has 1; the data lines are used" in notes
+    assert "a.ts says @seriesLength 9, but its first series has 2; the data lines are used" in notes
+
+
+def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_read() -> None:
+    wave()
+    written("Wave/WaveDimension1_TRAIN.tsv", rows([5, 6, 7]))
+    assert len(read("ucr", "Wave").inputs) == 10
+    written("Wave/Wave_TRAIN.ts", TS + "1,2:A\n3,4:B\n")
+    samples = read("ucr", "Wave")
+    assert samples.input_shape == (2, 1)
+    assert "using Wave_TRAIN.ts; its tsv files are ignored" in samples.notes
 
 
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("a.tsv", "\n\n", "a.tsv is empty; expected rows"),
+        ("a.tsv", "", "a.tsv is empty (0 bytes)"),
+        ("a.tsv", "\n\n", "a.tsv has 0 series; expected one per line, its label first"),
         ("a.tsv", "1\n2\n", "a.tsv line 1 has 1 field, '1'; expected a label, then the values"),
         ("a.tsv", GOOD + "1\t1\tNaN\t3\n", "a.tsv line 3: value 2 of 3 is missing, 1 in this line"),
-        ("a.tsv", GOOD + "1\tNaN\tNaN\n", "a.tsv line 3 has no value; expected numbers. Remove"),
-        ("a.tsv", GOOD + "1\t1\t2\tx\n", "a.tsv line 3: field 4 is 'x'; expected a number up to"),
-        (
-            "a.tsv",
-            GOOD + "1\t1,5\t2\t3\n",
-            "line 3: field 2 is '1,5'; expected a number up to 3.4e38; w",
-        ),
-        (
-            "a.tsv",
-            GOOD.encode() + b"1\t1\t2\t3\xc3",
-            "a.tsv line 3 has the byte 0xc3 ('Ã' in Latin-1",
-        ),
-        ("a.tsv", GOOD * 9000 + "1\0\t1\t2\t3\n", "has a NUL byte"),
-        ("a.tsv", "\xa0\n", "a.tsv has 0 series; expected one per line, its label first"),
-        ("a.tsv", GOOD + "1\t1\t1e300\t3\n", "a.tsv line 3: field 3 is '1e300'; expected a number"),
+        ("a.tsv", GOOD + "1\t\t2\t3\n", "a.tsv line 3: value 1 of 3 is missing"),
+        ("a.tsv", GOOD + "1\tNaN\tNaN\tNaN\n", "a.tsv line 3 has no value; expected numbers"),
+        ("a.tsv", GOOD + "1\t1\t2\tx\n", "a.tsv line 3: field 4 is 'x'; expected a number"),
+        ("a.tsv", GOOD + "1\t1,5\t2\t3\n", "field 2 is '1,5'; expected a number; write 1.5"),
+        ("a.tsv", GOOD + "1\t1\tinf\t3\n", "a.tsv line 3: field 3 is inf; expected a finite num"),
+        ("a.tsv", GOOD + "1\t1\t1e300\t3\n", "a.tsv line 3: field 3 is 1e300; expected a finite"),
         ("a.tsv", GOOD + "NaN\t1\t2\t3\n", "a.tsv line 3 has the missing label 'NaN'; remove"),
         ("a.tsv", GOOD + "1\t1\t2\n", "line 3 has 2 values, a.tsv line 1 has 3 (from 2 to 3 in al"),
-        ("a.tsv", GOOD.encode("utf-16"), "a.tsv is UTF-16; save it as UTF-8, as with: iconv"),
-        ("a.tsv", GOOD.encode() + b"\xfc\t1\t2\t3\n", "a.tsv line 3 has the byte 0xfc ('ü' in Lat"),
+        ("a.tsv", GOOD + "1\t1\t2\n", "data.length=3 repeats the last value of shorter ones,"),
+        ("a.tsv", GOOD.encode("utf-16"), "a.tsv line 1 begins as UTF-16; expected UTF-8"),
+        ("a.tsv", GOOD.encode() + b"\xfc\t1\t2\t3\n", "a.tsv line 3 has byte 0xFC at position 0"),
+        ("a.tsv", GOOD.encode() + b"1\t1\0\t2\n", "a.tsv line 3 has a NUL byte at position 3"),
         ("a.tsv", "1\t1\t2\n1\t3\t4\n" * 3, "all 6 rows are of class '1'; expected at least 2"),
         ("a.ts", "1,2:A\n", "a.ts line 1 is '1,2:A' before @data; expected header lines such as"),
         ("a.ts", "@classLabel true A B\n", "a.ts has no @data line"),
         ("a.ts", TS, "a.ts has 0 series after @data"),
         ("a.ts", "@timeStamps true\n" + TS, "a.ts says @timeStamps true; expected only values"),
-        (
-            "a.ts",
-            TS + "(0,1.5),(1,2):A\n",
-            "a.ts line 3 has values with timestamps, '(time,value)'",
-        ),
-        (
-            "a.ts",
-            "@clasLabel true A\n@data\n",
-            "nor @targetLabel; '@claslabel' is neither; expected",
-        ),
+        ("a.ts", TS + "(0,1.5),(1,2):A\n", "a.ts line 3 has values with timestamps, '(time,value)"),
         ("a.ts", "@data\n1,2:A\n", "a.ts line 1: the header has neither @classLabel nor @targetL"),
+        ("a.ts", "@targetLable true\n@data\n1:2\n", "nor @targetLabel; '@targetlable' is neither."),
         ("a.ts", TS + "1,2\n", "a.ts line 3 has no ':'; expected values, ':' and the label"),
         ("a.ts", TS + "1,2:C\n", "a.ts line 3 has the label 'C', which is not in @classLabel"),
+        ("a.ts", TS + "1,2:A\n1,?,3:B\n", "a.ts line 4: value 2 of 3 is missing"),
         ("a.ts", TS + "1,2:3,4:A\n1,2:B\n", "a.ts line 4 has 1 channels, a.ts line 3 has 2"),
         ("a.ts", TS + "1,2:3,4:A\n1,2:3:B\n", "line 4, channel 2 has 1 values, a.ts line 3 has"),
         ("a.ts", TS + "1,2:3,b:A\n", "a.ts line 3, channel 2: field 2 is 'b'; expected a number"),
         ("a.ts", "@classLabel false\n@data\n1,2\n3,4\n", "line 3 has no label (@classLabel false"),
         ("a.ts", "@targetLabel true\n@data\n1,2:x\n", "line 3 has the label 'x'; expected a numb"),
         ("a_TEST.tsv", "1\t1\t2\n", "a_TEST.tsv has only test series; expected a_TRAIN.tsv beside"),
-        ("none", "", "none has no training series; expected NAME_TRAIN.tsv and NAME_TEST.tsv (or"),
-        (".", "", ". has several data sets: b_TRAIN.tsv, c_TRAIN.ts; choose one: data.path="),
+        (
+            ".",
+            GOOD,
+            ". has several data sets: b_TRAIN.tsv, c_TRAIN.ts; choose one: data.path=./NAM",
+        ),
+        ("none", "", "none has no series file; expected NAME_TRAIN.tsv and NAME_TEST.tsv in i"),
         ("b_TEST.tsv", "1\t1\n", "b_TEST.tsv line 1 has 1 values, b_TRAIN.tsv line 1 has 3"),
     ],
 )
@@ -266,10 +270,18 @@ WHOLE = idx(PICTURES[:20])
         (IMAGES, b"", f"set/{IMAGES} is empty (0 bytes)"),
         (IMAGES, b"GIF89a", "is not an idx file: it begins with b'GIF8'; expected"),
         (IMAGES, WHOLE[:9], "is incomplete (header); copy the file"),
-        (IMAGES, WHOLE[:-7], "its header says (20, 6, 5), 600 bytes, but it has 593; copy the"),
-        (IMAGES, WHOLE + b"1", "is incomplete or damaged: its header says (20, 6, 5), 600 bytes,"),
+        (
+            IMAGES,
+            WHOLE[:-7],
+            "is incomplete: its header says (20, 6, 5), 600 bytes, but it has 593;",
+        ),
+        (
+            IMAGES,
+            WHOLE + b"1",
+            "is larger than its header says (600 bytes, shape (20, 6, 5)); copy",
+        ),
         (IMAGES, b"\0\0\x08\x09", "has 9 dimensions; expected 1 to 4"),
-        (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12, "damaged: its header says (4294967295, 429"),
+        (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12, "is incomplete: its header says (4294967295, 429"),
         (
             KINDS,
             idx(LABELS[:19]),

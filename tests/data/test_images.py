@@ -19,7 +19,9 @@ from fixture_types import Capture
 from own_sources import prepared, read
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 
+from pipeline.baselines import Limits, linear
 from pipeline.data.images import PictureHeader, Pictures, decode, read_header
 from pipeline.data.loader import loader
 from pipeline.data.reader import Rules, reader_of
@@ -59,7 +61,7 @@ def test_a_folder_a_class_becomes_rows_in_the_order_of_their_names() -> None:
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
-def test_folders_of_parts_are_kept(validation: str) -> None:
+def test_folders_of_parts_are_kept_and_a_class_that_one_lacks_is_told(validation: str) -> None:
     pets(prefix="train/", copies=3)
     pets(prefix="test/")
     saved(f"{validation}/cat/1.png", COLOURS[0])
@@ -67,6 +69,7 @@ def test_folders_of_parts_are_kept(validation: str) -> None:
     assert (samples.inputs[samples.test] == COLOURS.transpose(0, 3, 1, 2)).all()
     assert samples.validation.tolist() == [12]
     assert "the files define the parts: train 12, validation 1, test 4 rows" in samples.notes
+    assert "the validation part has no picture of class dog" in samples.notes
 
 
 def test_sizes_that_differ_are_refused_and_pictures_resized_as_asked_and_told() -> None:
@@ -347,7 +350,6 @@ TURNS = {
     6: lambda upright: np.rot90(upright, 1),
     7: lambda upright: np.rot90(upright, 2).T,
     8: lambda upright: np.rot90(upright, -1),
-    9: np.array,  # no orientation
 }
 """How a camera stores an upright picture under each EXIF orientation."""
 
@@ -402,6 +404,19 @@ def test_pixels_are_scaled_together_and_read_alike_from_a_file_and_a_frame(
     np.testing.assert_array_equal(
         reader.apply(pd.DataFrame(found.example), what="the example").raw, images[train[:3]]
     )
+
+
+def test_the_linear_baseline_of_pixels_in_a_table_is_that_of_images(own_folder: Path) -> None:
+    found = prepared_table(text(pixels()), **KEYS)
+    baseline = linear(found, limits=Limits(rows=10_000, seconds=5))
+    assert baseline is not None
+    flat = DIGITS.data[:300]
+    mean, deviation = flat[found.train.rows].mean(), flat[found.train.rows].std()
+    oracle = LogisticRegression(max_iter=1000).fit(
+        (flat[found.train.rows] - mean) / deviation, DIGITS.target[found.train.rows]
+    )
+    expected = oracle.predict_proba((flat[found.test.rows] - mean) / deviation)
+    np.testing.assert_allclose(baseline.outputs, expected, atol=1e-3)
 
 
 def test_columns_that_look_like_pixels_are_told_with_the_key(own_folder: Path) -> None:

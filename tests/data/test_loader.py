@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from given_data import Given, labelled, options, shipped, valued
+from given_data import Given, labelled, options, series, shipped, valued
 from lightning_fabric.utilities.data import _set_sampler_epoch
 
 from pipeline.data import loader as loading
@@ -51,6 +51,18 @@ def test_lazy_batches_equal_those_from_memory(shuffle: bool, num_workers: int) -
     assert isinstance(lazy.inputs, LazyInputs)
     expected = epochs_of(batches_of(whole, shuffle=shuffle))
     assert_equal(expected, epochs_of(batches_of(lazy, shuffle=shuffle, num_workers=num_workers)))
+
+
+def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
+    content = Given(series(np.random.default_rng(0).normal(size=(90, 2)).cumsum(0)))
+    lazy, whole = (
+        prepare(content, options(window=6, difference=2, scale="minmax", memory_budget=budget))
+        for budget in (0, 2048)
+    )
+    for part, other in zip((lazy.train, lazy.test), (whole.train, whole.test), strict=True):
+        assert isinstance(part.inputs, LazyInputs)
+        assert torch.equal(torch.cat(list(part.blocks())), other.inputs)
+        assert torch.equal(part.offsets, other.offsets)
 
 
 def test_an_epoch_holds_every_row_once_with_its_own_target(monkeypatch: pytest.MonkeyPatch) -> None:

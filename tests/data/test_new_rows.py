@@ -11,7 +11,6 @@ import pytest
 from own_sources import idx_bytes, new_rows, prepared, stored
 from PIL import Image
 
-from pipeline.data.reader import Rules, reader_of
 from pipeline.data.schema import Schema
 from pipeline.errors import DataError
 from pipeline.serving.model import Model
@@ -83,14 +82,16 @@ def test_a_csv_has_a_flattened_sample_a_row(header: str, separator: str) -> None
     assert (new("new.csv", schema) == TABLE).all()
 
 
-def test_a_csv_of_pictures_equals_them_and_is_read_in_blocks() -> None:
+def test_a_csv_of_pictures_equals_them_and_from_disk_too(monkeypatch: pytest.MonkeyPatch) -> None:
     schema = trained(GREYS)
     np.savetxt("new.csv", GREYS.reshape(30, -1), fmt="%d", delimiter=",")
     rows = new("new.csv", schema)
     assert (rows == GREYS[:, None]).all()
     np.testing.assert_allclose(schema.to_inputs(rows), GREYS[:, None] / 255, rtol=1e-6)
-    blocks = reader_of(schema).open(Path("new.csv"), Rules(), size=12).blocks
-    assert [len(block) for block in blocks] == [12, 12, 6]
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    mapped = new_rows("new.csv", schema).raw
+    assert isinstance(mapped, np.memmap)
+    assert (mapped == rows).all()
 
 
 def test_a_schema_of_plain_arrays_takes_npy_csv_and_tsv() -> None:
@@ -167,7 +168,11 @@ def test_a_folder_of_new_pictures_or_one_alone_is_read_in_order_with_names_and_s
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
-        ({"x": GREYS[:, :5]}, "new.npz: x has shape (30, 5, 5); the model was trained on (1, 6,"),
+        (
+            {"x": GREYS[:, :5]},
+            "new.npz: x has shape (30, 5, 5); the model was trained on (1, 6, 5) per row; expected "
+            "(rows, 1, 6, 5), as in training, or (rows, 30)",
+        ),
         ({"x": GREYS / 255}, "up to 1; the model was trained on uint8 images (0 to 255)"),
         ({"x": GREYS * 2.0}, "new.npz: x has values up to 510; the model was trained on uint8"),
         ({"x": np.where(GREYS > 250, np.nan, GREYS)}, "is missing (NaN) ("),
@@ -190,12 +195,8 @@ def test_other_arrays_than_the_models_are_refused(
     [
         ("new.csv", "", "new.csv is empty (0 bytes)"),
         ("new.csv", "1,2,3\n1,2\n", "new.csv line 2 has 2 fields; expected 3 values, a sample of"),
-        ("new.csv", "a,b,c\n1,2,x\n", "new.csv line 2: field 3 is 'x'; expected a number"),
-        (
-            "new.csv",
-            "1;2;3\n1;2;3,5\n",
-            "line 2: field 3 is '3,5'; expected a number up to 3.4e38; wr",
-        ),
+        ("new.csv", "1,2,3\n1,2,x\n", "new.csv line 2: field 3 is 'x'; expected a number"),
+        ("new.csv", "1;2;3\n1;2;3,5\n", "line 2: field 3 is '3,5'; expected a number; write"),
         ("new.csv", "1,2,3\n1,,3\n", "new.csv line 2: value 2 of 3 is missing"),
         ("new.csv", "1,2,3\n1,2,\n", "new.csv line 2: field 3 is missing; expected a number"),
         ("new.tsv", "1\t1\n", "new.tsv has series of 1 steps and 1 channels; the model was tr"),
@@ -214,6 +215,8 @@ def test_new_pictures_that_are_missing_or_broken_are_named() -> None:
     Path("new").mkdir()
     with pytest.raises(DataError, match=r"new has no pictures; expected files .png, .jpg"):
         new("new", schema)
+    with pytest.raises(DataError, match=r"input='no.png' does not exist"):
+        new("no.png", schema)
     Path("new/a.png").write_text("no picture")
     with pytest.raises(DataError, match=r"new/a.png is not a picture: it begins with b'no pictu'"):
         new("new", schema)
@@ -231,21 +234,50 @@ def test_a_file_of_another_name_is_no_idx_file() -> None:
         prepared("idx", "new.npy")
 
 
-@pytest.mark.parametrize("data", ["ucr", "idx"])
-def test_a_model_trained_on_files_predicts_from_new_ones(
-    data: str, made: Callable[..., Path]
+Train = Callable[..., int]
+LABELS = np.arange(120) % 2
+BRIGHT = (RANDOM.integers(0, 100, (120, 8, 8)) + 150 * LABELS[:, None, None]).astype(np.uint8)
+TRAINED, TESTED = slice(90), slice(90, 120)
+
+
+def ucr() -> tuple[str, str]:
+    for part, rows in {"TRAIN": TRAINED, "TEST": TESTED}.items():
+        lines = np.column_stack([LABELS[rows] * 2 - 1, BRIGHT[rows].reshape(-1, 64)])
+        np.savetxt(f"Wave_{part}.txt", lines, fmt="%.7e", delimiter="  ")
+    np.savetxt("new.tsv", BRIGHT.reshape(120, 64), fmt="%d", delimiter="\t")
+    return "Wave_TRAIN.txt", "new.tsv"
+
+
+def idx() -> tuple[str, str]:
+    for part, rows in {"train": TRAINED, "t10k": TESTED}.items():
+        for name, values in {"images-idx3": BRIGHT[rows], "labels-idx1": LABELS[rows]}.items():
+            Path(f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(values)))
+    np.save("new.npy", BRIGHT)
+    return ".", "new.npy"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "network"), [(ucr, "cnn1d"), (idx, "cnn2d")])
+def test_files_train_a_model_that_predicts_from_new_files(
+    make: Callable[[], tuple[str, str]], network: str, made: Callable[..., Path]
 ) -> None:
-    Path("files").mkdir()
-    for part in ("train", "t10k"):
-        for name, values in {"images-idx3": GREYS, "labels-idx1": Y}.items():
-            Path(f"files/{part}-{name}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(values)))
-    flat = GREYS.reshape(30, -1)
-    for part in ("TRAIN", "TEST"):
-        np.savetxt(f"files/a_{part}.tsv", np.column_stack([Y, flat]), delimiter="\t")
-    np.save("new.npy", GREYS)
-    np.savetxt("new.tsv", flat, delimiter="\t")
-    quick = ("trainer.max_epochs=1", "tracking=none", "verbose=0", "model=mlp")
-    model = Model.load(made(*quick, f"data={data}", "data.path=files"))
-    assert model.schema.classes == ("0", "1", "2")
-    fresh = new("new.npy" if data == "idx" else "new.tsv", model.schema)
-    assert len(model.outputs(fresh)) == 30
+    path, fresh = make()
+    quick = ("trainer.max_epochs=12", "tracking=none", "verbose=0", "optimizer.lr=0.01")
+    run = made(*quick, f"model={network}", f"data={make.__name__}", f"data.path='{path}'")
+    model = Model.load(run)
+    assert model.schema.classes == (("0", "1") if make is idx else ("-1", "1"))
+    outputs = model.outputs(new_rows(fresh, model.schema).raw)
+    assert ((outputs > 0.5).numpy() == LABELS).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_a_file_that_can_not_be_used_is_one_line_and_leaves_nothing(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("x.npz", X=TABLE, y=Y)
+    before = sorted(own_folder.rglob("*"))
+    assert train("model=mlp", "tracking=none", "data=arrays", "data.path=x.np") == 2
+    told = capsys.readouterr().err.replace(str(own_folder), ".")
+    problem = "data.path='x.np' does not exist (looked in '.'). Did you mean 'x.npz'?"
+    assert told == f"error: {problem}\n"
+    assert sorted(own_folder.rglob("*")) == before

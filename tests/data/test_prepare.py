@@ -60,10 +60,27 @@ def test_another_value_target_split_or_name_of_a_class_changes_the_hash() -> Non
     assert content_hash(rows(), split_seed=1) != whole
 
 
+def test_test_rows_that_also_train_are_counted_in_a_warning() -> None:
+    content = rows(test=np.arange(30, 40))
+    content.inputs[[31, 35]] = content.inputs[[2, 2]]
+    prepared = prepare(Given(content), options(validation=0.0, batch_size=10))
+    assert prepared.warnings == (
+        "2 of 10 test rows have the inputs of a training row, so their results are optimistic",
+    )
+
+
 def test_clean_data_have_no_notes_and_no_warnings() -> None:
     for content, changes in ((rows(), {}), (walk(), {"window": 3})):
         prepared = prepare(Given(content), options(batch_size=10, **changes))
         assert (prepared.notes, prepared.warnings) == ((), ())
+
+
+def test_more_constant_columns_than_fit_a_line_are_counted() -> None:
+    prepared = prepare(Given(rows(inputs=np.ones((40, 8)), features=())), options())
+    assert prepared.warnings[0] == (
+        "constant in the training rows: number 0, number 1, number 2, number 3, number 4, … "
+        "(8 of 8 columns)"
+    )
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
@@ -71,9 +88,9 @@ def test_a_missing_or_infinite_value_is_refused_with_its_row(hole: float) -> Non
     content, targets, values = rows(), np.arange(20.0), walk()
     content.inputs[[17, 23], 1] = targets[4] = values.values[9] = hole
     for each, problem in (
-        (content, r"the data\[17, 1\] is .* \(2 of 40 rows have such values\); expected num"),
-        (valued(np.ones((20, 1)), targets), r"the target\[4, 0\] is "),
-        (values, r"the series\[9, 0\] is "),
+        (content, r"the data has 2 rows with a missing or infinite value \(first: row 17\);"),
+        (valued(np.ones((20, 1)), targets), r"the target has 1 rows .* \(first: row 4\);"),
+        (values, r"the series has 1 rows .* \(first: row 9\);"),
     ):
         with pytest.raises(DataError, match=problem):
             content_hash(each)
@@ -367,6 +384,15 @@ def test_a_code_of_other_fields_is_refused(fitted: Encoder, change: Callable[...
     change(plain["encoder"]["codes"][0])
     with pytest.raises(ValueError, match="the codes of the columns have other fields"):
         Schema.from_dict(plain)
+
+
+def test_class_one_of_a_binary_task_is_the_positive_one() -> None:
+    malignant = shipped("breast_cancer", validation=0.0)
+    assert malignant.schema.positive == "malignant"
+    assert shipped("breast_cancer", positive="benign").schema.positive == "benign"
+    assert shipped("iris").schema.positive is None
+    targets = [*malignant.train.targets.tolist(), *malignant.test.targets.tolist()]
+    assert (targets.count(0), targets.count(1)) == (357, 212)
 
 
 SIZES = [(), (0,), (3,), (4,), (5,), (1, 1, 1), (9, 0, 2), (2, 10, 1), (3, 1, 4, 1, 5, 9, 2, 6)]

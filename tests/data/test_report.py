@@ -13,6 +13,7 @@ from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_repo
 from pipeline.data.report_text import LARGE, TOLD, brief, drifted, lines, markdown
 from pipeline.data.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
+from pipeline.running.plan import Datasets
 
 NAN = float("nan")
 LEVELS = ("blue", "green", "red")
@@ -245,6 +246,14 @@ def test_names_with_markup_stay_text_and_notes_of_the_source_stand_on_the_page()
     table = [line.replace("\\|", "") for line in page.split("## Columns")[1].splitlines()]
     assert {line.count("|") for line in table if "|" in line} == {8}
     assert f"- {NOTE}" in page
+
+
+def test_workers_of_a_study_measure_nothing() -> None:
+    from pipeline.config.check import check
+    from pipeline.config.compose import compose
+
+    data = Datasets(keeps=True).prepared(check(compose(["model=mlp", "data=iris"])))
+    assert (data.report, data.warnings) == (None, ())
 
 
 def drift(prepared: Prepared, samples: Samples) -> list[str]:

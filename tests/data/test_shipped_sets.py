@@ -5,6 +5,8 @@ import inspect
 import io
 import multiprocessing
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,15 @@ def test_a_time_outside_the_file_is_refused(keys: str, message: str) -> None:
         Airline(start=first, end=last, test_from=test_from).read()
 
 
+def test_an_unknown_positive_class_is_refused_with_the_nearest() -> None:
+    problem = (
+        r"data.positive='malign' is not a class of this data; expected 'malignant' or 'benign'\. "
+        r"Did you mean 'malignant'\?"
+    )
+    with pytest.raises(ConfigError, match=problem):
+        shipped("breast_cancer", positive="malign")
+
+
 def test_patches_are_those_cut_by_hand_the_tested_ones_right_of_all_others() -> None:
     from sklearn.datasets import load_sample_image
 
@@ -163,6 +174,15 @@ def test_shuffled_positions_permute_the_steps_of_all_rows_alike() -> None:
     order = [int(np.flatnonzero((before == column[:, None]).all(0))[0]) for column in after.T]
     assert sorted(order) == list(range(40))
     assert order != list(range(40))
+
+
+def test_a_warm_cache_is_read_without_the_library_that_makes_the_set() -> None:
+    shipped("mnist1d")
+    script = (
+        "import sys; from pipeline.data.mnist1d import MNIST1D; "
+        "MNIST1D(shuffled_positions=False).read(); sys.exit('mnist1d' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 def test_an_empty_week_of_co2_without_one_before_it_stays_empty_and_its_test_has_none() -> None:

@@ -11,6 +11,7 @@ from sklearn import model_selection as theirs
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
+from pipeline.config.record import plain, resume_problems
 from pipeline.data.prepare import prepare
 from pipeline.data.reader import reader_of
 from pipeline.data.source import Samples, Series
@@ -195,6 +196,25 @@ def test_a_fold_in_time_trains_on_nothing_that_came_after_its_validation() -> No
     assert together.tolist() == list(range(15, 75))
 
 
+def test_windows_of_a_fold_predict_inside_their_own_part() -> None:
+    counting = series(np.arange(60.0)[:, None])
+    prepared = prepare(Given(counting), options(window=3, horizon=2, folds=3, fold=1, test=0.25))
+    assert prepared.train.targets[-1].tolist() == [21, 22]
+    assert prepared.validation.inputs[0, :, 0].tolist() == [20, 21, 22]
+    assert prepared.validation.targets[[0, -1]].tolist() == [[23, 24], [32, 33]]
+    assert prepared.test.targets[0].tolist() == [45, 46]
+
+
+def test_scaling_is_fitted_on_the_training_part_of_the_fold_alone() -> None:
+    hashes = {prepare(Given(CONTENT["values"]), options()).content_hash}
+    for fold in range(3):
+        found = prepare(Given(CONTENT["values"]), options(folds=3, fold=fold, scale="standard"))
+        np.testing.assert_allclose(found.train.inputs.mean(0), [0, 0], atol=1e-6)
+        np.testing.assert_allclose(found.train.inputs.std(0, correction=0), [1, 1], atol=1e-6)
+        hashes.add(found.content_hash)
+    assert len(hashes) == 4  # each fold has its own
+
+
 FIVES = labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5))
 FEW = "the 3 rows of class 'c'; expected data.folds of at most 3, or data.stratify=false"
 SINGLE = (
@@ -219,9 +239,21 @@ SINGLE = (
         (labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20])), {}, "class 'c' is in the test pa"),
         (labelled([1] * 12, classes=("a", "b")), {}, "all 12 rows are of class 'b'; expected at l"),
         (labelled(np.repeat([0, 1, 2], [30, 30, 4])), {"folds": 4}, FEW),
-        (FIVES, {"folds": 4}, "data.folds=4 can't split 3 groups; expected data.folds of at most"),
-        (valued(np.ones((8, 1)), np.arange(8.0)), {"folds": 7}, "data.folds=7 can't split 6 rows"),
-        (series(np.ones((8, 1))), {"folds": 6, "window": 1}, "folds=6 can't split 6 times; expec"),
+        (
+            FIVES,
+            {"folds": 4},
+            "data.folds=4 can't split 3 groups; expected data.folds of at most 3",
+        ),
+        (
+            valued(np.ones((8, 1)), np.arange(8.0)),
+            {"folds": 7},
+            "data.folds=7 can't split 6 rows; expected data.folds of at most 6",
+        ),
+        (
+            series(np.ones((8, 1))),
+            {"folds": 6, "window": 1},
+            "folds=6 can't split 6 times; expected data.folds of at most 5",
+        ),
         (
             series(np.arange(40.0)[:, None]),
             {"window": 1, "horizon": 6, "folds": 5, "fold": 4},
@@ -256,3 +288,12 @@ def test_wrong_folds_are_told_together_one_line_each(words: str, lines: str) -> 
     with pytest.raises(ConfigError) as raised:
         check(compose(["data=iris", *words.split()]))
     assert str(raised.value) == lines
+
+
+def test_another_fold_can_never_be_resumed_as_the_same_run() -> None:
+    words = ("data=iris", "data.folds=3")
+    old, new = (plain(compose([*words, f"data.fold={fold}"])) for fold in (0, 1))
+    assert resume_problems(old, new) == (
+        ["data.fold was 0 and is 1 now; another model or data set needs a new run."],
+        [],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -9,16 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.schema import UNKNOWN
+from pipeline.data.schema import UNKNOWN, Code
 from pipeline.data.source import Array, Column, Task
-from pipeline.data.tables.file import Origin, shown, trimmed
+from pipeline.data.tables.file import Place, shown
 from pipeline.data.tables.written import (
     GROUPED,
     MISSING,
     NUMBER,
     all_numbers,
-    amount,
-    amount_forms,
     amount_marks,
     amount_pattern,
     date_of,
@@ -48,7 +47,7 @@ class Cells:
 
     texts: pa.Array
     column: str
-    place: Origin
+    place: Place
     form: str = ""
 
     def where(self, position: int) -> str:
@@ -158,11 +157,15 @@ class Cells:
         texts = self.present().texts
         position = int(np.argmin(are_numbers(texts)))
         text = texts[position].as_py()
-        help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
-        way = f"write a number or leave it empty, {otherwise or help_}"
-        bare = text.replace("'", "")  # as in 1'000
-        if forms := amount_forms(bare):
-            way = f"write {amount(bare, forms[0]):.15g}"
+        bare = text.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
+        if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", bare):
+            bare = bare.replace(",", "")
+        elif re.fullmatch(r"[+-]?\d+,\d+", bare):
+            bare = bare.replace(",", ".")
+        way = f"write {bare}"
+        if not all_numbers([bare]):
+            help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
+            way = f"write a number or leave it empty, {otherwise or help_}"
         return f"{self.where(position)}: {shown(text)} is not a number; {way}"
 
     def infinite_problem(self, values: Array) -> str | None:
@@ -291,7 +294,7 @@ def filled(values: pa.Array, missing: float) -> Array:
     return found
 
 
-def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column], place: Origin) -> Array:
+def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Place) -> Array:
     """Return the cells of some columns as float64 (rows, columns).
 
     NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
@@ -353,8 +356,6 @@ def frame_texts(
             plain = column.map({b: known.get(str(b).casefold(), str(b)) for b in (True, False)})
         elif pd.api.types.is_float_dtype(column):
             plain = column.astype("float64")  # the short text of a float32 is another number
-        elif pd.api.types.infer_dtype(column) in ("datetime64", "datetime", "period"):
-            plain = column.infer_objects().astype(str)  # without a clock if all are midnight
         elif column.dtype == object:
             plain = column.map(_in_words, na_action="ignore")
         try:
@@ -363,7 +364,7 @@ def frame_texts(
             raise DataError(
                 f"{what}'s column {name!r} has type {column.dtype}; expected numbers or strings"
             ) from error
-    return trimmed(pa.RecordBatch.from_arrays(columns, names=names))
+    return pa.RecordBatch.from_arrays(columns, names=names)
 
 
 def _in_words(value: object) -> str:

@@ -71,10 +71,12 @@ class ColumnCells:
         commas = "decimal commas: " * (self.form[-1] == ",")
         return f"{self.name} ({commas}{shown(first)} as {amount(first, self.form):.15g})"
 
-    def count(self, words: pa.Array, counts: pa.Array) -> None:
-        """Add counts of words, until there are more than MOST_LEVELS distinct ones."""
+    def count(self, texts: pa.Array) -> None:
+        """Count the texts that are not null; stop after more than MOST_LEVELS distinct ones."""
         if len(self.levels) <= MOST_LEVELS:
-            self.levels.update(dict(zip(words.to_pylist(), counts.to_pylist(), strict=True)))
+            found = texts.drop_null().value_counts()
+            names, counts = (found.field(name).to_pylist() for name in ("values", "counts"))
+            self.levels.update(dict(zip(names, counts, strict=True)))
 
 
 @dataclass(slots=True)
@@ -129,14 +131,15 @@ class FeatureCells(ColumnCells):
             self.different = joined if is_one_each else None
 
     def _add_words(self, cells: Cells) -> None:
-        words, counts = cells.texts.drop_null().value_counts().flatten()
+        found = cells.texts.drop_null().value_counts()
+        words, counts = found.field("values"), found.field("counts").to_numpy()
         if self.wanted != "categorical":
             as_numbers = are_numbers(words)
-            self.numbers += int(counts.to_numpy()[as_numbers].sum())
-            self.words += int(counts.to_numpy()[~as_numbers].sum())
+            self.numbers += int(counts[as_numbers].sum())
+            self.words += int(counts[~as_numbers].sum())
         if self.words and self.first_word is None:
             self.first_word = cells.word_problem()
-        self.count(words, counts)
+        self.count(cells.texts)
 
     @property
     def is_category(self) -> bool:
@@ -259,7 +262,7 @@ class TargetCells(ColumnCells):
                 position = int(fractions.argmax())
                 text = shown(known.texts[position].as_py())
                 self.first_fraction = f"{known.where(position)}: {text}"
-        self.count(*cells.texts.drop_null().value_counts().flatten())
+        self.count(cells.texts)
 
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
         """Return the meaning of the target, and notes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections import Counter, deque
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.tables.written import DATE
-from pipeline.errors import ConfigError, DataError, did_you_mean, some
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +72,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Place:
     """Origin of a batch of cells, for messages.
 
     `first_row` counts from 1. `csv` is how the file is read; None = it is not a CSV.
@@ -122,7 +121,7 @@ def require_columns(
 
 def batches(
     path: Path, options: CsvOptions, *, columns: Sequence[str] | None = None
-) -> Iterator[tuple[Origin, pa.RecordBatch]]:
+) -> Iterator[tuple[Place, pa.RecordBatch]]:
     """Yield the rows of a CSV or Parquet file in batches, each after its place.
 
     All cells are texts without surrounding spaces; an empty cell is null. `columns` gives the
@@ -139,7 +138,7 @@ def batches(
     for batch in read:
         if batch.num_rows:
             csv_ = None if form.sep is None else options
-            yield Origin(file=str(path), first_row=first, csv=csv_), batch
+            yield Place(file=str(path), first_row=first, csv=csv_), batch
         first += batch.num_rows
 
 
@@ -148,17 +147,16 @@ def form_of(path: Path, options: CsvOptions) -> Form:
 
     Raises:
         ConfigError: The separator is not one.
-        DataError: The file is not a table.
+        DataError: The file does not exist or is not a table.
+        EnvironmentFaultError: The user may not read the file.
     """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; expected a CSV or Parquet file")
     head = _head(path)
     for magic, words in OTHER_FILES.items():
         if head.startswith(magic):
             raise DataError(f"{path} is {words}")
     if head.startswith(b"PAR1"):
         return Form(names=_checked(path, _parquet_names(path)))
-    require_text(path)
+    _require_text(path, head)
     sep = _separator(head, options.sep)
     names, start = _first_record(path, sep)
     if options.header is False:
@@ -169,14 +167,7 @@ def form_of(path: Path, options: CsvOptions) -> Form:
     return Form(names=_checked(path, names), sep=sep, start=start)
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
-
-
-def require_text(path: Path) -> None:
-    """Raise DataError if a file is empty or, by its first bytes, not text in UTF-8."""
-    head = _head(path)
+def _require_text(path: Path, head: bytes) -> None:
     halves = (head[::2], head[1::2])
     is_wide = len(head) >= 4 and any(  # Latin letters in UTF-16: every other byte is NUL
         one.count(0) > 0.4 * len(one) and not other.count(0)
@@ -185,9 +176,30 @@ def require_text(path: Path) -> None:
     if is_wide or head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is UTF-16; {SAVE_AS.format(code='UTF-16', name=path.name)}")
     if b"\0" in head:
-        raise DataError(*text_problems(path))
+        raise DataError(*_nul_problems(path))
     if not head.removeprefix(BYTE_ORDER_MARK).strip():
-        raise DataError(f"{path} is empty; expected rows")
+        raise DataError(f"{path} is empty; expected a header and rows")
+
+
+def _head(path: Path) -> bytes:
+    expected = "expected a CSV or Parquet file"
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        try:
+            nearest = f".{did_you_mean(path.name, [one.name for one in path.parent.iterdir()])}"
+        except OSError:
+            nearest = f". Its folder {path.parent} does not exist either"
+        raise DataError(f"{path} does not exist; {expected}{nearest}") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{path} does not exist; a part of its path is a file") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder; {expected}") from error
+    except PermissionError as error:
+        raise EnvironmentFaultError(
+            f"{path} can't be read: permission denied; try chmod u+r"
+        ) from error
 
 
 def _separator(head: bytes, given: str | None) -> str:
@@ -229,7 +241,7 @@ def _first_record(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
         try:
             names = next(record for record in reader if any(cell.strip() for cell in record))
         except UnicodeDecodeError as error:
-            raise DataError(*text_problems(path)) from error
+            raise DataError(*_utf8_problems(path)) from error
         except csv.Error as error:
             raise DataError(f"{path}: its first line can't be read as names: {error}") from error
         except StopIteration as error:
@@ -299,10 +311,10 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
     try:
         for last in _parsed(path, form, columns):
             if not all(_content(cells).all() for cells in last.columns):
-                raise DataError(*text_problems(path))
-            yield trimmed(last)
+                raise DataError(*_nul_problems(path))
+            yield _trimmed(last)
     except pa.ArrowInvalid as error:
-        if not (problems := text_problems(path) or _ragged(path, form)):
+        if not (problems := _utf8_problems(path) or _ragged(path, form)):
             _require_ended(path, form)
             problems = [f"{path} can't be read: {' '.join(str(error).split())}"]
         raise DataError(*problems) from error
@@ -339,12 +351,12 @@ def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Rec
         )
 
 
-def trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Strip the spaces around all cells; cells that are empty then become null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    def stripped(cells: pa.Array) -> pa.Array:
+    def trimmed(cells: pa.Array) -> pa.Array:
         # Printable ASCII without spaces becomes 0 to 93; all kinds of spaces become more.
         is_plain = not (_content(cells) - np.uint8(33) > 93).any()
         if is_plain and pc.min(pc.binary_length(cells)).as_py() != 0:
@@ -353,7 +365,7 @@ def trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
         return pc.if_else(pc.equal(texts, ""), None, texts)
 
     return pa.RecordBatch.from_arrays(
-        [stripped(cells) for cells in batch.columns], names=batch.schema.names
+        [trimmed(cells) for cells in batch.columns], names=batch.schema.names
     )
 
 
@@ -385,7 +397,7 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
                     c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in cells
                 ]
                 texts = [one.cast(pa.string()) for one in plain]
-                yield trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
+                yield _trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{path} can't be read as Parquet: {line}") from error
@@ -441,27 +453,32 @@ def _ragged(path: Path, form: Form) -> list[str]:
     return problems + ([f"{path}: {more} more rows have a different number of cells"] * (more > 0))
 
 
-def text_problems(path: Path) -> list[str]:
-    """Return a message, in a list, on the first byte that is not text in UTF-8; empty = none."""
-    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+def _nul_problems(path: Path) -> list[str]:
+    """Return a message, in a list, on the first NUL byte of a file."""
+    line, before = 1, 0
     with path.open("rb") as file:
-        while True:
-            content = file.readline(BLOCK_BYTES)  # a file of zeros is one long line
-            if (position := content.find(b"\0")) >= 0:
-                byte = file.tell() - len(content) + position + 1
+        while block := file.read(BLOCK_BYTES):  # not by lines: a file of zeros is one line
+            if (position := block.find(b"\0")) >= 0:
+                line += block.count(b"\n", 0, position)
                 return [
-                    f"{path} line {line} has a NUL byte (byte {byte} of the file): the file is not "
-                    "text or is damaged; save it again"
+                    f"{path} line {line} has a NUL byte (byte {before + position + 1} of the "
+                    "file): the file is not text or is damaged; save it again"
                 ]
+            line, before = line + block.count(b"\n"), before + len(block)
+    return []
+
+
+def _utf8_problems(path: Path) -> list[str]:
+    """Return a message, in a list, on the first byte that is not UTF-8; empty = there is none."""
+    with path.open("rb") as file:
+        for line, content in enumerate(file, start=1):
             try:
-                decoder.decode(content, final=not content)
+                content.decode("utf-8")
             except UnicodeDecodeError as error:
-                odd = error.object[error.start : error.start + 1]
+                byte = content[error.start : error.start + 1]
                 return [
-                    f"{path} line {line} has the byte 0x{odd.hex()} "
-                    f"({odd.decode('latin-1')!r} in Latin-1), which is not UTF-8; "
+                    f"{path} line {line} has the byte 0x{byte.hex()} "
+                    f"({byte.decode('latin-1')!r} in Latin-1), which is not UTF-8; "
                     f"{SAVE_AS.format(code='LATIN1', name=path.name)}"
                 ]
-            if not content:
-                return []
-            line += content.endswith(b"\n")
+    return []

@@ -30,7 +30,7 @@ from pipeline.data.tables.cells import (
     without_target,
 )
 from pipeline.data.tables.columns import FeatureCells, TargetCells, kept_roles
-from pipeline.data.tables.file import Origin, batches, form_of, require_columns
+from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.data.tables.roles import Keys, Roles, roles_of
 from pipeline.data.tables.written import DATE_PARTS
 from pipeline.errors import DataError, EnvironmentFaultError
@@ -79,8 +79,8 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     names = form_of(training, keys.csv).names
     outcome, columns, roles, notes = _learned(training, roles_of(training, names, keys), keys)
     ignored = [line for path, _ in paths[1:] for line in _ignored(path, names, roles, keys)]
-    conversion = Conversion(roles, keys, outcome, columns)
-    arrays = gathered(conversion, paths, folder)
+    conversion = _Conversion(roles, keys, outcome, columns)
+    arrays = _gathered(conversion, paths, folder)
     conversion.require_whole()
     leaks = conversion.leaks()
     if leaks and keys.strict:
@@ -149,27 +149,17 @@ def _learned(
     return outcome, tuple(columns), roles, [*notes, *told, *left_out]
 
 
-class Conversion:
-    """Converter of batches of cells into rows; counts rows left out, and empty or unknown cells.
-
-    With `may_lack_groups`, rows without a group form one group.
-    """
+class _Conversion:
+    """Converter of batches of cells into rows; counts rows left out, and empty or unknown cells."""
 
     def __init__(
-        self,
-        roles: Roles,
-        keys: Keys,
-        outcome: Outcome,
-        columns: Sequence[Column],
-        *,
-        may_lack_groups: bool = False,
+        self, roles: Roles, keys: Keys, outcome: Outcome, columns: tuple[Column, ...]
     ) -> None:
         self.roles, self.columns = roles, columns
         self._outcome, self.keys = outcome, keys
-        self.may_lack_groups = may_lack_groups
         self._groups: dict[str | None, int] = {}
         self._holes: Counter[str] = Counter()
-        self._first_holes: dict[str, tuple[Origin, int]] = {}
+        self._first_holes: dict[str, tuple[Place, int]] = {}
         self._unknown: Counter[str] = Counter()
         self.left_out = self._kept = 0
         # Bounds of each feature within each class, or of its difference from the target.
@@ -177,7 +167,7 @@ class Conversion:
         self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)
         self._whole = np.ones(len(columns), dtype=np.bool_)
 
-    def converted(self, batch: pa.RecordBatch, place: Origin, part: int) -> dict[str, Array]:
+    def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
         """Convert the next batch; its rows are of `part` unless a split column says otherwise.
 
         Returns `inputs`, `targets`, `parts`, `numbers`, and `groups`, `times` if a column has them.
@@ -216,16 +206,14 @@ class Conversion:
 
     def _group_numbers(self, cells: Cells) -> Array:
         names, places = cells.encoded()
-        has_holes = cells.texts.null_count > 0
-        if has_holes and not self.may_lack_groups:
+        if cells.texts.null_count:
             told = "the cell is empty; expected the group that the row belongs to"
             raise cells.fault(places == len(names) - 1, told)
-        known = names if has_holes else names[:-1]
-        found = [self._groups.setdefault(name, len(self._groups)) for name in known]
+        found = [self._groups.setdefault(name, len(self._groups)) for name in names[:-1]]
         groups: Array = np.array(found)[places]
         return groups
 
-    def _count_holes(self, column: str, empty: Array, place: Origin) -> None:
+    def _count_holes(self, column: str, empty: Array, place: Place) -> None:
         if empty.any():
             self._holes[column] += int(empty.sum())
             self._first_holes.setdefault(column, (place, int(empty.argmax())))
@@ -243,11 +231,12 @@ class Conversion:
                         f"{place.cell(position, name)}: {what} is empty ({count} rows in total); "
                         f"{fill}, or drop these rows: data.missing=drop"
                     )
-        if not self._kept and not problems:
-            empty = f" (empty cells: {_counted(self._holes)})" if self._holes else ""
+        if not self._kept and self.keys.missing != "drop" and not problems:
+            problems.append(f"the target {self.roles.target!r} has only empty cells")
+        elif not self._kept and not problems:
             problems.append(
-                f"no row is left of {self.left_out}{empty}; leave out a column with "
-                "data.drop=[COLUMN], or choose another target"
+                f"data.missing=drop removes all {self.left_out} rows: each has an empty cell "
+                f"({_counted(self._holes)}); leave out a column with data.drop=[COLUMN]"
             )
         if problems:
             raise DataError(*problems)
@@ -269,9 +258,7 @@ class Conversion:
             told &= (ordered[1:] != ordered[:-1]).all(0)
         else:
             told &= self._low[0] == 0
-        names = [
-            *dict.fromkeys(self.columns[index].in_file for index in np.flatnonzero(told).tolist())
-        ]
+        names = [*dict.fromkeys(self.columns[index].in_file for index in np.flatnonzero(told))]
         listed, are_many = ", ".join(map(repr, names)), len(names) > 1
         line = (
             f"column{'s' * are_many} {listed} determine{'s' * (not are_many)} the target "
@@ -297,7 +284,7 @@ def _counted(cells: Counter[str]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in cells.items())
 
 
-def gathered(conversion: Conversion, paths: Paths, folder: Path | None) -> dict[str, Array]:
+def _gathered(conversion: _Conversion, paths: Paths, folder: Path | None) -> dict[str, Array]:
     """Convert all rows and return them by name; with a folder, inputs are mapped.
 
     Mapped arrays are written batch by batch, since a full disk then raises an error; writing to a

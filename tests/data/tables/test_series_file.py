@@ -135,6 +135,10 @@ HOLEY = ["month,a,b", "2020-01,1,5", "2020-02,,6", "2020-03,3,", "2020-04,,", "2
 FILE = "\n".join([*HOLEY, ""])
 OUTSIDE = r"data\.test_from={} is not a time of the series; expected one after 2000-01 and up to "
 LATE = "month,a\n2020-01,\n2020-02,\n2020-03,1\n"
+BEGINS = (
+    r"f\.csv line 2, column 'a' is empty and has no previous value to fill it; leave out the 2 "
+    r"rows before its first value"
+)
 
 
 CITY = "when,sales,price,city\n2020-01,1.5,1.5,\n2020-02,,,Oslo\n2020-03,7,7,Oslo\n"
@@ -144,6 +148,10 @@ EARLY = (
 )
 TWICE = r"line 5, column 'month': '2020-02' repeats the time 2 rows above; expected unique times"
 COLUMNS = r"its columns are when, sales, price, city\. Did you mean 'sales'\?"
+NO_NUMBERS = (
+    r"f\.csv: column 'city' is not numeric \('Oslo', …\); name the value columns: "
+    r"'data\.columns=\[sales,price\]', or the time column: data\.time=NAME"
+)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +179,7 @@ COLUMNS = r"its columns are when, sales, price, city\. Did you mean 'sales'\?"
             {"time": "when", "columns": ["when", "sales"]},
             r"'when' is both data\.time and one of data\.columns",
         ),
-        (CITY, {}, r"f\.csv line 3, column 'city': 'Oslo' is not a number; .* data\.time=NAME"),
+        (CITY, {}, NO_NUMBERS),
         ("month,a\n2020-01,1\n2020-03,2\n2020-02,3\n", {}, EARLY),
         *(
             ("month,a\n2020-01,1\n2020-02,2\n2020-03,3\n2020-02,4\n", {"sort": sort}, TWICE)
@@ -195,12 +203,11 @@ COLUMNS = r"its columns are when, sales, price, city\. Did you mean 'sales'\?"
             r"in, or set data\.missing=previous .* or data\.missing=linear",
         ),
         ("\n".join([HOLEY[0], HOLEY[5], *HOLEY[1:5]]), {"sort": True}, r"line 4, column 'a' is em"),
-        (LATE, {"missing": "previous"}, r"f\.csv line 2, column 'a' is empty and has no previous"),
-        (LATE, {"missing": "linear"}, r"to fill it; leave out the rows before its first value"),
+        *((LATE, {"missing": how}, BEGINS) for how in ("previous", "linear")),
         (
             "month,a,b\n2020-01,,1\n2020-02,,2\n",
             {"missing": "previous", "columns": ("a", "b")},
-            r"line 2, column 'a' is empty .*; leave out the rows before its first value",
+            r"line 2, column 'a' is empty .*; leave out this column",
         ),
     ],
 )
@@ -344,6 +351,30 @@ def content(rows: int, *, columns: str = "a,b", lift: float = 0.0) -> str:
 
 def again(series: SeriesFile, schema: Schema) -> Part:
     return reader_of(schema).evaluated(series, budget=64)[2]
+
+
+def test_the_test_rows_of_the_training_come_out_again_bit_for_bit() -> None:
+    trained = source(content(80), targets=("b",))
+    parts = prepared(trained, window=4, horizon=2, difference=3, scale="standard")
+    part = again(trained, parts.schema)
+    tested = torch.from_numpy(np.isin(part.rows, parts.test.rows))
+    assert part.rows[tested].tolist() == parts.test.rows.tolist()
+    assert torch.equal(part.inputs[tested], parts.test.inputs)
+    assert torch.equal(part.targets[tested], parts.test.targets)
+    assert torch.equal(part.offsets[tested], parts.test.offsets)
+
+
+def test_a_new_series_is_scaled_by_what_the_training_learned() -> None:
+    schema = prepared(source(content(80)), window=3, scale="standard").schema
+    lifted = source(content(40, lift=50.0), "new.csv")
+    part, values = again(lifted, schema), lifted.read().values
+    raw = schema.input_scaler.unscaled(part.inputs).numpy()
+    np.testing.assert_allclose(raw[0], values[:3], rtol=1e-5)
+    np.testing.assert_allclose(
+        schema.to_units(part.targets, None)[:, 0].numpy(), values[3:, 0], rtol=1e-5
+    )
+    assert float(part.inputs.mean()) > 5
+    assert part.offsets is None
 
 
 def test_channels_are_found_by_name_and_another_step_or_a_missing_channel_is_refused() -> None:

@@ -19,6 +19,7 @@ EMPTY = (
     f"{FILE} line 3, column 'y': the target is empty (10 rows in total); fill it in, or drop "
     "these rows: data.missing=drop"
 )
+NAMES = "text: 60 unique values in 60 cells, such as 'patient 0'"
 KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
 REFUSED = [
     case("a,y\n", f"{FILE} has a header and no rows (0 rows); expected at least one per part"),
@@ -26,6 +27,11 @@ REFUSED = [
         "a b y\n1 2 0\n",
         f"{FILE}: one column found, 'a b y'; expected the target and at least one more. For "
         "another separator, set data.sep=;",
+    ),
+    case(
+        text(patients()),
+        f"{FILE}: columns that can't be features: name ({NAMES}): 'data.drop=[name]'",
+        strict=True,
     ),
     case(
         column(*(f"note {row}" for row in range(50)), name="my note"),
@@ -60,8 +66,8 @@ REFUSED = [
     case(column("x", "y"), f"{FILE} line 2, column 'a': 'x' {AS_WORDS}", numeric=["a"]),
     case(
         "a,b,y\n" + "1,,0\n,2,1\n" * 5,
-        "no row is left of 10 (empty cells: a (5), b (5)); leave out a column with "
-        "data.drop=[COLUMN], or choose another target",
+        "data.missing=drop removes all 10 rows: each has an empty cell (a (5), b (5)); leave "
+        "out a column with data.drop=[COLUMN]",
         missing="drop",
     ),
     # keys
@@ -110,10 +116,19 @@ REFUSED = [
         task="binary",
     ),
     case(
-        target("1", "2", "-inf"),
-        f"{FILE} line 4, column 'y': '-inf' is infinite in float32; expected a number between "
-        "±3.4e+38. Leave the cell empty if it is unknown",
-        task="regression",
+        target("1", "1e400", "-inf"),
+        "data.task=binary, but the target 'y' has 3 classes (-inf: 10, 1: 10, 1e400: 10); "
+        "expected 2, or data.task=multiclass",
+        task="binary",
+    ),
+    *(
+        case(
+            target("1", "2", cell),
+            f"{FILE} line 4, column 'y': '{cell}' is infinite in float32; expected a "
+            "number between ±3.4e+38. Leave the cell empty if it is unknown",
+            task="regression",
+        )
+        for cell in ("-inf", "1e400")
     ),
     case(
         target("a", "b"),
@@ -123,6 +138,10 @@ REFUSED = [
     case(
         target("a"),
         "the target 'y' has one class, 'a', in all 10 rows; expected at least 2 classes",
+    ),
+    *(
+        case(target(""), "the target 'y' has only empty cells", **keys)
+        for keys in ({}, {"task": "regression"}, {"task": "regression", "missing": "mean"})
     ),
     case(
         target(*(f"{row}{',' if row == 7 else '.'}5" for row in range(50)), repeat=1),
@@ -150,14 +169,17 @@ REFUSED = [
         positive="1",
     ),
     *(case(target("1", word, "2"), EMPTY, missing="refuse") for word in ("NA", "?", "")),
-    case(target(""), "the target 'y' has only empty cells"),
-    case(
-        target("", ""),
-        "no row is left of 20 (empty cells: y (20)); leave out a column with data.drop=[COLUMN], "
-        "or choose another target",
-        task="regression",
-    ),
     # the split
+    case(
+        "x,part,y\n"
+        + "".join(f"{n},{'test' if n > 30 else 'train'},{'abc'[n % 2]}\n" for n in range(36))
+        + "1,test,c\n",
+        "class 'c' is in the test part but not in the training part; …",
+        split="part",
+    ),
+    case(target("a", "b") + "5,c\n", "class 'c' has only 1 row …"),
+    case(column("1"), "…split 1 rows into train 0…", task="regression"),
+    case(column("1", "2"), "…split 2 rows into train 0…", task="regression"),
     case(
         "a,b,y\n" + "".join(f"{n % 2},{n % 3 % 2},{n % 5 % 2}\n" for n in range(40)),
         "10 of 10 test rows have the inputs of training rows, which data.strict=true refuses…",
@@ -173,6 +195,11 @@ def test_a_table_that_can_not_be_learned_from_is_refused(
 ) -> None:
     (told,) = problems(content, **keys)
     assert told == problem if "…" not in problem else problem.strip("…") in told
+
+
+def test_three_rows_and_repeated_rows_are_enough() -> None:
+    assert len(prepared("a,y\n0,0\n1,0.3\n2,0.7\n").train) == 1
+    assert prepared("a,b,y\n" + "1,2,0\n3,4,1\n" * 20).schema.task == "binary"
 
 
 def test_numbers_and_categories_come_out_as_the_file_has_them() -> None:

@@ -13,7 +13,7 @@ from given_tables import FILE, patients, text, write
 
 from pipeline.data.tables import file as table_file
 from pipeline.data.tables.cells import Cells
-from pipeline.data.tables.file import CsvOptions, Origin, batches, form_of, where
+from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
 from pipeline.data.tables.written import MISSING
 from pipeline.errors import ConfigError, DataError
 
@@ -105,7 +105,7 @@ HEADER = (
     " like the rows below it; expected column names. data.header=false reads it as a row, "
     "data.header=true as names"
 )
-EMPTY = " is empty; expected rows"
+EMPTY = " is empty; expected a header and rows"
 LATIN = "save it as UTF-8, as with: iconv -f LATIN1 -t UTF-8 patients.csv > new.csv"
 WIDE = " is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 patients.csv > new.csv"
 NUL = "the file is not text or is damaged; save it again"
@@ -173,10 +173,21 @@ def test_a_file_that_is_no_table_is_refused_by_line(content: bytes, problems: st
     assert raised.value.problems == tuple(f"{FILE}{problem}" for problem in problems.split("\n"))
 
 
-def test_missing_columns_are_named_with_the_nearest() -> None:
-    problem = r"lacks the columns 'age', 'dose'; it has ages, b. Did you mean 'ages'\?"
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("patients.csv", r"lacks the columns 'age', 'dose'; it has ages, b. Did you mean 'ages'\?"),
+        ("patient.csv", r"patient.csv does not exist; .* Did you mean 'patients.csv'\?"),
+        ("patients.txt", r"patients.txt does not exist; .* Did you mean 'patients.csv'\?"),
+        ("no/x.csv", r"no/x.csv does not exist; .* Its folder no does not exist either"),
+        ("patients.csv/x", r"patients.csv/x does not exist; a part of its path is a file"),
+        (".", r"\. is a folder; expected a CSV or Parquet file"),
+    ],
+)
+def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: str) -> None:
+    write("ages,b\n1,2\n")
     with pytest.raises(DataError, match=problem):
-        rows(write("ages,b\n1,2\n"), columns=["age", "dose"])
+        rows(Path(path), columns=["age", "dose"])
 
 
 @pytest.mark.parametrize(
@@ -215,7 +226,7 @@ def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> 
 
 
 def parsed(*cells: str | None) -> list[float]:
-    place = Origin(file="the request", first_row=10)
+    place = Place(file="the request", first_row=10)
     return Cells(pa.array(cells, pa.string()), "dose", place).numbers().tolist()
 
 
@@ -241,7 +252,7 @@ INFINITE = (
         ("-1,234,567.5", "is not a number; write -1234567.5"),
         ("$3", "is not a number; write 3"),
         ("20 %", "is not a number; write 20"),
-        ("€ 1.50", "is not a number; write 1.5"),
+        ("€ 1.50", "is not a number; write 1.50"),
         ("high", f"is not a number; {NO_NUMBER}"),
         ("0x10", f"is not a number; {NO_NUMBER}"),
         *((cell, INFINITE) for cell in ("inf", "-Infinity", "1e300", "1e999", "3.5e38")),
@@ -252,6 +263,11 @@ def test_a_cell_that_is_no_number_is_refused_with_its_place(cell: str, problem: 
     with pytest.raises(DataError) as raised:
         parsed("1", None, cell, *more)
     assert str(raised.value) == f"the request row 12, column 'dose': {cell!r} {problem}"
+
+
+def test_a_long_cell_is_cut_in_the_message() -> None:
+    with pytest.raises(DataError, match=f"'{'x' * 40}…' is not a number"):
+        parsed("x" * 500)
 
 
 def test_a_row_of_a_file_is_told_by_its_line_whatever_its_cells_span() -> None:

@@ -1,6 +1,7 @@
 """Which rows of a table train, validate and test; new rows, in the terms of a trained model."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,23 @@ def test_files_that_do_not_go_with_the_training_file_or_a_key_are_refused() -> N
         read(content, test_path=FILE, time="age")
 
 
+def test_other_cells_outside_of_the_training_part_change_no_bit_of_it() -> None:
+    keys = {**KEYS, "categorical": ["ward"], "scale": "standard"}
+    first = prepared(text([HEADER, *ROWS]), **keys)
+    kept, other = parts(first)[0], ["79.5", "Atlantis", "9", "1000"]
+    changed = [row if index in kept else [row[0], *other, row[5]] for index, row in enumerate(ROWS)]
+    second = prepared(text([HEADER, *changed]), **keys)
+    assert parts(second) == parts(first)
+    assert second.train.inputs.numpy().tobytes() == first.train.inputs.numpy().tobytes()
+    assert second.schema.input_scaler == first.schema.input_scaler
+    assert second.schema.encoder.features == first.schema.encoder.features
+    assert not (second.test.inputs.numpy() == first.test.inputs.numpy()).all()
+
+
+NUMBERS = "a,b,y\n" + "".join(
+    f"{row},{row % 5},{'no' if row % 3 else 'yes'}\n" for row in range(40)
+)
+VALUES = "a,y\n" + "".join(f"{row},{row / 7}\n" for row in range(40))
 ONE = {"age": "50", "town": "Bonn", "ward": "1", "dose": "5"}
 
 
@@ -177,6 +195,14 @@ def test_the_rows_of_the_training_file_are_read_as_in_training() -> None:
     _, content, part = reader_of(schema()).evaluated(source(path=FILE)[0], budget=1)
     assert content.targets.tolist() == samples.targets.tolist()
     assert len(part.inputs) == 60
+
+
+def test_reordered_and_further_columns_give_the_same_rows() -> None:
+    known = schema()
+    turned = opened(known, Rules(), dict(reversed({**ONE, "colour": "red"}.items())))
+    plain = opened(known, Rules(), ONE)
+    assert (turned.ignored, plain.ignored) == (("colour",), ())
+    assert raw(known, dict(reversed(ONE.items()))).tobytes() == raw(known, ONE).tobytes()
 
 
 def test_columns_that_are_missing_are_named() -> None:
@@ -239,5 +265,19 @@ def test_new_labels_are_the_classes_of_training(written: list[str], read_again: 
     known = schema("a,y\n" + "".join(f"{row},{written[row % 4 == 0]}\n" for row in range(40)))
     assert known.classes == tuple(written)
     assert truth(known, *read_again) == [0, 1]
-    with refused(rf"^new.csv line 3, column 'y': 'yess' is not a class; expected '{written[0]}', "):
-        truth(known, read_again[0], "yess")
+
+
+@pytest.mark.parametrize(
+    ("content", "cells", "problem"),
+    [
+        (
+            NUMBERS,
+            ("no", "yess"),
+            "'yess' is not a class; expected 'no', 'yes'. Did you mean 'yes'?",
+        ),
+    ],
+)
+def test_an_unknown_label_is_refused(content: str, cells: Any, problem: str) -> None:
+    assert truth(schema(VALUES), "0.5", "-3") == [[0.5], [-3.0]]
+    with refused(f"^new.csv line 3, column 'y': {re.escape(problem)}"):
+        truth(schema(content), *cells)

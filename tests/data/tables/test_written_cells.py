@@ -20,7 +20,7 @@ from own_sources import new_rows
 
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
-from pipeline.data.tables.file import Origin
+from pipeline.data.tables.file import Place
 from pipeline.data.times import (
     Step,
     Times,
@@ -158,7 +158,7 @@ def test_a_part_of_a_date_that_has_the_name_of_a_column_is_refused() -> None:
 
 
 def times_of(labels: Sequence[str | None]) -> Times:
-    return read_times(labels, Origin(file="f.csv"), "time")
+    return read_times(labels, Place(file="f.csv"), "time")
 
 
 FORMS = [
@@ -204,17 +204,15 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
             r"row 1, column 'time': '2020-02-30' is not a time; expected YYYY, YYYY-MM",
         ),
         (["31.12.2020"], r"row 1, column 'time': '31.12.2020' is not a time"),
-        (["2020-01", "2020-02", "12"], r"row 3, .*'12' differs in format or zone from '20"),
+        (["2020-01", "2020-02", "12"], r"row 3, .*'12' differs in format from '2020-01'"),
         (["2020-01", None], r"row 2, column 'time' is empty; expected a time\. Fill it in"),
-        (
-            ["2020-01", "2020-02-01"],
-            r"row 2, .*'2020-02-01' differs in format or",
-        ),
+        (["2020-01", "2020-02-01"], r"row 2, .*'2020-02-01' differs in format from '2020-01'"),
         (
             ["2020-03-29 00:00+01:00", "2020-03-29 03:00+02:00"],
-            r"expected one format for all times",
+            r"row 2, .*has zone '\+02:00' and .* has '\+01:00'; expected one zone\. Write all times"
+            r" in UTC",
         ),
-        (["2020-01-01 00:00Z", "2020-01-01 01:00"], r"row 2, .* differs in format or zone from"),
+        (["2020-01-01 00:00Z", "2020-01-01 01:00"], r"row 2, .* has zone 'none' and .* has 'Z'"),
     ],
 )
 def test_the_first_label_of_no_use_is_named(labels: list[str | None], message: str) -> None:
