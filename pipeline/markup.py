@@ -11,7 +11,6 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from pipeline.terminal import console, rounded, say
-from pipeline.terminal import number as number_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,12 +75,6 @@ class TextTable:
     marked: frozenset[int] = frozenset()
     parts: frozenset[int] = frozenset()
     notes: Sequence[str] = ()
-
-
-def figure_text(values: Mapping[str, float], key: str) -> str:
-    """Return a metric as text, or `–` if it is missing."""
-    value = values.get(key)
-    return MISSING if value is None else number_text(value)
 
 
 def metric_label(name: str) -> str:

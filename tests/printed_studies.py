@@ -12,7 +12,7 @@ SKELETON = (
     (re.compile(r"^note +no picture importances: .*\n", re.M), ""),
     (re.compile(r"^((the )?best trial |on the test set |reason: |to see whether ).*\n", re.M), ""),
     (re.compile(r"^(again +pipeline train) .*", re.M), r"\1"),
-    (re.compile(r" \(default\)|(?<=best trial)  default"), ""),
+    (re.compile(r" \(default\)|(?<=95 % CI)  default"), ""),
     (re.compile(r"\boff\b|[-+][\d.]+ \[.*?\]|\bbest$", re.M), "0"),
     (re.compile(r"[-+]?\d[\d.:,]*(e[+-]?\d+)?( s\b)?"), "N"),
     (re.compile(r"\bN(?: +±? *N)+"), "N"),

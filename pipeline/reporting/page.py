@@ -37,7 +37,7 @@ PIXELS_PER_INCH = 96
 WIDE = 760
 #: Beginnings of the names of pictures that a dark page does not invert: images, and those whose
 #: brightness has a meaning.
-AS_IS = ("inside/", "mistakes/", "classes/confusion", "parallel_coordinates", "lr_clip_map")
+AS_IS = ("inside/", "mistakes/", "classes/confusion")
 
 #: Characters that a name may contain but a page may not.
 ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")

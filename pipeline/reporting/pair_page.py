@@ -40,6 +40,7 @@ DIFFERENCE = (
     "difference: B − A, with its 95 % CI from a paired bootstrap over the test rows. If the "
     "interval contains 0, the test rows do not show which run is better"
 )
+NO_INTERVAL = f"{MISSING}: every resample of the test rows gives the same difference"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,6 +214,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
             title="time and size",
             headings=["", "A", "B"],
             lines=[[key, text, costs[1][key]] for key, text in costs[0].items()],
+            words=frozenset({0, 1, 2}),
         ),
         "is_other_data": pair.findings[0].data_hash != pair.findings[1].data_hash,
     }
@@ -279,11 +281,13 @@ def _not_compared(pair: RunPair) -> str:
 
 
 def _figures_table(pair: RunPair) -> TextTable:
-    lines = []
+    lines, notes = [], [DIFFERENCE] if pair.tests else []
     for name, found in pair.figures.items():
         ends, better = MISSING, MISSING
         if found.interval is not None:
             ends, better = interval_text(found.interval), pair.better(name) or "unclear"
+            if ends == MISSING:
+                notes = [DIFFERENCE, NO_INTERVAL]
         values = (found.first, found.second, found.value)
         figures = (rounded(value, found.interval) for value in values)
         lines.append([name, *figures, ends, better])
@@ -292,7 +296,7 @@ def _figures_table(pair: RunPair) -> TextTable:
         headings=["metric", "A", "B", "difference", "95 % CI", "better"],
         lines=lines,
         words=frozenset({0, 5}),
-        notes=[DIFFERENCE] if pair.tests else [],
+        notes=notes,
     )
 
 

@@ -229,7 +229,7 @@ class TrainedWeights:
 
     def test(self, into: Path) -> ScoredTest:
         """Test the weights once, and write the tables of a single run into a folder."""
-        test = scored_test(self.plan, self.task, self.decision, None)
+        test = with_intervals(self.plan, scored_test(self.plan, self.task, self.decision, None))
         into.mkdir(parents=True, exist_ok=True)
         write_config(into, self.plan.config)
         write_history(into, self.history)
@@ -243,7 +243,7 @@ class TrainedWeights:
             into.name,
             read_state(into).run_id or None,
             metrics={} if test is None else test.metrics,
-            test=test and with_intervals(self.plan, test),
+            test=test,
             kept={"best/epoch": float(self.epoch)},
         )
 

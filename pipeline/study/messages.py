@@ -121,6 +121,7 @@ class Tested:
     Args:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty if nothing was tested.
         baselines: Names of the baselines, in the order of `markup.BASELINES`.
+        intervals: 95 % intervals of the network's metrics: `f1`, …
         figure: What the saved model is compared by; `None` = no model was saved.
         problem: Why the job failed, in one line; `None` = it succeeded.
         exit_code: Exit code of a single run that fails like this.
@@ -130,6 +131,7 @@ class Tested:
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     figure: Mapping[str, Any] | None = None
     problem: str | None = None
     exit_code: int = 0

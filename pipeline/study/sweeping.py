@@ -307,7 +307,11 @@ def _test(
         done.run.left(Figure(**tested.figure))
         done.ledger.set_fact(LEFT, row.number)
     if tests:
-        noted = {"metrics": dict(tested.metrics), "baselines": list(tested.baselines)}
+        noted = {
+            "metrics": dict(tested.metrics),
+            "baselines": list(tested.baselines),
+            "intervals": dict(tested.intervals),
+        }
         earlier = facts.get(summary.TESTED, {})
         done.ledger.set_fact(summary.TESTED, {**earlier, str(row.number): noted})
 

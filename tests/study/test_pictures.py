@@ -125,7 +125,7 @@ def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
     assert {one.name: (one.title, one.alt) for one in study_pictures(summary, "norm")} == {
         "history": (
             "History of the trials",
-            f"4 of 4 trials completed. {best} None of the 2 trials after it is better.",
+            f"4 of 4 trials completed. {best} No later trial is better (2 tried).",
         ),
         "importances": (
             "Parameter importance",
@@ -135,13 +135,13 @@ def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
         "slices": ("Each parameter against the value", f"val/f1 over each parameter. {best}"),
         "parallel_coordinates": (
             "Parallel coordinates",
-            f"Each line is a completed trial; brighter lines have a better val/f1. {best}",
+            "Each line is a completed trial; the better its val/f1, the more it stands out. "
+            f"{best}",
         ),
     }
     *_, drawn_last = study_pictures(summed_up(rows), "norm")
-    assert drawn_last.alt.startswith(
-        "Dots are completed trials; brighter is better. off = no clipping. Best: trial "
-    )
+    words = "Dots are completed trials, coloured by val/f1. off = no clipping. Best: trial "
+    assert drawn_last.alt.startswith(words)
 
 
 def test_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:

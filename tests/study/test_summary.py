@@ -265,7 +265,8 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
     place(tmp_path, ())
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
-    note = search_note(replace(study, folder=tmp_path))
+    known = {"baselines": ["majority class", "ridge"], "intervals": {"f1": (0.81, 0.86)}}
+    note = search_note(replace(study, folder=tmp_path, **known))
     assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000; val")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
@@ -275,13 +276,14 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
         *(["2", "2"], ["3", "3"], ["4", "4"], ["5", "0 (default)"])
     ]
     assert lines[7:] == [
-        ["test", "best trial", "default", "naive", "linear"],
-        [":---", *["---:"] * 4],
-        ["accuracy", "0.8500", "0.8100", "–", "–"],
-        ["f1", "0.8400", "0.8000", "0.0200", "0.3000"],
+        ["test", "best trial", "95 % CI", "default", "naive", "linear"],
+        [":---", *["---:"] * 5],
+        ["accuracy", "0.850", "–", "0.810", "–", "–"],
+        ["f1", "0.840", "0.810–0.860", "0.800", "0.020", "0.300"],
         *[["parameter", "share", "chance"], [":---", "---:", "---:"]],
         ["optimizer.lr", "62%", "50%"],
     ]
+    assert "baselines: naive = majority class, linear = ridge" in note
 
 
 def test_three_pictures_are_shown_and_the_other_files_linked(tmp_path: Path) -> None:

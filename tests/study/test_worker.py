@@ -1,5 +1,6 @@
 """A worker: trials as single runs would train them, failures without a trace, and its own end."""
 
+import json
 import os
 import signal
 import sys
@@ -152,9 +153,12 @@ def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
     kinds = ("test/", "naive/", "linear/")
     single = {key: value for key, value in final_values(run).items() if key.startswith(kinds)}
     assert tested.metrics == single
-    for name in ("test_predictions.csv", "classes.csv"):
+    same = {"test_predictions.csv", "classes.csv", "intervals.json"}
+    for name in same:
         assert (tables / name).read_bytes() == (run / "artifacts" / name).read_bytes()
-    assert files(tables) == {"test_predictions.csv", "classes.csv", "history.csv", "config.yaml"}
+    assert files(tables) == {*same, "history.csv", "config.yaml"}
+    ends = json.loads((tables / "intervals.json").read_text(encoding="utf-8"))["ends"]
+    assert {name: list(pair) for name, pair in tested.intervals.items()} == ends
 
 
 def test_weights_that_were_not_kept_cannot_be_tested(worker: Conversation) -> None:

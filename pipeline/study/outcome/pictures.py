@@ -117,7 +117,7 @@ def study_pictures(summary: StudySummary, clip_algorithm: str) -> Iterator[Pictu
             if name != "importances" or found.shares:
                 yield Picture(f"{name}{after}", f"{PICTURES[f'{name}.png']}{of}", words, draw)
     first = objectives[0]
-    told = f"Each line is a completed trial; brighter lines have a better {first.name}."
+    told = f"Each line is a completed trial; the better its {first.name}, the more it stands out."
     plots = {"parallel_coordinates": (f"{told} {first.best_words}", partial(_parallel, first))}
     if len(objectives) == 2:
         front = pareto(summary.rows, summary.directions)
@@ -128,7 +128,7 @@ def study_pictures(summary: StudySummary, clip_algorithm: str) -> Iterator[Pictu
         plots["pareto_front"] = told, partial(_pareto, objectives, front)
     placed = [row for row in summary.rows if {LR, CLIP} <= {*row.overrides} and _end(row)]
     if any(row.values for row in placed):
-        told = f"Dots are completed trials; brighter is better. {OFF} = no clipping."
+        told = f"Dots are completed trials, coloured by {first.name}. {OFF} = no clipping."
         draw = partial(_map, placed, first, clip_algorithm)
         plots["lr_clip_map"] = f"{told} {first.best_words}", draw
     for name, (words, draw) in plots.items():
@@ -165,7 +165,7 @@ class _Objective:
     def course(self, rows: Sequence[Row]) -> str:
         """Return how many of all trials completed, and since when there was no improvement."""
         later = max(row.number for row in rows) - self.rows[self.order[0]].number
-        since = f" None of the {later} trials after it is better." if later else ""
+        since = f" No later trial is better ({later} tried)." if later else ""
         return f"{len(self.rows)} of {len(rows)} trials completed. {self.best_words}{since}"
 
 
@@ -251,13 +251,13 @@ def _end(row: Row) -> str:
 
 
 def _shades(one: _Objective) -> "ScalarMappable":
-    """Return colours from the worst to the best value, visible on white and on black."""
+    """Return colours from the worst to the best value, which has the most contrast."""
     import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
     colours = mpl.colormaps["viridis"](np.linspace(0.3, 0.9, 256))
-    shades = ListedColormap(colours[::-1] if one.minimises else colours)
+    shades = ListedColormap(colours if one.minimises else colours[::-1])
     return ScalarMappable(Normalize(*style.limits(one.values)), shades)
 
 

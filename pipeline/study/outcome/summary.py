@@ -72,6 +72,7 @@ class StudySummary:
         tested: The winner's metrics `test/…`, `naive/…`, `linear/…`; empty = it was not tested.
         base_tested: The same metrics of the base trial.
         baselines: Names of the baselines, in the order of `markup.BASELINES`; empty = not known.
+        intervals: 95 % intervals of the winner's metrics: `f1`, …; empty = not known.
         confirm_seeds: Number of seeds with which the winner is trained again.
     """
 
@@ -86,6 +87,7 @@ class StudySummary:
     tested: Mapping[str, float] = field(default_factory=dict)
     base_tested: Mapping[str, float] = field(default_factory=dict)
     baselines: Sequence[str] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     confirm_seeds: int = 0
 
     def with_tests(self, facts: Mapping[str, Any]) -> "StudySummary":
@@ -97,6 +99,7 @@ class StudySummary:
             tested=own.get("metrics", {}),
             base_tested=tested.get(str(self.base), {}).get("metrics", {}),
             baselines=own.get("baselines", ()),
+            intervals=own.get("intervals", {}),
         )
 
     @property
@@ -338,18 +341,22 @@ def importance_table(found: "Importances", *, bars: bool) -> TextTable:
 
 def figures_table(summary: StudySummary) -> TextTable:
     """Return a table of the test metrics of the best trial, the default and the baselines."""
-    sources = {"best trial": ("test", summary.tested)}
-    if summary.base_tested and summary.winner != summary.base:
-        sources["default"] = ("test", summary.base_tested)
-    for kind, heading in markup.baseline_headings(summary.tested, summary.baselines).items():
-        sources[heading] = (kind, summary.tested)
-    lines = [
-        [name, *(markup.figure_text(found, f"{stage}/{name}") for stage, found in sources.values())]
-        for name in TEST_METRICS
-        if f"test/{name}" in summary.tested
-    ]
+    tested, ends = summary.tested, summary.intervals
+    kinds = markup.baseline_headings(tested, ())
+    default = ["default"] if summary.base_tested and summary.winner != summary.base else []
+    lines = []
+    for name in (name for name in TEST_METRICS if f"test/{name}" in tested):
+        (cells,) = markup.score_rows(tested, ends, [name], kinds)
+        if default:
+            (beside,) = markup.score_rows(summary.base_tested, ends, [name], ())
+            cells.insert(3, beside[1])
+        lines.append(cells)
+    named = (f"{kind} = {name}" for kind, name in zip(kinds, summary.baselines, strict=False))
     return TextTable(
-        title="test results of the best trial", headings=["test", *sources], lines=lines
+        title="test results of the best trial",
+        headings=["test", "best trial", "95 % CI", *default, *kinds],
+        lines=lines,
+        notes=[f"baselines: {', '.join(named)}"] if summary.baselines else [],
     )
 
 

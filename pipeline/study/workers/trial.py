@@ -108,7 +108,10 @@ class TrialTrainer:
                 figure = None if job.leave is None else asdict(run.leave(Path(job.leave), test))
             if test is None:
                 return Tested(figure=figure)
-            return Tested(metrics=test.metrics, baselines=test.baselines, figure=figure)
+            ends = {} if test.intervals is None else test.intervals.ends
+            return Tested(
+                metrics=test.metrics, baselines=test.baselines, intervals=ends, figure=figure
+            )
         except BaseException as error:
             explained = explain(error)
             return Tested(problem=one_line(explained), exit_code=exit_code(explained))
