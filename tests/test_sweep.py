@@ -72,6 +72,11 @@ def test_a_study_has_the_trials_it_was_asked_for_each_a_run_and_keeps_the_best_a
     assert shown.tags["best.trial"] == str(best.number)
     assert shown.tags["pipeline.command"] == "sweep"
     assert {"host", "data.hash"} <= shown.tags.keys()
+    for trial in records.trials():
+        run = records.children()[trial.number]
+        assert "optimizer.lr" in run.params.keys() - shown.params.keys()
+        if trial.state == "COMPLETE":
+            assert run.metrics["best/val/f1"] == pytest.approx(trial.values[0], abs=1e-12)
     kept = {int(path.name.rpartition("-")[2]) for path in Path("runs/small/trials").iterdir()}
     assert kept == {best.number, 0}
 

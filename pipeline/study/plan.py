@@ -72,11 +72,14 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
         tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
         if self.rows:
             tags["data.hash"] = self.data
+        params = flatten({**self.base, "sweep": self.options.model_dump()})
+        swept = tuple(f"{key}." for key in self.space.keys)
         return Header(
             name=self.name,
             experiment=self.experiment,
             uri=self.uri or "",
-            params=flatten({**self.base, "sweep": self.options.model_dump()}),
+            # Each trial has its own value of a swept key.
+            params={key: x for key, x in params.items() if not f"{key}.".startswith(swept)},
             tags={**environment_tags(), **tags},
             key=f"{self.name}-{self.uid}",
             register=self.run.register,

@@ -45,7 +45,7 @@ COLUMNS = (
     *(
         f"metrics.`{stage}/{name}`"
         for name in ("f1", "rmse")
-        for stage in ("val", "test", "linear")
+        for stage in ("best/val", "val", "test", "linear")
     ),
     "params.`optimizer.lr`",
     "tags.`doctor`",

@@ -93,7 +93,7 @@ def test_the_printed_link_opens_on_scores_settings_verdicts_and_data(
     pages.says("You're viewing a shared view", "digits (", "nasty (", "healthy")
     cells = sorted(pages.all("//*[@role='columnheader']"), key=lambda one: one.location["x"])
     heads = dict.fromkeys(one.text.strip() for one in cells)
-    wanted = ["val/f1", "test/f1", "linear/f1", "optimizer.lr", "doctor", "Dataset"]
+    wanted = ["best/val/f1", "val/f1", "test/f1", "linear/f1", "optimizer.lr", "doctor", "Dataset"]
     assert [one for one in heads if one in wanted] == wanted
     pages.driver.set_window_size(*SIZE)
 

@@ -54,6 +54,7 @@ class StoredRun:
     name: str
     status: str
     tags: Mapping[str, str]
+    params: Mapping[str, str]
     metrics: Mapping[str, float]
 
     @property
@@ -124,11 +125,13 @@ class Records:
         return [self._run(*row) for row in ask_file(self.mlflow, query)]
 
     def _run(self, run_id: str, name: str, status: str) -> StoredRun:
-        tags, metrics = (
+        tags, params, metrics = (
             dict(ask_file(self.mlflow, f"SELECT key, value FROM {one} WHERE run_uuid = '{run_id}'"))
-            for one in ("tags", "latest_metrics")
+            for one in ("tags", "params", "latest_metrics")
         )
-        return StoredRun(run_id=run_id, name=name, status=status, tags=tags, metrics=metrics)
+        return StoredRun(
+            run_id=run_id, name=name, status=status, tags=tags, params=params, metrics=metrics
+        )
 
     def children(self) -> dict[int, StoredRun]:
         """Return the run of each trial of this study, which is the only one."""
