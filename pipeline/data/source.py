@@ -220,6 +220,7 @@ def local_file(path: str, *, key: str, allow_url: bool) -> Path:
 
 def _fetch(url: str, file: Path, shown: str) -> None:
     import urllib.request
+    from http.client import HTTPException
     from urllib.error import URLError
 
     too_large = EnvironmentFaultError(
@@ -231,6 +232,9 @@ def _fetch(url: str, file: Path, shown: str) -> None:
             target.write(block)
             if target.tell() > MOST_BYTES:
                 raise too_large
+        if target.tell() < size:  # the connection broke, which raises nothing
+            ended = f"the connection ended after {target.tell():,} of {size:,} bytes"
+            raise EnvironmentFaultError(f"{shown} can't be fetched: {ended}; try again")
 
     try:
         create_folder(file.parent)
@@ -244,6 +248,6 @@ def _fetch(url: str, file: Path, shown: str) -> None:
                     "or set XDG_CACHE_HOME to another folder"
                 )
             replace_file(file, copy)
-    except (TimeoutError, ConnectionError, URLError) as error:
+    except (TimeoutError, ConnectionError, URLError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise EnvironmentFaultError(f"{shown} can't be fetched: {reason}; try again") from error

@@ -137,7 +137,7 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
         ),
         (("runs=[a]",), "runs=[a] has 1; expected two: 'runs=[A,B]'"),
         (("runs=[a,b,c]",), "runs=[a,b,c] has 3; expected two: 'runs=[A,B]'"),
-        (("study=x", "storage=foo"), "storage='foo' is not a database URL; expected "),
+        (("study=x", "storage=foo"), "storage='foo' is not a supported database URL; exp"),
         (("study=x",), "study='x' is unknown: the database '"),
         (
             ("run=a", "output=page.txt"),

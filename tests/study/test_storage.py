@@ -76,9 +76,9 @@ def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_pa
 @pytest.mark.parametrize(
     ("url", "line"),
     [
-        ("optuna.db", "'optuna.db' is not a database URL; expected sqlite:///FILE"),
-        ("redis://host", "'redis://host' is not a database URL"),
-        ("postgres://host/name", "is not a database URL; .* Did you mean 'postgresql'?"),
+        ("optuna.db", "'optuna.db' is not a supported database URL; expected sqlite:///FILE"),
+        ("redis://host", "'redis://host' is not a supported database URL"),
+        ("postgres://host/name", "a supported database URL; .* Did you mean 'postgresql'?"),
         ("sqlite://", "'sqlite://' has no file name; expected sqlite:///FILE"),
         ("sqlite:///:memory:", "has no file name"),
         (
@@ -87,7 +87,7 @@ def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_pa
         ),
         ("postgresql://host:port/name", "can't be read"),
         ("postgresql+psycopg2://host/name", "needs the package 'psycopg2', which is not installed"),
-        ("mysql://host/name", "'mysql://host/name' is not a database URL"),
+        ("mysql://host/name", "'mysql://host/name' is not a supported database URL"),
     ],
 )
 def test_an_address_that_optuna_cannot_use_is_refused(url: str, line: str) -> None:

@@ -67,7 +67,7 @@ def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
     kind = given.partition("://")[0].partition("+")[0]
     if "://" not in given or kind not in KINDS:
         raise ConfigError(
-            f"{key}={redact(given)!r} is not a database URL; expected sqlite:///FILE or "
+            f"{key}={redact(given)!r} is not a supported database URL; expected sqlite:///FILE or "
             f"postgresql://HOST/NAME.{did_you_mean(kind, KINDS)}"
         )
     if kind != "sqlite":

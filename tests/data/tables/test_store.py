@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -183,7 +184,16 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     folder = tmp_path / "served"
     folder.mkdir()
     (folder / "far.csv").write_text(text(patients()), encoding="utf-8")
-    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+
+    class Server(SimpleHTTPRequestHandler):
+        """One whose connection breaks before the end of `cut.csv`."""
+
+        def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
+            content = source.read()
+            outputfile.write(content[:-100] if self.path == "/cut.csv" else content)
+
+    (folder / "cut.csv").write_text(text(patients()), encoding="utf-8")
+    handler = partial(Server, directory=folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
         threading.Thread(target=serving.serve_forever, args=(0.01,)).start()
         yield f"http://127.0.0.1:{serving.server_port}"
@@ -218,4 +228,6 @@ def test_an_allowed_url_is_fetched_once_and_what_is_not_there_leaves_nothing(ser
     assert fetched(f"{server}/far.csv").stat().st_mtime_ns == first
     with pytest.raises(EnvironmentFaultError, match=r"/none.csv can't be fetched: .*; try again"):
         fetched(f"{server}/none.csv")
-    assert list(cache_folder().glob("*none*")) == []
+    with pytest.raises(EnvironmentFaultError, match=r"ended after [\d,]+ of [\d,]+ bytes; try a"):
+        fetched(f"{server}/cut.csv")
+    assert [*cache_folder().glob("*none*"), *cache_folder().glob("*cut*")] == []
