@@ -40,7 +40,7 @@ DIFFERENCE = (
     "difference: B − A, with its 95 % CI from a paired bootstrap over the test rows. If the "
     "interval contains 0, the test rows do not show which run is better"
 )
-NO_INTERVAL = f"{MISSING}: every resample of the test rows gives the same difference"
+NO_INTERVAL = f"{MISSING}: no interval: all bootstrap samples give the same difference"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

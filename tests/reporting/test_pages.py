@@ -212,6 +212,9 @@ def test_a_missing_interval_is_explained_below_the_table() -> None:
     assert few not in of_run(replace(made, intervals=known)).text
     known.pop("auroc")  # few rows of a class
     assert few in of_run(replace(made, intervals=known)).text
+    same = "–: no interval: all bootstrap samples give the same difference"
+    assert same in of_two(made, made).text
+    assert same not in of_two(made, made_findings(seed=1)).text
 
 
 KINDS = [("binary", "table"), ("multiclass", "images"), ("regression", "series")]
