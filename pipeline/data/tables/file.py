@@ -262,23 +262,28 @@ def _kind(cell: str) -> str:
 def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Raise DataError if the first line has numbers or dates where the rows below have them, too.
 
-    Years, or other whole numbers with one step, may be names beside words.
+    Years, or other whole numbers with one step, may be names beside words, but not beside a word
+    that is also a cell of its column.
     """
-    kinds = [_kind(name.strip()) for name in names]
-    for place, kind in enumerate(kinds):
-        below = {row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)} - {""}
-        if {_kind(cell) for cell in below} != {kind}:
-            kinds[place] = ""
-    values = [name.strip() for name, kind in zip(names, kinds, strict=True) if kind]
-    are_counted = all(value.isdigit() for value in values)
-    steps = {int(b) - int(a) for a, b in pairwise(values)} if are_counted else set()
+    names = [name.strip() for name in names]
+    kinds = [_kind(name) for name in names]
+    below = [
+        {row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)} - {""}
+        for place in range(len(names))
+    ]
+    columns = [*zip(names, kinds, below, strict=True)]
+    alike = [name for name, kind, cells in columns if kind and {*map(_kind, cells)} == {kind}]
+    values = [name for name, kind, _ in columns if kind]
+    steps = {int(b) - int(a) for a, b in pairwise(values)} if all(map(str.isdigit, values)) else {0}
     # pandas names columns 0, 1, 2, … by default.
     are_all_named = len(values) < len(names) or values == [*map(str, range(len(values)))]
-    if not values or (len(steps) == 1 and len(values) > 2 and are_all_named):
+    are_counted = len(steps) == 1 and steps != {0} and len(values) > 2 and are_all_named
+    has_cell = any(name in cells for name, kind, cells in columns if not kind)
+    if not alike or (are_counted and not has_cell):
         return
-    found = " and ".join(sorted({kind for kind in kinds if kind}))
+    found = " and ".join(sorted({_kind(name) for name in alike}))
     raise DataError(
-        f"{path}: its first line holds {found} ({some([*map(shown, values)], most=3)}) like the "
+        f"{path}: its first line holds {found} ({some([*map(shown, alike)], most=3)}) like the "
         "rows below it; expected column names. data.header=false reads it as a row, "
         "data.header=true as names"
     )

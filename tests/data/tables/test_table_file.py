@@ -131,6 +131,14 @@ FIX = "expected 2, as in the header. Quote cells that contain ','"
             f": its first line holds dates ('2024-01-01'){HEADER}",
         ),
         (
+            b"5,4,3,yes\n1,5,2,no\n3,3,4,yes\n",  # a class is no name beside counted numbers
+            f": its first line holds numbers ('5', '4', '3'){HEADER}",
+        ),
+        (
+            b"0,0,0,name\n1,0,1,a\n",
+            f": its first line holds numbers ('0', '0', '0'){HEADER}",
+        ),
+        (
             b"na\xefve,b\n",
             f" line 1 has the byte 0xef ('ï' in Latin-1), which is not UTF-8; {LATIN}",
         ),
@@ -195,6 +203,9 @@ def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: s
     [
         "country,1960,1961,1962\nA,1.5,2.5,3.5\n",
         "0,1,2\n5,6,7\n",
+        "0,1,2,3\n5,6,?,7\n2,2,2,2\n",
+        "label,0,1,2\nring,0,255,7\n",
+        "1,2,3,sum\n1,2,2,5\n3,2,1,6\n",
         "n,1e3\n1,high\n",
         "a,2024-01-01\n1,5\n",
         "x,1\n",
