@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 #: Smallest similarity, by `difflib`, of a name that is suggested in place of another.
 LEAST_LIKENESS = 0.6
@@ -52,9 +52,10 @@ class EnvironmentFaultError(PipelineError):
 
 
 class DivergedError(PipelineError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite; `result` is what the run has left, if that was written."""
 
     exit_code = 4
+    result: Any = None
 
 
 class RecordsDifferError(PipelineError):

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from pipeline.config.check import check, plain_options
 from pipeline.config.options import RunConfig
 from pipeline.entry import command, is_one_of_several
+from pipeline.errors import DivergedError
 from pipeline.processes.lease import seconds_since_start
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
@@ -40,10 +41,17 @@ def body(config: DictConfig) -> int:
             return 0
         from pipeline.running.results import last_lines, print_lines, showing_results
 
-        with showing_results(details=config.details) as show:
-            result = run(config, shows=show, **known)
-    seconds = result.seconds if is_one_of_several() else seconds_since_start()
-    print_lines(last_lines(result, seconds))
+        fault = None
+        try:
+            with showing_results(details=config.details) as show:
+                result = run(config, shows=show, **known)
+        except DivergedError as error:
+            result, fault = error.result, error
+    if result is not None:
+        seconds = result.seconds if is_one_of_several() else seconds_since_start()
+        print_lines(last_lines(result, seconds))
+    if fault is not None:
+        raise fault
     return 0
 
 

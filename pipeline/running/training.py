@@ -110,9 +110,10 @@ class Session(Participant):
         """Train until the end or a pruning; diagnose a divergence and raise it again."""
         try:
             super().fit()
-        except DivergedError:
+        except DivergedError as error:
             what = "the result of the diverged run was not written"
-            unless_it_fails(lambda: self._write(self._result(), diverged=True), what)
+            result = self._result(metrics={"time/fit": self.seconds})
+            error.result = unless_it_fails(lambda: self._write(result, diverged=True), what)
             raise
 
     def finish(self) -> Result:

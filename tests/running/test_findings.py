@@ -1,5 +1,6 @@
 """What a run finds out about itself, as files, a tag and pictures."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -130,6 +131,8 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     assert "doctor  exploding gradient: " in out
     assert err.count("\n") == 1
     run = only_run(Path("runs"))
+    assert re.search(r"^took    .+ s of it training$", out, re.MULTILINE)
+    assert out.endswith(f"run     {run}\nreport  {run}/artifacts/report.html\n")
     assert "exploding_gradient" in tags(run)["doctor"]
     assert "## Exploding gradient" in (run / "artifacts" / "doctor.md").read_text(encoding="utf-8")
     assert artifact(run, "doctor.json")
