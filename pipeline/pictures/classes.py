@@ -369,7 +369,7 @@ def _draw_calibration(
     low, high = found.spread
     ends = np.clip((found.found - low, high - found.found), 0, None)
     look: dict[str, Any] = {"color": style.NETWORK, "marker": "o", "ms": 5, "capsize": 3}
-    look["label"] = "network, 95 % interval" if has_intervals else "network"
+    look["label"] = "network, 95 % CI" if has_intervals else "network"
     upper.errorbar(found.given, found.found, yerr=ends if has_intervals else None, **look)
     upper.set(ylim=(-0.03, 1.03), ylabel="observed frequency")
     upper.set_title(f"expected calibration error {found.error:.3f}")

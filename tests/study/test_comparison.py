@@ -15,6 +15,7 @@ from scipy import stats
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (
+    NO_INTERVAL,
     Comparison,
     ComparisonCell,
     compare,
@@ -23,7 +24,7 @@ from pipeline.study.outcome.comparison import (
     spread,
     write_comparison,
 )
-from pipeline.study.outcome.comparison_picture import write_comparison_picture
+from pipeline.study.outcome.comparison_picture import comparison_picture, write_comparison_picture
 
 RMSE = Objective(name="val/rmse", direction="min")
 LOSS = Objective(name="train/loss", direction="min")
@@ -184,8 +185,8 @@ def test_a_study_of_repeats_alone_shows_the_interval_of_its_mean(
     tested = column(rows, "digits", "mlp", "test/f1")
     interval = stats.ttest_1samp(tested, 0.0).confidence_interval(0.95)
     assert table.title == f"mean ± sd over 5 {word}"
-    assert table.headings == ["predictor", "n", "test/f1", "test/accuracy", "95 % interval"]
-    assert table.lines[0][-1] == f"[{interval.low:.4f}, {interval.high:.4f}]"
+    assert table.headings == ["predictor", "n", "test/f1", "test/accuracy", "95 % CI of test/f1"]
+    assert table.lines[0][-1] == f"{interval.low:.3f}–{interval.high:.3f}"
     assert [line[0] for line in table.lines] == ["network", "naive", "linear"]
 
 
@@ -278,12 +279,28 @@ def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() 
     assert table.title == "the best trial over 2 seeds"
     reach = stats.t.ppf(0.975, 1) * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)
     assert 0.75 + reach > 1  # no F1 is larger than 1
-    interval = f"[{0.75 - reach:.4f}, 1.0000]"
-    assert table.headings[4:] == ["naive"]
+    assert table.headings[3:] == ["95 % CI", "naive"]
     assert table.lines == [
-        ["val/f1", "2", "0.8500 ± 0.0707", f"[{0.85 - reach:.4f}, 1.0000]", "–"],
-        ["test/f1", "2", "0.7500 ± 0.0707", interval, "0.1000"],
+        ["val/f1", "2", "0.8500 ± 0.0707", f"{0.85 - reach:.2f}–1.00", "–"],
+        ["test/f1", "2", "0.7500 ± 0.0707", f"{0.75 - reach:.2f}–1.00", "0.1000"],
     ]
+    assert table.notes == []
+    table = confirmation_table([replace(row, values=(1.0,)) for row in rows], F1[0], default=None)
+    assert table.lines[0] == ["val/f1", "2", "1.0000 ± 0.0000", "–", "–"]
+    assert table.notes == [NO_INTERVAL]
+
+
+def test_equal_seeds_have_no_interval_and_the_caption_says_that_they_are_seeds() -> None:
+    rows = [complete(1.0, model=model, seed=seed) for model in ("mlp", "gru") for seed in "01"]
+    alone = compare(rows[:2], F1[0])
+    table = comparison_table(alone)
+    assert table.lines == [["mlp", "2", "1.0000 ± 0.0000", "–"]]
+    assert table.notes == [NO_INTERVAL]
+    alt = comparison_picture(alone, "comparison", title="").alt
+    assert alt == "val/f1: model=mlp 1.0000 ± 0.0000 over 2 seeds"
+    both = comparison_table(compare(rows, F1[0]))
+    assert [line[-1] for line in both.lines] == ["best", "+0.0000"]
+    assert NO_INTERVAL not in both.notes
 
 
 PUBLISHED: dict[str, dict[str, str | float]] = {
@@ -332,15 +349,12 @@ def test_the_interval_of_a_mean_is_that_of_the_one_sample_t_test(n: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("values", "words", "interval"),
+    ("values", "words"),
     [
-        ([15.0, 16.0, 17.0], "16.00 ± 1.00", "[13.52, 18.48]"),  # the decimals of the mean
-        ([0.25], "0.2500 ± –", "–"),
-        ([], "–", "–"),
+        ([15.0, 16.0, 17.0], "16.00 ± 1.00"),  # the decimals of the mean
+        ([0.25], "0.2500 ± –"),
+        ([], "–"),
     ],
 )
-def test_a_spread_is_written_as_far_as_it_is_known(
-    values: list[float], words: str, interval: str
-) -> None:
-    found = spread(values)
-    assert (found.words(), found.interval_words()) == (words, interval)
+def test_a_spread_is_written_as_far_as_it_is_known(values: list[float], words: str) -> None:
+    assert spread(values).words() == words

@@ -208,4 +208,4 @@ def test_seeds_are_compared_by_their_test_figures(
     assert capsys.readouterr() == ("", "")
     table = own_folder / "runs" / "seeds-mlp-iris" / "artifacts" / "comparison.md"
     heading = table.read_text(encoding="utf-8").splitlines()[2]
-    assert heading == "| predictor | n | test/f1 | test/accuracy | 95 % interval |"
+    assert heading == "| predictor | n | test/f1 | test/accuracy | 95 % CI of test/f1 |"

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.markup import BASELINES, MISSING, TextTable, latex, markdown
+from pipeline.markup import BASELINES, MISSING, TextTable, interval_text, latex, markdown
 from pipeline.paths import replace_text
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best
@@ -34,6 +34,7 @@ AFTER_TRAINING_ALONE = ("f1", "rmse")
 #: Relative difference up to which values of a baseline from different machines count as equal.
 SAME = 1e-6
 CONFIDENCE = 0.95
+NO_INTERVAL = f"{MISSING}: no interval: fewer than two values, or all are equal"
 
 Repeat = tuple[str, ...]
 Published = Mapping[str, Mapping[str, str | float]]
@@ -60,10 +61,6 @@ class Spread:
         """Return mean and sd as `0.8123 ± 0.0045`, or `0.8123 ± –`; `–` if `n` is 0."""
         sd = MISSING if self.sd is None else self._rounded(self.sd)
         return f"{number(self.mean)} ± {sd}" if self.n else MISSING
-
-    def interval_words(self) -> str:
-        """Return the interval as `[0.8001, 0.8245]`; `–` for fewer than two measurements."""
-        return f"[{', '.join(map(self._rounded, self.interval))}]" if self.interval else MISSING
 
     def _rounded(self, value: float) -> str:
         """Return a value with as many decimals as `number` gives the mean."""
@@ -366,7 +363,7 @@ def comparison_table(comparison: Comparison) -> TextTable:
             lines.append([*line, _missing(cell)] if lacks else line)
     labels = short_names(comparison.columns).values()
     published = [f"published {metric}" for metric in comparison.published]
-    last = [f"difference in {comparison.by}" if differs else "95 % interval"]
+    last = [f"difference in {comparison.by}" if differs else f"95 % CI of {comparison.by}"]
     last += ["not complete"] if lacks else []
     return TextTable(
         title=_title(comparison),
@@ -381,10 +378,15 @@ def comparison_table(comparison: Comparison) -> TextTable:
 
 def _title(comparison: Comparison) -> str:
     count = len(set().union(*(one for cell in comparison.cells for one in cell.values.values())))
+    return f"mean ± sd over {repeats_words(comparison, count)}"
+
+
+def repeats_words(comparison: Comparison, count: int) -> str:
+    """Return a number of repeats, such as `5 seeds`, or `6 repeats of seed and fold`."""
     names = list(short_names(comparison.repeated).values())
     of = f" of {' and '.join(names)}" if len(names) > 1 else ""
     what = names[0] if len(names) == 1 else "repeat"
-    return f"mean ± sd over {count} {what}{'' if count == 1 else 's'}{of}"
+    return f"{count} {what}{'' if count == 1 else 's'}{of}"
 
 
 def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[str]:
@@ -392,9 +394,11 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
         over = " and ".join(short_names(comparison.repeated).values()) or "trial"
         among = " on the same data" if len(comparison.blocks) > 1 else ""
         yield (
-            f"difference from the best mean{among}, paired by {over}, with its 95 % interval; if "
-            "it contains 0, they do not differ significantly"
+            f"difference from the best mean{among}, paired by {over}, with its 95 % CI; if it "
+            "contains 0, they do not differ significantly"
         )
+    elif MISSING in (_last(comparison, cell, differs=differs) for cell in comparison.cells):
+        yield NO_INTERVAL
     if lacks:
         yield "n is the number of complete trials; failed trials are not in the mean"
     for words in dict.fromkeys(one for found in comparison.published.values() for one in found):
@@ -407,12 +411,12 @@ def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str
     if cell.kind != NETWORK:
         return ""
     if not differs:
-        return cell.spread(comparison.by).interval_words()
+        return interval_text(cell.spread(comparison.by).interval)
     if not found.n:
         return "best" if cell.is_best else MISSING
     places = 4 if abs(found.mean) < 10 else 2
-    ends = ", ".join(f"{end:+.{places}f}" for end in found.interval or ())
-    return f"{found.mean:+.{places}f}{f' [{ends}]' if ends else ''}"
+    value, *ends = (f"{one:+.{places}f}" for one in (found.mean, *(found.interval or ())))
+    return f"{value} [{', '.join(ends)}]" if interval_text(found.interval) != MISSING else value
 
 
 def _missing(cell: ComparisonCell) -> str:
@@ -444,14 +448,15 @@ def confirmation_table(
             one.spread(f"{kind}/{name}").words().removesuffix(f" ± {MISSING}")
             for kind, one in baselines.items()
         )
-        lines.append([metric, str(found.n), found.words(), found.interval_words(), *beside])
+        lines.append([metric, str(found.n), found.words(), interval_text(found.interval), *beside])
+    notes = [NO_INTERVAL] if MISSING in (line[3] for line in lines) else []
     known = default.values[:1] if default is not None else ()
     objectives = spread(row.values[0] for row in rows)
     return TextTable(
         title=f"the best trial over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
-        headings=["metric", "n", "mean ± sd", "95 % interval", *kinds],
+        headings=["metric", "n", "mean ± sd", "95 % CI", *kinds],
         lines=lines,
-        notes=[line for value in known for line in _lead(objectives, value, objective)],
+        notes=notes + [line for value in known for line in _lead(objectives, value, objective)],
     )
 
 

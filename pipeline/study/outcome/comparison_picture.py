@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from pipeline.gallery import drawing, write
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label
-from pipeline.study.outcome.comparison import DATA, NETWORK, Comparison, ComparisonCell
+from pipeline.study.outcome.comparison import (
+    DATA,
+    NETWORK,
+    Comparison,
+    ComparisonCell,
+    repeats_words,
+)
 from pipeline.study.outcome.summary import short_names, shown_text
 
 if TYPE_CHECKING:
@@ -40,7 +46,8 @@ def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Pict
     for cell in comparison.cells[:MOST_CELLS_TOLD]:
         found = cell.spread(comparison.by)
         point = ", ".join(f"{k}={shown_text(v or None)}" for k, v in cell.settings.items())
-        told += [f"{point or NETWORK} {found.words()} over {found.n}"] if found.n else []
+        over = repeats_words(comparison, found.n)
+        told += [f"{point or NETWORK} {found.words()} over {over}"] if found.n else []
     alt = f"{comparison.by}: {'; '.join(told) or 'none completed'}"
     return Picture(name, title, alt, partial(_draw_comparison, comparison))
 
