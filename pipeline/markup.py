@@ -47,7 +47,7 @@ _LATEX = {
     "²": r"\textsuperscript{2}",
     "\n": " ",
 }
-_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+_MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 _MARKDOWN = {"\\": "\\\\", "|": "\\|", "*": "\\*", "`": "\\`", "<": "&lt;", "\n": " "}
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _SIGNS = re.compile(r"([\\`*_\[\]#|~$]|^[+-])")

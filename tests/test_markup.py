@@ -7,13 +7,13 @@ from pipeline.markup import TextTable, aligned, fenced, latex, markdown
 
 def test_no_sign_of_a_text_means_anything_to_latex() -> None:
     sheet = TextTable(
-        title="50% & more", headings=["a_b", "c#"], lines=[["{x}~^\\", "$5 [−1, -2]"]]
+        title="50% & more", headings=["a_b", "c#"], lines=[["{x}~^\\", "$5 [−1, -2] 3–4"]]
     )
     text = latex(sheet)
     assert r"\caption{50\% \& more}" in text
     assert r"a\_b & c\# \\" in text
-    written = r"\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{} & \$5 {[}$-$1, $-$2{]} \\"
-    assert written in text
+    assert r"\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{} & \$5" in text
+    assert r"\$5 {[}$-$1, $-$2{]} 3--4 \\" in text
 
 
 def test_no_sign_of_a_text_means_anything_to_markdown() -> None:

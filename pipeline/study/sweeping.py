@@ -29,7 +29,7 @@ from pipeline.study.outcome.pictures import write_study_pictures
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker import WorkerPool
-from pipeline.terminal import console, headed, say, shown_verbosity, waiting_for
+from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure
@@ -140,8 +140,9 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iter
         with waiting_for(TASKS, plan.run.verbose), stop.deferred():
             notes = write_comparison_picture(found, artifacts)
     tables = f"tables  {artifacts} (comparison.md, .tex, .csv, .png)"
-    noted = (f"note    {note}" for note in notes)
-    return iter([tables, *noted, _report_line(plan), *headed("see it", _where_to_look(plan))])
+    return summary.last_lines(
+        plan.folder, [tables, _report_line(plan)], _where_to_look(plan), notes
+    )
 
 
 def _conclude_search(
@@ -170,7 +171,7 @@ def _conclude_search(
         with waiting_for(TASKS, plan.run.verbose), stop.deferred():
             for _ in drawing:  # the pictures that are left
                 stop.check()  # Matplotlib may swallow it
-    return summary.last_lines(found, _report_line(plan), _where_to_look(plan), notes)
+    return summary.last_lines(plan.folder, [_report_line(plan)], _where_to_look(plan), notes)
 
 
 @contextmanager

@@ -226,7 +226,7 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert "or      pipeline train --config-dir=runs/s/conf experiment=s" in lines
     assert ["optimizer.lr", "62%", "50%"] in [line.split() for line in lines]
     assert "not above chance: trainer.max_epochs" in lines
-    took, *last = last_lines(ending([0.5]), "report  r", ["mlflow ui"], ["n"])
+    took, *last = last_lines(Path("runs/s"), ["report  r"], ["mlflow ui"], ["n"])
     assert took.startswith("took    ")
     assert last == ["study   runs/s", "report  r", "see it  mlflow ui", "note    n"]
 

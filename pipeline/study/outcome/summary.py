@@ -381,15 +381,15 @@ def print_summary(summary: StudySummary) -> None:
 
 
 def last_lines(
-    summary: StudySummary, report: str, where_to_look: Sequence[str], notes: Sequence[str]
+    folder: Path, more: Iterable[str], where_to_look: Sequence[str], notes: Iterable[str]
 ) -> Iterator[str]:
     """Yield lines on the time that the command took, the study's folder and where to look.
 
-    `report` is the line with the command that writes its report.
+    `more` are lines on its files, such as the command that writes its report.
     """
     yield f"took    {duration(seconds_since_start())}"
-    yield f"study   {summary.folder}"
-    yield report
+    yield f"study   {folder}"
+    yield from more
     yield from headed("see it", where_to_look)
     yield from (f"note    {note}" for note in notes)
 
