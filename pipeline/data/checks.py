@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.options import DataOptions
 from pipeline.data.schema import Scaler, Schema, Statistics, Vector, axis_of, rows_a_block
 from pipeline.data.source import Array, Indices, OnDemand, Samples
-from pipeline.data.split import Split, counted
+from pipeline.data.split import Split, counted, or_other_seed
 from pipeline.errors import DataError
 
 SINGLE = np.finfo(np.float32)
@@ -136,7 +137,7 @@ def target_names(schema: Schema) -> tuple[str, ...]:
     return (label,) if count == 1 else tuple(f"{label} {n + 1}" for n in range(count))
 
 
-def check_classes(samples: Samples, split: Split) -> None:
+def check_classes(samples: Samples, split: Split, options: DataOptions) -> None:
     """Raise DataError if there is one class only, or the training part lacks a class."""
     labels = samples.targets
     trained, _ = counted(labels[split.train])
@@ -150,7 +151,8 @@ def check_classes(samples: Samples, split: Split) -> None:
         if len(untrained):
             raise DataError(
                 f"class {samples.classes[untrained[0]]!r} is in the {part} part but not in the "
-                "training part; add rows or try another data.split_seed"
+                "training part; add rows or remove those of this class"
+                f"{or_other_seed(samples, options)}"
             )
 
 

@@ -208,7 +208,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
     reach = checks.check_finite(raw, "the data", holes_too=not samples.columns)
     split = split_rows(samples, options)
     if not is_regression:
-        checks.check_classes(samples, split)
+        checks.check_classes(samples, split, options)
     if samples.strict:
         checks.check_apart(raw, split)
     columns = samples.columns

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,6 +16,8 @@ from pipeline.errors import ConfigError, DataError
 
 #: Row numbers that train and row numbers that validate, each in ascending order.
 Fold = tuple[Indices, Indices]
+#: Most seeds that are tried to find a split that trains every class.
+MOST_SEEDS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,7 +205,7 @@ def _held_out(
         if single:
             raise DataError(
                 f"class {single[0]!r} has only 1 row for training and {part}; expected at "
-                "least 2. Add rows, or set data.stratify=false"
+                f"least 2. Add rows or remove this one{or_other_seed(samples, options)}"
             )
         labels = samples.targets[rows]
         # Draw in the order of names, so that either class may be the positive one of this split.
@@ -211,6 +214,18 @@ def _held_out(
     else:
         chosen = generator.permutation(len(rows))[:held]
     return np.sort(rows[chosen])
+
+
+def or_other_seed(samples: Samples, options: DataOptions) -> str:
+    """Return `, or set …` with a seed whose split trains every class; empty = none found."""
+    for seed in range(MOST_SEEDS):
+        other = options.model_copy(update={"stratify": False, "split_seed": seed})
+        with suppress(DataError):
+            trained = samples.targets[split_rows(samples, other).train]
+            if len(counted(trained)[0]) == len(counted(samples.targets)[0]):
+                first = "data.stratify=false " * (options.stratify and samples.groups is None)
+                return f", or set {first}data.split_seed={seed}"
+    return ""
 
 
 def _by_class(labels: Array, held: int, generator: np.random.Generator) -> Indices:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from given_data import Given, labelled, options, series, shipped, valued
+from omegaconf import OmegaConf
 from sklearn import model_selection as theirs
 
 from pipeline.config.check import check
@@ -218,8 +219,8 @@ def test_scaling_is_fitted_on_the_training_part_of_the_fold_alone() -> None:
 FIVES = labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5))
 FEW = "the 3 rows of class 'c'; expected data.folds of at most 3, or data.stratify=false"
 SINGLE = (
-    "class 'c' has only 1 row for training and test; expected at least 2. Add rows, or "
-    "set data.stratify=false"
+    "class 'c' has only 1 row for training and test; expected at least 2. Add rows or remove "
+    "this one, or set data.stratify=false data.split_seed="
 )
 
 
@@ -266,6 +267,29 @@ def test_rows_that_can_not_be_split_are_refused_with_the_sizes_or_the_most_that_
 ) -> None:
     with pytest.raises(DataError, match=re.escape(problem)):
         prepare(Given(samples), options(**changes))
+
+
+@pytest.mark.parametrize(
+    ("samples", "changes"),
+    [
+        (labelled([0] * 10 + [1] * 10 + [2]), {}),
+        (labelled([0] * 10 + [1] * 10 + [2]), {"stratify": False}),
+        (labelled([0] * 10 + [1] * 10 + [2] * 2), {"test": 0.5}),
+        (labelled(np.repeat([0, 1, 2], 8), groups=np.arange(24) // 4), {}),
+    ],
+)
+def test_the_seed_that_is_named_for_a_class_that_is_not_trained_goes_on(
+    samples: Samples, changes: dict[str, object]
+) -> None:
+    told = set()
+    for seed in SEEDS:
+        try:
+            prepare(Given(samples), options(**changes, split_seed=seed))
+        except DataError as error:
+            told.add(str(error).partition(", or set ")[2])
+    (words,) = told
+    typed = OmegaConf.from_dotlist(words.split()).data
+    prepare(Given(samples), options(**changes | dict(typed)))
 
 
 @pytest.mark.parametrize(
