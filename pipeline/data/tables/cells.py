@@ -22,7 +22,7 @@ from pipeline.data.tables.written import (
     amount_pattern,
     date_of,
 )
-from pipeline.errors import DataError, did_you_mean, typed
+from pipeline.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +152,7 @@ class Cells:
     def word_problem(self, *, otherwise: str = "") -> str:
         """Return a message on the first cell that is not a number.
 
-        `otherwise` is a remedy that it suggests; empty = to take the column as categories.
+        `otherwise` is a remedy that it suggests where it can't tell the number; empty = none.
         """
         texts = self.present().texts
         position = int(np.argmin(are_numbers(texts)))
@@ -164,8 +164,7 @@ class Cells:
             bare = bare.replace(",", ".")
         way = f"write {bare}"
         if not all_numbers([bare]):
-            help_ = f"or take the column as categories: {typed('data.categorical', [self.column])}"
-            way = f"write a number or leave it empty, {otherwise or help_}"
+            way = "write a number or leave it empty" + f", {otherwise}" * bool(otherwise)
         return f"{self.where(position)}: {shown(text)} is not a number; {way}"
 
     def infinite_problem(self, values: Array) -> str | None:

@@ -193,7 +193,10 @@ class FeatureCells(ColumnCells):
             are = "is" if self.words == 1 else "are"
             forms = f"; two formats: {', '.join(map(shown, self.clash))}" * bool(self.clash)
             counted = f" ({self.words} of {self.numbers + self.words} cells {are} not{forms})"
-            yield f"{cell}{not_one}{counted * bool(self.numbers or forms)}{way}"
+            way_on = f"take the column as categories: {typed('data.categorical', [self.name])}"
+            if free_text(self.levels):
+                way_on = f"leave the column out: {self.keys.dropping([self.name])}"
+            yield f"{cell}{not_one}{counted * bool(self.numbers or forms)}{way}, or {way_on}"
         elif self.wanted == "categorical" and len(self.levels) > MOST_LEVELS:
             yield (
                 f"column {self.name!r} has {free_text(self.levels)}: too many categories; leave "

@@ -14,7 +14,8 @@ def case(content: str, problem: str, **keys: Any) -> tuple[str, dict[str, Any], 
 TOWNS = [line[2] for line in patients()[1:]]
 FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
 WRITE = "is not a number; write a number or leave it empty, or take"
-AS_WORDS = f"{WRITE} the column as categories: 'data.categorical=[a]'"
+LEVELS = "the column as categories: 'data.categorical=[a]'"
+AS_WORDS = f"{WRITE} {LEVELS}"
 EMPTY = (
     f"{FILE} line 3, column 'y': the target is empty (10 rows in total); fill it in, or drop "
     "these rows: data.missing=drop"
@@ -41,22 +42,29 @@ REFUSED = [
     case(
         column("1", "2", "1,5", "x", "4"),
         f"{FILE} line 4, column 'a': '1,5' is not a number (2 of 5 cells are not; two "
-        "formats: '1,5', 'x'); write 1.5",
+        f"formats: '1,5', 'x'); write 1.5, or take {LEVELS}",
     ),
     case(
         column("€3.04", "€2", "$3", "5"),
         f"{FILE} line 2, column 'a': '€3.04' is not a number (3 of 4 cells are not; two "
-        "formats: '€3.04', '$3'); write 3.04",
+        f"formats: '€3.04', '$3'); write 3.04, or take {LEVELS}",
     ),
     case(
         column(*(f"{row},5" for row in range(50)), "1.5"),
         f"{FILE} line 2, column 'a': '0,5' is not a number (50 of 51 cells are not; two "
-        "formats: '0,5', '1.5'); write 0.5",
+        "formats: '0,5', '1.5'); write 0.5, or leave the column out: 'data.drop=[a]'",
     ),
     case(
         column(*(f"€{row}" for row in range(50)), "ask"),
         f"{FILE} line 2, column 'a': '€0' is not a number (51 of 51 cells are not; two "
-        "formats: '€0', 'ask'); write 0",
+        "formats: '€0', 'ask'); write 0, or leave the column out: 'data.drop=[a]'",
+    ),
+    case(
+        "c,a,y\n" + "".join(f"{n},{'-' if n % 9 == 0 else f'${n}'},{n % 2}\n" for n in range(50)),
+        f"{FILE} line 2, column 'a': '-' is not a number (50 of 50 cells are not; two formats: "
+        "'$1', '-'); write a number or leave it empty, or leave the column out: "
+        "'data.drop=[c,a]'",
+        drop=["c"],
     ),
     case(
         column("x", "y", "7"),
