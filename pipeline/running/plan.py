@@ -345,11 +345,10 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
         files = sorted((conf_folder() / "model").glob("*.yaml"))
         targets = {one.stem: OmegaConf.select(OmegaConf.load(one), TARGET) for one in files}
         fitting = [name for name, one in targets.items() if schema.kind in takes(resolve(one))]
-        told, features = f"{error}; models that read them: {', '.join(fitting)}", prod(shape)
-        side = isqrt(features)
-        if side**2 == features and "images" in takes(kind) and "image_shape" in options.data:
-            shaped = typed("data.image_shape", [str(side)] * 2)
-            told += f"; columns of pixels become images with {shaped}"
+        told, side = f"{error}; models that read them: {', '.join(fitting)}", isqrt(prod(shape))
+        if "images" in takes(kind) and "image_shape" in options.data:
+            sides = [str(side)] * 2 if side**2 == prod(shape) else ["HEIGHT", "WIDTH"]
+            told += f"; columns of pixels become images with {typed('data.image_shape', sides)}"
         raise ConfigError(told) from error
     shapes = {"input_shape": shape, "outputs": schema.outputs}
     network = build(options.model, trust=options.trust, **shapes)

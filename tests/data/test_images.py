@@ -444,11 +444,12 @@ def test_a_network_of_images_names_the_key(
 ) -> None:
     Path("digits.csv").write_text(text(pixels()), encoding="utf-8")
     words = ("model=cnn2d", "data=table", "data.path=digits.csv", "data.target=digit")
-    assert train(*words, "verbose=0") == 2
-    assert capsys.readouterr().err.endswith(
-        "models that read them: cnn1d, mlp; columns of pixels become images with "
-        "'data.image_shape=[8,8]'\n"
-    )
+    for more, sides in (("", "8,8"), ("data.drop=[pixel_0_0]", "HEIGHT,WIDTH")):
+        assert train(*words, "verbose=0", *more.split()) == 2
+        assert capsys.readouterr().err.endswith(
+            "models that read them: cnn1d, mlp; columns of pixels become images with "
+            f"'data.image_shape=[{sides}]'\n"
+        )
 
 
 @pytest.mark.parametrize(
