@@ -92,6 +92,7 @@ class FeatureCells(ColumnCells):
     inexact: bool = False
     whole: bool = True
     counts_rows: bool = True
+    start: float | None = None  # of a count of the rows
     # The numbers so far, while they are whole and different; None = they are not.
     different: Array | None = field(default_factory=lambda: np.empty(0))
 
@@ -120,9 +121,10 @@ class FeatureCells(ColumnCells):
             matched = pc.match_substring_regex(cells.texts, r"^[+-]?\d+$")
             self.inexact = bool(pc.any(matched).as_py())
         self.whole = self.whole and bool((exact & (known == np.floor(known))).all())
-        if self.counts_rows:  # from 0 or from 1
-            numbers = np.arange(self.rows - len(values), self.rows)
-            self.counts_rows = any((values == numbers + first).all() for first in (0, 1))
+        if self.counts_rows and len(values):
+            starts = values - np.arange(self.rows - len(values), self.rows)
+            self.start = float(starts[0]) if self.start is None else self.start
+            self.counts_rows = self.whole and bool((starts == self.start).all())
         if not self.whole:
             self.different = None
         elif self.different is not None:

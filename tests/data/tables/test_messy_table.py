@@ -90,6 +90,7 @@ MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
         ),
         ("n", [str(row) for row in range(70)], "row numbers"),
         ("n", [str(row + 1) for row in range(70)], "row numbers"),
+        ("order", [str(100_000 + row) for row in range(70)], "row numbers"),
         *(
             (name, [str(row % 7) for row in range(70)], "whole numbers named id")
             for name in (
@@ -135,7 +136,9 @@ def test_what_can_not_be_a_feature_is_left_out_and_told(
     ("name", "cells"),
     [
         ("n", [str(70 - row) for row in range(70)]),
-        ("n", [str(1000 + row) for row in range(70)]),
+        ("n", [str(1000 + 2 * row) for row in range(70)]),
+        ("n", [str(1000 + row + (row > 60)) for row in range(70)]),
+        ("n", [f"{row}.5" for row in range(70)]),
         ("paid", [str(row % 7) for row in range(70)]),
         ("customer_id", [f"{row % 7}.5" for row in range(70)]),
         ("shop_id", ["ab"[row % 2] for row in range(70)]),
