@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MISSING = "–"
+NO_INTERVAL = (
+    f"{MISSING}: no interval: all bootstrap samples give this value, or the test rows are too few "
+    "or too many for this metric"
+)
 #: Kinds of the baselines, in the order of the names that a run keeps.
 BASELINES = ("naive", "linear", "seasonal")
 #: Lines of a list in a terminal, unless it is given a limit.

@@ -22,6 +22,7 @@ from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
 from pipeline.markup import (
     BASELINES,
     MISSING,
+    NO_INTERVAL,
     TextTable,
     baseline_headings,
     interval_text,
@@ -40,10 +41,6 @@ from pipeline.terminal import duration, rounded
 MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"
 INTERVALS = (
     "95 % CI: bootstrap over the test rows; it does not cover the variation between training runs"
-)
-NO_INTERVAL = (
-    f"{MISSING}: no interval: all bootstrap samples give this value, or the test rows are too few "
-    "or too many for this metric"
 )
 
 

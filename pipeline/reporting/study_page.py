@@ -1,6 +1,5 @@
 """The report of a study."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from pipeline.study.outcome.summary import StudySummary
 from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies
 from pipeline.terminal import duration
-from pipeline.terminal import number as figure
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import sqlite_path
@@ -66,9 +64,6 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     rows, facts = recorded.trials(), recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
     found = winner(rows, directions)
-    others = [
-        int(one) for one in facts.get(outcome.TESTED, {}) if found and one != str(found.number)
-    ]
     called = recorded.name.removesuffix(".yaml")
     # Only the sweep knows its whole command; this one is equivalent.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
@@ -80,8 +75,7 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
         folder=folder,
         importances=recorded.importances(),
         command=command,
-        # Besides the winner, only the unchanged config is ever tested.
-        base=others[0] if len(others) == 1 else None,
+        base=facts.get(outcome.BASE),
     ).with_tests(facts)
 
 
@@ -128,10 +122,7 @@ def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
 
 def _summary_words(summary: StudySummary, *, searches: bool) -> str:
     rows, row = summary.rows, summary.best_row
-    starts = [one.started for one in rows if one.started is not None]
-    ends = [time.time() if one.state == "running" else one.ended or 0.0 for one in rows]
-    seconds = max(0.0, max(ends) - min(starts)) if starts else 0.0
-    told = f"{outcome.counts_line(rows)}, in {duration(seconds)}"
+    told = outcome.counts_line(rows)
     if not searches:
         return f"{told}; comparison over seeds or folds."
     if row is None:
@@ -155,17 +146,19 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
         took = MISSING
         if row.started is not None and row.ended is not None:
             took = duration(max(0.0, row.ended - row.started))
-        lacking = [MISSING] * (len(summary.objectives) - len(row.values))
+        values = summary.value_texts(row) or [MISSING] * len(summary.objectives)
         point = [outcome.shown_text(row.overrides.get(key)) for key in keys]
-        values = [*map(figure, row.values), *lacking]
         lines.append([str(row.number), outcome.end_word(row), *values, *point, took])
+    notes = [f"{left_out:,} more trials are in trials.csv"] if left_out else []
+    if any(MISSING in line for line in lines):
+        notes.append(f"{MISSING}: the trial did not complete, or does not have this parameter")
     return TextTable(
         title="all trials" if not left_out else f"the best {len(rows):,} trials",
         headings=["trial", "end", *summary.objectives, *outcome.short_names(keys).values(), "time"],
         lines=lines,
         words=frozenset({1}),
         marked=frozenset(n for n, row in enumerate(rows) if row.number == marked),
-        notes=[f"{left_out:,} more trials are in trials.csv"] if left_out else [],
+        notes=notes,
     )
 
 

@@ -150,6 +150,7 @@ def _conclude_search(
 ) -> Iterator[str]:
     plan, notes = done.plan, list[str]()
     best, base = winner(rows, plan.directions), _base_row(plan, rows)
+    done.ledger.set_fact(summary.BASE, None if base is None else base.number)
     untested = cache(partial(_untested_summary, done, rows, best, base))
 
     def drawn() -> Iterator[None]:

@@ -91,6 +91,7 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
     rows = [one for one in page.texts("tr") if re.match(r"\d+ (complete|pruned) ", one)]
     assert len(rows) == 6
     assert "The best trial over 2 seeds." in page.text
+    assert re.search(r"(Best trial \d+: .* than|best trial is) the default \(", page.text)
     for title in ("History", "Each parameter against", "Parallel coordinates"):
         assert any(one.startswith(title) for one in page.texts("h3"))
     (command,) = (one for one in page.texts("code") if one.startswith("pipeline train"))

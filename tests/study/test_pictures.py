@@ -139,6 +139,10 @@ def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
             f"{best}",
         ),
     }
+    pruned = Row(number=9, state="pruned")
+    course, *_ = study_pictures(summed_up([*summary.rows, pruned]), "norm")
+    marked = "4 of 5 trials completed. Pruned and failed trials are marked at the bottom. Best: "
+    assert course.alt.startswith(marked)
     *_, drawn_last = study_pictures(summed_up(rows), "norm")
     words = "Dots are completed trials, coloured by val/f1. off = no clipping. Best: trial "
     assert drawn_last.alt.startswith(words)

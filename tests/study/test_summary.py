@@ -17,10 +17,11 @@ from ledgers import F1
 from scipy import stats
 from spaces import cases
 
-from pipeline.markup import TextTable
+from pipeline.markup import NO_INTERVAL, TextTable
 from pipeline.study.ledger.rows import Importances, Row, RowState
 from pipeline.study.outcome.comparison import confirmation_table
 from pipeline.study.outcome.summary import (
+    FRONT,
     StudySummary,
     best_table,
     comparison_note,
@@ -111,12 +112,14 @@ def test_two_objectives_end_in_their_pareto_front() -> None:
     study = ending([0.9, 0.8, 0.7])
     rows = [
         replace(one, values=(*one.values, cost))
-        for one, cost in zip(study.rows, (30, 20, 25), strict=True)
+        for one, cost in zip(study.rows, (579, 75, 75), strict=True)
     ]
-    both = replace(study, rows=rows, objectives=["val/f1", "time/fit"], directions=["max", "min"])
-    assert [line[:4] for line in best_table(both).lines] == [
-        ["1", "0 (default)", "0.9000", "30.00"],
-        ["2", "1", "0.8000", "20.00"],
+    names = ["val/f1", "model/parameters"]
+    table = best_table(replace(study, rows=rows, objectives=names, directions=["max", "min"]))
+    assert table.title == f"Pareto front: {FRONT}"
+    assert [line[:4] for line in table.lines] == [
+        ["1", "0 (default)", "0.9000", "579"],
+        ["2", "1", "0.8000", "75"],  # trial 2 has as few parameters and a lower score
     ]
 
 
@@ -284,6 +287,7 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
         ["optimizer.lr", "62%", "50%"],
     ]
     assert "baselines: naive = majority class, linear = ridge" in note
+    assert NO_INTERVAL in note  # of the accuracy
 
 
 def test_three_pictures_are_shown_and_the_other_files_linked(tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ from pipeline.pictures.style import NotDrawnError, Picture, label
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.messages import RETRIED
 from pipeline.study.outcome.summary import (
+    FRONT,
     OFF,
     PICTURES,
     StudySummary,
     point_words,
     short_names,
     swept_keys,
+    value_text,
 )
-from pipeline.terminal import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,9 +123,7 @@ def study_pictures(summary: StudySummary, clip_algorithm: str) -> Iterator[Pictu
     if len(objectives) == 2:
         front = pareto(summary.rows, summary.directions)
         places = [f"trial {row.number} ({summary.values_of(row)})" for row in front[:MOST_TOLD]]
-        told = (
-            f"No trial is better in both objectives than those on the front: {'; '.join(places)}."
-        )
+        told = f"On the front, where {FRONT}: {'; '.join(places)}."
         plots["pareto_front"] = told, partial(_pareto, objectives, front)
     placed = [row for row in summary.rows if {LR, CLIP} <= {*row.overrides} and _end(row)]
     if any(row.values for row in placed):
@@ -159,14 +158,16 @@ class _Objective:
     def best_words(self) -> str:
         """The best trial, its value and its point, in a sentence."""
         best = self.order[0]
-        value, row = number(self.values[best]), self.rows[best]
+        value, row = value_text(self.name, self.values[best]), self.rows[best]
         return f"Best: trial {row.number} ({self.name} {value}), {point_words(row.overrides)}."
 
     def course(self, rows: Sequence[Row]) -> str:
         """Return how many of all trials completed, and since when there was no improvement."""
         later = max(row.number for row in rows) - self.rows[self.order[0]].number
         since = f" No later trial is better ({later} tried)." if later else ""
-        return f"{len(self.rows)} of {len(rows)} trials completed. {self.best_words}{since}"
+        others = {_end(row) for row in rows} & {*ENDS}
+        marked = " Pruned and failed trials are marked at the bottom." if others else ""
+        return f"{len(self.rows)} of {len(rows)} trials completed.{marked} {self.best_words}{since}"
 
 
 class _Scale:

@@ -33,8 +33,11 @@ MOST_ON_FRONT = 20
 MOST_COLUMNS = 5
 BAR = 24
 FEW_TRIALS = 10
+FRONT = "no other trial is at least as good in both objectives and better in one"
 #: Fact of a study: the test metrics and the names of the baselines, by trial number.
 TESTED = "tested"
+#: Fact of a study: number of the trial of the base config.
+BASE = "base_trial"
 TEST_METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "rmse", "mae", "r2")
 #: Pictures among a study's artifacts, the most important first.
 PICTURES = {
@@ -132,6 +135,10 @@ class StudySummary:
         """Return the values of a trial as text: `val/f1 0.8312, model/parameters 5,210`."""
         return value_words(row.values, self.objectives)
 
+    def value_texts(self, row: Row) -> list[str]:
+        """Return the values of a trial as texts; none if it did not complete."""
+        return [*map(value_text, self.objectives, row.values)]
+
 
 # ── trials as text ──────────────────────────────────────────────────────────────────────────────
 
@@ -187,7 +194,12 @@ def point_words(overrides: Mapping[str, str], names: Mapping[str, str] | None = 
 def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
     """Return the values of a trial as text: `val/f1 0.8312, model/parameters 5,210`."""
     pairs = zip(objectives, values, strict=True)
-    return ", ".join(f"{name} {number(value)}" for name, value in pairs)
+    return ", ".join(f"{name} {value_text(name, value)}" for name, value in pairs)
+
+
+def value_text(objective: str, value: float) -> str:
+    """Return the value of an objective as text: `0.8312`; `75` for a count of parameters."""
+    return f"{value:,.0f}" if objective == "model/parameters" else number(value)
 
 
 def experiment_command(folder: Path, name: str, *more: str) -> str:
@@ -298,7 +310,7 @@ def best_table(summary: StudySummary) -> TextTable:
         front = pareto(summary.rows, summary.directions)
         rows, title = (
             front[:MOST_ON_FRONT],
-            "Pareto front: no other trial is better in both objectives",
+            f"Pareto front: {FRONT}",
         )
         if len(front) > MOST_ON_FRONT:
             notes = [f"{len(front) - MOST_ON_FRONT} more in trials.csv"]
@@ -312,7 +324,7 @@ def best_table(summary: StudySummary) -> TextTable:
         trial = f"{row.number} (default)" if row.number == summary.base else str(row.number)
         point = [shown_text(row.overrides.get(key)) for key in keys]
         point = [point_words(row.overrides, names)] if wide else point
-        lines.append([str(rank), trial, *map(number, row.values), *point])
+        lines.append([str(rank), trial, *summary.value_texts(row), *point])
     return TextTable(
         title=title,
         headings=headings,
@@ -352,11 +364,14 @@ def figures_table(summary: StudySummary) -> TextTable:
             cells.insert(3, beside[1])
         lines.append(cells)
     named = (f"{kind} = {name}" for kind, name in zip(kinds, summary.baselines, strict=False))
+    notes = [f"baselines: {', '.join(named)}"] if summary.baselines else []
+    if any(line[2] == MISSING for line in lines):
+        notes.append(markup.NO_INTERVAL)
     return TextTable(
         title="test results of the best trial",
         headings=["test", "best trial", "95 % CI", *default, *kinds],
         lines=lines,
-        notes=[f"baselines: {', '.join(named)}"] if summary.baselines else [],
+        notes=notes,
     )
 
 
