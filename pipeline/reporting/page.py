@@ -80,10 +80,10 @@ def template_of(name: Template) -> "LoadedTemplate":
 
 
 def _sentence(text: str) -> str:
-    """Begin a text with a capital letter and end it with a full stop."""
+    """Begin a text with a capital letter and end it with a full stop, unless it has a colon."""
     if text.partition(" ")[0].rstrip(",:;").isalpha():  # no `val/f1`
         text = f"{text[:1].upper()}{text[1:]}"
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
 def publish(

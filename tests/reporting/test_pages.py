@@ -92,11 +92,14 @@ def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
     ids=["none", "two"],
 )
 def test_advice_is_a_sentence_after_the_overrides(cures: tuple[str, ...], told: list[str]) -> None:
-    found = Verdict(name="no_signal", evidence="none", numbers={}, cures=cures, advice="check it")
+    command = "pipeline sweep sweeps=folds data.split_seed=1"
+    advice = f"check it, or more rows: {command}"
+    found = Verdict(name="no_signal", evidence="none", numbers={}, cures=cures, advice=advice)
     values = run_page(subject(made_findings(**NOTHING)))  # which has no pictures to draw
     page = Page(rendered("run.html", {**values, "verdicts": [found]}))
     after = page.texts("p")
-    assert after[after.index("None.") + 1 :][: len(told) + 1] == [*told, "Check it."]
+    assert after[after.index("None.") + 1 :][: len(told) + 1] == [*told, "Check it, or more rows:"]
+    assert command in page.texts("code")
 
 
 def test_the_table_of_classes_is_scikit_learns() -> None:
