@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 #: Smallest similarity, by `difflib`, of a name that is suggested in place of another.
 LEAST_LIKENESS = 0.6
+#: Names under which a key is sought, and its own name, which is not similar.
+SYNONYMS = {"test_rows": "last"}
 #: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
 #: Words that Hydra reads unchanged without quotes.
@@ -181,7 +183,7 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = 
         leaves.setdefault(name.rpartition(".")[2], name)
     siblings = [name for name in names if parent and name.rpartition(".")[0] == parent]
     near = (
-        leaves.get(leaf)
+        leaves.get(SYNONYMS.get(leaf, leaf))
         or nearest(key, siblings, by_leaf=True)
         or nearest(key, names, by_leaf=True)
         or leaves.get(nearest(leaf, leaves) or "")

@@ -18,6 +18,7 @@ PROBLEMS = {
     "trainer.epoch=3": "trainer.epoch is unknown. Did you mean 'trainer.max_epochs=3'?",
     "epochs=5": "epochs is unknown. Did you mean 'trainer.max_epochs=5'?",
     "lr=0.1": "lr is unknown. Did you mean 'optimizer.lr=0.1'?",
+    "data.test_rows=50": "data.test_rows is unknown. Did you mean 'data.last=50'?",
     "model=lstmm": (
         f"model=lstmm is unknown; expected one of {choices('model')}. Did you mean 'lstm'?"
     ),
