@@ -96,7 +96,12 @@ NAMES = {
     "model=cnn2d": "cnn2d-digits",  # a model brings its own data
     "optimizer.lr=0.1 verbose=0 +tags.a=b output=x trainer=cpu": "mlp-mnist1d-lr0.1",
     "optimizer=sgd seed=1 scheduler=none": "mlp-mnist1d-sgd-seed1-scheduler-none",
-    "trainer.max_steps=-1 model.hidden=[64,32]": "mlp-mnist1d-max_steps-1-hidden64-32",
+    "trainer.max_steps=-2 model.hidden=[64,32]": "mlp-mnist1d-max_steps-2-hidden64-32",
+    "trainer.max_epochs=20 optimizer=adam optimizer.lr=1e-2 seed=0": "mlp-mnist1d",
+    "trainer=cpu trainer.max_epochs=20 model.hidden=[64,128,64] data.batch_size=32": "mlp-mnist1d",
+    "optimizer=sgd optimizer.lr=0.01 scheduler=cosine": "mlp-mnist1d-sgd-lr0.01",
+    "data=diabetes data.scale=none": "mlp-diabetes-scale-none",  # standardized by default
+    "experiment=fcn optimizer.lr=0.01": "cnn1d-mnist1d-fcn-lr0.01",  # 0.003 by default
     f"{TABLE}patients.csv optimizer.lr=0.1": "mlp-patients-lr0.1",
     f"{TABLE}a/b.c/patients.v1.csv.gz": "mlp-patients.v1",
     f"{TABLE}a/b.c/patients.v2.csv": "mlp-patients.v2",
@@ -104,8 +109,8 @@ NAMES = {
     f"{TABLE}https://me.org/wards.csv?token=canary": "mlp-wards",
     f"{TABLE}数据.csv": "mlp-table-7b3d",
     f"{TABLE}{'x' * 99}.csv seed=7": f"mlp-{'x' * 60}",
-    "data=iris data.scale=standard loss.class_weights=balanced seed=7 trainer.max_epochs=100": (
-        "mlp-iris-scale-standard-class_weights-balanced-seed7"
+    "data=iris data.scale=minmax loss.class_weights=balanced seed=7 trainer.max_epochs=1000": (
+        "mlp-iris-scale-minmax-class_weights-balanced-seed7"
     ),
 }
 
