@@ -93,7 +93,7 @@ def interval_text(ends: Sequence[float] | None) -> str:
     """
     if ends is None or isclose(*ends, rel_tol=1e-6):
         return MISSING
-    low, high = (rounded(end, (ends[0], ends[1])).replace("-", "−") for end in ends)
+    low, high = (rounded(end, (ends[0], ends[1])) for end in ends)
     return f"{low} to {high}" if ends[0] < 0 else f"{low}–{high}"
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.schema import ROUNDING, as_float64
+from pipeline.markup import MISSING
+from pipeline.terminal import rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -257,6 +259,17 @@ class ClassScores:
         """2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall."""
         return 2 * self.counts[0] / max(1, self.counts[0] + self.counts[1] + self.support)
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the class is in the targets or the predictions; means leave out the others."""
+        return self.support + self.counts[1] > 0
+
+    @property
+    def score_texts(self) -> list[str]:
+        """Precision, recall and F1 as texts; `–` if means leave out the class."""
+        scores = (self.precision, self.recall, self.f1)
+        return [rounded(score) if self.is_counted else MISSING for score in scores]
+
 
 def class_scores(
     called: NDArray[Any], targets: NDArray[Any], names: Sequence[str]
@@ -274,7 +287,7 @@ def class_scores(
 def mean_words(classes: Sequence[ClassScores]) -> str:
     """Return in words which classes a metric is averaged over."""
     total, there = len(classes), sum(one.support > 0 for one in classes)
-    counted = sum(one.support + one.counts[1] > 0 for one in classes)
+    counted = sum(one.is_counted for one in classes)
     of = f"{total}" if counted == total else f"{counted} of {total}"
     return f"mean over {of} classes" + (f" ({there} in these rows)" if there < counted else "")
 

@@ -13,7 +13,7 @@ from pipeline.config.record import differences, flatten
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
 from pipeline.findings import Array, Findings, TestRows
-from pipeline.markup import MISSING, TextTable, interval_text, metric_label
+from pipeline.markup import MISSING, NO_INTERVAL, TextTable, interval_text, metric_label
 from pipeline.metrics import direction
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
@@ -37,10 +37,9 @@ MOST_CHANGES = 3
 MOST_ROWS = 50
 LONGEST_WORD = 40
 DIFFERENCE = (
-    "difference: B − A, with its 95 % CI from a paired bootstrap over the test rows. If the "
-    "interval contains 0, the test rows do not show which run is better"
+    "B − A: difference, with its 95 % CI from a paired bootstrap over the test rows. If the "
+    f"interval contains 0 or is missing, the test rows do not show which run is better ({MISSING})"
 )
-NO_INTERVAL = f"{MISSING}: no interval: all bootstrap samples give the same difference"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -283,17 +282,15 @@ def _not_compared(pair: RunPair) -> str:
 def _figures_table(pair: RunPair) -> TextTable:
     lines, notes = [], [DIFFERENCE] if pair.tests else []
     for name, found in pair.figures.items():
-        ends, better = MISSING, MISSING
-        if found.interval is not None:
-            ends, better = interval_text(found.interval), pair.better(name) or "unclear"
-            if ends == MISSING:
-                notes = [DIFFERENCE, NO_INTERVAL]
+        ends, better = interval_text(found.interval), pair.better(name) or MISSING
+        if ends == MISSING and pair.tests:
+            notes = [DIFFERENCE, NO_INTERVAL]
         values = (found.first, found.second, found.value)
         figures = (rounded(value, found.interval) for value in values)
         lines.append([name, *figures, ends, better])
     return TextTable(
         title="test metrics",
-        headings=["metric", "A", "B", "difference", "95 % CI", "better"],
+        headings=["metric", "A", "B", "B − A", "95 % CI", "better"],
         lines=lines,
         words=frozenset({0, 5}),
         notes=notes,
@@ -308,7 +305,7 @@ def _costs(run: Subject) -> dict[str, str]:
         "model file": MISSING if run.size is None else size_words(run.size),
         "training time": duration(took) if took else MISSING,
         "epochs": f"{found.epochs} of {found.planned}",
-        "seconds per epoch": number(took / found.epochs) if found.epochs else MISSING,
+        "seconds per epoch": rounded(took / found.epochs) if found.epochs else MISSING,
         "device": found.device or MISSING,
     }
 

@@ -201,14 +201,19 @@ def class_table(findings: Findings) -> TextTable | None:
     lines = []
     for one in scores:
         counts = (f"{count:,}" for count in (one.support, *one.counts))
-        lines.append([one.name, *counts, *map(rounded, (one.precision, one.recall, one.f1))])
+        lines.append([one.name, *counts, *one.score_texts])
     supports = [one.support for one in scores]
-    few = f"{np.count_nonzero(supports)} of {len(scores)} classes are in the test rows"
+    notes = []
+    if not all(supports):
+        there = np.count_nonzero(supports)
+        notes = [f"{there} of {len(scores)} classes are in the test rows"]
+    if not all(one.is_counted for one in scores):
+        notes.append(f"{MISSING}: neither in the test rows nor predicted; not part of any mean")
     return TextTable(
         title=f"scores by class, {rows_words(sum(supports), 'test row')}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,
-        notes=[] if all(supports) else [few],
+        notes=notes,
     )
 
 

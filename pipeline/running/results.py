@@ -184,8 +184,8 @@ def _print_classes(classes: Sequence[ClassScores]) -> None:
         headings = ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "rows")
         table = _table("class", *headings)
         for one in classes:
-            shares = map(rounded, (one.precision, one.recall, one.f1))
-            table.add_row(escape(one.name), *map(str, one.counts), *shares, str(one.support))
+            counts = map(str, one.counts)
+            table.add_row(escape(one.name), *counts, *one.score_texts, str(one.support))
         console().print(table)
 
 

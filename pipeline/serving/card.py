@@ -140,8 +140,8 @@ def _by_class(classes: Sequence[ClassScores]) -> str:
     headings = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "F1", "support"]
     rows = []
     for one in classes:
-        shares = map(rounded, (one.precision, one.recall, one.f1))
-        rows.append([escaped(one.name), *map(str, one.counts), *shares, str(one.support)])
+        counts = map(str, one.counts)
+        rows.append([escaped(one.name), *counts, *one.score_texts, str(one.support)])
     return markdown_table(headings, rows)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from findings_made import made_findings
+from findings_made import made_findings, with_test
 from markupsafe import escape
 from matplotlib.figure import Figure
 from pages import Page, require_sound
@@ -109,6 +109,17 @@ def test_the_table_of_classes_is_scikit_learns() -> None:
     shown = np.array([[float(cell) for cell in line[6:9]] for line in sheet.lines])
     assert shown == pytest.approx(np.array(by_hand[:3]).T, abs=5e-4)
     assert [int(line[1]) for line in sheet.lines] == by_hand[3].tolist()
+    assert sheet.notes == []
+
+
+def test_a_class_that_no_mean_counts_has_no_scores() -> None:
+    made = made_findings(seed=4)
+    kept = (made.test.targets != 2) & (made.test.outputs.argmax(1) != 2)
+    arrays = {key: getattr(made.test, key)[kept] for key in ("rows", "targets", "outputs")}
+    sheet = class_table(with_test(made, naive=None, linear=None, **arrays))
+    assert sheet.lines[2][6:] == ["–", "–", "–"]
+    assert "–" not in sheet.lines[1]
+    assert sheet.notes[1].startswith("–: neither in the test rows nor predicted")
 
 
 def test_no_name_becomes_markup_in_a_run_or_a_comparison() -> None:
@@ -215,9 +226,12 @@ def test_a_missing_interval_is_explained_below_the_table() -> None:
     assert few not in of_run(replace(made, intervals=known)).text
     known.pop("auroc")  # few rows of a class
     assert few in of_run(replace(made, intervals=known)).text
-    same = "–: no interval: all bootstrap samples give the same difference"
-    assert same in of_two(made, made).text
-    assert same not in of_two(made, made_findings(seed=1)).text
+    for other, is_told in ((made, True), (made_findings(seed=1), False)):
+        assert (few in of_two(made, other).text) is is_told
+    short = made_findings(rows=60)
+    lacking = of_two(short, made_findings(rows=60, seed=1))
+    assert "auroc" in lacking.text
+    assert few in lacking.text
 
 
 KINDS = [("binary", "table"), ("multiclass", "images"), ("regression", "series")]

@@ -77,6 +77,9 @@ def test_less_error_is_better_in_a_regression_and_equal_networks_are_not_told_ap
     assert same.flips.p == 1.0
     f1 = f"{same.figures['f1'].first:.3f}"
     told = f"B against A, F1 {f1} against {f1} (difference 0.000)"
+    minus = verdict(against(made_findings(), made_findings(seed=1)))
+    assert "difference -" in minus or "CI -" in minus
+    assert "−" not in minus
     assert verdict(same) == f"no significant difference: {told}"
 
 
