@@ -331,10 +331,11 @@ class Outcome(NamedTuple):
     alarm: str | None = None
 
 
-def first_advice(line: str) -> str:
-    """Return the first override that a printed line of the doctor offers; empty = none."""
+def advice_of(line: str) -> list[str]:
+    """Return the overrides that a printed line of the doctor offers."""
     _, _, offered = line.rpartition("; try ")
-    return shlex.split(offered)[0] if offered != line else ""
+    words = shlex.split(offered) if offered != line else []
+    return [word for word in words if "=" in word]
 
 
 def drawn(kind: str, *, seed: int, number: int, folder: Path) -> tuple[Case, tuple[str, ...]]:
@@ -359,7 +360,7 @@ def outcome(kind: str, *, seed: int, number: int, folder: Path) -> Outcome:
     sick = case.sick.split()
     ill = trained(*sick)
     line = diagnose(ill).lines()[0]
-    advice = first_advice(line)
+    advice = next(iter(advice_of(line)), "")
     if case.healthy is None:
         is_right = not advice and HEALTHY not in line
         return Outcome("cured" if is_right else "not cured", line)

@@ -137,8 +137,8 @@ def clipping_always(run: Evidence) -> Verdict | None:
     """The threshold cuts nearly all steps to a fraction, like a smaller learning rate."""
     threshold, share = run.findings.clipping.threshold, run.curve("grad/clipped")
     before, after = (run.curve(f"grad/{key}") for key in ("norm", "norm_clipped"))
-    if threshold is None or not len(share) or not len(before):
-        return None
+    if threshold is None or len(share) < 2 or not len(before):
+        return None  # a single epoch shows the first weights
     with np.errstate(all="ignore"):
         left = float(_median(after / before))
     if share.min() < CLIPPED_ALWAYS or not left <= CLIPPED_TO:
@@ -263,7 +263,10 @@ def lr_too_high(run: Evidence) -> Verdict | None:
     """Steps are so long that nothing is learned, or the final loss is above a constant answer's."""
     far = run.largest_update
     loss, naive = run.curve("train/loss"), run.naive_loss
-    rose = len(loss) > 0 and naive is not None and float(loss[-1]) > ROSE * naive
+    # The mean loss of few steps is mostly that of the first weights.
+    lasted = run.findings.steps * run.findings.epochs >= fit.FEW_STEPS
+    rose = naive is not None and len(loss) > 0 and float(loss[-1]) > ROSE * naive
+    rose = rose and (lasted or float(loss[-1]) > ROSE * float(loss[0]))
     blew_up = rose or loss.max(initial=0.0) > BLOWN_UP * (naive or loss.min(initial=np.inf))
     diverged = run.findings.end == "diverged"
     is_sick = far >= TOO_FAR and run.is_unlearned and (diverged or blew_up)

@@ -215,21 +215,25 @@ STILL_FALLING = 0.02
 
 
 def too_few_steps(run: Evidence) -> Verdict | None:
-    """The training took few steps, and a loss was still falling in the last quarter."""
-    steps = run.findings.steps * run.findings.epochs
+    """The training took few steps, and a loss was still falling in the last quarter.
+
+    A single epoch has no last quarter.
+    """
+    epochs = run.findings.epochs
+    steps = run.findings.steps * epochs
     if not 0 < steps < FEW_STEPS or run.findings.end == "diverged":
         return None
     start = run.naive_loss or 0.0
     falls = [_late_share(run.curve(key), start, LEARNED) for key in ("train/loss", "val/loss")]
     share = max((one for one in falls if one is not None), default=0.0)
-    if share < STILL_FALLING or run.findings.epochs < run.findings.planned:
+    if (share < STILL_FALLING and epochs > 1) or epochs < run.findings.planned:
         return None
-    epochs = 10 * math.ceil(ENOUGH_STEPS / run.findings.steps / 10)
+    told = f"{epochs} epochs, and the loss was still falling" if epochs > 1 else "one epoch"
+    enough = 10 * math.ceil(ENOUGH_STEPS / run.findings.steps / 10)
     return Verdict(
-        evidence=f"only {steps} steps in {run.findings.epochs} epochs, and the loss was still "
-        "falling",
+        evidence=f"only {steps} steps in {told}",
         numbers={"steps": float(steps), "share": share},
-        cures=(f"trainer.max_epochs={epochs}",),
+        cures=(f"trainer.max_epochs={enough}",),
     )
 
 

@@ -116,9 +116,10 @@ TOO_GOOD = 0.02
 TOLD = (0.8, 0.9)
 #: The same, as a multiple of the next column's importance.
 ABOVE_THE_NEXT = 8.0
-#: Fewest columns of which two may tell the target, and largest test error of the linear baseline
-#: then: other pairs may just be the only columns that matter. It bounds the network's error, too.
-FEW, LINEAR_ERROR = 5, 0.05
+#: Fewest columns of which one, or two, may tell the target: of fewer, they may just be the only
+#: ones that matter. Largest test error of the linear baseline for two; it bounds the network's
+#: error, too.
+FEW, LINEAR_ERROR = (4, 5), 0.05
 
 
 def leakage(run: Evidence) -> Verdict | None:
@@ -146,13 +147,13 @@ def leakage(run: Evidence) -> Verdict | None:
 def _telling_columns(run: Evidence, *, most: int) -> tuple[tuple[str, ...], float]:
     """Return one or two columns with nearly all of the importance, if there are, and its share."""
     found = run.findings.importances
-    if found is None or len(found.columns) < 2:
+    if found is None or len(found.columns) < FEW[0]:
         return (), 0.0
     # Some columns of a wide table were not evaluated.
     falls = np.nan_to_num(np.clip(found.falls.mean(1), 0.0, None))
     order = np.argsort(-falls, kind="stable")
     total, falls = max(float(falls.sum()), 1e-12), falls[order]
-    for count in range(1, 1 + (most if len(falls) >= FEW else 1)):
+    for count in range(1, 1 + (most if len(falls) >= FEW[1] else 1)):
         share, after = float(falls[:count].sum() / total), float(falls[count])
         if share >= TOLD[count - 1] or falls[count - 1] > ABOVE_THE_NEXT * after:
             return tuple(found.columns[place] for place in order[:count]), share
@@ -203,7 +204,11 @@ def noisy_metrics(run: Evidence) -> Verdict | None:
     return Verdict(
         evidence=vagueness,
         numbers={"rows": float(rows.get("test", 0))},
-        cures=("data.test=0.4" if is_small else "",),
+        # What a line can't learn, more rows do not show.
+        cures=(
+            larger_network(run) if run.is_linear and run.is_unlearned else "",
+            "data.test=0.4" if is_small else "",
+        ),
         advice=_more_rows(run),
     )
 

@@ -7,17 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.doctor_cures import KINDS, outcome
+from benchmarks.doctor_cases import findings_of, merged
+from benchmarks.doctor_cures import KINDS, advice_of, drawn, outcome
 from benchmarks.doctor_tables import write_tables
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_first_advice_as_it_is_printed_cures_one_of_three_runs(
+def test_the_first_advice_as_it_is_printed_cures_one_of_three_runs_and_all_advice_runs(
     kind: str, own_folder: Path
 ) -> None:
     found = (outcome(kind, seed=0, number=number, folder=Path()) for number in range(3))
     assert any(one.end == "cured" for one in found)
+    line = outcome(kind, seed=0, number=0, folder=Path()).line  # its runs are kept
+    case, words = drawn(kind, seed=0, number=0, folder=Path())
+    for advice in advice_of(line):
+        typed = merged(words, [*case.sick.split(), advice])
+        assert findings_of(typed, seed=0, folder=Path()).epochs > 0
 
 
 @pytest.mark.slow

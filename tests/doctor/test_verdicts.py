@@ -277,6 +277,18 @@ def test_long_steps_are_no_fault_where_the_loss_never_rose() -> None:
     assert "lr_too_high" not in names(replace(moved(100), history=calm))
 
 
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [([2.6], "too_few_steps"), ([2.6, 1.4], "stopped_early"), ([2.6, 2.9], "lr_too_high")],
+)
+def test_the_first_weights_loss_is_no_rise(loss: list[float], said: str) -> None:
+    """Of three steps an epoch, the mean loss of an epoch is above that of a constant answer."""
+    made = poorly(made_findings(steps=3, epochs=len(loss)))
+    few = replace(made, vitals=vitals(made, updates=20 * made.vitals.updates))
+    few = replace(few, history=history(few, train__loss=loss, val__loss=loss))
+    assert names(few)[0] == said
+
+
 def test_the_rates_that_are_offered_are_those_of_the_configuration() -> None:
     for name in ("sgd", "adagrad", "adam", "adamw", "nadam", "rmsprop"):
         config = config_of(f"optimizer={name}")["optimizer"]
@@ -347,6 +359,8 @@ def test_two_columns_that_tell_the_target_together_are_a_leak_if_a_line_is_right
         metrics = {**found.metrics, "linear/accuracy": line}
         diagnosis = diagnose(replace(found, metrics=metrics))
         assert diagnosis.names == said
+    all_but_three = replace(both, columns=columns[:3], falls=np.array([[0.3], [0.01], [0.0]]))
+    assert diagnose(replace(found, importances=all_but_three)).names == "healthy"
     (verdict,) = diagnose(replace(found, metrics={**found.metrics, "linear/accuracy": 1})).verdicts
     assert verdict.cures == ("data.drop=[code,ward]",)
     poor = {**found.metrics, "linear/accuracy": 1.0, "test/accuracy": 0.6}
