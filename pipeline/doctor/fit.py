@@ -12,7 +12,7 @@ from pipeline.findings import Array
 #: Validation error minus training error, as a share of rows or of variance.
 GAP = 0.1
 #: The same difference as a share of the validation error.
-GAP_SHARE = 0.3
+GAP_SHARE = 0.5
 #: Half the width of a 95 % interval, in standard errors.
 DEVIATIONS = 1.96
 #: Variance of squared errors, as a multiple of their squared mean: 2 for normal errors.
