@@ -18,7 +18,7 @@ Kind = Literal["whole", "year", "month", "day", "moment"]
 Unit = Literal["number", "month", "weekday", "clock"]
 Numbers = NDArray[np.int64]
 
-EXPECTED = "YYYY, YYYY-MM, YYYY-MM-DD, YYYY-MM-DD HH:MM[:SS][zone] or a whole number"
+EXPECTED = "YYYY, YYYY-MM, YYYY-MM-DD, DD.MM.YYYY, YYYY-MM-DD HH:MM[:SS][zone] or a whole number"
 MICROSECONDS_A_DAY = 86_400 * 10**6
 IRREGULAR = "irregular"
 #: Least share of distances that equal the step; the others must be multiples of it.
@@ -29,10 +29,12 @@ NAMED = 3
 _EPOCH = datetime(1970, 1, 1)  # local time, whatever its zone
 _SIGNS = ("rule", "between", "zone", "tail")
 _DAY = r"(?P<year>\d{4})(?P<rule>[-/.]?)(?P<month>\d\d)(?P=rule)(?P<day>\d\d)"
+_DAY_FIRST = r"(?P<day>\d\d)(?P<rule>\.)(?P<month>\d\d)\.(?P<year>\d{4})"
 _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
+_MOMENT = rf"(?P<between>[T ]){_CLOCK} ?(?P<zone>Z|[+-]\d\d:?\d\d|)"
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    ("moment", re.compile(rf"{_DAY}(?P<between>[T ]){_CLOCK} ?(?P<zone>Z|[+-]\d\d:?\d\d|)")),
-    ("day", re.compile(_DAY)),
+    *(("moment", re.compile(f"{day}{_MOMENT}")) for day in (_DAY, _DAY_FIRST)),
+    *(("day", re.compile(day)) for day in (_DAY, _DAY_FIRST)),
     ("month", re.compile(r"(?P<year>\d{4})(?P<rule>[-/])(?P<month>\d\d)")),
     ("year", re.compile(r"(?P<year>[12]\d{3})(?P<tail>\.0+)?")),
     ("whole", re.compile(r"(?P<number>-?\d{1,15})(?P<tail>\.0+)?")),
@@ -56,6 +58,7 @@ class TimeForm:
 
     Args:
         kind: Kind of the times.
+        day_first: Whether the day comes first and the year last.
         rule: Separator of year, month and day.
         between: Separator of day and clock.
         decimals: Digits after the second; -1 = the clock has no seconds.
@@ -64,6 +67,7 @@ class TimeForm:
     """
 
     kind: Kind
+    day_first: bool = False
     rule: str = ""
     between: str = ""
     decimals: int = -1
@@ -85,7 +89,8 @@ class TimeForm:
         if self.kind == "month":
             return f"{year:04d}{self.rule}{month + 1:02d}"
         moment = _EPOCH + timedelta(microseconds=position)
-        text = f"{moment.year:04d}{self.rule}{moment:%m}{self.rule}{moment:%d}"
+        parts = [f"{moment.year:04d}", f"{moment:%m}", f"{moment:%d}"]
+        text = self.rule.join(parts[::-1] if self.day_first else parts)
         if self.kind == "day":
             return text
         text += f"{self.between}{moment:%H:%M}"
@@ -109,13 +114,15 @@ def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm
         parts = {key: text or "" for key, text in found.groupdict().items()}
         if (position := _position(kind, parts)) is not None:
             decimals = len(parts.get("fraction", "")) if parts.get("second") else -1
-            return _form(kind, decimals, *(parts.get(key, "") for key in _SIGNS)), position
+            signs = (parts.get(key, "") for key in _SIGNS)
+            return _form(kind, next(iter(parts)) == "day", decimals, *signs), position
     return None
 
 
 @lru_cache  # a file has few forms
-def _form(kind: Kind, decimals: int, *signs: str) -> TimeForm:
-    return TimeForm(kind=kind, decimals=decimals, **dict(zip(_SIGNS, signs, strict=True)))
+def _form(kind: Kind, day_first: bool, decimals: int, *signs: str) -> TimeForm:
+    named = dict(zip(_SIGNS, signs, strict=True))
+    return TimeForm(kind=kind, day_first=day_first, decimals=decimals, **named)
 
 
 def _position(kind: Kind, parts: dict[str, str]) -> int | None:
