@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +20,17 @@ from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import Cells
+from pipeline.data.tables.columns import ColumnCells, summarize
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns
-from pipeline.data.tables.written import MISSING, all_numbers
+from pipeline.data.tables.written import cell_of
 from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Texts = Sequence[str | None]
 
-TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
-ELSE = "data.columns=[…]"
-OTHERWISE = f"or name only the value columns: {ELSE}"
 #: Number of first rows that show what a column holds.
 LOOKED_AT = 1000
 #: Names in messages: of the column of times if there is none, and of a DataFrame.
@@ -48,12 +48,14 @@ HOW = {
 class Layout:
     """Columns of a series: its times, its values in channel order, and the targets among them.
 
-    Without a column of times, each row is a step.
+    Without a column of times, each row is a step. `forms` maps values to the form of their amounts,
+    as `amount_form` finds it.
     """
 
     time: str | None
     values: tuple[str, ...]
     targets: tuple[str, ...]
+    forms: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -68,7 +70,7 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     `targets` all values.
 
     Raises:
-        DataError: A column does not exist, is named twice or does not hold numbers.
+        DataError: A column does not exist or is named twice.
     """
     names = form_of(path, options).names
     times = () if wanted.time is None else (wanted.time,)
@@ -87,10 +89,8 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     first: dict[str, Texts] = {
         name: batch.column(name)[:LOOKED_AT].to_pylist() if batch else [] for name in names
     }
-    time = wanted.time or _find_time(first, (*wanted.values, *wanted.targets))
+    time = wanted.time or timing.find_column(first, (*wanted.values, *wanted.targets))
     values = wanted.values or tuple(name for name in names if name != time)
-    if not wanted.values:
-        _require_numbers(path, {name: first[name] for name in values})
     if not values:
         raise DataError(f"{path} has only the time column {time!r}; expected a column of values")
     if time in values:
@@ -100,43 +100,30 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
             f"data.targets={odd[0]} is not among the values {', '.join(values)}; expected one of "
             "them"
         )
-    return Layout(time=time, values=values, targets=wanted.targets or values)
+    return replace(wanted, time=time, values=values, targets=wanted.targets or values)
 
 
-def _require_numbers(path: Path, values: Mapping[str, Texts]) -> None:
-    words = {name: [c for c in cells if c and c not in MISSING] for name, cells in values.items()}
-    numeric = [name for name in values if any(all_numbers([cell]) for cell in words[name])]
-    for name in values:
-        if name not in numeric and words[name]:
-            raise DataError(
-                f"{path}: column {name!r} is not numeric ({words[name][0]!r}, …); name the value "
-                f"columns: {typed('data.columns', numeric) if numeric else ELSE}, or the time "
-                "column: data.time=NAME"
-            )
+def _with_forms(
+    path: Path, layout: Layout, options: CsvOptions, *, are_named: bool
+) -> list[ColumnCells]:
+    """Return the value columns that the layout has no forms of, with the forms of their amounts.
 
+    `are_named` says whether the user has named the value columns.
 
-def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
-    """Return the first column that looks like times, of those without repetition if possible."""
-
-    def looks_like_times(name: str, cells: Texts, *, is_first: bool) -> bool:
-        read = [timing.form_and_position(cell or "") for cell in cells]
-        if not read or read[0] is None:
-            return False
-        if read[0][0].rule:  # a date with separators, which is not a number
-            return True
-        steps = np.diff([one[1] for one in read if one is not None])
-        # Three or more numbers that rise by the same step count the rows.
-        counts_up = None not in read and len(steps) > 1 and (steps == steps[0]).all()
-        return name.lower() in TIME_NAMES or bool(is_first and counts_up and steps[0] > 0)
-
-    found = [
-        name
-        for position, (name, cells) in enumerate(first.items())
-        if name not in taken
-        and looks_like_times(name, cells, is_first=not position and len(first) > 1)
+    Raises:
+        DataError: A column holds other words than amounts of one form.
+    """
+    columns = [
+        ColumnCells(name, wanted="numeric") for name in layout.values if name not in layout.forms
     ]
-    unique = [name for name in found if len(set(first[name])) == len(first[name])]
-    return next(iter([*unique, *found]), None)
+    if columns:
+        summarize(path, options, columns)
+    if odd := [column for column in columns if column.words and not column.form]:
+        numeric = [column.name for column in columns if column not in odd]
+        ways = [f"name only the value columns: {typed('data.columns', numeric)}"] * bool(numeric)
+        ways += ["name the column of times: data.time=NAME"] * (layout.time is None)
+        raise DataError(", or ".join([odd[0].odd_cells(), *([] if are_named else ways)]))
+    return columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,28 +189,35 @@ def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) 
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
         for name, read in blocks.items():
-            read.append(Cells(batch.column(name), name, place).numbers(otherwise=OTHERWISE))
+            read.append(_numbers(batch, name, place, layout))
     values = [np.concatenate(read) for read in blocks.values()]
     return _recorded(Place(file=str(path), csv=options), layout, labels, values, sort=sort)
 
 
 def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> SeriesValues:
     """Read the columns of a layout from a DataFrame, as `recorded_in` does from a file."""
+    import pyarrow as pa
+
     place, labels = Place(file=FRAME), list[str | None]()
     if layout.time is not None:
         labels = [_label(cell) for cell in frame[layout.time].tolist()]
         if all(label is None or label.endswith(MIDNIGHT) for label in labels):
             labels = [label and label.removesuffix(MIDNIGHT) for label in labels]
-    values = np.full((len(layout.values), len(frame)), np.nan)
-    for channel, name in enumerate(layout.values):
-        for row, cell in enumerate(frame[name].tolist()):
-            try:
-                values[channel, row] = float(cell) if _label(cell) else np.nan
-            except (TypeError, ValueError) as error:
-                raise DataError(
-                    f"{place.cell(row, name)}: {cell!r} is not a number; expected one, such as 1.5"
-                ) from error
-    return _recorded(place, layout, labels, list(values), sort=sort)
+    columns = {name: [_text(cell) for cell in frame[name].tolist()] for name in layout.values}
+    batch = pa.RecordBatch.from_pydict({n: pa.array(c, pa.string()) for n, c in columns.items()})
+    values = [_numbers(batch, name, place, layout) for name in layout.values]
+    return _recorded(place, layout, labels, values, sort=sort)
+
+
+def _numbers(batch: pa.RecordBatch, name: str, place: Place, layout: Layout) -> Array:
+    return Cells(batch.column(name), name, place, form=layout.forms.get(name, "")).numbers()
+
+
+def _text(cell: Any) -> str | None:
+    """Return the cell of a value, with whatever Python takes as a number in its exact form."""
+    with suppress(TypeError, ValueError):
+        return repr(float(cell))
+    return None if cell is None else str(cell).strip()
 
 
 def _label(cell: Any) -> str | None:
@@ -289,16 +283,20 @@ class SeriesFile(Source):
     strict: bool
     allow_url: bool
 
-    def read(self) -> Series:
-        """Read the values, (time, channels)."""
+    def read(self, forms: Mapping[str, str] | None = None) -> Series:
+        """Read the values, (time, channels); `forms` are known forms of amounts, by column."""
         path = local_file(self.path, key="data.path", allow_url=self.allow_url)
         options = CsvOptions(self.sep, self.header)
         wanted = Layout(
             time=None if self.time is None else str(self.time),
             values=tuple(map(str, self.columns)),
             targets=tuple(map(str, self.targets)),
+            forms=forms or {},
         )
         layout = layout_of(path, wanted, options)
+        columns = _with_forms(path, layout, options, are_named=len(wanted.values) > 0)
+        layout = replace(layout, forms={**layout.forms, **{one.name: one.form for one in columns}})
+        amounts = [one.reading() for one in columns if one.form]
         series = recorded_in(path, layout, options, sort=self.sort)
         values, filling = series.without_holes(self.missing)
         times, step, labels = series.times, timing.find_step(series.times), series.times.labels
@@ -318,7 +316,8 @@ class SeriesFile(Source):
             f"targets: {', '.join(layout.targets)}{beside}"
         )
         named = str(step or timing.IRREGULAR)
-        reading = {"time": layout.time, "step": named, "missing": self.missing}
+        reading = {"time": layout.time, "step": named, "forms": layout.forms}
+        read = [f"read as numbers: {', '.join(amounts)}"] * bool(amounts)
         return Series(
             values=values,
             times=labels,
@@ -326,8 +325,8 @@ class SeriesFile(Source):
             targets=layout.targets,
             units=self.units,
             test_from=_position(times, self.test_from),
-            reading={**reading, "sort": self.sort, **options._asdict()},
-            notes=(found, *odd, *filling),
+            reading={**reading, "missing": self.missing, "sort": self.sort, **options._asdict()},
+            notes=(found, *read, *odd, *filling),
         )
 
 
@@ -359,13 +358,19 @@ class SeriesReader(Reader):
         self._step = timing.step_of(reading.get("step", timing.IRREGULAR))
         self._missing: Filling = reading.get("missing", "refuse")
         self._sorts = bool(reading.get("sort", False))
-        self._layout = Layout(time=self._time, values=schema.features, targets=schema.targets)
+        self._forms: Mapping[str, str] = reading.get("forms", {})
+        self._layout = Layout(
+            time=self._time, values=schema.features, targets=schema.targets, forms=self._forms
+        )
         self._lag = schema.difference or 0
         self._needed = (schema.window or 0) + self._lag
 
     def inputs(self) -> Any:
         """Describe the column of times and the channels."""
-        named = [{"name": name, "type": "double"} for name in self.schema.features]
+        named = [
+            {"name": name, "type": "string" if self._forms.get(name) else "double"}
+            for name in self.schema.features
+        ]
         return [{"name": self._time, "type": "string"}, *named] if self._time else named
 
     def example(self, raw: Samples | Series, content: Content) -> Any:
@@ -373,10 +378,10 @@ class SeriesReader(Reader):
         del content
         assert isinstance(raw, Series)
         last = zip(raw.times[-self._needed :], raw.values[-self._needed :], strict=True)
+        forms = [self._forms.get(name, "") for name in raw.names]
         rows = []
         for label, values in last:
-            cells = [None if np.isnan(value) else float(value) for value in values]
-            named = dict(zip(raw.names, cells, strict=True))
+            named = dict(zip(raw.names, map(cell_of, values, forms), strict=True))
             rows.append({self._time: label, **named} if self._time else named)
         return rows
 
@@ -404,6 +409,13 @@ class SeriesReader(Reader):
             frame = frame.rename_axis(time).reset_index()
         require_columns(FRAME, [str(name) for name in frame.columns], self._layout.columns)
         return self._newest(recorded_in_frame(frame, self._layout, sort=self._sorts))
+
+    def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
+        """Read a series, with the amounts of a file as in training."""
+        if not isinstance(source, SeriesFile):
+            return super().evaluated(source, budget=budget)
+        series = source.read(self._forms)
+        return series, *self.evaluated_series(series, what=source.place)
 
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
         """Cut a series into windows as in training; content and part hold scaled values."""

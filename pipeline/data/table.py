@@ -31,7 +31,7 @@ from pipeline.data.tables.cells import (
 )
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns, shown
 from pipeline.data.tables.roles import Keys
-from pipeline.data.tables.written import DATE_PARTS, MISSING, date_text
+from pipeline.data.tables.written import DATE_PARTS, MISSING, cell_of, date_text
 from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
@@ -130,12 +130,9 @@ class TableReader(reader.Reader):
         assert isinstance(raw, Samples)
 
         def cell(value: float, code: Code) -> str | float | None:
-            if np.isnan(value):
-                return None
-            if code.form and not code.part:
-                plain = np.format_float_positional(value, trim="-")
-                return code.form[:-1] + plain.replace(".", code.form[-1])
-            return code.levels[int(value)] if code.levels and value >= 0 else value
+            if code.levels and value >= 0:
+                return code.levels[int(value)]
+            return cell_of(value, "" if code.part else code.form)
 
         rows = []
         first = reader.first_rows(raw, content).astype(np.float64)

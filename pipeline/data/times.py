@@ -1,7 +1,7 @@
 """Times of a series: their written form, their positions, their step and the times that follow."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -23,6 +23,8 @@ MICROSECONDS_A_DAY = 86_400 * 10**6
 IRREGULAR = "irregular"
 #: Least share of distances that equal the step; the others must be multiples of it.
 REGULAR_SHARE = 0.5
+#: Names of columns that hold times, though their cells may be numbers.
+COLUMN_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
 #: Most gaps in a note before "…".
 NAMED = 3
 
@@ -150,6 +152,30 @@ class Times:
     labels: tuple[str, ...]
     positions: Numbers
     form: TimeForm
+
+
+def find_column(first: Mapping[str, Sequence[str | None]], taken: Sequence[str]) -> str | None:
+    """Return the first column that looks like times, of those without repetition if possible."""
+
+    def looks_like_times(name: str, cells: Sequence[str | None], *, is_first: bool) -> bool:
+        read = [form_and_position(cell or "") for cell in cells]
+        if not read or read[0] is None:
+            return False
+        if read[0][0].rule:  # a date with separators, which is not a number
+            return True
+        steps = np.diff([one[1] for one in read if one is not None])
+        # Three or more numbers that rise by the same step count the rows.
+        counts_up = None not in read and len(steps) > 1 and (steps == steps[0]).all()
+        return name.lower() in COLUMN_NAMES or bool(is_first and counts_up and steps[0] > 0)
+
+    found = [
+        name
+        for position, (name, cells) in enumerate(first.items())
+        if name not in taken
+        and looks_like_times(name, cells, is_first=not position and len(first) > 1)
+    ]
+    unique = [name for name in found if len(set(first[name])) == len(first[name])]
+    return next(iter([*unique, *found]), None)
 
 
 def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.data.labels import unknown_positive, usual_positive
 from pipeline.data.source import MOST_CLASSES, Array, Column, Task
 from pipeline.data.tables.cells import AS_CLASSES, Cells, Outcome, are_numbers, class_index
-from pipeline.data.tables.file import shown
+from pipeline.data.tables.file import CsvOptions, batches, shown
 from pipeline.data.tables.roles import Keys, Roles, Wanted
 from pipeline.data.tables.written import (
     DATE,
@@ -50,14 +50,64 @@ ID = re.compile(r"(?i:id|.*[\W_]id|id[\W_].*)|.*[a-z](Id|ID)")
 
 @dataclass(slots=True)
 class ColumnCells:
-    """Summary of the cells of one column, batch by batch."""
+    """Summary of the cells of one column, batch by batch.
+
+    `wanted` is the kind that the user requires, if any.
+    """
 
     name: str
+    wanted: Wanted | None = None
     rows: int = 0
+    missing: int = 0
+    numbers: int = 0
+    words: int = 0
     first_word: str | None = None  # message about the first cell that is not a number
     levels: Counter[str] = field(default_factory=Counter)
     form: str = ""  # of amounts, which are then read as numbers
     clash: tuple[str, ...] = ()  # an amount and a cell of another form
+
+    def add(self, cells: Cells) -> None:
+        """Add the next batch of cells."""
+        self.rows += len(cells.texts)
+        # A column with words and no numbers so far is not tried as numbers again.
+        values = None if self.is_category else cells.numbers_or_none()
+        if values is None:
+            self._add_words(cells.present())
+        else:
+            self._add_numbers(values, cells)
+
+    def _add_numbers(self, values: Array, cells: Cells) -> None:
+        del cells
+        missing = int(np.isnan(values).sum())
+        self.missing += missing
+        self.numbers += len(values) - missing
+
+    def _add_words(self, cells: Cells) -> None:
+        self.missing += cells.texts.null_count
+        found = cells.texts.drop_null().value_counts()
+        words, counts = found.field("values"), found.field("counts").to_numpy()
+        if self.wanted != "categorical":
+            as_numbers = are_numbers(words)
+            self.numbers += int(counts[as_numbers].sum())
+            self.words += int(counts[~as_numbers].sum())
+        if self.words and self.first_word is None:
+            self.first_word = cells.word_problem()
+        self.count(cells.texts)
+
+    @property
+    def is_category(self) -> bool:
+        """Whether the cells are categories."""
+        if self.wanted is not None:
+            return self.wanted == "categorical"
+        return self.words > 0 and not self.numbers and not self.form
+
+    def odd_cells(self) -> str:
+        """Return the message on the first word, with the number of words and two formats."""
+        cell, not_one, way = (self.first_word or "").rpartition(" is not a number")
+        are = "is" if self.words == 1 else "are"
+        forms = f"; two formats: {', '.join(map(shown, self.clash))}" * bool(self.clash)
+        counted = f" ({self.words} of {self.numbers + self.words} cells {are} not{forms})"
+        return f"{cell}{not_one}{counted * bool(self.numbers or forms)}{way}"
 
     def find_form(self) -> None:
         """Find the form of amounts, after all batches."""
@@ -79,15 +129,20 @@ class ColumnCells:
             self.levels.update(dict(zip(names, counts, strict=True)))
 
 
+def summarize(path: Path, options: CsvOptions, columns: Sequence[ColumnCells]) -> None:
+    """Add all cells of a file to the summaries of its columns, and find the forms of amounts."""
+    for place, batch in batches(path, options, columns=[column.name for column in columns]):
+        for column in columns:
+            column.add(Cells(batch.column(column.name), column.name, place))
+    for column in columns:
+        column.find_form()
+
+
 @dataclass(slots=True)
 class FeatureCells(ColumnCells):
-    """Summary of the cells of one feature; `wanted` is the kind that the user requires, if any."""
+    """Summary of the cells of one feature."""
 
     keys: Keys = field(kw_only=True)
-    wanted: Wanted | None = None
-    missing: int = 0
-    numbers: int = 0
-    words: int = 0
     problem: str | None = None
     inexact: bool = False
     whole: bool = True
@@ -96,24 +151,11 @@ class FeatureCells(ColumnCells):
     # The numbers so far, while they are whole and different; None = they are not.
     different: Array | None = field(default_factory=lambda: np.empty(0))
 
-    def add(self, cells: Cells) -> None:
-        """Add the next batch of cells."""
-        self.rows += len(cells.texts)
-        # A column with words and no numbers so far is not tried as numbers again.
-        values = None if self.is_category else cells.numbers_or_none()
-        if values is not None:
-            self._add_numbers(values, cells)
-            return
-        cells = cells.present()
-        self.missing += cells.texts.null_count
-        self._add_words(cells)
-
     def _add_numbers(self, values: Array, cells: Cells) -> None:
         import pyarrow.compute as pc
 
+        ColumnCells._add_numbers(self, values, cells)
         known = values[~np.isnan(values)]
-        self.missing += len(values) - len(known)
-        self.numbers += len(known)
         self.problem = self.problem or cells.infinite_problem(values)
         exact = np.abs(known) < EXACT
         if not self.inexact and not exact.all():
@@ -131,24 +173,6 @@ class FeatureCells(ColumnCells):
             joined = np.unique(np.concatenate([self.different, known]))
             is_one_each = len(joined) == len(self.different) + len(known) <= MOST_DIFFERENT
             self.different = joined if is_one_each else None
-
-    def _add_words(self, cells: Cells) -> None:
-        found = cells.texts.drop_null().value_counts()
-        words, counts = found.field("values"), found.field("counts").to_numpy()
-        if self.wanted != "categorical":
-            as_numbers = are_numbers(words)
-            self.numbers += int(counts[as_numbers].sum())
-            self.words += int(counts[~as_numbers].sum())
-        if self.words and self.first_word is None:
-            self.first_word = cells.word_problem()
-        self.count(cells.texts)
-
-    @property
-    def is_category(self) -> bool:
-        """Whether the cells are categories."""
-        if self.wanted is not None:
-            return self.wanted == "categorical"
-        return self.words > 0 and not self.numbers and not self.form
 
     def find_form(self) -> None:
         """Find the form of amounts, except among categories."""
@@ -191,14 +215,10 @@ class FeatureCells(ColumnCells):
         if self.problem is not None:
             yield self.problem
         elif self.has_odd_cells and not self.unfit:
-            cell, not_one, way = (self.first_word or "").rpartition(" is not a number")
-            are = "is" if self.words == 1 else "are"
-            forms = f"; two formats: {', '.join(map(shown, self.clash))}" * bool(self.clash)
-            counted = f" ({self.words} of {self.numbers + self.words} cells {are} not{forms})"
-            way_on = f"take the column as categories: {typed('data.categorical', [self.name])}"
+            way = f"take the column as categories: {typed('data.categorical', [self.name])}"
             if free_text(self.levels):
-                way_on = f"leave the column out: {self.keys.dropping([self.name])}"
-            yield f"{cell}{not_one}{counted * bool(self.numbers or forms)}{way}, or {way_on}"
+                way = f"leave the column out: {self.keys.dropping([self.name])}"
+            yield f"{self.odd_cells()}, or {way}"
         elif self.wanted == "categorical" and len(self.levels) > MOST_LEVELS:
             yield (
                 f"column {self.name!r} has {free_text(self.levels)}: too many categories; leave "

@@ -29,7 +29,7 @@ from pipeline.data.tables.cells import (
     raw_rows,
     without_target,
 )
-from pipeline.data.tables.columns import FeatureCells, TargetCells, kept_roles
+from pipeline.data.tables.columns import FeatureCells, TargetCells, kept_roles, summarize
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.data.tables.roles import Keys, Roles, roles_of
 from pipeline.data.tables.written import DATE_PARTS
@@ -132,15 +132,9 @@ def _learned(
         FeatureCells(name, keys=keys, wanted=wanted) for name, wanted in roles.features.items()
     ]
     target = TargetCells(roles.target)
-    looked_at: tuple[FeatureCells | TargetCells, ...] = (*features, target)
-    read = tuple(one.name for one in looked_at)
-    for place, batch in batches(path, keys.csv, columns=read):
-        for one in looked_at:
-            one.add(Cells(batch.column(one.name), one.name, place))
+    summarize(path, keys.csv, (*features, target))
     if not target.rows:
         raise DataError(f"{path} has a header and no rows (0 rows); expected at least one per part")
-    for one in looked_at:
-        one.find_form()
     roles, left_out = kept_roles(path, roles, features, keys)
     outcome, told = target.outcome(keys)
     last = f"target: {roles.target!r}, the last column; change with data.target=COLUMN"

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+import numpy as np
+
 #: Words that mark an empty cell of a feature; a class may also have such a name.
 MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
@@ -68,6 +70,15 @@ def amount_marks(form: str) -> str:
 def amount(text: str, form: str) -> float:
     """Return the number of an amount."""
     return float(re.sub(amount_marks(form), "", text).replace(",", "."))
+
+
+def cell_of(value: float, form: str) -> str | float | None:
+    """Return a number as a cell: an amount, a plain number if `form` is empty, None if missing."""
+    if np.isnan(value):
+        return None
+    if not form:
+        return float(value)
+    return form[:-1] + np.format_float_positional(value, trim="-").replace(".", form[-1])
 
 
 def amount_forms(text: str) -> list[str]:

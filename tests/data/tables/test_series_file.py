@@ -12,6 +12,7 @@ import pytest
 import torch
 from given_data import Shipped, options
 from given_tables import write
+from own_sources import new_rows
 
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, filled, prepare
@@ -60,6 +61,54 @@ def test_a_csv_is_read_however_it_is_written(content: str | bytes) -> None:
     assert series.times == ("2020-01-01", "2020-01-02", "2020-01-03")
     assert series.names == series.targets == ("level", "rain")
     assert (series.reading["time"], series.reading["step"]) == ("day", "1 day")
+
+
+DOLLARS = 'day,level,rain\n2020-01-01,"$1,200.50",0\n2020-01-02,,3\n2020-01-03,$5,1\n'
+TWO_FORMS = (
+    r"^f\.csv line 2, column 'level': '\$1,200\.50' is not a number \(2 of 2 cells are not; two "
+    r"formats: '\$1,200\.50', '€5'\)"
+)
+GERMAN = "tag;menge\n" + "".join(f"{row + 1:02d}.01.2020;{row},5\n" for row in range(30))
+
+
+@pytest.mark.parametrize(
+    ("content", "values", "told"),
+    [
+        (DOLLARS, [1200.5, 1200.5, 5], "level ('$1,200.50' as 1200.5)"),
+        (GERMAN, [row + 0.5 for row in range(30)], "menge (decimal commas: '0,5' as 0.5)"),
+    ],
+)
+def test_amounts_are_read_as_numbers_then_and_later(
+    content: str, values: list[float], told: str
+) -> None:
+    series = read(content, missing="previous")
+    assert series.values[:, 0].tolist() == values
+    assert f"read as numbers: {told}" in series.notes
+
+
+def test_a_model_reads_times_and_amounts_as_its_training_did() -> None:
+    trained = source(GERMAN)
+    parts = prepared(trained)
+    schema = Schema.from_dict(parts.schema.to_dict())
+    reader = reader_of(schema)
+    assert reader.inputs() == [
+        {"name": "tag", "type": "string"},
+        {"name": "menge", "type": "string"},
+    ]
+    for block in (
+        new_rows("f.csv", schema),
+        reader.apply(pd.DataFrame(parts.example), what="rows"),
+        reader.apply(pd.read_csv("f.csv", sep=";"), what="rows"),
+    ):
+        assert block.raw[:, :, 0].tolist() == [[27.5, 28.5, 29.5]]
+        assert block.names == ["31.01.2020"]
+    # Plain numbers alone are still read by the form of the training.
+    grouped = source(GERMAN.replace(",5", ".125"), "new.csv")
+    for ask in (lambda: again(grouped, schema), lambda: new_rows("new.csv", schema)):
+        with pytest.raises(DataError, match=r"new\.csv line 3, .*'1\.125' is ambiguous among dec"):
+            ask()
+    plain = source(GERMAN.replace(",5", ""), "new.csv")
+    assert again(plain, schema).rows.tolist() == again(trained, schema).rows.tolist()
 
 
 def test_a_series_without_names_is_noticed_and_read_where_the_user_says_so() -> None:
@@ -149,8 +198,8 @@ EARLY = (
 TWICE = r"line 5, column 'month': '2020-02' repeats the time 2 rows above; expected unique times"
 COLUMNS = r"its columns are when, sales, price, city\. Did you mean 'sales'\?"
 NO_NUMBERS = (
-    r"f\.csv: column 'city' is not numeric \('Oslo', …\); name the value columns: "
-    r"'data\.columns=\[sales,price\]', or the time column: data\.time=NAME"
+    r"^f\.csv line 3, column 'city': 'Oslo' is not a number; write a number or leave it empty, or "
+    r"name only the value columns: 'data\.columns=\[sales,price\]'$"
 )
 
 
@@ -180,6 +229,20 @@ NO_NUMBERS = (
             r"'when' is both data\.time and one of data\.columns",
         ),
         (CITY, {}, NO_NUMBERS),
+        *(
+            (DOLLARS.replace("$5", "€5"), keys, rf"{TWO_FORMS}; write 1200\.50{way}$")
+            for keys, way in (
+                ({}, r", or name only the value columns: 'data\.columns=\[rain\]'"),
+                ({"columns": ["level"]}, ""),
+            )
+        ),
+        (
+            "day,level\n" + "1/5/2020,1\n2/5/2020,2\n",
+            {},
+            r"^f\.csv line 2, column 'day': '1/5/2020' is not a number; write a number or leave it "
+            r"empty, or name only the value columns: 'data\.columns=\[level\]', or name the column "
+            r"of times: data\.time=NAME$",
+        ),
         ("month,a\n2020-01,1\n2020-03,2\n2020-02,3\n", {}, EARLY),
         *(
             ("month,a\n2020-01,1\n2020-02,2\n2020-03,3\n2020-02,4\n", {"sort": sort}, TWICE)
@@ -194,7 +257,9 @@ NO_NUMBERS = (
         (
             PLAIN.replace("2.5", "two"),
             {},
-            r"f\.csv line 3, column 'level': 'two' is not a number; .* data\.columns=",
+            r"f\.csv line 3, column 'level': 'two' is not a number \(1 of 3 cells is not\); "
+            r"write a number or leave it empty, or name only the value columns: "
+            r"'data\.columns=\[rain\]'$",
         ),
         (
             FILE,
@@ -241,6 +306,7 @@ def layout(first: Mapping[str, Sequence[str | None]], **wanted: Any) -> Layout:
         ({"Year": ["1900", "1901", "1902"], "a": VALUES}, "Year"),
         ({"a": VALUES, "date": ["20200101", "20200102", "20200104"]}, "date"),
         ({"": ["0", "1", "2"], "a": VALUES}, "unnamed_1"),
+        ({"a": VALUES, "tag": ["30.01.2020", "31.01.2020", "01.02.2020"]}, "tag"),
         ({"jahr": ["1900", "1901", "1902"], "a": VALUES}, "jahr"),
         ({"a": VALUES, "b": VALUES}, None),
         ({"a": ["3", "1", "2"], "b": VALUES}, None),
