@@ -20,7 +20,7 @@ from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.findings import TestRows
 from pipeline.markup import BASELINES
-from pipeline.metrics import ClassScores, class_scores, find_threshold
+from pipeline.metrics import ClassScores, class_scores, find_threshold, mean_words
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_json, replace_text
@@ -113,6 +113,15 @@ class ScoredTest:
     classes: tuple[ClassScores, ...]
     threshold: float
     intervals: Intervals | None = None
+
+    def words(self, schema: Schema) -> str:
+        """Return the number of rows, and what the metrics are of: a class, a mean or a unit."""
+        units = self.intervals.units if self.intervals else f"{len(self.rows.targets):,} rows"
+        if schema.task == "binary":
+            return f"{units}, positive class {schema.positive}"
+        if schema.task == "multiclass":
+            return f"{units}, {mean_words(self.classes)}"
+        return f"{units}, in {schema.units or 'the unit of the target'}"
 
     def write(self, folder: Path, schema: Schema) -> None:
         """Write predictions, class scores and intervals as files into a folder."""

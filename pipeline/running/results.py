@@ -20,7 +20,7 @@ from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
 from pipeline.errors import shown
 from pipeline.markup import BASELINES, score_rows
-from pipeline.metrics import ClassScores, mean_words
+from pipeline.metrics import ClassScores
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
@@ -152,26 +152,19 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     baselines are is said with `details`, or if steps or numbers of rows are part of it.
     """
     found = test.intervals
-    units = f"{len(test.rows.targets):,} rows" if found is None else found.units
-    if schema.task == "binary":
-        scores = f", positive class {schema.positive}"
-    elif schema.task == "multiclass":
-        scores = f", {mean_words(test.classes)}"
-    else:
-        scores = f", in {schema.units or 'the unit of the target'}"
     ends = {} if found is None else found.ends
     kinds = dict(zip(BASELINES, test.baselines, strict=False))
     table = _table("", "network", "95 % CI", *kinds)
     names = metric_names(schema.task, test.metrics)
     for name, own, *others in score_rows(test.metrics, ends, names, kinds):
         table.add_row(name, f"[bold]{own}[/]", *others)
-    say(console(), f"{part} results on {units}{scores}", style="bold")
+    say(console(), f"{part} results on {test.words(schema)}", style="bold")
     console().print(table)
     if found is not None and not found.draws:
         say(
             console(),
-            f"no confidence intervals: {units}; expected {FEWEST_UNITS} or more groups or blocks, "
-            f"and at most {MOST_ROWS:,} rows",
+            f"no confidence intervals: {found.units}; expected {FEWEST_UNITS} or more groups or "
+            f"blocks, and at most {MOST_ROWS:,} rows",
         )
     if details:
         _print_classes(test.classes)

@@ -122,6 +122,7 @@ class Tested:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty if nothing was tested.
         baselines: Names of the baselines, in the order of `markup.BASELINES`.
         intervals: 95 % intervals of the network's metrics: `f1`, …
+        rows: The tested rows in words: `1,000 rows, mean over 10 classes`; empty = none.
         figure: What the saved model is compared by; `None` = no model was saved.
         problem: Why the job failed, in one line; `None` = it succeeded.
         exit_code: Exit code of a single run that fails like this.
@@ -132,6 +133,7 @@ class Tested:
     metrics: Mapping[str, float] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    rows: str = ""
     figure: Mapping[str, Any] | None = None
     problem: str | None = None
     exit_code: int = 0

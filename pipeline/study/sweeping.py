@@ -313,6 +313,7 @@ def _test(
             "metrics": dict(tested.metrics),
             "baselines": list(tested.baselines),
             "intervals": dict(tested.intervals),
+            "rows": tested.rows,
         }
         earlier = facts.get(summary.TESTED, {})
         done.ledger.set_fact(summary.TESTED, {**earlier, str(row.number): noted})

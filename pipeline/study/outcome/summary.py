@@ -76,6 +76,7 @@ class StudySummary:
         base_tested: The same metrics of the base trial.
         baselines: Names of the baselines, in the order of `markup.BASELINES`; empty = not known.
         intervals: 95 % intervals of the winner's metrics: `f1`, …; empty = not known.
+        tested_rows: The tested rows in words: `75 rows, mean over 4 classes`; empty = not known.
         confirm_seeds: Number of seeds with which the winner is trained again.
     """
 
@@ -91,6 +92,7 @@ class StudySummary:
     base_tested: Mapping[str, float] = field(default_factory=dict)
     baselines: Sequence[str] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    tested_rows: str = ""
     confirm_seeds: int = 0
 
     def with_tests(self, facts: Mapping[str, Any]) -> "StudySummary":
@@ -103,6 +105,7 @@ class StudySummary:
             base_tested=tested.get(str(self.base), {}).get("metrics", {}),
             baselines=own.get("baselines", ()),
             intervals=own.get("intervals", {}),
+            tested_rows=own.get("rows", ""),
         )
 
     @property
@@ -353,7 +356,7 @@ def importance_table(found: "Importances", *, bars: bool) -> TextTable:
 
 def figures_table(summary: StudySummary) -> TextTable:
     """Return a table of the test metrics of the best trial, the default and the baselines."""
-    tested, ends = summary.tested, summary.intervals
+    tested, ends, rows = summary.tested, summary.intervals, summary.tested_rows
     kinds = markup.baseline_headings(tested, ())
     default = ["default"] if summary.base_tested and summary.winner != summary.base else []
     lines = []
@@ -368,7 +371,7 @@ def figures_table(summary: StudySummary) -> TextTable:
     if any(line[2] == MISSING for line in lines):
         notes.append(markup.NO_INTERVAL)
     return TextTable(
-        title="test results of the best trial",
+        title="test results of the best trial" + (f" on {rows}" if rows else ""),
         headings=["test", "best trial", "95 % CI", *default, *kinds],
         lines=lines,
         notes=notes,

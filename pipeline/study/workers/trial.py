@@ -110,7 +110,11 @@ class TrialTrainer:
                 return Tested(figure=figure)
             ends = {} if test.intervals is None else test.intervals.ends
             return Tested(
-                metrics=test.metrics, baselines=test.baselines, intervals=ends, figure=figure
+                metrics=test.metrics,
+                baselines=test.baselines,
+                intervals=ends,
+                rows=test.words(plan.prepared.schema),
+                figure=figure,
             )
         except BaseException as error:
             explained = explain(error)
