@@ -12,7 +12,14 @@ from pydantic import Field
 from pipeline.config import options
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.options import SERVING, DataOptions, Options, Text, TrackingOptions
+from pipeline.config.options import (
+    MODEL_REQUIRED,
+    SERVING,
+    DataOptions,
+    Options,
+    Text,
+    TrackingOptions,
+)
 from pipeline.config.overrides import raw_value
 from pipeline.config.record import RETIRED, flatten, plain, without_references
 from pipeline.config.values import TARGET, resolved, validated, wrong_value
@@ -133,10 +140,7 @@ def _stored(place: Path) -> dict[str, Any]:
 def body(config: DictConfig) -> int:
     """Evaluate the model as configured and print the result."""
     if OmegaConf.is_missing(config, "model_from"):
-        raise ConfigError(
-            "model_from is missing; expected a run's folder or id, last, or "
-            "models:/NAME@ALIAS: model_from=last."
-        )
+        raise ConfigError(f"model_from={MODEL_REQUIRED}")
     given: Any = OmegaConf.to_container(config)  # values are not checked yet
     with waiting_for("loading the model", given["verbose"]):
         asked = evaluation_request(config)

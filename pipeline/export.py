@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.options import Options, Text, TrackingOptions
+from pipeline.config.options import ModelReference, Options, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE
@@ -22,7 +22,7 @@ Word = Literal["program", "onnx"]
 class ExportOptions(Options):
     """Options of `pipeline export`."""
 
-    model_from: Text
+    model_from: ModelReference
     format: Word | Annotated[list[Word], Field(min_length=1)]
     output: Text
     overwrite: bool

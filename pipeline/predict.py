@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.options import Options, Text, TrackingOptions
+from pipeline.config.options import ModelReference, Options, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.terminal import folded
 
@@ -14,8 +14,8 @@ from pipeline.terminal import folded
 class PredictOptions(Options):
     """Options of `pipeline predict`."""
 
-    model_from: Text
-    input: Text
+    model_from: ModelReference
+    input: Annotated[Text, Field(description="FILE is required.")]
     output: Text | None
     overwrite: bool
     id: Text | None

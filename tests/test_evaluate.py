@@ -252,7 +252,7 @@ def test_a_run_that_is_not_there_is_told_and_a_folder_of_any_name_is_taken_as_it
         assert evaluate(f"model_from={reference}", f"output={evaluate.runs}") == 2
         assert evaluate.err.startswith(f"error: run '{reference}' is unknown below output=")
     assert evaluate("split=all") == 2
-    assert evaluate.err.startswith("error: model_from is missing")
+    assert evaluate.err.startswith("error: model_from=RUN is required: a run's ")
     assert not Path("runs").exists()
     place = Path("模型 a=b,c [d] #e %f 'g'")
     shutil.copytree(evaluate.model("values"), place)

@@ -209,8 +209,8 @@ def test_wrong_names_are_told_before_wrong_values(capsys: pytest.CaptureFixture[
     ]
     assert main(["unknown=ignore", "missing=drop"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: model_from is missing; expected a string (not empty).",
-        "error: input is missing; expected a string (not empty).",
+        "error: model_from=RUN is required: a run's folder or id, last, or models:/NAME@ALIAS.",
+        "error: input=FILE is required.",
         "error: unknown='ignore' is not allowed; expected one of other, refuse.",
         "error: missing='drop' is not allowed; expected one of refuse, impute.",
     ]

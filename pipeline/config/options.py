@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 Text = Annotated[str, Field(min_length=1)]
+#: What a message says of a missing model after `model_from=`.
+MODEL_REQUIRED = "RUN is required: a run's folder or id, last, or models:/NAME@ALIAS."
+ModelReference = Annotated[Text, Field(description=MODEL_REQUIRED)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NaturalInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -218,7 +218,12 @@ def validate(
             siblings = [prefix + ".".join([*path[:-1], name]) for name in known]
             lines[key] = unknown_key(key, siblings, (hints or {}).get(key, ""))
         elif fault["type"] == "missing":
-            lines[key] = f"{key} is missing; expected {described(known[path[-1]])}."
+            field = owner.model_fields.get(path[-1])
+            lines[key] = (
+                f"{key}={field.description}"
+                if field is not None and field.description
+                else f"{key} is missing; expected {described(known[path[-1]])}."
+            )
         else:
             lines[key] = wrong_value(key, value, known[path[-1]])
     return None, list(lines.values())
