@@ -22,8 +22,8 @@ RETRIED = ("interrupted", "lost")
 #: Tag in a trial's journal that holds its values, as a JSON list.
 VALUES = "pipeline.values"
 REMEDY = (
-    "restore it, continue anyway with sweep.allow_change=true, or start a new study with "
-    "sweep.name=NAME"
+    "restore it, start a new study with sweep.name=NAME, or continue anyway with "
+    "sweep.allow_change=true"
 )
 _Kind = TypeVar("_Kind")
 

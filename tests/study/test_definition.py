@@ -13,8 +13,8 @@ from pipeline.study.ledger.definition import Objective, logged, read_objectives
 from pipeline.sweep import main as sweep
 
 REMEDY = (
-    "restore it, continue anyway with sweep.allow_change=true, or start a new study with "
-    "sweep.name=NAME"
+    "restore it, start a new study with sweep.name=NAME, or continue anyway with "
+    "sweep.allow_change=true"
 )
 OTHER_NAME = "choose another name for this study: sweep.name=NAME"
 FOREIGN = f"the study 'lr' was created by another program or version; {OTHER_NAME}"
