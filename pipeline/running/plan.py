@@ -262,6 +262,11 @@ class Plan:
         work = 3 * operations_at_once(self.layers) * self.options.data["batch_size"]
         return threads(operations=work // self.devices.world, processes=self.devices.count)
 
+    @property
+    def usual_monitor(self) -> str:
+        """Metric that chooses the kept epoch by default."""
+        return "val/rmse" if self.prepared.schema.task == "regression" else "val/f1"
+
     def filled_in(self) -> Plan:
         """Resolve the `null` defaults that depend on data, network and devices; set up torch."""
         options, trainer = self.options, self.options.trainer
@@ -270,9 +275,8 @@ class Plan:
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(trainer.matmul_precision)
         resolved = {"threads": count, "accelerator": self.devices.accelerator}
-        followed = "val/rmse" if self.prepared.schema.task == "regression" else "val/f1"
         update = {
-            "monitor": options.monitor or followed,
+            "monitor": options.monitor or self.usual_monitor,
             "trainer": trainer.model_copy(update=resolved),
         }
         return replace(self, options=options.model_copy(update=update))

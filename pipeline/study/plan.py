@@ -200,11 +200,13 @@ def plan_study(
 
 
 def _objectives(options: SweepOptions, planned: Plan) -> tuple[definition.Objective, ...]:
-    validated = planned.prepared.validation is not None
+    validated, followed = planned.prepared.validation is not None, str(planned.options.monitor)
+    if followed == "val/loss":  # trials may differ in loss or class weights
+        followed = planned.usual_monitor
     # A study that tests every trial does not choose among them, so it needs no validation rows.
     return definition.read_objectives(
         options.objective,
-        str(planned.options.monitor) if validated or not options.test_trials else "train/loss",
+        followed if validated or not options.test_trials else "train/loss",
         task=planned.prepared.schema.task,
         validated=validated,
         metrics=planned.options.metrics,
