@@ -1,11 +1,13 @@
 """Text in a terminal: the console, and the format of numbers and durations."""
 
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from decimal import Decimal
 from math import floor, isfinite, isnan, log10
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -117,19 +119,27 @@ def shown_verbosity(verbose: int | None) -> int:
 
 
 def number(value: float) -> str:
-    """Return a metric as text with at least four significant digits."""
+    """Return a metric as text: four decimals, fewer if it is large, three digits if it is tiny."""
     if isnan(value):  # a ratio without a denominator
         return "undefined"
     size = abs(value)
-    if size >= 1e15:
-        return f"{value:.4g}"
+    if size >= 1e15 or 0 < size < 0.001:
+        return significant(value, 3)
     if size >= 1000 or (size >= 100 and value == round(value)):
         return f"{value:,.0f}"
     if size >= 100:
         return f"{value:.1f}"
     if size >= 10:
         return f"{value:.2f}"
-    return f"{value:.4f}" if size >= 0.001 or size == 0 else f"{value:.2e}"
+    return f"{value:.4f}"
+
+
+def significant(value: float, digits: int = 2) -> str:
+    """Return a number with at most so many significant digits: `0.00016`, `850`, `2e13`."""
+    text = f"{value:.{digits}g}"
+    if value == 0 or 1e-6 <= abs(value) < 1e6:
+        return f"{Decimal(text):,f}"
+    return re.sub(r"e\+?(-?)0*", r"e\1", text)
 
 
 def rounded(value: float, ends: tuple[float, float] | None = None) -> str:

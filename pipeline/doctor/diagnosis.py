@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.doctor import fit, tested
 from pipeline.doctor.evidence import NARROW, Evidence, Verdict
 from pipeline.findings import Array, Findings, Vitals
+from pipeline.terminal import significant
 
 #: Norm of all gradients that counts as exploded; well scaled networks start at the order of 1.
 EXPLODED = 100.0
@@ -66,8 +67,8 @@ def _explosion(run: Evidence, vitals: Vitals, *, first: float, largest: float) -
     diverged = run.findings.end == "diverged"
     ended = f", NaN or infinite in epoch {int(vitals.epochs[-1])}" if diverged else ""
     layer = _short(vitals.layers[int(np.nan_to_num(vitals.gradients[-1]).argmax())])
-    later = f", {largest:.2g} later" if largest > first else ""
-    return f"gradient norm {first:.2g} at the first step{later}{ended}; largest in {layer}"
+    later = f", {significant(largest)} later" if largest > first else ""
+    return f"gradient norm {significant(first)} at the first step{later}{ended}; largest in {layer}"
 
 
 #: A layer's gradient norm as a share of the output layer's, in the median epoch.
@@ -109,10 +110,10 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
     effect = "it barely learns" if move < STILL else "the network learns nothing"
     saturating = run.setting("model.activation") in ("sigmoid", "tanh", "softplus")
     return Verdict(
-        evidence=f"{_short(vitals.layers[layer])} gets {share:.1g} of the output layer's "
-        f"gradient, so {effect}"
+        evidence=f"{_short(vitals.layers[layer])} gets {significant(share, 1)} of the output "
+        f"layer's gradient, so {effect}"
         if by_depth
-        else f"the gradient norm over all layers is only {norm:.0e} at the first step",
+        else f"the gradient norm over all layers is only {significant(norm, 1)} at the first step",
         numbers={"gradient": share, "update": move, "first": norm},
         cures=(
             "model.init=default" if run.setting("model.init") == "normal" else "",
@@ -151,8 +152,8 @@ def clipping_always(run: Evidence) -> Verdict | None:
     by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
         evidence=(
-            f"{math.floor(100 * share.mean())} % of steps are clipped, to {100 * left:.1g} % of "
-            f"the gradient (median norm {norm:.2g})"
+            f"{math.floor(100 * share.mean())} % of steps are clipped, to "
+            f"{significant(100 * left, 1)} % of the gradient (median norm {significant(norm)})"
         ),
         numbers={"share": float(share.min()), "left": left, "norm": norm},
         cures=(
@@ -181,7 +182,7 @@ def clipping_never(run: Evidence) -> Verdict | None:
         return None
     return Verdict(
         evidence=f"the threshold {clipping.threshold:g} is far above the largest gradient norm, "
-        f"{largest:.2g}",
+        f"{significant(largest)}",
         numbers={"largest": largest, "threshold": clipping.threshold},
         cures=(
             "trainer.gradient_clip_val=1.0"
@@ -276,14 +277,15 @@ def lr_too_high(run: Evidence) -> Verdict | None:
     if diverged:
         ended = "the loss became NaN or infinite"
     elif len(loss):
-        ended = f"the training loss ends at {loss[-1]:.3g} (best {loss.min():.3g})"
+        last, best = significant(loss[-1], 3), significant(loss.min(), 3)
+        ended = f"the training loss ends at {last} (best {best})"
     else:
         ended = "the network learns nothing"
     # Optimizers other than SGD rescale gradients, which undoes clipping.
     clips = run.optimizer == "SGD" and not run.findings.clipping.threshold and far < REPLACED
+    by = f"{100 * far:.0f} %" if far < 1 else f"{significant(far, 3)} times their size"
     return Verdict(
-        evidence="a step changes the weights of a layer by up to "
-        f"{f'{100 * far:.0f} %' if far < 1 else f'{far:.3g} times their size'}, and {ended}",
+        evidence=f"a step changes the weights of a layer by up to {by}, and {ended}",
         numbers={"update": far},
         cures=(run.lower_learning_rate, "trainer.gradient_clip_val=1.0" if clips else ""),
     )
@@ -303,7 +305,8 @@ def lr_too_low(run: Evidence) -> Verdict | None:
     if far > TOO_SHORT or not (goes_on or run.is_unlearned):
         return None
     return Verdict(
-        evidence=f"steps change weights by at most {far:.1e} of their size (1e-3 is usual)",
+        evidence=f"steps change weights by at most {significant(far)} of their size "
+        "(0.001 is usual)",
         numbers={"update": far},
         cures=(run.higher_learning_rate, run.more_epochs(10)),
     )
