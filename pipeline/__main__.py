@@ -12,6 +12,7 @@ from pipeline.paths import conf_folder
 from pipeline.streams import make_tolerant
 
 _PURPOSE = re.compile(r"^header: (.+)$", re.MULTILINE)
+_MEANT = re.compile(r"Did you mean '(.+)'\?$")
 _COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
 
 
@@ -39,9 +40,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage() if name != "--version" else f"pipeline {__version__}")
         return 0
     known = ", ".join(COMMANDS)
-    near = f" Did you mean 'train {name}'?" if "=" in name else did_you_mean(name, COMMANDS)
+    near = did_you_mean(name, COMMANDS) or _meant_for_train(name)
     print(f"error: {name!r} is not a command; expected one of {known}.{near}", file=sys.stderr)
     return ConfigError.exit_code
+
+
+def _meant_for_train(word: str) -> str:
+    """Return ` Did you mean 'train model=lstm'?` for `lstm` or `model=lstm`, or an empty string."""
+    if word.startswith("-"):
+        return ""
+    from pipeline.config.compose import checked
+
+    for _ in range(2):  # the word itself, then what `train` would suggest
+        try:
+            checked([word], config_name="train")
+        except ConfigError as error:
+            found = _MEANT.search(error.problems[0])
+            if found is None:
+                break
+            key, equals, _value = word.partition("=")
+            word = found[1] if "=" in found[1] else f"{key}{equals}{found[1]}"
+        else:
+            return f" Did you mean 'train {word}'?"
+    return ""
 
 
 def _command(name: str, words: Sequence[str], argv: Sequence[str] | None) -> int:

@@ -186,6 +186,6 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = 
         leaves.get(SYNONYMS.get(leaf, leaf))
         or nearest(key, siblings, by_leaf=True)
         or nearest(key, names, by_leaf=True)
-        or leaves.get(nearest(leaf, leaves) or "")
+        or (None if siblings else leaves.get(nearest(leaf, leaves) or ""))
     )
     return f"{key} is unknown." + (f" Did you mean '{near}{value}'?" if near else "")

@@ -385,6 +385,10 @@ def test_one_program_runs_every_command(capsys: Capture) -> None:
     [
         ("trian", " Did you mean 'train'?"),
         ("model=lstm", " Did you mean 'train model=lstm'?"),
+        ("model=lstmm", " Did you mean 'train model=lstm'?"),
+        ("lstm", " Did you mean 'train model=lstm'?"),
+        ("epochs=5", " Did you mean 'train trainer.max_epochs=5'?"),
+        ("sweep.n_trials=3", ""),
         ("--colour", ""),
     ],
 )

@@ -27,6 +27,7 @@ PROBLEMS = {
         "'optimizer.lr=1,2' has several values; expected one, a list optimizer.lr=[1,2], "
         "a quoted string 'optimizer.lr=\"1,2\"', or -m for one run each."
     ),
+    "loss.direction=[max,min]": "loss.direction is unknown.",
     "+seeed=3": "seeed is unknown. Did you mean 'seed=3'?",
     "tags.fold=a": "tags.fold does not exist; add it with +tags.fold=a",
     "+seed=3": "+seed=3: seed already exists; remove the +.",
