@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _BETWEEN_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
+#: A line of `headed`, or one that continues below its heading.
+_HEADED = re.compile(r"[a-z ]{6}  \S")
 _ANNOUNCING = ContextVar("announcing", default=False)
 
 
@@ -38,10 +40,23 @@ def console() -> Console:
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
     is_laid_out = not shown.is_terminal
-    if not is_laid_out and max(map(cell_len, text.split()), default=0) > shown.width:
-        # Rich would break a path that is longer than a line.
-        text, is_laid_out = textwrap.fill(text, shown.width, **_BETWEEN_WORDS), True
+    is_longer = max(map(cell_len, text.split()), default=0) > shown.width
+    if not is_laid_out and (is_longer or _indent(text)):
+        # Rich would break a path that is longer than a line, and indent no further lines.
+        text, is_laid_out = wrapped(text, shown.width), True
     shown.print(text, style=style, markup=False, soft_wrap=is_laid_out)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return a line wrapped between words; the lines after the first are indented as it is."""
+    return textwrap.fill(text, width, subsequent_indent=_indent(text), **_BETWEEN_WORDS)
+
+
+def _indent(text: str) -> str:
+    if _HEADED.match(text):
+        return " " * 8
+    spaces = len(text) - len(text.lstrip())
+    return " " * (spaces + 2) if spaces else ""
 
 
 def folded(text: str, stream: TextIO) -> str:
@@ -50,7 +65,7 @@ def folded(text: str, stream: TextIO) -> str:
         return text
     sentence, colon, words = text.partition(": pipeline ")
     width = shutil.get_terminal_size().columns
-    return textwrap.fill(sentence, width, **_BETWEEN_WORDS) + colon + words
+    return wrapped(sentence, width) + colon + words
 
 
 def waiting_for(tasks: str, verbose: int | None) -> AbstractContextManager[object]:

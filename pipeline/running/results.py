@@ -26,7 +26,16 @@ from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
 from pipeline.serving.model import Decision
-from pipeline.terminal import console, duration, headed, rounded, say, shown_verbosity, waiting_for
+from pipeline.terminal import (
+    console,
+    duration,
+    headed,
+    rounded,
+    say,
+    shown_verbosity,
+    waiting_for,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest
@@ -222,16 +231,10 @@ def print_doctor(lines: Sequence[str]) -> None:
     """Print the diagnosis; in a terminal, with coloured names and an indent before other lines."""
     terminal = console()
     for line in lines:
-        if not terminal.is_terminal:
-            say(terminal, line)
-            continue
-        name, colon, evidence = line[MARGIN:].partition(":")
-        colour = "bold green" if name == HEALTHY else "bold yellow"
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(
-            f"{line[:MARGIN].rstrip():{MARGIN - 1}}", Text.assemble((name, colour), colon, evidence)
-        )
-        terminal.print(grid)
+        text = Text(wrapped(line, terminal.width) if terminal.is_terminal else line)
+        name = line[MARGIN:].partition(":")[0]
+        text.stylize("bold green" if name == HEALTHY else "bold yellow", MARGIN, MARGIN + len(name))
+        terminal.print(text, soft_wrap=True)
 
 
 def where_lines(record: Record) -> Iterator[str]:

@@ -144,6 +144,17 @@ def test_a_sentence_breaks_between_words_and_a_command_stays_whole(monkeypatch: 
     assert lines == f"error: too-long\nwords stay whole{command}"
 
 
+def test_what_follows_a_heading_or_an_indent_is_indented_when_it_breaks(monkeypatch: Patch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    line = "  lr: 0.1 to 0.2, log scale"
+    with terminal(columns=20) as shown:
+        result = folded("result  B is better than A", sys.stdout)
+        assert folded(line, sys.stdout) == "  lr: 0.1 to 0.2,\n    log scale"
+        say(console(), line)
+    assert result == "result  B is better\n        than A"
+    assert shown.screen[1].endswith("    log scale")
+
+
 def test_a_path_that_is_longer_than_a_line_stays_whole(monkeypatch: Patch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     with terminal(columns=20) as shown:
