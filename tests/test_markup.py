@@ -1,8 +1,9 @@
-"""Tables and texts: aligned, and escaped for LaTeX and Markdown."""
+"""Tables, texts and numbers: aligned, rounded, and escaped for LaTeX and Markdown."""
 
 import pytest
 
 from pipeline.markup import TextTable, aligned, fenced, latex, markdown
+from pipeline.terminal import number, significant
 
 
 def test_no_sign_of_a_text_means_anything_to_latex() -> None:
@@ -19,6 +20,12 @@ def test_no_sign_of_a_text_means_anything_to_latex() -> None:
 def test_no_sign_of_a_text_means_anything_to_markdown() -> None:
     text = markdown(TextTable(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
     assert r"| x\|y\*z\`&lt;b> 2 |" in text
+
+
+def test_numbers_in_sentences_are_written_without_zeros_in_exponents() -> None:
+    shown = {0.00016: "0.00016", 847.0: "850", 8449.0: "8,400", 2e13: "2e13", 3e-7: "3e-7", 0: "0"}
+    assert {value: significant(value) for value in shown} == shown
+    assert [number(value) for value in (0.00016, 3e-7, 0.0)] == ["0.00016", "3e-7", "0.0000"]
 
 
 def test_columns_stand_below_each_other_whatever_the_script() -> None:

@@ -3,8 +3,6 @@
 import pytest
 from printed import differences
 
-from pipeline.terminal import number, significant
-
 PRINTED = """\
 net · 10 parameters · seed 0 · cpu, 1 thread, 2 cores
 1/2  val/f1 0.50  1.1 s  best 0.50 (1)
@@ -40,12 +38,6 @@ run     runs/20250101-000000-net-000000
 )
 def test_another_word_or_number_is_a_difference(old: str, new: str) -> None:
     assert len(differences(PRINTED.replace(old, new), PRINTED, tolerance=0.05)) == 1
-
-
-def test_numbers_in_sentences_are_written_without_zeros_in_exponents() -> None:
-    shown = {0.00016: "0.00016", 847.0: "850", 8449.0: "8,400", 2e13: "2e13", 3e-7: "3e-7", 0: "0"}
-    assert {value: significant(value) for value in shown} == shown
-    assert [number(value) for value in (0.00016, 3e-7, 0.0)] == ["0.00016", "3e-7", "0.0000"]
 
 
 def test_a_line_too_few_and_a_line_too_many_are_differences() -> None:
