@@ -106,18 +106,15 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
 def _with_forms(
     path: Path, layout: Layout, options: CsvOptions, *, are_named: bool
 ) -> list[ColumnCells]:
-    """Return the value columns that the layout has no forms of, with the forms of their amounts.
+    """Return the value columns with the forms of their amounts.
 
     `are_named` says whether the user has named the value columns.
 
     Raises:
         DataError: A column holds other words than amounts of one form.
     """
-    columns = [
-        ColumnCells(name, wanted="numeric") for name in layout.values if name not in layout.forms
-    ]
-    if columns:
-        summarize(path, options, columns)
+    columns = [ColumnCells(name, wanted="numeric") for name in layout.values]
+    summarize(path, options, columns)
     if odd := [column for column in columns if column.words and not column.form]:
         numeric = [column.name for column in columns if column not in odd]
         ways = [f"name only the value columns: {typed('data.columns', numeric)}"] * bool(numeric)
@@ -291,13 +288,20 @@ class SeriesFile(Source):
             time=None if self.time is None else str(self.time),
             values=tuple(map(str, self.columns)),
             targets=tuple(map(str, self.targets)),
-            forms=forms or {},
         )
         layout = layout_of(path, wanted, options)
-        columns = _with_forms(path, layout, options, are_named=len(wanted.values) > 0)
-        layout = replace(layout, forms={**layout.forms, **{one.name: one.form for one in columns}})
-        amounts = [one.reading() for one in columns if one.form]
-        series = recorded_in(path, layout, options, sort=self.sort)
+        layout = replace(layout, forms=forms or dict.fromkeys(layout.values, ""))
+        amounts = list[str]()
+        try:
+            series = recorded_in(path, layout, options, sort=self.sort)
+        except DataError:
+            if forms:
+                raise
+            # There may be amounts; looking for them would make every file be read twice.
+            columns = _with_forms(path, layout, options, are_named=len(wanted.values) > 0)
+            layout = replace(layout, forms={one.name: one.form for one in columns})
+            amounts = [one.reading() for one in columns if one.form]
+            series = recorded_in(path, layout, options, sort=self.sort)
         values, filling = series.without_holes(self.missing)
         times, step, labels = series.times, timing.find_step(series.times), series.times.labels
         no_step = (
