@@ -80,7 +80,7 @@ def template_of(name: Template) -> "LoadedTemplate":
 
 
 def _sentence(text: str) -> str:
-    """Begin a text with a capital letter and end it with a full stop, unless it has a colon."""
+    """Begin a text with a capital letter and end it with a full stop, unless it ends with `:`."""
     if text.partition(" ")[0].rstrip(",:;").isalpha():  # no `val/f1`
         text = f"{text[:1].upper()}{text[1:]}"
     return text if text.endswith((".", "!", "?", ":")) else f"{text}."

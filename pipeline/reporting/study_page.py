@@ -146,7 +146,8 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
         took = MISSING
         if row.started is not None and row.ended is not None:
             took = duration(max(0.0, row.ended - row.started))
-        values = summary.value_texts(row) or [MISSING] * len(summary.objectives)
+        values = [*map(outcome.value_text, summary.objectives, row.values)]
+        values = values or [MISSING] * len(summary.objectives)
         point = [outcome.shown_text(row.overrides.get(key)) for key in keys]
         lines.append([str(row.number), outcome.end_word(row), *values, *point, took])
     notes = [f"{left_out:,} more trials are in trials.csv"] if left_out else []

@@ -138,10 +138,6 @@ class StudySummary:
         """Return the values of a trial as text: `val/f1 0.8312, model/parameters 5,210`."""
         return value_words(row.values, self.objectives)
 
-    def value_texts(self, row: Row) -> list[str]:
-        """Return the values of a trial as texts; none if it did not complete."""
-        return [*map(value_text, self.objectives, row.values)]
-
 
 # ── trials as text ──────────────────────────────────────────────────────────────────────────────
 
@@ -327,7 +323,7 @@ def best_table(summary: StudySummary) -> TextTable:
         trial = f"{row.number} (default)" if row.number == summary.base else str(row.number)
         point = [shown_text(row.overrides.get(key)) for key in keys]
         point = [point_words(row.overrides, names)] if wide else point
-        lines.append([str(rank), trial, *summary.value_texts(row), *point])
+        lines.append([str(rank), trial, *map(value_text, summary.objectives, row.values), *point])
     return TextTable(
         title=title,
         headings=headings,
