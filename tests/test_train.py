@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fixture_types import Capture, Made
 from mlflow import MlflowClient
-from records import final_values, predictions
+from records import epochs, final_values, predictions
 from sklearn import metrics as sklearn_metrics
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -127,3 +127,26 @@ def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracke
     assert predictions(made(*common, "verbose=1", "tracking=local", "output=b")) == first
     other = made(*common, "verbose=2", "tracking=none", "output=c", "seed=1")
     assert predictions(other) != first
+
+
+@pytest.mark.parametrize("data", ["table", "rgb_patches"])
+def test_whichever_class_is_positive_the_same_network_is_trained(
+    made: Made, own_folder: Path, data: str
+) -> None:
+    usual, other = ("ill", "well") if data == "table" else ("flower", "china")
+    rows = [f"{n % 17},{n % 5},{usual if n % 17 > 10 else other}" for n in range(120)]
+    (own_folder / "rows.csv").write_text("\n".join(["x,y,state", *rows]), encoding="utf-8")
+    words = ["model=mlp", f"data={data}", "monitor=val/loss", "trainer.max_epochs=2"]
+    words += ["trainer.precision=64-true", "tracking=none", "verbose=0"]
+    words += ["data.path=rows.csv"] * (data == "table")
+    unnamed, one, turned = (
+        made(*words, *given, f"output={number}")
+        for number, given in enumerate([[], *([f"data.positive={x}"] for x in (usual, other))])
+    )
+    assert predictions(one) == predictions(unnamed)
+    losses = [[e["val/loss"] for e in epochs(run).values()] for run in (one, turned)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+    assert final_values(turned)["test/accuracy"] == final_values(one)["test/accuracy"]
+    for before, after in zip(predictions(one), predictions(turned), strict=True):
+        share = float(before[f"probability of {usual}"])
+        assert float(after[f"probability of {other}"]) == pytest.approx(1 - share, abs=1e-6)

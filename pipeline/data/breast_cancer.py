@@ -25,4 +25,5 @@ class BreastCancer(ScikitLearnSet):
         table = super().read()
         first, second = table.classes
         targets, classes = positive_second(table.targets, (first, second), self.positive)
-        return replace(table, targets=targets, classes=classes)
+        is_turned = self.positive == second
+        return replace(table, targets=targets, classes=classes, is_turned=is_turned)

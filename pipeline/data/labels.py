@@ -42,12 +42,14 @@ class Target:
         task: The task.
         classes: Names of the classes in the order of their indices; empty for a regression.
         notes: Notes on what was inferred.
+        is_turned: See `Samples`.
     """
 
     values: Array
     task: Task
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_turned: bool = False
 
 
 def labelled_samples(
@@ -72,6 +74,7 @@ def labelled_samples(
         targets=target.values,
         task=target.task,
         classes=target.classes,
+        is_turned=target.is_turned,
         test=rows.get("test"),
         validation=rows.get("validation"),
         notes=(*found, *([own] if len(sizes) > 1 else []), *notes, *target.notes),
@@ -141,12 +144,14 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     """
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
-    classes, notes = tuple(names), tuple[str, ...]()
+    classes, notes, is_turned = tuple(names), tuple[str, ...](), False
     task: Task = "binary" if len(names) == 2 else "multiclass"
     if task == "binary":
+        counts = np.bincount(indices, minlength=2)
+        usual, why = usual_positive(dict(zip(names, counts.tolist(), strict=True)))
+        is_turned = positive not in (None, usual)
         if positive is None:
-            counts = np.bincount(indices, minlength=2)
-            positive, why = usual_positive(dict(zip(names, counts.tolist(), strict=True)))
+            positive = usual
             share = f"{counts.min()} of {counts.sum()} rows"
             notes = (f"the positive class is {positive!r} ({why}, {share}); {NAMES_ANOTHER}",)
         indices, classes = positive_second(indices, (names[0], names[1]), positive)
@@ -165,7 +170,7 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
             f"data.task=multiclass expects more than 2 classes, but this data has "
             f"2: {', '.join(classes)}; set data.task=binary or remove it"
         )
-    return Target(values=indices, task=task, classes=classes, notes=notes)
+    return Target(values=indices, task=task, classes=classes, notes=notes, is_turned=is_turned)
 
 
 def usual_positive(counts: Mapping[str, int]) -> tuple[str, str]:

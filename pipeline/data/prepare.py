@@ -39,6 +39,7 @@ class Prepared:
         content_hash: SHA-256 of the content and its split.
         notes: Notes for the user.
         example: A few raw rows, in the form in which a model takes new rows.
+        is_turned: See `Samples`.
         report: Data report; `None` = not requested.
     """
 
@@ -49,6 +50,7 @@ class Prepared:
     content_hash: str
     notes: tuple[str, ...]
     example: Any
+    is_turned: bool = False
     report: DataReport | None = None
 
     @property
@@ -89,6 +91,7 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         content_hash=content.digest(),
         notes=(*content.notes, large) if size > rows else content.notes,
         example=reader_of(content.schema).example(raw, content),
+        is_turned=isinstance(raw, Samples) and raw.is_turned,
         report=data_report(raw, content) if reports else None,
     )
 

@@ -36,6 +36,7 @@ class RGBPatches(Source):
             targets=targets,
             task="binary",
             classes=classes,
+            is_turned=self.positive == PHOTOGRAPHS[0],
             features=("red", "green", "blue"),
             test=np.flatnonzero(arrays["columns"] >= self.test_from),
             groups=arrays["columns"],

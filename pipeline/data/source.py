@@ -102,6 +102,8 @@ class Samples:
         task: binary, multiclass or regression.
         classes: Names of the classes in the order of their indices, the positive one at index 1
             of a binary task; empty for a regression.
+        is_turned: Whether the user has made the other class the positive one: training starts
+            from the negated output layer, so that it trains the same network.
         features: Names of the features or channels; empty = they have none.
         units: Unit of a regression's targets; empty = none.
         test: Row numbers that the source itself keeps for the test; None = to be split off.
@@ -126,6 +128,7 @@ class Samples:
     task: Task
     classes: tuple[str, ...]
     features: tuple[str, ...]
+    is_turned: bool = False
     units: str = ""
     test: Indices | None = None
     validation: Indices | None = None

@@ -313,6 +313,9 @@ def make_plan(
     np.random.seed(options.seed)
     torch.manual_seed(options.seed)
     network = build_network(options, prepared)
+    layers = tuple(layer_table(network, prepared.schema.input_shape))
+    if prepared.is_turned and layers:
+        _turn(network.get_submodule(layers[-1].name))
     if start.saved is not None:
         require_fitting(start.saved, network, prepared)
     return Plan(
@@ -321,7 +324,7 @@ def make_plan(
         start=start,
         prepared=prepared,
         network=network,
-        layers=tuple(layer_table(network, prepared.schema.input_shape)),
+        layers=layers,
         devices=devices,
         started_at=started_at,
         command=command,
@@ -358,6 +361,14 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
     network = build(options.model, trust=options.trust, **shapes)
     assert isinstance(network, nn.Module)
     return network
+
+
+@torch.no_grad()
+def _turn(layer: nn.Module) -> None:
+    """Negate an output layer: its logit is now that of the other one of two classes."""
+    if isinstance(layer, nn.Linear):
+        for weight in layer.parameters():
+            weight.neg_()
 
 
 def _rank_of(devices: Devices) -> Rank:

@@ -34,6 +34,7 @@ def test_a_sample_gives_the_same_alone_and_of_saved_weights(model_and_input: Mod
     assert torch.equal(fresh.eval()(samples), together)
     rows = layer_table(network, shape)  # which count every weight once
     assert sum(row.parameters for row in rows) == sum(one.numel() for one in network.parameters())
+    assert rows[-1].kind == "Linear"  # what data.positive relies on
 
 
 def test_a_training_batch_may_hold_a_single_sample(model_and_input: ModelAndInput) -> None:

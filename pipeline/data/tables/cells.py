@@ -252,6 +252,7 @@ class Outcome:
         are_words: Whether classes are words, so that one of them may be called `NA`.
         otherwise: Remedy that the message on a value that is not a number suggests.
         form: Form of amounts among the values; empty = plain numbers.
+        is_turned: See `Samples`.
     """
 
     name: str
@@ -260,6 +261,7 @@ class Outcome:
     are_words: bool = False
     otherwise: str = AS_CLASSES
     form: str = ""
+    is_turned: bool = False
 
     def targets(self, cells: Cells) -> tuple[Array, Array]:
         """Return targets (rows,) and whether each cell is empty, bool (rows,)."""

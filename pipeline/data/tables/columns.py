@@ -322,7 +322,8 @@ class TargetCells(ColumnCells):
             for name in classes
             if name in MISSING
         ]
-        return Outcome(self.name, task, classes, are_words), [note, *kept]
+        is_turned = task == "binary" and classes[1] != usual_positive(counts)[0]
+        return Outcome(self.name, task, classes, are_words, is_turned=is_turned), [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
         if self.form and len(self.levels) > MOST_CLASSES:
