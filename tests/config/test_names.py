@@ -102,6 +102,8 @@ NAMES = {
     "trainer=cpu trainer.max_epochs=20 model.hidden=[64,128,64] data.batch_size=32": "mlp-mnist1d",
     "optimizer=sgd optimizer.lr=0.01 scheduler=cosine": "mlp-mnist1d-sgd-lr0.01",
     "data=diabetes data.scale=none": "mlp-diabetes-scale-none",  # standardized by default
+    "experiment=mnist1d_gru": "gru-mnist1d-mnist1d_gru",
+    "experiment=mnist1d_gru seed=7 optimizer.lr=0.1": "gru-mnist1d-mnist1d_gru-seed7-lr0.1",
     "experiment=fcn optimizer.lr=0.01": "cnn1d-mnist1d-fcn-lr0.01",  # 0.003 by default
     f"{TABLE}patients.csv optimizer.lr=0.1": "mlp-patients-lr0.1",
     f"{TABLE}a/b.c/patients.v1.csv.gz": "mlp-patients.v1",
