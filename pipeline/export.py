@@ -11,7 +11,7 @@ from pipeline.config.options import ModelReference, Options, Text, TrackingOptio
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE
-from pipeline.terminal import folded, waiting_for
+from pipeline.terminal import folded, significant, waiting_for
 
 if TYPE_CHECKING:
     from pipeline.serving.exporting import Exported
@@ -79,7 +79,7 @@ def _told(place: Path, one: "Exported") -> str:
     if one.rows is not None:
         takes = f"exactly {one.rows} rows"
     sizes = ", ".join(map(str, one.compared))
-    far = f"largest difference from the model {one.difference:.1e}"
+    far = f"largest difference from the model {significant(one.difference)}"
     return f"{place}: {takes}; {far}, with {sizes} rows"
 
 

@@ -160,7 +160,7 @@ def test_a_file_that_answers_otherwise_is_not_kept() -> None:
     problem = exported(lambda rows: rows.sum(1, keepdim=True) + torch.rand(len(rows), 1))
     assert isinstance(problem, ConfigError)
     assert "its outputs differ from the model's by " in str(problem)
-    assert str(problem).endswith(" (limit 1e-04); the file was removed")
+    assert str(problem).endswith(" (limit 0.0001); the file was removed")
 
 
 def test_cells_are_encoded_in_the_file_and_categories_given_by_their_place() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.findings import Activity, Array, Findings, LrCurve, Vitals
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, layer_name, short
-from pipeline.terminal import rounded
+from pipeline.terminal import rounded, significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
         draw = partial(_metric_curves, findings, metrics)
         yield Picture("curves/metrics", "Validation metrics by epoch", words, draw)
     if "lr" in known:
-        words = f"Learning rate {_course(known['lr'], '{:.3g}'.format)}."
+        words = f"Learning rate {_course(known['lr'], partial(significant, digits=3))}."
         yield Picture("curves/lr", "Learning rate by epoch", words, partial(_rate, findings))
 
 
@@ -159,7 +159,7 @@ def lr_range(curve: LrCurve) -> "Figure":
             at = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
             colour, size = (style.NETWORK, 10) if marker == "o" else (style.TRAIN, 7)
             look: dict[str, Any] = {"marker": marker, "color": colour, "ms": size, "mec": "white"}
-            axes.plot([rate], [at], ls="", zorder=4, label=f"{words}: {rate:.2g}", **look)
+            axes.plot([rate], [at], ls="", zorder=4, label=f"{words}: {significant(rate)}", **look)
     if curve.suggestion is not None:
         axes.axvline(curve.suggestion, color=style.NETWORK, lw=1.2, ls=":", zorder=2)
     if not len(curve.rates):
@@ -167,7 +167,7 @@ def lr_range(curve: LrCurve) -> "Figure":
         axes.set_yticks([])
     elif curve.blown_up is not None:
         end = 1.5 * max([curve.blown_up, *curve.rates[-1:].tolist()])
-        what = f"diverges at {curve.blown_up:.3g}"
+        what = f"diverges at {significant(curve.blown_up, 3)}"
         axes.axvspan(curve.blown_up, end, color="0.9", zorder=0, label=what)
         axes.set_xlim(right=end)
     suggested = f"suggested: optimizer.lr={curve.suggestion:g}" if curve.suggestion else ""

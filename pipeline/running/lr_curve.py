@@ -16,7 +16,7 @@ from pipeline.gallery import drawing, save
 from pipeline.pictures.training import lr_range
 from pipeline.running.command_line import Command
 from pipeline.serving.files import write_csv
-from pipeline.terminal import number
+from pipeline.terminal import number, significant
 from pipeline.tracking.folders import FIND_LR
 
 #: Standard deviation of the smoothing, in decades of the rate; never less than one step.
@@ -78,30 +78,32 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
 
 def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
     """Return in one line which rate is suggested and why, or why there is none and what to do."""
-    span = f"{tried.steps} steps from {tried.lowest:g} to {tried.highest:g}"
+    ends = (significant(rate, 6) for rate in (tried.lowest, tried.highest))
+    span = f"{tried.steps} steps from {' to '.join(ends)}"
     if not len(curve.losses):
         return (
             "no suggestion: the loss is NaN or infinite at the first step; look for huge or "
             "missing values in the data"
         )
-    if curve.suggestion is None:
-        lower = f"start lower, such as lr_range.lowest={tried.lowest / 1000:g}"
+    at = "" if curve.blown_up is None else significant(curve.blown_up, 3)
+    if curve.suggestion is None or curve.steepest is None or curve.lowest is None:
+        lower = f"start lower, such as lr_range.lowest={significant(tried.lowest / 1000, 6)}"
         longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
         higher = f"go higher, such as lr_range.highest={tried.highest * 1000:g}"
         if not len(curve.smoothed):
             count = len(curve.losses)
-            why = f"the loss diverged at {curve.blown_up:.3g} after {count} steps; {lower}"
+            why = f"the loss diverged at {at} after {count} steps; {lower}"
         elif curve.blown_up is not None:
-            at = f"{curve.blown_up:.3g}"
             why = f"the loss did not fall before it diverged at {at}; {lower}, {longer}"
         else:
             flat = number(curve.smoothed[0])
             why = f"the loss stayed flat at about {flat}; {higher}, or {longer}"
         return f"no suggestion: {why} ({span})"
-    end = "does not diverge" if curve.blown_up is None else f"diverges at {curve.blown_up:.3g}"
+    end = f"diverges at {at}" if at else "does not diverge"
     return (
-        f"suggested: {LR}={curve.suggestion:g}, midway between {curve.steepest:.3g} (smoothed "
-        f"loss falls fastest) and {curve.lowest:.3g} (lowest); the loss {end} ({span})"
+        f"suggested: {LR}={curve.suggestion:g}, midway between "
+        f"{significant(curve.steepest, 3)} (smoothed loss falls fastest) and "
+        f"{significant(curve.lowest, 3)} (lowest); the loss {end} ({span})"
     )
 
 

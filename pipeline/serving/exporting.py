@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.networks.inspection import probabilities
 from pipeline.serving.files import EXAMPLE
 from pipeline.serving.model import Model
+from pipeline.terminal import significant
 
 Format = Literal["program", "onnx"]
 Answers = Callable[[Tensor], Tensor]
@@ -224,8 +225,8 @@ def _exported(
         return ConfigError(f"format={one}: the export failed: {_line(error)}")
     if not found <= TOLERANCE:  # NaN is refused as well
         return ConfigError(
-            f"format={one}: its outputs differ from the model's by {found:.1e} "
-            f"(limit {TOLERANCE:.0e}); the file was removed"
+            f"format={one}: its outputs differ from the model's by "
+            f"{significant(found)} (limit {significant(TOLERANCE)}); the file was removed"
         )
     rows, compared = None if is_free else len(pairs[0][0]), tuple(len(batch) for batch, _ in pairs)
     return Exported(format=one, content=content, rows=rows, difference=found, compared=compared)

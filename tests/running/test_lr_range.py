@@ -100,7 +100,7 @@ def test_the_suggestion_is_printed_as_an_override_and_on_record(
     rate, found = found_rate(run), run / "artifacts" / "find_lr"
     (said,) = [line for line in printed if line.startswith("suggested: ")]
     assert said.startswith(f"suggested: optimizer.lr={rate}, midway between ")
-    assert said.endswith("(60 steps from 1e-06 to 10)")
+    assert said.endswith("(60 steps from 0.000001 to 10)")
     assert f"picture {found.relative_to(own_folder)}/lr_range.png" in printed
     assert (
         "train   pipeline train model=mlp data=digits tracking=none name=f_adam "
