@@ -13,14 +13,14 @@ from pipeline.config.record import differences, flatten
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
 from pipeline.findings import Array, Findings, TestRows
-from pipeline.markup import MISSING, NO_INTERVAL, TextTable, interval_text, metric_label
+from pipeline.markup import MISSING, TextTable, interval_text, metric_label
 from pipeline.metrics import direction
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
 from pipeline.reporting.page import drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
-from pipeline.running.scoring import tested_names
+from pipeline.running.scoring import no_interval_notes, tested_names
 from pipeline.terminal import duration, number, rounded
 
 if TYPE_CHECKING:
@@ -280,11 +280,11 @@ def _not_compared(pair: RunPair) -> str:
 
 
 def _figures_table(pair: RunPair) -> TextTable:
-    lines, notes = [], [DIFFERENCE] if pair.tests else []
+    lines, notes, unsure = [], [DIFFERENCE] if pair.tests else [], list[str]()
     for name, found in pair.figures.items():
         ends, better = interval_text(found.interval), pair.better(name) or MISSING
         if ends == MISSING and pair.tests:
-            notes = [DIFFERENCE, NO_INTERVAL]
+            unsure.append(name)
         values = (found.first, found.second, found.value)
         figures = (rounded(value, found.interval) for value in values)
         lines.append([name, *figures, ends, better])
@@ -293,7 +293,7 @@ def _figures_table(pair: RunPair) -> TextTable:
         headings=["metric", "A", "B", "B − A", "95 % CI", "better"],
         lines=lines,
         words=frozenset({0, 5}),
-        notes=notes,
+        notes=[*notes, *no_interval_notes(pair.findings[0].task, unsure)],
     )
 
 

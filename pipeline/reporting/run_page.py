@@ -22,7 +22,6 @@ from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
 from pipeline.markup import (
     BASELINES,
     MISSING,
-    NO_INTERVAL,
     TextTable,
     baseline_headings,
     interval_text,
@@ -35,7 +34,7 @@ from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, drawn, embedded, rendered, template_of
 from pipeline.reporting.subject import Subject, found_subject, local_subject
-from pipeline.running.scoring import tested_names
+from pipeline.running.scoring import no_interval_notes, tested_names
 from pipeline.terminal import duration, rounded
 
 MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"
@@ -178,8 +177,9 @@ def result_table(findings: Findings) -> TextTable | None:
     elif findings.test is not None and has_units:
         notes.append(f"no confidence intervals: too few ({units.words})")
     lines = score_rows(values, findings.intervals, names, headings)
-    if findings.intervals and any(line[2] == MISSING for line in lines):
-        notes.append(NO_INTERVAL)
+    if findings.intervals:
+        unsure = [line[0] for line in lines if line[2] == MISSING]
+        notes += no_interval_notes(findings.task, unsure)
     return TextTable(
         title=_title(findings),
         headings=["metric", "network", "95 % CI", *headings.values()],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
 from pipeline.config.values import TARGET, build
 from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError, did_you_mean, shown
+from pipeline.markup import MISSING, NO_INTERVAL
 from pipeline.metrics import Direction, Scores
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
 def metric_names(task: str, values: Mapping[str, float]) -> list[str]:
     """Return all metrics of the task, then the user's own."""
     return list(dict.fromkeys([*names_of_task(task), *tested_names(task, values)]))
+
+
+def no_interval_notes(task: str, names: Sequence[str]) -> list[str]:
+    """Return lines that say why the metrics of these names have no interval."""
+    own = [name for name in names if name not in names_of_task(task)]
+    notes = [NO_INTERVAL] if len(own) < len(names) else []
+    if own:
+        notes.append(f"{MISSING}: no interval of {', '.join(own)}: only built-in metrics have one")
+    return notes
 
 
 def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
