@@ -241,6 +241,12 @@ def test_pages_are_read_by_day_by_night_on_a_phone_and_on_paper(
         assert requests(chrome) == []
 
 
+def test_the_tables_of_a_run_fit_a_phone(place: Path, chrome: "Chrome") -> None:
+    show(chrome, pages(place)[0], width=PHONES[1])
+    scrolled = "[...document.querySelectorAll('.box')].filter(x => x.scrollWidth > x.clientWidth)"
+    assert asks(chrome, f"{scrolled}.map(box => box.ariaLabel)") == []
+
+
 def test_a_click_sorts_the_trials(place: Path, chrome: "Chrome") -> None:
     show(chrome, pages(place)[-1])
     rows = "[...document.querySelector('table.sortable').tBodies[0].rows]"
