@@ -61,10 +61,10 @@ class ColumnCells:
     missing: int = 0
     numbers: int = 0
     words: int = 0
-    first_word: str | None = None  # message about the first cell that is not a number
+    first_word: str | None = None  # message about the first cell that is not a number, or is odd
     levels: Counter[str] = field(default_factory=Counter)
     form: str = ""  # of amounts, which are then read as numbers
-    clash: tuple[str, ...] = ()  # an amount and a cell of another form
+    clash: tuple[str, ...] = ()  # an amount of the usual form (empty = plain) and other texts
 
     def add(self, cells: Cells) -> None:
         """Add the next batch of cells."""
@@ -102,16 +102,32 @@ class ColumnCells:
         return self.words > 0 and not self.numbers and not self.form
 
     def odd_cells(self) -> str:
-        """Return the message on the first word, with the number of words and two formats."""
+        """Return the message on the first word, with the number of words among numbers."""
+        if any(self.clash[:1]) or not self.numbers:
+            return self.first_word or ""
         cell, not_one, way = (self.first_word or "").rpartition(" is not a number")
-        are = "is" if self.words == 1 else "are"
-        forms = f"; two formats: {', '.join(map(shown, self.clash))}" * bool(self.clash)
-        counted = f" ({self.words} of {self.numbers + self.words} cells {are} not{forms})"
-        return f"{cell}{not_one}{counted * bool(self.numbers or forms)}{way}"
+        return f"{cell}{not_one}{self._counted(self.words)}{way}"
+
+    def _counted(self, words: int) -> str:
+        return f" ({words} of {self.rows - self.missing} cells {'is' if words == 1 else 'are'} not)"
 
     def find_form(self) -> None:
         """Find the form of amounts, after all batches."""
         self.form, self.clash = amount_form(self.levels)
+
+    def find_odd(self, path: Path, options: CsvOptions) -> None:
+        """Describe the first cell that is not written like most amounts."""
+        like, *odd = self.clash
+        for place, batch in batches(path, options, columns=[self.name]):
+            texts = batch.column(self.name).to_pylist()
+            if first := next((text for text in texts if text in odd), None):
+                cell = Cells(batch.column(self.name), self.name, place).where(texts.index(first))
+                self.first_word = (
+                    f"{cell}: {shown(first)} is not a number written like {shown(like)}"
+                    f"{self._counted(sum(self.levels[text] for text in odd))}; write it the same "
+                    "way or leave it empty"
+                )
+                return
 
     def reading(self) -> str:
         """Return how amounts are read, with the first one."""
@@ -136,6 +152,8 @@ def summarize(path: Path, options: CsvOptions, columns: Sequence[ColumnCells]) -
             column.add(Cells(batch.column(column.name), column.name, place))
     for column in columns:
         column.find_form()
+        if any(column.clash[:1]):
+            column.find_odd(path, options)
 
 
 @dataclass(slots=True)
@@ -302,7 +320,7 @@ class TargetCells(ColumnCells):
         task = keys.task or self._found_task(are_words=are_words)
         if task == "regression":
             if self.first_word is not None and not self.form:
-                raise DataError(self.first_word)
+                raise DataError(self.first_word + f", {AS_CLASSES}" * any(self.clash[:1]))
             if keys.positive is not None:
                 raise ConfigError(
                     f"data.positive={keys.positive} does not apply to regression; remove it, or "
@@ -326,7 +344,8 @@ class TargetCells(ColumnCells):
         return Outcome(self.name, task, classes, are_words, is_turned=is_turned), [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
-        if self.form and len(self.levels) > MOST_CLASSES:
+        amounts = len(self.levels) - len(self.clash) if self.form or self.clash else 0
+        if amounts > max(MOST_CLASSES, len(self.clash)):
             return "regression"
         values = {float(text) for text in self.levels if all_numbers([text])}
         words = len(self.levels) - len(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -87,25 +87,27 @@ def amount_forms(text: str) -> list[str]:
     return [form for form in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(form), text)]
 
 
-def amount_form(texts: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+def amount_form(counts: Mapping[str, int]) -> tuple[str, tuple[str, ...]]:
     """Return the one form in which texts that are not plain numbers are amounts.
 
     A form is a sign, if the amounts have one, and the sign before decimals, such as `€.` or `,`.
-    Without such a form it is empty, and two texts that differ in form are returned beside it, if
-    one of them is an amount.
+    Without such a form it is empty; if there are amounts, one of the most frequent form is returned
+    beside it, followed by the texts of other forms. It is empty if most cells are plain numbers.
+    `counts` are the cells of each text.
     """
-    known = [text for text in texts if text not in MISSING]
+    known = [text for text in counts if text not in MISSING]
     odd = [text for text in known if not all_numbers([text])]
-    for first in odd:
-        others = []
-        for form in amount_forms(first):
-            pattern = re.compile(amount_pattern(form))
-            others = [text for text in known if not pattern.fullmatch(text)][:1]
-            if not others:
-                return form, ()
-        if others:
-            return "", (first, *others)
-    return "", ()
+    others = {"": odd}
+    for form in dict.fromkeys(form for text in odd for form in amount_forms(text)):
+        pattern = re.compile(amount_pattern(form))
+        others[form] = [text for text in known if not pattern.fullmatch(text)]
+        if not others[form]:
+            return form, ()
+    if len(others) == 1:
+        return "", ()
+    usual = min(others, key=lambda form: sum(counts[text] for text in others[form]))
+    like = next((text for text in odd if usual in amount_forms(text)), "")
+    return "", (like, *others[usual])
 
 
 def date_text(parts: Mapping[str, float], order: str) -> str | None:

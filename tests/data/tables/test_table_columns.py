@@ -16,6 +16,7 @@ FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
 WRITE = "is not a number; write a number or leave it empty, or take"
 LEVELS = "the column as categories: 'data.categorical=[a]'"
 AS_WORDS = f"{WRITE} {LEVELS}"
+SAME = "write it the same way or leave it empty"
 EMPTY = (
     f"{FILE} line 3, column 'y': the target is empty (10 rows in total); fill it in, or drop "
     "these rows: data.missing=drop"
@@ -41,29 +42,33 @@ REFUSED = [
     ),
     case(
         column("1", "2", "1,5", "x", "4"),
-        f"{FILE} line 4, column 'a': '1,5' is not a number (2 of 5 cells are not; two "
-        f"formats: '1,5', 'x'); write 1.5, or take {LEVELS}",
+        f"{FILE} line 5, column 'a': 'x' is not a number written like '1,5' (1 of 5 cells is "
+        f"not); {SAME}, or take {LEVELS}",
     ),
     case(
         column("€3.04", "€2", "$3", "5"),
-        f"{FILE} line 2, column 'a': '€3.04' is not a number (3 of 4 cells are not; two "
-        f"formats: '€3.04', '$3'); write 3.04, or take {LEVELS}",
+        f"{FILE} line 4, column 'a': '$3' is not a number written like '€3.04' (1 of 4 cells is "
+        f"not); {SAME}, or take {LEVELS}",
     ),
     case(
         column(*(f"{row},5" for row in range(50)), "1.5"),
-        f"{FILE} line 2, column 'a': '0,5' is not a number (50 of 51 cells are not; two "
-        "formats: '0,5', '1.5'); write 0.5, or leave the column out: 'data.drop=[a]'",
+        f"{FILE} line 52, column 'a': '1.5' is not a number written like '0,5' (1 of 51 cells is "
+        f"not); {SAME}, or leave the column out: 'data.drop=[a]'",
+    ),
+    case(
+        column(*(f"{row}.5" for row in range(50)), "1,5"),
+        f"{FILE} line 52, column 'a': '1,5' is not a number (1 of 51 cells is not); write 1.5, "
+        "or leave the column out: 'data.drop=[a]'",
     ),
     case(
         column(*(f"€{row}" for row in range(50)), "ask"),
-        f"{FILE} line 2, column 'a': '€0' is not a number (51 of 51 cells are not; two "
-        "formats: '€0', 'ask'); write 0, or leave the column out: 'data.drop=[a]'",
+        f"{FILE} line 52, column 'a': 'ask' is not a number written like '€0' (1 of 51 cells is "
+        f"not); {SAME}, or leave the column out: 'data.drop=[a]'",
     ),
     case(
         "c,a,y\n" + "".join(f"{n},{'-' if n % 9 == 0 else f'${n}'},{n % 2}\n" for n in range(50)),
-        f"{FILE} line 2, column 'a': '-' is not a number (50 of 50 cells are not; two formats: "
-        "'$1', '-'); write a number or leave it empty, or leave the column out: "
-        "'data.drop=[c,a]'",
+        f"{FILE} line 2, column 'a': '-' is not a number written like '$1' (6 of 50 cells are "
+        f"not); {SAME}, or leave the column out: 'data.drop=[c,a]'",
         drop=["c"],
     ),
     case(
@@ -154,6 +159,11 @@ REFUSED = [
     case(
         target(*(f"{row}{',' if row == 7 else '.'}5" for row in range(50)), repeat=1),
         f"{FILE} line 9, column 'y': '7,5' is not a number; write 7.5",
+    ),
+    case(
+        target(*("ask" if row == 7 else f"€{row}" for row in range(50)), repeat=1),
+        f"{FILE} line 9, column 'y': 'ask' is not a number written like '€0' (1 of 50 cells is "
+        f"not); {SAME}, or take its words as classes: data.task=multiclass",
     ),
     case(
         target(*(f"person {row}" for row in range(50)), repeat=1),
