@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -253,6 +253,7 @@ class Outcome:
         otherwise: Remedy that the message on a value that is not a number suggests.
         form: Form of amounts among the values; empty = plain numbers.
         is_turned: See `Samples`.
+        counts: Rows of each class in the training file, in the order of names or numbers.
     """
 
     name: str
@@ -262,6 +263,7 @@ class Outcome:
     otherwise: str = AS_CLASSES
     form: str = ""
     is_turned: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def targets(self, cells: Cells) -> tuple[Array, Array]:
         """Return targets (rows,) and whether each cell is empty, bool (rows,)."""

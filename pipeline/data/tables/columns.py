@@ -341,7 +341,8 @@ class TargetCells(ColumnCells):
             if name in MISSING
         ]
         is_turned = task == "binary" and classes[1] != usual_positive(counts)[0]
-        return Outcome(self.name, task, classes, are_words, is_turned=is_turned), [note, *kept]
+        found = Outcome(self.name, task, classes, are_words, is_turned=is_turned, counts=counts)
+        return found, [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
         amounts = len(self.levels) - len(self.clash) if self.form or self.clash else 0
@@ -419,7 +420,15 @@ class TargetCells(ColumnCells):
         return tuple(counts), f"task: multiclass, {self.name!r} has {_listed(counts)}{how}"
 
 
-def _listed(counts: dict[str, int]) -> str:
+def of_kept_rows(note: str, outcome: Outcome, targets: Array) -> str:
+    """Return a note on the classes with the number of kept rows of each, from their targets."""
+    kept = np.bincount(targets, minlength=len(outcome.classes)).tolist()
+    counts = {name: kept[outcome.classes.index(name)] for name in outcome.counts}
+    told = note.replace(_listed(outcome.counts), _listed(counts))
+    return told if kept[-1] == min(kept) else told.replace("rarer one", "rarer one in the file")
+
+
+def _listed(counts: Mapping[str, int]) -> str:
     return some([f"{name}: {count:,}" for name, count in counts.items()], most=MOST_CLASSES)
 
 

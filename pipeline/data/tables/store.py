@@ -29,7 +29,13 @@ from pipeline.data.tables.cells import (
     raw_rows,
     without_target,
 )
-from pipeline.data.tables.columns import FeatureCells, TargetCells, kept_roles, summarize
+from pipeline.data.tables.columns import (
+    FeatureCells,
+    TargetCells,
+    kept_roles,
+    of_kept_rows,
+    summarize,
+)
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.data.tables.roles import Keys, Roles, roles_of
 from pipeline.data.tables.written import DATE_PARTS
@@ -92,6 +98,9 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
             raise DataError(f"{path} has no row {whole}; expected at least one")
     if not conversion.left_out:
         del arrays["numbers"]
+    elif keys.missing == "drop" and outcome.classes:
+        targets = arrays["targets"][in_parts == TRAIN] if paths[1:] else arrays["targets"]
+        notes = [of_kept_rows(note, outcome, targets) for note in notes]
     test, validation = (np.flatnonzero(in_parts == part) for part in (TEST, VALIDATION))
     return Samples(
         **arrays,

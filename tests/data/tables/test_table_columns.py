@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from given_tables import FILE, column, patients, prepared, problems, read, target, text
+from given_tables import FILE, column, patients, prepared, problems, read, target, text, write
 
 
 def case(content: str, problem: str, **keys: Any) -> tuple[str, dict[str, Any], str]:
@@ -272,6 +272,30 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
         f"{TOWNS.count('')} rows in total); {way}",
     )
     assert len(read(target("1", "NA", "2"), missing="drop").targets) == 20
+
+
+@pytest.mark.parametrize(
+    ("whole", "empty", "told"),
+    [
+        ([10, 30], [4, 6], "ill: 10, well: 30; scores are for 'ill', the rarer one; change"),
+        ([30, 20], [4, 20], "ill: 30, well: 20; scores are for 'ill', the rarer one in the file;"),
+        ([10, 30, 20], [4, 6, 1], "ill: 10, well: 30, x: 20"),
+    ],
+)
+def test_the_rows_that_are_kept_are_counted_by_class(
+    whole: list[int], empty: list[int], told: str
+) -> None:
+    lines = [
+        f"{cell},{n},{name}\n"
+        for cell, rows in (("1", whole), ("", empty))
+        for name, count in zip(("ill", "well", "x"), rows, strict=False)
+        for n in range(count)
+    ]
+    content = "a,b,y\n" + "".join(lines)
+    note = next(x for x in read(content, missing="drop").notes if x.startswith("task:"))
+    assert f"'y' has {told}" in note
+    write(content, "other.csv")
+    assert note in read(content, missing="drop", test_path="other.csv").notes
 
 
 @pytest.mark.parametrize(
