@@ -99,9 +99,11 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
     """Name a run and a study, if they have no name.
 
     The run is `<model>-<data>-<changes of the command line>`, and the study is
-    `<sweeps>-<model>-<data>`, without the groups that it varies. `hydra` has Hydra's own settings.
+    `<sweeps>-<model>-<data>`, without the groups that it varies, and the folder of a file of the
+    user's own: other data need another study. `hydra` has Hydra's own settings.
     """
-    choices = {**hydra.runtime.choices, "data": _name_of_data(tree, hydra)}
+    data, folder = _names_of_data(tree, hydra)
+    choices = {**hydra.runtime.choices, "data": data}
     overrides: Any = hydra.overrides
     given = list(map(str, written(overrides)["task"]))  # references are not resolved
     if _has_no_name(tree) and choices.get("model"):
@@ -117,22 +119,27 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
         # Hydra's choices hold a single file of `sweeps/`, not a list.
         lists = [word for word in given if word.startswith("sweeps=[")]
         sweeps = lists[0].partition("=")[2] if lists else choices.get("sweeps") or "sweep"
-        tree.sweep.name = _joined([sweeps, *map(choices.get, kept)], LONGEST_STUDY_NAME)
+        words = [sweeps, *map(choices.get, kept), folder if "data" in kept else None]
+        tree.sweep.name = _joined(words, LONGEST_STUDY_NAME)
     return tree
 
 
-def _name_of_data(tree: DictConfig, hydra: DictConfig | HydraConf) -> str | None:
-    """Return the choice of the group `data`; for a file of the user's own, its stem."""
+def _names_of_data(tree: DictConfig, hydra: DictConfig | HydraConf) -> list[str | None]:
+    """Return the choice of the group `data`; for a file of the user's own, its stem and folder."""
     choice: str | None = hydra.runtime.choices.get("data")
     path = written(tree.data).get("path") if _has_keys(tree.get("data")) else None
     if choice is None or not isinstance(path, str) or "${" in path:
-        return choice
+        return [choice, None]
     if not (conf_folder() / "data" / f"{choice}.yaml").is_file():
-        return choice  # named by the user
+        return [choice, None]  # named by the user
     place = re.split(r"[?#]", path)[0] if is_url(path) else path
-    stem = _ENDINGS.sub("", place.rstrip("/").rpartition("/")[2])
-    name = _NOT_IN_NAMES.sub("-", stem).strip("-.") or choice
-    return name if stem.isascii() else f"{name}-{crc32(stem.encode()) & 0xFFFF:04x}"
+    folders, _, file = place.rstrip("/").rpartition("/")
+    folder = "" if is_url(path) else folders.rpartition("/")[2]  # a URL may hold a password
+    names: list[str | None] = []
+    for word, otherwise in ((_ENDINGS.sub("", file), choice), (folder, "")):
+        name = _NOT_IN_NAMES.sub("-", word).strip("-.") or otherwise
+        names.append(name if word.isascii() else f"{name}-{crc32(word.encode()) & 0xFFFF:04x}")
+    return names
 
 
 def _changes(

@@ -115,6 +115,9 @@ def test_a_question_about_a_study_is_answered(
     assert list(own_folder.iterdir()) == []
 
 
+TABLE = "sweeps=quick data=table data.target=x data.path="
+
+
 @pytest.mark.parametrize(
     ("words", "name"),
     [
@@ -122,6 +125,14 @@ def test_a_question_about_a_study_is_answered(
         ("sweeps=quick model=cnn2d", "quick-cnn2d-digits"),
         ("sweeps=[quick] data=iris", "quick-mlp-iris"),
         ("sweeps=quick data=table data.path=wards.csv data.target=x", "quick-mlp-wards"),
+        (f"{TABLE}a/wards.csv", "quick-mlp-wards-a"),
+        (f"{TABLE}../b/wards.csv", "quick-mlp-wards-b"),
+        (f"{TABLE}../wards.csv", "quick-mlp-wards"),
+        (f"{TABLE}/wards.csv", "quick-mlp-wards"),
+        (f"{TABLE}数据/wards.csv", "quick-mlp-wards-7b3d"),
+        (f"{TABLE}https://me.org/wards.csv", "quick-mlp-wards"),
+        (f"{TABLE}{'x' * 60}/wards.csv", f"quick-mlp-wards-{'x' * 40}"),
+        (f"{TABLE}a/wards.csv data=choice(table,iris)", "quick-mlp"),
         ("seed=range(0,5)", "sweep-mlp-mnist1d"),
         ("seed=range(0,5) model=mlp,lstm", "sweep-mnist1d"),
         ("sweeps=models", "models"),
