@@ -49,7 +49,7 @@ class Layout:
     """Columns of a series: its times, its values in channel order, and the targets among them.
 
     Without a column of times, each row is a step. `forms` maps values to the form of their amounts,
-    as `amount_form` finds it.
+    as `amount_form` finds it, and times such as 31/01/2020 to their order.
     """
 
     time: str | None
@@ -235,7 +235,7 @@ def _recorded(
     column = layout.time or ROW
     if layout.time is None:
         labels = [str(row) for row in range(1, len(table) + 1)]
-    times = timing.read_times(labels, place, column)
+    times = timing.read_times(labels, place, column, order=layout.forms.get(column, ""))
     order = timing.in_order(times, place, column, sort=sort)
     ordered = tuple(times.labels[index] for index in order)
     return SeriesValues(
@@ -320,7 +320,10 @@ class SeriesFile(Source):
             f"targets: {', '.join(layout.targets)}{beside}"
         )
         named = str(step or timing.IRREGULAR)
-        reading = {"time": layout.time, "step": named, "forms": layout.forms}
+        known = dict(layout.forms)
+        if layout.time is not None and times.form.is_slashed:
+            known[layout.time] = times.form.order
+        reading = {"time": layout.time, "step": named, "forms": known}
         read = [f"read as numbers: {', '.join(amounts)}"] * bool(amounts)
         return Series(
             values=values,
@@ -339,7 +342,7 @@ def _position(times: timing.Times, test_from: str | int | None) -> int | None:
     if test_from is None:
         return None
     label = str(test_from)
-    read = timing.form_and_position(label, only=times.form.kind)
+    read = timing.form_and_position(label, only=times.form.kind, order=times.form.order)
     after = None if read is None else (times.positions >= read[1]).argmax()
     if read is None or not times.positions[0] < read[1] <= times.positions[-1]:
         raise DataError(
@@ -426,7 +429,8 @@ class SeriesReader(Reader):
         schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
-            times = timing.read_times(series.times, Place(file="the series"), self._time)
+            order, place = self._forms.get(self._time, ""), Place(file="the series")
+            times = timing.read_times(series.times, place, self._time, order=order)
             self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]
         chosen = replace(

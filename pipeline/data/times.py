@@ -18,7 +18,10 @@ Kind = Literal["whole", "year", "month", "day", "moment"]
 Unit = Literal["number", "month", "weekday", "clock"]
 Numbers = NDArray[np.int64]
 
-EXPECTED = "YYYY, YYYY-MM, YYYY-MM-DD, DD.MM.YYYY, YYYY-MM-DD HH:MM[:SS][zone] or a whole number"
+EXPECTED = (
+    "YYYY, YYYY-MM, YYYY-MM-DD, DD.MM.YYYY, DD/MM/YYYY, MM/DD/YYYY, YYYY-MM-DD HH:MM[:SS][zone] or "
+    "a whole number"
+)
 MICROSECONDS_A_DAY = 86_400 * 10**6
 IRREGULAR = "irregular"
 #: Least share of distances that equal the step; the others must be multiples of it.
@@ -31,12 +34,14 @@ NAMED = 3
 _EPOCH = datetime(1970, 1, 1)  # local time, whatever its zone
 _SIGNS = ("rule", "between", "zone", "tail")
 _DAY = r"(?P<year>\d{4})(?P<rule>[-/.]?)(?P<month>\d\d)(?P=rule)(?P<day>\d\d)"
-_DAY_FIRST = r"(?P<day>\d\d)(?P<rule>\.)(?P<month>\d\d)\.(?P<year>\d{4})"
+_DAY_FIRST = r"(?P<day>\d\d)(?P<rule>[./])(?P<month>\d\d)(?P=rule)(?P<year>\d{4})"
+_MONTH_FIRST = r"(?P<month>\d\d)(?P<rule>/)(?P<day>\d\d)/(?P<year>\d{4})"
+_DATES = (_DAY, _DAY_FIRST, _MONTH_FIRST)
 _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
 _MOMENT = rf"(?P<between>[T ]){_CLOCK} ?(?P<zone>Z|[+-]\d\d:?\d\d|)"
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    *(("moment", re.compile(f"{day}{_MOMENT}")) for day in (_DAY, _DAY_FIRST)),
-    *(("day", re.compile(day)) for day in (_DAY, _DAY_FIRST)),
+    *(("moment", re.compile(f"{day}{_MOMENT}")) for day in _DATES),
+    *(("day", re.compile(day)) for day in _DATES),
     ("month", re.compile(r"(?P<year>\d{4})(?P<rule>[-/])(?P<month>\d\d)")),
     ("year", re.compile(r"(?P<year>[12]\d{3})(?P<tail>\.0+)?")),
     ("whole", re.compile(r"(?P<number>-?\d{1,15})(?P<tail>\.0+)?")),
@@ -60,7 +65,7 @@ class TimeForm:
 
     Args:
         kind: Kind of the times.
-        day_first: Whether the day comes first and the year last.
+        order: Order of year, month and day, one of `ORDERS`.
         rule: Separator of year, month and day.
         between: Separator of day and clock.
         decimals: Digits after the second; -1 = the clock has no seconds.
@@ -69,7 +74,7 @@ class TimeForm:
     """
 
     kind: Kind
-    day_first: bool = False
+    order: str = "ymd"
     rule: str = ""
     between: str = ""
     decimals: int = -1
@@ -81,6 +86,11 @@ class TimeForm:
         """Whether positions count microseconds, not months or numbers."""
         return self.kind in ("day", "moment")
 
+    @property
+    def is_slashed(self) -> bool:
+        """Whether only other dates of the form say which number is the day."""
+        return self.rule == "/" and self.order != "ymd"
+
     def written(self, position: int) -> str:
         """Return a position as it is written in this form."""
         if self.kind == "whole":
@@ -91,8 +101,8 @@ class TimeForm:
         if self.kind == "month":
             return f"{year:04d}{self.rule}{month + 1:02d}"
         moment = _EPOCH + timedelta(microseconds=position)
-        parts = [f"{moment.year:04d}", f"{moment:%m}", f"{moment:%d}"]
-        text = self.rule.join(parts[::-1] if self.day_first else parts)
+        parts = {"y": f"{moment.year:04d}", "m": f"{moment:%m}", "d": f"{moment:%d}"}
+        text = self.rule.join(parts[sign] for sign in self.order)
         if self.kind == "day":
             return text
         text += f"{self.between}{moment:%H:%M}"
@@ -103,28 +113,34 @@ class TimeForm:
         return text + self.zone
 
 
-def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm, int] | None:
+def form_and_position(
+    label: str, *, only: Kind | None = None, order: str = ""
+) -> tuple[TimeForm, int] | None:
     """Return the form and position of a label, or `None` if it is not a time (of the kind `only`).
 
     The position of a day or moment is in microseconds since 1970, in local time; that of a year or
-    month is in months since the year 0; that of a number is the number itself.
+    month is in months since the year 0; that of a number is the number itself. `order` is that of
+    dates such as 01/02/2020; empty = dmy if that is a date, else mdy.
     """
     for kind, pattern in _PATTERNS:
         found = pattern.fullmatch(label) if only in (None, kind) else None
         if found is None:
             continue
         parts = {key: text or "" for key, text in found.groupdict().items()}
+        written = {"day": "dmy", "month": "mdy"}.get(next(iter(parts)), "ymd")
+        if parts.get("rule") == "/" and written not in ("ymd", order or written):
+            continue
         if (position := _position(kind, parts)) is not None:
             decimals = len(parts.get("fraction", "")) if parts.get("second") else -1
             signs = (parts.get(key, "") for key in _SIGNS)
-            return _form(kind, next(iter(parts)) == "day", decimals, *signs), position
+            return _form(kind, written, decimals, *signs), position
     return None
 
 
 @lru_cache  # a file has few forms
-def _form(kind: Kind, day_first: bool, decimals: int, *signs: str) -> TimeForm:
+def _form(kind: Kind, order: str, decimals: int, *signs: str) -> TimeForm:
     named = dict(zip(_SIGNS, signs, strict=True))
-    return TimeForm(kind=kind, day_first=day_first, decimals=decimals, **named)
+    return TimeForm(kind=kind, order=order, decimals=decimals, **named)
 
 
 def _position(kind: Kind, parts: dict[str, str]) -> int | None:
@@ -178,9 +194,30 @@ def find_column(first: Mapping[str, Sequence[str | None]], taken: Sequence[str])
     return next(iter([*unique, *found]), None)
 
 
-def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
-    """Read labels of one form. Raises DataError if one is empty, not a time or of another form."""
-    read = [form_and_position(label or "") for label in labels]
+def read_times(
+    labels: Sequence[str | None], place: Place, column: str, *, order: str = ""
+) -> Times:
+    """Read labels of one form; `order` is that of dates such as 01/02/2020, empty = not known.
+
+    Raises:
+        DataError: A label is empty, not a time, of another form, or ambiguous.
+    """
+    read = [form_and_position(label or "", order=order) for label in labels]
+    slashed = [index for index, one in enumerate(read) if one is not None and one[0].is_slashed]
+    if slashed and not order:
+        orders = [
+            order
+            for order in ("dmy", "mdy")
+            if all(form_and_position(labels[index] or "", order=order) for index in slashed)
+        ]
+        if len(orders) == 2:
+            raise DataError(
+                f"{place.cell(slashed[0], column)}: {labels[slashed[0]]!r} is ambiguous "
+                "(day/month?), since no day of the column is above 12; write all times as "
+                "2020-01-31"
+            )
+        if orders == ["mdy"]:
+            read = [form_and_position(label or "", order="mdy") for label in labels]
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
     if len(kinds) > 1 and kinds <= {("whole", ""), ("year", ""), ("day", "")}:
         # These are numbers, some of which look like years or days.

@@ -111,6 +111,20 @@ def test_a_model_reads_times_and_amounts_as_its_training_did() -> None:
     assert again(plain, schema).rows.tolist() == again(trained, schema).rows.tolist()
 
 
+@pytest.mark.parametrize("written", ["%d/%m/%Y", "%m/%d/%Y"])
+def test_a_model_keeps_the_order_of_day_and_month(written: str) -> None:
+    labels = pd.date_range("2019-12-20", periods=60).strftime(written).tolist()
+    lines = ["day,level", *(f"{label},{n}" for n, label in enumerate(labels))]
+    series = source("\n".join(lines), test_from=labels[50])
+    parts = prepared(series)
+    assert parts.schema.reading["step"] == "1 day"
+    assert parts.test.rows.min() >= 50
+    schema = Schema.from_dict(parts.schema.to_dict())
+    source("\n".join([lines[0], *lines[13:24]]), "new.csv")
+    assert new_rows("new.csv", schema).names == [labels[23]]  # no day of these is above 12
+    again(series, schema)
+
+
 def test_a_series_without_names_is_noticed_and_read_where_the_user_says_so() -> None:
     content = PLAIN.partition("\n")[2]
     told = (
