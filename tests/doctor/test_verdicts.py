@@ -247,6 +247,19 @@ def test_a_share_of_test_rows_that_is_a_reference_is_no_number_to_judge_by() -> 
         assert ("data.test=0.4" in verdict.cures) is offered
 
 
+def test_a_linear_network_that_learned_nothing_is_offered_a_hidden_layer_before_more_rows() -> None:
+    """It can't learn XOR, whatever the number of rows."""
+    few = made_findings(rows=9)
+    for made, hidden, offered in (
+        (poorly(few), [], True),
+        (poorly(few), [8], False),
+        (few, [], False),
+    ):
+        verdict = diagnose(with_settings(made, model={"hidden": hidden})).verdicts[-1]
+        assert verdict.name == "noisy_metrics"
+        assert ("model.hidden=[64]" in verdict.cures) is offered
+
+
 def test_dead_units_and_long_steps_are_told_the_same_rate_and_nothing_useless_beside_it() -> None:
     for far, both in ((100, False), (10_000, True)):
         dead, high = diagnose(replace(moved(far), activity=activity(dead=0.9))).verdicts
@@ -466,6 +479,13 @@ def test_shuffled_labels_are_named_and_nothing_is_offered_against_them() -> None
 def test_the_share_of_clipped_steps_is_told_as_it_is() -> None:
     (verdict,) = diagnose(clipped(0.001, grad__clipped=0.967, grad__norm_clipped=0.001)).verdicts
     assert verdict.evidence.startswith("96 % of steps are clipped, to ")
+
+
+def test_the_clipped_steps_of_a_single_epoch_are_no_fault() -> None:
+    sick = clipped(0.001, grad__clipped=1.0, grad__norm_clipped=0.001)
+    for epochs in (1, 2):
+        first = {epoch: sick.history[epoch] for epoch in range(1, epochs + 1)}
+        assert ("clipping_always" in names(replace(sick, history=first))) is (epochs > 1)
 
 
 def test_an_area_without_an_interval_is_not_taken_for_chance() -> None:
