@@ -196,11 +196,13 @@ def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Ser
     import pyarrow as pa
 
     place, labels = Place(file=FRAME), list[str | None]()
+    held = frame[[*layout.columns]].astype(object)
+    held = held.where(held.notna(), None)
     if layout.time is not None:
-        labels = [_label(cell) for cell in frame[layout.time].tolist()]
+        labels = [_label(cell) for cell in held[layout.time].tolist()]
         if all(label is None or label.endswith(MIDNIGHT) for label in labels):
             labels = [label and label.removesuffix(MIDNIGHT) for label in labels]
-    columns = {name: [_text(cell) for cell in frame[name].tolist()] for name in layout.values}
+    columns = {name: [_text(cell) for cell in held[name].tolist()] for name in layout.values}
     batch = pa.RecordBatch.from_pydict({n: pa.array(c, pa.string()) for n, c in columns.items()})
     values = [_numbers(batch, name, place, layout) for name in layout.values]
     return _recorded(place, layout, labels, values, sort=sort)
@@ -218,7 +220,7 @@ def _text(cell: Any) -> str | None:
 
 
 def _label(cell: Any) -> str | None:
-    if cell is None or cell != cell:  # noqa: PLR0124 - NaN and NaT alone are unequal to themselves
+    if cell is None:
         return None
     if isinstance(cell, datetime):
         return cell.isoformat(" ")

@@ -115,6 +115,9 @@ def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target
         np.testing.assert_allclose(columns[f"{target} high"], values + 10 + outputs)
 
 
+EMPTY = r" (line 22|row 21), column 'b' is empty"
+
+
 def with_cell(row: int, cell: object) -> pd.DataFrame:
     changed = frame().astype({"b": object})
     changed.loc[row, "b"] = cell
@@ -136,7 +139,8 @@ def with_cell(row: int, cell: object) -> pd.DataFrame:
             frame()[:10],
             r" has 10 rows; expected at least 16: .* window of 4 and a difference of 12",
         ),
-        (with_cell(20, np.nan), r" (line 22|row 21), column 'b' is empty"),
+        *((with_cell(20, hole), EMPTY) for hole in (None, "", np.nan, pd.NA, pd.NaT)),
+        (frame().astype({"b": "Float64"}).replace({"b": {frame()["b"][20]: pd.NA}}), EMPTY),
         (with_cell(3, "many"), r" (line 5|row 4), column 'b': 'many' is not a number"),
     ],
 )
