@@ -3,7 +3,7 @@
 import sys
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,9 +12,6 @@ from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE
 from pipeline.terminal import folded, significant, waiting_for
-
-if TYPE_CHECKING:
-    from pipeline.serving.exporting import Exported
 
 Word = Literal["program", "onnx"]
 
@@ -65,22 +62,16 @@ def body(options: ExportOptions) -> int:
         for one in kept:
             place = folder / exporting.FILES[one.format]
             replace_file(place, methodcaller("write", one.content))
-            print(folded(_told(place, one), sys.stdout))
+            rows = "any number of rows" if one.rows is None else f"exactly {one.rows} rows"
+            far = f"largest difference from the model {significant(one.difference)}"
+            told = f"{place}: {rows}; {far}, with {', '.join(map(str, one.compared))} rows"
+            print(folded(told, sys.stdout))
         replace_json(folder / INTERFACE, exporting.export_interface(model, kept))
         print(f"{folder / INTERFACE}: inputs and outputs")
     problems = [line for one in made if isinstance(one, ConfigError) for line in one.problems]
     if problems:
         raise ConfigError(*problems)
     return 0
-
-
-def _told(place: Path, one: "Exported") -> str:
-    takes = "any number of rows"
-    if one.rows is not None:
-        takes = f"exactly {one.rows} rows"
-    sizes = ", ".join(map(str, one.compared))
-    far = f"largest difference from the model {significant(one.difference)}"
-    return f"{place}: {takes}; {far}, with {sizes} rows"
 
 
 main = command("export", body, options=ExportOptions, validates=True)

@@ -61,11 +61,9 @@ def predictions(
 
 
 def _least_squares(design: Array, targets: Array) -> Predict:
-    def with_one(inputs: Array) -> Array:
-        return np.column_stack([inputs, np.ones(len(inputs))])
-
-    weights = np.linalg.lstsq(with_one(design), targets, rcond=None)[0]
-    return lambda inputs: with_one(inputs) @ weights
+    design = np.column_stack([design, np.ones(len(design))])
+    weights = np.linalg.lstsq(design, targets, rcond=None)[0]
+    return lambda inputs: np.column_stack([inputs, np.ones(len(inputs))]) @ weights
 
 
 def _regression(design: Array, targets: Array, *, classes: int, scales_all: bool) -> Predict:

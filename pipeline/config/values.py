@@ -324,7 +324,10 @@ def target_problems(
     except ConfigError as error:
         yield from (f"{key}.{TARGET}={problem.rstrip('.')}." for problem in error.problems)
         return
-    if not _is_subclass(kind, bases):
+    # A class whose library has not been imported can't be the base of a resolved class.
+    parted = (base.rpartition(".") for base in bases)
+    loaded = [getattr(sys.modules.get(module), name, None) for module, _, name in parted]
+    if not any(inspect.isclass(base) and issubclass(kind, base) for base in loaded):
         yield f"{key}.{TARGET}={path!r} is not a {' or '.join(bases)}."
         return
     inner, plain, without = _parted(kind, target)
@@ -351,13 +354,6 @@ def _parted(
     plain = {name: value for name, value in values.items() if name not in inner}
     left_open = set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
     return inner, plain, {*inner, *left_open}
-
-
-def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
-    # A class whose library has not been imported can't be the base of a resolved class.
-    parted = (base.rpartition(".") for base in bases)
-    loaded = [getattr(sys.modules.get(module), name, None) for module, _, name in parted]
-    return any(inspect.isclass(base) and issubclass(kind, base) for base in loaded)
 
 
 def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:

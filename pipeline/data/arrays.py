@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.data import array_files as files
 from pipeline.data.content import Content
-from pipeline.data.labels import Asked, Target, Word, joined_target, labelled_samples
+from pipeline.data.labels import Asked, Word, joined_target, labelled_samples
 from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
@@ -79,9 +79,14 @@ class Arrays(Source):
         name = "" if first.member is None else first.member.filename.removesuffix(".npy")
         axes = files.AXES[layout, len(first.shape)]
         told = f"inputs of shape {first.shape} are {axes}; set data.layout if not"
+        labels = [(part.y.label, part.y.read()) for part in parts.values()]
+        if len({(array.shape[1:], array.dtype.kind in "US") for _, array in labels}) > 1:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in labels)
+            raise DataError(f"the targets differ between the parts: {shapes}; expected one type")
+        asked = Asked(task=self.task, classes=self.classes, positive=self.positive)
         return labelled_samples(
             inputs,
-            self._target(parts),
+            joined_target(labels, asked),
             sizes,
             reading={**reading, "x": name},
             found=[] if layout == "table" else [told],
@@ -116,14 +121,6 @@ class Arrays(Source):
             )
         named = _pairs(found, place.name, self.x, self.y)
         return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
-
-    def _target(self, parts: Mapping[files.PartName, _Pair]) -> Target:
-        labels = [(part.y.label, part.y.read()) for part in parts.values()]
-        if len({(array.shape[1:], array.dtype.kind in "US") for _, array in labels}) > 1:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in labels)
-            raise DataError(f"the targets differ between the parts: {shapes}; expected one type")
-        asked = Asked(task=self.task, classes=self.classes, positive=self.positive)
-        return joined_target(labels, asked)
 
 
 def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray:

@@ -1,6 +1,6 @@
 """Data report as text: lines, warnings, a page of Markdown, and drift from another report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,7 +29,12 @@ TOLD = 8
 def lines(report: DataReport) -> list[str]:
     """Return four lines: the data, the target, the missing values and the checks."""
     target = _classes(report) if report.classes else _values(report)
-    return [_content(report), target, _missing(report), f"checks  {_checked(report)}"]
+    sought = {"constant": report.constant, "duplicate": report.equal or report.of != "train"}
+    absent = " or ".join(word for word, found in sought.items() if not found)
+    clean = [f"no {absent} {_unit(report)}s"] if absent else []
+    clean += ["no train/test overlap"] if report.repeated == 0 else []
+    checks = "; ".join(filter(None, [*warnings(report), ", ".join(clean)]))
+    return [_content(report), target, _missing(report), f"checks  {checks}"]
 
 
 def brief(report: DataReport) -> list[str]:
@@ -54,7 +59,10 @@ def warnings(report: DataReport) -> list[str]:
             f"{report.repeated} of {report.rows['test']:,} {part} rows have the inputs of a "
             "training row, so their results are optimistic"
         )
-    return [*told, *_absences(report)]
+    for part in report.rows:
+        if absent := [one.name for one in report.classes if not one.rows[part]]:
+            told.append(f"no {_word(report, part)} rows of class {_named(absent)}")
+    return told
 
 
 def few_rows(report: DataReport) -> list[str]:
@@ -158,14 +166,6 @@ def _classes(report: DataReport) -> str:
     return f"classes {words}{positive}"
 
 
-def _absences(report: DataReport) -> Iterator[str]:
-    """Yield a sentence for each part that lacks classes."""
-    for part in report.rows:
-        absent = [one.name for one in report.classes if not one.rows[part]]
-        if absent:
-            yield f"no {_word(report, part)} rows of class {_named(absent)}"
-
-
 def _values(report: DataReport) -> str:
     """Return the line on the targets of a regression; those of a series are among its channels."""
     units = f" {plain(report.units)}" if report.units else ""
@@ -198,15 +198,6 @@ def _missing(report: DataReport) -> str:
     cells = _count(sum(c.missing for c in with_holes), "cell")
     columns = _count(len(with_holes), _unit(report))
     return f"{heading:8}{cells} in {columns} {_measured(report)}: {some(words, most=NAMED)}"
-
-
-def _checked(report: DataReport) -> str:
-    """Return what was found, then what was looked for and not found."""
-    sought = {"constant": report.constant, "duplicate": report.equal or report.of != "train"}
-    absent = " or ".join(word for word, found in sought.items() if not found)
-    clean = [f"no {absent} {_unit(report)}s"] if absent else []
-    clean += ["no train/test overlap"] if report.repeated == 0 else []
-    return "; ".join(filter(None, [*warnings(report), ", ".join(clean)]))
 
 
 def _measured(report: DataReport) -> str:

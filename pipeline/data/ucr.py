@@ -68,7 +68,11 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
     """
     if file.suffix.lower() == ".ts":
         return _read_ts(file)
-    rows = [(where, _fields(text)) for where, text in _lines(file)]
+    rows = []
+    for where, text in _lines(file):
+        # An empty field between tabs or commas is a missing value; runs of spaces are one.
+        separator = next((one for one in "\t," if one in text), None)
+        rows.append((where, [field.strip() for field in text.split(separator)]))
     if not rows:
         raise DataError(f"{file} has 0 series; expected one per line, its label first")
     first = int(any(len(fields) != steps for _, fields in rows))  # 1 = after a label
@@ -106,12 +110,6 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
                 ) from error
             if text.strip():
                 yield where, text
-
-
-def _fields(text: str) -> Sequence[str]:
-    """Split at tabs or commas (an empty field is a missing value), else at runs of spaces."""
-    separator = next((one for one in "\t," if one in text), None)
-    return [field.strip() for field in text.split(separator)]
 
 
 def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floats:

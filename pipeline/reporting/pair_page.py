@@ -82,7 +82,17 @@ class RunPair:
             words = [f"{run.task} task of {len(run.classes)} classes" for run in self.findings]
             told = (text if "regression" not in text else "regression" for text in words)
             return "A is a {}, B is a {}".format(*told)
-        return _rows_problem(one.test, other.test)
+        before, after = one.test, other.test
+        if len(before.rows) != len(after.rows):
+            return f"A was tested on {rows_words(len(before.rows))}, B on {len(after.rows):,}"
+        if not np.array_equal(before.rows, after.rows):
+            shared = len(np.intersect1d(before.rows, after.rows))
+            return f"{shared:,} of the {len(before.rows):,} test rows of A are test rows of B"
+        if before.targets.shape != after.targets.shape or not np.allclose(
+            before.targets, after.targets, rtol=1e-5, atol=0, equal_nan=True
+        ):
+            return "their test rows have the same numbers but different targets"
+        return "" if len(before.rows) else "there are no test rows"
 
     @cached_property
     def tests(self) -> tuple[TestRows, TestRows] | None:
@@ -158,19 +168,6 @@ class RunPair:
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
         return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
-
-
-def _rows_problem(one: TestRows, other: TestRows) -> str:
-    if len(one.rows) != len(other.rows):
-        return f"A was tested on {rows_words(len(one.rows))}, B on {len(other.rows):,}"
-    if not np.array_equal(one.rows, other.rows):
-        shared = len(np.intersect1d(one.rows, other.rows))
-        return f"{shared:,} of the {len(one.rows):,} test rows of A are test rows of B"
-    if one.targets.shape != other.targets.shape or not np.allclose(
-        one.targets, other.targets, rtol=1e-5, atol=0, equal_nan=True
-    ):
-        return "their test rows have the same numbers but different targets"
-    return "" if len(one.rows) else "there are no test rows"
 
 
 def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:

@@ -68,9 +68,10 @@ def write_report(folder: Path) -> None:
 
 def run_page(subject: Subject) -> dict[str, Any]:
     """Return the values for the template of a run's report."""
-    findings = subject.findings
+    folder, findings = subject.folder, subject.findings
+    found = [] if folder is None else embedded(folder / "artifacts" / FOLDER)
     groups: dict[str, list[PagePicture]] = {}
-    for picture in _pictures(subject):
+    for picture in found or drawn(gallery(findings), texts=texts(findings)):
         groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
     return {
         "title": findings.name,
@@ -82,13 +83,6 @@ def run_page(subject: Subject) -> dict[str, Any]:
         "groups": groups,
         **_origin(subject),
     }
-
-
-def _pictures(subject: Subject) -> list[PagePicture]:
-    """Return the pictures that the run has drawn; draw them if it has drawn none."""
-    folder, findings = subject.folder, subject.findings
-    found = [] if folder is None else embedded(folder / "artifacts" / FOLDER)
-    return found or drawn(gallery(findings), texts=texts(findings))
 
 
 def _origin(subject: Subject) -> dict[str, Any]:

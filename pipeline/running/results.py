@@ -175,20 +175,15 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
             f"no confidence intervals: {found.units}; expected {FEWEST_UNITS} or more groups or "
             f"blocks, and at most {MOST_ROWS:,} rows",
         )
-    if details:
-        _print_classes(test.classes)
+    if details and test.classes:
+        headings = ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "rows")
+        by_class = _table("class", *headings)
+        for one in test.classes:
+            counts = map(str, one.counts)
+            by_class.add_row(escape(one.name), *counts, *one.score_texts, str(one.support))
+        console().print(by_class)
     if details or any(letter.isdigit() for letter in "".join(kinds.values())):
         say(console(), "baselines: " + ", ".join(f"{k} = {v}" for k, v in kinds.items()))
-
-
-def _print_classes(classes: Sequence[ClassScores]) -> None:
-    if classes:
-        headings = ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "rows")
-        table = _table("class", *headings)
-        for one in classes:
-            counts = map(str, one.counts)
-            table.add_row(escape(one.name), *counts, *one.score_texts, str(one.support))
-        console().print(table)
 
 
 @contextmanager

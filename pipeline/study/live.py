@@ -143,15 +143,13 @@ class Live:
             values = value_words(best.values, self._plan.names)
             words = f"best  {best.number:>4}  {values}  {point_words(best.overrides)}"
             lines += [_line(progress.words), _line(words, "bold")]
-        lines += [_line(self._running_words(one)) for one in self._running[:RUNNING]]
+        for worker in self._running[:RUNNING]:
+            epoch, value = worker.reached
+            of = "" if worker.epochs is None else f"/{worker.epochs}"
+            known = "" if value is None else f"{self._plan.names[0]} {number(value)}  "
+            words = f"epoch {epoch}{of}  {known}{point_words(worker.taken.overrides)}"
+            lines.append(_line(f"trial {worker.number:>4}  {words}"))
         return Group(bar, *lines, *self._latest)
-
-    def _running_words(self, worker: "Worker") -> str:
-        epoch, value = worker.reached
-        of = "" if worker.epochs is None else f"/{worker.epochs}"
-        known = "" if value is None else f"{self._plan.names[0]} {number(value)}  "
-        words = f"epoch {epoch}{of}  {known}{point_words(worker.taken.overrides)}"
-        return f"trial {worker.number:>4}  {words}"
 
 
 def _line(text: str, style: str = "") -> Text:

@@ -99,11 +99,6 @@ def run_folders(output: Path) -> list[Path]:
     return list(_begun(output.glob(f"*/{JOURNAL}")))
 
 
-def trial_folders(output: Path) -> list[Path]:
-    """Return the existing folders of trials below `output`, study by study."""
-    return sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
-
-
 def trial_folder(study: Path, uid: str, number: int) -> Path:
     """Return the folder of a trial within that of its study, which has the unique id `uid`."""
     return study / TRIALS / f"{uid}-{number:04}"
@@ -111,8 +106,8 @@ def trial_folder(study: Path, uid: str, number: int) -> Path:
 
 def unfinished(output: Path) -> list[Path]:
     """Return folders of which the store lacks values or the end: runs by age, then trials."""
-    folders = run_folders(output) + trial_folders(output)
-    return [folder for folder in folders if not is_finished(folder)]
+    trials = sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
+    return [folder for folder in (*run_folders(output), *trials) if not is_finished(folder)]
 
 
 def find_run(

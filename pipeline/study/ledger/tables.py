@@ -120,17 +120,14 @@ class StudyTables:
             parts = (ids[start : start + _MOST] for start in range(0, len(ids), _MOST))
             read = [trial for part in parts for trial in _read(connection, part)]
         for trial in read:
-            self._keep(trial)
+            self._open.pop(trial._trial_id, None)
+            if not trial.state.is_finished():
+                self._open[trial._trial_id] = trial.state
+            self._last = max(self._last, trial._trial_id)
+            self._trials[trial.number : trial.number + 1] = [trial]
         # If one has ended in between, the trial that repeats it may have been missed.
         is_whole = all(found.get(one._trial_id, one.state) == one.state for one in read)
         return self._trials if is_whole else self.trials()
-
-    def _keep(self, trial: FrozenTrial) -> None:
-        self._open.pop(trial._trial_id, None)
-        if not trial.state.is_finished():
-            self._open[trial._trial_id] = trial.state
-        self._last = max(self._last, trial._trial_id)
-        self._trials[trial.number : trial.number + 1] = [trial]
 
     def add(self, trial: FrozenTrial) -> None:
         """Write a new trial, and set its id, and its number if another program has added one."""

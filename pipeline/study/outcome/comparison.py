@@ -59,15 +59,11 @@ class Spread:
 
     def words(self) -> str:
         """Return mean and sd as `0.8123 ± 0.0045`, or `0.8123 ± –`; `–` if `n` is 0."""
-        sd = MISSING if self.sd is None else self._rounded(self.sd)
-        return f"{number(self.mean)} ± {sd}" if self.n else MISSING
-
-    def _rounded(self, value: float) -> str:
-        """Return a value with as many decimals as `number` gives the mean."""
-        text = number(self.mean)
-        if "e" in text:
-            return number(value)
-        return f"{value:,.{len(text.partition('.')[2])}f}"
+        mean, sd = number(self.mean), MISSING
+        if self.sd is not None:  # with as many decimals as the mean
+            decimals = len(mean.partition(".")[2])
+            sd = number(self.sd) if "e" in mean else f"{self.sd:,.{decimals}f}"
+        return f"{mean} ± {sd}" if self.n else MISSING
 
 
 def spread(
@@ -365,8 +361,9 @@ def comparison_table(comparison: Comparison) -> TextTable:
     published = [f"published {metric}" for metric in comparison.published]
     last = [f"difference in {comparison.by}" if differs else f"95 % CI of {comparison.by}"]
     last += ["not complete"] if lacks else []
+    repeats = set().union(*(one for cell in comparison.cells for one in cell.values.values()))
     return TextTable(
-        title=_title(comparison),
+        title=f"mean ± sd over {repeats_words(comparison, len(repeats))}",
         headings=[*labels, "n", *metrics, *published, *last],
         lines=lines,
         words=frozenset(range(len(labels))),
@@ -374,11 +371,6 @@ def comparison_table(comparison: Comparison) -> TextTable:
         parts=frozenset(parts),
         notes=list(_notes(comparison, differs=differs, lacks=lacks)),
     )
-
-
-def _title(comparison: Comparison) -> str:
-    count = len(set().union(*(one for cell in comparison.cells for one in cell.values.values())))
-    return f"mean ± sd over {repeats_words(comparison, count)}"
 
 
 def repeats_words(comparison: Comparison, count: int) -> str:

@@ -367,8 +367,13 @@ def _parallel(one: _Objective) -> "Figure":
         heights = [math.nan if text is None else scale(text) for scale, text in pairs]
         width = 2.4 if n == one.order[0] else 1.0
         axes.plot(heights, color=shades.to_rgba(one.values[n]), marker=".", linewidth=width)
+    # The ticks are drawn on a ground that keeps them readable.
+    ground = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
     for at, scale in enumerate(scales):
-        _draw_upright(axes, at, scale)
+        low = OFF_PLACE if scale.has_off else 0.0
+        axes.vlines(at, low, 1.0, color=style.foreground(), linewidth=0.9, zorder=4)
+        for height, text in zip(*scale.ticks(CLOSE / 2), strict=True):
+            axes.text(at + 0.04, height, text, fontsize=8, va="center", bbox=ground, zorder=5)
     axes.set_xticks(range(len(titles)), titles, fontsize=9)
     axes.tick_params(axis="x", length=0)
     low = BAND[0] if any(scale.has_off for scale in scales) else -MARGIN
@@ -376,15 +381,6 @@ def _parallel(one: _Objective) -> "Figure":
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(visible=False)
     return figure
-
-
-def _draw_upright(axes: "Axes", at: int, scale: _Scale) -> None:
-    """Draw one of the parallel axes, with its ticks on a ground that keeps them readable."""
-    low = OFF_PLACE if scale.has_off else 0.0
-    axes.vlines(at, low, 1.0, color=style.foreground(), linewidth=0.9, zorder=4)
-    box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
-    for height, text in zip(*scale.ticks(CLOSE / 2), strict=True):
-        axes.text(at + 0.04, height, text, fontsize=8, va="center", bbox=box, zorder=5)
 
 
 def _pareto(objectives: Sequence[_Objective], front: Sequence[Row]) -> "Figure":
