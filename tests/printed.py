@@ -9,6 +9,7 @@ MOMENT = (
     (re.compile(r"\d{8}-\d{6}-([\w.-]+)-[0-9a-f]{6}"), r"MOMENT-\1-ID"),
     (re.compile(r"/runs/[0-9a-f]{32}\b"), "/runs/ID"),
     (re.compile(r"· (cpu|gpu|mps)\b[^·]*, (\d+ threads?), \d+ cores?"), r"· DEVICE, \2"),
+    (re.compile(r"(?<=difference from the model )\d[\d.e-]*"), "ROUNDING"),
     (re.compile(r"\(\d+\)|\bepoch \d+ of"), "EPOCH"),  # which epoch is best may be luck
 )
 """What belongs to one moment or one machine, with the word that stands for it."""
