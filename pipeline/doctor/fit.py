@@ -22,8 +22,9 @@ PATIENCE = 10
 
 
 #: Rise of the validation loss after its minimum, and fall of the training loss since then, as
-#: shares of the naive loss, that count as overfitting.
-RISE, FALL = 0.15, 0.1
+#: shares of the naive loss, that count as overfitting. A larger rise counts by itself; a smaller
+#: one only if the kept weights also have the gap, for healthy runs reach 0.3.
+RISE, FALL, FAR_RISE = 0.15, 0.1, 0.5
 #: Smallest validation error then, as a share of the naive error: a good classifier may get too sure
 #: of its few mistakes.
 UNSURE = 0.25
@@ -43,9 +44,10 @@ def overfitting(run: Evidence) -> Verdict | None:
     gap = held_out - train
     noise = DEVIATIONS * _standard_error(run, held_out, part)
     has_gap = gap >= max(GAP, noise) and gap >= GAP_SHARE * held_out
+    rise = RISE if gap >= GAP else FAR_RISE
     is_wrong = held_out >= UNSURE * run.naive_error and not run.is_unlearned
     is_free = not any(run.less_regularization)  # dropout and decay do not hold it down
-    if not has_gap and not (is_wrong and is_free and turn and _rises_far(run, turn)):
+    if not has_gap and not (is_wrong and is_free and turn and _parts(run, turn, rise)):
         return None
     loss = run.curve("val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
@@ -64,13 +66,13 @@ def overfitting(run: Evidence) -> Verdict | None:
     )
 
 
-def _rises_far(run: Evidence, turn: int) -> bool:
-    """Return whether the losses part as clearly after an epoch as `RISE` and `FALL` say."""
+def _parts(run: Evidence, turn: int, least: float) -> bool:
+    """Return whether the losses part after an epoch: the one by this rise, the other by `FALL`."""
     train, validation = run.curve("train/loss"), run.curve("val/loss")
     then = run.findings.history[turn]
     scale = run.naive_loss or then["val/loss"]
     rise, fall = validation[-1] - then["val/loss"], then.get("train/loss", 0.0) - train[-1]
-    return bool(rise >= RISE * scale and fall >= FALL * scale)
+    return bool(rise >= least * scale and fall >= FALL * scale)
 
 
 #: Best epoch as a share of all epochs that counts as early.
@@ -174,7 +176,7 @@ def larger_if_narrow(run: Evidence) -> str:
 #:
 #: It is 0.03 for an exponential curve after four time constants, 0.10 after two, and 0.25 for a
 #: straight line.
-STILL_LEARNING = 0.08
+STILL_LEARNING = 0.1
 #: Smallest relative fall of the loss for which its curve is used.
 LEARNED = 0.02
 #: The same for the error.

@@ -70,8 +70,9 @@ def _naive_gain(run: Evidence) -> tuple[Gain | None, str, bool]:
 
 #: Level of the interval: every run is compared with a linear baseline, and 1 % may be wrong.
 SURE = 0.99
-#: Test error as a share of the linear baseline's.
-WORSE = 1.1
+#: Test error as a share of the linear baseline's, and the difference that is sure: a share of the
+#: rows, or of the baseline's squared error.
+WORSE, BY_A_POINT = 1.1, 0.01
 #: Training error as a share of the test error, below which regularization is offered.
 BY_HEART = 0.5
 
@@ -79,7 +80,7 @@ BY_HEART = 0.5
 def no_better_than_linear(run: Evidence) -> Verdict | None:
     """The predictions are worse than those of the linear baseline, not merely equally good."""
     found = run.gain("linear", level=SURE)
-    if found is None or found.high >= 0 or run.has_few_rows:
+    if found is None or found.high > -BY_A_POINT or run.has_few_rows:
         return None
     ours, theirs = found.ours, WORSE * found.theirs
     if not run.is_regression:

@@ -406,6 +406,14 @@ def test_a_loss_that_rises_from_an_early_epoch_on_is_overfitting_whatever_is_kep
     assert names(replace(made, metrics=sure, history=history(made, **losses))) == []
 
 
+def test_a_loss_that_rises_a_little_is_overfitting_only_beside_a_gap() -> None:
+    made = made_findings(training={"accuracy": 0.7})
+    losses = {"train__loss": np.linspace(0.9, 0.2, 12), "val__loss": np.linspace(0.6, 0.8, 12)}
+    for right, said in ((0.7, []), (0.62, []), (0.58, ["overfitting"])):
+        metrics = {**made.metrics, "best/val/accuracy": right}
+        assert names(replace(made, metrics=metrics, history=history(made, **losses))) == said
+
+
 def test_epochs_are_counted_as_such_where_only_some_have_a_validation() -> None:
     made = made_findings(epochs=50, training={"accuracy": 0.7})
     made = replace(made, metrics={**made.metrics, "best/val/accuracy": 0.7})
@@ -442,6 +450,17 @@ def test_more_epochs_are_offered_beside_a_line_only_where_the_best_one_is_late()
         assert not any("max_epochs" in cure for cure in verdict.cures)
     assert "(overfitting: the validation loss rises after epoch 1)" in verdict.evidence
     assert "optimizer.weight_decay=0.01" in verdict.cures
+
+
+@pytest.mark.parametrize(("more_wrong", "said"), [(30, []), (60, ["no_better_than_linear"])])
+def test_a_line_that_is_surely_better_by_less_than_a_point_is_no_fault(
+    more_wrong: int, said: list[str]
+) -> None:
+    made = made_findings(rows=2400)
+    outputs = made.test.outputs.copy()
+    right = np.flatnonzero(made.test.called(0.5) == made.test.targets)[:more_wrong]
+    outputs[right] = np.roll(outputs[right], 1, axis=1)
+    assert names(with_test(made, outputs=outputs, linear=made.test.outputs)) == said
 
 
 def test_the_best_epoch_and_an_early_end_are_offered_where_the_run_has_neither() -> None:
