@@ -205,19 +205,8 @@ def read_times(
     read = [form_and_position(label or "", order=order) for label in labels]
     slashed = [index for index, one in enumerate(read) if one is not None and one[0].is_slashed]
     if slashed and not order:
-        orders = [
-            order
-            for order in ("dmy", "mdy")
-            if all(form_and_position(labels[index] or "", order=order) for index in slashed)
-        ]
-        if len(orders) == 2:
-            raise DataError(
-                f"{place.cell(slashed[0], column)}: {labels[slashed[0]]!r} is ambiguous "
-                "(day/month?), since no day of the column is above 12; write all times as "
-                "2020-01-31"
-            )
-        if orders == ["mdy"]:
-            read = [form_and_position(label or "", order="mdy") for label in labels]
+        order = _order_of(labels, slashed, place, column)
+        return read_times(labels, place, column, order=order)
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
     if len(kinds) > 1 and kinds <= {("whole", ""), ("year", ""), ("day", "")}:
         # These are numbers, some of which look like years or days.
@@ -250,6 +239,35 @@ def read_times(
         positions=np.array(positions, dtype=np.int64),
         form=replace(first, decimals=max(form.decimals for form in distinct)),
     )
+
+
+def _order_of(
+    labels: Sequence[str | None], slashed: Sequence[int], place: Place, column: str
+) -> str:
+    """Return the order of dates such as 01/02/2020, by days above 12 or else by even steps."""
+    orders = [
+        order
+        for order in ("dmy", "mdy")
+        if all(form_and_position(labels[index] or "", order=order) for index in slashed)
+    ]
+    if len(orders) == 2:  # such as the first days of months
+        each = {order: read_times(labels, place, column, order=order) for order in orders}
+        orders = [order for order, times in each.items() if _is_even(times)]
+        if len(orders) != 1:
+            raise DataError(
+                f"{place.cell(slashed[0], column)}: {labels[slashed[0]]!r} is ambiguous "
+                "(day/month?), since no day of the column is above 12, and the times are evenly "
+                "spaced in both ways or in none; write them as 2020-01-31"
+            )
+    return next(iter(orders), "dmy")
+
+
+def _is_even(times: Times) -> bool:
+    """Return whether the times ascend by one step without a gap."""
+    if not (np.diff(times.positions) > 0).all():
+        return False
+    step = find_step(times)
+    return step is not None and not missing_told(times, step)
 
 
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:

@@ -215,7 +215,7 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
         (
             ["01/02/2020", "02/02/2020"],
             r"row 1, column 'time': '01/02/2020' is ambiguous \(day/month\?\), since no day of the "
-            r"column is above 12; write all times as 2020-01-31$",
+            r"column is above 12, and .* in both ways or in none; write them as 2020-01-31$",
         ),
         (
             ["31/01/2020", "01/31/2020"],
@@ -252,6 +252,7 @@ CASES = {
     "weeks": ("W", "%Y-%m-%d", "7 days"),
     "weeks with the day first": ("W", "%d.%m.%Y", "7 days"),
     "weeks with slashes": ("W", "%d/%m/%Y", "7 days"),
+    "first days of months with slashes": ("MS", "%d/%m/%Y", "1 month"),
     "days with the month first": ("D", "%m/%d/%Y", "1 day"),
     "weekdays": ("B", "%Y-%m-%d", "1 weekday"),
     "days in one word": ("D", "%Y%m%d", "1 day"),
