@@ -204,9 +204,8 @@ def read_times(
     """
     read = [form_and_position(label or "", order=order) for label in labels]
     slashed = [index for index, one in enumerate(read) if one is not None and one[0].is_slashed]
-    if slashed and not order:
-        order = _order_of(labels, slashed, place, column)
-        return read_times(labels, place, column, order=order)
+    if slashed and not order and (found := _order_of(labels, slashed, place, column)):
+        return read_times(labels, place, column, order=found)
     kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
     if len(kinds) > 1 and kinds <= {("whole", ""), ("year", ""), ("day", "")}:
         # These are numbers, some of which look like years or days.
@@ -244,7 +243,10 @@ def read_times(
 def _order_of(
     labels: Sequence[str | None], slashed: Sequence[int], place: Place, column: str
 ) -> str:
-    """Return the order of dates such as 01/02/2020, by days above 12 or else by even steps."""
+    """Return the order of dates such as 01/02/2020, by days above 12 or else by even steps.
+
+    It is empty if no order makes all of them dates.
+    """
     orders = [
         order
         for order in ("dmy", "mdy")
@@ -259,7 +261,7 @@ def _order_of(
                 "(day/month?), since no day of the column is above 12, and the times are evenly "
                 "spaced in both ways or in none; write them as 2020-01-31"
             )
-    return next(iter(orders), "dmy")
+    return next(iter(orders), "")
 
 
 def _is_even(times: Times) -> bool:
