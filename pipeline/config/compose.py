@@ -99,8 +99,8 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
     """Name a run and a study, if they have no name.
 
     The run is `<model>-<data>-<changes of the command line>`, and the study is
-    `<sweeps>-<model>-<data>`, without the groups that it varies, and the folder of a file of the
-    user's own: other data need another study. `hydra` has Hydra's own settings.
+    `<sweeps>-<model>-<data>`, without the groups that it varies, with the experiment and the folder
+    of a file of the user's own: other data need another study. `hydra` has Hydra's own settings.
     """
     data, folder = _names_of_data(tree, hydra)
     choices = {**hydra.runtime.choices, "data": data}
@@ -115,7 +115,8 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
     if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
         space = tree.sweep.get("space")
         varied = set(space) if isinstance(space, DictConfig) else set()
-        kept = [group for group in ("model", "data") if not varied & {group, "experiment"}]
+        groups = ("model", "data", "experiment")
+        kept = [group for group in groups if not varied & {group, "experiment"}]
         # Hydra's choices hold a single file of `sweeps/`, not a list.
         lists = [word for word in given if word.startswith("sweeps=[")]
         sweeps = lists[0].partition("=")[2] if lists else choices.get("sweeps") or "sweep"

@@ -133,6 +133,7 @@ TABLE = "sweeps=quick data=table data.target=x data.path="
         (f"{TABLE}https://me.org/wards.csv", "quick-mlp-wards"),
         (f"{TABLE}{'x' * 60}/wards.csv", f"quick-mlp-wards-{'x' * 40}"),
         (f"{TABLE}a/wards.csv data=choice(table,iris)", "quick-mlp"),
+        ("sweeps=seeds experiment=mnist1d_gru", "seeds-gru-mnist1d-mnist1d_gru"),
         ("seed=range(0,5)", "sweep-mlp-mnist1d"),
         ("seed=range(0,5) model=mlp,lstm", "sweep-mnist1d"),
         ("sweeps=models", "models"),
