@@ -254,7 +254,13 @@ def _order_of(
     ]
     if len(orders) == 2:  # such as the first days of months
         each = {order: read_times(labels, place, column, order=order) for order in orders}
-        orders = [order for order, times in each.items() if _is_even(times)]
+        orders = [
+            order
+            for order, times in each.items()
+            if (np.diff(times.positions) > 0).all()
+            and (step := find_step(times)) is not None
+            and not missing_told(times, step)
+        ]
         if len(orders) != 1:
             raise DataError(
                 f"{place.cell(slashed[0], column)}: {labels[slashed[0]]!r} is ambiguous "
@@ -262,14 +268,6 @@ def _order_of(
                 "spaced in both ways or in none; write them as 2020-01-31"
             )
     return next(iter(orders), "")
-
-
-def _is_even(times: Times) -> bool:
-    """Return whether the times ascend by one step without a gap."""
-    if not (np.diff(times.positions) > 0).all():
-        return False
-    step = find_step(times)
-    return step is not None and not missing_told(times, step)
 
 
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
