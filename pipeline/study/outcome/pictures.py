@@ -47,7 +47,7 @@ OFF_PLACE, BAND = -0.24, (-0.34, -0.14)
 CLOSE, NARROW = 0.12, 0.22
 #: Free space beyond the ends, and letters of ticks above which they are turned.
 MARGIN, LONG = 0.07, 26
-#: Most names or trials in a caption, and most values that are ticks themselves.
+#: Most names or trials in a caption, and most values, and letters of each, that are ticks.
 MOST_TOLD = 5
 LR = "optimizer.lr"
 CLIP = "trainer.gradient_clip_val"
@@ -207,11 +207,12 @@ class _Scale:
         return math.log10(value) if self._is_log else value
 
     def _round(self, values: Sequence[float]) -> Sequence[float]:
-        """Return round numbers between many values, and few values themselves."""
+        """Return round numbers between many or long values, and few short values themselves."""
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         low, high = values[0], values[-1]
-        for digits in ((1.0,), (1.0, 2.0, 5.0)) if len(values) > MOST_TOLD else ():
+        are_shown = len(values) <= MOST_TOLD and all(len(f"{one:g}") <= MOST_TOLD for one in values)
+        for digits in () if are_shown else ((1.0,), (1.0, 2.0, 5.0)):
             locator = LogLocator(subs=digits) if self._is_log else MaxNLocator(4)
             found = [float(at) for at in locator.tick_values(low, high) if low <= at <= high]
             if len(found) > 1:
@@ -264,6 +265,7 @@ def _shades(one: _Objective) -> "ScalarMappable":
 
 def _star(axes: "Axes", x: float, y: float) -> None:
     look: dict[str, Any] = {"s": 170, "marker": "*", "color": style.VALIDATION, "label": "best"}
+    look["clip_on"] = False  # the best value lies at the edge
     axes.scatter(x, y, edgecolors=style.foreground(), linewidths=0.7, zorder=4, **look)
 
 
