@@ -105,6 +105,7 @@ class DataReport:
         equal: Pairs of columns that are equal in every cell, in column order.
         repeated: Number of test rows whose inputs are also in the training part; `None` = not
             counted.
+        left_out: Number of rows of the file that are in no part.
         notes: What was found and decided while reading.
     """
 
@@ -126,6 +127,7 @@ class DataReport:
     constant: tuple[str, ...]
     equal: tuple[tuple[str, str], ...]
     repeated: int | None
+    left_out: int = 0
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,6 +191,7 @@ def data_report(
         ),
         constant=content.constant,
         repeated=repeated,
+        left_out=raw.left_out if isinstance(raw, Samples) else 0,
         notes=content.notes,
     )
 

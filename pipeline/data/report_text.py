@@ -118,7 +118,8 @@ def _content(report: DataReport) -> str:
         rows = f"{int(times):,} times from {first} to {last}, {rows}"
     if len(report.rows) > 1:
         parts = (f"{count:,} {part}" for part, count in report.rows.items())
-        rows = f"{rows}: {', '.join(parts)}".replace(" validation", " val")
+        before = f"{sum(report.rows.values()) + report.left_out:,} → " if report.left_out else ""
+        rows = f"{before}{rows}: {', '.join(parts)}".replace(" validation", " val")
     return f"data    {rows} · {_row(report)} · {_target(report)}"
 
 

@@ -116,6 +116,7 @@ class Samples:
         label: Name of the target; empty = it has none.
         numbers: (rows,) number of each row, those of further files following the first, if rows
             were left out; None = all are here.
+        left_out: Number of rows that were left out.
         order: Row numbers from the oldest to the newest: the newest rows are the test part, those
             before them the validation part; None = rows have no order.
         strict: Whether test rows that also train are an error rather than a note.
@@ -136,6 +137,7 @@ class Samples:
     columns: tuple[Column, ...] = ()
     label: str = ""
     numbers: Indices | None = None
+    left_out: int = 0
     order: Indices | None = None
     strict: bool = False
     reading: Reading = field(default_factory=dict)

@@ -49,11 +49,14 @@ if TYPE_CHECKING:
 #: Bytes of a file, or of its cells as numbers, from which it is converted and mapped.
 LARGE_BYTES = 2**28
 #: Version of the cached tables; tables of another version are converted again.
-VERSION = 5
+VERSION = 6
 #: Keys that say where files are and how they are parsed; the others say how rows are made.
 PLACES = ("path", "test_path", "validation_path", "sep", "allow_url", "image_shape")
 ARRAYS = ("targets", "test", "validation", "groups", "order", "numbers")
-PLAIN = ("task", "classes", "is_turned", "features", "units", "label", "strict", "notes", "reading")
+PLAIN = (
+    *("task", "classes", "is_turned", "features", "units", "label", "left_out"),
+    *("strict", "notes", "reading"),
+)
 FACTS = "facts.json"
 INPUTS = "inputs"
 #: The files of a table, each with the part of its rows; the first one is for training.
@@ -121,6 +124,7 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
             "id": roles.beside.get("id"),
             **keys.csv._asdict(),
         },
+        left_out=conversion.left_out,
         strict=keys.strict,
         notes=(*notes, *ignored, *leaks, *conversion.notes()),
     )

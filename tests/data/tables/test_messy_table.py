@@ -41,7 +41,7 @@ def test_a_table_trains_as_it_comes_and_new_rows_are_read_alike(
     run = made(*TABLE, *QUICK)
     told = " ".join(capsys.readouterr().out.split())
     for line in (
-        "192 rows: 115 train, 29 val, 48 test · 6 columns (1 with categories) · yes: 4.2 %",
+        "200 → 192 rows: 115 train, 29 val, 48 test · 6 columns (1 with categories) · yes: 4.2 %",
         "warning: few rows of class yes (4.2 %); loss.class_weights=balanced gives all classes the "
         "same weight",
         "note: read as numbers: joined (parts of dates), spend (EUR) ('€",
