@@ -15,6 +15,8 @@ from pydantic import ValidationError
 
 from pipeline.bootstrap import units_of_test
 from pipeline.config.options import LrRangeOptions, ReportOptions
+from pipeline.data.report_text import few_rows
+from pipeline.data.report_text import lines as data_lines
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
@@ -88,7 +90,11 @@ def run_page(subject: Subject) -> dict[str, Any]:
 def _origin(subject: Subject) -> dict[str, Any]:
     findings, tags = subject.findings, subject.tags
     config = {key: value for key, value in findings.config.items() if key != "format"}
-    split = (line.partition(" ") for line in subject.data)
+    report, has_weights = subject.data, dict(config.get("loss") or {}).get("class_weights")
+    data = [] if report is None else [line.partition(" ") for line in data_lines(report)]
+    if report is not None:
+        data += [("warning", "", words) for words in few_rows(report) if not has_weights]
+        data += [("note", "", words) for words in report.notes]
     names = {"python": "Python", "host": "machine", "git.commit": "commit", "seed": "seed"}
     told = {name: str(tags[key]) for key, name in names.items() if key in tags}
     if tags.get("git.dirty") == "true":
@@ -112,7 +118,7 @@ def _origin(subject: Subject) -> dict[str, Any]:
         "command": tags.get("command", ""),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=88),
         "layers": subject.layers,
-        "data": [(word, rest.strip()) for word, _, rest in split],
+        "data": [(word, rest.strip()) for word, _, rest in data],
         "facts": [(key, value.strip()) for key, value in facts.items() if value.strip()],
         "environment": [*told.items(), *versions.items()],
     }

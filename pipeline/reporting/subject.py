@@ -17,7 +17,6 @@ import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from pipeline.config.options import ReportOptions
 from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
-from pipeline.data.report_text import lines
 from pipeline.errors import ConfigError
 from pipeline.findings import (
     FINDINGS_FILE,
@@ -60,7 +59,7 @@ class Subject:
         status: RUNNING, FINISHED, FAILED, KILLED or LOST.
         reason: Why it ended early; empty if it did not.
         tags: How it was made: `command`, `host`, `version.torch`, …
-        data: Lines that describe the data; empty if they are not on record.
+        data: Report on the data; `None` if it is not on record.
         layers: The table of the network's layers; empty if it is not on record.
         size: Size of its model in bytes; `None` if it is not known.
     """
@@ -72,7 +71,7 @@ class Subject:
     status: str
     reason: str
     tags: Mapping[str, str]
-    data: tuple[str, ...]
+    data: DataReport | None = None
     layers: str = ""
     size: int | None = None
 
@@ -160,7 +159,7 @@ def local_subject(folder: Path) -> Subject:
         status=status,
         reason=reason,
         tags={**begins[0]["tags"], **later},
-        data=() if report is None else tuple(lines(report)),
+        data=report,
         layers=_layers(artifacts),
         size=model.stat().st_size if model.is_file() else None,
     )
@@ -269,13 +268,12 @@ def _fetched(run_id: str, uri: str) -> Subject:
             raise ConfigError(
                 f"{called} has no findings in MLflow; expected a finished run of this version"
             )
-        report = _recorded(folder / REPORT, DataReport.from_dict)
         return Subject(
             uri=uri,
             findings=replace(load_findings(folder), run_id=run_id),
             status=str(run.info.status),
             reason=tags.get("end_reason", ""),
             tags=tags,
-            data=() if report is None else tuple(lines(report)),
+            data=_recorded(folder / REPORT, DataReport.from_dict),
             layers=_layers(folder),
         )

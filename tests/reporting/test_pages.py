@@ -14,6 +14,7 @@ from pages import Page, require_sound
 from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
+from pipeline.data.report import DataReport
 from pipeline.doctor.evidence import Verdict
 from pipeline.findings import Findings
 from pipeline.pictures.style import NotDrawnError, Picture
@@ -122,10 +123,33 @@ def test_a_class_that_no_mean_counts_has_no_scores() -> None:
     assert sheet.notes[1].startswith("–: neither in the test rows nor predicted")
 
 
+def report_with(*names: str) -> DataReport:
+    """The report on data of which a name is that of a rare class, and of a note."""
+    counts = {"usual": 97, **dict.fromkeys(names, 3)}
+    plain = {
+        **{"kind": "table", "task": "multiclass", "rows": {"train": sum(counts.values())}},
+        **{"shape": (1,), "positive": None, "of": "train", "measured": 9, "are_channels": False},
+        **{"unlisted": 0, "repeated": None, "notes": names, "label": "", "units": ""},
+        **dict.fromkeys(("span", "columns", "targets", "constant", "equal"), ()),
+        "classes": [{"name": name, "rows": {"train": n}} for name, n in counts.items()],
+    }
+    return DataReport.from_dict(plain)
+
+
+def test_a_report_has_the_notes_on_the_data_and_names_rare_classes() -> None:
+    made, told = made_findings(**NOTHING), report_with("3 of 208 rows are left out")
+    words = "few rows of class 3 of 208 rows are left out (3.0 %)"
+    page = of_run(made, data=told)
+    assert "3 of 208 rows are left out" in page.texts("dd")
+    assert words in page.text
+    balanced = replace(made, config={**made.config, "loss": {"class_weights": "balanced"}})
+    assert words not in of_run(balanced, data=told).text
+
+
 def test_no_name_becomes_markup_in_a_run_or_a_comparison() -> None:
     hostile = nasty()
     pages = (
-        of_run(hostile, tags={"command": SCRIPT, "host": NASTY[1]}, data=(f"data {SCRIPT}",)),
+        of_run(hostile, tags={"command": SCRIPT, "host": NASTY[1]}, data=report_with(*NASTY)),
         of_two(hostile, replace(nasty(seed=5), name=NASTY[1])),
     )
     for page in pages:

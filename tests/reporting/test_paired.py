@@ -17,7 +17,7 @@ from pipeline.reporting.subject import Subject
 
 
 def subject(findings: Findings) -> Subject:
-    return Subject(uri="", findings=findings, status="FINISHED", reason="", tags={}, data=())
+    return Subject(uri="", findings=findings, status="FINISHED", reason="", tags={})
 
 
 def against(first: Findings, second: Findings) -> RunPair:
