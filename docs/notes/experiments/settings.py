@@ -5,10 +5,10 @@ from contextlib import redirect_stdout
 from io import StringIO
 from itertools import pairwise
 
-from stage import Claim, Claims, Stage, accuracy, curve, look
+from stage import Claim, Claims, Stage, accuracy, curve
 
 from pipeline.networks.mlp import MLP
-from pipeline.pictures.style import below, epochs_across, panels
+from pipeline.pictures.style import below, epochs_across, line_of, panels
 
 MODEL = ("model=mlp", "optimizer=sgd", "scheduler=none")
 RATES = {"0.0001": "too small", "0.05": "as it is", "50": "too large"}
@@ -43,11 +43,14 @@ def learning_rate(stage: Stage) -> Claims:
     runs = {rate: stage.train(*MODEL, f"optimizer.lr={rate}", epochs) for rate in RATES}
     figure, axes = panels()
     (plot,) = axes[0]
-    for number, (rate, words) in enumerate(RATES.items()):
+    # The second colour and dashed lines are those of validation in all other pictures.
+    for number, marker, (rate, words) in zip((0, 2, 3), "os^", RATES.items(), strict=True):
         result = runs[rate]
         losses = [] if result is None else curve(result, "train/loss")
         label = f"{rate}, {words}" + (": diverged" if result is None else "")
-        plot.semilogy(range(1, 1 + len(losses)), losses, marker="o", label=label, **look(number))
+        plot.semilogy(
+            range(1, 1 + len(losses)), losses, label=label, marker=marker, **line_of(number)
+        )
     plot.axhline(math.log(10), color="grey", linestyle=":", label="guessing, ln 10")
     plot.set(title="training loss for three learning rates")
     epochs_across(plot, range(1, stage.pick(full=16, small=6)))
