@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 PASSWORD = "canary-of-postgres"
 """Of the one user, who may write from loopback with it alone."""
 USER = "student"
@@ -77,6 +75,8 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        import psycopg  # the quick tests are collected without it
+
         settings = [word for pair in self._settings.items() for word in ("-c", "=".join(pair))]
         words = [self.programs / "postgres", "-D", self.folder / "data", "-p", self.port, *settings]
         with (self.folder / "log").open("ab") as log:
@@ -118,6 +118,8 @@ class Postgres:
 
     def ask(self, database: str, query: str) -> list[tuple[Any, ...]]:
         """Return the rows that a query gives, none where it gives no rows."""
+        import psycopg
+
         with psycopg.connect(self._conninfo(database), autocommit=True) as connection:
             cursor = connection.execute(query)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []

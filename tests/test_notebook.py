@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from fixture_types import Capture
 from how_tos import HOW_TO
-from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook
 from printed import blocks
 
 from pipeline.config.compose import compose
@@ -28,6 +26,9 @@ except ConfigError as error:
 
 @pytest.mark.slow
 def test_the_cells_of_the_notebook_page_and_a_mistake_run_in_one_kernel(own_folder: Path) -> None:
+    from nbclient import NotebookClient  # the quick tests are collected without it
+    from nbformat.v4 import new_code_cell, new_notebook
+
     page = blocks((HOW_TO / "notebook.md").read_text(encoding="utf-8"), "python")
     cells = [*page, SHOWN, MISTAKE]
     notebook = new_notebook(cells=[new_code_cell(one) for one in cells])

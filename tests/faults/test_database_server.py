@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psycopg
 import pytest
 from postgres import PASSWORD, USER, Postgres, running_postgres
 
@@ -37,6 +36,7 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def records_of(server: Postgres, database: str) -> Records:
     """What a database of studies on a server says."""
+    import psycopg  # the quick tests are collected without it
 
     def ask(query: str) -> list[tuple[Any, ...]]:
         with suppress(psycopg.errors.UndefinedTable):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import optuna
 import pytest
@@ -24,7 +25,10 @@ from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 
 
-def test_a_study_is_kept_in_the_folder_where_the_command_began(own_folder: Path) -> None:
+def test_a_study_is_kept_in_the_folder_where_the_command_began(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", ModuleType("psycopg"))  # as if it were installed
     assert storage_url("postgresql://host/name") == "postgresql+psycopg://host/name"
     assert storage_url(None) == f"sqlite:///{own_folder}/optuna.db"
     assert storage_url("sqlite:///sub/my.db") == f"sqlite:///{own_folder}/sub/my.db"
