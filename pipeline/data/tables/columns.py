@@ -407,7 +407,7 @@ class TargetCells(ColumnCells):
         other = typed("data.positive", negative)
         why = "" if keys.positive is not None else f", {which}; change with {other}"
         return (negative, positive), (
-            f"task: binary, {self.name!r} has {_listed(counts)}; scores are for {positive!r}{why}"
+            f"task: binary, {self.name!r} is {_listed(counts)}; scores are for {positive!r}{why}"
         )
 
     def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
@@ -429,6 +429,9 @@ def of_kept_rows(note: str, outcome: Outcome, targets: Array) -> str:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
+    if len(counts) == 2:
+        (first, rows), (second, others) = counts.items()
+        return f"{first!r} in {rows:,} row{'s' * (rows != 1)} and {second!r} in {others:,}"
     return some([f"{name}: {count:,}" for name, count in counts.items()], most=MOST_CLASSES)
 
 

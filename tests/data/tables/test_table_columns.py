@@ -16,6 +16,7 @@ FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
 WRITE = "is not a number; write a number or leave it empty, or take"
 LEVELS = "the column as categories: 'data.categorical=[a]'"
 AS_WORDS = f"{WRITE} {LEVELS}"
+ILL = "is 'ill' in {} rows and 'well' in {}; scores are for 'ill', the rarer one"
 SAME = "write it the same way or leave it empty"
 EMPTY = (
     f"{FILE} line 3, column 'y': the target is empty (10 rows in total); fill it in, or drop "
@@ -277,9 +278,9 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
 @pytest.mark.parametrize(
     ("whole", "empty", "told"),
     [
-        ([10, 30], [4, 6], "ill: 10, well: 30; scores are for 'ill', the rarer one; change"),
-        ([30, 20], [4, 20], "ill: 30, well: 20; scores are for 'ill', the rarer one in the file;"),
-        ([10, 30, 20], [4, 6, 1], "ill: 10, well: 30, x: 20"),
+        ([10, 30], [4, 6], f"{ILL.format(10, 30)}; change"),
+        ([30, 20], [4, 20], f"{ILL.format(30, 20)} in the file;"),
+        ([10, 30, 20], [4, 6, 1], "has ill: 10, well: 30, x: 20"),
     ],
 )
 def test_the_rows_that_are_kept_are_counted_by_class(
@@ -293,7 +294,7 @@ def test_the_rows_that_are_kept_are_counted_by_class(
     ]
     content = "a,b,y\n" + "".join(lines)
     note = next(x for x in read(content, missing="drop").notes if x.startswith("task:"))
-    assert f"'y' has {told}" in note
+    assert f"'y' {told}" in note
     write(content, "other.csv")
     assert note in read(content, missing="drop", test_path="other.csv").notes
 
@@ -372,7 +373,7 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     samples = read(content)
     assert samples.classes == ("well", "ill")
     assert samples.notes[1] == (
-        "task: binary, 'y' has ill: 10, well: 20; scores are for 'ill', "
+        "task: binary, 'y' is 'ill' in 10 rows and 'well' in 20; scores are for 'ill', "
         "the rarer one; change with data.positive=well"
     )
     named = read(content, positive="well")
