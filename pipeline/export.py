@@ -64,8 +64,9 @@ def body(options: ExportOptions) -> int:
             replace_file(place, methodcaller("write", one.content))
             rows = "any number of rows" if one.rows is None else f"exactly {one.rows} rows"
             far = f"largest difference from the model {significant(one.difference)}"
-            told = f"{place}: {rows}; {far}, with {', '.join(map(str, one.compared))} rows"
-            print(folded(told, sys.stdout))
+            compared = ", ".join(map(str, sorted(one.compared)))
+            tested = f"tested with {' and '.join(compared.rsplit(', ', 1))} rows"
+            print(folded(f"{place}: {rows}; {far}, {tested}", sys.stdout))
         replace_json(folder / INTERFACE, exporting.export_interface(model, kept))
         print(f"{folder / INTERFACE}: inputs and outputs")
     problems = [line for one in made if isinstance(one, ConfigError) for line in one.problems]

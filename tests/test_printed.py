@@ -8,7 +8,7 @@ net · 10 parameters · seed 0 · cpu, 1 thread, 2 cores
 1/2  val/f1 0.50  1.1 s  best 0.50 (1)
 2/2  val/f1 0.60  0.9 s  best 0.60 (2)
 f1    0.60  0.52–0.68
-largest difference from the model 9.3e-10, with 3 rows
+largest difference from the model 9.3e-10, tested with 3 rows
 took    3:05, 12 s of it training
 run     runs/20261125-134036-net-e9d54c
 """
@@ -20,7 +20,7 @@ net · 10 parameters · seed 0 · gpu 0 (A100), the freest of 2, 1 thread, 64 co
 1/2  val/f1 0.52  12 s  best 0.52 (1)
 …
 f1     0.58  0.50–0.66
-largest difference from the model 0, with 3 rows
+largest difference from the model 0, tested with 3 rows
 took    12 s, 0.5 s of it training
 run     runs/20250101-000000-net-000000
 """

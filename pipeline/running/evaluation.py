@@ -275,7 +275,7 @@ def _print_drift(drift: tuple[str, ...] | None) -> None:
     if drift is None:
         lines = ["unknown: the model has no data report"]
     elif not drift:
-        lines = ["none: all columns are distributed as in the training rows"]
+        lines = ["none: no column differs significantly from the training rows"]
     else:
         lines = ["columns distributed differently from the training rows:", *drift]
     for line in headed("drift", lines):
