@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.findings import Array, Findings, Floats, Inside
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture, around_zero, heat_map, label, limits, short
+from pipeline.terminal import significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ def _over_time_pictures(
     """Yield pictures of the states, and of the gates of each layer and direction that has gates."""
     steps = [view for view in views["activation"] if view.values.ndim == 3]
     states, left_out = _some_layers([*views["state"], *steps])
-    told = f"Heat maps by step and unit for {_words(inside)}"
+    told = f"Heat maps by step and unit for {_words(inside, MOST_SAMPLES)}"
     draw = partial(_over_time, findings, inside)
     if states:
         rows, title = [(view.title, view) for view in states], "States over time"
@@ -153,14 +154,16 @@ def _row_names(inside: Inside, between: str = "\n") -> list[str]:
     ]
 
 
-def _words(inside: Inside) -> str:
-    """Return which rows a picture shows, for its alternative text."""
-    named = ", ".join(short(name, NAME) for name in inside.labels)
-    return f"{len(inside.rows)} {'row' if len(inside.rows) == 1 else 'rows'} ({named})"
+def _words(inside: Inside, most: int | None = None) -> str:
+    """Return which rows a picture shows, `most` of them or all, for its alternative text."""
+    shown, count = inside.labels[:most], len(inside.rows)
+    of = f"{len(shown)} of " if len(shown) < count else ""
+    named = ", ".join(short(name, NAME) for name in shown)
+    return f"{of}{count} {'row' if count == 1 else 'rows'} ({named})"
 
 
 def _span(values: Array) -> str:
-    return "from {:.3g} to {:.3g}".format(*limits(values))
+    return "from {} to {}".format(*(significant(end, 3) for end in limits(values)))
 
 
 def _spans(views: _Views) -> str:

@@ -263,8 +263,8 @@ def _said(findings: Findings, test: TestRows, at: int, most: int) -> tuple[str, 
         return f"true {said[0]}{units}", f"predicted {said[1]}{units}"
     shares = test.probabilities[at]
     pair = int(test.targets[at]), int(test.called(findings.threshold)[at])
-    names = [f"{short(findings.classes[one], most)} ({shares[one]:.0%})" for one in pair]
-    return f"true: {names[0]}", f"predicted: {names[1]}"
+    names = [f"{short(findings.classes[one], most)} ({100 * shares[one]:.0f} %)" for one in pair]
+    return f"true class {names[0]}", f"predicted {names[1]}"
 
 
 def _mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figure":

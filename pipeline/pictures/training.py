@@ -38,8 +38,9 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
     if findings.end == "diverged":
         kept += f"; training diverged after {len(findings.history)} complete epochs"
     parts = [part for part in style.PARTS if f"{part}/loss" in known]
-    told = [f"{style.PARTS[part]['label']} {_course(known[f'{part}/loss'])}" for part in parts]
-    words = f"Loss, {', '.join(told)}. {kept}." if told else "No epoch was completed."
+    told = [f"the {style.PARTS[p]['label']} loss {_course(known[f'{p}/loss'])}" for p in parts]
+    within = f"In {(count := len(findings.history))} epoch{'s' * (count != 1)}"
+    words = f"{within}, {' and '.join(told)}. {kept}." if told else "No epoch was completed."
     yield Picture("curves/loss", "Loss by epoch", words, partial(_losses, findings, parts))
     own = known.keys() - {"val/loss"}
     metrics = [key for key in own if key.startswith("val/")]
@@ -54,7 +55,9 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
         draw = partial(_metric_curves, findings, metrics)
         yield Picture("curves/metrics", "Validation metrics by epoch", words, draw)
     if "lr" in known:
-        words = f"Learning rate {_course(known['lr'], partial(significant, digits=3))}."
+        words = (
+            f"{within}, the learning rate {_course(known['lr'], partial(significant, digits=3))}."
+        )
         yield Picture("curves/lr", "Learning rate by epoch", words, partial(_rate, findings))
 
 
@@ -70,8 +73,8 @@ def _kept(findings: Findings) -> int:
 
 def _course(values: Floats, text: Callable[[float], str] = rounded) -> str:
     if np.ptp(values) == 0:
-        return f"{text(values[0])}{' in all epochs' if len(values) > 1 else ''}"
-    ends = f"from {text(values[0])} to {text(values[-1])} in {len(values)} epochs"
+        return f"{'stayed at' if len(values) > 1 else 'was'} {text(values[0])}"
+    ends = f"went from {text(values[0])} to {text(values[-1])}"
     lowest = values.min()
     return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {text(lowest)})"
 
@@ -205,7 +208,7 @@ def layer_pictures(findings: Findings) -> Iterator[Picture]:
         yield Picture("layers/updates", title, f"{words}.", draw)
     if activity:
         told = [
-            f"{layer_name(one.layer)} ({one.kind}): {what}"
+            f"{layer_name(one.layer)} ({one.kind.replace(' (', ', ').rstrip(')')}): {what}"
             for one in activity
             if (what := _share_words(one))
         ]
@@ -217,7 +220,7 @@ def layer_pictures(findings: Findings) -> Iterator[Picture]:
 
 def _share_words(one: Activity) -> str:
     shares = ((one.dead, "of the units are dead"), (one.saturated, "of the values are saturated"))
-    return ", ".join(f"{share:.0%} {what}" for share, what in shares if share > 0)
+    return ", ".join(f"{100 * share:.0f} % {what}" for share, what in shares if share > 0)
 
 
 def _gradients(findings: Findings, vitals: Vitals) -> "Figure":

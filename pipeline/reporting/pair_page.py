@@ -135,7 +135,7 @@ class RunPair:
             return (
                 f"{total}: {one.second:,} correct only in B, {one.first:,} only in A, "
                 f"{one.both:,} in both, {one.neither:,} in neither; "
-                f"McNemar's exact p = {number(one.p)}"
+                f"McNemar's exact p {'< 0.001' if one.p < 0.001 else f'= {number(one.p)}'}"
             ), _flipped_rows(self.findings[0], self.tests, self.answers)
         return (
             f"{total}: the error of B is smaller in {(after < before).sum():,}, "
@@ -336,7 +336,7 @@ def _flipped_rows(
     lines = []
     for at in order[:MOST_ROWS]:
         both = zip(answers, chances, strict=True)
-        told = [f"{classes[said[at]]} ({chance[at]:.0%})" for said, chance in both]
+        told = [f"{classes[said[at]]} ({100 * chance[at]:.0f} %)" for said, chance in both]
         lines.append([str(rows[at]), classes[targets[at]], *told, "B" if right[1][at] else "A"])
     return TextTable(
         title=_first(len(order), "test rows that one run classifies correctly, by probability"),

@@ -114,7 +114,10 @@ def test_gates_are_drawn_between_zero_and_one_and_states_around_zero() -> None:
 
 def test_a_picture_says_of_how_many_classes_and_rows_it_shows_some() -> None:
     labels = [f"class {number}" for number in range(12)]
-    figure = figure_of(opened("gru", {}, labels, classes=100), "inside/states")
+    findings = opened("gru", {}, labels, classes=100)
+    words = "Heat maps by step and unit for 3 of 12 rows (class 0, class 1, class 2): "
+    assert picture(findings, "inside/states").alt.startswith(words)
+    figure = figure_of(findings, "inside/states")
     assert figure.get_suptitle() == "States over time\n(3 of 12 rows, 12 of 100 classes)"
     figure = figure_of(opened("mlp", {"hidden": [1500]}), "inside/activations")  # so does a view
     titles = [axes.get_title() for axes in figure.axes]

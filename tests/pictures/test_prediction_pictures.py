@@ -158,8 +158,8 @@ def test_an_image_is_shown_with_both_classes_and_their_probabilities() -> None:
         true, said = test.targets[at], test.outputs[at].argmax()
         assert true != said
         assert axes.get_title() == (
-            f"true: class {true} ({test.outputs[at, true]:.0%})\n"
-            f"predicted: class {said} ({test.outputs[at, said]:.0%})"
+            f"true class class {true} ({100 * test.outputs[at, true]:.0f} %)\n"
+            f"predicted class {said} ({100 * test.outputs[at, said]:.0f} %)"
         )
     pixels = np.asarray(drawn[1].images[0].get_array())
     np.testing.assert_allclose(pixels, findings.mistakes.inputs[1, 0])

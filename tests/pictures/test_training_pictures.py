@@ -48,6 +48,8 @@ def test_a_loss_that_blows_up_is_drawn_in_decades_and_the_picture_says_what_happ
     assert axes.get_yscale() == "log"
     assert axes.get_title() == "training diverged after these epochs"
     told = picture(findings, "curves/loss").alt
+    assert told.startswith("In 6 epochs, the training loss went from ")
+    assert " and the validation loss went from " in told
     assert told.endswith("Kept weights: epoch 6; training diverged after 6 complete epochs.")
     findings = replace(findings, history={})  # in its first epoch
     assert names_of(findings, "curves") == ["curves/loss"]
@@ -67,7 +69,7 @@ def test_without_validation_rows_there_is_no_picture_of_metrics() -> None:
     history = {1: {"train/loss": 0.5, "lr": 0.1}, 2: {"train/loss": 0.4, "lr": 0.1}}
     findings = made_findings(history=history, kept=None)
     assert names_of(findings, "curves") == ["curves/loss", "curves/lr"]
-    assert picture(findings, "curves/lr").alt == "Learning rate 0.1 in all epochs."
+    assert picture(findings, "curves/lr").alt == "In 2 epochs, the learning rate stayed at 0.1."
 
 
 def deep(count: int, *, clipping: Clipping | None = None, **changes: object) -> Findings:
@@ -131,14 +133,16 @@ def test_dead_and_saturated_shares_are_bars_of_percent() -> None:
     made = {"units": 8, "mean": 0.5, "deviation": 0.1}
     activity = (
         Activity(layer="layers.layer1.activation", kind="ReLU", dead=0.25, saturated=0, **made),
-        Activity(layer="layers.layer2.activation", kind="Tanh", dead=0, saturated=0.9, **made),
+        Activity(
+            layer="layers.layer2.recurrent", kind="LSTM (tanh)", dead=0, saturated=0.9, **made
+        ),
     )
     findings = made_findings(activity=activity)
     bars = axes_of(findings, "layers/activity").patches
     assert [bar.get_width() for bar in bars] == [25, 0, 0, 90]
     assert picture(findings, "layers/activity").alt == (
-        "layer1.activation (ReLU): 25% of the units are dead; "
-        "layer2.activation (Tanh): 90% of the values are saturated."
+        "layer1.activation (ReLU): 25 % of the units are dead; "
+        "layer2.recurrent (LSTM, tanh): 90 % of the values are saturated."
     )
 
 

@@ -206,12 +206,15 @@ def test_a_comparison_says_what_differs_and_which_rows_flipped() -> None:
     page, both = of_two(first, second), against(first, second)
     require_sound(page)
     flipped = both.flips.first + both.flips.second
-    rows = [one for one in page.texts("tr") if "%)" in one]
+    rows = [one for one in page.texts("tr") if " %)" in one]
     assert len(rows) == min(flipped, 50) > 5
     assert "optimizer.lr" in page.text
     told = lines(both)
     assert 3 <= len(told) <= 6
     assert "seed 0 → 7" in told[3]
+    right = np.eye(len(first.classes))[first.test.targets]
+    pair = against(with_test(first, outputs=right), with_test(first, outputs=1 - right))
+    assert pair.rows[0].endswith("McNemar's exact p < 0.001")
     assert "optimizer.lr 0.01 → 0.5" in told[3]
 
 

@@ -120,7 +120,7 @@ def test_two_real_runs_are_laid_against_each_other(place: Path, tmp_path: Path) 
     page = sound(place / "why.html", bold, f"report-against-{calm.name}.html", tmp_path)
     assert page.texts("h1") == ["bold against calm"]
     assert "optimizer.lr 0.001 0.02" in page.text
-    assert "McNemar's exact p = " in page.text
+    assert "McNemar's exact p " in page.text
     assert len(page.all("img")) == 2
 
 

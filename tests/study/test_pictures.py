@@ -125,17 +125,17 @@ def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
     assert {one.name: (one.title, one.alt) for one in study_pictures(summary, "norm")} == {
         "history": (
             "History of the trials",
-            f"4 of 4 trials completed. {best} No later trial is better (2 tried).",
+            f"4 of 4 trials completed. {best} None of the 2 later trials is better.",
         ),
         "importances": (
             "Parameter importance",
             "PED-ANOVA importance for val/f1; chance is the importance of shuffled values. Above "
-            "chance: model.hidden 50% (chance 30%).",
+            "chance: model.hidden 50 % (chance 30 %).",
         ),
         "slices": ("Each parameter against the value", f"val/f1 over each parameter. {best}"),
         "parallel_coordinates": (
             "Parallel coordinates",
-            "Each line is a completed trial; the better its val/f1, the more it stands out. "
+            "Each line is a completed trial; lines of trials with a better val/f1 are darker. "
             f"{best}",
         ),
     }

@@ -58,12 +58,12 @@ class Spread:
     interval: tuple[float, float] | None = None
 
     def words(self) -> str:
-        """Return mean and sd as `0.8123 ± 0.0045`, or `0.8123 ± –`; `–` if `n` is 0."""
-        mean, sd = number(self.mean), MISSING
-        if self.sd is not None:  # with as many decimals as the mean
-            decimals = len(mean.partition(".")[2])
-            sd = number(self.sd) if "e" in mean else f"{self.sd:,.{decimals}f}"
-        return f"{mean} ± {sd}" if self.n else MISSING
+        """Return mean and sd as `0.8123 ± 0.0045`; `0.8123` if `n` is 1, `–` if it is 0."""
+        mean = number(self.mean) if self.n else MISSING
+        if self.sd is None:
+            return mean
+        decimals = len(mean.partition(".")[2])  # with as many decimals as the mean
+        return f"{mean} ± {number(self.sd) if 'e' in mean else f'{self.sd:,.{decimals}f}'}"
 
 
 def spread(
@@ -436,10 +436,7 @@ def confirmation_table(
     tested = (key for key in values if key.startswith("test/"))
     for metric in dict.fromkeys([objective.name, *tested]):
         found, name = runs.spread(metric), metric.removeprefix("test/")
-        beside = (
-            one.spread(f"{kind}/{name}").words().removesuffix(f" ± {MISSING}")
-            for kind, one in baselines.items()
-        )
+        beside = (one.spread(f"{kind}/{name}").words() for kind, one in baselines.items())
         lines.append([metric, str(found.n), found.words(), interval_text(found.interval), *beside])
     notes = [NO_INTERVAL] if MISSING in (line[3] for line in lines) else []
     known = default.values[:1] if default is not None else ()

@@ -118,7 +118,7 @@ def study_pictures(summary: StudySummary, clip_algorithm: str) -> Iterator[Pictu
             if name != "importances" or found.shares:
                 yield Picture(f"{name}{after}", f"{PICTURES[f'{name}.png']}{of}", words, draw)
     first = objectives[0]
-    told = f"Each line is a completed trial; the better its {first.name}, the more it stands out."
+    told = f"Each line is a completed trial; lines of trials with a better {first.name} are darker."
     plots = {"parallel_coordinates": (f"{told} {first.best_words}", partial(_parallel, first))}
     if len(objectives) == 2:
         front = pareto(summary.rows, summary.directions)
@@ -164,7 +164,8 @@ class _Objective:
     def course(self, rows: Sequence[Row]) -> str:
         """Return how many of all trials completed, and since when there was no improvement."""
         later = max(row.number for row in rows) - self.rows[self.order[0]].number
-        since = f" No later trial is better ({later} tried)." if later else ""
+        none = f"None of the {later} later trials is" if later > 1 else "The later trial is not"
+        since = f" {none} better." if later else ""
         others = {_end(row) for row in rows} & {*ENDS}
         marked = " Pruned and failed trials are marked at the bottom." if others else ""
         return f"{len(self.rows)} of {len(rows)} trials completed.{marked} {self.best_words}{since}"
@@ -295,7 +296,7 @@ def _history(rows: Sequence[Row], one: _Objective) -> "Figure":
 
 def _importance_words(found: "Importances", one: _Objective) -> str:
     above = [
-        f"{name} {share:.0%} (chance {found.chance[name]:.0%})"
+        f"{name} {100 * share:.0f} % (chance {100 * found.chance[name]:.0f} %)"
         for name, share in found.above_chance.items()
     ]
     told = f"Above chance: {', '.join(above[:MOST_TOLD])}." if above else "None is above chance."
@@ -313,14 +314,14 @@ def _importances(found: "Importances") -> "Figure":
     axes, places = grid[0, 0], np.arange(len(names))
     colours = [style.TRAIN if name in found.above_chance else style.QUIET for name in names]
     bars = axes.barh(places, shares, height=0.6, color=colours)
-    axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=4, fontsize=9)
+    axes.bar_label(bars, [f"{100 * share:.0f} %" for share in shares], padding=4, fontsize=9)
     chance = [min(1.0, found.chance[name]) for name in names]
     look: dict[str, Any] = {"color": style.VALIDATION, "linewidth": 2, "label": "chance level"}
     axes.vlines(chance, places - 0.38, places + 0.38, **look)
     axes.set_yticks(places, [label(name, 32) for name in short_names(names).values()], fontsize=9)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.12 * max(*shares, *chance)), xlabel="share of the importance")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.grid(visible=False, axis="y")
     style.below(figure, axes, columns=6)
     return figure

@@ -340,7 +340,7 @@ def importance_table(found: "Importances", *, bars: bool) -> TextTable:
     lines, hidden = [], [name for name in found.shares if name not in found.above_chance]
     for name, share in found.above_chance.items():
         bar = ["█" * round(BAR * share / most)] if bars else []
-        lines.append([name, f"{share:.0%}", f"{found.chance[name]:.0%}", *bar])
+        lines.append([name, f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %", *bar])
     return TextTable(
         title="parameter importance (PED-ANOVA)",
         headings=["parameter", "share", "chance", *([""] if bars else [])],
