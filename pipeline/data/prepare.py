@@ -103,8 +103,10 @@ def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the 
     return timed(raw, options, what=what)
 
 
-def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, dict[str, Any]]:
-    """Cut all windows of a series, one per row, oldest first.
+def cut_windows(
+    series: Series, options: DataOptions | Schema, *, what: str
+) -> tuple[Array, dict[str, Any]]:
+    """Cut all windows of a series, one per row, oldest first; `what` names it in messages.
 
     Returns the (differenced) values that they are cut from, (time - difference, channels), and
     fields of `Content`: `inputs` (rows, window, channels), a view that takes no memory; `targets`,
@@ -115,17 +117,8 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, d
         ConfigError: The window is missing, or the horizon is longer than the difference.
         DataError: The series is too short.
     """
-    window, horizon, lag = options.window, options.horizon, options.difference or 0
-    if window is None:
-        raise ConfigError(
-            "data.window=null, but this data is a series; expected a number of steps, such as 12"
-        )
-    if options.difference is not None and horizon > options.difference:
-        raise ConfigError(
-            f"data.horizon={horizon} is longer than data.difference={options.difference}; "
-            "expected at most that: undoing it would need future values"
-        )
-    _check_length("the series", len(series.values), options)
+    _check_window(what, len(series.values), options)
+    window, horizon, lag = options.window or 0, options.horizon, options.difference or 0
     values = np.asarray(series.values, dtype=np.float64)
     changes = differenced(values, lag)
     columns = [series.names.index(name) for name in series.targets]
@@ -190,13 +183,26 @@ def _ahead(values: Array, horizon: int) -> Array:
     return np.moveaxis(steps, -1, 1).reshape(len(steps), -1)
 
 
-def _check_length(what: str, length: int, options: DataOptions | Schema) -> None:
-    needed = (options.window or 0) + options.horizon + (options.difference or 0)
-    if length < needed:
+def _check_window(what: str, length: int, options: DataOptions | Schema) -> None:
+    """Raise the errors of `cut_windows` for a number of steps."""
+    if options.window is None:
+        raise ConfigError(
+            "data.window=null, but this data is a series; expected a number of steps, such as 12"
+        )
+    if options.difference is not None and options.horizon > options.difference:
+        raise ConfigError(
+            f"data.horizon={options.horizon} is longer than data.difference={options.difference}; "
+            "expected at most that: undoing it would need future values"
+        )
+    beside = options.horizon + (options.difference or 0)
+    if length < options.window + beside:
         difference = f", difference {options.difference}" if options.difference else ""
+        smaller = f". Choose a smaller window: data.window={length - beside}, or less"
+        may_choose = isinstance(options, DataOptions) and length > beside
         raise DataError(
-            f"{what} has {length} steps; expected at least {needed} for data.window="
-            f"{options.window}, horizon {options.horizon}{difference}. Choose a smaller window"
+            f"{what} has {length} steps; expected at least {options.window + beside} for "
+            f"data.window={options.window}, horizon {options.horizon}{difference}"
+            f"{smaller * may_choose}"
         )
 
 
@@ -214,8 +220,8 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
         borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
         series = replace(series, values=filled(series.values, "linear", borders=borders))
     checks.check_finite(series.values, "the series")
-    changes, windows = cut_windows(series, options)
-    _check_length("the training part", len(times.train), options)
+    _check_window(f"the training part of {what}", len(times.train), options)
+    changes, windows = cut_windows(series, options, what=what)
     # Each window belongs to the part that holds all its steps to predict. Its inputs may reach
     # back into the previous part, which is known by then.
     first, last = windows["numbers"], windows["numbers"] + options.horizon - 1

@@ -442,7 +442,7 @@ class SeriesReader(Reader):
             targets=schema.targets,
             reading=schema.reading,  # its step has the season
         )
-        changes, every = cut_windows(chosen, schema)
+        changes, every = cut_windows(chosen, schema, what=what)
         raw: dict[str, Any] = {k: x if x is None else x[:: schema.stride] for k, x in every.items()}
         check_reach(schema, largest_by_column(changes), raw["targets"], what=what)
         tensors: dict[str, Any] = {

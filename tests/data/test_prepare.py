@@ -181,13 +181,19 @@ def test_differenced_windows_hold_changes_against_the_value_before() -> None:
         (
             DataError,
             {"window": 20, "horizon": 2},
-            r"the series has 20 steps; expected at least 22 for data.window=20, horizon 2\. ",
+            r"the training part of the data has 12 steps; expected at least 22 for "
+            r"data\.window=20, horizon 2\. Choose a smaller window: data\.window=10, or less$",
         ),
         (
             DataError,
             {"window": 9, "difference": 3},
-            r"the training part has 12 steps; expected at least 13 for data.window=9, "
-            r"horizon 1, difference 3\. Choose a smaller window",
+            r"the training part of the data has 12 steps; expected at least 13 for "
+            r"data\.window=9, horizon 1, difference 3\. .*: data\.window=8, or less$",
+        ),
+        (
+            DataError,
+            {"window": 1, "horizon": 12},
+            r"has 12 steps; expected at least 13 for data\.window=1, horizon 12$",
         ),
         (DataError, {"window": 3, "horizon": 5}, "validation 0, test 1; expected at least one row"),
         (ConfigError, {"window": None}, "data.window=null, but this data is a series"),

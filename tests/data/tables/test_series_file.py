@@ -469,6 +469,7 @@ def test_channels_are_found_by_name_and_another_step_or_a_missing_channel_is_ref
     for rows, problem in (
         (content(40, columns="a,c"), r"the series lacks the column 'b'; .* a, c"),
         (yearly, r"the times have step 1 year; expected 1 month"),
+        (content(3), r"^new.csv has 3 steps; expected at least 4 for data.window=3, horizon 1$"),
     ):
         with pytest.raises(DataError, match=problem):
             again(source(rows, "new.csv"), schema)
