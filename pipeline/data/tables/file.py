@@ -303,9 +303,14 @@ def _parquet_names(path: Path) -> tuple[str, ...]:
 
 def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(cell.strip() or f"unnamed_{index}" for index, cell in enumerate(cells, start=1))
-    if repeated := [repr(name) for name, count in Counter(names).items() if count > 1]:
-        listed = ", ".join(repeated)
-        raise DataError(f"{path}: several columns are named {listed}; name each differently")
+    repeated = {
+        name: " and ".join(str(n) for n, other in enumerate(names, start=1) if other == name)
+        for name, count in Counter(names).items()
+        if count > 1
+    }
+    if repeated:
+        told = [f"columns {places} are named {name!r}" for name, places in repeated.items()]
+        raise DataError(f"{path}: {some(told, most=MOST_TOLD)}; name each differently")
     return names
 
 
@@ -437,21 +442,26 @@ def _require_ended(path: Path, form: Form) -> None:
 def _ragged(path: Path, form: Form) -> list[str]:
     """Return messages on the first rows that have more or fewer cells than the header."""
     sep, expected, rows = form.sep or ",", len(form.names), 0
-    found = []
+    found, has_breaks = [], False
     with suppress(DataError):  # a quote that never ends is reported elsewhere
         for line, record in _records(path, sep):
             rows += 1
             if len(record) != expected:
                 found.append((line, len(record)))
+                has_breaks = has_breaks or any("\n" in cell for cell in record)
+    if has_breaks:
+        _require_ended(path, form)
     if found and len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
         return [
             f"{path}: every row has {expected + 1} cells, one more than the header's {expected}; "
             "its first column may be an index without a name. Add its name to line 1"
         ]
     named = "a tab" if sep == "\t" else repr(sep)
+    quote = f"Quote cells that contain {named}"
+    fill = f"Add the missing cells, or {named} for each empty one"
     problems = [
         f"{path} line {line} has {width} cell{'s' * (width != 1)}; expected {expected}, as in the "
-        f"header. Quote cells that contain {named}"
+        f"header. {quote if width > expected else fill}"
         for line, width in found[:MOST_TOLD]
     ]
     more = len(found) - MOST_TOLD

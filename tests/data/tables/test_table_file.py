@@ -109,7 +109,8 @@ EMPTY = " is empty; expected a header and rows"
 LATIN = "save it as UTF-8, as with: iconv -f LATIN1 -t UTF-8 patients.csv > new.csv"
 WIDE = " is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 patients.csv > new.csv"
 NUL = "the file is not text or is damaged; save it again"
-FIX = "expected 2, as in the header. Quote cells that contain ','"
+QUOTE = "expected 2, as in the header. Quote cells that contain ','"
+FILL = "expected 2, as in the header. Add the missing cells, or ',' for each empty one"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,10 @@ FIX = "expected 2, as in the header. Quote cells that contain ','"
     [
         (b"", EMPTY),
         (b"\xef\xbb\xbf\r\n\r\n", EMPTY),
-        (b"a,b,a,b,c\n1,2\n", ": several columns are named 'a', 'b'; name each differently"),
+        (
+            b"a,b,a,b,c\n1,2\n",
+            ": columns 1 and 3 are named 'a', columns 2 and 4 are named 'b'; name each differently",
+        ),
         (
             b"5.1,3.5,1\n4.9,3,0\n",
             f": its first line holds numbers ('5.1', '3.5', '1'){HEADER}",
@@ -159,13 +163,21 @@ FIX = "expected 2, as in the header. Quote cells that contain ','"
             b'a,b\n1,2\n\n3,"never ends\n5,6\n7,8\n',
             " line 4: a quoted cell never ends; close its quote, or double quotes within the cell",
         ),
+        *(  # the quote swallows the other cells of its row
+            (
+                f'a,b\n1,2\n"x,3\n5,6\n{end}7,8\n'.encode(),
+                " line 3: a quoted cell never ends; close its quote, or double quotes within the "
+                "cell",
+            )
+            for end in ("", '5,"y"\n')
+        ),
         (
             b'a,b\n1,2\n"x\n\ny",2\n3\n\n4,5,6\n',
-            f" line 6 has 1 cell; {FIX}\n line 8 has 3 cells; {FIX}",
+            f" line 6 has 1 cell; {FILL}\n line 8 has 3 cells; {QUOTE}",
         ),
         (
             b"a,b\n1,2\n" + b"1\n" * 9,
-            "".join(f" line {line} has 1 cell; {FIX}\n" for line in range(3, 8))
+            "".join(f" line {line} has 1 cell; {FILL}\n" for line in range(3, 8))
             + ": 4 more rows have a different number of cells",
         ),
         (
