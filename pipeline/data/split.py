@@ -203,9 +203,12 @@ def _held_out(
         labels, counts = counted(samples.targets[rows])
         single = [samples.classes[label] for label in labels[counts == 1]]
         if single:
+            alike = {"".join(c.casefold().split()): c for c in samples.classes if c != single[0]}
+            meant = alike.get("".join(single[0].casefold().split()))
+            near = f" Did you mean {meant!r}?" if meant else ""
             raise DataError(
                 f"class {single[0]!r} has only 1 row for training and {part}; expected at "
-                f"least 2. Add rows or remove this one{or_other_seed(samples, options)}"
+                f"least 2.{near} Add rows or remove this one{or_other_seed(samples, options)}"
             )
         labels = samples.targets[rows]
         # Draw in the order of names, so that either class may be the positive one of this split.

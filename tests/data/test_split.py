@@ -237,6 +237,11 @@ SINGLE = (
         ),
         (labelled([0, 1] * 5, groups=np.zeros(10)), {}, "10 rows into train 0, validation 0, test"),
         (labelled([0] * 10 + [1] * 10 + [2]), {}, SINGLE),
+        (
+            labelled([0] * 10 + [1] * 10 + [2], classes=("new york", "no", "New  York")),
+            {},
+            SINGLE.replace("'c'", "'New  York'").replace("2. ", "2. Did you mean 'new york'? "),
+        ),
         (labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20])), {}, "class 'c' is in the test pa"),
         (labelled([1] * 12, classes=("a", "b")), {}, "all 12 rows are of class 'b'; expected at l"),
         (labelled(np.repeat([0, 1, 2], [30, 30, 4])), {"folds": 4}, FEW),
