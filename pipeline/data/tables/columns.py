@@ -41,7 +41,7 @@ FEW = 20
 #: Share of distinct words among the cells above which a column is free text.
 FREE = 0.5
 COUNTS = "row numbers"
-KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
+KEEPS = "'data.categorical=[COLUMN]' keeps one"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
@@ -116,14 +116,15 @@ class ColumnCells:
         self.form, self.clash = amount_form(self.levels)
 
     def find_odd(self, path: Path, options: CsvOptions) -> None:
-        """Describe the first cell that is not written like most amounts."""
+        """Describe the first cell that is not written like most amounts or dates."""
         like, *odd = self.clash
+        kind = "date" if DATE.fullmatch(like) else "number"
         for place, batch in batches(path, options, columns=[self.name]):
             texts = batch.column(self.name).to_pylist()
             if first := next((text for text in texts if text in odd), None):
                 cell = Cells(batch.column(self.name), self.name, place).where(texts.index(first))
                 self.first_word = (
-                    f"{cell}: {shown(first)} is not a number written like {shown(like)}"
+                    f"{cell}: {shown(first)} is not a {kind} written like {shown(like)}"
                     f"{self._counted(sum(self.levels[text] for text in odd))}; write it the same "
                     "way or leave it empty"
                 )
@@ -198,7 +199,7 @@ class FeatureCells(ColumnCells):
             ColumnCells.find_form(self)
         if self.keys.dates == "parts" and self.holds_dates:
             self._find_order()
-        if self.clash and self.is_category:
+        elif self.clash and self.is_category:
             amounts = sum(bool(amount_forms(text)) for text in self.levels)
             if not free_text(self.levels) or 2 * amounts <= len(self.levels):
                 self.clash = ()  # such as '10 %' and 'none', or one '$5' among free text
@@ -210,15 +211,25 @@ class FeatureCells(ColumnCells):
         return are_words and all(DATE.fullmatch(text) for text in self.levels)
 
     def _find_order(self) -> None:
-        orders = [order for order in ORDERS if all(date_of(one, order) for one in self.levels)]
+        read = {order: [x for x in self.levels if date_of(x, order)] for order in ORDERS}
+        orders = [order for order in ORDERS if len(read[order]) == len(self.levels)]
         if len(orders) == 1 or all("." in text for text in self.levels):
             self.form = next(iter(orders), "")
-        if not self.form:
-            why = "are ambiguous (day/month?)" if orders else "mix two formats"
+        if orders and not self.form:
+            cell = (self.first_word or "").rpartition(" is not a number")[0]
             self.problem = (
-                f"column {self.name!r}: dates such as {shown(min(self.levels))} {why}; write them "
-                f"as 2024-05-31, or leave them out: {self.keys.dropping([self.name])}"
+                f"{cell} is ambiguous (day/month?), since no day of the column is above 12; write "
+                f"the dates as 2024-05-31, or leave them out: {self.keys.dropping([self.name])}"
             )
+        elif not orders:
+            usual = max(ORDERS, key=lambda order: sum(self.levels[x] for x in read[order]))
+            # The example is a date in as few orders as possible, such as 31/01/2024.
+            like = min(
+                read[usual],
+                key=lambda text: sum(text in those for those in read.values()),
+                default="2024-05-31",
+            )
+            self.clash = (like, *(text for text in self.levels if not date_of(text, usual)))
 
     def columns(self) -> list[Column]:
         """Return the column before encoding, or one for each part of its dates."""
@@ -234,7 +245,7 @@ class FeatureCells(ColumnCells):
             yield self.problem
         elif self.has_odd_cells and not self.unfit:
             way = f"take the column as categories: {typed('data.categorical', [self.name])}"
-            if free_text(self.levels):
+            if free_text(self.levels) or self.holds_dates:
                 way = f"leave the column out: {self.keys.dropping([self.name])}"
             yield f"{self.odd_cells()}, or {way}"
         elif self.wanted == "categorical" and len(self.levels) > MOST_LEVELS:
@@ -364,7 +375,7 @@ class TargetCells(ColumnCells):
             )
         if words := free_text(self.levels):
             raise DataError(
-                f"the target {self.name!r} has {words}, so it has no classes; set "
+                f"{keys.path}: the target {self.name!r} has {words}, so it has no classes; set "
                 "data.target=COLUMN"
             )
         if are_words:
@@ -380,12 +391,15 @@ class TargetCells(ColumnCells):
                 for value, texts in sorted(by_value.items())
             }
         if not counts:
-            raise DataError(f"the target {self.name!r} has only empty cells")
+            raise DataError(
+                f"{keys.path}: the target {self.name!r} has only empty cells; set "
+                "data.target=COLUMN"
+            )
         if len(counts) == 1:
             ((name, rows),) = counts.items()
             raise DataError(
-                f"the target {self.name!r} has one class, {name!r}, in all {rows} rows; expected "
-                "at least 2 classes"
+                f"{keys.path}: the target {self.name!r} has one class, {name!r}, in all {rows} "
+                "rows; expected at least 2 classes, or another column: data.target=COLUMN"
             )
         if keys.task == "binary" and len(counts) != 2:
             raise DataError(
@@ -449,17 +463,19 @@ def kept_roles(
     problems = [line for one in features for line in one.problems()]
     problems += _name_clashes([one for one in features if one.name not in unfit])
     told, begin = _with_reasons(unfit), str(path)
+    has_numbers = any(one.name in unfit and not one.words for one in features)
+    keeps = "'data.numeric=[COLUMN]' (whole numbers) or " * has_numbers + KEEPS
     if unfit and keys.strict:
         problems.append(f"columns that can't be features: {told}: {keys.dropping(unfit)}")
     elif len(unfit) == len(features):
         problems.append(
-            f"no column is left to predict {roles.target!r} from; left out: {told}; {KEEPS} one"
+            f"no column is left to predict {roles.target!r} from; left out: {told}; {keeps}"
         )
     if problems:
         raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
     amounts = [one.reading() for one in features if one.form]
     notes = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
-    notes += [f"columns that can't be features are left out: {told}; {KEEPS} one"] if unfit else []
+    notes += [f"columns that can't be features are left out: {told}; {keeps}"] if unfit else []
     doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
     if doubtful:
         told = _with_reasons(doubtful)

@@ -240,7 +240,10 @@ class _Conversion:
                         f"{fill}, or drop these rows: data.missing=drop"
                     )
         if not self._kept and self.keys.missing != "drop" and not problems:
-            problems.append(f"the target {self.roles.target!r} has only empty cells")
+            problems.append(
+                f"{self.keys.path}: the target {self.roles.target!r} has only empty cells; set "
+                "data.target=COLUMN"
+            )
         elif not self._kept and not problems:
             problems.append(
                 f"data.missing=drop removes all {self.left_out} rows: each has an empty cell "

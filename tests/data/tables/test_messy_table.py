@@ -46,7 +46,8 @@ def test_a_table_trains_as_it_comes_and_new_rows_are_read_alike(
         "same weight",
         "note: read as numbers: joined (parts of dates), spend (EUR) ('€",
         "note: columns that can't be features are left out: customer_id (whole numbers named id); "
-        "note (text: 200 unique values in 200 cells, such as 'note 0'); 'data.numeric=[COLUMN]'",
+        "note (text: 200 unique values in 200 cells, such as 'note 0'); 'data.numeric=[COLUMN]' "
+        "(whole numbers) or 'data.categorical=[COLUMN]' keeps one",
         "note: 8 of 200 rows are left out, since their target 'churned' is empty",
     ):
         assert line in told
@@ -68,7 +69,8 @@ def test_a_table_trains_as_it_comes_and_new_rows_are_read_alike(
     assert "few rows" not in capsys.readouterr().out
 
 
-KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
+KEEPS = "'data.categorical=[COLUMN]' keeps one"
+KEEPS_NUMBERS = f"'data.numeric=[COLUMN]' (whole numbers) or {KEEPS}"
 MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
 
 
@@ -122,12 +124,18 @@ def test_what_can_not_be_a_feature_is_left_out_and_told(
         f'{row % 9},"{cell}",{row % 2}\n' for row, cell in enumerate(cells)
     )
     samples = read(content)
-    told = f"columns that can't be features are left out: {name} ({why}); {KEEPS} one"
+    is_number = "row numbers" in why or "whole numbers" in why
+    keeps = KEEPS_NUMBERS if is_number else KEEPS
+    told = f"columns that can't be features are left out: {name} ({why}); {keeps}"
     assert (samples.features, samples.notes[-1]) == (("x",), told)
     assert problems(content, strict=True)[0] == (
         f"{FILE}: columns that can't be features: {name} ({why}): 'data.drop=[{name}]'"
     )
     assert read(content, categorical=[name]).features == ("x", name)
+    if is_number:
+        assert read(content, numeric=[name]).features == ("x", name)
+    else:
+        assert "is not a number" in problems(content, numeric=[name])[0]
     new_rows = reader_of(prepared(content).schema).open(Path(FILE), Rules(), size=100)
     assert len(next(new_rows.blocks)) == 70
 
@@ -157,7 +165,7 @@ def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
         "n (row numbers); my note (text: 60 unique values in 60 cells, such as 'note 0'); "
         "user_id, Id (whole numbers named id)"
     )
-    left_out = f"columns that can't be features are left out: {told}; {KEEPS} one"
+    left_out = f"columns that can't be features are left out: {told}; {KEEPS_NUMBERS}"
     assert left_out in read(content, drop=["old"]).notes
     assert problems(content, strict=True, drop=["old"]) == (
         f"{FILE}: columns that can't be features: {told}: "

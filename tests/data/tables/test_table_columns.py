@@ -23,7 +23,7 @@ EMPTY = (
     "these rows: data.missing=drop"
 )
 NAMES = "text: 60 unique values in 60 cells, such as 'patient 0'"
-KEEPS = "'data.numeric=[COLUMN]' or 'data.categorical=[COLUMN]' keeps"
+KEEPS = "'data.categorical=[COLUMN]' keeps one"
 REFUSED = [
     case("a,y\n", f"{FILE} has a header and no rows (0 rows); expected at least one per part"),
     case(
@@ -39,7 +39,7 @@ REFUSED = [
     case(
         column(*(f"note {row}" for row in range(50)), name="my note"),
         f"{FILE}: no column is left to predict 'y' from; left out: my note (text: 50 unique "
-        f"values in 50 cells, such as 'note 0'); {KEEPS} one",
+        f"values in 50 cells, such as 'note 0'); {KEEPS}",
     ),
     case(
         column("1", "2", "1,5", "x", "4"),
@@ -151,10 +151,15 @@ REFUSED = [
     ),
     case(
         target("a"),
-        "the target 'y' has one class, 'a', in all 10 rows; expected at least 2 classes",
+        f"{FILE}: the target 'y' has one class, 'a', in all 10 rows; expected at least 2 classes, "
+        "or another column: data.target=COLUMN",
     ),
     *(
-        case(target(""), "the target 'y' has only empty cells", **keys)
+        case(
+            target(""),
+            f"{FILE}: the target 'y' has only empty cells; set data.target=COLUMN",
+            **keys,
+        )
         for keys in ({}, {"task": "regression"}, {"task": "regression", "missing": "mean"})
     ),
     case(
@@ -168,8 +173,8 @@ REFUSED = [
     ),
     case(
         target(*(f"person {row}" for row in range(50)), repeat=1),
-        "the target 'y' has 50 unique values in 50 cells, such as 'person 0', so it has no "
-        "classes; set data.target=COLUMN",
+        f"{FILE}: the target 'y' has 50 unique values in 50 cells, such as 'person 0', so it has "
+        "no classes; set data.target=COLUMN",
     ),
     case(
         target("well", "ill"),

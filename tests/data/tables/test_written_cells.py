@@ -34,6 +34,8 @@ from pipeline.data.times import (
 )
 from pipeline.errors import DataError, PipelineError
 
+SAME = "write it the same way or leave it empty, or leave the column out:"
+
 
 @pytest.mark.parametrize(
     ("written", "values", "told"),
@@ -110,18 +112,33 @@ def test_dates_become_their_parts_then_and_later(cells: list[str], parts: Any) -
 
 
 @pytest.mark.parametrize(
-    ("cells", "why"),
+    ("cells", "told"),
     [
-        (["5/6/24", "1/2/24"], "such as '1/2/24' are ambiguous (day/month?)"),
-        (["2024-13-03", "2024-12-03"], "such as '2024-12-03' mix two formats"),
+        (
+            ["NA", "5/6/24", "1/2/24"],
+            "line 3, column 'a': '5/6/24' is ambiguous (day/month?), since no day of the column is "
+            "above 12; write the dates as 2024-05-31, or leave them out:",
+        ),
+        (
+            ["5/6/24", "13/6/24", "12/31/24"],
+            "line 4, column 'a': '12/31/24' is not a date written like '13/6/24' (1 of 3 cells "
+            f"is not); {SAME}",
+        ),
+        (
+            ["2024-05-03", "NA", *(f"2024-06-{day}" for day in range(10, 30)), "5.3.24"],
+            "line 24, column 'a': '5.3.24' is not a date written like '2024-05-03' (1 of 22 "
+            f"cells is not); {SAME}",
+        ),
+        (
+            ["2024-13-03"],
+            "line 2, column 'a': '2024-13-03' is not a date written like '2024-05-31' (1 of 1 "
+            f"cells is not); {SAME}",
+        ),
     ],
 )
-def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], why: str) -> None:
+def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], told: str) -> None:
     content = "old," + column(*cells).replace("\n", "\n1,").removesuffix("1,")
-    assert problems(content, dates="parts", drop=["old"]) == (
-        f"{FILE}: column 'a': dates {why}; write them as 2024-05-31, or leave them out: "
-        "'data.drop=[old,a]'",
-    )
+    assert problems(content, dates="parts", drop=["old"]) == (f"{FILE} {told} 'data.drop=[old,a]'",)
 
 
 def test_words_among_which_there_are_few_amounts_are_categories() -> None:
