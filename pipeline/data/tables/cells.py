@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 HELP_OF_NUMBERS = "as the model was trained on numbers there"
 AS_CLASSES = "or take its words as classes: data.task=multiclass"
+#: Most distinct words of one column that are counted; with more it is free text.
+MOST_LEVELS = 100_000
+#: Up to this number, distinct words are categories, however few rows there are.
+FEW = 20
+#: Share of distinct words among the cells above which a column is free text.
+FREE = 0.5
 LARGEST = float(np.finfo(np.float32).max)
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -321,6 +328,15 @@ def are_numbers(texts: pa.Array) -> Array:
 
     matched = pc.match_substring_regex(texts, NUMBER).fill_null(fill_value=True)
     return np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def free_text(levels: Counter[str]) -> str | None:
+    """Return why cells that hardly repeat are free text; None = they are categories."""
+    cells, too_many = levels.total(), len(levels) > MOST_LEVELS
+    if len(levels) <= max(FEW, FREE * cells) and not too_many:
+        return None
+    found = f"over {MOST_LEVELS:,}" if too_many else f"{len(levels):,}"
+    return f"{found} unique values in {cells:,} cells, such as {shown(min(levels))}"
 
 
 def class_index(text: str, classes: Sequence[str]) -> int | None:

@@ -13,7 +13,16 @@ import numpy as np
 
 from pipeline.data.labels import unknown_positive, usual_positive
 from pipeline.data.source import MOST_CLASSES, Array, Column, Task
-from pipeline.data.tables.cells import AS_CLASSES, Cells, Outcome, are_numbers, class_index
+from pipeline.data.tables.cells import (
+    AS_CLASSES,
+    FEW,
+    MOST_LEVELS,
+    Cells,
+    Outcome,
+    are_numbers,
+    class_index,
+    free_text,
+)
 from pipeline.data.tables.file import CsvOptions, batches, shown
 from pipeline.data.tables.roles import Keys, Roles, Wanted
 from pipeline.data.tables.written import (
@@ -32,16 +41,9 @@ from pipeline.errors import ConfigError, DataError, some, typed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Most distinct words of one column that are counted; with more it is free text.
-MOST_LEVELS = 100_000
 #: Whole numbers below this one are exact in float64.
 EXACT = 2**53
-#: Up to this number, distinct words are categories, however few rows there are.
-FEW = 20
-#: Share of distinct words among the cells above which a column is free text.
-FREE = 0.5
 COUNTS = "row numbers"
-KEEPS = "'data.categorical=[COLUMN]' keeps one"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
@@ -390,17 +392,12 @@ class TargetCells(ColumnCells):
                 next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
                 for value, texts in sorted(by_value.items())
             }
-        if not counts:
-            raise DataError(
-                f"{keys.path}: the target {self.name!r} has only empty cells; set "
-                "data.target=COLUMN"
-            )
-        if len(counts) == 1:
-            ((name, rows),) = counts.items()
-            raise DataError(
-                f"{keys.path}: the target {self.name!r} has one class, {name!r}, in all {rows} "
-                "rows; expected at least 2 classes, or another column: data.target=COLUMN"
-            )
+        if len(counts) < 2:
+            told = "only empty cells; set"
+            for name, rows in counts.items():
+                told = f"one class, {name!r}, in all {rows} rows; "
+                told += "expected at least 2 classes, or another column:"
+            raise DataError(f"{keys.path}: the target {self.name!r} has {told} data.target=COLUMN")
         if keys.task == "binary" and len(counts) != 2:
             raise DataError(
                 f"data.task=binary, but the target {self.name!r} has {len(counts)} classes "
@@ -464,7 +461,8 @@ def kept_roles(
     problems += _name_clashes([one for one in features if one.name not in unfit])
     told, begin = _with_reasons(unfit), str(path)
     has_numbers = any(one.name in unfit and not one.words for one in features)
-    keeps = "'data.numeric=[COLUMN]' (whole numbers) or " * has_numbers + KEEPS
+    keeps = "'data.numeric=[COLUMN]' (whole numbers) or " * has_numbers
+    keeps += "'data.categorical=[COLUMN]' keeps one"
     if unfit and keys.strict:
         problems.append(f"columns that can't be features: {told}: {keys.dropping(unfit)}")
     elif len(unfit) == len(features):
@@ -477,9 +475,8 @@ def kept_roles(
     notes = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
     notes += [f"columns that can't be features are left out: {told}; {keeps}"] if unfit else []
     doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
-    if doubtful:
-        told = _with_reasons(doubtful)
-        notes.append(f"possibly useless columns: {told}: {keys.dropping(doubtful)}")
+    told = _with_reasons(doubtful)
+    notes += [f"possibly useless columns: {told}: {keys.dropping(doubtful)}"] if doubtful else []
     kept = {name: kind for name, kind in roles.features.items() if name not in unfit}
     return replace(roles, features=kept), notes
 
@@ -501,12 +498,3 @@ def _with_reasons(columns: Mapping[str, str]) -> str:
     for name, why in columns.items():
         names.setdefault(why, []).append(name)
     return "; ".join(f"{', '.join(those)} ({why})" for why, those in names.items())
-
-
-def free_text(levels: Counter[str]) -> str | None:
-    """Return why cells that hardly repeat are free text; None = they are categories."""
-    cells, too_many = levels.total(), len(levels) > MOST_LEVELS
-    if len(levels) <= max(FEW, FREE * cells) and not too_many:
-        return None
-    found = f"over {MOST_LEVELS:,}" if too_many else f"{len(levels):,}"
-    return f"{found} unique values in {cells:,} cells, such as {shown(min(levels))}"
