@@ -72,18 +72,20 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     inside = findings.inside
     if inside is None:
         return
-    views, rows = _views_by_kind(inside), _words(inside)
+    views, all_rows = _views_by_kind(inside), _words(inside)
     # A user's own network may have both images and series.
     maps = views["feature map"]
     shown, left_out = _some_layers([v for v in maps if v.values.ndim == maps[0].values.ndim])
     if shown:
         title = "Feature maps (sum over the channels of each layer)"
         told = "Inputs and sums over the channels of each convolutional layer, after its activation"
-        words = f"{told}, for {rows}: {_spans(shown)}."
+        words = f"{told}, for {all_rows}: {_spans(shown)}."
         draw: Callable[[], Figure] = partial(_draw_maps, findings, inside, shown, left_out)
         yield Picture("inside/feature_maps", title, words, draw)
     for view in views["channels"]:
-        words = f"{view.values.shape[1]} channels for {rows}: {_spans([view])}."
+        count = view.values.shape[1]
+        rows = _words(inside, max(1, MOST_TILES // count))
+        words = f"{count} channels for {rows}: {_spans([view])}."
         name, draw = f"channels_{_file_of(view.layer)}", partial(_channels, findings, inside, view)
         yield Picture(f"inside/{name}", f"Channels of {view.layer}", words, draw)
     if kernels := views["kernels"]:
@@ -94,7 +96,7 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     yield from _over_time_pictures(findings, inside, views)
     shown, left_out = _some_layers([one for one in views["activation"] if one.values.ndim == 2])
     if shown:
-        words = f"Activations of the units for {rows}: {_spans(shown)}."
+        words = f"Activations of the units for {all_rows}: {_spans(shown)}."
         draw = partial(_activations, findings, inside, shown, left_out)
         yield Picture("inside/activations", "Activations of the dense layers", words, draw)
 
