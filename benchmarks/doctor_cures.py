@@ -8,7 +8,7 @@ healthy twin less `TOLERANCE` (of a leak, no further from it on either side). Ra
 no twin: they count as cured if nothing is offered. A run that its fault did not harm is left out.
 A fault is named if one of its `VERDICTS` is told of the sick run; most have a single one. The
 healthy twins count the false alarms. The rules of the doctor were changed on the seeds 0, 1, 101 to
-103 and 201 to 203. `--keep` works as in `benchmarks.doctor_cases`.
+103, 201 to 203 and 301 to 303. `--keep` works as in `benchmarks.doctor_cases`.
 """
 
 import argparse
