@@ -293,4 +293,4 @@ def test_without_an_example_rows_are_made_up(given: Path, export: Export, tmp_pa
         checkpoint = f"{run_of(given, name)}/checkpoints/last.ckpt"
         code, out, err = export(checkpoint, f"output={tmp_path / name}")
         assert (code, err) == (0, "")
-        assert "with 3, 1, 6 rows" in out
+        assert "tested with 1, 3 and 6 rows" in out
