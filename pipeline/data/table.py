@@ -199,8 +199,8 @@ class TableReader(reader.Reader):
                 may_be = code.has_holes or rules.missing == "impute"
                 if self.schema.encoder is None or not may_be:
                     told = (
-                        "the cell is empty, unlike in training; fill it in (pipeline predict can: "
-                        "missing=impute)"
+                        "the cell is empty, unlike in training; fill it in, as pipeline predict "
+                        "does with missing=impute"
                     )
                     raise cells.fault(holes, told)
                 new.missing[code.in_file] += int(holes.sum()) * (code.part in ("", DATE_PARTS[0]))

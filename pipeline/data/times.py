@@ -264,8 +264,8 @@ def _order_of(
         if len(orders) != 1:
             raise DataError(
                 f"{place.cell(slashed[0], column)}: {labels[slashed[0]]!r} is ambiguous "
-                "(day/month?), since no day of the column is above 12, and the times are evenly "
-                "spaced in both ways or in none; write them as 2020-01-31"
+                "(day/month?), since no day of the column is above 12 and the steps are even in "
+                "both orders or in neither; write the times as 2020-01-31"
             )
     return next(iter(orders), "")
 

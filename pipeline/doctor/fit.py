@@ -22,8 +22,8 @@ PATIENCE = 10
 
 
 #: Rise of the validation loss after its minimum, and fall of the training loss since then, as
-#: shares of the naive loss, that count as overfitting. A larger rise counts by itself; a smaller
-#: one only if the kept weights also have the gap, for healthy runs reach 0.3.
+#: shares of the naive loss, that count as overfitting if the kept weights also have the `GAP`.
+#: Without it the loss has to rise by `FAR_RISE`: that of healthy runs rises by up to 0.3.
 RISE, FALL, FAR_RISE = 0.15, 0.1, 0.5
 #: Smallest validation error then, as a share of the naive error: a good classifier may get too sure
 #: of its few mistakes.
@@ -47,7 +47,7 @@ def overfitting(run: Evidence) -> Verdict | None:
     rise = RISE if gap >= GAP else FAR_RISE
     is_wrong = held_out >= UNSURE * run.naive_error and not run.is_unlearned
     is_free = not any(run.less_regularization)  # dropout and decay do not hold it down
-    if not has_gap and not (is_wrong and is_free and turn and _parts(run, turn, rise)):
+    if not has_gap and not (is_wrong and is_free and turn and _losses_part(run, turn, least=rise)):
         return None
     loss = run.curve("val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
@@ -66,8 +66,8 @@ def overfitting(run: Evidence) -> Verdict | None:
     )
 
 
-def _parts(run: Evidence, turn: int, least: float) -> bool:
-    """Return whether the losses part after an epoch: the one by this rise, the other by `FALL`."""
+def _losses_part(run: Evidence, turn: int, *, least: float) -> bool:
+    """Return whether the validation loss rises by `least` after an epoch, and training's falls."""
     train, validation = run.curve("train/loss"), run.curve("val/loss")
     then = run.findings.history[turn]
     scale = run.naive_loss or then["val/loss"]

@@ -70,8 +70,8 @@ def _naive_gain(run: Evidence) -> tuple[Gain | None, str, bool]:
 
 #: Level of the interval: every run is compared with a linear baseline, and 1 % may be wrong.
 SURE = 0.99
-#: Test error as a share of the linear baseline's, and the difference that is sure: a share of the
-#: rows, or of the baseline's squared error.
+#: Test error as a multiple of the linear baseline's, and the least that the baseline is surely
+#: better by, as a share of the rows or of its squared error.
 WORSE, BY_A_POINT = 1.1, 0.01
 #: Training error as a share of the test error, below which regularization is offered.
 BY_HEART = 0.5

@@ -233,7 +233,7 @@ def test_an_empty_cell_is_filled_in_where_training_had_some_and_refused_elsewher
     assert len(list(found.blocks)) == 1
     assert found.missing == {"age": 1, "town": 1}
     told = r"new.csv line 3, column 'dose': the cell is empty, unlike in training; fill "
-    with refused(told + r"it in \(pipeline predict can: missing=impute\)$"):
+    with refused(told + r"it in, as pipeline predict does with missing=impute$"):
         raw(known, ONE, {**ONE, "dose": ""})
     assert np.isnan(raw(known, {**ONE, "dose": ""}, missing="impute")[0, 3])
     assert raw(known, {**ONE, "age": "-1"}, unknown="refuse")[0, 0] == -1  # no unknown category

@@ -232,7 +232,8 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
         (
             ["01/02/2020", "02/02/2020"],
             r"row 1, column 'time': '01/02/2020' is ambiguous \(day/month\?\), since no day of the "
-            r"column is above 12, and .* in both ways or in none; write them as 2020-01-31$",
+            r"column is above 12 and the steps are even in both orders or in neither; write the "
+            r"times as 2020-01-31$",
         ),
         (
             ["31/01/2020", "01/31/2020"],
