@@ -23,6 +23,17 @@ def start_mlflow(*words: str, port: int, folder: Path) -> subprocess.Popen[bytes
         start_new_session=True,
     )
 
+    try:
+        await_answer(port, what=f"mlflow {words[0]}")
+    except AssertionError:
+        stop_server(process)
+        raise
+    return process
+
+
+def await_answer(port: int, *, what: str = "mlflow server") -> None:
+    """Wait until an MLflow server on loopback answers a new connection."""
+
     def answers() -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
@@ -30,12 +41,7 @@ def start_mlflow(*words: str, port: int, folder: Path) -> subprocess.Popen[bytes
         except OSError:
             return False
 
-    try:
-        wait_until(answers, what=f"mlflow {words[0]}")
-    except AssertionError:
-        stop_server(process)
-        raise
-    return process
+    wait_until(answers, what=what)
 
 
 def stop_server(process: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from real_processes import start_mlflow, stop_server
+from real_processes import await_answer, start_mlflow, stop_server
 
 
 def only_run(uri: str) -> Run:
@@ -68,9 +68,10 @@ class TrackingServer:
             process.suspend()
 
     def wake(self) -> None:
-        """Let it answer again."""
+        """Let it answer again; by then it has closed the connections that were idle too long."""
         for process in self._family():
             process.resume()
+        await_answer(self.port)
 
     def _family(self) -> list[psutil.Process]:
         assert self._process is not None
