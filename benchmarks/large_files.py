@@ -46,6 +46,7 @@ LIMITS = (
     "trainer.limit_val_batches=50",
     "trainer.limit_test_batches=50",
     "tracking=none",
+    "pictures=false",
     "verbose=0",
 )
 

@@ -16,7 +16,7 @@ from statistics import mean, stdev
 from typing import Literal
 
 DRAWS = "'data.split_seed=range(0,5)'"
-QUIET = ("tracking=none", "verbose=0")
+QUIET = ("tracking=none", "pictures=false", "verbose=0")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ CASES = {"mlp": ("model=mlp", "data=digits"), "lstm": ("model=lstm",)}
 COMMON = (
     "verbose=0",
     "tracking=none",
+    "pictures=false",
     "trainer.threads=1",
     "trust=[benchmarks]",
     "+callbacks.rows._target_=benchmarks.several_devices.CountedRows",

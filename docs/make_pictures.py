@@ -93,7 +93,7 @@ def show_pages(folder: Path) -> Sequence[str]:
     """Keep the pictures of runs that how-tos show."""
     for number, (words, pictures) in enumerate(OF_PAGES.items()):
         output = folder / str(number)
-        call(folder, "train", *words.split(), "tracking=none", "pictures=true", f"output={output}")
+        call(folder, "train", *words.split(), "tracking=none", f"output={output}")
         for name, file in pictures.items():
             (picture,) = output.glob(f"*/artifacts/pictures/{file}.png")
             shutil.copy(picture, PICTURES / f"{name}.png")

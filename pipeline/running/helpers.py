@@ -41,10 +41,8 @@ def started_helpers(*, records: bool, fits: bool) -> Iterator[Helpers]:
 
 
 def wants_pictures(options: RunConfig) -> bool:
-    """Return whether a run's pictures are drawn; by default they are if the run is tracked."""
-    if options.pictures is not None:
-        return options.pictures
-    return options.tracking.kind != "none" and os.environ.get(VARIABLE) != "0"
+    """Return whether a run's pictures are drawn and its report is written; both are by default."""
+    return os.environ.get(VARIABLE) != "0" if options.pictures is None else options.pictures
 
 
 @contextmanager

@@ -111,9 +111,9 @@ def test_the_note_of_a_run_without_pictures_links_its_card(made: Made) -> None:
     [
         ((), "0", False),
         ((), "1", True),
-        (("tracking=none",), "1", False),
+        (("tracking=none",), "1", True),
         (("pictures=false",), "1", False),
-        (("pictures=true", "tracking=none"), "0", True),
+        (("pictures=true",), "0", True),
     ],
 )
 def test_pictures_are_drawn_where_they_are_wanted(

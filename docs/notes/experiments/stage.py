@@ -73,8 +73,8 @@ class Stage:
 
     def train(self, *words: str, test: bool = False) -> "Result | None":
         """Train as `pipeline train` with these words does; None = it diverged."""
-        given = [*words, "tracking=none", "trainer.threads=1", "trainer.accelerator=cpu"]
-        given += [f"output={self.runs}", f"test={str(test).lower()}"]
+        given = [*words, "tracking=none", "pictures=false", "trainer.threads=1"]
+        given += ["trainer.accelerator=cpu", f"output={self.runs}", f"test={str(test).lower()}"]
         if not any(word.startswith("verbose=") for word in words):
             given.append("verbose=0")
         try:
