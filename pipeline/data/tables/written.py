@@ -16,11 +16,11 @@ DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
     r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
 )
-#: Signs of an amount, before or behind its number.
-SIGNS = "$€£¥%"
+#: Signs and currency codes of an amount, before or behind its number.
+SIGN = re.compile("[$€£¥%]|EUR|USD|GBP|JPY|CNY|CHF|AUD|CAD|NZD|SEK|NOK|DKK|PLN|INR")
 #: Numbers of an amount, by the sign before their decimals.
 AMOUNTS = {
-    ".": r"([1-9]\d{0,2}(,\d{3})+|\d+)(\.\d*)?|\.\d+",
+    ".": r"([1-9]\d{0,2}((,\d{3})+|(['’]\d{3})+)|\d+)(\.\d*)?|\.\d+",
     ",": r"[1-9]\d{0,2}(\.\d{3})+,\d+|[1-9]\d{0,2}(\.\d{3}){2,}|\d+(,\d+)?",
 }
 #: Orders of year, month and day in dates, and what a date becomes.
@@ -59,12 +59,12 @@ def date_of(text: str, order: str) -> datetime | None:
 def amount_pattern(form: str) -> str:
     """Return the pattern of a form of amounts: a sign or none, and the sign before decimals."""
     sign = f"({re.escape(form[:-1])})?" if form[:-1] else ""
-    return f"[+-]?{sign}{SPACES}[+-]?({AMOUNTS[form[-1]]}){SPACES}{sign}"
+    return f"([+-]?{sign}{SPACES}|{sign}{SPACES}[+-])({AMOUNTS[form[-1]]}){SPACES}{sign}"
 
 
 def amount_marks(form: str) -> str:
     """Return the pattern of what amounts of a form have beside their digits and decimal sign."""
-    return f"[{SIGNS}{SPACES[1:-2]}{',' if form[-1] == '.' else '.'}]"
+    return rf"[^\d+{form[-1]}-]"
 
 
 def amount(text: str, form: str) -> float:
@@ -78,12 +78,14 @@ def cell_of(value: float, form: str) -> str | float | None:
         return None
     if not form:
         return float(value)
-    return form[:-1] + np.format_float_positional(value, trim="-").replace(".", form[-1])
+    space = " " * form[0].isalpha()
+    return form[:-1] + space + np.format_float_positional(value, trim="-").replace(".", form[-1])
 
 
 def amount_forms(text: str) -> list[str]:
     """Return the forms in which a text is an amount: none, one, or two, as of `1,234`."""
-    sign = next((sign for sign in SIGNS if sign in text), "")
+    found = SIGN.search(text)
+    sign = found[0] if found else ""
     return [form for form in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(form), text)]
 
 
@@ -102,7 +104,10 @@ def amount_form(counts: Mapping[str, int]) -> tuple[str, tuple[str, ...]]:
         pattern = re.compile(amount_pattern(form))
         others[form] = [text for text in known if not pattern.fullmatch(text)]
         if not others[form]:
-            return form, ()
+            # Codes stand beside whole amounts, too, where dots are groups: '1.043 EUR'.
+            dotted = [re.sub(amount_marks(form), "", text) for text in known if "." in text]
+            is_doubtful = form[0].isalpha() and all(re.match(GROUPED, text) for text in dotted)
+            return "" if dotted and is_doubtful else form, ()
     if len(others) == 1:
         return "", ()
     usual = min(others, key=lambda form: sum(counts[text] for text in others[form]))

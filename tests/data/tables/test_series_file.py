@@ -76,6 +76,7 @@ GERMAN = "tag;menge\n" + "".join(f"{row + 1:02d}.01.2020;{row},5\n" for row in r
     [
         (DOLLARS, [1200.5, 1200.5, 5], "level ('$1,200.50' as 1200.5)"),
         (GERMAN, [row + 0.5 for row in range(30)], "menge (decimal commas: '0,5' as 0.5)"),
+        (DOLLARS.replace("$", "CHF "), [1200.5, 1200.5, 5], "level ('CHF 1,200.50' as 1200.5)"),
     ],
 )
 def test_amounts_are_read_as_numbers_then_and_later(

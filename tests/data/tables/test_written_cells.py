@@ -52,6 +52,10 @@ SAME = "write it the same way or leave it empty, or leave the column out:"
         (["1,5", "2", "-0,25"], [1.5, 2, -0.25], "1,5' as 1.5"),
         (["0,512", "12,731", "-0,488"], [0.512, 12.731, -0.488], "0,512' as 0.512"),
         (["1.234,50 €", "3 €", "0,5\u00a0€"], [1234.5, 3, 0.5], "1.234,50 €' as 1234.5"),
+        (["1.043,09 EUR", "12,50 EUR"], [1043.09, 12.5], "1.043,09 EUR' as 1043.09"),
+        (["12.50 EUR", "1,043.09\u00a0EUR", "-3 EUR"], [12.5, 1043.09, -3], "12.50 EUR' as 12.5"),
+        (["CHF 12.50", "CHF 1'030.32", "CHF 1’000"], [12.5, 1030.32, 1000], "CHF 12.50' as 12.5"),
+        (["USD 3", "USD 1,200", "-USD 4"], [3, 1200, -4], "USD 3' as 3"),
     ],
 )
 def test_amounts_of_one_form_are_read_as_numbers_then_and_later(
@@ -141,8 +145,20 @@ def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], told: str) 
     assert problems(content, dates="parts", drop=["old"]) == (f"{FILE} {told} 'data.drop=[old,a]'",)
 
 
-def test_words_among_which_there_are_few_amounts_are_categories() -> None:
-    assert read(column(*(["10 %", "none"] * 9))).columns[0].levels == ("10 %", "none")
+@pytest.mark.parametrize(
+    "levels",
+    [
+        ("10 %", "none"),
+        ("10 kg", "5 kg"),
+        ("3 EUROS", "4 EUROS"),
+        ("1.043 EUR", "12 EUR"),  # dots may be groups
+        ("1.043,09 EUR", "12.50 EUR"),
+        ("EUR 3", "USD 4"),
+        ("--3,5", "3,5"),
+    ],
+)
+def test_words_that_are_not_amounts_of_one_form_are_categories(levels: tuple[str, ...]) -> None:
+    assert read(column(*(levels * 9))).columns[0].levels == levels
 
 
 def test_a_plain_number_among_decimal_commas_of_a_file_is_refused_if_it_may_have_groups() -> None:
