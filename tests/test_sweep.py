@@ -230,3 +230,47 @@ def test_a_study_that_can_not_be_is_refused_before_anything_is_created(
     assert capsys.readouterr().err == f"error: {REFUSED[words]}\n"
     assert psutil.Process().children() == before
     assert not list(own_folder.iterdir())
+
+
+OWN_TABLE = (
+    *("model=mlp", "data=table", "data.target=y", "optimizer.lr=interval(0.01,0.1)"),
+    *("trainer.max_epochs=1", "sweep.workers=1", "tracking=none"),
+)
+
+
+def write_table(place: str, *, rows: int) -> str:
+    """Write a table of two classes; return the override that reads it."""
+    lines = [f"{x / 10},{'yes' if x > 0 else 'no'}" for x in range(-40, rows - 40)]
+    path = Path(place) / "a" / "p.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["x,y", *lines]) + "\n", encoding="utf-8")
+    return f"data.path={path}"
+
+
+def test_tables_of_one_name_in_folders_of_one_name_have_a_study_each(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = write_table("x", rows=80), write_table("y", rows=81)
+    name, other = "sweep-mlp-p-a", "sweep-mlp-p-a-data2"
+    for table, study, trials in ((first, name, 1), (second, other, 1), (second, other, 2)):
+        assert sweep([*OWN_TABLE, table, f"sweep.n_trials={trials}"]) == 0
+        note = f"note: {name} is a study of another file, so this one is {other}"
+        assert (note in capsys.readouterr().out) == (study == other)
+        assert len(Records(study).trials()) == trials
+    names = optuna.get_all_study_names(f"sqlite:///{own_folder}/optuna.db")
+    assert sorted(names) == [name, other]
+
+
+def test_a_study_of_other_data_is_not_continued_where_its_name_file_or_data_are_asked_for(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = write_table("x", rows=80), write_table("y", rows=81)
+    assert sweep([*OWN_TABLE, first, "sweep.n_trials=1"]) == 0
+    capsys.readouterr()
+    for words, problem in (
+        ([second, "sweep.name=sweep-mlp-p-a"], "data.path was 'x/a/p.csv' and is 'y/a/p.csv' now"),
+        ([write_table("z", rows=80)], "data.path was 'x/a/p.csv' and is 'z/a/p.csv' now"),
+        ([write_table("x", rows=82)], "data.path=x/a/p.csv: the data had the hash "),
+    ):
+        assert sweep([*OWN_TABLE, *words]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {problem}")

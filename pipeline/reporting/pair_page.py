@@ -240,7 +240,9 @@ def verdict(pair: RunPair) -> str:
         name = next(iter(pair.figures), None)
     if name is None:
         return _not_compared(pair)
-    found, better, names = pair.figures[name], pair.better(name), _names(pair)
+    found, better = pair.figures[name], pair.better(name)
+    own = tuple(findings.name for findings in pair.findings)
+    names = own if own[0] != own[1] else ("A", "B")
     order = (1, 0) if better != "A" else (0, 1)
     values = (found.first, found.second)
     ends = found.interval
@@ -257,12 +259,6 @@ def verdict(pair: RunPair) -> str:
     if better:
         return f"{names[order[0]]} is better: {figures} ({reach})"
     return f"no significant difference: {names[1]} against {names[0]}, {figures} ({reach})"
-
-
-def _names(pair: RunPair) -> tuple[str, str]:
-    """Return the names of A and of B, which are different: runs of one name are called A and B."""
-    first, second = (findings.name for findings in pair.findings)
-    return (first, second) if first != second else ("A", "B")
 
 
 def _not_compared(pair: RunPair) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import writable_store
 from pipeline.study.ledger import definition
 from pipeline.study.ledger.search import search_problems
-from pipeline.study.ledger.storage import storage_url
+from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs, device_problems, value_problems
 from pipeline.study.study_run import RunDestination
@@ -29,6 +29,7 @@ from pipeline.tracking.facts import environment_tags
 from pipeline.tracking.fields import STUDY_TAG
 from pipeline.tracking.folders import COMMAND_TAG
 from pipeline.tracking.journal import Header
+from pipeline.tracking.uri import sqlite_path
 
 Read = TypeVar("Read")
 SEED = "seed"
@@ -125,7 +126,38 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         words = [*words, *(f"{key}={value}" for key, value in ours.items() if key not in given)]
     trials = TrialConfigs(words, config_dir)
     space = trials.read_space(written(config.sweep))
-    return plan_study(*checked_study(config, space, trials), space, trials)
+    plan = plan_study(*checked_study(config, space, trials), space, trials)
+    file, is_named = sqlite_path(plan.url), trials.tree().sweep.name is not None
+    if is_named or plan.base["data"].get("path") is None or not (file is None or file.is_file()):
+        return plan
+    return _named_by_data(plan)
+
+
+def _named_by_data(plan: StudyPlan) -> StudyPlan:
+    """Return a plan with a default name, numbered if studies of other files have that name.
+
+    A study on record is of the same file if its path or the hash of its data is the same: whether
+    a file that was changed or moved continues a study is decided when the study is opened.
+    """
+    options, path = plan.options, plan.base["data"]["path"]
+    patience, waits = options.storage_patience, options.await_storage
+    store = open_storage(plan.url, patience=patience, from_start=waits)
+    known = {one.study_name: one.user_attrs for one in store.call(store.optuna.get_all_studies)}
+    others = [
+        name
+        for name, facts in known.items()
+        if facts.get("format") == definition.FORMAT
+        and facts["base"]["data"].get("path") != path
+        and plan.data not in facts[definition.DATA].values()
+    ]
+    stem = plan.name[: LONGEST_STEM - 8]  # a substudy's name keeps the number
+    names = (plan.name, *(f"{stem}-data{number}" for number in range(2, len(others) + 2)))
+    name = next(name for name in names if name not in others)
+    if name == plan.name or (options.allow_change and name not in known):
+        return plan
+    note = f"{plan.name} is a study of another file, so this one is {name}"
+    folder, options = plan.folder.with_name(name), options.model_copy(update={"name": name})
+    return replace(plan, name=name, folder=folder, options=options, notes=(note, *plan.notes))
 
 
 def checked_study(
