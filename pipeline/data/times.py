@@ -32,10 +32,11 @@ COLUMN_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
 NAMED = 3
 
 _EPOCH = datetime(1970, 1, 1)  # local time, whatever its zone
-_SIGNS = ("rule", "between", "zone", "tail")
-_DAY = r"(?P<year>\d{4})(?P<rule>[-/.]?)(?P<month>\d\d)(?P=rule)(?P<day>\d\d)"
-_DAY_FIRST = r"(?P<day>\d\d)(?P<rule>[./])(?P<month>\d\d)(?P=rule)(?P<year>\d{4})"
-_MONTH_FIRST = r"(?P<month>\d\d)(?P<rule>/)(?P<day>\d\d)/(?P<year>\d{4})"
+_SIGNS = ("rule", "between", "zone", "tail", "digits")
+_NUMBER = r"\d\d|(?<=\D)\d"  # one digit only behind a separator
+_DAY = rf"(?P<year>\d{{4}})(?P<rule>[-/.]?)(?P<month>{_NUMBER})(?P=rule)(?P<day>{_NUMBER})"
+_DAY_FIRST = r"(?P<day>\d\d?)(?P<rule>[./])(?P<month>\d\d?)(?P=rule)(?P<year>\d{4})"
+_MONTH_FIRST = r"(?P<month>\d\d?)(?P<rule>/)(?P<day>\d\d?)/(?P<year>\d{4})"
 _DATES = (_DAY, _DAY_FIRST, _MONTH_FIRST)
 _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
 _MOMENT = rf"(?P<between>[T ]){_CLOCK} ?(?P<zone>Z|[+-]\d\d:?\d\d|)"
@@ -71,6 +72,7 @@ class TimeForm:
         decimals: Digits after the second; -1 = the clock has no seconds.
         zone: Offset from UTC as it is written; empty = none.
         tail: Text after a whole number or a year, such as `.0`.
+        digits: Least digits of month and day, 1 or 2; empty = both are above 9.
     """
 
     kind: Kind
@@ -80,6 +82,7 @@ class TimeForm:
     decimals: int = -1
     zone: str = ""
     tail: str = ""
+    digits: str = ""
 
     @property
     def is_clock(self) -> bool:
@@ -101,8 +104,9 @@ class TimeForm:
         if self.kind == "month":
             return f"{year:04d}{self.rule}{month + 1:02d}"
         moment = _EPOCH + timedelta(microseconds=position)
-        parts = {"y": f"{moment.year:04d}", "m": f"{moment:%m}", "d": f"{moment:%d}"}
-        text = self.rule.join(parts[sign] for sign in self.order)
+        parts = {"y": moment.year, "m": moment.month, "d": moment.day}
+        digits = {"y": 4, "m": int(self.digits or 2), "d": int(self.digits or 2)}
+        text = self.rule.join(f"{parts[sign]:0{digits[sign]}d}" for sign in self.order)
         if self.kind == "day":
             return text
         text += f"{self.between}{moment:%H:%M}"
@@ -128,7 +132,10 @@ def form_and_position(
             continue
         parts = {key: text or "" for key, text in found.groupdict().items()}
         written = {"day": "dmy", "month": "mdy"}.get(next(iter(parts)), "ymd")
-        if parts.get("rule") == "/" and written not in ("ymd", order or written):
+        numbers = (parts.get(key, "10") for key in ("month", "day"))
+        parts["digits"] = "".join({str(len(number)) for number in numbers if int(number) < 10})
+        is_other = parts.get("rule") == "/" and written not in ("ymd", order or written)
+        if is_other or len(parts["digits"]) > 1:  # such as 1/05/2020
             continue
         if (position := _position(kind, parts)) is not None:
             decimals = len(parts.get("fraction", "")) if parts.get("second") else -1
@@ -219,6 +226,8 @@ def read_times(
         raise DataError(f"{cell}: {label!r} is not a time; expected {EXPECTED}{like}")
     forms, positions = zip(*filter(None, read), strict=True)
     first, distinct = forms[0], dict.fromkeys(forms)
+    digits = next((form.digits for form in distinct if form.digits), "")
+    common = replace(first, decimals=0, tail="", digits=digits)
     for form in distinct:
         index = forms.index(form)
         cell = f"{place.cell(index, column)}: {labels[index]!r}" if index else ""
@@ -228,7 +237,7 @@ def read_times(
                 f"{first.zone or 'none'!r}; expected one zone. Write all times in UTC, as "
                 "2020-01-31 12:00Z"
             )
-        if replace(form, decimals=0, tail="") != replace(first, decimals=0, tail=""):
+        if replace(form, decimals=0, tail="", digits=form.digits or digits) != common:
             raise DataError(
                 f"{cell} differs in format from {labels[0]!r} in the first row; expected one "
                 "format for all times"
@@ -236,7 +245,7 @@ def read_times(
     return Times(
         labels=tuple(map(str, labels)),
         positions=np.array(positions, dtype=np.int64),
-        form=replace(first, decimals=max(form.decimals for form in distinct)),
+        form=replace(common, decimals=max(form.decimals for form in distinct), tail=first.tail),
     )
 
 

@@ -205,6 +205,10 @@ FORMS = [
     "31.12.2019 23:59,01.01.2020 00:00",
     "31/12/2019,01/01/2020",
     "01/02/2020 23:59,01/31/2020 00:00",
+    "2019-12-31,2020-1-2,2020-10-5",
+    "2020/1/5,2020/10/10",
+    "31.12.2019,1.1.2020",
+    "12/31/2019 23:59,1/5/2020 00:00",
     "1969-12-31T23:59:59,2020-01-01T00:00:00",
     "2020-01-01 00:00:00.000001,2020-01-01 00:00:00.250000",
     "2020-01-01T00:00:00Z,2020-01-01T06:30:00Z",
@@ -225,6 +229,7 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
     times = times_of(["999", "1000", "1001", "20200101"])
     assert times.form.kind == "whole"
     assert times.positions.tolist() == [999, 1000, 1001, 20200101]
+    assert times_of(["2020115", "20201105"]).form.kind == "whole"
     times = times_of(["2020-01-01 00:00:00", "2020-01-01 00:00:00.5"])
     assert times.positions[1] - times.positions[0] == 500_000
 
@@ -256,6 +261,9 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
             r"row 2, .*'01/31/2020' differs in format from '31/01/2020'",
         ),
         (["31/01/2020", "32/01/2020"], r"row 2, .*'32/01/2020' is not a time; .*, DD/MM/YYYY,"),
+        (["2020-01-10", "2020-1-11"], r"row 2, .*'2020-1-11' differs in format from '2020-01-10'"),
+        (["2020-1-10", "2020-1-05"], r"row 2, .*'2020-1-05' is not a time; .*'2020-1-10'"),
+        (["5/6/2020", "5/6/2021"], r"row 1, .*'5/6/2020' is ambiguous \(day/month\?\)"),
         (["2020-01", "2020-02", "12"], r"row 3, .*'12' differs in format from '2020-01'"),
         (["2020-01", None], r"row 2, column 'time' is empty; expected a time\. Fill it in"),
         (["2020-01", "2020-02-01"], r"row 2, .*'2020-02-01' differs in format from '2020-01'"),
@@ -288,6 +296,9 @@ CASES = {
     "weeks with slashes": ("W", "%d/%m/%Y", "7 days"),
     "first days of months with slashes": ("MS", "%d/%m/%Y", "1 month"),
     "days with the month first": ("D", "%m/%d/%Y", "1 day"),
+    "days without zeros": ("D", "%Y-%-m-%-d", "1 day"),
+    "weeks without zeros": ("W", "%-m/%-d/%Y", "7 days"),
+    "hours without zeros": ("h", "%-d.%-m.%Y %H:%M", "1 hour"),
     "weekdays": ("B", "%Y-%m-%d", "1 weekday"),
     "days in one word": ("D", "%Y%m%d", "1 day"),
     "hours": ("h", "%Y-%m-%d %H:%M", "1 hour"),
