@@ -136,10 +136,11 @@ class SeriesValues:
     values: Values
     rows: Indices
 
-    def without_holes(self, missing: Filling) -> tuple[Values, list[str]]:
+    def without_holes(self, missing: Filling, *, ways: str = "") -> tuple[Values, list[str]]:
         """Return values (time, channels) with missing ones filled in, and notes about that.
 
-        `linear` leaves them for `filled`, which knows where the parts end.
+        `linear` leaves them for `filled`, which knows where the parts end. `ways` are the remedies
+        that the refusal of a missing value suggests besides filling it in.
 
         Raises:
             DataError: A missing value is refused, or no value comes before it.
@@ -153,8 +154,7 @@ class SeriesValues:
             others = f", one of {count} such cells" if count > 1 else ""
             raise DataError(
                 f"{self.place.cell(int(self.rows[index]), names[channel])} is empty{others}; "
-                "expected a number. Fill it in, or set data.missing=previous (last value) or "
-                "data.missing=linear (interpolation)"
+                f"expected a number. Fill it in{ways}"
             )
         if holes[0].any():
             channel = int(holes[0].argmax())
@@ -304,7 +304,8 @@ class SeriesFile(Source):
             layout = replace(layout, forms={one.name: one.form for one in columns})
             amounts = [one.reading() for one in columns if one.form]
             series = recorded_in(path, layout, options, sort=self.sort)
-        values, filling = series.without_holes(self.missing)
+        ways = ", or set data.missing=previous (last value) or data.missing=linear (interpolation)"
+        values, filling = series.without_holes(self.missing, ways=ways)
         times, step, labels = series.times, timing.find_step(series.times), series.times.labels
         no_step = (
             f"the times of column {layout.time!r} have no common step; a window counts rows, "

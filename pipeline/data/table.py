@@ -197,11 +197,9 @@ class TableReader(reader.Reader):
                 new.unknown[code.name] += int(unknown.sum())
             if holes.any():
                 may_be = code.has_holes or rules.missing == "impute"
-                if self.schema.encoder is None or not may_be:
-                    told = (
-                        "the cell is empty, unlike in training; fill it in, as pipeline predict "
-                        "does with missing=impute"
-                    )
+                if (encoder := self.schema.encoder) is None or not may_be:
+                    how = ", as pipeline predict does with missing=impute" * (encoder is not None)
+                    told = f"the cell is empty, unlike in training; fill it in{how}"
                     raise cells.fault(holes, told)
                 new.missing[code.in_file] += int(holes.sum()) * (code.part in ("", DATE_PARTS[0]))
         return raw.reshape(len(raw), *self.schema.raw_shape)

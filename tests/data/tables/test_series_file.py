@@ -103,6 +103,9 @@ def test_a_model_reads_times_and_amounts_as_its_training_did() -> None:
     ):
         assert block.raw[:, :, 0].tolist() == [[27.5, 28.5, 29.5]]
         assert block.names == ["31.01.2020"]
+    source(GERMAN.replace("9,5", ""), "new.csv")
+    with pytest.raises(DataError, match=r"line 11, column 'menge' is empty; .*\. Fill it in$"):
+        new_rows("new.csv", schema)
     # Plain numbers alone are still read by the form of the training.
     grouped = source(GERMAN.replace(",5", ".125"), "new.csv")
     for ask in (lambda: again(grouped, schema), lambda: new_rows("new.csv", schema)):

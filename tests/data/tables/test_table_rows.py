@@ -243,7 +243,7 @@ def test_a_table_that_ships_is_read_by_the_names_of_its_features() -> None:
     known = shipped("iris").schema
     cells = dict.fromkeys(known.features, "1.5")
     assert raw(known, cells, missing="impute").tolist() == [[1.5] * 4]
-    with refused(r"column 'petal length \(cm\)': the cell is empty"):
+    with refused(r"column 'petal length \(cm\)': the cell is empty, unlike .*; fill it in$"):
         raw(known, {**cells, "petal length (cm)": ""}, missing="impute")
     kinds = ["", *known.classes, "", known.classes[0]]
     table = text([[*cells, "kind"], *([*cells.values(), kind] for kind in kinds)])
