@@ -274,3 +274,19 @@ def test_a_study_of_other_data_is_not_continued_where_its_name_file_or_data_are_
     ):
         assert sweep([*OWN_TABLE, *words]) == 2
         assert capsys.readouterr().err.startswith(f"error: {problem}")
+
+
+@pytest.mark.parametrize(
+    "weights", ["", "loss.class_weights=balanced", "loss.class_weights=null,balanced"]
+)
+def test_a_rare_class_is_told_before_the_first_trial_unless_classes_are_weighted(
+    weights: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table("x", rows=45)
+    assert sweep([*OWN_TABLE, table, "sweep.n_trials=1", *weights.split()]) == 0
+    before, _, after = capsys.readouterr().out.partition("starting workers")
+    line = (
+        "warning: few rows of class yes (8.9 %); loss.class_weights=balanced gives all classes the "
+        "same weight\n"
+    )
+    assert (before.count(line), after.count(line)) == (0 if weights else 1, 0)

@@ -30,7 +30,7 @@ QUIET_SECONDS = 60.0
 
 
 def print_opening(plan: StudyPlan) -> None:
-    """Print the number of trials, the objectives, the ranges and the notes of a study."""
+    """Print the number of trials, the objectives, the ranges, and warnings and notes on a study."""
     shown = console()
     if shown_verbosity(plan.run.verbose) == 0:
         return
@@ -44,8 +44,8 @@ def print_opening(plan: StudyPlan) -> None:
             continue
         where = f", where {one.when}" if one.when else ""
         say(shown, f"  {one.key}: {one.words}{where}")
-    for note in plan.notes:
-        say(shown, f"note: {note}")
+    for line in plan.notes:
+        say(shown, line, style="yellow" if line.startswith("warning: ") else None)
 
 
 def remaining(

@@ -14,6 +14,7 @@ from pipeline.config.options import RunConfig, SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.record import data_fingerprint, flatten, plain
 from pipeline.config.values import validated, written
+from pipeline.data.report_text import few_rows
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.ranks import ALONE
@@ -52,7 +53,7 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
         trials: Composes the run of each trial.
         gpus: GPUs of each worker.
         tuned: Further overrides by cell of a comparison, as `cell_of` names it, from its tuning.
-        notes: Notes to print at the start, one line each.
+        notes: Lines to print at the start, each beginning with `warning: ` or `note: `.
     """
 
     run: RunConfig
@@ -155,7 +156,7 @@ def _named_by_data(plan: StudyPlan) -> StudyPlan:
     name = next(name for name in names if name not in others)
     if name == plan.name or (options.allow_change and name not in known):
         return plan
-    note = f"{plan.name} is a study of another file, so this one is {name}"
+    note = f"note: {plan.name} is a study of another file, so this one is {name}"
     folder, options = plan.folder.with_name(name), options.model_copy(update={"name": name})
     return replace(plan, name=name, folder=folder, options=options, notes=(note, *plan.notes))
 
@@ -204,12 +205,16 @@ def plan_study(
     uri = writable_store(run)
     base = plain(trials.config())
     planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
+    prepared = planned.prepared
     gpus, shortfall = worker_devices(
         options,
         planned.options.trainer,
         accelerator=planned.devices.accelerator,
         parameters=sum(layer.parameters for layer in planned.layers),
     )
+    notes = (*planned.notes, *prepared.notes, *prepared.warnings, *shortfall)
+    weighs = "loss.class_weights" in space.keys or planned.options.loss.class_weights is not None
+    rare = [] if prepared.report is None or weighs else few_rows(prepared.report)
     return StudyPlan(
         name=str(options.name),
         folder=Path(run.output) / str(options.name),
@@ -217,8 +222,8 @@ def plan_study(
         options=options,
         run=planned.options,
         base=base,
-        data=planned.prepared.content_hash,
-        rows={} if any(map(_MAY_CHANGE_DATA.match, space.keys)) else planned.prepared.rows,
+        data=prepared.content_hash,
+        rows={} if any(map(_MAY_CHANGE_DATA.match, space.keys)) else prepared.rows,
         space=space,
         trials=trials,
         objectives=_objectives(options, planned),
@@ -227,7 +232,7 @@ def plan_study(
         uri=uri,
         gpus=gpus,
         base_point=base_point,
-        notes=(*planned.notes, *planned.prepared.notes, *planned.prepared.warnings, *shortfall),
+        notes=(*(f"warning: {words}" for words in rare), *(f"note: {words}" for words in notes)),
     )
 
 
