@@ -321,7 +321,7 @@ class TargetCells(ColumnCells):
         self.count(cells.texts)
 
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
-        """Return the meaning of the target, and notes.
+        """Return the meaning of the target, and notes besides `class_note`.
 
         Raises:
             ConfigError: The key `positive` does not suit the target.
@@ -346,7 +346,11 @@ class TargetCells(ColumnCells):
         counts = self._classes(keys, are_words=are_words)
         if keys.task is None and len(counts) == 2:
             task = "binary"
-        classes, note = (self._binary if task == "binary" else self._multiclass)(counts, keys)
+        if task == "multiclass" and keys.positive is not None:
+            raise ConfigError(
+                f"data.positive={keys.positive} does not apply to {len(counts)} classes; remove it"
+            )
+        classes = self._binary(counts, keys) if task == "binary" else tuple(counts)
         kept = [
             f"{name!r} in the target {self.name!r} is a class ({self.levels[name]} rows); if it "
             "means a missing value, empty these cells"
@@ -355,7 +359,7 @@ class TargetCells(ColumnCells):
         ]
         is_turned = task == "binary" and classes[1] != usual_positive(counts)[0]
         found = Outcome(self.name, task, classes, are_words, is_turned=is_turned, counts=counts)
-        return found, [note, *kept]
+        return found, kept
 
     def _found_task(self, *, are_words: bool) -> Task:
         amounts = len(self.levels) - len(self.clash) if self.form or self.clash else 0
@@ -405,38 +409,33 @@ class TargetCells(ColumnCells):
             )
         return counts
 
-    def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
-        """Return the classes, the positive one second, and a note."""
+    def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[str, ...]:
+        """Return the two classes, the positive one second."""
         names = tuple(counts)
-        positive, which = usual_positive(counts)
+        positive, _ = usual_positive(counts)
         if keys.positive is not None:
             index = class_index(str(keys.positive), names)
             if index is None:
                 raise unknown_positive(str(keys.positive), names)
             positive = names[index]
-        negative = names[1 - names.index(positive)]
-        other = typed("data.positive", negative)
-        why = "" if keys.positive is not None else f", {which}; change with {other}"
-        return (negative, positive), (
-            f"task: binary, {self.name!r} is {_listed(counts)}; scores are for {positive!r}{why}"
-        )
-
-    def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
-        if keys.positive is not None:
-            raise ConfigError(
-                f"data.positive={keys.positive} does not apply to {len(counts)} classes; remove it"
-            )
-        may_be_values = keys.task is None and all_numbers(tuple(counts))
-        how = "; data.task=regression takes numbers as values" if may_be_values else ""
-        return tuple(counts), f"task: multiclass, {self.name!r} has {_listed(counts)}{how}"
+        return names[1 - names.index(positive)], positive
 
 
-def of_kept_rows(note: str, outcome: Outcome, targets: Array) -> str:
-    """Return a note on the classes with the number of kept rows of each, from their targets."""
+def class_note(outcome: Outcome, keys: Keys, targets: Array) -> str:
+    """Return a note on the classes of the training file, whose kept rows have these `targets`."""
     kept = np.bincount(targets, minlength=len(outcome.classes)).tolist()
-    counts = {name: kept[outcome.classes.index(name)] for name in outcome.counts}
-    told = note.replace(_listed(outcome.counts), _listed(counts))
-    return told if kept[-1] == min(kept) else told.replace("rarer one", "rarer one in the file")
+    listed = _listed({name: kept[outcome.classes.index(name)] for name in outcome.counts})
+    told = f"task: {outcome.task}, {outcome.name!r}"
+    if outcome.task == "multiclass":
+        may_be_values = keys.task is None and all_numbers(outcome.classes)
+        how = "; data.task=regression takes numbers as values" if may_be_values else ""
+        return f"{told} has {listed}{how}"
+    negative, positive = outcome.classes
+    _, which = usual_positive(outcome.counts)
+    where = " in the file" * (which == "the rarer one" and kept[1] > kept[0])
+    why = f", {which}{where}; change with {typed('data.positive', negative)}"
+    told += f" is {listed}; scores are for {positive!r}"
+    return told if keys.positive is not None else told + why
 
 
 def _listed(counts: Mapping[str, int]) -> str:

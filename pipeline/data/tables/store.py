@@ -32,8 +32,8 @@ from pipeline.data.tables.cells import (
 from pipeline.data.tables.columns import (
     FeatureCells,
     TargetCells,
+    class_note,
     kept_roles,
-    of_kept_rows,
     summarize,
 )
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 #: Bytes of a file, or of its cells as numbers, from which it is converted and mapped.
 LARGE_BYTES = 2**28
 #: Version of the cached tables; tables of another version are converted again.
-VERSION = 6
+VERSION = 7
 #: Keys that say where files are and how they are parsed; the others say how rows are made.
 PLACES = ("path", "test_path", "validation_path", "sep", "allow_url", "image_shape")
 ARRAYS = ("targets", "test", "validation", "groups", "order", "numbers")
@@ -101,9 +101,11 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
             raise DataError(f"{path} has no row {whole}; expected at least one")
     if not conversion.left_out:
         del arrays["numbers"]
-    elif keys.missing == "drop" and outcome.classes:
-        targets = arrays["targets"][in_parts == TRAIN] if paths[1:] else arrays["targets"]
-        notes = [of_kept_rows(note, outcome, targets) for note in notes]
+    last = f"target: {roles.target!r}, the last column; change with data.target=COLUMN"
+    told = [last] if keys.target is None else []
+    if outcome.classes:
+        rows = (in_parts == TRAIN).sum() if paths[1:] else None
+        told.append(class_note(outcome, keys, arrays["targets"][:rows]))
     test, validation = (np.flatnonzero(in_parts == part) for part in (TEST, VALIDATION))
     return Samples(
         **arrays,
@@ -126,7 +128,7 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
         },
         left_out=conversion.left_out,
         strict=keys.strict,
-        notes=(*notes, *ignored, *leaks, *conversion.notes()),
+        notes=(*told, *notes, *ignored, *leaks, *conversion.notes()),
     )
 
 
@@ -151,10 +153,8 @@ def _learned(
         raise DataError(f"{path} has a header and no rows (0 rows); expected at least one per part")
     roles, left_out = kept_roles(path, roles, features, keys)
     outcome, told = target.outcome(keys)
-    last = f"target: {roles.target!r}, the last column; change with data.target=COLUMN"
-    notes = [last] if keys.target is None else []
     columns = [c for one in features if one.name in roles.features for c in one.columns()]
-    return outcome, tuple(columns), roles, [*notes, *told, *left_out]
+    return outcome, tuple(columns), roles, [*told, *left_out]
 
 
 class _Conversion:

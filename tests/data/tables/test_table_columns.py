@@ -302,6 +302,8 @@ def test_the_rows_that_are_kept_are_counted_by_class(
     assert f"'y' {told}" in note
     write(content, "other.csv")
     assert note in read(content, missing="drop", test_path="other.csv").notes
+    named = read(content.replace("well", "rarer one"), missing="drop").notes
+    assert any(told.replace("well", "rarer one") in note for note in named)
 
 
 @pytest.mark.parametrize(
