@@ -129,9 +129,9 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
     space = trials.read_space(written(config.sweep))
     plan = plan_study(*checked_study(config, space, trials), space, trials)
     file, is_named = sqlite_path(plan.url), trials.tree().sweep.name is not None
-    if is_named or plan.base["data"].get("path") is None or not (file is None or file.is_file()):
-        return plan
-    return _named_by_data(plan)
+    is_first = file is not None and not file.is_file()
+    is_shipped = plan.base["data"].get("path") is None
+    return plan if is_named or is_shipped or is_first else _named_by_data(plan)
 
 
 def _named_by_data(plan: StudyPlan) -> StudyPlan:
@@ -140,24 +140,20 @@ def _named_by_data(plan: StudyPlan) -> StudyPlan:
     A study on record is of the same file if its path or the hash of its data is the same: whether
     a file that was changed or moved continues a study is decided when the study is opened.
     """
-    options, path = plan.options, plan.base["data"]["path"]
-    patience, waits = options.storage_patience, options.await_storage
-    store = open_storage(plan.url, patience=patience, from_start=waits)
+    given, path = plan.options, plan.base["data"]["path"]
+    store = open_storage(plan.url, patience=given.storage_patience, from_start=given.await_storage)
     known = {one.study_name: one.user_attrs for one in store.call(store.optuna.get_all_studies)}
-    others = [
-        name
-        for name, facts in known.items()
-        if facts.get("format") == definition.FORMAT
-        and facts["base"]["data"].get("path") != path
-        and plan.data not in facts[definition.DATA].values()
-    ]
-    stem = plan.name[: LONGEST_STEM - 8]  # a substudy's name keeps the number
-    names = (plan.name, *(f"{stem}-data{number}" for number in range(2, len(others) + 2)))
-    name = next(name for name in names if name not in others)
-    if name == plan.name or (options.allow_change and name not in known):
+    for number in range(1, len(known) + 2):
+        # The name of a substudy keeps the number.
+        name = f"{plan.name[: LONGEST_STEM - 8]}-data{number}" if number > 1 else plan.name
+        facts = known.get(name, {})
+        has_data = plan.data in facts.get(definition.DATA, {}).values()
+        if has_data or facts.get("base", plan.base)["data"].get("path") == path:
+            break
+    if name == plan.name or (given.allow_change and name not in known):
         return plan
     note = f"note: {plan.name} is a study of another file, so this one is {name}"
-    folder, options = plan.folder.with_name(name), options.model_copy(update={"name": name})
+    folder, options = plan.folder.with_name(name), given.model_copy(update={"name": name})
     return replace(plan, name=name, folder=folder, options=options, notes=(note, *plan.notes))
 
 
@@ -281,18 +277,6 @@ def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
     """
     if not plan.options.tune:
         return {}
-    _require_rows_beside_tuning(plan)
-    cells = {cell_of(point): point for point in map(plan.space.overrides, plan.space.points())}
-    changes: dict[str, object] = {"sampler": "tpe", "pruner": "median", "test_trials": False}
-    changes |= {"space": plan.options.tune_space, "n_trials": plan.options.tune}
-    plans = {}
-    for number, (cell, point) in enumerate(cells.items()):
-        overrides = {key: text for key, text in point.items() if key != SEED}
-        plans[cell] = _substudy(plan, f"tune-{number}", overrides, changes)
-    return plans
-
-
-def _require_rows_beside_tuning(plan: StudyPlan) -> None:
     tune = f"sweep.tune={plan.options.tune}"
     if not (plan.options.test_trials and plan.run.test):
         raise ConfigError(
@@ -305,6 +289,14 @@ def _require_rows_beside_tuning(plan: StudyPlan) -> None:
             f"{tune} tunes once for all seeds, but the split depends on the seed, so tuning "
             "would see test rows; vary data.split_seed instead"
         )
+    cells = {cell_of(point): point for point in map(plan.space.overrides, plan.space.points())}
+    changes: dict[str, object] = {"sampler": "tpe", "pruner": "median", "test_trials": False}
+    changes |= {"space": plan.options.tune_space, "n_trials": plan.options.tune}
+    plans = {}
+    for number, (cell, point) in enumerate(cells.items()):
+        overrides = {key: text for key, text in point.items() if key != SEED}
+        plans[cell] = _substudy(plan, f"tune-{number}", overrides, changes)
+    return plans
 
 
 def _substudy(

@@ -130,6 +130,12 @@ class StudyRun:
         tags = {f"best.{key}": str(value) for key, value in best.overrides.items()}
         self._tag({**gone, **tags, "best.trial": str(best.number)})
 
+    def tested(self, metrics: Mapping[str, float]) -> None:
+        """Record the test metrics of the best trial, if this process leads."""
+        if self._journal is not None and not metrics.items() <= self._values.items():
+            # MLflow shows the latest of the values of one step.
+            self._journal.epoch(self._journal.latest_epoch() + 1, metrics)
+
     def left(self, figure: Figure) -> None:
         """Record the winner's model, saved in the study's folder, if this process leads."""
         if self._journal is not None:

@@ -166,6 +166,7 @@ def _conclude_search(
             if base is not None and base.values and base.number != best.number:
                 _test(done, base, pool, artifacts / "default", drawing)
     found = untested().with_tests(done.ledger.facts)
+    done.run.tested(found.tested)
     with _described(done, partial(summary.search_note, found)):
         if plan.run.verbose != 0:
             summary.print_summary(found)

@@ -145,8 +145,8 @@ class Replay:
         self._attach(store)
         if not (events := self._next_batch()):
             return
-        # MLflow draws a value of step 0 as a bar, any other as a curve. A study's are curves.
-        single = () if command_of(self._begun) == "sweep" else FINAL
+        # MLflow draws a value of step 0 as a bar, any other as a curve. A study's best is a curve.
+        single = FINAL[:-1] if command_of(self._begun) == "sweep" else FINAL
         points = [
             (key, value, event["time"], 0 if key.startswith(single) else event["epoch"])
             for event in events

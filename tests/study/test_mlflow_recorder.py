@@ -193,6 +193,7 @@ def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driv
     update(run, {"complete": 1, "diverged": 0, "running": 1}, 0, 0.25, **first)
     update(run, {"complete": 1, "diverged": 0, "running": 1}, 6, 0.5, **first)
     update(run, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
+    run.tested({"test/f1": 0.75, "linear/f1": 0.5})
     (study / "artifacts").mkdir()
     (study / "artifacts" / "trials.csv").write_text("number\n")
     run.end("KILLED", "interrupted")
@@ -201,17 +202,23 @@ def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driv
     again = begun(study, recorder, uri, n_trials=40)
     wait_until(lambda: study_run(uri).info.status == "RUNNING", what="the run again")
     update(again, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
+    for score in (0.75, 0.625):
+        again.tested({"test/f1": score, "linear/f1": 0.5})
     again.end("FINISHED")
     found = study_run(uri)
     assert found.info.run_id == stopped.info.run_id
     assert (found.info.run_name, found.info.status) == (STUDY, "FINISHED")
-    assert found.data.metrics == {"best/val/f1": 0.75, "trials/complete": 2, "trials/diverged": 1}
+    counts = {"trials/complete": 2, "trials/diverged": 1}
+    tested = {"test/f1": 0.625, "linear/f1": 0.5}  # of the latest winner, better or not
+    assert found.data.metrics == {"best/val/f1": 0.75, **counts, **tested}
     (data,) = found.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("iris", "ab" * 6)
     client = MlflowClient(uri)
     # The highest step is that of the best value, in whatever order trials end, and none is twice.
     history = client.get_metric_history(found.info.run_id, "best/val/f1")
     assert [(point.step, point.value) for point in history] == [(0, 0.25), (6, 0.5), (7, 0.75)]
+    history = client.get_metric_history(found.info.run_id, "test/f1")
+    assert [(point.step, point.value) for point in history] == [(0, 0.75), (0, 0.625)]
     params, tags = found.data.params, found.data.tags
     assert (params["sweep.n_trials"], params["optimizer.lr"]) == ("20", "0.01")
     assert tags["pipeline.changed.sweep.n_trials"] == "40"
