@@ -176,7 +176,7 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = 
     """
     if hint:
         return f"{key} can't be set here: {hint}."
-    names = list(known)
+    names = [name for name in known if not key.startswith(f"{name}.") and name[-8:] != "_target_"]
     parent, _, leaf = key.rpartition(".")
     leaves: dict[str, str] = {}
     for name in names:

@@ -43,6 +43,9 @@ from pipeline.redaction import redact_word
 _MAPPING = re.compile(r"[^=+~@]+=\{")
 #: Overrides KEY=VALUE without a mapping as value, except for a study's space, which is a mapping.
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
+_PATH = re.compile(r"[\w-]*[./][\w./-]*")
+#: The data set that reads a user's own file, by its ending; all others are tables.
+_OWN_FILES = {"": "images", ".npy": "arrays", ".npz": "arrays", ".ts": "ucr"}
 _TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
@@ -368,6 +371,10 @@ def _name_problems(
     values = [one for one in given if one not in groups]
     found = [(one, line) for one in groups for line in _choice_problems(one, source, known)]
     problems, wrong = [line for _, line in found], [one for one, _ in found]
+    # Which keys a group has can't be told while its choice is unknown.
+    open_groups = {one.override.key_or_group for one in wrong}
+    wrong += [one for one in values if one.key.partition(".")[0] in open_groups]
+    values = [one for one in values if one not in wrong]
     # A multirun composes a tree for each combination of choices.
     for lines in product(*(_single_lines(one) for one in groups if one not in wrong)):
         try:
@@ -407,13 +414,15 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
         given = list(one.override.sweep_string_iterator())
     for value in given if isinstance(given, list) else [given] * (given is not None):
         parent, _, leaf = str(value).rpartition("/")
-        choices = source.choices(f"{group}/{parent}" if parent else group)
-        if not isinstance(value, str) or leaf not in choices:
+        below = source.choices(f"{group}/{parent}") if parent and ".." not in parent else []
+        choices = below or source.choices(group)
+        if not isinstance(value, str) or leaf not in (below if parent else choices):
             word = value if isinstance(value, str) else shown(value)
-            yield (
-                f"{group}={word} is unknown; expected one of {', '.join(choices)}."
-                + did_you_mean(str(value), choices)
-            )
+            near = did_you_mean(str(value), choices)
+            if group == "data" and not near and _PATH.fullmatch(str(value)):
+                kind = _OWN_FILES.get(Path(leaf).suffix.lower(), "table")
+                near = f" For your own file: data={kind} data.path={value}"
+            yield f"{group}={word} is unknown; expected one of {', '.join(choices)}.{near}"
 
 
 def _unknown_in_files(
@@ -453,6 +462,12 @@ def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator
 
 def _unknown(one: Given, keys: Sequence[str]) -> str:
     key, value = one.override.key_or_group, redact_word(one.typed).partition("=")
+    root, _, leaf = key.partition(".")
+    own = re.compile(rf"^{re.escape(leaf)}:", re.MULTILINE)
+    files = sorted((conf_folder() / root).glob("*.yaml")) if leaf else []
+    owners = [file.stem for file in files if own.search(file.read_text(encoding="utf-8"))]
+    if owners:
+        return f"{key} is unknown; it belongs to {root}={', '.join(owners)}."
     return unknown_key(key, keys, REFUSED.get(key, ""), value=value[1] + value[2])
 
 

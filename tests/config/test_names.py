@@ -22,6 +22,17 @@ PROBLEMS = {
     "model=lstmm": (
         f"model=lstmm is unknown; expected one of {choices('model')}. Did you mean 'lstm'?"
     ),
+    **{
+        f"data={path} data.target=sick": (
+            f"data={path} is unknown; expected one of {choices('data')}. For your own file: "
+            f"data={kind} data.path={path}"
+        )
+        for path, kind in (("p.csv", "table"), ("../x/p.NPZ", "arrays"), ("/x/pets", "images"))
+    },
+    "model=a/b": f"model=a/b is unknown; expected one of {choices('model')}.",
+    "data.target=sick": "data.target is unknown; it belongs to data=table.",
+    "model.kernel_size=3": "model.kernel_size is unknown; it belongs to model=cnn1d, cnn2d.",
+    "optimizer.momentm=0.9": "optimizer.momentm is unknown.",
     "model=lstm model=mlp": "model is given twice: model=lstm and model=mlp; keep one.",
     "optimizer.lr=1,2": (
         "'optimizer.lr=1,2' has several values; expected one, a list optimizer.lr=[1,2], "

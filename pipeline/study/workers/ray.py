@@ -128,8 +128,10 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
             "lower sweep.ray.num_cpus or sweep.ray.num_gpus"
         )
     workers = min(room, wanted or room)
-    few = f"note: sweep.workers={wanted}: the Ray cluster has room for {room}; {there}"
-    notes = (*plan.notes, *[few] * (workers != (wanted or room)))
+    notes = plan.notes
+    if wanted is not None and wanted > room:
+        few = f"note: sweep.workers={wanted}: the Ray cluster has room for {room}; {there}"
+        notes = (*notes, few)
     # Substudies don't ask the cluster again, since this study's workers then hold a part of it.
     options = plan.options.model_copy(update={"workers": workers})
     return replace(plan, options=options, gpus=((),) * workers, notes=notes)
