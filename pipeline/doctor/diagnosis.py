@@ -6,6 +6,7 @@ This module has the verdicts on optimization: gradients, clipping, activations, 
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -91,12 +92,16 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
     nothing is learned.
     """
     vitals = run.findings.vitals
-    if vitals is None or len(vitals.layers) < 2:
+    # Batch norm undoes whatever a single input is multiplied by, which then needs no gradient.
+    has_one_input = run.findings.kind == "table" and len(run.findings.features) == 1
+    is_undone = has_one_input and run.setting("model.norm") == "batch"
+    if vitals is None or len(vitals.layers) < 2 + is_undone:
         return None
+    layers = slice(int(is_undone), -1)
     with np.errstate(all="ignore"):
-        at_first = vitals.first[:-1] / vitals.first[-1]
-        shares = _median(vitals.gradients[:, :-1] / vitals.gradients[:, -1:])
-        moves = _median(vitals.updates[:, :-1] / vitals.updates[:, -1:])
+        at_first = vitals.first[layers] / vitals.first[-1]
+        shares = _median(vitals.gradients[:, layers] / vitals.gradients[:, -1:])
+        moves = _median(vitals.updates[:, layers] / vitals.updates[:, -1:])
     if not np.isfinite(at_first).any():
         return None
     layer = int(np.nanargmin(at_first if np.isnan(shares).all() else shares))
@@ -107,11 +112,13 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
     is_sick = by_depth and move < STILL
     if not is_sick and not ((by_depth or norm <= NO_GRADIENT) and run.is_unlearned):
         return None
+    name = _short(vitals.layers[layers][layer])
     effect = "it barely learns" if move < STILL else "the network learns nothing"
     saturating = run.setting("model.activation") in ("sigmoid", "tanh", "softplus")
+    widths = run.setting("model.hidden")
+    skips = isinstance(widths, list) and any(one == other for one, other in pairwise(widths))
     return Verdict(
-        evidence=f"{_short(vitals.layers[layer])} gets {significant(share, 1)} of the output "
-        f"layer's gradient, so {effect}"
+        evidence=f"{name} gets {significant(share, 1)} of the output layer's gradient, so {effect}"
         if by_depth
         else f"the gradient norm over all layers is only {significant(norm, 1)} at the first step",
         numbers={"gradient": share, "update": move, "first": norm},
@@ -121,9 +128,9 @@ def vanishing_gradient(run: Evidence) -> Verdict | None:
             "model.activation=relu" if saturating else "",
             "model.init=default",
             "model.gain=null",
-            "model.skip=true",
+            "model.skip=true" if skips else "",
         ),
-        advice="fewer layers, or a norm between them",
+        advice="use fewer layers",
     )
 
 

@@ -78,6 +78,25 @@ def test_nothing_is_offered_that_the_run_has_already() -> None:
     assert not any(cure.startswith("model.") for cure in verdict.cures)
 
 
+def test_an_only_input_that_batch_norm_scales_needs_no_gradient() -> None:
+    words = ("data=mnist1d", "model=mlp", "model.hidden=[64,64]", *SGD)
+    for norm, kind, undone in (("batch", "table", 1), ("none", "table", 0), ("batch", "series", 0)):
+        config = config_of(*words, f"model.norm={norm}")
+        one = replace(poorly(made_findings(config=config)), features=("x",), kind=kind)
+        first = replace(one, vitals=tiny_vitals(one, (1e-6, 1.0, 1.0)))
+        assert ("vanishing_gradient" in names(first)) != undone
+        second = replace(one, vitals=tiny_vitals(one, (1e-6, 1e-5, 1.0)))
+        (verdict,) = diagnose(second).verdicts
+        assert verdict.evidence.startswith(f"layer{1 + undone} gets")
+        assert "model.skip=true" in verdict.cures
+
+
+def test_a_skip_is_offered_only_where_two_layers_are_equally_wide() -> None:
+    words = ("data=mnist1d", "model=mlp", "model.norm=batch", "model.hidden=[64,128]", *SGD)
+    (verdict,) = diagnose(replace(vanishing(), config=config_of(*words))).verdicts
+    assert "model.skip=true" not in verdict.cures
+
+
 def test_at_most_two_lines_are_shown_and_the_rest_named() -> None:
     layers = (*activity(dead=0.9), *activity("Tanh", saturated=0.9))
     several = replace(overfitted(), clipping=never().clipping, history=never().history)
