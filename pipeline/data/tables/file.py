@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import shlex
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +33,7 @@ MOST_RECORDS = 200
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_SHOWN = 40
 MOST_TOLD = 5
-SAVE_AS = "save it as UTF-8, as with: iconv -f {code} -t UTF-8 {name} > new.csv"
+SAVE_AS = "save it as UTF-8, as with: iconv -f {} -t UTF-8 {} > new.csv"
 OTHER_FILES = {
     b"PK\x03\x04": "an Excel or zip file; save the sheet as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV (UTF-8)",
@@ -174,7 +176,7 @@ def _require_text(path: Path, head: bytes) -> None:
         for one, other in (halves, halves[::-1])
     )
     if is_wide or head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} is UTF-16; {SAVE_AS.format(code='UTF-16', name=path.name)}")
+        raise DataError(f"{path} is UTF-16; {SAVE_AS.format('UTF-16', shlex.quote(str(path)))}")
     if b"\0" in head:
         raise DataError(*_nul_problems(path))
     if not head.removeprefix(BYTE_ORDER_MARK).strip():
@@ -325,14 +327,14 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
             yield _trimmed(last)
     except pa.ArrowInvalid as error:
         if not (problems := _utf8_problems(path) or _ragged(path, form)):
-            _require_ended(path, form)
+            deque(_records(path, form.sep or ",", strict=True), maxlen=0)
             problems = [f"{path} can't be read: {' '.join(str(error).split())}"]
         raise DataError(*problems) from error
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
         # A quoted cell that never ends swallows all rows below it, including their line breaks.
         if any(cell is not None and "\n" in cell for cell in row.values()):
-            _require_ended(path, form)
+            deque(_records(path, form.sep or ",", strict=True), maxlen=0)
 
 
 def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
@@ -434,11 +436,6 @@ def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[in
             ) from error
 
 
-def _require_ended(path: Path, form: Form) -> None:
-    """Raise DataError if a quoted cell never ends; reads all records."""
-    deque(_records(path, form.sep or ",", strict=True), maxlen=0)
-
-
 def _ragged(path: Path, form: Form) -> list[str]:
     """Return messages on the first rows that have more or fewer cells than the header."""
     sep, expected, rows = form.sep or ",", len(form.names), 0
@@ -450,7 +447,7 @@ def _ragged(path: Path, form: Form) -> list[str]:
                 found.append((line, len(record)))
                 has_breaks = has_breaks or any("\n" in cell for cell in record)
     if has_breaks:
-        _require_ended(path, form)
+        deque(_records(path, sep, strict=True), maxlen=0)
     if found and len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
         return [
             f"{path}: every row has {expected + 1} cells, one more than the header's {expected}; "
@@ -490,10 +487,14 @@ def _utf8_problems(path: Path) -> list[str]:
             try:
                 content.decode("utf-8")
             except UnicodeDecodeError as error:
-                byte = content[error.start : error.start + 1]
+                text = content + file.read(BLOCK_BYTES).rpartition(b"\n")[0]
+                # Chinese words have four such bytes in a row, accented letters hardly ever.
+                likely = ("GB18030",) * bool(re.search(rb"[\x80-\xff]{4}", text))
+                encodings = (*likely, "CP1252", "LATIN1")
+                code = next(c for c in encodings if text.decode(c, "ignore").encode(c) == text)
+                letter = content[error.start :].decode(code, "replace")[0]
                 return [
-                    f"{path} line {line} has the byte 0x{byte.hex()} "
-                    f"({byte.decode('latin-1')!r} in Latin-1), which is not UTF-8; "
-                    f"{SAVE_AS.format(code='LATIN1', name=path.name)}"
+                    f"{path} line {line} has the byte 0x{content[error.start]:02x} ({letter!r} in "
+                    f"{code}), which is not UTF-8; {SAVE_AS.format(code, shlex.quote(str(path)))}"
                 ]
     return []

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ HEADER = (
     "data.header=true as names"
 )
 EMPTY = " is empty; expected a header and rows"
-LATIN = "save it as UTF-8, as with: iconv -f LATIN1 -t UTF-8 patients.csv > new.csv"
+LATIN = "save it as UTF-8, as with: iconv -f CP1252 -t UTF-8 patients.csv > new.csv"
 WIDE = " is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 patients.csv > new.csv"
 NUL = "the file is not text or is damaged; save it again"
 QUOTE = "expected 2, as in the header. Quote cells that contain ','"
@@ -144,11 +145,11 @@ FILL = "expected 2, as in the header. Add the missing cells, or ',' for each emp
         ),
         (
             b"na\xefve,b\n",
-            f" line 1 has the byte 0xef ('ï' in Latin-1), which is not UTF-8; {LATIN}",
+            f" line 1 has the byte 0xef ('ï' in CP1252), which is not UTF-8; {LATIN}",
         ),
         (
             b'a,b\n"x\ny",2\n1,\xe9\n',
-            f" line 4 has the byte 0xe9 ('é' in Latin-1), which is not UTF-8; {LATIN}",
+            f" line 4 has the byte 0xe9 ('é' in CP1252), which is not UTF-8; {LATIN}",
         ),
         ("a,b\n1,2\n".encode("utf-16"), WIDE),
         ("a,b\n1,2\n".encode("utf-16-be"), WIDE),
@@ -191,6 +192,34 @@ def test_a_file_that_is_no_table_is_refused_by_line(content: bytes, problems: st
     with pytest.raises(DataError) as raised:
         rows(write(content))
     assert raised.value.problems == tuple(f"{FILE}{problem}" for problem in problems.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "header", "cell", "named"),
+    [
+        ("cp1252", "Größe;Gekündigt", "€54,51", "0xf6 ('ö' in CP1252)"),
+        ("cp1252", "size;label", "Größe", "0xf6 ('ö' in CP1252)"),
+        ("cp1252", "Temperatur [°C];label", "à créée", "0xb0 ('°' in CP1252)"),
+        ("gb18030", "年龄;结果", "“是”，喆", "0xc4 ('年' in GB18030)"),
+        ("latin-1", "size;label", "\x81", "0x81 ('\\x81' in LATIN1)"),
+    ],
+)
+def test_the_command_that_is_named_for_another_encoding_gives_the_same_text(
+    encoding: str, header: str, cell: str, named: str
+) -> None:
+    content = f"{header}\n" + f"1;{cell}\n2;b\n" * 20
+    folder = Path("my files [1]")
+    folder.mkdir()
+    path = folder / "a b.csv"
+    path.write_bytes(content.encode(encoding))
+    with pytest.raises(DataError) as raised:
+        rows(path)
+    (problem,) = raised.value.problems
+    assert f" has the byte {named}, which is not UTF-8; save it as UTF-8, " in problem
+    command = problem.partition("as with: ")[2]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert Path("new.csv").read_text("utf-8") == content
+    assert rows(Path("new.csv"))[:2] == [["1", cell], ["2", "b"]]
 
 
 @pytest.mark.parametrize(
