@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 #: Whole numbers below this one are exact in float64.
 EXACT = 2**53
-COUNTS = "row numbers"
+COUNTS, EMPTY = "row numbers", "empty"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
@@ -264,9 +264,10 @@ class FeatureCells(ColumnCells):
 
     @property
     def unfit(self) -> str:
-        """Why the column is left out: identifiers, free text or dates; empty = it is a feature."""
-        if self.wanted is not None or self.problem or self.form or self.clash:
-            return ""
+        """Why the column is left out: no cells, ids, free text, dates; empty = it is a feature."""
+        is_given = self.wanted is not None or self.problem or self.form or self.clash
+        if is_given or self.missing == self.rows:
+            return "" if is_given else EMPTY
         if self.is_category:
             if self.holds_dates:
                 return f"dates such as {shown(min(self.levels))}: data.dates=parts reads them"
@@ -290,7 +291,7 @@ class FeatureCells(ColumnCells):
     def doubt(self) -> str:
         """What makes a feature that is kept look useless; empty = nothing."""
         if self.missing == self.rows:
-            return "empty"
+            return EMPTY
         if self.is_category:
             return ""
         if self.inexact:
@@ -459,20 +460,20 @@ def kept_roles(
     problems = [line for one in features for line in one.problems()]
     problems += _name_clashes([one for one in features if one.name not in unfit])
     told, begin = _with_reasons(unfit), str(path)
-    has_numbers = any(one.name in unfit and not one.words for one in features)
-    keeps = "'data.numeric=[COLUMN]' (whole numbers) or " * has_numbers
-    keeps += "'data.categorical=[COLUMN]' keeps one"
+    has_numbers = any(one.name in unfit and one.numbers and not one.words for one in features)
+    keeps = "; " + "'data.numeric=[COLUMN]' (whole numbers) or " * has_numbers
+    keeps = (keeps + "'data.categorical=[COLUMN]' keeps one") * ({*unfit.values()} != {EMPTY})
     if unfit and keys.strict:
         problems.append(f"columns that can't be features: {told}: {keys.dropping(unfit)}")
     elif len(unfit) == len(features):
         problems.append(
-            f"no column is left to predict {roles.target!r} from; left out: {told}; {keeps}"
+            f"no column is left to predict {roles.target!r} from; left out: {told}{keeps}"
         )
     if problems:
         raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
     amounts = [one.reading() for one in features if one.form]
     notes = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
-    notes += [f"columns that can't be features are left out: {told}; {keeps}"] if unfit else []
+    notes += [f"columns that can't be features are left out: {told}{keeps}"] if unfit else []
     doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
     told = _with_reasons(doubtful)
     notes += [f"possibly useless columns: {told}: {keys.dropping(doubtful)}"] if doubtful else []

@@ -173,6 +173,22 @@ def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
     )
 
 
+@pytest.mark.parametrize("empty", ["", "NA"])
+@pytest.mark.parametrize("missing", ["mean", "drop", "refuse"])
+def test_an_empty_column_is_left_out_whatever_is_done_about_empty_cells(
+    empty: str, missing: str
+) -> None:
+    lines = "".join(f"{n % 9},{n % 2},{empty}\n" for n in range(60))
+    samples = read(f"x,y,\n{lines}", target="y", missing=missing)
+    assert (samples.features, len(samples.inputs)) == (("x",), 60)
+    assert "columns that can't be features are left out: unnamed_3 (empty)" in samples.notes
+    assert problems("a,y\n,1\n,2\n") == (
+        f"{FILE}: no column is left to predict 'y' from; left out: a (empty)",
+    )
+    note = "possibly useless columns: a (empty): 'data.drop=[a]'"
+    assert note in read(column(*[""] * 50), numeric=["a"]).notes
+
+
 def test_rows_without_a_target_are_left_out_and_counted_and_the_others_keep_their_numbers() -> None:
     content = target("1", "NA", "2", "")
     samples = read(content)
@@ -221,7 +237,6 @@ DIFFERENT = "possibly useless columns: a (whole numbers, all unique): 'data.drop
             "possibly useless columns: a (whole numbers above 2^53, which are rounded): "
             "'data.drop=[a]'",
         ),
-        ([""] * 50, "possibly useless columns: a (empty): 'data.drop=[a]'"),
         (["1", "1", "4", "4"] * 12, None),
         ([f"1e{row}" for row in range(30)], None),
     ],
