@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.schema import UNKNOWN, Code
 from pipeline.data.source import Array, Column, Task
-from pipeline.data.tables.file import Place, shown
+from pipeline.data.tables.file import Place, shown, trimmed
 from pipeline.data.tables.written import (
     GROUPED,
     MISSING,
@@ -383,7 +383,7 @@ def frame_texts(
             raise DataError(
                 f"{what}'s column {name!r} has type {column.dtype}; expected numbers or strings"
             ) from error
-    return pa.RecordBatch.from_arrays(columns, names=names)
+    return trimmed(pa.RecordBatch.from_arrays(columns, names=names))
 
 
 def _in_words(value: object) -> str:

@@ -324,7 +324,7 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
         for last in _parsed(path, form, columns):
             if not all(_content(cells).all() for cells in last.columns):
                 raise DataError(*_nul_problems(path))
-            yield _trimmed(last)
+            yield trimmed(last)
     except pa.ArrowInvalid as error:
         if not (problems := _utf8_problems(path) or _ragged(path, form)):
             deque(_records(path, form.sep or ",", strict=True), maxlen=0)
@@ -363,12 +363,12 @@ def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Rec
         )
 
 
-def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+def trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Strip the spaces around all cells; cells that are empty then become null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    def trimmed(cells: pa.Array) -> pa.Array:
+    def texts_of(cells: pa.Array) -> pa.Array:
         # Printable ASCII without spaces becomes 0 to 93; all kinds of spaces become more.
         is_plain = not (_content(cells) - np.uint8(33) > 93).any()
         if is_plain and pc.min(pc.binary_length(cells)).as_py() != 0:
@@ -377,7 +377,7 @@ def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
         return pc.if_else(pc.equal(texts, ""), None, texts)
 
     return pa.RecordBatch.from_arrays(
-        [trimmed(cells) for cells in batch.columns], names=batch.schema.names
+        [texts_of(cells) for cells in batch.columns], names=batch.schema.names
     )
 
 
@@ -409,7 +409,7 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
                     c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in cells
                 ]
                 texts = [one.cast(pa.string()) for one in plain]
-                yield _trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
+                yield trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{path} can't be read as Parquet: {line}") from error

@@ -69,7 +69,7 @@ def test_amounts_of_one_form_are_read_as_numbers_then_and_later(
     made = prepared()
     reader = reader_of(Schema.from_dict(made.schema.to_dict()))
     np.testing.assert_array_equal(new_rows(FILE, reader.schema).raw[:, 0], expected)
-    frame = pd.DataFrame({"a": [*written, 2.5]})
+    frame = pd.DataFrame({"a": [*(f" {cell} " for cell in written), 2.5]})
     found = reader.apply(frame, what="rows", missing="impute").raw[:, 0]
     np.testing.assert_array_equal(found, [*expected[: len(written)], 2.5])
     first = made.train.rows[np.isfinite(expected[made.train.rows])][0]
