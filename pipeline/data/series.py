@@ -115,7 +115,7 @@ def _with_forms(
     """
     columns = [ColumnCells(name, wanted="numeric") for name in layout.values]
     summarize(path, options, columns)
-    if odd := [column for column in columns if column.words and not column.form]:
+    if odd := [one for one in columns if (one.words or one.clash) and not one.form]:
         numeric = [column.name for column in columns if column not in odd]
         ways = [f"name only the value columns: {typed('data.columns', numeric)}"] * bool(numeric)
         ways += ["name the column of times: data.time=NAME"] * (layout.time is None)
@@ -209,7 +209,9 @@ def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Ser
 
 
 def _numbers(batch: pa.RecordBatch, name: str, place: Place, layout: Layout) -> Array:
-    return Cells(batch.column(name), name, place, form=layout.forms.get(name, "")).numbers()
+    commas = "," * any(form.endswith(",") for form in layout.forms.values())
+    form = layout.forms.get(name) or commas
+    return Cells(batch.column(name), name, place, form=form).numbers()
 
 
 def _text(cell: Any) -> str | None:

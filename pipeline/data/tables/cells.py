@@ -18,10 +18,12 @@ from pipeline.data.tables.written import (
     GROUPED,
     MISSING,
     NUMBER,
+    SHARE,
     all_numbers,
     amount_marks,
     amount_pattern,
     date_of,
+    two_ways,
 )
 from pipeline.errors import DataError, did_you_mean
 
@@ -98,20 +100,23 @@ class Cells:
             raise DataError(self.word_problem(otherwise=otherwise))
         if problem := self.infinite_problem(values):
             raise DataError(problem)
-        if self.form.endswith(",") and self.place.csv is not None:
-            self._refuse_groups()
+        if self.place.csv is not None:
+            self._refuse_unclear()
         return values
 
-    def _refuse_groups(self) -> None:
-        """Raise DataError if a plain number of a CSV with decimal commas may have groups."""
+    def _refuse_unclear(self) -> None:
+        """Raise DataError if a plain number of a CSV may have groups, or be a share of 1."""
         import pyarrow.compute as pc
 
-        found = pc.match_substring_regex(self.texts, GROUPED).fill_null(fill_value=False)
-        if pc.any(found).as_py():
-            are_grouped = found.to_numpy(zero_copy_only=False)
-            text = self.texts[int(are_grouped.argmax())].as_py()
-            ways = f"write {text.replace('.', ',')} or {text.replace('.', '')}"
-            raise self.fault(are_grouped, f"{text!r} is ambiguous among decimal commas; {ways}")
+        for mark, pattern in ((",", GROUPED), ("%", SHARE)):
+            found = pc.match_substring_regex(self.texts, pattern) if mark in self.form else None
+            if found is not None and pc.any(found).as_py():
+                are_unclear = found.fill_null(fill_value=False).to_numpy(zero_copy_only=False)
+                text = self.texts[int(are_unclear.argmax())].as_py()
+                among, ways = "decimal commas", two_ways(text, mark)
+                if mark == "%":
+                    among, ways = "percentages", f"{text}% or {100 * float(text):.15g}%"
+                raise self.fault(are_unclear, f"{text!r} is ambiguous among {among}; write {ways}")
 
     def numbers_or_none(self) -> Array | None:
         """Return the cells as numbers, also infinite ones, or None if a cell is another word."""
@@ -169,10 +174,12 @@ class Cells:
             bare = bare.replace(",", "")
         elif re.fullmatch(r"[+-]?\d+,\d+", bare):
             bare = bare.replace(",", ".")
-        way = f"write {bare}"
-        if not all_numbers([bare]):
-            way = "write a number or leave it empty" + f", {otherwise}" * bool(otherwise)
-        return f"{self.where(position)}: {shown(text)} is not a number; {way}"
+        way = two_ways(text, self.form[-1:] or ".") or bare * all_numbers([bare])
+        if way == bare and "%" in text:  # beside percentages or shares of 1
+            way += f" or {float(bare) / 100:.15g}"
+        if not way:
+            way = "a number or leave it empty" + f", {otherwise}" * bool(otherwise)
+        return f"{self.where(position)}: {shown(text)} is not a number; write {way}"
 
     def infinite_problem(self, values: Array) -> str | None:
         """Return a message on the first number that is infinite in single precision, or None."""
@@ -314,7 +321,8 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
     """
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
-        cells = Cells(batch.column(column.in_file), column.in_file, place, form=column.form)
+        form = column.form or "," * any(one.form.endswith(",") for one in columns)
+        cells = Cells(batch.column(column.in_file), column.in_file, place, form=form)
         if column.part:
             raw[:, index] = cells.date_parts(column.form.partition(" ")[0], column.part)
         else:

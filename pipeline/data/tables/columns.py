@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,10 @@ from pipeline.data.tables.cells import (
     class_index,
     free_text,
 )
-from pipeline.data.tables.file import CsvOptions, batches, shown
-from pipeline.data.tables.roles import Keys, Roles, Wanted
+from pipeline.data.tables.file import CsvOptions, batches, form_of, shown
+from pipeline.data.tables.roles import Keys, Wanted
 from pipeline.data.tables.written import (
+    AMOUNTS,
     DATE,
     DATE_PARTS,
     MISSING,
@@ -35,6 +36,7 @@ from pipeline.data.tables.written import (
     amount_form,
     amount_forms,
     date_of,
+    two_ways,
 )
 from pipeline.errors import ConfigError, DataError, some, typed
 
@@ -66,7 +68,7 @@ class ColumnCells:
     first_word: str | None = None  # message about the first cell that is not a number, or is odd
     levels: Counter[str] = field(default_factory=Counter)
     form: str = ""  # of amounts, which are then read as numbers
-    clash: tuple[str, ...] = ()  # an amount of the usual form (empty = plain) and other texts
+    clash: tuple[str, ...] = ()  # odd texts after an example or sign, as of `amount_form`
 
     def add(self, cells: Cells) -> None:
         """Add the next batch of cells."""
@@ -113,9 +115,9 @@ class ColumnCells:
     def _counted(self, words: int) -> str:
         return f" ({words} of {self.rows - self.missing} cells {'is' if words == 1 else 'are'} not)"
 
-    def find_form(self) -> None:
-        """Find the form of amounts, after all batches."""
-        self.form, self.clash = amount_form(self.levels)
+    def find_form(self, *, commas: bool | None) -> None:
+        """Find the form of amounts, after all batches; `commas` as in `amount_form`."""
+        self.form, self.clash = amount_form(self.levels, commas=commas)
 
     def find_odd(self, path: Path, options: CsvOptions) -> None:
         """Describe the first cell that is not written like most amounts or dates."""
@@ -125,6 +127,11 @@ class ColumnCells:
             texts = batch.column(self.name).to_pylist()
             if first := next((text for text in texts if text in odd), None):
                 cell = Cells(batch.column(self.name), self.name, place).where(texts.index(first))
+                if like in AMOUNTS:
+                    why = "among decimal commas" if like == "," else "(decimals or thousands?)"
+                    told = f"is ambiguous {why}; write {two_ways(first, like)}"
+                    self.first_word = f"{cell}: {shown(first)} {told}"
+                    return
                 self.first_word = (
                     f"{cell}: {shown(first)} is not a {kind} written like {shown(like)}"
                     f"{self._counted(sum(self.levels[text] for text in odd))}; write it the same "
@@ -136,7 +143,8 @@ class ColumnCells:
         """Return how amounts are read, with the first one."""
         if self.form in ORDERS:
             return f"{self.name} (parts of dates)"
-        first = next(x for x in self.levels if x not in MISSING and not all_numbers([x]))
+        known = [text for text in self.levels if text not in MISSING]
+        first = next((text for text in known if not all_numbers([text])), known[0])
         commas = "decimal commas: " * (self.form[-1] == ",")
         return f"{self.name} ({commas}{shown(first)} as {amount(first, self.form):.15g})"
 
@@ -150,11 +158,28 @@ class ColumnCells:
 
 def summarize(path: Path, options: CsvOptions, columns: Sequence[ColumnCells]) -> None:
     """Add all cells of a file to the summaries of its columns, and find the forms of amounts."""
+    import pyarrow.compute as pc
+
     for place, batch in batches(path, options, columns=[column.name for column in columns]):
         for column in columns:
             column.add(Cells(batch.column(column.name), column.name, place))
+    sep = form_of(path, options).sep
+    commas = None if sep == ";" else False
     for column in columns:
-        column.find_form()
+        column.find_form(commas=commas)
+    commas = (sep is not None and any(one.form.endswith(",") for one in columns)) or commas
+    # Numbers of batches without words have not been counted; here they may matter.
+    again = [column for column in columns if column.numbers and (commas or column.form)]
+    for column in again:
+        column.levels.clear()
+    names = [column.name for column in again]
+    for _, batch in batches(path, options, columns=names) if again else ():
+        for column in again:
+            texts = batch.column(column.name)
+            column.count(texts if column.words else texts.filter(pc.match_substring(texts, ".")))
+    for column in columns:
+        if commas or column in again:
+            column.find_form(commas=commas)
         if any(column.clash[:1]):
             column.find_odd(path, options)
 
@@ -195,10 +220,10 @@ class FeatureCells(ColumnCells):
             is_one_each = len(joined) == len(self.different) + len(known) <= MOST_DIFFERENT
             self.different = joined if is_one_each else None
 
-    def find_form(self) -> None:
+    def find_form(self, *, commas: bool | None) -> None:
         """Find the form of amounts, except among categories."""
         if self.wanted != "categorical":
-            ColumnCells.find_form(self)
+            ColumnCells.find_form(self, commas=commas)
         if self.keys.dates == "parts" and self.holds_dates:
             self._find_order()
         elif self.clash and self.is_category:
@@ -260,7 +285,8 @@ class FeatureCells(ColumnCells):
     def has_odd_cells(self) -> bool:
         """Whether cells among numbers are neither numbers nor amounts of one form."""
         are_odd = self.numbers > 0 or self.wanted == "numeric" or len(self.clash) > 0
-        return self.words > 0 and not self.form and are_odd and self.wanted != "categorical"
+        are_read = self.form or (not self.words and not self.clash)
+        return are_odd and not are_read and self.wanted != "categorical"
 
     @property
     def unfit(self) -> str:
@@ -363,8 +389,8 @@ class TargetCells(ColumnCells):
         return found, kept
 
     def _found_task(self, *, are_words: bool) -> Task:
-        amounts = len(self.levels) - len(self.clash) if self.form or self.clash else 0
-        if amounts > max(MOST_CLASSES, len(self.clash)):
+        odd = 0 if self.clash and self.clash[0] in AMOUNTS else len(self.clash)
+        if (self.form or self.clash) and len(self.levels) - odd > max(MOST_CLASSES, odd):
             return "regression"
         values = {float(text) for text in self.levels if all_numbers([text])}
         words = len(self.levels) - len(values)
@@ -444,57 +470,3 @@ def _listed(counts: Mapping[str, int]) -> str:
         (first, rows), (second, others) = counts.items()
         return f"{first!r} in {rows:,} row{'s' * (rows != 1)} and {second!r} in {others:,}"
     return some([f"{name}: {count:,}" for name, count in counts.items()], most=MOST_CLASSES)
-
-
-def kept_roles(
-    path: Path, roles: Roles, features: Sequence[FeatureCells], keys: Keys
-) -> tuple[Roles, list[str]]:
-    """Return the roles without columns that can't be features, and notes on what looks useless.
-
-    Raises:
-        DataError: A column can't be read, none is left, or `strict` refuses to leave columns out.
-    """
-    unfit = {one.name: one.unfit for one in features if one.unfit}
-    if len(unfit) == len(features):  # a column that counts the rows may be the x of a curve
-        unfit = {name: why for name, why in unfit.items() if why != COUNTS}
-    problems = [line for one in features for line in one.problems()]
-    problems += _name_clashes([one for one in features if one.name not in unfit])
-    told, begin = _with_reasons(unfit), str(path)
-    has_numbers = any(one.name in unfit and one.numbers and not one.words for one in features)
-    keeps = "; " + "'data.numeric=[COLUMN]' (whole numbers) or " * has_numbers
-    keeps = (keeps + "'data.categorical=[COLUMN]' keeps one") * ({*unfit.values()} != {EMPTY})
-    if unfit and keys.strict:
-        problems.append(f"columns that can't be features: {told}: {keys.dropping(unfit)}")
-    elif len(unfit) == len(features):
-        problems.append(
-            f"no column is left to predict {roles.target!r} from; left out: {told}{keeps}"
-        )
-    if problems:
-        raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
-    amounts = [one.reading() for one in features if one.form]
-    notes = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
-    notes += [f"columns that can't be features are left out: {told}{keeps}"] if unfit else []
-    doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
-    told = _with_reasons(doubtful)
-    notes += [f"possibly useless columns: {told}: {keys.dropping(doubtful)}"] if doubtful else []
-    kept = {name: kind for name, kind in roles.features.items() if name not in unfit}
-    return replace(roles, features=kept), notes
-
-
-def _name_clashes(features: Sequence[FeatureCells]) -> Iterator[str]:
-    """Yield a message on each part of dates that has the name of another column."""
-    names = {one.name for one in features}
-    for one in features:
-        for part in one.columns() if one.form in ORDERS else ():
-            if part.name in names:
-                yield (
-                    f"column {part.name!r} has the name of a part of the dates in {one.name!r}; "
-                    f"rename it, or leave one of them out: {one.keys.dropping([part.name])}"
-                )
-
-
-def _with_reasons(columns: Mapping[str, str]) -> str:
-    names: dict[str, list[str]] = {}
-    for name, why in columns.items():
-        names.setdefault(why, []).append(name)
-    return "; ".join(f"{', '.join(those)} ({why})" for why, those in names.items())

@@ -8,9 +8,9 @@ import os
 import platform
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -30,15 +30,16 @@ from pipeline.data.tables.cells import (
     without_target,
 )
 from pipeline.data.tables.columns import (
+    COUNTS,
+    EMPTY,
     FeatureCells,
     TargetCells,
     class_note,
-    kept_roles,
     summarize,
 )
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.data.tables.roles import Keys, Roles, roles_of
-from pipeline.data.tables.written import DATE_PARTS
+from pipeline.data.tables.written import DATE_PARTS, ORDERS
 from pipeline.errors import DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder, create_folder
 from pipeline.terminal import announce, duration
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 #: Bytes of a file, or of its cells as numbers, from which it is converted and mapped.
 LARGE_BYTES = 2**28
 #: Version of the cached tables; tables of another version are converted again.
-VERSION = 7
+VERSION = 8
 #: Keys that say where files are and how they are parsed; the others say how rows are made.
 PLACES = ("path", "test_path", "validation_path", "sep", "allow_url", "image_shape")
 ARRAYS = ("targets", "test", "validation", "groups", "order", "numbers")
@@ -151,10 +152,64 @@ def _learned(
     summarize(path, keys.csv, (*features, target))
     if not target.rows:
         raise DataError(f"{path} has a header and no rows (0 rows); expected at least one per part")
-    roles, left_out = kept_roles(path, roles, features, keys)
+    roles, left_out = _kept_roles(path, roles, features, keys)
     outcome, told = target.outcome(keys)
     columns = [c for one in features if one.name in roles.features for c in one.columns()]
     return outcome, tuple(columns), roles, [*told, *left_out]
+
+
+def _kept_roles(
+    path: Path, roles: Roles, features: Sequence[FeatureCells], keys: Keys
+) -> tuple[Roles, list[str]]:
+    """Return the roles without columns that can't be features, and notes on what looks useless.
+
+    Raises:
+        DataError: A column can't be read, none is left, or `strict` refuses to leave columns out.
+    """
+    unfit = {one.name: one.unfit for one in features if one.unfit}
+    if len(unfit) == len(features):  # a column that counts the rows may be the x of a curve
+        unfit = {name: why for name, why in unfit.items() if why != COUNTS}
+    problems = [line for one in features for line in one.problems()]
+    problems += _name_clashes([one for one in features if one.name not in unfit])
+    told, begin = _with_reasons(unfit), str(path)
+    has_numbers = any(one.name in unfit and one.numbers and not one.words for one in features)
+    keeps = "; " + "'data.numeric=[COLUMN]' (whole numbers) or " * has_numbers
+    keeps = (keeps + "'data.categorical=[COLUMN]' keeps one") * ({*unfit.values()} != {EMPTY})
+    if unfit and keys.strict:
+        problems.append(f"columns that can't be features: {told}: {keys.dropping(unfit)}")
+    elif len(unfit) == len(features):
+        problems.append(
+            f"no column is left to predict {roles.target!r} from; left out: {told}{keeps}"
+        )
+    if problems:
+        raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
+    amounts = [one.reading() for one in features if one.form]
+    notes = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
+    notes += [f"columns that can't be features are left out: {told}{keeps}"] if unfit else []
+    doubtful = {one.name: one.doubt for one in features if one.name not in unfit and one.doubt}
+    told = _with_reasons(doubtful)
+    notes += [f"possibly useless columns: {told}: {keys.dropping(doubtful)}"] if doubtful else []
+    kept = {name: kind for name, kind in roles.features.items() if name not in unfit}
+    return replace(roles, features=kept), notes
+
+
+def _name_clashes(features: Sequence[FeatureCells]) -> Iterator[str]:
+    """Yield a message on each part of dates that has the name of another column."""
+    names = {one.name for one in features}
+    for one in features:
+        for part in one.columns() if one.form in ORDERS else ():
+            if part.name in names:
+                yield (
+                    f"column {part.name!r} has the name of a part of the dates in {one.name!r}; "
+                    f"rename it, or leave one of them out: {one.keys.dropping([part.name])}"
+                )
+
+
+def _with_reasons(columns: Mapping[str, str]) -> str:
+    names: dict[str, list[str]] = {}
+    for name, why in columns.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(those)} ({why})" for why, those in names.items())
 
 
 class _Conversion:

@@ -31,6 +31,8 @@ LATEST_YEAR = 70
 SPACES = "[ \u00a0\u202f]?"
 #: A plain number that decimal commas may mean as groups of three digits.
 GROUPED = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+#: A plain number that may be a share of 1 beside percentages.
+SHARE = r"^[+-]?(0?\.0*[1-9]\d*|1(\.0*)?)$"
 
 
 def all_numbers(texts: Sequence[str]) -> bool:
@@ -89,26 +91,60 @@ def amount_forms(text: str) -> list[str]:
     return [form for form in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(form), text)]
 
 
-def amount_form(counts: Mapping[str, int]) -> tuple[str, tuple[str, ...]]:
+def two_ways(text: str, mark: str = ".") -> str:
+    """Return both numbers that an amount such as `€1.234` may be; empty = it has one meaning.
+
+    `mark` is the sign before the decimals of the first one.
+    """
+    bare = re.sub(r"\s", "", SIGN.sub("", text))
+    if not re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", bare):
+        return ""
+    return f"{bare[:-4]}{mark}{bare[-3:]} or {bare[:-4]}{bare[-3:]}"
+
+
+def amount_form(
+    counts: Mapping[str, int], *, commas: bool | None = False
+) -> tuple[str, tuple[str, ...]]:
     """Return the one form in which texts that are not plain numbers are amounts.
 
     A form is a sign, if the amounts have one, and the sign before decimals, such as `€.` or `,`.
     Without such a form it is empty; if there are amounts, one of the most frequent form is returned
     beside it, followed by the texts of other forms. It is empty if most cells are plain numbers.
-    `counts` are the cells of each text.
+    If nothing shows whether a sign is before decimals or groups, such texts follow `.` or `,`, the
+    sign before the decimals of a clear number. Plain numbers have the form `.` if they have decimal
+    points beside the decimal commas of other columns.
+
+    Args:
+        counts: Cells of each text.
+        commas: Whether other columns have decimal commas; None = they may have.
     """
     known = [text for text in counts if text not in MISSING]
     odd = [text for text in known if not all_numbers([text])]
     others = {"": odd}
-    for form in dict.fromkeys(form for text in odd for form in amount_forms(text)):
-        pattern = re.compile(amount_pattern(form))
-        others[form] = [text for text in known if not pattern.fullmatch(text)]
-        if not others[form]:
-            # Codes stand beside whole amounts, too, where dots are groups: '1.043 EUR'.
-            dotted = [re.sub(amount_marks(form), "", text) for text in known if "." in text]
-            is_doubtful = form[0].isalpha() and all(re.match(GROUPED, text) for text in dotted)
-            return "" if dotted and is_doubtful else form, ()
-    if len(others) == 1:
+    forms = [form for text in odd for form in amount_forms(text)]
+    forms += [","] * (bool(commas) and not odd)
+    for form in sorted(dict.fromkeys(forms), key=lambda form: bool(commas) and form[-1] == "."):
+        pattern, are_shares = re.compile(amount_pattern(form)), form[0] == "%"
+        others[form] = rest = [
+            text
+            for text in known
+            if not pattern.fullmatch(text) or (are_shares and re.match(SHARE, text))
+        ]
+        if form[-1] == "," and rest and all(map(two_ways, rest)):
+            if commas or any(amount_forms(text) == [form] for text in odd):
+                return "", (",", *rest)
+        elif not odd and rest:
+            return ".", ()
+        elif odd and not rest:
+            unclear = [text for text in known if two_ways(text)]
+            few = [t for t in known if re.fullmatch(r"[^\d.,]*\d{1,3}[^\d.,]*", t)]
+            told = [text for text in unclear if "." in text or (commas is None and form == ".")]
+            # Percentages such as '12.345%' beside none below 100 without a dot are decimals.
+            may_be_groups = few or commas or not are_shares
+            if told and may_be_groups and len(unclear) + len(few) == len(known):
+                return "", ("," if commas else ".", *told)
+            return form, ()
+    if not odd or len(others) == 1:
         return "", ()
     usual = min(others, key=lambda form: sum(counts[text] for text in others[form]))
     like = next((text for text in odd if usual in amount_forms(text)), "")

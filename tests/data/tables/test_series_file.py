@@ -115,6 +115,19 @@ def test_a_model_reads_times_and_amounts_as_its_training_did() -> None:
     assert again(plain, schema).rows.tolist() == again(trained, schema).rows.tolist()
 
 
+def test_whole_numbers_with_groups_are_refused_beside_decimal_commas() -> None:
+    lines = GERMAN.replace("menge", "menge;stück").splitlines()
+    content = "\n".join(f"{line};{n + 970}" * bool(n) or line for n, line in enumerate(lines))
+    told = (
+        r"line 2, column 'stück': '1\.000' is ambiguous among decimal commas; write 1,000 or 1000"
+    )
+    schema = Schema.from_dict(prepared(source(content)).schema.to_dict())
+    new = source(content.replace("971", "1.000"), "new.csv")
+    for ask in (lambda: new_rows("new.csv", schema), lambda: again(new, schema), new.read):
+        with pytest.raises(DataError, match=rf"^new\.csv {told}"):
+            ask()
+
+
 @pytest.mark.parametrize("written", ["%d/%m/%Y", "%m/%d/%Y", "%-m/%-d/%Y"])
 def test_a_model_keeps_the_order_of_day_and_month(written: str) -> None:
     labels = pd.date_range("2019-12-20", periods=60).strftime(written).tolist()

@@ -300,10 +300,10 @@ INFINITE = (
     ("cell", "problem"),
     [
         ("1,5", "is not a number; write 1.5"),
-        ("1,000", "is not a number; write 1000"),
+        ("1,000", "is not a number; write 1.000 or 1000"),
         ("-1,234,567.5", "is not a number; write -1234567.5"),
         ("$3", "is not a number; write 3"),
-        ("20 %", "is not a number; write 20"),
+        ("20 %", "is not a number; write 20 or 0.2"),
         ("€ 1.50", "is not a number; write 1.50"),
         ("high", f"is not a number; {NO_NUMBER}"),
         ("0x10", f"is not a number; {NO_NUMBER}"),

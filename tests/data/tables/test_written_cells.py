@@ -155,6 +155,7 @@ def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], told: str) 
         ("1.043,09 EUR", "12.50 EUR"),
         ("EUR 3", "USD 4"),
         ("--3,5", "3,5"),
+        ("12.345%", "nein"),
     ],
 )
 def test_words_that_are_not_amounts_of_one_form_are_categories(levels: tuple[str, ...]) -> None:
@@ -171,6 +172,113 @@ def test_a_plain_number_among_decimal_commas_of_a_file_is_refused_if_it_may_have
     assert new_rows(Path("new.parquet"), known).raw.tolist() == [[1.234]]
     frame = pd.DataFrame({"a": [1.234]})
     assert reader_of(known).apply(frame, what="rows").raw.tolist() == [[1.234]]
+
+
+AMONG, EITHER = "is ambiguous among decimal commas", "is ambiguous (decimals or thousands?)"
+PRICES = ("3,50", "12,25", "7")
+
+
+def columns(*written: Sequence[str], sep: str = ";") -> str:
+    """Return a table of columns `a`, `b1`, …, whose cells are repeated, and classes."""
+    lines = [["a", *(f"b{n}" for n in range(1, len(written))), "y"]]
+    for row in range(60):
+        lines.append([*(cells[row % len(cells)] for cells in written), str(row // 3 % 2)])
+    return "".join(sep.join(f'"{cell}"' for cell in line) + "\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("sep", "written", "told"),
+    [
+        (";", (["375", "1.728"], PRICES), f"line 3, …'1.728' {AMONG}; write 1,728 or 1728, "),
+        (";", (["1.728", "-2.050"], PRICES), f"…'1.728' {AMONG}; write 1,728 or 1728, "),
+        (";", (["241 €", "1.177 €"], PRICES), f"…'1.177 €' {AMONG}; write 1,177 or 1177, "),
+        (";", (["1.177 %"], PRICES), f"…'1.177 %' {AMONG}; write 1,177 or 1177, "),
+        (";", (["375", "4,8", "3.008"],), f"line 4, …'3.008' {AMONG}; write 3,008 or 3008, "),
+        (";", (["718", "1.067", "1.234.567"],), f"…'1.067' {AMONG}; write 1,067 or 1067, "),
+        (";", (["1,763", "-375"],), f"line 2, …'1,763' {EITHER}; write 1.763 or 1763, "),
+        (",", (["€241", "€1.028"],), f"…'€1.028' {EITHER}; write 1.028 or 1028, "),
+        (",", ([f"€{n}.{n}" for n in range(100, 160)],), f"…'€100.100' {EITHER}; write "),
+        (",", (["3.008", "4,812"],), f"…'3.008' {EITHER}; write 3.008 or 3008, "),
+        (
+            ",",
+            (["20.3%", "87%", "45%", "0.87"],),
+            "line 5, …'0.87' is not a number written like '20.3%' (15 of 60 cells are not); ",
+        ),
+        (
+            ",",
+            (["20.3%", "0.87", "0.35"],),
+            "line 2, …'20.3%' is not a number (20 of 60 cells are not); write 20.3 or 0.203, ",
+        ),
+    ],
+)
+def test_a_number_of_two_meanings_is_refused(
+    sep: str, written: tuple[list[str], ...], told: str
+) -> None:
+    (problem,) = problems(columns(*written, sep=sep), numeric=["a"])
+    assert all(part in problem for part in told.split("…"))
+    assert problem.endswith(("'data.drop=[a]'", "'data.categorical=[a]'"))
+
+
+@pytest.mark.parametrize(
+    ("written", "values", "told"),
+    [
+        ((["375", "1.728"],), [375, 1.728], None),
+        ((["1,763"], PRICES), [1.763], "a (decimal commas: '1,763' as 1.763), b1 (decimal"),
+        ((["$1,763", "$5"],), [1763, 5], "a ('$1,763' as 1763)"),
+        ((["0.5", "1.728"], PRICES), [0.5, 1.728], "a ('0.5' as 0.5), b1 (decimal commas"),
+        ((["€1.028", "€2400"],), [1.028, 2400], "a ('€1.028' as 1.028)"),
+        ((["12.345%", "20.125%"],), [12.345, 20.125], "a ('12.345%' as 12.345)"),
+        ((["12.5%", "0", "3"],), [12.5, 0, 3], "a ('12.5%' as 12.5)"),
+    ],
+)
+def test_the_other_cells_show_what_a_dot_or_comma_means(
+    written: tuple[list[str], ...], values: list[float], told: str | None
+) -> None:
+    samples = read(columns(*written))
+    assert samples.inputs[: len(values), 0].tolist() == values
+    read_as = [note for note in samples.notes if note.startswith("read as numbers")]
+    assert read_as[0].startswith(f"read as numbers: {told}") if told else not read_as
+    made = prepared()
+    reader = reader_of(Schema.from_dict(made.schema.to_dict()))
+    np.testing.assert_array_equal(new_rows(FILE, reader.schema).raw, samples.inputs)
+    example = reader.apply(pd.DataFrame(made.example), what="rows").raw
+    assert example.tolist() == samples.inputs[made.train.rows][: len(example)].tolist()
+
+
+def test_a_target_of_two_meanings_is_refused() -> None:
+    cells = [f"{row // 40}.{row % 40:03d}" if row > 40 else str(row) for row in range(80)]
+    told = f"{FILE} line 43, column 'y': '1.001' {AMONG}; write 1,001 or 1001, "
+    lines = [f"{row % 9},5;{cell}" for row, cell in enumerate(cells)]
+    assert problems("x;y\n" + "\n".join(lines))[0].startswith(told)
+    told = told.replace(AMONG, EITHER).replace("'1.0", "'€1.0").replace("1,001", "1.001")
+    lines = [f"{row % 9},€{cell}" for row, cell in enumerate(cells)]
+    assert problems("x,y\n" + "\n".join(lines))[0].startswith(told)
+
+
+def test_new_rows_are_refused_where_their_numbers_may_have_groups_or_be_shares() -> None:
+    known = prepared(columns(["375", "20"], PRICES, ["20%", "30"])).schema
+    for row, told in (
+        ("1.728;3,50;20%", f"'a': '1.728' {AMONG}; write 1,728 or 1728"),
+        ("375;€1.234;20%", "'b1': '€1.234' is not a number; write 1,234 or 1234"),
+        ("375;3,50;0.87", "'b2': '0.87' is ambiguous among percentages; write 0.87% or 87%"),
+    ):
+        write(f"a;b1;b2\n{row}\n", "new.csv")
+        with pytest.raises(DataError) as raised:
+            new_rows(Path("new.csv"), known)
+        assert str(raised.value) == f"new.csv line 2, column {told}"
+
+
+def test_decimal_points_of_a_parquet_file_stay_numbers_beside_decimal_commas() -> None:
+    frame = pd.DataFrame({"a": [1.728, 375.0], "b": ["3,50", "7"], "y": [0, 1]})
+    pd.concat([frame] * 20).to_parquet("f.parquet")
+    assert read(path="f.parquet").inputs[:2, 0].tolist() == [1.728, 375]
+
+
+def test_cells_far_apart_in_a_file_are_compared() -> None:
+    rows = ["0.5"] * 400_000 + ["20%"] * 10
+    content = "a,b,y\n" + "".join(f"{cell},some text,{n % 2}\n" for n, cell in enumerate(rows))
+    assert "'20%' is not a number (10 of 400010 cells are not)" in problems(content)[0]
+    assert len(content) > 2**22  # more than one batch
 
 
 @pytest.mark.parametrize("sign", ["%", "€"])
