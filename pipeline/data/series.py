@@ -18,7 +18,7 @@ from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Filling, Values, cut_windows, differenced, filled
 from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
+from pipeline.data.source import Array, ColumnNames, Indices, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import Cells
 from pipeline.data.tables.columns import ColumnCells, summarize
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns
@@ -273,8 +273,8 @@ class SeriesFile(Source):
 
     path: str
     time: str | int | None
-    columns: tuple[str | int, ...]
-    targets: tuple[str | int, ...]
+    columns: ColumnNames
+    targets: ColumnNames
     sort: bool
     test_from: str | int | None
     units: str

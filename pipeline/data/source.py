@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Annotated, Any, BinaryIO, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import cache_folder, create_folder, is_url, replace_file
@@ -19,6 +20,11 @@ from pipeline.paths import cache_folder, create_folder, is_url, replace_file
 #: Timeout of a request in seconds; size in bytes of the largest file that is fetched.
 SECONDS, MOST_BYTES = 60, 2**34
 Task = Literal["binary", "multiclass", "regression"]
+#: A list of columns, for which one name alone may stand.
+ColumnNames = Annotated[
+    tuple[str | int, ...],
+    BeforeValidator(lambda given: (given,) if type(given) in (str, int) else given),
+]
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 

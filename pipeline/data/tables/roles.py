@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Len
 
-from pipeline.data.source import Task
+from pipeline.data.source import ColumnNames, Task
 from pipeline.data.tables.file import CsvOptions
 from pipeline.errors import DataError, did_you_mean, typed
 
@@ -58,9 +58,9 @@ class Keys:
     validation_path: str | None
     task: Task | None
     positive: str | int | float | bool | None
-    numeric: tuple[str | int, ...]
-    categorical: tuple[str | int, ...]
-    drop: tuple[str | int, ...]
+    numeric: ColumnNames
+    categorical: ColumnNames
+    drop: ColumnNames
     id: Named
     group: Named
     time: Named

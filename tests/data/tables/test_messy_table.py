@@ -166,7 +166,7 @@ def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
         "user_id, Id (whole numbers named id)"
     )
     left_out = f"columns that can't be features are left out: {told}; {KEEPS_NUMBERS}"
-    assert left_out in read(content, drop=["old"]).notes
+    assert left_out in read(content, drop="old").notes  # as a list of one
     assert problems(content, strict=True, drop=["old"]) == (
         f"{FILE}: columns that can't be features: {told}: "
         "'data.drop=[old,n,\"my note\",user_id,Id]'",
