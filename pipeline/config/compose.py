@@ -302,8 +302,7 @@ def checked(
     """
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
         named = {key_of(line).partition("@")[0] for line in lines}
-        own = _groups_in(config_dir) & named
-        groups = sorted(_groups_in(conf_folder()) - {HYDRA} | own)
+        groups = sorted(_groups_in(conf_folder()) - {HYDRA} | _groups_in(config_dir) & named)
         if problems := problems_in_folder(config_dir, groups):
             raise ConfigError(*problems)
     source = Composer(config_name, config_dir)
@@ -315,7 +314,8 @@ def checked(
     if tree is None:
         wrong, right = _name_problems(given, source, options, config_dir)
         problems += wrong
-    if more is not None:
+    # What is wrong with a space can't be told without its file.
+    if more is not None and "sweeps" not in {*map(key_of, lines)} - {one.key for one in right}:
         problems += more(source, [one.line for one in right])
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
@@ -357,9 +357,7 @@ def _plain_tree(
 
 
 def _groups_in(folder: Path) -> set[str]:
-    if not folder.is_dir():
-        return set()
-    return {path.name for path in folder.iterdir() if path.is_dir()}
+    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
 
 
 def _name_problems(
@@ -466,9 +464,10 @@ def _unknown(one: Given, keys: Sequence[str]) -> str:
     own = re.compile(rf"^{re.escape(leaf)}:", re.MULTILINE)
     files = sorted((conf_folder() / root).glob("*.yaml")) if leaf else []
     owners = [file.stem for file in files if own.search(file.read_text(encoding="utf-8"))]
-    if owners:
-        return f"{key} is unknown; it belongs to {root}={', '.join(owners)}."
-    return unknown_key(key, keys, REFUSED.get(key, ""), value=value[1] + value[2])
+    near = {f"{key}s", key.removesuffix("s")} & {*keys} if owners else keys
+    told = unknown_key(key, near, REFUSED.get(key, ""), value=value[1] + value[2])
+    belongs = f" is unknown; it belongs to {root}={', '.join(owners)}."
+    return told.replace(" is unknown.", belongs, 1) if owners else told
 
 
 def exists(tree: DictConfig, key: str) -> bool:

@@ -170,8 +170,8 @@ def _problem(
         return f"{override.get_key_element()} {HYDRA_REFUSED}; remove it."
     if override.is_sweep_override() and not multirun:
         return (
-            f"{line!r} has several values; expected one, a list {key}=[{value}], a quoted string "
-            f"'{key}=\"{value}\"', or -m for one run each."
+            f"{line!r} has several values; expected one, a list '{key}=[{value}]', a quoted "
+            f"string '{key}=\"{value}\"', or -m for one run each."
         )
     return ""
 

@@ -31,11 +31,14 @@ PROBLEMS = {
     },
     "model=a/b": f"model=a/b is unknown; expected one of {choices('model')}.",
     "data.target=sick": "data.target is unknown; it belongs to data=table.",
+    "data=series data.target=sales": (
+        "data.target is unknown; it belongs to data=table. Did you mean 'data.targets=sales'?"
+    ),
     "model.kernel_size=3": "model.kernel_size is unknown; it belongs to model=cnn1d, cnn2d.",
     "optimizer.momentm=0.9": "optimizer.momentm is unknown.",
     "model=lstm model=mlp": "model is given twice: model=lstm and model=mlp; keep one.",
     "optimizer.lr=1,2": (
-        "'optimizer.lr=1,2' has several values; expected one, a list optimizer.lr=[1,2], "
+        "'optimizer.lr=1,2' has several values; expected one, a list 'optimizer.lr=[1,2]', "
         "a quoted string 'optimizer.lr=\"1,2\"', or -m for one run each."
     ),
     "loss.direction=[max,min]": "loss.direction is unknown.",

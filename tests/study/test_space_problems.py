@@ -238,10 +238,12 @@ data.split_seed=int(interval(1, 134217728))  seed=int(interval(1, 67108864))  sw
 - sweep.space.sweep.n_trials: no result depends on sweep.n_trials; remove it from the space.
 
 sweeps=quick,seeds
-- 'sweeps=quick,seeds' has several values; expected one, a list sweeps=[quick,seeds], a quoted
+- 'sweeps=quick,seeds' has several values; expected one, a list 'sweeps=[quick,seeds]', a quoted
   string 'sweeps="quick,seeds"', or -m for one run each.
-- sweep.space is empty; set what is varied, such as 'optimizer.lr=tag(log, interval(1e-4, 1e-1))',
-  or choose a file of sweeps/, such as sweeps=quick.
+
+sweeps=quik
+- sweeps=quik is unknown; expected one of architecture, folds, lr_epochs_clip, mnist1d_table,
+  models, preflight, quick, seeds. Did you mean 'quick'?
 
 sweeps=quick  sweep.enqueue=[{optimizer.lr: 1}, {lr: 0.01}, 3]
 - sweep.enqueue[0].optimizer.lr=1 is outside of
