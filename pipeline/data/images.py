@@ -166,7 +166,9 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
         )
     notes = [
         f"{len(strays)} files or folders are not pictures of a class and are ignored: "
-        f"{stray.relative_to(root).as_posix()}{', …' * (len(strays) > 1)}"
+        f"{stray.relative_to(root).as_posix()}, …"
+        if len(strays) > 1
+        else f"{stray.relative_to(root).as_posix()} is not a picture of a class and is ignored"
         for stray in strays[:1]
     ]
     return pictures, notes
@@ -202,7 +204,7 @@ def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledP
             raise DataError(
                 f"{pictures[0].name} is {first[0]}×{first[1]} and {picture.name} is "
                 f"{size[0]}×{size[1]} (height×width); expected one size. Resize all: "
-                f"data.image_size=[{height},{width}]"
+                f"'data.image_size=[{height},{width}]'"
             )
     return first
 
@@ -229,7 +231,8 @@ def _notes(
     if size is not None and (others := sum(header.size != size for header in headers)):
         yield f"{others} of {count} pictures are resized to {size[0]}×{size[1]} (height×width)"
     if transparent := sum(header.transparent for header in headers):
-        yield f"{transparent} of {count} pictures have transparent pixels, which become white"
+        told = f"{transparent} of {count} pictures have an alpha channel"
+        yield f"{told}; transparent pixels become white"
 
 
 class Pictures(OnDemand):

@@ -223,7 +223,7 @@ def _unit(report: DataReport) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _columns_table(columns: Sequence[ColumnReport]) -> str:

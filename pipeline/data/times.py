@@ -291,8 +291,8 @@ def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
         first, second = (int(order[repeated[0] + step]) for step in (0, 1))
         raise DataError(
             f"{place.cell(second, column)}: {times.labels[second]!r} repeats the time "
-            f"{second - first} rows above; expected unique times. Keep one of the two, or put each "
-            "series into its own columns or file"
+            f"{second - first} row{'s' * (second - first > 1)} above; expected unique times. Keep "
+            "one of the two, or put each series into its own columns or file"
         )
     if not sort and len(early := np.flatnonzero(np.diff(times.positions) < 0)):
         index = int(early[0]) + 1
@@ -384,9 +384,10 @@ def missing_told(times: Times, step: Step | None) -> list[str]:
     assert numbers is not None, "the times have this step"
     missing = np.diff(numbers) // step.count - 1
     gaps = np.flatnonzero(missing)
+    count = f"steps of {step} are" if missing.sum() > 1 else f"step of {step} is"
     named = [f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[: NAMED + 1]]
     told = (
-        f"{missing.sum()} steps of {step} are missing: {some(named, most=NAMED)}; a window treats "
+        f"{missing.sum()} {count} missing: {some(named, most=NAMED)}; a window treats "
         "the rows on both sides as neighbours"
     )
     return [told] * bool(len(gaps))

@@ -101,7 +101,8 @@ class Live:
         if ended.state == "complete":
             came_to = value_words(ended.values, self._plan.names)
         style = {"complete": "dim", "pruned": "dim", "failed": "red"}[ended.state]
-        reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
+        tells_more = ended.state == "failed" and ended.message not in (None, "", came_to)
+        reason = f"  {ended.message}" * tells_more
         words = f"{came_to}  {point_words(taken.overrides)}{reason}"
         line = _line(f"trial {taken.number:>4}  {words}", style)
         if self._verbose == 2:

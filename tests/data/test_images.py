@@ -77,7 +77,7 @@ def test_sizes_that_differ_are_refused_and_pictures_resized_as_asked_and_told() 
     saved("dog/a.png", np.full((12, 9, 3), 77, dtype=np.uint8))
     problem = (
         "cat/0.png is 6×5 and dog/a.png is 12×9 (height×width); expected one size. Resize all: "
-        "data.image_size=[6,5]"
+        "'data.image_size=[6,5]'"
     )
     with pytest.raises(DataError, match=re.escape(problem)):
         read("images", "set")
@@ -118,8 +118,10 @@ def test_transparent_pixels_lie_on_white_and_other_files_are_left_out_all_told()
     drawn = samples.inputs[2]
     assert drawn[:, 0, 0].tolist() == [200, 100, 50]
     assert (drawn[:, 1:] == 255).all()
-    assert "1 of 5 pictures have transparent pixels, which become white" in samples.notes
+    assert "1 of 5 pictures have an alpha channel; transparent pixels become white" in samples.notes
     saved("loose.png", COLOURS[0])
+    told = "loose.png is not a picture of a class and is ignored"
+    assert told in read("images", "set").notes
     Path("set/cat/notes.txt").write_text("x")
     Path("set/.DS_Store").write_text("x")
     Path("set/cat/more").mkdir()

@@ -83,6 +83,8 @@ def test_columns_are_measured_on_the_training_rows_alone() -> None:
     assert lines(data.report)[2] == (
         f"filled  {sum(c.missing for c in holed)} cells in 3 columns of the training rows: {shares}"
     )
+    many = replace(data.report, columns=tuple(replace(column, missing=500) for column in holed))
+    assert lines(many)[2].startswith("filled  1,500 cells in 3 columns of the training rows: ")
 
 
 def test_constant_and_equal_columns_are_told() -> None:
@@ -222,7 +224,7 @@ def test_of_a_wide_or_a_long_table_a_bounded_number_of_cells_is_measured() -> No
     names = tuple(f"x{n}" for n in range(1500))
     wide = report(valued(np.zeros((200, 1500)), np.arange(200.0), features=names))
     assert (len(wide.columns), wide.unlisted) == (MOST_COLUMNS, 500)
-    assert "1500 columns" in lines(wide)[0]
+    assert "1,500 columns" in lines(wide)[0]
     assert "1,400 more columns are not listed" in markdown(wide)
     long = report(valued(np.zeros((240_000, 1)), np.zeros(240_000), features=("x",)))
     assert long.measured == 100_000 <= MOST_CELLS

@@ -193,6 +193,8 @@ def test_missing_and_irregular_steps_are_told_or_refused_if_strict() -> None:
         "the rows on both sides as neighbours"
     )
     assert read(gappy).notes[1:] == (told,)
+    one = "f.csv: 1 step of 1 month is missing: 1 after 2000-04;"
+    assert read("\n".join([*lines[:5], *lines[6:]])).notes[1].startswith(one)
     with pytest.raises(DataError, match=re.escape(f"{told}. data.strict=false trains anyway")):
         read(gappy, strict=True)
     irregular = "day,a\n2020-01-01,1\n2020-01-02,2\n2020-01-09,3\n2020-03-01,4\n2020-03-21,5\n"
@@ -241,7 +243,7 @@ NO_NUMBERS = (
         (CITY, {"columns": ["sale"]}, rf"data\.columns=sale is not a column of f\.csv; {COLUMNS}"),
         (
             CITY,
-            {"targets": ["sals"]},
+            {"targets": "sals"},  # as a list of one
             r"data\.targets=sals is not a column .*Did you mean 'sales'\?",
         ),
         (
@@ -275,6 +277,7 @@ NO_NUMBERS = (
             r"of times: data\.time=NAME$",
         ),
         ("month,a\n2020-01,1\n2020-03,2\n2020-02,3\n", {}, EARLY),
+        ("month,a\n2020-01,1\n2020-01,2\n", {}, "'2020-01' repeats the time 1 row above; "),
         *(
             ("month,a\n2020-01,1\n2020-02,2\n2020-03,3\n2020-02,4\n", {"sort": sort}, TWICE)
             for sort in (False, True)
