@@ -14,7 +14,8 @@ MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"}
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
 DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
-    r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
+    # 2024/05/31, 31.5.2024, 5/31/24, but no version such as 1.11.6 or 1.0.16
+    r"|(\d{4}([./]0?[1-9]\d?){2}|(0?[1-9]\d?[./]){2}\d{2}(\d{2})?)( \d{1,2}:\d{2}.*)?"
 )
 #: Signs and currency codes of an amount, before or behind its number.
 SIGN = re.compile("[$€£¥%]|EUR|USD|GBP|JPY|CNY|CHF|AUD|CAD|NZD|SEK|NOK|DKK|PLN|INR")

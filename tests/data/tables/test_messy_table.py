@@ -115,6 +115,13 @@ MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
             for amount in ("100%", "$5", "1,200")
         ),
         ("ticket", MIXED, "numbers and text, such as 'A/5 0'"),
+        *(
+            ("version", cells, f"text: 70 unique values in 70 cells, such as '{min(cells)}'")
+            for cells in (
+                [f"1.{row % 7}.{row // 7}" for row in range(70)],
+                [f"1.0.{row}" for row in range(10, 80)],
+            )
+        ),
     ],
 )
 def test_what_can_not_be_a_feature_is_left_out_and_told(
