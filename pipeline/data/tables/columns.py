@@ -48,6 +48,8 @@ EXACT = 2**53
 COUNTS, EMPTY = "row numbers", "empty"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
+#: Share of numbers among the cells of a target above which its words are mistakes, not classes.
+NUMERIC = 0.2
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
 ID = re.compile(r"(?i:id|.*[\W_]id|id[\W_].*)|.*[a-z](Id|ID)")
 
@@ -407,6 +409,9 @@ class TargetCells(ColumnCells):
                 "data.task=regression"
             )
         if words := free_text(self.levels):
+            numbers = sum(self.levels[text] for text in self.levels if all_numbers([text]))
+            if keys.task is None and self.first_word and numbers > NUMERIC * self.levels.total():
+                raise DataError(self.first_word.removesuffix(f", {AS_CLASSES}"))
             raise DataError(
                 f"{keys.path}: the target {self.name!r} has {words}, so it has no classes; set "
                 "data.target=COLUMN"

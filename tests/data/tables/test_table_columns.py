@@ -172,6 +172,11 @@ REFUSED = [
         f"not); {SAME}, or take its words as classes: data.task=multiclass",
     ),
     case(
+        target(*(f"({row}.25)" if row % 2 else f"{row}.5" for row in range(50)), repeat=1),
+        f"{FILE} line 3, column 'y': '(1.25)' is not a number; write a number or leave it empty",
+        target="y",
+    ),
+    case(
         target(*(f"person {row}" for row in range(50)), repeat=1),
         f"{FILE}: the target 'y' has 50 unique values in 50 cells, such as 'person 0', so it has "
         "no classes; set data.target=COLUMN",
