@@ -48,6 +48,10 @@ EXACT = 2**53
 COUNTS, EMPTY = "row numbers", "empty"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
+#: Share of distinct whole numbers, of at least SOME, from which they look like identifiers.
+UNIQUE, SOME = 0.95, 50
+#: A code rather than a number, unlike months or hours such as 09.
+PADDED = r"^0\d{4,}$"
 #: Share of numbers among the cells of a target above which its words are mistakes, not classes.
 NUMERIC = 0.2
 #: Names of columns that say id, such as `id`, `customer_id` or `PassengerId`.
@@ -196,7 +200,8 @@ class FeatureCells(ColumnCells):
     whole: bool = True
     counts_rows: bool = True
     start: float | None = None  # of a count of the rows
-    # The numbers so far, while they are whole and different; None = they are not.
+    padded: bool = False
+    # The distinct numbers so far, while they are whole and hardly repeat; None = they are not.
     different: Array | None = field(default_factory=lambda: np.empty(0))
 
     def _add_numbers(self, values: Array, cells: Cells) -> None:
@@ -217,10 +222,13 @@ class FeatureCells(ColumnCells):
             self.counts_rows = self.whole and bool((starts == self.start).all())
         if not self.whole:
             self.different = None
-        elif self.different is not None:
+            return
+        if not self.padded:
+            self.padded = bool(pc.any(pc.match_substring_regex(cells.texts, PADDED)).as_py())
+        if self.different is not None:
             joined = np.unique(np.concatenate([self.different, known]))
-            is_one_each = len(joined) == len(self.different) + len(known) <= MOST_DIFFERENT
-            self.different = joined if is_one_each else None
+            are_many = UNIQUE * self.numbers <= len(joined) <= MOST_DIFFERENT
+            self.different = joined if are_many else None
 
     def find_form(self, *, commas: bool | None) -> None:
         """Find the form of amounts, except among categories."""
@@ -324,8 +332,13 @@ class FeatureCells(ColumnCells):
             return ""
         if self.inexact:
             return "whole numbers above 2^53, which are rounded"
-        are_different = not self.words and self.different is not None and len(self.different) > 2
-        return "whole numbers, all unique" if are_different else ""
+        if self.words or not self.whole:
+            return ""
+        found = 0 if self.different is None else len(self.different)
+        if found == self.numbers > 2:
+            return "whole numbers, all unique"
+        nearly = "whole numbers, nearly all unique" * (found > 0 and self.numbers >= SOME)
+        return "whole numbers with leading zeros" if self.padded else nearly
 
 
 @dataclass(slots=True)

@@ -229,6 +229,7 @@ def rows_and_columns(samples: Samples) -> tuple[Any, Any, Any]:
     return samples.inputs, samples.columns, np.arange(len(samples.inputs))
 
 
+PADDED = "possibly useless columns: a (whole numbers with leading zeros): 'data.drop=[a]'"
 DIFFERENT = "possibly useless columns: a (whole numbers, all unique): 'data.drop=[a]'"
 
 
@@ -239,6 +240,12 @@ DIFFERENT = "possibly useless columns: a (whole numbers, all unique): 'data.drop
         ([str(1000 - row) for row in range(50)], DIFFERENT),
         ([str(row * 2) for row in range(50)], DIFFERENT),
         (["", *map(str, range(40))], DIFFERENT),
+        ([f"{row % 97 * 7:06d}" for row in range(100)], PADDED),
+        ([f"0{row % 9 + 1067}" for row in range(50)], PADDED),
+        ([str(row % 97 * 7) for row in range(100)], DIFFERENT.replace("all", "nearly all")),
+        ([str(row % 47 * 7) for row in range(49)], None),
+        ([str(row % 94 * 7) for row in range(100)], None),
+        ([f"{row % 12 + 1:02d}" for row in range(50)], None),
         (
             [str(2**53 + 2 + row * row) for row in range(50)],
             "possibly useless columns: a (whole numbers above 2^53, which are rounded): "
