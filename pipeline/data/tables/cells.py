@@ -320,9 +320,9 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
         DataError: A cell is not a finite number; see `Cells.numbers`.
     """
     raw = np.empty((batch.num_rows, len(columns)))
+    commas = "," * any(column.form.endswith(",") for column in columns)
     for index, column in enumerate(columns):
-        form = column.form or "," * any(one.form.endswith(",") for one in columns)
-        cells = Cells(batch.column(column.in_file), column.in_file, place, form=form)
+        cells = Cells(batch.column(column.in_file), column.in_file, place, column.form or commas)
         if column.part:
             raw[:, index] = cells.date_parts(column.form.partition(" ")[0], column.part)
         else:

@@ -135,8 +135,10 @@ class ColumnCells:
                 cell = Cells(batch.column(self.name), self.name, place).where(texts.index(first))
                 if like in AMOUNTS:
                     why = "among decimal commas" if like == "," else "(decimals or thousands?)"
-                    told = f"is ambiguous {why}; write {two_ways(first, like)}"
-                    self.first_word = f"{cell}: {shown(first)} {told}"
+                    # A zero more shows that all dots of the column are before decimals.
+                    zero = "0" * (like == "." and like in first)
+                    ways = two_ways(first, like).replace(" ", zero + " ", 1)
+                    self.first_word = f"{cell}: {shown(first)} is ambiguous {why}; write {ways}"
                     return
                 self.first_word = (
                     f"{cell}: {shown(first)} is not a {kind} written like {shown(like)}"

@@ -126,11 +126,8 @@ def amount_form(
     forms += [","] * (bool(commas) and not odd)
     for form in sorted(dict.fromkeys(forms), key=lambda form: bool(commas) and form[-1] == "."):
         pattern, are_shares = re.compile(amount_pattern(form)), form[0] == "%"
-        others[form] = rest = [
-            text
-            for text in known
-            if not pattern.fullmatch(text) or (are_shares and re.match(SHARE, text))
-        ]
+        rest = [t for t in known if not pattern.fullmatch(t) or (are_shares and re.match(SHARE, t))]
+        others[form] = rest
         if form[-1] == "," and rest and all(map(two_ways, rest)):
             if commas or any(amount_forms(text) == [form] for text in odd):
                 return "", (",", *rest)
@@ -138,11 +135,11 @@ def amount_form(
             return ".", ()
         elif odd and not rest:
             unclear = [text for text in known if two_ways(text)]
-            few = [t for t in known if re.fullmatch(r"[^\d.,]*\d{1,3}[^\d.,]*", t)]
+            whole = [text for text in known if re.fullmatch(r"[^\d.,]*\d+[^\d.,]*", text)]
             told = [text for text in unclear if "." in text or (commas is None and form == ".")]
-            # Percentages such as '12.345%' beside none below 100 without a dot are decimals.
-            may_be_groups = few or commas or not are_shares
-            if told and may_be_groups and len(unclear) + len(few) == len(known):
+            # Percentages such as '12.345%' are decimals if none is without a dot.
+            may_be_groups = whole or commas or not are_shares
+            if told and may_be_groups and len(unclear) + len(whole) == len(known):
                 return "", ("," if commas else ".", *told)
             return form, ()
     if not odd or len(others) == 1:

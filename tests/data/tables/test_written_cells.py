@@ -196,9 +196,9 @@ def columns(*written: Sequence[str], sep: str = ";") -> str:
         (";", (["375", "4,8", "3.008"],), f"line 4, …'3.008' {AMONG}; write 3,008 or 3008, "),
         (";", (["718", "1.067", "1.234.567"],), f"…'1.067' {AMONG}; write 1,067 or 1067, "),
         (";", (["1,763", "-375"],), f"line 2, …'1,763' {EITHER}; write 1.763 or 1763, "),
-        (",", (["€241", "€1.028"],), f"…'€1.028' {EITHER}; write 1.028 or 1028, "),
+        (",", (["€2410", "€1.028"],), f"…'€1.028' {EITHER}; write 1.0280 or 1028, "),
         (",", ([f"€{n}.{n}" for n in range(100, 160)],), f"…'€100.100' {EITHER}; write "),
-        (",", (["3.008", "4,812"],), f"…'3.008' {EITHER}; write 3.008 or 3008, "),
+        (",", (["3.008", "4,812"],), f"…'3.008' {EITHER}; write 3.0080 or 3008, "),
         (
             ",",
             (["20.3%", "87%", "45%", "0.87"],),
@@ -226,7 +226,7 @@ def test_a_number_of_two_meanings_is_refused(
         ((["1,763"], PRICES), [1.763], "a (decimal commas: '1,763' as 1.763), b1 (decimal"),
         ((["$1,763", "$5"],), [1763, 5], "a ('$1,763' as 1763)"),
         ((["0.5", "1.728"], PRICES), [0.5, 1.728], "a ('0.5' as 0.5), b1 (decimal commas"),
-        ((["€1.028", "€2400"],), [1.028, 2400], "a ('€1.028' as 1.028)"),
+        ((["€1.028", "241", "1.0280"],), [1.028, 241, 1.028], "a ('€1.028' as 1.028)"),
         ((["12.345%", "20.125%"],), [12.345, 20.125], "a ('12.345%' as 12.345)"),
         ((["12.5%", "0", "3"],), [12.5, 0, 3], "a ('12.5%' as 12.5)"),
     ],
@@ -250,7 +250,7 @@ def test_a_target_of_two_meanings_is_refused() -> None:
     told = f"{FILE} line 43, column 'y': '1.001' {AMONG}; write 1,001 or 1001, "
     lines = [f"{row % 9},5;{cell}" for row, cell in enumerate(cells)]
     assert problems("x;y\n" + "\n".join(lines))[0].startswith(told)
-    told = told.replace(AMONG, EITHER).replace("'1.0", "'€1.0").replace("1,001", "1.001")
+    told = told.replace(AMONG, EITHER).replace("'1.0", "'€1.0").replace("1,001", "1.0010")
     lines = [f"{row % 9},€{cell}" for row, cell in enumerate(cells)]
     assert problems("x,y\n" + "\n".join(lines))[0].startswith(told)
 
