@@ -52,6 +52,7 @@ def test_a_stopped_sweep_queues_its_trials_again_and_goes_on_by_the_same_command
         "stopped after 2 trials (2 complete, 2 interrupted, 2 lost); "
         "run the same command to continue\n"
     )
+    assert stopped.out.count("interrupted") == 2  # once a trial
     before = records.trials()[:6]
     ended = [COMPLETE, LOST, LOST, COMPLETE, INTERRUPTED, INTERRUPTED]
     assert records.ends() == [*ended, WAITING, WAITING]  # and none was begun since
