@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _BETWEEN_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
-#: A line of `headed`, or one that continues below its heading.
-_HEADED = re.compile(r"[a-z ]{6}  \S")
+#: The heading of a line of `headed`, of one that continues below it, of a note or of a warning.
+_HEADING = re.compile(r"[a-z ]{6}  (?=\S)|(note|warning): ")
 _ANNOUNCING = ContextVar("announcing", default=False)
 
 
@@ -48,15 +48,18 @@ def say(shown: Console, text: str, *, style: str | None = None) -> None:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Return a line wrapped between words; the lines after the first are indented as it is."""
-    return textwrap.fill(text, width, subsequent_indent=_indent(text), **_BETWEEN_WORDS)
+    """Return a line wrapped between words; the lines after the first have a hanging indent."""
+    # For textwrap, a character that takes two cells, such as a Chinese one, takes one.
+    cells = "".join(character + "\0" * (cell_len(character) - 1) for character in text)
+    lines = textwrap.fill(cells, width, subsequent_indent=_indent(text), **_BETWEEN_WORDS)
+    return lines.replace("\0", "")
 
 
 def _indent(text: str) -> str:
-    if _HEADED.match(text):
-        return " " * 8
+    if heading := _HEADING.match(text):
+        return " " * len(heading[0])
     spaces = len(text) - len(text.lstrip())
-    return " " * (spaces + 2) if spaces else ""
+    return " " * (spaces + 2) if spaces or " · " in text else ""
 
 
 def folded(text: str, stream: TextIO) -> str:

@@ -155,6 +155,24 @@ def test_what_follows_a_heading_or_an_indent_is_indented_when_it_breaks(monkeypa
     assert shown.screen[1].endswith("    log scale")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("note: read as one", "      number"),
+        ("warning: few rows", "         are left"),
+        ("mlp · 3 parameters ·", "  seed 0 · cpu"),
+        ("note: 数据数据 数据", "      数据"),  # a character takes two columns
+    ],
+)
+def test_notes_warnings_and_the_first_line_of_a_run_are_indented_where_they_break(
+    monkeypatch: Patch, lines: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    with terminal(columns=20) as shown:
+        say(console(), " ".join(line.strip() for line in lines))
+    assert shown.text.splitlines() == [*lines]
+
+
 def test_a_path_that_is_longer_than_a_line_stays_whole(monkeypatch: Patch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     with terminal(columns=20) as shown:
