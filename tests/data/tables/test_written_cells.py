@@ -175,6 +175,7 @@ def test_a_plain_number_among_decimal_commas_of_a_file_is_refused_if_it_may_have
 
 
 AMONG, EITHER = "is ambiguous among decimal commas", "is ambiguous (decimals or thousands?)"
+DROP = "or leave the column out: 'data.drop=[a]'"
 PRICES = ("3,50", "12,25", "7")
 
 
@@ -189,7 +190,7 @@ def columns(*written: Sequence[str], sep: str = ";") -> str:
 @pytest.mark.parametrize(
     ("sep", "written", "told"),
     [
-        (";", (["375", "1.728"], PRICES), f"line 3, …'1.728' {AMONG}; write 1,728 or 1728, "),
+        (";", (["375", "1.728"], PRICES), f"line 3, …'1.728' {AMONG}; write 1,728 or 1728, {DROP}"),
         (";", (["1.728", "-2.050"], PRICES), f"…'1.728' {AMONG}; write 1,728 or 1728, "),
         (";", (["241 €", "1.177 €"], PRICES), f"…'1.177 €' {AMONG}; write 1,177 or 1177, "),
         (";", (["1.177 %"], PRICES), f"…'1.177 %' {AMONG}; write 1,177 or 1177, "),
