@@ -48,8 +48,9 @@ EXACT = 2**53
 COUNTS, EMPTY = "row numbers", "empty"
 #: Most whole numbers of one column of which it is checked that all are different.
 MOST_DIFFERENT = 2**20
-#: Share of distinct whole numbers, of at least SOME, from which they look like identifiers.
-UNIQUE, SOME = 0.95, 50
+#: Share of distinct whole numbers, of at least SOME, from which they look like identifiers, if
+#: their range is less than SPARSE times their number: that of amounts is mostly wider.
+UNIQUE, SOME, SPARSE = 0.95, 50, 10
 #: A code rather than a number, unlike months or hours such as 09.
 PADDED = r"^0\d{4,}$"
 #: Share of numbers among the cells of a target above which its words are mistakes, not classes.
@@ -336,10 +337,11 @@ class FeatureCells(ColumnCells):
             return "whole numbers above 2^53, which are rounded"
         if self.words or not self.whole:
             return ""
-        found = 0 if self.different is None else len(self.different)
-        if found == self.numbers > 2:
+        found = np.empty(0) if self.different is None else self.different
+        if len(found) == self.numbers > 2:
             return "whole numbers, all unique"
-        nearly = "whole numbers, nearly all unique" * (found > 0 and self.numbers >= SOME)
+        are_ids = self.numbers >= SOME and len(found) and np.ptp(found) < SPARSE * len(found)
+        nearly = "whole numbers, nearly all unique" * bool(are_ids)
         return "whole numbers with leading zeros" if self.padded else nearly
 
 

@@ -245,6 +245,7 @@ DIFFERENT = "possibly useless columns: a (whole numbers, all unique): 'data.drop
         ([str(row % 97 * 7) for row in range(100)], DIFFERENT.replace("all", "nearly all")),
         ([str(row % 47 * 7) for row in range(49)], None),
         ([str(row % 94 * 7) for row in range(100)], None),
+        ([str(row % 97 * 11) for row in range(100)], None),
         ([f"{row % 12 + 1:02d}" for row in range(50)], None),
         (
             [str(2**53 + 2 + row * row) for row in range(50)],
