@@ -165,7 +165,9 @@ def nearest(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str 
     return near if likenesses.get(near, 0) >= LEAST_LIKENESS else None
 
 
-def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = "") -> str:
+def unknown_key(
+    key: str, known: Iterable[str], hint: str = "", *, value: str = "", place: str = ""
+) -> str:
     """Return the message for an unknown key.
 
     Args:
@@ -173,6 +175,7 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = 
         known: The known keys.
         hint: Why the key can't be given here; '' if it is only unknown.
         value: The value with its `=`, which the suggestion repeats.
+        place: Where the key is known, after a semicolon; '' if it is not known elsewhere.
     """
     if hint:
         return f"{key} can't be set here: {hint}."
@@ -188,4 +191,4 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "", *, value: str = 
         or nearest(key, names, by_leaf=True)
         or (None if siblings else leaves.get(nearest(leaf, leaves) or ""))
     )
-    return f"{key} is unknown." + (f" Did you mean '{near}{value}'?" if near else "")
+    return f"{key} is unknown{place}." + (f" Did you mean '{near}{value}'?" if near else "")

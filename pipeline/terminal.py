@@ -59,7 +59,7 @@ def _indent(text: str) -> str:
     if heading := _HEADING.match(text):
         return " " * len(heading[0])
     spaces = len(text) - len(text.lstrip())
-    return " " * (spaces + 2) if spaces or " · " in text else ""
+    return " " * (spaces + 2) if spaces or " · " in text else ""  # · is in a run's first line
 
 
 def folded(text: str, stream: TextIO) -> str:

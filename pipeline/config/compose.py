@@ -43,8 +43,8 @@ from pipeline.redaction import redact_word
 _MAPPING = re.compile(r"[^=+~@]+=\{")
 #: Overrides KEY=VALUE without a mapping as value, except for a study's space, which is a mapping.
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
+#: A file or folder in place of a data set, and what reads it by its ending; all others are tables.
 _PATH = re.compile(r"[\w-]*[./][\w./-]*")
-#: The data set that reads a user's own file, by its ending; all others are tables.
 _OWN_FILES = {"": "images", ".npy": "arrays", ".npz": "arrays", ".ts": "ucr"}
 _TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
@@ -465,9 +465,9 @@ def _unknown(one: Given, keys: Sequence[str]) -> str:
     files = sorted((conf_folder() / root).glob("*.yaml")) if leaf else []
     owners = [file.stem for file in files if own.search(file.read_text(encoding="utf-8"))]
     near = {f"{key}s", key.removesuffix("s")} & {*keys} if owners else keys
-    told = unknown_key(key, near, REFUSED.get(key, ""), value=value[1] + value[2])
-    belongs = f" is unknown; it belongs to {root}={', '.join(owners)}."
-    return told.replace(" is unknown.", belongs, 1) if owners else told
+    place = f"; it belongs to {root}={', '.join(owners)}" if owners else ""
+    given = value[1] + value[2]
+    return unknown_key(key, near, REFUSED.get(key, ""), value=given, place=place)
 
 
 def exists(tree: DictConfig, key: str) -> bool:

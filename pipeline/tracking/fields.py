@@ -36,8 +36,8 @@ WIDEST = 720
 #: Ends the address of a page; without it MLflow shows its pages for language models.
 TRAINING_PAGES = "workflowType=machine_learning"
 
-#: Prefixes of values that belong to a run rather than to an epoch; the last is a study's curve.
-FINAL = ("test/", "naive/", "linear/", "seasonal/", "decision/", "time/fit", "model/", "best/")
+#: Prefixes of values that belong to a run rather than to an epoch.
+FINAL = ("test/", "naive/", "linear/", "seasonal/", "best/", "decision/", "time/fit", "model/")
 #: Key of the view that the links of this program open, among the saved views of an experiment.
 VIEW = "pipeline"
 #: Columns of the view in their order; MLflow's pages leave out those that no run has.

@@ -146,7 +146,8 @@ class Replay:
         if not (events := self._next_batch()):
             return
         # MLflow draws a value of step 0 as a bar, any other as a curve. A study's best is a curve.
-        single = FINAL[:-1] if command_of(self._begun) == "sweep" else FINAL
+        is_study = command_of(self._begun) == "sweep"
+        single = tuple(one for one in FINAL if not (is_study and one == "best/"))
         points = [
             (key, value, event["time"], 0 if key.startswith(single) else event["epoch"])
             for event in events

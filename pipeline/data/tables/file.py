@@ -327,14 +327,14 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
             yield trimmed(last)
     except pa.ArrowInvalid as error:
         if not (problems := _utf8_problems(path) or _ragged(path, form)):
-            deque(_records(path, form.sep or ",", strict=True), maxlen=0)
+            _require_ended(path, form)
             problems = [f"{path} can't be read: {' '.join(str(error).split())}"]
         raise DataError(*problems) from error
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
         # A quoted cell that never ends swallows all rows below it, including their line breaks.
         if any(cell is not None and "\n" in cell for cell in row.values()):
-            deque(_records(path, form.sep or ",", strict=True), maxlen=0)
+            _require_ended(path, form)
 
 
 def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
@@ -436,6 +436,11 @@ def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[in
             ) from error
 
 
+def _require_ended(path: Path, form: Form) -> None:
+    """Raise DataError if a quoted cell never ends; reads all records."""
+    deque(_records(path, form.sep or ",", strict=True), maxlen=0)
+
+
 def _ragged(path: Path, form: Form) -> list[str]:
     """Return messages on the first rows that have more or fewer cells than the header."""
     sep, expected, rows = form.sep or ",", len(form.names), 0
@@ -447,7 +452,7 @@ def _ragged(path: Path, form: Form) -> list[str]:
                 found.append((line, len(record)))
                 has_breaks = has_breaks or any("\n" in cell for cell in record)
     if has_breaks:
-        deque(_records(path, sep, strict=True), maxlen=0)
+        _require_ended(path, form)
     if found and len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
         return [
             f"{path}: every row has {expected + 1} cells, one more than the header's {expected}; "
