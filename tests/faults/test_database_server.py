@@ -16,7 +16,7 @@ from postgres import PASSWORD, USER, Postgres, running_postgres
 from faults.conftest import StartSweep
 from faults.stores import free_port
 from faults.study_records import Records
-from faults.sweeps import Sweeping, behaving, problems
+from faults.sweeps import Sweeping, behaving, grid, problems
 from pipeline.runs import main as runs
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,10 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
     studies, tracking = (postgres.url(name) for name in databases)
     records = records_of(postgres, databases[0])
     secret = f"{USER}:{PASSWORD}"
-    words = ("sweep.n_trials=14", "sweep.workers=2", *behaving(delay=0.4))
+    rates = [0.01 + 0.001 * number for number in range(14)]
+    # Each of the four workers takes one of the last four trials, so none ends before the pause.
+    held = behaving(*["wait"] * 4, rates=rates[10:], delay=0.4)
+    words = (*grid(*rates), "sweep.workers=2", *held)
     environment = {
         "MLFLOW_TRACKING_URI": postgres.url(databases[1], userinfo=secret),
         "STUDIES": postgres.url(databases[0], userinfo=secret),
@@ -77,8 +80,10 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
     )
     together[0].await_trials(3, records)
     postgres.restart()
-    together[0].await_trials(7, records)
+    for one in together:
+        one.await_waiting()
     postgres.stop(signal.SIGINT)
+    together[0].go_on()
     time.sleep(5)
     postgres.start()
     assert [one.end() for one in together] == [0, 0], [one.err for one in together]
