@@ -84,8 +84,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             synced.result()
 
     def teardown(self) -> None:
-        """Wait for the disk, even after a signal has interrupted the training."""
-        self._thread.submit(int).result()  # the single thread finishes earlier tasks first
+        """Wait for the disk, even after a signal has interrupted the training.
+
+        The executor doesn't know a thread whose start was interrupted; only `shutdown` ends it.
+        """
+        self._thread.shutdown()
         with suppress(EnvironmentFaultError):
             self.finish()
 

@@ -90,6 +90,7 @@ def pause(hook: str) -> tuple[str, ...]:
 WORDS = {
     **{hook: pause(hook) for hook in ("on_validation_end", "on_test_start", "on_fit_start")},
     "a callback that swallows it": (*ENDLESS, "+callbacks.swallow._target_=slow_parts.Swallow"),
+    "a thread that begins": (*ENDLESS, "+callbacks.slow._target_=slow_parts.SlowThread"),
     "reading": (*IRIS, "data._target_=slow_parts.SlowIris"),
     "a stubborn import": (*IRIS, "data._target_=stubborn_import.Source"),
 }

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -47,6 +48,21 @@ class SlowEnd(Callback):
     def on_exception(self, *_: Any) -> None:
         """Stay here."""
         pause()
+
+
+class SlowThread(Callback):
+    """Stays where the thread that syncs checkpoints has just begun."""
+
+    def on_train_start(self, *_: Any) -> None:
+        """Replace the method that starts a thread."""
+        start = threading.Thread.start
+
+        def start_and_pause(thread: threading.Thread) -> None:
+            start(thread)
+            if thread.name.startswith("checkpoint"):
+                pause()
+
+        threading.Thread.start = start_and_pause
 
 
 class Swallow(Callback):
