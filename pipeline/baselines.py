@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared
-from pipeline.data.times import season_of, step_of
+from pipeline.data.times import season_of
 from pipeline.importance import evenly_spaced
 from pipeline.linear_fit import ITERATIONS, FittingProcess, predictions
 from pipeline.processes.child import MAX_BYTES
@@ -68,10 +68,10 @@ def naive(prepared: Prepared) -> Baseline:
 
 def seasonal(prepared: Prepared) -> Baseline | None:
     """Predict the value one season before; `None` if the times of the data have no season."""
-    values, step = prepared.test.seasonal, str(prepared.schema.reading.get("step"))
+    values, season = prepared.test.seasonal, season_of(prepared.schema.reading)
     if values is None or values.isnan().any():
         return None
-    return Baseline(name=f"value {season_of(step_of(step))} steps before", outputs=values)
+    return Baseline(name=f"value {season} steps before", outputs=values)
 
 
 def linear(

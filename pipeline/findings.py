@@ -20,7 +20,7 @@ from pipeline.paths import replace_file, replace_text
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
 #: Folder among a run's artifacts, and the files in it.
 FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arrays.npz"
 #: Text file among them with the table of the network's layers.
@@ -254,6 +254,7 @@ class Findings:
         units: Unit of a regression's targets; empty = unknown.
         horizon: Steps of a series that are predicted at once; outputs are ordered by step.
         stride: Steps of a series from one row to the next.
+        season: Steps of a season of a series; `None` = its times have none.
         monitor: Metric that decides which epoch is best.
         better: Whether a larger or a smaller value of `monitor` is better.
         kept: Epoch of the kept weights, counted from 1; `None` = the last.
@@ -293,6 +294,7 @@ class Findings:
     units: str = ""
     horizon: int = 1
     stride: int = 1
+    season: int | None = None
     monitor: str
     better: Literal["max", "min"]
     kept: int | None

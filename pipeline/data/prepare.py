@@ -20,7 +20,7 @@ from pipeline.data.report_text import warnings
 from pipeline.data.schema import Scaler, Schema, fit, statistics
 from pipeline.data.source import Array, Indices, Samples, Series, Source
 from pipeline.data.split import Split, check_sizes, split_times
-from pipeline.data.times import IRREGULAR, season_of, step_of
+from pipeline.data.times import season_of
 from pipeline.errors import ConfigError, DataError
 
 Filling = Literal["refuse", "previous", "linear"]
@@ -125,7 +125,7 @@ def cut_windows(
     inputs = sliding_window_view(changes[:-horizon], window, axis=0)  # (rows, channels, window)
     before = values[window : len(values) - lag, columns]
     numbers = np.arange(len(inputs)) + window + lag
-    season = season_of(step_of(str(series.reading.get("step", IRREGULAR))))
+    season = season_of(series.reading)
     return (
         changes,
         {

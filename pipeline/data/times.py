@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -333,11 +333,12 @@ def step_of(text: str) -> Step | None:
     return Step(unit="number", count=int(number))
 
 
-def season_of(step: Step | None) -> int | None:
-    """Return the number of steps in a season; `None` if the step has none.
+def season_of(reading: Mapping[str, Any]) -> int | None:
+    """Return the number of steps in a season of a series; `None` if its step has none.
 
     A season is a year of months, quarters or weeks, a week of days, a day of hours or minutes.
     """
+    step = step_of(str(reading.get("step", IRREGULAR)))
     if step is None or step.unit == "number":
         return None
     if step.unit == "weekday":

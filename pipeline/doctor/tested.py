@@ -50,11 +50,18 @@ def no_better_than_naive(run: Evidence) -> Verdict | None:
         by = f"MSE at most {100 * found.high:.0f} % lower"
     else:
         by = f"at most {100 * found.high:.1f} points better"
+    season = run.findings.season or 0
+    # What lies a season back has to be known, for most training rows as well.
+    can_differ = run.findings.horizon <= season < run.findings.rows["train"] / 2
     return Verdict(
         evidence=f"{_against(run, found, name)}; {by}",
         numbers=found.numbers,
-        cures=(larger_network(run) if run.is_linear else "", run.standard_scale),
-        advice="set data.difference to the steps of a season"
+        cures=(
+            f"data.difference={season}" if is_seasonal and can_differ else "",
+            larger_network(run) if run.is_linear else "",
+            run.standard_scale,
+        ),
+        advice=f"use {name}"
         if is_seasonal
         else "check whether the inputs can predict the target at all",
     )

@@ -20,6 +20,7 @@ from torch import nn
 
 from pipeline.config.values import TARGET
 from pipeline.data.content import Part
+from pipeline.data.times import season_of
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.findings import (
     Clipping,
@@ -155,6 +156,7 @@ def _planned(plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "model": str(plan.options.model[TARGET]).rpartition(".")[2],
         "config": plan.config,
+        "season": season_of(schema.reading),
         "words": None if plan.command is None else plan.command.words(),
         "monitor": monitor,
         "better": direction_of(monitor, plan.options.metrics),

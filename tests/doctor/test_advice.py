@@ -5,7 +5,9 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fixture_types import Train
 
 from benchmarks.doctor_cases import findings_of, merged
 from benchmarks.doctor_cures import KINDS, advice_of, drawn, outcome
@@ -42,3 +44,23 @@ def test_the_cross_validation_that_is_printed_runs_on_the_data_of_the_run(
     folds = [python, "-m", "pipeline.sweep", *shlex.split(command.removeprefix(start))]
     study = subprocess.run(folds, capture_output=True, text=True, check=True)
     assert "5 trials: 5 complete" in study.stdout
+
+
+def test_the_season_that_is_printed_makes_a_series_easy(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = np.random.default_rng(3)
+    days = np.datetime64("2024-01-01") + np.arange(420)
+    trend = 200 + (0.6 + 0.5 * chance.normal(size=420)).cumsum()
+    sales = trend + np.tile(30 * chance.normal(size=7), 60) + 2 * chance.normal(size=420)
+    lines = [f"{day},{value:.2f}\n" for day, value in zip(days, sales, strict=True)]
+    Path("daily.csv").write_text("day,sales\n" + "".join(lines), encoding="utf-8")
+    words = ("model=mlp", "data=series", "data.path=daily.csv", "data.window=3", "tracking=none")
+    assert train(*words) == 0
+    (advice,) = re.findall(
+        "^doctor  no better than naive: .* for value 7 steps before; .*; try (.*)$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+    assert train(*words, *shlex.split(advice)) == 0
+    assert "\ndoctor  healthy\n" in capsys.readouterr().out

@@ -237,6 +237,7 @@ def test_a_network_that_beats_the_last_value_but_not_the_last_season_is_told_so(
     made = replace(
         worse_than("naive", network=4.0, theirs=12.0, rows=400),
         baselines=("last value", "least squares", "value 12 steps before"),
+        season=12,
     )
     targets, noise = made.test.targets, np.random.default_rng(2).normal(size=(400, 1))
     for error, said in ((2.0, "no_better_than_naive"), (8.0, "healthy")):
@@ -245,7 +246,10 @@ def test_a_network_that_beats_the_last_value_but_not_the_last_season_is_told_so(
         if said != "healthy":
             (line,) = found.lines()
             assert " for value 12 steps before; MSE at least " in line
-            assert line.endswith("; set data.difference to the steps of a season")
+            assert line.endswith("; try data.difference=12")
+    far = replace(made, horizon=13)  # more steps than the last season tells
+    (line,) = diagnose(with_test(far, seasonal=targets + 2 * noise, linear=None)).lines()
+    assert line.endswith("; use value 12 steps before")
 
 
 def test_a_gain_that_nobody_knows_is_told_without_percents() -> None:

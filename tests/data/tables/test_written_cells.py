@@ -490,7 +490,7 @@ def test_times_without_a_common_step_are_numbered_from_the_last(labels: list[str
     ],
 )
 def test_the_step_of_the_times_gives_the_season(step: str, season: int | None) -> None:
-    assert season_of(step_of(step)) == season
+    assert season_of({"step": step}) == season
 
 
 def test_times_fit_a_step_of_their_own_unit_alone() -> None:
