@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.tables.written import DATE
+from pipeline.data.tables.written import kind_of
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some
 
 if TYPE_CHECKING:
@@ -170,13 +170,13 @@ def form_of(path: Path, options: CsvOptions) -> Form:
 
 
 def _require_text(path: Path, head: bytes) -> None:
-    halves = (head[::2], head[1::2])
-    is_wide = len(head) >= 4 and any(  # Latin letters in UTF-16: every other byte is NUL
-        one.count(0) > 0.4 * len(one) and not other.count(0)
-        for one, other in (halves, halves[::-1])
-    )
-    if is_wide or head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} is UTF-16; {SAVE_AS.format('UTF-16', shlex.quote(str(path)))}")
+    # Of Latin letters in UTF-16, every other byte is NUL.
+    upper, lower = (part.count(0) / max(1, len(part)) for part in (head[::2], head[1::2]))
+    order = "BE" if upper > 0.4 and not lower else "LE" if lower > 0.4 and not upper else ""
+    is_marked = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if is_marked or (order and len(head) >= 4):
+        code = "UTF-16" if is_marked else f"UTF-16{order}"
+        raise DataError(f"{path} is UTF-16; {SAVE_AS.format(code, shlex.quote(str(path)))}")
     if b"\0" in head:
         raise DataError(*_nul_problems(path))
     if not head.removeprefix(BYTE_ORDER_MARK).strip():
@@ -251,16 +251,6 @@ def _first_record(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
         return tuple(names), file.tell()
 
 
-def _kind(cell: str) -> str:
-    """Return whether a cell holds `numbers` or `dates`; empty = something else."""
-    if DATE.fullmatch(cell):
-        return "dates"
-    with suppress(ValueError):
-        if float(cell) == float(cell) and any(map(str.isdigit, cell)):
-            return "numbers"
-    return ""
-
-
 def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Raise DataError if the first line has numbers or dates where the rows below have them, too.
 
@@ -268,13 +258,13 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     that is also a cell of its column.
     """
     names = [name.strip() for name in names]
-    kinds = [_kind(name) for name in names]
+    kinds = [kind_of(name) for name in names]
     below = [
         {row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)} - {""}
         for place in range(len(names))
     ]
     columns = [*zip(names, kinds, below, strict=True)]
-    alike = [name for name, kind, cells in columns if kind and {*map(_kind, cells)} == {kind}]
+    alike = [name for name, kind, cells in columns if kind and {*map(kind_of, cells)} == {kind}]
     values = [name for name, kind, _ in columns if kind]
     steps = {int(b) - int(a) for a, b in pairwise(values)} if all(map(str.isdigit, values)) else {0}
     # pandas names columns 0, 1, 2, … by default.
@@ -283,7 +273,7 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     has_cell = any(name in cells for name, kind, cells in columns if not kind)
     if not alike or (are_counted and not has_cell):
         return
-    found = " and ".join(sorted({_kind(name) for name in alike}))
+    found = " and ".join(sorted({kind_of(name) for name in alike}))
     raise DataError(
         f"{path}: its first line holds {found} ({some([*map(shown, alike)], most=3)}) like the "
         "rows below it; expected column names. data.header=false reads it as a row, "

@@ -36,6 +36,16 @@ GROUPED = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 SHARE = r"^[+-]?(0?\.0*[1-9]\d*|1(\.0*)?)$"
 
 
+def kind_of(cell: str) -> str:
+    """Return whether a cell holds `numbers` or `dates`; empty = something else."""
+    if DATE.fullmatch(cell):
+        return "dates"
+    with suppress(ValueError):
+        if float(cell) == float(cell) and any(map(str.isdigit, cell)):
+            return "numbers"
+    return ""
+
+
 def all_numbers(texts: Sequence[str]) -> bool:
     """Return whether every text is a number."""
     return all(re.match(NUMBER, text) for text in texts)

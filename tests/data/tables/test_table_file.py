@@ -152,7 +152,7 @@ FILL = "expected 2, as in the header. Add the missing cells, or ',' for each emp
             f" line 4 has the byte 0xe9 ('é' in CP1252), which is not UTF-8; {LATIN}",
         ),
         ("a,b\n1,2\n".encode("utf-16"), WIDE),
-        ("a,b\n1,2\n".encode("utf-16-be"), WIDE),
+        ("a,b\n1,2\n".encode("utf-16-be"), WIDE.replace("-f UTF-16", "-f UTF-16BE")),
         (b"a,b\n1,2\n3,\x004\n", f" line 3 has a NUL byte (byte 11 of the file): {NUL}"),
         (
             b"a,b\n" + b"1,2\n" * 20_000 + b"3,\x004\n",
@@ -202,6 +202,7 @@ def test_a_file_that_is_no_table_is_refused_by_line(content: bytes, problems: st
         ("cp1252", "Temperatur [°C];label", "à créée", "0xb0 ('°' in CP1252)"),
         ("gb18030", "年龄;结果", "“是”，喆", "0xc4 ('年' in GB18030)"),
         ("latin-1", "size;label", "\x81", "0x81 ('\\x81' in LATIN1)"),
+        *((f"utf-16{order}", "size;label", "a", "is UTF-16") for order in ("", "-le", "-be")),
     ],
 )
 def test_the_command_that_is_named_for_another_encoding_gives_the_same_text(
@@ -215,7 +216,7 @@ def test_the_command_that_is_named_for_another_encoding_gives_the_same_text(
     with pytest.raises(DataError) as raised:
         rows(path)
     (problem,) = raised.value.problems
-    assert f" has the byte {named}, which is not UTF-8; save it as UTF-8, " in problem
+    assert named in problem
     command = problem.partition("as with: ")[2]
     subprocess.run(["sh", "-c", command], check=True)
     assert Path("new.csv").read_text("utf-8") == content
