@@ -270,7 +270,7 @@ class Findings:
         repeated: Number of test rows whose inputs are also in the training part; `None` = unknown.
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Number of weights of the network.
-        seconds: Duration of the training.
+        seconds: Duration of the training, with its parts before a resumption.
         device: The devices in words.
         data_hash: sha256 of the data and of their split into parts.
         history: Values of each epoch, counted from 1.
@@ -321,6 +321,13 @@ class Findings:
     importances: ColumnImportances | None = None
     mistakes: Mistakes | None = None
     inside: Inside | None = None
+
+    @property
+    def epochs_words(self) -> str:
+        """The epochs that the run trained, such as `20 of 20`; `15–20 of 20` after a parent run."""
+        first = min(self.history, default=1)
+        planned = f" of {self.planned}" if self.planned else ""
+        return f"{f'{first}–' if 1 < first < self.epochs else ''}{self.epochs}{planned}"
 
 
 _PARTS: Mapping[str, type] = {

@@ -297,8 +297,8 @@ def _costs(run: Subject) -> dict[str, str]:
         "parameters": f"{found.parameters:,}" if found.parameters else MISSING,
         "model file": MISSING if run.size is None else size_words(run.size),
         "training time": duration(took) if took else MISSING,
-        "epochs": f"{found.epochs} of {found.planned}",
-        "seconds per epoch": rounded(took / found.epochs) if found.epochs else MISSING,
+        "epochs": found.epochs_words,
+        "seconds per epoch": rounded(took / len(found.history)) if found.history else MISSING,
         "device": found.device or MISSING,
     }
 

@@ -128,8 +128,7 @@ def summary(subject: Subject) -> str:
     """Return what was trained, how the training ended, and the result."""
     findings = subject.findings
     weights = f", {findings.parameters:,} parameters" if findings.parameters else ""
-    planned = f" of {findings.planned}" if findings.planned else ""
-    epochs = f"{findings.epochs}{planned} epoch{'' if planned == ' of 1' else 's'}"
+    epochs = f"{findings.epochs_words} epoch{'' if findings.planned == 1 else 's'}"
     rows = f" on {rows_words(findings.rows['train'])}" if "train" in findings.rows else ""
     took = f" in {duration(findings.seconds)}" if findings.seconds else ""
     is_earlier = findings.kept not in (None, findings.epochs)

@@ -59,6 +59,7 @@ class Result:
         epochs: Number of epochs trained.
         parameters: Number of weights of the network.
         pruned: Whether training was ended because other trials were better.
+        fit_seconds: Time that this command trained; `time/fit` adds the parts before a resumption.
         seconds: Time from the start of the command's work to its end.
         doctor: The diagnosis, in lines for the terminal.
     """
@@ -73,6 +74,7 @@ class Result:
     epochs: int
     parameters: int
     pruned: bool
+    fit_seconds: float
     seconds: float
     doctor: tuple[str, ...] = ()
 
@@ -212,8 +214,7 @@ def last_lines(result: Result, seconds: float) -> Iterator[str]:
     if decision.found:
         baselines = "; 0.5 for the baselines" if result.test else ""
         yield f"threshold {rounded(decision.threshold)} ({decision.found}){baselines}"
-    fit = duration(metrics["time/fit"])
-    yield f"took    {duration(seconds)}, {fit} of it training"
+    yield f"took    {duration(seconds)}, {duration(result.fit_seconds)} of it training"
     yield f"run     {result.folder}"
     if result.record.report.is_file():
         yield f"report  {result.record.report}"

@@ -132,7 +132,7 @@ def findings_of(
         intervals={} if test is None or test.intervals is None else test.intervals.ends,
         baselines=() if test is None else test.baselines,
         parameters=result.parameters,
-        seconds=participant.seconds,
+        seconds=result.metrics["time/fit"],
         history={
             epoch: {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
             for epoch, values in result.history.items()
@@ -416,7 +416,7 @@ def _summary(findings: Findings) -> str:
     return (
         f"**{as_text(findings.model)}**, {findings.parameters:,} parameters, {_purpose(findings)}"
         f"{verdict}. Trained on {findings.rows.get('train', 0):,} rows for "
-        f"{findings.epochs} of {findings.planned} epochs in {duration(findings.seconds)}"
+        f"{findings.epochs_words} epochs in {duration(findings.seconds)}"
         f"{kept}{end}."
     )
 

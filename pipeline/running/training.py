@@ -94,6 +94,12 @@ class Session(Participant):
 
     def __init__(self, plan: Plan, record: Record, artist: Child, shows: Shows | None) -> None:
         self._record, self._artist, self._shows = record, artist, shows
+        self._earlier_seconds = 0.0
+        if plan.start.folder is not None and plan.start.saved is not None:  # the run is resumed
+            for epoch, known in record.journal.epochs().items():
+                if epoch <= plan.start.saved.facts["epoch"]:
+                    sum_so_far = self._earlier_seconds + known.get("time/epoch", 0.0)
+                    self._earlier_seconds = known.get("time/fit", sum_so_far)
         self._epochs = EpochRecord(record.journal.epoch, plan.occasion.reached)
         vitals = VitalSigns()
         prunes = plan.occasion.prunes
@@ -112,7 +118,7 @@ class Session(Participant):
             super().fit()
         except DivergedError as error:
             what = "the result of the diverged run was not written"
-            result = self._result(metrics={"time/fit": self.seconds})
+            result = self._result(metrics={"time/fit": self._earlier_seconds + self.seconds})
             error.result = unless_it_fails(lambda: self._write(result, diverged=True), what)
             raise
 
@@ -132,7 +138,7 @@ class Session(Participant):
         if kept is not None and kept in history:
             validated = {k: v for k, v in history[kept].items() if k.startswith("val/")}
             values = {"best/epoch": float(kept), **{f"best/{k}": v for k, v in validated.items()}}
-        values["time/fit"] = self.seconds
+        values["time/fit"] = self._earlier_seconds + self.seconds
         if decision.found:
             values["decision/threshold"] = decision.threshold
         values |= {} if test is None else test.metrics
@@ -160,9 +166,10 @@ class Session(Participant):
             kept=self._kept_values(),
             history=history,
             schema=self._plan.prepared.schema,
-            epochs=len(history),
+            epochs=max(history, default=0),
             parameters=self._plan.parameters,
             pruned=self.pruned,
+            fit_seconds=self.seconds,
             seconds=perf_counter() - self._plan.started_at,
         )
         return replace(result, **known)

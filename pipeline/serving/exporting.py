@@ -151,11 +151,13 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
     try:
         with _quiet():
             program, is_free = _traced(WholeModel(model).eval(), _single(raw))
-            _forget_places(program)
     except Exception as error:  # tracing a user's network can raise any error
         reason = f"can't be exported: {_line(error)}"
         yield from (ConfigError(f"format={one}: the network {reason}") for one in formats)
         return
+    for module in program.graph_module.modules():
+        for node in getattr(getattr(module, "graph", None), "nodes", ()):
+            node.meta.pop("stack_trace", None)  # it has paths of local folders
     batches = [raw, raw[:1], np.concatenate([raw, raw])] if is_free else [raw]
     pairs = [(_single(batch), model.outputs(batch)) for batch in batches]
     yield from (_exported(one, program, pairs, model.schema) for one in formats)
@@ -172,13 +174,6 @@ def _traced(whole: WholeModel, rows: Tensor) -> tuple[ExportedProgram, bool]:
 
 def _single(raw: Array) -> Tensor:
     return torch.from_numpy(raw.astype("float32", order="C"))
-
-
-def _forget_places(program: ExportedProgram) -> None:
-    """Remove the source lines of all operations, which contain paths of local folders."""
-    for module in program.graph_module.modules():
-        for node in getattr(getattr(module, "graph", None), "nodes", ()):
-            node.meta.pop("stack_trace", None)
 
 
 def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers]:

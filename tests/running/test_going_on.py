@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
@@ -13,6 +14,7 @@ from fixture_types import Capture, Train
 from mlflow import MlflowClient
 from records import checkpoint, epochs, events, final_values, only_run, runs
 
+from pipeline.findings import load_findings
 from pipeline.tracking.folders import State, read_state, write_state
 
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "trainer.max_epochs=3")
@@ -78,6 +80,29 @@ def test_a_finished_run_goes_on_in_place(train: Train, run: Path, name: str) -> 
     assert list(epochs(run)) == [1, 2, 3, 4]
     assert {epoch: epochs(run)[epoch] for epoch in before} == before
     assert events(run)[-1]["status"] == "FINISHED"
+
+
+@pytest.mark.parametrize(("has_ended", "earlier"), [(False, 600.0), (True, 900.0)])
+def test_the_training_time_of_a_resumed_run_is_that_of_all_its_parts(
+    train: Train, run: Path, capsys: Capture, *, has_ended: bool, earlier: float
+) -> None:
+    changed = {"time/epoch": 200.0, "time/fit": 900.0}
+    found = [
+        {**one, "values": {k: changed.get(k, v) for k, v in one["values"].items()}}
+        if one["event"] == "epoch"
+        else one
+        for one in events(run)
+        if has_ended or "time/fit" not in one.get("values", {})
+    ]
+    write_journal(run, found)
+    assert train(f"resume={run}", *MORE[:2], "verbose=2") == 0
+    assert earlier < final_values(run)["time/fit"] < earlier + 60
+    took = re.search(r"took    .*, (.+) s of it training", capsys.readouterr().out)
+    assert took is not None
+    assert float(took[1]) < 60
+    findings = load_findings(run / "artifacts")
+    assert findings.seconds == final_values(run)["time/fit"]
+    assert findings.epochs_words == "4 of 4"
 
 
 @pytest.mark.parametrize("prefix", ["12e45678", "1_000", "0x1f", "007", "1e5", "true"])
@@ -170,6 +195,7 @@ def test_another_config_makes_a_child_run_that_leaves_its_parent_alone_and_is_go
     assert begin["params"]["optimizer.lr"] == 0.1
     assert list(epochs(child)) == [4, 5]
     assert final_values(child)["best/epoch"] in (4, 5)
+    assert load_findings(child / "artifacts").epochs_words == "4–5 of 5"
     assert (child / "checkpoints" / "best.ckpt").exists()
     assert train(f"resume={child}", "trainer.max_epochs=6", "verbose=0") == 0
     assert epochs(child) == epochs(whole)
