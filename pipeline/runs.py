@@ -11,12 +11,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from omegaconf import OmegaConf
 from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, PositiveInt, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError, RecordsDifferError, some
 from pipeline.markup import print_rows
+from pipeline.paths import conf_folder
 from pipeline.redaction import redact
 from pipeline.terminal import ago
 from pipeline.tracking.folders import MIB, SHOWN, listed, old_runs, unfinished
@@ -25,6 +27,15 @@ from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.study.recorded_studies import Studies
+
+
+#: Actions that use a key; keys that say where runs and studies are may be given with any action.
+USERS = {
+    **dict.fromkeys(("name", "doctor", "sort", "limit"), ("list",)),
+    "study": ("check", "clean"),
+    "grace": ("reap",),
+    **dict.fromkeys(("older_than", "apply"), ("clean",)),
+}
 
 
 class RunsOptions(Options):
@@ -46,7 +57,22 @@ class RunsOptions(Options):
 
 
 def body(options: RunsOptions) -> int:
-    """Carry out the configured action and return the exit code."""
+    """Carry out the configured action and return the exit code.
+
+    Raises:
+        ConfigError: Keys are given that the action does not use.
+    """
+    usual = OmegaConf.load(conf_folder() / "runs.yaml")
+    given = {key for key in USERS if getattr(options, key) != OmegaConf.select(usual, key)}
+    problems = [
+        f"{key} has no effect with action={options.action}; it belongs to action={', '.join(users)}"
+        for key, users in USERS.items()
+        if key in given and options.action not in users
+    ]
+    if not problems and {"study", "older_than"} <= given:
+        problems = ["older_than has no effect on a study; remove study or older_than"]
+    if problems:
+        raise ConfigError(*problems)
     actions: dict[str, Callable[[RunsOptions], int]] = {
         "list": list_runs,
         "sync": sync_runs,

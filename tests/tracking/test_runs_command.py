@@ -161,9 +161,9 @@ def test_reap_closes_a_lost_run_with_all_its_values_and_no_live_one_as_sync_does
     for journal in journals:
         journal.epoch(1, {"val/f1": 0.75})
     pretend_lost(journals[1])
-    where = [f"output={tmp_path}/runs", f"tracking.uri={database}", "grace=0.1"]
-    for action in ("reap", "sync"):
-        assert main([f"action={action}", *where]) == 0
+    where = [f"output={tmp_path}/runs", f"tracking.uri={database}"]
+    for words in (("action=reap", "grace=0.1"), ("action=sync",)):
+        assert main([*words, *where]) == 0
         ids = [read_state(journal.folder).run_id for journal in journals]
         runs = [MlflowClient(database).get_run(run_id) for run_id in ids]
         ends = [(run.info.status, run.data.tags.get("end_reason")) for run in runs]
@@ -188,6 +188,34 @@ def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -
     assert first.startswith("error: action='lst' is not allowed")
     assert "Did you mean 'list'?" in first
     assert second.startswith("error: grace=-1 is not allowed; expected a number > 0")
+
+
+@pytest.mark.parametrize(
+    ("words", "problems"),
+    [
+        ("study=small", "study has no effect with action=list; it belongs to action=check, clean"),
+        (
+            "apply=true older_than=0 sort=age",
+            "older_than has no effect with action=list; it belongs to action=clean\n"
+            "apply has no effect with action=list; it belongs to action=clean",
+        ),
+        (
+            "action=clean apply=true name=mlp*",
+            "name has no effect with action=clean; it belongs to action=list",
+        ),
+        ("action=sync grace=9", "grace has no effect with action=sync; it belongs to action=reap"),
+        (
+            "action=clean study=small older_than=9",
+            "older_than has no effect on a study; remove study or older_than",
+        ),
+    ],
+)
+def test_a_key_that_the_action_does_not_use_is_refused(
+    own_folder: Path, capsys: pytest.CaptureFixture[str], words: str, problems: str
+) -> None:
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.replace("error: ", "") == f"{problems}\n"
+    assert list(own_folder.iterdir()) == []
 
 
 def add_run(
