@@ -82,10 +82,17 @@ class Cells:
         return [*texts, None], filled(found.indices, len(texts)).astype(np.int64)
 
     def levels(self, levels: Sequence[str]) -> Array:
-        """Return the level index of each cell, float64 (rows,); `UNKNOWN`, or NaN if missing."""
+        """Return the level index of each cell, float64 (rows,); `UNKNOWN`, or NaN if missing.
+
+        A whole number that is no level means its other writing: `2.0` is the level `2`.
+        """
         indices: dict[str | None, float] = {name: index for index, name in enumerate(levels)}
         indices |= dict.fromkeys((*MISSING, None), np.nan)
         names, places = self.encoded()
+        for name in names:
+            if name and name not in indices and re.fullmatch(r"[+-]?\d+(\.0)?", name):
+                other = name.removesuffix(".0") if "." in name else f"{name}.0"
+                indices[name] = indices.get(other, UNKNOWN)
         return np.array([indices.get(name, UNKNOWN) for name in names], dtype=np.float64)[places]
 
     def numbers(self, *, otherwise: str = HELP_OF_NUMBERS) -> Array:

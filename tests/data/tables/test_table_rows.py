@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from given_data import shipped
 from given_tables import FILE, patients, prepared, read, source, text, write
@@ -225,6 +226,25 @@ def test_an_unknown_category_is_counted_or_refused_as_asked() -> None:
     told = r"new.csv line 3, column 'town': 'Bon' is not a category of the training table; unknown="
     with refused(told + r"other counts it as other. Did you mean 'Bonn'\?"):
         raw(known, ONE, strange, unknown="refuse")
+
+
+@pytest.mark.parametrize(
+    ("written", "read_again", "indices"),
+    [
+        (["1", "2"], ["2.0", "1.0", "2", "01", "2.5"], [1, 0, 1, UNKNOWN, UNKNOWN]),
+        (["1.0", "2.0"], ["2", "1", "2.0", "3"], [1, 0, 1, UNKNOWN]),
+        (["1", "1.0"], ["1.0", "1"], [1, 0]),
+        (["v1", "v2"], ["v1", "v1.0"], [0, UNKNOWN]),
+    ],
+)
+def test_a_category_that_is_a_whole_number_is_known_with_and_without_a_zero_behind_its_dot(
+    written: list[str], read_again: list[str], indices: list[float]
+) -> None:
+    rows = "".join(f"{written[row % 2]},{row % 3 % 2}\n" for row in range(40))
+    known, new = schema("rooms,y\n" + rows, categorical=["rooms"]), {"rooms": read_again}
+    assert raw(known, *({"rooms": cell} for cell in read_again))[:, 0].tolist() == indices
+    held = reader_of(known).apply(pd.DataFrame(new), what="the input")
+    assert held.raw[:, 0].tolist() == indices
 
 
 def test_an_empty_cell_is_filled_in_where_training_had_some_and_refused_elsewhere() -> None:
