@@ -159,13 +159,14 @@ class TableReader(reader.Reader):
         new = NewRows(heading=heading, ignored=self._ignored(columns, heading))
         self._require(str(path), columns)
         wanted = [name for name in columns if name in {heading, *self._names}]
+        fill = "missing=impute fills it in" if self.schema.encoder else "fill it in"
 
         def pieces() -> Iterator[Block]:
             for place, batch in batches(path, self.csv, columns=wanted):
                 names = None
                 if heading is not None:
                     names = [text or "" for text in batch.column(heading).to_pylist()]
-                yield Block(raw=self.rows(batch, place, rules, new), names=names)
+                yield Block(raw=self.rows(batch, place, rules, new, fill=fill), names=names)
 
         new.blocks = reader.regrouped(pieces(), size=size)
         return new
@@ -178,8 +179,18 @@ class TableReader(reader.Reader):
         there = [name for name in columns if name not in self._answer]
         require_columns(what, there, self._names, needed=OF_MODEL)
 
-    def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
+    def rows(
+        self,
+        batch: pa.RecordBatch,
+        place: Place,
+        rules: Rules,
+        new: NewRows,
+        *,
+        fill: str = "fill it in",
+    ) -> Array:
         """Return a batch as raw rows (rows, *raw_shape); count unknown and missing cells in `new`.
+
+        `fill` is the remedy that the message on an empty cell suggests.
 
         Raises:
             DataError: A cell can't be used; the message says where it is and what it holds.
@@ -197,10 +208,8 @@ class TableReader(reader.Reader):
                 new.unknown[code.name] += int(unknown.sum())
             if holes.any():
                 may_be = code.has_holes or rules.missing == "impute"
-                if (encoder := self.schema.encoder) is None or not may_be:
-                    how = ", as pipeline predict does with missing=impute" * (encoder is not None)
-                    told = f"the cell is empty, unlike in training; fill it in{how}"
-                    raise cells.fault(holes, told)
+                if self.schema.encoder is None or not may_be:
+                    raise cells.fault(holes, f"the cell is empty, unlike in training; {fill}")
                 new.missing[code.in_file] += int(holes.sum()) * (code.part in ("", DATE_PARTS[0]))
         return raw.reshape(len(raw), *self.schema.raw_shape)
 

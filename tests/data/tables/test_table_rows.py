@@ -252,9 +252,11 @@ def test_an_empty_cell_is_filled_in_where_training_had_some_and_refused_elsewher
     found = opened(known, Rules(), {**ONE, "age": "", "town": "NA"})
     assert len(list(found.blocks)) == 1
     assert found.missing == {"age": 1, "town": 1}
-    told = r"new.csv line 3, column 'dose': the cell is empty, unlike in training; fill "
-    with refused(told + r"it in, as pipeline predict does with missing=impute$"):
+    told = "column 'dose': the cell is empty, unlike in training;"
+    with refused(rf"^new.csv line 3, {told} missing=impute fills it in$"):
         raw(known, ONE, {**ONE, "dose": ""})
+    with refused(rf"^the input row 1, {told} fill it in$"):  # a served model has no such key
+        reader_of(known).apply(pd.DataFrame([{**ONE, "dose": ""}]), what="the input")
     assert np.isnan(raw(known, {**ONE, "dose": ""}, missing="impute")[0, 3])
     assert raw(known, {**ONE, "age": "-1"}, unknown="refuse")[0, 0] == -1  # no unknown category
 
