@@ -67,7 +67,8 @@ class WrittenCells:
     """Column of numbers that may be written as amounts or dates.
 
     `form` is that of amounts, such as `€.` or `,`, or the order of dates and the part that the
-    column holds, such as `ymd month`; empty = plain numbers.
+    column holds, such as `ymd month`; empty = plain numbers. A further sign in front, as in `.€.`,
+    says that training cells have three decimals or more.
     """
 
     __slots__ = ()

@@ -107,23 +107,31 @@ class Cells:
             raise DataError(self.word_problem(otherwise=otherwise))
         if problem := self.infinite_problem(values):
             raise DataError(problem)
-        if self.place.csv is not None:
+        if self.form:
             self._refuse_unclear()
         return values
 
     def _refuse_unclear(self) -> None:
-        """Raise DataError if a plain number of a CSV may have groups, or be a share of 1."""
+        """Raise DataError if a number may have groups, or a plain one of a CSV be a share of 1."""
         import pyarrow.compute as pc
 
-        for mark, pattern in ((",", GROUPED), ("%", SHARE)):
-            found = pc.match_substring_regex(self.texts, pattern) if mark in self.form else None
-            if found is not None and pc.any(found).as_py():
+        mark = self.form[-1]
+        are_usual = self.form.count(mark) > 1
+        checks = [(GROUPED, "among decimal commas")] * (mark == ",")
+        checks += [(SHARE, "among percentages")] * ("%" in self.form)
+        decimals = rf"^[^\d.,]*[1-9]\d{{0,2}}[{mark}]\d{{3}}[^\d.,]*$"
+        checks += [(decimals, "(decimals or thousands?)")] * (not are_usual)
+        for pattern, why in checks:
+            found = pc.match_substring_regex(self.texts, pattern)
+            if self.place.csv is None:  # a number that is no text has one meaning
+                found = pc.and_(found, pc.invert(pc.match_substring_regex(self.texts, NUMBER)))
+            if pc.any(found).as_py():
                 are_unclear = found.fill_null(fill_value=False).to_numpy(zero_copy_only=False)
                 text = self.texts[int(are_unclear.argmax())].as_py()
-                among, ways = "decimal commas", two_ways(text, mark)
-                if mark == "%":
-                    among, ways = "percentages", f"{text}% or {100 * float(text):.15g}%"
-                raise self.fault(are_unclear, f"{text!r} is ambiguous among {among}; write {ways}")
+                ways = two_ways(text, mark, "0" * (not are_usual))
+                if pattern == SHARE:
+                    ways = f"{text}% or {100 * float(text):.15g}%"
+                raise self.fault(are_unclear, f"{text!r} is ambiguous {why}; write {ways}")
 
     def numbers_or_none(self) -> Array | None:
         """Return the cells as numbers, also infinite ones, or None if a cell is another word."""
@@ -173,16 +181,21 @@ class Cells:
 
         `otherwise` is a remedy that it suggests where it can't tell the number; empty = none.
         """
-        texts = self.present().texts
-        position = int(np.argmin(are_numbers(texts)))
-        text = texts[position].as_py()
+        plain = self._plain() if self.form else self.present()
+        position = int(np.argmin(are_numbers(plain.texts)))
+        text = self.texts[position].as_py()
         bare = text.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
         if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", bare):
             bare = bare.replace(",", "")
         elif re.fullmatch(r"[+-]?\d+,\d+", bare):
             bare = bare.replace(",", ".")
-        way = two_ways(text, self.form[-1:] or ".") or bare * all_numbers([bare])
-        if way == bare and "%" in text:  # beside percentages or shares of 1
+        mark = self.form[-1:] or "."
+        # A zero behind three decimals tells them from a group where they are not usual.
+        way = two_ways(text, mark, "0" * (self.form.count(mark) == 1))
+        way = way or bare * all_numbers([bare])
+        if way == bare and "%" in self.form:
+            way = bare.replace(".", mark) + "%"
+        elif way == bare and "%" in text:  # beside percentages or shares of 1
             way += f" or {float(bare) / 100:.15g}"
         if not way:
             way = "a number or leave it empty" + f", {otherwise}" * bool(otherwise)

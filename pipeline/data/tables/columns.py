@@ -125,6 +125,8 @@ class ColumnCells:
     def find_form(self, *, commas: bool | None) -> None:
         """Find the form of amounts, after all batches; `commas` as in `amount_form`."""
         self.form, self.clash = amount_form(self.levels, commas=commas)
+        if any(re.search(rf"[{self.form[-1]}]\d{{3}}", text) for text in self.form and self.levels):
+            self.form = self.form[-1] + self.form  # three decimals are usual
 
     def find_odd(self, path: Path, options: CsvOptions) -> None:
         """Describe the first cell that is not written like most amounts or dates."""
@@ -138,7 +140,7 @@ class ColumnCells:
                     why = "among decimal commas" if like == "," else "(decimals or thousands?)"
                     # A zero more shows that all dots of the column are before decimals.
                     zero = "0" * (like == "." and like in first)
-                    ways = two_ways(first, like).replace(" ", zero + " ", 1)
+                    ways = two_ways(first, like, zero)
                     self.first_word = f"{cell}: {shown(first)} is ambiguous {why}; write {ways}"
                     return
                 self.first_word = (

@@ -71,7 +71,7 @@ def date_of(text: str, order: str) -> datetime | None:
 
 def amount_pattern(form: str) -> str:
     """Return the pattern of a form of amounts: a sign or none, and the sign before decimals."""
-    sign = f"({re.escape(form[:-1])})?" if form[:-1] else ""
+    sign = f"({re.escape(sign)})?" if (sign := form[:-1].strip(".,")) else ""
     return f"([+-]?{sign}{SPACES}|{sign}{SPACES}[+-])({AMOUNTS[form[-1]]}){SPACES}{sign}"
 
 
@@ -91,8 +91,9 @@ def cell_of(value: float, form: str) -> str | float | None:
         return None
     if not form:
         return float(value)
-    space = " " * form[0].isalpha()
-    return form[:-1] + space + np.format_float_positional(value, trim="-").replace(".", form[-1])
+    sign = form[:-1].strip(".,")
+    space = " " * sign[:1].isalpha()
+    return sign + space + np.format_float_positional(value, trim="-").replace(".", form[-1])
 
 
 def amount_forms(text: str) -> list[str]:
@@ -102,15 +103,15 @@ def amount_forms(text: str) -> list[str]:
     return [form for form in (f"{sign}.", f"{sign},") if re.fullmatch(amount_pattern(form), text)]
 
 
-def two_ways(text: str, mark: str = ".") -> str:
+def two_ways(text: str, mark: str = ".", zero: str = "") -> str:
     """Return both numbers that an amount such as `€1.234` may be; empty = it has one meaning.
 
-    `mark` is the sign before the decimals of the first one.
+    `mark` is the sign before the decimals of the first one, and `zero` is written behind them.
     """
     bare = re.sub(r"\s", "", SIGN.sub("", text))
     if not re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", bare):
         return ""
-    return f"{bare[:-4]}{mark}{bare[-3:]} or {bare[:-4]}{bare[-3:]}"
+    return f"{bare[:-4]}{mark}{bare[-3:]}{zero} or {bare[:-4]}{bare[-3:]}"
 
 
 def amount_form(

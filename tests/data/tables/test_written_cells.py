@@ -165,7 +165,9 @@ def test_words_that_are_not_amounts_of_one_form_are_categories(levels: tuple[str
 def test_a_plain_number_among_decimal_commas_of_a_file_is_refused_if_it_may_have_groups() -> None:
     known = prepared(column(*(["1,5", "2", "12,25"] * 10))).schema
     write("a\n" + "2.5\n0.125\n1000.125\n" + "1.234\n", "new.csv")
-    told = r"new.csv line 5, column 'a': '1.234' is ambiguous among decimal commas; write 1,234 or "
+    told = (
+        r"new.csv line 5, column 'a': '1.234' is ambiguous among decimal commas; write 1,2340 or "
+    )
     with pytest.raises(DataError, match=rf"^{told}1234$"):
         new_rows(Path("new.csv"), known)
     pd.DataFrame({"a": [1.234]}).to_parquet("new.parquet")
@@ -259,14 +261,118 @@ def test_a_target_of_two_meanings_is_refused() -> None:
 def test_new_rows_are_refused_where_their_numbers_may_have_groups_or_be_shares() -> None:
     known = prepared(columns(["375", "20"], PRICES, ["20%", "30"])).schema
     for row, told in (
-        ("1.728;3,50;20%", f"'a': '1.728' {AMONG}; write 1,728 or 1728"),
-        ("375;€1.234;20%", "'b1': '€1.234' is not a number; write 1,234 or 1234"),
+        ("1.728;3,50;20%", f"'a': '1.728' {AMONG}; write 1,7280 or 1728"),
+        ("1,728;3,50;20%", f"'a': '1,728' {EITHER}; write 1,7280 or 1728"),
+        ("375;€1.234;20%", "'b1': '€1.234' is not a number; write 1,2340 or 1234"),
         ("375;3,50;0.87", "'b2': '0.87' is ambiguous among percentages; write 0.87% or 87%"),
     ):
         write(f"a;b1;b2\n{row}\n", "new.csv")
         with pytest.raises(DataError) as raised:
             new_rows(Path("new.csv"), known)
         assert str(raised.value) == f"new.csv line 2, column {told}"
+
+
+def frame(*cells: object) -> pd.DataFrame:
+    return pd.DataFrame({"a": cells}, dtype=object)
+
+
+def targets(trained: list[str], cells: list[str]) -> list[float]:
+    """Return amounts as the targets of a model trained on others."""
+    lines = [f'{n % 7}.5,"{trained[n % len(trained)]}"\n' for n in range(40)]
+    known = prepared("x,y\n" + "".join(lines), task="regression").schema
+    write("x,y\n" + "".join(f'1,"{cell}"\n' for cell in cells), "new.csv")
+    _, content, _ = reader_of(known).evaluated(source(path="new.csv")[0], budget=1)
+    return content.targets[:, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("trained", "clear", "unclear", "remedy", "other"),
+    [
+        (["€710,415", "€1,133,045"], ["€93,304", "€5.25"], "€393.304", "393.3040", "393304"),
+        (["€15.11", "€980.50"], ["€15.11", "€1,200", "€0.125"], "-€3.019", "-3.0190", "-3019"),
+        (["12.50 EUR", "7 EUR"], ["3.5 EUR"], "3.019 EUR", "3.0190", "3019"),
+        (["20.3%", "87%"], ["12.25%"], "12.345 %", "12.3450", "12345"),
+        (["1,5", "12,25"], ["1,75", "0,125", "1.234,5"], "-1,234", "-1,2340", "-1234"),
+        (["12,50 €", "3 €"], ["7,25 €", "1.234.567 €"], "1,234 €", "1,2340", "1234"),
+    ],
+)
+def test_three_decimals_of_a_new_row_are_refused_where_training_has_none(
+    trained: list[str], clear: list[str], unclear: str, remedy: str, other: str
+) -> None:
+    known = prepared(column(*(trained * 20))).schema
+    reader = reader_of(Schema.from_dict(known.to_dict()))
+    told = f"column 'a': '{unclear}' {EITHER}; write {remedy} or {other}"
+    write("a\n" + "".join(f'"{cell}"\n' for cell in [*clear, unclear]), "new.csv")
+    with pytest.raises(DataError) as raised:
+        new_rows(Path("new.csv"), reader.schema)
+    assert str(raised.value) == f"new.csv line {len(clear) + 2}, {told}"
+    with pytest.raises(DataError) as raised:  # one row alone, as it is sent to a served model
+        reader.apply(frame(unclear), what="the input")
+    assert str(raised.value) == f"the input row 1, {told}"
+    kept = [*clear, *trained, remedy, other, 3.019]
+    assert len(reader.apply(frame(*kept), what="the input").raw) == len(kept)
+    with pytest.raises(DataError, match=rf"^new.csv line 3, column 'y': '{unclear}' is ambiguous"):
+        targets(trained, [trained[0], unclear])
+
+
+@pytest.mark.parametrize(
+    ("trained", "row", "value"),
+    [
+        (["€1.028", "€241.5"], "€3.019", 3.019),
+        (["€0.12345", "€1,241"], "€3.019", 3.019),
+        (["0,512", "12,731"], "1,234", 1.234),
+    ],
+)
+def test_three_decimals_of_a_new_row_are_read_where_training_has_them(
+    trained: list[str], row: str, value: float
+) -> None:
+    known = prepared(column(*(trained * 20))).schema
+    write(f'a\n"{row}"\n', "new.csv")
+    assert new_rows(Path("new.csv"), known).raw.tolist() == [[value]]
+    assert reader_of(known).apply(frame(row), what="the input").raw.tolist() == [[value]]
+    assert targets(trained, [row]) == [value]
+
+
+NUMBER_THERE = "a number or leave it empty, as the model was trained on numbers there"
+
+
+@pytest.mark.parametrize(
+    ("trained", "bad", "way"),
+    [
+        (["€3,019.79", "€12"], "ask", NUMBER_THERE),
+        (["€3,019.79", "€12"], "n/a", NUMBER_THERE),
+        (["€3,019.79", "€12"], "-", NUMBER_THERE),
+        (["€3,019.79", "€12"], "€ call", NUMBER_THERE),
+        (["€3,019.79", "€12"], "$1,200.50", "1200.50"),
+        (["€3,019.79", "€12"], "$12.345", "12.3450 or 12345"),
+        (["€3.019,79", "€12"], "$12,50", "12.50"),
+        (["€3.019,79", "€12"], "$12,505", "12,5050 or 12505"),
+        (["1,5", "-2,25"], "$-3,5", "-3.5"),
+        (["20.3%", "87%"], "0,87%", "0.87%"),
+        (["20,3%", "87 %"], "0.87%", "0,87%"),
+        (["1,200.50", "7"], "12,5", "12.5"),
+    ],
+)
+def test_the_one_bad_cell_among_amounts_is_named_with_a_remedy_that_works(
+    trained: list[str], bad: str, way: str
+) -> None:
+    known = prepared(column(*(trained * 20))).schema
+    cells = [trained[n % 2] for n in range(40)]
+    cells[30] = bad
+    told = f": '{bad}' is not a number; write {way}"
+    write("a\n" + "".join(f'"{cell}"\n' for cell in cells), "new.csv")
+    with pytest.raises(DataError) as raised:
+        new_rows(Path("new.csv"), known)
+    assert str(raised.value) == f"new.csv line 32, column 'a'{told}"
+    with pytest.raises(DataError) as raised:
+        reader_of(known).apply(frame(*cells), what="the input")
+    assert str(raised.value) == f"the input row 31, column 'a'{told}"
+    for remedy in way.split(" or ") if way != NUMBER_THERE else ():
+        write(f'a\n"{remedy}"\n', "new.csv")
+        assert len(new_rows(Path("new.csv"), known).raw) == 1
+    with pytest.raises(DataError) as raised:
+        targets(trained, cells)
+    assert str(raised.value) == f"new.csv line 32, column 'y'{told}"
 
 
 def test_decimal_points_of_a_parquet_file_stay_numbers_beside_decimal_commas() -> None:
