@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.console import Console
 
-from pipeline.terminal import console, rounded, say
+from pipeline.terminal import console, rounded, say, significant
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +22,8 @@ NO_INTERVAL = (
 )
 #: Kinds of the baselines, in the order of the names that a run keeps.
 BASELINES = ("naive", "linear", "seasonal")
+#: Part of the width of an interval, or of its ends, that is an error of rounding.
+ROUNDING = 1e-6
 #: Lines of a list in a terminal, unless it is given a limit.
 SHORT_LIST = 20
 
@@ -91,9 +93,15 @@ def interval_text(ends: Sequence[float] | None) -> str:
 
     Resampling a single row, or rows that are all right, changes no figure; that is not certainty.
     """
-    if ends is None or isclose(*ends, rel_tol=1e-6):
+    if ends is None or isclose(*ends, rel_tol=ROUNDING):
         return MISSING
     low, high = (rounded(end, (ends[0], ends[1])) for end in ends)
+    # An end that rounds to zero keeps a digit, which shows on which side of zero it lies.
+    smallest = ROUNDING * (ends[1] - ends[0])
+    low, high = (
+        text if text.strip("0.") or abs(end) <= smallest else significant(end, 1)
+        for text, end in zip((low, high), ends, strict=True)
+    )
     return f"{low} to {high}" if ends[0] < 0 else f"{low}–{high}"
 
 

@@ -149,7 +149,7 @@ def number(value: float) -> str:
         return f"{value:.1f}"
     if size >= 10:
         return f"{value:.2f}"
-    return f"{value:.4f}"
+    return f"{value:z.4f}"
 
 
 def significant(value: float, digits: int = 2) -> str:
@@ -172,7 +172,7 @@ def rounded(value: float, ends: tuple[float, float] | None = None) -> str:
     decimals = (1 if width > 0 else 2) - floor(log10(size))
     if width <= 0 and size < 10:
         decimals = max(3, decimals)  # so that a column of losses has one width
-    return f"{value:,.{max(0, decimals)}f}"
+    return f"{value:z,.{max(0, decimals)}f}"  # z: a score that rounds to zero has no sign
 
 
 def duration(seconds: float) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.markup import TextTable, aligned, fenced, latex, markdown
-from pipeline.terminal import number, significant
+from pipeline.markup import TextTable, aligned, fenced, interval_text, latex, markdown, score_rows
+from pipeline.terminal import number, rounded, significant
 
 
 def test_no_sign_of_a_text_means_anything_to_latex() -> None:
@@ -26,6 +26,22 @@ def test_numbers_in_sentences_are_written_without_zeros_in_exponents() -> None:
     shown = {0.00016: "0.00016", 847.0: "850", 8449.0: "8,400", 2e13: "2e13", 3e-7: "3e-7", 0: "0"}
     assert {value: significant(value) for value in shown} == shown
     assert [number(value) for value in (0.00016, 3e-7, 0.0)] == ["0.00016", "3e-7", "0.0000"]
+
+
+def test_an_end_that_rounds_to_zero_shows_its_side_of_it_and_a_score_has_no_minus() -> None:
+    shown = {
+        (-0.00016, 0.1): "-0.0002 to 0.10",
+        (0.00016, 0.12): "0.0002–0.12",
+        (-0.12, -0.0004): "-0.12 to -0.0004",
+        (0.0, 0.1): "0.00–0.10",
+        (-1e-17, 0.1): "0.00 to 0.10",
+        (-0.02, 0.1): "-0.02 to 0.10",
+    }
+    assert {ends: interval_text(ends) for ends in shown} == shown
+    values = {"test/r2": 0.5, "naive/r2": -0.0011, "linear/r2": -0.2}
+    rows = score_rows(values, {"r2": (0.4, 0.6)}, ["r2"], ["naive", "linear"])
+    assert rows == [["r2", "0.50", "0.40–0.60", "0.00", "-0.20"]]
+    assert [number(-0.0), rounded(-0.0)] == ["0.0000", "0.000"]
 
 
 def test_columns_stand_below_each_other_whatever_the_script() -> None:

@@ -255,10 +255,11 @@ def verdict(pair: RunPair) -> str:
     reach = f"difference {rounded(size, ends)}"
     if (interval := interval_text(sizes)) != MISSING:
         reach += f", 95 % CI {interval}"
-    figures = f"{metric_label(name)} {first} against {second}"
     if better:
+        figures = f"{metric_label(name)} {first} against {second}"
         return f"{names[order[0]]} is better: {figures} ({reach})"
-    return f"no significant difference: {names[1]} against {names[0]}, {figures} ({reach})"
+    figures = f"{names[1]} {first} against {names[0]} {second}"
+    return f"no significant difference in {metric_label(name)}: {figures} ({reach})"
 
 
 def _not_compared(pair: RunPair) -> str:

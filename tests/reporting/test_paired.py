@@ -76,11 +76,11 @@ def test_less_error_is_better_in_a_regression_and_equal_networks_are_not_told_ap
     assert same.better("f1") == ""
     assert same.flips.p == 1.0
     f1 = f"{same.figures['f1'].first:.3f}"
-    told = f"B against A, F1 {f1} against {f1} (difference 0.000)"
+    told = f"B {f1} against A {f1} (difference 0.000)"
     minus = verdict(against(made_findings(), made_findings(seed=1)))
     assert "difference -" in minus or "CI -" in minus
     assert "−" not in minus
-    assert verdict(same) == f"no significant difference: {told}"
+    assert verdict(same) == f"no significant difference in F1: {told}"
 
 
 def test_the_headline_names_the_better_run_and_the_size_of_the_difference() -> None:
