@@ -201,6 +201,7 @@ def _draw_inputs(findings: Findings, inside: Inside, panels: Array) -> tuple[flo
         if features > MOST_LINES:
             extent = (-0.5, steps - 0.5, -0.5, features - 0.5)
             heat_map(axes, series.T, around_zero(series), SIGNED, extent=extent, origin="lower")
+            axes.locator_params(axis="y", integer=True)
             continue
         for index in range(features):
             name = label(names[index]) if index < len(names) else f"feature {index + 1}"
@@ -222,6 +223,7 @@ def _name_last_row(axes: Array, name: str) -> None:
     for axis in axes[:-1].flat:
         axis.set_xticks([])
     for axis in axes[-1]:
+        style.whole_numbers(axis, most=6)
         axis.set_xlabel(name, fontsize=8)
 
 

@@ -150,6 +150,7 @@ def _one_step(findings: Findings, test: TestRows) -> "Figure":
         panel.set_ylabel(_channel_label(findings, index))
     if len(test.rows) > MOST_ROWS:
         axes[0, 0].set_title(f"the last {MOST_ROWS} of {len(test.rows):,} test rows")
+    style.whole_numbers(axes[-1, 0], most=8)
     axes[-1, 0].set_xlabel("time (row)")
     style.below(figure, axes[0, 0], columns=3)
     return figure
@@ -319,6 +320,7 @@ def _draw_series(axes: "Axes", findings: Findings, steps: Array) -> None:
         named = steps.shape[1] > 1 and len(forecast) != 1
         name = label(names[feature]) if named else None
         axes.plot(style.only_finite(steps[:, feature]), linewidth=1.2, **look, label=name)
+    style.whole_numbers(axes, most=6)
     axes.tick_params(labelsize=7)
 
 

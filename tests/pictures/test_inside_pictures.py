@@ -110,6 +110,8 @@ def test_gates_are_drawn_between_zero_and_one_and_states_around_zero() -> None:
         np.testing.assert_array_equal(image.get_array(), view[0].T)
         low, high = image.get_clim()
         assert (low, high) == (0, 1) if "gate" in name else low == -high < 0
+    ticks = drawn[-1].get_xticks()
+    assert ticks.tolist() == ticks.round().tolist()  # 20 steps, not 2.5
 
 
 def test_a_picture_says_of_how_many_classes_and_rows_it_shows_some() -> None:

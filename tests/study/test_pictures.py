@@ -184,12 +184,13 @@ def test_a_picture_that_cannot_be_drawn_costs_no_other(tmp_path: Path) -> None:
     [
         ({"0.001": 1, "0.02": 2, "0.1": 3, "0.003": 4, "0.004": 5, "0.05": 6}, "0.001 0.01 0.1"),
         ({str(n): n for n in range(5, 41)}, "10 20 30 40"),
+        ({str(n): n for n in range(10, 21)}, "12 15 18"),
         ({"null": 1, "1": 2, "2": 3}, "off 1 2"),
         ({"null": 1, "0.1618": 2, "0.3218": 3, "2.937": 4}, "off 0.2 0.5 1 2"),
         ({"4096": 1, "16384": 2}, "4096 16384"),
         ({"[64]": 1, "[8]": 2, "[]": 3, "[32,16]": 4}, "[] [8] [32,16] [64]"),
     ],
-    ids=["log", "linear", "off", "long", "whole", "words"],
+    ids=["log", "linear", "whole numbers only", "off", "long", "whole", "words"],
 )
 def test_an_axis_has_round_numbers_off_first_and_words_in_order(
     points: dict[str, float], ticks: str

@@ -212,9 +212,10 @@ class _Scale:
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         low, high = values[0], values[-1]
+        are_whole = all(value.is_integer() for value in values)
         are_shown = len(values) <= MOST_TOLD and all(len(f"{one:g}") <= MOST_TOLD for one in values)
         for digits in () if are_shown else ((1.0,), (1.0, 2.0, 5.0)):
-            locator = LogLocator(subs=digits) if self._is_log else MaxNLocator(4)
+            locator = LogLocator(subs=digits) if self._is_log else MaxNLocator(4, integer=are_whole)
             found = [float(at) for at in locator.tick_values(low, high) if low <= at <= high]
             if len(found) > 1:
                 return found
