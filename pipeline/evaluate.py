@@ -179,10 +179,15 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     from pipeline.running.evaluation import EvaluationRequest
 
     threshold = given["metrics"]["threshold"]
+    free = (*DataOptions.model_fields, "allow_url")
+    sources = [  # without what any source has
+        flatten({key: value for key, value in data.items() if key not in free})
+        for data in (run.data, resolved(stored)[0]["data"])
+    ]
     return EvaluationRequest(
         place=place,
         split=given["split"],
-        is_own=_same_source(run.data, resolved(stored)[0]["data"]),
+        is_own=sources[0] == sources[1],
         options=run,
         config={**plain(values), "model_from": str(place), "split": given["split"]},
         threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
@@ -207,13 +212,6 @@ def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]
             f"metrics.threshold={shown(rule)} can't be found without training; expected a "
             "number between 0 and 1. Without it, the model's own is used."
         )
-
-
-def _same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two sections `data` name the same source of data."""
-    free = (*DataOptions.model_fields, "allow_url")
-    own, others = ({k: v for k, v in data.items() if k not in free} for data in (one, other))
-    return flatten(own) == flatten(others)
 
 
 main = command("evaluate", body, options=EvaluateOptions, rewrite=with_run)

@@ -258,7 +258,7 @@ class Findings:
         monitor: Metric that decides which epoch is best.
         better: Whether a larger or a smaller value of `monitor` is better.
         kept: Epoch of the kept weights, counted from 1; `None` = the last.
-        epochs: Number of epochs trained.
+        epochs: Number of epochs trained; an evaluation has 0, and 0 planned.
         planned: Number of epochs that were planned.
         steps: Optimizer steps per epoch.
         threshold: Probability above which a row counts as positive.
@@ -328,6 +328,11 @@ class Findings:
         first = min(self.history, default=1)
         planned = f" of {self.planned}" if self.planned else ""
         return f"{f'{first}–' if 1 < first < self.epochs else ''}{self.epochs}{planned}"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there was a training, rather than an evaluation."""
+        return bool(self.epochs or self.planned)
 
 
 _PARTS: Mapping[str, type] = {

@@ -1,5 +1,6 @@
 """`pipeline evaluate`: models just trained, scored again on their own and other data."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from serving.new_data import write_rows
 from sklearn import metrics as sklearn_metrics
 
 from pipeline.evaluate import main
+from pipeline.report import main as report
 from pipeline.train import main as train
 
 pytestmark = pytest.mark.slow
@@ -102,6 +104,34 @@ def test_an_evaluation_of_other_parts_is_a_run_of_its_own_that_is_no_training(
     assert {"classes.csv", "data_report.md", "config.yaml"} <= files
     run = evaluate.run("table", "split=all", "verbose=0")
     assert [int(row["row"]) for row in predictions(run)] == list(range(240))
+
+
+def test_two_evaluations_of_the_same_rows_are_compared_and_neither_tells_of_a_training(
+    evaluate: Evaluate, capsys: Capture
+) -> None:
+    write_rows(Path("other.csv"), new_data.TABLE, new_data.patients(90, seed=5))
+    asked = ("data.path=other.csv", "verbose=0")
+    runs = [evaluate.run("table", *asked, f"metrics.threshold={at}") for at in (0.3, 0.7)]
+    f1 = [final_values(run)["test/f1"] for run in runs]
+    assert f1[0] != f1[1]
+    capsys.readouterr()
+    assert report([f"runs=[{','.join(map(str, runs))}]", "tracking=none"]) == 0
+    _, result, rows, _, cost, _ = capsys.readouterr().out.splitlines()
+    assert re.match(r"result  .*F1 0\.\d+ against 0\.\d+ \(difference .*95 % CI ", result)
+    right = [[row["target"] == row["predicted"] for row in predictions(run)] for run in runs]
+    only = [sum(a and not b for a, b in zip(*pair, strict=True)) for pair in (right, right[::-1])]
+    assert rows.startswith(
+        f"rows    90 test rows: {only[1]} correct only in B, {only[0]} only in A"
+    )
+    assert re.fullmatch(r"cost    ([\d,]+) parameters against \1", cost)
+    assert report([f"run={runs[1]}", "tracking=none"]) == 0
+    told, place = capsys.readouterr().out.splitlines()
+    assert re.match(
+        rf"table-evaluated: MLP, [\d,]+ parameters, evaluated: test F1 {f1[1]:.2f}", told
+    )
+    page = Path(place.split()[1]).read_text(encoding="utf-8")
+    assert "No diagnosis: an evaluation trains nothing." in page
+    assert "epoch" not in page.partition("How it was made")[0].rpartition("<main")[2]
 
 
 def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_come_in(

@@ -41,7 +41,8 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
     told = [f"the {style.PARTS[p]['label']} loss {_course(known[f'{p}/loss'])}" for p in parts]
     within = f"In {(count := len(findings.history))} epoch{'s' * (count != 1)}"
     words = f"{within}, {' and '.join(told)}. {kept}." if told else "No epoch was completed."
-    yield Picture("curves/loss", "Loss by epoch", words, partial(_losses, findings, parts))
+    if findings.is_trained:
+        yield Picture("curves/loss", "Loss by epoch", words, partial(_losses, findings, parts))
     own = known.keys() - {"val/loss"}
     metrics = [key for key in own if key.startswith("val/")]
     if metrics:

@@ -220,13 +220,15 @@ def lines(pair: RunPair) -> list[str]:
     """Return the lines for the terminal, at most five."""
     one, other = pair.findings
     rows = f"not compared: {pair.obstacle}" if pair.obstacle else pair.rows[0]
+    sizes = [f"{run.parameters:,}" if run.parameters else MISSING for run in pair.findings]
+    took = (duration(run.seconds) for run in (other, one))
+    times = f"; {' against '.join(took)}" if one.seconds and other.seconds else ""
     return [
         f"B {other.name} against A {one.name}",
         f"result  {verdict(pair)}",
         *([f"rows    {rows}"] if rows else []),
         f"config  {_changes_words(pair)}",
-        f"cost    {other.parameters:,} parameters against {one.parameters:,}; "
-        f"{duration(other.seconds)} against {duration(one.seconds)}",
+        f"cost    {sizes[1]} parameters against {sizes[0]}{times}",
     ]
 
 
@@ -298,7 +300,7 @@ def _costs(run: Subject) -> dict[str, str]:
         "parameters": f"{found.parameters:,}" if found.parameters else MISSING,
         "model file": MISSING if run.size is None else size_words(run.size),
         "training time": duration(took) if took else MISSING,
-        "epochs": found.epochs_words,
+        "epochs": found.epochs_words if found.epochs else MISSING,
         "seconds per epoch": rounded(took / len(found.history)) if found.history else MISSING,
         "device": found.device or MISSING,
     }
@@ -384,8 +386,9 @@ def _pictures(pair: RunPair) -> Iterator[Picture]:
                 if curve := _curve(findings, f"{part}/{name}"):
                     first, last = rounded(curve[min(curve)]), rounded(curve[max(curve)])
                     told.append(f"{look['label']} of {letter} from {first} to {last}")
-        words, draw = ", ".join(told) or f"neither run has {name}", partial(_draw, pair, name)
-        yield Picture(f"curves/{name}", f"{metric_label(name)} by epoch", words, draw)
+        if told:
+            draw = partial(_draw, pair, name)
+            yield Picture(f"curves/{name}", f"{metric_label(name)} by epoch", ", ".join(told), draw)
 
 
 def _curve(findings: Findings, key: str) -> dict[int, float]:

@@ -75,11 +75,13 @@ def run_page(subject: Subject) -> dict[str, Any]:
     groups: dict[str, list[PagePicture]] = {}
     for picture in found or drawn(gallery(findings), texts=texts(findings)):
         groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
+    is_known = findings.is_trained and not subject.lacks
     return {
         "title": findings.name,
         "summary": summary(subject),
         "lacks": subject.lacks,
-        "verdicts": () if subject.lacks else diagnose(findings).verdicts,
+        "is_trained": findings.is_trained,
+        "verdicts": diagnose(findings).verdicts if is_known else (),
         "result": result_table(findings),
         "classes": class_table(findings),
         "groups": groups,
@@ -133,7 +135,8 @@ def summary(subject: Subject) -> str:
     took = f" in {duration(findings.seconds)}" if findings.seconds else ""
     is_earlier = findings.kept not in (None, findings.epochs)
     kept = f", weights of epoch {findings.kept}" if is_earlier else ""
-    return f"{findings.model}{weights}, {epochs}{rows}{took}{kept}: {_outcome(subject)}."
+    trained = f"{epochs}{rows}{took}{kept}" if findings.is_trained else "evaluated"
+    return f"{findings.model}{weights}, {trained}: {_outcome(subject)}."
 
 
 def _outcome(subject: Subject) -> str:

@@ -40,8 +40,8 @@ Content = TypeVar("Content")
 SHORT_ID = 8
 REPORT = "data_report.json"
 LEFT_NONE = (
-    "this run has no findings, because it is a trial of a study or from an older version; this "
-    "page shows its journal"
+    "this run has no findings, because it is a trial of a study, an evaluation of training or "
+    "validation rows, or from an older version; this page shows its journal"
 )
 UNFINISHED = "this run has not finished; this page shows its journal so far"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -178,6 +178,8 @@ def _of_journal(
         for key, value in values.items()
         if key.startswith(FINAL)
     }
+    if begun["tags"].get(folders.COMMAND_TAG) == folders.EVALUATE:
+        epochs, trainer = {}, {}  # those of the training are not its own
     monitor = str(begun["params"].get("monitor") or "val/loss")
     intervals = _recorded(
         artifacts / "intervals.json",

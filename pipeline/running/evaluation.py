@@ -27,6 +27,7 @@ from pipeline.data.source import Array, Indices, Samples, Series
 from pipeline.data.split import Split
 from pipeline.devices import choose
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
+from pipeline.findings import save_findings
 from pipeline.networks.inspection import layer_table
 from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
@@ -44,7 +45,7 @@ from pipeline.signals import stop
 from pipeline.terminal import console, duration, headed, say, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
-from pipeline.tracking.folders import COMMAND_TAG, read_state
+from pipeline.tracking.folders import COMMAND_TAG, EVALUATE, read_state
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.uri import store_uri
 
@@ -102,6 +103,7 @@ def evaluate(asked: EvaluationRequest) -> None:
         ):
             # Lightning takes seconds to import.
             from pipeline.running.kept_weights import scored_test, with_intervals
+            from pipeline.running.run_findings import findings_of_test
             from pipeline.running.trainer import build_task
 
             stop.check()  # an import may have swallowed it
@@ -115,6 +117,9 @@ def evaluate(asked: EvaluationRequest) -> None:
             if drift is not None:
                 replace_json(record.artifacts / "drift.json", drift)
             stage, values = STAGES.get(asked.rows_word, "test"), tested.metrics.items()
+            if stage == "test":  # reports call these figures test metrics
+                found = findings_of_test(plan, tested, record.run_id or "")
+                save_findings(found, record.artifacts)
             record.journal.epoch(1, {re.sub("^test/", f"{stage}/", k): v for k, v in values})
         seconds = perf_counter() - started_at
     if options.verbose != 0:
@@ -149,7 +154,7 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
         state, uri = read_state(run), store_uri(options.tracking)
         run_id, is_here = state.run_id or run_id, uri is not None and state.uri == redact(uri)
     tags = {
-        COMMAND_TAG: "evaluate",
+        COMMAND_TAG: EVALUATE,
         "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
         "evaluated": asked.rows_word,
         **({PARENT_TAG: run_id} if run_id and is_here else {}),

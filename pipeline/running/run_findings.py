@@ -40,7 +40,7 @@ from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
 from pipeline.processes.child import Child
 from pipeline.running.helpers import wants_pictures
-from pipeline.running.kept_weights import outputs_of
+from pipeline.running.kept_weights import ScoredTest, outputs_of
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import Result
@@ -141,6 +141,26 @@ def findings_of(
         test=None if test is None or lean else _some_tested(test.rows),
     )
     return found if diverged or lean else _with_scores(found, plan, participant.task)
+
+
+def findings_of_test(plan: Plan, test: ScoredTest, run_id: str) -> Findings:
+    """Return the findings of an evaluation, which trains nothing."""
+    known = {
+        "run_id": run_id,
+        "end": "finished",
+        "kept": None,
+        "epochs": 0,
+        "planned": 0,
+        "threshold": test.threshold,
+        "metrics": test.metrics,
+        "intervals": {} if test.intervals is None else test.intervals.ends,
+        "baselines": test.baselines,
+        "parameters": plan.parameters,
+        "seconds": 0.0,
+        "history": {},
+        "test": _some_tested(test.rows),
+    }
+    return Findings(**{**_planned(plan), **known})
 
 
 def _planned(plan: Plan) -> dict[str, Any]:

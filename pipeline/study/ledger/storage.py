@@ -251,7 +251,9 @@ class Retry:
                     line = f"warning: {error}; waiting up to {self._seconds:g} s"
                     print(line, file=sys.stderr)
                 spread = random.uniform(0.5, 1.0)  # many drivers do not come back at once
-                _sleep(min(left, pause * spread))
+                again_at = time.monotonic() + min(left, pause * spread)
+                while stop.signal_number is None and time.monotonic() < again_at:
+                    time.sleep(STOP_POLL_SECONDS)
                 pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             else:
                 if pause > FIRST_PAUSE:
@@ -273,13 +275,6 @@ class Retry:
         raise ServerGoneError(
             f"{error}{over}; start it, then continue with the same command"
         ) from error
-
-
-def _sleep(seconds: float) -> None:
-    """Sleep, and return early if a signal asks for a stop."""
-    end = time.monotonic() + seconds
-    while stop.signal_number is None and (left := end - time.monotonic()) > 0:
-        time.sleep(min(STOP_POLL_SECONDS, left))
 
 
 # ── a file ──────────────────────────────────────────────────────────────────────────────────
