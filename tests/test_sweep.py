@@ -109,6 +109,20 @@ def test_the_printed_command_trains_the_winner_again_to_the_last_bit_with_the_st
         assert {key: final_values(run)[key] for key in expected} == expected
 
 
+def test_a_default_outside_of_the_space_is_not_tried_and_a_note_says_why(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = ("trainer.max_epochs=int(interval(2,8))", "optimizer.lr=interval(0.001,0.1)")
+    words = ("model=mlp", "data=iris", "tracking=none", "sweep.n_trials=1", "trainer=cpu")
+    for name, more in (("untried", ()), ("omitted", ("sweep.base_trial=false",))):
+        assert sweep([*words, *space, f"sweep.name={name}", *more]) == 0
+        note = (
+            "note: the default is not tried or compared: trainer.max_epochs=20 is outside of the "
+            "space\n"
+        )
+        assert (note in capsys.readouterr().out) == (not more)
+
+
 def test_both_stores_agree_and_have_the_tables_and_pictures(records: Records) -> None:
     assert runs(["action=check", "study=small"]) == 0
     stored = {path.name for path in Path("mlartifacts").rglob("*") if path.is_file()}

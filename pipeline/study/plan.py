@@ -18,6 +18,7 @@ from pipeline.data.report_text import few_rows
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.ranks import ALONE
+from pipeline.redaction import redact
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import writable_store
 from pipeline.study.ledger import definition
@@ -190,14 +191,17 @@ def plan_study(
         DataError: A model can't be trained on the data.
         EnvironmentFaultError: The data, the output folder or the store can't be used.
     """
-    base_point = None
+    base_point, untried = None, list[str]()
     if options.base_trial is not False and options.sampler != "grid":
-        base_point = space.point_of(trials.config(), trials.choices)
+        base_point, outside = space.point_of(trials.config(), trials.choices)
         if base_point is None and options.base_trial:
             raise ConfigError(
                 "sweep.base_trial=true, but the base config is outside of the space; widen the "
                 "space, or skip that trial with sweep.base_trial=false"
             )
+        if outside:
+            words = f"{redact(', '.join(outside))} {'is' if len(outside) == 1 else 'are'}"
+            untried = [f"the default is not tried or compared: {words} outside of the space"]
     uri = writable_store(run)
     base = plain(trials.config())
     planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
@@ -208,7 +212,7 @@ def plan_study(
         accelerator=planned.devices.accelerator,
         parameters=sum(layer.parameters for layer in planned.layers),
     )
-    notes = (*planned.notes, *prepared.notes, *prepared.warnings, *shortfall)
+    notes = (*planned.notes, *prepared.notes, *prepared.warnings, *shortfall, *untried)
     weighs = "loss.class_weights" in space.keys or planned.options.loss.class_weights is not None
     rare = [] if prepared.report is None or weighs else few_rows(prepared.report)
     return StudyPlan(

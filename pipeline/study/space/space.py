@@ -100,10 +100,17 @@ class Space:
             raise ConfigError(*problems)
         return params
 
-    def point_of(self, tree: DictConfig, choices: Mapping[str, Any]) -> dict[str, object] | None:
-        """Return the point of a composed run as Optuna's params; `None` = outside of the space."""
+    def point_of(
+        self, tree: DictConfig, choices: Mapping[str, Any]
+    ) -> tuple[dict[str, object] | None, list[str]]:
+        """Return the point of a composed run as Optuna's params, and its values outside the space.
+
+        The point is `None` if there are such values; they are written as `key=value`.
+        """
         params, _, outside = self._held(lambda key: value_at(tree, choices, key))
-        return None if outside else params
+        keys = dict.fromkeys(one.key for one in outside)
+        lines = [f"{key}={text_of(value_at(tree, choices, key))}" for key in keys]
+        return (None if outside else params), lines
 
     def _held(
         self, value_at_key: Callable[[str], object]
