@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 #: Actions that use a key; keys that say where runs and studies are may be given with any action.
-USERS = {
+ACTIONS_OF = {
     **dict.fromkeys(("name", "doctor", "sort", "limit"), ("list",)),
     "study": ("check", "clean"),
     "grace": ("reap",),
@@ -63,11 +63,11 @@ def body(options: RunsOptions) -> int:
         ConfigError: Keys are given that the action does not use.
     """
     usual = OmegaConf.load(conf_folder() / "runs.yaml")
-    given = {key for key in USERS if getattr(options, key) != OmegaConf.select(usual, key)}
+    given = {key for key in ACTIONS_OF if getattr(options, key) != OmegaConf.select(usual, key)}
     problems = [
-        f"{key} has no effect with action={options.action}; it belongs to action={', '.join(users)}"
-        for key, users in USERS.items()
-        if key in given and options.action not in users
+        f"{key} has no effect with action={options.action}; it belongs to action={', '.join(fits)}"
+        for key, fits in ACTIONS_OF.items()
+        if key in given and options.action not in fits
     ]
     if not problems and {"study", "older_than"} <= given:
         problems = ["older_than has no effect on a study; remove study or older_than"]

@@ -151,13 +151,13 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
     try:
         with _quiet():
             program, is_free = _traced(WholeModel(model).eval(), _single(raw))
+        for module in program.graph_module.modules():
+            for node in getattr(getattr(module, "graph", None), "nodes", ()):
+                node.meta.pop("stack_trace", None)  # it has paths of local folders
     except Exception as error:  # tracing a user's network can raise any error
         reason = f"can't be exported: {_line(error)}"
         yield from (ConfigError(f"format={one}: the network {reason}") for one in formats)
         return
-    for module in program.graph_module.modules():
-        for node in getattr(getattr(module, "graph", None), "nodes", ()):
-            node.meta.pop("stack_trace", None)  # it has paths of local folders
     batches = [raw, raw[:1], np.concatenate([raw, raw])] if is_free else [raw]
     pairs = [(_single(batch), model.outputs(batch)) for batch in batches]
     yield from (_exported(one, program, pairs, model.schema) for one in formats)

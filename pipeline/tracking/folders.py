@@ -34,6 +34,7 @@ LAST = "last"
 COMMAND_TAG = "pipeline.command"
 #: Value of `COMMAND_TAG` for a study.
 SWEEP = "sweep"
+#: Value of `COMMAND_TAG` for an evaluation.
 EVALUATE = "evaluate"
 #: Value of `COMMAND_TAG` for a range test of the learning rate.
 FIND_LR = "find_lr"

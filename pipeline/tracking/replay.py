@@ -14,8 +14,10 @@ from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
 from pipeline.tracking.fields import FINAL, PARENT_TAG, data_set, param_texts
 from pipeline.tracking.folders import (
+    EVALUATE,
     FORGET,
     STATE,
+    SWEEP,
     State,
     command_of,
     read_state,
@@ -146,7 +148,7 @@ class Replay:
         if not (events := self._next_batch()):
             return
         # MLflow draws a value of step 0 as a bar, any other as a curve. A study's best is a curve.
-        is_study = command_of(self._begun) == "sweep"
+        is_study = command_of(self._begun) == SWEEP
         single = tuple(one for one in FINAL if not (is_study and one == "best/"))
         points = [
             (key, value, event["time"], 0 if key.startswith(single) else event["epoch"])
@@ -162,7 +164,7 @@ class Replay:
         store.log(self.state.run_id, points=points, params=params, tags=tags, is_new=is_new)
         # All trials of a study have the same data, and the call takes a sixth of a trial's time.
         if events[0].get("rows") and command_of(self._begun) != "trial":
-            context = "evaluation" if command_of(self._begun) == "evaluate" else "training"
+            context = "evaluation" if command_of(self._begun) == EVALUATE else "training"
             store.log_data(self.state.run_id, data_set(events[0]), context)
         self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
         del self._pending[: len(events)]

@@ -252,8 +252,8 @@ class Retry:
                     print(line, file=sys.stderr)
                 spread = random.uniform(0.5, 1.0)  # many drivers do not come back at once
                 again_at = time.monotonic() + min(left, pause * spread)
-                while stop.signal_number is None and time.monotonic() < again_at:
-                    time.sleep(STOP_POLL_SECONDS)
+                while stop.signal_number is None and (rest := again_at - time.monotonic()) > 0:
+                    time.sleep(min(STOP_POLL_SECONDS, rest))
                 pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             else:
                 if pause > FIRST_PAUSE:

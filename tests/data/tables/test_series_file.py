@@ -121,8 +121,12 @@ def test_whole_numbers_with_groups_are_refused_beside_decimal_commas() -> None:
     told = r"line 2, column 'stück': '1\.000' is ambiguous among decimal commas; write 1,000"
     schema = Schema.from_dict(prepared(source(content)).schema.to_dict())
     new = source(content.replace("971", "1.000"), "new.csv")
-    for ask in (lambda: new_rows("new.csv", schema), lambda: again(new, schema), new.read):
-        with pytest.raises(DataError, match=rf"^new\.csv {told}0? or 1000"):
+    for ask, zero in (
+        (lambda: new_rows("new.csv", schema), "0"),
+        (lambda: again(new, schema), "0"),
+        (new.read, ""),
+    ):
+        with pytest.raises(DataError, match=rf"^new\.csv {told}{zero} or 1000"):
             ask()
 
 

@@ -216,7 +216,8 @@ def test_the_command_that_is_named_for_another_encoding_gives_the_same_text(
     with pytest.raises(DataError) as raised:
         rows(path)
     (problem,) = raised.value.problems
-    assert named in problem
+    held = named if named == "is UTF-16" else f"has the byte {named}, which is not UTF-8"
+    assert f" {held}; save it as UTF-8, " in problem
     command = problem.partition("as with: ")[2]
     subprocess.run(["sh", "-c", command], check=True)
     assert Path("new.csv").read_text("utf-8") == content
