@@ -43,6 +43,18 @@ def cache_folder() -> Path:
     return Path(base) / "pipeline"
 
 
+def state_folder() -> Path:
+    """Return this user's folder for what can't be made again; it may not exist yet.
+
+    Raises:
+        RuntimeError: The user has no home folder.
+    """
+    if chosen := os.environ.get("PIPELINE_STATE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "pipeline"
+
+
 def read_cached(name: str) -> bytes | None:
     """Return the content that `write_cached` wrote; `None` if it is missing or damaged."""
     with suppress(OSError):
@@ -148,7 +160,9 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: boo
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        beside.unlink(missing_ok=True)  # an earlier process of this number may have left it
+        # A new file: whatever took its name meanwhile, such as a link, is not written to.
+        with beside.open("xb") as file:
             write(file)
             file.flush()
             if synced:

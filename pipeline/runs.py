@@ -1,10 +1,10 @@
-"""`pipeline runs action=list|sync|reap|check|clean`: look after runs."""
+"""`pipeline runs action=list|sync|adopt|reap|check|clean`: look after runs."""
 
 import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from math import inf
 from operator import itemgetter
@@ -16,12 +16,23 @@ from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, PositiveInt, Text, TrackingOptions
 from pipeline.entry import command
-from pipeline.errors import ConfigError, RecordsDifferError, some
+from pipeline.errors import ConfigError, EnvironmentFaultError, RecordsDifferError, some, typed
 from pipeline.markup import print_rows
 from pipeline.paths import conf_folder
 from pipeline.redaction import redact
+from pipeline.regular_files import require_plain_folder
 from pipeline.terminal import ago
-from pipeline.tracking.folders import MIB, SHOWN, listed, old_runs, unfinished
+from pipeline.tracking.folders import (
+    MIB,
+    SHOWN,
+    find_run,
+    listed,
+    old_runs,
+    unfinished,
+    with_trials,
+)
+from pipeline.tracking.journal import JOURNAL, read_events
+from pipeline.tracking.ownership import adopt, adopt_words, is_own, owner_of
 from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
@@ -32,7 +43,8 @@ if TYPE_CHECKING:
 #: Actions that use a key; keys that say where runs and studies are may be given with any action.
 ACTIONS_OF = {
     **dict.fromkeys(("name", "doctor", "sort", "limit"), ("list",)),
-    "study": ("check", "clean"),
+    "run": ("sync", "adopt"),
+    "study": ("check", "clean", "reap"),
     "grace": ("reap",),
     **dict.fromkeys(("older_than", "apply"), ("clean",)),
 }
@@ -41,8 +53,9 @@ ACTIONS_OF = {
 class RunsOptions(Options):
     """Options of `pipeline runs`."""
 
-    action: Literal["list", "sync", "reap", "check", "clean"]
+    action: Literal["list", "sync", "adopt", "reap", "check", "clean"]
     output: str
+    run: Text | None
     name: Text | None
     doctor: Text | None
     sort: Literal["age", "name", "validation", "test"]
@@ -76,6 +89,7 @@ def body(options: RunsOptions) -> int:
     actions: dict[str, Callable[[RunsOptions], int]] = {
         "list": list_runs,
         "sync": sync_runs,
+        "adopt": adopt_run,
         "reap": reap_runs,
         "check": check_study,
         "clean": clean_study if options.study else clean_runs,
@@ -110,9 +124,14 @@ def list_runs(options: RunsOptions) -> int:
         )
     elif not names:
         print(f"no runs below output={options.output!r}")
-    waiting = sum(run.unsent > 0 and run.status != "RUNNING" for run in runs)
+    waiting = sum(run.is_own and run.unsent > 0 and run.status != "RUNNING" for run in runs)
     if waiting:
         print(f"{waiting} of them have values not yet in MLflow; send them with action=sync")
+    if foreign := [run.folder for run in runs if not run.is_own]:
+        print(
+            f"{len(foreign)} of them are foreign (copies, or not begun here by you): make one your "
+            f"own with: {adopt_words(foreign[0])}"
+        )
     return 0
 
 
@@ -156,8 +175,33 @@ def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dic
 
 def sync_runs(options: RunsOptions) -> int:
     """Send values that MLflow lacks from the run folders; return 3 if some stay unsent, else 0."""
-    uri = tracking_uri(options.tracking)
-    results = sync(unfinished(Path(options.output)), uri)
+    if options.run is None:
+        return _send_own(options)
+    folders = with_trials(find_run(options.run, Path(options.output)))
+    return _send(folders, options, foreign=[] if is_own(folders[0]) else folders)
+
+
+def _send_own(options: RunsOptions) -> int:
+    """Send what MLflow lacks of the user's own runs and of the named study; name the others."""
+    waiting = unfinished(Path(options.output))
+    named_study = None if options.study is None else Path(options.output) / options.study
+    own = [path for path in waiting if owner_of(path) == named_study or is_own(path)]
+    code = _send(own, options, foreign=[])
+    foreign = list(dict.fromkeys(owner_of(path) for path in waiting if path not in own))
+    if foreign:
+        names = some([str(folder) for folder in foreign], most=SHOWN)
+        word = shlex.quote(f"run={foreign[0]}")
+        print(
+            f"not sent, since they are foreign (copies, or not begun here by you): {names}; send "
+            f"one with: pipeline runs action=sync {word}; make it your own with: "
+            f"{adopt_words(foreign[0])}"
+        )
+    return code
+
+
+def _send(folders: Sequence[Path], options: RunsOptions, *, foreign: Sequence[Path]) -> int:
+    """Send the journals in some folders; return 3 if some values stay unsent, else 0."""
+    results = sync(folders, tracking_uri(options.tracking), foreign=foreign)
     for result in results:
         print(f"{result.folder}: {result.sent} sent, {result.unsent} unsent")
     for problem in dict.fromkeys(result.problem for result in results if result.problem):
@@ -167,14 +211,52 @@ def sync_runs(options: RunsOptions) -> int:
     return 3 if any(result.problem for result in results) else 0
 
 
+def adopt_run(options: RunsOptions) -> int:
+    """Make a foreign run or study the user's own, say what that allows, and return 0.
+
+    Raises:
+        ConfigError: `run` is not given or unknown, or its folder holds a link.
+        EnvironmentFaultError: The folder can't be written.
+    """
+    if options.run is None:
+        raise ConfigError("action=adopt needs a run: run=FOLDER")
+    folder = owner_of(find_run(options.run, Path(options.output)))
+    require_plain_folder(folder, is_written=True)
+    if is_own(folder):
+        print(f"{folder} is your own already")
+        return 0
+    try:
+        adopt(folder)
+    except OSError as error:
+        raise EnvironmentFaultError(
+            f"{str(folder)!r} can't be adopted ({error.strerror}); adopt a copy of it instead"
+        ) from error
+    print(f"{folder} is your own now: it is sent, resumed and removed like your other runs")
+    *_, begin = [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
+    if name := begin.get("register"):
+        print(f"when it is sent, its model is registered as {name}")
+    if packages := begin.get("trust"):
+        print(f"where MLflow loads its model, this code of the folder runs: {', '.join(packages)}")
+    return 0
+
+
 def reap_runs(options: RunsOptions) -> int:
     """Close lost trials, send unsent values, then close lost runs in MLflow."""
+    output = Path(options.output)
     if (studies := _studies(options)) is not None:
         from pipeline.study.recorded_studies import reap_trials
 
-        for name, lost in reap_trials(studies, Path(options.output), grace=options.grace):
+        names = studies.names() if options.study is None else [options.study]
+        # The database beside the runs may be anyone's, so a study is the user's own or is named.
+        reaped = [name for name in names if name == options.study or is_own(output / name)]
+        for name in reaped:
+            if (output / name).exists():
+                require_plain_folder(output / name, is_written=True)
+        for name, lost in reap_trials(studies, reaped, output, grace=options.grace):
             print(f"study {name}: {lost.line}")
-    code = sync_runs(options)
+        for name in sorted({*names} - {*reaped}):
+            print(f"study {name} is foreign and left alone; to reap it, add {typed('study', name)}")
+    code = _send_own(options)
     with opened_store(tracking_uri(options.tracking)) as store:
         closed = reap(store, grace=options.grace)
     for run in closed:
@@ -209,8 +291,9 @@ def clean_runs(options: RunsOptions) -> int:
     """Remove old runs, or list them without `apply`; print how many are recorded elsewhere."""
     uri = tracking_uri(options.tracking)
     old = old_runs(Path(options.output), days=options.older_than)
-    runs = [run for run in old if run.is_recorded_in(uri)]
-    elsewhere = Counter(run.state.uri for run in old if not run.is_recorded_in(uri))
+    own = [run for run in old if run.is_own]
+    runs = [run for run in own if run.is_recorded_in(uri)]
+    elsewhere = Counter(run.state.uri for run in own if not run.is_recorded_in(uri))
     size = f"{sum(run.size for run in runs) / MIB:.1f} MiB"
     if not runs:
         since = f"more than {options.older_than:g} days ago"
@@ -224,6 +307,8 @@ def clean_runs(options: RunsOptions) -> int:
         print(f"{len(runs)} runs, {size}: remove them with apply=true")
     for recorded, count in elsewhere.items():
         print(f"{count} older runs are kept, recorded in {recorded}: {how_to_name(recorded)}")
+    if foreign := [run.folder for run in old if not run.is_own]:
+        print(f"{len(foreign)} older runs are foreign and are kept: {adopt_words(foreign[0])}")
     return 0
 
 

@@ -50,8 +50,9 @@ def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_cache(common_folder: Path) -> None:
-    """Let the tests share a cache that is not the user's."""
+    """Let the tests share a cache, and a list of their runs, that are not the user's."""
     os.environ["XDG_CACHE_HOME"] = str(common_folder / "cache")
+    os.environ["PIPELINE_STATE"] = str(common_folder / "state")
 
 
 @pytest.fixture(autouse=True)
@@ -118,11 +119,13 @@ def given(common_folder: Path) -> Path:
 
 @pytest.fixture
 def run(trained_folder: Path, own_folder: Path) -> Path:
-    """A finished run of three epochs, below `runs` in the current folder."""
+    """A finished run of three epochs, below `runs` in the current folder, that the user owns."""
     from records import only_run
 
+    from pipeline.tracking.ownership import adopt
+
     shutil.copytree(trained_folder, own_folder, dirs_exist_ok=True)
-    return only_run(own_folder / "runs")
+    return adopt(only_run(own_folder / "runs"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pipeline.config.options import ReportOptions
 from pipeline.config.record import flatten
 from pipeline.errors import ConfigError
 from pipeline.markup import MISSING, TextTable
+from pipeline.regular_files import require_plain_folder
 from pipeline.reporting.page import NAME, PagePicture, drawn, publish, rendered
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, winner
@@ -21,8 +23,7 @@ from pipeline.study.outcome.summary import StudySummary
 from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies
 from pipeline.terminal import duration
-from pipeline.tracking.folders import read_state
-from pipeline.tracking.sync import attach
+from pipeline.tracking.sync import attach_to_own
 from pipeline.tracking.uri import sqlite_path
 
 #: Most rows in the table of trials; of more trials, the best are shown.
@@ -43,6 +44,8 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
             "database of the sweep: storage=sqlite:///FILE"
         )
     folder, tracking = Path(options.folder, name), options.tracking
+    if folder.is_dir():
+        require_plain_folder(folder, is_written=True)
     studies = Studies(options.storage)
     recorded = studies.open(name)
     summary = _summary(recorded, folder)
@@ -54,7 +57,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
         rendered("study.html", page),
         Path(options.output or own),
         tracking,
-        lambda path: attach(read_state(folder), path, tracking, name=NAME),
+        partial(attach_to_own, folder, options=tracking, name=NAME),
     )
     return [f"{name}: {page['summary']}", told]
 

@@ -27,12 +27,13 @@ from pipeline.findings import (
     load_findings,
 )
 from pipeline.metrics import direction
+from pipeline.regular_files import read_regular
 from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
 from pipeline.tracking.fields import FINAL
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
-from pipeline.tracking.sync import attach
+from pipeline.tracking.sync import attach, attach_to_own
 from pipeline.tracking.uri import tracking_uri
 
 Content = TypeVar("Content")
@@ -89,11 +90,11 @@ class Subject:
         run_id, tracking = self.findings.run_id, options.tracking
         if self.folder is not None:
             own = self.folder / "artifacts" / name
-            state = folders.read_state(self.folder)
+            added = partial(attach_to_own, self.folder, options=tracking, name=name)
         else:
             own = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
             state = folders.State(run_id=run_id, uri=self.uri)
-        added = partial(attach, state, options=tracking, name=name)
+            added = partial(attach, state, options=tracking, name=name)
         return publish(text, Path(options.output or own), tracking, added)
 
 
@@ -247,12 +248,9 @@ def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
 
 
 def _layers(artifacts: Path) -> str:
-    """Return the table of layers; "" if it is missing, damaged, or a link to another folder."""
+    """Return the table of layers; "" if it is missing or damaged."""
     with suppress(OSError, ValueError):
-        # A link in another person's run could show any file of this machine.
-        file = (artifacts / LAYERS_FILE).resolve()
-        if file.is_relative_to(artifacts.resolve()):
-            return file.read_text(encoding="utf-8")
+        return read_regular(artifacts / LAYERS_FILE).decode("utf-8")
     return ""
 
 

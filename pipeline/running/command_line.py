@@ -18,10 +18,12 @@ from pipeline.config.record import RETIRED
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact_word
+from pipeline.regular_files import require_plain_folder
 from pipeline.serving.files import model_file
 from pipeline.terminal import waiting_for
 from pipeline.tracking.folders import LAST, find_run
 from pipeline.tracking.journal import COMMAND, JOURNAL
+from pipeline.tracking.ownership import require_own
 from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if reference in (None, "", "null", NEWEST_UNFINISHED):
         return list(words)
     folder = find_run(reference or "", Path(raw_value(words, "output") or "runs"))
+    require_own(folder)
     saved = Command.load(folder)
     read_again, problems = read(saved.overrides, texts=(), multirun=False)
     if problems:
@@ -163,10 +166,10 @@ def found_model(
     """
     place = Path(reference)
     if not _ADDRESS.fullmatch(reference):
-        if reference != LAST and place.exists():
-            with suppress(ConfigError):  # neither a file, nor a run, nor a folder with a model
-                if place.is_file() or (place / JOURNAL).is_file() or model_file(place).is_file():
-                    return place
+        if reference != LAST and _may_hold_model(place):
+            if place.is_dir():
+                require_plain_folder(place.resolve())  # the user may name it by a link
+            return place
         try:
             return find_run(reference, output, key=key, preferred=_holds_model)
         except ConfigError:
@@ -177,6 +180,13 @@ def found_model(
     from pipeline.tracking.fetch import fetched
 
     return fetched(reference, tracking_uri(tracking))  # the folder is gone or on another machine
+
+
+def _may_hold_model(place: Path) -> bool:
+    """Return whether a path is a file, the folder of a run, or a folder with a model."""
+    if place.is_file() or (place / JOURNAL).exists():
+        return True
+    return place.is_dir() and _holds_model(place)
 
 
 def _holds_model(folder: Path) -> bool:

@@ -47,6 +47,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, EVALUATE, read_state
 from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.ownership import is_own
 from pipeline.tracking.uri import store_uri
 
 #: Stage in the names of the metrics of other parts than the test part.
@@ -152,7 +153,9 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
     above = (asked.place, *asked.place.parents[:3])
     if (run := next((one for one in above if (one / JOURNAL).is_file()), None)) is not None:
         state, uri = read_state(run), store_uri(options.tracking)
-        run_id, is_here = state.run_id or run_id, uri is not None and state.uri == redact(uri)
+        run_id = state.run_id or run_id
+        # The id in a foreign folder may be that of any run.
+        is_here = uri is not None and state.uri == redact(uri) and is_own(run)
     tags = {
         COMMAND_TAG: EVALUATE,
         "evaluates": run_id or str(model.facts.get("name") or asked.place.name),

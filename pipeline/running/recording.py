@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import shlex
@@ -28,6 +29,7 @@ from pipeline.findings import LAYERS_FILE
 from pipeline.networks.inspection import layers_text
 from pipeline.paths import create_run_folder, replace_json, replace_text
 from pipeline.redaction import redact
+from pipeline.regular_files import open_regular
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
 from pipeline.serving.files import write_csv
@@ -36,6 +38,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Header, Journal, Status, resume_words
+from pipeline.tracking.ownership import begin_own
 from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_look
 
 LOG = "run.log"
@@ -230,6 +233,8 @@ def _begin(plan: Plan) -> Record:
     known = plan.occasion.folder or plan.start.folder
     folder = known or create_run_folder(Path(plan.options.output), plan.name)
     try:
+        if known is None:
+            begin_own(folder)
         record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
         if not plan.occasion.lean:
             record.artifacts.mkdir(mode=0o750, exist_ok=True)
@@ -348,6 +353,11 @@ class RunLog(logging.FileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def _open(self) -> io.TextIOWrapper:
+        """Open the file, unless it is a link or has a second name."""
+        descriptor = open_regular(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without secrets."""

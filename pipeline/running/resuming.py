@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import ConfigError, EnvironmentFaultError, some
 from pipeline.paths import LEFTOVERS, remove_leftovers
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
+from pipeline.regular_files import folder_problem, require_plain_folder
 from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
-from pipeline.tracking.folders import find_run, run_folders
+from pipeline.tracking.folders import SHOWN, find_run, run_folders
 from pipeline.tracking.journal import JOURNAL, last_bound, read_events, recorded_uri
+from pipeline.tracking.ownership import adopt_words, is_own, require_own
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
 CHECKPOINTS = "checkpoints"
@@ -113,9 +115,12 @@ def _live_trainer_of(folder: Path) -> Lease | None:
 
 
 def remove_abandoned(output: Path) -> None:
-    """Remove half-written files of all runs below `output` whose processes are gone."""
+    """Remove half-written files of the user's runs below `output` whose processes are gone."""
     for file in [file for place in WRITTEN for file in output.glob(f"{place}/{LEFTOVERS}")]:
-        lease = trainer_of(output / file.relative_to(output).parts[0])
+        run = output / file.relative_to(output).parts[0]
+        if not is_own(run) or folder_problem(run) is not None:
+            continue
+        lease = trainer_of(run)
         number = file.name.split(".")[-2]
         is_written = number.isdigit() and int(number) > 0 and exists(int(number))
         # A process on another machine counts as alive.
@@ -139,13 +144,21 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
         return Start()
     output = Path(options.output)
     if options.resume == "auto":
+        foreign: list[Path] = []
         for folder in reversed(run_folders(output)):
             is_left = (folder / CHECKPOINTS / "last.ckpt").exists() and not _is_finished(folder)
-            if is_left and _live_trainer_of(folder) is None:
-                with suppress(ConfigError):  # a run of another config
-                    return _go_on(folder, options, config, skip_damaged=True)
-        return Start(notes=("resume=auto: no unfinished run of this config; starting a new one",))
+            if is_left and not is_own(folder):
+                foreign.append(folder)
+            elif is_left and _live_trainer_of(folder) is None:
+                with suppress(ConfigError):  # a run of another config, or a folder with links
+                    require_plain_folder(folder, is_written=True)
+                    start = _go_on(folder, options, config, skip_damaged=True)
+                    return replace(start, notes=(*_passed_over(foreign), *start.notes))
+        note = "resume=auto: no unfinished run of this config; starting a new one"
+        return Start(notes=(*_passed_over(foreign), note))
     folder, tracking = find_run(options.resume, output), options.tracking
+    require_own(folder)
+    require_plain_folder(folder, is_written=True)
     # A run is not split over two stores, and an address from the run's folder alone is not used.
     recorded = recorded_uri(folder)
     if recorded and tracking.kind != "none" and not tracking.uri:
@@ -161,6 +174,16 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
             f"it with: kill {lease.pid}"
         )
     return _go_on(folder, options, config, skip_damaged=False)
+
+
+def _passed_over(foreign: Sequence[Path]) -> tuple[str, ...]:
+    if not foreign:
+        return ()
+    names = some([str(folder) for folder in foreign], most=SHOWN)
+    return (
+        f"resume=auto passes over foreign runs ({names}); make one your own with: "
+        f"{adopt_words(foreign[0])}",
+    )
 
 
 def _is_finished(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from pipeline.errors import (
 from pipeline.paths import create_folder
 from pipeline.processes.fork_server import ForkServer
 from pipeline.processes.lease import BEAT_SECONDS, LOOKS
+from pipeline.regular_files import require_plain_folder
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
 from pipeline.study.ledger.ledger import Ledger, Lost
@@ -37,7 +38,7 @@ from pipeline.study.outcome.comparison import is_comparison
 from pipeline.study.outcome.pictures import load
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
-from pipeline.study.study_run import StudyRun
+from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import MlflowRecorder, Recorder
@@ -104,7 +105,10 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     The study's own MLflow run ends with the body. Raises what `Ledger.open` and `Driver.work`
     raise.
     """
+    if plan.folder.exists():
+        require_plain_folder(plan.folder, is_written=True)
     ledger = Ledger.open(plan)
+    begin_study_folder(plan.folder)
     driver = Driver(replace(plan, uid=ledger.uid), ledger, processes)
     try:
         driver.work()

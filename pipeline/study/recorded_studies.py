@@ -28,8 +28,9 @@ from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
-from pipeline.tracking.folders import MIB, TRIALS, mark, remove, size_of, trial_folder
+from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun
+from pipeline.tracking.ownership import TRIALS, forget_own
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 
@@ -103,14 +104,16 @@ class Studies:
         self._store.call(lambda: delete_study(study_name=name, storage=storage))
 
 
-def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tuple[str, Lost]]:
-    """Close the lost trials of all studies, and yield each with the name of its study.
+def reap_trials(
+    studies: Studies, names: Iterable[str], output: Path, *, grace: float
+) -> Iterator[tuple[str, Lost]]:
+    """Close the lost trials of some studies, and yield each with the name of its study.
 
     A trial of another machine, or of a process that a signal has stopped, is lost after `grace`
     seconds without a sign of life; this function waits for them. `output` is the folder of the
     studies' folders.
     """
-    opened = [studies.open(name, grace=grace) for name in studies.names()]
+    opened = [studies.open(name, grace=grace) for name in names]
     deadline = time.monotonic() + 2 * grace
     while True:
         for study in opened:
@@ -155,6 +158,7 @@ def removal_of(
     def remove_all() -> None:
         for run_id in run_ids:
             remove_record(store, run_id)
+        forget_own(folder)
         remove(folder)
         studies.delete(name)
 

@@ -1,6 +1,7 @@
 """The MLflow run of a study, and the destination of this run and of the trials' runs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import COMMAND_TAG, trial_folder
 from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
+from pipeline.tracking.ownership import begin_own
 
 LOCK = ".study.lock"
 
@@ -57,6 +59,21 @@ class RunDestination:
         )
 
 
+def begin_study_folder(folder: Path) -> None:
+    """Create the folder of a study, as the user's own, unless it exists.
+
+    Raises EnvironmentFaultError if it can't be written.
+    """
+    if folder.exists():
+        return
+    try:
+        create_folder(folder)
+        with suppress(FileExistsError):  # another driver has begun the study meanwhile
+            begin_own(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 def leader_lock(folder: Path) -> filelock.BaseFileLock | None:
     """Acquire the lock on a study's own run; return `None` if another driver holds it.
 
@@ -70,11 +87,15 @@ def leader_lock(folder: Path) -> filelock.BaseFileLock | None:
     except filelock.Timeout:
         return None
     except OSError as error:
-        raise EnvironmentFaultError(
-            f"the study's folder {str(folder)!r} can't be written ({error.strerror}); "
-            "choose another with output=FOLDER"
-        ) from error
+        raise _unwritable(folder, error) from error
     return lock
+
+
+def _unwritable(folder: Path, error: OSError) -> EnvironmentFaultError:
+    return EnvironmentFaultError(
+        f"the study's folder {str(folder)!r} can't be written ({error.strerror}); "
+        "choose another with output=FOLDER"
+    )
 
 
 class StudyRun:

@@ -14,9 +14,13 @@ from pipeline.markup import escaped, fenced, markdown_table
 
 STUDY_TAG = "pipeline.study"
 TRIAL_TAG = "pipeline.trial"
+#: Holds the unique key by which a run is found again.
+FOLDER_TAG = "pipeline.folder"
 END_TAG = "end_reason"
 #: Folds a run under another one in MLflow's pages.
 PARENT_TAG = "mlflow.parentRunId"
+#: Tags by which a run belongs to another run, to a study or to a folder.
+IDENTITY_TAGS = (FOLDER_TAG, PARENT_TAG, STUDY_TAG, TRIAL_TAG)
 #: Holds the SHA-256 of a logged model's weights, or the logged model's id in a registered version.
 MODEL_TAG = "pipeline.model"
 

@@ -1,6 +1,7 @@
 """Run folders below `output`: their state in MLflow; finding, listing and removing them."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.paths import replace_file
 from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
+from pipeline.regular_files import is_regular, open_regular, read_regular, require_plain_folder
 from pipeline.terminal import ago, number
 from pipeline.tracking.journal import (
     JOURNAL,
@@ -23,10 +25,9 @@ from pipeline.tracking.journal import (
     parse_line,
     read_events,
 )
+from pipeline.tracking.ownership import TRIALS, is_own
 
 STATE = "mlflow.json"
-#: Name of the folder of trials within the folder of a study.
-TRIALS = "trials"
 #: Marks a folder that is to be removed once MLflow has all of it.
 FORGET = ".forget"
 
@@ -39,6 +40,8 @@ EVALUATE = "evaluate"
 #: Value of `COMMAND_TAG` for a range test of the learning rate.
 FIND_LR = "find_lr"
 SHOWN = 5
+#: Word for runs that this user has not begun here.
+FOREIGN = "foreign"
 
 #: Metrics that can represent a run, the preferred ones first, and those of which less is better.
 TELLING = ("f1", "rmse", "accuracy", "loss")
@@ -71,7 +74,7 @@ class State:
 def read_state(folder: Path) -> State:
     """Read a folder's state; a missing or damaged file means that nothing was sent."""
     try:
-        return State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+        return State(**json.loads(read_regular(folder / STATE)))
     except (OSError, ValueError, TypeError):
         return State()
 
@@ -90,7 +93,7 @@ def unsent(folder: Path) -> int:
 def is_finished(folder: Path) -> bool:
     """Tell whether the store has the whole journal of a folder and the run's end."""
     state = read_state(folder)
-    return state.done and (folder / JOURNAL).read_bytes().count(b"\n") == state.sent
+    return state.done and read_regular(folder / JOURNAL).count(b"\n") == state.sent
 
 
 # ── which folders there are ─────────────────────────────────────────────────────────────────────
@@ -108,8 +111,13 @@ def trial_folder(study: Path, uid: str, number: int) -> Path:
 
 def unfinished(output: Path) -> list[Path]:
     """Return folders of which the store lacks values or the end: runs by age, then trials."""
-    trials = sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
+    trials = sorted(_begun(output.glob(f"*/{TRIALS}/*/{JOURNAL}")))
     return [folder for folder in (*run_folders(output), *trials) if not is_finished(folder)]
+
+
+def with_trials(folder: Path) -> list[Path]:
+    """Return the folder of a run, or that of a study and those of its trials."""
+    return [folder, *sorted(_begun(folder.glob(f"{TRIALS}/*/{JOURNAL}")))]
 
 
 def find_run(
@@ -124,10 +132,18 @@ def find_run(
     The reference is the path or the name of a folder, the name of a run, an MLflow run id or its
     beginning, or `last` for the newest training run. `key` is the command's name of the option
     `output`. Of several, range tests are left out, and folders that are not `preferred` unless none
-    is. Raises ConfigError if no run matches.
+    is. Raises ConfigError if no run matches, or if the folder holds a link or a pipe.
     """
+    folder = _matching_folder(reference, output, key=key, preferred=preferred)
+    require_plain_folder(folder)
+    return folder
+
+
+def _matching_folder(
+    reference: str, output: Path, *, key: str, preferred: Callable[[Path], bool]
+) -> Path:
     for folder in (Path(reference), output / reference):
-        if reference and (folder / JOURNAL).is_file():
+        if reference and (folder / JOURNAL).exists():
             return folder
     begun = dict(reversed(_begun(output.glob(f"*/{JOURNAL}")).items()))
     if reference == LAST:
@@ -165,11 +181,16 @@ def newest_study(output: Path) -> str | None:
 
 
 def _begun(journals: Iterable[Path]) -> dict[Path, Event]:
-    """Return the first event of each run by its folder, oldest first; empty if it is unreadable."""
+    """Return the first event of each run by its folder, oldest first; empty if it is unreadable.
+
+    Links to folders or journals are left out.
+    """
     first: dict[Path, Event] = {}
     for path in journals:
+        if path.parent.is_symlink() or not is_regular(path):
+            continue
         first[path.parent] = {}
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), os.fdopen(open_regular(path), "rb") as file:
             first[path.parent] = parse_line(file.readline())
     return dict(sorted(first.items(), key=lambda one: (_time_of(one[1]), one[0].name)))
 
@@ -194,7 +215,8 @@ class ListedRun:
 
     `status` is MLflow's, or LOST if the run's process is gone and nobody has closed the run.
     `doctor` has the verdicts, `metrics` the latest values, `age` is the time since the last event
-    in seconds, and `unsent` is the number of values that MLflow lacks.
+    in seconds, and `unsent` is the number of values that MLflow lacks. `is_own` tells whether this
+    user has begun the run here.
     """
 
     name: str
@@ -207,6 +229,7 @@ class ListedRun:
     folder: Path
     unsent: int
     is_study: bool
+    is_own: bool
 
     @cached_property
     def size(self) -> int:
@@ -217,7 +240,7 @@ class ListedRun:
         """Return all cells of a table row by heading."""
         return {
             "name": self.name,
-            "status": self.status,
+            "status": self.status if self.is_own else f"{self.status}, {FOREIGN}",
             "end_reason": self.end_reason or "-",
             "validation": self._shown("validation"),
             "test": self._shown("test"),
@@ -235,9 +258,10 @@ class ListedRun:
         cells = self.cells()
         verdict, *more = self.doctor.split(", ")
         ended = verdict + f" +{len(more)}" * bool(more) if self.status == "FINISHED" else ""
+        status = ended or self.end_reason or self.status.lower()
         return {
             "name": self.name,
-            "status": ended or self.end_reason or self.status.lower(),
+            "status": status if self.is_own else FOREIGN,
             "val": cells["validation"],
             "test": cells["test"].rpartition(" ")[2],
             "age": cells["age"],
@@ -297,6 +321,7 @@ def listed(output: Path) -> list[ListedRun]:
             folder=folder,
             unsent=unsent(folder) if begins[-1]["uri"] else 0,
             is_study=command_of(begins[-1]) == SWEEP,
+            is_own=is_own(folder),
         )
         runs.append(run)
     return runs
@@ -324,7 +349,7 @@ def standing(events: Iterable[Event], state: State) -> tuple[str, str]:
 def mark(folder: Path) -> None:
     """Mark a folder to be removed as soon as its journal has been sent."""
     with suppress(OSError):  # the folder is gone, or the disk is full and it stays
-        (folder / FORGET).touch()
+        os.close(open_regular(folder / FORGET, os.O_WRONLY | os.O_CREAT))
 
 
 def remove(folder: Path) -> None:

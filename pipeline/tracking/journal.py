@@ -15,6 +15,7 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import lack_in_output
 from pipeline.processes.lease import own_lease
 from pipeline.redaction import redact, redact_value
+from pipeline.regular_files import is_regular, open_regular, read_regular
 from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"
@@ -181,10 +182,11 @@ class Journal:
             for event in self.events():
                 self._note(event)
             try:
-                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+                self._descriptor = open_regular(self.path, flags)
             except OSError as error:
                 raise self._write_fault(error) from error
-            os.ftruncate(self._descriptor, self.path.read_bytes().rfind(b"\n") + 1)
+            os.ftruncate(self._descriptor, read_regular(self.path).rfind(b"\n") + 1)
         return self._descriptor
 
     def _note(self, event: Event) -> None:
@@ -204,9 +206,9 @@ def resume_words(folder: Path) -> str:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a journal's complete lines; a missing file has none."""
-    if path.exists():
-        content = path.read_bytes()
+    """Yield the events of a journal's complete lines; a missing file or a link has none."""
+    if is_regular(path):
+        content = read_regular(path)
         for line in content[: content.rfind(b"\n") + 1].splitlines():
             yield parse_line(line)
 

@@ -44,13 +44,14 @@ LOCK_SECONDS = 60.0
 
 
 def log_and_register(
-    store: Store, folder: Path, state: State, *, begin: Event, figure: Figure
+    store: Store, folder: Path, state: State, *, begin: Event, figure: Figure, has_code: bool
 ) -> str | None:
     """Log the model in a run's folder and register it; each step is done only once.
 
-    `begin` is the begin event of the journal. Returns the decision about the version and the reason
-    in one line; `None` if no registration was asked for. Raises StoreError if the model can't be
-    read, or if the store refuses it or does not answer.
+    `begin` is the begin event of the journal. Without `has_code`, the code of the user's own
+    network is left out, which would run where MLflow loads the model. Returns the decision about
+    the version and the reason in one line; `None` if no registration was asked for. Raises
+    StoreError if the model can't be read, or if the store refuses it or does not answer.
     """
     file = folder / FOLDER / FILE
     try:
@@ -68,7 +69,9 @@ def log_and_register(
             client.log_outputs(state.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if model.status != LoggedModelStatus.READY:  # a kill may have left it half done
             with TemporaryDirectory() as place:
-                _prepare(Path(place) / FOLDER, folder, model, begin.get("trust", ()))
+                trust = begin.get("trust", ()) if has_code else ()
+                code = folder / CODE if has_code else None
+                _prepare(Path(place) / FOLDER, folder, model, trust, code)
                 create_private(model.artifact_location)
                 client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
             model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -76,13 +79,17 @@ def log_and_register(
     return None if name is None else register(store, name, model, figure)
 
 
-def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -> None:
+def _prepare(
+    place: Path, run: Path, model: LoggedModel, trust: Sequence[str], code: Path | None
+) -> None:
     """Write the model in MLflow's layout. Nothing is pickled, and no code of the model is run."""
-    source, code = run / FOLDER, run / CODE
+    source = run / FOLDER
     try:
         interface = json.loads((source / INTERFACE).read_text(encoding="utf-8"))
         example = json.loads((source / EXAMPLE).read_text(encoding="utf-8"))
-        paths = sorted(str(path.absolute()) for path in code.iterdir()) if code.is_dir() else None
+        paths = []
+        if code is not None and code.is_dir():
+            paths = sorted(str(path.absolute()) for path in code.iterdir())
         mlflow.pyfunc.save_model(
             str(place),
             python_model=str(PYFUNC),

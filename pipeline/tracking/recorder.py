@@ -18,6 +18,7 @@ from pipeline.processes.lease import alive
 from pipeline.redaction import redact
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.ownership import is_own
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.uri import StoreError, quiet_mlflow
 
@@ -145,8 +146,8 @@ class OpenRuns:
         return {"trials": [run.trial for run in self._connected().trials_of(study, ())]}
 
     def send_earlier(self, output: str) -> None:
-        """Note the folders of earlier runs with unsent values, to be sent when idle."""
-        self._earlier.extend(unfinished(Path(output)))
+        """Note the folders of the user's earlier runs with unsent values, to be sent when idle."""
+        self._earlier.extend(filter(is_own, unfinished(Path(output))))
 
     def quit(self, *, is_over: bool = True) -> None:
         """Close all open runs, then send earlier runs for a few seconds.

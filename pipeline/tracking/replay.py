@@ -1,8 +1,11 @@
 """Sends one journal into an MLflow run; sending it again, from wherever, changes nothing."""
 
 import errno
+import hashlib
+import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +15,11 @@ import filelock
 from pipeline.paths import LEFTOVERS
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.tracking.fields import FINAL, PARENT_TAG, data_set, param_texts
+from pipeline.regular_files import folder_problem, is_regular, open_regular
+from pipeline.tracking.fields import FINAL, IDENTITY_TAGS, PARENT_TAG, data_set, param_texts
 from pipeline.tracking.folders import (
     EVALUATE,
+    FOREIGN,
     FORGET,
     STATE,
     SWEEP,
@@ -34,6 +39,8 @@ ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
 #: Number of values from which a batch takes no further line.
 MOST_POINTS = 1000
+#: Tag of a run that was sent from a foreign folder.
+FOREIGN_TAG = "pipeline.foreign"
 #: Error codes of a full disk and of a missing folder.
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 
@@ -45,11 +52,15 @@ class Replay:
     `registered` is the result of registering the model; `problem` says why MLflow will never have
     the model. The caller sets `is_refused` once the store has refused the run for good. Raises
     StoreError if the journal can't be read or if another process sends it (`waiting`, or `refused`
-    after a `wait` in seconds).
+    after a `wait` in seconds), or if the folder holds a link or a pipe.
+
+    A foreign run is sent as a run of its own: what its folder says of other runs, such as its id in
+    MLflow, does not count, its model is not registered, and the model's code is left out.
     """
 
-    def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
+    def __init__(self, folder: Path, *, wait: float = 0.0, is_foreign: bool = False) -> None:
         self.folder = folder
+        self._is_foreign = is_foreign
         self.registered: str | None = None
         self.problem: str | None = None
         self.is_refused = False
@@ -57,11 +68,13 @@ class Replay:
         self._is_attached = False
         self._beats = 0
         self._next_beat = 0.0
+        if (problem := folder_problem(folder, is_written=True)) is not None:
+            raise StoreError("refused", problem)
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
-            self._file = self._path.open("rb")
-            self._rewind(read_state(folder))
+            self._file = os.fdopen(open_regular(self._path), "rb")
+            self._rewind(State() if is_foreign else read_state(folder))
         except filelock.Timeout as error:
             line = f"{str(folder)!r} is being recorded by another process"
             raise StoreError("refused" if wait else "waiting", line) from error
@@ -95,9 +108,12 @@ class Replay:
             raise self._unreadable(error) from error
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
-        for event in map(parse_line, whole.splitlines()):
+        for line in whole.splitlines():
+            event = parse_line(line)
             self._last_ms = max(self._last_ms, event["time"])
             if event["event"] == "begin":
+                if self._is_foreign:
+                    event |= self._without_claims(event)
                 self.lease = Lease(**event["lease"])
                 self.uri = event["uri"]
                 self._begun, self._end = event, None
@@ -109,6 +125,23 @@ class Replay:
                 self._skip -= 1
             else:
                 self._pending.append(event)
+
+    def _without_claims(self, begin: Event) -> Event:
+        """Return what replaces the claims of a foreign run on other runs, models and packages."""
+        # The same journal gets the same key, so that it is not recorded twice.
+        first_line = json.dumps(begin, sort_keys=True).encode()
+        digest = hashlib.sha256(self.folder.name.encode() + b"\0" + first_line).hexdigest()
+        key = self._begun.get("key") or f"{FOREIGN}-{digest[:32]}"
+        tags = {name: text for name, text in begin["tags"].items() if name not in IDENTITY_TAGS}
+        tags[FOREIGN_TAG] = "true"
+        return {
+            "key": key,
+            "parent": None,
+            "parent_folder": None,
+            "register": None,
+            "trust": [],
+            "tags": tags,
+        }
 
     @property
     def leaves_model(self) -> bool:
@@ -160,7 +193,7 @@ class Replay:
         if events[0]["event"] == "begin":
             params = events[0]["params"]
             is_new, more = self._begin(store, events[0])
-        tags = more | {one["key"]: one["value"] for one in events if one["event"] == "tag"}
+        tags = more | self._tags_of(events)
         store.log(self.state.run_id, points=points, params=params, tags=tags, is_new=is_new)
         # All trials of a study have the same data, and the call takes a sixth of a trial's time.
         if events[0].get("rows") and command_of(self._begun) != "trial":
@@ -168,6 +201,12 @@ class Replay:
             store.log_data(self.state.run_id, data_set(events[0]), context)
         self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
         del self._pending[: len(events)]
+
+    def _tags_of(self, events: Iterable[Event]) -> dict[str, str]:
+        tags = {event["key"]: event["value"] for event in events if event["event"] == "tag"}
+        if self._is_foreign:
+            tags = {key: text for key, text in tags.items() if key not in IDENTITY_TAGS}
+        return tags
 
     def _next_batch(self) -> list[Event]:
         """Return the lines of the next call, before the run's end or a second `begin`."""
@@ -195,7 +234,7 @@ class Replay:
         if not self._pending and (self.state.done or not is_gone):
             return
         top = self.folder / ARTIFACTS
-        for file in sorted(path for path in top.rglob("*") if path.is_file()):
+        for file in sorted(filter(is_regular, top.rglob("*"))):
             if file.match(LEFTOVERS):  # of a process that was killed
                 continue
             below = file.parent.relative_to(top).as_posix()
@@ -203,7 +242,7 @@ class Replay:
         end = self._end or {"status": "FAILED", "reason": "lost"}
         if end["status"] == "FINISHED":
             self._leave_model(store)
-        if tags := {one["key"]: one["value"] for one in self._pending if one["event"] == "tag"}:
+        if tags := self._tags_of(self._pending):
             store.log(self.state.run_id, tags=tags)
         store.terminate(self.state.run_id, end["status"], reason=end["reason"], end=self._last_ms)
         self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
@@ -224,7 +263,7 @@ class Replay:
             problem = error
         finally:
             self.release()
-        if self.is_done() and (self.folder / FORGET).exists():
+        if self.is_done() and not self._is_foreign and (self.folder / FORGET).exists():
             remove(self.folder)
         return problem
 
@@ -283,7 +322,12 @@ class Replay:
         figure = Figure(**self._model["figure"])
         try:
             self.registered = log_and_register(
-                store, self.folder, self.state, begin=self._begun, figure=figure
+                store,
+                self.folder,
+                self.state,
+                begin=self._begun,
+                figure=figure,
+                has_code=not self._is_foreign,
             )
         except StoreError as error:
             if error.transient:

@@ -28,7 +28,6 @@ from pipeline.tracking.uri import (
     sqlite_path,
 )
 
-FOLDER_TAG = "pipeline.folder"
 LOCK_SECONDS = 60.0
 #: MLflow's error codes for an unknown name, id or version.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -66,10 +65,10 @@ class Store:
         """
         with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
-                found = client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
+                found = client.search_runs([experiment_id], f"tags.`{fields.FOLDER_TAG}` = '{key}'")
                 if found:
                     return str(found[0].info.run_id), False
-            marked = {**fields.tag_texts(tags), FOLDER_TAG: key}
+            marked = {**fields.tag_texts(tags), fields.FOLDER_TAG: key}
             run = client.create_run(experiment_id, start, marked, run_name=name)
             return str(run.info.run_id), True
 

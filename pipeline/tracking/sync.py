@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from pipeline.config.options import TrackingOptions
 from pipeline.paths import replace_file
 from pipeline.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
 from pipeline.redaction import redact
-from pipeline.tracking.folders import ListedRun, State, remove
+from pipeline.tracking.folders import ListedRun, State, read_state, remove
+from pipeline.tracking.ownership import adopt_words, forget_own, is_own
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.uri import (
     StoreError,
@@ -60,6 +61,10 @@ class StoreInForce:
         Raises StoreError if the run is recorded in another store, or if the store does not answer.
         """
         self.require(recorded)
+        return self.in_force()
+
+    def in_force(self, _recorded: str = "") -> "Store":
+        """Return the store. Raises StoreError if it does not answer."""
         if self._opened is None:
             quiet_mlflow()
             from pipeline.tracking.store import Store
@@ -99,16 +104,17 @@ def opened_store(uri: str) -> "Iterator[Store]":
 # ── sending ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
+def sync(folders: Iterable[Path], uri: str, *, foreign: Container[Path] = ()) -> list[Synced]:
     """Send the journals of the tracked runs among folders, if they are recorded in this store.
 
     A run whose process is gone is closed as lost. A live run, and a run that another process sends,
-    is left alone.
+    is left alone. Those in `foreign` are sent as `Replay` says, wherever they are recorded.
     """
     store, results = StoreInForce(uri), []
     for folder in folders:
+        is_foreign = folder in foreign
         try:
-            replay = Replay(folder)
+            replay = Replay(folder, is_foreign=is_foreign)
         except StoreError as error:
             if error.kind != "waiting":
                 results.append(Synced(folder=folder, problem=error.line))
@@ -116,12 +122,24 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
         if not replay.uri:
             replay.release()
             continue
-        before, refused = replay.unsent(), replay.finish(store.of)
+        store_of = store.in_force if is_foreign else store.of
+        before, refused = replay.unsent(), replay.finish(store_of)
         if refused is not None:
             store.give_up(refused)
         left, problem = replay.unsent(), None if refused is None else refused.line
         results.append(Synced(folder=folder, sent=before - left, unsent=left, problem=problem))
     return results
+
+
+def attach_to_own(folder: Path, file: Path, options: TrackingOptions, *, name: str) -> str | None:
+    """Upload a file as `attach` does to the run in a folder; the id in a foreign one may be false.
+
+    Returns the problem in one line, such as a foreign folder; `None` if there is none.
+    """
+    state = read_state(folder)
+    if state.run_id and not is_own(folder):
+        return f"{str(folder)!r} is foreign; make it your own with: {adopt_words(folder)}"
+    return attach(state, file, options, name=name)
 
 
 def attach(state: State, file: Path, options: TrackingOptions, *, name: str) -> str | None:
@@ -199,6 +217,7 @@ def remove_runs(runs: Iterable[ListedRun], uri: str) -> Iterator[ListedRun]:
         for run in runs:
             if run.state.run_id:
                 remove_record(store.of(run.state.uri), run.state.run_id)
+            forget_own(run.folder)
             remove(run.folder)
             yield run
     except StoreError as error:

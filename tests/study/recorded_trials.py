@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.study.study_run import RunDestination
 from pipeline.tracking.journal import JOURNAL, Journal
+from pipeline.tracking.ownership import adopt
 from pipeline.tracking.uri import sqlite_uri
 
 STUDY = "lr-mlp-iris"
@@ -38,6 +39,7 @@ def begin_trial(
     where = destination(study, uri, uid)
     folder = where.trial_folder(number)
     folder.mkdir(parents=True)
+    adopt(folder)
     journal = Journal(folder)
     header = where.trial_header(number, {"optimizer.lr": 0.1 * (number + 1)})
     journal.begin(header if parent else replace(header, parent_folder=None))

@@ -31,6 +31,7 @@ from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import find_run, read_state
 from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.ownership import adopt
 from pipeline.tracking.uri import sqlite_uri
 
 NAME = "lr"
@@ -57,7 +58,7 @@ def record_all(folder: Path) -> int:
     ledger, uri = opened(folder), sqlite_uri(folder / "mlflow.db")
     study = folder / "runs" / NAME
     study.mkdir(parents=True, exist_ok=True)
-    journal = Journal(study)
+    journal = Journal(adopt(study))
     tags = {"pipeline.study": ledger.uid, "pipeline.command": "sweep"}
     journal.begin(Header(name=NAME, experiment="pipeline", uri=uri, tags=tags))
     with MlflowRecorder(uri, experiment="pipeline") as recorder:
@@ -260,7 +261,7 @@ def begin(name: str, uri: str, *, command: str = "train") -> Journal:
     """The journal of a run, which this process trains."""
     folder = Path("runs") / name
     folder.mkdir(parents=True)
-    journal, tags = Journal(folder), {"pipeline.command": command}
+    journal, tags = Journal(adopt(folder)), {"pipeline.command": command}
     journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags, key=name))
     return journal
 

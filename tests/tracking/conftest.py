@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.ownership import adopt
 from pipeline.tracking.uri import sqlite_uri
 
 
@@ -46,7 +47,7 @@ def begun(tmp_path: Path) -> Callable[..., Journal]:
     ) -> Journal:
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
-        journal = Journal(folder)
+        journal = Journal(adopt(folder))
         given = {"name": "lstm", "experiment": "pipeline", "uri": uri, **header}
         journal.begin(Header(params={"seed": 0} if params is None else params, **given), at=at)
         return journal

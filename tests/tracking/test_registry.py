@@ -20,6 +20,7 @@ from pipeline.tracking.fetch import fetched
 from pipeline.tracking.folders import STATE, read_state
 from pipeline.tracking.journal import Figure, Header, Journal
 from pipeline.tracking.models import verdict, version_tags
+from pipeline.tracking.ownership import adopt
 from pipeline.tracking.sync import sync
 
 INTERFACE = {
@@ -48,7 +49,7 @@ def begun_with_model(
     (model / "interface.json").write_text(json.dumps(INTERFACE))
     (model / "example.json").write_text(json.dumps(EXAMPLE))
     (model / "model.ckpt").write_bytes(f"the weights of {folder.name}".encode())
-    journal = Journal(folder)
+    journal = Journal(adopt(folder))
     journal.begin(Header(name="mlp", experiment="pipeline", uri=uri, register=register))
     journal.epoch(1, {"train/loss": 0.5})
     journal.model(judged)

@@ -193,7 +193,10 @@ def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("words", "problems"),
     [
-        ("study=small", "study has no effect with action=list; it belongs to action=check, clean"),
+        (
+            "study=small",
+            "study has no effect with action=list; it belongs to action=check, clean, reap",
+        ),
         (
             "apply=true older_than=0 sort=age",
             "older_than has no effect with action=list; it belongs to action=clean\n"

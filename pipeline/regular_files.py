@@ -1,0 +1,121 @@
+"""Folders that may come from someone else: checked for links, and opened without following any.
+
+A check and what follows it are two steps: a process of the same user that changes a folder in
+between is not noticed.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+#: Folder whose files may have two names: the best checkpoint is often the last one as well.
+SHARED_NAMES = "checkpoints"
+#: Kinds of entries that are refused, by the test for their mode.
+_REFUSED = {
+    stat.S_ISLNK: "a link",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+def open_regular(path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o640) -> int:
+    """Open a regular file without following a link, and return its descriptor.
+
+    A file that is opened for writing may have no second name, through which another file would
+    change.
+
+    Raises:
+        OSError: The file is missing, is a link or not a regular file, or can't be opened.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for its other end.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    status = os.fstat(descriptor)
+    has_other_names = status.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR)
+    if stat.S_ISREG(status.st_mode) and not has_other_names:
+        os.set_blocking(descriptor, True)
+        return descriptor
+    os.close(descriptor)
+    reason = "it has a second name" if has_other_names else "it is not a regular file"
+    raise OSError(errno.EINVAL, reason, str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a regular file, without following a link.
+
+    Raises:
+        OSError: The file is missing, is a link or not a regular file, or can't be read.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        return file.read()
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a path is a regular file and not a link."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def folder_problem(folder: Path, *, is_written: bool = False) -> str | None:
+    """Return why the folder of a run or study can't be used, or `None`.
+
+    It may hold folders and regular files only. The folder itself may not be a link either; the
+    folders above it may.
+
+    Args:
+        folder: The folder of a run or a study.
+        is_written: Whether files in it will be written. Then none of them may have a second name,
+            except for checkpoints.
+    """
+    try:
+        if folder.is_symlink():
+            return f"{str(folder)!r} is a link; name the folder that it points to"
+        for path, status in _entries(folder):
+            kind = next((word for test, word in _REFUSED.items() if test(status.st_mode)), None)
+            if kind is not None:
+                return (
+                    f"{str(path)!r} is {kind}; a run's folder holds files and folders only, so "
+                    "remove it"
+                )
+            is_shared = path.parent.name == SHARED_NAMES
+            if is_written and stat.S_ISREG(status.st_mode) and status.st_nlink > 1 + is_shared:
+                return (
+                    f"{str(path)!r} is the same file as another one (a hard link), which would "
+                    "change with it; copy the folder and use the copy"
+                )
+    except OSError as error:
+        return f"{error.filename!r} can't be read ({error.strerror})"
+    return None
+
+
+def require_plain_folder(folder: Path, *, is_written: bool = False) -> None:
+    """Require that the folder of a run or study has no links; see `folder_problem`.
+
+    Raises:
+        ConfigError: It has one, named in the message.
+    """
+    if (problem := folder_problem(folder, is_written=is_written)) is not None:
+        raise ConfigError(problem)
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield what lies in a folder and below it, with its status; no link is followed."""
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        # What another process has removed or renamed meanwhile is passed over.
+        with suppress(FileNotFoundError), os.scandir(place) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    yield Path(entry.path), status
+                    if stat.S_ISDIR(status.st_mode):
+                        waiting.append(Path(entry.path))

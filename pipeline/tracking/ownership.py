@@ -1,0 +1,127 @@
+"""Whose run a folder holds: the list of the runs and studies that this user has begun.
+
+A folder below `output` may have been put there by anyone. It is sent, closed or removed unasked
+only if the user's list holds it. The list is a folder with a small file for each run or study,
+outside of `output`. It names the inode and the change time of one file, `owner`, that is made when
+the run begins and never touched again. A folder that is moved keeps both. A copy, a restored backup
+and an unpacked archive have others, and nobody can set a change time.
+"""
+
+import json
+import os
+import re
+import secrets
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+from pipeline.paths import create_folder, state_folder
+from pipeline.regular_files import open_regular, read_regular
+
+OWNER = "owner"
+#: Name of the folder of trials within the folder of a study.
+TRIALS = "trials"
+_IDENTITY = re.compile(rb"[0-9a-f]{32}")
+
+#: Inode and change time in nanoseconds of a file `owner`.
+Mark = tuple[int, int]
+
+#: The marks of what this process has begun, by identity: a user without a state folder has no list.
+_begun_here: dict[str, Mark] = {}
+
+
+def begin_own(folder: Path) -> None:
+    """Note in the user's list that the run or study of a new folder is the user's own.
+
+    Raises:
+        OSError: The folder can't be written, or has an owner already.
+    """
+    identity = secrets.token_hex(16)
+    descriptor = open_regular(folder / OWNER, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        os.write(descriptor, identity.encode())
+    finally:
+        os.close(descriptor)
+    mark = _mark((folder / OWNER).lstat())
+    _begun_here[identity] = mark
+    with suppress(OSError, RuntimeError):  # no home folder, or one that can't be written
+        create_folder(_owned())
+        entry = open_regular(_owned() / identity, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(entry, "w", encoding="utf-8") as file:
+            json.dump({"mark": mark, "folder": str(folder.absolute())}, file)
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether this user has begun the run or study in a folder; a trial is its study's."""
+    try:
+        file = owner_of(folder) / OWNER
+        content = read_regular(file)
+        mark = _mark(file.lstat())
+    except OSError:
+        return False
+    if not _IDENTITY.fullmatch(content):
+        return False
+    identity = content.decode()
+    return mark in (_begun_here.get(identity), _listed(identity))
+
+
+def require_own(folder: Path) -> None:
+    """Require that this user has begun the run in a folder.
+
+    Raises:
+        ConfigError: The run is foreign.
+    """
+    if not is_own(folder):
+        raise ConfigError(
+            f"{str(folder)!r} is foreign: it was not begun here by you, or it is a copy. If you "
+            f"trust it, make it your own with: {adopt_words(folder)}"
+        )
+
+
+def adopt(folder: Path) -> Path:
+    """Make a run or study the user's own, and return its folder: for a trial, that of its study.
+
+    Raises:
+        OSError: The folder can't be written.
+    """
+    place = owner_of(folder)
+    (place / OWNER).unlink(missing_ok=True)
+    begin_own(place)
+    return place
+
+
+def forget_own(folder: Path) -> None:
+    """Take a run or study off the user's list before its folder is removed."""
+    if is_own(folder) and owner_of(folder) == folder:
+        identity = read_regular(folder / OWNER).decode()
+        _begun_here.pop(identity, None)
+        with suppress(OSError, RuntimeError):
+            (_owned() / identity).unlink()
+
+
+def adopt_words(folder: Path) -> str:
+    """Return the command that makes a foreign folder the user's own."""
+    return f"pipeline runs action=adopt {shlex.quote(f'run={owner_of(folder)}')}"
+
+
+def owner_of(folder: Path) -> Path:
+    """Return the folder with the file `owner`: that of the study for a trial."""
+    return folder.parents[1] if folder.parent.name == TRIALS else folder
+
+
+def _owned() -> Path:
+    return state_folder() / "owned"
+
+
+def _mark(status: os.stat_result) -> Mark:
+    return status.st_ino, status.st_ctime_ns
+
+
+def _listed(identity: str) -> Mark | None:
+    """Return the mark that the user's list has for an identity."""
+    try:
+        inode, changed = json.loads(read_regular(_owned() / identity))["mark"]
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):
+        return None
+    return inode, changed

@@ -1,0 +1,347 @@
+"""Run folders that someone else may have made: nothing follows their links or their claims."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from records import events, only_run
+
+from faults.processes import wait_until
+from pipeline import evaluate, export, predict, report, runs, train
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.folders import State, read_state, write_state
+from pipeline.tracking.journal import Figure, Header, Journal
+from pipeline.tracking.ownership import OWNER, adopt, is_own
+
+MORE = ("trainer.max_epochs=4", "scheduler=none", "verbose=0")
+QUICK = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "trainer.max_epochs=1")
+ROWS = (
+    "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"  # of the iris data
+    "5,3,1,0.2\n"
+)
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
+    "resume": (train.main, ("resume={run}", *MORE)),
+    "report": (report.main, ("run={run}",)),
+    "sync": (runs.main, ("action=sync", "run={run}")),
+    "adopt": (runs.main, ("action=adopt", "run={run}")),
+    "evaluate": (evaluate.main, ("model_from={run}", "tracking=none", "verbose=0")),
+    "predict": (predict.main, ("model_from={run}", "input=new.csv", "output=out.csv")),
+    "export": (export.main, ("model_from={run}", "output=exported")),
+}
+
+
+def content_of(folder: Path) -> dict[str, str]:
+    """The hash of each file below a folder, by its path; links are named by their targets."""
+    return {
+        str(path.relative_to(folder)): (
+            f"-> {path.readlink()}"
+            if path.is_symlink()
+            else hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def refusal(capsys: pytest.CaptureFixture[str], name: str, run: Path) -> str:
+    """The only line of a refusal; nothing below the current folder has changed."""
+    main, words = COMMANDS[name]
+    Path("new.csv").write_text(ROWS, encoding="utf-8")
+    before = content_of(Path.cwd())
+    capsys.readouterr()
+    assert main([word.format(run=run) for word in words]) == 2
+    assert content_of(Path.cwd()) == before
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def replace_by_link(path: Path) -> None:
+    """Move a file or folder out of the run, and leave a link to it."""
+    outside = Path("outside")
+    outside.mkdir(exist_ok=True)
+    target = (outside / path.name).absolute()
+    if path.exists():
+        path.rename(target)
+    else:
+        target.write_text("", encoding="utf-8")
+    path.symlink_to(target)
+
+
+# ── links ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ["journal.jsonl", "run.log", "artifacts", "checkpoints", "model"])
+def test_a_folder_with_a_link_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    replace_by_link(run / name)
+    assert refusal(capsys, command, run) == (
+        f"error: {str(run / name)!r} is a link; a run's folder holds files and folders only, so "
+        "remove it"
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_pipe_in_a_folder_keeps_no_command_waiting(
+    run: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    os.mkfifo(run / "artifacts" / "pipe")
+    assert f"{str(run / 'artifacts' / 'pipe')!r} is a pipe;" in refusal(capsys, command, run)
+
+
+@pytest.mark.parametrize("name", ["run.log", "artifacts/config.yaml", "journal.jsonl"])
+def test_a_file_with_a_second_name_is_not_written(
+    run: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (run / name).touch()
+    os.link(run / name, "elsewhere")
+    assert refusal(capsys, "resume", run) == (
+        f"error: {str(run / name)!r} is the same file as another one (a hard link), which would "
+        "change with it; copy the folder and use the copy"
+    )
+
+
+def test_a_training_removes_nothing_behind_links(run: Path) -> None:
+    replace_by_link(run / "checkpoints")
+    leftover = Path("outside", "checkpoints", ".last.ckpt.0.tmp")
+    leftover.touch()
+    assert train.main([*QUICK, "tracking=none"]) == 0
+    assert leftover.exists()
+
+
+def test_a_linked_folder_below_output_is_not_listed(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("elsewhere").mkdir()
+    moved = run.rename(Path("elsewhere", run.name))
+    run.symlink_to(moved.absolute())
+    assert runs.main([]) == 0
+    assert capsys.readouterr().out == "no runs below output='runs'\n"
+    line = refusal(capsys, "report", run)
+    assert line == f"error: {str(run)!r} is a link; name the folder that it points to"
+
+
+def test_output_may_be_a_link(run: Path) -> None:
+    Path("runs").rename("elsewhere")
+    Path("runs").symlink_to("elsewhere")
+    assert train.main([f"resume={run.name}", *MORE]) == 0
+    assert runs.main(["action=sync"]) == 0
+
+
+# ── whose run it is ─────────────────────────────────────────────────────────────────────────────
+
+
+def copied(run: Path) -> Path:
+    return shutil.copytree(run, run.with_name("copy"))
+
+
+def moved(run: Path) -> Path:
+    return run.rename(run.with_name("moved"))
+
+
+def restored(run: Path) -> Path:
+    """From an archive, in place of the folder, whose inodes may be used again."""
+    subprocess.run(["tar", "cf", "run.tar", run.name], cwd=run.parent, check=True)
+    shutil.rmtree(run)
+    subprocess.run(["tar", "xpf", "run.tar"], cwd=run.parent, check=True)
+    return run
+
+
+def given_away(run: Path) -> Path:
+    os.chown(run / OWNER, os.getuid(), os.getgid())
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "stays_own"),
+    [(copied, False), (moved, True), (restored, False), (given_away, False)],
+)
+def test_a_folder_stays_own_only_if_moved(
+    run: Path, change: Callable[[Path], Path], stays_own: bool
+) -> None:
+    assert is_own(run)
+    assert is_own(change(run)) is stays_own
+
+
+def test_a_run_belongs_to_whoever_has_it_in_a_list(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "mine"))
+    words = ["sh", "-c", 'exec python -m pipeline.train "$@"', "sh", *QUICK, "tracking=none"]
+    subprocess.run(words, check=True)
+    run = only_run(own_folder / "runs")
+    assert is_own(run)
+    monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "of another host"))
+    assert not is_own(run)
+
+
+def test_a_foreign_run_is_continued_once_it_is_adopted(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copied(run)
+    for reference in (copy, copy.name, "last"):
+        if reference == "last":
+            shutil.rmtree(run)
+        line = refusal(capsys, "resume", Path(reference))
+        place = copy if reference == copy else Path("runs", copy.name)
+        assert line == (
+            f"error: {str(place)!r} is foreign: it was not begun here by you, or it is a copy. If "
+            f"you trust it, make it your own with: pipeline runs action=adopt run={place}"
+        )
+    assert runs.main(["action=adopt", f"run={copy}"]) == 0
+    assert capsys.readouterr().out == (
+        f"{copy} is your own now: it is sent, resumed and removed like your other runs\n"
+    )
+    assert train.main([f"resume={copy}", *MORE]) == 0
+    assert [event["event"] for event in events(copy)].count("begin") == 2
+
+
+def test_resume_auto_passes_over_foreign_runs(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    unfinished = [line for line in lines if '"event": "end"' not in line]
+    (run / "journal.jsonl").write_text("\n".join([*unfinished, ""]), encoding="utf-8")
+    words = (*QUICK[:3], "trainer.max_epochs=3", "tracking=none", "resume=auto")
+    copy = copied(run)
+    shutil.rmtree(run)
+    assert train.main(list(words)) == 0
+    assert (
+        f"resume=auto passes over foreign runs (runs/{copy.name}); make one your own with: "
+        f"pipeline runs action=adopt run=runs/{copy.name}" in capsys.readouterr().out
+    )
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_a_foreign_run_is_named_in_the_list_and_not_cleaned(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copied(run).relative_to(Path.cwd())
+    assert runs.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[1] for line in lines[1:3]] in (
+        ["FINISHED", "FINISHED, foreign"],
+        ["FINISHED, foreign", "FINISHED"],
+    )
+    assert lines[3] == (
+        "1 of them are foreign (copies, or not begun here by you): make one your own with: "
+        f"pipeline runs action=adopt run={copy}"
+    )
+    assert runs.main(["action=clean", "older_than=0", "apply=true"]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"1 older runs are foreign and are kept: pipeline runs action=adopt run={copy}\n"
+    )
+    assert [path.name for path in Path("runs").iterdir()] == [copy.name]
+
+
+# ── what a foreign run is recorded as ───────────────────────────────────────────────────────────
+
+
+def begun(uri: str, name: str, **header: object) -> Journal:
+    """The journal of a finished run, in a folder that nobody has begun."""
+    folder = Path("runs", name)
+    folder.mkdir(parents=True)
+    journal = Journal(folder)
+    journal.begin(Header(name=name, experiment="pipeline", uri=uri, **header))  # type: ignore[arg-type]
+    journal.epoch(1, {"train/loss": 0.5})
+    journal.end("FINISHED")
+    return journal
+
+
+def test_a_training_sends_no_foreign_run(database: str) -> None:
+    foreign = begun(database, "1-foreign")
+    own = begun(database, "2-own")
+    adopt(own.folder)
+    with Recorder() as recorder:
+        recorder.connect(database, experiment="pipeline")
+        recorder.send_earlier(Path("runs"))
+        wait_until(lambda: read_state(own.folder).done, what="the own run")
+    assert read_state(foreign.folder) == State()
+    client = MlflowClient(database)
+    ids = [one.experiment_id for one in client.search_experiments()]
+    assert [one.info.run_name for one in client.search_runs(ids)] == ["2-own"]
+
+
+def test_a_named_foreign_run_is_sent_without_its_claims(
+    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = begun(database, "1-own")
+    adopt(own.folder)
+    assert runs.main(["action=sync"]) == 0
+    client, state = MlflowClient(database), read_state(own.folder)
+    before = client.get_run(state.run_id).to_dictionary()
+
+    claims = {"key": own.folder.name, "parent": state.run_id, "register": "flowers"}
+    tags = {"mlflow.parentRunId": state.run_id, "pipeline.study": "a1", "pipeline.trial": "0"}
+    foreign = begun("http://127.0.0.1:9", "2-foreign", **claims, trust=["harm"], tags=tags)
+    shutil.copytree(run / "model", foreign.folder / "model")
+    (foreign.folder / "code" / "harm").mkdir(parents=True)
+    (foreign.folder / "code" / "harm" / "__init__.py").write_text("", encoding="utf-8")
+    foreign.model(Figure(data="", monitor="val/f1", value=1.0, better="max"))
+    foreign.tag("pipeline.folder", own.folder.name)
+    write_state(foreign.folder, replace(state, sent=1, done=False))
+
+    assert runs.main(["action=sync"]) == 0
+    assert "2-foreign; send one with: pipeline runs action=sync" in capsys.readouterr().out
+    for _ in range(2):  # it is recorded once
+        assert runs.main(["action=sync", "run=2-foreign"]) == 0
+    assert client.get_run(state.run_id).to_dictionary() == before
+    found = client.search_runs([state.experiment_id], "tags.`pipeline.foreign` = 'true'")
+    (recorded,) = found
+    assert recorded.info.status == "FINISHED"
+    assert recorded.data.metrics == {"train/loss": 0.5}
+    assert recorded.data.tags["pipeline.folder"].startswith("foreign-")
+    assert not {"mlflow.parentRunId", "pipeline.study", "pipeline.trial"} & {*recorded.data.tags}
+    assert client.search_registered_models() == []
+    (model,) = client.search_logged_models([state.experiment_id])
+    files = [str(path) for path in Path("mlartifacts").rglob("*") if model.model_id in str(path)]
+    assert any(path.endswith("model.ckpt") for path in files)
+    assert not any("harm" in path for path in files)
+
+
+def test_an_adopted_run_is_sent_with_all_it_asks_for(
+    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = begun(database, "2-foreign", register="flowers", trust=["mine"])
+    assert runs.main(["action=adopt", "run=2-foreign"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "when it is sent, its model is registered as flowers",
+        "where MLflow loads its model, this code of the folder runs: mine",
+    ]
+    assert runs.main(["action=sync"]) == 0
+    assert read_state(foreign.folder).done
+
+
+def test_a_report_on_a_foreign_run_stays_out_of_mlflow(
+    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copied(run)
+    write_state(copy, State(uri=database, run_id="5c0ffee1" * 4, experiment_id="1", done=True))
+    assert report.main([f"run={copy}"]) == 0
+    assert capsys.readouterr().err == (
+        f"warning: {str(copy)!r} is foreign; make it your own with: pipeline runs action=adopt "
+        f"run={copy}; the report is not in MLflow; run the same command to send it\n"
+    )
+
+
+def test_without_a_state_folder_only_named_runs_are_sent(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIPELINE_STATE", "/proc/none")
+    words = ["python", "-m", "pipeline.train", *QUICK]
+    subprocess.run(words, check=True)  # this run is the process's own, so it is recorded
+    client = MlflowClient(database)
+    ids = [one.experiment_id for one in client.search_experiments()]
+    (recorded,) = client.search_runs(ids)
+    assert recorded.info.status == "FINISHED"
+    left = begun(database, "2-left")
+    assert runs.main(["action=sync"]) == 0
+    assert read_state(left.folder) == State()
+    assert runs.main(["action=sync", "run=2-left"]) == 0
+    assert read_state(left.folder).done
