@@ -90,6 +90,11 @@ def is_url(path: str) -> bool:
     return URL_START.match(path) is not None
 
 
+def leads_out(path: str) -> bool:
+    """Return whether a path may name a place outside of the folder that it is taken from."""
+    return is_url(path) or path.startswith("/") or ".." in Path(path).parts or "\0" in path
+
+
 def place_problem(key: str, place: str) -> str | None:
     """Return why a text can't be the path of a file or folder, or `None`."""
     if "\0" in place:

@@ -25,15 +25,19 @@ from pipeline.config.values import (
     SCHEDULER,
     SOURCE,
     TARGET,
+    arguments,
     as_tree,
+    find,
+    lies_in,
     make_importable,
+    path_parameters,
     resolved,
     target_problems,
     validate,
     written,
 )
 from pipeline.errors import ConfigError, did_you_mean, shown
-from pipeline.paths import name_problem, output_problem
+from pipeline.paths import leads_out, name_problem, output_problem
 
 RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
 FALLING = ("val/loss", "val/rmse", "val/mae", "train/loss")
@@ -97,22 +101,78 @@ def plain_options(config: DictConfig, kind: type[Run]) -> Run | None:
     return validate(kind, values)[0]
 
 
-def check_callbacks(config: RunConfig) -> None:
+def check_callbacks(config: RunConfig, folder: Path | None = None) -> None:
     """Check the callbacks' targets and arguments, which needs Lightning.
 
-    Raises ConfigError with all problems.
+    `folder` is the folder of the run; `None` = it is created later. Raises ConfigError with all
+    problems.
     """
     import pytorch_lightning  # noqa: F401 - the base class is looked up among what is loaded
 
-    problems = [
-        problem
-        for name, target in config.callbacks.items()
-        for problem in target_problems(
-            f"callbacks.{name}", target, bases=[CALLBACK], trust=config.trust
-        )
-    ]
+    problems: list[str] = []
+    for name, target in config.callbacks.items():
+        key, trust = f"callbacks.{name}", config.trust
+        wrong = list(target_problems(key, target, bases=[CALLBACK], trust=trust))
+        if not wrong and not _is_trusted(target, trust):
+            wrong += _path_problems(key, arguments(target), trust)
+            wrong += _link_problems(key, target, folder)
+        problems += wrong
     if problems:
         raise ConfigError(*problems)
+
+
+# ── paths of callbacks ──────────────────────────────────────────────────────────────────────
+
+
+def in_folder(target: Mapping[str, Any], folder: Path, *, trust: Sequence[str]) -> dict[str, Any]:
+    """Return a checked callback's target with its relative paths below the folder of the run.
+
+    Classes of the packages in `trust` keep the paths that they are given.
+    """
+    if _is_trusted(target, trust):
+        return dict(target)
+    return {**target, **{name: str(path) for name, path in _paths_in(target, folder).items()}}
+
+
+def _is_trusted(target: Mapping[str, Any], trust: Sequence[str]) -> bool:
+    """Return whether the class is defined in a trusted package, whatever path names it."""
+    return lies_in(find(target[TARGET]).__module__, trust)
+
+
+def _paths_in(target: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    names = path_parameters(find(target[TARGET]))
+    values = {name: target.get(name) for name in names}
+    return {
+        name: folder.absolute() / value for name, value in values.items() if isinstance(value, str)
+    }
+
+
+def _path_problems(key: str, value: object, trust: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each text in a callback's arguments that leads out of the run's folder.
+
+    All texts are checked: some classes append a file name to a path.
+    """
+    if isinstance(value, Mapping):
+        if lies_in(str(value.get(TARGET)), trust):
+            return
+        for name, inner in value.items():
+            yield from _path_problems(f"{key}.{name}", inner, trust)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _path_problems(f"{key}[{index}]", inner, trust)
+    elif isinstance(value, str) and leads_out(value):
+        yield (
+            f"{key}={shown(value)} is outside of the run's folder; expected a relative path, "
+            "which is taken from that folder."
+        )
+
+
+def _link_problems(key: str, target: Mapping[str, Any], folder: Path | None) -> Iterator[str]:
+    if folder is None:
+        return
+    for name, path in _paths_in(target, folder).items():
+        if not path.resolve().is_relative_to(folder.resolve()):
+            yield f"{key}.{name}: a link leads from {str(path)!r} out of the run's folder."
 
 
 def _at(values: object, key: str, kind: type[_Kind]) -> _Kind | None:
@@ -159,6 +219,8 @@ def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Ite
                 f"callbacks.{name}.{TARGET}={path!r} is not in a trusted package; if it is "
                 f"your own, add 'trust=[{path.partition('.')[0]}]' to the command line."
             )
+        elif not lies_in(path, trust):
+            yield from _path_problems(f"callbacks.{name}", arguments(target), trust)
 
 
 def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:

@@ -5,6 +5,7 @@ A target is a section that names a class by `_target_`; its keys are those of th
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -404,6 +405,16 @@ def problems_with(
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
     """Return the parameters of a class's constructor by name, without `self`."""
     return dict(inspect.signature(kind).parameters)
+
+
+def path_parameters(kind: type) -> list[str]:
+    """Return the parameters of a class's constructor that take a path."""
+    return [name for name, annotation in _hints(kind).items() if _mentions_path(annotation)]
+
+
+def _mentions_path(annotation: object) -> bool:
+    is_path = inspect.isclass(annotation) and issubclass(annotation, os.PathLike)
+    return is_path or any(map(_mentions_path, get_args(annotation)))
 
 
 def _schema(kind: type, without: Collection[str]) -> type[BaseModel]:

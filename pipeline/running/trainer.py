@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from pipeline.callbacks import checkpoints
 from pipeline.callbacks.epoch_end import PrunedError, Pruning, VitalSigns
+from pipeline.config.check import in_folder
 from pipeline.config.options import RunConfig, SchedulerOptions, parts
 from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
@@ -36,12 +37,14 @@ from pipeline.processes.child import collecting_as_usual
 from pipeline.ranks import Rank
 from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
+from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.scoring import direction_of, scores_of
 
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
 #: Callbacks that would make the record wrong, each with the reason.
 REFUSED: Mapping[type[Callback], str] = {
     lightning.ModelCheckpoint: "a run always saves its weights; set keep=best|last instead",
+    checkpoints.Keeper: "a run keeps its weights itself; set keep=best|last instead",
     lightning.ProgressBar: "set verbose=0|1|2 instead",
     lightning.StochasticWeightAveraging: "it changes the weights after all checkpoints are "
     "written; use callbacks=ema instead",
@@ -98,10 +101,12 @@ def build_trainer(
     callbacks: Sequence[Callback] = (),
     logger: Logger | Literal[False] = False,
     writer: CheckpointIO | None = None,
+    folder: Path | None = None,
 ) -> Trainer:
     """Build Lightning's Trainer; the run's options have the names of the Trainer's arguments.
 
-    If `writer` is `None`, checkpoints stay in memory.
+    If `writer` is `None`, checkpoints stay in memory. Callbacks without a path of their own write
+    into `folder`; `None` = the current folder.
     """
     options, devices, rank = plan.options, plan.devices, plan.rank
     ours = {"threads", "compile", "matmul_precision", "profiler"}
@@ -121,6 +126,7 @@ def build_trainer(
         logger=logger,
         callbacks=list(callbacks),
         plugins=plugins,
+        default_root_dir=folder,
         profiler=options.trainer.profiler or NoProfiler(),
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -220,13 +226,13 @@ def require_truthful(options: RunConfig) -> None:
         raise ConfigError(*problems)
 
 
-def build_callback(target: Mapping[str, Any]) -> Callback:
-    """Build a callback whose config was checked before."""
+def build_callback(target: Mapping[str, Any], folder: Path, *, trust: Sequence[str]) -> Callback:
+    """Build a callback whose config was checked before, and that writes into the run's folder."""
     filled: dict[str, object] = {}
     if issubclass(find(target[TARGET]), lightning.EarlyStopping):
         # Lightning would check at the end of every epoch, even of one without a validation.
         filled["check_on_train_epoch_end"] = str(target.get("monitor")).startswith("train/")
-    callback = build(target, **filled)
+    callback = build(in_folder(target, folder, trust=trust), **filled)
     assert isinstance(callback, Callback)
     return callback
 
@@ -269,7 +275,7 @@ class Participant:
 
     Args:
         plan: The run.
-        folder: Folder of the checkpoints, which only the leading process writes.
+        folder: Folder of the run, into which only the leading process writes.
         records: Callbacks that run before the one that keeps the weights.
         vitals: The one of `records` that measures gradients and updates; `None` = none does.
         prunes: Takes an epoch and returns whether training ends there; `None` = never.
@@ -288,9 +294,13 @@ class Participant:
     ) -> None:
         self._plan = plan
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
-        self.keeper = self._build_keeper(folder)
+        self.keeper = self._build_keeper(folder / CHECKPOINTS)
         self.pruned, self.vitals, self.seconds = False, vitals, 0.0
-        own = [build_callback(target) for target in plan.options.callbacks.values()]
+        options = plan.options
+        own = [
+            build_callback(target, folder, trust=options.trust)
+            for target in options.callbacks.values()
+        ]
         catches_up = [checkpoints.ScheduleCatchesUp()] if plan.start.parent is not None else []
         noise = [checkpoints.OwnNoise()] if plan.rank.world > 1 else []
         rungs = [] if prunes is None else [Pruning(prunes)]
@@ -302,6 +312,7 @@ class Participant:
             ],
             logger=logger,
             writer=self.keeper.writer,
+            folder=folder,
         )
 
     def _build_keeper(self, folder: Path) -> checkpoints.Keeper:

@@ -68,7 +68,7 @@ def train(
         shows: Takes the result once the run has finished on record, and a description of the
             remaining work; `None` = nothing is shown.
     """
-    check_callbacks(plan.options)
+    check_callbacks(plan.options, plan.occasion.folder or plan.start.folder)
     require_truthful(plan.options)
     with (
         on_record(plan, recorder) as record,
@@ -105,7 +105,7 @@ class Session(Participant):
         prunes = plan.occasion.prunes
         super().__init__(
             plan,
-            record.checkpoints,
+            record.folder,
             vitals=vitals,
             records=[vitals, self._epochs],
             prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
