@@ -72,11 +72,12 @@ class State:
 
 
 def read_state(folder: Path) -> State:
-    """Read a folder's state; a missing or damaged file means that nothing was sent."""
+    """Read a folder's state; a file that is missing, damaged or has no id: nothing was sent."""
     try:
-        return State(**json.loads(read_regular(folder / STATE)))
+        state = State(**json.loads(read_regular(folder / STATE)))
     except (OSError, ValueError, TypeError):
         return State()
+    return state if state.run_id else State()
 
 
 def write_state(folder: Path, state: State) -> None:

@@ -14,7 +14,9 @@ import filelock
 import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
@@ -27,8 +29,8 @@ from pipeline.terminal import number
 from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.folders import State
 from pipeline.tracking.journal import Event, Figure
-from pipeline.tracking.store import Store, create_private
-from pipeline.tracking.uri import StoreError
+from pipeline.tracking.store import SERVED_ARTIFACTS, Store, create_private
+from pipeline.tracking.uri import FOREIGN_ANSWER, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +76,10 @@ def log_and_register(
                 _prepare(Path(place) / FOLDER, folder, model, trust, code)
                 create_private(model.artifact_location)
                 client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
+            if model.artifact_location.startswith(SERVED_ARTIFACTS):
+                stored = {item.path for item in client.list_logged_model_artifacts(model.model_id)}
+                if MLMODEL_FILE_NAME not in stored:
+                    raise MlflowException(FOREIGN_ANSWER)
             model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     name = begin.get("register")
     return None if name is None else register(store, name, model, figure)
@@ -198,9 +204,13 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
         takes, why = verdict(figure, theirs, champion)
         if takes:
             client.set_registered_model_alias(name, CHAMPION, own)
+            if str(client.get_registered_model(name).aliases.get(CHAMPION)) != own:
+                raise MlflowException(FOREIGN_ANSWER)
         line = f"registered as {name} v{own}{why}"
         client.update_model_version(name, own, description=line)
         client.set_model_version_tag(name, own, DECISION_TAG, line)
+        if client.get_model_version(name, own).tags.get(DECISION_TAG) != line:
+            raise MlflowException(FOREIGN_ANSWER)
         return line
 
 

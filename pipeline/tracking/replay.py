@@ -234,11 +234,16 @@ class Replay:
         if not self._pending and (self.state.done or not is_gone):
             return
         top = self.folder / ARTIFACTS
+        uploaded: dict[str, set[str]] = {}
         for file in sorted(filter(is_regular, top.rglob("*"))):
             if file.match(LEFTOVERS):  # of a process that was killed
                 continue
             below = file.parent.relative_to(top).as_posix()
-            store.upload(self.state.run_id, file, "" if below == "." else below)
+            folder = "" if below == "." else below
+            store.upload(self.state.run_id, file, folder)
+            uploaded.setdefault(folder, set()).add(file.name)
+        for folder, names in uploaded.items():
+            store.require_files(self.state.run_id, folder, names)
         end = self._end or {"status": "FAILED", "reason": "lost"}
         if end["status"] == "FINISHED":
             self._leave_model(store)

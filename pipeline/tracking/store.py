@@ -1,13 +1,15 @@
 """MLflow as this program uses it: a few calls that can be repeated, and one-line errors."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
-from pathlib import Path
-from typing import TypeVar
+from functools import partial, wraps
+from operator import attrgetter
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from uuid import uuid4
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -20,6 +22,7 @@ from pipeline.tracking.journal import Status
 from pipeline.tracking.uri import (
     ARTIFACTS,
     DATABASE,
+    FOREIGN_ANSWER,
     StoreError,
     fault,
     is_server,
@@ -28,16 +31,57 @@ from pipeline.tracking.uri import (
     sqlite_path,
 )
 
+#: Tag of a run on a server: it identifies the batch that the server stored last.
+BATCH_TAG = "pipeline.batch"
 LOCK_SECONDS = 60.0
 #: MLflow's error codes for an unknown name, id or version.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 #: Without this tag MLflow opens its pages for language models instead of the runs.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **fields.view_tag()}
 
+#: Beginning of the addresses of artifacts that a tracking server stores itself.
+SERVED_ARTIFACTS = "mlflow-artifacts:"
+#: The id of the entity in an answer of a server, by the field of the answer that holds it.
+IDENTITIES = {
+    "experiment": "experiment.experiment_id",
+    "experiment_id": "experiment_id",
+    "model": "model.info.model_id",
+    "model_version": "model_version.version",
+    "registered_model": "registered_model.name",
+    "run": "run.info.run_id",
+    "run_info": "run_info.run_id",
+}
+
 #: Name, value, milliseconds since 1970, epoch.
 Point = tuple[str, float, int, int]
 
 _Item = TypeVar("_Item")
+
+
+def require_identities(client: MlflowClient) -> None:
+    """Let the client of a tracking server take an answer without the id of its entity for none.
+
+    A proxy or a login page may answer any request with an empty object.
+    """
+    registry: Any = client._get_registry_client()  # type: ignore[no-untyped-call] # MLflow's own
+    stores: list[Any] = [client._tracking_client.store, registry.store]
+    for store in stores:  # MLflow keeps one for each address
+        if "_call_endpoint" not in vars(store):
+            store._call_endpoint = _identified(store._call_endpoint)
+
+
+def _identified(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call of a server that raises MlflowException if its answer lacks an id."""
+
+    @wraps(call)
+    def identified_call(*arguments: Any, **options: Any) -> Any:
+        answer = call(*arguments, **options)
+        for field, identity in IDENTITIES.items():
+            if field in answer.DESCRIPTOR.fields_by_name and not attrgetter(identity)(answer):
+                raise MlflowException(FOREIGN_ANSWER)
+        return answer
+
+    return identified_call
 
 
 class Store:
@@ -122,6 +166,7 @@ class Store:
         if run is not None and run.info.lifecycle_stage == "active":
             with self.client() as client:
                 client.delete_run(run_id)
+            self.require(run_id, lambda stored: stored.info.lifecycle_stage == "deleted")
 
     def files_of(self, run_id: str) -> Path | None:
         """Return the folder of a run's artifacts; `None` if it is not beside this database."""
@@ -157,6 +202,10 @@ class Store:
         if not (points or params or tags):
             return
         texts = fields.param_texts(params or {})
+        all_tags = fields.tag_texts(tags or {})
+        batch = uuid4().hex[:12]
+        if is_server(self.uri):
+            all_tags[BATCH_TAG] = batch
         with self.client() as client:
             # MLflow refuses a whole batch over one parameter that differs.
             may_differ = bool(params) and not is_new
@@ -165,14 +214,16 @@ class Store:
                 run_id,
                 [Metric(fields.field_name(key), x, at, epoch) for key, x, at, epoch in points],
                 [Param(key, text) for key, text in texts.items() if key not in known],
-                [RunTag(key, value) for key, value in fields.tag_texts(tags or {}).items()],
+                [RunTag(key, value) for key, value in all_tags.items()],
             )
+        self.require(run_id, lambda run: run.data.tags.get(BATCH_TAG) == batch)
 
     def log_data(self, run_id: str, data: Mapping[str, str], context: str) -> None:
         """Log the data set of a run, by its fields; repeating the call stores nothing twice."""
         tags = [InputTag("mlflow.data.context", context)]
         with self.client() as client:
             client.log_inputs(run_id, [DatasetInput(Dataset(**data), tags)])
+        self.require(run_id, lambda run: bool(run.inputs and run.inputs.dataset_inputs))
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
         """Upload a file as an artifact into a folder of the run's artifacts ('' = the top)."""
@@ -181,6 +232,27 @@ class Store:
                 create_private(client.get_run(run_id).info.artifact_uri)
                 self._with_folder.add(run_id)
             client.log_artifact(run_id, str(file), folder or None)
+
+    def require_files(self, run_id: str, folder: str, names: Collection[str]) -> None:
+        """Raise StoreError if a server that stores artifacts itself lacks some of a folder."""
+        run = self.run(run_id) if is_server(self.uri) else None
+        # Whoever may write to other storage may not be allowed to list it.
+        if run is None or not run.info.artifact_uri.startswith(SERVED_ARTIFACTS):
+            return
+        with self.client() as client:
+            stored = client.list_artifacts(run_id, folder or None)
+            if not {PurePosixPath(item.path).name for item in stored}.issuperset(names):
+                raise MlflowException(FOREIGN_ANSWER)
+
+    def require(self, run_id: str, is_stored: Callable[[Run], bool]) -> None:
+        """Raise StoreError if a server lacks what a run was sent.
+
+        The server answers most calls with an empty object, as a proxy may do in its place.
+        """
+        if is_server(self.uri):
+            with self.client() as client:
+                if not is_stored(client.get_run(run_id)):
+                    raise MlflowException(FOREIGN_ANSWER)
 
     def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
         """Set a run's final status, with its end in milliseconds since 1970.
@@ -200,7 +272,10 @@ class Store:
         try:
             if self._client is None:
                 with prepare_database(self.uri):
-                    self._client = MlflowClient(self.uri)
+                    client = MlflowClient(self.uri)
+                if is_server(self.uri):
+                    require_identities(client)
+                self._client = client
             yield self._client
         except StoreError:
             raise
@@ -262,6 +337,7 @@ class Store:
         if run is not None and key in run.data.tags:
             with self.client() as client:
                 client.delete_tag(run_id, key)
+            self.require(run_id, lambda run: key not in run.data.tags)
 
     def _patiently(self, call: Callable[[MlflowClient], _Item]) -> _Item:
         """Retry a call for up to a minute while another program holds the database's lock."""

@@ -47,6 +47,9 @@ REFUSALS = (
     "ENDPOINT_NOT_FOUND",
 )
 
+#: What an answer is that the tracking server can't have given.
+FOREIGN_ANSWER = "its answer is that of a proxy or a login page"
+
 #: Short forms of libraries' messages, by a part of the message.
 CAUSES = {
     "refused": "connection refused",
@@ -56,6 +59,8 @@ CAUSES = {
     "unreachable": "unreachable",
     "reset by peer": "cut off",
     "closed the connection": "cut off",
+    "not in a valid JSON format": FOREIGN_ANSWER,
+    FOREIGN_ANSWER: FOREIGN_ANSWER,
 }
 
 #: Parts of messages of SQLite, PostgreSQL and filelock by kind of fault; `refused` means that a
