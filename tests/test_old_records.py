@@ -1,0 +1,139 @@
+"""Runs, studies and models that earlier commits made are read, continued and sent.
+
+`tests/make_old_records.py` made them; each folder of `tests/old_records` has the same names.
+"""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from faults.stores import outcome, recorded_steps
+from make_old_records import DOWN_URI, STUDY
+from mlflow import MlflowClient
+from records import epochs, final_values
+
+from pipeline import evaluate, export, predict, report, runs, sweep, train
+
+RECORDS = Path(__file__).parent / "old_records"
+VERSIONS = sorted(path.name for path in RECORDS.iterdir())
+MODELS = ("irises", "orders", "sales")
+
+
+@pytest.fixture(params=VERSIONS, autouse=True)
+def records(request: pytest.FixtureRequest, own_folder: Path) -> Path:
+    """The records of a commit, in the current folder."""
+    shutil.copytree(RECORDS / request.param, own_folder, dirs_exist_ok=True)
+    return own_folder
+
+
+@pytest.fixture
+def database(own_folder: Path, empty_database: Path) -> str:
+    """The address of an empty store of MLflow, which the commands use by default."""
+    shutil.copy(empty_database, own_folder / "mlflow.db")
+    return f"sqlite:///{own_folder}/mlflow.db"
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder of a run."""
+    (folder,) = Path("runs").glob(f"*-{name}-*")
+    return folder
+
+
+def cells(path: Path) -> list[list[str | float]]:
+    """Return the cells of a CSV file, with numbers as such."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [[number_or_text(cell) for cell in row] for row in csv.reader(file)]
+
+
+def number_or_text(cell: str) -> str | float:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def test_old_runs_and_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.main([]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for name in (*MODELS, "stopped", "rates"):
+        assert name in captured.out
+    assert "3 complete" in captured.out
+    assert "interrupted" in captured.out
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_old_models_predict_the_same(name: str) -> None:
+    words = (f"input=new_{name}.csv", "output=now.csv", "tracking=none")
+    assert predict.main([f"model_from={name}", *words]) == 0
+    header, *rows = cells(Path("now.csv"))
+    old_header, *old_rows = cells(Path(f"predicted_{name}.csv"))
+    assert header == old_header
+    assert len(rows) == len(old_rows)
+    for row, old_row in zip(rows, old_rows, strict=True):
+        assert row == pytest.approx(old_row, rel=1e-5)  # another machine changes the last bits
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_old_models_are_scored_the_same(name: str) -> None:
+    """An evaluation has the scores on test rows that the training had."""
+    words = ("output=evaluated", "tracking=none", "verbose=0")
+    assert evaluate.main([f"model_from={folder_of(name)}", *words]) == 0
+    (evaluated,) = Path("evaluated").iterdir()
+    scores = {key: value for key, value in final_values(evaluated).items() if key[:5] == "test/"}
+    assert scores
+    assert {key: final_values(folder_of(name))[key] for key in scores} == pytest.approx(scores)
+
+
+@pytest.mark.parametrize("name", [*MODELS, "stopped"])
+def test_old_runs_are_reported(name: str) -> None:
+    assert report.main([f"run={name}", "output=page.html"]) == 0
+    assert name in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_old_runs_are_compared() -> None:
+    assert report.main(["runs=[irises,orders]", "output=page.html"]) == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "irises" in page
+    assert "orders" in page
+
+
+def test_old_study_is_reported() -> None:
+    assert report.main(["study=rates", "output=page.html"]) == 0
+    assert "rates" in Path("page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("reference", ["irises", "runs/rates"])
+def test_old_models_are_exported(reference: str) -> None:
+    assert export.main([f"model_from={reference}"]) == 0
+    assert Path("export/program.pt2").is_file()
+
+
+# ── continued and sent ──────────────────────────────────────────────────────────────────────────
+
+
+def test_old_study_is_continued(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for word in STUDY if not word.startswith("sweep.n_trials")]
+    assert sweep.main([*words, "sweep.n_trials=4"]) == 0
+    assert "4 trials: 4 complete" in capsys.readouterr().out
+    statuses = [run.info.status for run in MlflowClient(database).search_runs(["1"])]
+    assert statuses.count("FINISHED") == len(statuses)
+
+
+def test_old_run_is_resumed() -> None:
+    folder = folder_of("stopped")
+    words = ("verbose=0", "tracking=none")
+    assert train.main([f"resume={folder}", *words]) == 0
+    assert list(epochs(folder)) == [1, 2, 3]
+    assert "test/f1" in final_values(folder)
+
+
+def test_old_unsent_run_is_sent(database: str) -> None:
+    """The store that did not answer then is one that answers now."""
+    folder = folder_of("orders")
+    journal = folder / "journal.jsonl"
+    journal.write_text(journal.read_text("utf-8").replace(DOWN_URI, database), encoding="utf-8")
+    assert runs.main(["action=sync"]) == 0
+    assert outcome(database) == ("FINISHED", None)
+    assert recorded_steps(database, "train/loss") == [1, 2]
