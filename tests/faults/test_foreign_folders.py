@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 from records import events, only_run
 
 from faults.processes import wait_until
-from pipeline import evaluate, export, predict, report, runs, train
+from pipeline import evaluate, export, predict, report, runs, sweep, train
+from pipeline.tracking import ownership
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import State, read_state, write_state
 from pipeline.tracking.journal import Figure, Header, Journal
@@ -345,3 +346,52 @@ def test_without_a_state_folder_only_named_runs_are_sent(
     assert read_state(left.folder) == State()
     assert runs.main(["action=sync", "run=2-left"]) == 0
     assert read_state(left.folder).done
+
+
+# ── studies ─────────────────────────────────────────────────────────────────────────────────────
+
+STUDY = ("model=mlp", "data=iris", "scheduler=none", "trainer.max_epochs=2", "verbose=0")
+
+
+@pytest.mark.slow
+def test_a_sweep_continues_the_study_that_it_names(
+    own_folder: Path,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Another user of the same folders, such as on a second host, has a list of his own."""
+    words = [*STUDY, "sweeps=quick", "sweep.name=ours", "sweep.workers=1"]
+    assert sweep.main([*words, "sweep.n_trials=2"]) == 0
+    study = Path("runs", "ours")
+    assert is_own(study)
+    monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "second host"))
+    ownership._begun_here.clear()  # as a process of the second host
+    assert not is_own(study)
+    assert sweep.main([*words, "sweep.n_trials=3"]) == 0
+    assert runs.main(["action=check", "study=ours"]) == 0
+    assert "3 trials, 3 runs: they agree" in capsys.readouterr().out
+    assert runs.main(["action=reap", "grace=0.1"]) == 0
+    assert "study ours is foreign and left alone; to reap it, add study=ours" in (
+        capsys.readouterr().out
+    )
+    assert runs.main(["action=reap", "grace=0.1", "study=ours"]) == 0
+    assert "foreign" not in capsys.readouterr().out
+
+
+def test_a_study_folder_with_a_link_is_refused(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("outside").mkdir()
+    Path("outside", "trials.csv").write_text("mine", encoding="utf-8")
+    study = Path("runs", "ours")
+    study.mkdir(parents=True)
+    (study / "artifacts").symlink_to(Path("outside").absolute())
+    words = [*STUDY, "sweeps=quick", "sweep.name=ours", "sweep.n_trials=1", "tracking=none"]
+    before = content_of(Path.cwd())
+    assert sweep.main(words) == 2
+    assert content_of(Path.cwd()) == before
+    assert capsys.readouterr().err == (
+        f"error: '{study}/artifacts' is a link; a run's folder holds files and folders only, so "
+        "remove it\n"
+    )
