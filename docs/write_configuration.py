@@ -33,7 +33,8 @@ pipeline train model=gru data=mnist1d optimizer=sgd optimizer.lr=0.1
 `model=gru` chooses `conf/model/gru.yaml`; `optimizer.lr=0.1` replaces one value. `--cfg job` prints
 the tree that would run, `--help` lists groups and keys, and `-m model=lstm,gru` starts a run for
 each. The comment of a key says what `null` means. `--config-dir FOLDER` adds a folder of your own
-with the same groups.
+with the same groups; `tracking.uri`, `sweep.storage`, `sweep.ray.address`, `output` and `resume`
+count there only if you type them as well.
 
 This page is written from the comments of these files by `python docs/write_configuration.py`; a
 test compares the two.

@@ -17,6 +17,7 @@ from pipeline.config.options import (
     SERVING,
     DataOptions,
     Options,
+    Place,
     Text,
     TrackingOptions,
 )
@@ -51,7 +52,7 @@ class EvaluateOptions(Options):
     model_from: Text
     split: Chosen
     name: Text | None
-    output: Text
+    output: Place
     verbose: Annotated[int, Field(ge=0, le=2)] | None
     details: bool
     traceback: bool

@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.options import ModelReference, Options, Text, TrackingOptions
+from pipeline.config.options import (
+    ModelReference,
+    Options,
+    Permission,
+    Place,
+    Text,
+    TrackingOptions,
+)
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE
@@ -21,8 +28,8 @@ class ExportOptions(Options):
 
     model_from: ModelReference
     format: Word | Annotated[list[Word], Field(min_length=1)]
-    output: Text
-    overwrite: bool
+    output: Place
+    overwrite: Permission
     runs: Text
     traceback: bool
     trust: list[str]

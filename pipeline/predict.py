@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.options import ModelReference, Options, Text, TrackingOptions
+from pipeline.config.options import (
+    ModelReference,
+    OptionalPlace,
+    Options,
+    Permission,
+    Text,
+    TrackingOptions,
+)
 from pipeline.entry import command
 from pipeline.terminal import folded
 
@@ -16,8 +23,8 @@ class PredictOptions(Options):
 
     model_from: ModelReference
     input: Annotated[Text, Field(description="FILE is required.")]
-    output: Text | None
-    overwrite: bool
+    output: OptionalPlace
+    overwrite: Permission
     id: Text | None
     unknown: Literal["other", "refuse"]
     missing: Literal["refuse", "impute"]

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from pipeline.config.options import Options, PositiveFloat, PositiveInt, Text, TrackingOptions
+from pipeline.config.options import (
+    CommandLineOnly,
+    OptionalPlace,
+    Options,
+    Permission,
+    PositiveFloat,
+    PositiveInt,
+    Text,
+    TrackingOptions,
+)
 from pipeline.entry import command
 from pipeline.errors import ConfigError, EnvironmentFaultError, RecordsDifferError, some, typed
 from pipeline.markup import print_rows
@@ -54,17 +63,17 @@ class RunsOptions(Options):
     """Options of `pipeline runs`."""
 
     action: Literal["list", "sync", "adopt", "reap", "check", "clean"]
-    output: str
+    output: Annotated[str, CommandLineOnly()]
     run: Text | None
     name: Text | None
     doctor: Text | None
     sort: Literal["age", "name", "validation", "test"]
     limit: PositiveInt | None
     study: Text | None
-    storage: Text | None
+    storage: OptionalPlace
     grace: PositiveFloat
     older_than: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    apply: bool
+    apply: Permission
     traceback: bool
     tracking: TrackingOptions
 

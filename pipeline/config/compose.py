@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_args
 from zlib import crc32
 
-import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from hydra import initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
+from pipeline.config.command_only import problems_of_files
 from pipeline.config.options import REFUSED, DataOptions, RunConfig
 from pipeline.config.overrides import (
     HYDRA,
@@ -32,6 +32,7 @@ from pipeline.config.overrides import (
     problems_in_folder,
     quoted,
     read,
+    shipped_values,
     text_keys,
 )
 from pipeline.config.record import FREE
@@ -185,25 +186,13 @@ def _defaults(choices: Mapping[str, str | None], words: Iterable[str]) -> dict[s
     files = {group: conf_folder() / group / f"{choice}.yaml" for group, choice in chosen.items()}
     if set(files) & {"experiment", "debug", "sweeps"} or not all(map(Path.is_file, files.values())):
         return {}
-    root = _shipped(conf_folder() / "train.yaml")
+    root = shipped_values(conf_folder() / "train.yaml")
     groups = {k: v for one in root["defaults"] if isinstance(one, dict) for k, v in one.items()}
     defaults = {**root, **groups}
     for section in {key_of(word).partition(".")[0] for word in words if "." in key_of(word)}:
-        values = {**(root.get(section) or {}), **_shipped(files.get(section))}
+        values = {**(root.get(section) or {}), **shipped_values(files.get(section))}
         defaults.update((f"{section}.{key}", value) for key, value in values.items())
     return defaults
-
-
-def _shipped(file: Path | None) -> dict[str, Any]:
-    """Return the values of a shipped file, with those of the files beside it that it extends."""
-    if file is None:
-        return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    values: dict[str, Any] = yaml.load(file.read_bytes(), loader)
-    for base in values.get("defaults", ()):
-        if isinstance(base, str) and base != "_self_":
-            values = {**_shipped(file.with_stem(base)), **values}
-    return values
 
 
 def _has_no_name(tree: DictConfig) -> bool:
@@ -224,7 +213,7 @@ class Composer:
         with initialize_config_dir(str(conf_folder()), version_base=None):
             self._loader = GlobalHydra.instance().config_loader()
         GlobalHydra.instance().clear()
-        self.config_name = config_name
+        self.config_name, self.config_dir = config_name, config_dir
         self._search: list[str] = []
         if config_dir is not None:
             place = f"file://{Path(config_dir).absolute()}"
@@ -384,6 +373,10 @@ def _name_problems(
         if "trust" in tree and tree.trust:
             problems.append(_TRUST_IN_FILE)
         if config_dir is not None:
+            typed = [one.override for one in values]
+            problems += problems_of_files(
+                tree, typed, config_name=source.config_name, options=options, folder=config_dir
+            )
             changed = source.changed_hydra(tree, lines)
             where = f"in a file of --config-dir {str(config_dir)!r}"
             problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; remove it." for key in changed]

@@ -5,6 +5,7 @@ Defaults and descriptions are in `conf/`. A missing key is an error, except `sch
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,24 @@ NaturalInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Limit = NaturalInt | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLineOnly:
+    """Marks an option that no file may set: it decides where something is written or sent.
+
+    Args:
+        variable: Environment variable that confirms the value of a file; `None` = there is none.
+    """
+
+    variable: str | None = None
+
+
+#: A file or folder to write to, or an address, which the command line alone may set.
+Place = Annotated[Text, CommandLineOnly()]
+OptionalPlace = Annotated[Text | None, CommandLineOnly()]
+#: A permission that the command line alone may give.
+Permission = Annotated[bool, CommandLineOnly()]
 
 
 class Options(BaseModel):
@@ -113,7 +132,7 @@ class TrackingOptions(Options):
     """Where runs are recorded."""
 
     kind: Literal["local", "server", "none"]
-    uri: Text | None
+    uri: Annotated[Text | None, CommandLineOnly("MLFLOW_TRACKING_URI")]
     required: bool
     experiment: Text
     system_metrics: bool
@@ -129,9 +148,9 @@ class ReportOptions(Options):
     run: Text | None
     study: Text | None
     runs: list[Text] | None
-    output: Text | None
-    folder: Text
-    storage: Text | None
+    output: OptionalPlace
+    folder: Place
+    storage: OptionalPlace
     traceback: bool
     tracking: TrackingOptions
 
@@ -197,7 +216,7 @@ class RunConfig(Registration):
 
     name: Text | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    output: Text
+    output: Place
     monitor: Text | None
     keep: Literal["best", "last"]
     test: bool
@@ -206,7 +225,7 @@ class RunConfig(Registration):
     pictures: bool | None
     traceback: bool
     trust: list[str]
-    resume: Text | None
+    resume: OptionalPlace
     resume_allow_change: bool
     find_lr: bool
     tags: dict[str, str] | list[str]
@@ -233,7 +252,7 @@ class RunConfig(Registration):
 class RayOptions(Options):
     """The Ray cluster of the workers, and what each worker reserves there."""
 
-    address: Text | None
+    address: OptionalPlace
     num_cpus: PositiveFloat | None
     num_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 
@@ -242,7 +261,7 @@ class SweepOptions(Options):
     """Search space, trials, sampler and pruner of a study."""
 
     name: Text | None
-    storage: Text | None
+    storage: OptionalPlace
     n_trials: PositiveInt | None
     timeout: PositiveFloat | None
     trial_timeout: PositiveFloat | None

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -212,6 +212,18 @@ def plainest(line: str) -> str:
         if parser.parse_override(bare).value() == inner:
             return bare
     return f'{key}="{inner}"'
+
+
+def shipped_values(file: Path | None) -> dict[str, Any]:
+    """Return the values of a shipped file, with those of the files beside it that it extends."""
+    if file is None:
+        return {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    values: dict[str, Any] = yaml.load(file.read_bytes(), loader)
+    for base in values.get("defaults", ()):
+        if isinstance(base, str) and base != "_self_":
+            values = {**shipped_values(file.with_stem(base)), **values}
+    return values
 
 
 def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a command line refers to: the command of a run, `resume=RUN`, and `model_from=RUN`."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
-from pipeline.config.options import TrackingOptions
-from pipeline.config.overrides import key_of, plainest, raw_value, read
+from pipeline.config.command_only import command_only
+from pipeline.config.options import RunConfig, TrackingOptions
+from pipeline.config.overrides import key_of, plainest, quoted, raw_value, read
 from pipeline.config.record import RETIRED
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
@@ -99,8 +101,8 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
 
     `pipeline train resume=RUN` need not repeat `model=lstm …`; overrides that are given
     again win. Without `resume=`, and for `resume=auto`, the words stay as they are. A saved command
-    never supplies `--config-dir`, `trust`, settings of Hydra's own, addresses to send to or fetch
-    from, or references to the environment.
+    never supplies `--config-dir`, `trust`, settings of Hydra's own, what only a command line may
+    set, or references to the environment. A new run that continues the old one lies beside it.
 
     Raises:
         ConfigError: The run does not exist, it needs `--config-dir`, or one of its words held a
@@ -116,7 +118,8 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if problems:
         raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
     # Trust comes from the present command line only, never from a file.
-    given = {"trust", "resume", "data.allow_url", *RETIRED, *(key_of(word) for word in words)}
+    given = {"trust", "data.allow_url", *RETIRED, *(key_of(word) for word in words)}
+    given |= set(command_only(RunConfig))
     kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
     # The same holds for tracking addresses; `tracking=none`, which sends nothing, is kept.
     named = any(_is_tracking(word) for word in words)
@@ -138,7 +141,17 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
             f"{folder / COMMAND} used --config-dir, which is not taken from a saved command; if "
             f"you trust the folder, add it again: pipeline train {again}"
         )
+    output = _output_of(folder)
+    if raw_value(words, "output") is None and output != Path("runs"):
+        kept.append(f"output={quoted(str(output))}")
     return [*kept, *(f"resume={folder}" if key_of(one) == "resume" else one for one in words)]
+
+
+def _output_of(run: Path) -> Path:
+    """Return the folder that a run's folder lies in, relative to the current folder if below it."""
+    output = Path(os.path.abspath(run)).parent  # noqa: PTH100 - `resolve` would follow links
+    here = Path.cwd()
+    return output.relative_to(here) if output.is_relative_to(here) else output
 
 
 def _is_tracking(word: str) -> bool:

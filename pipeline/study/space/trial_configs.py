@@ -17,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
+from pipeline.config.command_only import problems_of_files
 from pipeline.config.compose import Composer, dotted_keys, exists, without_hydra
+from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of
 from pipeline.config.record import FREE, as_written, differences, plain
 from pipeline.config.values import TARGET, written
@@ -232,10 +234,26 @@ class TrialConfigs:
 
     def _without_study(self, *lines: str) -> tuple[DictConfig, dict[str, Any]]:
         tree = self.source.tree([*self.words, *lines])
+        self._require_confirmed(tree)
         choices = dict(tree.hydra.runtime.choices)
         with open_dict(tree):
             del tree["sweep"]
         return without_hydra(tree), choices
+
+    def _require_confirmed(self, tree: DictConfig) -> None:
+        """Require that no file that a trial chooses sets what only the command line may."""
+        folder = self.source.config_dir
+        if folder is None:
+            return
+        problems = problems_of_files(
+            tree,
+            self._given.values(),
+            config_name=self.source.config_name,
+            options=SweepConfig,
+            folder=Path(folder),
+        )
+        if lines := list(problems):
+            raise ConfigError(*lines)
 
     def train_words(self, overrides: Point) -> list[str]:
         """Return the words with which `pipeline train` trains a trial.

@@ -1,0 +1,211 @@
+"""A folder of configuration decides neither where anything is sent nor where it is written."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from command_line import written
+
+from faults.test_strangers import Listener
+from pipeline import evaluate, export, predict, report, runs, sweep, train
+from pipeline.study.ledger.storage import DATABASE
+
+GLOBAL = "# @package _global_\n"
+QUICK = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "trainer.max_epochs=1")
+STUDY = ("optimizer.lr=interval(0.1,0.2)", "sweep.n_trials=1", "sweep.workers=1")
+RAY = f"{GLOBAL}sweep: {{launcher: ray, ray: {{address: 'example:6379'}}}}\n"
+SECRET = "canary-of-variable"
+
+Main = Callable[[list[str]], int]
+Refused = Callable[..., list[str]]
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """It listens; the user has a login for a server of his own, and a secret variable."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary-of-login")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("SECRET", SECRET)
+    with Listener() as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def refused(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Return the lines with which a command is refused; it leaves nothing behind."""
+
+    def lines(main: Main, *words: str) -> list[str]:
+        before = sorted(own_folder.rglob("*"))
+        capsys.readouterr()
+        assert main(list(words)) == 2
+        assert sorted(own_folder.rglob("*")) == before
+        captured = capsys.readouterr()
+        assert SECRET not in captured.out + captured.err
+        problems = captured.err.splitlines()
+        assert all(problem.startswith("error: ") for problem in problems)
+        return [problem.removeprefix("error: ") for problem in problems]
+
+    return lines
+
+
+def theirs(uri: str) -> list[str]:
+    """Write a folder whose group `tracking` and experiment name an address; return its words."""
+    tracking = f"defaults: [server]\nuri: {uri}\nrequired: true\n"
+    experiment = f"{GLOBAL}defaults:\n  - override /tracking: theirs\n"
+    files: dict[str, str | bytes] = {
+        "tracking/theirs.yaml": tracking,
+        "experiment/theirs.yaml": experiment,
+    }
+    return list(written(Path("../conf"), files))
+
+
+def refusal(uri: str, word: str = "") -> str:
+    typed = word or f"tracking.uri={uri}"
+    return (
+        f"tracking.uri='{uri}' is set in ../conf/tracking/theirs.yaml; it counts only if you "
+        f"confirm it: type {typed}, or set MLFLOW_TRACKING_URI to it, or remove it from the file."
+    )
+
+
+@pytest.mark.parametrize(
+    "main", [one.main for one in (train, sweep, evaluate, predict, export, report, runs)]
+)
+def test_no_command_sends_where_a_file_says(
+    listener: Listener, refused: Refused, main: Main
+) -> None:
+    words = (*theirs(listener.uri), *(STUDY if main is sweep.main else ()))
+    assert refused(main, *words, "tracking=theirs") == [refusal(listener.uri)]
+    assert listener.requests == []
+
+
+@pytest.mark.parametrize("several", [(), ("-m", "seed=1,2")])
+def test_an_experiment_does_not_name_the_server(
+    listener: Listener, refused: Refused, several: tuple[str, ...]
+) -> None:
+    words = (*theirs(listener.uri), "experiment=theirs", *QUICK, *several)
+    assert refused(train.main, *words) == [refusal(listener.uri)]
+    assert listener.requests == []
+
+
+def test_the_printed_word_confirms_an_address(
+    listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*theirs(listener.uri), "experiment=theirs", *QUICK)
+    assert train.main([*words, f"tracking.uri={listener.uri}"]) == 3
+    assert listener.requests != []
+
+
+def test_the_environment_confirms_its_own_address(
+    listener: Listener, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*theirs(listener.uri), "experiment=theirs", *QUICK)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{listener.uri}/elsewhere")
+    assert refused(train.main, *words) == [refusal(listener.uri)]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", listener.uri)
+    assert train.main(list(words)) == 3
+    assert listener.requests != []
+    listener.requests.clear()
+    words = (*theirs("'${oc.env:MLFLOW_TRACKING_URI}'"), "experiment=theirs", *QUICK)
+    assert train.main(list(words)) == 3
+    assert listener.requests != []
+
+
+def test_references_in_an_address_resolve_where_typed(listener: Listener, refused: Refused) -> None:
+    uri = f"{listener.uri}/${{oc.env:SECRET}}"
+    words = (*theirs(uri), "experiment=theirs", *QUICK)
+    assert refused(train.main, *words) == [refusal(uri, f"'tracking.uri={uri}'")]
+    assert listener.requests == []
+    assert train.main([*words, f"tracking.uri={uri}"]) == 3
+    assert SECRET in str(listener.requests)
+
+
+def test_references_to_other_keys_are_no_detour(listener: Listener, refused: Refused) -> None:
+    text = f"{GLOBAL}tags: {{a: '{listener.uri}', t: {{uri: '{listener.uri}'}}}}\n"
+    files = {
+        "experiment/tags.yaml": text,
+        "experiment/uri.yaml": f"{text}tracking: {{uri: '${{tags.a}}'}}\n",
+        "experiment/section.yaml": f"{text}tracking: ${{tags.t}}\n",
+    }
+    words = (*written(Path("../conf"), dict(files)), *QUICK)
+    (line,) = refused(train.main, *words, "experiment=tags", "tracking.uri=${tags.a}")
+    assert line.startswith("tracking.uri refers to another key, which a file may set; write the ")
+    (line,) = refused(train.main, *words, "experiment=uri")
+    assert "type 'tracking.uri=…', or set MLFLOW_TRACKING_URI" in line
+    (line,) = refused(train.main, *words, "experiment=section")
+    assert line == "tracking refers to another key in ../conf; write its keys out."
+    assert listener.requests == []
+
+
+def test_a_study_is_kept_where_the_user_says(refused: Refused, own_folder: Path) -> None:
+    url = "sqlite:///../stolen.db"
+    files = {"sweeps/s.yaml": f"{GLOBAL}sweep: {{storage: '{url}'}}\n", "sweeps/r.yaml": RAY}
+    words = (*written(Path("../conf"), dict(files)), *QUICK, *STUDY, "tracking=none")
+    assert refused(sweep.main, *words, "sweeps=s") == [
+        f"sweep.storage='{url}' is set in ../conf/sweeps/s.yaml; it counts only if you confirm it: "
+        f"type sweep.storage={url}, or remove it from the file."
+    ]
+    (line,) = refused(sweep.main, *words, "sweeps=r")
+    assert line.startswith("sweep.ray.address='example:6379' is set in ../conf/sweeps/r.yaml")
+    assert not (own_folder.parent / "stolen.db").exists()
+    assert sweep.main([*words, "sweeps=s", f"sweep.storage={url}"]) == 0
+    assert (own_folder.parent / "stolen.db").is_file()
+    assert not Path(DATABASE).exists()
+
+
+@pytest.mark.parametrize(
+    ("group", "other"), [("experiment", "iris_logistic"), ("tracking", "local")]
+)
+def test_no_trial_chooses_an_address(
+    listener: Listener, refused: Refused, group: str, other: str
+) -> None:
+    words = theirs(listener.uri)
+    space = f"{GLOBAL}sweep: {{space: {{{group}: 'choice({other}, theirs)'}}}}\n"
+    written(Path("../conf"), {"sweeps/s.yaml": space})
+    lines = refused(sweep.main, *words, "data=iris", "sweeps=s", "verbose=0")
+    assert any("tracking.uri" in line and "it counts only if" in line for line in lines)
+    assert listener.requests == []
+
+
+def test_a_file_does_not_choose_where_runs_lie(refused: Refused, own_folder: Path) -> None:
+    text = f"{GLOBAL}output: ../stolen\nresume: ../stolen/run\n"
+    words = (*written(Path("../conf"), {"experiment/x.yaml": text}), *QUICK, "tracking=none")
+    for main, more in ((train.main, ()), (sweep.main, STUDY)):
+        assert refused(main, *words, *more, "experiment=x") == [
+            f"{key}='{value}' is set in ../conf/experiment/x.yaml; it counts only if you confirm "
+            f"it: type {key}={value}, or remove it from the file."
+            for key, value in (("output", "../stolen"), ("resume", "../stolen/run"))
+        ]
+    assert not Path("../stolen").exists()
+    assert train.main([*words, "experiment=x", "output=mine", "resume=null"]) == 0
+    assert len(list(Path("mine").iterdir())) == 1
+
+
+def test_a_file_permits_no_removal_and_no_overwriting(refused: Refused) -> None:
+    text = f"{GLOBAL}action: clean\napply: true\nolder_than: 0\n"
+    words = written(Path("../conf"), {"tracking/x.yaml": text})
+    (line,) = refused(runs.main, *words, "tracking=x")
+    assert "type apply=true, or remove it" in line
+    words = written(Path("../conf"), {"tracking/x.yaml": f"{GLOBAL}overwrite: true\n"})
+    (line,) = refused(predict.main, *words, "tracking=x", "model_from=last", "input=x.csv")
+    assert "type overwrite=true, or remove it" in line
+
+
+def test_a_resumed_run_stays_in_its_folder(own_folder: Path) -> None:
+    words = (*QUICK, "tracking=none", "output=deep/here")
+    assert train.main(list(words)) == 0
+    (run,) = Path("deep/here").iterdir()
+    file = run / "command.json"
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    overrides = [word for word in saved["overrides"] if not word.startswith("output")]
+    overrides.append(f"output={own_folder.parent / 'stolen'}")
+    file.write_text(json.dumps({**saved, "overrides": overrides}), encoding="utf-8")
+    assert train.main([f"resume={run}", "trainer.max_epochs=2"]) == 0
+    child = ("optimizer.lr=0.1", "resume_allow_change=true", "trainer.max_epochs=3")
+    assert train.main([f"resume={run}", *child]) == 0
+    assert sorted(path.name for path in own_folder.iterdir()) == ["deep"]
+    assert len(list(Path("deep/here").iterdir())) == 2
+    assert not (own_folder.parent / "stolen").exists()
