@@ -53,6 +53,7 @@ def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> 
         run = store.run(run_id)
         if run is None:
             raise ConfigError(f"run {run_id!r} is unknown in {named(uri)}")
+        _require_own(store, f"run {run_id!r}", str(run.info.artifact_uri))
         with store.client() as client:
             there = {str(one.path) for one in client.list_artifacts(run_id)}
             for wanted in there.intersection(artifacts):
@@ -84,16 +85,29 @@ def fetched(reference: str, uri: str) -> Path:
     _require_database(repr(reference), uri)
     with opened_store(uri) as store:
         address, digest = _source(store, match)
-        parts = urlsplit(address)
-        # The address of a version may be set by whoever registers it.
-        if parts.scheme in _HOSTS and parts.netloc not in ("", urlsplit(uri).netloc):
-            raise ConfigError(
-                f"the files of {reference!r} are on another server ({redact(address)}); set "
-                "tracking.uri= to that server"
-            )
+        _require_own(store, repr(reference), address)
         if digest is not None and _digest(place := _place(uri, address, digest)) == digest:
             return place
         return _download(store, reference, address, digest)
+
+
+def _require_own(store: "Store", subject: str, address: str) -> None:
+    """Raise ConfigError unless the files of a run or model at an address are the store's own.
+
+    The address of a version may be set by whoever registers it, and that of a run by whoever
+    creates its experiment. `Store.holds` says which addresses are own.
+    """
+    if store.holds(address):
+        return
+    if urlsplit(address).scheme in _HOSTS:
+        raise ConfigError(
+            f"the files of {subject} are on another server ({redact(address)}); set "
+            "tracking.uri= to that server"
+        )
+    raise ConfigError(
+        f"the files of {subject} are not in {named(store.uri)} ({redact(address)}); if you trust "
+        "that place, download the folder yourself and give it as model_from=FOLDER"
+    )
 
 
 def _require_database(what: str, uri: str) -> None:
@@ -143,12 +157,13 @@ def _of_version(store: "Store", name: str, number: str) -> Source:
         raise ConfigError(
             f"{name!r} has no version {number} in {named(store.uri)}; it has {_some(numbers)}"
         )
+    source = str(version.source)
     model_id = str(version.model_id or version.tags.get(MODEL_TAG) or "")
     if _MODEL_ID.fullmatch(model_id):
         model = store.found(lambda client: client.get_logged_model(model_id))
-        if model is not None and str(model.artifact_location) == str(version.source):
-            return str(version.source), model.tags.get(MODEL_TAG)
-    return str(version.source), None
+        if model is not None and source in (model.artifact_location, f"models:/{model_id}"):
+            return str(model.artifact_location), model.tags.get(MODEL_TAG)
+    return source, None
 
 
 def _newest_of_run(store: "Store", beginning: str) -> "LoggedModel":

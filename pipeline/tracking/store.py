@@ -7,7 +7,7 @@ from functools import partial, wraps
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline.paths import create_folder
+from pipeline.redaction import redact
 from pipeline.tracking import fields
 from pipeline.tracking.database import prepare_database
 from pipeline.tracking.journal import Status
@@ -26,6 +27,7 @@ from pipeline.tracking.uri import (
     StoreError,
     fault,
     is_server,
+    missing_package,
     named,
     refusal,
     sqlite_path,
@@ -33,6 +35,10 @@ from pipeline.tracking.uri import (
 
 #: Tag of a run on a server: it identifies the batch that the server stored last.
 BATCH_TAG = "pipeline.batch"
+#: Id of the experiment that MLflow itself creates with its database.
+FIRST_EXPERIMENT = "0"
+#: Schemes of addresses to which MLflow sends a login, or that nothing encrypts.
+SENT_LOGIN = ("http", "https", "ftp", "mlflow-artifacts")
 LOCK_SECONDS = 60.0
 #: MLflow's error codes for an unknown name, id or version.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -180,6 +186,39 @@ class Store:
         is_ours = ARTIFACTS in folder.parts if top is None else top in folder.parents
         return folder if is_ours and folder.name == run_id else None
 
+    def holds(self, address: str) -> bool:
+        """Tell whether files at an address are this store's own.
+
+        Whoever records a run or registers a model can choose the address of its files. Own are:
+
+        - of a database file, what lies in `mlartifacts` or `mlruns` beside it;
+        - of a database server, what lies in a folder `mlartifacts` on this machine;
+        - of a tracking server, what it serves itself: `mlflow-artifacts:`, its own scheme, host and
+          port, and `dbfs:` of Databricks;
+        - of a tracking server whose clients use its storage directly, what has the scheme and the
+          host (the bucket) of its artifact root, such as `s3://bucket`, or lies below it if it is a
+          folder. The root is that of MLflow's first experiment, which the server creates with its
+          database: a client may choose the location of any other experiment, but not of this one.
+        """
+        parts = urlsplit(address)
+        if ".." in unquote(parts.path).split("/"):
+            return False
+        if not is_server(self.uri):
+            return _is_beside(self.uri, address)
+        return _is_served(self.uri, address) or self._is_in_root(address)
+
+    def _is_in_root(self, address: str) -> bool:
+        scheme, host = urlsplit(address)[:2]
+        if scheme in SENT_LOGIN:
+            return False
+        first = self.found(lambda client: client.get_experiment(FIRST_EXPERIMENT))
+        if first is None:
+            return False
+        root = str(first.artifact_location).rstrip("/").removesuffix(f"/{FIRST_EXPERIMENT}")
+        if host:
+            return urlsplit(root)[:2] == (scheme, host)
+        return address.startswith(f"{root}/") and scheme in ("", "file")
+
     def reopen(self, run_id: str) -> None:
         """Set a run to RUNNING again, and drop the reason of an earlier end."""
         with self.client() as client:
@@ -229,7 +268,14 @@ class Store:
         """Upload a file as an artifact into a folder of the run's artifacts ('' = the top)."""
         with self.client() as client:
             if run_id not in self._with_folder:
-                create_private(client.get_run(run_id).info.artifact_uri)
+                location = str(client.get_run(run_id).info.artifact_uri)
+                if urlsplit(location).scheme in SENT_LOGIN and not self.holds(location):
+                    line = (
+                        f"the artifacts of run {run_id[:8]} would go to {redact(location)}, which "
+                        f"is not a place of {named(self.uri)}; set another tracking.experiment"
+                    )
+                    raise StoreError("refused", line)
+                create_private(location)
                 self._with_folder.add(run_id)
             client.log_artifact(run_id, str(file), folder or None)
 
@@ -281,6 +327,8 @@ class Store:
             raise
         except MlflowException as error:
             raise refusal(self.uri, str(error.error_code), str(error.message)) from error
+        except ImportError as error:
+            raise missing_package(self.uri, str(error.name)) from error
         except Exception as error:
             # The errors of the libraries below MLflow (SQLAlchemy, requests, botocore) have no
             # common class.
@@ -350,6 +398,33 @@ class Store:
                 if error.kind != "locked" or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+
+def _is_served(uri: str, address: str) -> bool:
+    """Tell whether an address is answered by the tracking server at `uri`."""
+    parts, server = urlsplit(address), urlsplit(uri)
+    try:
+        is_here = (parts.hostname, parts.port) == (server.hostname, server.port)
+    except ValueError:  # a port that is not a number
+        return False
+    if parts.scheme == "mlflow-artifacts":
+        return is_here or not parts.netloc
+    if parts.scheme == "dbfs":
+        return server.scheme == "databricks" and not parts.netloc
+    return is_here and parts.scheme == server.scheme
+
+
+def _is_beside(uri: str, address: str) -> bool:
+    """Tell whether an address is that of a local file in a folder of artifacts of a database."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("", "file") or parts.netloc:
+        return False
+    place = Path(url2pathname(parts.path) if parts.scheme else address).resolve()
+    database = sqlite_path(uri)
+    if database is None:
+        return ARTIFACTS in place.parts
+    folders = (database.parent / name for name in (ARTIFACTS, "mlruns"))
+    return any(place.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def create_private(location: str) -> None:

@@ -25,8 +25,12 @@ ARTIFACTS = "mlartifacts"
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-#: Names under which database drivers are installed, if they differ from the package's name.
-REMEDIES = {"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"}
+#: Names under which database drivers and clients of file stores are installed, if they differ from
+#: the package's name.
+REMEDIES = {
+    **{"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"},
+    **{"botocore": "boto3", "google": "google-cloud-storage", "azure": "azure-storage-blob"},
+}
 #: Longest wait for an answer of a tracking server in seconds; the environment can override it.
 REQUEST_SECONDS = 5
 
@@ -259,6 +263,16 @@ def fault_kind(text: str) -> FaultKind:
     """Return the kind of fault in a library's message about a database; `down` if it is unknown."""
     kinds = (kind for kind, words in FAULT_WORDS.items() if any(word in text for word in words))
     return next(kinds, "down")
+
+
+def missing_package(uri: str, name: str) -> StoreError:
+    """Return the error for a place of artifacts whose client library is not installed."""
+    package = REMEDIES.get(name) or REMEDIES.get(name.partition(".")[0], name)
+    line = (
+        f"{named(uri)} keeps its files where the package {name!r} is needed, which is not "
+        f"installed; install it with: pip install {package}"
+    )
+    return StoreError("refused", line)
 
 
 def refusal(uri: str, code: str, text: str) -> StoreError:

@@ -41,11 +41,11 @@ def free_port() -> int:
 class TrackingServer:
     """A tracking server that can be killed, silenced and started again on one address.
 
-    Its artifacts and its database lie in a folder.
+    Its artifacts and its database lie in a folder. `options` are further words of its command.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder, self._options = folder, options
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +53,7 @@ class TrackingServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         store = ("--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db")
-        words = ("server", "--workers", "1", *store)
+        words = ("server", "--workers", "1", *store, *self._options)
         self._process = start_mlflow(*words, port=self.port, folder=self.folder)
 
     def kill(self) -> None:

@@ -3,25 +3,32 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Thread
+from typing import Any
 
 import pytest
 from faults.processes import wait_until
 from faults.stores import TrackingServer
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.fetch import fetched
+from pipeline.tracking.fetch import fetched, fetched_run
 from pipeline.tracking.folders import STATE, read_state
 from pipeline.tracking.journal import Figure, Header, Journal
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.ownership import adopt
+from pipeline.tracking.store import Store
 from pipeline.tracking.sync import sync
+from pipeline.tracking.uri import StoreError
 
 INTERFACE = {
     "kind": "table",
@@ -339,3 +346,120 @@ def test_nothing_is_created_by_a_look_for_a_model_where_no_database_is(tmp_path:
     with pytest.raises(ConfigError, match=r"is unknown: .*absent\.db' does not exist"):
         fetched("models:/ward@champion", f"sqlite:///{tmp_path}/absent.db")
     assert not (tmp_path / "absent.db").exists()
+
+
+class Listener(ThreadingTCPServer):
+    """A listener on loopback that counts the connections that it gets."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), StreamRequestHandler)
+        self.connections = 0
+        self.place = f"127.0.0.1:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def registered(uri: str, source: str, name: str = "foreign") -> str:
+    """Register a version whose files lie at an address, past the client's own checks."""
+    client = MlflowClient(uri)
+    with suppress(MlflowException):
+        client.create_registered_model(name)
+    return f"models:/{name}/{client.create_model_version(name, source=source).version}"
+
+
+FOREIGN = (
+    *("ftp://{}/x", "http://{}/x", "https://{}/x", "mlflow-artifacts://{}/x", "sftp://{}/x"),
+    *("s3://bucket/x", "gs://bucket/x", "hdfs://{}/x"),
+)
+
+
+@pytest.mark.parametrize("address", FOREIGN)
+def test_files_outside_of_a_database_are_not_fetched(
+    database: str, listener: Listener, address: str
+) -> None:
+    reference = registered(database, address.format(listener.place))
+    with pytest.raises(ConfigError, match=rf"the files of '{reference}' are (on|not in) .*/x\)"):
+        fetched(reference, database)
+    assert listener.connections == 0
+
+
+def test_only_folders_beside_a_database_are_read(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for folder in ("private", "mlartifacts/theirs", "mlruns/theirs"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "model.ckpt").write_bytes(folder.encode())
+        (tmp_path / folder / "MLmodel").touch()
+    (tmp_path / "mlartifacts" / "link").symlink_to(tmp_path / "private")
+    outside = (tmp_path / "private", tmp_path / "mlartifacts" / "link", "/etc")
+    for place in outside:
+        for address in (f"file://{place}", str(place)):
+            with pytest.raises(ConfigError, match=r"are not in the tracking database .*=FOLDER$"):
+                fetched(registered(database, address), database)
+    escape = f"file://{tmp_path}/mlartifacts/../private"
+    with pytest.raises(ConfigError, match="are not in the tracking database"):
+        fetched(registered(database, escape), database)
+    assert not (tmp_path / "cache" / "pipeline" / "models").exists()
+    for folder in ("mlartifacts/theirs", "mlruns/theirs"):
+        reference = registered(database, (tmp_path / folder).as_uri())
+        assert (fetched(reference, database) / "model.ckpt").read_bytes() == folder.encode()
+
+
+@pytest.mark.slow
+def test_files_outside_of_a_server_are_not_fetched(
+    served: TrackingServer, listener: Listener, tmp_path: Path
+) -> None:
+    shares = served.uri.removeprefix("http://")
+    places = (*(address.format(listener.place) for address in FOREIGN), f"https://{shares}/x")
+    for place in places:
+        reference = registered(served.uri, place)
+        with pytest.raises(ConfigError, match=rf"the files of '{reference}' are (on|not in) "):
+            fetched(reference, served.uri)
+    assert listener.connections == 0
+
+
+@pytest.mark.slow
+def test_an_experiment_of_a_stranger_does_not_receive_artifacts(
+    served: TrackingServer, listener: Listener, tmp_path: Path
+) -> None:
+    client = MlflowClient(served.uri)
+    experiment = client.create_experiment("theirs", f"http://{listener.place}/x")
+    run_id = client.create_run(experiment).info.run_id
+    file = tmp_path / "report.html"
+    file.write_text("private", encoding="utf-8")
+    with pytest.raises(
+        StoreError, match=rf"would go to http://{listener.place}/x/.*, which is not"
+    ):
+        Store(served.uri).upload(run_id, file, "")
+    with pytest.raises(ConfigError, match=rf"the files of run '{run_id}' are on another server"):
+        fetched_run(run_id, served.uri, ["report.html"], tmp_path)
+    assert listener.connections == 0
+
+
+@pytest.mark.slow
+def test_a_missing_library_is_named(tmp_path: Path, empty_database: Path) -> None:
+    """Clients of this server use its bucket directly, which needs a library."""
+    server = TrackingServer(
+        tmp_path, "--no-serve-artifacts", "--default-artifact-root", "s3://ward/r"
+    )
+    server.start()
+    try:
+        reference = registered(server.uri, "s3://ward/r/1/models/m-0/artifacts")
+        line = r"needs? .*'boto(3|core)'.* not installed; install it with: pip install boto3$"
+        with pytest.raises(EnvironmentFaultError, match=line):
+            fetched(reference, server.uri)
+        with pytest.raises(ConfigError, match="are not in the tracking server"):
+            fetched(registered(server.uri, "s3://elsewhere/r/1/x"), server.uri)
+    finally:
+        server.kill()
