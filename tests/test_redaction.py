@@ -2,7 +2,16 @@
 
 import pytest
 
-from pipeline.redaction import has_password, redact, redact_code, redact_value, redact_word
+from pipeline.redaction import (
+    SHAPES,
+    Shape,
+    Where,
+    has_password,
+    redact,
+    redact_code,
+    redact_value,
+    redact_word,
+)
 
 PASSWORDS = [
     *("pw", "S3cr/et", "S3 cr et", "S3@cr@et", "S3#cr", "S3?cr=x", "S3:c%2Fr", "12/34", "a'b"),
@@ -161,3 +170,92 @@ LEGIBLE = [
 def test_a_diff_keeps_its_code_and_loses_its_secrets(line: str, expected: str) -> None:
     for sign in "+- ":
         assert redact_code(f"{sign}{line}\n") == f"{sign}{expected}\n"
+
+
+def masked(shape: Shape, text: str) -> str:
+    """Mask a text of a kind in which a shape is masked."""
+    return redact(text) if shape.where is Where.TEXT else redact_code(text)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=[shape.name for shape in SHAPES])
+def test_each_shape_loses_its_secret_alone(shape: Shape) -> None:
+    assert shape.pattern.search(shape.example)
+    assert masked(shape, shape.example) == shape.masked
+    assert masked(shape, shape.masked) == shape.masked
+    for text in shape.ordinary:
+        assert masked(shape, text) == text
+    if shape.where is Where.EVERYWHERE:
+        assert redact(shape.example) == shape.masked
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("AccountName=me;AccountKey=c0/c0==;x=1", "AccountName=me;AccountKey=***;x=1"),
+        ("Set-Cookie: id=c0; Path=/; HttpOnly", "Set-Cookie: ***"),
+        ("Authorization: AWS4 Credential=c0, Signature=c1", "Authorization: ***"),
+        ("curl --user 'me:c0 c1' host", "curl --user 'me:***' host"),
+        ("curl -ume:c0 host", "curl -ume:*** host"),
+        ("curl --proxy-user=me:c0 host", "curl --proxy-user=me:*** host"),
+        ("mysqldump -pc0 base", "mysqldump -p*** base"),
+        ("sshpass -p c0 ssh -p 22 host", "sshpass -p *** ssh -p 22 host"),
+        ("docker login -u me -p c0 host", "docker login -u me -p *** host"),
+        ("amqp me:c0@broker:5672/v", "amqp me:***@broker:5672/v"),
+        ("db_pw: c0", "db_pw: ***"),
+        ("pw=c0", "pw=***"),
+        ("-----BEGIN PRIVATE KEY-----\\nc0\\nc1", "-----BEGIN PRIVATE KEY-----***"),
+        ("https://discord.com/api/webhooks/12/c0-c0", "https://discord.com/api/webhooks/12/***"),
+        ("https://api.telegram.org/bot12:c0/send", "https://api.telegram.org/bot***"),
+        ("password=b'x' lr=1", "password=*** lr=1"),
+        ("password=rb'c0 c1' lr=1", "password=*** lr=1"),
+        ('{\\"password\\": \\"c0 c1\\", \\"x\\": 1}', '{\\"password\\": ***, \\"x\\": 1}'),
+        ("{\\'token\\':\\'c0\\'}", "{\\'token\\':***}"),
+        ("password='c0", "password=***"),
+        ("key glpat-0123456789abcdefghij", "key ***"),
+        ("key github_pat_0123456789abcdefghij_0", "key ***"),
+        ("key xoxb-0123456789-abcdef", "key ***"),
+        ("key sk-proj-0123456789abcdefghij", "key ***"),
+        ("key AKIA0123456789ABCDEF", "key ***"),
+        ("key hf_0123456789abcdefghij", "key ***"),
+        ("key AIza0123456789abcdefghij0123456789abcde", "key ***"),
+        ("key npm_0123456789abcdefghij0123456789abcdef", "key ***"),
+    ],
+)
+def test_other_spellings_of_a_shape_are_masked(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+REPEATED = [
+    *(
+        "http://",
+        "://",
+        "http://a",
+        "password=",
+        "password:",
+        "password=[ ",
+        "pwd: ",
+        "a:b@",
+        "eyJ",
+    ),
+    *(
+        "password='",
+        r"password=\' ",
+        "password=)",
+        "pwd: a ",
+        "--token ",
+        "mysql ",
+        "login ",
+        "sk-",
+    ),
+    *("-----BEGIN PRIVATE KEY-----", "eyJaaaaaa.", "eyJ-", "cookie:", "bearer ", "?a.a", "-u a:"),
+    *(" ", "a", "a.", "a:", "'", '"', "\\", "[", "@", "-", "password: a", "<password>a", "export "),
+]
+"""Texts that made a search of quadratic time take minutes, if they stand often in a row."""
+
+
+@pytest.mark.timeout(180)
+def test_long_texts_are_masked_in_linear_time() -> None:
+    """Quadratic time would take minutes for a single one of the texts."""
+    for text in REPEATED:
+        for mask in (redact, redact_code):
+            assert mask(text * (300_000 // len(text)))
