@@ -121,19 +121,27 @@ def test_old_study_is_continued(database: str, capsys: pytest.CaptureFixture[str
     assert statuses.count("FINISHED") == len(statuses)
 
 
-def test_old_run_is_resumed() -> None:
+def test_old_run_is_resumed_once_it_is_adopted(capsys: pytest.CaptureFixture[str]) -> None:
     folder = folder_of("stopped")
-    words = ("verbose=0", "tracking=none")
-    assert train.main([f"resume={folder}", *words]) == 0
+    words = (f"resume={folder}", "verbose=0", "tracking=none")
+    assert train.main(list(words)) == 2
+    assert f"pipeline runs action=adopt run={folder}" in capsys.readouterr().err
+    assert runs.main(["action=adopt", f"run={folder}"]) == 0
+    assert train.main(list(words)) == 0
     assert list(epochs(folder)) == [1, 2, 3]
     assert "test/f1" in final_values(folder)
 
 
-def test_old_unsent_run_is_sent(database: str) -> None:
-    """The store that did not answer then is one that answers now."""
+@pytest.mark.parametrize("is_adopted", [False, True])
+def test_old_unsent_run_is_sent(database: str, is_adopted: bool) -> None:
+    """The store that did not answer then answers now; a foreign run is sent when it is named."""
     folder = folder_of("orders")
     journal = folder / "journal.jsonl"
     journal.write_text(journal.read_text("utf-8").replace(DOWN_URI, database), encoding="utf-8")
-    assert runs.main(["action=sync"]) == 0
+    if is_adopted:
+        assert runs.main(["action=adopt", f"run={folder}"]) == 0
+        assert runs.main(["action=sync"]) == 0
+    else:
+        assert runs.main(["action=sync", f"run={folder}"]) == 0
     assert outcome(database) == ("FINISHED", None)
     assert recorded_steps(database, "train/loss") == [1, 2]
