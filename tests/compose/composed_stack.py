@@ -167,7 +167,8 @@ def tell(stack: Stack) -> SimpleNamespace:
     process was killed; `restarts` of the container whose first process was killed, and
     `restarts_later`, after the database was away; the addresses on which the engine's processes
     listened meanwhile, the `arguments` of all processes in the containers, their `logs`; the exit
-    `codes` of the workers at the end; what `action=check` says.
+    `codes` of the workers at the end; what `action=check` says; whether a new container finds the
+    study in the user's list (`is_own`).
     """
     first, second = stack.containers("worker")
     killed = [stack.kill_in_mid_trial(first, whole=False)]
@@ -210,6 +211,9 @@ def tell(stack: Stack) -> SimpleNamespace:
     await_service(all_have_ended, what="the end of all workers")
     seen.codes = {worker["State"]["ExitCode"] for worker in stack.containers("worker")}
     seen.check = stack.step("check")
+    asked = f"from pipeline.tracking.ownership import is_own; print(is_own(Path('runs/{STUDY}')))"
+    new = ("run", "--rm", "--no-deps", "-T", "worker")
+    seen.is_own = stack.compose(*new, "python", "-c", f"from pathlib import Path; {asked}")
     return seen
 
 

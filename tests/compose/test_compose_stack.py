@@ -114,6 +114,10 @@ def test_the_total_is_exact_after_kills_restarts_and_a_stop(
     assert story.check.splitlines()[-1] == f"{len(trials)} trials, {len(trials)} runs: they agree"
 
 
+def test_a_new_container_knows_its_users_study(story: SimpleNamespace) -> None:
+    assert story.is_own.splitlines()[-1] == "True"
+
+
 def test_a_worker_that_was_killed_starts_again_once_and_nothing_listens_beyond_loopback(
     story: SimpleNamespace,
 ) -> None:

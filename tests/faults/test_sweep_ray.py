@@ -26,6 +26,7 @@ from pipeline.study.messages import Answer, Gone
 from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec
 from pipeline.study.workers.worker import Worker
 from pipeline.sweep import main as sweep_here
+from pipeline.tracking.ownership import is_own
 
 pytestmark = pytest.mark.slow
 
@@ -203,6 +204,7 @@ def test_trials_come_to_the_same_on_a_cluster_as_in_processes_of_this_machine(
     assert points[0] == points[1]
     assert len(points[0]) == 3
     assert not list(Path("runs/there").glob(".*.tmp"))
+    assert is_own(Path("runs/there"))
 
 
 def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial(
