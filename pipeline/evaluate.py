@@ -22,7 +22,7 @@ from pipeline.config.options import (
     TrackingOptions,
 )
 from pipeline.config.overrides import raw_value
-from pipeline.config.record import RETIRED, flatten, plain, without_references
+from pipeline.config.record import flatten, plain, without_references, without_retired
 from pipeline.config.values import TARGET, resolved, validated, wrong_value
 from pipeline.entry import command
 from pipeline.errors import ConfigError, shown
@@ -100,15 +100,8 @@ def with_run(words: Sequence[str]) -> list[str]:
 
 
 def run_config(place: Path) -> dict[str, Any]:
-    """Return the config of a model's run; keys that are newer than the run have their defaults.
-
-    `allow_url` is false, whatever the run allowed: the old data must not cause a download.
-    """
-    stored = _stored(place)
-    if isinstance(own := stored.get("trainer"), dict):
-        stored["trainer"] = {k: v for k, v in own.items() if f"trainer.{k}" not in RETIRED}
-    if "allow_url" in stored["data"]:
-        stored["data"] = {**stored["data"], "allow_url": False}
+    """Return the config of a model's run; keys that are newer than the run have their defaults."""
+    stored = without_retired(_stored(place))
     defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
     trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
     known = {k: v for k, v in defaults.items() if k not in ("defaults", "hydra")}
@@ -180,9 +173,8 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     from pipeline.running.evaluation import EvaluationRequest
 
     threshold = given["metrics"]["threshold"]
-    free = (*DataOptions.model_fields, "allow_url")
     sources = [  # without what any source has
-        flatten({key: value for key, value in data.items() if key not in free})
+        flatten({key: value for key, value in data.items() if key not in DataOptions.model_fields})
         for data in (run.data, resolved(stored)[0]["data"])
     ]
     return EvaluationRequest(

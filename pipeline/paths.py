@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 
 DIGEST_BYTES = 32
 URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+#: Beginnings of the addresses that curl fetches.
+FETCHED = ("http://", "https://", "ftp://")
 #: Pattern of the names of half-written files.
 LEFTOVERS = ".*.tmp"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
@@ -88,6 +91,20 @@ def name_user() -> None:
 def is_url(path: str) -> bool:
     """Return whether a path is an address, such as `https://…` or `s3://…`."""
     return URL_START.match(path) is not None
+
+
+def url_problem(key: str, path: str) -> str | None:
+    """Return why an address can't stand for a file, and the command that fetches it, or `None`."""
+    if not is_url(path):
+        return None
+    # A user name, a password or a query may be a secret.
+    place = re.sub(r"(://)[^/]*@", r"\1", re.split(r"[?#]", path)[0])
+    name = place.rpartition("/")[2] or "FILE"
+    address = shlex.quote(place) if place == path else "URL"
+    fetch = f"download it first: curl -O {address}"
+    if not path.lower().startswith(FETCHED):
+        fetch = "copy it to this machine first"
+    return f"{key}={place!r} is a URL; {fetch}, then set {key}={shlex.quote(name)}"
 
 
 def leads_out(path: str) -> bool:

@@ -83,8 +83,10 @@ class TrainerOptions(Options):
     sync_batchnorm: bool
 
 
-#: Arguments of Lightning's Trainer that the program sets itself, each with its replacement.
+#: Keys of earlier versions, and arguments of Lightning's Trainer that the program sets itself, each
+#: with its replacement.
 REFUSED = {
+    "data.allow_url": "it was removed; download the file with curl -O URL, then set data.path=FILE",
     "trainer.logger": "set tracking=local|server|none instead",
     "trainer.callbacks": "set callbacks=NAME instead",
     "trainer.plugins": "the program sets them; for the precision set trainer.precision",

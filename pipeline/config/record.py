@@ -18,8 +18,9 @@ from pipeline.redaction import MASK, redact_value
 FORMAT = 1
 Scalar = str | int | float | bool | None
 
-#: Keys that had no effect and were removed; recorded runs may still have them.
+#: Keys that were removed, and that no weight depended on; recorded runs may still have them.
 RETIRED = (
+    "data.allow_url",
     "trainer.limit_predict_batches",
     "trainer.model_registry",
     "trainer.reload_dataloaders_every_n_epochs",
@@ -28,7 +29,7 @@ RETIRED = (
 FREE = (
     *("format", "name", "output", "tags", "verbose", "details", "traceback", "trust"),
     *("register", "tracking", "resume", "resume_allow_change", "find_lr", "lr_range"),
-    *("pictures", "feature_maps", "data.allow_url", "data.memory_budget", "data.num_workers"),
+    *("pictures", "feature_maps", "data.memory_budget", "data.num_workers"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
     *("trainer.max_time", "trainer.profiler"),
 )
@@ -116,6 +117,16 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     return flat
 
 
+def without_retired(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a recorded config without the keys that this version does not have."""
+    kept: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if key not in RETIRED:
+            kept[name] = without_retired(value, f"{key}.") if isinstance(value, dict) else value
+    return kept
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
     """Return all keys whose values differ, except retired ones, in the newer config's order."""
     before, after = flatten(old), flatten(new)
@@ -158,6 +169,7 @@ def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
 def data_fingerprint(config: Mapping[str, Any]) -> str:
     """Return a hash that is equal for two plain configs that read and split the same data."""
     data = {key: value for key, value in config["data"].items() if key not in SERVING}
-    kept = {k: v for k, v in flatten({"data": data}).items() if not lies_in(k, FREE)}
+    left_out = (*FREE, *RETIRED)
+    kept = {k: v for k, v in flatten({"data": data}).items() if not lies_in(k, left_out)}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -19,6 +19,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from pipeline.config.options import REFUSED
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -399,7 +400,7 @@ def problems_with(
     kind: type, values: Mapping[str, Any], *, prefix: str, without: Collection[str]
 ) -> list[str]:
     """Return a line for each value that a constructor does not allow, except those in `without`."""
-    return validate(_schema(kind, without), values, prefix=prefix)[1]
+    return validate(_schema(kind, without), values, prefix=prefix, hints=REFUSED)[1]
 
 
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:

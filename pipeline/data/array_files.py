@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.data.checks import blocks, fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import is_url, place_problem
+from pipeline.paths import place_problem, url_problem
 
 #: Most bytes of arrays or decoded pictures in memory; larger ones stay in their files.
 IN_MEMORY_BYTES = 512 * 2**20
@@ -70,11 +70,8 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
         DataError: The path does not exist.
         EnvironmentFaultError: Permission is denied.
     """
-    if is_url(str(path)):
-        raise ConfigError(
-            f"{key}={str(path)!r} is a URL; expected a file or folder on this machine. "
-            f"Download it first, then set {key}=FILE"
-        )
+    if problem := url_problem(key, str(path)):
+        raise ConfigError(problem)
     place = Path(path).expanduser()
     if problem := place_problem(key, str(place)):
         raise ConfigError(problem)

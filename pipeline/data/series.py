@@ -268,7 +268,6 @@ class SeriesFile(Source):
             values there are refused.
         missing: How to treat empty cells.
         strict: Whether missing steps and irregular times are errors rather than notes.
-        allow_url: Whether the path may be a URL.
     """
 
     path: str
@@ -282,11 +281,10 @@ class SeriesFile(Source):
     header: bool | None
     missing: Filling
     strict: bool
-    allow_url: bool
 
     def read(self, forms: Mapping[str, str] | None = None) -> Series:
         """Read the values, (time, channels); `forms` are known forms of amounts, by column."""
-        path = local_file(self.path, key="data.path", allow_url=self.allow_url)
+        path = local_file(self.path, key="data.path")
         options = CsvOptions(self.sep, self.header)
         wanted = Layout(
             time=None if self.time is None else str(self.time),

@@ -1,24 +1,18 @@
-"""Data sources, the raw rows or series that they return, and the fetching of their files."""
+"""Data sources, and the raw rows or series that they return."""
 
-import hashlib
-import re
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import cache_folder, create_folder, is_url, replace_file
+from pipeline.errors import ConfigError
+from pipeline.paths import url_problem
 
-#: Timeout of a request in seconds; size in bytes of the largest file that is fetched.
-SECONDS, MOST_BYTES = 60, 2**34
 Task = Literal["binary", "multiclass", "regression"]
 #: A list of columns, for which one name alone may stand.
 ColumnNames = Annotated[
@@ -202,64 +196,12 @@ class Source(ABC):
         """Return the raw content, the same at every call."""
 
 
-def local_file(path: str, *, key: str, allow_url: bool) -> Path:
-    """Return the path of a file; a URL is fetched into the cache once if `allow_url` is true.
-
-    `key` is the option that gives `path`.
+def local_file(path: str, *, key: str) -> Path:
+    """Return the path of a file, the value of the option `key`.
 
     Raises:
-        ConfigError: The path is a URL that may not or can't be fetched.
-        EnvironmentFaultError: The download fails, or there is no room for it.
+        ConfigError: The path is a URL.
     """
-    if not is_url(path):
-        return Path(path)
-    parts = urlsplit(path)
-    # Without user name, password and query string.
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    if not allow_url:
-        raise ConfigError(
-            f"{key}={shown} is a URL; download the file first, or set data.allow_url=true"
-        )
-    if parts.scheme.lower() not in ("http", "https"):
-        raise ConfigError(f"{key}={shown} can't be fetched; expected http:// or https://")
-    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(parts.path).name)[-60:]
-    file = cache_folder() / f"fetched-{digest}-{name}"
-    if not file.exists():
-        _fetch(path, file, shown)
-    return file
-
-
-def _fetch(url: str, file: Path, shown: str) -> None:
-    import urllib.request
-    from http.client import HTTPException
-    from urllib.error import URLError
-
-    too_large = EnvironmentFaultError(
-        f"{shown} is larger than {MOST_BYTES // 2**30} GiB; download it and set its path"
-    )
-
-    def copy(target: BinaryIO) -> None:
-        while block := answer.read(2**20):
-            target.write(block)
-            if target.tell() > MOST_BYTES:
-                raise too_large
-        if target.tell() < size:  # the connection broke, which raises nothing
-            ended = f"the connection ended after {target.tell():,} of {size:,} bytes"
-            raise EnvironmentFaultError(f"{shown} can't be fetched: {ended}; try again")
-
-    try:
-        create_folder(file.parent)
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            size = int(answer.headers.get("Content-Length") or 0)
-            if size > MOST_BYTES:
-                raise too_large
-            if size > shutil.disk_usage(file.parent).free:
-                raise EnvironmentFaultError(
-                    f"{shown} has {size} bytes, too many for {file.parent}; free some space, "
-                    "or set XDG_CACHE_HOME to another folder"
-                )
-            replace_file(file, copy)
-    except (TimeoutError, ConnectionError, URLError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise EnvironmentFaultError(f"{shown} can't be fetched: {reason}; try again") from error
+    if problem := url_problem(key, path):
+        raise ConfigError(problem)
+    return Path(path)

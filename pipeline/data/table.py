@@ -58,7 +58,7 @@ class Table(Keys, Source):
             )
         parts = {"path": TRAIN, "validation_path": VALIDATION, "test_path": TEST}
         paths = tuple(
-            (local_file(getattr(self, key), key=f"data.{key}", allow_url=self.allow_url), part)
+            (local_file(getattr(self, key), key=f"data.{key}"), part)
             for key, part in parts.items()
             if getattr(self, key) is not None
         )
@@ -234,7 +234,7 @@ class TableReader(reader.Reader):
         """
         if self.target is None or not isinstance(source, Table):
             return super().evaluated(source, budget=budget)
-        path = local_file(source.path, key="data.path", allow_url=source.allow_url)
+        path = local_file(source.path, key="data.path")
         columns = form_of(path, source.csv).names
         require_columns(path, columns, [self.target], needed="is the target")
         group = None if source.group is None else str(source.group)

@@ -118,7 +118,7 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if problems:
         raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
     # Trust comes from the present command line only, never from a file.
-    given = {"trust", "data.allow_url", *RETIRED, *(key_of(word) for word in words)}
+    given = {"trust", *RETIRED, *(key_of(word) for word in words)}
     given |= set(command_only(RunConfig))
     kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
     # The same holds for tracking addresses; `tracking=none`, which sends nothing, is kept.

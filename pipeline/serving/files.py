@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import is_url, place_problem, replace_file, replace_text
+from pipeline.paths import place_problem, replace_file, replace_text, url_problem
 
 #: Folder of a run that holds its model and the files that describe it.
 FOLDER = "model"
@@ -162,10 +162,8 @@ def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
         if place is not None and (problem := place_problem(key, place)):
             raise ConfigError(problem)
     path = Path(source)
-    if is_url(source):
-        raise DataError(
-            f"input={source!r} is a URL; expected a file on this machine. Download it first"
-        )
+    if problem := url_problem("input", source):
+        raise DataError(problem)
     if not path.exists():
         there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(

@@ -244,7 +244,7 @@ def test_a_key_that_does_not_fit_is_refused(path: str, keys: dict[str, str], pro
 
 @pytest.mark.parametrize("name", ["arrays", "ucr", "idx", "images"])
 def test_a_url_is_refused_and_never_fetched(name: str) -> None:
-    problem = r"data.path='https://x.org/a.npz' is a URL; .* Download it first"
+    problem = r"data.path='https://x.org/a.npz' is a URL; download it first: curl -O https"
     with pytest.raises(ConfigError, match=problem):
         read(name, "https://x.org/a.npz")
 

@@ -1,6 +1,5 @@
 """Promise N4: nothing secret is stored or shown, by a run, a study and their reports."""
 
-import functools
 import io
 import os
 import shlex
@@ -8,11 +7,9 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -82,21 +79,6 @@ def repository(own_folder: Path) -> Path:
     return own_folder
 
 
-@pytest.fixture
-def signed_table(tmp_path: Path) -> Iterator[str]:
-    """The address of a table on this machine, with a signature behind its question mark."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    rows = [f"{n % 7},{n % 5},{'ab'[n % 2]}" for n in range(60)]
-    (folder / "far.csv").write_text("\n".join(["x,y,label", *rows]) + "\n")
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{serving.server_port}/far.csv?X-Amz-Signature={CANARY}-50&sig={CANARY}-51"
-    serving.shutdown()
-    serving.server_close()
-
-
 def contents(path: Path) -> Iterator[bytes]:
     """Yield what is in a file, and what is in it unpacked."""
     content = path.read_bytes()
@@ -147,7 +129,6 @@ def printed_by(*words: str, folder: Path, environment: dict[str, str], arguments
 @pytest.mark.slow
 def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all(
     repository: Path,
-    signed_table: str,
     server: TrackingServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,7 +139,9 @@ def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all
     (own / "experiment" / "planted.yaml").write_text(EXPERIMENT, encoding="utf-8")
     (own / "own_callback.py").write_text(CALLBACK, encoding="utf-8")
     given = ("--config-dir", str(own), "experiment=planted", "model=mlp", "trainer.max_epochs=1")
-    data = ("data=table", "data.target=label", "data.allow_url=true", f"data.path='{signed_table}'")
+    data = ("data=table", "data.target=label", f"data.path={tmp_path}/near.csv")
+    rows = [f"{n % 7},{n % 5},{'ab'[n % 2]}" for n in range(60)]
+    (tmp_path / "near.csv").write_text("\n".join(["x,y,label", *rows]) + "\n", encoding="utf-8")
     callback = ("+callbacks.own._target_=own_callback.Own", "trust=[own_callback]", *WORDS)
     study = ("sweep.name=study", "sweep.n_trials=2", "sweep.workers=1", "sweep.sampler=random")
     for name, value in {
@@ -181,7 +164,6 @@ def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all
         printed += printed_by(
             *words, folder=repository, environment=environment, arguments=arguments
         )
-    capfd.readouterr()  # what the server of the table has printed
     mask = os.umask(0o022)
     try:
         assert report(["study=study"]) == runs(["action=list"]) == 0

@@ -213,15 +213,17 @@ def test_a_run_is_gone_on_with_in_its_store_only_if_that_is_named(
 def test_the_data_of_a_strangers_model_are_not_fetched(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
-    words = ("data=table", f"data.path='{listener.uri}/{path}'", "data.allow_url=true")
+    words = ("data=table", f"data.path='{listener.uri}/{path}'")
     change_data(stranger, *words)
+    change(stranger, lambda config: config["data"].update(allow_url=True))
     line = refusal(capsys, evaluate.main, f"model_from={stranger}", "tracking=none")
     if REFERENCE in path:
         assert line.endswith(
             "is not saved (secret or environment reference); set it again: data.path=…"
         )
     else:
-        assert line.endswith("download the file first, or set data.allow_url=true")
+        address = f"{listener.uri}/{path}"
+        assert line.endswith(f"download it first: curl -O {address}, then set data.path={path}")
     assert listener.requests == []
 
 
@@ -258,12 +260,14 @@ def test_a_reference_in_a_saved_command_is_asked_for_again(
 def test_a_saved_command_allows_no_address_of_data(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = ["data=table", f"data.path={listener.uri}/data.csv", "data.allow_url=true"]
+    saved = ["data=table", f"data.path={listener.uri}/data.csv"]
     kept = [word for word in saved_command(stranger) if word != "data=iris"]
-    save_command(stranger, *kept, *saved)
+    save_command(stranger, *kept, *saved, "data.allow_url=true")
     change_data(stranger, *saved)
     words = (f"resume={stranger}", *RESUMED, "resume_allow_change=true")
-    assert refusal(capsys, train.main, *words).endswith("set data.allow_url=true")
+    assert refusal(capsys, train.main, *words).endswith(
+        f"download it first: curl -O {listener.uri}/data.csv, then set data.path=data.csv"
+    )
     assert listener.requests == []
 
 

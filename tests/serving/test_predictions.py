@@ -291,8 +291,11 @@ def problem(kind: type[PipelineError], source: str, output: str, *, overwrite: b
     [
         ("neu.csv", "does not exist; expected a file of new rows. Did you mean 'new"),
         ("no/new.csv", "does not exist; expected a file of new rows."),
-        ("http://x/new.csv", "is a URL; expected a file on this"),
-        ("s3://x/new.csv", "is a URL; expected a file on this"),
+        (
+            "http://x/new.csv",
+            "is a URL; download it first: curl -O http://x/new.csv, then set input=n",
+        ),
+        ("s3://x/new.csv", "is a URL; copy it to this machine first, then set input=new.csv"),
     ],
 )
 def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> None:

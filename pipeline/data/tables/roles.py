@@ -49,7 +49,6 @@ class Keys:
         units: Unit of a regression's target; empty = none.
         strict: Whether columns that can't be features, features that reveal the target, and test
             rows that also train are errors.
-        allow_url: Whether the path may be a URL.
     """
 
     path: str
@@ -72,7 +71,6 @@ class Keys:
     dates: Literal["drop", "parts"]
     units: str
     strict: bool
-    allow_url: bool
 
     @property
     def csv(self) -> CsvOptions:

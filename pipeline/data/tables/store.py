@@ -52,7 +52,7 @@ LARGE_BYTES = 2**28
 #: Version of the cached tables; tables of another version are converted again.
 VERSION = 9
 #: Keys that say where files are and how they are parsed; the others say how rows are made.
-PLACES = ("path", "test_path", "validation_path", "sep", "allow_url", "image_shape")
+PLACES = ("path", "test_path", "validation_path", "sep", "image_shape")
 ARRAYS = ("targets", "test", "validation", "groups", "order", "numbers")
 PLAIN = (
     *("task", "classes", "is_turned", "features", "units", "label", "left_out"),

@@ -1,16 +1,12 @@
-"""What the cache keeps: large tables that say the same as in memory, and fetched files."""
+"""What the cache keeps: large tables that say the same as in memory; paths that are none."""
 
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -177,57 +173,36 @@ def test_a_conversion_of_a_file_of_any_name_says_why_one_waits_unless_nothing_sh
     assert converted.startswith("converted 200 rows in ")
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    folder = tmp_path / "served"
-    folder.mkdir()
-    (folder / "far.csv").write_text(text(patients()), encoding="utf-8")
-
-    class Server(SimpleHTTPRequestHandler):
-        """One whose connection breaks before the end of `cut.csv`."""
-
-        def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
-            content = source.read()
-            outputfile.write(content[:-100] if self.path == "/cut.csv" else content)
-
-    (folder / "cut.csv").write_text(text(patients()), encoding="utf-8")
-    handler = partial(Server, directory=folder)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        threading.Thread(target=serving.serve_forever, args=(0.01,)).start()
-        yield f"http://127.0.0.1:{serving.server_port}"
-        serving.shutdown()
-
-
-def fetched(path: str, *, allow_url: bool = True) -> Path:
-    return local_file(path, key="data.path", allow_url=allow_url)
-
-
 def test_a_path_stays_what_it_is_whatever_signs_it_has() -> None:
     for path in ("a b.csv", "C:/x.csv", "/tmp/=#%[x].csv", "表/数据.csv"):
-        assert fetched(path, allow_url=False) == Path(path)
+        assert local_file(path, key="data.path") == Path(path)
 
 
-def test_a_url_is_refused_unless_it_is_allowed_and_its_password_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (
+            "https://host/a/x.csv",
+            "'https://host/a/x.csv' is a URL; download it first: curl -O https://host/a/x.csv, "
+            "then set data.path=x.csv",
+        ),
+        (
+            "https://me:secret@host/x.csv?token=secret",
+            "'https://host/x.csv' is a URL; download it first: curl -O URL, then set "
+            "data.path=x.csv",
+        ),
+        (
+            "s3://bucket/x.csv",
+            "'s3://bucket/x.csv' is a URL; copy it to this machine first, then set data.path=x.csv",
+        ),
+        (
+            "http://[host",
+            "'http://[host' is a URL; download it first: curl -O 'http://[host', then set "
+            "data.path='[host'",
+        ),
+    ],
+)
+def test_a_url_is_refused_with_the_way_to_fetch_it(url: str, problem: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        read(path="https://me:secret@host/x.csv?token=secret")
-    assert str(raised.value) == (
-        "data.path=https://host/x.csv is a URL; download the file first, or set data.allow_url=true"
-    )
-    for url in ("ftp://host/x.csv", "file:///etc/passwd", "s3://bucket/x.csv"):
-        with pytest.raises(ConfigError, match=r"can't be fetched; expected http:// or https://"):
-            fetched(url)
-
-
-def test_an_allowed_url_is_fetched_once_and_what_is_not_there_leaves_nothing(server: str) -> None:
-    write(text(patients()))
-    samples = read(path=f"{server}/far.csv", drop=["name"], allow_url=True)
-    assert samples.targets.tolist() == read(drop=["name"]).targets.tolist()
-    first = fetched(f"{server}/far.csv").stat().st_mtime_ns
-    assert fetched(f"{server}/far.csv").stat().st_mtime_ns == first
-    with pytest.raises(EnvironmentFaultError, match=r"/none.csv can't be fetched: .*; try again"):
-        fetched(f"{server}/none.csv")
-    with pytest.raises(EnvironmentFaultError, match=r"ended after [\d,]+ of [\d,]+ bytes; try a"):
-        fetched(f"{server}/cut.csv")
-    assert [*cache_folder().glob("*none*"), *cache_folder().glob("*cut*")] == []
+        read(path=url)
+    assert str(raised.value) == f"data.path={problem}"
