@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import lack_in_output
-from pipeline.processes.lease import own_lease
+from pipeline.processes.lease import Lease, own_lease
 from pipeline.redaction import redact, redact_value
 from pipeline.regular_files import is_regular, open_regular, read_regular
 from pipeline.tracking.uri import uri_words
@@ -25,6 +27,8 @@ COMMAND = "command.json"
 Scalar = str | int | float | bool | None
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Event = dict[str, Any]
+#: A whole number that fits into the columns of a database.
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,62 @@ class Figure:
     monitor: str | None
     value: float | None
     better: Literal["max", "min"]
+
+
+class _Line(BaseModel):
+    """What each line of a journal has."""
+
+    model_config = ConfigDict(allow_inf_nan=False, defer_build=True)
+
+    event: str
+    time: Count
+
+
+class _Begin(_Line):
+    """What `Journal.begin` writes."""
+
+    event: Literal["begin"]
+    lease: Lease
+    name: str
+    experiment: str
+    uri: str
+    params: dict[str, Scalar]
+    tags: dict[str, str]
+    parent: str | None
+    parent_folder: str | None = None
+    key: str | None = None
+    register_: str | None = Field(None, alias="register")
+    trust: list[str] = []
+    rows: dict[str, int] = {}
+
+
+class _Epoch(_Line):
+    event: Literal["epoch"]
+    epoch: Count
+    values: dict[str, float]
+
+
+class _Tag(_Line):
+    event: Literal["tag"]
+    key: str
+    value: str
+
+
+class _Model(_Line):
+    event: Literal["model"]
+    figure: Figure
+
+
+class _End(_Line):
+    event: Literal["end"]
+    status: Status
+    reason: str | None
+
+
+_EVENT: TypeAdapter[object] = TypeAdapter(
+    Annotated[_Begin | _Epoch | _Tag | _Model | _End, Field(discriminator="event")],
+    config=ConfigDict(defer_build=True),
+)
 
 
 class Journal:
@@ -231,14 +291,17 @@ def recorded_uri(folder: Path) -> str:
 
 
 def parse_line(line: bytes) -> Event:
-    """Parse one line; a damaged one becomes an event of the kind `damaged`."""
+    """Parse one line; a damaged one becomes an event of the kind `damaged`.
+
+    A line counts as damaged if it is not JSON, or if a key of its event is missing or has a value
+    of another type, so that readers can rely on all of them.
+    """
     try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if isinstance(event, dict) and "event" in event and "time" in event:
-        return event
-    return {"event": "damaged", "time": 0}
+        _EVENT.validate_json(line, strict=True)
+    except ValueError:  # pydantic's error is one
+        return {"event": "damaged", "time": 0}
+    event: Event = json.loads(line)
+    return event
 
 
 def count_values(events: Iterable[Event]) -> int:

@@ -263,3 +263,26 @@ def test_last_is_the_newest_run_that_trained(begun: Begun, tmp_path: Path) -> No
     assert find_run("last", output) == folder
     assert [run.folder for run in listed(output)] == [older, folder, other]
     assert unfinished(output) == [older, folder, other]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("[" * 100_000, id="deep"),
+        '{"event": "tag", "time": 1, "key": "doctor"}',
+        '{"event": "tag", "time": 1, "key": "doctor", "value": "\\ud800"}',
+        '{"event": "epoch", "time": 1, "epoch": 1, "values": {"val/f1": 1e400}}',
+        '{"event": "epoch", "time": 1, "epoch": "1", "values": {}}',
+        '{"event": "end", "time": null, "status": "KILLED", "reason": null}',
+        '{"event": "end", "time": 99999999999999999999, "status": "KILLED", "reason": null}',
+        '{"event": "begin", "time": 1, "name": "x", "lease": {"host": 1}}',
+    ],
+)
+def test_line_of_wrong_types_is_passed_over(
+    begun: Begun, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    journal = finished(begun, "")
+    with journal.path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    assert main([f"output={journal.folder.parent}"]) == 0
+    assert "lstm\tFINISHED" in capsys.readouterr().out
