@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
+
+from pipeline.streams import filtered, unfiltered, visible
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.live import Live
+    from rich.text import Text
 
 _BETWEEN_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 #: The heading of a line of `headed`, of one that continues below it, of a note or of a warning.
@@ -23,12 +28,27 @@ _HEADING = re.compile(r"[a-z ]{6}  (?=\S)|(note|warning): ")
 _ANNOUNCING = ContextVar("announcing", default=False)
 
 
+class VisibleConsole(Console):
+    """A console that shows the control characters in its text as escapes."""
+
+    def render_str(self, text: str, **options: Any) -> "Text":
+        """Return a text with its styles; its width is that of what is shown."""
+        return super().render_str(visible(text), **options)
+
+    def render(
+        self, renderable: "RenderableType", options: "ConsoleOptions | None" = None
+    ) -> Iterable[Segment]:
+        """Return the parts of what is shown; only Rich's own have control codes."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(visible(part.text), part.style)
+
+
 def console() -> Console:
     """Return a console on standard output: coloured in a terminal, plain and unfolded in a pipe."""
     streams = sys.modules.get("ipykernel.iostream")
     # In a notebook, standard output claims to be a terminal.
     notebook = streams is not None and isinstance(sys.stdout, streams.OutStream)
-    return Console(
+    return VisibleConsole(
         width=None if sys.stdout.isatty() and not notebook else 160,
         force_terminal=False if notebook else None,
         force_jupyter=False,
@@ -39,6 +59,7 @@ def console() -> Console:
 
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
+    text = visible(text)
     is_laid_out = not shown.is_terminal
     is_longer = max(map(cell_len, text.split()), default=0) > shown.width
     if not is_laid_out and (is_longer or _indent(text)):
@@ -66,7 +87,7 @@ def folded(text: str, stream: TextIO) -> str:
     """Return a sentence wrapped between words if a stream is a terminal; a command stays whole."""
     if not stream.isatty():
         return text
-    sentence, colon, words = text.partition(": pipeline ")
+    sentence, colon, words = visible(text).partition(": pipeline ")
     width = shutil.get_terminal_size().columns
     return wrapped(sentence, width) + colon + words
 
@@ -88,11 +109,16 @@ def showing(tasks: str, verbose: int | None) -> Iterator[None]:
     if verbose == 0 or not shown.is_terminal or shown.is_dumb_terminal:
         yield
         return
-    print(f"⠋ {tasks}\r", end="", flush=True)
+    draw_over(sys.stdout, f"⠋ {visible(tasks)}\r")
     try:
         yield
     finally:
-        print("\x1b[2K", end="", flush=True)
+        draw_over(sys.stdout, "\x1b[2K")
+
+
+def draw_over(stream: TextIO, text: str) -> None:
+    """Write a text with control characters of the program itself, such as a carriage return."""
+    print(text, end="", file=unfiltered(stream), flush=True)
 
 
 def redrawing(
@@ -110,7 +136,22 @@ def redrawing(
     shown.soft_wrap = True  # a warning may end with a command to copy
     look: dict[str, Any] = {"refresh_per_second": times, "transient": True}
     own = sys.stderr.isatty()  # elsewhere, warnings don't pass through the terminal
-    return Live(get_renderable=draw, console=shown, redirect_stderr=own, **look)
+    return _filtered_while(Live(get_renderable=draw, console=shown, redirect_stderr=own, **look))
+
+
+@contextmanager
+def _filtered_while(live: "Live") -> Iterator[object]:
+    """Show a live display; what is printed meanwhile, which Rich reads for codes, is filtered."""
+    with live:
+        output = sys.stdout
+        errors = sys.stderr
+        sys.stdout = filtered(output)
+        sys.stderr = filtered(errors)
+        try:
+            yield live
+        finally:
+            sys.stdout = output
+            sys.stderr = errors
 
 
 @contextmanager

@@ -12,10 +12,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import place_problem, replace_file, replace_text, url_problem
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 #: Folder of a run that holds its model and the files that describe it.
 FOLDER = "model"
@@ -99,21 +102,27 @@ class Sheet:
     pieces: Iterator[Sequence[Column]]
 
 
+class _PrintedBytes(io.BytesIO):
+    """A file whose content is printed as text."""
+
+    def write(self, content: "ReadableBuffer", /) -> int:
+        """Print bytes that begin and end with whole characters."""
+        return sys.stdout.write(bytes(content).decode("utf-8"))
+
+
 def write_sheet(output: str | None, sheet: Sheet) -> None:
     """Write a table atomically to a file, or as CSV to standard output if `output` is `None`."""
     if output is not None:
         write = WRITERS[Path(output).suffix.lower()]
         # A symbolic link is kept and points to the new file.
         replace_file(Path(os.path.realpath(output)), lambda file: write(file, sheet))
-    elif hasattr(sys.stdout, "buffer"):
+    elif hasattr(sys.stdout, "buffer") and not sys.stdout.isatty():
         # Always UTF-8, whatever the terminal's encoding, since a program may read it.
         sys.stdout.flush()
         write_csv_to(sys.stdout.buffer, sheet)
         sys.stdout.buffer.flush()
-    else:  # the standard output of a notebook takes text only
-        whole = io.BytesIO()
-        write_csv_to(whole, sheet)
-        sys.stdout.write(whole.getvalue().decode("utf-8"))
+    else:  # a notebook takes text only, and a terminal must not obey what the bytes hold
+        write_csv_to(_PrintedBytes(), sheet)
 
 
 def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:

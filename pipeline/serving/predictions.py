@@ -19,7 +19,7 @@ from pipeline.data.tables.file import CsvOptions, where
 from pipeline.errors import ConfigError, DataError, some
 from pipeline.serving.files import Column, Sheet
 from pipeline.serving.model import Decision, Model
-from pipeline.terminal import duration, number
+from pipeline.terminal import draw_over, duration, number
 
 PREDICTION = "prediction"
 #: Seconds before a long command reports its progress.
@@ -134,13 +134,12 @@ class RowsDone:
         of = "" if self.total is None else f" of {self.total:,}"
         spent = now - self._began
         line = f"{rows:,}{of} rows, {rows / spent:,.0f} rows/s, {duration(spent)}"
-        shown = f"\r{line}\x1b[K" if self._verbose == 1 else f"{line}\n"
-        print(shown, end="", file=sys.stderr, flush=True)
+        draw_over(sys.stderr, f"\r{line}\x1b[K" if self._verbose == 1 else f"{line}\n")
 
     def end(self) -> None:
         """Clear the line that is overwritten."""
         if self._said and self._verbose == 1:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            draw_over(sys.stderr, "\r\x1b[K")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
