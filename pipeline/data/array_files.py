@@ -119,6 +119,7 @@ class StoredArray:
         shape: Shape of the array.
         dtype: Type of its values.
         order: F = the first index varies fastest, C = the last one.
+        header_bytes: Bytes before the values in the array's own file or member.
         offset: Byte of the file at which the values begin; None = they are compressed.
     """
 
@@ -128,34 +129,41 @@ class StoredArray:
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     order: Literal["F", "C"]
+    header_bytes: int
     offset: int | None
 
     def read(self) -> Array:
         """Return the array: memory-mapped if it is large and not compressed, else in memory."""
         self.refuse_objects()
-        size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        size = size_of(self.shape, self.dtype)
+        stored = self.stored_bytes
+        if stored < size:
+            raise DataError(
+                f"{self.label} is incomplete: {stored} of {size} bytes; copy the file again"
+            )
         if self.offset is not None and size > MAPPED_FROM_BYTES:
-            there = self.path.stat().st_size - self.offset
-            if there < size:
-                raise DataError(
-                    f"{self.label} is incomplete: {there} of {size} bytes; copy the file again"
-                )
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
-        if self.member is not None:
-            packed, unpacked = self.member.compress_size, max(self.member.file_size, size)
-            is_bomb = unpacked > RATIO_FROM and unpacked / max(1, packed) > MOST_RATIO
-            if unpacked > LARGEST_PACKED or is_bomb:
-                raise DataError(
-                    f"{self.label} would unpack from {packed} to {unpacked} bytes; expected less. "
-                    "Save it uncompressed with numpy.savez, to be read from disk as needed"
-                )
+        member = self.member
+        if member is not None and member.file_size > most_unpacked(member.compress_size):
+            raise DataError(
+                f"{self.label} would unpack from {member.compress_size} to {member.file_size} "
+                "bytes; expected less. Save it uncompressed with numpy.savez, to be read from disk "
+                "as needed"
+            )
         with _telling_damage(self.label):
             if self.member is None:
                 whole: Array = np.load(self.path, allow_pickle=False)
                 return whole
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-                member: Array = np.lib.format.read_array(file, allow_pickle=False)
-                return member
+                unpacked: Array = np.lib.format.read_array(file, allow_pickle=False)
+                return unpacked
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the values that the file holds; of a compressed member, that it declares."""
+        if self.offset is None and self.member is not None:
+            return self.member.file_size - self.header_bytes
+        return self.path.stat().st_size - (self.offset or 0)
 
     def refuse_objects(self) -> None:
         """Raise DataError if the array holds Python objects, which are never unpickled."""
@@ -224,15 +232,29 @@ def _stored(
         if header is None:
             raise ValueError(f".npy format {version} is for structured arrays")
         shape, fortran, dtype = header(file)
-    offset: int | None = file.tell()
+        if min(shape, default=0) < 0:
+            raise ValueError(f"its shape is {shape}")
+    header_bytes = file.tell()
+    offset: int | None = header_bytes
     if member is not None and member.compress_type != zipfile.ZIP_STORED:
         offset = None
     elif member is not None:  # it follows a header, a name and an extra field
         with path.open("rb") as archive:
             archive.seek(member.header_offset)
             *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(archive.read(_LOCAL_HEADER.size))
-            offset = archive.tell() + name_bytes + extra_bytes + file.tell()
-    return StoredArray(path, member, label, shape, dtype, "F" if fortran else "C", offset)
+            offset = archive.tell() + name_bytes + extra_bytes + header_bytes
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    return StoredArray(path, member, label, shape, dtype, order, header_bytes, offset)
+
+
+def size_of(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> int:
+    """Return the bytes of the values of an array, without overflow."""
+    return int(np.prod(shape, dtype=object)) * dtype.itemsize
+
+
+def most_unpacked(packed: int) -> int:
+    """Return the most bytes that are read into memory from compressed ones."""
+    return min(LARGEST_PACKED, max(RATIO_FROM, MOST_RATIO * packed))
 
 
 @contextmanager
@@ -257,6 +279,23 @@ def is_idx(file: Path) -> bool:
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in IDX_TYPES and start[3] > 0
 
 
+def idx_shape(file: Path) -> tuple[int, ...]:
+    """Return the shape of an idx file from its header; only the header is unpacked.
+
+    Raises:
+        DataError: The header is damaged, or a file that is not packed has another size.
+    """
+    try:
+        with _idx_opened(file) as opened:
+            dtype, shape = _idx_header(opened, file)
+            if not isinstance(opened, gzip.GzipFile):
+                held = file.stat().st_size - opened.tell()
+                _require_size(file, shape, size_of(shape, dtype), held)
+            return shape
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(file, error) from error
+
+
 def read_idx(file: Path) -> Array:
     """Read an idx file (big-endian sizes, then the values); a large one is memory-mapped."""
     content = bytearray()
@@ -264,12 +303,13 @@ def read_idx(file: Path) -> Array:
         with _idx_opened(file) as opened:
             dtype, shape = _idx_header(opened, file)
             offset = opened.tell()
-            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            size = size_of(shape, dtype)
             is_packed = isinstance(opened, gzip.GzipFile)
             is_mapped = not is_packed and size > IN_MEMORY_BYTES
-            if is_packed and size > LARGEST_PACKED:
+            most = most_unpacked(file.stat().st_size)
+            if is_packed and size > most:
                 raise DataError(
-                    f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
+                    f"{file} would unpack to {size} bytes; expected at most {most}. "
                     "Unpack it first (gunzip): it is then read from disk as needed"
                 )
             # Read in blocks, so that a header with wrong sizes allocates no memory.
@@ -278,23 +318,29 @@ def read_idx(file: Path) -> Array:
             ):
                 content += block
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            f"{file} is incomplete or damaged ({error}); copy the file again"
-        ) from error
-    found = file.stat().st_size - offset if is_mapped else len(content)
-    if found < size:
-        raise DataError(
-            f"{file} is incomplete: its header says {shape}, {size} bytes, but "
-            f"it has {found}; copy the file again"
-        )
-    if found > size:
-        raise DataError(
-            f"{file} is larger than its header says ({size} bytes, shape {shape}); copy it again"
-        )
+        raise _damaged(file, error) from error
+    held = file.stat().st_size - offset if is_mapped else len(content)
+    _require_size(file, shape, size, held)
     if is_mapped:
         return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
     values = np.frombuffer(content, dtype=dtype).reshape(shape)
     return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _require_size(file: Path, shape: tuple[int, ...], size: int, held: int) -> None:
+    if held < size:
+        raise DataError(
+            f"{file} is incomplete: its header says {shape}, {size} bytes, but "
+            f"it has {held}; copy the file again"
+        )
+    if held > size:
+        raise DataError(
+            f"{file} is larger than its header says ({size} bytes, shape {shape}); copy it again"
+        )
+
+
+def _damaged(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file} is incomplete or damaged ({error}); copy the file again")
 
 
 def _idx_opened(file: Path) -> IO[bytes]:

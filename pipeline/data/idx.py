@@ -1,6 +1,7 @@
 """Data source for pictures in MNIST's idx format: a folder of images and labels."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,25 +38,14 @@ class Idx(Source):
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
         pairs = _pairs(files.readable(self.path))
-        images = {part: files.read_idx(file) for part, (file, _) in pairs.items()}
-        first = images["train"]
+        _require_equal_shapes(pairs)
+        images: dict[files.PartName, Array] = {}
         labels: list[tuple[str, Array]] = []
         for part, (file, labels_file) in pairs.items():
-            pictures, kinds = images[part], files.read_idx(labels_file)
-            if kinds.ndim != 1 or len(kinds) != len(pictures):
-                raise DataError(
-                    f"{file} has shape {pictures.shape} and {labels_file} has shape "
-                    f"{kinds.shape}; expected equal numbers of labels and images"
-                )
-            if len(pictures) == 0:
-                raise DataError(f"{file} has 0 images; expected at least one")
-            if pictures.shape[1:] != first.shape[1:]:
-                raise DataError(
-                    f"{pairs['train'][0]} has shape {first.shape} and {file} has shape "
-                    f"{pictures.shape}; expected one height and width"
-                )
-            files.require_numbers(pictures, str(file))
-            labels.append((labels_file.name, kinds))
+            images[part] = files.read_idx(file)
+            files.require_numbers(images[part], str(file))
+            labels.append((labels_file.name, files.read_idx(labels_file)))
+        first = images["train"]
         layout = files.layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         asked = Asked(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
@@ -64,6 +54,30 @@ class Idx(Source):
             {part: len(array) for part, array in images.items()},
             reading=files.reading("idx", layout, first.shape, first.dtype),
         )
+
+
+def _require_equal_shapes(pairs: Mapping[files.PartName, tuple[Path, Path]]) -> None:
+    """Compare the headers of all files before any of them is unpacked.
+
+    Raises:
+        DataError: A file has no images, or another number or size of them than expected.
+    """
+    train_file, _ = pairs["train"]
+    train_shape = files.idx_shape(train_file)
+    for file, labels_file in pairs.values():
+        shape, labels_shape = files.idx_shape(file), files.idx_shape(labels_file)
+        if labels_shape != shape[:1]:
+            raise DataError(
+                f"{file} has shape {shape} and {labels_file} has shape "
+                f"{labels_shape}; expected equal numbers of labels and images"
+            )
+        if shape[0] == 0:
+            raise DataError(f"{file} has 0 images; expected at least one")
+        if shape[1:] != train_shape[1:]:
+            raise DataError(
+                f"{train_file} has shape {train_shape} and {file} has shape "
+                f"{shape}; expected one height and width"
+            )
 
 
 def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:

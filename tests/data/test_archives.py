@@ -2,6 +2,8 @@
 
 import gzip
 import re
+import struct
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -315,6 +317,30 @@ def test_a_packed_file_cut_short_or_too_large_is_refused(monkeypatch: pytest.Mon
     path.write_bytes(whole)
     monkeypatch.setattr("pipeline.data.array_files.LARGEST_PACKED", 500)
     with pytest.raises(DataError, match=r"would unpack to 600 bytes; expected at most 500. Unpack"):
+        read("idx", "set")
+
+
+def test_headers_are_compared_before_anything_is_unpacked() -> None:
+    """The images would unpack to 600 MB, and their labels are five."""
+    mnist(FORMS[1])
+    header = b"\0\0\x08\x03" + struct.pack(">3I", 6 * 10**8, 1, 1)
+    path = Path(f"set/{IMAGES}.gz")
+    path.write_bytes(gzip.compress(header + bytes(6 * 10**8), compresslevel=1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="expected equal numbers of labels and images"):
+        read("idx", "set")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused() -> None:
+    mnist(FORMS[1])
+    header = b"\0\0\x08\x03" + struct.pack(">3I", 20, 2**14, 2**13)
+    Path(f"set/{IMAGES}.gz").write_bytes(gzip.compress(header + bytes(2**20)))
+    test = Path(f"set/{TEST}.gz")
+    test.unlink()
+    Path("set/t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"would unpack to 2684354560 bytes; expected at most 1073"):
         read("idx", "set")
 
 

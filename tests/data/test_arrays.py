@@ -1,6 +1,8 @@
 """Arrays of numpy and what their labels mean: read, left on disk where large, refused."""
 
+import io
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from given_data import Given, labelled, options
 from own_sources import assert_equal_from_disk, prepared, read
 
+from pipeline.data.array_files import arrays_at
 from pipeline.data.labels import Asked, Target, target_of
 from pipeline.data.prepare import prepare
 from pipeline.data.reader import rows_as_saved
@@ -210,6 +213,18 @@ def test_a_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.Mo
     Path("x.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
     with pytest.raises(DataError, match=r"x.npy is .*incomplete.*; copy"):
         read("arrays", "x.npy", targets="y.npy")
+
+
+@pytest.mark.parametrize("shape", [(10**9, 8), (10**12, 10**6), (-1, 4)])
+def test_a_header_of_a_member_claims_no_memory(shape: tuple[int, ...]) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
+    with zipfile.ZipFile("x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(960))
+    with pytest.raises(DataError, match=r"x.npz: x is (incomplete: 960 of|damaged or incomplete)"):
+        arrays_at(Path("x.npz"))["x"].read()
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
