@@ -119,12 +119,19 @@ def _stored(place: Path) -> dict[str, Any]:
             config = OmegaConf.to_container(OmegaConf.load(file))
         except Exception as error:  # a YAML reader may raise anything for a damaged file
             raise ConfigError(f"{file} can't be read as the config of a run") from error
-        if not isinstance(config, dict) or "data" not in config:
-            raise ConfigError(f"{file} is not the config of a run: it has no data")
     else:
         from pipeline.callbacks.checkpoint_file import read_checkpoint
 
-        config = read_checkpoint(model_file(place))["pipeline"]["config"]
+        file = model_file(place)
+        config = read_checkpoint(file)["pipeline"]["config"]
+    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
+        raise ConfigError(f"{file} is not the config of a run: it has no data")
+    for section in ("metrics", "model", "tracking"):
+        if not isinstance(config.get(section, {}), dict):
+            raise ConfigError(
+                f"{file} is not the config of a run: its {section} is {shown(config[section])}; "
+                "expected a mapping"
+            )
     return {str(key): without_references(value) for key, value in config.items()}
 
 

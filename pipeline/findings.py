@@ -6,6 +6,7 @@ A file of findings holds plain values as JSON and arrays beside it. Nothing in i
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -27,7 +28,13 @@ FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arra
 LAYERS_FILE = "layers.txt"
 #: Keys of values that JSON does not have; no key of a configuration begins with NUL.
 _ARRAY, _NUMBER = "\0array", "\0number"
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile),
+    *(IndexError, MemoryError, OverflowError, RecursionError, NotImplementedError, zlib.error),
+)
+#: Most bytes of the arrays once unpacked, and how much smaller the file of more than
+#: `RATIO_FROM` bytes may be.
+MOST_UNPACKED, MOST_RATIO, RATIO_FROM = 8 * 2**30, 200, 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +375,7 @@ def load_findings(artifacts: Path) -> Findings:
         content = json.loads((folder / FINDINGS_FILE).read_text(encoding="utf-8"))
         form = content["format"]
         if form == FORMAT:
+            _require_bounded(folder / ARRAYS_FILE)
             with np.load(folder / ARRAYS_FILE, allow_pickle=False) as arrays:
                 return _findings(content, dict(arrays))
     except FileNotFoundError as error:
@@ -377,6 +385,15 @@ def load_findings(artifacts: Path) -> Findings:
     except _DAMAGE as error:
         raise ConfigError(f"{str(folder)!r} is damaged: its findings can't be read") from error
     raise ConfigError(f"{str(folder)!r} has format {form!r}; this version reads format {FORMAT}")
+
+
+def _require_bounded(file: Path) -> None:
+    """Raise ValueError if arrays would unpack to far more bytes than their file has."""
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    most = max(RATIO_FROM, MOST_RATIO * file.stat().st_size)
+    if unpacked > min(most, MOST_UNPACKED):
+        raise ValueError(f"{file} would unpack to {unpacked} bytes")
 
 
 def _plain(value: Any, name: str, arrays: dict[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """Reads checkpoint files of this project after checking them; nothing in them is executed."""
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +8,23 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import ConfigError, EnvironmentFaultError, shown
 from pipeline.paths import lack_in_output
 
 #: Format of what the program adds to Lightning's checkpoint under the key `pipeline`.
 FORMAT = 1
+#: Types of the facts that a reader relies on.
+_FACTS: Mapping[str, type] = {"config": dict, "schema": dict, "epoch": int}
+#: Deepest nesting of the facts, and most values and characters in them. A pickle can refer to one
+#: list many times, so that a small file describes far more values than it has bytes.
+DEEPEST, MOST_VALUES = 32, 2**22
+#: Most values and characters in a configuration, whose tree takes far longer to build than to read.
+MOST_OPTIONS = 50_000
+#: How often a file may repeat a weight under other names, as tied weights do.
+MOST_REPEATS = 16
+#: Largest number in the state of a training, which counts steps, epochs and seconds.
+MOST_COUNT = 2**53
+_END = object()
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
@@ -19,7 +32,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
 
     Raises:
         ConfigError: The file is missing, damaged, not a checkpoint of this project or of another
-            format, or has weights that are not finite.
+            format, would need more memory than its size, or has weights that are not finite.
         EnvironmentFaultError: There is no permission to read the file.
     """
     _require_whole(path)
@@ -45,7 +58,10 @@ def _require_whole(path: Path) -> None:
     try:
         # torch.load accepts a flipped byte in the weights; the archive's checksums find it.
         with zipfile.ZipFile(path) as archive:
+            _require_stored(path, archive)
             broken = archive.testzip()
+    except ConfigError:
+        raise
     except PermissionError as error:
         raise EnvironmentFaultError(f"{path} can't be read: no permission") from error
     except Exception as error:  # reading a damaged archive may raise almost anything
@@ -58,6 +74,27 @@ def _require_whole(path: Path) -> None:
         raise ConfigError(f"{path} is damaged: the checksum of {broken} does not match")
 
 
+def _require_stored(path: Path, archive: zipfile.ZipFile) -> None:
+    """Require that the members of an archive are not compressed and not larger than its file.
+
+    torch stores members as they are. Nothing is unpacked here.
+    """
+    members = archive.infolist()
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise ConfigError(
+                f"{path} is not a checkpoint of this project: {member.filename!r} is compressed "
+                f"({member.compress_size} bytes, {member.file_size} unpacked); expected a file "
+                "that a run has saved"
+            )
+    size, held = path.stat().st_size, sum(member.file_size for member in members)
+    if held > size:
+        raise ConfigError(
+            f"{path} is not a checkpoint of this project: it has {size} bytes, but its members "
+            f"would have {held}; expected a file that a run has saved"
+        )
+
+
 def _require_ours(path: Path, content: object) -> None:
     ours = content.get("pipeline") if isinstance(content, Mapping) else None
     if not isinstance(content, Mapping) or not isinstance(ours, Mapping):
@@ -65,19 +102,111 @@ def _require_ours(path: Path, content: object) -> None:
             f"{path} is not a checkpoint of this project; expected one saved by a run "
             "(checkpoints/best.ckpt or last.ckpt)"
         )
+    problem = _facts_problem(ours, most=MOST_VALUES)
+    if problem is None and "config" in ours:
+        problem = _facts_problem(ours["config"], most=MOST_OPTIONS)
+    if problem is not None:
+        raise ConfigError(f"{path} is not a usable checkpoint: {problem}; expected plain values")
     if ours.get("format") != FORMAT:
         raise ConfigError(
-            f"{path} has format {ours.get('format')!r}, written by pipeline "
+            f"{path} has format {shown(ours.get('format'))}, written by pipeline "
             f"{ours.get('version', 'of an unknown version')}; this version reads format {FORMAT}"
         )
-    missing = [key for key in ("config", "schema", "epoch") if key not in ours]
+    missing = [key for key in _FACTS if key not in ours]
     weights = content.get("state_dict")
     if missing or not isinstance(weights, Mapping):
-        what = f"no {missing[0]}" if missing else "no weights"
-        raise ConfigError(f"{path} is not a complete checkpoint: it holds {what}")
+        lacking = f"no {missing[0]}" if missing else "no weights"
+        raise ConfigError(f"{path} is not a complete checkpoint: it holds {lacking}")
+    for key, kind in _FACTS.items():
+        if not isinstance(ours[key], kind) or isinstance(ours[key], bool):
+            raise ConfigError(
+                f"{path} is not a complete checkpoint: its {key} is {shown(ours[key])}; train the "
+                "model again"
+            )
+    _require_numbers(path, weights)
+
+
+def _require_numbers(path: Path, weights: Mapping[Any, Any]) -> None:
+    left = MOST_REPEATS * path.stat().st_size
     for name, tensor in weights.items():
+        if not isinstance(name, str) or not _is_dense(tensor):
+            raise ConfigError(
+                f"{path} is not a usable checkpoint: {shown(name)} among its weights is not a "
+                "tensor of numbers"
+            )
+        left -= tensor.numel() * tensor.element_size()
+        if left < 0:
+            raise ConfigError(f"{path} is not a usable checkpoint: its weights exceed its size")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ConfigError(f"{path} holds weights that are not numbers in {name}")
+
+
+def _facts_problem(facts: object, *, most: int) -> str | None:
+    """Return what is wrong with facts that must be plain values of a bounded size, or `None`."""
+    count, levels = 0, [iter([facts])]
+    while levels:
+        value: Any = next(levels[-1], _END)
+        if value is _END:
+            levels.pop()
+            continue
+        count += 1 + (len(value) if isinstance(value, str) else 0)
+        if isinstance(value, dict):
+            if odd := [key for key in value if not isinstance(key, str)]:
+                return f"it has the key {shown(odd[0])}"
+            count += sum(map(len, value))
+            levels.append(iter(value.values()))
+        elif isinstance(value, list | tuple):
+            levels.append(iter(value))
+        elif value is not None and not isinstance(value, str | int | float):
+            return f"it holds an object of type {type(value).__name__}"
+        if count > most or len(levels) > DEEPEST:
+            return f"it describes more than {most} values, or nests them over {DEEPEST} deep"
+    return None
+
+
+def _is_dense(tensor: object) -> bool:
+    """Tell whether an object is a tensor of real numbers, each of which the file holds.
+
+    A tensor can repeat one number without holding it twice (`expand`), or hold none (`meta`).
+    """
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+        return False
+    if tensor.is_meta or tensor.is_nested or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def form_problem(usual: object, saved: object, key: str) -> str | None:
+    """Return the key of the first saved value that has another form than usual, or `None`.
+
+    Counts are not negative, numbers are finite, tensors have equal shapes. Keys that only one of
+    two mappings has are left to the reader. `None` may have become any number.
+    """
+    if isinstance(usual, Mapping):
+        if not isinstance(saved, Mapping):
+            return key
+        pairs = [(f"{key}.{name}", usual[name], saved[name]) for name in usual if name in saved]
+    elif isinstance(usual, list | tuple):
+        if not isinstance(saved, list | tuple) or len(saved) != len(usual):
+            return key
+        pairs = [(f"{key}.{i}", *both) for i, both in enumerate(zip(usual, saved, strict=True))]
+    else:
+        return None if _is_like(usual, saved) else key
+    problems = (form_problem(inner, other, name) for name, inner, other in pairs)
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _is_like(usual: object, saved: object) -> bool:
+    if isinstance(usual, torch.Tensor):
+        return isinstance(saved, torch.Tensor) and _is_dense(saved) and saved.shape == usual.shape
+    if usual is None or isinstance(usual, bool):
+        return saved is None or isinstance(saved, bool | int | float)
+    if isinstance(usual, int | float):
+        if isinstance(saved, bool) or not isinstance(saved, int | float):
+            return False
+        is_count = isinstance(usual, int) and usual >= 0
+        return math.isinf(usual) or (abs(saved) < MOST_COUNT and (saved >= 0 or not is_count))
+    return not isinstance(usual, str) or isinstance(saved, str)
 
 
 def write_problem(path: Path, error: Exception) -> str:

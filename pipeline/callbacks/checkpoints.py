@@ -20,12 +20,20 @@ from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
+from torch import optim
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pipeline import __version__
-from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint, write_problem
-from pipeline.errors import DivergedError, EnvironmentFaultError
+from pipeline.callbacks.checkpoint_file import (
+    FORMAT,
+    form_problem,
+    read_checkpoint,
+    write_problem,
+)
+from pipeline.errors import ConfigError, DivergedError, EnvironmentFaultError
 from pipeline.metrics import Direction
+from pipeline.modules.task import Task
 from pipeline.paths import replace_file, sync_file
 from pipeline.signals import stop
 
@@ -37,6 +45,14 @@ AS_WELL = "as_well"
 ADOPTED = ("state_dict", "loops", "epoch", "global_step", "pytorch-lightning_version", "pipeline")
 #: Keys of a checkpoint that are kept in memory beside the weights.
 KEPT = ("pytorch-lightning_version", "pipeline")
+
+
+#: Optimizers whose state has a value for each number of a weight, and names of other states.
+ELEMENTWISE = (
+    *(optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad),
+    *(optim.Adadelta, optim.RMSprop, optim.Rprop, optim.ASGD),
+)
+SCALARS = ("step", "eta", "mu", "mu_product")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -103,6 +119,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         # the learning rate.
         taken = {key: value for key, value in content.items() if key in ADOPTED}
         return {**taken, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}}
+
+
+def optimizer_problem(optimizer: Optimizer) -> str | None:
+    """Return the key of the first restored option or state of an unusual form, or `None`."""
+    for group in optimizer.param_groups:
+        options = {key: group.get(key) for key in optimizer.defaults}
+        problem = form_problem(optimizer.defaults, options, "optimizer_states")
+        if problem is not None or type(optimizer) not in ELEMENTWISE:
+            return problem
+        for weight in group["params"]:
+            for name, value in optimizer.state[weight].items():
+                if not _is_state_of(weight, name, value):
+                    return f"optimizer_states.{name}"
+    return None
+
+
+def _is_state_of(weight: torch.Tensor, name: str, value: object) -> bool:
+    if isinstance(value, torch.Tensor):
+        is_finite = bool(torch.isfinite(value).all())
+        return is_finite and value.shape == (() if name in SCALARS else weight.shape)
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return value is None or (is_number and name in SCALARS)
+
+
+def unusable_state(path: str, problem: str) -> ConfigError:
+    """Return the error for a checkpoint whose weights are usable and whose state is not."""
+    return ConfigError(
+        f"{path} holds no usable state of a training ({problem}); start a new run, or resume "
+        "another checkpoint"
+    )
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -173,6 +219,7 @@ class Keeper(Checkpoint):
         self.writer = writer
         self._monitor, self._rises = monitor, better == "max"
         self._facts, self._epoch = dict(facts), 0
+        self.is_started = False
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self._best_loss = 0.0
@@ -222,6 +269,35 @@ class Keeper(Checkpoint):
             self.best_value, self.best_epoch, self._best_loss = value, self._epoch, loss
         return better
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, _: Any, checkpoint: Mapping[str, Any]
+    ) -> None:
+        """Compare the loops of a training with fresh ones, before Lightning restores them.
+
+        Raises:
+            ConfigError: A loop has another form.
+        """
+        usual = {"fit_loop": trainer.fit_loop.state_dict()}
+        if (problem := form_problem(usual, checkpoint.get("loops"), "loops")) is not None:
+            raise unusable_state(str(trainer.ckpt_path), problem)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the restored state of an earlier training.
+
+        Raises:
+            ConfigError: A part of it has another form than a fresh one.
+        """
+        self.is_started = True
+        if trainer.ckpt_path is None:
+            return
+        problems = [optimizer_problem(optimizer) for optimizer in trainer.optimizers]
+        if isinstance(pl_module, Task):
+            saved = pl_module.restored_schedule()
+            problems.append(form_problem(pl_module.fresh_schedule, saved, "lr_schedulers"))
+        for problem in problems:
+            if problem is not None:
+                raise unusable_state(str(trainer.ckpt_path), problem)
+
     def on_save_checkpoint(self, _: Any, __: Any, checkpoint: dict[str, Any]) -> None:
         """Add format, version, epoch and facts to the checkpoint."""
         known = {"format": FORMAT, "version": __version__, "epoch": self._epoch}
@@ -258,7 +334,7 @@ class Checkpoints(Keeper):
         if stage == "fit" and trainer.is_global_zero:
             self._folder.mkdir(parents=True, exist_ok=True)
 
-    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the generators' states of the interrupted run.
 
         Building the network and restoring its weights have drawn numbers in the meantime.
@@ -269,6 +345,7 @@ class Checkpoints(Keeper):
             is_ours = trainer.is_global_zero and str(trainer.ckpt_path) == str(self._last)
             if is_ours and self.best_epoch == trainer.current_epoch:
                 link_or_copy(self._last, self._best)  # the run was killed between writing the two
+        super().on_train_start(trainer, pl_module)
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
         """Write the epoch's checkpoint."""
@@ -287,7 +364,14 @@ class Checkpoints(Keeper):
         return {**best, "best_loss": self._best_loss, "generators": generator_states()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best epoch; the generators are restored when training starts."""
+        """Restore the best epoch; the generators are restored when training starts.
+
+        Raises:
+            ValueError: The best epoch has another form.
+        """
+        usual = {"best_value": None, "best_epoch": None, "best_loss": 0.0}
+        if (problem := form_problem(usual, state_dict, "callbacks")) is not None:
+            raise ValueError(problem)
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
         self._best_loss = state_dict["best_loss"]
         self._states = state_dict["generators"]

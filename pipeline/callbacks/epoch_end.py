@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
+from pipeline.callbacks.checkpoint_file import form_problem
 from pipeline.callbacks.checkpoints import Keeper
 from pipeline.data.schema import as_float64
 from pipeline.errors import DivergedError
@@ -120,7 +121,18 @@ class VitalSigns(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the values that `state_dict` returned."""
+        """Restore the values that `state_dict` returned.
+
+        Raises:
+            ValueError: They have another form.
+        """
+        layers, epochs = len(state_dict["layers"]), len(state_dict["epochs"])
+        first = None if state_dict["first"] is None else torch.zeros(layers)
+        values = torch.zeros(epochs, 2, layers) if epochs else None
+        usual = {"layers": [""] * layers, "sizes": [0] * layers, "epochs": [0] * epochs}
+        usual_form = {**usual, "first": first, "values": values}
+        if (problem := form_problem(usual_form, state_dict, "VitalSigns")) is not None:
+            raise ValueError(problem)
         self._layers, self._sizes = tuple(state_dict["layers"]), tuple(state_dict["sizes"])
         self._first, values = state_dict["first"], state_dict["values"]
         known = () if values is None else values.unbind()

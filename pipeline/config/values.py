@@ -27,7 +27,7 @@ Model = TypeVar("Model", bound=BaseModel)
 _PLAIN = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 _BOUND_WORDS = {
     **{"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}"},
-    **{"pattern": "like {}", "min_length": "(not empty)"},
+    **{"pattern": "like {}", "min_length": "(not empty)", "max_length": "of at most {}"},
 }
 
 TARGET, PARTIAL = "_target_", "_partial_"
@@ -47,6 +47,7 @@ _NAMES_BY_BOUNDS: Mapping[tuple[object, ...], str] = {
     (Gt(0),): "lr max_lr swa_lrs eps div_factor final_div_factor swa_epoch_start",
     (Ge(0),): "weight_decay lr_decay momentum_decay eta_min min_lr patience cooldown",
     (Ge(1),): "T_max T_0 T_mult step_size total_iters annealing_epochs update_every_n_steps",
+    (Ge(1), Le(1000)): "num_layers num_encoder_layers num_decoder_layers",
     (Ge(0), Lt(1)): "momentum dampening alpha betas",
     (Ge(0), Le(1)): "rho decay",
     (Gt(0), Lt(1)): "factor pct_start",

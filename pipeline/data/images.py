@@ -384,7 +384,10 @@ class ImageReader(Reader):
     """Reader for picture files, or for their content in the column `image` of a DataFrame."""
 
     def inputs(self) -> Any:
-        """Describe the column of pictures."""
+        """Describe the column of pictures. Raises ValueError if the schema contradicts itself."""
+        mode, size = self._form().values()
+        if (len(CHANNELS[mode]), *size) != self.schema.input_shape or np.prod(size) > MOST_PIXELS:
+            raise ValueError(f"pictures of mode {mode} and size {size}")
         return [{"name": IMAGE, "type": "binary"}]
 
     def example(self, raw: Samples | Series, content: Content) -> Any:

@@ -140,9 +140,15 @@ class DataReport:
         """Build the report that `to_dict` returned.
 
         Raises:
-            ValueError: A field is missing or has the wrong type.
+            ValueError: A field is missing, has the wrong type or is not finite, or a column has
+                another number of shares than of levels or bins.
         """
-        return TypeAdapter(cls).validate_python(plain)
+        report: DataReport = TypeAdapter(cls).validate_python(plain)
+        json.dumps(asdict(report), allow_nan=False)
+        for column in (*report.columns, *report.targets):
+            if column.shares and len(column.shares) != 1 + len(column.levels or column.edges):
+                raise ValueError(f"{column.name!r} has {len(column.shares)} shares")
+        return report
 
 
 def data_report(

@@ -31,6 +31,8 @@ OTHER = "other"
 MISSING_LEVEL = "(missing)"
 #: Value of a cell whose category no training row had.
 UNKNOWN = -1.0
+#: Most values of one row as the network gets it: 1 GiB.
+MOST_VALUES = 2**28
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 32 * 2**20
 #: Relative size of variations that rounding alone may cause, for example in differences.
@@ -67,6 +69,11 @@ class Code(WrittenCells):
     def is_category(self) -> bool:
         """Whether the column holds categories."""
         return bool(self.levels)
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the indices are those of levels, and the replacement is a number."""
+        return math.isfinite(self.fill) and all(0 <= i < len(self.levels) for i in self.kept)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -172,6 +179,11 @@ class Scaler:
 
     shift: tuple[float, ...]
     spread: tuple[float, ...]
+
+    def has_size(self, features: int) -> bool:
+        """Tell whether there are as many shifts and spreads as features, all of them usable."""
+        are_finite = all(map(math.isfinite, (*self.shift, *self.spread)))
+        return len(self.shift) == len(self.spread) == features and are_finite and all(self.spread)
 
     @property
     def is_identity(self) -> bool:
@@ -399,13 +411,43 @@ class Schema:
 
         Raises:
             KeyError: A field is missing.
-            ValueError: A field has the wrong type, or the code of a column has other fields.
+            ValueError: A field has the wrong type, the code of a column has other fields, or two
+                fields contradict each other.
         """
         fields = {key: plain[key] for key in cls.__dataclass_fields__}
         schema: Schema = TypeAdapter(cls).validate_python(fields)
         if schema.to_dict()["encoder"] != plain["encoder"]:
             raise ValueError("the codes of the columns have other fields")
+        if not (schema._has_sizes() and schema._fits_features()):
+            raise ValueError("the sizes contradict each other")
         return schema
+
+    def _has_sizes(self) -> bool:
+        """Tell whether all sizes are positive, and those of a row bounded."""
+        steps = (self.window or 1, self.horizon, self.stride, self.difference or 1, self.outputs)
+        is_positive = min(*self.input_shape, *steps, 1) == 1
+        size = math.prod(self.input_shape)
+        return is_positive and 1 <= len(self.input_shape) <= 3 and size <= MOST_VALUES
+
+    def _fits_features(self) -> bool:
+        """Tell whether scalers, names, codes and permutation have the sizes of a row."""
+        features = self.input_shape[axis_of(len(self.input_shape) + 1) - 1]
+        is_flat = self.kind != "images"
+        positions = self.input_shape[0] if is_flat else math.prod(self.input_shape[1:])
+        if self.encoder is not None:
+            is_encoded = len(self.encoder.features) == features and self.kind == "table"
+            if not is_encoded or not all(code.is_consistent for code in self.encoder.codes):
+                return False
+        if self.window is not None and self.window != self.input_shape[0]:
+            return False
+        if self.targets and self.horizon * len(self.targets) != self.outputs:
+            return False
+        return (
+            self.input_scaler.has_size(features)
+            and self.target_scaler.has_size(self.outputs)
+            and len(self.features) in (0, features)
+            and (not self.permutation or sorted(self.permutation) == [*range(positions)])
+        )
 
 
 def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:

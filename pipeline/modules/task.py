@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
@@ -63,6 +64,8 @@ class Task(ShortSteps):
         self.network = network
         self.scores = scores
         self._optimization = optimization
+        #: State of the schedule before the first step; empty = there is no schedule.
+        self.fresh_schedule: Mapping[str, Any] = {}
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
         self._clipper = Clipper()
@@ -262,11 +265,19 @@ class Task(ShortSteps):
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self._optimization.scheduler(optimizer, steps)
+        self.fresh_schedule = deepcopy(scheduler.state_dict())
         if isinstance(scheduler, ReduceLROnPlateau):
             self._plateau = scheduler
             return optimizer
         schedule = {"scheduler": scheduler, "interval": self._optimization.interval}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def restored_schedule(self) -> Any:
+        """Return the state of the schedule that a checkpoint has given; empty = there is none."""
+        if self._plateau is not None:
+            return self._plateau_state or {}
+        configs = self.trainer.lr_scheduler_configs
+        return configs[0].scheduler.state_dict() if configs else {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of a plateau schedule, which Lightning does not know."""

@@ -14,19 +14,35 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeGuard
 
 import torch
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.networks import layers as common
-from pipeline.networks.layers import Activation, Count, Gain, Init, LayerStyle, Norm, Pool, Share
+from pipeline.networks.layers import (
+    MOST_LAYERS,
+    Activation,
+    Count,
+    Gain,
+    Init,
+    LayerStyle,
+    Norm,
+    Pool,
+    Share,
+    Widths,
+)
 
 Lengths = tuple[int, ...]
 Mixing = Literal["full", "weighted"]
-Sizes = Count | list[Count | list[Count]]
-Shapes = dict[Literal["shapes"], list[Count | list[Count]]]
-KernelSizes = Count | Shapes | list[Count | list[Count] | Shapes]
-Margin = Annotated[int, Ge(0)]
+#: Longest kernel, window, step, distance of cells or margin.
+LONGEST = 10_000
+#: Most values of one sample after a layer, 4 GiB: no number of weights bounds them.
+MOST_VALUES = 2**30
+Size = Annotated[int, Gt(0), Le(LONGEST)]
+Sizes = Size | list[Size | list[Size]]
+Shapes = dict[Literal["shapes"], list[Size | list[Size]]]
+KernelSizes = Size | Shapes | list[Size | list[Size] | Shapes]
+Margin = Annotated[int, Ge(0), Le(LONGEST)]
 Paddings = Literal["same"] | Margin | list[Literal["same"] | Margin | list[Margin]]
 
 
@@ -68,7 +84,7 @@ class _CNN(nn.Module):
         input_shape: tuple[int, ...],
         outputs: int,
         *,
-        channels: Annotated[list[Count], MinLen(1)],
+        channels: Annotated[list[Count], MinLen(1), MaxLen(MOST_LAYERS)],
         kernel_size: KernelSizes,
         stride: Sizes,
         padding: Paddings,
@@ -76,7 +92,7 @@ class _CNN(nn.Module):
         pool: Pool,
         pool_size: Sizes,
         mixing: Mixing,
-        hidden: list[Count],
+        hidden: Widths,
         activation: Activation,
         norm: Norm,
         dropout: Share,
@@ -95,8 +111,8 @@ class _CNN(nn.Module):
         )
         inputs, *sample_lengths = self.as_channels(torch.empty(1, *input_shape)).shape[1:]
         lengths = [tuple(sample_lengths)]  # before the first layer, then after each
-        for number, layer in enumerate(sizes, start=1):
-            lengths.append(layer.output_lengths(lengths[-1], number=number))
+        for number, (count, layer) in enumerate(zip(channels, sizes, strict=True), start=1):
+            lengths.append(layer.output_lengths(lengths[-1], number=number, channels=count))
         style = LayerStyle(activation=activation, norm=norm, dropout=dropout, init=init, gain=gain)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         described = zip(channels, sizes, lengths[:-1], strict=True)
@@ -203,12 +219,12 @@ class LayerSizes:
         zeros = [max((-(-n // step) - 1) * step + span - n, 0) for n, span, step in directions]
         return [(both // 2, both - both // 2) for both in zeros]
 
-    def output_lengths(self, lengths: Lengths, *, number: int) -> Lengths:
+    def output_lengths(self, lengths: Lengths, *, number: int, channels: int) -> Lengths:
         """Return the output lengths of layer `number` after pooling, from its input lengths.
 
         Raises:
-            ConfigError: A kernel or a window is longer than its input, or the kernel shapes give
-                outputs of different lengths.
+            ConfigError: A kernel or a window is longer than its input, the kernel shapes give
+                outputs of different lengths, or the output is too large.
         """
         outputs: dict[Lengths, None] = {}
         nothing = (0,) * len(lengths)
@@ -232,6 +248,12 @@ class LayerSizes:
                 "model.padding=same"
             )
         (convolved,) = outputs
+        if (values := channels * math.prod(convolved)) > MOST_VALUES:
+            raise ConfigError(
+                f"layer {number} has {values} values per sample ({channels} channels of shape "
+                f"{_as_typed(list(convolved))}); expected at most {MOST_VALUES}: fewer "
+                "model.channels, a smaller model.padding or a larger model.stride"
+            )
         if self.pool is None:
             return convolved
         pooled = [*zip(convolved, self.pool, strict=True)]
@@ -292,12 +314,13 @@ def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerS
     last is `None` if there is no pooling.
 
     Raises:
-        ConfigError: A list has neither one entry per layer nor the form of a shape.
+        ConfigError: A list has neither one entry per layer nor the form of a shape, or there are
+            too many kernel shapes.
     """
     readers = [_Reader(key, value, dimensions) for key, value in given.items()]
     kernels, strides, paddings, dilations, pools = readers
     entries = [reader.entries(layers) for reader in readers]
-    return [
+    sizes = [
         LayerSizes(
             shapes=kernels.shapes(kernel),
             stride=strides.shape(step),
@@ -307,6 +330,12 @@ def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerS
         )
         for kernel, step, zeros, gap, window in zip(*entries, strict=True)
     ]
+    if (convolutions := sum(len(layer.shapes) for layer in sizes)) > MOST_LAYERS:
+        raise ConfigError(
+            f"model.kernel_size gives {convolutions} convolutions in {layers} layers; expected at "
+            f"most {MOST_LAYERS}"
+        )
+    return sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +378,8 @@ class _Reader:
         # The check of the configuration does not look into mappings.
         if min(map(min, found)) < 1:
             raise ConfigError(f"{self._named} is too small; expected numbers of at least 1")
+        if max(map(max, found)) > LONGEST:
+            raise ConfigError(f"{self._named} is too large; expected numbers of at most {LONGEST}")
         return found
 
     def _is_shape(self, value: object) -> TypeGuard[Sequence[int]]:

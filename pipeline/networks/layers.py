@@ -12,12 +12,16 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+#: Most layers of a network; each takes time to build, however small it is.
+MOST_LAYERS = 1000
 Count = Annotated[int, Gt(0)]
+Layers = Annotated[int, Gt(0), Le(MOST_LAYERS)]
+Widths = Annotated[list[Count], MaxLen(MOST_LAYERS)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Gain = Annotated[float, Gt(0)]
 Activation = Literal[

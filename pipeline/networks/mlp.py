@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.networks import layers
-from pipeline.networks.layers import Activation, Count, Gain, Init, LayerStyle, Norm, Share
+from pipeline.networks.layers import Activation, Gain, Init, LayerStyle, Norm, Share, Widths
 
 
 class MLP(nn.Module):
@@ -15,7 +15,8 @@ class MLP(nn.Module):
     Args:
         input_shape: Shape of one sample, which is flattened.
         outputs: Values or logits per sample.
-        hidden: Width of each hidden layer, >= 1; [] is logistic or linear regression.
+        hidden: Width of each of at most 1000 hidden layers, >= 1; [] is logistic or linear
+            regression.
         activation: Function after each hidden layer.
         norm: Normalization of a layer's values before its activation.
         dropout: Share of a hidden layer's values that are zeroed in training, 0 <= dropout < 1.
@@ -31,7 +32,7 @@ class MLP(nn.Module):
         input_shape: tuple[int, ...],
         outputs: int,
         *,
-        hidden: list[Count],
+        hidden: Widths,
         activation: Activation,
         norm: Norm,
         dropout: Share,

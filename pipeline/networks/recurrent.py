@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.networks.layers import Count, Gain, Init, Share, draw_weight, output_layer
+from pipeline.networks.layers import Count, Gain, Init, Layers, Share, draw_weight, output_layer
 
 CellActivation = Literal["tanh", "relu"]
 StateNorm = Literal["none", "layer"]
@@ -163,7 +163,7 @@ class _Recurrent(nn.Module):
         input_shape: (steps, features) of one sample.
         outputs: Values or logits per sample.
         hidden: Size of the state in each direction, >= 1.
-        layers: Number of layers, >= 1; each reads the states of the previous one.
+        layers: Number of layers, 1 to 1000; each reads the states of the previous one.
         activation: Function in the cell; `relu` replaces each tanh.
         norm: `layer` normalizes the states that leave each layer.
         dropout: Share of the values leaving each layer, including the last, that are zeroed in
@@ -187,7 +187,7 @@ class _Recurrent(nn.Module):
         outputs: int,
         *,
         hidden: Count,
-        layers: Count,
+        layers: Layers,
         activation: CellActivation,
         norm: StateNorm,
         dropout: Share,

@@ -184,8 +184,7 @@ def _rows(asked: EvaluationRequest, model: Model) -> tuple[Prepared, str, tuple[
     A description of the rows follows, and what has drifted since training; `None` = unknown.
     """
     options, schema, prints = asked.options, model.schema, None
-    trained = model.facts.get("report")
-    before = None if trained is None else DataReport.from_dict(trained)
+    before = _report_of(model)
     budget = options.data["memory_budget"]
     if asked.is_own:
         raw, content, digest = _read_own(options, schema)
@@ -213,6 +212,30 @@ def _rows(asked: EvaluationRequest, model: Model) -> tuple[Prepared, str, tuple[
         report=report,
     )
     return prepared, what, None if before is None else tuple(drifted(before, report))
+
+
+def _report_of(model: Model) -> DataReport | None:
+    """Return the report on a model's training rows; `None` if it has none.
+
+    Raises:
+        ConfigError: The report is damaged, or of other columns than the model.
+    """
+    if (plain := model.facts.get("report")) is None:
+        return None
+    encoder = model.schema.encoder
+    codes = () if encoder is None else encoder.codes
+    levels = {code.name: set(code.levels) for code in codes}
+    try:
+        report = DataReport.from_dict(plain)
+        for column in report.columns:
+            if not levels.get(column.name, set()).issuperset(column.levels):
+                raise ValueError(f"{column.name!r} has other levels")
+    except ValueError as error:
+        raise ConfigError(
+            f"{model.file} has no usable report on its training rows: it is damaged or from "
+            "another version; train the model again"
+        ) from error
+    return report
 
 
 def _chosen(content: Content, split: str) -> tuple[Indices, str]:

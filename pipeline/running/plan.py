@@ -35,6 +35,7 @@ from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.resuming import Start, find_start, require_fitting
 from pipeline.running.scoring import limited, require_possible
+from pipeline.serving.model import outline_of
 from pipeline.tracking.uri import store_uri
 
 #: Variable that Lightning sets for deterministic training.
@@ -307,6 +308,11 @@ def make_plan(
     if options.feature_maps.samples is not None:
         chosen(prepared, options.feature_maps.samples)  # raises if the rows do not exist
     options, notes = limited(options, prepared)
+    require_readable(options, prepared)
+    if start.saved is not None:
+        outline = outline_of(options.model, **_shapes(prepared))
+        if outline is not None:  # before the network takes any memory
+            require_fitting(start.saved, outline, prepared)
     # One thread, since some initial weights depend on the number of threads.
     torch.set_num_threads(1)
     random.seed(options.seed)
@@ -334,12 +340,8 @@ def make_plan(
     ).filled_in()
 
 
-def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
-    """Build the network for the shapes of the data.
-
-    Raises:
-        ConfigError: The network can't read this kind of data.
-    """
+def require_readable(options: RunConfig, prepared: Prepared) -> None:
+    """Raise ConfigError if the network can't read this kind of data."""
 
     def takes(network: type) -> tuple[str, ...]:
         return getattr(network, "takes", tuple(SHAPES))
@@ -357,10 +359,17 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
             sides = [str(side)] * 2 if side**2 == prod(shape) else ["HEIGHT", "WIDTH"]
             told += f"; columns of pixels become images with {typed('data.image_shape', sides)}"
         raise ConfigError(told) from error
-    shapes = {"input_shape": shape, "outputs": schema.outputs}
-    network = build(options.model, trust=options.trust, **shapes)
+
+
+def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
+    """Build the network for the shapes of the data, which it can read."""
+    network = build(options.model, trust=options.trust, **_shapes(prepared))
     assert isinstance(network, nn.Module)
     return network
+
+
+def _shapes(prepared: Prepared) -> dict[str, Any]:
+    return {"input_shape": prepared.schema.input_shape, "outputs": prepared.schema.outputs}
 
 
 @torch.no_grad()

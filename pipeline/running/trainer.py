@@ -28,7 +28,7 @@ from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
 from pipeline.data.loader import loader
 from pipeline.data.prepare import Prepared
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named
 from pipeline.modules.epoch import SharedBatchNorm
 from pipeline.modules.short_steps import NoProfiler
 from pipeline.modules.task import Classifier, Optimization, Regressor, Task
@@ -347,6 +347,11 @@ class Participant:
             )
         except PrunedError:
             self.pruned = True
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # Lightning restores the states of callbacks and of its own loops unchecked.
+            if plan.start.checkpoint is None or self.keeper.is_started:
+                raise
+            raise checkpoints.unusable_state(str(plan.start.checkpoint), named(error)) from error
         finally:
             self.seconds = perf_counter() - started_at
 

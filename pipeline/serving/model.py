@@ -12,17 +12,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint
 from pipeline.config.record import flatten, without_references
-from pipeline.config.values import MODULE, build, make_importable, target_problems
+from pipeline.config.values import (
+    MODULE,
+    PACKAGES,
+    TARGET,
+    build,
+    lies_in,
+    make_importable,
+    target_problems,
+)
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
 from pipeline.data.tables.file import CsvOptions, where
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, shown
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_file, replace_json
 from pipeline.redaction import MASK
@@ -85,10 +94,15 @@ class Decision:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Decision":
-        """Build the decision that `to_dict` returned."""
-        pairs = tuple((float(low), float(high)) for low, high in plain["intervals"])
-        found = plain.get("found", "")
-        return cls(threshold=plain["threshold"], rule=plain["rule"], intervals=pairs, found=found)
+        """Build the decision that `to_dict` returned.
+
+        Raises:
+            ValueError: A field is missing, has the wrong type or is not finite.
+        """
+        made: Decision = TypeAdapter(cls).validate_python({"found": "", **plain}, strict=False)
+        if not 0 <= made.threshold <= 1:
+            raise ValueError("the threshold is not a probability")
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,16 +139,15 @@ class Model:
         facts = content["pipeline"]
         config = without_references(facts["config"])
         schema = _schema(file, facts["schema"])
-        network = _network(file, config, schema, trust)
+        decision = _decision(file, facts, schema)
         own = own_weights(content["state_dict"])
-        if problem := shape_problem(file, shapes_of(own), network, config):
-            raise ConfigError(problem)
+        network = _network(file, config, schema, shapes_of(own), trust)
         network.load_state_dict(own)
         return cls(
             file=file,
             schema=schema,
             network=network.eval(),
-            decision=_decision(file, facts),
+            decision=decision,
             config=config,
             facts=facts,
         )
@@ -181,9 +194,16 @@ def rows_at_once(input_shape: tuple[int, ...]) -> int:
 
 
 def _network(
-    file: Path, config: Mapping[str, Any], schema: Schema, trust: Sequence[str]
+    file: Path,
+    config: Mapping[str, Any],
+    schema: Schema,
+    saved: Mapping[str, Shape],
+    trust: Sequence[str],
 ) -> nn.Module:
+    """Return the network of a file with weights of the shapes `saved`, still without them."""
     make_importable(trust)
+    if not isinstance(config.get("model"), Mapping):
+        raise ConfigError(f"{file} has no usable config: it has no model; train the model again")
     given = {str(key): value for key, value in config["model"].items()}
     filled = ("input_shape", "outputs")
     problems = [
@@ -194,16 +214,67 @@ def _network(
     ] or [*target_problems("model", given, bases=[MODULE], filled=filled, trust=trust)]
     if problems:
         raise ConfigError(*(f"{file}: {problem}" for problem in problems))
-    network = build(given, input_shape=schema.input_shape, outputs=schema.outputs)
-    assert isinstance(network, nn.Module)
+    shapes = {"input_shape": schema.input_shape, "outputs": schema.outputs}
+    try:
+        outline = outline_of(given, **shapes)
+        if outline is not None:
+            if problem := shape_problem(file, saved, outline, config):
+                raise ConfigError(problem)
+            _require_answer(outline, schema)
+        network = _built(given, **shapes)
+    except ConfigError as error:
+        raise ConfigError(*(_of_file(file, problem) for problem in error.problems)) from error
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{file} has a network that can't be built ({' '.join(str(error).split())[:200]}); "
+            "train the model again"
+        ) from error
+    if outline is None and (problem := shape_problem(file, saved, network, config)):
+        raise ConfigError(problem)
     return network
+
+
+def _of_file(file: Path, problem: str) -> str:
+    return problem if problem.startswith(str(file)) else f"{file}: {problem}"
+
+
+def outline_of(target: Mapping[str, Any], **shapes: object) -> nn.Module | None:
+    """Return a network on torch's meta device, whose weights have shapes but take no memory.
+
+    `None` stands for a class of a user's own package, which may need the numbers of its weights.
+
+    Args:
+        target: Checked section of the config that describes the network.
+        shapes: `input_shape` and `outputs`.
+    """
+    if not lies_in(str(target[TARGET]), PACKAGES):
+        return None
+    with torch.device("meta"):
+        return _built(target, **shapes)
+
+
+def _built(target: Mapping[str, Any], **shapes: object) -> nn.Module:
+    network = build(target, **shapes)
+    if not isinstance(network, nn.Module):  # with `_partial_`
+        raise TypeError(f"{shown(target)} is not a network")
+    return network
+
+
+@torch.inference_mode()
+def _require_answer(outline: nn.Module, schema: Schema) -> None:
+    """Raise TypeError unless a layer of torch's maps rows of the schema to its outputs."""
+    if hasattr(outline, "takes"):  # our networks are built for the shapes
+        return
+    answer = outline.eval()(torch.empty(1, *schema.input_shape, device="meta"))
+    if not isinstance(answer, Tensor) or answer.shape != (1, schema.outputs):
+        raise TypeError("it does not map a row to the outputs")
 
 
 def _schema(file: Path, plain: dict[str, Any]) -> Schema:
     try:
         schema = Schema.from_dict(plain)
         kind = schema.reading["kind"]
-        reader_of(schema)
+        reader_of(schema).inputs()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{file} has no usable schema of the data: it is damaged or from another version; "
@@ -218,16 +289,21 @@ def _schema(file: Path, plain: dict[str, Any]) -> Schema:
     return schema
 
 
-def _decision(file: Path, facts: Mapping[str, Any]) -> Decision:
+def _decision(file: Path, facts: Mapping[str, Any], schema: Schema) -> Decision:
     if "decision" in facts:
         try:
-            return Decision.from_dict(facts["decision"])
-        except (KeyError, TypeError, ValueError) as error:
+            decision = Decision.from_dict(facts["decision"])
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"{file} has no decision rule for its outputs") from error
-    threshold = facts["config"].get("metrics", {}).get("threshold", 0.5)
+        if len(decision.intervals) not in (0, schema.outputs):
+            raise ConfigError(f"{file} has no decision rule for its outputs")
+        return decision
+    metrics = facts["config"].get("metrics")
+    threshold = metrics.get("threshold") if isinstance(metrics, Mapping) else None
     # A rule such as `best_f1` yields a threshold only once the run has ended.
-    is_known = isinstance(threshold, float)
-    return Decision(threshold=threshold, rule=str(threshold)) if is_known else Decision()
+    if not isinstance(threshold, float) or not 0 <= threshold <= 1:
+        return Decision()
+    return Decision(threshold=threshold, rule=str(threshold))
 
 
 def save_model(

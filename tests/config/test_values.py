@@ -29,7 +29,8 @@ POSITIVE, COUNT = "expected a number > 0.", "expected a whole number > 0."
 DEVICES = "expected a whole number > 0, a list [a whole number >= 0, …]"
 SEED = "expected a whole number >= 0 and < 4294967296."
 FRACTION = "expected a number >= 0 and < 1."
-HIDDEN = "expected a list [a whole number > 0, …]."
+HIDDEN = "expected a list [a whole number > 0, …] of at most 1000."
+SIZE = "expected a whole number > 0 and <= 10000 or a list"
 WRONG = {
     "": {
         "optimizer.lr": (POSITIVE, ["", "0", "-1", "nan", "inf", "1e400", "fast", "true"]),
@@ -70,15 +71,15 @@ WRONG = {
     },
     "model=cnn1d": {
         "model.channels": (
-            "expected a list [a whole number > 0, …] (not empty).",
-            ["[]", "[25,0,25]"],
+            "expected a list [a whole number > 0, …] (not empty) and of at most 1000.",
+            ["[]", "[25,0,25]", f"[{','.join(['1'] * 1001)}]"],
         ),
-        "model.stride": ("expected a whole number > 0 or a list", ["0"]),
-        "model.padding": ("expected same, a whole number >= 0 or a list", ["[1,1,-1]"]),
+        "model.stride": (SIZE, ["0"]),
+        "model.padding": ("expected same, a whole number >= 0 and <= 10000 or a", ["[1,1,-1]"]),
         "model.pool": ("Did you mean 'learned'?", ["learnt"]),
     },
     "model=lstm": {
-        "model.layers": (COUNT, ["0"]),
+        "model.layers": ("expected a whole number > 0 and <= 1000.", ["0", "1001"]),
         "model.norm": ("expected one of none, layer.", ["batch"]),
     },
 }
@@ -369,7 +370,7 @@ def test_a_parameter_that_is_filled_in_unknown_or_missing_is_named(line: Command
     for word, problem in {
         "+model.outputs=3": "model.outputs is set by the program; remove it.",
         "+model.activatoin=relu": ("model.activatoin is unknown. Did you mean 'model.activation'?"),
-        "~model.hidden": "model.hidden is missing; expected a list [a whole number > 0, …].",
+        "~model.hidden": f"model.hidden is missing; {HIDDEN}",
     }.items():
         assert line.problem(word) == problem
 

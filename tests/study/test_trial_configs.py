@@ -233,9 +233,9 @@ optimizer.lr=tag(off, interval(0.1, 1))
 
 model=choice(mlp, lstm)  model.hidden=int(interval(8, 64))
 - sweep.space.model.hidden=int(interval(8, 64)) where model=mlp: model.hidden=8 is not allowed;
-  expected a list [a whole number > 0, …].
+  expected a list [a whole number > 0, …] of at most 1000.
 - sweep.space.model.hidden=int(interval(8, 64)) where model=mlp: model.hidden=64 is not allowed;
-  expected a list [a whole number > 0, …].
+  expected a list [a whole number > 0, …] of at most 1000.
 
 sweep.when={trainer.gradient_clip_algorithm\=nrom: {seed: 'range(0, 5)'}}
 - sweep.when.trainer.gradient_clip_algorithm=nrom: trainer.gradient_clip_algorithm='nrom' is not
