@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_file, replace_text
+from pipeline.regular_files import read_json
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -372,7 +373,7 @@ def load_findings(artifacts: Path) -> Findings:
     """
     folder = artifacts / FINDINGS_FOLDER
     try:
-        content = json.loads((folder / FINDINGS_FILE).read_text(encoding="utf-8"))
+        content = read_json(folder / FINDINGS_FILE)
         form = content["format"]
         if form == FORMAT:
             _require_bounded(folder / ARRAYS_FILE)

@@ -25,6 +25,7 @@ from pipeline.pictures.style import Picture
 from pipeline.processes.child import Parent
 from pipeline.processes.cpu import cores
 from pipeline.processes.fork_server import can_fork
+from pipeline.regular_files import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,7 +145,7 @@ def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Wri
 def read_list(folder: Path) -> list[Written]:
     """Read the list that `write_pictures` has written; return an empty list if it is missing."""
     with suppress(FileNotFoundError):
-        return [Written(**one) for one in json.loads((folder / LIST).read_text(encoding="utf-8"))]
+        return [Written(**one) for one in read_json(folder / LIST)]
     return []
 
 

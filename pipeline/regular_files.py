@@ -5,16 +5,20 @@ between is not noticed.
 """
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ConfigError
 
 #: Folder whose files may have two names: the best checkpoint is often the last one as well.
 SHARED_NAMES = "checkpoints"
+#: Bytes of a file with JSON, far more than any run writes.
+LARGEST_JSON = 1 << 28
 #: Kinds of entries that are refused, by the test for their mode.
 _REFUSED = {
     stat.S_ISLNK: "a link",
@@ -54,6 +58,21 @@ def read_regular(path: Path) -> bytes:
     """
     with os.fdopen(open_regular(path), "rb") as file:
         return file.read()
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a regular file with JSON, without following a link.
+
+    Raises:
+        OSError: The file is missing, is a link or not a regular file, or can't be read.
+        ValueError: It is not JSON in UTF-8, too large or nested too deeply.
+    """
+    if path.lstat().st_size > LARGEST_JSON:
+        raise ValueError(f"{str(path)!r} has more than {LARGEST_JSON} bytes")
+    try:
+        return json.loads(read_regular(path).decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{str(path)!r} is nested too deeply") from error
 
 
 def is_regular(path: Path) -> bool:

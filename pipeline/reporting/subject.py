@@ -1,6 +1,5 @@
 """The run that a report is about: found by its folder, name or id, here or in MLflow."""
 
-import json
 import re
 import shlex
 import sys
@@ -27,7 +26,7 @@ from pipeline.findings import (
     load_findings,
 )
 from pipeline.metrics import direction
-from pipeline.regular_files import read_regular
+from pipeline.regular_files import read_json, read_regular
 from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
@@ -242,7 +241,7 @@ def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
 def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
     """Return the content of a run's JSON file; `None` if it is missing or damaged."""
     try:
-        return read(json.loads(file.read_text(encoding="utf-8")))
+        return read(read_json(file))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -4,7 +4,6 @@ A file is kept only if its answers agree with those of the model.
 """
 
 import io
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from pipeline.data.schema import UNKNOWN, Code, Schema, axis_of, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.networks.inspection import probabilities
+from pipeline.regular_files import read_json
 from pipeline.serving.files import EXAMPLE
 from pipeline.serving.model import Model
 from pipeline.terminal import significant
@@ -71,12 +71,18 @@ def example_rows(model: Model) -> Array:
     file = model.file.with_name(EXAMPLE)
     if not file.is_file():
         return _made_up(model.schema)
-    example = json.loads(file.read_text(encoding="utf-8"))
-    if example and isinstance(example[0], dict):
-        import pandas as pd
+    try:
+        example = read_json(file)
+        if example and isinstance(example[0], dict):
+            import pandas as pd
 
-        example = pd.DataFrame(example)
-    return reader_of(model.schema).apply(example, what=EXAMPLE, missing="impute").raw
+            example = pd.DataFrame(example)
+        return reader_of(model.schema).apply(example, what=EXAMPLE, missing="impute").raw
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ConfigError(
+            f"{str(file)!r} is damaged: its rows can't be read; remove it to export with made-up "
+            "rows"
+        ) from error
 
 
 def _made_up(schema: Schema) -> Array:

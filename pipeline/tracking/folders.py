@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.paths import replace_file
 from pipeline.processes.lease import Lease, alive
@@ -19,6 +21,7 @@ from pipeline.regular_files import is_regular, open_regular, read_regular, requi
 from pipeline.terminal import ago, number
 from pipeline.tracking.journal import (
     JOURNAL,
+    Count,
     Event,
     count_values,
     epochs_of,
@@ -67,15 +70,16 @@ class State:
     uri: str = ""
     run_id: str = ""
     experiment_id: str = ""
-    sent: int = 0
+    sent: Count = 0
     done: bool = False
 
 
 def read_state(folder: Path) -> State:
     """Read a folder's state; a file that is missing, damaged or has no id: nothing was sent."""
     try:
-        state = State(**json.loads(read_regular(folder / STATE)))
-    except (OSError, ValueError, TypeError):
+        # pydantic's error is a ValueError.
+        state = TypeAdapter(State).validate_json(read_regular(folder / STATE), strict=True)
+    except (OSError, ValueError):
         return State()
     return state if state.run_id else State()
 

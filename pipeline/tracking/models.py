@@ -1,7 +1,6 @@
 """Logging a run's model in MLflow, in a form that MLflow can serve, and registering it."""
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from mlflow.types.schema import AnyType
 from pipeline import __version__
 from pipeline.paths import cache_folder, create_folder
 from pipeline.redaction import redact
+from pipeline.regular_files import read_json
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.terminal import number
 from pipeline.tracking.fields import MODEL_TAG
@@ -91,8 +91,8 @@ def _prepare(
     """Write the model in MLflow's layout. Nothing is pickled, and no code of the model is run."""
     source = run / FOLDER
     try:
-        interface = json.loads((source / INTERFACE).read_text(encoding="utf-8"))
-        example = json.loads((source / EXAMPLE).read_text(encoding="utf-8"))
+        interface = read_json(source / INTERFACE)
+        example = read_json(source / EXAMPLE)
         paths = []
         if code is not None and code.is_dir():
             paths = sorted(str(path.absolute()) for path in code.iterdir())

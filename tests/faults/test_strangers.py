@@ -292,3 +292,23 @@ def test_the_users_own_files_keep_their_references_and_a_resumed_run_reads_them_
     (run,) = (own_folder / "runs").iterdir()
     begins = [event for event in events(run) if event["event"] == "begin"]
     assert [begin["tags"]["note"] for begin in begins] == ["first", "second"]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '[{"a": 1}, 2]', "1", '{"a": 1}'])
+def test_damaged_example_rows_are_refused_by_name(
+    run: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (run / "model" / "example.json").write_text(content, encoding="utf-8")
+    line = refusal(capsys, export.main, f"model_from={run}", "output=exported")
+    assert line == (
+        f"'{run}/model/example.json' is damaged: its rows can't be read; remove it to export with "
+        "made-up rows"
+    )
+
+
+@pytest.mark.parametrize("sent", ["-1", '"1"', "null", "[]", "1e400", "9" * 40])
+def test_damaged_state_of_sending_is_passed_over(run: Path, sent: str) -> None:
+    state = f'{{"uri": "", "run_id": "{RUN_ID}", "experiment_id": "1", "sent": {sent}}}'
+    (run / "mlflow.json").write_text(state, encoding="utf-8")
+    assert runs.main([]) == 0
+    assert read_state(run) == State()
