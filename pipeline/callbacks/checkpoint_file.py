@@ -15,10 +15,13 @@ from pipeline.paths import lack_in_output
 FORMAT = 1
 #: Types of the facts that a reader relies on.
 _FACTS: Mapping[str, type] = {"config": dict, "schema": dict, "epoch": int}
-#: Deepest nesting of the facts, and most values and characters in them. A pickle can refer to one
-#: list many times, so that a small file describes far more values than it has bytes.
-DEEPEST, MOST_VALUES = 32, 2**22
-#: Most values and characters in a configuration, whose tree takes far longer to build than to read.
+#: Deepest nesting of the facts, and most values and characters in them: those of a table with
+#: 100,000 columns fit. A pickle can refer to one list many times, so that a small file describes
+#: far more values than it has bytes.
+DEEPEST = 32
+MOST_VALUES = 2**24
+MOST_CHARACTERS = 2**28
+#: Most values in a configuration, whose tree takes far longer to build than to read.
 MOST_OPTIONS = 50_000
 #: How often a file may repeat a weight under other names, as tied weights do.
 MOST_REPEATS = 16
@@ -102,9 +105,9 @@ def _require_ours(path: Path, content: object) -> None:
             f"{path} is not a checkpoint of this project; expected one saved by a run "
             "(checkpoints/best.ckpt or last.ckpt)"
         )
-    problem = _facts_problem(ours, most=MOST_VALUES)
+    problem = _facts_problem(ours, most_values=MOST_VALUES)
     if problem is None and "config" in ours:
-        problem = _facts_problem(ours["config"], most=MOST_OPTIONS)
+        problem = _facts_problem(ours["config"], most_values=MOST_OPTIONS)
     if problem is not None:
         raise ConfigError(f"{path} is not a usable checkpoint: {problem}; expected plain values")
     if ours.get("format") != FORMAT:
@@ -141,26 +144,32 @@ def _require_numbers(path: Path, weights: Mapping[Any, Any]) -> None:
             raise ConfigError(f"{path} holds weights that are not numbers in {name}")
 
 
-def _facts_problem(facts: object, *, most: int) -> str | None:
+def _facts_problem(facts: object, *, most_values: int) -> str | None:
     """Return what is wrong with facts that must be plain values of a bounded size, or `None`."""
-    count, levels = 0, [iter([facts])]
+    values, characters = 0, 0
+    levels = [iter([facts])]
     while levels:
         value: Any = next(levels[-1], _END)
         if value is _END:
             levels.pop()
             continue
-        count += 1 + (len(value) if isinstance(value, str) else 0)
+        values += 1
         if isinstance(value, dict):
             if odd := [key for key in value if not isinstance(key, str)]:
                 return f"it has the key {shown(odd[0])}"
-            count += sum(map(len, value))
+            characters += sum(map(len, value))
             levels.append(iter(value.values()))
         elif isinstance(value, list | tuple):
             levels.append(iter(value))
-        elif value is not None and not isinstance(value, str | int | float):
+        elif isinstance(value, str):
+            characters += len(value)
+        elif value is not None and not isinstance(value, int | float):
             return f"it holds an object of type {type(value).__name__}"
-        if count > most or len(levels) > DEEPEST:
-            return f"it describes more than {most} values, or nests them over {DEEPEST} deep"
+        if values > most_values or characters > MOST_CHARACTERS or len(levels) > DEEPEST:
+            return (
+                f"it describes more than {most_values} values or {MOST_CHARACTERS} characters, "
+                f"or nests them over {DEEPEST} deep"
+            )
     return None
 
 
