@@ -1,11 +1,9 @@
-"""Random command lines, tables and new rows: whatever is given, a command ends as it should.
+"""Random command lines, tables, new rows and folders: a command ends as it should.
 
     python -m benchmarks.fuzz [--minutes 10] [--seed 0] [--only KIND]
 
-A case fails where it prints a traceback, ends with exit code 1 (or any that the documentation does
-not know), takes more than two minutes, prints an error that is not a line `error: …`, leaves a
-half-written file, or leaves anything at all where it ends with exit code 2. One case in a hundred
-runs as a process of its own; the others call the command in this process.
+`benchmarks/case.py` says when a case fails. One case in a hundred runs as a process of its own; the
+others call the command in this process.
 """
 
 import argparse
@@ -14,8 +12,6 @@ import csv
 import io
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,41 +25,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-LONGEST_CASE = 120
-"""Seconds."""
+from benchmarks import hostile_folders
+from benchmarks.case import CHECKS, Case, called, empty_folder, ended
+
 EACH_ROUND = 50
 """Cases of one kind before the next kind has its turn."""
 ONE_PROCESS_IN = 100
-CODES = (0, 2, 3, 4)
-ROOT = Path(__file__).parents[1]
 QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking=none", "verbose=0")
-
-Main = Callable[[Sequence[str]], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A command line and the files that lie beside it.
-
-    Args:
-        command: Name of the command, or of one of `CHECKS`.
-        words: What follows it.
-        files: Their content by name.
-    """
-
-    command: str
-    words: tuple[str, ...]
-    files: dict[str, bytes] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.command} {list(self.words)!r}" + "".join(
-            f"\n    {name}: {content!r}" for name, content in self.files.items()
-        )
-
-
-class Hang(BaseException):
-    """A case took too long."""
-
 
 # What a case consists of.
 
@@ -239,130 +207,6 @@ def new_rows(draw: st.DrawFn) -> Case:
     return Case("predict", words, {name: table(draw, columns)})
 
 
-# How a case ends.
-
-
-def _checked_run(config: DictConfig) -> int:
-    from pipeline.config.check import check
-
-    check(config)
-    return 0
-
-
-def _checked_study(config: DictConfig) -> int:
-    from pipeline.running.command_line import Command
-    from pipeline.study.plan import make_study_plan
-
-    said = Command.of_this_process()
-    make_study_plan(config, said.overrides, said.config_dir)
-    return 0
-
-
-def _main(command: str) -> Main:
-    import importlib
-
-    if command in CHECKS:
-        return CHECKS[command]()
-    return importlib.import_module(f"pipeline.{command}").main  # type: ignore[no-any-return] # its main
-
-
-def _check_of_run() -> Main:
-    from pipeline.entry import command
-
-    return command("train", _checked_run)
-
-
-def _check_of_study() -> Main:
-    from pipeline.config.options import SweepConfig
-    from pipeline.entry import command
-    from pipeline.study.space.space import with_space
-    from pipeline.study.space.trial_configs import names_of_study
-
-    return command(
-        "sweep", _checked_study, options=SweepConfig, rewrite=with_space, more_names=names_of_study
-    )
-
-
-CHECKS: dict[str, Callable[[], Main]] = {
-    "check of train": _check_of_run, "check of sweep": _check_of_study
-}  # fmt: skip
-
-
-@contextlib.contextmanager
-def _empty_folder() -> Iterator[Path]:
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield Path(folder)
-        finally:
-            os.chdir(before)
-
-
-def _hang(*_: object) -> None:
-    raise Hang
-
-
-def _called(case: Case) -> tuple[int | str, str]:
-    """Return the exit code of a command in this process, and what it printed as errors."""
-    errors = io.StringIO()
-    signal.signal(signal.SIGALRM, _hang)
-    signal.alarm(LONGEST_CASE)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
-            code: int | str = _main(case.command)(case.words)
-    except SystemExit as error:  # of --help
-        code = error.code if isinstance(error.code, int) else str(error.code)
-    except BaseException as error:
-        code = f"raises {type(error).__name__}: {error}"
-    finally:
-        signal.alarm(0)
-    return code, errors.getvalue()
-
-
-def _as_process(case: Case) -> tuple[int | str, str]:
-    words = [sys.executable, "-m", f"pipeline.{case.command}", *case.words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    try:
-        done = subprocess.run(
-            words, capture_output=True, env=environment, timeout=LONGEST_CASE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "takes too long", ""
-    return done.returncode, done.stderr.decode(errors="replace")
-
-
-def ended(case: Case, *, as_process: bool = False) -> tuple[int | str, list[str]]:
-    """Run a case in an empty folder; return its exit code and what is wrong about its end."""
-    with _empty_folder() as folder:
-        for name, content in case.files.items():
-            (folder / name).write_bytes(content)
-        code, errors = _as_process(case) if as_process else _called(case)
-        left = {str(path.relative_to(folder)) for path in folder.rglob("*")} - {*case.files}
-        same = all((folder / name).read_bytes() == content for name, content in case.files.items())
-    found = []
-    if code not in CODES:
-        found.append(f"exit code {code}: {errors[-500:]}")
-    if "Traceback" in errors:
-        found.append(f"a traceback: {errors[-500:]}")
-    if code == 2 and not all(line.startswith("error: ") for line in _lines(errors)):
-        found.append(f"a line that is no error: {errors[-500:]}")
-    if code == 2 and not errors:
-        found.append("exit code 2 without a word")
-    if code == 2 and left:
-        found.append(f"exit code 2, and it left {sorted(left)[:5]}: {errors[-300:]}")
-    if half := [name for name in left if name.endswith(".tmp")]:
-        found.append(f"half-written files: {half}")
-    if not same and "overwrite=true" not in case.words:
-        found.append("a file that was given has changed")
-    return code, found
-
-
-def _lines(errors: str) -> list[str]:
-    told = ("warning: ", "note: ", "rows ")  # what is said before a problem is found
-    return [line for line in errors.splitlines() if line.strip() and not line.startswith(told)]
-
-
 # Many cases.
 
 
@@ -392,6 +236,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Case]]] = {
     "runs": trained,
     "tables": table_files,
     "predictions": new_rows,
+    "folders": hostile_folders.folder_cases,
 }
 KEYS: dict[str, object] = {}
 GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "callbacks", "metrics",
@@ -404,21 +249,26 @@ def prepared() -> Iterator[None]:
     """Give the keys of a run, and a model that was trained on a table, for all that follows."""
     global MODEL  # noqa: PLW0603 - one model for all cases
     before = dict(os.environ)
-    os.environ.update(OMP_NUM_THREADS="1", PIPELINE_PICTURES="0")
+    os.environ.update(
+        OMP_NUM_THREADS="1", PIPELINE_PICTURES="0", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"
+    )
     KEYS.update(keys())
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        with _empty_folder() as place:
+        os.environ["PIPELINE_STATE"] = f"{folder}/state"
+        with empty_folder() as place:
             rows = [f"{n % 7},{'red' if n % 3 else 'green'},{'no' if n % 7 < 3 else 'yes'}"
                     for n in range(60)]  # fmt: skip
             (place / "old.csv").write_text("a,kind,y\n" + "\n".join(rows) + "\n")
             words = ("model=mlp", "data=table", "data.path=old.csv", "data.target=y", *QUICK[2:])
-            code, errors = _called(Case("train", words))
+            code, errors = called(Case("train", words))
             assert code == 0, errors
             (run,) = (place / "runs").iterdir()
             MODEL = Path(shutil.copytree(run, f"{folder}/run"))
+            table = shutil.copy(place / "old.csv", folder)
         try:
-            yield
+            with hostile_folders.prepared(MODEL, Path(table)):
+                yield
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -1,4 +1,4 @@
-"""Random command lines, tables and new rows, the same ones each time: all end as they should."""
+"""Random command lines, tables, rows and folders, always the same: all end as they should."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.fuzz import KINDS, Tally, fuzz, prepared
 
-CASES = {"overrides": 12, "runs": 6, "tables": 10, "predictions": 12}
+CASES = {"overrides": 12, "runs": 6, "tables": 10, "predictions": 12, "folders": 12}
 
 
 @pytest.fixture(scope="module")
