@@ -41,6 +41,9 @@ def begin_own(folder: Path) -> None:
     descriptor = open_regular(folder / OWNER, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         os.write(descriptor, identity.encode())
+    except OSError as error:
+        error.filename = str(folder / OWNER)  # an error of a write has no filename
+        raise
     finally:
         os.close(descriptor)
     mark = _mark((folder / OWNER).lstat())

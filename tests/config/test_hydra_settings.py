@@ -14,6 +14,7 @@ from pipeline.predict import main as predict
 from pipeline.report import main as report
 from pipeline.runs import main as runs
 from pipeline.sweep import main as sweep
+from pipeline.tracking.ownership import adopt
 from pipeline.train import main as train
 
 EVIL = "{_target_: sympy.sympify, a: \"__import__('pathlib').Path('canary').touch()\"}"
@@ -97,12 +98,12 @@ def test_every_command_refuses_settings_of_hydra(
 
 
 def saved_run(folder: Path, overrides: object, config_dir: object = None) -> Path:
-    """Make a run folder as a stranger may have made it."""
+    """Make a run folder as a stranger may have made it, and adopt it."""
     folder.mkdir()
     (folder / "journal.jsonl").write_text("", encoding="utf-8")
     saved = {"overrides": overrides, "config_dir": config_dir}
     (folder / "command.json").write_text(json.dumps(saved), encoding="utf-8")
-    return folder
+    return adopt(folder)
 
 
 def resumed(line: CommandLine, *words: str) -> str:
