@@ -19,9 +19,11 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 from records import events
 
-from pipeline import evaluate, export, predict, report, runs, train
+from faults.portal import PORTAL_ANSWERS, Portal
+from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.config.compose import compose
 from pipeline.tracking.folders import State, read_state, write_state
+from pipeline.tracking.ownership import OWNER
 
 SECRET = "canary-of-variable"
 REFERENCE = "${oc.env:SECRET}"
@@ -312,3 +314,141 @@ def test_damaged_state_of_sending_is_passed_over(run: Path, sent: str) -> None:
     (run / "mlflow.json").write_text(state, encoding="utf-8")
     assert runs.main([]) == 0
     assert read_state(run) == State()
+
+
+# ── every command with each hostile folder, configuration, model and server ─────────────────────
+
+OUTSIDE = Path("outside")
+STUDY = ("sweep.n_trials=1", "sweep.workers=1", "optimizer.lr=interval(0.1,0.2)")
+QUICK = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "trainer.max_epochs=1")
+#: Each command with the words that lead it to a stranger's folder, or past it.
+EVERY_COMMAND: tuple[tuple[Main, tuple[str, ...]], ...] = (
+    (train.main, ("resume={folder}", *RESUMED[:2], "verbose=0")),
+    (train.main, (*QUICK, "resume=auto")),
+    (sweep.main, (*QUICK, *STUDY, "sweep.name={folder.name}")),
+    (evaluate.main, ("model_from={folder}", "verbose=0")),
+    (predict.main, ("model_from={folder}", "input=new.csv", "output=out.csv")),
+    (export.main, ("model_from={folder}", "output=exported")),
+    (report.main, ("run={folder}",)),
+    (report.main, ("runs=[{folder.name},{folder.name}]",)),
+    *((runs.main, (f"action={action}",)) for action in ("list", "sync", "clean", "reap")),
+    (runs.main, ("action=clean", "older_than=0", "apply=true")),
+    (runs.main, ("action=sync", "run={folder}")),
+)
+#: What would run if a stranger's code did.
+CODE = "from pathlib import Path\n\nPath('PWNED').touch()\n\n\nclass Net:\n    pass\n"
+
+
+def outside() -> dict[str, bytes]:
+    """The content of the files that no command may touch, by name; all names are there."""
+    return {path.name: path.read_bytes() for path in sorted(OUTSIDE.iterdir())}
+
+
+def with_links(folder: Path, _: Listener) -> tuple[str, ...]:
+    """Links to files and to a folder of this machine."""
+    for name in ("run.log", "journal.jsonl"):
+        (folder / name).replace(OUTSIDE / name)
+        (folder / name).symlink_to((OUTSIDE / name).absolute())
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").symlink_to(OUTSIDE.absolute())
+    return ()
+
+
+def with_claims(folder: Path, listener: Listener) -> tuple[str, ...]:
+    """A run of another's id, to be registered, with code that its model runs."""
+    begin, *others = events(folder)
+    claims = {"register": "flowers", "trust": ["harm"], "parent": RUN_ID, "key": "theirs"}
+    lines = (json.dumps(event) for event in ({**begin, **claims}, *others))
+    (folder / "journal.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (folder / "code" / "harm").mkdir(parents=True)
+    (folder / "code" / "harm" / "__init__.py").write_text(CODE, encoding="utf-8")
+    change(folder, lambda config: config["model"].update(_target_="harm.Net"))
+    return ()
+
+
+def with_configuration(_: Path, listener: Listener) -> tuple[str, ...]:
+    """An experiment that sends, writes and runs what it likes; only some commands read one."""
+    stop = "pytorch_lightning.callbacks.OnExceptionCheckpoint"
+    text = (
+        "# @package _global_\ndefaults:\n  - override /tracking: server\n"
+        f"tracking: {{uri: '{listener.uri}'}}\noutput: {OUTSIDE}\n"
+        f"callbacks: {{theirs: {{_target_: {stop}, dirpath: {OUTSIDE.absolute()}}}}}\n"
+    )
+    return tuple(written(Path("conf"), {"experiment/theirs.yaml": text}))
+
+
+def with_huge_model(folder: Path, _: Listener) -> tuple[str, ...]:
+    """Weights that are said to take 360 GB, and data at an address."""
+    change(folder, lambda config: config["model"].update(hidden=[300_000, 300_000]))
+    change(folder, lambda config: config["data"].update(path=REFERENCE))
+    return ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [with_links, with_claims, with_configuration, with_huge_model])
+def test_no_command_obeys_a_stranger(
+    run: Path,
+    listener: Listener,
+    database: str,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path, Listener], tuple[str, ...]],
+) -> None:
+    rows()
+    OUTSIDE.mkdir()
+    for name in ("id_rsa", ".last.ckpt.0.tmp", "config.yaml", "last.ckpt"):
+        (OUTSIDE / name).write_text("mine", encoding="utf-8")
+    folder = run.rename(run.with_name("theirs"))
+    (folder / OWNER).unlink()
+    words = make(folder, listener)
+    before = outside()
+    for main, template in EVERY_COMMAND:
+        asked = [word.format(folder=folder) for word in template]
+        if words and main in (train.main, sweep.main):
+            asked.append("experiment=theirs")
+        capsys.readouterr()
+        code = main([*words, *asked])
+        printed = capsys.readouterr()
+        subject = f"{main.__module__} {asked}: {printed.err}"
+        assert code in (0, 2, 3), subject
+        assert (code == 0) is not any(
+            line.startswith("error: ") for line in printed.err.splitlines()
+        ), subject
+        assert "Traceback" not in printed.err, subject
+        assert SECRET not in printed.out + printed.err, subject
+        assert outside() == before, subject
+        assert not Path("PWNED").exists(), subject
+        assert listener.requests == [], subject
+    client = MlflowClient(database)
+    assert client.search_registered_models() == []
+    assert folder.is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["empty object", "page"])
+def test_no_command_believes_a_portal(
+    run: Path,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str,
+) -> None:
+    """The user's own server is answered for by someone else."""
+    rows()
+    before = read_state(run)
+    with Portal(listener.uri) as portal:
+        portal.answer = PORTAL_ANSWERS[answer]
+        portal.is_taken = lambda *_: True
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", portal.uri)
+        for main, template in EVERY_COMMAND:
+            if "apply=true" in template:
+                continue  # the user may remove a run of his own that is recorded nowhere
+            asked = [word.format(folder=run) for word in template]
+            capsys.readouterr()
+            code = main(asked)
+            printed = capsys.readouterr()
+            subject = f"{main.__module__} {asked}: {printed.err}"
+            assert code in (0, 2, 3), subject
+            assert "Traceback" not in printed.err, subject
+            assert read_state(run) == before, subject
+    assert run.is_dir()
+    assert listener.requests == []  # nothing was forwarded
