@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter
 
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_file, replace_text
@@ -287,6 +288,8 @@ class Findings:
         test: Targets and predictions of the test rows; `None` = there was no test.
     """
 
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # arrays
+
     name: str
     run_id: str
     end: Literal["finished", "diverged"]
@@ -341,16 +344,6 @@ class Findings:
     def is_trained(self) -> bool:
         """Whether there was a training, rather than an evaluation."""
         return bool(self.epochs or self.planned)
-
-
-_PARTS: Mapping[str, type] = {
-    "clipping": Clipping,
-    "vitals": Vitals,
-    "test": TestRows,
-    "importances": ColumnImportances,
-    "mistakes": Mistakes,
-    "inside": Inside,
-}
 
 
 def save_findings(findings: Findings, artifacts: Path) -> Path:
@@ -426,14 +419,6 @@ def _read(value: Any, arrays: Mapping[str, Any]) -> Any:
 
 
 def _findings(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> Findings:
+    """Return findings from the content of their files, with the type of each value checked."""
     read = {field.name: _read(content[field.name], arrays) for field in fields(Findings)}
-    for key, kind in _PARTS.items():
-        read[key] = None if read[key] is None else kind(**_with_tuples(read[key]))
-    read["activity"] = [Activity(**one) for one in read["activity"]]
-    read["history"] = {int(epoch): values for epoch, values in read["history"].items()}
-    read["intervals"] = {key: tuple(ends) for key, ends in read["intervals"].items()}
-    return Findings(**_with_tuples(read))
-
-
-def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
+    return TypeAdapter(Findings).validate_python(read)
