@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.paths import replace_file
 from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
-from pipeline.regular_files import is_regular, open_regular, read_regular, require_plain_folder
+from pipeline.regular_files import open_regular, read_regular, require_plain_folder
 from pipeline.terminal import ago, number
 from pipeline.tracking.journal import (
     JOURNAL,
@@ -25,6 +25,7 @@ from pipeline.tracking.journal import (
     Event,
     count_values,
     epochs_of,
+    is_journal,
     parse_line,
     read_events,
 )
@@ -188,11 +189,11 @@ def newest_study(output: Path) -> str | None:
 def _begun(journals: Iterable[Path]) -> dict[Path, Event]:
     """Return the first event of each run by its folder, oldest first; empty if it is unreadable.
 
-    Links to folders or journals are left out.
+    Links to folders, and what is not a journal, are left out.
     """
     first: dict[Path, Event] = {}
     for path in journals:
-        if path.parent.is_symlink() or not is_regular(path):
+        if path.parent.is_symlink() or not is_journal(path):
             continue
         first[path.parent] = {}
         with suppress(OSError), os.fdopen(open_regular(path), "rb") as file:

@@ -23,6 +23,8 @@ from pipeline.tracking.uri import uri_words
 JOURNAL = "journal.jsonl"
 #: Holds the command line with which a single run is resumed.
 COMMAND = "command.json"
+#: Bytes of a journal, far more than any run writes.
+LARGEST_JOURNAL = 1 << 30
 
 Scalar = str | int | float | bool | None
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -265,9 +267,14 @@ def resume_words(folder: Path) -> str:
     return shlex.join(words)
 
 
+def is_journal(path: Path) -> bool:
+    """Return whether a path may be a journal: a regular file, no link, of a possible size."""
+    return is_regular(path) and path.lstat().st_size <= LARGEST_JOURNAL
+
+
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a journal's complete lines; a missing file or a link has none."""
-    if is_regular(path):
+    """Yield the events of a journal's complete lines; what is not a journal has none."""
+    if is_journal(path):
         content = read_regular(path)
         for line in content[: content.rfind(b"\n") + 1].splitlines():
             yield parse_line(line)

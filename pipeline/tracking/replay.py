@@ -29,7 +29,14 @@ from pipeline.tracking.folders import (
     remove,
     write_state,
 )
-from pipeline.tracking.journal import JOURNAL, Event, Figure, count_values, parse_line
+from pipeline.tracking.journal import (
+    JOURNAL,
+    Event,
+    Figure,
+    count_values,
+    is_journal,
+    parse_line,
+)
 from pipeline.tracking.uri import StoreError
 
 if TYPE_CHECKING:
@@ -70,6 +77,8 @@ class Replay:
         self._next_beat = 0.0
         if (problem := folder_problem(folder, is_written=True)) is not None:
             raise StoreError("refused", problem)
+        if self._path.exists() and not is_journal(self._path):
+            raise StoreError("refused", f"{str(self._path)!r} is too large for a journal")
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)

@@ -128,6 +128,18 @@ def test_a_linked_folder_below_output_is_not_listed(
     assert line == f"error: {str(run)!r} is a link; name the folder that it points to"
 
 
+def test_a_huge_journal_is_passed_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    huge = Path("runs", "huge")
+    huge.mkdir()
+    with (huge / "journal.jsonl").open("wb") as file:
+        file.truncate(1 << 40)  # sparse: it takes no room on the disk
+    assert runs.main([]) == 0
+    assert "huge" not in capsys.readouterr().out
+    assert train.main([*QUICK, "tracking=none"]) == 0
+    assert runs.main(["action=sync", "run=huge"]) == 3
+    assert "too large for a journal" in capsys.readouterr().err
+
+
 def test_output_may_be_a_link(run: Path) -> None:
     Path("runs").rename("elsewhere")
     Path("runs").symlink_to("elsewhere")
