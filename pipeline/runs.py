@@ -192,11 +192,15 @@ def sync_runs(options: RunsOptions) -> int:
 
 def _send_own(options: RunsOptions) -> int:
     """Send what MLflow lacks of the user's own runs and of the named study; name the others."""
-    waiting = unfinished(Path(options.output))
     named_study = None if options.study is None else Path(options.output) / options.study
-    own = [path for path in waiting if owner_of(path) == named_study or is_own(path)]
+    own: list[Path] = []
+    foreign: list[Path] = []
+    for folder in unfinished(Path(options.output)):
+        if owner_of(folder) == named_study or is_own(folder):
+            own.append(folder)
+        elif owner_of(folder) not in foreign:
+            foreign.append(owner_of(folder))
     code = _send(own, options, foreign=[])
-    foreign = list(dict.fromkeys(owner_of(path) for path in waiting if path not in own))
     if foreign:
         names = some([str(folder) for folder in foreign], most=SHOWN)
         word = shlex.quote(f"run={foreign[0]}")
@@ -224,13 +228,16 @@ def adopt_run(options: RunsOptions) -> int:
     """Make a foreign run or study the user's own, say what that allows, and return 0.
 
     Raises:
-        ConfigError: `run` is not given or unknown, or its folder holds a link.
+        ConfigError: `run` is not given or unknown, has not begun, or its folder holds a link.
         EnvironmentFaultError: The folder can't be written.
     """
     if options.run is None:
         raise ConfigError("action=adopt needs a run: run=FOLDER")
     folder = owner_of(find_run(options.run, Path(options.output)))
     require_plain_folder(folder, is_written=True)
+    begins = [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
+    if not begins:
+        raise ConfigError(f"{str(folder)!r} has no run: its journal holds no beginning of one")
     if is_own(folder):
         print(f"{folder} is your own already")
         return 0
@@ -241,10 +248,9 @@ def adopt_run(options: RunsOptions) -> int:
             f"{str(folder)!r} can't be adopted ({error.strerror}); adopt a copy of it instead"
         ) from error
     print(f"{folder} is your own now: it is sent, resumed and removed like your other runs")
-    *_, begin = [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
-    if name := begin.get("register"):
+    if name := begins[-1].get("register"):
         print(f"when it is sent, its model is registered as {name}")
-    if packages := begin.get("trust"):
+    if packages := begins[-1].get("trust"):
         print(f"where MLflow loads its model, this code of the folder runs: {', '.join(packages)}")
     return 0
 

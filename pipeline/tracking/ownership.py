@@ -110,7 +110,8 @@ def adopt_words(folder: Path) -> str:
 
 def owner_of(folder: Path) -> Path:
     """Return the folder with the file `owner`: that of the study for a trial."""
-    return folder.parents[1] if folder.parent.name == TRIALS else folder
+    is_trial = folder.parent.name == TRIALS and not (folder / OWNER).exists()
+    return folder.parents[1] if is_trial else folder
 
 
 def _owned() -> Path:

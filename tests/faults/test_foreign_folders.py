@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from records import events, only_run
 
 from faults.processes import wait_until
 from pipeline import evaluate, export, predict, report, runs, sweep, train
-from pipeline.tracking import ownership
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import State, read_state, write_state
 from pipeline.tracking.journal import Figure, Header, Journal
@@ -186,9 +186,9 @@ def test_a_run_belongs_to_whoever_has_it_in_a_list(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "mine"))
-    words = ["sh", "-c", 'exec python -m pipeline.train "$@"', "sh", *QUICK, "tracking=none"]
-    subprocess.run(words, check=True)
-    run = only_run(own_folder / "runs")
+    words = [*QUICK, "tracking=none", "output=trials"]  # a name that a study uses as well
+    subprocess.run([sys.executable, "-m", "pipeline.train", *words], check=True)
+    run = only_run(own_folder / "trials")
     assert is_own(run)
     monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "of another host"))
     assert not is_own(run)
@@ -213,6 +213,16 @@ def test_a_foreign_run_is_continued_once_it_is_adopted(
     )
     assert train.main([f"resume={copy}", *MORE]) == 0
     assert [event["event"] for event in events(copy)].count("begin") == 2
+
+
+def test_a_folder_without_a_run_is_not_adopted(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("runs", "empty").mkdir(parents=True)
+    Path("runs", "empty", "journal.jsonl").touch()
+    assert refusal(capsys, "adopt", Path("runs/empty")) == (
+        "error: 'runs/empty' has no run: its journal holds no beginning of one"
+    )
 
 
 def test_resume_auto_passes_over_foreign_runs(
@@ -347,7 +357,7 @@ def test_without_a_state_folder_only_named_runs_are_sent(
     database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIPELINE_STATE", "/proc/none")
-    words = ["python", "-m", "pipeline.train", *QUICK]
+    words = [sys.executable, "-m", "pipeline.train", *QUICK]
     subprocess.run(words, check=True)  # this run is the process's own, so it is recorded
     client = MlflowClient(database)
     ids = [one.experiment_id for one in client.search_experiments()]
@@ -374,11 +384,11 @@ def test_a_sweep_continues_the_study_that_it_names(
 ) -> None:
     """Another user of the same folders, such as on a second host, has a list of his own."""
     words = [*STUDY, "sweeps=quick", "sweep.name=ours", "sweep.workers=1"]
-    assert sweep.main([*words, "sweep.n_trials=2"]) == 0
+    command = [sys.executable, "-m", "pipeline.sweep", *words, "sweep.n_trials=2"]
+    subprocess.run(command, check=True)
     study = Path("runs", "ours")
     assert is_own(study)
     monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "second host"))
-    ownership._begun_here.clear()  # as a process of the second host
     assert not is_own(study)
     assert sweep.main([*words, "sweep.n_trials=3"]) == 0
     assert runs.main(["action=check", "study=ours"]) == 0
