@@ -17,7 +17,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from pipeline.data import schema as scale
 from pipeline.data.prepare import prepare
 from pipeline.data.reader import Block, regrouped
-from pipeline.data.schema import UNKNOWN, Encoder, Schema, fit_encoder
+from pipeline.data.schema import UNKNOWN, Encoder, Scaler, Schema, fit_encoder
 from pipeline.data.source import Column, Samples, Series
 from pipeline.errors import ConfigError, DataError
 
@@ -384,7 +384,14 @@ def test_a_schema_survives_a_checkpoint_read_as_weights_only(name: str) -> None:
 
 @pytest.mark.parametrize("change", [lambda code: code.pop("fill"), lambda code: code.update(fil=1)])
 def test_a_code_of_other_fields_is_refused(fitted: Encoder, change: Callable[..., object]) -> None:
-    schema = replace(shipped("iris").schema, encoder=fitted)
+    count = len(fitted.features)
+    schema = replace(
+        shipped("iris").schema,
+        encoder=fitted,
+        features=fitted.features,
+        input_shape=(count,),
+        input_scaler=Scaler(shift=(0.0,) * count, spread=(1.0,) * count),
+    )
     plain = schema.to_dict()
     assert Schema.from_dict(plain) == schema
     change(plain["encoder"]["codes"][0])
