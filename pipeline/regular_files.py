@@ -15,8 +15,8 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-#: Folder whose files may have two names: the best checkpoint is often the last one as well.
-SHARED_NAMES = "checkpoints"
+#: Folder in which a file may have two names: the best checkpoint is often the last one as well.
+CHECKPOINTS = "checkpoints"
 #: Bytes of a file with JSON, far more than any run writes.
 LARGEST_JSON = 1 << 28
 #: Kinds of entries that are refused, by the test for their mode.
@@ -104,8 +104,9 @@ def folder_problem(folder: Path, *, is_written: bool = False) -> str | None:
                     f"{str(path)!r} is {kind}; a run's folder holds files and folders only, so "
                     "remove it"
                 )
-            is_shared = path.parent.name == SHARED_NAMES
-            if is_written and stat.S_ISREG(status.st_mode) and status.st_nlink > 1 + is_shared:
+            if not is_written or not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
+                continue
+            if not _has_names_here(path, status, folder):
                 return (
                     f"{str(path)!r} is the same file as another one (a hard link), which would "
                     "change with it; copy the folder and use the copy"
@@ -123,6 +124,20 @@ def require_plain_folder(folder: Path, *, is_written: bool = False) -> None:
     """
     if (problem := folder_problem(folder, is_written=is_written)) is not None:
         raise ConfigError(problem)
+
+
+def _has_names_here(path: Path, status: os.stat_result, folder: Path) -> bool:
+    """Return whether a checkpoint has two names, both of them in the folder of checkpoints."""
+    place = path.parent.relative_to(folder).parts
+    is_trial = len(place) == 3 and place[0] == "trials" and place[2] == CHECKPOINTS
+    if status.st_nlink != 2 or not (place == (CHECKPOINTS,) or is_trial):
+        return False
+    for _ in range(2):  # a name may change while the folder is read
+        with os.scandir(path.parent) as entries:
+            names = [entry for entry in entries if entry.inode() == status.st_ino]
+        if len(names) == 2:
+            return True
+    return not path.exists() or path.lstat().st_ino != status.st_ino  # it was replaced meanwhile
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

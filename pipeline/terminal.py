@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from decimal import Decimal
 from math import floor, isfinite, isnan, log10
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -30,6 +30,15 @@ _ANNOUNCING = ContextVar("announcing", default=False)
 
 class VisibleConsole(Console):
     """A console that shows the control characters in its text as escapes."""
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream behind all filters, also while a bar or a table is redrawn."""
+        return unfiltered(cast("TextIO", super().file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
     def render_str(self, text: str, **options: Any) -> "Text":
         """Return a text with its styles; its width is that of what is shown."""

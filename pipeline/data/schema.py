@@ -444,7 +444,7 @@ class Schema:
             return False
         return (
             self.input_scaler.has_size(features)
-            and self.target_scaler.has_size(self.outputs)
+            and (self.task != "regression" or self.target_scaler.has_size(self.outputs))
             and len(self.features) in (0, features)
             and (not self.permutation or sorted(self.permutation) == [*range(positions)])
         )

@@ -97,8 +97,11 @@ class Decision:
         """Build the decision that `to_dict` returned.
 
         Raises:
-            ValueError: A field is missing, has the wrong type or is not finite.
+            KeyError: A field is missing.
+            ValueError: A field has the wrong type or is not finite.
         """
+        for field in ("threshold", "rule", "intervals"):
+            plain[field]
         made: Decision = TypeAdapter(cls).validate_python({"found": "", **plain}, strict=False)
         if not 0 <= made.threshold <= 1:
             raise ValueError("the threshold is not a probability")
@@ -293,7 +296,7 @@ def _decision(file: Path, facts: Mapping[str, Any], schema: Schema) -> Decision:
     if "decision" in facts:
         try:
             decision = Decision.from_dict(facts["decision"])
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{file} has no decision rule for its outputs") from error
         if len(decision.intervals) not in (0, schema.outputs):
             raise ConfigError(f"{file} has no decision rule for its outputs")

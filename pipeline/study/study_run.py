@@ -16,7 +16,7 @@ from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import COMMAND_TAG, trial_folder
 from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
-from pipeline.tracking.ownership import begin_own
+from pipeline.tracking.ownership import OWNER, begin_own, forget_own
 
 LOCK = ".study.lock"
 
@@ -72,6 +72,15 @@ def begin_study_folder(folder: Path) -> None:
             begin_own(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def remove_unused_folder(folder: Path) -> None:
+    """Remove the folder of a study that could not begin, unless there is more in it."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [OWNER]:
+            forget_own(folder)
+            (folder / OWNER).unlink()
+        folder.rmdir()
 
 
 def leader_lock(folder: Path) -> filelock.BaseFileLock | None:

@@ -7,11 +7,12 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import lack_in_output
@@ -71,6 +72,14 @@ class Figure:
     better: Literal["max", "min"]
 
 
+def _without_other_keys(record: type, value: object) -> object:
+    """Return a value, of which the keys are fields of a record. Raises ValueError for others."""
+    names = {field.name for field in fields(record)}
+    if isinstance(value, dict) and not names.issuperset(value):
+        raise ValueError(f"expected no keys but {', '.join(sorted(names))}")
+    return value
+
+
 class _Line(BaseModel):
     """What each line of a journal has."""
 
@@ -84,7 +93,7 @@ class _Begin(_Line):
     """What `Journal.begin` writes."""
 
     event: Literal["begin"]
-    lease: Lease
+    lease: Annotated[Lease, BeforeValidator(partial(_without_other_keys, Lease))]
     name: str
     experiment: str
     uri: str
@@ -112,7 +121,7 @@ class _Tag(_Line):
 
 class _Model(_Line):
     event: Literal["model"]
-    figure: Figure
+    figure: Annotated[Figure, BeforeValidator(partial(_without_other_keys, Figure))]
 
 
 class _End(_Line):

@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.errors import ConfigError
 from pipeline.paths import create_folder, state_folder
 from pipeline.regular_files import open_regular, read_regular
+from pipeline.tracking.journal import JOURNAL
 
 OWNER = "owner"
 #: Name of the folder of trials within the folder of a study.
@@ -110,8 +111,11 @@ def adopt_words(folder: Path) -> str:
 
 def owner_of(folder: Path) -> Path:
     """Return the folder with the file `owner`: that of the study for a trial."""
-    is_trial = folder.parent.name == TRIALS and not (folder / OWNER).exists()
-    return folder.parents[1] if is_trial else folder
+    if folder.parent.name != TRIALS or (folder / OWNER).exists():
+        return folder
+    study = folder.parents[1]
+    is_study = (study / OWNER).exists() or (study / JOURNAL).exists()
+    return study if is_study else folder
 
 
 def _owned() -> Path:

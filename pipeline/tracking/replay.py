@@ -139,7 +139,7 @@ class Replay:
         """Return what replaces the claims of a foreign run on other runs, models and packages."""
         # The same journal gets the same key, so that it is not recorded twice.
         first_line = json.dumps(begin, sort_keys=True).encode()
-        digest = hashlib.sha256(self.folder.name.encode() + b"\0" + first_line).hexdigest()
+        digest = hashlib.sha256(os.fsencode(self.folder.name) + b"\0" + first_line).hexdigest()
         key = self._begun.get("key") or f"{FOREIGN}-{digest[:32]}"
         tags = {name: text for name, text in begin["tags"].items() if name not in IDENTITY_TAGS}
         tags[FOREIGN_TAG] = "true"

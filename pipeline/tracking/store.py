@@ -39,6 +39,8 @@ BATCH_TAG = "pipeline.batch"
 FIRST_EXPERIMENT = "0"
 #: Schemes of addresses to which MLflow sends a login, or that nothing encrypts.
 SENT_LOGIN = ("http", "https", "ftp", "mlflow-artifacts")
+#: Schemes of folders of this machine, of which a server chooses none.
+LOCAL = ("", "file")
 LOCK_SECONDS = 60.0
 #: MLflow's error codes for an unknown name, id or version.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -212,7 +214,7 @@ class Store:
 
     def _is_in_root(self, address: str) -> bool:
         scheme, host = urlsplit(address)[:2]
-        if scheme in SENT_LOGIN:
+        if scheme in (*SENT_LOGIN, *LOCAL):
             return False
         first = self.found(lambda client: client.get_experiment(FIRST_EXPERIMENT))
         if first is None:
@@ -220,7 +222,7 @@ class Store:
         root = str(first.artifact_location).rstrip("/").removesuffix(f"/{FIRST_EXPERIMENT}")
         if host:
             return urlsplit(root)[:2] == (scheme, host)
-        return address.startswith(f"{root}/") and scheme in ("", "file")
+        return address.startswith(f"{root}/")
 
     def reopen(self, run_id: str) -> None:
         """Set a run to RUNNING again, and drop the reason of an earlier end."""
@@ -272,7 +274,8 @@ class Store:
         with self.client() as client:
             if run_id not in self._with_folder:
                 location = str(client.get_run(run_id).info.artifact_uri)
-                if urlsplit(location).scheme in SENT_LOGIN and not self.holds(location):
+                refused = (*SENT_LOGIN, *LOCAL) if is_server(self.uri) else SENT_LOGIN
+                if urlsplit(location).scheme in refused and not self.holds(location):
                     line = (
                         f"the artifacts of run {run_id[:8]} would go to {redact(location)}, which "
                         f"is not a place of {named(self.uri)}; set another tracking.experiment"

@@ -64,6 +64,7 @@ CAUSES = {
     "reset by peer": "cut off",
     "closed the connection": "cut off",
     "not in a valid JSON format": FOREIGN_ANSWER,
+    "failed with error code 30": FOREIGN_ANSWER,  # a redirect, which is not followed
     FOREIGN_ANSWER: FOREIGN_ANSWER,
 }
 
@@ -84,6 +85,7 @@ def quiet_mlflow() -> None:
     environment.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # a journal is sent again anyway
     environment["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = "0"
+    environment.setdefault("MLFLOW_ALLOW_HTTP_REDIRECTS", "false")  # a server names no other host
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
     environment["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
     environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"  # leaves no half-closed database

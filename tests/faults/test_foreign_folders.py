@@ -96,10 +96,19 @@ def test_a_pipe_in_a_folder_keeps_no_command_waiting(
     assert f"{str(run / 'artifacts' / 'pipe')!r} is a pipe;" in refusal(capsys, command, run)
 
 
-@pytest.mark.parametrize("name", ["run.log", "artifacts/config.yaml", "journal.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("run.log", "journal.jsonl", "artifacts/config.yaml", "artifacts/checkpoints/id_rsa"),
+        *("checkpoints/last.ckpt", "checkpoints/kept.ckpt"),
+    ],
+)
 def test_a_file_with_a_second_name_is_not_written(
     run: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
+    if name == "checkpoints/last.ckpt":
+        (run / "checkpoints" / "best.ckpt").unlink()
+    (run / name).parent.mkdir(exist_ok=True)
     (run / name).touch()
     os.link(run / name, "elsewhere")
     assert refusal(capsys, "resume", run) == (
@@ -213,6 +222,17 @@ def test_a_foreign_run_is_continued_once_it_is_adopted(
     )
     assert train.main([f"resume={copy}", *MORE]) == 0
     assert [event["event"] for event in events(copy)].count("begin") == 2
+
+
+def test_adopting_a_run_adopts_no_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder for output may be called like that of a study's trials."""
+    for name in ("a", "b"):
+        (shutil.copytree(run, Path("trials", name)) / OWNER).unlink()
+    assert runs.main(["action=adopt", "run=trials/a", "output=trials"]) == 0
+    assert capsys.readouterr().out.startswith("trials/a is your own now: ")
+    assert is_own(Path("trials/a"))
+    assert not is_own(Path("trials/b"))
+    assert not Path(OWNER).exists()
 
 
 def test_a_folder_without_a_run_is_not_adopted(

@@ -18,6 +18,7 @@ from real_browser import browser as real_browser
 from pipeline.report import main
 from pipeline.study.recorded_studies import Studies
 from pipeline.tracking.folders import read_state
+from pipeline.tracking.ownership import adopt
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -142,7 +143,7 @@ def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Path, report: Rep
 def test_a_server_that_is_down_costs_one_line_and_no_report(
     place: Path, report: Report, tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(run_of(place, "calm"), tmp_path / "copy")
+    copy = adopt(shutil.copytree(run_of(place, "calm"), tmp_path / "copy"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"

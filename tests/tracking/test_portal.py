@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.runs import main as runs
 from pipeline.tracking.folders import STATE, State, read_state
 from pipeline.tracking.journal import Figure, Header, Journal
+from pipeline.tracking.ownership import adopt
 
 INTERFACE = {
     "kind": "table",
@@ -66,7 +67,7 @@ def unsent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         tables = folder / "artifacts" / "tables"
         tables.mkdir(parents=True)
         (tables / "scores.csv").write_text("label,f1\na,1\n")
-        journal = Journal(folder)
+        journal = Journal(adopt(folder))
         name = tmp_path.name
         header = Header(
             name="mlp",

@@ -276,6 +276,11 @@ def test_last_is_the_newest_run_that_trained(begun: Begun, tmp_path: Path) -> No
         '{"event": "end", "time": null, "status": "KILLED", "reason": null}',
         '{"event": "end", "time": 99999999999999999999, "status": "KILLED", "reason": null}',
         '{"event": "begin", "time": 1, "name": "x", "lease": {"host": 1}}',
+        '{"event": "begin", "time": 1, "name": "x", "experiment": "x", "uri": "", "params": {}, '
+        '"tags": {}, "parent": null, "lease": {"host": "h", "boot_id": "b", "pid": 1, '
+        '"started": "1", "counter": 0, "other": 1}}',
+        '{"event": "model", "time": 1, "figure": {"data": "", "monitor": null, "value": null, '
+        '"better": "max", "other": 1}}',
     ],
 )
 def test_line_of_wrong_types_is_passed_over(

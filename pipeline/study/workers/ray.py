@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pipeline
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import create_folder, python_path
+from pipeline.paths import python_path
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
 from pipeline.processes.lease import Lease
+from pipeline.study.study_run import begin_study_folder, remove_unused_folder
 
 if TYPE_CHECKING:
     from pipeline.study.plan import StudyPlan
@@ -144,7 +145,7 @@ def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluste
 
     spec = _spec(plan)
     placed = {PLACED: "1"} if spec.gpus else {}
-    create_folder(plan.folder)
+    begin_study_folder(plan.folder)
     token = plan.folder.absolute() / f".{secrets.token_hex(16)}.tmp"
     try:
         token.touch()
@@ -152,8 +153,7 @@ def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluste
             yield cluster
     finally:
         token.unlink(missing_ok=True)
-        with suppress(OSError):
-            plan.folder.rmdir()  # a study that could not begin leaves nothing
+        remove_unused_folder(plan.folder)
 
 
 def _spec(plan: "StudyPlan") -> RaySpec:
