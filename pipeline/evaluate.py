@@ -20,6 +20,7 @@ from pipeline.config.options import (
     Place,
     Text,
     TrackingOptions,
+    Trusted,
 )
 from pipeline.config.overrides import raw_value
 from pipeline.config.record import flatten, plain, without_references, without_retired
@@ -56,7 +57,7 @@ class EvaluateOptions(Options):
     verbose: Annotated[int, Field(ge=0, le=2)] | None
     details: bool
     traceback: bool
-    trust: list[str]
+    trust: Trusted
     tags: dict[str, str] | list[str] | None
     data: options.Target
     trainer: options.TrainerOptions

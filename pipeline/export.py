@@ -14,6 +14,7 @@ from pipeline.config.options import (
     Place,
     Text,
     TrackingOptions,
+    Trusted,
 )
 from pipeline.entry import command
 from pipeline.errors import ConfigError
@@ -32,7 +33,7 @@ class ExportOptions(Options):
     overwrite: Permission
     runs: Text
     traceback: bool
-    trust: list[str]
+    trust: Trusted
     tracking: TrackingOptions
 
     @property

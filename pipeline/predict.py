@@ -13,6 +13,7 @@ from pipeline.config.options import (
     Permission,
     Text,
     TrackingOptions,
+    Trusted,
 )
 from pipeline.entry import command
 from pipeline.terminal import folded
@@ -31,7 +32,7 @@ class PredictOptions(Options):
     runs: Text
     verbose: Annotated[int, Field(ge=0, le=2)] | None
     traceback: bool
-    trust: list[str]
+    trust: Trusted
     tracking: TrackingOptions
 
 

@@ -18,6 +18,7 @@ from pipeline.errors import shown
 from pipeline.paths import conf_folder
 from pipeline.redaction import redact, redact_word
 
+_TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 _OF_ENVIRONMENT = re.compile(r"\$\{oc\.env:[^${}]*\}")
 
 
@@ -59,15 +60,21 @@ def problems_of_files(
             yield f"{section} refers to another key in {folder}; write its keys out."
             continue
         typed = [word for word in words if _sets(word, key)]
-        if any("${" in _OF_ENVIRONMENT.sub("", str(word.input_line)) for word in typed):
-            yield (
-                f"{key} refers to another key, which a file may set; write the value out, or take "
-                f"it from the environment: '{key}=${{oc.env:NAME}}'."
-            )
+        yield from reference_problems(typed, key)
         value = _value_at(values, key)
         if typed or value == _value_at(usual, key) or _is_confirmed(value, mark):
             continue
         yield _refusal(key, value, mark, folder)
+
+
+def reference_problems(overrides: Iterable[Override], key: str) -> Iterator[str]:
+    """Yield a line if a typed value of a key that only a command line may set has a reference."""
+    lines = [str(word.input_line) for word in overrides if _sets(word, key)]
+    if any("${" in _OF_ENVIRONMENT.sub("", line) for line in lines):
+        yield (
+            f"{key} refers to another key, which a file may set; write the value out, or take "
+            f"it from the environment: '{key}=${{oc.env:NAME}}'."
+        )
 
 
 def _value_at(values: Any, key: str) -> Any:
@@ -103,6 +110,8 @@ def _is_confirmed(value: object, mark: CommandLineOnly) -> bool:
 
 
 def _refusal(key: str, value: object, mark: CommandLineOnly, folder: Path) -> str:
+    if key == "trust":
+        return _TRUST_IN_FILE
     text = str(value).lower() if isinstance(value, bool) else str(value)
     word = f"{key}={text}"
     if redact_word(word) != word or "${" in _OF_ENVIRONMENT.sub("", text):

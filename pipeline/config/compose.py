@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from pipeline.config.command_only import problems_of_files
+from pipeline.config.command_only import problems_of_files, reference_problems
 from pipeline.config.options import REFUSED, DataOptions, RunConfig
 from pipeline.config.overrides import (
     HYDRA,
@@ -47,7 +47,6 @@ _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
 #: A file or folder in place of a data set, and what reads it by its ending; all others are tables.
 _PATH = re.compile(r"[\w-]*[./][\w./-]*")
 _OWN_FILES = {"": "images", ".npy": "arrays", ".npz": "arrays", ".ts": "ucr"}
-_TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
@@ -340,7 +339,7 @@ def _plain_tree(
             return None
     with suppress(ConfigError):
         tree = source.tree([one.line for one in given])
-        if not any(_unknown_in_files(tree, options)) and not tree.get("trust"):
+        if not any(_unknown_in_files(tree, options)):
             return tree
     return None
 
@@ -370,10 +369,10 @@ def _name_problems(
             problems += error.problems
             continue
         problems += _unknown_in_files(tree, options)
-        if "trust" in tree and tree.trust:
-            problems.append(_TRUST_IN_FILE)
-        if config_dir is not None:
-            typed = [one.override for one in values]
+        typed = [one.override for one in values]
+        if config_dir is None:
+            problems += reference_problems(typed, "trust")
+        else:
             problems += problems_of_files(
                 tree, typed, config_name=source.config_name, options=options, folder=config_dir
             )

@@ -37,6 +37,8 @@ Place = Annotated[Text, CommandLineOnly()]
 OptionalPlace = Annotated[Text | None, CommandLineOnly()]
 #: A permission that the command line alone may give.
 Permission = Annotated[bool, CommandLineOnly()]
+#: Packages whose classes a config may name, and whose code a command then runs.
+Trusted = Annotated[list[str], CommandLineOnly()]
 
 
 class Options(BaseModel):
@@ -226,7 +228,7 @@ class RunConfig(Registration):
     details: bool
     pictures: bool | None
     traceback: bool
-    trust: list[str]
+    trust: Trusted
     resume: OptionalPlace
     resume_allow_change: bool
     find_lr: bool

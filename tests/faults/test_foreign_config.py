@@ -17,6 +17,7 @@ QUICK = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "trainer.max_e
 STUDY = ("optimizer.lr=interval(0.1,0.2)", "sweep.n_trials=1", "sweep.workers=1")
 RAY = f"{GLOBAL}sweep: {{launcher: ray, ray: {{address: 'example:6379'}}}}\n"
 SECRET = "canary-of-variable"
+TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 
 Main = Callable[[list[str]], int]
 Refused = Callable[..., list[str]]
@@ -209,3 +210,65 @@ def test_a_resumed_run_stays_in_its_folder(own_folder: Path) -> None:
     assert sorted(path.name for path in own_folder.iterdir()) == ["deep"]
     assert len(list(Path("deep/here").iterdir())) == 2
     assert not (own_folder.parent / "stolen").exists()
+
+
+@pytest.fixture
+def harm() -> Path:
+    """A package in the folder of configuration leaves a file behind if it is imported."""
+    code = "from pathlib import Path\nPath('harmed').touch()\n\n\nclass N: ...\n"
+    written(Path("conf"), {"bad.py": code})
+    return Path("harmed")
+
+
+@pytest.mark.parametrize("defaults", ["", "defaults: [/zzz@_global_: e]\n"])
+@pytest.mark.parametrize("main", [train.main, sweep.main])
+def test_no_file_trusts_by_a_reference(
+    refused: Refused, harm: Path, main: Main, defaults: str
+) -> None:
+    trust = "trust: ${oc.select:hydra.callbacks,[conf.bad]}\n"
+    text = f"{trust}callbacks: {{x: {{_target_: conf.bad.N}}}}\n"
+    files: dict[str, str | bytes] = {
+        "experiment/e.yaml": GLOBAL + (defaults or text),
+        "zzz/e.yaml": text,
+    }
+    words = (*written(Path("conf"), files), "experiment=e", *QUICK)
+    study = STUDY if main is sweep.main else ()
+    several = (("-m", "seed=1,2"),) if main is train.main else ()
+    for more in ((), *several):
+        assert refused(main, *words, *study, *more) == [TRUST_IN_FILE]
+    assert not harm.exists()
+
+
+def test_no_trial_trusts_by_a_reference(refused: Refused, harm: Path) -> None:
+    trust = "trust: ${oc.select:hydra.callbacks,[conf.bad]}\n"
+    text = f"{GLOBAL}{trust}callbacks: {{x: {{_target_: conf.bad.N}}}}\n"
+    space = f"{GLOBAL}sweep: {{space: {{experiment: 'choice(iris_logistic, e)'}}}}\n"
+    files: dict[str, str | bytes] = {"experiment/e.yaml": text, "sweeps/s.yaml": space}
+    words = written(Path("conf"), files)
+    (line,) = refused(sweep.main, *words, "data=iris", "sweeps=s", "verbose=0")
+    assert line.endswith(TRUST_IN_FILE)
+    space = f"{GLOBAL}sweep: {{space: {{trust: 'choice([conf.bad], [])'}}}}\n"
+    target = "+callbacks.x._target_=conf.bad.N"
+    words = written(Path("conf"), {"sweeps/s.yaml": space})
+    (line,) = refused(sweep.main, *words, *QUICK, "sweeps=s", target)
+    assert line == "sweep.space.trust: no result depends on trust; remove it from the space."
+    assert not harm.exists()
+
+
+@pytest.mark.parametrize("main", [evaluate.main, predict.main, export.main])
+def test_models_are_trusted_by_typed_words(refused: Refused, main: Main) -> None:
+    text = f"{GLOBAL}trust: '${{oc.select:hydra.callbacks,[conf.bad]}}'\n"
+    words = written(Path("conf"), {"tracking/x.yaml": text})
+    needed = () if main is evaluate.main else ("model_from=last",)
+    rows = ("input=x.csv",) if main is predict.main else ()
+    assert refused(main, *words, *needed, *rows, "tracking=x") == [TRUST_IN_FILE]
+
+
+def test_typed_trust_refers_to_no_key(refused: Refused, harm: Path) -> None:
+    tags = "+tags.a=conf.bad"
+    target = "+callbacks.x._target_=conf.bad.N"
+    words = written(Path("conf"), {"experiment/e.yaml": f"{GLOBAL}tags: {{}}\n"})
+    for folder in ((), (*words, "experiment=e")):
+        (line,) = refused(train.main, *folder, *QUICK, tags, target, "trust=['${tags.a}']")
+        assert line.startswith("trust refers to another key, which a file may set; write the ")
+    assert not harm.exists()
