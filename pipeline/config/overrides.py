@@ -18,7 +18,8 @@ from yaml.events import (  # type: ignore[import-untyped] # as above
     CollectionEndEvent,
     CollectionStartEvent,
 )
-from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode  # type: ignore[import-untyped] # as above
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode  # type: ignore[import-untyped] # as above
+from yaml.reader import ReaderError  # type: ignore[import-untyped] # as above
 
 from pipeline.errors import nearest
 from pipeline.paths import is_url, output_problem, place_problem
@@ -39,6 +40,8 @@ HYDRA_REFUSED = "is a Hydra setting, which can run code"
 LARGEST_FILE = 2**20
 #: Deepest nesting of lists and mappings; each level takes the YAML reader over 100 stack frames.
 DEEPEST_NESTING = 20
+#: Longest integer in bits; Python refuses to print one of more than 4,300 digits.
+LONGEST_INTEGER = 1024
 _IN_HYDRA = re.compile(rf"(?:.*[\s/@.])?{HYDRA}(?:[\s/@.].*)?")
 _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
@@ -252,6 +255,9 @@ def problems_in_file(file: Path) -> Iterator[str]:
         return
     try:
         yield from (f"{file}:{problem}" for problem in _problems_in_text(text))
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        yield f"{file}:{line} is not valid YAML: {error.reason}."
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         yield f"{file}:{mark.line + 1 if mark else 1} is not valid YAML: {_reason(error, text)}."
@@ -277,6 +283,10 @@ def _problems_in_text(text: str) -> Iterator[str]:
             yield f"{event.start_mark.line + 1} has an alias (*{event.anchor}); write it out."
             return
     root = yaml.compose(text, Loader=yaml.SafeLoader)
+    lines = [node.start_mark.line + 1 for node in _nodes(root) if not _has_value(node)]
+    if lines:
+        yield f"{lines[0]} has a number or date that can't be read; correct it, or quote a string."
+        return
     yaml.safe_load(text)  # raises for tags and keys that have no value
     if root is None:
         yield "1 is empty; expected keys and values, or {} for none."
@@ -310,6 +320,19 @@ def _nodes(node: Node) -> Iterator[Node]:
     for item in node.value if isinstance(node, CollectionNode) else ():
         for part in item if isinstance(item, tuple) else (item,):
             yield from _nodes(part)
+
+
+def _has_value(node: Node | None) -> bool:
+    """Return whether the text of a number, a date or the like stands for a value of usual size."""
+    if not isinstance(node, ScalarNode):
+        return True
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except yaml.MarkedYAMLError:  # it has a line itself
+        return True
+    except (ValueError, ArithmeticError, LookupError, AttributeError):
+        return False
+    return not isinstance(value, int) or value.bit_length() <= LONGEST_INTEGER
 
 
 def _repeated_keys(root: MappingNode) -> Iterator[Node]:

@@ -160,6 +160,11 @@ def test_every_choice_is_a_word_to_yaml_and_every_file_says_what_it_is() -> None
             "name: !!python/object/apply:os.getcwd []\n",
             ":1 is not valid YAML: could not determine a ",
         ),
+        (f"name: x\nseed: {'9' * 6000}\n", ":2 has a number or date that can't be read; correct "),
+        (f"seed: 0x{'9' * 6000}\n", ":1 has a number or date that can't be read; correct "),
+        ("name: 2001-99-99\n", ":1 has a number or date that can't be read; correct it, or quote "),
+        ("test: !!bool maybe\n", ":1 has a number or date that can't be read; correct it, or "),
+        ("name: x\nmonitor: a\0b\n", ":2 is not valid YAML: special characters are not allowed."),
         ("#" * (2**20 + 1), " is larger than 1 MiB; expected a configuration file."),
     ],
 )
