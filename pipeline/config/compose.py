@@ -13,6 +13,7 @@ from typing import Any, TypeGuard, get_args
 from zlib import crc32
 
 from hydra import initialize_config_dir
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -27,6 +28,7 @@ from pipeline.config.options import REFUSED, DataOptions, RunConfig
 from pipeline.config.overrides import (
     HYDRA,
     HYDRA_REFUSED,
+    CheckedFiles,
     Given,
     key_of,
     problems_in_folder,
@@ -215,7 +217,8 @@ class Composer:
         self.config_name, self.config_dir = config_name, config_dir
         self._search: list[str] = []
         if config_dir is not None:
-            place = f"file://{Path(config_dir).absolute()}"
+            SourcesRegistry.instance().register(CheckedFiles)
+            place = f"{CheckedFiles.scheme()}://{Path(config_dir).absolute()}"
             self._search.append(f"hydra.searchpath=[{quoted(place)}]")
 
     def groups(self) -> list[str]:

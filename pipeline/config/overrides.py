@@ -9,9 +9,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from pydantic import BaseModel
 from yaml.events import (  # type: ignore[import-untyped] # as above
     AliasEvent,
@@ -21,7 +23,7 @@ from yaml.events import (  # type: ignore[import-untyped] # as above
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode  # type: ignore[import-untyped] # as above
 from yaml.reader import ReaderError  # type: ignore[import-untyped] # as above
 
-from pipeline.errors import nearest
+from pipeline.errors import ConfigError, nearest
 from pipeline.paths import is_url, output_problem, place_problem
 from pipeline.redaction import has_password
 
@@ -240,6 +242,25 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
             return [f"{inner} {HYDRA_REFUSED}; remove it from --config-dir."]
     files = [file for group in groups for file in sorted((folder / group).rglob("*.yaml"))]
     return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
+
+
+class CheckedFiles(FileConfigSource):
+    """Files of the user's own folder, each of which Hydra reads only if it has no problem.
+
+    A defaults list may name files in any folder, which `problems_in_folder` does not look at.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        """Return what stands before `://` in the address of a folder."""
+        return "checked"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file; raise ConfigError with all of its problems."""
+        file = Path(self.path, self._normalize_file_name(config_path))
+        if problems := list(problems_in_file(file)):
+            raise ConfigError(*problems)
+        return super().load_config(config_path)
 
 
 def problems_in_file(file: Path) -> Iterator[str]:

@@ -41,7 +41,7 @@ FOLDERS = [
     # No group of ours.
     (
         {"experiment/x.yaml": SHARED, "shared/evil.yaml": CALLBACK},
-        "hydra.callbacks in a file of --config-dir ",
+        "shared/evil.yaml:1: 'hydra'",
     ),
     (GROUP_FILES, "conf/hydra "),
     ({**GROUP_FILES, "hydra/config.yaml": CALLBACK}, "conf/hydra "),

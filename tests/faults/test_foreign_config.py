@@ -272,3 +272,26 @@ def test_typed_trust_refers_to_no_key(refused: Refused, harm: Path) -> None:
         (line,) = refused(train.main, *folder, *QUICK, tags, target, "trust=['${tags.a}']")
         assert line.startswith("trust refers to another key, which a file may set; write the ")
     assert not harm.exists()
+
+
+BOMB = "".join(
+    ["a0: &a0 [x]\n"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)]
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "file"),
+    [
+        ("/zzz@_global_: evil", "zzz/evil.yaml"),
+        ("/zzz/deep@_global_: evil", "zzz/deep/evil.yaml"),
+        ("/evil@_global_", "evil.yaml"),
+        ("../../other/evil@_global_", "../other/evil.yaml"),
+        ("linked/evil@_global_", "../linked/evil.yaml"),
+    ],
+)
+def test_files_of_any_folder_are_checked(refused: Refused, entry: str, file: str) -> None:
+    text = f"{GLOBAL}defaults:\n  - {entry}\n"
+    words = written(Path("conf"), {"experiment/e.yaml": text, file: BOMB})
+    Path("conf/experiment/linked").symlink_to("../../linked")
+    (line,) = refused(train.main, *words, *QUICK, "experiment=e")
+    assert line.endswith("evil.yaml:2 has an alias (*a0); write it out.")
