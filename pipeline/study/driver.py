@@ -42,7 +42,7 @@ from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import MlflowRecorder, Recorder
-from pipeline.tracking.folders import is_finished
+from pipeline.tracking.folders import is_finished, is_trial
 from pipeline.tracking.journal import Scalar, has_begun
 
 #: Note on an Interrupted error: the stop was reported, so an outer study reports nothing.
@@ -333,7 +333,7 @@ class TrialCloser:
         rows = self._ledger.trials()
         kept = {self._plan.trial_folder(number) for number in self._keepers()}
         for folder in leftovers(self._plan.folder):
-            if has_begun(folder) and not (folder in kept and is_finished(folder)):
+            if not (folder in kept and is_finished(folder)):
                 self._recorder.end(folder, lost=True, forget=folder not in kept)
         if self._plan.uri is not None:
             record_missing(rows, self._plan, self._recorder, self._params)
@@ -425,9 +425,9 @@ class TrialCloser:
         """
         keepers = self._keepers()
         folder = self._plan.trial_folder(number)
-        if self._plan.uri is None or has_begun(folder):
+        if is_trial(folder) or (self._plan.uri is None and not has_begun(folder)):
             self._recorder.end(folder, lost=end.reason == "lost", forget=number not in keepers)
-        else:
+        elif not has_begun(folder):
             row = self._ledger.trials()[number]
             with suppress(EnvironmentFaultError):  # if the disk is full, the next start does it
                 write_run(row, self._plan, self._recorder, self._params(row))

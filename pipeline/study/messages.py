@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import TypeAdapter
 
 from pipeline.errors import EnvironmentFaultError
-from pipeline.tracking.journal import JOURNAL, Journal, Status, has_begun, read_events
+from pipeline.tracking.folders import is_trial
+from pipeline.tracking.journal import JOURNAL, Journal, Status, read_events
 
 #: Name of the file with a trial's kept weights, in its folder of checkpoints.
 KEPT = "kept.ckpt"
@@ -214,9 +215,12 @@ def end_in_journal(folder: Path) -> TrialEnd | None:
 
 
 def end_journal(folder: Path, state: str, reason: str | None) -> bool:
-    """Make a trial's journal, if it has begun, end as the study says; return whether it does."""
+    """Make a trial's journal, if it has begun, end as the study says; return whether it does.
+
+    The journal of another run is left alone.
+    """
     known, wanted = end_in_journal(folder), run_end(state, reason)
-    if not has_begun(folder) or wanted is None:
+    if not is_trial(folder) or wanted is None:
         return True
     if known is not None and run_end(known.state, known.reason) == wanted:
         return True

@@ -28,7 +28,7 @@ from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
-from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
+from pipeline.tracking.folders import MIB, is_trial, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun
 from pipeline.tracking.ownership import TRIALS, forget_own
 from pipeline.tracking.sync import remove_record
@@ -129,7 +129,7 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
     found = ledger.close_lost(folder_of)
     for lost in found:
         place = folder_of(lost.number)
-        if not lost.adopted and has_begun(place):
+        if not lost.adopted and is_trial(place):
             with closing(Journal(place)) as journal:
                 journal.end("FAILED", "lost")  # whatever the trial itself has written
             mark(place)
@@ -225,8 +225,12 @@ def _words(state: str, reason: str | None) -> str:
 
 
 def leftovers(study: Path) -> list[Path]:
-    """Return the sorted trial folders of a study on which no process works any more."""
+    """Return the sorted trial folders of a study on which no process works any more.
+
+    A folder with the journal of another run is left out.
+    """
     folders = sorted(path.parent for path in study.glob(f"{TRIALS}/*/{JOURNAL}"))
+    folders = [folder for folder in folders if is_trial(folder)]
     leases = ((folder, trainer_of(folder)) for folder in folders)
     return [folder for folder, lease in leases if lease is None or not alive(lease)]
 

@@ -19,6 +19,7 @@ from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
 from pipeline.regular_files import open_regular, read_regular, require_plain_folder
 from pipeline.terminal import ago, number
+from pipeline.tracking.fields import STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.journal import (
     JOURNAL,
     Count,
@@ -113,6 +114,17 @@ def run_folders(output: Path) -> list[Path]:
 def trial_folder(study: Path, uid: str, number: int) -> Path:
     """Return the folder of a trial within that of its study, which has the unique id `uid`."""
     return study / TRIALS / f"{uid}-{number:04}"
+
+
+def is_trial(folder: Path) -> bool:
+    """Return whether the journal in a folder is that of the trial that the folder is named after.
+
+    Names and numbers of folders may come from a database that anyone has written.
+    """
+    begins = [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
+    tags = [begin["tags"] for begin in begins]
+    names = {f"{tag.get(STUDY_TAG)}-{tag.get(TRIAL_TAG, ''):0>4}" for tag in tags}
+    return names == {folder.name}
 
 
 def unfinished(output: Path) -> list[Path]:

@@ -38,6 +38,7 @@ from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd
+from pipeline.tracking.folders import trial_folder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
 
@@ -413,13 +414,16 @@ def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, L
     """Close a trial whose process is gone after its journal had ended so, if it had."""
     ledger = open_ledger(database(folder))
     ledger.take(dead_lease())
-    journal = Journal(folder)
-    journal.begin(Header(name="lr-0", experiment="pipeline", uri=""))
+    place = trial_folder(folder, ledger.uid, 0)
+    place.mkdir(parents=True)
+    journal = Journal(place)
+    tags = {"pipeline.study": ledger.uid, "pipeline.trial": "0"}
+    journal.begin(Header(name="lr-0", experiment="pipeline", uri="", tags=tags))
     journal.epoch(1, {"val/f1": 0.25})
     if values is not None:
         journal.tag("pipeline.values", values)
         journal.end(*end)
-    (lost,) = close_lost(ledger, folder)
+    (lost,) = close_lost(ledger, place)
     return ledger, lost, ledger.trials()[0]
 
 

@@ -1,5 +1,6 @@
 """The definition of a study: options, objectives, space and run, stored and compared later."""
 
+import re
 import secrets
 import warnings
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ DATA = "data"
 #: User attribute of a trial: number of its start point; 0 is the base config if it is tried.
 START = "start"
 _WRITTEN_FIRST = {"uid", "objectives", "space", "base", DATA}
+_UID = re.compile(r"[0-9a-f]{1,32}")
 ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
 
 
@@ -233,6 +235,20 @@ def find_study(storage: "BaseStorage", name: str) -> "Study | None":
         return Study(study_name=name, storage=storage)
     except KeyError:
         return None
+
+
+def uid_of(study: "Study") -> str:
+    """Return the unique id of a study, which becomes part of the names of folders.
+
+    Raises ConfigError if it is not one that `create_or_check` has made.
+    """
+    uid = study.user_attrs.get("uid")
+    if isinstance(uid, str) and _UID.fullmatch(uid):
+        return uid
+    raise ConfigError(
+        f"the study {study.study_name!r} has an id that no sweep has given it; {ANOTHER_NAME}, or "
+        "another database"
+    )
 
 
 def stored_data(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:

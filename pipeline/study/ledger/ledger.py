@@ -19,6 +19,7 @@ from pipeline.study.ledger.definition import (
     data_on_record,
     start_points,
     stored_data,
+    uid_of,
 )
 from pipeline.study.ledger.rows import (
     ATTRIBUTES,
@@ -34,6 +35,7 @@ from pipeline.study.ledger.search import build_pruner, choose, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
 from pipeline.study.ledger.tables import StudyTables
 from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
+from pipeline.tracking.folders import is_trial
 
 #: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
 LEASE = "lease"
@@ -79,7 +81,7 @@ class Ledger:
 
     def __init__(self, store: StudyStorage, study: Study, definition: StudyDefinition) -> None:
         self.name = study.study_name
-        self.uid = str(study.user_attrs["uid"])
+        self.uid = uid_of(study)
         self.objectives, self.names = definition.objectives, definition.names
         self.prunes = definition.prunes
         self._study = study
@@ -273,7 +275,7 @@ class Ledger:
 
     def _close_lost(self, trial: FrozenTrial, folder: Path, reason: str) -> Lost | None:
         """Close a lost trial; `None` = its process has just closed it."""
-        told = end_in_journal(folder)
+        told = end_in_journal(folder) if is_trial(folder) else None
         end = self._storable(told or TrialEnd(state="failed", reason=reason))
         again, adopted = self._repeated(trial, end), told is not None
         if not self._close_trial(trial, end, again):
