@@ -14,8 +14,9 @@ from optuna import delete_study
 
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import conf_folder, create_folder
+from pipeline.paths import conf_folder, create_folder, name_problem
 from pipeline.processes.lease import BEAT_SECONDS, alive
+from pipeline.regular_files import require_plain_folder
 from pipeline.running.resuming import trainer_of
 from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
 from pipeline.study.ledger.ledger import Ledger, Lost
@@ -30,7 +31,7 @@ from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import MIB, is_trial, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun
-from pipeline.tracking.ownership import TRIALS, forget_own
+from pipeline.tracking.ownership import TRIALS, forget_own, is_own
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 
@@ -59,9 +60,13 @@ class Studies:
         self._store = open_storage(self._url)
 
     def names(self) -> list[str]:
-        """Return the sorted names of the studies that a sweep has created."""
-        found = self._store.call(self._store.optuna.get_all_studies)
-        return sorted(study.study_name for study in found if "uid" in study.user_attrs)
+        """Return the sorted names of the studies that a sweep may have created.
+
+        A name that can't be that of a study's folder, such as a path, is passed over.
+        """
+        studies = self._store.call(self._store.optuna.get_all_studies)
+        names = (study.study_name for study in studies if "uid" in study.user_attrs)
+        return sorted(name for name in names if name_problem("study", name) is None)
 
     def open(self, name: str, *, grace: float = 60.0) -> Ledger:
         """Open a study without the right to take trials.
@@ -69,6 +74,8 @@ class Studies:
         A trial counts as lost after `grace` seconds without a sign of life. Raises ConfigError if
         there is no study of this name.
         """
+        if problem := name_problem("study", name):
+            raise ConfigError(problem)
         names = self.names()
         if name not in names:
             raise ConfigError(
@@ -141,10 +148,13 @@ def removal_of(
 ) -> tuple[str, Callable[[], None]]:
     """Return a line that describes a study, and a function that removes it.
 
-    The function removes the study from its database last. Raises ConfigError if there is no such
-    study, or a process works on it.
+    The function removes the study from its database last. Runs of another study in MLflow are
+    kept, even if the database says that they have the same id. Raises ConfigError if there is no
+    such study, a process works on it, or its folder holds a link.
     """
     study = studies.open(name)
+    if folder.exists() or folder.is_symlink():
+        require_plain_folder(folder, is_written=True)
     lock = leader_lock(folder) if folder.is_dir() else None
     is_led = folder.is_dir() and lock is None
     if lock is not None:
@@ -152,8 +162,14 @@ def removal_of(
     # A lease of another machine may be alive, and counts as alive.
     if is_led or any(lease is not None and alive(lease) for lease in study.leases()):
         raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
-    run_ids = [run.info.run_id for run in store.of_study(study.uid)]
+    run_ids = [
+        run.info.run_id
+        for run in store.of_study(study.uid)
+        if run.data.tags.get("study", run.info.run_name) == name
+    ]
     size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
+    if folder.is_dir() and not is_own(folder):
+        size += ", which is foreign (a copy, or not begun here by you)"
 
     def remove_all() -> None:
         for run_id in run_ids:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ledgers import dead_lease, open_ledger, take
-from recorded_trials import STUDY, database_in
+from recorded_trials import STUDY, database_in, runs
 
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
@@ -98,3 +98,67 @@ def test_reap_ends_no_journal_of_another_run(
     assert [row.state for row in ledger.trials()] == ["failed", "waiting"]
     assert (folder / JOURNAL).read_bytes() == content
     assert not (folder / FORGET).exists()
+
+
+# ── removing ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["{}/victim", "..", "../work/victim", "runs/victim"])
+def test_clean_refuses_a_study_named_by_a_path(
+    name: str, ledger: Ledger, uri: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for victim in (Path("victim"), Path("runs", "victim")):
+        victim.mkdir()
+        (victim / "thesis.txt").write_text("three years")
+    path = name.format(own_folder)
+    execute("UPDATE studies SET study_name = ?", path)
+    assert main(["action=clean", f'study="{path}"', "apply=true"]) == 2
+    assert f"error: study='{path}' is not a name; expected 1 to 64" in capsys.readouterr().err
+    assert (Path("victim") / "thesis.txt").exists()
+    assert (Path("runs", "victim") / "thesis.txt").exists()
+    assert main([]) == 0
+
+
+def test_clean_deletes_no_runs_of_another_study(
+    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = {"pipeline.command": "sweep", "pipeline.study": ledger.uid}
+    begin("victim", uri, tags)
+    begin("older", uri, {**tags, "study": "victim"})
+    begin("evil", uri, {**tags, "study": "evil"})
+    assert main(["action=sync"]) == 0
+    open_ledger(Path("optuna.db"), name="evil").close()
+    set_attribute("uid", json.dumps(ledger.uid), study="evil")
+    capsys.readouterr()
+    words = ["action=clean", "study=evil"]
+    assert main(words) == 0
+    assert "study evil: 0 trials, 1 runs, 0.0 MiB in runs/evil: " in capsys.readouterr().out
+    assert main([*words, "apply=true"]) == 0
+    assert {run.info.run_name for run in runs(uri)} == {"victim", "older"}
+    assert not Path("runs", "evil").exists()
+
+
+def test_clean_says_that_a_folder_is_foreign(
+    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Path("runs", STUDY)
+    (study / "owner").unlink()
+    for words in ([], ["apply=true"]):
+        assert main(["action=clean", f"study={STUDY}", *words]) == 0
+        assert (
+            f"0.0 MiB in runs/{STUDY}, which is foreign (a copy, or not begun here by you): remove"
+        ) in capsys.readouterr().out
+    assert not study.exists()
+
+
+def test_clean_follows_no_link(
+    ledger: Ledger, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path / "thesis.txt"
+    outside.write_text("three years")
+    link = Path("runs", STUDY, "link")
+    link.symlink_to(outside)
+    assert main(["action=clean", f"study={STUDY}", "apply=true"]) == 2
+    assert f"error: '{link}' is a link; a run's folder holds" in capsys.readouterr().err
+    assert link.is_symlink()
+    assert outside.exists()
