@@ -111,12 +111,13 @@ def list_runs(options: RunsOptions) -> int:
     studies = None if options.doctor else _studies(options)
     known = [] if studies is None else studies.names()
     names = [one for one in known if _fits(options, one)]
-    if studies is not None and names:
-        lines = sorted(
-            (_study_line(studies, name, Path(options.output)) for name in names), key=itemgetter(0)
+    for problem in [] if studies is None else studies.misnamed():
+        print(
+            f"warning: the name of a study in the database is passed over: {problem}",
+            file=sys.stderr,
         )
-        print_rows([cells for _, cells in lines], limit=options.limit, hidden={"folder"})
-        print()
+    if studies is not None and names:
+        _print_studies(studies, names, options)
     found = [run for run in listed(Path(options.output)) if not run.is_study]
     runs = [run for run in found if _fits(options, run.name, run.doctor)]
     runs.sort(key=lambda run: run.rank(options.sort))
@@ -148,6 +149,21 @@ def _fits(options: RunsOptions, name: str, doctor: str = "") -> bool:
     """Return whether name and verdicts contain what is asked for, in which `*` stands for any."""
     verdict = (options.doctor or "").replace("_", " ")
     return fnmatchcase(name, f"*{options.name or ''}*") and fnmatchcase(doctor, f"*{verdict}*")
+
+
+def _print_studies(studies: "Studies", names: Sequence[str], options: RunsOptions) -> None:
+    """Print a line for each study; of one that can't be read, a warning is printed instead."""
+    lines: list[tuple[float, dict[str, str]]] = []
+    for name in names:
+        try:
+            with studies.reading(name):
+                lines.append(_study_line(studies, name, Path(options.output)))
+        except ConfigError as error:
+            print(f"warning: {error}", file=sys.stderr)
+    if lines:
+        lines.sort(key=itemgetter(0))
+        print_rows([cells for _, cells in lines], limit=options.limit, hidden={"folder"})
+        print()
 
 
 def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dict[str, str]]:
@@ -262,6 +278,8 @@ def reap_runs(options: RunsOptions) -> int:
         from pipeline.study.recorded_studies import reap_trials
 
         names = studies.names() if options.study is None else [options.study]
+        if options.study is not None:
+            studies.open(options.study)  # a named study is required, others are passed over
         # The database beside the runs may be anyone's, so a study is the user's own or is named.
         reaped = [name for name in names if name == options.study or is_own(output / name)]
         for name in reaped:
@@ -292,11 +310,14 @@ def check_study(options: RunsOptions) -> int:
         raise ConfigError("action=check needs a study: study=NAME")
     from pipeline.study.recorded_studies import Studies, differences, metric_names
 
-    study = Studies(options.storage).open(options.study)
+    studies = Studies(options.storage)
+    study = studies.open(options.study)
     rows = [row for row in study.trials() if row.state != "waiting"]
     with opened_store(tracking_uri(options.tracking)) as store:
         runs = store.trials_of(study.uid, metric_names(study.names))
-    if lines := differences(rows, runs, study.names):
+    with studies.reading(study.name):
+        lines = differences(rows, runs, study.names)
+    if lines:
         raise RecordsDifferError(*lines)
     print(f"{len(rows)} trials, {len(runs)} runs: they agree")
     return 0

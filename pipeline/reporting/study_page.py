@@ -48,11 +48,12 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
         require_plain_folder(folder, is_written=True)
     studies = Studies(options.storage)
     recorded = studies.open(name)
-    summary = _summary(recorded, folder)
-    again = f"{name[:LONGEST_STEM]}-confirm-{summary.winner}"
-    confirmation = studies.open(again) if again in studies.names() else None
+    with studies.reading(name):
+        summary = _summary(recorded, folder)
+        again = f"{name[:LONGEST_STEM]}-confirm-{summary.winner}"
+        confirmation = studies.open(again) if again in studies.names() else None
+        page = study_page(recorded, summary, confirmation)
     own = folder / "artifacts" / NAME if folder.is_dir() else Path(f"report-{name}.html")
-    page = study_page(recorded, summary, confirmation)
     told = publish(
         rendered("study.html", page),
         Path(options.output or own),

@@ -1,16 +1,19 @@
 """Recorded studies: reading, comparing with MLflow, repairing, reaping and removing them."""
 
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from optuna import delete_study
+from sqlalchemy import text
+from sqlalchemy.exc import StatementError
 
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
@@ -38,6 +41,9 @@ from pipeline.tracking.uri import sqlite_path
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
+#: What reading a value of another kind than expected raises, here and in Optuna.
+UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, RecursionError, StatementError)
+_READ_NAMES = "SELECT study_name FROM studies"
 #: Number of checks of a silent trial within the grace time.
 REAP_LOOKS = 10
 
@@ -64,9 +70,58 @@ class Studies:
 
         A name that can't be that of a study's folder, such as a path, is passed over.
         """
-        studies = self._store.call(self._store.optuna.get_all_studies)
-        names = (study.study_name for study in studies if "uid" in study.user_attrs)
-        return sorted(name for name in names if name_problem("study", name) is None)
+        names = [name for name in self._all_names() if name_problem("study", name) is None]
+        return sorted(name for name in names if self._may_be_of_a_sweep(name))
+
+    def misnamed(self) -> list[str]:
+        """Return a line for each name that `names` passes over."""
+        problems = (name_problem("study", name) for name in self._all_names())
+        return [problem for problem in problems if problem is not None]
+
+    def _all_names(self) -> list[str]:
+        def read() -> list[str]:
+            with self._store.transaction() as connection:
+                return [str(name) for (name,) in connection.execute(text(_READ_NAMES))]
+
+        return self._store.call(read)
+
+    def _may_be_of_a_sweep(self, name: str) -> bool:
+        """Return whether a study has the id that a sweep gives it, or can't be read."""
+
+        def attributes() -> dict[str, object]:
+            study = find_study(self._store.optuna, name)
+            return {} if study is None else study.user_attrs
+
+        try:
+            with self.reading(name):
+                return "uid" in self._store.call(attributes)
+        except ConfigError:
+            return True
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Turn errors about values in the database that no sweep has written into one line.
+
+        Raises ConfigError, which names the database and the study.
+        """
+        try:
+            yield
+        except UNREADABLE as error:
+            raise ConfigError(
+                f"the study {name!r} in {named(self._url)} can't be read "
+                f"({type(error).__name__}): a sweep has not written it like this; restore the "
+                "database from a backup, or choose another with storage=sqlite:///FILE"
+            ) from error
+
+    def readable(self, names: Iterable[str], *, grace: float) -> Iterator[Ledger]:
+        """Open some studies; of one that can't be read, a warning is printed instead."""
+        for name in names:
+            try:
+                ledger = self.open(name, grace=grace)
+            except ConfigError as error:
+                print(f"warning: {error}", file=sys.stderr)
+            else:
+                yield ledger
 
     def open(self, name: str, *, grace: float = 60.0) -> Ledger:
         """Open a study without the right to take trials.
@@ -103,7 +158,11 @@ class Studies:
             )
             return Ledger(self._store, study, definition)
 
-        return self._store.call(opened)
+        with self.reading(name):
+            ledger = self._store.call(opened)
+            ledger.trials()  # a trial that has not ended is not read before
+            ledger.leases()
+            return ledger
 
     def delete(self, name: str) -> None:
         """Delete a study and its trials from the database."""
@@ -116,15 +175,19 @@ def reap_trials(
 ) -> Iterator[tuple[str, Lost]]:
     """Close the lost trials of some studies, and yield each with the name of its study.
 
+    A study that can't be read is passed over with a warning.
+
     A trial of another machine, or of a process that a signal has stopped, is lost after `grace`
     seconds without a sign of life; this function waits for them. `output` is the folder of the
     studies' folders.
     """
-    opened = [studies.open(name, grace=grace) for name in names]
+    opened = list(studies.readable(names, grace=grace))
     deadline = time.monotonic() + 2 * grace
     while True:
         for study in opened:
-            for lost in _reaped(study, output / study.name):
+            with studies.reading(study.name):
+                reaped = _reaped(study, output / study.name)
+            for lost in reaped:
                 yield study.name, lost
         if time.monotonic() > deadline or not any(study.is_in_doubt for study in opened):
             return
@@ -159,8 +222,10 @@ def removal_of(
     is_led = folder.is_dir() and lock is None
     if lock is not None:
         lock.release()
-    # A lease of another machine may be alive, and counts as alive.
-    if is_led or any(lease is not None and alive(lease) for lease in study.leases()):
+    with studies.reading(name):
+        # A lease of another machine may be alive, and counts as alive.
+        is_trained = any(lease is not None and alive(lease) for lease in study.leases())
+    if is_led or is_trained:
         raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
     run_ids = [
         run.info.run_id

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from ledgers import dead_lease, open_ledger, take
+from ledgers import COMPLETE, dead_lease, open_ledger, take
 from recorded_trials import STUDY, database_in, runs
 
+from pipeline.report import main as report
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.tracking.folders import FORGET, trial_folder
@@ -162,3 +163,74 @@ def test_clean_follows_no_link(
     assert f"error: '{link}' is a link; a run's folder holds" in capsys.readouterr().err
     assert link.is_symlink()
     assert outside.exists()
+
+
+# ── values that no sweep has written ────────────────────────────────────────────────────────────
+
+DEEP = "[" * 100_000 + "]" * 100_000
+ATTRIBUTE = "UPDATE study_user_attributes SET value_json = ? WHERE study_id = 1 AND key = "
+CHANGES = {
+    "objectives": (f"{ATTRIBUTE} 'objectives'", "5"),
+    "more objectives": (f"{ATTRIBUTE} 'objectives'", '[{"name": "a", "direction": "max", "x": 1}]'),
+    "no objectives": (f"{ATTRIBUTE} 'objectives'", "[]"),
+    "space": (f"{ATTRIBUTE} 'space'", "[1]"),
+    "deep space": (f"{ATTRIBUTE} 'space'", DEEP),
+    "uid": (f"{ATTRIBUTE} 'uid'", "{"),
+    "date": ("UPDATE trials SET datetime_start = ? WHERE study_id = 1", "yesterday"),
+    "number as date": ("UPDATE trials SET datetime_complete = ? WHERE study_id = 1", 5),
+    "state": ("UPDATE trials SET state = ? WHERE study_id = 1", "ODD"),
+    "direction": ("UPDATE study_directions SET direction = ? WHERE study_id = 1", "ODD"),
+    "value": ("UPDATE trial_values SET value = ? WHERE trial_id = 1", "many"),
+    "param": ("UPDATE trial_params SET param_value = ? WHERE trial_id = 1", "many"),
+    "distribution": ("UPDATE trial_params SET distribution_json = ? WHERE trial_id = 1", "{}"),
+    "deep distribution": (
+        "UPDATE trial_params SET distribution_json = ? WHERE trial_id = 1",
+        DEEP,
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "value"), CHANGES.values(), ids=CHANGES)
+def test_a_study_with_odd_values_is_passed_over(
+    statement: str, value: object, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.finish(take(ledger), COMPLETE)
+    with closing(open_ledger(DATABASE, name="good")) as good:
+        good.finish(take(good), COMPLETE)
+    execute(statement, value)
+    message = f"the study '{STUDY}' in the study database '{DATABASE.absolute()}' can't be read ("
+    capsys.readouterr()
+    assert main([]) == 0
+    printed = capsys.readouterr()
+    assert "good\t1 complete\tval/f1 0.5000\t" in printed.out
+    assert f"{STUDY}\t" not in printed.out
+    (warning,) = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert warning.startswith(f"warning: {message}")
+    assert report([f"study={STUDY}", "tracking=none"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {message}")
+
+
+def test_reap_passes_over_a_study_that_is_unreadable(
+    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(f"{ATTRIBUTE} 'objectives'", "5")
+    assert main(["action=reap", "grace=0.1"]) == 0
+    assert f"warning: the study '{STUDY}' in the study database" in capsys.readouterr().err
+    for action in ("reap", "check", "clean"):
+        assert main([f"action={action}", f"study={STUDY}"]) == 2
+        assert f"error: the study '{STUDY}' in the study database" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", "..", "/tmp/victim", "a\x1b[2J"])
+def test_the_list_passes_over_an_odd_name(
+    name: str | bytes, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_ledger(DATABASE, name="good").close()
+    execute("UPDATE studies SET study_name = ? WHERE study_id = 1", name)
+    assert main([]) == 0
+    printed = capsys.readouterr()
+    assert "good\tnone finished\t" in printed.out
+    (warning,) = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert "is not a name; expected 1 to 64 letters" in warning
+    assert "\x1b" not in warning
