@@ -234,3 +234,37 @@ def test_the_list_passes_over_an_odd_name(
     (warning,) = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
     assert "is not a name; expected 1 to 64 letters" in warning
     assert "\x1b" not in warning
+
+
+# ── statements in the database ──────────────────────────────────────────────────────────────────
+
+ENDLESS = (
+    "CREATE VIEW studies AS WITH RECURSIVE numbers(n) AS "
+    "(SELECT 1 UNION ALL SELECT n + 1 FROM numbers) "
+    "SELECT n AS study_id, 'a' || n AS study_name FROM numbers"
+)
+STATEMENTS = {
+    "view": ("ALTER TABLE studies RENAME TO old_studies", ENDLESS),
+    "trigger": ("CREATE TRIGGER studies AFTER UPDATE ON trials BEGIN DELETE FROM trials; END",),
+    "virtual table": ("CREATE VIRTUAL TABLE studies_text USING fts5(content)",),
+}
+
+
+@pytest.mark.parametrize("statements", STATEMENTS.values(), ids=STATEMENTS)
+def test_a_database_with_statements_is_refused(
+    statements: tuple[str, ...], ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.close()
+    with closing(sqlite3.connect(DATABASE)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    for command, words in (
+        (main, []),
+        (main, ["action=reap"]),
+        (main, ["action=clean", f"study={STUDY}"]),
+        (report, [f"study={STUDY}", "tracking=none"]),
+    ):
+        assert command(words) == 2
+        lines = capsys.readouterr().err.splitlines()
+        (error,) = [line for line in lines if "INFO" not in line]
+        assert error.startswith(f"error: '{DATABASE.absolute()}' has a view, a trigger or a")

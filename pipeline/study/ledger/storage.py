@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import sqlite3
 import sys
 import time
@@ -50,6 +51,8 @@ LIBPQ = {
 }
 #: Bytes; the size of an SQLite file is a multiple of its page size, which is a multiple of this.
 _SMALLEST_PAGE = 512
+#: Beginning of the statement that makes a table or an index, as SQLite stores it.
+_TABLE = re.compile(r"CREATE (TABLE|INDEX|UNIQUE INDEX) ")
 #: Servers that have answered this process; its next study waits for them from the start.
 _reached: set[str] = set()
 
@@ -317,14 +320,24 @@ def _require_pages(path: Path, size: int) -> None:
 def _tables(path: Path, wait: float) -> set[str]:
     """Return the names of a file's tables, none if it is missing or empty.
 
-    Raises ConfigError if the file is not a database, or that of another program.
+    Raises ConfigError if the file is not a database, that of another program, or has anything
+    but tables and indexes.
     """
     if not path.exists() or path.stat().st_size == 0:
         return set()
     _require_pages(path, path.stat().st_size)
     with closing(_connect(path, wait)) as connection:
-        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        tables = {name for (name,) in rows}
+        rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    # A view or a trigger runs statements of whoever has written the file, perhaps without an end.
+    # An index that SQLite makes by itself has no statement.
+    odd = [name for _, name, sql in rows if sql is not None and not _TABLE.match(str(sql))]
+    if odd:
+        raise ConfigError(
+            f"{str(path)!r} has a view, a trigger or a virtual table, {str(odd[0])!r}; expected "
+            "only tables of a sweep: restore it from a backup, or choose another database with "
+            "sqlite:///FILE"
+        )
+    tables = {str(name) for kind, name, _ in rows if kind == "table"}
     if tables and not tables & {"studies", "version_info"}:
         raise ConfigError(
             f"{str(path)!r} belongs to another program; expected a database for studies "
