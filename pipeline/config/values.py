@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, crea
 from pydantic.fields import FieldInfo
 
 from pipeline.config.options import REFUSED
+from pipeline.config.references import require_small_references
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -68,7 +69,11 @@ def as_tree(config: DictConfig | Mapping[str, Any]) -> DictConfig:
 
 def written(tree: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
     """Return a tree as plain values, with references as they are written or resolved."""
-    values = OmegaConf.to_container(tree, resolve=resolve)
+    values = OmegaConf.to_container(tree)
+    assert isinstance(values, dict)
+    if resolve:
+        require_small_references(values)
+        values = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -78,8 +83,10 @@ def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], li
 
     A value that can't be resolved, or that is `???`, becomes an `Unresolved`.
     """
+    tree = as_tree(config)
+    require_small_references(written(tree))
     problems: list[str] = []
-    values: dict[str, Any] = _resolved(as_tree(config), "", problems)
+    values: dict[str, Any] = _resolved(tree, "", problems)
     return values, problems
 
 

@@ -1,6 +1,7 @@
 """A folder of configuration decides neither where anything is sent nor where it is written."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -295,3 +296,31 @@ def test_files_of_any_folder_are_checked(refused: Refused, entry: str, file: str
     Path("conf/experiment/linked").symlink_to("../../linked")
     (line,) = refused(train.main, *words, *QUICK, "experiment=e")
     assert line.endswith("evil.yaml:2 has an alias (*a0); write it out.")
+
+
+TWICE = {
+    "texts": [f"x{n}: ${{tags.x{n - 1}}}${{tags.x{n - 1}}}" for n in range(1, 26)],
+    "resolvers": [
+        f"x{n}: ${{oc.select:tags.x{n - 1}}}${{oc.select:tags.x{n - 1},z}}" for n in range(1, 26)
+    ],
+    "relative": [f"x{n}: ${{.x{n - 1}}}${{.x{n - 1}}}" for n in range(1, 26)],
+    "mappings": [
+        f"x{n}: {{a: '${{tags.x{n - 1}}}', b: '${{tags.x{n - 1}}}'}}" for n in range(1, 26)
+    ],
+    "computed": [
+        f"k{n}: x{n - 1}\n  x{n}: ${{tags.${{tags.k{n}}}}}${{tags.${{tags.k{n}}}}}"
+        for n in range(1, 26)
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+@pytest.mark.parametrize("main", [train.main, sweep.main])
+def test_references_stand_for_little(refused: Refused, main: Main, kind: str) -> None:
+    lines = "".join(f"  {line}\n" for line in ("x0: text", *TWICE[kind]))
+    words = written(Path("conf"), {"experiment/e.yaml": f"{GLOBAL}tags:\n{lines}"})
+    study = STUDY if main is sweep.main else ()
+    started_at = time.monotonic()
+    (line,) = refused(main, *words, *QUICK, *study, "experiment=e")
+    assert time.monotonic() - started_at < 20
+    assert "references stand for more than 1048576 characters; write the values out." in line
