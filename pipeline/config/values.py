@@ -49,6 +49,9 @@ _NAMES_BY_BOUNDS: Mapping[tuple[object, ...], str] = {
     (Ge(0),): "weight_decay lr_decay momentum_decay eta_min min_lr patience cooldown",
     (Ge(1),): "T_max T_0 T_mult step_size total_iters annealing_epochs update_every_n_steps",
     (Ge(1), Le(1000)): "num_layers num_encoder_layers num_decoder_layers",
+    # Shapes of layers: a large number takes memory in each forward pass.
+    (Le(10_000),): "padding output_padding",  # negative numbers cut values off
+    (Ge(1), Le(10_000)): "kernel_size stride dilation output_size size upscale_factor",
     (Ge(0), Lt(1)): "momentum dampening alpha betas",
     (Ge(0), Le(1)): "rho decay",
     (Gt(0), Lt(1)): "factor pct_start",

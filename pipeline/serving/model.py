@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint
@@ -48,6 +50,8 @@ PREFIX = "network."
 MOST_ROWS = 4096
 #: Most input values per block; the activations of the network take more memory.
 BLOCK_NUMBERS = 2**22
+#: Most numbers that one operation of a layer of torch's may return for a block of rows: 1 GiB.
+MOST_NUMBERS = 2**28
 
 
 def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | None:
@@ -179,11 +183,21 @@ class Model:
                     f"{place}, column {column!r}: the value is infinite in float32 after scaling; "
                     "expected one of the size of the training rows"
                 )
-            blocks.append(self.network(inputs).float())
+            blocks.append(self._raised(inputs))
         raised = torch.cat(blocks)
         if self.schema.task == "regression":
             return self.schema.to_units(raised, None)
         return probabilities(raised)
+
+    def _raised(self, inputs: Tensor) -> Tensor:
+        try:
+            raised: Tensor = self.network(inputs).float()
+        except (RuntimeError, MemoryError) as error:
+            raise ConfigError(
+                f"{self.file} has a network that can't be applied to {len(inputs)} rows "
+                f"({' '.join(str(error).split())[:200]}); train the model again"
+            ) from error
+        return raised
 
     @property
     def block_rows(self) -> int:
@@ -268,9 +282,24 @@ def _require_answer(outline: nn.Module, schema: Schema) -> None:
     """Raise TypeError unless a layer of torch's maps rows of the schema to its outputs."""
     if hasattr(outline, "takes"):  # our networks are built for the shapes
         return
-    answer = outline.eval()(torch.empty(1, *schema.input_shape, device="meta"))
-    if not isinstance(answer, Tensor) or answer.shape != (1, schema.outputs):
+    rows = rows_at_once(schema.input_shape)
+    with _BoundedSizes():  # type: ignore[no-untyped-call] # of torch
+        answer = outline.eval()(torch.empty(rows, *schema.input_shape, device="meta"))
+    if not isinstance(answer, Tensor) or answer.shape != (rows, schema.outputs):
         raise TypeError("it does not map a row to the outputs")
+
+
+class _BoundedSizes(TorchDispatchMode):  # type: ignore[no-untyped-call] # of torch
+    """Raises ValueError at the first operation whose result would take too much memory."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+        if any(tensor.numel() > MOST_NUMBERS for tensor in tensors):
+            raise ValueError(f"a result within it has more than {MOST_NUMBERS} numbers")
+        return result
 
 
 def _schema(file: Path, plain: dict[str, Any]) -> Schema:

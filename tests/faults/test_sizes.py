@@ -120,6 +120,27 @@ def as_cnn(**values: object) -> Change:
     return lambda content: content["pipeline"]["config"].update(model={**usual, **sizes, **values})
 
 
+def as_layer(**values: object) -> Change:
+    """Replace the network with a convolution of torch's and its weights."""
+    usual = {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "padding_mode": "replicate"}
+    weights = {"network.weight": torch.ones(1, 1, 1), "network.bias": torch.zeros(1)}
+
+    def change(content: dict[str, Any]) -> None:
+        content["pipeline"]["config"].update(
+            model={"_target_": "torch.nn.Conv1d", **usual, **values}
+        )
+        content["state_dict"] = weights
+
+    return change
+
+
+def as_padding(content: dict[str, Any]) -> None:
+    """Replace the network with a layer that has no weights."""
+    model = {"_target_": "torch.nn.ConstantPad2d", "padding": [9999] * 4, "value": 0.0}
+    content["pipeline"]["config"].update(model=model)
+    content["state_dict"] = {}
+
+
 HUGE: dict[str, tuple[Change, str]] = {
     "wide": (of_model(hidden=[300_000, 300_000]), "at 'layers.layer1.linear.weight' where the net"),
     "orthogonal": (of_model(hidden=[300_000], init="orthogonal"), "where the network has"),
@@ -141,6 +162,10 @@ HUGE: dict[str, tuple[Change, str]] = {
         ),
         "has a weight of shape .* where the network has nothing",
     ),
+    "layer": (as_layer(padding=10**8), "model.padding=100000000 is not allowed; expected "),
+    "strided": (as_layer(stride=10**9), "model.stride=1000000000 is not allowed; expected "),
+    "dilated": (as_layer(dilation=10**9), "model.dilation=1000000000 is not allowed; expected "),
+    "grown": (as_padding, "a result within it has more than 268435456 numbers"),
     "no config": (lambda content: content["pipeline"].update(config=None), "its config is null"),
     "no epoch": (lambda content: content["pipeline"].update(epoch="last"), "its epoch is 'last'"),
 }
@@ -164,6 +189,29 @@ def test_sizes_of_a_model_are_compared_before_memory_is_taken(
     change, words = HUGE[kind]
     changed(model, change)
     assert re.search(words, refusal(capsys, command))
+
+
+def test_a_failing_forward_pass_names_the_file(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path.cwd())
+    code = (
+        "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, rows):\n"
+        "        raise RuntimeError('no memory for it')\n"
+    )
+    Path("failing_network.py").write_text(code, encoding="utf-8")
+
+    def change(content: dict[str, Any]) -> None:
+        content["pipeline"]["config"].update(model={"_target_": "failing_network.Net"})
+        content["state_dict"] = {}
+
+    changed(model, change)
+    words = ["model_from=model.ckpt", "input=new.csv", "output=out.csv", "tracking=none"]
+    assert predict.main([*words, "trust=[failing_network]"]) == 2
+    assert (
+        "model.ckpt has a network that can't be applied to 1 rows (no memory for it); train"
+        in capsys.readouterr().err
+    )
 
 
 def packed(file: Path, method: int, *, repeated: int = 1) -> None:
