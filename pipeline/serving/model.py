@@ -313,6 +313,11 @@ def _schema(file: Path, plain: dict[str, Any]) -> Schema:
             "train the model again"
         ) from error
     classes = {"regression": 0, "binary": 2}.get(schema.task, schema.outputs)
+    if len(set(schema.classes)) < len(schema.classes):
+        raise ConfigError(
+            f"{file} has a class twice among {', '.join(schema.classes)[:200]}; train the model "
+            "again"
+        )
     if len(schema.classes) != classes:
         raise ConfigError(
             f"{file} is inconsistent: its task is {schema.task} of {kind} rows with "

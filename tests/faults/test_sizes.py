@@ -162,6 +162,7 @@ HUGE: dict[str, tuple[Change, str]] = {
         ),
         "has a weight of shape .* where the network has nothing",
     ),
+    "twice": (of_schema(classes=["a", "a", "b"]), "has a class twice among a, a, b; train the "),
     "layer": (as_layer(padding=10**8), "model.padding=100000000 is not allowed; expected "),
     "strided": (as_layer(stride=10**9), "model.stride=1000000000 is not allowed; expected "),
     "dilated": (as_layer(dilation=10**9), "model.dilation=1000000000 is not allowed; expected "),
