@@ -39,7 +39,7 @@ def begin_trial(
     where = destination(study, uri, uid)
     folder = where.trial_folder(number)
     folder.mkdir(parents=True)
-    adopt(folder)
+    adopt(study)
     journal = Journal(folder)
     header = where.trial_header(number, {"optimizer.lr": 0.1 * (number + 1)})
     journal.begin(header if parent else replace(header, parent_folder=None))

@@ -30,7 +30,6 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import python_path
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
 from pipeline.processes.lease import Lease
-from pipeline.study.study_run import begin_study_folder, remove_unused_folder
 
 if TYPE_CHECKING:
     from pipeline.study.plan import StudyPlan
@@ -142,6 +141,7 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
 def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
     """Connect to a study's cluster; a file in the study's folder shows which nodes see it."""
     from pipeline.devices import PLACED
+    from pipeline.study.study_run import begin_study_folder, remove_unused_folder
 
     spec = _spec(plan)
     placed = {PLACED: "1"} if spec.gpus else {}
