@@ -131,7 +131,7 @@ def test_names_in_a_run_are_shown_as_escapes(hostile: Path, printed: Printed) ->
 
 @pytest.mark.slow
 def test_names_of_studies_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
-    assert SHOWN in printed(hostile, "report", "study=absent").replace("\\\\", "\\")
+    assert SHOWN in printed(hostile, "runs").replace("\\\\", "\\")
 
 
 @pytest.mark.slow
