@@ -109,6 +109,21 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
             assert postgres.ask(name, rows) == [(0,)], table
 
 
+def test_a_connection_that_breaks_within_a_statement_is_named_by_our_own_line_alone(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    from pipeline.study.ledger.storage import open_storage, storage_url
+
+    import psycopg  # the quick tests are collected without it
+
+    name = postgres.database()
+    open_storage(storage_url(postgres.url(name))).close()
+    with psycopg.connect(postgres.url(name), autocommit=True) as link:
+        with pytest.raises(psycopg.OperationalError), link.pipeline():
+            link.execute("SELECT pg_terminate_backend(pg_backend_pid())").fetchall()
+    assert caplog.messages == []
+
+
 # `tests/study/test_postgres_ledger.py` lets `sweep.storage_patience` pass.
 def test_a_study_waits_for_its_server_where_it_is_asked_to_and_goes_on_by_the_same_command(
     sweep: StartSweep,

@@ -1,5 +1,6 @@
 """The database of studies, in a file or on a server; calls to a server are retried."""
 
+import logging
 import os
 import random
 import re
@@ -106,6 +107,8 @@ def open_storage(
     if path is not None:
         with storage_faults(url):
             return _open_file(path, wait)
+    # It warns of each lost connection, which `Retry` says in the user's words.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     if url not in _reached and not from_start:
         Retry(0.0, named(url)).call(lambda: _reach(url))
     _reached.add(url)
