@@ -67,12 +67,13 @@ def chunks(descriptor: int) -> Iterator[bytes]:
         yield content
 
 
-@pytest.fixture(params=[in_pipe, in_terminal], ids=["pipe", "terminal"])
+@pytest.fixture
 def printed(request: pytest.FixtureRequest) -> Callable[..., str]:
-    """Returns what a command prints, which has no control character."""
+    """Returns what a command prints to a terminal, or to a pipe, without a control character."""
+    run = getattr(request, "param", in_terminal)
 
     def call(folder: Path, *words: str) -> str:
-        text: str = request.param(words, folder)
+        text: str = run(words, folder)
         assert CONTROL.findall(text) == []
         return text
 
@@ -119,6 +120,7 @@ def test_names_of_a_table_are_shown_as_escapes(hostile: Path, printed: Printed) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("printed", [in_pipe, in_terminal], indirect=True)
 def test_names_in_a_run_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
     model = f"model_from={run_of(hostile)}"
     assert f"run{SHOWN}" in printed(hostile, "runs")
