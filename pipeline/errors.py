@@ -20,6 +20,9 @@ LONGEST_VALUE = 80
 #: Words that Hydra reads unchanged without quotes.
 BARE = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*|0|-?[1-9][0-9]*")
 
+#: A requirement of the program's metadata, such as `ray<3,>=2.60; extra == "ray"`.
+REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?P<extras>(?:\[[^]]*\])?)(?P<versions>[^;\s]*)")
+
 
 class PipelineError(Exception):
     """One or more problems of one line each: what is wrong, where, and how to fix it."""
@@ -133,6 +136,26 @@ def override(key: str, value: str | Sequence[str]) -> str:
     words = [value] if isinstance(value, str) else value
     text = ",".join(w if BARE.fullmatch(w) else '"{}"'.format(w.replace('"', '\\"')) for w in words)
     return f"{key}={text}" if isinstance(value, str) else f"{key}=[{text}]"
+
+
+def pip_install(*packages: str) -> str:
+    """Return the command that installs packages, in the versions that this program requires.
+
+    It does not name an extra, such as `pipeline[ray]`: pip would look for `pipeline` in the package
+    index, where it is another project.
+    """
+    from importlib import metadata  # takes 10 ms
+
+    try:
+        required = metadata.requires("pipeline") or []
+    except metadata.PackageNotFoundError:  # a clone that is not installed
+        required = []
+    found = filter(None, map(REQUIREMENT.match, required))
+    requirements: dict[str, str] = {}
+    for one in found:
+        versions = sorted(one["versions"].split(","), reverse=True)  # the lower bound first
+        requirements.setdefault(one["name"], one["name"] + one["extras"] + ",".join(versions))
+    return shlex.join(["pip", "install", *(requirements.get(name, name) for name in packages)])
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str:

@@ -87,6 +87,18 @@ def test_every_dependency_has_its_reason_in_the_architecture() -> None:
     assert {name for name in names if f"`{name}`" not in page} == {"pipeline"}
 
 
+def test_pages_name_the_packages_of_an_extra() -> None:
+    """In the package index `pipeline` is another project, so `pipeline[ray]` would install that."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [one for group in project["optional-dependencies"].values() for one in group]
+    shown = [*PAGES, *(ROOT / "conf").rglob("*.yaml")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in shown)
+    words = [word for line in re.findall(r"pip install ([^`\n]*)", text) for word in line.split()]
+    named = {word.strip("'") for word in words if re.search(r"[\[<>=]", word)}
+    assert {"ray>=2.60,<3", "onnx>=1.19", "psycopg[binary]>=3.2"} <= named
+    assert named - {*extras} == {".[test]"}  # of the clone that the reader is in
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_shown_can_be_pasted_into_any_shell(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -281,7 +281,7 @@ def test_a_missing_extra_is_named_before_anything_is_written(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
     code, _, err = export(run_of(given, "values"), "format=onnx", f"output={tmp_path / 'files'}")
     assert code == 3
-    assert err == "error: format=onnx needs onnxruntime: pip install 'pipeline[onnx]'\n"
+    assert err == "error: format=onnx needs onnxruntime: pip install 'onnxruntime>=1.22'\n"
     assert not (tmp_path / "files").exists()
 
 

@@ -20,7 +20,7 @@ from torch.export import Dim, ExportedProgram
 from pipeline.data.reader import EXAMPLE_ROWS, reader_of
 from pipeline.data.schema import UNKNOWN, Code, Schema, axis_of, permuted
 from pipeline.data.source import Array
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import ConfigError, EnvironmentFaultError, pip_install
 from pipeline.networks.inspection import probabilities
 from pipeline.regular_files import read_json
 from pipeline.serving.files import EXAMPLE
@@ -62,7 +62,7 @@ def require_extra(formats: list[Format]) -> None:
     missing = [name for name in EXTRA if find_spec(name) is None]
     if "onnx" in formats and missing:
         raise EnvironmentFaultError(
-            f"format=onnx needs {', '.join(missing)}: pip install 'pipeline[onnx]'"
+            f"format=onnx needs {', '.join(missing)}: {pip_install(*missing)}"
         )
 
 

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError, did_you_mean
+from pipeline.errors import (
+    ConfigError,
+    EnvironmentFaultError,
+    PipelineError,
+    did_you_mean,
+    pip_install,
+)
 from pipeline.paths import shortage
 from pipeline.redaction import MASK, has_password, redact
 from pipeline.tracking.fields import TRAINING_PAGES, VIEW, cut
@@ -28,8 +34,10 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 #: Names under which database drivers and clients of file stores are installed, if they differ from
 #: the package's name.
 REMEDIES = {
-    **{"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"},
-    **{"botocore": "boto3", "google": "google-cloud-storage", "azure": "azure-storage-blob"},
+    "MySQLdb": "mysqlclient",
+    "botocore": "boto3",
+    "google": "google-cloud-storage",
+    "azure": "azure-storage-blob",
 }
 #: Longest wait for an answer of a tracking server in seconds; the environment can override it.
 REQUEST_SECONDS = 5
@@ -218,7 +226,7 @@ def with_driver(key: str, url: str) -> str:
         package = str(error.name)
         raise ConfigError(
             f"{key}={redact(url)!r} needs the package {package!r}, which is not "
-            f"installed; install it with: pip install {REMEDIES.get(package, package)}"
+            f"installed; install it with: {pip_install(REMEDIES.get(package, package))}"
         ) from error
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         text = str(error).splitlines()[0].rstrip(".")
@@ -272,7 +280,7 @@ def missing_package(uri: str, name: str) -> StoreError:
     package = REMEDIES.get(name) or REMEDIES.get(name.partition(".")[0], name)
     line = (
         f"{named(uri)} keeps its files where the package {name!r} is needed, which is not "
-        f"installed; install it with: pip install {package}"
+        f"installed; install it with: {pip_install(package)}"
     )
     return StoreError("refused", line)
 

@@ -59,7 +59,7 @@ REFUSED = {
     "": (
         2,
         "sweep.launcher=ray needs the package ray, which is not installed; install it with: "
-        r"pip install 'pipeline\[ray\]'",
+        r"pip install 'ray>=2.60,<3'",
     ),
 }
 

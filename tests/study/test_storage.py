@@ -103,7 +103,7 @@ def test_postgresql_without_its_driver_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as where it is not installed
-    with pytest.raises(ConfigError, match=r"with: pip install 'psycopg\[binary\]'"):
+    with pytest.raises(ConfigError, match=r"with: pip install 'psycopg\[binary\]>=3.2'"):
         storage_url("postgresql://host/name")
 
 

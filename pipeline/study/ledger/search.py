@@ -18,7 +18,7 @@ from pipeline.config.values import (
     problems_with,
     resolve,
 )
-from pipeline.errors import ConfigError, shown
+from pipeline.errors import ConfigError, pip_install, shown
 from pipeline.study.ledger.definition import StudyDefinition
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def _sampler_problems(sampler: "Choice", objectives: int) -> Iterator[str]:
         yield f"{key}: {name} is not supported; expected {REPLACED[name]}."
         return
     if name in PACKAGES and find_spec(package := PACKAGES[name]) is None:
-        yield f"{key}: {name} needs the package {package!r}; pip install {package}"
+        yield f"{key}: {name} needs the package {package!r}; {pip_install(package)}"
         return
     if name == "CmaEsSampler" and objectives > 1:
         yield f"{key}: {name} supports only one objective; choose tpe or another sampler."

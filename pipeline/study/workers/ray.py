@@ -26,7 +26,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Self
 
 import pipeline
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import ConfigError, EnvironmentFaultError, pip_install
 from pipeline.paths import python_path
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
 from pipeline.processes.lease import Lease
@@ -113,7 +113,7 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
     if find_spec("ray") is None:
         raise ConfigError(
             "sweep.launcher=ray needs the package ray, which is not installed; install it with: "
-            "pip install 'pipeline[ray]'"
+            f"{pip_install('ray')}"
         )
     spec, wanted = _spec(plan), plan.options.workers
     free: Free = [{"CPU": spec.local_cpus, "GPU": spec.local_gpus}]
