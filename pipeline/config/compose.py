@@ -50,6 +50,8 @@ _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
 _PATH = re.compile(r"[\w-]*[./][\w./-]*")
 _OWN_FILES = {"": "images", ".npy": "arrays", ".npz": "arrays", ".ts": "ucr"}
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
+#: The root file of a single run, without `.yaml`.
+_RUN = "train"
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
 _ENDINGS = re.compile(r"(\.[a-z]\w{0,7})?(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
@@ -107,6 +109,8 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
     `<sweeps>-<model>-<data>`, without the groups that it varies, with the experiment and the folder
     of a file of the user's own: other data need another study. `hydra` has Hydra's own settings.
     """
+    if hydra.job.config_name == _RUN:
+        _leave_out_study(tree)
     data, folder = _names_of_data(tree, hydra)
     choices = {**hydra.runtime.choices, "data": data}
     overrides: Any = hydra.overrides
@@ -128,6 +132,12 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
         words = [sweeps, *map(choices.get, kept), folder if "data" in kept else None]
         tree.sweep.name = _joined(words, LONGEST_STUDY_NAME)
     return tree
+
+
+def _leave_out_study(run: DictConfig) -> None:
+    """Remove the options of a study from a single run, whose experiment may have them."""
+    with open_dict(run):
+        run.pop("sweep", None)
 
 
 def _names_of_data(tree: DictConfig, hydra: DictConfig | HydraConf) -> list[str | None]:
@@ -242,9 +252,12 @@ class Composer:
         """Compose the root file with overrides, `hydra` included; raises ConfigError on failure."""
         overrides = [*self._search, *self.cleared(lines), *lines]
         try:
-            return self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
+            tree = self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise ConfigError(composition_problem(error)) from error
+        if self.config_name == _RUN:
+            _leave_out_study(tree)
+        return tree
 
     def cleared(self, lines: Sequence[str]) -> list[str]:
         """Return `++key=null` for each key in which a mapping replaces a list.

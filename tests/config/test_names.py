@@ -211,6 +211,13 @@ def test_an_unknown_key_in_a_users_file_is_named(line: CommandLine, tmp_path: Pa
     ]
 
 
+def test_a_run_leaves_out_the_study_of_its_experiment(line: CommandLine, tmp_path: Path) -> None:
+    text = f"{GOOD}sweep: {{n_trials: 3}}\n"
+    words = (*written(tmp_path / "conf", {EXPERIMENT: text}), "experiment=mine")
+    assert line.run(*words).seed == 3
+    assert line.problem(*words, "sweep.n_trials=4").startswith("sweep.n_trials is unknown.")
+
+
 def test_a_users_folder_may_have_any_name(line: CommandLine, tmp_path: Path) -> None:
     words = written(tmp_path / "a b/结果/a,b=c/#[x]/it's", {EXPERIMENT: GOOD})
     assert line.run(*words, "experiment=mine").seed == 3

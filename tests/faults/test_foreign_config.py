@@ -144,12 +144,18 @@ def test_references_to_other_keys_are_no_detour(listener: Listener, refused: Ref
 
 def test_a_study_is_kept_where_the_user_says(refused: Refused, own_folder: Path) -> None:
     url = "sqlite:///../stolen.db"
-    files = {"sweeps/s.yaml": f"{GLOBAL}sweep: {{storage: '{url}'}}\n", "sweeps/r.yaml": RAY}
+    files = {
+        "sweeps/s.yaml": f"{GLOBAL}sweep: {{storage: '{url}'}}\n",
+        "sweeps/r.yaml": RAY,
+        "experiment/e.yaml": f"{GLOBAL}sweep: {{storage: 'sqlite:///../e.db'}}\n",
+    }
     words = (*written(Path("../conf"), dict(files)), *QUICK, *STUDY, "tracking=none")
     assert refused(sweep.main, *words, "sweeps=s") == [
         f"sweep.storage='{url}' is set in ../conf/sweeps/s.yaml; it counts only if you confirm it: "
         f"type sweep.storage={url}, or remove it from the file."
     ]
+    (line,) = refused(sweep.main, *words, "experiment=e")
+    assert line.startswith("sweep.storage='sqlite:///../e.db' is set in ../conf/experiment/e.yaml")
     (line,) = refused(sweep.main, *words, "sweeps=r")
     assert line.startswith("sweep.ray.address='example:6379' is set in ../conf/sweeps/r.yaml")
     assert not (own_folder.parent / "stolen.db").exists()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import choices
+from command_line import choices, written
 from spaces import cases, checked, problems, study
 
 from pipeline.config.compose import compose
@@ -66,6 +66,24 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
     assert ranges["optimizer.lr"] == "choice(0.1, 0.2)"
     assert ranges["seed"] == "range(0, 5)"
     assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
+
+
+def test_an_experiment_may_set_the_options_of_a_study(own_folder: Path) -> None:
+    text = "# @package _global_\nsweep: {n_trials: 3, sampler: random, pruner: none}\n"
+    written(own_folder / "conf", {"experiment/mine.yaml": text})
+
+    def options(*words: str) -> tuple[int, str, str]:
+        tree = compose(
+            ["experiment=mine", *words],
+            config_name="sweep",
+            config_dir=own_folder / "conf",
+            options=SweepConfig,
+        )
+        return tree.sweep.n_trials, tree.sweep.sampler, tree.sweep.pruner
+
+    assert options() == (3, "random", "none")
+    assert options("sweeps=quick") == (10, "random", "none")
+    assert options("sweeps=quick", "sweep.n_trials=5") == (5, "random", "none")
 
 
 CONTRADICTIONS = """
