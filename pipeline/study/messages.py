@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import TypeAdapter
 
 from pipeline.errors import EnvironmentFaultError
+from pipeline.tracking.fields import FINAL
 from pipeline.tracking.folders import is_trial
-from pipeline.tracking.journal import JOURNAL, Journal, Status, read_events
+from pipeline.tracking.journal import JOURNAL, Event, Journal, Status, epochs_of, read_events
 
 #: Name of the file with a trial's kept weights, in its folder of checkpoints.
 KEPT = "kept.ckpt"
@@ -196,9 +197,7 @@ def end_in_journal(folder: Path) -> TrialEnd | None:
     if not bounds or bounds[-1]["event"] != "end":
         return None
     status, reason = bounds[-1].get("status"), bounds[-1].get("reason")
-    epochs = {event["epoch"] for event in events if event["event"] == "epoch"}
-    seconds = (bounds[-1]["time"] - bounds[0]["time"]) / 1000
-    attributes = {"seconds": seconds, "epochs": len(epochs)}
+    attributes = _attributes(bounds, epochs_of(events))
     if status == "FINISHED" and reason == "pruned":
         return TrialEnd(state="pruned", reason="pruned", attributes=attributes)
     if reason in (*COUNTED_FAILURES, *RETRIED):
@@ -212,6 +211,23 @@ def end_in_journal(folder: Path) -> TrialEnd | None:
         status == "FINISHED" and reason is None and values and all(map(math.isfinite, values))
     )
     return TrialEnd(state="complete", values=values, attributes=attributes) if is_whole else None
+
+
+def _attributes(
+    bounds: Sequence[Event], epochs: Mapping[int, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return the attributes with which a worker would have reported the end of a trial.
+
+    `bounds` are the beginning and the end of the trial, `epochs` the values that it has recorded.
+    """
+    seconds = (bounds[-1]["time"] - bounds[0]["time"]) / 1000
+    attributes: dict[str, Any] = {"seconds": seconds, "epochs": len(epochs)}
+    threads = bounds[0].get("params", {}).get("trainer.threads")
+    if isinstance(threads, int):
+        attributes["threads"] = threads
+    for values in epochs.values():
+        attributes |= {key: value for key, value in values.items() if key.startswith(FINAL)}
+    return attributes
 
 
 def end_journal(folder: Path, state: str, reason: str | None) -> bool:

@@ -26,7 +26,7 @@ from study_workers import (
 
 from pipeline.errors import EnvironmentFaultError, Interrupted
 from pipeline.processes.fork_server import ForkServer
-from pipeline.study.messages import Gone, Job, Rung, TrialEnd
+from pipeline.study.messages import Gone, Job, Rung, TrialEnd, end_in_journal
 from pipeline.study.workers.trial import TrialTrainer, one_line
 from pipeline.study.workers.worker import (
     Worker,
@@ -74,6 +74,14 @@ def untimed(job: Job | Path) -> dict[int, dict[str, float]]:
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def journal_tells(job: Job, ended: TrialEnd) -> bool:
+    """Whether a driver that finds a trial's journal learns what its worker has reported."""
+    found = end_in_journal(Path(job.folder))
+    assert found is not None
+    seconds = {"seconds": ended.attributes["seconds"]}  # the worker's include its start
+    return replace(found, attributes={**found.attributes, **seconds}, data=ended.data) == ended
 
 
 def await_epochs(job: Job) -> None:
@@ -205,6 +213,7 @@ def test_the_values_are_those_of_the_weights_that_a_trial_keeps(
     assert ended.values[3] == ended.attributes["time/fit"]
     assert (ended.attributes["epochs"], ended.attributes["threads"]) == (3, 1)
     assert {"test/f1", "naive/f1", "linear/f1"} <= ended.attributes.keys()
+    assert journal_tells(job, ended)
 
 
 def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
@@ -224,6 +233,7 @@ def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
     assert (ended.state, ended.reason, ended.values) == ("pruned", "pruned", ())
     assert ending(job) == ("FINISHED", "pruned")
     assert files(Path(job.folder)) == {"journal.jsonl"}
+    assert journal_tells(job, ended)
 
 
 def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Conversation) -> None:
