@@ -437,8 +437,9 @@ class TrialCloser:
 
     def _keepers(self) -> set[int]:
         """Return the trials whose weights are kept: the best ones, and that of the base config."""
-        base = [] if self._plan.base_point is None else [0]
-        return {*self._ledger.progress().best, *base}
+        progress = self._ledger.progress()
+        base = [] if progress.base_row is None else [progress.base_row.number]
+        return {*progress.best, *base}
 
     def _params(self, row: Row) -> dict[str, Scalar]:
         plan = self._plan

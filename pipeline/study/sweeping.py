@@ -88,7 +88,7 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
     Raises ChangedDataError if the data are no longer those that the winner was trained on.
     """
     rows = done.ledger.trials()
-    best, base = winner(rows, done.plan.directions), _base_row(done.plan, rows)
+    best, base = winner(rows, done.plan.directions), done.ledger.progress().base_row
     if best is None:
         return
     overrides = _winner_overrides(done.plan, best)
@@ -149,7 +149,7 @@ def _conclude_search(
     done: Driver, rows: list[Row], artifacts: Path, pool: WorkerPool
 ) -> Iterator[str]:
     plan, notes = done.plan, list[str]()
-    best, base = winner(rows, plan.directions), _base_row(plan, rows)
+    best, base = winner(rows, plan.directions), done.ledger.progress().base_row
     done.ledger.set_fact(summary.BASE, None if base is None else base.number)
     untested = cache(partial(_untested_summary, done, rows, best, base))
 
@@ -163,7 +163,7 @@ def _conclude_search(
     with waiting_for("testing the best trial", plan.run.verbose):
         if best is not None:
             _test(done, best, pool, artifacts / "winner", drawing, leave=True)
-            if base is not None and base.values and base.number != best.number:
+            if base is not None and base.number != best.number:
                 _test(done, base, pool, artifacts / "default", drawing)
     found = untested().with_tests(done.ledger.facts)
     done.run.tested(found.tested)
@@ -246,15 +246,6 @@ def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> 
 
 
 # ── the winner's commands ───────────────────────────────────────────────────────────────────────
-
-
-def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
-    """Return the trial of the base config, a completed one if it was tried more than once."""
-    if plan.base_point is None:
-        return None
-    point = plan.space.overrides(plan.base_point)
-    tried = [row for row in rows if row.overrides == point]
-    return next((row for row in tried if row.values), tried[0] if tried else None)
 
 
 def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -102,6 +103,35 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     assert records.ends() == [LOST, LOST, COMPLETE, *[LOST] * 4]
     assert "1 trial: 1 complete; not counted: 6 lost" in last.out
     records.require_whole(1, max_retry=1)
+
+
+def test_retried_default_keeps_scores_when_its_worker_dies_late(sweep: StartSweep) -> None:
+    """The default is lost, tried again, and its worker killed before the database has its end."""
+    records = Records()
+    words = ("sweep.base_trial=true", "sweep.n_trials=3", "sweep.test_trials=true")
+    words = (*words, "monitor=val/loss", "sweep.objective=val/loss", *behaving("wait"))
+    running = sweep(*words)
+    first = running.await_waiting()
+    os.kill(first, signal.SIGKILL)
+    again = running.await_waiting(other_than=first)
+    psutil.Process(running.process.pid).suspend()  # so that the database does not get the end
+    running.go_on()
+    (journal,) = Path("runs/study/trials").glob("*-0001/journal.jsonl")
+    running.process.wait_until(lambda: b'"event": "end"' in journal.read_bytes(), what="its end")
+    os.kill(again, signal.SIGKILL)
+    running.kill()
+
+    last = sweep(*words)
+    assert last.end() == 0, last.err
+    assert "trial 1 had ended (complete) before its process died; it is recorded" in last.err
+    assert records.ends() == [LOST, COMPLETE, COMPLETE, COMPLETE]
+    retried, other, _ = (trial.attributes["attributes"] for trial in records.trials()[1:])
+    assert {"test/f1", "threads"} <= retried.keys() == other.keys()
+    assert records.parent().tags["best.trial"] == "3"
+    kept = {int(path.name.rpartition("-")[2]) for path in journal.parents[1].iterdir()}
+    assert kept == {1, 3}
+    assert "  default  " in last.out  # a column of the test results
+    assert runs(["action=check", "study=study"]) == 0
 
 
 def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(sweep: StartSweep) -> None:

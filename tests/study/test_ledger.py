@@ -114,6 +114,17 @@ def test_a_part_of_a_point_leaves_the_rest_to_the_sampler(path: Path) -> None:
     assert 0 <= float(taken.overrides["optimizer.lr"]) <= 1
 
 
+def test_retried_base_config_is_still_the_default(path: Path) -> None:
+    ledger = open_ledger(path, base_point={"optimizer.lr": 0.01})
+    end_as(ledger, failed("lost"))
+    assert ledger.progress().base_row is None
+    retried, other = end_as(ledger, COMPLETE), end_as(ledger, COMPLETE)
+    assert (retried, other) == (1, 2)
+    reopened = open_ledger(path, base_point={"optimizer.lr": 0.01})
+    rows = [opened.progress().base_row for opened in (ledger, reopened)]
+    assert [row and row.number for row in rows] == [1, 1]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_value_that_is_no_number_fails_and_is_never_the_best(value: float, path: Path) -> None:
     ledger = open_ledger(path)

@@ -15,6 +15,7 @@ def progress(*, left: int, running: int) -> Progress:
         left=left,
         best=(),
         best_row=None,
+        base_row=None,
         consecutive_failures=0,
     )
 

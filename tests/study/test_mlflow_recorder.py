@@ -175,7 +175,13 @@ def update(
     """Record how many trials have ended how, and which is the best."""
     best = Row(number=number, state="complete", values=(value,), overrides=overrides)
     progress = Progress(
-        total=20, counts=counts, left=0, best=(number,), best_row=best, consecutive_failures=0
+        total=20,
+        counts=counts,
+        left=0,
+        best=(number,),
+        best_row=best,
+        base_row=None,
+        consecutive_failures=0,
     )
     run.update(progress)
 

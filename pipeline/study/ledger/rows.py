@@ -94,6 +94,8 @@ class Progress:
         left: Number of trials that may still be taken.
         best: Numbers of the best trials, the best first.
         best_row: The best trial; `None` = none completed.
+        base_row: The trial of the base config that completed, the first one if there are several;
+            `None` = there is none.
         consecutive_failures: Number of trials that failed in a row since this process joined.
     """
 
@@ -102,6 +104,7 @@ class Progress:
     left: int
     best: tuple[int, ...]
     best_row: Row | None
+    base_row: Row | None
     consecutive_failures: int
 
     @property
@@ -202,6 +205,9 @@ class StudyTrials:
         self._rows: dict[int, Row] = {}
         self._uncompared: list[Row] = []
         self._best: list[Row] = []
+        base = definition.base_point
+        self._base_overrides = None if base is None else self._space.overrides(base)
+        self._base: Row | None = None
         self._ends: Counter[str] = Counter()
         self._failed_at: list[float] = []
         self._succeeded_at = -math.inf
@@ -227,6 +233,7 @@ class StudyTrials:
             left=self._left(),
             best=tuple(row.number for row in self._best),
             best_row=next(iter(self._best), None),
+            base_row=self._base,
             consecutive_failures=sum(at > self._succeeded_at for at in self._failed_at),
         )
 
@@ -290,6 +297,7 @@ class StudyTrials:
             ends, ended = count_ends([row]), row.ended or 0.0
             self._ends += ends
             self._uncompared.append(row)
+            self._note_base(row)
             # A point whose trials have killed all their workers is not tried again either.
             retries = trial.user_attrs.get(RETRIES, 0)
             if _counted(ends) or (row.reason == "lost" and retries >= self._options.max_retry):
@@ -299,6 +307,17 @@ class StudyTrials:
             elif row.reason != "interrupted":
                 self._failed_at.append(ended)
         return trials
+
+    def _note_base(self, row: Row) -> None:
+        """Remember a trial that has ended as that of the base config, if it is.
+
+        A lost trial of the base config is repeated under another number, and a sampler may choose
+        the same point again. The lowest number does not depend on the order in which they end.
+        """
+        if row.state != "complete" or row.overrides != self._base_overrides:
+            return
+        if self._base is None or row.number < self._base.number:
+            self._base = row
 
     def _row(self, trial: "FrozenTrial") -> Row:
         if trial.number in self._rows:
