@@ -124,8 +124,20 @@ def test_the_best_of_each_data_set_is_marked_by_the_test_metric_that_all_trials_
     ]
     assert [cell.difference.n for cell in best] == [0, 0]
     assert compared.by == "test/f1"
-    untested = [replace(rows[0], attributes={}), *rows[1:]]
-    assert compare(untested, F1[0]).by == "val/f1"
+
+
+@pytest.mark.parametrize(
+    ("untested", "trials"),
+    [([3], "trial 3 has"), (range(1, 9), "trials 1, 2, 3, 4, 5, … have"), (range(40), None)],
+)
+def test_another_metric_than_that_of_the_test_is_explained(
+    rows: list[Row], untested: Sequence[int], trials: str | None
+) -> None:
+    tested = [replace(row, attributes={}) if row.number in untested else row for row in rows]
+    compared = compare(tested, F1[0])
+    assert compared.by == "val/f1"
+    notes = [note for note in comparison_table(compared).notes if note.startswith("compared by")]
+    assert notes == ([f"compared by val/f1, since {trials} no test/f1"] if trials else [])
 
 
 def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(

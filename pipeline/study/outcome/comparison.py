@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import some
 from pipeline.markup import BASELINES, MISSING, TextTable, interval_text, latex, markdown
 from pipeline.paths import replace_text
 from pipeline.serving import files
@@ -33,6 +34,8 @@ SHOWN_METRICS = ("accuracy", "f1", "rmse")
 AFTER_TRAINING_ALONE = ("f1", "rmse")
 #: Relative difference up to which values of a baseline from different machines count as equal.
 SAME = 1e-6
+#: Number of trials named by a note.
+MOST_NAMED = 5
 CONFIDENCE = 0.95
 NO_INTERVAL = f"{MISSING}: no interval: fewer than two values, or all are equal"
 
@@ -132,6 +135,8 @@ class Comparison:
         repeated: The varied keys that repeat a measurement, of `REPEATED`.
         metrics: The measured metrics: the objective, then the test metrics.
         by: The metric that cells are compared by.
+        lacking: Metrics that come before `by`, but which some complete trials lack: the numbers of
+            these trials.
         blocks: Cells on the same data, which can be compared: the networks in the order of the
             grid, then each baseline once for all networks that share its values.
         published: Published results, by metric and by `key=value` words that name a cell.
@@ -141,6 +146,7 @@ class Comparison:
     repeated: tuple[str, ...]
     metrics: tuple[str, ...]
     by: str
+    lacking: Mapping[str, tuple[int, ...]]
     blocks: tuple[tuple[ComparisonCell, ...], ...]
     published: Published
 
@@ -194,7 +200,7 @@ def compare(
     published, swept = published or {}, swept_keys(rows)
     keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)
     repeated = [key for key in swept if key in REPEATED]
-    by, better = _compared_by(rows, objective, published)
+    by, better, lacking = _compared_by(rows, objective, published)
     blocks, measured = [], set[str]()
     for _, group in _grouped(rows, [key for key in keys if key == DATA]):
         cells = [
@@ -210,6 +216,7 @@ def compare(
         repeated=tuple(repeated),
         metrics=tuple(dict.fromkeys([objective.name, by, *tested])),
         by=by,
+        lacking=lacking,
         blocks=tuple(blocks),
         published=published,
     )
@@ -217,8 +224,8 @@ def compare(
 
 def _compared_by(
     rows: Sequence[Row], objective: "Objective", published: Iterable[str]
-) -> tuple[str, "Direction"]:
-    """Return the metric to compare by, and its direction.
+) -> tuple[str, "Direction", dict[str, tuple[int, ...]]]:
+    """Return the metric to compare by, its direction, and `Comparison.lacking`.
 
     It is the first metric that every complete trial has: a published one, or the test metric of
     the objective (`test/f1` for `val/f1`, `test/f1` or `test/rmse` for `train/loss`). If there is
@@ -229,10 +236,16 @@ def _compared_by(
     part, _, name = objective.name.rpartition("/")
     tested = {"val": (name,), "train": AFTER_TRAINING_ALONE}.get(part.partition("/")[0], ())
     complete = [row for row in rows if row.state == "complete"]
-    wanted = [*published, *(f"test/{metric}" for metric in tested)]
-    measured = (key for key in wanted if all(key in row.attributes for row in complete))
-    by = next(measured, objective.name) if complete else objective.name
-    return by, objective.direction if by.rpartition("/")[2] == name else metrics.direction(by)
+    by, lacking = objective.name, dict[str, tuple[int, ...]]()
+    for key in [*published, *(f"test/{metric}" for metric in tested)] if complete else ():
+        without = tuple(row.number for row in complete if key not in row.attributes)
+        if not without:
+            by = key
+            break
+        if len(without) < len(complete):
+            lacking[key] = without
+    better = objective.direction if by.rpartition("/")[2] == name else metrics.direction(by)
+    return by, better, lacking
 
 
 def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
@@ -391,6 +404,10 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
         )
     elif MISSING in (_last(comparison, cell, differs=differs) for cell in comparison.cells):
         yield NO_INTERVAL
+    for metric, numbers in comparison.lacking.items():
+        trials = some([str(one) for one in numbers], most=MOST_NAMED)
+        trials = f"trial {trials} has" if len(numbers) == 1 else f"trials {trials} have"
+        yield f"compared by {comparison.by}, since {trials} no {metric}"
     if lacks:
         yield "n is the number of complete trials; failed trials are not in the mean"
     for words in dict.fromkeys(one for found in comparison.published.values() for one in found):
