@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -146,25 +146,31 @@ class RowsDone:
 class Predictions:
     """Predictions for a file; the counts are complete once all pieces of `sheet` were taken.
 
-    `rows` counts all rows and `classes` those of each class; `lowest` and `highest` are the bounds
-    of the values of a regression.
+    Args:
+        sheet: The table of the predictions.
+        new: The rows that are predicted.
+        values: Names of the values that a regression predicts; empty for classes.
+        rows: Number of all rows.
+        classes: Number of rows of each predicted class.
+        ranges: Lowest and highest prediction of each value.
     """
 
     sheet: Sheet
     new: NewRows
+    values: Sequence[str] = ()
     rows: int = 0
     classes: Counter[str] = field(default_factory=Counter)
-    lowest: float = inf
-    highest: float = -inf
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def add(self, columns: Sequence[Column], *, classes: bool) -> None:
-        """Count the answers of a piece, whose first column holds the classes or the values."""
-        self.rows += len(columns[0])
-        if classes:
-            self.classes.update(map(str, columns[0]))
-        else:
-            values = [*map(float, columns[0])]
-            self.lowest, self.highest = min([self.lowest, *values]), max([self.highest, *values])
+    def add(self, columns: Mapping[str, Column]) -> None:
+        """Count the answers of a piece, as `answers` returns them."""
+        self.rows += len(next(iter(columns.values())))
+        if not self.values:
+            self.classes.update(map(str, columns[PREDICTION]))
+        for name in self.values:
+            numbers = [*map(float, columns[name])]
+            lowest, highest = self.ranges.get(name, (inf, -inf))
+            self.ranges[name] = min([lowest, *numbers]), max([highest, *numbers])
 
 
 def predictions(
@@ -187,9 +193,10 @@ def predictions(
 
     def pieces() -> Iterator[Sequence[Column]]:
         for block in new.blocks:
-            columns = [*answered(model, block, what=str(path), first_row=done.rows + 1).values()]
-            done.add(columns, classes=is_class)
-            yield columns if block.names is None else [block.names, *columns]
+            columns = answered(model, block, what=str(path), first_row=done.rows + 1)
+            done.add(columns)
+            cells = [*columns.values()]
+            yield cells if block.names is None else [block.names, *cells]
             told(done.rows)
 
     sheet = Sheet(
@@ -197,7 +204,7 @@ def predictions(
         texts=frozenset((*heading, *(names[:1] if is_class else ()))),
         pieces=pieces(),
     )
-    done = Predictions(sheet=sheet, new=new)
+    done = Predictions(sheet=sheet, new=new, values=() if is_class else value_names(model.schema))
     return done
 
 
@@ -208,8 +215,7 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
     if not done.rows:
         outcome = ""
     elif schema.task == "regression":
-        units = f" {schema.units}" if schema.units else ""
-        outcome = f": {number(done.lowest)} to {number(done.highest)}{units}"
+        outcome = f": {_ranges(done, schema.units)}"
     elif schema.task == "binary":
         chosen = "" if decision.rule == str(decision.threshold) else f", from {decision.rule}"
         above = f"if its probability is above {decision.threshold:.4g}{chosen}"
@@ -219,6 +225,17 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
     if notes := "; ".join(_notes(model, done.new)):
         lines.append(f"note: {notes}")
     return lines
+
+
+def _ranges(done: Predictions, units: str) -> str:
+    """Return the range of the predictions, after its name where several values are predicted."""
+    ranges = {
+        name: " ".join(filter(None, [f"{number(lowest)} to {number(highest)}", units]))
+        for name, (lowest, highest) in done.ranges.items()
+    }
+    if len(ranges) == 1:
+        return next(iter(ranges.values()))
+    return some([f"{name}: {text}" for name, text in ranges.items()], most=SHOWN)
 
 
 def _notes(model: Model, new: NewRows) -> Iterator[str]:

@@ -36,15 +36,18 @@ from pipeline.serving.predictions import (
     answered,
     answers,
     interface,
+    output_names,
     summary,
+    value_names,
 )
 
 
 def lines(made: Model, columns: list[list[str] | list[float]], **met: Any) -> list[str]:
     made.facts["version"] = __version__  # type: ignore[index] # a dict
     sheet = Sheet(header=(), texts=frozenset(), pieces=iter(()))
-    done = Predictions(sheet=sheet, new=NewRows(heading=None, **met))
-    done.add(columns, classes=made.schema.task != "regression")
+    values = value_names(made.schema) if made.schema.task == "regression" else ()
+    done = Predictions(sheet=sheet, new=NewRows(heading=None, **met), values=values)
+    done.add(dict(zip(output_names(made.schema, made.decision), columns, strict=False)))
     return summary(made, done, place="new.csv")
 
 
@@ -79,6 +82,16 @@ FOUND = Decision(threshold=0.31, rule="best_f1")
 )
 def test_answers_are_told_in_one_line(made: Model, column: list[Any], line: str) -> None:
     assert lines(made, [column]) == [line]
+
+
+def test_each_predicted_value_is_summed_up() -> None:
+    """Not the first alone, and not the ends of the intervals beside them."""
+    two = schema(outputs=2, targets=("sales", "costs"), units="EUR")
+    made = model(two, Decision(intervals=((-50.0, 50.0), (-1.0, 1.0))))
+    columns = answers(made, torch.tensor([[100.0, 2.0], [300.0, 1.5]]))
+    assert lines(made, [*columns.values()]) == [
+        "2 rows written to new.csv: sales: 100 to 300 EUR, costs: 1.5000 to 2.0000 EUR"
+    ]
 
 
 def test_all_that_was_met_in_the_input_is_one_note() -> None:
