@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import shlex
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.tables.records import (
+    BLOCK_BYTES,
+    MOST_TOLD,
+    SAVE_AS,
+    nul_problems,
+    ragged,
+    records,
+    require_ended,
+    utf8_problems,
+)
 from pipeline.data.tables.written import kind_of
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some
 
@@ -26,14 +35,11 @@ if TYPE_CHECKING:
 SEPARATORS = (",", ";", "\t", "|")
 TYPED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 HEAD_BYTES = 65_536
-BLOCK_BYTES = 2**22
 BATCH_ROWS = 65_536
 #: Most records that are compared with the first line, which has the names of columns.
 MOST_RECORDS = 200
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_SHOWN = 40
-MOST_TOLD = 5
-SAVE_AS = "save it as UTF-8, as with: iconv -f {} -t UTF-8 {} > new.csv"
 OTHER_FILES = {
     b"PK\x03\x04": "an Excel or zip file; save the sheet as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV (UTF-8)",
@@ -99,7 +105,7 @@ def where(file: str, row: int, options: CsvOptions | None) -> str:
     with suppress(ConfigError, DataError, OSError):
         if options is not None and path.is_file() and (sep := form_of(path, options).sep):
             place = row - (options.header is False)
-            for line, _ in islice(_records(path, sep), place, place + 1):
+            for line, _ in islice(records(path, sep), place, place + 1):
                 return f"{file} line {line}"
     return f"{file} row {row}"
 
@@ -178,7 +184,7 @@ def _require_text(path: Path, head: bytes) -> None:
         code = "UTF-16" if is_marked else f"UTF-16{order}"
         raise DataError(f"{path} is UTF-16; {SAVE_AS.format(code, shlex.quote(str(path)))}")
     if b"\0" in head:
-        raise DataError(*_nul_problems(path))
+        raise DataError(*nul_problems(path))
     if not head.removeprefix(BYTE_ORDER_MARK).strip():
         raise DataError(f"{path} is empty; expected a header and rows")
 
@@ -243,7 +249,7 @@ def _first_record(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
         try:
             names = next(record for record in reader if any(cell.strip() for cell in record))
         except UnicodeDecodeError as error:
-            raise DataError(*_utf8_problems(path)) from error
+            raise DataError(*utf8_problems(path)) from error
         except csv.Error as error:
             raise DataError(f"{path}: its first line can't be read as names: {error}") from error
         except StopIteration as error:
@@ -309,22 +315,23 @@ def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
 def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
+    sep = form.sep or ","
     last = None
     try:
         for last in _parsed(path, form, columns):
             if not all(_content(cells).all() for cells in last.columns):
-                raise DataError(*_nul_problems(path))
+                raise DataError(*nul_problems(path))
             yield trimmed(last)
     except pa.ArrowInvalid as error:
-        if not (problems := _utf8_problems(path) or _ragged(path, form)):
-            _require_ended(path, form)
+        if not (problems := utf8_problems(path) or ragged(path, sep, columns=len(form.names))):
+            require_ended(path, sep)
             problems = [f"{path} can't be read: {' '.join(str(error).split())}"]
         raise DataError(*problems) from error
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
         # A quoted cell that never ends swallows all rows below it, including their line breaks.
         if any(cell is not None and "\n" in cell for cell in row.values()):
-            _require_ended(path, form)
+            require_ended(path, sep)
 
 
 def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
@@ -403,93 +410,3 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{path} can't be read as Parquet: {line}") from error
-
-
-def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line where it begins, the header first, without blank lines.
-
-    This is slow and only used for messages. With `strict`, a quoted cell that never ends raises
-    DataError.
-    """
-    begun = 1
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        reader = csv.reader(lines, delimiter=sep, strict=strict)
-        try:
-            for record in reader:
-                if record:
-                    yield begun, record
-                begun = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(
-                f"{path} line {begun}: a quoted cell never ends; close its quote, or double "
-                "quotes within the cell"
-            ) from error
-
-
-def _require_ended(path: Path, form: Form) -> None:
-    """Raise DataError if a quoted cell never ends; reads all records."""
-    deque(_records(path, form.sep or ",", strict=True), maxlen=0)
-
-
-def _ragged(path: Path, form: Form) -> list[str]:
-    """Return messages on the first rows that have more or fewer cells than the header."""
-    sep, expected, rows = form.sep or ",", len(form.names), 0
-    found, has_breaks = [], False
-    with suppress(DataError):  # a quote that never ends is reported elsewhere
-        for line, record in _records(path, sep):
-            rows += 1
-            if len(record) != expected:
-                found.append((line, len(record)))
-                has_breaks = has_breaks or any("\n" in cell for cell in record)
-    if has_breaks:
-        _require_ended(path, form)
-    if found and len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
-        return [
-            f"{path}: every row has {expected + 1} cells, one more than the header's {expected}; "
-            "its first column may be an index without a name. Add its name to line 1"
-        ]
-    named = "a tab" if sep == "\t" else repr(sep)
-    quote = f"Quote cells that contain {named}"
-    fill = f"Add the missing cells, or {named} for each empty one"
-    problems = [
-        f"{path} line {line} has {width} cell{'s' * (width != 1)}; expected {expected}, as in the "
-        f"header. {quote if width > expected else fill}"
-        for line, width in found[:MOST_TOLD]
-    ]
-    more = len(found) - MOST_TOLD
-    return problems + ([f"{path}: {more} more rows have a different number of cells"] * (more > 0))
-
-
-def _nul_problems(path: Path) -> list[str]:
-    """Return a message, in a list, on the first NUL byte of a file."""
-    line, before = 1, 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):  # not by lines: a file of zeros is one line
-            if (position := block.find(b"\0")) >= 0:
-                line += block.count(b"\n", 0, position)
-                return [
-                    f"{path} line {line} has a NUL byte (byte {before + position + 1} of the "
-                    "file): the file is not text or is damaged; save it again"
-                ]
-            line, before = line + block.count(b"\n"), before + len(block)
-    return []
-
-
-def _utf8_problems(path: Path) -> list[str]:
-    """Return a message, in a list, on the first byte that is not UTF-8; empty = there is none."""
-    with path.open("rb") as file:
-        for line, content in enumerate(file, start=1):
-            try:
-                content.decode("utf-8")
-            except UnicodeDecodeError as error:
-                text = content + file.read(BLOCK_BYTES).rpartition(b"\n")[0]
-                # Chinese words have four such bytes in a row, accented letters hardly ever.
-                likely = ("GB18030",) * bool(re.search(rb"[\x80-\xff]{4}", text))
-                encodings = (*likely, "CP1252", "LATIN1")
-                code = next(c for c in encodings if text.decode(c, "ignore").encode(c) == text)
-                letter = content[error.start :].decode(code, "replace")[0]
-                return [
-                    f"{path} line {line} has the byte 0x{content[error.start]:02x} ({letter!r} in "
-                    f"{code}), which is not UTF-8; {SAVE_AS.format(code, shlex.quote(str(path)))}"
-                ]
-    return []
