@@ -20,6 +20,9 @@ from pipeline.data.tables.records import (
     BLOCK_BYTES,
     MOST_TOLD,
     SAVE_AS,
+    TOO_LONG,
+    csv_records,
+    has_break,
     nul_problems,
     ragged,
     records,
@@ -166,13 +169,14 @@ def form_of(path: Path, options: CsvOptions) -> Form:
         return Form(names=_checked(path, _parquet_names(path)))
     _require_text(path, head)
     sep = _separator(head, options.sep)
-    names, start = _first_record(path, sep)
+    names, header_bytes = _first_record(path, sep)
     if options.header is False:
         names = tuple(f"column{number}" for number in range(1, len(names) + 1))
-        start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
+        header_bytes = 0
     elif options.header is None:
         _require_names(path, names, _whole_records(head, sep)[1:])
-    return Form(names=_checked(path, names), sep=sep, start=start)
+    mark_bytes = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
+    return Form(names=_checked(path, names), sep=sep, start=mark_bytes + header_bytes)
 
 
 def _require_text(path: Path, head: bytes) -> None:
@@ -223,13 +227,11 @@ def _separator(head: bytes, given: str | None) -> str:
 
 
 def _whole_records(head: bytes, sep: str) -> list[list[str]]:
-    """Return the records in the first bytes of a file, the header first; damaged = none."""
-    text = head.decode("utf-8-sig", errors="ignore")
-    complete = text.rpartition("\n")[0] if len(head) == HEAD_BYTES else text
-    try:
-        return [one for one in csv.reader(io.StringIO(complete or text), delimiter=sep) if one]
-    except csv.Error:
-        return []
+    """Return the records in the first bytes of a file, the header first."""
+    text = io.StringIO(head.decode("utf-8-sig", errors="ignore"), newline="")
+    found = [record for record in csv_records(text, sep) if record]
+    is_cut = len(head) == HEAD_BYTES and len(found) > 1
+    return found[:-1] if is_cut else found
 
 
 def _fit(head: bytes, sep: str) -> tuple[bool, float, int]:
@@ -239,22 +241,20 @@ def _fit(head: bytes, sep: str) -> tuple[bool, float, int]:
 
 
 def _first_record(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
-    """Return the cells of the first record and the byte at which it ends."""
-    with path.open("rb") as file:
-        if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
-            file.seek(0)
-        # A file can't tell its position while it is iterated over.
-        lines = (line.decode("utf-8") for line in iter(file.readline, b""))
-        reader = csv.reader(lines, delimiter=sep)
+    """Return the cells of the first record, and the bytes of it and of blank lines above it."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv_records(file, sep)
         try:
             names = next(record for record in reader if any(cell.strip() for cell in record))
         except UnicodeDecodeError as error:
             raise DataError(*utf8_problems(path)) from error
         except csv.Error as error:
-            raise DataError(f"{path}: its first line can't be read as names: {error}") from error
+            raise DataError(f"{path} line 1: {TOO_LONG}") from error
         except StopIteration as error:
             raise DataError(f"{path} has no names in its first line") from error
-        return tuple(names), file.tell()
+        file.seek(0)  # a file can't tell its position while it is iterated over
+        lines = islice(file, reader.line_num)
+        return tuple(names), sum(len(line.encode("utf-8")) for line in lines)
 
 
 def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -330,7 +330,7 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
         # A quoted cell that never ends swallows all rows below it, including their line breaks.
-        if any(cell is not None and "\n" in cell for cell in row.values()):
+        if any(cell is not None and has_break(cell) for cell in row.values()):
             require_ended(path, sep)
 
 

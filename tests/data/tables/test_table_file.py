@@ -27,7 +27,7 @@ def rows(path: Path, options: CsvOptions = AS_FOUND, **keys: Any) -> list[list[s
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_the_cells_are_those_of_pythons_own_reader(sep: str, end: str, mark: bytes) -> None:
     content = text(patients(), sep=sep, end=end) + end * 3
@@ -68,6 +68,21 @@ def test_blocks_come_in_order_with_their_first_row(monkeypatch: pytest.MonkeyPat
     assert len(found) > 3
     assert [str(first) for first, _ in found] == [cells[0] for _, cells in found]
     assert [cell for _, cells in found for cell in cells] == [str(row) for row in range(1, 101)]
+
+
+def test_cells_may_be_longer_than_pythons_reader_takes() -> None:
+    name, note = "n" * 140_000, "one\n" + "x" * 140_000
+    path = write(f'{name},b\n1,"{note}"\n')
+    assert form_of(path, AS_FOUND).names == (name, "b")
+    assert rows(path) == [["1", note]]
+
+
+def test_a_cell_of_more_than_two_blocks_is_named() -> None:
+    path = write('a,b\n1,2\n3,"' + "x" * 2**23 + 'x"\n')
+    with pytest.raises(DataError) as raised:
+        rows(path)
+    limit = "a cell has more than 8,388,608 characters; close its quote, or shorten it"
+    assert raised.value.problems == (f"{FILE} line 3: {limit}",)
 
 
 def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> None:
@@ -158,6 +173,12 @@ FILL = "expected 2, as in the header. Add the missing cells, or ',' for each emp
             b"a,b\n" + b"1,2\n" * 20_000 + b"3,\x004\n",
             f" line 20002 has a NUL byte (byte 80007 of the file): {NUL}",
         ),
+        (b"a,b\r1,2\r3,\x004\r", f" line 3 has a NUL byte (byte 11 of the file): {NUL}"),
+        (
+            b"a,b\r1,2\r1,\xe9\r",
+            f" line 3 has the byte 0xe9 ('é' in CP1252), which is not UTF-8; {LATIN}",
+        ),
+        (b"a,b\r1,2\r3\r", f" line 3 has 1 cell; {FILL}"),
         (b"PK\x03\x04rest", " is an Excel or zip file; save the sheet as CSV (UTF-8)"),
         (b"\x1f\x8brest", " is compressed; unpack it first, as with gunzip"),
         (
@@ -171,6 +192,10 @@ FILL = "expected 2, as in the header. Add the missing cells, or ',' for each emp
                 "cell",
             )
             for end in ("", '5,"y"\n')
+        ),
+        (
+            b'a,b\r1,2\r3,"never ends\r5,6\r',
+            " line 3: a quoted cell never ends; close its quote, or double quotes within the cell",
         ),
         (
             b'a,b\n1,2\n"x\n\ny",2\n3\n\n4,5,6\n',
