@@ -1,13 +1,10 @@
-"""Text files with a sample per line: series of the UCR archive, and flattened samples of a CSV.
+"""Series of the UCR archive, one per line of a text file, each with its label.
 
-In the archive, `.tsv`, `.txt` and `.csv` files have the label first, `.ts` files have it last.
+In `.tsv`, `.txt` and `.csv` files the label is first, in `.ts` files it is last.
 """
 
 import codecs
-import csv
-import math
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +21,8 @@ from pipeline.errors import DataError, did_you_mean
 
 Floats = NDArray[np.float64]
 MISSING = ("", "?", "nan", "na", "null", "none")
-SEPARATORS = ",;\t"
+#: A number whose commas may separate thousands.
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 CLASSES, VALUES = "classlabel", "targetlabel"
 #: Suffixes of the archive's files, the most informative format first.
 SUFFIXES = ("ts", "tsv", "txt", "csv")
@@ -69,7 +67,7 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
     if file.suffix.lower() == ".ts":
         return _read_ts(file)
     rows = []
-    for where, text in _lines(file):
+    for where, text in lines_of(file):
         # An empty field between tabs or commas is a missing value; runs of spaces are one.
         separator = next((one for one in "\t," if one in text), None)
         rows.append((where, [field.strip() for field in text.split(separator)]))
@@ -83,16 +81,18 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
                 f"{where} has 1 field, {fields[0]!r}; expected a label, then the values, separated "
                 "by tabs, commas or spaces"
             )
-        values = _channel(fields[first:], where, first_field=1 + first)
+        values = channel_of(fields[first:], where, first_field=1 + first)
         series.append(LabelledSeries(where, fields[0] if first else None, [values]))
     return UcrFile(series=series)
 
 
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
+def lines_of(file: Path) -> Iterator[tuple[str, str]]:
     """Yield the stripped lines that are not blank, each after its file and line number."""
     files.require_content(file)
     with file.open("rb") as opened:
-        for number, content in enumerate(opened, start=1):
+        # Only LF ends what a file yields; a CR may end a line as well.
+        lines = (line for content in opened for line in content.splitlines())
+        for number, content in enumerate(lines, start=1):
             where, first = f"{file.name} line {number}", number == 1
             if first and content.startswith(_UTF16):
                 raise DataError(f"{where} begins as UTF-16; expected UTF-8. Save the file as UTF-8")
@@ -102,7 +102,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
                     "Save the file as UTF-8"
                 )
             try:
-                text = content.decode("utf-8-sig" if first else "utf-8").strip(" \r\n")
+                text = content.decode("utf-8-sig" if first else "utf-8").strip(" ")
             except UnicodeDecodeError as error:
                 raise DataError(
                     f"{where} has byte 0x{content[error.start]:02X} at position {error.start}, "
@@ -112,7 +112,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
                 yield where, text
 
 
-def _channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floats:
+def channel_of(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floats:
     """Return the values of one channel; missing ones at its end are padding and left out."""
     try:
         values = np.array(fields, dtype=np.float64)
@@ -144,7 +144,11 @@ def _number(text: str, field: int, where: str) -> float:
         return float("nan")
     if is_number(text):
         return float(text)
-    hint = f"; write {text.replace(',', '.')}" if text.count(",") == 1 else ""
+    pointed = text.replace(",", ".")
+    meanings = [pointed] if is_number(pointed) else []
+    if THOUSANDS.fullmatch(text):
+        meanings.append(text.replace(",", ""))
+    hint = f"; write {' or '.join(meanings)}" if meanings else ""
     raise DataError(f"{where}: field {field} is {text!r}; expected a number{hint}")
 
 
@@ -159,7 +163,7 @@ def is_number(text: str) -> bool:
 
 def _read_ts(file: Path) -> UcrFile:
     """Read a `.ts` file: a header of `@` lines, channels separated by `:`, the label last."""
-    lines = ((where, text) for where, text in _lines(file) if not text.startswith(("#", "%")))
+    lines = ((where, text) for where, text in lines_of(file) if not text.startswith(("#", "%")))
     header = _header(file, lines)
     labelled = _says(header, CLASSES) or _says(header, VALUES)
     series = [_of_ts_line(text, where, labelled=labelled) for where, text in lines]
@@ -230,7 +234,7 @@ def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
             raise DataError(f"{where} has no ':'; expected values, ':' and the label")
         label = parts.pop().strip()
     places = [f"{where}, channel {n}" for n in range(1, len(parts) + 1)] if parts[1:] else [where]
-    channels = [_channel(one.split(","), at) for one, at in zip(parts, places, strict=True)]
+    channels = [channel_of(one.split(","), at) for one, at in zip(parts, places, strict=True)]
     return LabelledSeries(where, label, channels)
 
 
@@ -272,44 +276,6 @@ def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> No
                     f"{max(lengths)} repeats the last value of shorter ones, data.length="
                     f"{min(lengths)} cuts longer ones"
                 )
-
-
-def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
-    """Read a CSV as (rows, *shape), one sample per line in C order; a large one is memory-mapped.
-
-    Raises:
-        DataError: A line has another length, or a field is not a finite number.
-    """
-    width = math.prod(shape)
-    rows = sum(1 for _ in _flat_lines(file))
-    if rows * width * 8 <= files.IN_MEMORY_BYTES:
-        made = np.empty((rows, width))
-    else:
-        unnamed = tempfile.TemporaryFile()  # noqa: SIM115 - the mapping keeps it, and ends it
-        made = np.memmap(unnamed, dtype=np.float64, mode="w+", shape=(rows, width))
-    for index, (where, fields) in enumerate(_flat_lines(file)):
-        if len(fields) != width:
-            raise DataError(
-                f"{where} has {len(fields)} fields; expected {width} values, a sample of shape "
-                f"{shape} in one row"
-            )
-        values = _channel(fields, where)
-        if len(values) != width:
-            raise DataError(f"{where}: field {len(values) + 1} is missing; expected a number")
-        made[index] = values
-    return made.reshape(rows, *shape)
-
-
-def _flat_lines(file: Path) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield place and fields of each line but a header: one without numbers, or 0, 1, 2, …."""
-    separator = ""
-    for where, text in _lines(file):
-        is_first = not separator
-        separator = separator or next((one for one in SEPARATORS if one in text), ",")
-        fields = next(csv.reader([text], delimiter=separator))
-        counted = len(fields) > 2 and fields == [str(index) for index in range(len(fields))]
-        if not (is_first and (counted or not any(map(is_number, fields)))):
-            yield where, fields
 
 
 @dataclass(kw_only=True, eq=False)

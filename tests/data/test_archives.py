@@ -72,8 +72,9 @@ def test_the_test_file_may_have_another_suffix(path: str, suffix: str, separator
         rows(["1.0000000e+00", "2.0000000e+00", "3.0000000e+00", "1.0000000e+00"], "   "),
         "".join(f"   {line}\n" for line in rows([1, 2, 3, 1], "  ").splitlines()),
         "\ufeff" + rows([1, 2, 3, 1]).replace("\n", "\r\n") + "\r\n\r\n",
+        rows([1, 2, 3, 1]).replace("\n", "\r"),
     ],
-    ids=["tabs", "commas", "floats and runs of spaces", "leading spaces", "BOM and CRLF"],
+    ids=["tabs", "commas", "floats and runs of spaces", "leading spaces", "BOM and CRLF", "CR"],
 )
 def test_a_text_file_is_read_however_it_is_written(content: str) -> None:
     samples = read("ucr", written("a_TRAIN.txt", content))

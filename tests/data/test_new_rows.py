@@ -82,6 +82,32 @@ def test_a_csv_has_a_flattened_sample_a_row(header: str, separator: str) -> None
     assert (new("new.csv", schema) == TABLE).all()
 
 
+@pytest.mark.parametrize("header", ["", "a;b;c;d\n", "0;1;2;3\n"])
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_of_samples_may_have_decimal_commas(header: str, separator: str) -> None:
+    schema = trained(TABLE)
+    lines = [separator.join(map(repr, row)).replace(".", ",") for row in TABLE.tolist()]
+    content = header.replace(";", separator) + "\n".join([*lines, separator.join("1234")])
+    Path("new.csv").write_text(content, encoding="utf-8")
+    assert (new("new.csv", schema) == [*TABLE.tolist(), [1, 2, 3, 4]]).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("1,500;2,250;3;4\n", ": field 1 is '1,500'; expected a number; write 1.500 or 1500"),
+        ("1,500,000;2;3;4\n", ": field 1 is '1,500,000'; expected a number; write 1500000"),
+        ("1.500,5;2;3;4\n", ": field 1 is '1.500,5'; expected a number"),
+        ("0,5;1.728;3;4\n", " has '1.728' in a file with decimal commas; write 1,728 or 1728"),
+        ("1 2 3 " + "4" * 200_000 + "\n", " has 1 fields; expected 4 values, a sample of shape "),
+    ],
+)
+def test_a_number_that_may_mean_two_values_is_refused(content: str, problem: str) -> None:
+    Path("new.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=f"^new.csv line 1{re.escape(problem)}"):
+        new("new.csv", trained(TABLE))
+
+
 def test_a_csv_of_pictures_equals_them_and_from_disk_too(monkeypatch: pytest.MonkeyPatch) -> None:
     schema = trained(GREYS)
     np.savetxt("new.csv", GREYS.reshape(30, -1), fmt="%d", delimiter=",")
@@ -196,7 +222,7 @@ def test_other_arrays_than_the_models_are_refused(
         ("new.csv", "", "new.csv is empty (0 bytes)"),
         ("new.csv", "1,2,3\n1,2\n", "new.csv line 2 has 2 fields; expected 3 values, a sample of"),
         ("new.csv", "1,2,3\n1,2,x\n", "new.csv line 2: field 3 is 'x'; expected a number"),
-        ("new.csv", "1;2;3\n1;2;3,5\n", "line 2: field 3 is '3,5'; expected a number; write"),
+        ("new.csv", '1,2,3\n1,2,"3,5"\n', "line 2: field 3 is '3,5'; expected a number; write"),
         ("new.csv", "1,2,3\n1,,3\n", "new.csv line 2: value 2 of 3 is missing"),
         ("new.csv", "1,2,3\n1,2,\n", "new.csv line 2: field 3 is missing; expected a number"),
         ("new.tsv", "1\t1\n", "new.tsv has series of 1 steps and 1 channels; the model was tr"),
