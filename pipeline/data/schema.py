@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 How = Literal["none", "standard", "minmax"]
 Vector = NDArray[np.float64]
 
-#: Most categories of a column with a feature each; rarer ones share the feature `other`.
+#: Most categories of a column with a feature each; rarer ones share the feature `other`, or
+#: `(other)` if a category has that name.
 MOST_LEVELS = 20
 OTHER = "other"
 #: Category of the empty cells of a column.
@@ -80,8 +81,13 @@ class Code(WrittenCells):
         """Names of the features that the column becomes."""
         if not self.is_category:
             return (self.name,)
-        named = tuple(f"{self.name}={self.levels[index]}" for index in self.kept)
-        return (*named, f"{self.name}={OTHER}") if self.other else named
+        names = [self.levels[index] for index in self.kept]
+        if self.other:
+            shared = OTHER
+            while shared in names:
+                shared = f"({shared})"
+            names.append(shared)
+        return tuple(f"{self.name}={name}" for name in names)
 
     def encoded(self, cells: Array) -> NDArray[np.float64]:
         """Encode raw cells (rows,) as (rows, features)."""

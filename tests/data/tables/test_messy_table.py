@@ -225,6 +225,20 @@ def test_an_empty_category_is_a_category_of_its_own() -> None:
     assert {"town=(missing)", "town=other"} < {*encoder.features}
 
 
+def test_a_category_called_other_keeps_its_name() -> None:
+    """The feature that rare categories share has another one, so that no two are alike."""
+    towns = ["other"] * 50 + ["(other)"] * 40 + [f"town {n}" for n in range(30)]
+    content = "town,y\n" + "".join(f"{town},{n % 2}\n" for n, town in enumerate(towns))
+    raw, columns, rows = rows_and_columns(read(content, categorical=["town"]))
+    encoder = fit_encoder(raw, columns, rows)
+    assert len({*encoder.features}) == len(encoder.features) == 21
+    encoded = dict(zip(encoder.features, encoder.encoded(raw).T, strict=True))
+    assert encoded["town=other"].tolist() == [1.0] * 50 + [0.0] * 70
+    assert encoded["town=(other)"].tolist() == [0.0] * 50 + [1.0] * 40 + [0.0] * 30
+    assert encoded["town=((other))"][:90].sum() == 0
+    assert encoded["town=((other))"][90:].sum() == 12  # 18 of the 30 have a feature each
+
+
 def rows_and_columns(samples: Samples) -> tuple[Any, Any, Any]:
     return samples.inputs, samples.columns, np.arange(len(samples.inputs))
 
