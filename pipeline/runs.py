@@ -275,11 +275,11 @@ def reap_runs(options: RunsOptions) -> int:
     """Close lost trials, send unsent values, then close lost runs in MLflow."""
     output = Path(options.output)
     if (studies := _studies(options)) is not None:
-        from pipeline.study.recorded_studies import reap_trials
+        from pipeline.study.recorded_studies import reap_trials, require_study
 
         names = studies.names() if options.study is None else [options.study]
-        if options.study is not None:
-            studies.open(options.study)  # a named study is required, others are passed over
+        if options.study is not None:  # a named study is required, others are passed over
+            require_study(output / options.study, studies.open(options.study))
         # The database beside the runs may be anyone's, so a study is the user's own or is named.
         reaped = [name for name in names if name == options.study or is_own(output / name)]
         for name in reaped:

@@ -21,7 +21,7 @@ from pipeline.study.outcome import summary as outcome
 from pipeline.study.outcome.comparison import Comparison
 from pipeline.study.outcome.summary import StudySummary
 from pipeline.study.plan import LONGEST_STEM
-from pipeline.study.recorded_studies import Studies
+from pipeline.study.recorded_studies import Studies, require_study
 from pipeline.terminal import duration
 from pipeline.tracking.sync import attach_to_own
 from pipeline.tracking.uri import sqlite_path
@@ -34,7 +34,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
     """Write the report of a study, and return the lines for the terminal.
 
     Raises:
-        ConfigError: The study or the database does not exist.
+        ConfigError: The study or the database does not exist, or the folder is not the study's.
         EnvironmentFaultError: The database can't be read now.
     """
     file = sqlite_path(storage_url(options.storage, key="storage"))
@@ -48,6 +48,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
         require_plain_folder(folder, is_written=True)
     studies = Studies(options.storage)
     recorded = studies.open(name)
+    require_study(folder, recorded)
     with studies.reading(name):
         summary = _summary(recorded, folder)
         again = f"{name[:LONGEST_STEM]}-confirm-{summary.winner}"

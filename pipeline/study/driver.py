@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.config.record import flatten, plain
 from pipeline.errors import (
     ChangedDataError,
+    ConfigError,
     DivergedError,
     EnvironmentFaultError,
     Interrupted,
@@ -42,7 +43,7 @@ from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import MlflowRecorder, Recorder
-from pipeline.tracking.folders import is_finished, is_trial
+from pipeline.tracking.folders import is_finished, is_run, is_trial
 from pipeline.tracking.journal import Scalar, has_begun
 
 #: Note on an Interrupted error: the stop was reported, so an outer study reports nothing.
@@ -107,6 +108,10 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """
     if plan.folder.exists():
         require_plain_folder(plan.folder, is_written=True)
+        if is_run(plan.folder):
+            raise ConfigError(
+                f"{str(plan.folder)!r} is the folder of a run; choose another sweep.name"
+            )
     ledger = Ledger.open(plan)
     begin_study_folder(plan.folder)
     driver = Driver(replace(plan, uid=ledger.uid), ledger, processes)

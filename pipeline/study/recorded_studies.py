@@ -32,7 +32,15 @@ from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
-from pipeline.tracking.folders import MIB, is_trial, mark, remove, size_of, trial_folder
+from pipeline.tracking.folders import (
+    MIB,
+    is_study,
+    is_trial,
+    mark,
+    remove,
+    size_of,
+    trial_folder,
+)
 from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun
 from pipeline.tracking.ownership import TRIALS, forget_own, is_own
 from pipeline.tracking.sync import remove_record
@@ -206,6 +214,19 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
     return found
 
 
+def require_study(folder: Path, study: Ledger) -> None:
+    """Require that a folder is not that of a run or of another study, like which one is named.
+
+    Raises:
+        ConfigError: Its journal is not that of the study.
+    """
+    if not is_study(folder, study.uid):
+        raise ConfigError(
+            f"{str(folder)!r} is not the folder of study={study.name!r} in this database: it holds "
+            "a run or another study; name that study's database with storage=sqlite:///FILE"
+        )
+
+
 def removal_of(
     studies: Studies, store: "Store", name: str, folder: Path
 ) -> tuple[str, Callable[[], None]]:
@@ -213,11 +234,17 @@ def removal_of(
 
     The function removes the study from its database last. Runs of another study in MLflow are
     kept, even if the database says that they have the same id. Raises ConfigError if there is no
-    such study, a process works on it, or its folder holds a link.
+    such study, a process works on it, or its folder holds a link or is not a study's.
     """
     study = studies.open(name)
     if folder.exists() or folder.is_symlink():
         require_plain_folder(folder, is_written=True)
+        require_study(folder, study)
+        if not (folder / JOURNAL).exists() and not is_own(folder):
+            raise ConfigError(
+                f"{str(folder)!r} has no journal that says whether it is the folder of "
+                f"study={name!r}; move it away, then repeat the command"
+            )
     lock = leader_lock(folder) if folder.is_dir() else None
     is_led = folder.is_dir() and lock is None
     if lock is not None:

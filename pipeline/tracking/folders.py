@@ -121,10 +121,29 @@ def is_trial(folder: Path) -> bool:
 
     Names and numbers of folders may come from a database that anyone has written.
     """
-    begins = [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
-    tags = [begin["tags"] for begin in begins]
+    tags = [begin["tags"] for begin in _begins(folder)]
     names = {f"{tag.get(STUDY_TAG)}-{tag.get(TRIAL_TAG, ''):0>4}" for tag in tags}
     return names == {folder.name}
+
+
+def is_study(folder: Path, uid: str) -> bool:
+    """Return whether the journal in a folder, if there is one, is that of a study with this id.
+
+    A database that anyone has written may name its studies like folders of runs.
+    """
+    begins = _begins(folder)
+    if not begins:
+        return not (folder / JOURNAL).exists()
+    return not is_run(folder) and begins[-1]["tags"].get(STUDY_TAG) == uid
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether the journal in a folder is that of a run that is not a study."""
+    return any(command_of(begin) != SWEEP for begin in _begins(folder))
+
+
+def _begins(folder: Path) -> list[Event]:
+    return [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
 
 
 def unfinished(output: Path) -> list[Path]:

@@ -2,17 +2,19 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from faults.test_foreign_folders import content_of
 from ledgers import COMPLETE, dead_lease, open_ledger, take
 from recorded_trials import STUDY, database_in, runs
 
 from pipeline.report import main as report
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
+from pipeline.sweep import main as sweep
 from pipeline.tracking.folders import FORGET, trial_folder
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.ownership import adopt
@@ -58,7 +60,7 @@ def set_attribute(key: str, value: object, *, study: str = STUDY) -> None:
 def begin(name: str, uri: str, tags: Mapping[str, str] | None = None) -> Path:
     """The folder of a finished run of the user's own."""
     folder = Path("runs", name)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(adopt(folder))
     journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags or {}, key=name))
     journal.end("FINISHED")
@@ -139,10 +141,75 @@ def test_clean_deletes_no_runs_of_another_study(
     assert not Path("runs", "evil").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (main, ["action=clean"]),
+        (main, ["action=clean", "apply=true"]),
+        (main, ["action=reap", "grace=0.1"]),
+        (report, ["tracking=none"]),
+    ],
+)
+def test_a_study_named_like_a_run_leaves_the_run_alone(
+    command: Callable[[list[str]], int],
+    words: list[str],
+    ledger: Ledger,
+    uri: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "20261201-120000-mine-c0ffee"
+    run = begin(name, uri)
+    execute("UPDATE studies SET study_name = ?", name)
+    before = content_of(run)
+    assert command([f"study={name}", *words]) == 2
+    assert content_of(run) == before
+    assert (
+        f"error: 'runs/{name}' is not the folder of study='{name}' in this database: it holds a "
+        "run or another study; "
+    ) in capsys.readouterr().err
+
+
+def test_reap_sends_no_run_that_is_named_like_a_study(
+    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a foreign run would be registered like one of the user's own."""
+    run = begin("theirs", uri)
+    (run / "owner").unlink()
+    execute("UPDATE studies SET study_name = 'theirs'")
+    assert main(["action=reap", "grace=0.1", "study=theirs"]) == 2
+    assert not (run / "mlflow.json").exists()
+
+
+def test_a_sweep_writes_into_no_folder_of_a_run(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin("mine", "")
+    before = content_of(run)
+    words = ["model=mlp", "data=iris", "sweeps=quick", "sweep.name=mine", "sweep.workers=1"]
+    assert sweep([*words, "sweep.n_trials=1", "tracking=none", "verbose=0"]) == 2
+    assert content_of(run) == before
+    assert capsys.readouterr().err == (
+        "error: 'runs/mine' is the folder of a run; choose another sweep.name\n"
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["apply=true"]])
+def test_clean_removes_no_folder_without_a_journal_that_is_foreign(
+    words: list[str], ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Path("runs", STUDY)
+    (study / "owner").unlink()
+    (study / "thesis.txt").write_text("three years")
+    assert main(["action=clean", f"study={STUDY}", *words]) == 2
+    assert f"error: 'runs/{STUDY}' has no journal that says whether it" in capsys.readouterr().err
+    assert (study / "thesis.txt").exists()
+
+
 def test_clean_says_that_a_folder_is_foreign(
     ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = Path("runs", STUDY)
+    begin(STUDY, "", {"pipeline.command": "sweep", "pipeline.study": ledger.uid})
     (study / "owner").unlink()
     for words in ([], ["apply=true"]):
         assert main(["action=clean", f"study={STUDY}", *words]) == 0
