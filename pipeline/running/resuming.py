@@ -21,7 +21,7 @@ from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
 from pipeline.regular_files import folder_problem, require_plain_folder
 from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
-from pipeline.tracking.folders import SHOWN, find_run, run_folders
+from pipeline.tracking.folders import SHOWN, find_run, run_folders, trainer_of
 from pipeline.tracking.journal import JOURNAL, last_bound, read_events, recorded_uri
 from pipeline.tracking.ownership import adopt_words, is_own, require_own
 from pipeline.tracking.uri import how_to_name, tracking_uri
@@ -100,12 +100,6 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
 
 
 # ── who trains ──────────────────────────────────────────────────────────────────────────────
-
-
-def trainer_of(folder: Path) -> Lease | None:
-    """Return the lease of the process that trains a run; `None` if the run has ended."""
-    last = last_bound(read_events(folder / JOURNAL))
-    return Lease(**last["lease"]) if last is not None and last["event"] == "begin" else None
 
 
 def _live_trainer_of(folder: Path) -> Lease | None:

@@ -20,7 +20,6 @@ from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder, create_folder, name_problem
 from pipeline.processes.lease import BEAT_SECONDS, alive
 from pipeline.regular_files import require_plain_folder
-from pipeline.running.resuming import trainer_of
 from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
@@ -39,6 +38,7 @@ from pipeline.tracking.folders import (
     mark,
     remove,
     size_of,
+    trainer_of,
     trial_folder,
 )
 from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun

@@ -27,6 +27,7 @@ from pipeline.tracking.journal import (
     count_values,
     epochs_of,
     is_journal,
+    last_bound,
     parse_line,
     read_events,
 )
@@ -140,6 +141,12 @@ def is_study(folder: Path, uid: str) -> bool:
 def is_run(folder: Path) -> bool:
     """Return whether the journal in a folder is that of a run that is not a study."""
     return any(command_of(begin) != SWEEP for begin in _begins(folder))
+
+
+def trainer_of(folder: Path) -> Lease | None:
+    """Return the lease of the process that trains a run; `None` if the run has ended."""
+    last = last_bound(read_events(folder / JOURNAL))
+    return Lease(**last["lease"]) if last is not None and last["event"] == "begin" else None
 
 
 def _begins(folder: Path) -> list[Event]:

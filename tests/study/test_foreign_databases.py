@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from faults.test_foreign_folders import content_of
 from ledgers import COMPLETE, dead_lease, open_ledger, take
-from recorded_trials import STUDY, database_in, runs
+from recorded_trials import (
+    STUDY,
+    begin_trial,
+    database_in,
+    give_to_a_process_that_never_was,
+    runs,
+)
 
 from pipeline.report import main as report
 from pipeline.runs import main
@@ -101,6 +107,28 @@ def test_reap_ends_no_journal_of_another_run(
     assert [row.state for row in ledger.trials()] == ["failed", "waiting"]
     assert (folder / JOURNAL).read_bytes() == content
     assert not (folder / FORGET).exists()
+
+
+@pytest.mark.parametrize("has_lease", [True, False])
+def test_reap_ends_no_trial_that_its_process_trains(
+    has_lease: bool, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the database says of a trial's process is not what the trial's journal says."""
+    number = take(ledger, dead_lease()).number
+    if not has_lease:
+        execute("DELETE FROM trial_user_attributes WHERE key = 'lease'")
+    journal = begin_trial(Path("runs", STUDY), number, "", uid=ledger.uid)
+    content = journal.path.read_bytes()
+    words = ["action=reap", "grace=0.1"]
+    assert main(words) == 0
+    assert main([*words, f"study={STUDY}"]) == 0
+    assert f"study {STUDY}: " not in capsys.readouterr().out
+    assert journal.path.read_bytes() == content
+    assert not (journal.folder / FORGET).exists()
+    assert [row.state for row in ledger.trials()] == ["running"]
+    give_to_a_process_that_never_was(journal.folder)
+    assert main(words) == 0
+    assert f"study {STUDY}: trial {number} was lost" in capsys.readouterr().out
 
 
 # ── removing ────────────────────────────────────────────────────────────────────────────────────

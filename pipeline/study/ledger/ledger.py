@@ -35,7 +35,7 @@ from pipeline.study.ledger.search import build_pruner, choose, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
 from pipeline.study.ledger.tables import StudyTables
 from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
-from pipeline.tracking.folders import is_trial
+from pipeline.tracking.folders import is_trial, trainer_of
 
 #: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
 LEASE = "lease"
@@ -253,7 +253,10 @@ class Ledger:
         def close() -> None:
             nonlocal closed
             leases = {one.number: lease_of(one) for one in self._running()}
-            judged = {number: self._watch.judge(number, one) for number, one in leases.items()}
+            judged = {
+                number: self._is_lost(number, lease, folder_of(number))
+                for number, lease in leases.items()
+            }
             self.is_in_doubt = None in judged.values()
             lost = {number for number, is_lost in judged.items() if is_lost or number in died}
             if not lost and not closed:
@@ -272,6 +275,20 @@ class Ledger:
         self._store.call(close)
         self._own = {number: one for number, one in self._own.items() if number not in closed}
         return list(closed.values())
+
+    def _is_lost(self, number: int, lease: Lease | None, folder: Path) -> bool | None:
+        """Return whether the process of a trial is lost; `None` = that is not known yet.
+
+        Anyone may have written the database, so a trial is not lost before the process that its
+        journal names is. That one is also another if several ranks train the trial.
+        """
+        is_lost = self._watch.judge(number, lease)
+        trainer = trainer_of(folder) if is_lost and is_trial(folder) else None
+        if trainer is None:
+            return is_lost
+        counter = 0 if lease is None else lease.counter
+        of_journal = replace(trainer, counter=counter)
+        return True if of_journal == lease else self._watch.judge((number, folder), of_journal)
 
     def _close_lost(self, trial: FrozenTrial, folder: Path, reason: str) -> Lost | None:
         """Close a lost trial; `None` = its process has just closed it."""
