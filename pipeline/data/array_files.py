@@ -26,7 +26,8 @@ IN_MEMORY_BYTES = 512 * 2**20
 MAPPED_FROM_BYTES = 64 * 2**20
 #: Most bytes of a compressed array once unpacked, since it is unpacked in memory.
 LARGEST_PACKED = 8 * 2**30
-#: Highest compression ratio of a member that unpacks to more than `RATIO_FROM` bytes.
+#: Highest compression ratio of a member, or of a Parquet file, that unpacks to more than
+#: `RATIO_FROM` bytes.
 MOST_RATIO, RATIO_FROM = 200, 2**30
 LARGEST = float(np.finfo(np.float32).max)
 

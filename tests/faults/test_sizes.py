@@ -20,6 +20,8 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -271,6 +273,51 @@ def test_a_resumed_run_compares_shapes_before_it_is_built(
     command.write_text(json.dumps(saved), encoding="utf-8")
     line = refusal(capsys, lambda: train.main([f"resume={run}", *RESUMED]))
     assert line.startswith(f"{last} has a weight of shape 64×4 at 'layers.layer1.linear.weight'")
+
+
+def written(cells: pa.Array, *, times: int = 1, **options: Any) -> None:
+    """Write a table of a column and a target, several times into one Parquet file."""
+    table = pa.table({"a": cells, "y": pa.nulls(len(cells), pa.int8())})
+    with pq.ParquetWriter("rows.parquet", table.schema, **options) as writer:
+        for _ in range(times):
+            writer.write_table(table)
+
+
+LONG_TEXT = "x" * 10**6
+REPEATED = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000), [LONG_TEXT])
+PACKED = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+SHARED = {**PACKED, "column_encoding": {"a": "DELTA_BYTE_ARRAY"}}
+#: Small Parquet files whose cells would take more than 1 GiB, or any size.
+TABLES: dict[str, tuple[Callable[[], None], str]] = {
+    "one text": (lambda: written(REPEATED), "would unpack from .* to 40000000000 bytes or more; "),
+    "packed texts": (
+        lambda: written(pa.array([LONG_TEXT] * 10), times=110, **PACKED),
+        "would unpack from .* to 110.* bytes or more; expected less. Save it as CSV",
+    ),
+    "shared beginnings": (
+        lambda: written(pa.array([f"{LONG_TEXT}{row % 10}" for row in range(20)]), **SHARED),
+        "can't be read as Parquet: .*DeltaByteArray.*; save it again, or as CSV",
+    ),
+    "empty cells": (
+        lambda: written(pa.nulls(7 * 10**7)),
+        "would unpack from .* to 1120000000 bytes or more; ",
+    ),
+    "wide cells": (
+        lambda: written(pa.nulls(1, pa.binary(10**8)), times=12),
+        "would unpack from .* to 1200000096 bytes or more; ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_cells_of_a_small_parquet_file_are_bounded(
+    own_folder: Path, space: None, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    write, words = TABLES[kind]
+    write()
+    words_of_run = ["data=table", "data.path=rows.parquet", "tracking=none", "verbose=0"]
+    line = refusal(capsys, lambda: train.main(words_of_run))
+    assert re.match(f"rows.parquet {words}", line)
 
 
 def keys_of(content: object, above: Key = ()) -> Iterator[Key]:

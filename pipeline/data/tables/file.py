@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.tables import parquet
 from pipeline.data.tables.records import (
     BLOCK_BYTES,
     MOST_TOLD,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 SEPARATORS = (",", ";", "\t", "|")
 TYPED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 HEAD_BYTES = 65_536
-BATCH_ROWS = 65_536
 #: Most records that are compared with the first line, which has the names of columns.
 MOST_RECORDS = 200
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -144,7 +144,10 @@ def batches(
     form = form_of(path, options)
     chosen = form.names if columns is None else tuple(columns)
     require_columns(path, form.names, chosen)
-    read = _parquet(path, form, chosen) if form.sep is None else _text(path, form, chosen)
+    if form.sep is None:
+        read: Iterator[pa.RecordBatch] = map(trimmed, parquet.texts_in(path, form.names, chosen))
+    else:
+        read = _text(path, form, chosen)
     first = 1
     for batch in read:
         if batch.num_rows:
@@ -166,7 +169,7 @@ def form_of(path: Path, options: CsvOptions) -> Form:
         if head.startswith(magic):
             raise DataError(f"{path} is {words}")
     if head.startswith(b"PAR1"):
-        return Form(names=_checked(path, _parquet_names(path)))
+        return Form(names=_checked(path, parquet.names_in(path)))
     _require_text(path, head)
     sep = _separator(head, options.sep)
     names, header_bytes = _first_record(path, sep)
@@ -287,18 +290,6 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     )
 
 
-def _parquet_names(path: Path) -> tuple[str, ...]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return tuple(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path} starts as a Parquet file but can't be read; it may be incomplete"
-        ) from error
-
-
 def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(cell.strip() or f"unnamed_{index}" for index, cell in enumerate(cells, start=1))
     repeated = {
@@ -383,30 +374,3 @@ def _content(cells: pa.Array) -> NDArray[np.uint8]:
     texts = cells.buffers()[2]
     content: NDArray[np.uint8] = np.frombuffer(b"" if texts is None else texts, dtype=np.uint8)
     return content
-
-
-def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
-    try:
-        with pq.ParquetFile(path) as file:
-            stored = dict(zip(form.names, file.schema_arrow, strict=True))
-            chosen = [stored[name] for name in columns]
-            odd = [one for one in chosen if any(is_a(one.type) for is_a in nested)]
-            if odd:
-                raise DataError(
-                    f"{path}: the column {odd[0].name!r} has type {odd[0].type}; expected numbers "
-                    f"or strings. Add to data.drop: {', '.join(one.name for one in odd)}"
-                )
-            for batch in file.iter_batches(BATCH_ROWS, columns=[one.name for one in chosen]):
-                cells = [batch.column(one.name) for one in chosen]
-                plain = [
-                    c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in cells
-                ]
-                texts = [one.cast(pa.string()) for one in plain]
-                yield trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
-    except (pa.ArrowException, OSError) as error:
-        line = " ".join(str(error).split())
-        raise DataError(f"{path} can't be read as Parquet: {line}") from error

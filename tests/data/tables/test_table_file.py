@@ -13,6 +13,7 @@ import pytest
 from given_tables import FILE, patients, text, write
 
 from pipeline.data.tables import file as table_file
+from pipeline.data.tables import parquet
 from pipeline.data.tables.cells import Cells
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
 from pipeline.data.tables.written import MISSING
@@ -104,10 +105,27 @@ def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> No
     ]
 
 
-def test_a_parquet_file_of_lists_or_cut_short_is_refused() -> None:
-    pq.write_table(pa.table({"x": [[1], [2]], "y": [1, 2]}), "t.parquet")
+def test_long_texts_of_a_parquet_file_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 10)
+    cells = ["one", "twelve", None, "a text of more bytes", "two", *["one"] * 4]
+    pq.write_table(pa.table({"t": cells, "n": range(9)}), "t.parquet")
+    found = [
+        (at.first_row, *batch.to_pydict().values())
+        for at, batch in batches(Path("t.parquet"), AS_FOUND)
+    ]
+    assert found == [
+        (1, ["one", "twelve", None], ["0", "1", "2"]),
+        (4, ["a text of more bytes"], ["3"]),
+        (5, ["two", "one", "one"], ["4", "5", "6"]),
+        (8, ["one", "one"], ["7", "8"]),
+    ]
+
+
+@pytest.mark.parametrize("cells", [[[1], [2]], [b"a", b"b"]])
+def test_a_parquet_file_of_lists_or_cut_short_is_refused(cells: list[Any]) -> None:
+    pq.write_table(pa.table({"x": cells, "y": [1, 2]}), "t.parquet")
     with pytest.raises(
-        DataError, match=r"t.parquet: the column 'x' has type list<.*\. Add to data.drop: x$"
+        DataError, match=r"t.parquet: the column 'x' has type (list<.*|binary); .* data.drop: x$"
     ):
         rows(Path("t.parquet"))
     assert rows(Path("t.parquet"), columns=["y"]) == [["1"], ["2"]]
