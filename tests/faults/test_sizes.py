@@ -98,11 +98,11 @@ def evaluated() -> int:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], command: Callable[[], int]) -> str:
-    """Return the only line of a refusal, which takes seconds and leaves nothing behind."""
-    before, started_at = sorted(Path.cwd().rglob("*")), time.monotonic()
+    """Return the only line of a refusal, which takes CPU seconds and leaves nothing behind."""
+    before, started_at = sorted(Path.cwd().rglob("*")), time.process_time()
     capsys.readouterr()
     assert command() == 2
-    assert time.monotonic() - started_at < 20
+    assert time.process_time() - started_at < 20
     assert sorted(Path.cwd().rglob("*")) == before
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
