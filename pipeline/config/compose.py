@@ -28,6 +28,7 @@ from pipeline.config.options import REFUSED, DataOptions, RunConfig
 from pipeline.config.overrides import (
     HYDRA,
     HYDRA_REFUSED,
+    BoundedLoader,
     CheckedFiles,
     Given,
     key_of,
@@ -222,8 +223,9 @@ class Composer:
     def __init__(self, config_name: str, config_dir: Path | str | None = None) -> None:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_folder()), version_base=None):
-            self._loader = GlobalHydra.instance().config_loader()
+            places = GlobalHydra.instance().config_loader().get_search_path()
         GlobalHydra.instance().clear()
+        self._loader = BoundedLoader(places)
         self.config_name, self.config_dir = config_name, config_dir
         self._search: list[str] = []
         if config_dir is not None:
@@ -255,6 +257,13 @@ class Composer:
             tree = self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise ConfigError(composition_problem(error)) from error
+        except RecursionError as error:
+            if self.config_dir is None:
+                raise
+            raise ConfigError(
+                f"the defaults lists in --config-dir {str(self.config_dir)!r} name too many files, "
+                "or lead back to themselves; list each file once"
+            ) from error
         if self.config_name == _RUN:
             _leave_out_study(tree)
         return tree

@@ -9,6 +9,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -40,6 +42,10 @@ HYDRA = "hydra"
 HYDRA_REFUSED = "is a Hydra setting, which can run code"
 #: Size of the largest YAML file in bytes.
 LARGEST_FILE = 2**20
+#: Bytes of all files that Hydra may load for one config. A place in a defaults list is three loads.
+MOST_LOADED = 16 * LARGEST_FILE
+#: Bytes that each load counts at least.
+LEAST_LOADED = 2**14
 #: Deepest nesting of lists and mappings; each level takes the YAML reader over 100 stack frames.
 DEEPEST_NESTING = 20
 #: Longest integer in bits; Python refuses to print one of more than 4,300 digits.
@@ -244,6 +250,13 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
     return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
 
 
+@dataclass
+class CheckedConfig(ConfigResult):
+    """Content of a file of the user's own folder, with the size of the file in bytes."""
+
+    size: int = 0
+
+
 class CheckedFiles(FileConfigSource):
     """Files of the user's own folder, each of which Hydra reads only if it has no problem.
 
@@ -260,7 +273,37 @@ class CheckedFiles(FileConfigSource):
         file = Path(self.path, self._normalize_file_name(config_path))
         if problems := list(problems_in_file(file)):
             raise ConfigError(*problems)
-        return super().load_config(config_path)
+        return CheckedConfig(**vars(super().load_config(config_path)), size=file.stat().st_size)
+
+
+class BoundedLoader(ConfigLoaderImpl):
+    """Loader of Hydra that bounds what defaults lists stand for.
+
+    Hydra loads a file again wherever it is listed, so that a few files, each of which lists the
+    next one twice, would take time and memory without end.
+    """
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        parsed, files = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        return parsed, _BoundedFiles(files)
+
+
+class _BoundedFiles(CachingConfigRepository):
+    """Files of one config; raises RecursionError if more are loaded than `MOST_LOADED` bytes."""
+
+    def __init__(self, delegate: IConfigRepository) -> None:
+        super().__init__(delegate)
+        self._loaded = 0
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        found = super().load_config(config_path)
+        size = found.size if isinstance(found, CheckedConfig) else 0
+        self._loaded += max(LEAST_LOADED, size)
+        if self._loaded > MOST_LOADED:
+            raise RecursionError(config_path)
+        return found
 
 
 def problems_in_file(file: Path) -> Iterator[str]:

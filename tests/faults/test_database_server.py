@@ -112,15 +112,18 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
 def test_a_connection_that_breaks_within_a_statement_is_named_by_our_own_line_alone(
     postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from pipeline.study.ledger.storage import open_storage, storage_url
-
     import psycopg  # the quick tests are collected without it
+
+    from pipeline.study.ledger.storage import open_storage, storage_url
 
     name = postgres.database()
     open_storage(storage_url(postgres.url(name))).close()
-    with psycopg.connect(postgres.url(name), autocommit=True) as link:
-        with pytest.raises(psycopg.OperationalError), link.pipeline():
-            link.execute("SELECT pg_terminate_backend(pg_backend_pid())").fetchall()
+    with (
+        psycopg.connect(postgres.url(name), autocommit=True) as link,
+        pytest.raises(psycopg.OperationalError),
+        link.pipeline(),
+    ):
+        link.execute("SELECT pg_terminate_backend(pg_backend_pid())").fetchall()
     assert caplog.messages == []
 
 

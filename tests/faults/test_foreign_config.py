@@ -330,3 +330,23 @@ def test_references_stand_for_little(refused: Refused, main: Main, kind: str) ->
     (line,) = refused(main, *words, *QUICK, *study, "experiment=e")
     assert time.monotonic() - started_at < 20
     assert "references stand for more than 1048576 characters; write the values out." in line
+
+
+LISTED: dict[str, tuple[int, str]] = {
+    "twice": (30, "- e{0}\n  - e{0}@_global_"),
+    "in other words": (30, "- ./e{0}\n  - ../experiment/e{0}@_global_"),
+    "in a circle": (1, "- e0"),
+}
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_defaults_lists_stand_for_few_files(refused: Refused, kind: str) -> None:
+    count, entries = LISTED[kind]
+    files: dict[str, str | bytes] = {f"experiment/e{count}.yaml": f"{GLOBAL}tags: {{}}\n"}
+    for number in range(count):
+        lines = entries.format(number + 1)
+        files[f"experiment/e{number}.yaml"] = f"{GLOBAL}defaults:\n  {lines}\n"
+    words = written(Path("conf"), files)
+    (line,) = refused(train.main, *words, *QUICK, "experiment=e0")
+    assert line.startswith("the defaults lists in --config-dir '")
+    assert line.endswith("name too many files, or lead back to themselves; list each file once")
