@@ -80,31 +80,30 @@ def _without_other_keys(record: type, value: object) -> object:
     return value
 
 
+_CONFIG = ConfigDict(allow_inf_nan=False, defer_build=True)
+
+
 class _Line(BaseModel):
     """What each line of a journal has."""
 
-    model_config = ConfigDict(allow_inf_nan=False, defer_build=True)
+    model_config = _CONFIG
 
     event: str
     time: Count
 
 
-class _Begin(_Line):
-    """What `Journal.begin` writes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begin(Header):
+    """What `Journal.begin` writes; older versions wrote all that has no default here."""
+
+    __pydantic_config__ = _CONFIG
 
     event: Literal["begin"]
+    time: Count
     lease: Annotated[Lease, BeforeValidator(partial(_without_other_keys, Lease))]
-    name: str
-    experiment: str
-    uri: str
-    params: dict[str, Scalar]
-    tags: dict[str, str]
+    params: Mapping[str, Scalar]
+    tags: Mapping[str, str]
     parent: str | None
-    parent_folder: str | None = None
-    key: str | None = None
-    register_: str | None = Field(None, alias="register")
-    trust: list[str] = []
-    rows: dict[str, int] = {}
 
 
 class _Epoch(_Line):
