@@ -25,6 +25,11 @@ URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 FETCHED = ("http://", "https://", "ftp://")
 #: Pattern of the names of half-written files.
 LEFTOVERS = ".*.tmp"
+#: Folder of checkpoints within that of a run. A file may have two names in it: the best checkpoint
+#: is often the last one as well.
+CHECKPOINTS = "checkpoints"
+#: Folder of trials within that of a study.
+TRIALS = "trials"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 

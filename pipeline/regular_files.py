@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.paths import CHECKPOINTS, TRIALS
 
-#: Folder in which a file may have two names: the best checkpoint is often the last one as well.
-CHECKPOINTS = "checkpoints"
 #: Bytes of a file with JSON, far more than any run writes.
 LARGEST_JSON = 1 << 28
 #: Kinds of entries that are refused, by the test for their mode.
@@ -129,7 +128,7 @@ def require_plain_folder(folder: Path, *, is_written: bool = False) -> None:
 def _has_names_here(path: Path, status: os.stat_result, folder: Path) -> bool:
     """Return whether a checkpoint has two names, both of them in the folder of checkpoints."""
     place = path.parent.relative_to(folder).parts
-    is_trial = len(place) == 3 and place[0] == "trials" and place[2] == CHECKPOINTS
+    is_trial = len(place) == 3 and place[0] == TRIALS and place[2] == CHECKPOINTS
     if status.st_nlink != 2 or not (place == (CHECKPOINTS,) or is_trial):
         return False
     for _ in range(2):  # a name may change while the folder is read

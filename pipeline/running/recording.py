@@ -27,11 +27,11 @@ from pipeline.data.report_text import markdown
 from pipeline.errors import ChangedDataError, DivergedError, EnvironmentFaultError, Interrupted
 from pipeline.findings import LAYERS_FILE
 from pipeline.networks.inspection import layers_text
-from pipeline.paths import create_run_folder, replace_json, replace_text
+from pipeline.paths import CHECKPOINTS, create_run_folder, replace_json, replace_text
 from pipeline.redaction import redact
 from pipeline.regular_files import open_regular
 from pipeline.running.plan import Plan
-from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
+from pipeline.running.resuming import remove_abandoned
 from pipeline.serving.files import write_csv
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder

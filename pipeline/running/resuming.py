@@ -16,7 +16,7 @@ from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError, some
-from pipeline.paths import LEFTOVERS, remove_leftovers
+from pipeline.paths import CHECKPOINTS, LEFTOVERS, remove_leftovers
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
 from pipeline.regular_files import folder_problem, require_plain_folder
@@ -26,9 +26,8 @@ from pipeline.tracking.journal import JOURNAL, last_bound, read_events, recorded
 from pipeline.tracking.ownership import adopt_words, is_own, require_own
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
-CHECKPOINTS = "checkpoints"
 #: Folders below `output` in which a kill may leave half-written files.
-WRITTEN = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
+WRITTEN = ("*", f"*/{CHECKPOINTS}", "*/model", "*/artifacts", "*/artifacts/*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

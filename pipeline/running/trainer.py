@@ -32,12 +32,11 @@ from pipeline.errors import ConfigError, named
 from pipeline.modules.epoch import SharedBatchNorm
 from pipeline.modules.short_steps import NoProfiler
 from pipeline.modules.task import Classifier, Optimization, Regressor, Task
-from pipeline.paths import cache_folder, create_folder
+from pipeline.paths import CHECKPOINTS, cache_folder, create_folder
 from pipeline.processes.child import collecting_as_usual
 from pipeline.ranks import Rank
 from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
-from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.scoring import direction_of, scores_of
 
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")

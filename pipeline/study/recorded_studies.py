@@ -17,7 +17,7 @@ from sqlalchemy.exc import StatementError
 
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import conf_folder, create_folder, name_problem
+from pipeline.paths import TRIALS, conf_folder, create_folder, name_problem
 from pipeline.processes.lease import BEAT_SECONDS, alive
 from pipeline.regular_files import require_plain_folder
 from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
@@ -42,7 +42,7 @@ from pipeline.tracking.folders import (
     trial_folder,
 )
 from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun
-from pipeline.tracking.ownership import TRIALS, forget_own, is_own
+from pipeline.tracking.ownership import forget_own, is_own
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 

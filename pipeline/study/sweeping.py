@@ -12,11 +12,10 @@ from pathlib import Path
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
 from pipeline.markup import markdown, show
-from pipeline.paths import create_folder, replace_text
+from pipeline.paths import CHECKPOINTS, create_folder, replace_text
 from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
 from pipeline.running.results import print_lines
-from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER, cell, write_csv
 from pipeline.signals import stop
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes

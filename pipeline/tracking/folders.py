@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from pipeline.errors import ConfigError, did_you_mean, some
-from pipeline.paths import replace_file
+from pipeline.paths import TRIALS, replace_file
 from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
 from pipeline.regular_files import open_regular, read_regular, require_plain_folder
@@ -31,7 +31,7 @@ from pipeline.tracking.journal import (
     parse_line,
     read_events,
 )
-from pipeline.tracking.ownership import TRIALS, is_own
+from pipeline.tracking.ownership import is_own
 
 STATE = "mlflow.json"
 #: Marks a folder that is to be removed once MLflow has all of it.

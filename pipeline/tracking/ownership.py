@@ -16,13 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import ConfigError
-from pipeline.paths import create_folder, state_folder
+from pipeline.paths import TRIALS, create_folder, state_folder
 from pipeline.regular_files import open_regular, read_regular
 from pipeline.tracking.journal import JOURNAL
 
 OWNER = "owner"
-#: Name of the folder of trials within the folder of a study.
-TRIALS = "trials"
 _IDENTITY = re.compile(rb"[0-9a-f]{32}")
 
 #: Inode and change time in nanoseconds of a file `owner`.

@@ -25,6 +25,7 @@ from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.values import as_tree, resolved
 from pipeline.failures import exit_code
+from pipeline.paths import CHECKPOINTS
 from pipeline.ranks import ALONE, Rank
 from pipeline.redaction import redact
 from pipeline.running.kept_weights import read_weights
@@ -32,7 +33,6 @@ from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
 from pipeline.running.recording import LOG, ending, explain, log_to
 from pipeline.running.results import Result
-from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.trainer import follow
 from pipeline.running.training import train
 from pipeline.study import messages
