@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from records import only_run
 
+from faults.listener import SECRET, Listener
 from faults.processes import Training, start_command
 from faults.sweeps import BASE, Sweeping
 
@@ -27,6 +28,17 @@ def database(own_folder: Path, empty_database: Path) -> str:
 def trained(trained_folder: Path) -> Path:
     """A run on the irises, to be asked and left as it is."""
     return only_run(trained_folder / "runs")
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """It listens, and the user has a login for a server, and a secret variable."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-of-login")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("SECRET", SECRET)
+    with Listener() as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from command_line import written
 
-from faults.test_strangers import Listener
+from faults.listener import SECRET, Listener
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.study.ledger.storage import DATABASE
 
@@ -17,23 +16,10 @@ GLOBAL = "# @package _global_\n"
 QUICK = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "trainer.max_epochs=1")
 STUDY = ("optimizer.lr=interval(0.1,0.2)", "sweep.n_trials=1", "sweep.workers=1")
 RAY = f"{GLOBAL}sweep: {{launcher: ray, ray: {{address: 'example:6379'}}}}\n"
-SECRET = "canary-of-variable"
 TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 
 Main = Callable[[list[str]], int]
 Refused = Callable[..., list[str]]
-
-
-@pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """It listens; the user has a login for a server of his own, and a secret variable."""
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary-of-login")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("SECRET", SECRET)
-    with Listener() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture

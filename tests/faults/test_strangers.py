@@ -6,10 +6,8 @@ may reach it, least of all the login that the user has for his own server.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -19,13 +17,13 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 from records import events
 
+from faults.listener import SECRET, Listener
 from faults.portal import PORTAL_ANSWERS, Portal
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.config.compose import compose
 from pipeline.tracking.folders import State, read_state, write_state
 from pipeline.tracking.ownership import OWNER
 
-SECRET = "canary-of-variable"
 REFERENCE = "${oc.env:SECRET}"
 RUN_ID = "5c0ffee1" * 4
 HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
@@ -33,42 +31,6 @@ HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\
 RESUMED = ("trainer.max_epochs=4", "scheduler=none", "tracking=none")
 
 Main = Callable[[list[str]], int]
-
-
-class Listener(ThreadingHTTPServer):
-    """A server that keeps what it is asked, and knows nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[str] = []
-        self.uri = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Listener
-
-    def parse_request(self) -> bool:
-        is_whole = super().parse_request()
-        login = self.headers.get("Authorization") if is_whole else None
-        self.server.requests.append(f"{self.requestline} {login}")
-        self.send_error(404)
-        return False
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
-@pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """It listens, and the user has a login for a server, and a secret variable."""
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-of-login")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("SECRET", SECRET)
-    with Listener() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.stores import TrackingServer
 
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
@@ -17,6 +18,24 @@ def database(tmp_path: Path, empty_database: Path) -> str:
     path = tmp_path / "mlflow.db"
     shutil.copy(empty_database, path)
     return sqlite_uri(path)
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> Iterator[TrackingServer]:
+    """A tracking server that answers, and that takes addresses of files which newer ones refuse."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    server = TrackingServer(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES",
+            "ftp,http,https,mlflow-artifacts,sftp,s3,gs,hdfs",
+        )
+        server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Answers that a tracking server can't have given: those of a proxy or a captive portal."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -28,19 +27,6 @@ FIGURE = Figure(data="a" * 64, monitor="val/f1", value=0.9, better="max")
 TRIES = 60
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("portal")]
-
-
-@pytest.fixture(scope="module")
-def served(
-    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
-) -> Iterator[TrackingServer]:
-    """A tracking server that answers."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_database, folder / "mlflow.db")
-    server = TrackingServer(folder)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from faults.processes import wait_until
@@ -242,22 +241,6 @@ def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_ther
     for name, line in wrong.items():
         with pytest.raises(ConfigError, match=line):
             fetched(name, database)
-
-
-@pytest.fixture(scope="module")
-def served(
-    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
-) -> Iterator[TrackingServer]:
-    """A tracking server that answers."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_database, folder / "mlflow.db")
-    server = TrackingServer(folder)
-    with pytest.MonkeyPatch.context() as patch:  # other servers take what newer ones refuse
-        schemes = ",".join(urlsplit(address).scheme for address in FOREIGN)
-        patch.setenv("MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES", schemes)
-        server.start()
-        yield server
-        server.kill()
 
 
 @pytest.mark.slow
