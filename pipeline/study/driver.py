@@ -40,7 +40,7 @@ from pipeline.study.outcome.pictures import load
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun, begin_study_folder
-from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
+from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import MlflowRecorder, Recorder
 from pipeline.tracking.folders import is_finished, is_run, is_trial

@@ -19,7 +19,7 @@ from pipeline.study.plan import StudyPlan
 from pipeline.terminal import console, duration, number, redrawing, say, shown_verbosity
 
 if TYPE_CHECKING:
-    from pipeline.study.workers.worker import Worker
+    from pipeline.study.workers.pool import Worker
 
 #: Most lines of running and of finished trials in a terminal.
 RUNNING, LATEST = 8, 4

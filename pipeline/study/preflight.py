@@ -36,7 +36,7 @@ from pipeline.study.outcome.summary import point_words
 from pipeline.study.plan import checked_study
 from pipeline.study.space.space import RangeDefinition, Space, read_definitions, read_ranges
 from pipeline.study.space.trial_configs import TrialConfigs
-from pipeline.study.workers.worker import Worker, WorkerPool
+from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.terminal import console, duration, redrawing, say
 
 #: Verdicts from best to worst, as the tables show them.

@@ -26,8 +26,8 @@ from pipeline.study.outcome import comparison, summary
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 from pipeline.study.outcome.pictures import write_study_pictures
 from pipeline.study.plan import StudyPlan, confirmation, tunings
+from pipeline.study.workers.pool import WorkerPool
 from pipeline.study.workers.ray import fitted_to_cluster
-from pipeline.study.workers.worker import WorkerPool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state

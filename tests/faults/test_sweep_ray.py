@@ -23,8 +23,8 @@ from faults.sweeps import BASE, behaving
 from pipeline.errors import EnvironmentFaultError
 from pipeline.runs import main as runs
 from pipeline.study.messages import Answer, Gone
+from pipeline.study.workers.pool import Worker
 from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec
-from pipeline.study.workers.worker import Worker
 from pipeline.sweep import main as sweep_here
 from pipeline.tracking.ownership import is_own
 

@@ -15,7 +15,8 @@ from pipeline.config.compose import compose
 from pipeline.config.values import written
 from pipeline.processes.fork_server import ForkServer
 from pipeline.study.messages import Answer, Job, Rung, Tested, TestJob, TrialEnd
-from pipeline.study.workers.worker import Worker, worker_command, worker_process, worker_server
+from pipeline.study.workers.pool import Worker
+from pipeline.study.workers.worker import worker_command, worker_process, worker_server
 
 Kind = TypeVar("Kind", bound=Answer)
 

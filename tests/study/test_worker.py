@@ -27,14 +27,9 @@ from study_workers import (
 from pipeline.errors import EnvironmentFaultError, Interrupted
 from pipeline.processes.fork_server import ForkServer
 from pipeline.study.messages import Gone, Job, Rung, TrialEnd, end_in_journal
+from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.study.workers.trial import TrialTrainer, one_line
-from pipeline.study.workers.worker import (
-    Worker,
-    WorkerPool,
-    worker_command,
-    worker_process,
-    worker_server,
-)
+from pipeline.study.workers.worker import worker_command, worker_process, worker_server
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]

@@ -28,7 +28,8 @@ from pipeline.processes.cpu import cores
 from pipeline.study.messages import Gone
 from pipeline.study.plan import StudyPlan, make_study_plan
 from pipeline.study.space.trial_configs import device_problems
-from pipeline.study.workers.worker import WORKER, WorkerPool, worker_pool
+from pipeline.study.workers.pool import WorkerPool, worker_pool
+from pipeline.study.workers.worker import WORKER
 
 LR = "optimizer.lr=tag(log, interval(1e-3, 1e-1))"
 SMALL = ("model=mlp", "data=iris", "tracking=none")

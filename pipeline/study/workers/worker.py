@@ -1,4 +1,4 @@
-"""A study's workers: the process that trains trials, and the driver's side of it.
+"""The process of a worker, which trains a study's trials; `pool.py` is the driver's side of it.
 
 `python -m pipeline.study.workers.worker` takes orders from the driver that started it and answers
 them. SIGINT and SIGTERM stop only the current job; the process ends when its driver is gone, even
@@ -11,39 +11,29 @@ through torchrun's store, so that no training step waits for messages.
 
 import gc
 import os
-import select
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import count
 from queue import SimpleQueue
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from pipeline.errors import EnvironmentFaultError, Interrupted
+from pipeline.errors import Interrupted
 from pipeline.processes.child import (
     Child,
-    ChildGoneError,
     Parent,
     new_process,
     python_module,
     torchrun,
 )
 from pipeline.processes.fork_server import ForkServer, launch_with_torch
-from pipeline.processes.lease import Lease
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
 from pipeline.study import messages
-from pipeline.study.messages import Answer, Gone, Job, Rung, Tested, TestJob, TrialEnd
-from pipeline.study.workers.ray import RayProcess, cluster_of
-from pipeline.tracking.facts import command_tags
+from pipeline.study.messages import Gone, Job, Rung, Tested, TestJob, TrialEnd
 
 if TYPE_CHECKING:
-    from pipeline.study.ledger.rows import Row
-    from pipeline.study.plan import StudyPlan
     from pipeline.study.workers.trial import Ranks, TrialTrainer
 
 WORKER = "pipeline.study.workers.worker"
@@ -53,10 +43,6 @@ TRIAL = "pipeline.study.workers.trial"
 DEFAULTS = {"PYTHONSAFEPATH": "1", **HERE_ALONE}
 #: Prefixes of variables with which srun and torchrun give a driver a rank, not to its workers.
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_")
-#: Number of workers in a row that die before they are ready, after which the study fails.
-FAILED_STARTS = 3
-BEAT_PATIENCE = 5.0
-KILL_SECONDS = 15.0
 
 Order = dict[str, Any]
 _Result = TypeVar("_Result", TrialEnd, Tested)
@@ -210,281 +196,6 @@ class WorkerProcess:
             stop.signal_number = number
             if not self._is_speaking:  # else a message could be sent in part, or twice
                 raise Interrupted(number)
-
-
-# ── the driver's side ────────────────────────────────────────────────────────────────────────
-
-
-class Worker:
-    """A process that trains trials one after another; creating a worker starts it.
-
-    It is usable once `is_ready`.
-    `job` is the last trial that it was given, and `taken` is the trial's row in the study.
-    `reached` has the trial's last known epoch, and the value of the first objective after it.
-    `is_busy` tells whether the trial is still being trained, and `is_overdue` whether it was
-    stopped for taking too long.
-
-    Args:
-        process: The process, not started yet; it ends with this process, wherever it runs.
-        slot: Number of the worker in this driver, which its successor gets again.
-    """
-
-    job: Job
-    taken: "Row"
-    reached: tuple[int, float | None]
-
-    def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
-        process.start()
-        self.slot = slot
-        #: Whether it has loaded its libraries.
-        self.is_ready = False
-        self.is_gone = False
-        self.is_busy = self.is_overdue = False
-        self._process = process
-        self._given_at = 0.0
-        self._heard_at = 0.0
-
-    @property
-    def lease(self) -> Lease:
-        """The lease of the process, which shows whether it is alive; known once it is ready."""
-        return self._process.lease
-
-    @property
-    def number(self) -> int:
-        """Number of the last trial that the worker was given."""
-        return self.job.number
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the worker was given its last trial."""
-        return time.monotonic() - self._given_at
-
-    @property
-    def epochs(self) -> int | None:
-        """Number of epochs that its last trial may train; `None` = not known."""
-        most = self.job.config["trainer"]["max_epochs"]
-        return most if isinstance(most, int) and most > 0 else None
-
-    def fileno(self) -> int:
-        """Return the file descriptor to wait on for answers."""
-        return self._process.fileno()
-
-    def train(self, job: Job) -> None:
-        """Let the worker train a trial; it answers with Rung at each rung, and then TrialEnd."""
-        self.job, self._given_at = job, time.monotonic()
-        self.reached = 0, None
-        self.is_busy, self.is_overdue = True, False
-        job = replace(job, tags={**command_tags(), **job.tags})
-        self._process.send({"do": "train", "job": asdict(job)})
-
-    def test(self, job: TestJob) -> None:
-        """Let the worker test the kept weights of a trial; it answers with Tested."""
-        self._process.send({"do": "test", "job": asdict(job)})
-
-    def verdict(self, prune: bool) -> None:
-        """Answer a Rung with whether the trial is ended."""
-        self._process.send({"do": "verdict", "prune": prune})
-
-    def interrupt(self) -> None:
-        """Stop the current job; the worker answers as usual and stays ready for more."""
-        self._process.send({"do": "interrupt"})
-
-    def kill(self) -> None:
-        """Kill the process and whatever it has started, at once."""
-        self._process.kill()
-
-    def quit(self) -> None:
-        """End the process, even during a job, and wait until it is gone."""
-        self._process.send({"do": "quit"})
-        self._process.close()
-        self.is_gone = True
-
-    def answers(self) -> list[Answer]:
-        """Return the answers since the last call, ending with Gone, once, if the process died."""
-        if self.is_gone:
-            return []
-        answers: list[Answer] = []
-        for said in self._process.messages():
-            self._heard_at = time.monotonic()
-            if said["say"] == "ready":
-                self.is_ready = True
-            elif said["say"] != "beat":
-                answers.append(messages.decode(said))
-            elif self.is_busy and said.get("trial") == self.number:
-                self.reached = said["epoch"], said["value"]
-        has_told = any(isinstance(answer, Gone) for answer in answers)
-        if has_told or self._process.has_ended:
-            how, self.is_gone = self._process.see_end(), True
-            answers += [] if has_told else [Gone(message=how)]
-        return answers
-
-    def is_alive(self) -> bool:
-        """Return whether the worker has sent a message within `BEAT_PATIENCE` seconds."""
-        return time.monotonic() - self._heard_at < BEAT_PATIENCE
-
-    def end_if_slower_than(self, seconds: float | None) -> None:
-        """Interrupt a trial that takes longer than `seconds`; kill the worker if it goes on."""
-        took = self.seconds
-        if seconds is not None and took > seconds and not self.is_overdue:
-            self.is_overdue = True
-            self.interrupt()
-        elif seconds is not None and took > seconds + KILL_SECONDS:
-            self.kill()
-
-
-class WorkerPool:
-    """The workers of this process, in slots counted from 0; all of them end with the context.
-
-    Args:
-        process: Returns the process for a slot, not started yet; `None` = one on this machine.
-        server: What forks the processes, already started; `None` = each loads its libraries.
-    """
-
-    def __init__(
-        self,
-        process: Callable[[int], Child | RayProcess] | None = None,
-        *,
-        server: ForkServer | None = None,
-    ) -> None:
-        self._process = process or (lambda _slot: worker_process({}, worker_command(), server))
-        self._server = server
-        self._workers: list[Worker] = []
-        self._failed_starts = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for worker in list(self._workers):
-            self.dismiss(worker)
-
-    def start(self, wanted: int) -> None:
-        """Start workers until there are `wanted` of them; idle workers are not ended.
-
-        While a fork server loads its libraries, none is started. Raises EnvironmentFaultError if it
-        has died, or could not fork, several times in a row.
-        """
-        while len(self._workers) < wanted and self._can_start():
-            taken = {worker.slot for worker in self._workers}
-            slot = next(slot for slot in count() if slot not in taken)
-            try:
-                self._workers.append(Worker(self._process(slot), slot=slot))
-            except ChildGoneError as error:
-                if not self.has_lost_server:  # whose end counts by itself
-                    self._count_failed_start(str(error))
-                return
-
-    def _can_start(self) -> bool:
-        """Return whether a worker can be started now; a server that has died is started again."""
-        if self._server is None:
-            return True
-        self._server.listen()
-        if self._server.has_ended and not self._workers:  # which all tell of their ends first
-            self._count_failed_start(self._server.see_end())
-            self._server.start()
-        return self._server.is_loaded
-
-    @property
-    def has_lost_server(self) -> bool:
-        """Whether the fork server has died, and the workers with it."""
-        return self._server is not None and self._server.has_ended
-
-    def idle(self) -> list[Worker]:
-        """Return the workers that wait for a trial."""
-        return [worker for worker in self._workers if worker.is_ready and not worker.is_busy]
-
-    def busy(self) -> list[Worker]:
-        """Return the workers that train a trial."""
-        return [worker for worker in self._workers if worker.is_busy]
-
-    def listen(self, seconds: float) -> Iterator[tuple[Worker, Answer]]:
-        """Yield the answers of the workers, after waiting up to `seconds` for the first one."""
-        poll = select.poll()
-        for worker in self._workers:
-            poll.register(worker, select.POLLIN)
-        if self._server is not None:
-            poll.register(self._server, select.POLLIN)
-        poll.poll(seconds * 1000)
-        for worker in list(self._workers):
-            was_ready, answers = worker.is_ready, worker.answers()
-            if worker.is_ready and not was_ready:
-                self._failed_starts = 0
-            for answer in answers:
-                yield worker, answer
-
-    def test(self, job: TestJob, meanwhile: Iterator[object]) -> Tested:
-        """Test the weights of a trial with an idle worker; raises what `dismiss` raises.
-
-        Until the answer is there, this process takes the steps of `meanwhile`.
-        """
-        while not self.idle():
-            self.start(1)
-            for worker, answer in self.listen(1.0):
-                if isinstance(answer, Gone):
-                    self.dismiss(worker, answer)
-        worker = self.idle()[0]
-        worker.test(job)
-        while True:
-            has_more = next(meanwhile, worker) is not worker
-            for other, answer in self.listen(0.0 if has_more else 1.0):
-                if other is worker and isinstance(answer, Tested):
-                    return answer
-                if isinstance(answer, Gone):
-                    self.dismiss(other)
-                    if other is worker:
-                        return Tested(problem=f"its process died ({answer.message})")
-
-    def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:
-        """End a worker, or remove one that has died, with its last answer `gone`.
-
-        Raises EnvironmentFaultError if several workers in a row died before they were ready, or if
-        no other worker can run there.
-        """
-        if worker in self._workers:
-            self._workers.remove(worker)
-            worker.quit()
-        if gone is None or worker.is_ready or self.has_lost_server:
-            return
-        if gone.final:
-            raise EnvironmentFaultError(gone.message)
-        self._count_failed_start(gone.message)
-
-    def _count_failed_start(self, why: str) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= FAILED_STARTS:
-            raise EnvironmentFaultError(
-                f"{FAILED_STARTS} workers in a row died before they were ready "
-                f"({why}); check that a single run works: pipeline train"
-            )
-
-    def kill(self) -> None:
-        """Kill and remove all workers that still train."""
-        for worker in self.busy():
-            worker.kill()
-            self.dismiss(worker)
-
-
-@contextmanager
-def worker_pool(plan: "StudyPlan", server: ForkServer | None) -> Iterator[WorkerPool]:
-    """Yield the workers of a study, none started yet, on this machine or a Ray cluster.
-
-    `server` is a started `worker_server`; `None` if the study is to go without.
-    """
-    from pipeline.devices import worker_environment
-
-    command = worker_command(plan.options.devices_per_trial)
-    on_ray = plan.options.launcher == "ray"
-    with cluster_of(plan, command) if on_ray else nullcontext() as cluster:
-
-        def process(slot: int) -> Child | RayProcess:
-            if cluster is not None:
-                return cluster.worker()
-            # A substudy, such as the tuning of a cell, may have more workers than this study.
-            environment = worker_environment(plan.gpus[slot % plan.workers])
-            return worker_process(environment, command, server)
-
-        with WorkerPool(process, server=server) as pool:
-            yield pool
 
 
 if __name__ == "__main__":
