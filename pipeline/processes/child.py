@@ -23,7 +23,7 @@ from typing import Any, Protocol, Self
 
 from pipeline.paths import python_path
 from pipeline.processes.cpu import bound_spinning
-from pipeline.processes.lease import Lease, lease_of_process
+from pipeline.processes.lease import Lease, descendants, lease_of_process
 
 Message = dict[str, Any]
 
@@ -328,10 +328,15 @@ class Child:
             kill_session(process.pid)
 
     def see_end(self, seconds: float = GRACE_SECONDS) -> str:
-        """Wait for the process to end, kill it after `seconds`, and say how it ended."""
-        if self.wait(seconds) is None:
+        """Wait for the process to end, kill it after `seconds`, and say how it ended.
+
+        A process that waits for a disk may not end even then.
+        """
+        if (code := self.wait(seconds)) is None:
             self.kill()
-        code = self._running().wait()
+            code = self.wait(GRACE_SECONDS)
+        if code is None:
+            return "does not end, not even by SIGKILL"
         return (
             f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         )
@@ -343,14 +348,19 @@ class Child:
         with suppress(OSError):  # the process is gone
             self._stream.shutdown(socket.SHUT_WR)
 
-    def close(self, seconds: float = GRACE_SECONDS) -> None:
-        """Close the standard input of the process, kill it after `seconds`, and hear no more."""
+    def close(self, seconds: float = GRACE_SECONDS) -> bool:
+        """Close the standard input of the process, kill it after `seconds`, and hear no more.
+
+        Returns whether it has ended.
+        """
         if self._process is None:
-            return
+            return True
         self.dismiss()
         self.see_end(seconds)
+        has_ended = self._running().poll() is not None
         self._stream.close()
         self._process = None
+        return has_ended
 
     def abandon(self) -> None:
         """Leave the process to itself: it finishes what it was told, and ends."""
@@ -366,9 +376,13 @@ class Child:
 
 def kill_session(pid: int) -> None:
     """Kill a process and those that it has started, even before its session has begun."""
+    below = descendants(pid)  # the ranks that torchrun has started have sessions of their own
     for end in (os.kill, os.killpg):
         with suppress(ProcessLookupError):
             end(pid, signal.SIGKILL)
+    for other in below:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(other, signal.SIGKILL)
 
 
 def claim_streams() -> tuple[int, int]:

@@ -121,6 +121,16 @@ class LeaseWatch:
         return True if seconds >= self._grace else None
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process's main thread has started, and theirs; on Linux only."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    children = [int(word) for word in text.split()]
+    return [*children, *(below for child in children for below in descendants(child))]
+
+
 def exists(pid: int) -> bool:
     """Tell whether a process with this id exists, even one of another user that /proc hides."""
     try:

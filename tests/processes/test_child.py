@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from faults.processes import wait_until
+from faults.processes import await_end, wait_until
 
 from pipeline.processes.child import MAX_BYTES, Channel, Child, ChildEndedError, ChildGoneError
 from pipeline.processes.lease import UNSEEN, status
@@ -201,6 +201,32 @@ def test_an_abandoned_process_does_what_it_was_told_and_ends(tmp_path: Path) -> 
     child.abandon()
     assert process.wait(20.0) is not None
     assert (tmp_path / "done").exists()
+
+
+def test_killed_process_takes_other_sessions_along() -> None:
+    """The ranks that torchrun has started have a session each."""
+    begin = "import subprocess; other = subprocess.Popen(['sleep', '60'], start_new_session=True)"
+    setup = f"{begin}; parent.say({{'pid': other.pid}})"
+    with started(SERVES.format(setup=setup, answer="pass")) as child:
+        other = psutil.Process(heard(child)[0]["pid"])
+        other.suspend()
+        child.kill()
+        await_end(other)
+
+
+def test_process_that_no_signal_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in the kernel, where the signal waits for a disk that does not answer.
+    monkeypatch.setattr("pipeline.processes.child.kill_session", lambda _: None)
+    monkeypatch.setattr("pipeline.processes.child.GRACE_SECONDS", 0.1)
+    with started(
+        SERVES.format(setup="os.kill(os.getpid(), signal.SIGSTOP)", answer="pass")
+    ) as child:
+        wait_for_stop(child)
+        process = psutil.Process(child.pid)
+        assert child.see_end(0.0) == "does not end, not even by SIGKILL"
+        assert not child.close(0.0)
+        process.resume()
+        await_end(process)
 
 
 def test_a_process_that_listens_beats_and_ends_with_its_parent() -> None:
