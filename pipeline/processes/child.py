@@ -23,7 +23,7 @@ from typing import Any, Protocol, Self
 
 from pipeline.paths import python_path
 from pipeline.processes.cpu import bound_spinning
-from pipeline.processes.lease import Lease, descendants, lease_of_process
+from pipeline.processes.lease import Lease, StuckWatch, descendants, lease_of_process
 
 Message = dict[str, Any]
 
@@ -401,7 +401,8 @@ class Parent:
     def __init__(self, reader: int, writer: int) -> None:
         #: The parent has closed the pipe or has ended; nothing more will be heard.
         self.is_gone = False
-        #: Message that the thread of `listen` sends once a second; `None` = no message.
+        #: Message that the thread of `listen` sends once a second; `None` = no message. It also
+        #: has `stuck: true` while this process or one that it has started stands still.
         self.heartbeat: Message | None = None
         self._channel = Channel(reader, writer)
         self._speaking = threading.Lock()
@@ -448,14 +449,24 @@ class Parent:
         return json.loads(content), *descriptors
 
     def listen(
-        self, handle: Callable[[Message], object] = lambda _: None, *, exit_code: int = 1
+        self,
+        handle: Callable[[Message], object] = lambda _: None,
+        *,
+        exit_code: int = 1,
+        watched: int | None = None,
     ) -> None:
-        """Handle the parent's messages on a thread; end this process when the parent is gone."""
+        """Handle the parent's messages on a thread; end this process when the parent is gone.
+
+        `watched` is the process whose standing still the heartbeat tells; `None` = this one.
+        """
+        watch = StuckWatch(os.getpid() if watched is None else watched)
         threading.Thread(
-            target=self._listen, args=(handle, exit_code), name="parent", daemon=True
+            target=self._listen, args=(handle, exit_code, watch), name="parent", daemon=True
         ).start()
 
-    def _listen(self, handle: Callable[[Message], object], exit_code: int) -> None:
+    def _listen(
+        self, handle: Callable[[Message], object], exit_code: int, watch: StuckWatch
+    ) -> None:
         beat_at = time.monotonic() + WATCH_SECONDS
         while not self.is_gone:
             for message in self.hear(beat_at - time.monotonic()):
@@ -463,11 +474,14 @@ class Parent:
             if time.monotonic() < beat_at:
                 continue
             beat_at = time.monotonic() + WATCH_SECONDS
+            if self.heartbeat is None:
+                continue
+            stuck = {"stuck": True} if watch.is_stuck() else {}
             # Without waiting: another thread may be sending, and the parent may not read.
-            if self.heartbeat is not None and self._speaking.acquire(blocking=False):
+            if self._speaking.acquire(blocking=False):
                 try:
                     if self._channel.flush():
-                        self._channel.send(self.heartbeat)
+                        self._channel.send({**self.heartbeat, **stuck})
                 finally:
                     self._speaking.release()
         os._exit(exit_code)

@@ -111,7 +111,11 @@ class LeaseWatch:
             if working(lease):
                 self._looks.pop(key, None)
                 return False
-        counter, now = None if lease is None else lease.counter, self._clock()
+        return self.judge_counter(key, None if lease is None else lease.counter)
+
+    def judge_counter(self, key: Hashable, counter: int | None) -> bool | None:
+        """Tell as `judge` does whether a process is lost whose counter is all that is known."""
+        now = self._clock()
         known, seconds, looked_at = self._looks.get(key, (counter, 0.0, now))
         if known != counter:
             self._looks[key] = counter, 0.0, now
@@ -119,6 +123,37 @@ class LeaseWatch:
         seconds += min(now - looked_at, self._longest_step)
         self._looks[key] = counter, seconds, now
         return True if seconds >= self._grace else None
+
+
+class StuckWatch:
+    """Tells whether a process, or one that it has started, stands still; on Linux only.
+
+    A process stands still if it is stopped, or stays in a wait that no signal interrupts, as one
+    does whose disk or mount does not answer. The kernel finds hung tasks in the same way.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._standing: set[tuple[int, str]] = set()
+
+    def is_stuck(self) -> bool:
+        """Tell whether one of the processes has stood still since the last call."""
+        before = self._standing
+        pids = (self._pid, *descendants(self._pid))
+        self._standing = {(pid, switches) for pid in pids if (switches := _stands_at(pid))}
+        return not before.isdisjoint(self._standing)
+
+
+def _stands_at(pid: int) -> str | None:
+    """Return how often a process was switched in and out; `None` unless it stands still now."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    facts = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    if facts["State"][0] not in "DT":
+        return None
+    return f"{facts['voluntary_ctxt_switches']} {facts['nonvoluntary_ctxt_switches']}"
 
 
 def descendants(pid: int) -> list[int]:

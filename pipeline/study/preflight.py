@@ -107,7 +107,7 @@ def preflight(words: Sequence[str], config_dir: str | None, server: ForkServer |
     trying = Preflight(words, config_dir)
     with (
         TemporaryDirectory(prefix="preflight-") as folder,
-        WorkerPool(server=server) as pool,
+        WorkerPool(server=server, grace=trying.grace) as pool,
     ):
         trying.work(pool, Path(folder))
     if trying.verbose != 0:
@@ -136,6 +136,7 @@ class Preflight:
         self._trials = TrialConfigs(self._words, config_dir)
         self.verbose = self._trials.config().get("verbose")
         self._options = validated(SweepOptions, tree.sweep, prefix="sweep.")
+        self.grace = self._options.grace
         here = available()
         room = min(here.cores, WORKERS_A_GPU if here.gpus or here.mps else MOST_WORKERS)
         self._workers = self._options.workers or room

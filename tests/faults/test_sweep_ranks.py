@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from faults.conftest import StartSweep
+from faults.processes import await_end
 from faults.study_records import Records, ask_file
 from faults.sweeps import Sweeping
 from pipeline.sweep import main
@@ -55,8 +56,9 @@ def test_a_study_on_two_devices_a_trial_is_the_study_on_one(
 def test_a_killed_rank_loses_its_trial_alone_and_a_killed_driver_leaves_nothing(
     sweep: StartSweep, sweep_here: Callable[..., int]
 ) -> None:
+    """A rank that is stuck, of which the others take no notice, does so as well."""
     records = Records()
-    words = ("sweep.n_trials=1", "tracking=local", *TWO)
+    words = ("sweep.n_trials=1", "sweep.grace=5", "sweep.max_retry=9", "tracking=local", *TWO)
     study = sweep("trainer.max_epochs=3000", *words)
 
     def await_ranks() -> list[psutil.Process]:
@@ -66,12 +68,17 @@ def test_a_killed_rank_loses_its_trial_alone_and_a_killed_driver_leaves_nothing(
 
     await_ranks()[1].send_signal(signal.SIGKILL)
     study.process.wait_until(lambda: "FAIL" in states(records), what="the loss")
-    await_ranks()
+    together = await_ranks()
     assert "was lost because its process died; it is retried" in study.err
+    together[1].suspend()
+    await_end(*together)
+    study.process.wait_until(lambda: states(records).count("FAIL") == 2, what="the other loss")
+    assert "gave no sign of life for 5 s (sweep.grace); it is killed and replaced" in study.err
+    await_ranks()
     study.kill()
     study.require_no_orphan()
     assert sweep_here("trainer.max_epochs=2", "sweep.allow_change=true", *words) == 0
-    assert records.ends() == [("FAIL", "lost"), ("FAIL", "lost"), ("COMPLETE", None)]
+    assert records.ends() == [*[("FAIL", "lost")] * 3, ("COMPLETE", None)]
 
 
 def states(records: Records) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from faults.processes import is_running, wait_until
+from faults.processes import await_end, is_running, wait_until
 from faults.sweeps import behaving
 from real_processes import youngest_child
 from records import checkpoint, epochs, events, final_values, only_run
@@ -25,8 +26,9 @@ from study_workers import (
 )
 
 from pipeline.errors import EnvironmentFaultError, Interrupted
+from pipeline.processes.child import Child
 from pipeline.processes.fork_server import ForkServer
-from pipeline.study.messages import Gone, Job, Rung, TrialEnd, end_in_journal
+from pipeline.study.messages import Answer, Gone, Job, Rung, TrialEnd, end_in_journal
 from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.study.workers.trial import TrialTrainer, one_line
 from pipeline.study.workers.worker import worker_command, worker_process, worker_server
@@ -433,6 +435,81 @@ def test_who_is_killed_says_by_what_and_a_server_that_never_loads_ends_the_study
         "3 workers in a row died before they were ready (ModuleNotFoundError: No module "
         "named 'pipeline.nowhere'); check that a single run works: pipeline train",
     )
+
+
+SPEAKS = """
+import ctypes, os, signal, subprocess, time
+from pipeline.processes.child import Parent
+parent = Parent.claim()
+parent.heartbeat = {'say': 'beat'}
+parent.listen()
+parent.say({'say': 'ready', 'pid': os.getpid()})
+"""
+WAITS_FOR_DISK = """
+os.mkfifo('disk')  # the call returns once the child has opened it, and no signal interrupts it
+libc, actions = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+libc.posix_spawn_file_actions_init(actions)
+libc.posix_spawn_file_actions_addopen(actions, 0, b'disk', os.O_RDONLY, 0)
+words = (ctypes.c_char_p * 2)(b'true', None)
+libc.posix_spawnp(ctypes.byref(ctypes.c_int()), b'true', actions, None, words, None)
+"""
+STOPS_ITSELF = "os.kill(os.getpid(), signal.SIGSTOP)"
+STOPS_ITS_CHILD = "subprocess.Popen(['sleep', '60']).send_signal(signal.SIGSTOP); time.sleep(60)"
+COMPUTES = "sum(range(10**15))"  # lets no other thread run
+
+
+def test_stuck_worker_is_killed_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker that computes for longer than the grace time is not taken for stuck."""
+    programs = [SPEAKS + then for then in (COMPUTES, STOPS_ITSELF, STOPS_ITS_CHILD, WAITS_FOR_DISK)]
+    gone: dict[Worker, Answer] = {}
+    computing: Worker | None = None
+    with WorkerPool(lambda slot: Child(("-c", programs[slot])), grace=2) as pool:
+        pool.start(len(programs))
+        deadline = time.monotonic()
+        while computing is None or len(gone) < 3 or time.monotonic() < deadline:
+            gone |= dict(pool.listen(0.1))
+            if computing is None:
+                computing = next((worker for worker in pool.idle() if worker.slot == 0), None)
+                deadline = time.monotonic() + 4
+        assert is_running(psutil.Process(computing.lease.pid))
+        assert computing not in gone
+        computing.kill()
+    assert list(gone.values()) == [Gone(message="ended by SIGKILL")] * 3
+    assert sorted(capsys.readouterr().err.splitlines()) == sorted(map(killed_line, gone))
+
+
+def killed_line(worker: Worker, grace: int = 2) -> str:
+    return (
+        f"warning: the worker process {worker.lease.pid} gave no sign of life for {grace} s "
+        "(sweep.grace); it is killed and replaced"
+    )
+
+
+def test_worker_that_no_signal_ends_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once it goes on, it finds its driver gone and ends."""
+    # As in the kernel, where the signal waits for the disk.
+    monkeypatch.setattr("pipeline.processes.child.kill_session", lambda _: None)
+    monkeypatch.setattr("pipeline.study.workers.pool.KILL_SECONDS", 0.5)
+    program = f"{SPEAKS}{STOPS_ITSELF}; time.sleep(600)"
+    with WorkerPool(lambda _: Child(("-c", program)), grace=1) as pool:
+        pool.start(1)
+        answers: list[tuple[Worker, Answer]] = []
+        wait_until(lambda: answers.extend(pool.listen(0.1)) or answers, what="its end")
+        ((worker, gone),) = answers
+        assert gone == Gone(message="does not end, not even by SIGKILL")
+        process = psutil.Process(worker.lease.pid)
+        pool.dismiss(worker, gone)
+        assert not pool.idle()
+        assert is_running(process)
+    process.send_signal(signal.SIGCONT)
+    await_end(process)
+    assert capsys.readouterr().err.splitlines() == [
+        killed_line(worker, grace=1),
+        f"warning: the worker process {worker.lease.pid} does not end, not even by SIGKILL, and is "
+        "left; the disk, the mount or the machine that it uses does not answer",
+    ]
 
 
 @pytest.mark.slow

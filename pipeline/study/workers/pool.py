@@ -1,6 +1,8 @@
 """A study's workers as its driver sees them: started, told what to train, heard, and ended."""
 
+import math
 import select
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.child import Child, ChildGoneError
 from pipeline.processes.fork_server import ForkServer
-from pipeline.processes.lease import Lease
+from pipeline.processes.lease import Lease, LeaseWatch, is_local, status
 from pipeline.study import messages
 from pipeline.study.messages import Answer, Gone, Job, Tested, TestJob
 from pipeline.study.workers.ray import RayProcess, cluster_of
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 #: Number of workers in a row that die before they are ready, after which the study fails.
 FAILED_STARTS = 3
 BEAT_PATIENCE = 5.0
+#: Seconds of silence after which it matters whether a worker computes: code that never lets another
+#: thread run sends no heartbeat.
+QUIET_SECONDS = 2.0
 KILL_SECONDS = 15.0
 
 
@@ -35,32 +40,47 @@ class Worker:
     `job` is the last trial that it was given, and `taken` is the trial's row in the study.
     `reached` has the trial's last known epoch, and the value of the first objective after it.
     `is_busy` tells whether the trial is still being trained, and `is_overdue` whether it was
-    stopped for taking too long.
+    stopped for taking too long. `is_left` tells whether it is gone without having ended.
 
     Args:
         process: The process, not started yet; it ends with this process, wherever it runs.
         slot: Number of the worker in this driver, which its successor gets again.
+        grace: Seconds without a sign of life after which it is stuck.
     """
 
     job: Job
     taken: "Row"
     reached: tuple[int, float | None]
 
-    def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
+    def __init__(
+        self, process: Child | RayProcess, *, slot: int = 0, grace: float = math.inf
+    ) -> None:
         process.start()
         self.slot = slot
         #: Whether it has loaded its libraries.
         self.is_ready = False
-        self.is_gone = False
+        self.is_gone = self.is_left = False
         self.is_busy = self.is_overdue = False
         self._process = process
         self._given_at = 0.0
-        self._heard_at = 0.0
+        self._spoke_at = self._heard_at = 0.0
+        self._killed_at = math.inf
+        self._watch = LeaseWatch(grace)
+        #: Number of its signs of life: messages, and looks at which it was computing.
+        self._signs = 0
+        #: Id of the process that trains; that of its lease may be torchrun.
+        self._trainer: int | None = None
 
     @property
     def lease(self) -> Lease:
         """The lease of the process, which shows whether it is alive; known once it is ready."""
         return self._process.lease
+
+    @property
+    def place(self) -> str:
+        """Its process id, and its machine if that is another one, as text."""
+        there = "" if is_local(self.lease) else f" on {self.lease.host}"
+        return f"{self.lease.pid}{there}"
 
     @property
     def number(self) -> int:
@@ -104,23 +124,34 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the process and whatever it has started, at once."""
+        self._killed_at = min(self._killed_at, time.monotonic())
         self._process.kill()
 
     def quit(self) -> None:
-        """End the process, even during a job, and wait until it is gone."""
-        self._process.send({"do": "quit"})
-        self._process.close()
+        """End the process, even during a job, and wait until it is gone, or left."""
+        if self.is_left:
+            self._process.abandon()
+        else:
+            self._process.send({"do": "quit"})
+            self.is_left = not self._process.close() and self._signs > 0
         self.is_gone = True
 
     def answers(self) -> list[Answer]:
-        """Return the answers since the last call, ending with Gone, once, if the process died."""
+        """Return the answers since the last call, ending with Gone, once, if the process died.
+
+        A process that SIGKILL has not ended within `KILL_SECONDS` is gone as well: it is left.
+        """
         if self.is_gone:
             return []
         answers: list[Answer] = []
         for said in self._process.messages():
-            self._heard_at = time.monotonic()
+            self._spoke_at = time.monotonic()
+            if said.get("stuck"):
+                continue
+            self._heard_at = self._spoke_at
+            self._signs += 1
             if said["say"] == "ready":
-                self.is_ready = True
+                self.is_ready, self._trainer = True, said["pid"]
             elif said["say"] != "beat":
                 answers.append(messages.decode(said))
             elif self.is_busy and said.get("trial") == self.number:
@@ -129,7 +160,22 @@ class Worker:
         if has_told or self._process.has_ended:
             how, self.is_gone = self._process.see_end(), True
             answers += [] if has_told else [Gone(message=how)]
+        elif time.monotonic() - self._killed_at > KILL_SECONDS:
+            self.is_gone = self.is_left = True
+            answers.append(Gone(message="does not end, not even by SIGKILL"))
         return answers
+
+    def is_stuck(self) -> bool:
+        """Return whether a worker that has spoken shows no sign of life for `grace` seconds.
+
+        A sign is any message, unless it says that the worker stands still, and computing. Time in
+        which this process did not look, because it was stopped itself, does not count.
+        """
+        if not self._signs or self.is_gone or self._killed_at < math.inf:
+            return False
+        if time.monotonic() - self._spoke_at > QUIET_SECONDS and is_local(self.lease):
+            self._signs += status(self._trainer or self.lease.pid) == "running"
+        return self._watch.judge_counter(None, self._signs) is True
 
     def is_alive(self) -> bool:
         """Return whether the worker has sent a message within `BEAT_PATIENCE` seconds."""
@@ -151,6 +197,7 @@ class WorkerPool:
     Args:
         process: Returns the process for a slot, not started yet; `None` = one on this machine.
         server: What forks the processes, already started; `None` = each loads its libraries.
+        grace: Seconds without a sign of life after which a worker is killed.
     """
 
     def __init__(
@@ -158,9 +205,11 @@ class WorkerPool:
         process: Callable[[int], Child | RayProcess] | None = None,
         *,
         server: ForkServer | None = None,
+        grace: float = math.inf,
     ) -> None:
         self._process = process or (lambda _slot: worker_process({}, worker_command(), server))
         self._server = server
+        self._grace = grace
         self._workers: list[Worker] = []
         self._failed_starts = 0
 
@@ -181,7 +230,7 @@ class WorkerPool:
             taken = {worker.slot for worker in self._workers}
             slot = next(slot for slot in count() if slot not in taken)
             try:
-                self._workers.append(Worker(self._process(slot), slot=slot))
+                self._workers.append(Worker(self._process(slot), slot=slot, grace=self._grace))
             except ChildGoneError as error:
                 if not self.has_lost_server:  # whose end counts by itself
                     self._count_failed_start(str(error))
@@ -211,7 +260,10 @@ class WorkerPool:
         return [worker for worker in self._workers if worker.is_busy]
 
     def listen(self, seconds: float) -> Iterator[tuple[Worker, Answer]]:
-        """Yield the answers of the workers, after waiting up to `seconds` for the first one."""
+        """Yield the answers of the workers, after waiting up to `seconds` for the first one.
+
+        A worker that is stuck is killed, with a warning; its death is its next answer.
+        """
         poll = select.poll()
         for worker in self._workers:
             poll.register(worker, select.POLLIN)
@@ -222,6 +274,12 @@ class WorkerPool:
             was_ready, answers = worker.is_ready, worker.answers()
             if worker.is_ready and not was_ready:
                 self._failed_starts = 0
+            if worker.is_stuck():
+                worker.kill()
+                _warn(
+                    f"the worker process {worker.place} gave no sign of life for "
+                    f"{self._grace:g} s (sweep.grace); it is killed and replaced"
+                )
             for answer in answers:
                 yield worker, answer
 
@@ -256,6 +314,11 @@ class WorkerPool:
         if worker in self._workers:
             self._workers.remove(worker)
             worker.quit()
+            if worker.is_left:
+                _warn(
+                    f"the worker process {worker.place} does not end, not even by SIGKILL, and is "
+                    "left; the disk, the mount or the machine that it uses does not answer"
+                )
         if gone is None or worker.is_ready or self.has_lost_server:
             return
         if gone.final:
@@ -296,5 +359,9 @@ def worker_pool(plan: "StudyPlan", server: ForkServer | None) -> Iterator[Worker
             environment = worker_environment(plan.gpus[slot % plan.workers])
             return worker_process(environment, command, server)
 
-        with WorkerPool(process, server=server) as pool:
+        with WorkerPool(process, server=server, grace=plan.options.grace) as pool:
             yield pool
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)

@@ -323,11 +323,25 @@ class RayProcess:
         """Return how the process ended, if its last message does not say so."""
         return "the connection to Ray was lost"
 
-    def close(self) -> None:
-        """Wait up to `QUIT_SECONDS` for the process to end, then kill it."""
+    def abandon(self) -> None:
+        """Give the process up with its actor, so that another one fits on its node."""
+        self.send({"do": "abandon"})
+
+    def close(self) -> bool:
+        """Wait up to `QUIT_SECONDS` for the process to end, then kill it, and then give it up.
+
+        Returns whether it has ended.
+        """
+        self._await_end()
+        if not self.has_ended:
+            self.kill()
+            self._await_end()
+        if not self.has_ended:
+            self.abandon()
+        return self.has_ended
+
+    def _await_end(self) -> None:
         deadline = time.monotonic() + QUIT_SECONDS
         while not self.has_ended and (left := deadline - time.monotonic()) > 0:
             select.select([self], [], [], left)
             self.messages()
-        if not self.has_ended:
-            self.kill()

@@ -208,7 +208,9 @@ class Relay(threading.Thread):
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send the process a message without waiting; before it is placed, it can only be ended."""
-        if self.node is not None:
+        if message["do"] == "abandon":
+            self.end_actor()
+        elif self.node is not None:
             self._actor.send.options(concurrency_group="send").remote(message)
         elif message["do"] in ("quit", "kill"):
             self.end_actor()

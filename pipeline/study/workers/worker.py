@@ -122,11 +122,14 @@ class WorkerProcess:
         signal.signal(signal.SIGINT, self._interrupt if rank.leads else signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._interrupt if rank.world == 1 else signal.SIG_DFL)
         if rank.leads:
-            driver.listen(self._receive, exit_code=self._exit_code)
+            driver.heartbeat = {"say": "beat"}
+            # torchrun has started this rank and the others, which wait for each other.
+            watched = os.getpid() if rank.world == 1 else os.getppid()
+            driver.listen(self._receive, exit_code=self._exit_code, watched=watched)
 
     def serve(self, trainer: "TrialTrainer", ranks: "Ranks | None") -> NoReturn:
         """Serve the driver's orders, one job at a time; `ranks=None` = train in this process."""
-        self._driver.say({"say": "ready"})
+        self._driver.say({"say": "ready", "pid": os.getpid()})
         while True:
             self._driver.heartbeat = {"say": "beat"}
             order = self._orders.get()
