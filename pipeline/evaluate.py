@@ -43,8 +43,8 @@ CONFIG = Path("artifacts", "config.yaml")
 Chosen = Literal["test", "validation", "train", "all"]
 #: Options of the data that the command may change.
 FREE = (*SERVING, "memory_budget")
-#: Keys of this command that a run does not have, or takes from a command line alone.
-NOT_OF_RUNS = ("model_from", "split", "trust")
+#: Keys of this command that a run does not have.
+NOT_OF_RUNS = ("model_from", "split")
 
 
 class EvaluateOptions(Options):
@@ -173,14 +173,14 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
         raise ConfigError(*secrets)
     problems = list(_wrong(given, stored))
     try:
-        run = check(values, trust=list(given["trust"]))
+        run = check(values)
     except ConfigError as error:
         raise ConfigError(*problems, *error.problems) from error
     if problems:
         raise ConfigError(*problems)
     from pipeline.running.evaluation import EvaluationRequest
 
-    threshold = given["metrics"]["threshold"]
+    threshold = run.metrics.threshold
     sources = [  # without what any source has
         flatten({key: value for key, value in data.items() if key not in DataOptions.model_fields})
         for data in (run.data, resolved(stored)[0]["data"])
@@ -207,7 +207,10 @@ def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]
                     f"data.{key}={shown(data.get(key))} can't be changed: the model was trained "
                     f"with {shown(own.get(key))}; remove it."
                 )
-    rule, before = given["metrics"]["threshold"], stored["metrics"]["threshold"]
+    metrics = given.get("metrics")
+    before = stored["metrics"]["threshold"]
+    # `check` reports metrics that are not a mapping.
+    rule = metrics.get("threshold", before) if isinstance(metrics, dict) else before
     if rule != before and not isinstance(rule, float):
         yield (
             f"metrics.threshold={shown(rule)} can't be found without training; expected a "

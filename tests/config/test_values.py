@@ -21,10 +21,12 @@ from pipeline.config.compose import compose
 from pipeline.config.options import REFUSED, TrainerOptions
 from pipeline.config.values import build
 from pipeline.errors import ConfigError
+from pipeline.evaluate import main as evaluate
 from pipeline.paths import conf_folder
 from pipeline.sweep import main as sweep
 from pipeline.train import main as train
 
+OLD_RUNS = Path(__file__).parents[1] / "old_records" / "bcca06e" / "runs"
 POSITIVE, COUNT = "expected a number > 0.", "expected a whole number > 0."
 DEVICES = "expected a whole number > 0, a list [a whole number >= 0, …]"
 SEED = "expected a whole number >= 0 and < 4294967296."
@@ -407,3 +409,20 @@ def test_a_callback_from_elsewhere_is_refused_before_lightning(line: CommandLine
     assert line.problem("callbacks=ema", "callbacks.ema._target_=os.system").startswith(
         "callbacks.ema._target_='os.system' is not in a trusted"
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("metrics=standard", "metrics='standard' is not allowed; expected a mapping {key: value}."),
+        ("metrics=null", "metrics=null is not allowed; expected a mapping {key: value}."),
+        ("trust=5", "trust=5 is not allowed; expected a list [a string, …]."),
+        ("trust=mine", "trust='mine' is not allowed; expected a list [a string, …]."),
+    ],
+)
+def test_a_section_of_an_evaluation_can_not_be_a_value(
+    word: str, line: str, capsys: Capture
+) -> None:
+    (run,) = OLD_RUNS.glob("*-irises-*")
+    assert evaluate([f"model_from={run}", word]) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
