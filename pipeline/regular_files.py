@@ -82,6 +82,19 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def stream_kind(path: Path) -> str | None:
+    """Return what a path is, such as `a pipe`, if it can't be read like a file; else `None`.
+
+    A pipe may never deliver anything, a device may be endless, and both can be read only once.
+    Links are followed.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # opening it will say why
+        return None
+    return next((word for is_kind, word in _REFUSED.items() if is_kind(mode)), None)
+
+
 def folder_problem(folder: Path, *, is_written: bool = False) -> str | None:
     """Return why the folder of a run or study can't be used, or `None`.
 

@@ -19,6 +19,7 @@ from pipeline.data.checks import blocks, fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import place_problem, url_problem
+from pipeline.regular_files import stream_kind
 
 #: Most bytes of arrays or decoded pictures in memory; larger ones stay in their files.
 IN_MEMORY_BYTES = 512 * 2**20
@@ -68,7 +69,7 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
 
     Raises:
         ConfigError: The path is a URL or malformed.
-        DataError: The path does not exist.
+        DataError: The path does not exist, or is a pipe or a device.
         EnvironmentFaultError: Permission is denied.
     """
     if problem := url_problem(key, str(path)):
@@ -89,6 +90,11 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
             nearest = did_you_mean(place.name, [file.name for file in folder.iterdir()])
             hint = f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
         raise DataError(f"{key}={str(path)!r} does not exist{hint}")
+    if (kind := stream_kind(place)) is not None:
+        raise DataError(
+            f"{key}={str(path)!r} is {kind}; expected a file or folder. Save its content in a file "
+            "first"
+        )
     if not allowed:
         raise EnvironmentFaultError(
             f"{key}={str(place)!r} can't be read: permission denied. Ask its owner for read access"

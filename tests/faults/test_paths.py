@@ -1,6 +1,7 @@
 """Faults F36 and F37, and C5 with `output=`: odd paths, no home, long and many values."""
 
 import importlib
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from faults.conftest import Start
 from faults.processes import ending, recorded_epochs
 from faults.stores import only_run, outcome
+from pipeline.train import main as train_main
 
 QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "verbose=0")
 NAMES = [
@@ -137,6 +139,25 @@ def test_an_output_that_is_a_file_is_refused(
         assert train(*QUICK, f"output={output}", "tracking=none") == 2
         assert capsys.readouterr().err == f"error: output='{output}' {said}\n"
     assert (own_folder / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("table", ["model=mlp"]),
+        ("series", ["model=mlp", "data.window=4"]),
+        ("arrays", ["model=mlp"]),
+        ("images", ["model=cnn2d"]),
+    ],
+)
+def test_a_pipe_is_not_read_as_data(kind: str, more: list[str], capsys: Capture) -> None:
+    """Reading one would wait until something writes into it."""
+    os.mkfifo("pipe")
+    assert train_main([f"data={kind}", "data.path=pipe", *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert " is a pipe; expected a " in line
+    assert line.endswith(". Save its content in a file first")
 
 
 def test_long_and_many_values_are_whole_in_the_artifact_and_marked_where_cut(

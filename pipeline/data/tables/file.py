@@ -32,6 +32,7 @@ from pipeline.data.tables.records import (
 )
 from pipeline.data.tables.written import kind_of
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean, some
+from pipeline.regular_files import stream_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -198,6 +199,8 @@ def _require_text(path: Path, head: bytes) -> None:
 
 def _head(path: Path) -> bytes:
     expected = "expected a CSV or Parquet file"
+    if (kind := stream_kind(path)) is not None:
+        raise DataError(f"{path} is {kind}; {expected}. Save its content in a file first")
     try:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
@@ -221,9 +224,12 @@ def _separator(head: bytes, given: str | None) -> str:
     """Return the given separator, or the one by which the first records have equal widths."""
     if given is not None:
         chosen = TYPED.get(given, given)
-        if len(chosen) != 1 or chosen in '"\r\n':
+        # pyarrow takes ASCII alone.
+        is_character = len(chosen) == 1 and chosen.isascii() and chosen.isprintable()
+        if chosen == '"' or not (is_character or chosen == "\t"):
             raise ConfigError(
-                f"data.sep={given!r} is not a separator; expected one character such as ';', or tab"
+                f"data.sep={given!r} is not a separator; expected one ASCII character such as ';', "
+                "or tab"
             )
         return chosen
     return max(SEPARATORS, key=lambda sep: _fit(head, sep))

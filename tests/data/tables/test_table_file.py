@@ -314,9 +314,9 @@ def test_a_file_without_names_gets_some_and_keeps_its_first_row(mark: bytes) -> 
 def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> None:
     path = write("a;b,c;d\n1;2,3;4\n")
     assert form_of(path, CsvOptions(",")).names == ("a;b", "c;d")
-    for sep in ("::", "", '"'):
+    for sep in ("::", "", '"', "§", "\0", "\v"):
         with pytest.raises(
-            ConfigError, match=r"data.sep=.* is not a separator; expected one charact"
+            ConfigError, match=r"data.sep=.* is not a separator; expected one ASCII charact"
         ):
             form_of(path, CsvOptions(sep))
     assert form_of(write("a\tb\n"), CsvOptions("tab")).names == ("a", "b")
