@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from pipeline import COMMANDS, __version__
 from pipeline.errors import ConfigError, did_you_mean
@@ -12,7 +13,6 @@ from pipeline.paths import conf_folder
 from pipeline.streams import make_tolerant
 
 _PURPOSE = re.compile(r"^header: (.+)$", re.MULTILINE)
-_MEANT = re.compile(r"Did you mean '(.+)'\?$")
 _COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
 
 
@@ -49,20 +49,15 @@ def _meant_for_train(word: str) -> str:
     """Return ` Did you mean 'train model=lstm'?` for `lstm` or `model=lstm`, or an empty string."""
     if word.startswith("-"):
         return ""
-    from pipeline.config.compose import checked
+    from pipeline.config.compose import checked, suggestion
 
-    for _ in range(2):  # the word itself, then what `train` would suggest
-        try:
-            checked([word], config_name="train")
-        except ConfigError as error:
-            found = _MEANT.search(error.problems[0])
-            if found is None:
-                break
-            key, equals, _value = word.partition("=")
-            word = found[1] if "=" in found[1] else f"{key}{equals}{found[1]}"
-        else:
-            return f" Did you mean 'train {word}'?"
-    return ""
+    check = partial(checked, config_name="train")
+    override = suggestion(word, check)
+    if override is None or suggestion(override, check) != override:
+        return ""
+    if "=" not in word and not override.endswith(f"={word}"):
+        return ""  # a word that is only similar to a choice may be meant as a command
+    return f" Did you mean 'train {override}'?"
 
 
 def _command(name: str, words: Sequence[str], argv: Sequence[str] | None) -> int:

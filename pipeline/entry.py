@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from pydantic import BaseModel
 
 from pipeline import __version__, exit_codes
-from pipeline.config.compose import MoreNames, checked, composition_problem, with_name
+from pipeline.config.compose import MoreNames, checked, composition_problem, suggestion, with_name
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
 from pipeline.config.values import validated
@@ -97,7 +97,10 @@ def _called(
     *,
     traceback: bool,
 ) -> int:
-    arguments = _parsed(words)
+    arguments, unknown = _parsed(words)
+    if unknown:
+        check = partial(names, config_name=config_name, more=None)
+        raise ConfigError(*(_unknown_flag(flag, words, check) for flag in unknown))
     flags = list(words)
     for override in arguments.overrides:
         flags.remove(override)
@@ -168,11 +171,12 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
         os.environ[_FULL_ERROR] = "1"
 
 
-def _parsed(words: Sequence[str]) -> argparse.Namespace:
+def _parsed(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return what a command line says to Hydra, and the flags that Hydra does not know."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            arguments = get_args_parser().parse_intermixed_args(words)
+            arguments, unknown = get_args_parser().parse_known_intermixed_args(words)
     except SystemExit as error:
         if error.code == 0:
             raise
@@ -188,7 +192,20 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
             "keys into FOLDER/experiment/NAME.yaml and add --config-dir FOLDER "
             "experiment=NAME"
         )
-    return arguments
+    return arguments, unknown
+
+
+def _unknown_flag(flag: str, words: Sequence[str], check: Callable[[Sequence[str]], object]) -> str:
+    """Return the line for an unknown flag, such as `--epochs` of `--epochs 5`."""
+    name, sign, value = flag.partition("=")
+    if not sign:
+        following = words[words.index(flag) + 1 :]
+        has_value = following and "=" not in following[0] and following[0][:1] != "-"
+        value = following[0] if has_value else "VALUE"
+    override = suggestion(f"{name.lstrip('-').replace('-', '_')}={value}", check)
+    if override is None:
+        return f"unrecognized arguments: {flag}; see --help"
+    return f"{flag} is not a flag; settings are KEY=VALUE. Did you mean '{override}'?"
 
 
 @contextlib.contextmanager

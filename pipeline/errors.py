@@ -12,7 +12,10 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 #: Smallest similarity, by `difflib`, of a name that is suggested in place of another.
-LEAST_LIKENESS = 0.6
+LEAST_LIKENESS = 0.7
+#: The same of names of which one contains the other, such as `epoch` and `max_epochs`, and of
+#: names of three letters, of which one differs.
+LEAST_LIKENESS_OF_PART = 0.6
 #: Names under which a key is sought, and its own name, which is not similar.
 SYNONYMS = {"test_rows": "last"}
 #: Number of characters of a value that a message shows.
@@ -165,7 +168,7 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
 
 
 def nearest(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str | None:
-    """Return the choice nearest to `name`, or `None` if none is similar.
+    """Return the choice nearest to `name`, whatever their case, or `None` if none is similar.
 
     Args:
         name: The unknown name.
@@ -178,14 +181,18 @@ def nearest(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str 
         parents = [choice[: choice.rfind(separator) + 1] for separator in "./" if by_leaf]
         shared = [one for one in parents if len(one) > 1 and name.startswith(one)]
         parent = shared[0] if shared else ""
-        one, other = choice.removeprefix(parent), name.removeprefix(parent)
-        if 2 * min(len(one), len(other)) < LEAST_LIKENESS * (len(one) + len(other)):
+        one, other = (word.removeprefix(parent).casefold() for word in (choice, name))
+        is_part = one in other or other in one
+        is_short = max(len(one), len(other)) == 3
+        least = LEAST_LIKENESS_OF_PART if is_part or is_short else LEAST_LIKENESS
+        if 2 * min(len(one), len(other)) < least * (len(one) + len(other)):
             return 0.0  # the ratio can't exceed the limit, and comparing long names is slow
-        return SequenceMatcher(a=one, b=other).ratio()
+        ratio = SequenceMatcher(a=one, b=other).ratio()
+        return ratio if ratio >= least else 0.0
 
     likenesses = {choice: likeness(choice) for choice in choices}
     near = max(likenesses, key=likenesses.__getitem__, default="")
-    return near if likenesses.get(near, 0) >= LEAST_LIKENESS else None
+    return near if likenesses.get(near) else None
 
 
 def unknown_key(

@@ -389,6 +389,8 @@ def test_one_program_runs_every_command(capsys: Capture) -> None:
         ("lstm", " Did you mean 'train model=lstm'?"),
         ("epochs=5", " Did you mean 'train trainer.max_epochs=5'?"),
         ("sweep.n_trials=3", ""),
+        ("init", ""),
+        ("serve", ""),
         ("--colour", ""),
     ],
 )

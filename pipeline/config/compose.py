@@ -5,7 +5,7 @@ The check of names needs no torch, and reports all wrong names in one error.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -39,7 +39,7 @@ from pipeline.config.overrides import (
     text_keys,
 )
 from pipeline.config.record import FREE
-from pipeline.config.values import lies_in, written
+from pipeline.config.values import allows, lies_in, written
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder, is_url
 from pipeline.redaction import redact_word
@@ -56,6 +56,7 @@ _RUN = "train"
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
 _ENDINGS = re.compile(r"(\.[a-z]\w{0,7})?(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
+_SUGGESTION = re.compile(r"Did you mean '(.+)'\?$")
 #: A group among the defaults of a root file.
 _DEFAULT = re.compile(r"^  - (\w+):", re.MULTILINE)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
@@ -336,6 +337,22 @@ def checked(
     return [*source.cleared(first), *(one.line for one in given)], tree
 
 
+def suggestion(override: str, check: Callable[[Sequence[str]], object]) -> str | None:
+    """Return an override if its names are correct, else what is suggested in its place, if any.
+
+    `check` is `checked` for a command.
+    """
+    try:
+        check([override])
+    except ConfigError as error:
+        found = _SUGGESTION.search(error.problems[0])
+        if found is None:
+            return None
+        key, sign, _value = override.partition("=")
+        return found[1] if "=" in found[1] else f"{key}{sign}{found[1]}"
+    return override
+
+
 def _choices(options: type[BaseModel], config_name: str) -> dict[str, str]:
     """Return the group, or the key, of each word that is one of a few allowed values."""
     if issubclass(options, RunConfig):
@@ -404,8 +421,9 @@ def _name_problems(
             changed = source.changed_hydra(tree, lines)
             where = f"in a file of --config-dir {str(config_dir)!r}"
             problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; remove it." for key in changed]
-        keys = [*dotted_keys(tree), *known]
-        found = [(one, line) for one in values for line in _key_problems(one, tree, keys)]
+        found = [
+            (one, line) for one in values for line in _key_problems(one, tree, source, options)
+        ]
         problems += [line for _, line in found]
         wrong += [one for one, _ in found]
     return problems, [one for one in given if one not in wrong]
@@ -461,30 +479,76 @@ def _has_keys(node: object) -> TypeGuard[DictConfig]:
     return isinstance(node, DictConfig) and not (node._is_none() or node._is_missing())
 
 
-def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator[str]:
+def _key_problems(
+    one: Given, tree: DictConfig, source: Composer, options: type[BaseModel]
+) -> Iterator[str]:
     key = one.override.key_or_group
     there, root = exists(tree, key), key.partition(".")[0]
     if one.override.is_add() and there:
         yield f"{one.typed}: {key} already exists; remove the +."
     elif one.override.is_add() or one.override.is_force_add():
         if not there and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
-            yield _unknown(one, keys)
+            yield _unknown(one, tree, source, options)
     elif not there and root in FREE_FORM and "." in key:
         yield f"{key} does not exist; add it with +{one.typed}"
     elif not there:
-        yield _unknown(one, keys)
+        yield _unknown(one, tree, source, options)
 
 
-def _unknown(one: Given, keys: Sequence[str]) -> str:
-    key, value = one.override.key_or_group, redact_word(one.typed).partition("=")
-    root, _, leaf = key.partition(".")
-    own = re.compile(rf"^{re.escape(leaf)}:", re.MULTILINE)
-    files = sorted((conf_folder() / root).glob("*.yaml")) if leaf else []
-    owners = [file.stem for file in files if own.search(file.read_text(encoding="utf-8"))]
-    near = {f"{key}s", key.removesuffix("s")} & {*keys} if owners else keys
-    place = f"; it belongs to {root}={', '.join(owners)}" if owners else ""
-    given = value[1] + value[2]
-    return unknown_key(key, near, REFUSED.get(key, ""), value=given, place=place)
+def _unknown(one: Given, tree: DictConfig, source: Composer, options: type[BaseModel]) -> str:
+    key = one.override.key_or_group
+    names = dict.fromkeys([*dotted_keys(tree), *source.groups()])
+    keys = _names_for_value(one, names, source, options)
+    place = ""
+    if of_others := _key_of_other_choices(key, keys, tree):
+        full, owners = of_others
+        place = f"; {'it' if full == key else full} belongs to {owners}"
+        keys = [name for name in keys if name in (f"{full}s", full.removesuffix("s"))]
+        if not keys and full != key:
+            keys = [full]
+    _, sign, value = redact_word(one.typed).partition("=")
+    return unknown_key(key, keys, REFUSED.get(key, ""), value=sign + value, place=place)
+
+
+def _names_for_value(
+    one: Given, names: Iterable[str], source: Composer, options: type[BaseModel]
+) -> list[str]:
+    """Return those of the names, which are keys and groups, that may have an override's value."""
+    if one.override.is_delete() or one.override.is_sweep_override() or "${" in one.line:
+        return list(names)
+    value = one.override.value()
+    words = value if isinstance(value, list) else [value]
+    groups, texts = source.groups(), set(text_keys(options))
+    allowed = []
+    for name in names:
+        if name in groups:
+            choices = source.choices(name)
+            fits = all(word in choices for word in words)
+        else:
+            fits = name in texts or allows(options, name, value)
+        if fits:
+            allowed.append(name)
+    return allowed
+
+
+def _key_of_other_choices(
+    key: str, keys: Collection[str], tree: DictConfig
+) -> tuple[str, str] | None:
+    """Return a key with its group, and the choices of the group that have it; `None` = none has it.
+
+    A `key` without a group is sought in all groups, unless one of the known `keys` ends in it.
+    """
+    if any(name.endswith(f".{key}") for name in keys):
+        return None
+    groups = [group for group in WITH_CONSTRUCTOR if group in tree]
+    for full in [key] if "." in key else [f"{group}.{key}" for group in groups]:
+        group, _, leaf = full.partition(".")
+        own = re.compile(rf"^{re.escape(leaf)}:", re.MULTILINE)
+        files = sorted((conf_folder() / group).glob("*.yaml"))
+        owners = [file.stem for file in files if own.search(file.read_text(encoding="utf-8"))]
+        if owners:
+            return full, f"{group}={', '.join(owners)}"
+    return None
 
 
 def exists(tree: DictConfig, key: str) -> bool:

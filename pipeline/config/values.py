@@ -16,10 +16,18 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic.fields import FieldInfo
 
-from pipeline.config.options import REFUSED
+from pipeline.config.options import REFUSED, DataOptions
 from pipeline.config.references import require_small_references
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 
@@ -240,6 +248,24 @@ def validate(
         else:
             lines[key] = wrong_value(key, value, known[path[-1]])
     return None, list(lines.values())
+
+
+def allows(model: type[BaseModel], key: str, value: object) -> bool:
+    """Return whether a dotted key of these options may have a value.
+
+    A key of a constructor may have any: its class is not imported.
+    """
+    name, _, inner = key.partition(".")
+    annotation = _fields(model).get(name, Any)
+    if name == "data" and inner in DataOptions.model_fields:
+        return allows(DataOptions, inner, value)
+    if inner and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return allows(annotation, inner, value)
+    try:
+        TypeAdapter(Any if inner else annotation).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:

@@ -18,9 +18,32 @@ PROBLEMS = {
     "trainer.epoch=3": "trainer.epoch is unknown. Did you mean 'trainer.max_epochs=3'?",
     "epochs=5": "epochs is unknown. Did you mean 'trainer.max_epochs=5'?",
     "lr=0.1": "lr is unknown. Did you mean 'optimizer.lr=0.1'?",
+    # What is suggested takes the value: `test` no text, `experiment` only its choices.
+    "target=Status": (
+        "target is unknown; data.target belongs to data=table. Did you mean 'data.target=Status'?"
+    ),
+    "data=table target=Status": "target is unknown. Did you mean 'data.target=Status'?",
+    "data=series target=sales": (
+        "target is unknown; data.target belongs to data=table. Did you mean 'data.targets=sales'?"
+    ),
+    "experiment_name=paper1": (
+        "experiment_name is unknown. Did you mean 'tracking.experiment=paper1'?"
+    ),
+    "dataset=iris": "dataset is unknown. Did you mean 'data=iris'?",
+    "seeed=high": "seeed is unknown.",
+    "--epochs 5": (
+        "--epochs is not a flag; settings are KEY=VALUE. Did you mean 'trainer.max_epochs=5'?"
+    ),
+    "--model=lstm": (
+        "--model=lstm is not a flag; settings are KEY=VALUE. Did you mean 'model=lstm'?"
+    ),
+    "seed=1 --max-epochs": "unrecognized arguments: --max-epochs; see --help",
     "data.test_rows=50": "data.test_rows is unknown. Did you mean 'data.last=50'?",
     "model=lstmm": (
         f"model=lstmm is unknown; expected one of {choices('model')}. Did you mean 'lstm'?"
+    ),
+    "model=LSTM": (
+        f"model=LSTM is unknown; expected one of {choices('model')}. Did you mean 'lstm'?"
     ),
     **{
         f"data={path} data.target=sick": (

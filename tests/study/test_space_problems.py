@@ -176,6 +176,9 @@ modle=lstm  optimizer.lrr=interval(0, 1)  seed=range(5, 1)
 - sweep.space.seed=range(5, 1): start 5 > stop 1; expected start < stop.
 - sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?
 
+trials=5  seed=1,2
+- trials is unknown. Did you mean 'sweep.n_trials=5'?
+
 optimizer.lr=interval(1, 0.1)
 - sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected low < high.
 
