@@ -94,6 +94,8 @@ class Part:
             groups.
         seasonal: float64 (rows, outputs), in units, the last known value of the same season; None =
             the rows have no season.
+        actual: float64 (rows, outputs), in units, the values to predict as the source gives them,
+            which float32 rounds; None = the targets are classes.
     """
 
     inputs: Tensor | LazyInputs
@@ -102,6 +104,7 @@ class Part:
     rows: Indices
     groups: Indices | None = None
     seasonal: Tensor | None = None
+    actual: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -135,6 +138,8 @@ class Content:
         groups: (rows,) number of the group that a row belongs to; None = no groups.
         seasonal: float64 (rows, outputs), the last known value of the same season; None = the rows
             have no season.
+        actual: float64 (rows, outputs), the values to predict where `targets` are differences;
+            None = they are the targets.
         constant: Columns or channels with one value in the whole training part.
     """
 
@@ -147,6 +152,7 @@ class Content:
     offsets: Array | None = None
     groups: Indices | None = None
     seasonal: Array | None = None
+    actual: Array | None = None
     constant: tuple[str, ...] = ()
 
     def part(self, rows: Indices, *, budget: int) -> Part:
@@ -155,6 +161,7 @@ class Content:
         lazy = LazyInputs(raw=self.inputs, rows=rows, schema=schema)
         size = 4 * len(rows) * prod(schema.input_shape)  # bytes as float32
         is_regression = schema.task == "regression"
+        actual = targets if self.actual is None else self.actual[rows]
         return Part(
             inputs=lazy if size > budget * 2**20 else lazy.loaded(),
             targets=schema.target_scaler.scaled(targets)
@@ -164,6 +171,7 @@ class Content:
             rows=self.numbers[rows],
             groups=None if self.groups is None else self.groups[rows],
             seasonal=None if self.seasonal is None else torch.from_numpy(self.seasonal[rows]),
+            actual=torch.from_numpy(actual) if is_regression else None,
         )
 
     def digest(self) -> str:

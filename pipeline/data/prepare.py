@@ -110,8 +110,8 @@ def cut_windows(
 
     Returns the (differenced) values that they are cut from, (time - difference, channels), and
     fields of `Content`: `inputs` (rows, window, channels), a view that takes no memory; `targets`,
-    `offsets` and `seasonal` (rows, horizon * targets), ordered by step, then by channel; and
-    `numbers` (rows,), the time of the first step to predict.
+    `offsets`, `seasonal` and `actual` (rows, horizon * targets), ordered by step, then by channel;
+    and `numbers` (rows,), the time of the first step to predict.
 
     Raises:
         ConfigError: The window is missing, or the horizon is longer than the difference.
@@ -132,6 +132,7 @@ def cut_windows(
             "inputs": np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
             "targets": _ahead(changes[window:, columns], horizon),
             "offsets": _ahead(before, horizon) if lag else None,
+            "actual": _ahead(values[window + lag :, columns], horizon) if lag else None,
             "seasonal": None
             if season in (None, options.difference)
             else _seasonal(values[:, columns], numbers, horizon, season),

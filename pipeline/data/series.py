@@ -454,7 +454,8 @@ class SeriesReader(Reader):
         content = content_of_test(schema=schema, notes=series.notes, **arrays)
         for key in ("offsets", "seasonal"):
             tensors[key] = None if raw[key] is None else torch.tensor(raw[key])
-        return content, Part(rows=raw["numbers"], **tensors)
+        actual = raw["targets"] if raw["actual"] is None else raw["actual"]
+        return content, Part(rows=raw["numbers"], actual=torch.tensor(actual), **tensors)
 
     def _newest(self, series: SeriesValues) -> Block:
         """Return the newest window, filled in as in training, with the labels of the next times."""

@@ -181,7 +181,7 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
         predictions[kind] = said.numpy()
     tested = TestRows(
         rows=np.asarray(part.rows[:rows], dtype=np.int64),
-        targets=targets.numpy(),
+        targets=(targets if part.actual is None else part.actual[:rows]).numpy(),
         outputs=outputs.numpy(),
         groups=None if part.groups is None else part.groups[:rows],
         **predictions,

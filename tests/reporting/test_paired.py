@@ -166,6 +166,18 @@ def test_a_paired_interval_is_narrower_than_two_apart() -> None:
     assert (both.flips.first, both.flips.second) == (0, 12)
 
 
+def test_targets_that_float32_has_rounded_are_the_same() -> None:
+    """As older runs kept them; relative to a target of 0, any rounding is large."""
+    first = made_findings(task="regression")
+    targets = first.test.targets.copy()
+    targets[0] = 0.0
+    rounded = targets + 1e-8 * targets.max()
+    both = against(with_test(first, targets=rounded), with_test(first, targets=targets))
+    assert both.obstacle == ""
+    other = with_test(first, targets=targets + 0.01 * targets.max())
+    assert against(with_test(first, targets=targets), other).obstacle.endswith("different targets")
+
+
 def test_rows_that_are_not_the_same_are_not_compared() -> None:
     first = made_findings()
     test = first.test

@@ -59,6 +59,22 @@ def test_findings_are_what_the_tables_of_the_run_and_its_model_say(run: Path) ->
     assert iris.training["loss"] == pytest.approx(log_loss(targets, said), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("data=table", "data.target=y"), ("data=series", "data.window=3", "data.difference=1")],
+    ids=["table", "differences"],
+)
+def test_targets_are_written_as_the_file_has_them(made: Made, words: tuple[str, ...]) -> None:
+    """15.7, and not the 15.700000968 that float32 makes of it."""
+    cells = [f"{day * 7 % 31 + day / 10:.1f}" for day in range(60)]
+    times = range(1900, 1960) if "data=series" in words else [day * 37 % 101 for day in range(60)]
+    lines = [f"{time},{cell}\n" for time, cell in zip(times, cells, strict=True)]
+    Path("days.csv").write_text("x,y\n" + "".join(lines), encoding="utf-8")
+    run = made("model=mlp", *words, "data.path=days.csv", "trainer.max_epochs=1", "tracking=none")
+    tested = predictions(run)
+    assert [line["target"] for line in tested] == [cells[int(line["row"])] for line in tested]
+
+
 def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: Patch) -> None:
     monkeypatch.delenv("PIPELINE_PICTURES")
     run = made(*WORDS, "feature_maps.samples=[3,149]")
