@@ -20,6 +20,7 @@ LEAST_LIKENESS_OF_PART = 0.6
 SYNONYMS = {"test_rows": "last"}
 #: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
+_QUOTES = ("'", '"')
 #: Words that Hydra reads unchanged without quotes.
 BARE = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*|0|-?[1-9][0-9]*")
 
@@ -137,7 +138,7 @@ def typed(key: str, value: str | Sequence[str]) -> str:
 def override(key: str, value: str | Sequence[str]) -> str:
     """Return `key=value` or `key=[value,…]` as Hydra reads it."""
     words = [value] if isinstance(value, str) else value
-    text = ",".join(w if BARE.fullmatch(w) else '"{}"'.format(w.replace('"', '\\"')) for w in words)
+    text = ",".join(word if BARE.fullmatch(word) else literal(word) for word in words)
     return f"{key}={text}" if isinstance(value, str) else f"{key}=[{text}]"
 
 
@@ -159,6 +160,29 @@ def pip_install(*packages: str) -> str:
         versions = sorted(one["versions"].split(","), reverse=True)  # the lower bound first
         requirements.setdefault(one["name"], one["name"] + one["extras"] + ",".join(versions))
     return shlex.join(["pip", "install", *(requirements.get(name, name) for name in packages)])
+
+
+def typed_text(key: str, text: str) -> str:
+    """Return `key=text` as a user types it, for an option that holds a text and nothing else."""
+    return shlex.quote(text_override(key, text))
+
+
+def text_override(key: str, text: str) -> str:
+    """Return `key=text` as it is read for an option that holds a text, with quotes if needed.
+
+    Such an option takes most texts as they are, such as a path with spaces or commas.
+    """
+    is_read_otherwise = text != text.strip() or text in ("", "null") or "${" in text
+    return f"{key}={literal(text) if is_read_otherwise or text[0] in _QUOTES else text}"
+
+
+def literal(text: str) -> str:
+    """Return a text in the quotes in which it is read unchanged, also if it holds a reference."""
+    # Backslashes count as escapes before a reference, before a quote and at the end.
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    at_end = len(text) - len(text.rstrip("\\"))
+    return f'"{text}{text[len(text) - at_end :]}"'
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str:

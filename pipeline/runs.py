@@ -25,7 +25,14 @@ from pipeline.config.options import (
     TrackingOptions,
 )
 from pipeline.entry import command
-from pipeline.errors import ConfigError, EnvironmentFaultError, RecordsDifferError, some, typed
+from pipeline.errors import (
+    ConfigError,
+    EnvironmentFaultError,
+    RecordsDifferError,
+    some,
+    typed,
+    typed_text,
+)
 from pipeline.markup import print_rows
 from pipeline.paths import conf_folder
 from pipeline.redaction import redact
@@ -219,7 +226,7 @@ def _send_own(options: RunsOptions) -> int:
     code = _send(own, options, foreign=[])
     if foreign:
         names = some([str(folder) for folder in foreign], most=SHOWN)
-        word = shlex.quote(f"run={foreign[0]}")
+        word = typed_text("run", str(foreign[0]))
         print(
             f"not sent, since they are foreign (copies, or not begun here by you): {names}; send "
             f"one with: pipeline runs action=sync {word}; make it your own with: "

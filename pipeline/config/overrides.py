@@ -33,6 +33,8 @@ _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
 _FOREIGN_WORD = re.compile(r"""[^,\[\]{}:'"]*[^\x00-\x7f][^,\[\]{}:'"]*""")
 _FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
 _SQLITE = "sqlite:///"
+#: The beginning of a reference that is none, since an odd number of backslashes stands before it.
+_ESCAPED = re.compile(r"(?<!\\)(\\(?:\\\\)*)\$\{")
 #: Keys of any command that name a file, a folder or a run.
 _PLACES = (
     *("output", "resume", "model_from", "run", "runs", "input", "study", "storage"),
@@ -87,7 +89,16 @@ def raw_value(words: Sequence[str], key: str) -> str | None:
     if not values:
         return None
     is_quoted = len(values[-1]) > 1 and values[-1][0] == values[-1][-1] in "'\""
-    return values[-1][1:-1] if is_quoted else values[-1]
+    return _unquoted(values[-1]) if is_quoted else values[-1]
+
+
+def _unquoted(text: str) -> str:
+    """Return what a text in quotes stands for, without resolving references in it."""
+    try:
+        inner = str(OverridesParser.create().parse_override(f"key={text}").value())
+    except HydraException:
+        return text[1:-1]
+    return _ESCAPED.sub(lambda match: match[1][: len(match[1]) // 2] + "${", inner)
 
 
 def place_problems(words: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """The run that a report is about: found by its folder, name or id, here or in MLflow."""
 
 import re
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from pipeline.config.options import ReportOptions
 from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, typed_text
 from pipeline.findings import (
     FINDINGS_FILE,
     FINDINGS_FOLDER,
@@ -112,7 +111,7 @@ def found_subject(reference: str, options: ReportOptions) -> Subject:
     study = folders.newest_study(Path(options.folder)) if reference == folders.LAST else None
     hint = ""
     if study is not None:
-        word = shlex.quote(f"study={study}")
+        word = typed_text("study", study)
         hint = f"the newest is the study {study!r}; for its report, give {word}"
     try:
         folder = folders.find_run(reference, Path(options.folder), key="folder")

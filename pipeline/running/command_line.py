@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 
 from pipeline.config.command_only import command_only
 from pipeline.config.options import RunConfig, TrackingOptions
-from pipeline.config.overrides import key_of, plainest, quoted, raw_value, read
+from pipeline.config.overrides import key_of, plainest, raw_value, read
 from pipeline.config.record import RETIRED
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, text_override
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact_word
 from pipeline.regular_files import require_plain_folder
@@ -143,8 +143,9 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
         )
     output = _output_of(folder)
     if raw_value(words, "output") is None and output != Path("runs"):
-        kept.append(f"output={quoted(str(output))}")
-    return [*kept, *(f"resume={folder}" if key_of(one) == "resume" else one for one in words)]
+        kept.append(text_override("output", str(output)))
+    found = text_override("resume", str(folder))
+    return [*kept, *(found if key_of(word) == "resume" else word for word in words)]
 
 
 def _output_of(run: Path) -> Path:

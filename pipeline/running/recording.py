@@ -24,7 +24,13 @@ from omegaconf import OmegaConf
 from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
 from pipeline.data.report_text import markdown
-from pipeline.errors import ChangedDataError, DivergedError, EnvironmentFaultError, Interrupted
+from pipeline.errors import (
+    ChangedDataError,
+    DivergedError,
+    EnvironmentFaultError,
+    Interrupted,
+    text_override,
+)
 from pipeline.findings import LAYERS_FILE
 from pipeline.networks.inspection import layers_text
 from pipeline.paths import CHECKPOINTS, create_run_folder, replace_json, replace_text
@@ -135,7 +141,7 @@ def warn_of_unsent(
     """
     if unsent:
         why = f"{problem}; " if problem else ""
-        where = shlex.join([f"output={output}", *uri_words(uri or "")])
+        where = shlex.join([text_override("output", str(output)), *uri_words(uri or "")])
         print(
             f"warning: {why}{unsent} values are kept in {str(place)!r}; send them with: "
             f"pipeline runs action=sync {where}",

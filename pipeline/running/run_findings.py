@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from pipeline.config.values import TARGET
 from pipeline.data.content import Part
 from pipeline.data.times import season_of
 from pipeline.doctor.diagnosis import diagnose
+from pipeline.errors import typed_text
 from pipeline.findings import (
     Clipping,
     ColumnImportances,
@@ -362,7 +362,7 @@ def _drawn(artist: Child, artifacts: Path) -> list[Written]:
         elif code and not said:
             said = [f"the pictures could not be drawn (exit code {code})"]
     if said:
-        again = shlex.quote(f"run={artifacts.parent}")
+        again = typed_text("run", str(artifacts.parent))
         hint = f"; try pipeline report {again}" * artist.is_open
         print(f"warning: {'; '.join(said)}{hint}", file=sys.stderr)
     return read_list(artifacts / FOLDER)

@@ -1,6 +1,5 @@
 """Model cards in Markdown: what a model is, how well it does and where its limits are."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from pipeline.bootstrap import Intervals
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import classes_table, lines, warnings
 from pipeline.data.schema import Schema
+from pipeline.errors import typed_text
 from pipeline.markup import (
     BASELINES,
     baseline_headings,
@@ -239,7 +239,7 @@ def _making(facts: CardFacts) -> str:
 
 
 def _use(facts: CardFacts) -> str:
-    word, reading = shlex.quote(f"model_from={facts.reference}"), facts.schema.reading
+    word, reading = typed_text("model_from", facts.reference), facts.schema.reading
     kind, evaluate = reading["kind"], f"pipeline evaluate {word}"
     of_columns = kind in ("table", "series")
     new = "new.csv" if of_columns else "NEW"

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from pipeline.config.record import plain
-from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
+from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError, text_override
 from pipeline.markup import markdown, show
 from pipeline.paths import CHECKPOINTS, create_folder, replace_text
 from pipeline.processes.fork_server import ForkServer
@@ -315,7 +315,7 @@ def _report_line(plan: StudyPlan) -> str:
     output, storage = plan.run.output, plan.options.storage
     words = [
         f"study={plan.name}",
-        *([] if output == "runs" else [f"folder={output}"]),
+        *([] if output == "runs" else [text_override("folder", output)]),
         *([] if storage is None else [redact_word(f"storage={storage}")]),
         *uri_words(plan.uri or ""),
     ]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from pipeline.errors import EnvironmentFaultError
+from pipeline.errors import EnvironmentFaultError, text_override
 from pipeline.paths import lack_in_output
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.redaction import redact, redact_value
@@ -268,7 +268,7 @@ class Journal:
 
 def resume_words(folder: Path) -> str:
     """Return the words that resume a run: `resume=`, its store, and its `--config-dir`."""
-    words = [f"resume={folder}", *uri_words(recorded_uri(folder))]
+    words = [text_override("resume", str(folder)), *uri_words(recorded_uri(folder))]
     with suppress(OSError, ValueError, KeyError, TypeError):
         if config_dir := json.loads((folder / COMMAND).read_text(encoding="utf-8"))["config_dir"]:
             words = ["--config-dir", str(config_dir), *words]

@@ -11,11 +11,10 @@ import json
 import os
 import re
 import secrets
-import shlex
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, typed_text
 from pipeline.paths import TRIALS, create_folder, state_folder
 from pipeline.regular_files import open_regular, read_regular
 from pipeline.tracking.journal import JOURNAL
@@ -104,7 +103,7 @@ def forget_own(folder: Path) -> None:
 
 def adopt_words(folder: Path) -> str:
     """Return the command that makes a foreign folder the user's own."""
-    return f"pipeline runs action=adopt {shlex.quote(f'run={owner_of(folder)}')}"
+    return f"pipeline runs action=adopt {typed_text('run', str(owner_of(folder)))}"
 
 
 def owner_of(folder: Path) -> Path:

@@ -17,6 +17,8 @@ from pipeline.errors import (
     PipelineError,
     did_you_mean,
     pip_install,
+    text_override,
+    typed_text,
 )
 from pipeline.paths import shortage
 from pipeline.redaction import MASK, has_password, redact
@@ -161,14 +163,14 @@ def uri_words(uri: str) -> list[str]:
     if not uri or MASK in redact(uri):  # a password comes from the environment alone
         return []
     is_default = uri == sqlite_uri(Path.cwd() / DATABASE) and not os.environ.get(VARIABLE)
-    return [] if is_default else [f"tracking.uri={uri}"]
+    return [] if is_default else [text_override("tracking.uri", uri)]
 
 
 def how_to_name(recorded: str) -> str:
     """Say how to name a recorded address, whose password is masked, in a command."""
     if MASK in recorded:
         return f"{recorded} needs its password; set {VARIABLE} to the whole address"
-    return f"add {shlex.quote(f'tracking.uri={recorded}')}"
+    return f"add {typed_text('tracking.uri', recorded)}"
 
 
 def where_to_look(uri: str, experiment_id: str, run_id: str = "") -> tuple[str, ...]:

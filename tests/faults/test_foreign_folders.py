@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,23 @@ from faults.processes import wait_until
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import State, read_state, write_state
-from pipeline.tracking.journal import Figure, Header, Journal
+from pipeline.tracking.journal import Figure, Header, Journal, resume_words
 from pipeline.tracking.ownership import OWNER, adopt, is_own
 
 MORE = ("trainer.max_epochs=4", "scheduler=none", "verbose=0")
 QUICK = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "trainer.max_epochs=1")
+#: Names of folders that Hydra would read as something else, if they were not quoted.
+ODD_NAMES = (
+    "${oc.env:SECRET}",
+    "a\\${seed}",
+    "null",
+    "tail ",
+    "'a'",
+    "{a: 1}",
+    "a,b",
+    'a"b',
+    "a\\",
+)
 ROWS = (
     "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"  # of the iris data
     "5,3,1,0.2\n"
@@ -224,6 +237,34 @@ def test_a_foreign_run_is_continued_once_it_is_adopted(
     assert [event["event"] for event in events(copy)].count("begin") == 2
 
 
+def test_the_printed_line_adopts_a_folder_of_any_name(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SECRET", "canary")
+    (run / OWNER).unlink()
+    folder = run
+    for name in ODD_NAMES:
+        folder = folder.rename(run.with_name(name))
+        assert runs.main([]) == 0
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert "canary" not in line
+        words = shlex.split(line.partition(" own with: ")[2])
+        assert words[:3] == ["pipeline", "runs", "action=adopt"]
+        assert runs.main(words[2:]) == 0, name
+        assert f"runs/{name} is your own now: " in capsys.readouterr().out
+        (folder / OWNER).unlink()
+
+
+def test_the_printed_words_resume_a_run_of_any_name(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "canary")
+    folder = run.rename(run.with_name("a, b '${oc.env:SECRET}\""))
+    assert train.main([*shlex.split(resume_words(folder)), *MORE]) == 0
+    assert [event["event"] for event in events(folder)].count("begin") == 2
+    assert [path.name for path in Path("runs").iterdir()] == [folder.name]
+
+
 def test_adopting_a_run_adopts_no_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder for output may be called like that of a study's trials."""
     for name in ("a", "b"):
@@ -359,6 +400,23 @@ def test_an_adopted_run_is_sent_with_all_it_asks_for(
     ]
     assert runs.main(["action=sync"]) == 0
     assert read_state(foreign.folder).done
+
+
+def test_the_printed_word_for_an_address_resolves_no_reference(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a server that a stranger's run names could get a secret of the environment."""
+    monkeypatch.setenv("SECRET", "canary")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = "http://127.0.0.1:9/${oc.env:SECRET}"
+    adopt(begun(uri, "theirs").folder)
+    assert runs.main(["action=sync"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    (word,) = shlex.split(line.partition(" only if set: add ")[2])
+    assert runs.main(["action=sync", word]) == 3
+    printed = capsys.readouterr().err
+    assert f"error: the tracking server {uri} does not answer" in printed
+    assert "canary" not in printed
 
 
 def test_a_report_on_a_foreign_run_stays_out_of_mlflow(
