@@ -283,7 +283,7 @@ class Preflight:
             folder=str(folder),
             name="preflight",
             config=config,
-            trust=[str(package) for package in config.get("trust") or ()],
+            trust=self._trials.trust,
             objectives=list(objectives),
             keep=False,
         )

@@ -197,10 +197,11 @@ def test_all_that_ships_would_run(own_folder: Path, python: str) -> None:
 
 @pytest.mark.slow
 def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(
-    own_folder: Path, python: str
+    own_folder: Path, python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRUSTED", "preflight_nets")  # as a training takes it
     dies = {"model/dies.yaml": "_target_: preflight_nets.Dies\n"}
-    words = ("--config-dir=conf", "trust=[preflight_nets]", "sweep.workers=1", "data=iris")
+    words = ("--config-dir=conf", "trust=[${oc.env:TRUSTED}]", "sweep.workers=1", "data=iris")
     models = "model=choice(dies, mlp)"
     found = tried(python, own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
     assert found.code == 2

@@ -6,6 +6,7 @@ from typing import Any
 
 import hydra
 import pytest
+from command_line import written
 from omegaconf import DictConfig, OmegaConf, open_dict
 from spaces import cases, study
 
@@ -250,3 +251,23 @@ def test_each_end_and_choice_that_a_key_refuses_is_told_with_what_is_allowed(
     words: list[str], lines: list[str]
 ) -> None:
     assert wrong(*words) == lines
+
+
+@pytest.mark.parametrize(
+    ("words", "trust"),
+    [
+        ([], []),
+        (["trust=[mine,ours.net]"], ["mine", "ours.net"]),
+        (["++trust=[mine]"], ["mine"]),
+        (["trust=[${oc.env:TRUSTED}]"], ["mine"]),
+        (["trust=null"], []),
+        (["~trust"], []),
+    ],
+)
+def test_trials_trust_what_is_typed_and_no_file_names(
+    words: list[str], trust: list[str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUSTED", "mine")
+    text = "# @package _global_\ntrust: [theirs]\n"
+    _, folder = written(own_folder / "conf", {"experiment/theirs.yaml": text})
+    assert TrialConfigs(["experiment=theirs", *words], folder).trust == trust

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
@@ -84,6 +84,14 @@ class TrialConfigs:
     @cached_property
     def _groups(self) -> list[str]:
         return [group for group in self.source.groups() if group != "sweeps"]
+
+    @cached_property
+    def trust(self) -> list[str]:
+        """The packages that the command line trusts; no file can add one."""
+        given = self._given.get("trust")
+        typed = OmegaConf.create({"trust": None if given is None else given.value()})
+        packages = typed.trust  # references to the environment are resolved
+        return list(map(str, packages)) if isinstance(packages, ListConfig) else []
 
     def varied_on_command_line(self) -> list[str]:
         """Return the keys whose range is given on the command line."""
