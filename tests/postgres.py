@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,17 @@ class Postgres:
         query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
         ((count,),) = self.ask("postgres", query)
         return int(count)
+
+    @contextmanager
+    def without_room(self) -> Iterator[None]:
+        """Hold all the connections that it may have."""
+        import psycopg
+
+        with ExitStack() as stack:
+            with suppress(psycopg.OperationalError):
+                while True:
+                    stack.enter_context(psycopg.connect(self._conninfo("postgres")))
+            yield
 
     def _conninfo(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user={USER} password={PASSWORD} dbname={database}"

@@ -45,11 +45,11 @@ REMEDIES = {
 REQUEST_SECONDS = 5
 
 FaultKind = Literal[
-    "down", "locked", "schema", "deleted", "refused", "broken", "unwritable", "waiting"
+    "down", "full", "locked", "schema", "deleted", "refused", "broken", "unwritable", "waiting"
 ]
 
 #: Faults that a retry may resolve; `waiting` means waiting for another process.
-TRANSIENT: tuple[FaultKind, ...] = ("down", "locked", "unwritable", "waiting")
+TRANSIENT: tuple[FaultKind, ...] = ("down", "full", "locked", "unwritable", "waiting")
 
 #: MLflow's error codes for which a retry is useless.
 REFUSALS = (
@@ -79,13 +79,16 @@ CAUSES = {
 }
 
 #: Parts of messages of SQLite, PostgreSQL and filelock by kind of fault; `refused` means that a
-#: PostgreSQL server runs but rejects the password, user or database name.
+#: PostgreSQL server runs but rejects the password, user or database name, and `full` that it has
+#: as many connections as it may have.
 FAULT_WORDS: Mapping[FaultKind, tuple[str, ...]] = {
     "locked": ("is locked", "a lock is held", "lock timeout"),
     "broken": ("not a database", "disk image is malformed", "malformed database"),
     "unwritable": ("disk is full", "readonly database", "unable to open", "disk I/O"),
     "refused": ("authentication failed", "no password supplied", "pg_hba.conf", '" does not exist'),
+    "full": ("too many clients", "connection slots are reserved", "too many connections"),
 }
+MAKE_ROOM = "stop other programs that use it, or raise its max_connections"
 WELCOME = "check the address and the password (PGPASSWORD or PGPASSFILE)"
 
 
@@ -267,6 +270,7 @@ def fault(uri: str, text: str) -> StoreError:
         "locked": "is locked by another program; stop it, then retry",
         "broken": f"is not a database; {_elsewhere(uri)}",
         "refused": f"refuses ({short_cause(text)}); {WELCOME}",
+        "full": f"{accepts_none(text)}; {MAKE_ROOM}, or {_elsewhere(uri)}",
     }
     return StoreError(kind, f"{named(uri)} {lines[kind]}")
 
@@ -298,7 +302,19 @@ def refusal(uri: str, code: str, text: str) -> StoreError:
 
 def down_line(uri: str, text: str) -> str:
     """Say that a server or database does not answer, and what still works."""
-    return f"{named(uri)} does not answer ({short_cause(text)}); start it, or {_elsewhere(uri)}"
+    cause = short_cause(text)
+    return f"{named(uri)} does not answer ({cause}); {revival(text)}, or {_elsewhere(uri)}"
+
+
+def revival(text: str) -> str:
+    """Return what helps if a server does not answer; PostgreSQL says that it is starting."""
+    is_starting = "starting up" in text or "in recovery mode" in text
+    return "wait until it has started" if is_starting else "start it"
+
+
+def accepts_none(text: str) -> str:
+    """Say that a PostgreSQL server has as many connections as it may have."""
+    return f"accepts no more connections ({short_cause(text)})"
 
 
 def as_error(kind: FaultKind, line: str) -> PipelineError:

@@ -167,7 +167,7 @@ def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_passwo
         lines = []
         for which, words in (
             ("study", (f"storage={url}",)),
-            ("tracking", (f"storage={known}", f"tracking.uri={url}")),
+            ("tracking", (f"storage={here}", f"tracking.uri={url}")),
         ):
             assert runs(["action=check", "study=study", *words]) == 3
             (line,) = capsys.readouterr().err.splitlines()
@@ -176,9 +176,9 @@ def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_passwo
             lines.append(line.removeprefix(start))
         return lines[0], lines[1]
 
-    empty, known = (postgres.url(postgres.database()) for _ in range(2))
+    empty, here = postgres.url(postgres.database()), "sqlite:///studies.db"
     see = "check the address and the password (PGPASSWORD or PGPASSFILE)"
-    _found_a_study(known)
+    _found_a_study(here)
     nowhere = f'refuses (database "nowhere" does not exist); {see}'
     assert problem(postgres.url("nowhere")) == (nowhere, nowhere)
     down = f"postgresql://{USER}@127.0.0.1:{free_port()}/any"
@@ -186,6 +186,16 @@ def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_passwo
         "does not answer (connection refused); start it, then continue with the same command",
         "does not answer (connection refused); start it, or record here with tracking=local",
     )
+    with postgres.without_room():
+        full = (
+            "accepts no more connections (sorry, too many clients already); stop other programs "
+            "that use it, or raise its max_connections, "
+        )
+        again, elsewhere = (
+            "then continue with the same command",
+            "or record here with tracking=local",
+        )
+        assert problem(empty) == (full + again, full + elsewhere)
     monkeypatch.setenv("PGPASSWORD", "canary-of-another")
     assert runs(["action=check", "study=study", f"storage={empty}"]) == 3
     (line,) = capsys.readouterr().err.splitlines()

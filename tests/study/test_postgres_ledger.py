@@ -233,19 +233,38 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
     server: Postgres, database: str
 ) -> None:
     url = server.url(database)
-    ledger, other = open_ledger(url), open_ledger(url, wait=0.3)
+    ledger, other = open_ledger(url), open_ledger(url, wait=0.3, storage_patience=0)
     taken = take(other)
+    line = "is locked by another program; stop that program, then continue with the same command"
 
     def work_meanwhile() -> None:
         with ledger._store.lock(ledger.name), ledger._store.transaction() as connection:
             connection.exec_driver_sql("SELECT study_id FROM studies FOR UPDATE")
-            with pytest.raises(EnvironmentFaultError, match="is still locked by another"):
+            with pytest.raises(EnvironmentFaultError, match=line):
                 other.take(own_lease())
-            with pytest.raises(EnvironmentFaultError, match="is still locked by another"):
+            with pytest.raises(EnvironmentFaultError, match=line):
                 other.finish(taken, INTERRUPTED)
 
     ledger._store.call(work_meanwhile)
     assert other.finish(taken, INTERRUPTED)
+
+
+def test_lock_is_waited_for_like_the_server(
+    server: Postgres, database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import psycopg  # the quick tests are collected without it
+
+    ledger, rows = open_ledger(server.url(database), wait=0.2), list[Row | None]()
+    taking = Thread(target=lambda: rows.append(ledger.take(own_lease())))
+    lines: list[str] = []
+    with psycopg.connect(server.url(database)) as other:
+        other.execute("LOCK TABLE trials")
+        taking.start()
+        wait_until(lambda: lines.extend(capfd.readouterr().err.splitlines()) or lines, what="it")
+    taking.join()
+    assert [row.number for row in rows if row is not None] == [0]
+    (warning,) = lines
+    assert warning.endswith("is locked by another program; waiting up to 300 s")
 
 
 def test_a_trial_is_taken_while_another_is_queued_and_both_keep_their_numbers(

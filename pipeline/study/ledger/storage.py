@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 DATABASE = "optuna.db"
 #: How long a call waits for a database that another process has locked.
 WAIT_SECONDS = 60.0
+#: The same on a server, where the call is repeated: in between, the user is told, and may stop it.
+SERVER_WAIT_SECONDS = 10.0
 KINDS = ("sqlite", "postgresql")
 FIRST_PAUSE = 0.2
 #: Well below `sweep.grace`, so that a driver that waits for a retry is not taken for dead.
@@ -86,12 +88,13 @@ def open_storage(
     url: str,
     *,
     wait: float = WAIT_SECONDS,
-    patience: float = 0.0,
+    patience: float | None = None,
     from_start: bool = False,
 ) -> "StudyStorage":
     """Open a database for studies and create its tables; processes may do so concurrently.
 
-    Each call waits up to `wait` seconds for a lock, and up to `patience` seconds for a server.
+    Each call waits up to `wait` seconds for a lock, and is repeated for up to `patience` seconds
+    (`None` = not at all) while a server does not answer, is full or locked.
     Unless `from_start` is true, a server that has never answered this process is not waited for,
     so that a wrong address fails at once.
 
@@ -112,7 +115,8 @@ def open_storage(
     if url not in _reached and not from_start:
         Retry(0.0, named(url)).call(lambda: _reach(url))
     _reached.add(url)
-    retry = Retry(patience, named(url))
+    retry = Retry(patience or 0.0, named(url))
+    wait = wait if patience is None else min(wait, SERVER_WAIT_SECONDS)
     backend = retry.call(lambda: _with_tables(url, wait))
     return StudyStorage(backend, url, wait=wait, retry=retry)
 
@@ -279,7 +283,7 @@ class Retry:
             return left
         over = f", and sweep.storage_patience={self._seconds:g} s are over" if self._seconds else ""
         raise ServerGoneError(
-            f"{error}{over}; start it, then continue with the same command"
+            f"{error}{over}; {error.remedy}, then continue with the same command"
         ) from error
 
 

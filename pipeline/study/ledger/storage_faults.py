@@ -11,15 +11,35 @@ import filelock
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
-from pipeline.tracking.uri import WELCOME, fault_kind, short_cause, shown, sqlite_path, unwritable
+from pipeline.tracking.uri import (
+    MAKE_ROOM,
+    WELCOME,
+    accepts_none,
+    fault_kind,
+    revival,
+    short_cause,
+    shown,
+    sqlite_path,
+    unwritable,
+)
 
-#: PostgreSQL's codes for errors that a retry may solve: it restarts, has too many connections, or
-#: has aborted a transaction in favour of another. So may all codes of class 08 (connections).
-PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "40001", "40P01")
+#: PostgreSQL's codes for errors that a retry may solve: it restarts, has too many connections, a
+#: lock is held, or it has aborted a transaction in favour of another. So may all codes of class 08
+#: (connections).
+PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "55P03", "40001", "40P01")
+
+STOP_OTHER = "stop that program"
 
 
 class ServerGoneError(EnvironmentFaultError):
-    """A database server does not answer, or has cut a call short; a retry may succeed."""
+    """A database server does not answer, or has cut a call short; a retry may succeed.
+
+    `remedy` is what to do if no retry does.
+    """
+
+    def __init__(self, problem: str, remedy: str = "start it") -> None:
+        super().__init__(problem)
+        self.remedy = remedy
 
 
 @contextmanager
@@ -66,7 +86,15 @@ def file_gone(path: Path) -> EnvironmentFaultError:
 
 def server_gone(url: str, error: BaseException) -> ServerGoneError:
     """Return the error for a server that does not answer, or no longer answers."""
-    return ServerGoneError(f"{named(url)} does not answer ({short_cause(_text(error))})")
+    text = _text(error)
+    match fault_kind(text):
+        case "locked":
+            return ServerGoneError(f"{named(url)} is locked by another program", STOP_OTHER)
+        case "full":
+            return ServerGoneError(f"{named(url)} {accepts_none(text)}", MAKE_ROOM)
+        case _:
+            line = f"{named(url)} does not answer ({short_cause(text)})"
+            return ServerGoneError(line, revival(text))
 
 
 def no_database(url: str) -> ConfigError:
@@ -100,8 +128,8 @@ def _judged(url: str, text: str) -> PipelineError:
     if kind == "broken":
         return no_database(url)
     if kind == "locked":
-        line = "is still locked by another program; stop that program, then continue with"
-        line += " the same command"
+        line = f"is still locked by another program; {STOP_OTHER}, then continue with the same"
+        line += " command"
     elif "no such table" in text or ("relation" in text and "does not exist" in text):
         line = "has lost its tables; restore it and continue with the same command"
     elif kind == "unwritable":
