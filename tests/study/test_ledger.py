@@ -5,7 +5,7 @@ import multiprocessing
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -419,6 +419,43 @@ def test_a_beat_is_seen_by_whoever_watches(path: Path) -> None:
         lost += close_lost(watcher)
         time.sleep(0.15)
     assert [one.number for one in lost] == [taken.number]
+
+
+def queries_of(ledger: Ledger, call: Callable[[], object]) -> list[str]:
+    """Return the statements with which a ledger reads its database in a call."""
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(ledger._store.engine, "before_cursor_execute", note)
+    call()
+    event.remove(ledger._store.engine, "before_cursor_execute", note)
+    return [statement for statement in asked if statement.startswith("SELECT")]
+
+
+def test_driver_reads_leases_of_running_trials_alone(path: Path) -> None:
+    holder, looking = open_ledger(path), open_ledger(path)
+    for _ in range(3):
+        take(holder, far_lease())
+    own = take(looking)
+    assert looking.progress().running == 4  # a trial is read once, when it begins
+    for call in (lambda: close_lost(looking), lambda: looking.beat([own.number])):
+        (query,) = queries_of(looking, call)
+        assert "trial_user_attributes" in query
+        assert "trial_params" not in query
+
+
+@pytest.mark.parametrize(("pruner", "reads"), [("median", False), ("asha", True)])
+def test_only_a_pruner_that_compares_running_trials_reads_them(
+    pruner: str, reads: bool, path: Path
+) -> None:
+    holder, reporting = open_ledger(path, pruner=pruner), open_ledger(path, pruner=pruner)
+    take(holder, far_lease())
+    own = take(reporting)
+    assert reporting.progress().running == 2
+    queries = queries_of(reporting, lambda: reporting.report(own, step=4, value=0.5))
+    assert any("trial_params" in query for query in queries) == reads
 
 
 def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, Lost, Row]:

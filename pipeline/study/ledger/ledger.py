@@ -31,7 +31,7 @@ from pipeline.study.ledger.rows import (
     StudyTrials,
     importances,
 )
-from pipeline.study.ledger.search import build_pruner, choose, study_in_memory
+from pipeline.study.ledger.search import build_pruner, choose, compares_running, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
 from pipeline.study.ledger.tables import StudyTables
 from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
@@ -95,6 +95,7 @@ class Ledger:
         self._trials = StudyTrials(self._tables, definition)
         self._own: dict[int, FrozenTrial] = {}
         """The trials that this process has taken."""
+        self._compares_running = compares_running(definition.options)
         self._read_at = -FRESH_SECONDS
 
     @classmethod
@@ -191,31 +192,26 @@ class Ledger:
 
     def _trials_of_others(self) -> list[FrozenTrial]:
         """Return the trials that other processes have taken, or that have ended."""
-        is_due = monotonic() - self._read_at >= FRESH_SECONDS
+        is_due = self._compares_running and monotonic() - self._read_at >= FRESH_SECONDS
         trials = self._trials.now(fresh=is_due)
         self._read_at = monotonic() if is_due else self._read_at
         return [one for one in trials if one.number not in self._own]
 
-    def _running(self) -> list[FrozenTrial]:
-        trials = self._trials.now(fresh=True)
-        return [trial for trial in trials if trial.state == TrialState.RUNNING]
-
     def leases(self) -> list[Lease | None]:
         """Return the leases of the running trials; `None` for a trial without one."""
-        return [lease_of(trial) for trial in self._store.call(self._running)]
+        running = self._store.call(lambda: self._tables.running(LEASE))
+        return [_lease(stored) for _, stored in running.values()]
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Advance the lease counters of trials that are still being trained."""
         held = set(numbers)
 
         def move() -> None:
-            running = (one for one in self._running() if one.number in held)
-            leases = {one._trial_id: lease_of(one) for one in running}
-            moved = {
-                trial_id: asdict(replace(lease, counter=lease.counter + 1))
-                for trial_id, lease in leases.items()
-                if lease is not None
-            }
+            moved = {}
+            for number, (trial_id, stored) in self._tables.running(LEASE).items():
+                lease = _lease(stored)
+                if number in held and lease is not None:
+                    moved[trial_id] = asdict(replace(lease, counter=lease.counter + 1))
             self._tables.set_attribute(LEASE, moved)
 
         self._store.call(move)
@@ -252,7 +248,10 @@ class Ledger:
 
         def close() -> None:
             nonlocal closed
-            leases = {one.number: lease_of(one) for one in self._running()}
+            leases = {
+                number: _lease(stored)
+                for number, (_, stored) in self._tables.running(LEASE).items()
+            }
             judged = {
                 number: self._is_lost(number, lease, folder_of(number))
                 for number, lease in leases.items()
@@ -263,7 +262,7 @@ class Ledger:
                 return
             with self._store.lock(self.name):
                 before, closed = closed, {}
-                for trial in self._trials.now():
+                for trial in self._trials.now(fresh=True):
                     one = before.get(trial.number)
                     if trial.state == TrialState.RUNNING and trial.number in lost:
                         one = self._close_lost(trial, folder_of(trial.number), reason)
@@ -375,9 +374,9 @@ def _end_attributes(end: TrialEnd) -> dict[str, Any]:
     return {ATTRIBUTES: {**end.attributes, **message} or None, END_REASON: end.reason}
 
 
-def lease_of(trial: FrozenTrial) -> Lease | None:
-    """Return the lease of a trial; `None` if it has no complete one."""
+def _lease(stored: Any) -> Lease | None:
+    """Return a lease as it is stored with a trial; `None` if there is no complete one."""
     try:
-        return Lease(**trial.user_attrs[LEASE])
-    except (KeyError, TypeError):
+        return Lease(**stored)
+    except TypeError:
         return None

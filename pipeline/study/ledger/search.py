@@ -273,6 +273,11 @@ def build_pruner(options: "SweepOptions", *, prunes: bool) -> "BasePruner":
     return pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS, n_min_trials=MEDIAN_TRIALS)
 
 
+def compares_running(options: "SweepOptions") -> bool:
+    """Return whether the pruner looks at trials that still run; a median is of complete ones."""
+    return options.pruner != "median"
+
+
 # ── what can't work ─────────────────────────────────────────────────────────────────────────
 
 

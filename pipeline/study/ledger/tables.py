@@ -82,6 +82,19 @@ _READ_CHANGES = sa.select(_TRIALS.c.trial_id, _TRIALS.c.state).where(
         _TRIALS.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
     ),
 )
+_READ_RUNNING = (
+    sa.select(_TRIALS.c.trial_id, _TRIALS.c.number, _USER.c.value_json)
+    .outerjoin_from(
+        _TRIALS,
+        _USER,
+        sa.and_(_USER.c.trial_id == _TRIALS.c.trial_id, _USER.c.key == sa.bindparam("key")),
+    )
+    .where(
+        _TRIALS.c.study_id == sa.bindparam("study"),
+        _TRIALS.c.trial_id >= sa.bindparam("first"),
+        _TRIALS.c.state == TrialState.RUNNING,
+    )
+)
 _COUNT_OTHERS = sa.select(sa.func.count(_TRIALS.c.trial_id)).where(
     _TRIALS.c.study_id == sa.bindparam("study"),
     _TRIALS.c.trial_id > sa.bindparam("last"),
@@ -106,10 +119,7 @@ class StudyTables:
 
         What a running trial has reported since it began, its lease included, is read if `fresh`.
         """
-        if self._rollbacks != self._store.rollbacks:  # some of it may never have been written
-            self._trials, self._open, self._last = [], {}, -1
-            self._rollbacks = self._store.rollbacks
-        first = min(self._open, default=self._last)
+        first = self._first_open()
         seen = {"study": self._study_id, "first": first, "last": self._last}
         with self._store.transaction() as connection:
             found = {row[0]: row[1] for row in connection.execute(_READ_CHANGES, seen)}
@@ -128,6 +138,26 @@ class StudyTables:
         # If one has ended in between, the trial that repeats it may have been missed.
         is_whole = all(found.get(one._trial_id, one.state) == one.state for one in read)
         return self._trials if is_whole else self.trials()
+
+    def running(self, key: str) -> dict[int, tuple[int, Any]]:
+        """Return the id of each running trial and one of its user attributes, by its number.
+
+        All are read by one query, and nothing else. An attribute that is missing is `None`.
+        """
+        asked = {"study": self._study_id, "first": self._first_open(), "key": key}
+        with self._store.transaction() as connection:
+            rows = connection.execute(_READ_RUNNING, asked).all()
+        return {
+            number: (trial_id, None if text is None else json.loads(text))
+            for trial_id, number, text in rows
+        }
+
+    def _first_open(self) -> int:
+        """Return an id below which no trial changes; after a rollback all trials are read again."""
+        if self._rollbacks != self._store.rollbacks:  # some of it may never have been written
+            self._trials, self._open, self._last = [], {}, -1
+            self._rollbacks = self._store.rollbacks
+        return min(self._open, default=self._last)
 
     def add(self, trial: FrozenTrial) -> None:
         """Write a new trial, and set its id, and its number if another program has added one."""
