@@ -1,6 +1,9 @@
-"""Networks as a user gets them: from `conf/model/`, with a few parameters changed."""
+"""Networks as a user gets them: of `conf/model/` or of a page, with a few parameters changed."""
+
+from functools import cache
 
 import numpy as np
+from how_tos import HOW_TO, fenced
 from hydra.utils import get_class
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
@@ -11,17 +14,38 @@ Array = NDArray[np.float64]
 MODELS = ROOT / "conf" / "model"
 
 
+@cache
+def files_of_page() -> dict[str, str]:
+    """Return the files that the page on own networks has its reader write, by their paths."""
+    shown = fenced(HOW_TO / "own-model.md")
+    return {block.words["file"]: block.content for block in shown if "file" in block.words}
+
+
 def parameters_of(model: str) -> dict[str, object]:
     """Return what the file of a model says, its class under `_target_`."""
-    parameters = OmegaConf.to_container(OmegaConf.load(MODELS / f"{model}.yaml"))
+    name = f"conf/model/{model}.yaml"
+    file = ROOT / name
+    text = file.read_text(encoding="utf-8") if file.exists() else files_of_page()[name]
+    parameters = OmegaConf.to_container(OmegaConf.create(text))
     parameters.pop("defaults", None)
     return parameters
 
 
+def class_of(target: str) -> type[nn.Module]:
+    """Return the class of a network, which the program or the page has."""
+    module, _, name = target.rpartition(".")
+    code = files_of_page().get(f"{module}.py")
+    if code is None:
+        return get_class(target)
+    defined: dict[str, type[nn.Module]] = {}
+    exec(code, defined)
+    return defined[name]
+
+
 def build(model: str, input_shape: tuple[int, ...], outputs: int, **changes: object) -> nn.Module:
-    """Build a model of `conf/model/` with some parameters changed."""
+    """Build a model with some parameters changed."""
     parameters = parameters_of(model) | changes
-    network = get_class(parameters.pop("_target_"))
+    network = class_of(parameters.pop("_target_"))
     return network(input_shape, outputs, **parameters)
 
 
