@@ -185,6 +185,7 @@ def become(order: list[Any], streams: Sequence[int]) -> NoReturn:
     os.environ.update(environment)
     os.chdir(folder)
     os.umask(umask)
+    sys.modules.update(dict.fromkeys(environment.get("WITHOUT", "").split()))  # not importable
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code: object = 0

@@ -1,8 +1,10 @@
 """The pages of `docs/how-to/`: their files are written and their commands run as they stand."""
 
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +14,19 @@ from printed_studies import skeleton
 
 #: `pipeline` as a fork, which starts at once; a function would be a process of its own beside `&`.
 QUICK = "shopt -s expand_aliases\nalias pipeline='python -m pipeline'"
-HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
+ROOT = Path(__file__).parent.parent
+HOW_TO = ROOT / "docs" / "how-to"
+FOR_TESTS = ("test", "test-slow", "dev")
+"""Extras that only those who change the program need."""
 _FENCE = re.compile(r"^```(?P<language>\w+)(?P<words>[^\n]*)\n(?P<content>.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: its language, the `key=value` words behind it, its content."""
+    """A fenced block: its language, the `key=value` words behind it, its content.
+
+    `extra=onnx` says that it needs the packages of this extra, which the page says how to install.
+    """
 
     language: str
     content: str
@@ -50,6 +58,7 @@ def work_through(name: str, folder: Path, python: str) -> None:
             ended = subprocess.run(
                 ["bash", "-euc", f'PATH="{programs}:$PATH"\n{QUICK}\n{block.content}'],
                 cwd=folder,
+                env={**os.environ, "WITHOUT": " ".join(packages_without(block.words.get("extra")))},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -64,3 +73,16 @@ def work_through(name: str, folder: Path, python: str) -> None:
         else:
             assert block.language == "text", f"nothing says what to do with {block.language}"
             assert differences(block.content, printed, tolerance=0.1) == []
+
+
+def packages_without(extra: str | None) -> set[str]:
+    """Return the packages of all extras for users, as they are imported, but for those of one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = {_module(text) for text in (*project["dependencies"], *extras.get(extra, ()))}
+    others = [texts for name, texts in extras.items() if name not in FOR_TESTS]
+    return {_module(text) for texts in others for text in texts} - needed
+
+
+def _module(requirement: str) -> str:
+    return re.split(r"[<>=\[]", requirement)[0].replace("-", "_")
