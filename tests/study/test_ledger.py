@@ -30,6 +30,7 @@ from ledgers import (
     take_all,
     taken_in,
 )
+from recorded_trials import give_to_a_process_that_never_was
 from sqlalchemy import event
 
 from pipeline.errors import EnvironmentFaultError
@@ -471,6 +472,8 @@ def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, L
     if values is not None:
         journal.tag("pipeline.values", values)
         journal.end(*end)
+    else:
+        give_to_a_process_that_never_was(place)
     (lost,) = close_lost(ledger, place)
     return ledger, lost, ledger.trials()[0]
 
