@@ -80,6 +80,15 @@ def key_of(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
+def last_of_each_key(words: Sequence[str]) -> list[str]:
+    """Return the overrides without those whose key a later one gives again.
+
+    So a setting that a message suggests can be appended to the command line.
+    """
+    keys = [key_of(word) for word in words]
+    return [word for index, word in enumerate(words) if keys[index] not in keys[index + 1 :]]
+
+
 def raw_value(words: Sequence[str], key: str) -> str | None:
     """Return the text that a command line gives a key, without quotes; `None` if it gives none.
 
@@ -141,13 +150,13 @@ def read(
 ) -> tuple[list[Given], list[str]]:
     """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
-    `texts` are the keys whose value is always a text. With `multirun`, commas separate the values
-    of several runs. `choices` has the key or group of each value that a single word may mean.
+    The last override of each key counts. `texts` are the keys whose value is always a text. With
+    `multirun`, commas separate the values of several runs. `choices` has the key or group of each
+    value that a single word may mean.
     """
     parser = OverridesParser.create()
     given: list[Given] = []
-    first: dict[str, Given] = {}
-    problems, repeated = [], []
+    problems: list[str] = []
     for line in lines:
         override: Override | None = None
         for attempt in _attempts(line, texts=texts, multirun=multirun):
@@ -157,13 +166,10 @@ def read(
         problem = _problem(line, override, multirun=multirun, choices=choices)
         if problem or override is None:
             problems.append(problem)
-            continue
-        one = Given(line, override)
-        given.append(one)
-        before = first.setdefault(one.key, one)
-        if before is not one:
-            repeated.append(f"{one.key} is given twice: {before.typed} and {line}; keep one.")
-    return given, problems + repeated
+        else:
+            given.append(Given(line, override))
+    last = {one.key: one for one in given}
+    return [one for one in given if last[one.key] is one], problems
 
 
 def _problem(

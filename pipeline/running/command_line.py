@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from pipeline.config.command_only import command_only
 from pipeline.config.options import RunConfig, TrackingOptions
-from pipeline.config.overrides import key_of, plainest, raw_value, read
+from pipeline.config.overrides import key_of, last_of_each_key, plainest, raw_value, read
 from pipeline.config.record import RETIRED
 from pipeline.errors import ConfigError, text_override
 from pipeline.paths import replace_text
@@ -59,9 +59,9 @@ class Command:
         # Reading the words one by one would resolve references to the environment.
         words = OmegaConf.to_container(said.overrides.task, resolve=False)
         assert isinstance(words, list)
-        keys = [key_of(str(word)) for word in words]  # the last word of each key counts
-        last = [str(word) for i, word in enumerate(words) if keys[i] not in keys[i + 1 :]]
-        overrides = [word for word in last if not word.startswith("resume")]
+        overrides = [
+            word for word in last_of_each_key([*map(str, words)]) if not word.startswith("resume")
+        ]
         files = [one.path for one in said.runtime.config_sources if one.provider == "command-line"]
         return cls(overrides=tuple(overrides), config_dir=files[0] if files else None)
 

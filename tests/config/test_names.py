@@ -59,7 +59,6 @@ PROBLEMS = {
     ),
     "model.kernel_size=3": "model.kernel_size is unknown; it belongs to model=cnn1d, cnn2d.",
     "optimizer.momentm=0.9": "optimizer.momentm is unknown.",
-    "model=lstm model=mlp": "model is given twice: model=lstm and model=mlp; keep one.",
     "optimizer.lr=1,2": (
         "'optimizer.lr=1,2' has several values; expected one, a list 'optimizer.lr=[1,2]', "
         "a quoted string 'optimizer.lr=\"1,2\"', or -m for one run each."
@@ -105,6 +104,17 @@ def test_all_wrong_names_are_told_together_and_no_value_beside_them(line: Comman
 def test_a_key_is_added_only_where_the_form_is_free(line: CommandLine) -> None:
     run = line.run("+tags.fold=a", "+optimizer.foreach=true")
     assert (run.tags, run.optimizer["foreach"]) == ({"fold": "a"}, True)
+
+
+def test_the_last_value_of_a_key_counts(line: CommandLine) -> None:
+    """So a suggestion can be appended to the command that it is for."""
+    words = ["model=lstm", "optimizer.lr=0.1", "callbacks=ema", "seed=1", "tags={a: b}"]
+    later = ["model=mlp", "optimizer.lr=0.2", "callbacks=early_stopping", "tags={c: d}"]
+    run = line.run(*words, *later)
+    assert run.model["_target_"] == "pipeline.networks.mlp.MLP"
+    assert (run.optimizer["lr"], run.seed, run.tags) == (0.2, 1, {"c": "d"})
+    assert run.callbacks.keys() == {"early_stopping"}
+    assert run.name == "mlp-mnist1d-seed1-lr0.2-early_stopping"
 
 
 def test_a_text_stays_the_text_it_is(line: CommandLine) -> None:

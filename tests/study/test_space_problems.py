@@ -68,6 +68,20 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
     assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
 
 
+@pytest.mark.parametrize(
+    ("words", "range_of_lr"),
+    [
+        (["optimizer.lr=0.1", "optimizer.lr=interval(0, 1)"], "interval(0, 1)"),
+        (["optimizer.lr=interval(0, 1)", "optimizer.lr=interval(2, 3)"], "interval(2, 3)"),
+        (["optimizer.lr=interval(0, 1)", "seed=1,2", "optimizer.lr=0.1"], None),
+    ],
+)
+def test_the_last_range_or_value_of_a_key_counts(words: list[str], range_of_lr: str | None) -> None:
+    space, _ = study(*words)
+    ranges = {one.key: str(one) for one in space.parameters}
+    assert ranges.get("optimizer.lr") == range_of_lr
+
+
 def test_an_experiment_may_set_the_options_of_a_study(own_folder: Path) -> None:
     text = "# @package _global_\nsweep: {n_trials: 3, sampler: random, pruner: none}\n"
     written(own_folder / "conf", {"experiment/mine.yaml": text})
@@ -87,9 +101,6 @@ def test_an_experiment_may_set_the_options_of_a_study(own_folder: Path) -> None:
 
 
 CONTRADICTIONS = """
-seed=1,2  seed=3,4
-- seed has two ranges: 1,2 and 3,4; keep one.
-
 sweep.space={seed: '1,2'}  seed=3,4
 - seed has two ranges: 1,2 and 3,4; keep one.
 
@@ -150,7 +161,7 @@ TABLE = "sweeps=quick data=table data.target=x data.path="
         (f"{TABLE}数据/wards.csv", "quick-mlp-wards-7b3d"),
         (f"{TABLE}https://me.org/wards.csv", "quick-mlp-wards"),
         (f"{TABLE}{'x' * 60}/wards.csv", f"quick-mlp-wards-{'x' * 40}"),
-        (f"{TABLE}a/wards.csv data=choice(table,iris)", "quick-mlp"),
+        (f"{TABLE}a/wards.csv sweep.space={{data:'choice(table,iris)'}}", "quick-mlp"),
         ("sweeps=seeds experiment=mnist1d_gru", "seeds-gru-mnist1d-mnist1d_gru"),
         ("seed=range(0,5)", "sweep-mlp-mnist1d"),
         ("seed=range(0,5) model=mlp,lstm", "sweep-mnist1d"),

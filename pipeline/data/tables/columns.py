@@ -286,7 +286,7 @@ class FeatureCells(ColumnCells):
         if self.problem is not None:
             yield self.problem
         elif self.has_odd_cells and not self.unfit:
-            way = f"take the column as categories: {typed('data.categorical', [self.name])}"
+            way = f"take the column as categories: {self.keys.as_categories([self.name])}"
             if free_text(self.levels) or self.holds_dates or not self.words:
                 way = f"leave the column out: {self.keys.dropping([self.name])}"
             yield f"{self.odd_cells()}, or {way}"

@@ -81,6 +81,10 @@ class Keys:
         """Return the override that leaves out these columns, too."""
         return typed("data.drop", [*map(str, self.drop), *names])
 
+    def as_categories(self, names: Iterable[str]) -> str:
+        """Return the override that takes these columns as categories, too."""
+        return typed("data.categorical", [*map(str, self.categorical), *names])
+
     def named(self) -> dict[str, list[str]]:
         """Return the columns that each key names."""
         single = {key: getattr(self, key) for key in ("target", *BESIDE)}

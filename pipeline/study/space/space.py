@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.options import SweepConfig
-from pipeline.config.overrides import key_of, text_keys
+from pipeline.config.overrides import key_of, last_of_each_key, text_keys
 from pipeline.errors import ConfigError, unknown_key
 from pipeline.study.space import ranges
 from pipeline.study.space.ranges import Condition, Range, place_of, read_range, text_of, value_of
@@ -362,7 +362,8 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
 def with_space(words: Sequence[str]) -> list[str]:
     """Return a command line with its ranges moved to `sweep.space`.
 
-    Raises ConfigError if a key has two ranges, `sweep.space` can't be read, or `-m` is given.
+    The last value or range of each key counts. Raises ConfigError if a key has two ranges,
+    `sweep.space` can't be read, or `-m` is given.
     """
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -373,9 +374,13 @@ def with_space(words: Sequence[str]) -> list[str]:
         raise ConfigError(
             "-m starts a run for each value, but a sweep tries the values itself; remove -m"
         )
-    ranges = [word for word in arguments.overrides if _is_range(word)]
-    spaces = [word for word in arguments.overrides if key_of(word) == _SPACE and word[0] != "~"]
-    left = [f"++{word}" if word.startswith(f"{_WHEN}=") else word for word in words]
+    overrides = last_of_each_key(arguments.overrides)
+    ranges = [word for word in overrides if _is_range(word)]
+    spaces = [word for word in overrides if key_of(word) == _SPACE and word[0] != "~"]
+    left = list(words)
+    for replaced in (Counter(arguments.overrides) - Counter(overrides)).elements():
+        left.remove(replaced)
+    left = [f"++{word}" if word.startswith(f"{_WHEN}=") else word for word in left]
     if not (ranges or spaces):
         return left
     space: dict[str, str] = {}

@@ -73,6 +73,12 @@ REFUSED = [
         drop=["c"],
     ),
     case(
+        "c,a,y\n" + "".join(f"{n % 3},{'x' if n == 3 else n % 5},{n % 2}\n" for n in range(50)),
+        f"{FILE} line 5, column 'a': 'x' is not a number (1 of 50 cells is not); write a number or "
+        "leave it empty, or take the column as categories: 'data.categorical=[c,a]'",
+        categorical=["c"],
+    ),
+    case(
         column("x", "y", "7"),
         f"{FILE} line 2, column 'a': 'x' "
         + AS_WORDS.replace("number;", "number (2 of 3 cells are not);"),
