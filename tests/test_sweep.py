@@ -229,6 +229,10 @@ REFUSED = {
         "sweep.tune=2 selects on validation rows, so trials must be tested; add "
         "sweep.test_trials=true test=true"
     ),
+    "seed=range(0,2) optimizer.lr=0.1 sweep.test_trials=true sweep.tune=2 sweep.sampler=grid": (
+        "sweep.tune=2 has nothing to tune: sweep.tune_space has no range of a key that the command "
+        "line does not set; give one, or remove sweep.tune."
+    ),
     "data.split_seed=${seed} seed=range(0,3) sweep.test_trials=true sweep.tune=2 "
     "sweep.sampler=grid": (
         "sweep.tune=2 tunes once for all seeds, but the split depends on the seed, so tuning "

@@ -17,6 +17,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
@@ -123,6 +124,8 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
         for change in _changes(tree, choices, given, defaults):
             if len(tree.name) + len(change) < LONGEST_NAME:
                 tree.name += f"-{change}"
+    if isinstance(tree.get("sweep"), DictConfig):
+        leave_out_fixed(tree.sweep, given)
     if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
         space = tree.sweep.get("space")
         varied = set(space) if isinstance(space, DictConfig) else set()
@@ -140,6 +143,35 @@ def _leave_out_study(run: DictConfig) -> None:
     """Remove the options of a study from a single run, whose experiment may have them."""
     with open_dict(run):
         run.pop("sweep", None)
+
+
+def leave_out_fixed(sweep: DictConfig, words: Sequence[str]) -> None:
+    """Remove from a study the ranges of its files for keys and groups that overrides fix.
+
+    Ranges that the overrides themselves give stay.
+    """
+    overrides = OverridesParser.create().parse_overrides(list(words))
+    values = {one.key_or_group: one.value() for one in overrides if not one.is_delete()}
+    typed = {str(name): values.get(f"sweep.{name!s}") for name in sweep}
+    fixed = set(values)
+    for ranges in _range_mappings(typed):
+        fixed -= set(map(str, ranges))
+    for ranges in _range_mappings(sweep):
+        for key in fixed & set(map(str, ranges)):
+            with open_dict(ranges):
+                del ranges[key]
+
+
+def _range_mappings(sweep: Any) -> Iterator[Any]:
+    """Yield each mapping of keys to ranges in the options of a study.
+
+    What is not a mapping is left out: the check of the space reports it.
+    """
+    when = sweep.get("when")
+    conditional = when.values() if isinstance(when, Mapping | DictConfig) else ()
+    for ranges in (sweep.get("space"), sweep.get("tune_space"), *conditional):
+        if isinstance(ranges, Mapping | DictConfig):
+            yield ranges
 
 
 def _names_of_data(tree: DictConfig, hydra: DictConfig | HydraConf) -> list[str | None]:

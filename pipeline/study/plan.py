@@ -173,6 +173,11 @@ def checked_study(
         is_fixed = run is not None and "trainer.max_epochs" not in space.keys
         epochs = run.trainer.max_epochs if run is not None and is_fixed else None
         problems += search_problems(options, objectives=count, max_epochs=epochs)
+        if options.tune and not options.tune_space:
+            problems.append(
+                f"sweep.tune={options.tune} has nothing to tune: sweep.tune_space has no range of "
+                "a key that the command line does not set; give one, or remove sweep.tune."
+            )
     problems += value_problems(space, trials)
     if options is not None:
         problems += device_problems(space, trials, devices_per_trial=options.devices_per_trial)

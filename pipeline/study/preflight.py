@@ -213,7 +213,7 @@ class Preflight:
         for file in self._files:
             chosen: set[str] = set()  # groups that the file varies or chooses
             with suppress(ConfigError):  # each cell reports it
-                tree = self._trials.source.tree([*self._words, f"sweeps={file}"])
+                tree = self._trials.tree(f"sweeps={file}")
                 if tree.sweep.get("preflight") is True:
                     continue
                 definitions, _ = read_definitions(tree.sweep.get("space"), tree.sweep.get("when"))

@@ -68,6 +68,15 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
     assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
 
 
+def test_a_value_on_the_command_line_takes_the_place_of_a_range_in_a_file() -> None:
+    space, trials = study("sweeps=models", "data=mnist1d")
+    assert space.keys == ("model", "seed")
+    assert trials.config({"model": "gru"}).data["_target_"] == "pipeline.data.mnist1d.MNIST1D"
+    space, _ = study("sweeps=architecture", "model=mlp", "model.hidden=[8]", "model.norm=none")
+    used = {one.key for one in space.parameters if not space.is_idle(one)}
+    assert used == {"optimizer.lr", "model.activation", "model.dropout"}
+
+
 @pytest.mark.parametrize(
     ("words", "range_of_lr"),
     [
@@ -166,6 +175,7 @@ TABLE = "sweeps=quick data=table data.target=x data.path="
         ("seed=range(0,5)", "sweep-mlp-mnist1d"),
         ("seed=range(0,5) model=mlp,lstm", "sweep-mnist1d"),
         ("sweeps=models", "models"),
+        ("sweeps=models data=mnist1d", "models-mnist1d"),
         ("sweeps=mnist1d_table", "mnist1d_table"),
         ("sweeps=quick sweep.name=mine", "mine"),
     ],
@@ -230,8 +240,8 @@ sweep.when={seed\=1: {test: 'true,false'}, test\=true: {seed: 'range(0, 5)'}}
 - sweep.when.seed=1.test and sweep.when.test=true.seed form a cycle; remove one condition.
 
 sweeps=quick  optimizer.lr=0.1
-- optimizer.lr is fixed by optimizer.lr=0.1 and varied by sweep.space.optimizer.lr=tag(log,
-  interval(1e-4, 1e-1)); keep one.
+- sweep.space is empty, since the command line sets optimizer.lr=0.1; remove it to vary its key, or
+  train a single run with pipeline train.
 
 sweeps=seeds  sweep.space={model: 'mlp,gru'}  model=gru
 - model is fixed by model=gru and varied by sweep.space.model=mlp,gru; keep one:

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
 from pipeline.config.command_only import problems_of_files
-from pipeline.config.compose import Composer, dotted_keys, exists, without_hydra
+from pipeline.config.compose import Composer, dotted_keys, exists, leave_out_fixed, without_hydra
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of
 from pipeline.config.record import FREE, as_written, differences, plain
@@ -73,8 +73,14 @@ class TrialConfigs:
         overrides = OverridesParser.create().parse_overrides(self.words)
         self._given = {override.key_or_group: override for override in overrides}
         #: Composes the study with further choices; raises ConfigError if Hydra can't.
-        self.tree = cache(lambda *more: self.source.tree([*self.words, *more]))
+        self.tree = cache(self._tree)
         self._composed = cache(self._without_study)
+
+    def _tree(self, *more: str) -> DictConfig:
+        tree = self.source.tree([*self.words, *more])
+        if isinstance(tree.get("sweep"), DictConfig):
+            leave_out_fixed(tree.sweep, self.words)
+        return tree
 
     @cached_property
     def choices(self) -> dict[str, Any]:
@@ -118,7 +124,7 @@ class TrialConfigs:
         name = sweep.get("name")
         if name is not None and (problem := name_problem("sweep.name", str(name))):
             problems.append(f"{problem}.")
-        problems += [] if definitions or problems else [_EMPTY]
+        problems += [] if definitions or problems else [self._why_empty()]
         problems += [*unreadable, *self._repeated_in_files(), *spaces.two_ranges(definitions)]
         by_key = {one.key: one for one in ranges}
         for one in definitions:
@@ -143,6 +149,19 @@ class TrialConfigs:
         if problems := list(spaces.option_problems(space, sweep)):
             raise ConfigError(*problems)
         return space
+
+    def _why_empty(self) -> str:
+        """Return the problem of a study that varies nothing."""
+        sweep = written(self.source.tree(self.words).sweep)
+        in_files, _ = spaces.read_definitions(sweep.get("space"), sweep.get("when"))
+        keys = dict.fromkeys(one.key for one in in_files)
+        fixed = [str(self._given[key].input_line) for key in keys if key in self._given]
+        if not fixed:
+            return _EMPTY
+        return (
+            f"sweep.space is empty, since the command line sets {', '.join(fixed)}; remove it to "
+            "vary its key, or train a single run with pipeline train."
+        )
 
     def _repeated_in_files(self) -> Iterator[str]:
         """Yield a line for each key that has ranges in two files of `sweeps/`."""
