@@ -66,7 +66,8 @@ def keys() -> dict[str, object]:
     """Return all keys and groups of a run, each with its default."""
     from omegaconf import OmegaConf
 
-    from pipeline.config.compose import compose, dotted_keys
+    from pipeline.config.compose import compose
+    from pipeline.config.tree import dotted_keys
 
     tree = compose(["callbacks=early_stopping", "data=iris"])
     return {key: OmegaConf.select(tree, key) for key in sorted(dotted_keys(tree))}

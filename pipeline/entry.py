@@ -22,7 +22,13 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from pydantic import BaseModel
 
 from pipeline import __version__, exit_codes
-from pipeline.config.compose import MoreNames, checked, composition_problem, suggestion, with_name
+from pipeline.config.compose import (
+    MoreNames,
+    checked,
+    composition_problem,
+    fitted_to_words,
+    suggestion,
+)
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
 from pipeline.config.values import validated
@@ -163,7 +169,7 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
             raise ConfigError(
                 f"trainer.devices={devices} can't be combined with -m; start each run separately"
             )
-        return body(with_name(config, HydraConfig.get()))
+        return body(fitted_to_words(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
         stop.check()  # a library may turn the signal into another error while it is imported
         return print_error(error, traceback=traceback)

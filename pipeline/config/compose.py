@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
-from zlib import crc32
+from typing import Any, get_args
 
 from hydra import initialize_config_dir
 from hydra._internal.sources_registry import SourcesRegistry
@@ -25,7 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from pipeline.config.command_only import problems_of_files, reference_problems
-from pipeline.config.options import REFUSED, DataOptions, RunConfig
+from pipeline.config.naming import with_name
+from pipeline.config.options import REFUSED, RunConfig
 from pipeline.config.overrides import (
     HYDRA,
     HYDRA_REFUSED,
@@ -36,13 +36,12 @@ from pipeline.config.overrides import (
     problems_in_folder,
     quoted,
     read,
-    shipped_values,
     text_keys,
 )
-from pipeline.config.record import FREE
-from pipeline.config.values import allows, lies_in, written
+from pipeline.config.tree import dotted_keys, exists, has_keys, node_at
+from pipeline.config.values import allows, written
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
-from pipeline.paths import conf_folder, is_url
+from pipeline.paths import conf_folder
 from pipeline.redaction import redact_word
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
@@ -54,15 +53,9 @@ _OWN_FILES = {"": "images", ".npy": "arrays", ".npz": "arrays", ".ts": "ucr"}
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: The root file of a single run, without `.yaml`.
 _RUN = "train"
-#: Longest generated name of a run, and of a study, to whose trials' names their number is added.
-LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
-_ENDINGS = re.compile(r"(\.[a-z]\w{0,7})?(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
 _SUGGESTION = re.compile(r"Did you mean '(.+)'\?$")
 #: A group among the defaults of a root file.
 _DEFAULT = re.compile(r"^  - (\w+):", re.MULTILINE)
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
-#: Keys that names leave out: they change no number, or only its last bits.
-_NOT_NAMED = (*FREE, "sweep", "sweeps", "trainer.threads")
 #: Where a key of the user's own may be added with `+`.
 FREE_FORM = ("tags", "callbacks")
 #: Where a constructor decides which keys may be added with `+`.
@@ -102,41 +95,21 @@ def without_hydra(tree: DictConfig) -> DictConfig:
     hydra = tree.hydra
     with open_dict(tree):
         del tree["hydra"]
-    return with_name(tree, hydra)
+    return fitted_to_words(tree, hydra)
 
 
-def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
-    """Name a run and a study, if they have no name.
+def fitted_to_words(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
+    """Return a composed tree with what else its command line decides: ranges and names.
 
-    The run is `<model>-<data>-<changes of the command line>`, and the study is
-    `<sweeps>-<model>-<data>`, without the groups that it varies, with the experiment and the folder
-    of a file of the user's own: other data need another study. `hydra` has Hydra's own settings.
+    `hydra` has Hydra's own settings.
     """
+    overrides: Any = hydra.overrides
+    words = list(map(str, written(overrides)["task"]))  # references are not resolved
     if hydra.job.config_name == _RUN:
         _leave_out_study(tree)
-    data, folder = _names_of_data(tree, hydra)
-    choices = {**hydra.runtime.choices, "data": data}
-    overrides: Any = hydra.overrides
-    given = list(map(str, written(overrides)["task"]))  # references are not resolved
-    if _has_no_name(tree) and choices.get("model"):
-        tree.name = _joined([choices["model"], choices["data"]], LONGEST_NAME)
-        defaults = _defaults(hydra.runtime.choices, given)
-        for change in _changes(tree, choices, given, defaults):
-            if len(tree.name) + len(change) < LONGEST_NAME:
-                tree.name += f"-{change}"
-    if isinstance(tree.get("sweep"), DictConfig):
-        leave_out_fixed(tree.sweep, given)
-    if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
-        space = tree.sweep.get("space")
-        varied = set(space) if isinstance(space, DictConfig) else set()
-        groups = ("model", "data", "experiment")
-        kept = [group for group in groups if not varied & {group, "experiment"}]
-        # Hydra's choices hold a single file of `sweeps/`, not a list.
-        lists = [word for word in given if word.startswith("sweeps=[")]
-        sweeps = lists[0].partition("=")[2] if lists else choices.get("sweeps") or "sweep"
-        words = [sweeps, *map(choices.get, kept), folder if "data" in kept else None]
-        tree.sweep.name = _joined(words, LONGEST_STUDY_NAME)
-    return tree
+    elif isinstance(tree.get("sweep"), DictConfig):
+        leave_out_fixed(tree.sweep, words)
+    return with_name(tree, words, choices=hydra.runtime.choices)
 
 
 def _leave_out_study(run: DictConfig) -> None:
@@ -172,82 +145,6 @@ def _range_mappings(sweep: Any) -> Iterator[Any]:
     for ranges in (sweep.get("space"), sweep.get("tune_space"), *conditional):
         if isinstance(ranges, Mapping | DictConfig):
             yield ranges
-
-
-def _names_of_data(tree: DictConfig, hydra: DictConfig | HydraConf) -> list[str | None]:
-    """Return the choice of the group `data`; for a file of the user's own, its stem and folder."""
-    choice: str | None = hydra.runtime.choices.get("data")
-    path = written(tree.data).get("path") if _has_keys(tree.get("data")) else None
-    if choice is None or not isinstance(path, str) or "${" in path:
-        return [choice, None]
-    if not (conf_folder() / "data" / f"{choice}.yaml").is_file():
-        return [choice, None]  # named by the user
-    place = re.split(r"[?#]", path)[0] if is_url(path) else path
-    folders, _, file = place.rstrip("/").rpartition("/")
-    folder = "" if is_url(path) else folders.rpartition("/")[2]  # a URL may hold a password
-    names: list[str | None] = []
-    for word, otherwise in ((_ENDINGS.sub("", file), choice), (folder, "")):
-        name = _NOT_IN_NAMES.sub("-", word).strip("-.") or otherwise
-        names.append(name if word.isascii() else f"{name}-{crc32(word.encode()) & 0xFFFF:04x}")
-    return names
-
-
-def _changes(
-    tree: DictConfig,
-    choices: Mapping[str, object],
-    words: Iterable[str],
-    defaults: Mapping[str, object],
-) -> Iterable[str]:
-    """Return words such as `sgd` and `lr0.1` for what a command line changes, without secrets.
-
-    What a key says about a file of the user's own, such as its target, is left out.
-    """
-    own = _node(tree, "data.path") is not None
-    changes: dict[str, str] = {}
-    for word in words:
-        key, value = key_of(word), word.partition("=")[2]
-        leaf = key.rpartition(".")[2]
-        of_file = own and key.startswith("data.") and leaf not in DataOptions.model_fields
-        secret = "${" in word or redact_word(word) != word
-        if key in ("model", "data", "trainer") or lies_in(key, _NOT_NAMED) or of_file or secret:
-            continue
-        if key in defaults and defaults[key] == choices.get(key, _node(tree, key)):
-            continue
-        text = _NOT_IN_NAMES.sub("-", value.strip("[]{}'\" ")).rstrip("-.") or "none"
-        is_word = not text[:1].isdigit() and text[:1] != "-"
-        changes[key] = f"{leaf}{'-' * is_word}{text}"
-        if key in choices and text not in ("none", "null"):
-            changes[key] = text
-    return changes.values()
-
-
-def _defaults(choices: Mapping[str, str | None], words: Iterable[str]) -> dict[str, object]:
-    """Return the defaults of keys and groups, from the shipped files of the words' sections.
-
-    Composing the tree again would take 0.1 s. Nothing is returned where other files are chosen,
-    such as an experiment, since they may change any key.
-    """
-    chosen = {group: choice for group, choice in choices.items() if choice and "/" not in group}
-    files = {group: conf_folder() / group / f"{choice}.yaml" for group, choice in chosen.items()}
-    if set(files) & {"experiment", "debug", "sweeps"} or not all(map(Path.is_file, files.values())):
-        return {}
-    root = shipped_values(conf_folder() / "train.yaml")
-    groups = {k: v for one in root["defaults"] if isinstance(one, dict) for k, v in one.items()}
-    defaults = {**root, **groups}
-    for section in {key_of(word).partition(".")[0] for word in words if "." in key_of(word)}:
-        values = {**(root.get(section) or {}), **shipped_values(files.get(section))}
-        defaults.update((f"{section}.{key}", value) for key, value in values.items())
-    return defaults
-
-
-def _has_no_name(tree: DictConfig) -> bool:
-    return "name" in tree and written(tree)["name"] is None
-
-
-def _joined(words: Iterable[object], longest: int) -> str:
-    """Return the words with hyphens between them, cut to the longest name."""
-    clean = (_NOT_IN_NAMES.sub("-", str(word)).strip("-") for word in words if word)
-    return "-".join(filter(None, clean))[:longest].rstrip("-.")
 
 
 class Composer:
@@ -310,7 +207,7 @@ class Composer:
         if not mappings:
             return []
         tree = self.tree([line for line in lines if line not in mappings.values()])
-        return [f"++{key}=null" for key in mappings if isinstance(_node(tree, key), ListConfig)]
+        return [f"++{key}=null" for key in mappings if isinstance(node_at(tree, key), ListConfig)]
 
 
 def _settings(tree: DictConfig) -> dict[str, Any]:
@@ -503,12 +400,8 @@ def _unknown_in_files(
             continue
         inner = options.model_fields[name].annotation
         node = tree._get_node(name)
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and _has_keys(node):
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and has_keys(node):
             yield from _unknown_in_files(node, inner, f"{key}.")
-
-
-def _has_keys(node: object) -> TypeGuard[DictConfig]:
-    return isinstance(node, DictConfig) and not (node._is_none() or node._is_missing())
 
 
 def _key_problems(
@@ -581,33 +474,3 @@ def _key_of_other_choices(
         if owners:
             return full, f"{group}={', '.join(owners)}"
     return None
-
-
-def exists(tree: DictConfig, key: str) -> bool:
-    """Tell whether a tree has a key, such as `layers[0].units`."""
-    return _node(tree, key) is not None
-
-
-def _node(tree: DictConfig, key: str) -> Any:
-    """Return the node of a key, even if its value is missing or null; `None` if it has none."""
-    node: Any = tree
-    for part in key.replace("[", ".").replace("]", "").split("."):
-        if isinstance(node, ListConfig):
-            if not part.isdigit() or int(part) >= len(node):
-                return None
-            node = node._get_node(int(part))
-        elif isinstance(node, DictConfig) and not node._is_none() and part in node.keys():  # noqa: SIM118 - `in` is false for ???
-            node = node._get_node(part)
-        else:
-            return None
-    return node
-
-
-def dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield every key of a tree except Hydra's own; a mapping comes before the keys in it."""
-    for name in tree:
-        if prefix or name != HYDRA:
-            yield f"{prefix}{name!s}"
-            node = tree._get_node(name)
-            if _has_keys(node):
-                yield from dotted_keys(node, f"{prefix}{name!s}.")

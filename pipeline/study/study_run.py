@@ -7,7 +7,7 @@ from pathlib import Path
 
 import filelock
 
-from pipeline.config.compose import LONGEST_STUDY_NAME
+from pipeline.config.naming import LONGEST_STUDY_NAME
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import create_folder
 from pipeline.study.ledger.definition import Objective

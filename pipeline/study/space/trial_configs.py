@@ -18,10 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
 from pipeline.config.command_only import problems_of_files
-from pipeline.config.compose import Composer, dotted_keys, exists, leave_out_fixed, without_hydra
+from pipeline.config.compose import Composer, leave_out_fixed, without_hydra
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of
 from pipeline.config.record import FREE, as_written, differences, plain
+from pipeline.config.tree import dotted_keys, exists
 from pipeline.config.values import TARGET, written
 from pipeline.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.paths import name_problem
