@@ -275,7 +275,8 @@ class Findings:
         training: Scores of the kept weights on training rows, in evaluation mode: `loss`, `f1`, …
         intervals: 95 % intervals of the test metrics by name: `f1`, …
         baselines: Names of the baselines, in the order of `markup.BASELINES`.
-        rows: Number of rows in the parts `train`, `validation`, `test`.
+        rows: Number of rows in the parts `train`, `validation`, `test`; of the first one, those
+            that the network was trained on.
         repeated: Number of test rows whose inputs are also in the training part; `None` = unknown.
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Number of weights of the network.

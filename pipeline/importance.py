@@ -113,9 +113,12 @@ def evenly_spaced(rows: int, count: int) -> Tensor:
     return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
 
 
-def evenly_spaced_part(part: Part, count: int) -> Part:
-    """Return at most `count` evenly spaced rows of a part, their inputs as one tensor."""
-    chosen = evenly_spaced(len(part), count)
+def evenly_spaced_part(part: Part, count: int, *, first: int | None = None) -> Part:
+    """Return at most `count` evenly spaced rows of a part, their inputs as one tensor.
+
+    They are among the `first` rows of the part; None = among all.
+    """
+    chosen = evenly_spaced(len(part) if first is None else first, count)
     return Part(
         inputs=part.take(chosen),
         targets=part.targets[chosen],

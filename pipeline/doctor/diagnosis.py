@@ -393,6 +393,9 @@ _SYMPTOMS: Mapping[str, Set[str]] = {
 }
 
 _OF_WHAT_IS_LEARNED = (_LITTLE_LEARNED | {"overfitting"}) - {"noisy_metrics"}
+#: Verdicts on other rows than those of the training, which a run that only memorizes has not
+#: learned to predict.
+_OF_OTHER_ROWS = _NO_BETTER | {"class_collapse", "overfitting", "noisy_metrics"}
 _SHUFFLED = (
     "the training labels are shuffled (data.shuffle_labels), so only memorization is possible"
 )
@@ -447,6 +450,8 @@ def diagnose(findings: Findings) -> Diagnosis:
     """Return the verdicts on a finished or diverged run; rules without evidence give none."""
     run = Evidence(findings)
     found = {name: verdict for name, rule in RULES.items() if (verdict := rule(run))}
+    if run.is_memorizing:
+        found = {name: verdict for name, verdict in found.items() if name not in _OF_OTHER_ROWS}
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}
     is_shuffled = run.setting("data.shuffle_labels") is not None
     told = []

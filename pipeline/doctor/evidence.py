@@ -155,6 +155,11 @@ class Evidence:
         return str(self.setting("optimizer._target_")).rpartition(".")[2]
 
     @property
+    def is_memorizing(self) -> bool:
+        """Whether the run trains on a few batches only, to see whether it can memorize them."""
+        return self.number("trainer.overfit_batches") > 0
+
+    @property
     def is_linear(self) -> bool:
         """Whether the network is an MLP without a hidden layer."""
         return self.findings.model == "MLP" and self.setting("model.hidden") == []

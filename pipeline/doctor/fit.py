@@ -118,7 +118,7 @@ def underfitting(run: Evidence) -> Verdict | None:
     if train is None or not (run.is_unlearned or fails):
         return None
     # If rare classes are missed, the others may still be learned well.
-    missed = run.missed_classes
+    missed = None if run.is_memorizing else run.missed_classes
     if (missed is not None and missed.rare) or not _has_something_to_learn(run):
         return None
     return Verdict(
@@ -135,7 +135,12 @@ def underfitting(run: Evidence) -> Verdict | None:
 
 
 def _has_something_to_learn(run: Evidence) -> bool:
-    """Return whether the network beats the naive baseline, or loses to a line that beats it."""
+    """Return whether the network beats the naive baseline, or loses to a line that beats it.
+
+    A few batches can be memorized whatever they hold.
+    """
+    if run.is_memorizing:
+        return True
     naive, linear, test = run.gain("naive"), run.gain("linear"), run.findings.test
     if (naive is not None and naive.low > 0) or (run.is_linear and run.orders_the_rows):
         return True
@@ -242,11 +247,11 @@ def too_few_steps(run: Evidence) -> Verdict | None:
 def share_of_last_quarter(run: Evidence) -> float | None:
     """Return the share of the total improvement that comes from the last quarter of the epochs.
 
-    It is measured by the validation loss, or by the training loss if there is no validation; if the
-    loss has not fallen, by the validation error of a classification. `None` if there is no curve or
-    no improvement.
+    It is measured by the validation loss, or by the training loss if there is no validation or a
+    few batches are memorized; if the loss has not fallen, by the validation error of a
+    classification. `None` if there is no curve or no improvement.
     """
-    key = "val/loss" if len(run.curve("val/loss")) else "train/loss"
+    key = "val/loss" if len(run.curve("val/loss")) and not run.is_memorizing else "train/loss"
     by_loss = _late_share(run.curve(key), run.naive_loss or 0.0, LEARNED)
     if by_loss is not None or run.is_regression:
         return by_loss

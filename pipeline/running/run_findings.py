@@ -44,7 +44,7 @@ from pipeline.running.kept_weights import ScoredTest, outputs_of
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import Result
-from pipeline.running.scoring import direction_of, scores_of, tested_names
+from pipeline.running.scoring import direction_of, scores_of, tested_names, trained_rows
 from pipeline.running.trainer import Participant
 from pipeline.terminal import duration, rounded
 from pipeline.tracking import fields
@@ -168,8 +168,9 @@ def _planned(plan: Plan) -> dict[str, Any]:
     schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
     usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
     monitor, shares = plan.options.monitor or "train/loss", ()
+    trained = trained_rows(plan.options, len(prepared.train))
     if schema.classes:
-        counts = torch.bincount(prepared.train.targets, minlength=len(schema.classes))
+        counts = torch.bincount(prepared.train.targets[:trained], minlength=len(schema.classes))
         shares = tuple((counts / counts.sum()).tolist())
     return {
         **{name: getattr(schema, name) for name in OF_SCHEMA},
@@ -186,7 +187,7 @@ def _planned(plan: Plan) -> dict[str, Any]:
             algorithm=trainer.gradient_clip_algorithm,
             chosen=trainer.gradient_clip_val != usual_clipping,
         ),
-        "rows": prepared.rows,
+        "rows": {**prepared.rows, "train": trained},
         "repeated": None if prepared.report is None else prepared.report.repeated,
         "shares": shares,
         "device": plan.devices.words,
@@ -201,7 +202,8 @@ def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
     shape, work = plan.prepared.schema.input_shape, max(1, plan.forward_operations)
     affordable = min(MOST_WORK // work, MOST_BYTES // (4 * prod(shape)))
     count = min(MOST_ROWS, max(FEWEST_ROWS, affordable))
-    some_rows = partial(evenly_spaced_part, plan.prepared.train, count)
+    trained = trained_rows(plan.options, len(plan.prepared.train))
+    some_rows = partial(evenly_spaced_part, plan.prepared.train, count, first=trained)
     if (part := unless_it_fails(some_rows, what)) is not None:
         training = unless_it_fails(lambda: _scores(plan, task, part, threshold), what) or {}
         some, what = torch.arange(min(ACTIVE_ROWS, len(part))), "the activations were not examined"

@@ -249,20 +249,24 @@ def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[st
     """
     trainer, problems, notes = options.trainer, list[str](), list[str]()
     validation = 0 if prepared.validation is None else len(prepared.validation)
-    overfit = trainer.overfit_batches > 0  # this key limits two parts
     rows = {"train": len(prepared.train), "val": validation, "test": len(prepared.test)}
     batches = {}
     for part, count in rows.items():
-        key = "overfit_batches" if overfit and part != "test" else f"limit_{part}_batches"
         whole = ceil(count / options.data["batch_size"])
-        batches[part] = _left(trainer, key, whole, problems)
-    if overfit:
-        problems = problems[:1]
+        batches[part] = _left(trainer, _limit_key(trainer, part), whole, problems)
+    if trainer.overfit_batches:
+        problems = problems[:1]  # this key limits two parts
     problems += _untrained(trainer, batches["train"])
     if not problems and batches["val"]:
         problems += _within_epochs(trainer, batches["train"])
     if problems:
         raise ConfigError(*problems)
+    trained = trained_rows(options, len(prepared.train))
+    if trained < len(prepared.train):
+        notes.append(
+            f"each epoch trains on the first {trained:,} of {len(prepared.train):,} training rows "
+            f"(trainer.{_limit_key(trainer, 'train')}), so the doctor judges only these"
+        )
     reason = _unvalidated(trainer, batches) if validation else "data.validation=0"
     if reason is not None:
         options, note = _without_validation(options, reason)
@@ -275,11 +279,30 @@ def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[st
     return options, tuple(notes)
 
 
+def trained_rows(options: RunConfig, rows: int) -> int:
+    """Return on how many of the training rows a run trains; they are the first ones.
+
+    A limit of batches leaves rows out for good where every epoch has the same batches.
+    """
+    trainer, size = options.trainer, options.data["batch_size"]
+    if options.data["shuffle"] and not trainer.overfit_batches:
+        return rows
+    batches = _left(trainer, _limit_key(trainer, "train"), ceil(rows / size), [])
+    return min(rows, int(batches * size))
+
+
+def _limit_key(trainer: TrainerOptions, part: str) -> str:
+    """Return the option that limits the batches of a part."""
+    if trainer.overfit_batches and part != "test":
+        return "overfit_batches"
+    return "fast_dev_run" if trainer.fast_dev_run else f"limit_{part}_batches"
+
+
 def _left(trainer: TrainerOptions, key: str, whole: int, problems: list[str]) -> int:
     """Return how many batches a limit leaves; add a problem if a share leaves none."""
     limit: int | float | None = getattr(trainer, key)
-    if trainer.fast_dev_run and key != "overfit_batches":
-        limit = int(trainer.fast_dev_run)
+    if isinstance(limit, bool):  # fast_dev_run=true
+        limit = 1
     if limit is None or not whole:
         return whole
     if isinstance(limit, int):

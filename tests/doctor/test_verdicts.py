@@ -511,6 +511,17 @@ def test_of_fewer_than_ten_test_rows_nothing_is_told(task: Task) -> None:
         assert verdict.evidence == f"{rows} test rows are too few for any conclusion"
 
 
+def test_a_run_that_only_memorizes_is_not_judged_on_other_rows() -> None:
+    """But on whether it has learned the few batches that it trains on."""
+    memorizes = {"overfit_batches": 3}
+    for sick in (no_better("naive"), no_better("linear"), overfitted()):
+        assert names(with_settings(sick, trainer=memorizes)) == []
+    assert names(with_settings(poorly(made_findings()), trainer=memorizes)) == ["underfitting"]
+    # Nothing is learned for the test rows, but any few batches can be memorized.
+    useless = with_settings(poorly(no_better("naive")), trainer=memorizes)
+    assert names(useless) == ["underfitting"]
+
+
 def test_shuffled_labels_are_named_and_nothing_is_offered_against_them() -> None:
     for sick in (no_better("naive"), poorly(made_findings()), overfitted()):
         (verdict,) = diagnose(with_settings(sick, data={"shuffle_labels": 3})).verdicts

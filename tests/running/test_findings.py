@@ -11,7 +11,7 @@ from given_data import shipped
 from matplotlib import pyplot
 from mlflow import MlflowClient
 from records import artifact, epochs, events, only_run, predictions
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.metrics import f1_score, log_loss
 
 from pipeline.config.check import check
@@ -73,6 +73,22 @@ def test_targets_are_written_as_the_file_has_them(made: Made, words: tuple[str, 
     run = made("model=mlp", *words, "data.path=days.csv", "trainer.max_epochs=1", "tracking=none")
     tested = predictions(run)
     assert [line["target"] for line in tested] == [cells[int(line["row"])] for line in tested]
+
+
+def test_a_run_is_judged_on_the_rows_it_trained_on(made: Made, capsys: Capture) -> None:
+    """Which are the first ones where each epoch has the same three batches."""
+    words = ("data=breast_cancer", "data.batch_size=8", "debug=overfit", "trainer.max_epochs=9")
+    run = made("model=mlp", *words)
+    found, part = load_findings(run / "artifacts"), shipped("breast_cancer").train
+    note = f"note: each epoch trains on the first 24 of {len(part)} training rows (trainer.overfit"
+    assert note in capsys.readouterr().out
+    rows, targets = part.rows[:24], part.targets[:24].numpy()
+    inputs = load_breast_cancer().data[rows]
+    outputs = Model.load(run / "model" / "model.ckpt").outputs(inputs).numpy()
+    assert found.rows["train"] == 24
+    assert found.training["loss"] == pytest.approx(log_loss(targets, outputs), rel=1e-5)
+    assert found.shares == pytest.approx(np.bincount(targets) / 24)
+    assert found.kept is None  # the last epoch, not the one that suits the validation rows
 
 
 def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: Patch) -> None:
