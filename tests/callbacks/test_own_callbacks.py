@@ -70,6 +70,39 @@ def test_the_weights_of_a_checkpoint_are_those_that_were_validated_and_tested(
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-5, atol=1e-6)
 
 
+EVERY_STEP = """
+import copy
+import torch
+from pytorch_lightning import Callback
+
+class EveryStep(Callback):
+    def __init__(self):
+        self.weights = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.weights.append(copy.deepcopy(pl_module.state_dict()))
+
+    def on_train_end(self, trainer, pl_module):
+        torch.save(self.weights, "steps.pt")
+"""
+
+
+def test_average_is_warmed_up(train: Train, own_folder: Path) -> None:
+    """By TensorFlow's rule, so that a few steps with a decay of 0.999 are not all the first one."""
+    (own_folder / "my_steps.py").write_text(EVERY_STEP, encoding="utf-8")
+    watched = ("trust=[my_steps]", "+callbacks.steps._target_=my_steps.EveryStep")
+    assert train(*UNTRACKED, "callbacks=ema", *watched) == 0
+    steps = torch.load(own_folder / "steps.pt", weights_only=True)
+    averaged = checkpoint(only_run(own_folder / "runs"), "last")["state_dict"]
+    assert len(steps) >= 4
+    for name in (name for name in averaged if averaged[name].is_floating_point()):
+        expected = steps[0][name]
+        for updates, weights in enumerate(steps[1:], start=1):
+            decay = min(0.999, (1 + updates) / (10 + updates))
+            expected = decay * expected + (1 - decay) * weights[name]
+        torch.testing.assert_close(averaged[name], expected)
+
+
 def test_early_stopping_ends_a_run_as_finished(train: Train, own_folder: Path) -> None:
     still = ("optimizer.lr=1e-30", "model.norm=none", "scheduler=none", "trainer.max_epochs=50")
     upwards = ("monitor=val/accuracy", "mode=max", "patience=1", "min_delta=1.0")
