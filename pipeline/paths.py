@@ -98,8 +98,11 @@ def is_url(path: str) -> bool:
     return URL_START.match(path) is not None
 
 
-def url_problem(key: str, path: str) -> str | None:
-    """Return why an address can't stand for a file, and the command that fetches it, or `None`."""
+def url_problem(key: str, path: str, *, words: str | None = None) -> str | None:
+    """Return why an address can't stand for a file, and the command that fetches it, or `None`.
+
+    `words` set the fetched file, up to its name; `None` = `key=`.
+    """
     if not is_url(path):
         return None
     # A user name, a password or a query may be a secret.
@@ -109,7 +112,7 @@ def url_problem(key: str, path: str) -> str | None:
     fetch = f"download it first: curl -O {address}"
     if not path.lower().startswith(FETCHED):
         fetch = "copy it to this machine first"
-    return f"{key}={place!r} is a URL; {fetch}, then set {key}={shlex.quote(name)}"
+    return f"{key}={place!r} is a URL; {fetch}, then set {words or f'{key}='}{shlex.quote(name)}"
 
 
 def leads_out(path: str) -> bool:

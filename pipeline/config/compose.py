@@ -40,8 +40,8 @@ from pipeline.config.overrides import (
 )
 from pipeline.config.tree import dotted_keys, exists, has_keys, node_at
 from pipeline.config.values import allows, written
-from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
-from pipeline.paths import conf_folder
+from pipeline.errors import ConfigError, did_you_mean, shown, typed_text, unknown_key
+from pipeline.paths import conf_folder, url_problem
 from pipeline.redaction import redact_word
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
@@ -382,9 +382,23 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
             word = value if isinstance(value, str) else shown(value)
             near = did_you_mean(str(value), choices)
             if group == "data" and not near and _PATH.fullmatch(str(value)):
-                kind = _OWN_FILES.get(Path(leaf).suffix.lower(), "table")
-                near = f" For your own file: data={kind} data.path={value}"
-            yield f"{group}={word} is unknown; expected one of {', '.join(choices)}.{near}"
+                near = _own_file_hint(str(value))
+            url = _url_as_data(group, word) if group == "data" else None
+            yield url or f"{group}={word} is unknown; expected one of {', '.join(choices)}.{near}"
+
+
+def _own_file_hint(path: str) -> str:
+    """Return how a file of the user's own is set as data; its ending tells the kind."""
+    return f" For your own file: data={_kind_of_file(path)} {typed_text('data.path', path)}"
+
+
+def _url_as_data(key: str, path: str) -> str | None:
+    """Return why an address can't be data, and how its file is set once it is here, or `None`."""
+    return url_problem(key, path, words=f"data={_kind_of_file(path)} data.path=")
+
+
+def _kind_of_file(path: str) -> str:
+    return _OWN_FILES.get(Path(path).suffix.lower(), "table")
 
 
 def _unknown_in_files(
@@ -425,14 +439,21 @@ def _unknown(one: Given, tree: DictConfig, source: Composer, options: type[BaseM
     names = dict.fromkeys([*dotted_keys(tree), *source.groups()])
     keys = _names_for_value(one, names, source, options)
     place = ""
+    hint = ""
     if of_others := _key_of_other_choices(key, keys, tree):
         full, owners = of_others
         place = f"; {'it' if full == key else full} belongs to {owners}"
         keys = [name for name in keys if name in (f"{full}s", full.removesuffix("s"))]
         if not keys and full != key:
             keys = [full]
+        path = one.override.value()
+        if full == "data.path" and isinstance(path, str):  # it does not say how the file is read
+            if problem := _url_as_data(key, path):
+                return problem
+            keys = []
+            hint = _own_file_hint(path)
     _, sign, value = redact_word(one.typed).partition("=")
-    return unknown_key(key, keys, REFUSED.get(key, ""), value=sign + value, place=place)
+    return unknown_key(key, keys, REFUSED.get(key, ""), value=sign + value, place=place) + hint
 
 
 def _names_for_value(
@@ -468,6 +489,8 @@ def _key_of_other_choices(
     groups = [group for group in WITH_CONSTRUCTOR if group in tree]
     for full in [key] if "." in key else [f"{group}.{key}" for group in groups]:
         group, _, leaf = full.partition(".")
+        if group not in tree:
+            continue  # this command has no such group
         own = re.compile(rf"^{re.escape(leaf)}:", re.MULTILINE)
         files = sorted((conf_folder() / group).glob("*.yaml"))
         owners = [file.stem for file in files if own.search(file.read_text(encoding="utf-8"))]

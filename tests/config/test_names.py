@@ -52,6 +52,21 @@ PROBLEMS = {
         )
         for path, kind in (("p.csv", "table"), ("../x/p.NPZ", "arrays"), ("/x/pets", "images"))
     },
+    # The choices of `data` that have a path take no URL either.
+    **{
+        words: f"{key}='s3://b/x.{ending}' is a URL; copy it to this machine first, then set "
+        f"data={kind} data.path=x.{ending}"
+        for words, key, ending, kind in (
+            ("data.path=s3://b/x.csv", "data.path", "csv", "table"),
+            ("data=mnist1d data.path=s3://b/x.npz", "data.path", "npz", "arrays"),
+            ("data=s3://b/x.csv", "data", "csv", "table"),
+            ("path=s3://b/x.csv", "path", "csv", "table"),
+        )
+    },
+    "data.path=p.csv": (
+        "data.path is unknown; it belongs to data=arrays, idx, images, series, table, ucr. For "
+        "your own file: data=table data.path=p.csv"
+    ),
     "model=a/b": f"model=a/b is unknown; expected one of {choices('model')}.",
     "data.target=sick": "data.target is unknown; it belongs to data=table.",
     "data=series data.target=sales": (
