@@ -1,8 +1,8 @@
 """Child processes: starting, messaging, watching and ending them, and the child's own side.
 
 A message is a frame: the length of its content (four bytes, big-endian), then a JSON object in
-ASCII. Reading and writing never block, so a process that stops within a frame or does not read
-delays no other process.
+ASCII. `Child` reads and writes without blocking, so a child that stops within a frame or does not
+read delays no other process. `Parent.say` blocks while the pipe is full and the parent lives.
 """
 
 import atexit
@@ -414,7 +414,10 @@ class Parent:
         return cls(*claim_streams())
 
     def say(self, *messages: Message) -> None:
-        """Send messages together; return once they are written, or if nobody reads any more."""
+        """Send messages together; return once the pipe has taken them, or its other end is closed.
+
+        This may take as long as the parent is stopped.
+        """
         with self._speaking:
             self._channel.send(*messages)
             while not self._channel.flush():
