@@ -33,6 +33,7 @@ NOTES = Path(__file__).resolve().parent.parent
 RESULTS = "results.txt"
 EXPERIMENTS: dict[str, Callable[[Stage], Claims]] = {
     "parameters": settings.parameters,
+    "activations": settings.activations,
     "learning_rate": settings.learning_rate,
     "verbose": settings.verbose,
     "overfitting": memorizing.overfitting,
@@ -51,6 +52,7 @@ EXPERIMENTS: dict[str, Callable[[Stage], Claims]] = {
     "counts": judging.counts,
     "mean_over_classes": judging.mean_over_classes,
     "dense_of_one": predicting.dense_of_one,
+    "chosen_epochs": predicting.chosen_epochs,
     "variables": predicting.variables,
 }
 

@@ -5,12 +5,14 @@ from contextlib import redirect_stdout
 from io import StringIO
 from itertools import pairwise
 
-from stage import Claim, Claims, Stage, accuracy, curve
+import torch
+from stage import Claim, Claims, Stage, accuracy, curve, look
 
 from pipeline.networks.mlp import MLP
 from pipeline.pictures.style import below, epochs_across, line_of, panels
 
 MODEL = ("model=mlp", "optimizer=sgd", "scheduler=none")
+ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "ReLU": torch.relu}
 RATES = {"0.0001": "too small", "0.05": "as it is", "50": "too large"}
 
 
@@ -34,6 +36,35 @@ def parameters(_: Stage) -> Claims:
         words="three chosen widths determine the number of parameters of an MLP",
         numbers=f"40·64+64 + 64·128+128 + 128·64+64 + 64·10+10 = {by_hand:,}, counted {counted:,}",
         holds=by_hand == counted,
+    )
+
+
+def activations(stage: Stage) -> Claims:
+    """Draw the activations of the notes, and their slopes."""
+    inputs = torch.linspace(-4, 4, 801, dtype=torch.float64, requires_grad=True)
+    places = inputs.detach()
+    figure, axes = panels(2, 2)
+    values, slopes = axes[0]
+    steepest = {}
+    for number, (name, function) in enumerate(ACTIVATIONS.items()):
+        outputs = function(inputs)
+        (slope,) = torch.autograd.grad(outputs.sum(), inputs)
+        values.plot(places, outputs.detach(), label=name, **look(number))
+        slopes.plot(places, slope, **look(number))
+        steepest[name] = float(slope.max())
+    values.set(title="activation", xlabel="x", ylim=(-1.2, 2.2))
+    slopes.set(title="its slope", xlabel="x", ylim=(-0.05, 1.1))
+    below(figure, values, columns=3)
+    stage.keep("activations", figure)
+    growing, falling = places.exp(), (-places).exp()
+    formula = (growing - falling) / (growing + falling)
+    error = float((formula - places.tanh()).abs().max())
+    yield Claim(
+        words="the slope of a sigmoid is at most a quarter, that of tanh and of ReLU at most 1",
+        numbers="largest slope "
+        + ", ".join(f"{name} {slope:.2f}" for name, slope in steepest.items())
+        + f"; tanh differs from its formula by {error:.0e}",
+        holds=list(steepest.values()) == [0.25, 1.0, 1.0] and error < 1e-12,
     )
 
 

@@ -111,7 +111,7 @@ def pooling(stage: Stage) -> Claims:
     """The same two convolutions, with and without the pool behind each."""
     epochs = f"trainer.max_epochs={stage.pick(full=20, small=6)}"
     runs = {}
-    for pool in ("none", "max", "avg"):
+    for pool in ("none", "max", "avg", "learned"):
         runs[pool] = [
             stage.trained("model=cnn2d", f"model.pool={pool}", epochs, f"seed={seed}")
             for seed in stage.seeds
@@ -119,8 +119,9 @@ def pooling(stage: Stage) -> Claims:
     weights = {pool: found[0].parameters for pool, found in runs.items()}
     reached = {pool: sum(map(accuracy, found)) / len(found) for pool, found in runs.items()}
     convolutions = 8 * (9 + 1) + 16 * (8 * 9 + 1)
-    pixels = {"none": 8 * 8, "max": 2 * 2, "avg": 2 * 2}
+    pixels = {"none": 8 * 8, "max": 2 * 2, "avg": 2 * 2, "learned": 2 * 2}
     expected = {pool: convolutions + 10 * (16 * count + 1) for pool, count in pixels.items()}
+    expected["learned"] += (8 + 16) * 2 * 2  # a weight for each place of a block and each channel
     yield Claim(
         words="two pools of 2 keep the kernels' size and leave a sixteenth of the pixels",
         numbers="; ".join(
