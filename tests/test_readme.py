@@ -15,8 +15,6 @@ from printed_studies import skeleton
 from records import final_values, only_run
 from test_published import FIGURES, TRAINED
 
-from pipeline.config.compose import checked
-
 ROOT = Path(__file__).parent.parent
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
@@ -27,18 +25,6 @@ TEST = "pip install -e '.[test]' && pytest"
 RESULT_ROW = re.compile(r"^(\w+) +([\d.]+) +[\d.]+–[\d.]+ +([\d.]+) +([\d.]+)$", re.M)
 MODEL_ROW = re.compile(r"^\| `pipeline train (model=\S+)` \|.*\| ([\d.]+) \| ([\d.]+) \|$", re.M)
 STUDY = Path("runs") / "lr_epochs_clip-lstm-mnist1d"
-COMMAND = re.compile(r"^pipeline (train|sweep) (.*)$", re.M)
-WORDS = [
-    (command, shlex.split(words, comments=True))
-    for page in (ENGLISH, REFERENCE)
-    for command, words in COMMAND.findall("\n".join(blocks(page, "sh")))
-]
-TOUR = [
-    words
-    for command, words in WORDS
-    if command == "train" and not re.search("modle|resume=", " ".join(words))
-]
-SWEEPS = [words for command, words in WORDS if command == "sweep"]
 
 
 @pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["english", "chinese"])
@@ -164,23 +150,6 @@ def test_each_row_of_results_is_of_a_model_that_ships() -> None:
     shown = {words.removeprefix("model=") for words, *_ in MODEL_ROW.findall(ENGLISH)}
     assert shown
     assert shown <= {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
-
-
-@pytest.mark.parametrize("words", TOUR, ids=" ".join)
-def test_every_run_shown_names_what_there_is(words: list[str]) -> None:
-    given = [word for word in words if "=" in word]
-    lines, _ = checked(given, config_name="train", multirun="-m" in words)
-    assert len(lines) == len(given)
-
-
-@pytest.mark.parametrize("words", SWEEPS, ids=" ".join)
-def test_every_sweep_shown_names_what_there_is(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    from pipeline.sweep import main
-
-    assert main([*words, "--cfg", "job"]) == 0
-    assert "space: {}" not in capsys.readouterr().out
 
 
 def test_mistakes_are_told_as_shown(
