@@ -363,9 +363,9 @@ def clean_study(options: RunsOptions) -> int:
     with opened_store(tracking_uri(options.tracking)) as store:
         from pipeline.study.recorded_studies import removal_of
 
-        line, remove = removal_of(studies, store, name, Path(options.output) / name)
-        if options.apply:
-            remove()
+        with removal_of(studies, store, name, Path(options.output) / name) as (line, remove):
+            if options.apply:
+                remove()
     after = f"removed; {_collect(options)}" if options.apply else "remove it with apply=true"
     print(f"{line}: {after}")
     return 0

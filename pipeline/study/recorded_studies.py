@@ -5,7 +5,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -227,14 +227,16 @@ def require_study(folder: Path, study: Ledger) -> None:
         )
 
 
+@contextmanager
 def removal_of(
     studies: Studies, store: "Store", name: str, folder: Path
-) -> tuple[str, Callable[[], None]]:
-    """Return a line that describes a study, and a function that removes it.
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield a line that describes a study, and a function that removes it.
 
-    The function removes the study from its database last. Runs of another study in MLflow are
-    kept, even if the database says that they have the same id. Raises ConfigError if there is no
-    such study, a process works on it, or its folder holds a link or is not a study's.
+    No other process can lead the study during the body. The function removes the study from its
+    database last. Runs of another study in MLflow are kept, even if the database says that they
+    have the same id. Raises ConfigError if there is no such study, a process works on it, or its
+    folder holds a link or is not a study's.
     """
     study = studies.open(name)
     if folder.exists() or folder.is_symlink():
@@ -245,32 +247,33 @@ def removal_of(
                 f"{str(folder)!r} has no journal that says whether it is the folder of "
                 f"study={name!r}; move it away, then repeat the command"
             )
-    lock = leader_lock(folder) if folder.is_dir() else None
-    is_led = folder.is_dir() and lock is None
-    if lock is not None:
-        lock.release()
-    with studies.reading(name):
-        # A lease of another machine may be alive, and counts as alive.
-        is_trained = any(lease is not None and alive(lease) for lease in study.leases())
-    if is_led or is_trained:
-        raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
-    run_ids = [
-        run.info.run_id
-        for run in store.of_study(study.uid)
-        if run.data.tags.get("study", run.info.run_name) == name
-    ]
-    size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
-    if folder.is_dir() and not is_own(folder):
-        size += ", which is foreign (a copy, or not begun here by you)"
+    with ExitStack() as stack:
+        lock = leader_lock(folder) if folder.is_dir() else None
+        if lock is not None:
+            stack.callback(lock.release)
+        is_led = folder.is_dir() and lock is None
+        with studies.reading(name):
+            # A lease of another machine may be alive, and counts as alive.
+            is_trained = any(lease is not None and alive(lease) for lease in study.leases())
+        if is_led or is_trained:
+            raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
+        run_ids = [
+            run.info.run_id
+            for run in store.of_study(study.uid)
+            if run.data.tags.get("study", run.info.run_name) == name
+        ]
+        size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
+        if folder.is_dir() and not is_own(folder):
+            size += ", which is foreign (a copy, or not begun here by you)"
 
-    def remove_all() -> None:
-        for run_id in run_ids:
-            remove_record(store, run_id)
-        forget_own(folder)
-        remove(folder)
-        studies.delete(name)
+        def remove_all() -> None:
+            for run_id in run_ids:
+                remove_record(store, run_id)
+            forget_own(folder)
+            remove(folder)
+            studies.delete(name)
 
-    return f"study {name}: {len(study.trials())} trials, {len(run_ids)} runs, {size}", remove_all
+        yield f"study {name}: {len(study.trials())} trials, {len(run_ids)} runs, {size}", remove_all
 
 
 def metric_names(objectives: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,11 +28,13 @@ from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd, end_journal
 from pipeline.study.recorded_studies import differences, record_missing, write_run
+from pipeline.study.study_run import leader_lock
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import find_run, read_state
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.ownership import adopt
+from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_uri
 
 NAME = "lr"
@@ -369,7 +372,10 @@ def test_clean_lists_what_is_old_and_removes_it_only_when_told_to(
 
 
 def test_clean_removes_a_study_whole_and_never_one_at_work(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+    ledger: Ledger,
+    uri: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     complete(ledger, 0.5)
     journal = begun(ledger, 0, uri)
@@ -387,7 +393,15 @@ def test_clean_removes_a_study_whole_and_never_one_at_work(
     assert main(words) == 0
     assert f"study {STUDY}: 2 trials, 1 runs, 0.0 MiB in runs/{STUDY}" in capsys.readouterr().out
     assert len(trials(uri)) == 1
+    leaders: list[object] = []
+
+    def removed(*given: Any) -> None:
+        leaders.append(leader_lock(Path("runs") / STUDY))
+        remove_record(*given)
+
+    monkeypatch.setattr("pipeline.study.recorded_studies.remove_record", removed)
     assert main([*words, "apply=true"]) == 0
+    assert leaders == [None]  # a sweep that starts meanwhile does not lead it
     assert trials(uri) == {}
     assert not (Path("runs") / STUDY).exists()
     assert main(["action=check", f"study={STUDY}"]) == 2
