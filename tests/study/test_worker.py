@@ -392,6 +392,13 @@ def test_what_is_raised_after_a_trial_is_on_record_fails_it_unless_it_is_a_stop(
     assert ending(job) == ("FINISHED", None)
 
 
+def test_stop_after_the_end_keeps_the_result(worker: Conversation) -> None:
+    job = job_of(f"{OWN}.StopAfterwards")
+    ended = worker.train(job)
+    assert (ended.state, len(ended.values)) == ("complete", 1)
+    assert ending(job) == ("FINISHED", None)
+
+
 def test_signals_between_trials_stop_nothing(worker: Conversation) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(worker.worker.lease.pid, number)

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -165,6 +166,10 @@ class WorkerProcess:
             ranks.send(job)
         interrupted = TrialEnd(state="failed", reason="interrupted")
         end = self._interruptible(lambda: trainer.train(job, prunes, reached), interrupted)
+        if end.reason == "interrupted":
+            recorded = messages.end_in_journal(Path(job.folder))
+            if recorded is not None and recorded.reason != "interrupted":
+                end = recorded  # the signal came when the trial had ended
         common, can_go_on = (end, True) if ranks is None else ranks.agree(end)
         if common is None or not can_go_on:
             self.end(
