@@ -211,7 +211,7 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
     sweep: Sweep, cluster: Nodes
 ) -> None:
     records = Records()
-    words = ("sweep.n_trials=4", "sweep.grace=6", "sweep.max_retry=9", *behaving("wait"))
+    words = ("sweep.n_trials=4", "sweep.grace=15", "sweep.max_retry=9", *behaving("wait"))
     with cluster.other() as node:
         first = sweep(*words, cluster=cluster)
         stranger = sweep(*words, "sweep.name=other", cluster=cluster, RAY_AUTH_TOKEN="0" * 64)
