@@ -1,5 +1,6 @@
 """Plans of a study and of its substudies: everything is checked, and nothing is created."""
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from pipeline.running.recording import writable_store
 from pipeline.study.ledger import definition
 from pipeline.study.ledger.search import search_problems
 from pipeline.study.ledger.storage import open_storage, storage_url
+from pipeline.study.ledger.storage_faults import odd_values
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs, device_problems, value_problems
 from pipeline.study.study_run import RunDestination
@@ -143,15 +145,17 @@ def _named_by_data(plan: StudyPlan) -> StudyPlan:
     """
     given, path = plan.options, plan.base["data"]["path"]
     store = open_storage(plan.url, patience=given.storage_patience, from_start=given.await_storage)
-    known = {one.study_name: one.user_attrs for one in store.call(store.optuna.get_all_studies)}
-    for number in range(1, len(known) + 2):
+    for number in itertools.count(1):
         # The name of a substudy keeps the number.
         name = f"{plan.name[: LONGEST_STEM - 8]}-data{number}" if number > 1 else plan.name
-        facts = known.get(name, {})
-        has_data = plan.data in facts.get(definition.DATA, {}).values()
-        if has_data or facts.get("base", plan.base)["data"].get("path") == path:
-            break
-    if name == plan.name or (given.allow_change and name not in known):
+        with odd_values(plan.url, name):
+            facts = definition.facts_on_record(store, name)
+            if facts is None:
+                break
+            has_data = plan.data in facts.get(definition.DATA, {}).values()
+            if has_data or facts.get("base", plan.base)["data"].get("path") == path:
+                break
+    if name == plan.name or (given.allow_change and facts is None):
         return plan
     note = f"note: {plan.name} is a study of another file, so this one is {name}"
     folder, options = plan.folder.with_name(name), given.model_copy(update={"name": name})

@@ -5,7 +5,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 from optuna import delete_study
 from sqlalchemy import text
-from sqlalchemy.exc import StatementError
 
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import TRIALS, conf_folder, create_folder, name_problem
 from pipeline.processes.lease import BEAT_SECONDS, alive
 from pipeline.regular_files import require_plain_folder
-from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
+from pipeline.study.ledger.definition import (
+    Objective,
+    StudyDefinition,
+    facts_on_record,
+    find_study,
+)
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
-from pipeline.study.ledger.storage_faults import named
+from pipeline.study.ledger.storage_faults import named, odd_values
 from pipeline.study.messages import run_end
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
@@ -49,8 +53,6 @@ from pipeline.tracking.uri import sqlite_path
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
-#: What reading a value of another kind than expected raises, here and in Optuna.
-UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, RecursionError, StatementError)
 _READ_NAMES = "SELECT study_name FROM studies"
 #: Number of checks of a silent trial within the grace time.
 REAP_LOOKS = 10
@@ -95,31 +97,15 @@ class Studies:
 
     def _may_be_of_a_sweep(self, name: str) -> bool:
         """Return whether a study has the id that a sweep gives it, or can't be read."""
-
-        def attributes() -> dict[str, object]:
-            study = find_study(self._store.optuna, name)
-            return {} if study is None else study.user_attrs
-
         try:
             with self.reading(name):
-                return "uid" in self._store.call(attributes)
+                return "uid" in (facts_on_record(self._store, name) or {})
         except ConfigError:
             return True
 
-    @contextmanager
-    def reading(self, name: str) -> Iterator[None]:
-        """Turn errors about values in the database that no sweep has written into one line.
-
-        Raises ConfigError, which names the database and the study.
-        """
-        try:
-            yield
-        except UNREADABLE as error:
-            raise ConfigError(
-                f"the study {name!r} in {named(self._url)} can't be read "
-                f"({type(error).__name__}): a sweep has not written it like this; restore the "
-                "database from a backup, or choose another with storage=sqlite:///FILE"
-            ) from error
+    def reading(self, name: str) -> AbstractContextManager[None]:
+        """Turn errors about values of a study that no sweep has written into a ConfigError."""
+        return odd_values(self._url, name)
 
     def readable(self, names: Iterable[str], *, grace: float) -> Iterator[Ledger]:
         """Open some studies; of one that can't be read, a warning is printed instead."""
@@ -192,9 +178,13 @@ def reap_trials(
     opened = list(studies.readable(names, grace=grace))
     deadline = time.monotonic() + 2 * grace
     while True:
-        for study in opened:
-            with studies.reading(study.name):
+        for study in tuple(opened):
+            try:
                 reaped = _reaped(study, output / study.name)
+            except ConfigError as error:
+                print(f"warning: {error}", file=sys.stderr)
+                opened.remove(study)
+                continue
             for lost in reaped:
                 yield study.name, lost
         if time.monotonic() > deadline or not any(study.is_in_doubt for study in opened):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults.test_foreign_folders import content_of
-from ledgers import COMPLETE, dead_lease, open_ledger, take
+from ledgers import COMPLETE, dead_lease, failed, open_ledger, take
 from recorded_trials import (
     STUDY,
     begin_trial,
@@ -17,6 +17,7 @@ from recorded_trials import (
     runs,
 )
 
+from pipeline.errors import ConfigError
 from pipeline.report import main as report
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
@@ -264,6 +265,7 @@ def test_clean_follows_no_link(
 
 DEEP = "[" * 100_000 + "]" * 100_000
 ATTRIBUTE = "UPDATE study_user_attributes SET value_json = ? WHERE study_id = 1 AND key = "
+WAITING = "UPDATE trial_system_attributes SET value_json"
 CHANGES = {
     "objectives": (f"{ATTRIBUTE} 'objectives'", "5"),
     "more objectives": (f"{ATTRIBUTE} 'objectives'", '[{"name": "a", "direction": "max", "x": 1}]'),
@@ -282,14 +284,41 @@ CHANGES = {
         "UPDATE trial_params SET distribution_json = ? WHERE trial_id = 1",
         DEEP,
     ),
+    "step of the space": (
+        f"{ATTRIBUTE} 'space'",
+        '{"optimizer.lr": {"kind": "float", "low": 0.1, "high": 0.2, "step": "x", "log": true, '
+        '"choices": [], "off": false, "key": "lr", "name": "optimizer.lr", "when": null}}',
+    ),
+    "point of a waiting trial": (f"{WAITING} = ? WHERE trial_id = 3", '"x"'),
+    "value of a waiting trial": (f"{WAITING} = ? WHERE trial_id = 3", '{"optimizer.lr": "x"}'),
 }
+#: Only a sweep reads them.
+CHANGES_FOR_SWEEP = {
+    "base": (f"{ATTRIBUTE} 'base'", "5"),
+    "number of a trial": ("UPDATE trials SET number = ? WHERE trial_id = 3", 5),
+    "tested": (
+        "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'tested', ?)",
+        "5",
+    ),
+    "grid point": (
+        "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (1, 'point', ?)",
+        "{}",
+    ),
+}
+
+
+def add_trials(ledger: Ledger) -> None:
+    """Add a trial that completed, one that was interrupted, and one that waits to repeat it."""
+    ledger.finish(take(ledger), COMPLETE)
+    ledger.finish(take(ledger), failed("interrupted"))
+    assert [row.state for row in ledger.trials()] == ["complete", "failed", "waiting"]
 
 
 @pytest.mark.parametrize(("statement", "value"), CHANGES.values(), ids=CHANGES)
 def test_a_study_with_odd_values_is_passed_over(
     statement: str, value: object, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger.finish(take(ledger), COMPLETE)
+    add_trials(ledger)
     with closing(open_ledger(DATABASE, name="good")) as good:
         good.finish(take(good), COMPLETE)
     execute(statement, value)
@@ -304,6 +333,44 @@ def test_a_study_with_odd_values_is_passed_over(
     assert report([f"study={STUDY}", "tracking=none"]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: {message}")
+
+
+ALL_CHANGES = CHANGES | CHANGES_FOR_SWEEP
+
+
+@pytest.mark.parametrize(("statement", "value"), ALL_CHANGES.values(), ids=ALL_CHANGES)
+def test_a_sweep_refuses_a_study_with_odd_values(
+    statement: str, value: object, ledger: Ledger
+) -> None:
+    add_trials(ledger)
+    execute(statement, value)
+
+    def go_on() -> None:
+        with closing(open_ledger(DATABASE, name=STUDY, n_trials=10)) as again:
+            again.trials()
+            again.progress()
+            assert again.facts
+            take(again)
+
+    with pytest.raises(ConfigError) as caught:
+        go_on()
+    assert caught.value.exit_code == 2
+    (line,) = caught.value.problems
+    assert "can't be read (" in line or "; choose another name for this study" in line
+
+
+def test_a_sweep_over_a_file_names_the_study_with_odd_values(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default name of the study depends on what the studies of that name were about."""
+    rows = [f"{x},{'ab'[x % 2]}" for x in range(60)]
+    Path("rows.csv").write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
+    name = "sweep-mlp-rows"
+    execute("UPDATE studies SET study_name = ?", name)
+    set_attribute("base", 5, study=name)
+    words = ["model=mlp", "data=table", "data.path=rows.csv", "data.target=y", "tracking=none"]
+    assert sweep([*words, "optimizer.lr=interval(0.1,0.2)", "sweep.n_trials=1"]) == 2
+    assert f"error: the study '{name}' in the study database" in capsys.readouterr().err
 
 
 def test_reap_passes_over_a_study_that_is_unreadable(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from pipeline.config.options import MetricsOptions, SweepOptions
 from pipeline.config.record import FREE, data_fingerprint, differences
 from pipeline.errors import ConfigError, did_you_mean, shown
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.data.source import Task
     from pipeline.metrics import Direction
+    from pipeline.study.ledger.storage import StudyStorage
     from pipeline.study.space.space import Space
 
 #: Costs of a trial, which can be objectives of every study.
@@ -32,6 +35,24 @@ START = "start"
 _WRITTEN_FIRST = {"uid", "objectives", "space", "base", DATA}
 _UID = re.compile(r"[0-9a-f]{1,32}")
 ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
+
+
+class _TestedTrial(BaseModel):
+    metrics: dict[str, float] = {}
+    baselines: list[str] = []
+    intervals: dict[str, tuple[float, float]] = {}
+    rows: str = ""
+
+
+class _StudyFacts(BaseModel):
+    """Types of the user attributes of a study that are read after it was opened."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    base: dict[str, Any] = {}
+    base_trial: int | None = None
+    left: int | None = None
+    tested: dict[str, _TestedTrial] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +256,23 @@ def find_study(storage: "BaseStorage", name: str) -> "Study | None":
         return Study(study_name=name, storage=storage)
     except KeyError:
         return None
+
+
+def checked_facts(study: "Study") -> dict[str, Any]:
+    """Return the user attributes of a study. Raises ValueError if one has an odd value."""
+    facts = study.user_attrs
+    _StudyFacts.model_validate(facts)  # pydantic's error is a ValueError
+    return facts
+
+
+def facts_on_record(store: "StudyStorage", name: str) -> dict[str, Any] | None:
+    """Return the user attributes of a study; `None` = there is no study of this name."""
+
+    def read() -> dict[str, Any] | None:
+        study = find_study(store.optuna, name)
+        return None if study is None else study.user_attrs
+
+    return store.call(read)
 
 
 def uid_of(study: "Study") -> str:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.processes.lease import Lease, LeaseWatch
 from pipeline.study.ledger.definition import (
     StudyDefinition,
+    checked_facts,
     create_or_check,
     data_on_record,
     start_points,
@@ -32,7 +33,8 @@ from pipeline.study.ledger.rows import (
     importances,
 )
 from pipeline.study.ledger.search import build_pruner, choose, compares_running, study_in_memory
-from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
+from pipeline.study.ledger.storage import WAIT_SECONDS, Answer, StudyStorage, open_storage
+from pipeline.study.ledger.storage_faults import odd_values
 from pipeline.study.ledger.tables import StudyTables
 from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
 from pipeline.tracking.folders import is_trial, trainer_of
@@ -120,11 +122,20 @@ class Ledger:
         def opened() -> Ledger:
             return cls(store, create_or_check(store.optuna, definition, points), definition)
 
-        return store.call(opened, lock=definition.name)
+        with odd_values(definition.url, definition.name):
+            return store.call(opened, lock=definition.name)
 
     def close(self) -> None:
         """Close the database."""
         self._store.close()
+
+    def _call(self, function: Callable[[], Answer], *, lock: str | None = None) -> Answer:
+        """Return what `function` returns, called as `StudyStorage.call` does.
+
+        Raises ConfigError if the study has values that no sweep has written.
+        """
+        with odd_values(self._definition.url, self.name):
+            return self._store.call(function, lock=lock)
 
     # ── trials that run ─────────────────────────────────────────────────────────────────────
 
@@ -152,7 +163,7 @@ class Ledger:
                 return take()  # another program was faster
             return written
 
-        trial = self._store.call(take, lock=self.name)
+        trial = self._call(take, lock=self.name)
         if trial is None:
             return None
         self._own[trial.number] = trial
@@ -184,7 +195,7 @@ class Ledger:
             return bool(decision)  # numpy has a bool of its own
 
         try:
-            decision = self._store.call(compare)
+            decision = self._call(compare)
         except UpdateFinishedTrialError:
             return True  # another process has closed it
         self._own[taken.number] = trial
@@ -199,7 +210,7 @@ class Ledger:
 
     def leases(self) -> list[Lease | None]:
         """Return the leases of the running trials; `None` for a trial without one."""
-        running = self._store.call(lambda: self._tables.running(LEASE))
+        running = self._call(lambda: self._tables.running(LEASE))
         return [_lease(stored) for _, stored in running.values()]
 
     def beat(self, numbers: Iterable[int]) -> None:
@@ -214,7 +225,7 @@ class Ledger:
                     moved[trial_id] = asdict(replace(lease, counter=lease.counter + 1))
             self._tables.set_attribute(LEASE, moved)
 
-        self._store.call(move)
+        self._call(move)
 
     # ── trials that end ─────────────────────────────────────────────────────────────────────
 
@@ -233,7 +244,7 @@ class Ledger:
                 return True
             return self._has_ended_as(self._trials.now()[taken.number], end)
 
-        return self._store.call(finish)
+        return self._call(finish)
 
     def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = (), reason: str = "lost"
@@ -271,7 +282,7 @@ class Ledger:
                     if one is not None:
                         closed[trial.number] = one
 
-        self._store.call(close)
+        self._call(close)
         self._own = {number: one for number, one in self._own.items() if number not in closed}
         return list(closed.values())
 
@@ -335,20 +346,20 @@ class Ledger:
 
     def progress(self) -> Progress:
         """Return the progress of the study."""
-        return self._store.call(self._trials.progress)
+        return self._call(self._trials.progress)
 
     def trials(self) -> list[Row]:
         """Return all trials, ordered by number."""
-        return self._store.call(self._trials.rows)
+        return self._call(self._trials.rows)
 
     @property
     def facts(self) -> dict[str, Any]:
         """User attributes of the study: `uid`, `space`, …, and those set with `set_fact`."""
-        return self._store.call(lambda: dict(self._study.user_attrs))
+        return self._call(lambda: checked_facts(self._study))
 
     def set_fact(self, key: str, value: Any) -> None:
         """Set a user attribute of the study to a value that JSON can hold."""
-        self._store.call(lambda: self._study.set_user_attr(key, value))
+        self._call(lambda: self._study.set_user_attr(key, value))
 
     def data_of(self, config: Mapping[str, Any]) -> str | None:
         """Return the hash of the data that trials of a config train on; `None` = not known yet."""
@@ -356,11 +367,11 @@ class Ledger:
 
     def note_data(self, config: Mapping[str, Any], data: str) -> str:
         """Return the stored data hash of a config; store `data` if there is none."""
-        return self._store.call(lambda: data_on_record(self._study, config, data), lock=self.name)
+        return self._call(lambda: data_on_record(self._study, config, data), lock=self.name)
 
     def importances(self) -> list[Importances]:
         """Return the importances of the parameters for each objective."""
-        trials = self._store.call(self._trials.now)
+        trials = self._call(self._trials.now)
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         return [
             importances(complete, objective=index, minimizes=direction == "min")

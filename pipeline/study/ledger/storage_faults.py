@@ -66,6 +66,28 @@ def storage_faults(url: str) -> Iterator[None]:
         raise EnvironmentFaultError(_schema_line(url, str(error))) from error
 
 
+@contextmanager
+def odd_values(url: str, study: str) -> Iterator[None]:
+    """Turn errors about values of a study that no sweep has written into one line.
+
+    Raises ConfigError, which names the database and the study.
+    """
+    from sqlalchemy.exc import StatementError
+
+    try:
+        yield
+    # What reading a value of another kind than expected raises, here and in Optuna.
+    except (
+        *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError),
+        StatementError,
+    ) as error:
+        raise ConfigError(
+            f"the study {study!r} in {named(url)} can't be read ({type(error).__name__}): a sweep "
+            "has not written it like this; restore the database from a backup, or choose another "
+            "with storage=sqlite:///FILE (of a sweep: sweep.storage)"
+        ) from error
+
+
 def named(url: str) -> str:
     """Return the name of a database for messages: its file or its address without a password."""
     return f"the study database {str(sqlite_path(url) or shown(url))!r}"
