@@ -12,7 +12,7 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -253,9 +253,27 @@ def replace_json(path: Path, value: object, *, has_nan: bool = True) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the half-written files that a kill left in `folder` and below it."""
-    for leftover in folder.rglob(LEFTOVERS):
-        with suppress(OSError):
-            leftover.unlink()
+    for file in files_below(folder):
+        if file.match(LEFTOVERS):
+            with suppress(OSError):
+                file.unlink()
+
+
+# `Path.glob` raises if another process removes a folder that it is about to list.
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted; nothing if the folder is gone or can't be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder and below it and is not a folder; no link is followed."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names)
 
 
 def _sync(path: Path) -> None:

@@ -5,9 +5,11 @@ between is not noticed.
 """
 
 import errno
+import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from pipeline.paths import CHECKPOINTS, TRIALS
 
 #: Bytes of a file with JSON, far more than any run writes.
 LARGEST_JSON = 1 << 28
+LOCK_POLL_SECONDS = 0.05
 #: Kinds of entries that are refused, by the test for their mode.
 _REFUSED = {
     stat.S_ISLNK: "a link",
@@ -47,6 +50,33 @@ def open_regular(path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o640) 
     os.close(descriptor)
     reason = "it has a second name" if has_other_names else "it is not a regular file"
     raise OSError(errno.EINVAL, reason, str(path))
+
+
+def lock_regular(path: Path, *, wait: float) -> int:
+    """Lock a file, which is created if its folder exists, and return its descriptor.
+
+    Closing the descriptor releases the lock. `filelock` would make a folder again that another
+    process has removed.
+
+    Raises:
+        BlockingIOError: Another process still holds the lock after `wait` seconds.
+        OSError: The folder is missing, or the file is a link or not a regular file.
+    """
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
+    deadline = time.monotonic() + wait
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(LOCK_POLL_SECONDS)
+            else:
+                return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_regular(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError, some
-from pipeline.paths import CHECKPOINTS, LEFTOVERS, remove_leftovers
+from pipeline.paths import CHECKPOINTS, LEFTOVERS, entries, remove_leftovers
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
 from pipeline.regular_files import folder_problem, require_plain_folder
@@ -25,9 +25,6 @@ from pipeline.tracking.folders import SHOWN, find_run, run_folders, trainer_of
 from pipeline.tracking.journal import JOURNAL, last_bound, read_events, recorded_uri
 from pipeline.tracking.ownership import adopt_words, is_own, require_own
 from pipeline.tracking.uri import how_to_name, tracking_uri
-
-#: Folders below `output` in which a kill may leave half-written files.
-WRITTEN = ("*", f"*/{CHECKPOINTS}", "*/model", "*/artifacts", "*/artifacts/*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +106,28 @@ def _live_trainer_of(folder: Path) -> Lease | None:
 
 def remove_abandoned(output: Path) -> None:
     """Remove half-written files of the user's runs below `output` whose processes are gone."""
-    for file in [file for place in WRITTEN for file in output.glob(f"{place}/{LEFTOVERS}")]:
-        run = output / file.relative_to(output).parts[0]
-        if not is_own(run) or folder_problem(run) is not None:
+    for run in entries(output):
+        files = _half_written(run)
+        if not files or not is_own(run) or folder_problem(run) is not None:
             continue
         lease = trainer_of(run)
-        number = file.name.split(".")[-2]
-        is_written = number.isdigit() and int(number) > 0 and exists(int(number))
-        # A process on another machine counts as alive.
-        if (lease is None or not alive(lease)) and not is_written:
+        if lease is not None and alive(lease):  # a process on another machine counts as alive
+            continue
+        for file in files:
             with suppress(OSError):
                 file.unlink()
+
+
+def _half_written(run: Path) -> list[Path]:
+    """Return the half-written files of a run whose writers are gone, by the ids in their names."""
+    artifacts = run / "artifacts"
+    places = (run, run / CHECKPOINTS, run / "model", artifacts, *entries(artifacts))
+    files = [file for place in places for file in entries(place) if file.match(LEFTOVERS)]
+    return [file for file in files if not _is_number_of_process(file.name.split(".")[-2])]
+
+
+def _is_number_of_process(word: str) -> bool:
+    return word.isdigit() and int(word) > 0 and exists(int(word))
 
 
 # ── `resume=` ───────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import TRIALS, conf_folder, create_folder, name_problem
+from pipeline.paths import TRIALS, conf_folder, create_folder, entries, name_problem
 from pipeline.processes.lease import BEAT_SECONDS, alive
 from pipeline.regular_files import require_plain_folder
 from pipeline.study.ledger.definition import (
@@ -330,8 +330,7 @@ def leftovers(study: Path) -> list[Path]:
 
     A folder with the journal of another run is left out.
     """
-    folders = sorted(path.parent for path in study.glob(f"{TRIALS}/*/{JOURNAL}"))
-    folders = [folder for folder in folders if is_trial(folder)]
+    folders = [folder for folder in entries(study / TRIALS) if is_trial(folder)]
     leases = ((folder, trainer_of(folder)) for folder in folders)
     return [folder for folder, lease in leases if lease is None or not alive(lease)]
 

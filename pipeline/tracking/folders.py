@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from pipeline.errors import ConfigError, did_you_mean, some
-from pipeline.paths import TRIALS, replace_file
+from pipeline.paths import TRIALS, entries, files_below, replace_file
 from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
 from pipeline.regular_files import open_regular, read_regular, require_plain_folder
@@ -101,7 +101,10 @@ def unsent(folder: Path) -> int:
 def is_finished(folder: Path) -> bool:
     """Tell whether the store has the whole journal of a folder and the run's end."""
     state = read_state(folder)
-    return state.done and read_regular(folder / JOURNAL).count(b"\n") == state.sent
+    try:
+        return state.done and read_regular(folder / JOURNAL).count(b"\n") == state.sent
+    except FileNotFoundError:  # removed meanwhile
+        return True
 
 
 # ── which folders there are ─────────────────────────────────────────────────────────────────────
@@ -109,7 +112,13 @@ def is_finished(folder: Path) -> bool:
 
 def run_folders(output: Path) -> list[Path]:
     """Return the run folders below `output`, oldest first by the times in their journals."""
-    return list(_begun(output.glob(f"*/{JOURNAL}")))
+    return list(_begun(entries(output)))
+
+
+def damaged_folders(output: Path) -> list[Path]:
+    """Return the folders below `output` whose journal does not begin with that of a run."""
+    begun = _begun(entries(output))
+    return [folder for folder, first in begun.items() if first.get("event", "begin") != "begin"]
 
 
 def trial_folder(study: Path, uid: str, number: int) -> Path:
@@ -155,13 +164,13 @@ def _begins(folder: Path) -> list[Event]:
 
 def unfinished(output: Path) -> list[Path]:
     """Return folders of which the store lacks values or the end: runs by age, then trials."""
-    trials = sorted(_begun(output.glob(f"*/{TRIALS}/*/{JOURNAL}")))
-    return [folder for folder in (*run_folders(output), *trials) if not is_finished(folder)]
+    folders = (*run_folders(output), *sorted(_begun_trials(output)))
+    return [folder for folder in folders if not is_finished(folder)]
 
 
 def with_trials(folder: Path) -> list[Path]:
     """Return the folder of a run, or that of a study and those of its trials."""
-    return [folder, *sorted(_begun(folder.glob(f"{TRIALS}/*/{JOURNAL}")))]
+    return [folder, *sorted(_begun(entries(folder / TRIALS)))]
 
 
 def find_run(
@@ -189,13 +198,13 @@ def _matching_folder(
     for folder in (Path(reference), output / reference):
         if reference and (folder / JOURNAL).exists():
             return folder
-    begun = dict(reversed(_begun(output.glob(f"*/{JOURNAL}")).items()))
+    begun = dict(reversed(_begun(entries(output)).items()))
     if reference == LAST:
         for folder, first in begun.items():
             if command_of(first) == "train":
                 return folder
         raise ConfigError(f"no runs below {key}={str(output)!r}; train one first")
-    begun |= _begun(output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
+    begun |= _begun_trials(output)
     names = {one: str(first.get("name", one.name)) for one, first in begun.items()}
     found = [one for one, name in names.items() if reference in (name, one.name)] or [
         one for one in names if reference and read_state(one).run_id.startswith(reference)
@@ -220,22 +229,27 @@ def _matching_folder(
 
 def newest_study(output: Path) -> str | None:
     """Return the name of the study that began after all runs; `None` = a run is newer."""
-    *_, newest = [None, *_begun(output.glob(f"*/{JOURNAL}")).items()]
+    *_, newest = [None, *_begun(entries(output)).items()]
     return newest[0].name if newest and command_of(newest[1]) == SWEEP else None
 
 
-def _begun(journals: Iterable[Path]) -> dict[Path, Event]:
+def _begun_trials(output: Path) -> dict[Path, Event]:
+    return _begun(trial for run in entries(output) for trial in entries(run / TRIALS))
+
+
+def _begun(folders: Iterable[Path]) -> dict[Path, Event]:
     """Return the first event of each run by its folder, oldest first; empty if it is unreadable.
 
-    Links to folders, and what is not a journal, are left out.
+    Links to folders, and folders without a journal, are left out.
     """
     first: dict[Path, Event] = {}
-    for path in journals:
-        if path.parent.is_symlink() or not is_journal(path):
+    for folder in folders:
+        path = folder / JOURNAL
+        if folder.is_symlink() or not is_journal(path):
             continue
-        first[path.parent] = {}
+        first[folder] = {}
         with suppress(OSError), os.fdopen(open_regular(path), "rb") as file:
-            first[path.parent] = parse_line(file.readline())
+            first[folder] = parse_line(file.readline())
     return dict(sorted(first.items(), key=lambda one: (_time_of(one[1]), one[0].name)))
 
 
@@ -404,7 +418,7 @@ def remove(folder: Path) -> None:
 def size_of(folder: Path) -> int:
     """Return the bytes of all files in a folder."""
     size = 0
-    for path in folder.rglob("*"):
+    for file in files_below(folder):
         with suppress(OSError):  # removed meanwhile
-            size += 0 if path.is_dir() else path.lstat().st_size
+            size += file.lstat().st_size
     return size

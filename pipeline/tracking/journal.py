@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from pipeline.errors import EnvironmentFaultError, text_override
 from pipeline.paths import lack_in_output
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.redaction import redact, redact_value
-from pipeline.regular_files import is_regular, open_regular, read_regular
+from pipeline.regular_files import open_regular, read_regular
 from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"
@@ -277,15 +278,23 @@ def resume_words(folder: Path) -> str:
 
 def is_journal(path: Path) -> bool:
     """Return whether a path may be a journal: a regular file, no link, of a possible size."""
-    return is_regular(path) and path.lstat().st_size <= LARGEST_JOURNAL
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_JOURNAL
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a journal's complete lines; what is not a journal has none."""
-    if is_journal(path):
+    """Yield the events of a journal's complete lines; what is not a journal, or gone, has none."""
+    if not is_journal(path):
+        return
+    try:
         content = read_regular(path)
-        for line in content[: content.rfind(b"\n") + 1].splitlines():
-            yield parse_line(line)
+    except FileNotFoundError:  # removed meanwhile
+        return
+    for line in content[: content.rfind(b"\n") + 1].splitlines():
+        yield parse_line(line)
 
 
 def last_bound(events: Iterable[Event]) -> Event | None:

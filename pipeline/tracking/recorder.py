@@ -19,7 +19,7 @@ from pipeline.redaction import redact
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.ownership import is_own
-from pipeline.tracking.replay import Replay
+from pipeline.tracking.replay import FolderGoneError, Replay
 from pipeline.tracking.uri import StoreError, quiet_mlflow
 
 if TYPE_CHECKING:
@@ -285,6 +285,8 @@ def _taken(folder: Path, seconds: float) -> Replay | None:
     while True:
         try:
             return Replay(folder)
+        except FolderGoneError:
+            return None
         except StoreError as error:
             if error.kind != "waiting" or time.monotonic() >= deadline:
                 raise

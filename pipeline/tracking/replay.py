@@ -6,16 +6,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
-
-from pipeline.paths import LEFTOVERS
+from pipeline.paths import LEFTOVERS, files_below
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.regular_files import folder_problem, is_regular, open_regular
+from pipeline.regular_files import folder_problem, is_regular, lock_regular, open_regular
 from pipeline.tracking.fields import FINAL, IDENTITY_TAGS, PARENT_TAG, data_set, param_texts
 from pipeline.tracking.folders import (
     EVALUATE,
@@ -31,10 +30,10 @@ from pipeline.tracking.folders import (
 )
 from pipeline.tracking.journal import (
     JOURNAL,
+    LARGEST_JOURNAL,
     Event,
     Figure,
     count_values,
-    is_journal,
     parse_line,
 )
 from pipeline.tracking.uri import StoreError
@@ -52,14 +51,19 @@ FOREIGN_TAG = "pipeline.foreign"
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 
 
+class FolderGoneError(StoreError):
+    """Another process has removed the folder, for example after sending all of it."""
+
+
 class Replay:
     """The journal of one folder on its way into a store; it locks the folder until `release`.
 
     The journal file stays open, so a run is followed to its end even if its folder is removed.
     `registered` is the result of registering the model; `problem` says why MLflow will never have
     the model. The caller sets `is_refused` once the store has refused the run for good. Raises
-    StoreError if the journal can't be read or if another process sends it (`waiting`, or `refused`
-    after a `wait` in seconds), or if the folder holds a link or a pipe.
+    FolderGoneError if the folder is missing, and StoreError if the journal can't be read or if
+    another process sends it (`waiting`, or `refused` after a `wait` in seconds), or if the folder
+    holds a link or a pipe.
 
     A foreign run is sent as a run of its own: what its folder says of other runs, such as its id in
     MLflow, does not count, its model is not registered, and the model's code is left out.
@@ -77,22 +81,21 @@ class Replay:
         self._next_beat = 0.0
         if (problem := folder_problem(folder, is_written=True)) is not None:
             raise StoreError("refused", problem)
-        if self._path.exists() and not is_journal(self._path):
-            raise StoreError("refused", f"{str(self._path)!r} is too large for a journal")
-        self._lock = filelock.FileLock(folder / LOCK)
-        try:
-            self._lock.acquire(timeout=wait)
-            self._file = os.fdopen(open_regular(self._path), "rb")
+        with ExitStack() as opened:
+            try:
+                opened.callback(os.close, lock_regular(folder / LOCK, wait=wait))
+                self._file = opened.enter_context(os.fdopen(open_regular(self._path), "rb"))
+            except BlockingIOError as error:
+                line = f"{str(folder)!r} is being recorded by another process"
+                raise StoreError("refused" if wait else "waiting", line) from error
+            except OSError as error:
+                if not folder.exists():
+                    raise FolderGoneError("refused", f"{str(folder)!r} was removed") from error
+                raise self._unreadable(error) from error
+            if os.fstat(self._file.fileno()).st_size > LARGEST_JOURNAL:
+                raise StoreError("refused", f"{str(self._path)!r} is too large for a journal")
             self._rewind(State() if is_foreign else read_state(folder))
-        except filelock.Timeout as error:
-            line = f"{str(folder)!r} is being recorded by another process"
-            raise StoreError("refused" if wait else "waiting", line) from error
-        except OSError as error:
-            self._lock.release()
-            raise self._unreadable(error) from error
-        except StoreError:
-            self.release()
-            raise
+            self._opened = opened.pop_all()
 
     def _rewind(self, state: State) -> None:
         """Read the journal from its beginning; `state` says how much of it the store has."""
@@ -165,8 +168,7 @@ class Replay:
 
     def release(self) -> None:
         """Release the journal, so that another process can send it."""
-        self._file.close()
-        self._lock.release()
+        self._opened.close()
 
     def unsent(self) -> int:
         """Count the values that the store lacks; an event without values counts as 1."""
@@ -244,7 +246,7 @@ class Replay:
             return
         top = self.folder / ARTIFACTS
         uploaded: dict[str, set[str]] = {}
-        for file in sorted(filter(is_regular, top.rglob("*"))):
+        for file in sorted(filter(is_regular, files_below(top))):
             if file.match(LEFTOVERS):  # of a process that was killed
                 continue
             below = file.parent.relative_to(top).as_posix()

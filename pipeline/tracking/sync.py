@@ -15,7 +15,7 @@ from pipeline.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
 from pipeline.redaction import redact
 from pipeline.tracking.folders import ListedRun, State, read_state, remove
 from pipeline.tracking.ownership import adopt_words, forget_own, is_own
-from pipeline.tracking.replay import Replay
+from pipeline.tracking.replay import FolderGoneError, Replay
 from pipeline.tracking.uri import (
     StoreError,
     as_error,
@@ -115,6 +115,8 @@ def sync(folders: Iterable[Path], uri: str, *, foreign: Container[Path] = ()) ->
         is_foreign = folder in foreign
         try:
             replay = Replay(folder, is_foreign=is_foreign)
+        except FolderGoneError:
+            continue
         except StoreError as error:
             if error.kind != "waiting":
                 results.append(Synced(folder=folder, problem=error.line))
