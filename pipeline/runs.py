@@ -41,6 +41,8 @@ from pipeline.terminal import ago
 from pipeline.tracking.folders import (
     MIB,
     SHOWN,
+    ListedRun,
+    damaged_folders,
     find_run,
     listed,
     old_runs,
@@ -125,7 +127,9 @@ def list_runs(options: RunsOptions) -> int:
         )
     if studies is not None and names:
         _print_studies(studies, names, options)
-    found = [run for run in listed(Path(options.output)) if not run.is_study]
+    everything = listed(Path(options.output))
+    _name_damaged(Path(options.output), everything)
+    found = [run for run in everything if not run.is_study]
     runs = [run for run in found if _fits(options, run.name, run.doctor)]
     runs.sort(key=lambda run: run.rank(options.sort))
     if runs:
@@ -150,6 +154,18 @@ def list_runs(options: RunsOptions) -> int:
             f"own with: {adopt_words(foreign[0])}"
         )
     return 0
+
+
+def _name_damaged(output: Path, runs: Sequence[ListedRun]) -> None:
+    """Print a warning for each damaged journal that is not that of one of the runs."""
+    folders = {run.folder for run in runs}
+    for folder in damaged_folders(output):
+        if folder not in folders:
+            print(
+                f"warning: {str(folder)!r} is passed over: its journal does not start with a run; "
+                "restore it from a backup, or remove the folder",
+                file=sys.stderr,
+            )
 
 
 def _fits(options: RunsOptions, name: str, doctor: str = "") -> bool:

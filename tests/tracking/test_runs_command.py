@@ -1,3 +1,4 @@
+import json
 import re
 import time
 from collections.abc import Callable
@@ -291,3 +292,21 @@ def test_line_of_wrong_types_is_passed_over(
         file.write(f"{line}\n")
     assert main([f"output={journal.folder.parent}"]) == 0
     assert "lstm\tFINISHED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("tags", '["x"]'), ("name", "null"), ("time", '"x"'), ("lease", "[]")]
+)
+def test_a_damaged_run_is_named_and_the_others_are_listed(
+    begun: Begun, capsys: pytest.CaptureFixture[str], key: str, value: str
+) -> None:
+    output = finished(begun, "").folder.parent
+    damaged = begun("", name="damaged")
+    content = json.loads(damaged.path.read_text(encoding="utf-8"))
+    content[key] = json.loads(value)
+    damaged.path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    assert main([f"output={output}"]) == 0
+    printed = capsys.readouterr()
+    assert "lstm\tFINISHED" in printed.out
+    (line,) = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert line.startswith(f"warning: '{damaged.folder}' is passed over: its journal does not ")
