@@ -44,7 +44,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Header, Journal, Status, resume_words
-from pipeline.tracking.ownership import begin_own
+from pipeline.tracking.ownership import begin_own, next_order
 from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_look
 
 LOG = "run.log"
@@ -253,7 +253,8 @@ def _begin(plan: Plan) -> Record:
                 replace_text(record.artifacts / "data_report.md", markdown(report))
             if plan.command is not None:
                 plan.command.save(folder)
-        record.journal.begin(_header(plan, record.uri))
+        order = next_order() if known is None else None
+        record.journal.begin(_header(plan, record.uri, order))
     except BaseException:
         if known is None:  # the run had not begun
             shutil.rmtree(folder, ignore_errors=True)
@@ -261,7 +262,7 @@ def _begin(plan: Plan) -> Record:
     return record
 
 
-def _header(plan: Plan, uri: str) -> Header:
+def _header(plan: Plan, uri: str, order: int | None) -> Header:
     options, occasion, parent = plan.options, plan.occasion, plan.start.parent
     given, trainer = options.tags, options.trainer
     tags = dict.fromkeys(given, "true") if isinstance(given, list) else given
@@ -290,6 +291,7 @@ def _header(plan: Plan, uri: str) -> Header:
         register=None if occasion.lean else options.register,
         trust=options.trust,
         rows=plan.prepared.rows,
+        order=order,
     )
 
 

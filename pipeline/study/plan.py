@@ -33,6 +33,7 @@ from pipeline.tracking.facts import environment_tags
 from pipeline.tracking.fields import STUDY_TAG
 from pipeline.tracking.folders import COMMAND_TAG
 from pipeline.tracking.journal import Header
+from pipeline.tracking.ownership import next_order
 from pipeline.tracking.uri import sqlite_path
 
 Read = TypeVar("Read")
@@ -90,6 +91,7 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
             register=self.run.register,
             trust=self.run.trust,
             rows=self.rows,
+            order=next_order(),
         )
 
     def with_tuned(self, overrides: Mapping[str, str]) -> Mapping[str, str]:

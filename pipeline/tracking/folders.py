@@ -111,7 +111,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def run_folders(output: Path) -> list[Path]:
-    """Return the run folders below `output`, oldest first by the times in their journals."""
+    """Return the run folders below `output`, in the order in which they began."""
     return list(_begun(entries(output)))
 
 
@@ -220,7 +220,7 @@ def _matching_folder(
         )
     for fits in (lambda folder: command_of(begun[folder]) != FIND_LR, preferred):
         found = [one for one in found if fits(one)] or found
-    newest = max(found, key=lambda folder: _time_of(begun[folder]))
+    newest = max(found, key=lambda folder: _order_of(begun[folder]))
     if len(found) > 1:
         line = f"note: {len(found)} runs match {reference!r}; using the newest, {newest}"
         print(line, file=sys.stderr)
@@ -250,7 +250,7 @@ def _begun(folders: Iterable[Path]) -> dict[Path, Event]:
         first[folder] = {}
         with suppress(OSError), os.fdopen(open_regular(path), "rb") as file:
             first[folder] = parse_line(file.readline())
-    return dict(sorted(first.items(), key=lambda one: (_time_of(one[1]), one[0].name)))
+    return dict(sorted(first.items(), key=lambda one: (_order_of(one[1]), one[0].name)))
 
 
 def command_of(begin: Event) -> str:
@@ -258,10 +258,9 @@ def command_of(begin: Event) -> str:
     return str(begin.get("tags", {}).get(COMMAND_TAG, "train"))
 
 
-def _time_of(begin: Event) -> int:
-    """Return when a run began, in milliseconds since 1970; 0 if that is unknown."""
-    time = begin.get("time")
-    return time if isinstance(time, int) else 0
+def _order_of(begin: Event) -> int:
+    """Return a run's place among others, by its first event; 0 if that is unknown."""
+    return int(begin.get("order") or begin.get("time", 0))
 
 
 # ── listing the runs ────────────────────────────────────────────────────────────────────────────
@@ -272,9 +271,9 @@ class ListedRun:
     """A run as an entry of a list.
 
     `status` is MLflow's, or LOST if the run's process is gone and nobody has closed the run.
-    `doctor` has the verdicts, `metrics` the latest values, `age` is the time since the last event
-    in seconds, and `unsent` is the number of values that MLflow lacks. `is_own` tells whether this
-    user has begun the run here.
+    `doctor` has the verdicts, `metrics` the latest values, `order` is larger for a run that began
+    later, `age` is the time since the last event in seconds, and `unsent` is the number of values
+    that MLflow lacks. `is_own` tells whether this user has begun the run here.
     """
 
     name: str
@@ -282,6 +281,7 @@ class ListedRun:
     end_reason: str
     doctor: str
     metrics: Mapping[str, float]
+    order: int
     age: float
     state: State
     folder: Path
@@ -329,10 +329,10 @@ class ListedRun:
     def rank(self, order: str) -> tuple[object, ...]:
         """Return what the run is sorted by: `age`, `name`, or a stage, the best value first."""
         if order not in STAGES:
-            return (self.name if order == "name" else "", self.age)
+            return (self.name if order == "name" else "", -self.order)
         metric, value = self._telling(order)
         kind = TELLING.index(metric) if metric else len(TELLING)
-        return (kind, value if metric in ERRORS else -value, self.age)
+        return (kind, value if metric in ERRORS else -value, -self.order)
 
     def _shown(self, stage: str) -> str:
         metric, value = self._telling(stage)
@@ -374,6 +374,7 @@ def listed(output: Path) -> list[ListedRun]:
             end_reason=reason,
             doctor=str(tags.get("doctor", "")).replace("_", " "),
             metrics=latest,
+            order=_order_of(events[0]),
             age=max(0.0, now - max(event["time"] for event in events) / 1000),
             state=state,
             folder=folder,

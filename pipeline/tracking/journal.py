@@ -44,7 +44,8 @@ class Header:
     that id is not known yet. `key` is a unique name that identifies the run in MLflow; `None` means
     the folder's name. `register` is the name under which the model is registered. `trust` lists
     packages whose classes the model may name. `rows` is the number of rows of each part of the
-    data, empty if the run has none of its own.
+    data, empty if the run has none of its own. `order` is larger than that of each run that the
+    same user began before; `None` means the time, as for trials and older runs.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Header:
     register: str | None = None
     trust: Sequence[str] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
+    order: Count | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,15 +11,21 @@ import json
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import ConfigError, typed_text
 from pipeline.paths import TRIALS, create_folder, state_folder
-from pipeline.regular_files import open_regular, read_regular
+from pipeline.regular_files import lock_regular, open_regular, read_regular
 from pipeline.tracking.journal import JOURNAL
 
 OWNER = "owner"
+#: File in the user's state folder with the number of the run that began last.
+LAST_ORDER = "last_order"
+ORDER_DIGITS = 15
+#: Longest wait for another run that begins at the same time.
+LOCK_SECONDS = 2.0
 _IDENTITY = re.compile(rb"[0-9a-f]{32}")
 
 #: Inode and change time in nanoseconds of a file `owner`.
@@ -51,6 +57,26 @@ def begin_own(folder: Path) -> None:
         entry = open_regular(_owned() / identity, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(entry, "w", encoding="utf-8") as file:
             json.dump({"mark": mark, "folder": str(folder.absolute())}, file)
+
+
+def next_order() -> int:
+    """Return a number that is larger than those of all runs that this user began before.
+
+    It is the time in milliseconds since 1970, or more if the clock was set back since the last run.
+    Without a state folder that can be written, it is the time.
+    """
+    now = time.time_ns() // 1_000_000
+    with suppress(OSError, RuntimeError):  # no home folder, or one that can't be written
+        create_folder(state_folder())
+        descriptor = lock_regular(state_folder() / LAST_ORDER, wait=LOCK_SECONDS)
+        try:
+            text = os.read(descriptor, ORDER_DIGITS)
+            last = int(text) if text.isdigit() else 0
+            now = max(now, last + 1)
+            os.pwrite(descriptor, str(now).zfill(ORDER_DIGITS).encode(), 0)
+        finally:
+            os.close(descriptor)
+    return now
 
 
 def is_own(folder: Path) -> bool:
