@@ -84,7 +84,7 @@ def _of_this_rank(lines: Sequence[str], code: int) -> Sequence[str]:
 def _told(error: BaseException) -> Told:
     """Return the exit code of an error, and its lines."""
     if isinstance(error, PipelineError):
-        return error.exit_code, [line for one in error.problems for line in one.splitlines()]
+        return error.exit_code, error.problems
     if isinstance(error, Interrupted):
         return error.exit_code, ()
     if isinstance(error, KeyboardInterrupt):

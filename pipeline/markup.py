@@ -3,13 +3,14 @@
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
 
+from pipeline.streams import single_line
 from pipeline.terminal import console, rounded, say, significant
 
 if TYPE_CHECKING:
@@ -142,6 +143,12 @@ def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict
 
 def show(shown: Console, table: TextTable) -> None:
     """Print a table: framed in a terminal, as aligned lines elsewhere."""
+    table = replace(
+        table,
+        title=single_line(table.title),
+        headings=list(map(single_line, table.headings)),
+        lines=[list(map(single_line, line)) for line in table.lines],
+    )
     if shown.is_terminal:
         shown.print(_framed(table))
     else:
@@ -163,7 +170,7 @@ def print_rows(
     short = sys.stdout.isatty()
     most = limit or (SHORT_LIST if short else len(lines))
     headings = [heading for heading in lines[0] if not (short and heading in hidden)]
-    rows = [[line[heading] for heading in headings] for line in lines[:most]]
+    rows = [[single_line(line[heading]) for heading in headings] for line in lines[:most]]
     if not short:
         print("\n".join(map("\t".join, [headings, *rows])))
         return

@@ -125,6 +125,15 @@ def stream_kind(path: Path) -> str | None:
     return next((word for is_kind, word in _REFUSED.items() if is_kind(mode)), None)
 
 
+def is_in_one_line(name: str) -> bool:
+    """Return whether the name of a file or folder has no line break and no tab.
+
+    Other control characters are shown as escapes, but with these a name could pretend to be lines
+    of a list.
+    """
+    return "\n" not in name and "\t" not in name
+
+
 def folder_problem(folder: Path, *, is_written: bool = False) -> str | None:
     """Return why the folder of a run or study can't be used, or `None`.
 
@@ -137,6 +146,8 @@ def folder_problem(folder: Path, *, is_written: bool = False) -> str | None:
             except for checkpoints.
     """
     try:
+        if not is_in_one_line(folder.name):
+            return f"{str(folder)!r} has a line break or a tab in its name; rename it"
         if folder.is_symlink():
             return f"{str(folder)!r} is a link; name the folder that it points to"
         for path, status in _entries(folder):

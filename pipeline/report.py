@@ -8,6 +8,7 @@ from pipeline.config.options import ReportOptions
 from pipeline.config.overrides import quoted
 from pipeline.entry import command
 from pipeline.errors import ConfigError
+from pipeline.streams import single_line
 from pipeline.terminal import folded, waiting_for
 
 ENDING = ".html"
@@ -56,7 +57,7 @@ def body(options: ReportOptions) -> int:
     *lines, place = told  # a path is copied whole
     if sys.stdout.isatty():
         place = place.replace("  file:", f"\n{'':8}file:")
-    print(*(folded(line, sys.stdout) for line in lines), place, sep="\n")
+    print(*(folded(line, sys.stdout) for line in lines), single_line(place), sep="\n")
     return 0
 
 

@@ -37,6 +37,7 @@ from pipeline.markup import print_rows
 from pipeline.paths import conf_folder
 from pipeline.redaction import redact
 from pipeline.regular_files import require_plain_folder
+from pipeline.streams import single_line
 from pipeline.terminal import ago
 from pipeline.tracking.folders import (
     MIB,
@@ -139,7 +140,7 @@ def list_runs(options: RunsOptions) -> int:
     elif (found or known) and not names:
         verdicts = [one for run in found for one in run.doctor.split(", ") if one]
         there = Counter(verdicts if options.doctor else [*known, *(run.name for run in found)])
-        words = some([f"{word} ({there[word]})" for word in sorted(there)], most=SHOWN)
+        words = single_line(some([f"{word} ({there[word]})" for word in sorted(there)], most=SHOWN))
         print(
             f"no run matches; the {'verdicts' if options.doctor else 'names'} are: {words or '-'}"
         )
@@ -257,7 +258,7 @@ def _send(folders: Sequence[Path], options: RunsOptions, *, foreign: Sequence[Pa
     for result in results:
         print(f"{result.folder}: {result.sent} sent, {result.unsent} unsent")
     for problem in dict.fromkeys(result.problem for result in results if result.problem):
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {single_line(problem)}", file=sys.stderr)
     if not results:
         print("nothing to send")
     return 3 if any(result.problem for result in results) else 0
@@ -288,9 +289,10 @@ def adopt_run(options: RunsOptions) -> int:
         ) from error
     print(f"{folder} is your own now: it is sent, resumed and removed like your other runs")
     if name := begins[-1].get("register"):
-        print(f"when it is sent, its model is registered as {name}")
+        print(f"when it is sent, its model is registered as {single_line(name)}")
     if packages := begins[-1].get("trust"):
-        print(f"where MLflow loads its model, this code of the folder runs: {', '.join(packages)}")
+        names = single_line(", ".join(packages))
+        print(f"where MLflow loads its model, this code of the folder runs: {names}")
     return 0
 
 
@@ -316,7 +318,7 @@ def reap_runs(options: RunsOptions) -> int:
     with opened_store(tracking_uri(options.tracking)) as store:
         closed = reap(store, grace=options.grace)
     for run in closed:
-        print(f"{run.info.run_id}: closed as lost ({run.info.run_name})")
+        print(single_line(f"{run.info.run_id}: closed as lost ({run.info.run_name})"))
     if not closed:
         print("there are no lost runs")
     return code
@@ -365,7 +367,8 @@ def clean_runs(options: RunsOptions) -> int:
         print(*runs, sep="\n")
         print(f"{len(runs)} runs, {size}: remove them with apply=true")
     for recorded, count in elsewhere.items():
-        print(f"{count} older runs are kept, recorded in {recorded}: {how_to_name(recorded)}")
+        how = f"recorded in {recorded}: {how_to_name(recorded)}"
+        print(f"{count} older runs are kept, {single_line(how)}")
     if foreign := [run.folder for run in old if not run.is_own]:
         print(f"{len(foreign)} older runs are foreign and are kept: {adopt_words(foreign[0])}")
     return 0

@@ -23,6 +23,14 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def single_line(text: str) -> str:
+    r"""Return a text as `visible` does, with line breaks and tabs as escapes as well.
+
+    A name that is put into a line could otherwise begin a line or a column of its own.
+    """
+    return visible(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
 class VisibleText:
     """A stream of text that passes `visible` on; `rich_proxied_file` takes text as it is.
 

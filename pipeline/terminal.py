@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 
-from pipeline.streams import filtered, unfiltered, visible
+from pipeline.streams import filtered, single_line, unfiltered, visible
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
@@ -68,7 +68,7 @@ def console() -> Console:
 
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
-    text = visible(text)
+    text = single_line(text)
     is_laid_out = not shown.is_terminal
     is_longer = max(map(cell_len, text.split()), default=0) > shown.width
     if not is_laid_out and (is_longer or _indent(text)):
@@ -94,9 +94,10 @@ def _indent(text: str) -> str:
 
 def folded(text: str, stream: TextIO) -> str:
     """Return a sentence wrapped between words if a stream is a terminal; a command stays whole."""
+    text = single_line(text)
     if not stream.isatty():
         return text
-    sentence, colon, words = visible(text).partition(": pipeline ")
+    sentence, colon, words = text.partition(": pipeline ")
     width = shutil.get_terminal_size().columns
     return wrapped(sentence, width) + colon + words
 

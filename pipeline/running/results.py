@@ -26,6 +26,7 @@ from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
 from pipeline.serving.model import Decision
+from pipeline.streams import single_line
 from pipeline.terminal import (
     console,
     duration,
@@ -226,7 +227,7 @@ def last_lines(result: Result, seconds: float) -> Iterator[str]:
 def print_doctor(lines: Sequence[str]) -> None:
     """Print the diagnosis; in a terminal, with coloured names and an indent before other lines."""
     terminal = console()
-    for line in lines:
+    for line in map(single_line, lines):
         text = Text(wrapped(line, terminal.width) if terminal.is_terminal else line)
         name = line[MARGIN:].partition(":")[0]
         text.stylize("bold green" if name == HEALTHY else "bold yellow", MARGIN, MARGIN + len(name))
@@ -245,4 +246,4 @@ def where_lines(record: Record) -> Iterator[str]:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print the last lines of a command without wrapping."""
-    console().print("\n".join(lines), soft_wrap=True, markup=False)
+    console().print("\n".join(map(single_line, lines)), soft_wrap=True, markup=False)

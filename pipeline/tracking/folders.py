@@ -17,7 +17,12 @@ from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.paths import TRIALS, entries, files_below, replace_file
 from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
-from pipeline.regular_files import open_regular, read_regular, require_plain_folder
+from pipeline.regular_files import (
+    is_in_one_line,
+    open_regular,
+    read_regular,
+    require_plain_folder,
+)
 from pipeline.terminal import ago, number
 from pipeline.tracking.fields import STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.journal import (
@@ -240,12 +245,16 @@ def _begun_trials(output: Path) -> dict[Path, Event]:
 def _begun(folders: Iterable[Path]) -> dict[Path, Event]:
     """Return the first event of each run by its folder, oldest first; empty if it is unreadable.
 
-    Links to folders, and folders without a journal, are left out.
+    Links to folders, folders with a line break in their names, and folders without a journal are
+    left out.
     """
     first: dict[Path, Event] = {}
     for folder in folders:
         path = folder / JOURNAL
         if folder.is_symlink() or not is_journal(path):
+            continue
+        study = folder.parents[1].name if folder.parent.name == TRIALS else ""
+        if not is_in_one_line(f"{study}{folder.name}"):
             continue
         first[folder] = {}
         with suppress(OSError), os.fdopen(open_regular(path), "rb") as file:

@@ -17,7 +17,7 @@ import pytest
 from rich.table import Table
 
 from faults.portal import Portal
-from pipeline.streams import filtered, unfiltered, visible
+from pipeline.streams import filtered, single_line, unfiltered, visible
 from pipeline.terminal import console, draw_over, redrawing, say
 
 #: A title, a cleared screen, a colour in the 8-bit form, and a reversed direction.
@@ -153,6 +153,13 @@ def test_predictions_are_exact_in_a_pipe_alone(hostile: Path) -> None:
     text = in_terminal(words, hostile)
     assert f"k1{SHOWN}" in text
     assert CONTROL.findall(text) == []
+
+
+@pytest.mark.parametrize("text", ["a\nb\tc", "a\r\nb", "\x1b[2J\n"])
+def test_a_single_line_has_no_line_break(text: str) -> None:
+    shown = single_line(text)
+    assert shown.isprintable()
+    assert shown.encode("ascii").decode("unicode_escape") == text
 
 
 @pytest.mark.parametrize("text", ["naïve", "日本語", "👩‍👩‍👧", "שלום", "a\tb\n", "½", "\xa0x"])

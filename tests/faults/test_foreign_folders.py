@@ -1,6 +1,7 @@
 """Run folders that someone else may have made: nothing follows their links or their claims."""
 
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -322,6 +323,51 @@ def test_a_foreign_run_is_named_in_the_list_and_not_cleaned(
         f"1 older runs are foreign and are kept: pipeline runs action=adopt run={copy}\n"
     )
     assert [path.name for path in Path("runs").iterdir()] == [copy.name]
+
+
+def test_no_name_in_a_folder_begins_a_line(
+    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harm = "a\nerror: FORGED\tx"
+    begin, *others = events(run)
+    names = {"name": harm, "register": harm, "trust": [harm], "uri": f"http://127.0.0.1:9/{harm}"}
+    doctor = {"event": "tag", "time": begin["time"], "key": "doctor", "value": harm}
+    end = {**others.pop(), "reason": harm}
+    journal = [{**begin, **names}, *others, doctor, end]
+    text = "".join(f"{json.dumps(event)}\n" for event in journal)
+    (run / "journal.jsonl").write_text(text, encoding="utf-8")
+    (run / OWNER).unlink()
+    for command, words in (
+        (runs.main, ["action=list"]),
+        (runs.main, ["name=none"]),
+        (runs.main, ["doctor=none"]),
+        (report.main, ["run=none"]),
+        (train.main, ["resume=none"]),
+        (runs.main, ["action=adopt", f"run={run}"]),
+        (runs.main, ["action=sync"]),
+        (runs.main, ["action=clean", "older_than=0"]),
+        (report.main, [f"run={run}"]),
+    ):
+        capsys.readouterr()
+        command(words)
+        printed = capsys.readouterr()
+        lines = (printed.out + printed.err).splitlines()
+        assert lines, words
+        assert not [line for line in lines if line.startswith("error: FORGED")], words
+        assert not [line for line in lines if "FORGED\t" in line], words
+
+
+@pytest.mark.parametrize("name", ["a\nerror: FORGED", "a\tFINISHED"])
+def test_a_folder_whose_name_begins_a_line_is_passed_over(
+    run: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = run.rename(run.with_name(name))
+    assert runs.main([]) == 0
+    assert capsys.readouterr().out == "no runs below output='runs'\n"
+    for command in ("adopt", "report"):
+        assert refusal(capsys, command, folder) == (
+            f"error: {str(folder)!r} has a line break or a tab in its name; rename it"
+        )
 
 
 # ── what a foreign run is recorded as ───────────────────────────────────────────────────────────

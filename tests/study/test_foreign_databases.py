@@ -398,6 +398,31 @@ def test_the_list_passes_over_an_odd_name(
     assert "\x1b" not in warning
 
 
+def test_no_text_of_a_database_begins_a_line(
+    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harm = "a\nerror: FORGED\tx"
+    ledger.finish(take(ledger), COMPLETE)
+    ledger.finish(take(ledger), failed("error"))
+    objective = {"name": f"val/f1{harm}", "direction": "max"}
+    set_attribute("objectives", [objective])
+    statement = "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'end_reason'"
+    execute(statement, json.dumps(harm))
+    for command, words in (
+        (main, []),
+        (main, ["name=none"]),
+        (main, ["action=check", f"study={STUDY}"]),
+        (main, ["action=clean", f"study={STUDY}"]),
+        (report, [f"study={STUDY}", "tracking=none"]),
+    ):
+        capsys.readouterr()
+        command(words)
+        printed = capsys.readouterr()
+        lines = (printed.out + printed.err).splitlines()
+        assert not [line for line in lines if line.startswith("error: FORGED")], words
+        assert not [line for line in lines if "FORGED\t" in line], words
+
+
 # ── statements in the database ──────────────────────────────────────────────────────────────────
 
 ENDLESS = (

@@ -179,6 +179,17 @@ all failed
 """
 
 
+def test_no_text_of_a_database_begins_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    harm = "a\nFORGED\terror: none"
+    failed = Row(number=1, state="failed", reason=harm, attributes={"message": harm})
+    for rows in ([replace(row(0, 0.5, lr=harm), attributes={}), failed], [failed]):
+        study = replace(ending([0.5]), rows=rows, objectives=[harm], command=f"train x='{harm}'")
+        print_summary(study)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(r"a\nFORGED\terror: none" in line for line in lines)
+    assert not [line for line in lines if line.lstrip().startswith("FORGED")]
+
+
 @pytest.mark.parametrize(("words", "lines"), cases(VERDICTS))
 def test_the_verdict_says_whether_the_winner_beats_the_default_and_a_naive_prediction(
     words: list[str], lines: list[str]

@@ -13,6 +13,7 @@ from pipeline.config.overrides import plainest
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
+from pipeline.streams import single_line
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
 from pipeline.study.messages import COUNTED_FAILURES, RETRIED
 from pipeline.study.space.ranges import text_of
@@ -390,8 +391,8 @@ def print_summary(summary: StudySummary) -> None:
     for line in verdict(summary):
         say(shown, line)
     if summary.winner is not None:
-        commands = f"again   {summary.command}\nor      {summary.yaml_command}"
-        shown.print(commands, soft_wrap=True, markup=False)
+        for command in (f"again   {summary.command}", f"or      {summary.yaml_command}"):
+            shown.print(single_line(command), soft_wrap=True, markup=False)
 
 
 def last_lines(
