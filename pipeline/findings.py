@@ -422,4 +422,5 @@ def _read(value: Any, arrays: Mapping[str, Any]) -> Any:
 def _findings(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> Findings:
     """Return findings from the content of their files, with the type of each value checked."""
     read = {field.name: _read(content[field.name], arrays) for field in fields(Findings)}
+    read["config"] = _read(content["config"], {})  # it holds no arrays
     return TypeAdapter(Findings).validate_python(read)

@@ -55,7 +55,13 @@ def test_damage_and_other_formats_are_told_in_a_line(file: str, tmp_path: Path) 
         lacking = {k: v for k, v in json.loads(whole).items() if k != "threshold"}
         assert "is damaged" in refused(json.dumps(lacking).encode())
         assert "is damaged" in refused(b"[" * 100_000)
-        for wrong in ({"features": [1]}, {"metrics": {"test/f1": "x"}}, {"test": {"rows": [1]}}):
+        array = json.loads(whole)["test"]["outputs"]
+        for wrong in (
+            {"features": [1]},
+            {"metrics": {"test/f1": "x"}},
+            {"test": {"rows": [1]}},
+            {"config": {"seed": array}},
+        ):
             assert "is damaged" in refused(json.dumps({**json.loads(whole), **wrong}).encode())
         other = refused(whole.replace(b'"format": 2', b'"format": 99'))
         assert "has format 99; this version reads format 2" in other

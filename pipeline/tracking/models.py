@@ -4,10 +4,11 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 import mlflow.pyfunc
@@ -19,6 +20,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
+from pydantic import PositiveInt, TypeAdapter
 
 from pipeline import __version__
 from pipeline.paths import cache_folder, create_folder
@@ -90,9 +92,8 @@ def _prepare(
 ) -> None:
     """Write the model in MLflow's layout. Nothing is pickled, and no code of the model is run."""
     source = run / FOLDER
+    interface, example = _interface_and_example(source)
     try:
-        interface = read_json(source / INTERFACE)
-        example = read_json(source / EXAMPLE)
         paths = []
         if code is not None and code.is_dir():
             paths = sorted(str(path.absolute()) for path in code.iterdir())
@@ -108,7 +109,7 @@ def _prepare(
                 model_id=model.model_id,
             ),
             signature=signature(interface),
-            input_example=input_example(example, interface),
+            input_example=example,
             pip_requirements=requirements(interface["kind"]),
             model_config={TRUST: list(trust)},
             metadata={"pipeline": __version__},
@@ -118,6 +119,33 @@ def _prepare(
     except Exception as error:  # whatever goes wrong here, the run itself is sound
         line = " ".join(str(error).split())
         raise StoreError("refused", f"MLflow rejected the model: {line[:300]}") from error
+
+
+def _interface_and_example(
+    source: Path,
+) -> "tuple[Mapping[str, Any], pd.DataFrame | np.ndarray[Any, Any]]":
+    """Return what the files beside a model say of its inputs and outputs, and example rows.
+
+    Raises:
+        StoreError: A file can't be read, or the two describe no rows of a model. A shape alone
+            could ask for any amount of memory, so the example has to have it.
+    """
+    try:
+        interface = read_json(source / INTERFACE)
+        _INTERFACE.validate_python(interface)
+        example = input_example(read_json(source / EXAMPLE), interface)
+        inputs = interface["inputs"]
+        if isinstance(inputs, Mapping) and list(example.shape[1:]) != inputs["shape"]:
+            raise ValueError(f"the example has rows of shape {example.shape[1:]}")
+    except OSError as error:
+        raise StoreError("unwritable", f"the model of {source} can't be read ({error})") from error
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise StoreError(
+            "refused",
+            f"{str(source / INTERFACE)!r} or {EXAMPLE} is damaged: they describe no rows of a "
+            "model, so MLflow gets the run without it",
+        ) from error
+    return interface, example
 
 
 def warm_up() -> None:
@@ -135,6 +163,34 @@ def requirements(kind: str) -> list[str]:
 
 
 # ── the interface as MLflow describes it ────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceColumn:
+    """A column of a model's inputs or outputs in `interface.json`."""
+
+    name: str
+    type: Literal["string", "double", "binary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceArray:
+    """Rows of arrays in `interface.json`."""
+
+    shape: tuple[PositiveInt, ...]
+    dtype: Literal["float64"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """What `interface.json` holds."""
+
+    kind: str
+    inputs: tuple[InterfaceColumn, ...] | InterfaceArray
+    outputs: tuple[InterfaceColumn, ...]
+
+
+_INTERFACE = TypeAdapter(Interface)
 
 
 def signature(interface: Mapping[str, Any]) -> ModelSignature:

@@ -178,9 +178,14 @@ def test_a_kill_while_a_model_is_logged_leaves_it_to_be_finished_in_its_place(
     assert versions(database)["1"].tags["pipeline.model"] == half.model_id
 
 
+HUGE = '{"kind": "array", "inputs": {"shape": [100000000], "dtype": "float64"}, "outputs": []}'
+"""Describes rows that take more memory than a machine has, for a model whose rows are small."""
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("damage", ["{", HUGE])
 def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_is_told(
-    recorder: Recorder, database: str, tmp_path: Path
+    recorder: Recorder, database: str, tmp_path: Path, damage: str
 ) -> None:
     journal = begun_with_model(tmp_path / "failed", database)
     recorder.open(journal.folder)
@@ -190,7 +195,7 @@ def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_i
 
     folder = tmp_path / "damaged"
     journal = begun_with_model(folder, database)
-    (folder / "model" / "interface.json").write_text("{")
+    (folder / "model" / "interface.json").write_text(damage)
     assert ended(recorder, journal) is None
     assert str(recorder.problem).startswith("MLflow rejected the model: ")
     run = run_of(database, folder)
