@@ -55,9 +55,10 @@ def body(options: ReportOptions) -> int:
 
             told = report_pair(options.runs or (), options)
     *lines, place = told  # a path is copied whole
+    place = single_line(place)
     if sys.stdout.isatty():
         place = place.replace("  file:", f"\n{'':8}file:")
-    print(*(folded(line, sys.stdout) for line in lines), single_line(place), sep="\n")
+    print(*(folded(line, sys.stdout) for line in lines), place, sep="\n")
     return 0
 
 

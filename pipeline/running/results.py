@@ -104,7 +104,7 @@ def print_overview(plan: Plan) -> None:
         return
     if plan.options.details:
         console().print(_config_table(plan.config))
-        print_lines([layers_text(plan.layers)])
+        print_lines(layers_text(plan.layers).splitlines())
     trainer = plan.options.trainer
     is_limited = trainer.threads != plan.usual_threads and plan.config["trainer"]["threads"] is None
     limit = f" of {plan.usual_threads} (OMP_NUM_THREADS)" if is_limited else ""
