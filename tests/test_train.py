@@ -105,15 +105,19 @@ def test_regression_figures_are_in_the_targets_own_units(made: Made, capsys: Cap
 
 
 def test_garbage_is_collected_as_usual_while_a_network_trains(made: Made) -> None:
-    before, seen = gc.get_threshold(), set()
-    hook = register_optimizer_step_pre_hook(lambda *_: seen.add(gc.get_threshold()))
+    before = gc.get_threshold(), gc.get_freeze_count()
+    during = []
+    hook = register_optimizer_step_pre_hook(
+        lambda *_: during.append((gc.get_threshold(), gc.get_freeze_count()))
+    )
     try:
         made("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking=none", "verbose=0")
     finally:
         hook.remove()
-    (found,) = seen
-    assert found[0] < before[0]  # the tests begin as a command does
-    assert gc.get_threshold() == before
+    threshold, frozen = during[0]
+    assert threshold[0] < before[0][0]  # the tests begin as a command does
+    assert frozen > 100_000, "a search would take as long as a short training"
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracked(
