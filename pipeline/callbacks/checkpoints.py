@@ -339,13 +339,13 @@ class Checkpoints(Keeper):
 
         Building the network and restoring its weights have drawn numbers in the meantime.
         """
-        if self._states is not None:
-            restore_generators(self._states)
-            self._states = None
-            is_ours = trainer.is_global_zero and str(trainer.ckpt_path) == str(self._last)
-            if is_ours and self.best_epoch == trainer.current_epoch:
-                link_or_copy(self._last, self._best)  # the run was killed between writing the two
+        states, self._states = self._states, None
+        if states is not None:
+            restore_generators(states)
         super().on_train_start(trainer, pl_module)
+        is_ours = trainer.is_global_zero and str(trainer.ckpt_path) == str(self._last)
+        if states is not None and is_ours and self.best_epoch == trainer.current_epoch:
+            link_or_copy(self._last, self._best)  # the run was killed between writing the two
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
         """Write the epoch's checkpoint."""

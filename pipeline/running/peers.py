@@ -276,7 +276,8 @@ class Peers:
             if self._is_over or self._record is None:
                 return
             time.sleep(TICK_SECONDS)
-        if (record := self._record) is not None and not record.journal.has_ended:
+        record = self._record
+        if record is not None and record.journal.is_begun and not record.journal.has_ended:
             with suppress(EnvironmentFaultError):
                 record.journal.end("FAILED", "error")
             say_how_to_go_on(record)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from pipeline.config.record import flatten
 from pipeline.data.report_text import markdown
 from pipeline.errors import (
     ChangedDataError,
+    ConfigError,
     DivergedError,
     EnvironmentFaultError,
     Interrupted,
@@ -33,7 +35,13 @@ from pipeline.errors import (
 )
 from pipeline.findings import LAYERS_FILE
 from pipeline.networks.inspection import layers_text
-from pipeline.paths import CHECKPOINTS, create_run_folder, replace_json, replace_text
+from pipeline.paths import (
+    CHECKPOINTS,
+    create_run_folder,
+    remove_leftovers,
+    replace_json,
+    replace_text,
+)
 from pipeline.redaction import redact
 from pipeline.regular_files import open_regular
 from pipeline.running.plan import Plan
@@ -164,6 +172,7 @@ class Record:
         unsent: Number of values that the server lacks; known once the record is closed.
         reason: Why the run ended, in addition to its status.
         registered: Result of the model's registration; known once the record is closed.
+        begins: Writes the beginning of the run; `None` = that was done.
     """
 
     folder: Path
@@ -173,6 +182,7 @@ class Record:
     unsent: int = 0
     reason: str | None = None
     registered: str | None = None
+    begins: Callable[[], None] | None = None
 
     @property
     def where_to_look(self) -> tuple[str, ...]:
@@ -196,6 +206,12 @@ class Record:
         """The run's report, which is written with its pictures."""
         return self.artifacts / "report.html"
 
+    def begin(self) -> None:
+        """Put the beginning of the run on record, unless that was done."""
+        begins, self.begins = self.begins, None
+        if begins is not None:
+            begins()
+
     def finish(self) -> None:
         """Record that the run has finished, unless that is on record or a stop was requested."""
         if not self.journal.has_ended:
@@ -204,23 +220,37 @@ class Record:
 
 
 @contextmanager
-def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
-    """Record a run while the body trains it; the run's end is recorded whatever the body does."""
-    record = _begin(plan)
+def on_record(
+    plan: Plan, recorder: Recorder | None, *, begins_later: bool = False
+) -> Iterator[Record]:
+    """Record a run while the body trains it; the run's end is recorded whatever the body does.
+
+    With `begins_later`, the body calls `Record.begin`. If it refuses the run before that, with a
+    ConfigError, nothing is written.
+    """
+    known = plan.occasion.folder or plan.start.folder
+    folder = known or create_run_folder(Path(plan.options.output), plan.name)
+    record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
     try:
-        with log_to(record.folder / LOG, lean=plan.occasion.lean):
+        with log_to(folder / LOG, lean=plan.occasion.lean, is_held=True) as log:
+            record.begins = partial(_begin, plan, record, recorder, log)
             try:
-                if recorder is not None:
-                    record.run_id = recorder.open(record.folder) or None
-                    recorder.send_earlier(record.folder.parent)
+                if not begins_later:
+                    record.begin()
                 yield record
                 record.finish()
             except BaseException as error:
+                if not isinstance(error, ConfigError):
+                    record.begin()
+                if not record.journal.is_begun:
+                    raise
                 raise _end(record, error) from error
     finally:
         record.journal.close()
-        if recorder is not None:
-            record.unsent = recorder.close(record.folder)
+        if known is None and not record.journal.is_begun:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif recorder is not None and record.journal.is_begun:
+            record.unsent = recorder.close(folder)
             record.registered = recorder.registered
             if recorder.problem and not record.unsent:  # MLflow only lacks the model
                 print(f"warning: {recorder.problem}", file=sys.stderr)
@@ -228,38 +258,35 @@ def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
                 record.unsent,
                 recorder.problem,
                 place=record.journal.path,
-                output=record.folder.parent,
+                output=folder.parent,
                 uri=record.uri,
             )
 
 
-def _begin(plan: Plan) -> Record:
+def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -> None:
+    """Write what is known of a run before its training, and let the recorder follow it."""
     if not plan.occasion.lean:
         remove_abandoned(Path(plan.options.output))
-    known = plan.occasion.folder or plan.start.folder
-    folder = known or create_run_folder(Path(plan.options.output), plan.name)
-    try:
-        if known is None:
-            begin_own(folder)
-        record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
-        if not plan.occasion.lean:
-            record.artifacts.mkdir(mode=0o750, exist_ok=True)
-            write_config(record.artifacts, plan.config)
-            replace_text(record.artifacts / LAYERS_FILE, layers_text(plan.layers) + "\n")
-            write_environment(record.artifacts)
-            if (report := plan.prepared.report) is not None:
-                plain = report.to_dict()
-                replace_json(record.artifacts / "data_report.json", plain, has_nan=False)
-                replace_text(record.artifacts / "data_report.md", markdown(report))
-            if plan.command is not None:
-                plan.command.save(folder)
-        order = next_order() if known is None else None
-        record.journal.begin(_header(plan, record.uri, order))
-    except BaseException:
-        if known is None:  # the run had not begun
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return record
+        remove_leftovers(record.checkpoints)
+    is_new = plan.occasion.folder is None and plan.start.folder is None
+    if is_new:
+        begin_own(record.folder)
+    if not plan.occasion.lean:
+        record.artifacts.mkdir(mode=0o750, exist_ok=True)
+        write_config(record.artifacts, plan.config)
+        replace_text(record.artifacts / LAYERS_FILE, layers_text(plan.layers) + "\n")
+        write_environment(record.artifacts)
+        if (report := plan.prepared.report) is not None:
+            plain = report.to_dict()
+            replace_json(record.artifacts / "data_report.json", plain, has_nan=False)
+            replace_text(record.artifacts / "data_report.md", markdown(report))
+        if plan.command is not None:
+            plan.command.save(record.folder)
+    record.journal.begin(_header(plan, record.uri, next_order() if is_new else None))
+    log.write_held()
+    if recorder is not None:
+        record.run_id = recorder.open(record.folder) or None
+        recorder.send_earlier(record.folder.parent)
 
 
 def _header(plan: Plan, uri: str, order: int | None) -> Header:
@@ -356,10 +383,14 @@ def write_history(folder: Path, history: Mapping[int, Mapping[str, float]]) -> N
 
 
 class RunLog(logging.FileHandler):
-    """Appends to a run's log, with masked secrets; a full disk does not end the run."""
+    """Appends to a run's log, with masked secrets; a full disk does not end the run.
 
-    def __init__(self, path: Path) -> None:
+    If it `is_held`, nothing is written before `write_held`.
+    """
+
+    def __init__(self, path: Path, *, is_held: bool) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self._held: list[logging.LogRecord] | None = [] if is_held else None
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def _open(self) -> io.TextIOWrapper:
@@ -371,8 +402,17 @@ class RunLog(logging.FileHandler):
         """Return the line without secrets."""
         return redact(super().format(record))
 
+    def write_held(self) -> None:
+        """Write the lines that were held back; later ones are written at once."""
+        held, self._held = self._held, None
+        for record in held or ():
+            self.emit(record)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line unless the file can't be opened."""
+        if self._held is not None:
+            self._held.append(record)
+            return
         with suppress(OSError):  # the file could not be opened
             super().emit(record)
 
@@ -386,9 +426,9 @@ class RunLog(logging.FileHandler):
 
 
 @contextmanager
-def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
+def log_to(path: Path, *, lean: bool = False, is_held: bool = False) -> Iterator[RunLog]:
     """Redirect messages and warnings of libraries to a run's log; with `lean`, only warnings."""
-    handler = RunLog(path)
+    handler = RunLog(path, is_held=is_held)
     handler.setLevel(logging.WARNING if lean else logging.NOTSET)
     root = logging.getLogger()
     libraries = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
@@ -398,7 +438,7 @@ def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
     root.addHandler(handler)
     logging.captureWarnings(capture=True)
     try:
-        yield
+        yield handler
     finally:
         logging.captureWarnings(capture=False)
         root.removeHandler(handler)

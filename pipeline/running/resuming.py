@@ -16,7 +16,7 @@ from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError, some
-from pipeline.paths import CHECKPOINTS, LEFTOVERS, entries, remove_leftovers
+from pipeline.paths import CHECKPOINTS, LEFTOVERS, entries
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
 from pipeline.regular_files import folder_problem, require_plain_folder
@@ -195,7 +195,6 @@ def _is_finished(folder: Path) -> bool:
 def _go_on(
     folder: Path, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
 ) -> Start:
-    remove_leftovers(folder / CHECKPOINTS)
     saved, warnings = _newest_whole(folder, skip_damaged=skip_damaged)
     facts, epochs = saved.facts, options.trainer.max_epochs
     version = facts.get("version")

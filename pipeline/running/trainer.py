@@ -295,6 +295,8 @@ class Participant:
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
         self.keeper = self._build_keeper(folder / CHECKPOINTS)
         self.pruned, self.vitals, self.seconds = False, vitals, 0.0
+        #: Time of the fit in which nothing is trained.
+        self.idle_seconds = 0.0
         options = plan.options
         own = [
             build_callback(target, folder, trust=options.trust)
@@ -307,7 +309,7 @@ class Participant:
             plan,
             callbacks=[
                 *(*own, *catches_up, *records),
-                *(self.keeper, *noise, *rungs, *self._progress()),
+                *(self.keeper, *noise, *rungs, *self._last_callbacks()),
             ],
             logger=logger,
             writer=self.keeper.writer,
@@ -327,8 +329,8 @@ class Participant:
         adopts = plan.start.parent is not None
         return checkpoints.Checkpoints(folder, **given, adopts=adopts)
 
-    def _progress(self) -> Sequence[Callback]:
-        """Return the callbacks that come last, which show the progress of the training."""
+    def _last_callbacks(self) -> Sequence[Callback]:
+        """Return the callbacks that come last, after the restored state was checked."""
         return ()
 
     @collecting_as_usual()
@@ -352,7 +354,7 @@ class Participant:
                 raise
             raise checkpoints.unusable_state(str(plan.start.checkpoint), named(error)) from error
         finally:
-            self.seconds = perf_counter() - started_at
+            self.seconds = perf_counter() - started_at - self.idle_seconds
 
 
 def follow(plan: Plan) -> None:

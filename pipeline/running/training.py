@@ -71,7 +71,7 @@ def train(
     check_callbacks(plan.options, plan.occasion.folder or plan.start.folder)
     require_truthful(plan.options)
     with (
-        on_record(plan, recorder) as record,
+        on_record(plan, recorder, begins_later=plan.start.saved is not None) as record,
         process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
@@ -116,7 +116,9 @@ class Session(Participant):
         """Train until the end or a pruning; diagnose a divergence and raise it again."""
         try:
             super().fit()
+            self._record.begin()  # a run that had trained all of its epochs starts no training
         except DivergedError as error:
+            self._record.begin()
             what = "the result of the diverged run was not written"
             result = self._result(metrics={"time/fit": self._earlier_seconds + self.seconds})
             error.result = unless_it_fails(lambda: self._write(result, diverged=True), what)
@@ -146,12 +148,18 @@ class Session(Participant):
         result = self._result(decision=decision, test=test, metrics=values, epochs=epochs)
         return result if pruned else self._write(result, diverged=False)
 
-    def _progress(self) -> Sequence[Callback]:
+    def _last_callbacks(self) -> Sequence[Callback]:
         verbose = shown_verbosity(self._plan.options.verbose)
+        beginning = RecordedBeginning(self._begin)
         if verbose == 0:
-            return ()
+            return (beginning,)
         kind = EpochBars if verbose == 1 else EpochLines
-        return (kind(self._plan.options.monitor or "train/loss", self.keeper),)
+        return (beginning, kind(self._plan.options.monitor or "train/loss", self.keeper))
+
+    def _begin(self) -> None:
+        started_at = perf_counter()
+        self._record.begin()
+        self.idle_seconds = perf_counter() - started_at
 
     def _kept_values(self) -> Mapping[str, float]:
         """Return the values of the best epoch, or the newest of each metric if the last is kept."""
@@ -221,6 +229,21 @@ class Session(Participant):
         record.journal.model(figure)
         text = (record.folder / FOLDER / CARD).read_text(encoding="utf-8")
         replace_text(record.artifacts / CARD, text)
+
+
+class RecordedBeginning(Checkpoint):
+    """Puts the beginning of a resumed run on record once its state is restored and checked.
+
+    The base class is Checkpoint only so that Lightning calls this after the keeper's check.
+    """
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        super().__init__()
+        self._begin = begin
+
+    def on_train_start(self, *_: Any) -> None:
+        """Begin the run on record, unless that was done."""
+        self._begin()
 
 
 class JournalLogger(Logger):

@@ -169,8 +169,9 @@ class Journal:
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
         if header.parent_folder is not None:
             content["parent_folder"] = str(Path(header.parent_folder).absolute())
-        self._lease = asdict(own_lease())
-        self._append("begin", at=at, lease=self._lease, **content)
+        lease = asdict(own_lease())
+        self._append("begin", at=at, lease=lease, **content)
+        self._lease = lease
 
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
         """Record values of an epoch, counted from 1; each name keeps its first value in an epoch.
@@ -207,6 +208,11 @@ class Journal:
     def events(self) -> Iterator[Event]:
         """Yield all events; an incomplete last line, left by a kill, is skipped."""
         yield from read_events(self.path)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether this process has begun the run."""
+        return self._lease is not None
 
     @property
     def has_ended(self) -> bool:

@@ -26,7 +26,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from faults.processes import recorded_epochs
+from faults.test_foreign_folders import content_of
 from pipeline import evaluate, export, predict, train
 from pipeline.config.compose import compose
 
@@ -386,10 +386,22 @@ def test_a_state_of_another_form_is_refused(
     (run / "checkpoints" / "best.ckpt").unlink()
     last = run / "checkpoints" / "last.ckpt"
     changed(last, STATES[kind])
+    (run / "checkpoints" / ".last.ckpt.0.tmp").touch()
+    before = content_of(Path.cwd())
     assert train.main([f"resume={run}", *RESUMED]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {last} holds no usable state of a training (")
-    assert recorded_epochs(run) == [1, 2, 3]
+    assert content_of(Path.cwd()) == before
+
+
+def test_a_refused_state_leaves_no_new_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With another config, the weights would be trained on in a new folder."""
+    changed(run / "checkpoints" / "last.ckpt", STATES["loops"])
+    before = content_of(Path.cwd())
+    words = (*RESUMED, "resume_allow_change=true", "optimizer.lr=0.1")
+    assert train.main([f"resume={run}", *words]) == 2
+    assert "holds no usable state of a training (loops" in capsys.readouterr().err
+    assert content_of(Path.cwd()) == before
 
 
 def test_a_refused_model_takes_little_memory(model: Path) -> None:
