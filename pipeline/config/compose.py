@@ -153,12 +153,12 @@ class Composer:
     def __init__(self, config_name: str, config_dir: Path | str | None = None) -> None:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_folder()), version_base=None):
-            places = GlobalHydra.instance().config_loader().get_search_path()
+            self._loader = GlobalHydra.instance().config_loader()
         GlobalHydra.instance().clear()
-        self._loader = BoundedLoader(places)
         self.config_name, self.config_dir = config_name, config_dir
         self._search: list[str] = []
         if config_dir is not None:
+            self._loader = BoundedLoader(self._loader.get_search_path())
             SourcesRegistry.instance().register(CheckedFiles)
             place = f"{CheckedFiles.scheme()}://{Path(config_dir).absolute()}"
             self._search.append(f"hydra.searchpath=[{quoted(place)}]")

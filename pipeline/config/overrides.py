@@ -303,8 +303,10 @@ class BoundedLoader(ConfigLoaderImpl):
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        parsed, files = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
-        return parsed, _BoundedFiles(files)
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        files = _BoundedFiles(self.repository)
+        self._process_config_searchpath(config_name, parsed, files)
+        return parsed, files
 
 
 class _BoundedFiles(CachingConfigRepository):
