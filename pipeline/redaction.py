@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property, lru_cache
 from urllib.parse import unquote
 
 MASK = "***"
@@ -69,13 +70,13 @@ class Where(StrEnum):
     CODE = "code"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """A form in which a secret stands in text.
 
     Args:
         name: What the form is.
-        pattern: Matches the secret and what marks it as one.
+        pattern: Regular expression of the secret and what marks it as one.
         replacement: What replaces a match: a template of `re.sub`, or a function of the match.
         where: The kinds of text in which it is masked.
         example: Text of this form.
@@ -84,12 +85,21 @@ class Shape:
     """
 
     name: str
-    pattern: re.Pattern[str]
+    pattern: str
     replacement: str | Callable[[re.Match[str]], str] = rf"\g<1>{MASK}"
     where: Where = Where.EVERYWHERE
     example: str
     masked: str
     ordinary: tuple[str, ...] = ()
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        """The pattern; compiling all of them takes 10 ms, and many commands need none."""
+        return re.compile(self.pattern)
+
+    def masked_in(self, text: str) -> str:
+        """Return a text in which each match is replaced."""
+        return self.compiled.sub(self.replacement, text)
 
 
 # ── replacements that need more than a template ─────────────────────────────────────────────────
@@ -123,7 +133,7 @@ def _hide_line(match: re.Match[str]) -> str:
 SHAPES = (
     Shape(
         name="private key in PEM form",
-        pattern=re.compile(
+        pattern=(
             r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----)"
             r"(?:[^-]|-(?!----END ))*+(?=-----END |\Z)"
         ),
@@ -136,7 +146,7 @@ SHAPES = (
     ),
     Shape(
         name="user and password in a URL",
-        pattern=_AFTER_SCHEME,
+        pattern=_AFTER_SCHEME.pattern,
         replacement=_hide_userinfo,
         example="postgresql://me:c0/@c1@host:5432/db",
         masked="postgresql://me:***@host:5432/db",
@@ -144,21 +154,21 @@ SHAPES = (
     ),
     Shape(
         name="query of a URL of the web",
-        pattern=_QUERY,
+        pattern=_QUERY.pattern,
         example="from https://b.example/a.csv?X-Amz-Signature=c0&sig=c1, which",
         masked="from https://b.example/a.csv?***, which",
         ordinary=("https://b.example/a.csv#part?", "is it at https://b.example/a.csv ?"),
     ),
     Shape(
         name="parameter of any URL",
-        pattern=_PARAMETER,
+        pattern=_PARAMETER.pattern,
         example="s3://bucket/a.csv?sig=c0&part=1",
         masked="s3://bucket/a.csv?sig=***&part=1",
         ordinary=("s3://bucket/a.csv?part=1&design=2", "sqlite:///a.db?timeout=5"),
     ),
     Shape(
         name="path of a webhook",
-        pattern=re.compile(
+        pattern=(
             r"(?i)((?=[acdhow])(?:hooks\.slack\.com/(?:services|workflows|triggers)"
             r"|discord(?:app)?\.com/api/(?:v\d+/)?webhooks/\d+"
             r"|webhook\.office\.com/webhookb2|outlook\.office\.com/webhook"
@@ -171,7 +181,7 @@ SHAPES = (
     ),
     Shape(
         name="credentials after a method of HTTP",
-        pattern=re.compile(
+        pattern=(
             rf"(?i)(\bbearer[ \t]+|authorization{_IS}['\"]?(?:basic|digest|token)[ \t]+)"
             r"[\w.~+/=-]{6,}"
         ),
@@ -181,7 +191,7 @@ SHAPES = (
     ),
     Shape(
         name="JSON web token",
-        pattern=re.compile(r"(?<![\w-])eyJ[\w-]{6,}\.eyJ[\w-]+(?:\.[\w-]*)*"),
+        pattern=r"(?<![\w-])eyJ[\w-]{6,}\.eyJ[\w-]+(?:\.[\w-]*)*",
         replacement=MASK,
         example="it answers eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c0-c0_c0, then",
         masked="it answers ***, then",
@@ -189,7 +199,7 @@ SHAPES = (
     ),
     Shape(
         name="token with the prefix of its service",
-        pattern=re.compile(
+        pattern=(
             r"(?<![A-Za-z0-9])(?:gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
             r"|xox[abeoprs]-[\w-]{10,}|hf_[A-Za-z0-9]{16,}|npm_[A-Za-z0-9]{16,}|AIza[\w-]{20,}"
             r"|A[KS]IA[A-Z0-9]{16}|pypi-[\w-]{32,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}"
@@ -205,7 +215,7 @@ SHAPES = (
     ),
     Shape(
         name="user and password before a host",
-        pattern=re.compile(rf"(?i){_LOGIN}(?=@{_HOST})"),
+        pattern=rf"(?i){_LOGIN}(?=@{_HOST})",
         example="connect to me:c0c0@db.example.org or me:c1@10.0.0.1",
         masked="connect to me:***@db.example.org or me:***@10.0.0.1",
         ordinary=(
@@ -215,7 +225,7 @@ SHAPES = (
     ),
     Shape(
         name="option -u USER:PASSWORD",
-        pattern=re.compile(
+        pattern=(
             r"(?<!\S)((?:-[uU][ \t]*|--(?:proxy-)?user(?:[ \t]+|=))(['\"])?(?!\d+:\d+(?:\s|$))"
             r"[^\s:'\"=/$+-][^\s:'\"=/$]*+:)(?(2)[^'\"\n$][^'\"\n]*|[^\s'\"/$][^\s'\"]*)"
         ),
@@ -225,7 +235,7 @@ SHAPES = (
     ),
     Shape(
         name="option -pPASSWORD of a client",
-        pattern=re.compile(
+        pattern=(
             r"\b(mysql\w*|mariadb[\w-]*|sshpass|(?:docker|podman|helm registry) login)[ \t][^\n]*"
         ),
         replacement=_hide_client_password,
@@ -235,14 +245,14 @@ SHAPES = (
     ),
     Shape(
         name="element of XML",
-        pattern=re.compile(rf"(<(?i:[\w:.-]*{_PLAIN})>)[^<>\n]+(?=</)"),
+        pattern=rf"(<(?i:[\w:.-]*{_PLAIN})>)[^<>\n]+(?=</)",
         example="<server><password>c0</password></server>",
         masked="<server><password>***</password></server>",
         ordinary=("<author>me</author>", "<password/>"),
     ),
     Shape(
         name="login of .netrc",
-        pattern=re.compile(r"(?i)(\blogin[ \t]+\S+\s+password[ \t]+)\S+"),
+        pattern=r"(?i)(\blogin[ \t]+\S+\s+password[ \t]+)\S+",
         example="machine host login me password c0",
         masked="machine host login me password ***",
         ordinary=("login page and password field",),
@@ -250,7 +260,7 @@ SHAPES = (
     # ── in text, where a name before a value is enough ─────────────────────────────────────────
     Shape(
         name="header of HTTP",
-        pattern=re.compile(
+        pattern=(
             r"(?i)((?=[acps])(?<![\w.])(?:(?:set-)?cookie|(?:proxy-)?authorization)[ \t]*:[ \t]*)"
             rf"{_LEGIBLE}[^\s'\"}}][^\n'\"}}]*"
         ),
@@ -261,7 +271,7 @@ SHAPES = (
     ),
     Shape(
         name="assignment",
-        pattern=re.compile(
+        pattern=(
             rf"(?im)({_NAME}{_IS}){_LEGIBLE}(?:[bfru]{{0,2}}{_QUOTED}|{_BRACKETS}|{_METHOD}{_BARE})"
         ),
         where=Where.TEXT,
@@ -274,7 +284,7 @@ SHAPES = (
     ),
     Shape(
         name="field with several words",
-        pattern=re.compile(
+        pattern=(
             rf"(?im)({_PLAIN}\\?['\"]?[ \t]*+:[ \t]++){_LEGIBLE}"
             r"[^\s,;{}'\"](?:[^,;{}\n'\"]*[^,;{}\s'\"])?"
         ),
@@ -285,7 +295,7 @@ SHAPES = (
     ),
     Shape(
         name="option with a value",
-        pattern=re.compile(rf"(?im)(?<!\S)(--?[\w-]*{_NAME}[ \t]++)(?!-){_WORD}"),
+        pattern=rf"(?im)(?<!\S)(--?[\w-]*{_NAME}[ \t]++)(?!-){_WORD}",
         where=Where.TEXT,
         example="run --token c0 --seed 1",
         masked="run --token *** --seed 1",
@@ -293,7 +303,7 @@ SHAPES = (
     ),
     Shape(
         name="user and password before a plain host",
-        pattern=re.compile(rf"(?i){_LOGIN}(?=@(?!sha\d)[a-z][\w-]{{2,}}(?:[\s/'\",;)\]}}]|$))"),
+        pattern=rf"(?i){_LOGIN}(?=@(?!sha\d)[a-z][\w-]{{2,}}(?:[\s/'\",;)\]}}]|$))",
         where=Where.TEXT,
         example="connect to me:c0c0@database",
         masked="connect to me:***@database",
@@ -305,9 +315,7 @@ SHAPES = (
     # ── in code, where a name before an expression is ordinary ─────────────────────────────────
     Shape(
         name="literal",
-        pattern=re.compile(
-            rf"(?im)({_PLAIN}(?:[ \t]*+:[ \t]*+[\w.\[\], \t|]++)?{_IS})[bru]{{0,2}}{_QUOTED}"
-        ),
+        pattern=rf"(?im)({_PLAIN}(?:[ \t]*+:[ \t]*+[\w.\[\], \t|]++)?{_IS})[bru]{{0,2}}{_QUOTED}",
         where=Where.CODE,
         example="+    password: str = b'c0'",
         masked="+    password: str = ***",
@@ -315,7 +323,7 @@ SHAPES = (
     ),
     Shape(
         name="header of HTTP in quotes",
-        pattern=re.compile(r"(?i)((?<=['\"])(?:set-)?cookie:[ \t]*)[^\s'\"{][^\n'\"{]*"),
+        pattern=r"(?i)((?<=['\"])(?:set-)?cookie:[ \t]*)[^\s'\"{][^\n'\"{]*",
         where=Where.CODE,
         example="+curl -H 'Cookie: session=c0; theme=c1' host",
         masked="+curl -H 'Cookie: ***' host",
@@ -323,7 +331,7 @@ SHAPES = (
     ),
     Shape(
         name="line with a name and a value",
-        pattern=re.compile(
+        pattern=(
             r"(?im)^([-+ ]?[ \t]*+(?:(?:export|env|arg|set|-e?)[ \t]+)*['\"]?"
             rf"[\w.-]*{_PLAIN}['\"]?)([ \t]*+[:=][ \t]*+)(\S.*)$"
         ),
@@ -335,9 +343,7 @@ SHAPES = (
     ),
     Shape(
         name="variable of a shell",
-        pattern=re.compile(
-            rf"(\b\w*(?:{_WORDS.upper()}|{_START}(?:PASS|PW|TOKEN|AUTH|KEY))\d*=)[^\s'\"]+"
-        ),
+        pattern=rf"(\b\w*(?:{_WORDS.upper()}|{_START}(?:PASS|PW|TOKEN|AUTH|KEY))\d*=)[^\s'\"]+",
         where=Where.CODE,
         example="+docker run -e DB_PASS=c0 image",
         masked="+docker run -e DB_PASS=*** image",
@@ -345,7 +351,7 @@ SHAPES = (
     ),
     Shape(
         name="option with a value in code",
-        pattern=re.compile(rf"(?im)(?<!\S)(--[\w-]*{_PLAIN}(?:[ \t]++|=))(?![-=:]){_WORD}"),
+        pattern=rf"(?im)(?<!\S)(--[\w-]*{_PLAIN}(?:[ \t]++|=))(?![-=:]){_WORD}",
         where=Where.CODE,
         example="+login --password c0 --user me",
         masked="+login --password *** --user me",
@@ -379,11 +385,11 @@ def redact_code(text: str) -> str:
 def _masked(text: str, where: Where) -> str:
     """Return the text without the secrets of all shapes that are masked in such text."""
     for shape in _SHAPES_OF[Where.EVERYWHERE]:
-        text = shape.pattern.sub(shape.replacement, text)
-    for value in _secret_values():
+        text = shape.masked_in(text)
+    for value in _secret_values(tuple(os.environ.items())):
         text = text.replace(value, MASK)
     for shape in _SHAPES_OF[where]:
-        text = shape.pattern.sub(shape.replacement, text)
+        text = shape.masked_in(text)
     return text
 
 
@@ -427,10 +433,11 @@ def _password(match: re.Match[str]) -> str:
     return "" if is_host and match.string.endswith(_HTTP, 0, match.start()) else password
 
 
-def _secret_values() -> list[str]:
+@lru_cache(maxsize=1)
+def _secret_values(environment: tuple[tuple[str, str], ...]) -> list[str]:
     """Return the secrets in the environment, by variable name or in a URL, the longest first."""
     values = set()
-    for name, value in os.environ.items():
+    for name, value in environment:
         if name not in ("PWD", "OLDPWD"):  # folders
             values |= {value} if _is_secret(name) else set()
             passwords = {_password(match) for match in _AFTER_SCHEME.finditer(value)}
