@@ -1,5 +1,6 @@
 """Kinds of errors with their exit codes, and helpers for messages: values, nearest names."""
 
+import errno
 import os
 import re
 import shlex
@@ -8,7 +9,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, ClassVar
 
 #: Smallest similarity, by `difflib`, of a name that is suggested in place of another.
@@ -21,6 +22,27 @@ SYNONYMS = {"test_rows": "last"}
 #: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
 _QUOTES = ("'", '"')
+#: What the process or the machine has no more of, by a part of an error's text. Libraries and
+#: Python's threads pass on the text alone, without the code of the system's error.
+_USED_UP = {
+    **dict.fromkeys(
+        (os.strerror(errno.EAGAIN), "can't start new thread"),
+        "no more processes or threads can be started; end other programs, or raise the limit with "
+        "ulimit -u",
+    ),
+    os.strerror(errno.ENOMEM): (
+        "no memory is left; end other programs, or raise the limit with ulimit -v"
+    ),
+    # Its text contains that of the next one.
+    os.strerror(errno.ENFILE): "this machine has too many open files; end other programs",
+    os.strerror(errno.EMFILE): (
+        "this process has too many open files; raise the limit with ulimit -n"
+    ),
+}
+#: Stands in a message between the code of the user's own that raised an error, and the error.
+RAISED = " raised "
+#: Packages of the user's own, whose code this process may run, as `trust=` names them.
+own_packages: set[str] = set()
 #: Words that Hydra reads unchanged without quotes.
 BARE = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*|0|-?[1-9][0-9]*")
 
@@ -83,19 +105,53 @@ class Interrupted(BaseException):
 
 
 def named(error: BaseException) -> str:
-    """Return an unforeseen error in one line: its class, its message and where it was raised."""
-    frames, text = traceback.extract_tb(error.__traceback__), " ".join(str(error).split())
-    file = Path(frames[-1].filename if frames else "")
-    name = f"{file.parent.name}/{file.name}" if file.stem == "__init__" else file.name
-    where = f" ({name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text or 'no message'}{where}"
+    """Return an unforeseen error in one line: its class, its message and where it was raised.
+
+    For an error of the user's own code that is the place in this code, and its function as well.
+    """
+    own = _own_frame(error)
+    frames = list(traceback.walk_tb(error.__traceback__))[-1:] if own is None else [own]
+    where = "".join(f" ({_file_name(frame)}:{line})" for frame, line in frames)
+    text = " ".join(str(error).split()) or "no message"
+    line = f"{type(error).__name__}: {text}{where}"
+    if own is None:
+        return line
+    frame, _ = own
+    return f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}{RAISED}{line}"
+
+
+def _file_name(frame: FrameType) -> str:
+    file = Path(frame.f_code.co_filename)
+    return f"{file.parent.name}/{file.name}" if file.stem == "__init__" else file.name
+
+
+def _own_frame(error: BaseException) -> tuple[FrameType, int] | None:
+    """Return the function of the user's own code, and the line, in which an error was raised.
+
+    It may have called a library, which raised the error. `None` if code of this program did, or
+    was called by the user's and raised it.
+    """
+    own = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = f"{frame.f_globals.get('__name__')}."
+        if any(module.startswith(f"{package}.") for package in own_packages):
+            own = frame, line
+        elif module.startswith("pipeline."):
+            own = None
+    return own
 
 
 def unforeseen(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the line for an error that nothing else explains."""
+    for text, problem in _USED_UP.items():
+        if text in str(error):
+            return EnvironmentFaultError.exit_code, f"{problem}. {named(error)}"
     if isinstance(error, ImportError) and not str(error.name).startswith("pipeline"):
         line = "a library can't be imported; install it, or reinstall this program. "
         return EnvironmentFaultError.exit_code, line + named(error)
+    if _own_frame(error) is not None:
+        line = f"{named(error)}. Correct this code; for the traceback set traceback=true."
+        return ConfigError.exit_code, line
     line = f"{named(error)}. This is a bug in the program; for the traceback set traceback=true."
     return PipelineError.exit_code, line
 

@@ -53,6 +53,11 @@ def python(script: str, *words: str, **more: Any) -> subprocess.CompletedProcess
     )
 
 
+def system_error(code: int) -> OSError:
+    """Return the error of a system call, as Python raises it."""
+    return OSError(code, os.strerror(code))
+
+
 def ending(error: BaseException | None) -> Command:
     """Return a command that ends with an error."""
 
@@ -76,6 +81,11 @@ def ending(error: BaseException | None) -> Command:
         (PermissionError(errno.EACCES, "x", "/f"), 3, ["error: permission is denied at '/f'"]),
         (type("MisconfigurationException", (Exception,), {})("a\n b"), 2, ["error: a b"]),
         (MemoryError(), 3, ["error: out of memory; try a smaller data.batch_size"]),
+        (system_error(errno.EAGAIN), 3, ["error: no more processes or threads can be started; "]),
+        (RuntimeError("can't start new thread"), 3, ["error: no more processes or threads can"]),
+        (system_error(errno.ENOMEM), 3, ["error: no memory is left; end other programs, or "]),
+        (system_error(errno.EMFILE), 3, ["error: this process has too many open files; raise"]),
+        (system_error(errno.ENFILE), 3, ["error: this machine has too many open files; end "]),
         (Interrupted(signal.SIGINT), 130, []),
         (Interrupted(signal.SIGTERM), 143, []),
         (Interrupted(signal.SIGHUP), 129, []),
@@ -91,6 +101,32 @@ def test_each_end_has_its_exit_code_and_its_lines(
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == len(lines)
     assert all(line.startswith(start) for line, start in zip(printed, lines, strict=True))
+
+
+FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (7, 7))"
+#: Limits on processes do not hold for root.
+NO_PROCESSES = """
+import errno, os, subprocess
+def fork_exec(*_):
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+subprocess._fork_exec = fork_exec
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "problem"),
+    [
+        (FEW_FILES, "this process has too many open files; raise the limit with ulimit -n. "),
+        (NO_PROCESSES, "no more processes or threads can be started; end other programs, or "),
+    ],
+)
+def test_limit_of_the_machine_is_named(limit: str, problem: str, own_folder: Path) -> None:
+    start = "import sys; sys.argv[0] = 'pipeline-train'; from pipeline.train import main; main()"
+    ended = python(f"{limit}\n{start}", "model=mlp", "data=iris")
+    assert ended.returncode == 3
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: {problem}")
+    assert list(own_folder.iterdir()) == []
 
 
 def test_a_traceback_is_shown_only_where_it_was_asked_for_and_without_a_password(

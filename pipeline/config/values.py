@@ -29,7 +29,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.config.options import REFUSED, DataOptions
 from pipeline.config.references import require_small_references
-from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
+from pipeline.errors import ConfigError, did_you_mean, own_packages, shown, unknown_key
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -335,7 +335,11 @@ def lies_in(path: str, roots: Sequence[str]) -> bool:
 
 
 def make_importable(trust: Sequence[str]) -> None:
-    """Let trusted packages be imported from the current folder, after all installed ones."""
+    """Let trusted packages be imported from the current folder, after all installed ones.
+
+    From now on an error that their code raises is told from one of the program.
+    """
+    own_packages.update(trust)
     here = str(Path.cwd())
     if trust and here not in sys.path and "" not in sys.path:
         sys.path.append(here)

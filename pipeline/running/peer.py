@@ -10,7 +10,7 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, named, unforeseen
 from pipeline.processes.child import Parent
 from pipeline.redaction import redact
 
@@ -41,10 +41,13 @@ def main() -> None:
         from pipeline.running.recording import explain
 
         explained = explain(error)
+        code, problem = unforeseen(explained)[0], named(explained)
+        if isinstance(explained, PipelineError):
+            code, problem = explained.exit_code, " ".join(str(explained).split())
         told = {
             "is_cut": is_cut(explained),
-            "problem": redact(" ".join(str(explained).split())) or type(explained).__name__,
-            "code": explained.exit_code if isinstance(explained, PipelineError) else 1,
+            "problem": redact(problem),
+            "code": code,
             "traceback": redact("".join(traceback.format_exception(error))),
         }
         parent.say({"say": "failed", **told})

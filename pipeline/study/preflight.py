@@ -24,7 +24,7 @@ from pipeline.config.options import SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.values import validated, written
 from pipeline.devices import available
-from pipeline.errors import ConfigError
+from pipeline.errors import RAISED, ConfigError
 from pipeline.failures import BUG
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.networks import MISFIT
@@ -321,7 +321,8 @@ class Preflight:
             self._note(one, "misfit")  # only the preflight combines the two
         else:
             slow = f"it took longer than sweep.trial_timeout={self._options.trial_timeout}"
-            one.hint = self._hint(one) if end.exit_code == BUG else ""
+            is_raised = end.exit_code == BUG or RAISED in message
+            one.hint = self._hint(one) if is_raised else ""
             self._note(one, "fails", slow if overdue else message)
 
     def _note(self, one: Rehearsal, verdict: str, message: str = "") -> None:

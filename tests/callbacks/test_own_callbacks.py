@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Train
+from fixture_types import Capture, Train
 from mlflow import MlflowClient
 from records import checkpoint, epochs, only_run, predictions
 from torch import Tensor, nn
@@ -138,6 +138,47 @@ def test_a_users_own_callback_logs_a_metric(train: Train, own_folder: Path) -> N
     points = client.get_metric_history(run.info.run_id, "weight/largest")
     assert [point.step for point in points] == [1, 2, 3, 4]
     assert points[-1].value == pytest.approx(2 * largest)
+
+
+FAULTY = """
+import torch
+from pytorch_lightning import Callback
+from pipeline.networks.mlp import MLP
+
+class Faulty(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        {}["absent"]
+
+class Narrow(MLP):
+    def forward(self, inputs):
+        return torch.stack([super().forward(inputs), inputs])
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "problem"),
+    [
+        (
+            "+callbacks.faulty._target_",
+            "Faulty",
+            "my_faulty.Faulty.on_train_epoch_end raised KeyError: 'absent' (my_faulty.py:8)",
+        ),
+        (
+            "model._target_",
+            "Narrow",
+            "my_faulty.Narrow.forward raised RuntimeError: stack expects each tensor to be equal "
+            "size, but got [1, 3] at entry 0 and [1, 4] at entry 1 (my_faulty.py:12)",
+        ),
+    ],
+)
+def test_error_of_own_code_names_its_place(
+    train: Train, own_folder: Path, capsys: Capture, key: str, kind: str, problem: str
+) -> None:
+    """Also where the user's code called torch, which raised the error."""
+    (own_folder / "my_faulty.py").write_text(FAULTY, encoding="utf-8")
+    assert train(*UNTRACKED, "trust=[my_faulty]", f"{key}=my_faulty.{kind}") == 2
+    advice = "Correct this code; for the traceback set traceback=true."
+    assert capsys.readouterr().err == f"error: {problem}. {advice}\n"
 
 
 def test_other_callbacks_of_lightning_run_by_their_name(train: Train) -> None:

@@ -200,7 +200,7 @@ def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
     monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-60")
     words = ("+callbacks.talkative._target_=slow_parts.Talkative", *own_code)
     training = fork(*ENDLESS, *words, "traceback=true")
-    assert training.end() == 1
+    assert training.end() == 2
     assert "the password is ***" in training.err
     assert "Traceback" in training.err
     assert CANARY not in training.out + training.err

@@ -74,8 +74,8 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     assert records.ends() == [("FAIL", "error")] + [("FAIL", "oom")] * 3
     assert records.parent().end == ("FAILED", "error")
     records.require_agreement()
-    assert sweep_here(*words, f"{most}=1") == 1
-    assert "the last with: RuntimeError: the " in capsys.readouterr().err
+    assert sweep_here(*words, f"{most}=1") == 2
+    assert "the last with: sweep_parts._behave raised RuntimeError: the " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["trial", "study"])

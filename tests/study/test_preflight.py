@@ -126,12 +126,12 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
         "model=wide data=iris: model.kernel_size=9 does not fit layer 1: it covers 9 "
         "values, but the input length is 4; expected a smaller kernel, stride or pooling, or "
         "fewer layers",
-        "model=fixed data=iris: RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x4 and "
-        "13x3) (linear.py:134)",
+        "model=fixed data=iris: preflight_nets.Fixed.forward raised RuntimeError: mat1 and mat2 "
+        "shapes cannot be multiplied (1x4 and 13x3) (preflight_nets.py:18)",
         "data=missing: data._target_='pipeline.data.iriss.Iris' does not exist: no module "
         "'pipeline.data.iriss'.",
-        "sweeps=quick model=fixed: RuntimeError: mat1 and mat2 shapes cannot be multiplied (40x1 "
-        "and 13x10) (linear.py:134)",
+        "sweeps=quick model=fixed: preflight_nets.Fixed.forward raised RuntimeError: mat1 and mat2 "
+        "shapes cannot be multiplied (40x1 and 13x10) (preflight_nets.py:18)",
         "sweeps=turned: sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected "
         "low < high.",
         "sweeps=zero: sweep.space.optimizer.lr=interval(0, 1): optimizer.lr=0.0 is not allowed; "
