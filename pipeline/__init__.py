@@ -1,8 +1,6 @@
 """One command trains a network; everything about that run can be seen, trusted and repeated."""
 
-import atexit
 import os
-import signal
 import sys
 
 __version__ = "0.1.0"
@@ -20,15 +18,27 @@ def _is_ours() -> bool:
     return program == "pipeline" or program in [f"pipeline-{one}" for one in COMMANDS]
 
 
-# Such a process has imported nothing else yet. Until a command takes over, a stop ends it in
-# silence; Python would print a traceback of whichever library it is importing.
+def _explain_unless_interrupted(kind: type[BaseException], error: BaseException, _: object) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        os._exit(130)
+    sys.__excepthook__(kind, error, error.__traceback__)
+
+
+# Until a command takes over, a stop ends such a process in silence; Python would print a traceback
+# of whichever module it is importing. What comes before the hook imports nothing that Python has
+# not loaded already, so that a stop hardly meets it.
 if _is_ours():
-    # Taking the libraries' modules apart takes a tenth of a second. What is registered first is
-    # called last, when all threads and all other functions that are called at exit have ended.
-    atexit.register(lambda: os._exit(exit_codes[0]) if exit_codes else None)
+    sys.excepthook = _explain_unless_interrupted
+
+    import atexit
+    import signal
+
     for _stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(_stop) is not signal.SIG_IGN:
             signal.signal(_stop, lambda number, _: os._exit(128 + number))
+    # Taking the libraries' modules apart takes a tenth of a second. What is registered first is
+    # called last, when all threads and all other functions that are called at exit have ended.
+    atexit.register(lambda: os._exit(exit_codes[0]) if exit_codes else None)
 
     from pipeline.errors import explain_failed_start
 

@@ -321,6 +321,38 @@ def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_mo
     assert not Path("given/runs").exists()
 
 
+#: Stops the process at the first import after that of the program has begun.
+STOPS_EARLY = """
+import os, sys
+class Stops:
+    begun = False
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline":
+            Stops.begun = True
+        elif Stops.begun:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), 2)
+sys.meta_path.insert(0, Stops())
+"""
+INSTALLED = "import sys; from pipeline.__main__ import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("words", [["-m", "pipeline"], ["-m", "pipeline.sweep"], ["./pipeline"]])
+def test_stop_ends_the_first_import_in_silence(words: list[str], own_folder: Path) -> None:
+    (own_folder / "pipeline").write_text(INSTALLED, encoding="utf-8")
+    (own_folder / "given").mkdir()
+    (own_folder / "given" / "sitecustomize.py").write_text(STOPS_EARLY, encoding="utf-8")
+    paths = f"{own_folder / 'given'}:{Path(__file__).parent.parent}"
+    ended = subprocess.run(
+        [*HEEDING, sys.executable, *words, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("words", [["./pipeline-x/mine/study.py"], ["-m", "mine.study"]])
 def test_another_program_that_imports_the_package_keeps_its_signals_and_its_errors(
     words: Sequence[str], own_folder: Path
