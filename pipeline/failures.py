@@ -60,6 +60,9 @@ def print_error(error: BaseException, *, traceback: bool) -> int:
         log.error("an unexpected error ended the command", exc_info=error)
     if traceback and not isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
         sys.stderr.write(redact("".join(tracebacks.format_exception(error))))
+    if isinstance(error, Interrupted | KeyboardInterrupt) and not stop.is_reported:
+        for line in _of_this_rank(["stopped"], code):
+            stop.report(line)
     for line in _of_this_rank(lines, code):
         print(folded(f"error: {redact(line)}", sys.stderr), file=sys.stderr)
     sys.stderr.flush()

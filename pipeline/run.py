@@ -1,8 +1,8 @@
 """Runs one configuration: returns a trained network whose run is on record."""
 
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,8 @@ def _carried_out(
     finds_lr: bool,
 ) -> Any:
     started_at = perf_counter()
-    options = check(config)
+    with _reporting_stop():
+        options = check(config)
     if options.find_lr != finds_lr:
         raise ConfigError(
             "find_lr=false trains: call run(config), or set find_lr=true"
@@ -96,6 +97,7 @@ def _carried_out(
         occasion = Occasion(datasets=Datasets(fitting=helping.fitting))
         known: dict[str, Any] = {"started_at": started_at, "command": command}
         with (
+            _reporting_stop(),
             announcing(shown_verbosity(options.verbose) > 0),
             waiting_for("preparing the data", options.verbose),
         ):
@@ -103,6 +105,17 @@ def _carried_out(
         if fits:
             occasion.datasets.begin_baselines(plan.prepared)
         return _trained(plan, helping.recorder, shows)
+
+
+@contextmanager
+def _reporting_stop() -> Iterator[None]:
+    """Report a stop while the body prepares a run, of which nothing is on record yet."""
+    try:
+        yield
+    except BaseException:
+        if stop.signal_number is not None:
+            stop.report("stopped before the training began; nothing was recorded")
+        raise
 
 
 def _trained(
@@ -120,6 +133,7 @@ def _trained(
         # Lightning takes seconds to import, so it waits until the config is known to be right.
         # MLflow takes as long, in the recorder's process on another core.
         with (
+            _reporting_stop(),
             waiting_for("loading Lightning", options.verbose),
             connecting(recorder, options.tracking, plan.uri),
         ):

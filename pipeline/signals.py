@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ class Stop:
     def begin(self) -> None:
         """Forget an earlier stop; from now on the stop is that of this process."""
         self.signal_number: int | None = None
+        self.is_reported = False
+        """Whether the user has been told what was stopped."""
         self._owner = os.getpid()
         self._defers = False
 
@@ -48,6 +51,13 @@ class Stop:
         finally:
             self._defers = False
         self.check()
+
+    def report(self, line: str) -> None:
+        """Print what was stopped and how to continue; callers further out then print nothing."""
+        from pipeline.terminal import folded  # imports Rich, which most processes do without
+
+        self.is_reported = True
+        print(folded(line, sys.stderr), file=sys.stderr, flush=True)
 
     def check(self) -> None:
         """Raise `Interrupted` again if a stop was requested and a library swallowed it."""

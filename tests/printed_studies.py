@@ -6,7 +6,7 @@ SKELETON = (
     (re.compile(r"^warning: .*\n", re.M), ""),
     (re.compile(r"^trial +\d+ .*\n", re.M), ""),
     (re.compile(r"^(\d+ trials): .*", re.M), r"\1"),
-    (re.compile(r"^(stopped after) .*;", re.M), r"\1;"),
+    (re.compile(r"^(stopped): .*;", re.M), r"\1;"),
     (re.compile(r"^(parameter importance|not above chance|parameter +share).*\n", re.M), ""),
     (re.compile(r"^ *[\w.]+( \(\w+\))?( on)? +\d+% +\d+%\n", re.M), ""),
     (re.compile(r"^note +no picture importances: .*\n", re.M), ""),

@@ -244,7 +244,7 @@ def on_record(
                     record.begin()
                 if not record.journal.is_begun:
                     raise
-                raise _end(record, error) from error
+                raise _end(record, error, lean=plan.occasion.lean) from error
     finally:
         record.journal.close()
         if known is None and not record.journal.is_begun:
@@ -322,18 +322,22 @@ def _header(plan: Plan, uri: str, order: int | None) -> Header:
     )
 
 
-def _end(record: Record, error: BaseException) -> BaseException:
+def _end(record: Record, error: BaseException, *, lean: bool) -> BaseException:
     """Record how the run ended, and return the error as it is shown to the user."""
     logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     explained = explain(error)
     if record.journal.has_ended:
-        print(f"stopped after the test; the run has finished: {record.folder}", file=sys.stderr)
+        stop.report(f"stopped after the test; the run has finished: {record.folder}")
         return explained
     # On a full disk this line may not fit; the recorder then closes the run as lost.
     with suppress(EnvironmentFaultError):
         record.journal.end(*ending(explained))
-    if isinstance(explained, Interrupted):
+    if isinstance(explained, Interrupted) and not lean:
         say_how_to_go_on(record)
+        if not stop.is_reported:
+            stop.report(
+                "stopped before the end of the first epoch; run the same command to start again"
+            )
     return explained
 
 
@@ -367,7 +371,7 @@ def say_how_to_go_on(record: Record) -> None:
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
         again = f"pipeline train {resume_words(record.folder)}"
-        print(f"stopped after epoch {epochs}; continue with: {again}", file=sys.stderr)
+        stop.report(f"stopped after epoch {epochs}; continue with: {again}")
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

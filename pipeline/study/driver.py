@@ -27,6 +27,7 @@ from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import STARTING, Live
 from pipeline.study.messages import (
+    RETRIED,
     Answer,
     Gone,
     Job,
@@ -37,6 +38,7 @@ from pipeline.study.messages import (
 )
 from pipeline.study.outcome.comparison import is_comparison
 from pipeline.study.outcome.pictures import load
+from pipeline.study.outcome.summary import value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun, begin_study_folder
@@ -44,13 +46,12 @@ from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import MlflowRecorder, Recorder
 from pipeline.tracking.folders import is_finished, is_run, is_trial
-from pipeline.tracking.journal import Scalar, has_begun
+from pipeline.tracking.journal import Scalar, Status, has_begun
 
-#: Note on an Interrupted error: the stop was reported, so an outer study reports nothing.
-TOLD = "how to continue was printed"
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
 STOP_SECONDS = 15.0
+SENDING = "sending to MLflow"
 #: Number of out-of-memory trials in a row after which a warning says what to lower.
 OOMS = 3
 
@@ -123,23 +124,41 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
         error = raised
         if stop.signal_number is not None and not isinstance(raised, Interrupted):
             error = Interrupted(stop.signal_number)  # a library has raised its own error
-        if isinstance(error, Interrupted | KeyboardInterrupt):
-            driver.run.end("KILLED", "interrupted")
-        else:
-            code = error.exit_code if isinstance(error, PipelineError) else None
-            has_diverged = code == DivergedError.exit_code
-            driver.run.end("FAILED", "diverged" if has_diverged else "error")
-        if isinstance(error, Interrupted) and TOLD not in getattr(error, "__notes__", ()):
-            progress = ledger.progress()
-            counted = f"{progress.counted} trial{'s' * (progress.counted != 1)}"
-            print(
-                f"stopped after {counted} ({progress.words}); run the same command to continue",
-                file=sys.stderr,
-            )
-            error.add_note(TOLD)
+        try:
+            if isinstance(error, Interrupted) and not stop.is_reported:
+                stop.report(f"stopped: {_so_far(ledger, plan)}; run the same command to continue")
+        finally:
+            with waiting_for(SENDING, plan.run.verbose):
+                driver.run.end(*_ending(error))
         raise error from raised.__cause__
     finally:
         ledger.close()
+
+
+def _so_far(ledger: Ledger, plan: StudyPlan) -> str:
+    """Return what a stopped study has, and what the same command will repeat.
+
+    For example `7 complete, 4 pruned; 2 interrupted trials will be repeated; best trial 3, …`.
+    """
+    progress = ledger.progress()
+    counts = {end: count for end, count in progress.counts.items() if end not in RETRIED}
+    parts = [replace(progress, counts=counts).words]
+    waiting = [row for row in ledger.trials() if row.state == "waiting"]
+    if repeats := sum(row.retry_of is not None for row in waiting):
+        trials = "trial" if repeats == 1 else "trials"
+        parts.append(f"{repeats} interrupted {trials} will be repeated")
+    if (best := progress.best_row) is not None:
+        parts.append(f"best trial {best.number}, {value_words(best.values, plan.names)}")
+    return "; ".join(parts)
+
+
+def _ending(error: BaseException) -> tuple[Status, str]:
+    """Return how the study's own run ends in MLflow: its status and the reason."""
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "KILLED", "interrupted"
+    if isinstance(error, PipelineError) and error.exit_code == DivergedError.exit_code:
+        return "FAILED", "diverged"
+    return "FAILED", "error"
 
 
 class StudyFailedError(PipelineError):
@@ -172,9 +191,9 @@ class Driver:
             ChangedDataError: A trial found other data than the study has on record.
             EnvironmentFaultError: The disk is full, or workers can't be started.
         """
-        live = Live(self.plan)
-        with live.screen:
-            self._closer = TrialCloser(self.plan, self.ledger, self._recorder, live)
+        self._live = Live(self.plan)
+        with self._live.screen:
+            self._closer = TrialCloser(self.plan, self.ledger, self._recorder, self._live)
             self._closer.repair()
             self._progress = self.ledger.progress()
             self._mended = self._progress.consecutive_failures
@@ -183,7 +202,7 @@ class Driver:
                 with stop.deferred():
                     while not self._is_over():
                         self._advance()
-                        live.show(self._progress, self._pool.busy())
+                        self._live.show(self._progress, self._pool.busy())
             finally:
                 self._leave()
             progress = self.ledger.progress()
@@ -301,6 +320,7 @@ class Driver:
 
     def _leave(self) -> None:
         """Stop the trials that still run here; any process can continue the study."""
+        self._live.stopping(self._pool.busy())
         for worker in self._pool.busy():
             worker.interrupt()
         died: list[int] = []

@@ -1,5 +1,6 @@
 """Progress of a study: a bar and a line per running trial in a terminal, plain lines in a pipe."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,11 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import some
+from pipeline.signals import stop
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.messages import RETRIED, TrialEnd
 from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
-from pipeline.terminal import console, duration, number, redrawing, say, shown_verbosity
+from pipeline.terminal import console, duration, folded, number, redrawing, say, shown_verbosity
 
 if TYPE_CHECKING:
     from pipeline.study.workers.pool import Worker
@@ -116,6 +119,17 @@ class Live:
         self._progress, self._running = progress, running
         if self._verbose == 2 and monotonic() - self._said_at > QUIET_SECONDS:
             self._say(f"{self._counts(progress)}; {self._time(progress)}")
+
+    def stopping(self, running: "Sequence[Worker]") -> None:
+        """Name the trials that are stopped before they have ended."""
+        if self._verbose == 0 or not running:
+            return
+        trials = sorted(worker.number for worker in running)
+        numbers = some([str(number) for number in trials], most=RUNNING)
+        named = f"trials {numbers}" if len(trials) > 1 else f"trial {numbers}"
+        by_hand = stop.signal_number == signal.SIGINT
+        hint = "; a second Ctrl-C ends them at once" if by_hand else ""
+        print(folded(f"stopping {named}{hint}", sys.stderr), file=sys.stderr, flush=True)
 
     def _say(self, line: str) -> None:
         self._said_at = monotonic()

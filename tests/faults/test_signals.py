@@ -109,10 +109,14 @@ def test_a_stop_at_any_moment_is_on_record_or_leaves_nothing(
     assert training.end() == code
     assert "Traceback" not in training.err
     if moment in BEFORE:
-        assert (training.out, training.err) == ("", "")
+        said = "stopped before the training began; nothing was recorded\n"
+        assert (training.out, training.err) == ("", said)
         assert not (training.folder / "runs").exists()
     else:
         assert ending(training.run) == STOPPED
+        if moment == "on_fit_start":
+            said = "stopped before the end of the first epoch; run the same command to start again"
+            assert training.err == f"{said}\n"
         # A swallowed one holds at the end of the epoch, and Lightning itself minds a SIGTERM.
         assert "swallow" not in moment or recorded_epochs(training.run) in ([1], [])
 
@@ -124,7 +128,8 @@ def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(fork: Start) -> 
     recorder.suspend()  # while it loads its libraries
     training.wait_until(lambda: training.out, what="its first words")
     training.send(signal.SIGTERM)
-    assert (training.end(), training.err) == (143, "")
+    said = "stopped before the training began; nothing was recorded\n"
+    assert (training.end(), training.err) == (143, said)
     assert not (training.folder / "runs").exists()
     with suppress(psutil.NoSuchProcess):  # killed, if it was not to connect yet
         recorder.resume()

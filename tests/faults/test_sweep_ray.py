@@ -223,9 +223,10 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
         )
         first.send(signal.SIGINT)
         assert first.end() == 130
-        assert (
-            first.err
-            == "stopped after 0 trials (2 interrupted); run the same command to continue\n"
+        assert first.err == (
+            "stopping trials 0, 1; a second Ctrl-C ends them at once\n"
+            "stopped: none finished; 2 interrupted trials will be repeated; "
+            "run the same command to continue\n"
         )
         assert not any(map(is_running, [*workers, bridge]))
         await_end(*left)  # actors belong to Ray, which ends them in its own time

@@ -1,6 +1,7 @@
 """Faults F8 and F9: a sweep that is asked to stop at any moment."""
 
 import random
+import re
 import signal
 import time
 from functools import partial
@@ -48,9 +49,12 @@ def test_a_stopped_sweep_queues_its_trials_again_and_goes_on_by_the_same_command
     stopped.await_waiting(other_than=other)
     stopped.process.send(signal.SIGTERM)
     assert stopped.end() == 143
-    assert stopped.err == (
-        "stopped after 2 trials (2 complete, 2 interrupted, 2 lost); "
-        "run the same command to continue\n"
+    stopping, ended = stopped.err.splitlines()
+    assert stopping == "stopping trials 4, 5"
+    assert re.fullmatch(
+        r"stopped: 2 complete; 2 interrupted trials will be repeated; "
+        r"best trial \d, val/f1 [\d.]+; run the same command to continue",
+        ended,
     )
     assert stopped.out.count("interrupted") == 2  # once a trial
     before = records.trials()[:6]
@@ -102,8 +106,8 @@ def test_a_stop_while_a_sweep_starts_or_tells_its_end_or_confirms_leaves_nothing
     confirming.process.wait_until(lambda: RUNNING in seeds.ends(), what="a seed's trial")
     confirming.process.send(signal.SIGINT)
     assert confirming.end() == 130
-    (line,) = confirming.err.splitlines()
-    assert line.startswith("stopped after 0 trials (")
+    *_, line = confirming.err.splitlines()
+    assert line.startswith("stopped: none finished; ")
     assert [one.parent().end for one in (records, seeds)] == [("KILLED", "interrupted")] * 2
 
     last = sweep(*words)
@@ -133,7 +137,10 @@ def test_a_study_whose_summary_is_shown_has_finished_whatever_stops_what_is_left
     telling.process.send(signal.SIGINT)
     recorder.kill()
     assert telling.end() == 130
-    assert telling.err == "stopped after 2 trials (2 complete); run the same command to continue\n"
+    (line,) = telling.err.splitlines()
+    assert re.fullmatch(
+        r"stopped: 2 complete; best trial \d, val/f1 .*; run the same command to continue", line
+    )
     assert telling.out.splitlines()[-1].startswith(last)
     assert runs(["action=sync"]) == 0
     assert records.parent().end == ("FINISHED", None)
