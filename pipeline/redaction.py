@@ -30,6 +30,8 @@ _PLAIN = (
     rf"|(?:{_KEYS})[_-]?key)"
 )
 _NAME = rf"(?=[acdkopst])(?:{_PLAIN}|(?<=[_.-])key)"
+#: Texts, one of which each of these names contains.
+_IN_NAMES = ("pass", "secret", "credent", "pw", "token", "auth", "cook", "key")
 _NUMBERED_KEY = re.compile(rf"(?i){_NUMBERED}(?:\.|\Z)")
 _SECRET_KEY = re.compile(rf"(?i){_PLAIN}(?:\.|\Z)|{_START}key\Z")
 
@@ -76,6 +78,9 @@ class Shape:
 
     Args:
         name: What the form is.
+        parts: Texts, one of which each match contains once its case is folded. Most texts have none
+            of them, and finding that out takes less time than a search. No `i`: a pattern that
+            ignores case takes a dotless one for it, which folding the case does not.
         pattern: Regular expression of the secret and what marks it as one.
         replacement: What replaces a match: a template of `re.sub`, or a function of the match.
         where: The kinds of text in which it is masked.
@@ -85,6 +90,7 @@ class Shape:
     """
 
     name: str
+    parts: tuple[str, ...]
     pattern: str
     replacement: str | Callable[[re.Match[str]], str] = rf"\g<1>{MASK}"
     where: Where = Where.EVERYWHERE
@@ -99,6 +105,9 @@ class Shape:
 
     def masked_in(self, text: str) -> str:
         """Return a text in which each match is replaced."""
+        folded = text.casefold()
+        if not any(part in folded for part in self.parts):
+            return text
         return self.compiled.sub(self.replacement, text)
 
 
@@ -133,6 +142,7 @@ def _hide_line(match: re.Match[str]) -> str:
 SHAPES = (
     Shape(
         name="private key in PEM form",
+        parts=("-----begin",),
         pattern=(
             r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----)"
             r"(?:[^-]|-(?!----END ))*+(?=-----END |\Z)"
@@ -146,6 +156,7 @@ SHAPES = (
     ),
     Shape(
         name="user and password in a URL",
+        parts=("://",),
         pattern=_AFTER_SCHEME.pattern,
         replacement=_hide_userinfo,
         example="postgresql://me:c0/@c1@host:5432/db",
@@ -154,6 +165,7 @@ SHAPES = (
     ),
     Shape(
         name="query of a URL of the web",
+        parts=("?",),
         pattern=_QUERY.pattern,
         example="from https://b.example/a.csv?X-Amz-Signature=c0&sig=c1, which",
         masked="from https://b.example/a.csv?***, which",
@@ -161,6 +173,7 @@ SHAPES = (
     ),
     Shape(
         name="parameter of any URL",
+        parts=("=",),
         pattern=_PARAMETER.pattern,
         example="s3://bucket/a.csv?sig=c0&part=1",
         masked="s3://bucket/a.csv?sig=***&part=1",
@@ -168,6 +181,7 @@ SHAPES = (
     ),
     Shape(
         name="path of a webhook",
+        parts=("hook", "spaces", "bot"),
         pattern=(
             r"(?i)((?=[acdhow])(?:hooks\.slack\.com/(?:services|workflows|triggers)"
             r"|discord(?:app)?\.com/api/(?:v\d+/)?webhooks/\d+"
@@ -181,6 +195,7 @@ SHAPES = (
     ),
     Shape(
         name="credentials after a method of HTTP",
+        parts=("bearer", "auth"),
         pattern=(
             rf"(?i)(\bbearer[ \t]+|authorization{_IS}['\"]?(?:basic|digest|token)[ \t]+)"
             r"[\w.~+/=-]{6,}"
@@ -191,6 +206,7 @@ SHAPES = (
     ),
     Shape(
         name="JSON web token",
+        parts=("eyj",),
         pattern=r"(?<![\w-])eyJ[\w-]{6,}\.eyJ[\w-]+(?:\.[\w-]*)*",
         replacement=MASK,
         example="it answers eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c0-c0_c0, then",
@@ -199,6 +215,7 @@ SHAPES = (
     ),
     Shape(
         name="token with the prefix of its service",
+        parts=("_", "-", "aiza", "akia", "asia", "ya29."),
         pattern=(
             r"(?<![A-Za-z0-9])(?:gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
             r"|xox[abeoprs]-[\w-]{10,}|hf_[A-Za-z0-9]{16,}|npm_[A-Za-z0-9]{16,}|AIza[\w-]{20,}"
@@ -215,6 +232,7 @@ SHAPES = (
     ),
     Shape(
         name="user and password before a host",
+        parts=("@",),
         pattern=rf"(?i){_LOGIN}(?=@{_HOST})",
         example="connect to me:c0c0@db.example.org or me:c1@10.0.0.1",
         masked="connect to me:***@db.example.org or me:***@10.0.0.1",
@@ -225,6 +243,7 @@ SHAPES = (
     ),
     Shape(
         name="option -u USER:PASSWORD",
+        parts=("-u",),
         pattern=(
             r"(?<!\S)((?:-[uU][ \t]*|--(?:proxy-)?user(?:[ \t]+|=))(['\"])?(?!\d+:\d+(?:\s|$))"
             r"[^\s:'\"=/$+-][^\s:'\"=/$]*+:)(?(2)[^'\"\n$][^'\"\n]*|[^\s'\"/$][^\s'\"]*)"
@@ -235,6 +254,7 @@ SHAPES = (
     ),
     Shape(
         name="option -pPASSWORD of a client",
+        parts=("mysql", "mariadb", "sshpass", "login"),
         pattern=(
             r"\b(mysql\w*|mariadb[\w-]*|sshpass|(?:docker|podman|helm registry) login)[ \t][^\n]*"
         ),
@@ -245,6 +265,7 @@ SHAPES = (
     ),
     Shape(
         name="element of XML",
+        parts=("</",),
         pattern=rf"(<(?i:[\w:.-]*{_PLAIN})>)[^<>\n]+(?=</)",
         example="<server><password>c0</password></server>",
         masked="<server><password>***</password></server>",
@@ -252,6 +273,7 @@ SHAPES = (
     ),
     Shape(
         name="login of .netrc",
+        parts=("password",),
         pattern=r"(?i)(\blogin[ \t]+\S+\s+password[ \t]+)\S+",
         example="machine host login me password c0",
         masked="machine host login me password ***",
@@ -260,6 +282,7 @@ SHAPES = (
     # ── in text, where a name before a value is enough ─────────────────────────────────────────
     Shape(
         name="header of HTTP",
+        parts=("cook", "auth"),
         pattern=(
             r"(?i)((?=[acps])(?<![\w.])(?:(?:set-)?cookie|(?:proxy-)?authorization)[ \t]*:[ \t]*)"
             rf"{_LEGIBLE}[^\s'\"}}][^\n'\"}}]*"
@@ -271,6 +294,7 @@ SHAPES = (
     ),
     Shape(
         name="assignment",
+        parts=_IN_NAMES,
         pattern=(
             rf"(?im)({_NAME}{_IS}){_LEGIBLE}(?:[bfru]{{0,2}}{_QUOTED}|{_BRACKETS}|{_METHOD}{_BARE})"
         ),
@@ -284,6 +308,7 @@ SHAPES = (
     ),
     Shape(
         name="field with several words",
+        parts=_IN_NAMES,
         pattern=(
             rf"(?im)({_PLAIN}\\?['\"]?[ \t]*+:[ \t]++){_LEGIBLE}"
             r"[^\s,;{}'\"](?:[^,;{}\n'\"]*[^,;{}\s'\"])?"
@@ -295,6 +320,7 @@ SHAPES = (
     ),
     Shape(
         name="option with a value",
+        parts=_IN_NAMES,
         pattern=rf"(?im)(?<!\S)(--?[\w-]*{_NAME}[ \t]++)(?!-){_WORD}",
         where=Where.TEXT,
         example="run --token c0 --seed 1",
@@ -303,6 +329,7 @@ SHAPES = (
     ),
     Shape(
         name="user and password before a plain host",
+        parts=("@",),
         pattern=rf"(?i){_LOGIN}(?=@(?!sha\d)[a-z][\w-]{{2,}}(?:[\s/'\",;)\]}}]|$))",
         where=Where.TEXT,
         example="connect to me:c0c0@database",
@@ -315,6 +342,7 @@ SHAPES = (
     # ── in code, where a name before an expression is ordinary ─────────────────────────────────
     Shape(
         name="literal",
+        parts=_IN_NAMES,
         pattern=rf"(?im)({_PLAIN}(?:[ \t]*+:[ \t]*+[\w.\[\], \t|]++)?{_IS})[bru]{{0,2}}{_QUOTED}",
         where=Where.CODE,
         example="+    password: str = b'c0'",
@@ -323,6 +351,7 @@ SHAPES = (
     ),
     Shape(
         name="header of HTTP in quotes",
+        parts=("cook",),
         pattern=r"(?i)((?<=['\"])(?:set-)?cookie:[ \t]*)[^\s'\"{][^\n'\"{]*",
         where=Where.CODE,
         example="+curl -H 'Cookie: session=c0; theme=c1' host",
@@ -331,6 +360,7 @@ SHAPES = (
     ),
     Shape(
         name="line with a name and a value",
+        parts=_IN_NAMES,
         pattern=(
             r"(?im)^([-+ ]?[ \t]*+(?:(?:export|env|arg|set|-e?)[ \t]+)*['\"]?"
             rf"[\w.-]*{_PLAIN}['\"]?)([ \t]*+[:=][ \t]*+)(\S.*)$"
@@ -343,6 +373,7 @@ SHAPES = (
     ),
     Shape(
         name="variable of a shell",
+        parts=_IN_NAMES,
         pattern=rf"(\b\w*(?:{_WORDS.upper()}|{_START}(?:PASS|PW|TOKEN|AUTH|KEY))\d*=)[^\s'\"]+",
         where=Where.CODE,
         example="+docker run -e DB_PASS=c0 image",
@@ -351,6 +382,7 @@ SHAPES = (
     ),
     Shape(
         name="option with a value in code",
+        parts=_IN_NAMES,
         pattern=rf"(?im)(?<!\S)(--[\w-]*{_PLAIN}(?:[ \t]++|=))(?![-=:]){_WORD}",
         where=Where.CODE,
         example="+login --password c0 --user me",

@@ -259,3 +259,12 @@ def test_long_texts_are_masked_in_linear_time() -> None:
     for text in REPEATED:
         for mask in (redact, redact_code):
             assert mask(text * (300_000 // len(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["PAſſWORD=c0", "TO\u212aEN=c0", "COO\u212aıE: c0", "CREDENTİAL=c0", "AUTHORıZATION: c0c0c0"],
+)
+def test_letters_of_other_alphabets_in_a_name_hide_no_secret(text: str) -> None:
+    """A search that ignores case takes `ſ` for `s`, `ı` for `i` and the Kelvin sign for `k`."""
+    assert "c0" not in redact(text)
