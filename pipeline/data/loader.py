@@ -2,10 +2,16 @@
 
 import hashlib
 import math
+import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from multiprocessing.util import get_temp_dir
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from pipeline.data.content import LazyInputs, Part
 from pipeline.ranks import ALONE, Rank
+from pipeline.regular_files import lock_regular
 
 Batch = tuple[Tensor, Tensor]
 
@@ -22,6 +29,9 @@ GATHERED_BYTES = 2**19
 
 # A Python int takes 36 bytes, so a list of all row numbers can be larger than the data.
 LISTED_ROWS = 65_536
+
+#: File in the temporary folder of a reading process, which holds a lock on it as long as it lives.
+LOCK = "pipeline.lock"
 
 
 class Shared(NamedTuple):
@@ -163,11 +173,13 @@ def loader(
     if not isinstance(part.inputs, LazyInputs):
         kept = part.inputs.to(device), part.targets.to(device)
         return Batches(*kept, order, batch_size=batch_size, rank=rank)
+    if num_workers > 0:
+        remove_folders_of_killed_readers()
     return _Lazy(
         _Rows(part, rank),
         batch_sampler=BatchSampler(order, batch_size, drop_last=False),
         collate_fn=_as_fetched,
-        worker_init_fn=_leave_stops_to_the_trainer,
+        worker_init_fn=_begin_reading,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         # A DataLoader draws a seed for its workers. If it came from the global generator, all
@@ -176,12 +188,28 @@ def loader(
     )
 
 
-def _leave_stops_to_the_trainer(_worker: int) -> None:
-    """Ignore stop signals in a worker, since the training process ends its workers itself."""
+def _begin_reading(_worker: int) -> None:
+    """Prepare a worker; stop signals are ignored, since the training process ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Tracebacks at a stop are noise; errors in the data are raised in the training process.
     sys.excepthook = lambda *_: None
+    # Torch passes tensors through a socket in a folder that `multiprocessing` removes at the end of
+    # the worker, unless it is killed. The lock has its name only once it is held.
+    folder = Path(get_temp_dir())
+    with suppress(OSError):
+        lock_regular(folder / f".{LOCK}", wait=0.0)
+        (folder / f".{LOCK}").rename(folder / LOCK)
+
+
+def remove_folders_of_killed_readers() -> None:
+    """Remove what workers of this user have left in the temporary folder that were killed."""
+    for lock in Path(tempfile.gettempdir()).glob(f"pymp-*/{LOCK}"):
+        with suppress(OSError):  # its worker lives, or another process removes it
+            if lock.parent.lstat().st_uid == os.getuid():
+                descriptor = lock_regular(lock, wait=0.0)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+                os.close(descriptor)
 
 
 def _as_fetched(batch: Any) -> Any:

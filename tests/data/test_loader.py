@@ -1,6 +1,11 @@
 """Batches from memory and from lazy rows, and how ranks share each: every row once."""
 
 import itertools
+import multiprocessing
+import os
+import signal
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +56,28 @@ def test_lazy_batches_equal_those_from_memory(shuffle: bool, num_workers: int) -
     assert isinstance(lazy.inputs, LazyInputs)
     expected = epochs_of(batches_of(whole, shuffle=shuffle))
     assert_equal(expected, epochs_of(batches_of(lazy, shuffle=shuffle, num_workers=num_workers)))
+
+
+def test_folder_of_a_killed_reader_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next reading; that of a reader that lives, or of another program, stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "pymp-other").mkdir()
+    lazy = prepare(Given(labelled(np.arange(50) % 3)), options(memory_budget=0)).train
+    killed = iter(batches_of(lazy, num_workers=1))
+    next(killed)
+    (reader,) = multiprocessing.active_children()
+    os.kill(reader.pid, signal.SIGKILL)
+    reader.join()
+    (left,) = tmp_path.glob(f"pymp-*/{loading.LOCK}")
+    alive = iter(batches_of(lazy, num_workers=1))
+    next(alive)
+    (kept,) = tmp_path.glob(f"pymp-*/{loading.LOCK}")
+    assert kept != left
+    next(iter(batches_of(lazy, num_workers=1)))
+    assert kept.exists()
+    assert (tmp_path / "pymp-other").exists()
 
 
 def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
