@@ -114,6 +114,13 @@ def test_of_many_trials_the_best_and_the_latest_are_learned_from_and_of_few_all(
     assert {3, *best, *range(1700, 1999)} <= set(seen)
 
 
+def test_tpe_knows_the_best_and_the_latest_of_a_thousand_running_trials() -> None:
+    complete = [ended(number, number / 200) for number in range(200)]
+    running = [ended(number, 0.0, TrialState.RUNNING) for number in range(200, 1200)]
+    seen = [trial.number for trial in visible([*complete, *running], [StudyDirection.MAXIMIZE])]
+    assert seen == [*range(100, 200), *range(800, 1200)]
+
+
 def test_a_sampler_that_fails_at_a_trial_says_so_and_leaves_no_trial(path: Path) -> None:
     given = {"space": space_of(UNIT), **sampler("BruteForceSampler")}
     ledger = open_ledger(path, **given)

@@ -137,7 +137,8 @@ def visible(
 ) -> list["FrozenTrial"]:
     """Return the best complete trials and the latest others, `MOST` in all, ordered by number.
 
-    The trials that are left out would count little, since TPE gives old trials less weight.
+    Running trials come before others that have ended, so that workers spread out. The trials that
+    are left out would count little, since TPE gives old trials less weight.
     """
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
@@ -145,7 +146,8 @@ def visible(
     seen = [t for t in trials if t.state not in (TrialState.FAIL, TrialState.WAITING)]
     if len(seen) <= MOST:
         return seen
-    kept = {trial.number for trial in seen if trial.state == TrialState.RUNNING}
+    running = [trial.number for trial in seen if trial.state == TrialState.RUNNING]
+    kept = set(running[-(MOST - BEST) :])
     complete = [trial for trial in seen if trial.state == TrialState.COMPLETE]
     for objective, direction in enumerate(directions):
         sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
