@@ -142,7 +142,7 @@ def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict
 
 
 def show(shown: Console, table: TextTable) -> None:
-    """Print a table: framed in a terminal, as aligned lines elsewhere."""
+    """Print a table: with bold lines in a terminal, as aligned lines elsewhere."""
     table = replace(
         table,
         title=single_line(table.title),
@@ -150,7 +150,8 @@ def show(shown: Console, table: TextTable) -> None:
         lines=[list(map(single_line, line)) for line in table.lines],
     )
     if shown.is_terminal:
-        shown.print(_framed(table))
+        say(shown, table.title, style="bold")
+        shown.print(_styled(table))
     else:
         shown.print("\n".join(aligned(table)), soft_wrap=True, markup=False)
     for note in table.notes:
@@ -186,23 +187,20 @@ def print_rows(
         print(f"{most} of {len(lines)}; show all with limit={len(lines)}")
 
 
-def _framed(table: TextTable) -> "Table":
-    from rich.box import HEAVY_HEAD
+def _styled(table: TextTable) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    framed = Table(
-        title=escape(table.title), title_justify="left", title_style="bold", box=HEAVY_HEAD
-    )
+    styled = Table(box=None, pad_edge=False)
     for column, heading in enumerate(table.headings):
-        framed.add_column(
+        styled.add_column(
             escape(heading), justify="left" if column in table.words else "right", overflow="fold"
         )
     for number, line in enumerate(table.lines):
-        if number in table.parts:
-            framed.add_section()
-        framed.add_row(*map(escape, line), style="bold" if number in table.marked else None)
-    return framed
+        if number and number in table.parts:
+            styled.add_row()
+        styled.add_row(*map(escape, line), style="bold" if number in table.marked else None)
+    return styled
 
 
 def aligned(table: TextTable) -> list[str]:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
+from rich.style import Style
 
 from pipeline.streams import filtered, single_line, unfiltered, visible
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 _BETWEEN_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 #: The heading of a line of `headed`, of one that continues below it, of a note or of a warning.
 _HEADING = re.compile(r"[a-z ]{6}  (?=\S)|(note|warning): ")
+#: Commands in messages begin with one of these words.
+_PROGRAMS = ("pipeline ", "mlflow ")
+_ADDRESSES = ("http://", "https://")
+#: A word for a shell, with its quotes.
+_SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
+#: End of a line of a command that goes on in the next one.
+_CONTINUES = " \\"
 _ANNOUNCING = ContextVar("announcing", default=False)
 
 
@@ -93,13 +101,54 @@ def _indent(text: str) -> str:
 
 
 def folded(text: str, stream: TextIO) -> str:
-    """Return a sentence wrapped between words if a stream is a terminal; a command stays whole."""
+    """Return a sentence, and a command in it, wrapped between words if a stream is a terminal."""
     text = single_line(text)
     if not stream.isatty():
         return text
-    sentence, colon, words = text.partition(": pipeline ")
     width = shutil.get_terminal_size().columns
-    return wrapped(sentence, width) + colon + words
+    sentence, colon, words = text.partition(": pipeline ")
+    if not colon or cell_len(text) <= width:
+        return wrapped(text, width)
+    command = wrapped_command(f"pipeline {words}", width, indent=2)
+    return f"{wrapped(sentence + ':', width)}\n  {command}"
+
+
+def wrapped_command(command: str, width: int, *, indent: int) -> str:
+    """Return a command wrapped between its words, as a shell reads it on several lines.
+
+    `indent` is the number of columns before its first line.
+    """
+    words = _SHELL_WORD.findall(command)
+    if " ".join(words) != command:
+        return command  # a quotation without an end
+    lines = [""]
+    for word in words:
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and indent + cell_len(longer) + len(_CONTINUES) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return f"{_CONTINUES}\n{' ' * (indent + 2)}".join(lines)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print the last lines of a command; a terminal wraps those with a heading between words."""
+    shown = console()
+    for line in lines:
+        text = single_line(line)
+        heading = _HEADING.match(text)
+        if shown.is_terminal and heading is not None and cell_len(text) > shown.width:
+            indent, rest = len(heading[0]), text[len(heading[0]) :]
+            if rest.startswith(_PROGRAMS):
+                text = heading[0] + wrapped_command(rest, shown.width, indent=indent)
+            elif rest.startswith(_ADDRESSES):
+                # The further parameters of a page are in the link, for terminals that open one.
+                shown.print(heading[0], end="")
+                shown.print(rest.partition("&")[0], style=Style(link=rest), soft_wrap=True)
+                continue
+            else:
+                text = wrapped(text, shown.width)
+        shown.print(text, soft_wrap=True, markup=False)
 
 
 def waiting_for(tasks: str, verbose: int | None) -> AbstractContextManager[object]:

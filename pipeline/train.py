@@ -12,7 +12,7 @@ from pipeline.errors import DivergedError
 from pipeline.processes.lease import seconds_since_start
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.command_line import Command, with_saved_overrides
-from pipeline.terminal import waiting_for
+from pipeline.terminal import print_lines, waiting_for
 
 
 def body(config: DictConfig) -> int:
@@ -39,7 +39,7 @@ def body(config: DictConfig) -> int:
         if config.verbose == 0:
             run(config, **known)
             return 0
-        from pipeline.running.results import last_lines, print_lines, showing_results
+        from pipeline.running.results import last_lines, showing_results
 
         fault = None
         try:

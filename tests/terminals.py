@@ -13,7 +13,9 @@ from fcntl import ioctl
 from struct import pack
 from unicodedata import combining, east_asian_width
 
-ESCAPE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b\][^\x07]*\x07")
+ESCAPE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])")
+#: A title or the target of a link, of which a person sees nothing.
+UNSEEN = re.compile(r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
 
 
 class Terminal:
@@ -32,7 +34,7 @@ class Terminal:
     def screen(self) -> list[str]:
         """The lines that a person sees at the end, scrolled ones included, none wrapped."""
         lines, row, column = [""], 0, 0
-        for part in re.split(r"(\x1b\[[?0-9;]*[A-Za-z]|\r|\n)", self.text):
+        for part in re.split(r"(\x1b\[[?0-9;]*[A-Za-z]|\r|\n)", UNSEEN.sub("", self.text)):
             found = ESCAPE.fullmatch(part)
             if part == "\r":
                 column = 0
@@ -52,7 +54,7 @@ class Terminal:
 
     def frames(self) -> list[str]:
         """Every line that was ever shown, also those that were drawn over."""
-        plain = ESCAPE.sub("", self.text)
+        plain = ESCAPE.sub("", UNSEEN.sub("", self.text))
         return [line.rstrip() for line in re.split(r"[\r\n]+", plain) if line.strip()]
 
 

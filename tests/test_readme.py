@@ -96,8 +96,8 @@ def test_a_sweep_ends_no_lower_than_its_default_and_says_what_the_test_rows_say(
     values = trial_values(study[0])
     assert max(values.values()) >= values["0"]
     said = (
-        r"is [\d.]+ better than the default: test/f1",
-        r"(the same as|worse than) the default: test/f1 .*\nreason: ",
+        r"it is [\d.]+ better: test/f1",
+        r"it is (no better|[\d.]+ worse): test/f1 .*\nreason: ",
         r"the best trial is the default ",
     )
     assert sum(bool(re.search(one, study[1])) for one in said) == 1

@@ -95,7 +95,7 @@ def study_page(
     again = None if confirmation is None else _comparison(confirmation, confirmed)
     searches = comparison is None
     if searches and found is not None and found.above_chance:
-        importances = outcome.importance_table(found, bars=False)
+        importances = outcome.importance_table(found)
     pairs = zip(summary.objectives, summary.directions, strict=True)
     return {
         "title": f"study {recorded.name}",

@@ -37,12 +37,11 @@ from pipeline.running.results import (
     print_data,
     print_figures,
     print_header,
-    print_lines,
     where_lines,
 )
 from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
-from pipeline.terminal import console, duration, headed, say, waiting_for
+from pipeline.terminal import console, duration, headed, print_lines, say, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, EVALUATE, read_state

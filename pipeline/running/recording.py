@@ -186,10 +186,10 @@ class Record:
 
     @property
     def where_to_look(self) -> tuple[str, ...]:
-        """Command and address that show the run; empty if nothing is tracked."""
+        """Command and address that show the runs; empty if nothing is tracked."""
         if self.run_id is None:
             return ()
-        return where_to_look(self.uri, read_state(self.folder).experiment_id, self.run_id)
+        return where_to_look(self.uri, read_state(self.folder).experiment_id)
 
     @property
     def checkpoints(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from pipeline.terminal import (
     console,
     duration,
     headed,
+    print_lines,
     rounded,
     say,
     shown_verbosity,
@@ -242,8 +243,3 @@ def where_lines(record: Record) -> Iterator[str]:
             f"unsent  {record.unsent} values are kept in the run folder; the warning above "
             "shows how to send them"
         )
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Print the last lines of a command without wrapping."""
-    console().print("\n".join(map(single_line, lines)), soft_wrap=True, markup=False)

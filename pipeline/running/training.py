@@ -28,7 +28,7 @@ from pipeline.running.lr_curve import read_curve, training_command, verdict, wri
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
-from pipeline.running.results import Result, print_doctor, print_lines, where_lines
+from pipeline.running.results import Result, print_doctor, where_lines
 from pipeline.running.run_findings import described, findings_of, write_diagnosis
 from pipeline.running.trainer import (
     Participant,
@@ -39,7 +39,7 @@ from pipeline.running.trainer import (
 )
 from pipeline.serving.files import CARD, FOLDER
 from pipeline.serving.model import Decision
-from pipeline.terminal import duration, shown_verbosity
+from pipeline.terminal import duration, print_lines, shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
 from pipeline.tracking.journal import Journal

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Most lines of running and of finished trials in a terminal.
 RUNNING, LATEST = 8, 4
+#: Number of ended trials from which the time of those to come is estimated.
+FEWEST_ENDED = 3
 #: What a study waits for before its first trial.
 STARTING = "starting workers"
 #: Silence in a pipe after which a line tells how far the study is.
@@ -65,6 +67,8 @@ def remaining(
         running: Seconds of each trial that runs here so far, and its share of its epochs.
         timeout: Seconds after which no further trial starts.
     """
+    if progress.left and len(ended) < FEWEST_ENDED:
+        return None  # trials differ, and the first ones of a worker load libraries
     whole = list(ended) or [seconds / share for seconds, share in running if share]
     if not whole:
         return None

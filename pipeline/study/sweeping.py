@@ -15,7 +15,6 @@ from pipeline.markup import markdown, show
 from pipeline.paths import CHECKPOINTS, create_folder, replace_text
 from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
-from pipeline.running.results import print_lines
 from pipeline.serving.files import FOLDER, cell, write_csv
 from pipeline.signals import stop
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
@@ -28,7 +27,7 @@ from pipeline.study.outcome.pictures import write_study_pictures
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.pool import WorkerPool
 from pipeline.study.workers.ray import fitted_to_cluster
-from pipeline.terminal import console, say, shown_verbosity, waiting_for
+from pipeline.terminal import console, print_lines, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure

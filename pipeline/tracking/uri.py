@@ -176,13 +176,12 @@ def how_to_name(recorded: str) -> str:
     return f"add {typed_text('tracking.uri', recorded)}"
 
 
-def where_to_look(uri: str, experiment_id: str, run_id: str = "") -> tuple[str, ...]:
-    """Return how to see runs: a command, unless a server runs; a run's page; that of all runs."""
+def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
+    """Return how to see runs: a command, unless a server runs, and the page of all runs."""
     server = redact(uri).rstrip("/") if is_server(uri) else "http://127.0.0.1:5000"
-    runs = f"{server}/#/experiments/{experiment_id}/runs"
-    pages = [f"{runs}/{run_id}?{TRAINING_PAGES}"] if run_id else []
-    pages.append(f"{runs}?viewStateShareKey={VIEW}&{TRAINING_PAGES}")
-    return (*([] if is_server(uri) else [ui_command(uri)]), *pages)
+    # A terminal shows the address up to its first parameter, without which other pages open.
+    page = f"{server}/#/experiments/{experiment_id}/runs?{TRAINING_PAGES}&viewStateShareKey={VIEW}"
+    return (page,) if is_server(uri) else (ui_command(uri), page)
 
 
 def ui_command(uri: str) -> str:

@@ -135,13 +135,15 @@ def test_a_command_may_fork_while_it_shows_why_the_user_waits(
     assert shown.screen == ["done", ""]
 
 
-def test_a_sentence_breaks_between_words_and_a_command_stays_whole(monkeypatch: Patch) -> None:
+def test_a_sentence_and_a_command_break_between_words(monkeypatch: Patch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     sentence, command = "error: too-long words stay whole", ": pipeline train resume=last seed=3"
     assert folded(sentence + command, StringIO()) == sentence + command
     with terminal(columns=20):
         lines = folded(sentence + command, sys.stdout)
-    assert lines == f"error: too-long\nwords stay whole{command}"
+    assert lines == (
+        "error: too-long\nwords stay whole:\n  pipeline train \\\n    resume=last \\\n    seed=3"
+    )
 
 
 def test_what_follows_a_heading_or_an_indent_is_indented_when_it_breaks(monkeypatch: Patch) -> None:

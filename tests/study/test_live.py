@@ -26,10 +26,11 @@ def progress(*, left: int, running: int) -> Progress:
         (0, [], [(5.0, 0.0)], 0, None),  # before the first epoch
         (0, [], [(5.0, 0.25)], 0, 15.0),  # one trial at a quarter of its epochs
         (0, [9.0], [(5.0, 0.5), (3.0, 0.1)], 0, 27.0),  # the slower of the two
-        (4, [10.0, 20.0], [(5.0, 0.5), (5.0, 0.5)], 0, 35.0),  # 4 × 15 s and 2 × 5 s on 2 workers
+        (4, [10.0, 20.0], [(5.0, 0.5), (5.0, 0.5)], 0, None),  # before the third trial has ended
+        (4, [10.0, 15.0, 20.0], [(5.0, 0.5), (5.0, 0.5)], 0, 35.0),  # 4 × 15 s, 2 × 5 s, 2 workers
         (0, [10.0], [(4.0, 0.0)], 0, 6.0),  # its epochs are not known
         (0, [10.0], [(30.0, 0.0)], 0, 0.0),
-        (3, [10.0], [(5.0, 0.5)], 1, 20.0),  # half of a trial elsewhere
+        (3, [10.0] * 3, [(5.0, 0.5)], 1, 20.0),  # half of a trial elsewhere
     ],
 )
 def test_the_time_left_counts_what_runs_and_what_is_to_come(
@@ -48,4 +49,4 @@ def test_after_the_time_of_a_study_only_the_running_trials_are_left(
     timeout: float, seconds: float
 ) -> None:
     now = progress(left=10, running=1)
-    assert remaining(now, [10.0], [(5.0, 0.5)], timeout) == pytest.approx(seconds)
+    assert remaining(now, [10.0] * 3, [(5.0, 0.5)], timeout) == pytest.approx(seconds)

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from ledgers import F1
 from scipy import stats
 from spaces import cases
+from terminals import terminal, width
 
 from pipeline.markup import NO_INTERVAL, TextTable
 from pipeline.study.ledger.rows import Importances, Row, RowState
@@ -35,6 +36,8 @@ from pipeline.study.outcome.summary import (
     verdict,
 )
 from pipeline.study.sweeping import write_trials
+from pipeline.terminal import print_lines
+from pipeline.tracking.uri import where_to_look
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
 COMMAND = "pipeline train model=mlp 'model.hidden=[64]'"
@@ -95,7 +98,7 @@ def test_the_first_line_counts_the_ends_of_all_trials_and_the_stopped_ones_besid
 
 def test_values_are_shown_short_and_null_as_off() -> None:
     texts = ("null", "0.0051234567", "1e-05", "20", "[64,128]", "2024", "relu", None)
-    shown = ["off", "0.005123", "1e-05", "20", "[64,128]", "2024", "relu", "–"]
+    shown = ["off", "0.00512", "1e-05", "20", "[64,128]", "2024", "relu", "–"]
     assert list(map(shown_text, texts)) == shown
 
 
@@ -105,7 +108,7 @@ def test_a_wide_space_is_told_as_words_in_one_column_by_the_last_part_of_each_ke
     wide = replace(study.rows[0], overrides=dict.fromkeys(keys, "1"))
     table = best_table(replace(study, rows=[wide]))
     assert table.headings == ["rank", "trial", "val/f1", "parameters"]
-    assert table.lines[0][-1] == "model.dropout=1 head.dropout=1 model=1 p0=1 p1=1 p2=1"
+    assert table.lines[0][-1] == "model.dropout 1 · head.dropout 1 · model 1 · p0 1 · p1 1 · p2 1"
 
 
 def test_two_objectives_end_in_their_pareto_front() -> None:
@@ -140,28 +143,24 @@ STUDIES = {
 }
 VERDICTS = """
 better
-- best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
-  0)
-- on the test set it is 0.0400 better than the default: test/f1 0.8400 against 0.8000
+- best trial 1: val/f1 0.9000, 0.4000 better than the default (0.5000)
+- on the test set it is 0.0400 better: test/f1 0.8400 against 0.8000
 - to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 no better on the test rows
-- best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
-  0)
-- on the test set it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500
+- best trial 1: val/f1 0.9000, 0.4000 better than the default (0.5000)
+- on the test set it is 0.0100 worse: test/f1 0.8400 against 0.8500
 - reason: the best score of many trials is partly due to chance; with only 2 complete trials,
   try sweep.n_trials=6
 - to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 confirmed
-- best trial 1: val/f1 0.9000; val/f1 is 0.4000 better than the default (0.5000, trial
-  0)
+- best trial 1: val/f1 0.9000, 0.4000 better than the default (0.5000)
 - to judge the gain, see the best trial over 3 other seeds
 
 less is better
-- best trial 1: val/rmse 2.0000; val/rmse is 3.0000 better than the default (5.0000,
-  trial 0)
-- on the test set it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000
+- best trial 1: val/rmse 2.0000, 3.0000 better than the default (5.0000)
+- on the test set it is 1.0000 better: test/rmse 3.0000 against 4.0000
 - to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5
 
 the default
@@ -240,9 +239,34 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert "or      pipeline train --config-dir=runs/s/conf experiment=s" in lines
     assert ["optimizer.lr", "62", "%", "50", "%"] in [line.split() for line in lines]
     assert "not above chance: trainer.max_epochs" in lines
+    assert lines[1].startswith("best trial 1: ")  # before the tables
     took, *last = last_lines(Path("runs/s"), ["report  r"], ["mlflow ui"], ["n"])
     assert took.startswith("took    ")
     assert last == ["study   runs/s", "report  r", "see it  mlflow ui", "note    n"]
+
+
+def test_a_terminal_gets_the_end_of_a_study_on_one_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen of 24 lines of 80 columns, its last line for the prompt."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    name = "lr_epochs_clip-cnn2d-digits"
+    names = ("accuracy", "precision", "recall", "f1", "auroc")
+    kinds = {"test": 0.8, "naive": 0.1, "linear": 0.7}
+    tested = {f"{kind}/{one}": value for kind, value in kinds.items() for one in names}
+    again = f"pipeline train --config-dir=runs/{name}/conf experiment={name}"
+    values = (0.5, 0.9, *(0.6,) * 8)
+    study = replace(ending(values, tested=tested, base_tested=tested), yaml_command=again)
+    with terminal() as shown:
+        print_summary(study)
+        report = f"report  pipeline report study={name}"
+        pages = where_to_look("sqlite:///mlflow.db", "1")
+        print_lines(last_lines(Path("runs") / name, [report], pages, ()))
+    screen = shown.frames()
+    assert len(screen) <= 23
+    assert max(map(width, screen)) <= 80
+    assert not set("".join(screen)) & set("│┃━┏")
+    assert screen[1] == "best trial 1: val/f1 0.9000, 0.4000 better than the default (0.5000)"
+    command = screen.index(f"again   pipeline train --config-dir=runs/{name}/conf \\")
+    assert screen[command + 1] == f"          experiment={name}"
 
 
 # ── the description on MLflow's page ────────────────────────────────────────────────────────────
@@ -281,11 +305,11 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
     study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
     known = {"baselines": ["majority class", "ridge"], "intervals": {"f1": (0.81, 0.86)}}
     note = search_note(replace(study, folder=tmp_path, **known))
-    assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000; val")
+    assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000, 0.4000 better")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
-    assert lines[0] == ["rank", "trial", "val/f1", "lr", "max\\_epochs", "gradient\\_clip\\_val"]
-    assert lines[2] == [f"**{text}**" for text in ("1", "1", "0.9000", "0.005123", "20", "off")]
+    assert lines[0] == ["rank", "trial", "val/f1", "lr", "epochs", "clip"]
+    assert lines[2] == [f"**{text}**" for text in ("1", "1", "0.9000", "0.00512", "20", "off")]
     assert [line[:2] for line in lines[3:7]] == [
         *(["2", "2"], ["3", "3"], ["4", "4"], ["5", "0 (default)"])
     ]

@@ -13,11 +13,10 @@ from pipeline.config.overrides import plainest
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
-from pipeline.streams import single_line
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
 from pipeline.study.messages import COUNTED_FAILURES, RETRIED
 from pipeline.study.space.ranges import text_of
-from pipeline.terminal import console, duration, headed, number, say
+from pipeline.terminal import console, duration, headed, number, print_lines, say
 from pipeline.tracking import fields
 from pipeline.tracking.folders import read_state
 
@@ -29,16 +28,25 @@ OFF = "off"
 COUNTED = ("complete", "pruned", *COUNTED_FAILURES, "running")
 UNCOUNTED = (*RETRIED, "waiting")
 _NUMBER = re.compile(r"-?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
-TOP = 5
-MOST_ON_FRONT = 20
+#: Numbers of best trials and of trials on the Pareto front that are listed.
+TOP, MOST_ON_FRONT = 5, 20
+#: The same in a terminal, where a summary fits a screen of 24 lines.
+SHORT_TOP, SHORT_FRONT = 3, 5
+#: Short names of keys whose last part is long.
+LABELS = {
+    "trainer.max_epochs": "epochs",
+    "trainer.gradient_clip_val": "clip",
+    "data.batch_size": "batch",
+}
 MOST_COLUMNS = 5
-BAR = 24
 FEW_TRIALS = 10
 FRONT = "no other trial is at least as good in both objectives and better in one"
 #: Fact of a study: the test metrics and the names of the baselines, by trial number.
 TESTED = "tested"
 #: Fact of a study: number of the trial of the base config.
 BASE = "base_trial"
+#: Metrics that a terminal leaves out of the summary.
+PARTS_OF_F1 = ("precision", "recall")
 TEST_METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "rmse", "mae", "r2")
 #: Pictures among a study's artifacts, the most important first.
 PICTURES = {
@@ -167,28 +175,28 @@ def swept_keys(rows: Iterable[Row]) -> list[str]:
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Return the last part of each key, or the whole key if two keys have the same last part."""
+    """Return a label or the last part of each key, or the whole key if two would be the same."""
     keys = list(keys)
-    last = {key: re.split(r"[./]", key)[-1] for key in keys}
+    last = {key: LABELS.get(key) or re.split(r"[./]", key)[-1] for key in keys}
     counts = Counter(last.values())
     return {key: last[key] if counts[last[key]] == 1 else key for key in keys}
 
 
 def shown_text(text: str | None) -> str:
-    """Return a swept value for a table: `off` for null, four significant digits for a number."""
+    """Return a swept value for a table: `off` for null, three significant digits for a number."""
     if text is None:
         return MISSING
     if text == "null":
         return OFF
     if _NUMBER.fullmatch(text) and not text.lstrip("-").isdigit():
-        return f"{float(text):.4g}"
+        return f"{float(text):.3g}"
     return text
 
 
 def point_words(overrides: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
-    """Return a point on one line: `lr=0.0032 gradient_clip_val=off`; `names` are short names."""
+    """Return a point on one line: `lr 0.0032 · epochs 16 · clip off`; `names` are short names."""
     names = short_names(overrides) if names is None else names
-    return " ".join(f"{names[key]}={shown_text(text)}" for key, text in overrides.items())
+    return " · ".join(f"{names[key]} {shown_text(text)}" for key, text in overrides.items())
 
 
 def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
@@ -249,11 +257,11 @@ def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
             f"the best trial is the default (trial {base.number}: {reached}); no "
             f"other of the {summary.complete} complete trials has a better {name}"
         )
-    gain = abs(winner.values[0] - base.values[0])
-    return (
-        f"best trial {winner.number}: {reached}; {name} is {number(gain)} better than "
-        f"the default ({number(base.values[0])}, trial {base.number})"
-    )
+    gain = number(abs(winner.values[0] - base.values[0]))
+    better = f"{gain} better than the default ({number(base.values[0])})"
+    if len(summary.objectives) > 1:
+        return f"best trial {winner.number}: {reached}; {name} is {better}"
+    return f"best trial {winner.number}: {reached}, {better}"
 
 
 def _on_test(summary: StudySummary) -> Iterator[str]:
@@ -269,10 +277,10 @@ def _on_test(summary: StudySummary) -> Iterator[str]:
     reached, before = summary.tested[key], summary.base_tested[key]
     better = summary.directions[0] if key == f"test/{objective}" else direction(key)
     gain = reached - before if better == "max" else before - reached
-    how = "worse than" if gain < 0 else "better than" if gain > 0 else "the same as"
+    how = "worse" if gain < 0 else "better" if gain > 0 else "no better"
     far = f"{number(abs(gain))} " if gain else ""
     figures = f"{key} {number(reached)} against {number(before)}"
-    yield f"on the test set it is {far}{how} the default: {figures}"
+    yield f"on the test set it is {far}{how}: {figures}"
     if gain > 0:
         return
     few = ""
@@ -300,20 +308,22 @@ def _against_naive(summary: StudySummary) -> Iterator[str]:
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def best_table(summary: StudySummary) -> TextTable:
+def best_table(summary: StudySummary, *, is_short: bool = False) -> TextTable:
     """Return a table of the best trials, or of the Pareto front if there are two objectives."""
+    top = SHORT_TOP if is_short else TOP
+    most_on_front = SHORT_FRONT if is_short else MOST_ON_FRONT
     notes = []
     if len(summary.objectives) == 1:
-        rows = best(summary.rows, summary.directions, TOP)
+        rows = best(summary.rows, summary.directions, top)
         title = f"best {len(rows)} trials" if len(rows) > 1 else "best trial"
     else:
         front = pareto(summary.rows, summary.directions)
         rows, title = (
-            front[:MOST_ON_FRONT],
+            front[:most_on_front],
             f"Pareto front: {FRONT}",
         )
-        if len(front) > MOST_ON_FRONT:
-            notes = [f"{len(front) - MOST_ON_FRONT} more in trials.csv"]
+        if len(front) > most_on_front:
+            notes = [f"{len(front) - most_on_front} more in trials.csv"]
     keys = swept_keys(rows)
     names = short_names(keys)
     wide = len(keys) > MOST_COLUMNS
@@ -335,20 +345,26 @@ def best_table(summary: StudySummary) -> TextTable:
     )
 
 
-def importance_table(found: "Importances", *, bars: bool) -> TextTable:
+def importance_table(found: "Importances") -> TextTable:
     """Return a table of the parameters above chance, the most important first."""
-    most = max(found.above_chance.values(), default=1.0)
     lines, hidden = [], [name for name in found.shares if name not in found.above_chance]
     for name, share in found.above_chance.items():
-        bar = ["█" * round(BAR * share / most)] if bars else []
-        lines.append([name, f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %", *bar])
+        lines.append([name, f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"])
     return TextTable(
         title="parameter importance (PED-ANOVA)",
-        headings=["parameter", "share", "chance", *([""] if bars else [])],
+        headings=["parameter", "share", "chance"],
         lines=lines,
-        words=frozenset({0, 3}),
         notes=[f"not above chance: {', '.join(hidden)}"] if hidden else [],
     )
+
+
+def importance_line(found: "Importances") -> str:
+    """Return the importances of the parameters above chance on one line, and the others' names."""
+    names = short_names(found.shares)
+    shares = [f"{names[key]} {100 * share:.0f} %" for key, share in found.above_chance.items()]
+    hidden = [names[key] for key in found.shares if key not in found.above_chance]
+    below = f"; not above chance: {', '.join(hidden)}" if hidden else ""
+    return f"parameter importance: {', '.join(shares)}{below}"
 
 
 def figures_table(summary: StudySummary) -> TextTable:
@@ -379,20 +395,33 @@ def figures_table(summary: StudySummary) -> TextTable:
 
 
 def print_summary(summary: StudySummary) -> None:
-    """Print a study's trials, tables and verdict, and the commands that train the winner again."""
+    """Print a study's verdict and tables, and the commands that train the winner again.
+
+    A terminal gets the most important of it, on a screen of 24 lines.
+    """
     shown = console()
+    is_short = shown.is_terminal
     say(shown, counts_line(summary.rows), style="bold")
-    if summary.best_row is not None:
-        show(shown, best_table(summary))
-    if summary.importance is not None and summary.importance.above_chance:
-        show(shown, importance_table(summary.importance, bars=shown.is_terminal))
-    if summary.tested:
-        show(shown, figures_table(summary))
     for line in verdict(summary):
         say(shown, line)
+    importance = summary.importance
+    if importance is not None and importance.above_chance:
+        if is_short:
+            say(shown, importance_line(importance))
+        else:
+            show(shown, importance_table(importance))
+    if summary.best_row is not None:
+        show(shown, best_table(summary, is_short=is_short))
+    if summary.tested:
+        table = figures_table(summary)
+        if is_short:
+            lines = [line for line in table.lines if line[0] not in PARTS_OF_F1]
+            table = replace(table, lines=lines, notes=())
+        show(shown, table)
     if summary.winner is not None:
-        for command in (f"again   {summary.command}", f"or      {summary.yaml_command}"):
-            shown.print(single_line(command), soft_wrap=True, markup=False)
+        again = [] if is_short else [f"again   {summary.command}"]
+        heading = "again" if is_short else "or"
+        print_lines([*again, f"{heading:8}{summary.yaml_command}"])
 
 
 def last_lines(
@@ -418,7 +447,7 @@ def search_note(summary: StudySummary) -> str:
     if summary.tested:
         tables.append(figures_table(summary))
     if summary.importance is not None and summary.importance.above_chance:
-        tables.append(importance_table(summary.importance, bars=False))
+        tables.append(importance_table(summary.importance))
     words = [counts_line(summary.rows), *verdict(summary)]
     return _note(words, [again, *map(_noted, tables)], summary.folder)
 
