@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _BETWEEN_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 #: The heading of a line of `headed`, of one that continues below it, of a note or of a warning.
 _HEADING = re.compile(r"[a-z ]{6}  (?=\S)|(note|warning): ")
+#: Colours with a contrast of 4.5:1 (WCAG AA) on white and on black, unlike yellow and green.
+CAUTION, GOOD = "#bf5900", "#008800"
 #: Commands in messages begin with one of these words.
 _PROGRAMS = ("pipeline ", "mlflow ")
 _ADDRESSES = ("http://", "https://")

@@ -28,6 +28,8 @@ from pipeline.running.scoring import metric_names
 from pipeline.serving.model import Decision
 from pipeline.streams import single_line
 from pipeline.terminal import (
+    CAUTION,
+    GOOD,
     console,
     duration,
     headed,
@@ -129,7 +131,7 @@ def print_data(plan: Plan, notes: Sequence[str], *, trains: bool = False) -> Non
     if trains and report is not None and plan.options.loss.class_weights is None:
         lines += [f"warning: {words}" for words in few_rows(report)]
     for line in (*lines, *(f"note: {note}" for note in notes)):
-        say(console(), line, style="yellow" if line.startswith("warning: ") else None)
+        say(console(), line, style=CAUTION if line.startswith("warning: ") else None)
 
 
 def _config_table(config: Mapping[str, Any]) -> Table:
@@ -231,7 +233,7 @@ def print_doctor(lines: Sequence[str]) -> None:
     for line in map(single_line, lines):
         text = Text(wrapped(line, terminal.width) if terminal.is_terminal else line)
         name = line[MARGIN:].partition(":")[0]
-        text.stylize("bold green" if name == HEALTHY else "bold yellow", MARGIN, MARGIN + len(name))
+        text.stylize(f"bold {GOOD if name == HEALTHY else CAUTION}", MARGIN, MARGIN + len(name))
         terminal.print(text, soft_wrap=True)
 
 

@@ -19,7 +19,16 @@ from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.messages import RETRIED, TrialEnd
 from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
-from pipeline.terminal import console, duration, folded, number, redrawing, say, shown_verbosity
+from pipeline.terminal import (
+    CAUTION,
+    console,
+    duration,
+    folded,
+    number,
+    redrawing,
+    say,
+    shown_verbosity,
+)
 
 if TYPE_CHECKING:
     from pipeline.study.workers.pool import Worker
@@ -50,7 +59,7 @@ def print_opening(plan: StudyPlan) -> None:
         where = f", where {one.when}" if one.when else ""
         say(shown, f"  {one.key}: {one.words}{where}")
     for line in plan.notes:
-        say(shown, line, style="yellow" if line.startswith("warning: ") else None)
+        say(shown, line, style=CAUTION if line.startswith("warning: ") else None)
 
 
 def remaining(

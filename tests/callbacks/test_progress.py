@@ -12,7 +12,7 @@ import pytest
 from fixture_types import Capture, Patch, Train
 from terminals import Terminal, terminal, width
 
-from pipeline.terminal import console, folded, say, showing, waiting_for
+from pipeline.terminal import CAUTION, GOOD, console, folded, say, showing, waiting_for
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
 FREE = ("run  ", "report  ", "see it  ", "        http", "unsent  ")
@@ -185,6 +185,15 @@ def test_a_path_that_is_longer_than_a_line_stays_whole(monkeypatch: Patch) -> No
         *("note: the log is", "runs/a/rather/deep/folder/log.txt", "now"),
         *("note: the log is", "runs/数据数据数据数据/log", "now", ""),
     ]
+
+
+@pytest.mark.parametrize("colour", [CAUTION, GOOD])
+def test_verdicts_are_readable_on_white_and_on_black(colour: str) -> None:
+    """The contrast of WCAG AA: 4.5:1."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [((part + 0.055) / 1.055) ** 2.4 if part > 0.04045 else part / 12.92 for part in parts]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    assert min(1.05 / (luminance + 0.05), (luminance + 0.05) / 0.05) >= 4.5
 
 
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])
