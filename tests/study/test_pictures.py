@@ -121,7 +121,7 @@ def test_two_objectives_get_a_front_and_a_picture_each(tmp_path: Path) -> None:
 def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
     points = {"[64]": 0.7, "[8]": 0.9, "[32,16]": 0.8, "[]": 0.6}
     summary = summed_up(of_values("model.hidden", points))
-    best = "Best: trial 1 (val/f1 0.9000), hidden=[8]."
+    best = "Best: trial 1 (val/f1 0.9000), hidden [8]."
     assert {one.name: (one.title, one.alt) for one in study_pictures(summary, "norm")} == {
         "history": (
             "History of the trials",

@@ -136,7 +136,7 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
         "low < high.",
         "sweeps=zero: sweep.space.optimizer.lr=interval(0, 1): optimizer.lr=0.0 is not allowed; "
         "expected a number > 0.",
-        "sweeps=kernels model=wide where kernel_size=41: model.kernel_size=41 does not fit layer "
+        "sweeps=kernels model=wide where kernel_size 41: model.kernel_size=41 does not fit layer "
         "1: it covers 41 values, but the input length is 40; expected a smaller kernel, "
         "stride or pooling, or fewer layers",
         "sweeps=several: trainer.devices=2 is for a single run; in a study, "
