@@ -8,8 +8,9 @@ Processes take trials that train nothing and end them, each with a ledger of its
 drivers would: by 8 of them to see the growth from the first to the last thousand, for the random
 sampler and for TPE, then shorter studies by 1, 4 and 16. In sqlite and on a PostgreSQL server that
 is started for it and waits for the disk. Then recorders, each as a driver has one, fill MLflow with
-runs of as many parameters, metrics and tags as a short trial has: in sqlite, on PostgreSQL, and
-through tracking servers. One table each; all of it shares this machine.
+runs of as many parameters, metrics and tags as a short trial has, and move the lease of a run, as
+they do every ten seconds for each trial that runs for longer: in sqlite, on PostgreSQL, and through
+tracking servers. One table each; all of it shares this machine.
 
 With `--baseline` a table tells what taking a trial on PostgreSQL takes this program and the one in
 the folder TREE, which PYTHON runs, in turn: at 1,000 ended trials by how many run, and how many
@@ -25,8 +26,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -41,6 +42,7 @@ from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.store import Store
 from tests.postgres import PASSWORD, Postgres, running_postgres
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -148,9 +150,11 @@ def studies(postgres: Postgres, *, trials: int, window: int) -> None:
 class Driver:
     """A process of `benchmarks/one_driver.py`, which ends with this one."""
 
-    def __init__(self, program: Program, url: str, sampler: str = "random") -> None:
+    def __init__(
+        self, program: Program, url: str, sampler: str = "random", **options: object
+    ) -> None:
         tree, python = program
-        options = {"sampler": sampler, "n_trials": 1_000_000, "pruner": "none"}
+        options = {"sampler": sampler, "n_trials": 1_000_000, "pruner": "none", **options}
         self._process = subprocess.Popen(
             [python, Path(__file__).with_name("one_driver.py"), url, json.dumps(options)],
             env={**os.environ, "PYTHONPATH": str(tree)},
@@ -174,6 +178,10 @@ class Driver:
         """Give an order and return its answer."""
         self.tell(order, number)
         return self.answer()
+
+    def end(self) -> None:
+        """End the process, which would stay as long as this one otherwise."""
+        self._process.communicate()
 
 
 def beside(baseline: Program, *, rounds: int, ended: int) -> None:
@@ -235,7 +243,7 @@ def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
             used = server_seconds()
             for driver in together:
                 driver.tell("work", SECONDS)
-            taken, seconds = map(sum, zip(*(one.answer() for one in together), strict=True))
+            taken, seconds, _ = map(sum, zip(*(one.answer() for one in together), strict=True))
             seconds += server_seconds() - used
             found[name].append((taken / SECONDS, 1000 * seconds / taken))
     print(
@@ -250,9 +258,13 @@ def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
 
 def server_seconds() -> float:
     """Seconds of the processor that the server and its sessions have taken."""
-    children = psutil.Process().children(recursive=True)
-    times = [one.cpu_times() for one in children if one.name() == "postgres"]
-    return float(sum(one.user + one.system for one in times))
+    seconds = 0.0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a session that has just ended
+            if child.name() == "postgres":
+                times = child.cpu_times()
+                seconds += times.user + times.system
+    return seconds
 
 
 def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
@@ -275,6 +287,17 @@ def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
                 print("once more:", recorded.problem, flush=True)
 
 
+def beat_all(uri: str, beats: int, ready: Barrier) -> None:
+    """Move the lease of a run so many times, as a recorder does for each trial that runs long."""
+    store, lease = Store(uri), own_lease()
+    key = f"beats-{os.getpid()}"
+    experiment = store.experiment("pipeline")
+    run_id, _ = store.create(experiment, name="run", key=key, tags=TAGS, start=0)
+    ready.wait(LONGEST_SECONDS)
+    for counter in range(beats):
+        store.log(run_id, tags=replace(lease, counter=counter).tags())
+
+
 @contextmanager
 def tracking(postgres: Postgres, folder: Path) -> Iterator[list[tuple[str, str, str]]]:
     """Give each kind of store that MLflow can be filled in: its name, address and database."""
@@ -294,7 +317,7 @@ def tracking(postgres: Postgres, folder: Path) -> Iterator[list[tuple[str, str, 
 
 def recordings(postgres: Postgres, *, runs: int) -> None:
     """Print a line for each kind of store and number of recorders."""
-    print("store                          recorders  runs  sessions  runs per second")
+    print("store                          recorders  runs  sessions  runs per second  beats")
     with tempfile.TemporaryDirectory() as name, tracking(postgres, Path(name)) as stores:
         for store, uri, database in stores:
             for recorders in RECORDERS:
@@ -303,11 +326,13 @@ def recordings(postgres: Postgres, *, runs: int) -> None:
                     started = time.perf_counter()
                     time.sleep(0.5)
                     sessions = postgres.connections(database)
-                seconds = time.perf_counter() - started
-                rate = runs // recorders * recorders / seconds
-                print(
-                    f"{store:29}  {recorders:9}  {runs:4}  {sessions:8}  {rate:13.1f}", flush=True
-                )
+                count = runs // recorders * recorders
+                rate = count / (time.perf_counter() - started)
+                with processes(beat_all, [(uri, runs // recorders)] * recorders):
+                    started = time.perf_counter()
+                beats = count / (time.perf_counter() - started)
+                about = f"{store:29}  {recorders:9}  {runs:4}  {sessions:8}"
+                print(f"{about}  {rate:15.1f}  {beats:5.1f}", flush=True)
 
 
 def main() -> None:
