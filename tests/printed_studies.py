@@ -11,6 +11,7 @@ SKELETON = (
     (re.compile(r"^ *[\w.]+( \(\w+\))?( on)? +\d+% +\d+%\n", re.M), ""),
     (re.compile(r"^note +no picture importances: .*\n", re.M), ""),
     (re.compile(r"^((the )?best trial |on the test set |reason: |to see whether ).*\n", re.M), ""),
+    (re.compile(r"^(\w+: )?\S+ is best \(.*", re.M), r"\1best"),
     (re.compile(r"^(again +pipeline train) .*", re.M), r"\1"),
     (re.compile(r" \(default\)|(?<=95 % CI)  default"), ""),
     (re.compile(r"\boff\b|[-+][\d.]+ \[.*?\]|\bbest$", re.M), "0"),

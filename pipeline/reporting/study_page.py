@@ -94,13 +94,19 @@ def study_page(
     comparison = _comparison(recorded, summary.rows)
     again = None if confirmation is None else _comparison(confirmation, confirmed)
     searches = comparison is None
+    if comparison is None:
+        verdict = outcome.verdict(summary)
+        words = _summary_words(summary)
+    else:
+        verdict = comparisons.outcome_lines(comparison)
+        words = f"{'. '.join((*verdict, outcome.counts_line(summary.rows)))}."
     if searches and found is not None and found.above_chance:
         importances = outcome.importance_table(found)
     pairs = zip(summary.objectives, summary.directions, strict=True)
     return {
         "title": f"study {recorded.name}",
-        "summary": _summary_words(summary, searches=searches),
-        "verdict": outcome.verdict(summary) if searches else [],
+        "summary": words,
+        "verdict": verdict,
         "command": summary.command if searches else "",
         "point": outcome.point_words(row.overrides) if searches and row else "",
         "figures": outcome.figures_table(summary) if summary.tested else None,
@@ -125,11 +131,9 @@ def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
     return comparisons.compare(rows, recorded.objectives[0])
 
 
-def _summary_words(summary: StudySummary, *, searches: bool) -> str:
+def _summary_words(summary: StudySummary) -> str:
     rows, row = summary.rows, summary.best_row
     told = outcome.counts_line(rows)
-    if not searches:
-        return f"{told}; comparison over seeds or folds."
     if row is None:
         return f"{told}; no trial is complete."
     return f"{told}; best: trial {row.number} with {summary.values_of(row)}."

@@ -131,9 +131,12 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iter
     plan = done.plan
     found = comparison.compare(rows, plan.objectives[0], plan.options.published)
     table = comparison.write_comparison(found, artifacts)
-    with _described(done, partial(summary.comparison_note, table, rows, plan.folder)):
+    outcome = comparison.outcome_lines(found)
+    with _described(done, partial(summary.comparison_note, outcome, table, rows, plan.folder)):
         if plan.run.verbose != 0:
-            say(console(), summary.counts_line(rows), style="bold")
+            for line in outcome:
+                say(console(), line, style="bold")
+            say(console(), summary.counts_line(rows))
             show(console(), table)
         with waiting_for(TASKS, plan.run.verbose), stop.deferred():
             notes = write_comparison_picture(found, artifacts)

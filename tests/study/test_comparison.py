@@ -21,6 +21,7 @@ from pipeline.study.outcome.comparison import (
     compare,
     comparison_table,
     confirmation_table,
+    outcome_lines,
     spread,
     write_comparison,
 )
@@ -150,6 +151,64 @@ def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(
     assert (line[2], line[-1]) == ("4", "1 diverged")
 
 
+def test_the_outcome_names_the_best_network_of_each_data_set_and_how_far_others_are_from_it(
+    rows: list[Row], compared: Comparison
+) -> None:
+    lines = outcome_lines(compared)
+    assert [line.partition(": ")[0] for line in lines] == ["mnist1d", "digits"]
+    for data, line in zip(("mnist1d", "digits"), lines, strict=True):
+        best, mlp = (column(rows, data, name, "test/f1") for name in ("cnn1d", "mlp"))
+        gap = np.mean(best) - np.mean(mlp)
+        assert line.startswith(f"{data}: cnn1d is best (test/f1 {np.mean(best):.3f}); gru is ")
+        assert f"; mlp is worse by {gap:.2g}; rnn is worse by 0.3" in line
+        assert line.endswith(" over 4 of 5 seeds")
+
+
+@pytest.mark.parametrize(
+    ("objective", "values", "line"),
+    [
+        (F1[0], {"gru": [0.8, 0.9], "mlp": [0.5, 0.6001]}, "mlp is worse by 0.3"),
+        (F1[0], {"gru": [0.8, 0.9], "mlp": [0.9, 0.7]}, "mlp is not significantly worse"),
+        (RMSE, {"gru": [2.0, 3.0], "mlp": [4.0, 5.001]}, "mlp is worse by 2"),
+        (F1[0], {"gru": [0.8], "mlp": [0.5]}, "mlp is worse by 0.3 without an interval"),
+        (F1[0], {"gru": [0.8], "mlp": [0.8]}, "mlp is equal"),
+        (F1[0], {"gru": [0.8], "mlp": []}, "mlp is not compared, for lack of a complete trial"),
+        (
+            F1[0],
+            {"gru": [0.8, 0.9], "mlp": [0.9, 0.7], "rnn": [0.9, 0.6]},
+            "mlp, rnn are not significantly worse",
+        ),
+    ],
+)
+def test_the_outcome_says_which_networks_are_worse_by_more_than_chance(
+    objective: Objective, values: Mapping[str, Sequence[float]], line: str
+) -> None:
+    failed = Row(number=0, state="failed", reason="diverged")
+    rows = [
+        complete(value, model=model, seed=str(seed))
+        for model, own in values.items()
+        for seed, value in enumerate(own)
+    ]
+    without = [model for model, own in values.items() if not own]
+    rows += [replace(failed, overrides={"model": model, "seed": "0"}) for model in without]
+    (told,) = outcome_lines(compare(rows, objective))
+    best = f"{np.mean(values['gru']):.3f}" if objective is F1[0] else "2.500"
+    assert told == f"gru is best ({objective.name} {best}); {line}"
+
+
+def test_the_outcome_of_many_networks_names_those_closest_to_the_best() -> None:
+    rows = [
+        complete(
+            0.9 - number / 100 - seed * number / 1000, **{"lr": f"0.{number}", "seed": str(seed)}
+        )
+        for number in range(1, 9)
+        for seed in range(2)
+    ]
+    (line,) = outcome_lines(compare(rows, F1[0]))
+    assert line.startswith("lr 0.1 is best (val/f1 ")
+    assert line.endswith("; 2 more are in the table")
+
+
 @pytest.mark.parametrize(
     ("objective", "values"),
     [
@@ -193,13 +252,16 @@ def test_a_study_of_repeats_alone_shows_the_interval_of_its_mean(
         for row in rows
         if row.overrides["model"] == "mlp" and row.overrides["data"] == "digits"
     ]
-    table = comparison_table(compare(seeds, F1[0]))
+    compared = compare(seeds, F1[0])
+    table = comparison_table(compared)
     tested = column(rows, "digits", "mlp", "test/f1")
     interval = stats.ttest_1samp(tested, 0.0).confidence_interval(0.95)
     assert table.title == f"mean ± sd over 5 {word}"
     assert table.headings == ["predictor", "n", "test/f1", "test/accuracy", "95 % CI of test/f1"]
     assert table.lines[0][-1] == f"{interval.low:.3f}–{interval.high:.3f}"
     assert [line[0] for line in table.lines] == ["network", "naive", "linear"]
+    ends = f"95 % CI {table.lines[0][-1]}"
+    assert outcome_lines(compared) == [f"mean test/f1 {np.mean(tested):.3f} ({ends}) over 5 {word}"]
 
 
 def test_a_baseline_is_counted_once_a_seed_however_many_networks_met_it(
@@ -222,7 +284,7 @@ def over_windows(sizes: Sequence[str]) -> list[Row]:
         )
         for window in naive
         for size in sizes
-        for seed in ("0", "1")
+        for seed in range(2)
     ]
 
 

@@ -346,7 +346,7 @@ def test_what_was_varied_is_escaped_and_too_long_a_note_loses_its_end(tmp_path: 
     assert "&lt;script&gt;" in note
 
 
-def test_a_study_that_compares_shows_its_table(tmp_path: Path) -> None:
+def test_a_study_that_compares_shows_its_outcome_and_its_table(tmp_path: Path) -> None:
     sheet = TextTable(
         title="mean ± sd over 3 seeds",
         headings=["model", "n", "test/f1"],
@@ -355,7 +355,9 @@ def test_a_study_that_compares_shows_its_table(tmp_path: Path) -> None:
         notes=["difference: to the best mean"],
     )
     place(tmp_path, ["comparison.png"])
-    note = comparison_note(sheet, ended("complete", None, 6), tmp_path)
+    outcome = ["lstm is best (test/f1 0.960); mlp is worse by 0.33"]
+    note = comparison_note(outcome, sheet, ended("complete", None, 6), tmp_path)
+    assert note.startswith("- lstm is best ")
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
     assert lines[2] == ["**lstm**", "**3**", "**0.96 ± 0.01**"]
     assert "difference: to the best mean" in note

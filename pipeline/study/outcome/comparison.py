@@ -14,8 +14,14 @@ from pipeline.paths import replace_text
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best
 from pipeline.study.messages import RETRIED
-from pipeline.study.outcome.summary import end_word, short_names, shown_text, swept_keys
-from pipeline.terminal import number
+from pipeline.study.outcome.summary import (
+    end_word,
+    point_words,
+    short_names,
+    shown_text,
+    swept_keys,
+)
+from pipeline.terminal import number, rounded, significant
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
@@ -27,6 +33,8 @@ REPEATED = ("seed", "data.fold", "data.split_seed")
 #: Cells on different data are not compared with each other.
 DATA = "data"
 NETWORK = "network"
+#: Keys whose values are names that need no further word.
+NAMES = ("model", "experiment")
 #: Heading of a column that tells networks and baselines apart.
 PREDICTOR = "predictor"
 SHOWN_METRICS = ("accuracy", "f1", "rmse")
@@ -34,7 +42,7 @@ SHOWN_METRICS = ("accuracy", "f1", "rmse")
 AFTER_TRAINING_ALONE = ("f1", "rmse")
 #: Relative difference up to which values of a baseline from different machines count as equal.
 SAME = 1e-6
-#: Number of trials named by a note.
+#: Number of trials named by a note, and of other cells named by an outcome.
 MOST_NAMED = 5
 CONFIDENCE = 0.95
 NO_INTERVAL = f"{MISSING}: no interval: fewer than two values, or all are equal"
@@ -135,6 +143,7 @@ class Comparison:
         repeated: The varied keys that repeat a measurement, of `REPEATED`.
         metrics: The measured metrics: the objective, then the test metrics.
         by: The metric that cells are compared by.
+        better: Its direction, `max` or `min`.
         lacking: Metrics that come before `by`, but which some complete trials lack: the numbers of
             these trials.
         blocks: Cells on the same data, which can be compared: the networks in the order of the
@@ -146,6 +155,7 @@ class Comparison:
     repeated: tuple[str, ...]
     metrics: tuple[str, ...]
     by: str
+    better: "Direction"
     lacking: Mapping[str, tuple[int, ...]]
     blocks: tuple[tuple[ComparisonCell, ...], ...]
     published: Published
@@ -216,6 +226,7 @@ def compare(
         repeated=tuple(repeated),
         metrics=tuple(dict.fromkeys([objective.name, by, *tested])),
         by=by,
+        better=better,
         lacking=lacking,
         blocks=tuple(blocks),
         published=published,
@@ -326,6 +337,75 @@ def _baseline(
                 agree = agree and math.isclose(value, before, rel_tol=SAME)
                 values.setdefault(f"test/{metric}", {})[repeat] = value
     return values, agree
+
+
+# ── outcome ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def outcome_lines(comparison: Comparison) -> list[str]:
+    """Return a line for each data set: which network is best, and how the others differ from it.
+
+    A single network has its mean and interval instead.
+    """
+    lines = []
+    for block in comparison.blocks:
+        cells = [cell for cell in block if cell.kind == NETWORK]
+        data = (
+            f"{shown_text(cells[0].settings[DATA] or None)}: " if len(comparison.blocks) > 1 else ""
+        )
+        lines.append(f"{data}{_outcome(comparison, cells)}")
+    return lines
+
+
+def _outcome(comparison: Comparison, cells: Sequence[ComparisonCell]) -> str:
+    by = comparison.by
+    best_cell = next((cell for cell in cells if cell.is_best), None)
+    if best_cell is None:
+        measured = cells[0].spread(by)
+        if len(cells) > 1 or not measured.n:
+            return f"no trial is complete with a finite {by}"
+        interval = interval_text(measured.interval)
+        ends = f" (95 % CI {interval})" if interval != MISSING else ""
+        over = repeats_words(comparison, measured.n)
+        return f"mean {by} {rounded(measured.mean)}{ends} over {over}"
+    reached = best_cell.spread(by)
+    others = [cell for cell in cells if cell is not best_cell]
+    others.sort(key=lambda cell: abs(cell.difference.mean) if cell.difference.n else math.inf)
+    named: dict[str, list[str]] = {}
+    for cell in others:
+        standing = _standing(comparison, cell.difference, reached.n)
+        named.setdefault(standing, []).append(_cell_words(cell))
+    phrases = [f"{_cell_words(best_cell)} is best ({by} {rounded(reached.mean)})"]
+    for standing, names in list(named.items())[:MOST_NAMED]:
+        are = "is" if len(names) == 1 else "are"
+        phrases.append(f"{some(names, most=MOST_NAMED)} {are} {standing}")
+    if left_out := sum(len(names) for names in list(named.values())[MOST_NAMED:]):
+        phrases.append(f"{left_out} more {'is' if left_out == 1 else 'are'} in the table")
+    return "; ".join(phrases)
+
+
+def _standing(comparison: Comparison, difference: Spread, repeats: int) -> str:
+    """Return how a cell compares with the best one, which has so many repeats, after `is`."""
+    if not difference.n:
+        return "not compared, for lack of a complete trial"
+    is_worse = (difference.mean < 0) == (comparison.better == "max")
+    standing = f"{'worse' if is_worse else 'better'} by {significant(abs(difference.mean))}"
+    if difference.mean == 0:
+        standing = "equal"
+    elif difference.interval is None or interval_text(difference.interval) == MISSING:
+        standing += " without an interval"
+    elif difference.interval[0] <= 0 <= difference.interval[1]:
+        standing = "not significantly worse"
+    if difference.n < repeats:
+        standing += f" over {difference.n} of {repeats_words(comparison, repeats)}"
+    return standing
+
+
+def _cell_words(cell: ComparisonCell) -> str:
+    settings = {key: text or "null" for key, text in cell.settings.items() if key != DATA}
+    if len(settings) == 1 and not settings.keys().isdisjoint(NAMES):
+        return shown_text(*settings.values())
+    return point_words(settings)
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────

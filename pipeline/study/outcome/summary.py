@@ -452,9 +452,11 @@ def search_note(summary: StudySummary) -> str:
     return _note(words, [again, *map(_noted, tables)], summary.folder)
 
 
-def comparison_note(table: TextTable, rows: Sequence[Row], folder: Path) -> str:
-    """Return the Markdown description of a study that has compared cells."""
-    return _note([counts_line(rows)], [_noted(table)], folder)
+def comparison_note(
+    outcome: Sequence[str], table: TextTable, rows: Sequence[Row], folder: Path
+) -> str:
+    """Return the Markdown description of a study that has compared cells, with its outcome."""
+    return _note([*outcome, counts_line(rows)], [_noted(table)], folder)
 
 
 def _noted(table: TextTable) -> str:
