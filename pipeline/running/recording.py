@@ -359,10 +359,13 @@ def explain(error: BaseException) -> BaseException:
     kinds = (torch.OutOfMemoryError, MemoryError)
     if isinstance(error, kinds) or "can't allocate memory" in str(error):
         return EnvironmentFaultError(f"{OUT_OF_MEMORY}{first}); try a smaller data.batch_size")
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return EnvironmentFaultError(
-            f"a data loading process died ({first}); try data.num_workers=0, or more shared memory"
-        )
+    # The death of a process that loads data is raised in whatever this one does at that moment,
+    # such as writing a checkpoint, which takes it for an error of the disk.
+    for one in (error, error.__cause__):
+        if isinstance(one, RuntimeError) and "DataLoader worker" in str(one):
+            died = str(one).splitlines()[0]
+            hint = "try data.num_workers=0, or more shared memory"
+            return EnvironmentFaultError(f"a data loading process died ({died}); {hint}")
     return error
 
 

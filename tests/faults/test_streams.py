@@ -14,6 +14,8 @@ from fixture_types import Train
 
 from faults.conftest import Start
 from faults.processes import ending
+from pipeline.errors import EnvironmentFaultError
+from pipeline.running.recording import explain
 
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")
 TRAIN = f"{shlex.quote(sys.executable)} -m pipeline.train model=mlp data=iris tracking=none"
@@ -73,6 +75,12 @@ def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) ->
     assert line.startswith("error: a data loading process died (DataLoader worker (pid")
     assert line.endswith("; try data.num_workers=0, or more shared memory")
     assert ending(training.run) == ("FAILED", "error")
+
+
+def test_death_of_a_reader_is_named_whatever_it_interrupts() -> None:
+    error = EnvironmentFaultError("last.ckpt can't be written; make room")
+    error.__cause__ = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert str(explain(error)).startswith("a data loading process died (DataLoader worker (pid 7)")
 
 
 def test_a_question_to_hydra_leaves_the_callers_logging_as_it_was(train: Train) -> None:

@@ -289,8 +289,8 @@ FAILURES = {
     ),
     "error": (
         (f"{OWN}.Fail", "+callbacks.own.how=error"),
-        ("error", 1),
-        "RuntimeError: the reader has lost its place (trial_parts.py:",
+        ("error", 2),
+        "on_train_epoch_start raised RuntimeError: the reader has lost its place (trial_parts.py:",
     ),
     "value": (
         ("model.dropout=1.5", "seed=-1"),
