@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from pipeline.findings import Findings, load_findings
 from pipeline.paths import replace_file, replace_json
@@ -30,10 +32,13 @@ from pipeline.regular_files import read_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry
+    from numpy.typing import NDArray
 
 Used = TypeVar("Used")
 
 DOTS_PER_INCH = 110
+#: Name of the text in a PNG that has the outlines of its images.
+OUTLINES = "Outlines"
 #: Folder among a run's artifacts, and the file in it that describes each picture.
 FOLDER, LIST = "pictures", "pictures.json"
 #: Parts of the names of fonts that cover most scripts; these are tried first.
@@ -180,10 +185,43 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def png_of(figure: "Figure") -> bytes:
-    """Return a figure as PNG."""
+    """Return a figure as PNG; its text `OUTLINES` says where it has images and their colour bars.
+
+    The outlines are polygons in pixels, as JSON. A page needs them to make the rest dark.
+    """
     content = BytesIO()
-    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    look: dict[str, Any] = {"bbox_inches": "tight"}
+    if any(axes.images for axes in figure.axes):
+        import matplotlib as mpl
+
+        figure.set_dpi(DOTS_PER_INCH)
+        figure.draw_without_rendering()  # lays it out, as `tight` would
+        edges = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+        origin = np.array([edges.x0, edges.y1]) * DOTS_PER_INCH
+        polygons = []
+        for corners in _outlines(figure):
+            pixels = ((corners - origin) * [1, -1]).round()
+            last = pixels.max(0) - 1  # an image ends before the pixel at its edge
+            polygons.append(np.minimum(pixels, last).tolist())
+        look = {"bbox_inches": edges, "metadata": {OUTLINES: json.dumps(polygons)}}
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, **look)
     return content.getvalue()
+
+
+def _outlines(figure: "Figure") -> "Iterator[NDArray[np.float64]]":
+    """Yield the corners of each image and of each part of a colour bar, in pixels."""
+    from matplotlib.collections import QuadMesh
+    from matplotlib.transforms import Bbox
+
+    for axes in figure.axes:
+        boxes = [Bbox.intersection(image.get_window_extent(), axes.bbox) for image in axes.images]
+        if any(isinstance(drawn, QuadMesh) for drawn in axes.collections):  # a colour bar
+            boxes.append(axes.bbox)
+            for patch in axes.patches:  # its pointed ends
+                yield np.asarray(patch.get_transform().transform_path(patch.get_path()).vertices)
+        for box in boxes:
+            if box is not None:
+                yield box.corners()[[0, 1, 3, 2]]
 
 
 def _store(content: bytes, path: Path) -> None:

@@ -5,6 +5,7 @@ A picture is a PNG that a run has drawn, or one that is drawn for the page.
 
 import base64
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,14 +13,24 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from markupsafe import Markup
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.gallery import DOTS_PER_INCH, Written, drawing, png_of, read_list, use_drawn
+from pipeline.gallery import (
+    DOTS_PER_INCH,
+    OUTLINES,
+    Written,
+    drawing,
+    png_of,
+    read_list,
+    use_drawn,
+)
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 
@@ -35,9 +46,10 @@ PIXELS_PER_INCH = 96
 
 #: Width in pixels above which a picture takes the page's width.
 WIDE = 760
-#: Beginnings of the names of pictures that a dark page does not invert: images, and those whose
-#: brightness has a meaning.
-AS_IS = ("inside/", "mistakes/", "classes/confusion")
+#: Share of red, green and blue in the lightness of a colour, as in CSS.
+LIGHTNESS = (0.213, 0.715, 0.072)
+#: Most pixels of a picture that is made dark; one of another person's run could fill the memory.
+MOST_PIXELS = 20_000_000
 
 #: Characters that a name may contain but a page may not.
 ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
@@ -171,17 +183,49 @@ def _embedded(written: Written, folder: Path) -> PagePicture:
 
 
 def _element(name: str, title: str, alt: str, png: bytes | None, reason: str) -> PagePicture:
-    """Return a picture as an `<img>` element; a dark page inverts the lightness of a chart."""
+    """Return a picture as an element; a dark page inverts its lightness, except that of images."""
     group = name.rpartition("/")[0]
     if png is None:
         return PagePicture(group, title, alt, None, is_wide=False, reason=reason)
     width = int.from_bytes(png[16:20])
+    dark = _dark_around_images(png)
     element = Markup(
         '<img class="{}" style="--width: {:.0f}px" alt="{}" src="data:image/png;base64,{}">'
     ).format(
-        "as-is" if name.startswith(AS_IS) else "chart",
+        "chart" if dark is None else "images",
         width / DOTS_PER_INCH * PIXELS_PER_INCH,
         alt,
         base64.b64encode(png).decode("ascii"),
     )
+    if dark is not None:
+        element = Markup(
+            '<picture><source media="screen and (prefers-color-scheme: dark)" '
+            'srcset="data:image/png;base64,{}">{}</picture>'
+        ).format(base64.b64encode(dark).decode("ascii"), element)
     return PagePicture(group, title, alt, element, is_wide=width > WIDE, reason="")
+
+
+def _dark_around_images(png: bytes) -> bytes | None:
+    """Return a picture with inverted lightness outside its images; `None` if it has no images.
+
+    It is inverted as by the filter of CSS for charts: `invert(1) hue-rotate(180deg)`.
+    """
+    from PIL import Image, ImageDraw
+
+    try:
+        picture = Image.open(BytesIO(png), formats=["PNG"])
+        outlines = json.loads(picture.info.get(OUTLINES, "[]"))
+        if not outlines or picture.width * picture.height > MOST_PIXELS:
+            return None
+        light = picture.convert("RGB")
+        are_images = Image.new("1", light.size)
+        for corners in outlines:
+            ImageDraw.Draw(are_images).polygon([(x, y) for x, y in corners], fill=1)
+    except Exception:  # the file of another person's run may be damaged in any way
+        return None
+    inverted = 255.0 - np.asarray(light)
+    dark = 2 * (inverted @ LIGHTNESS)[..., np.newaxis] - inverted
+    around = Image.fromarray(dark.clip(0, 255).round().astype(np.uint8))
+    content = BytesIO()
+    Image.composite(light, around, are_images).save(content, "PNG")
+    return content.getvalue()
