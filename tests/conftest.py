@@ -23,6 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each picture takes a twentieth of a second, and there are thousands of runs here; the tests that
 # look at pictures ask for them.
 os.environ["PIPELINE_PICTURES"] = "0"
+# MLflow's jobs for language models, which no test asks for, take eight processes of each server.
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
 tune_process()
 # Tests leave little cyclic garbage, so it is collected even more rarely.
 gc.set_threshold(50_000, 20, 20)
