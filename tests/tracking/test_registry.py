@@ -353,6 +353,12 @@ class Listener(ThreadingTCPServer):
         super().process_request(request, client_address)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is slow beside other tests is no subject here."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+
+
 @pytest.fixture
 def listener() -> Iterator[Listener]:
     with Listener() as server:
