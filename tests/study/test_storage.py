@@ -8,7 +8,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +18,9 @@ import pytest
 from ledgers import database, open_ledger
 from optuna.study import StudyDirection
 from real_processes import run_script
+from sqlalchemy import create_engine
 
-from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
+from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
@@ -251,3 +252,19 @@ def test_a_file_that_goes_in_the_middle_is_named_and_begins_no_new_study(
     with pytest.raises(kind, match=f"the study database '{path}' {line}"):
         ledger.take(own_lease())
     assert (path.read_bytes() if path.exists() else None) == left
+
+
+def test_a_stop_while_a_connection_is_closed_prints_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_ledger(database(tmp_path)).close()
+    engine = create_engine("sqlite://")
+    engine.connect().close()
+
+    def stopped(_: object) -> None:
+        raise Interrupted(signal.SIGHUP)
+
+    monkeypatch.setattr(engine.dialect, "do_close", stopped)
+    with suppress(Interrupted):
+        engine.dispose()
+    assert caplog.records == []

@@ -106,6 +106,9 @@ def open_storage(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # It prints the traceback of a stop that arrives while a connection is closed, which is reported
+    # as a stop.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     path = sqlite_path(url)
     if path is not None:
         with storage_faults(url):
