@@ -303,7 +303,7 @@ BROKEN = (
         ("hydra", KILLS.format(15), 143, ""),
         ("hydra", KILLS.format(1), 129, ""),
         ("hydra", TORN, 3, BROKEN),
-        ("torch", KILLS.format(15), 143, ""),  # within it
+        ("torch", KILLS.format(15), 143, "stopped\n"),  # within it
         ("torch", TORN, 3, BROKEN),
     ],
 )
