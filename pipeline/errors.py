@@ -22,14 +22,15 @@ SYNONYMS = {"test_rows": "last"}
 #: Number of characters of a value that a message shows.
 LONGEST_VALUE = 80
 _QUOTES = ("'", '"')
+_NO_PROCESSES = (
+    "no more processes or threads can be started; end other programs, or raise the limit with "
+    "ulimit -u"
+)
 #: What the process or the machine has no more of, by a part of an error's text. Libraries and
 #: Python's threads pass on the text alone, without the code of the system's error.
 _USED_UP = {
-    **dict.fromkeys(
-        (os.strerror(errno.EAGAIN), "can't start new thread"),
-        "no more processes or threads can be started; end other programs, or raise the limit with "
-        "ulimit -u",
-    ),
+    os.strerror(errno.EAGAIN): _NO_PROCESSES,
+    "can't start new thread": _NO_PROCESSES,
     os.strerror(errno.ENOMEM): (
         "no memory is left; end other programs, or raise the limit with ulimit -v"
     ),

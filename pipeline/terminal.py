@@ -27,7 +27,8 @@ _BETWEEN_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 #: The heading of a line of `headed`, of one that continues below it, of a note or of a warning.
 _HEADING = re.compile(r"[a-z ]{6}  (?=\S)|(note|warning): ")
 #: Colours with a contrast of 4.5:1 (WCAG AA) on white and on black, unlike yellow and green.
-CAUTION, GOOD = "#bf5900", "#008800"
+CAUTION = "#bf5900"
+GOOD = "#008800"
 #: Commands in messages begin with one of these words.
 _PROGRAMS = ("pipeline ", "mlflow ")
 _ADDRESSES = ("http://", "https://")

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each picture takes a twentieth of a second, and there are thousands of runs here; the tests that
 # look at pictures ask for them.
 os.environ["PIPELINE_PICTURES"] = "0"
-# MLflow's jobs for language models, which no test asks for, take eight processes of each server.
+# Each server would start eight more processes for MLflow's jobs for language models.
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
 tune_process()
 # Tests leave little cyclic garbage, so it is collected even more rarely.

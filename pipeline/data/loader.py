@@ -195,7 +195,8 @@ def _begin_reading(_worker: int) -> None:
     # Tracebacks at a stop are noise; errors in the data are raised in the training process.
     sys.excepthook = lambda *_: None
     # Torch passes tensors through a socket in a folder that `multiprocessing` removes at the end of
-    # the worker, unless it is killed. The lock has its name only once it is held.
+    # the worker, unless it is killed. The lock has its name only once it is held, and is held until
+    # the process ends.
     folder = Path(get_temp_dir())
     with suppress(OSError):
         lock_regular(folder / f".{LOCK}", wait=0.0)

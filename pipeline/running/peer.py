@@ -41,9 +41,12 @@ def main() -> None:
         from pipeline.running.recording import explain
 
         explained = explain(error)
-        code, problem = unforeseen(explained)[0], named(explained)
         if isinstance(explained, PipelineError):
-            code, problem = explained.exit_code, " ".join(str(explained).split())
+            code = explained.exit_code
+            problem = " ".join(str(explained).split())
+        else:
+            code, _ = unforeseen(explained)
+            problem = named(explained)
         told = {
             "is_cut": is_cut(explained),
             "problem": redact(problem),

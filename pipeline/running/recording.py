@@ -361,11 +361,11 @@ def explain(error: BaseException) -> BaseException:
         return EnvironmentFaultError(f"{OUT_OF_MEMORY}{first}); try a smaller data.batch_size")
     # The death of a process that loads data is raised in whatever this one does at that moment,
     # such as writing a checkpoint, which takes it for an error of the disk.
-    for one in (error, error.__cause__):
-        if isinstance(one, RuntimeError) and "DataLoader worker" in str(one):
-            died = str(one).splitlines()[0]
+    for raised in (error, error.__cause__):
+        if isinstance(raised, RuntimeError) and "DataLoader worker" in str(raised):
+            reason = str(raised).splitlines()[0]
             hint = "try data.num_workers=0, or more shared memory"
-            return EnvironmentFaultError(f"a data loading process died ({died}); {hint}")
+            return EnvironmentFaultError(f"a data loading process died ({reason}); {hint}")
     return error
 
 

@@ -27,6 +27,15 @@ from pipeline.tracking.uri import (
 #: lock is held, or it has aborted a transaction in favour of another. So may all codes of class 08
 #: (connections).
 PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "55P03", "40001", "40P01")
+#: What reading a value of another kind than expected raises, here and in Optuna.
+_UNREADABLE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 STOP_OTHER = "stop that program"
 
@@ -76,11 +85,7 @@ def odd_values(url: str, study: str) -> Iterator[None]:
 
     try:
         yield
-    # What reading a value of another kind than expected raises, here and in Optuna.
-    except (
-        *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError),
-        StatementError,
-    ) as error:
+    except (*_UNREADABLE, StatementError) as error:
         raise ConfigError(
             f"the study {study!r} in {named(url)} can't be read ({type(error).__name__}): a sweep "
             "has not written it like this; restore the database from a backup, or choose another "

@@ -350,10 +350,10 @@ def outcome_lines(comparison: Comparison) -> list[str]:
     lines = []
     for block in comparison.blocks:
         cells = [cell for cell in block if cell.kind == NETWORK]
-        data = (
-            f"{shown_text(cells[0].settings[DATA] or None)}: " if len(comparison.blocks) > 1 else ""
-        )
-        lines.append(f"{data}{_outcome(comparison, cells)}")
+        line = _outcome(comparison, cells)
+        if len(comparison.blocks) > 1:
+            line = f"{shown_text(cells[0].settings[DATA] or None)}: {line}"
+        lines.append(line)
     return lines
 
 

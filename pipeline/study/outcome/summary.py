@@ -29,9 +29,11 @@ COUNTED = ("complete", "pruned", *COUNTED_FAILURES, "running")
 UNCOUNTED = (*RETRIED, "waiting")
 _NUMBER = re.compile(r"-?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
 #: Numbers of best trials and of trials on the Pareto front that are listed.
-TOP, MOST_ON_FRONT = 5, 20
+TOP = 5
+MOST_ON_FRONT = 20
 #: The same in a terminal, where a summary fits a screen of 24 lines.
-SHORT_TOP, SHORT_FRONT = 3, 5
+SHORT_TOP = 3
+SHORT_FRONT = 5
 #: Short names of keys whose last part is long.
 LABELS = {
     "trainer.max_epochs": "epochs",
@@ -318,10 +320,8 @@ def best_table(summary: StudySummary, *, is_short: bool = False) -> TextTable:
         title = f"best {len(rows)} trials" if len(rows) > 1 else "best trial"
     else:
         front = pareto(summary.rows, summary.directions)
-        rows, title = (
-            front[:most_on_front],
-            f"Pareto front: {FRONT}",
-        )
+        rows = front[:most_on_front]
+        title = f"Pareto front: {FRONT}"
         if len(front) > most_on_front:
             notes = [f"{len(front) - most_on_front} more in trials.csv"]
     keys = swept_keys(rows)
