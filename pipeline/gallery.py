@@ -197,12 +197,11 @@ def png_of(figure: "Figure") -> bytes:
         figure.set_dpi(DOTS_PER_INCH)
         figure.draw_without_rendering()  # lays it out, as `tight` would
         edges = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-        origin = np.array([edges.x0, edges.y1]) * DOTS_PER_INCH
-        polygons = []
-        for corners in _outlines(figure):
-            pixels = ((corners - origin) * [1, -1]).round()
-            last = pixels.max(0) - 1  # an image ends before the pixel at its edge
-            polygons.append(np.minimum(pixels, last).tolist())
+        height = int(edges.height * DOTS_PER_INCH)  # Matplotlib's canvas has whole pixels
+        origin = np.array([edges.x0, edges.y0]) * DOTS_PER_INCH + [0, height]
+        polygons = [
+            ((corners - origin) * [1, -1]).round().tolist() for corners in _outlines(figure)
+        ]
         look = {"bbox_inches": edges, "metadata": {OUTLINES: json.dumps(polygons)}}
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH, **look)
     return content.getvalue()

@@ -1,10 +1,7 @@
 """The pages themselves: sound, alone, escaped, and telling of everything that is there."""
 
-import base64
 import json
-import re
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,14 @@ import pytest
 from findings_made import made_findings, with_test
 from markupsafe import escape
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from pages import Page, require_sound
-from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
 from pipeline.data.report import DataReport
 from pipeline.doctor.evidence import Verdict
 from pipeline.findings import Findings
-from pipeline.pictures.style import NotDrawnError, Picture, panels
+from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.reporting.page import PNG, drawn, embedded, rendered
 from pipeline.reporting.pair_page import lines, pair_page, verdict
 from pipeline.reporting.run_page import (
@@ -177,38 +172,18 @@ def test_what_can_not_be_drawn_says_so_in_place() -> None:
     assert [(one.content, one.reason) for one in found] == [(None, why) for why in reasons]
 
 
-def _shown(content: str, kind: str) -> NDArray[np.uint8]:
-    """Return the pixels of a page's picture, of its `src` or, on a dark page, its `srcset`."""
-    (data,) = re.findall(rf'{kind}="data:image/png;base64,([^"]*)"', content)
-    return np.asarray(Image.open(BytesIO(base64.b64decode(data))).convert("RGB"))
-
-
-def test_a_dark_page_has_dark_pictures_with_images_as_they_are() -> None:
-    def draw() -> Figure:
-        figure, axes = panels()
-        image = axes[0, 0].imshow([[0.0, 1.0]], cmap="gray", extent=(0, 1, 0, 1))
-        axes[0, 0].set(xlim=(0, 2), ylim=(0, 2))
-        figure.colorbar(image, extend="both")
-        return figure
-
-    (shown,) = drawn([Picture("any/name", "t", "a", draw)])
-    assert "(prefers-color-scheme: dark)" in shown.content
-    light, dark = _shown(shown.content, "src"), _shown(shown.content, "srcset")
-    assert light.shape == dark.shape
-    is_same = (light == dark).all(-1)
-    assert (dark[~is_same] == 255 - light[~is_same]).all()  # all of them are grey
-    white, black = (light == 255).all(-1), (light == 0).all(-1)
-    # White: a half of the image, one end of the scale. Black: the others. No paper is left.
-    assert 0.03 < (white & is_same).mean() < 0.15
-    assert 0.03 < (black & is_same).mean() < 0.15
-    assert (dark[[0, -1]] == 0).all()
-    assert (dark[:, 0] == 0).all()
-
-
-def test_a_chart_is_made_dark_by_the_page_alone() -> None:
-    (shown,) = drawn([Picture("inside/name", "t", "a", lambda: panels()[0])])
-    assert 'class="chart"' in shown.content
-    assert "srcset" not in shown.content
+@pytest.mark.parametrize(
+    "outlines", ["[", "[[[0, NaN]]]", "[[[0, 1e9]]]", '[[["0%;", 1]]]', "[1]", "[[]]", "{}", "[]"]
+)
+def test_damaged_outlines_are_passed_over(tmp_path: Path, outlines: str) -> None:
+    text = f"tEXtOutlines\0{outlines}".encode()
+    size = (660).to_bytes(4) + (400).to_bytes(4)
+    (tmp_path / "a.png").write_bytes(PNG + bytes(8) + size + len(text[4:]).to_bytes(4) + text)
+    known = {"title": "t", "alt": "", "reason": ""}
+    listed = [{"name": "inside/a", "file": "a.png", **known}]
+    (tmp_path / "pictures.json").write_text(json.dumps(listed), encoding="utf-8")
+    (picture,) = embedded(tmp_path)
+    assert '<span class="chart" style="--width: 576px">' in picture.content
 
 
 def test_only_pictures_below_their_folder_are_embedded(tmp_path: Path) -> None:

@@ -6,27 +6,36 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from how_tos import work_through
+from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 from pages import Page, require_sound
+from PIL import Image
 from real_browser import browser as real_browser
 
+from pipeline.pictures.style import Picture, panels
 from pipeline.report import main
+from pipeline.reporting.page import TEMPLATES, drawn
 from pipeline.study.recorded_studies import Studies
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.ownership import adopt
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from selenium.webdriver import Chrome
 
 pytestmark = pytest.mark.slow
 
 STUDY = "first"
 PHONES, DESK = (360, 390), 1200
+#: The ground of a dark page.
+PAPER = (0x14, 0x17, 0x1C)
 
 Report = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -174,6 +183,61 @@ def show(chrome: "Chrome", file: Path, *, width: int = DESK, dark: bool = False)
     chrome.get(file.absolute().as_uri())
     assert asks(chrome, "document.documentElement.scrollWidth") <= width
     assert chrome.get_log("browser") == []
+
+
+def screenshot(chrome: "Chrome", file: Path, *, dark: bool) -> "NDArray[np.uint8]":
+    """Return the pixels of a page's picture."""
+    show(chrome, file, dark=dark)
+    png = chrome.find_element("tag name", "figure").screenshot_as_png
+    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+
+
+def picture_page(folder: Path, name: str, draw: Callable[[], Figure]) -> Path:
+    """Write a page of one picture, in which a dot of the picture is a dot of the screen."""
+    (picture,) = drawn([Picture(name, "title", "text", draw)])
+    assert picture.content is not None
+    content = base64.b64decode(re.findall(r"base64,([^\"]*)", picture.content)[0])
+    width, height = Image.open(BytesIO(content)).size
+    element = re.sub(r"--width: \d+px", f"--width: {width}px", picture.content)
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    file = folder / f"{Path(name).name}.html"
+    file.write_text(
+        f'<!doctype html><meta charset="utf-8"><title>title</title><style>{style}</style>'
+        f'<body><figure style="width: {width}px; height: {height}px">{element}</figure>',
+        encoding="utf-8",
+    )
+    return file
+
+
+def test_images_stay_as_they_are_in_dark_pages(chrome: "Chrome", tmp_path: Path) -> None:
+    def draw() -> Figure:
+        figure, axes = panels()
+        for _ in range(2):  # images may lie on each other
+            image = axes[0, 0].imshow([[0.0, 1.0]], cmap="gray", extent=(0, 1, 0, 1))
+        axes[0, 0].set(xlim=(0, 2), ylim=(0, 2))
+        figure.colorbar(image, extend="both")
+        return figure
+
+    file = picture_page(tmp_path, "images", draw)
+    light, dark = (screenshot(chrome, file, dark=is_dark) for is_dark in (False, True))
+    assert light.shape == dark.shape
+    is_same = (np.maximum(light, PAPER) == dark).all(-1)
+    is_inverted = (np.maximum(255 - light, PAPER) == dark).all(-1)  # all colours are grey
+    assert (is_same | is_inverted).mean() > 0.999  # not at the slanted ends of the scale
+    assert (is_same | is_inverted)[light.shape[0] // 4 : -light.shape[0] // 4].all()
+    white, black = (light == 255).all(-1), (light == 0).all(-1)
+    # White: a half of the image, one end of the scale. Black: the others. No paper is left.
+    assert 0.03 < (white & is_same).mean() < 0.15
+    assert 0.03 < (black & is_same).mean() < 0.15
+    assert (dark[[0, -1]] == PAPER).all()
+    assert (dark[:, 0] == PAPER).all()
+
+
+def test_charts_are_dark_in_dark_pages(chrome: "Chrome", tmp_path: Path) -> None:
+    file = picture_page(tmp_path, "chart", lambda: panels()[0])
+    light, dark = (screenshot(chrome, file, dark=is_dark) for is_dark in (False, True))
+    screened = 255 - light / 255 * (255 - np.array(PAPER))  # as the blend mode `screen` does
+    assert np.abs(screened - dark).max() <= 2
 
 
 def asks(chrome: "Chrome", script: str) -> object:
