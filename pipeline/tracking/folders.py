@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.paths import TRIALS, entries, files_below, replace_file
@@ -75,6 +75,8 @@ class State:
     lines that the store has. `done` says whether the run's end is on record.
     """
 
+    __pydantic_config__ = ConfigDict(defer_build=True)
+
     uri: str = ""
     run_id: str = ""
     experiment_id: str = ""
@@ -82,11 +84,14 @@ class State:
     done: bool = False
 
 
+_STATE = TypeAdapter(State)
+
+
 def read_state(folder: Path) -> State:
     """Read a folder's state; a file that is missing, damaged or has no id: nothing was sent."""
     try:
         # pydantic's error is a ValueError.
-        state = TypeAdapter(State).validate_json(read_regular(folder / STATE), strict=True)
+        state = _STATE.validate_json(read_regular(folder / STATE), strict=True)
     except (OSError, ValueError):
         return State()
     return state if state.run_id else State()

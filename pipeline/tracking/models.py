@@ -20,7 +20,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
-from pydantic import PositiveInt, TypeAdapter
+from pydantic import ConfigDict, PositiveInt, TypeAdapter
 
 from pipeline import __version__
 from pipeline.paths import cache_folder, create_folder
@@ -184,6 +184,8 @@ class InterfaceArray:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
     """What `interface.json` holds."""
+
+    __pydantic_config__ = ConfigDict(defer_build=True)
 
     kind: str
     inputs: tuple[InterfaceColumn, ...] | InterfaceArray
