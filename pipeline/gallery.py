@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -190,20 +190,20 @@ def png_of(figure: "Figure") -> bytes:
     The outlines are polygons in pixels, as JSON. A page needs them to make the rest dark.
     """
     content = BytesIO()
-    look: dict[str, Any] = {"bbox_inches": "tight"}
-    if any(axes.images for axes in figure.axes):
-        import matplotlib as mpl
+    metadata: dict[str, str] = {}
 
-        figure.set_dpi(DOTS_PER_INCH)
-        figure.draw_without_rendering()  # lays it out, as `tight` would
-        edges = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-        height = int(edges.height * DOTS_PER_INCH)  # Matplotlib's canvas has whole pixels
-        origin = np.array([edges.x0, edges.y0]) * DOTS_PER_INCH + [0, height]
+    def note_outlines(_: object) -> None:
+        bottom = int(figure.bbox.height)  # in pixels from the picture's upper edge
         polygons = [
-            ((corners - origin) * [1, -1]).round().tolist() for corners in _outlines(figure)
+            (np.array([0, bottom]) + corners * [1, -1]).round().tolist()
+            for corners in _outlines(figure)
         ]
-        look = {"bbox_inches": edges, "metadata": {OUTLINES: json.dumps(polygons)}}
-    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, **look)
+        metadata[OUTLINES] = json.dumps(polygons)
+
+    if any(axes.images for axes in figure.axes):
+        # Called while the figure is laid out, and again when its edges are cut and it is drawn.
+        figure.canvas.mpl_connect("draw_event", note_outlines)
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata=metadata)
     return content.getvalue()
 
 
