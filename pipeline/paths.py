@@ -1,6 +1,7 @@
 """Places and names of files, and writing a file whole or not at all."""
 
 import errno
+import fnmatch
 import getpass
 import hashlib
 import json
@@ -268,6 +269,16 @@ def entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError:
         return []
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the half-written files in a folder; none if the folder is gone or can't be read."""
+    try:
+        with os.scandir(folder) as entries_of_folder:
+            names = [entry.name for entry in entries_of_folder]
+    except OSError:
+        return []
+    return [folder / name for name in fnmatch.filter(names, LEFTOVERS)]
 
 
 def files_below(folder: Path) -> Iterator[Path]:

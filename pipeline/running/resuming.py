@@ -16,7 +16,7 @@ from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError, some
-from pipeline.paths import CHECKPOINTS, LEFTOVERS, entries
+from pipeline.paths import CHECKPOINTS, entries, leftovers
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
 from pipeline.regular_files import folder_problem, require_plain_folder
@@ -122,7 +122,7 @@ def _half_written(run: Path) -> list[Path]:
     """Return the half-written files of a run whose writers are gone, by the ids in their names."""
     artifacts = run / "artifacts"
     places = (run, run / CHECKPOINTS, run / "model", artifacts, *entries(artifacts))
-    files = [file for place in places for file in entries(place) if file.match(LEFTOVERS)]
+    files = [file for place in places for file in leftovers(place)]
     return [file for file in files if not _is_number_of_process(file.name.split(".")[-2])]
 
 
