@@ -4,11 +4,12 @@
     python -m benchmarks.same_results before.json    # with another: compares
 
 Runs a fixed list of commands one after the other in an empty folder: every network, every kind of
-data, a resumed run, studies, predictions, an evaluation, exports, reports, and commands that are
-refused. Of each it notes the exit code, what is printed and which files are written; of each run
-the weights, the history, the pictures and the other artifacts; at the end what MLflow and Optuna
-hold. Times, identifiers and folders are left out, and so are logs, tags, exported programs and the
-pages of reports. Takes about five minutes. Exit code 1 = something differs.
+data, a resumed run, studies, predictions, an evaluation, exports, reports, commands that are
+refused, and a training on each table of `benchmarks.messy_tables`. Of each it notes the exit code,
+what is printed and which files are written; of each run the weights, the history, the pictures and
+the other artifacts; at the end what MLflow and Optuna hold. Times, identifiers and folders are left
+out, and so are logs, tags, exported programs and the pages of reports. Takes about ten minutes.
+Exit code 1 = something differs.
 
 The commands run on one thread: sums of several threads may differ in their last bits.
 """
@@ -20,12 +21,14 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+
+from benchmarks.messy_tables import HABITS, MessyTable
+from pipeline.processes.cpu import cores
 
 ROOT = Path(__file__).parents[1]
 TABLE = ("data=table", "data.path=table.csv", "data.target=grade", "data.id=name")
@@ -91,6 +97,7 @@ BAD = {
     "no study": "runs action=check study=nobody",
 }
 EPOCHS = "trainer.max_epochs=2"
+LEAN = ("name=messy", "tracking=none", "pictures=false")
 FOREIGN = (".lock", ".db", "mlflow.json", "run.log", "requirements.txt", ".html", ".pt2", ".onnx")
 """Ends of files that hold times or identifiers, or are compared otherwise."""
 MOMENTARY = ("time/", "trials/")
@@ -158,6 +165,7 @@ def _write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
 
 def results(folder: Path) -> Result:
     """Run all commands in an empty folder and return what each has given."""
+    folder.mkdir()
     written_data(folder)
     (folder / "predicted").mkdir()
     found: Result = {}
@@ -176,10 +184,31 @@ def results(folder: Path) -> Result:
     return found
 
 
+def messy_results(folder: Path) -> Result:
+    """Train on each messy table in a folder of its own, and return what each has given."""
+
+    def trained(name: str, table: MessyTable) -> Result:
+        place = folder / name
+        place.mkdir(parents=True)
+        (place / "table.csv").write_bytes(table.content)
+        words = ("train", "model=mlp", "data=table", "data.path=table.csv", *table.words, *LEAN)
+        result = _ran(shlex.join(words), place)
+        for path in sorted(_files(place)):
+            digest = _digest(place / path, place)
+            if path.parts[0] == "runs" and digest is not None:
+                result[_plain(str(path), place)] = digest
+        print(f"{name}: exit code {result['code']}", flush=True)
+        return result
+
+    with ThreadPoolExecutor(cores()) as threads:
+        results = threads.map(trained, HABITS, HABITS.values())
+    return {f"messy {name}": result for name, result in zip(HABITS, results, strict=True)}
+
+
 def _ran(words: str, folder: Path) -> Result:
     runs = {path.name.split("-", 2)[2][:-7]: path for path in sorted(folder.glob("runs/2*"))}
     known = re.sub(r"RUN:(\w+)", lambda found: str(runs[found[1]].relative_to(folder)), words)
-    command, *given = known.split()
+    command, *given = shlex.split(known)
     is_trained = command in ("train", "sweep") and "epochs" not in known
     done = subprocess.run(
         [sys.executable, "-m", f"pipeline.{command}", *given, *([EPOCHS] if is_trained else [])],
@@ -323,7 +352,7 @@ def main() -> int:
     place = Path(sys.argv[1])
     folder = Path(tempfile.mkdtemp()).resolve()
     try:
-        found = json.loads(json.dumps(results(folder)))
+        found = json.loads(json.dumps(results(folder / "work") | messy_results(folder / "messy")))
     finally:
         shutil.rmtree(folder)
     if not place.exists():
