@@ -21,6 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.callbacks import checkpoints
+from pipeline.callbacks.checkpoint_writer import MemoryIO
 from pipeline.callbacks.epoch_end import PrunedError, Pruning, VitalSigns
 from pipeline.config.check import in_folder
 from pipeline.config.options import RunConfig, SchedulerOptions, parts
@@ -110,7 +111,7 @@ def build_trainer(
     options, devices, rank = plan.options, plan.devices, plan.rank
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
-    plugins: list[Any] = [writer or checkpoints.MemoryIO(), GivenRank(rank)]
+    plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
     strategy: Strategy | str = "auto"
     if rank.world > 1:
         find_unused = devices.strategy == "ddp_find_unused_parameters_true"
