@@ -30,7 +30,7 @@ MOST_COUNT = 2**53
 _END = object()
 
 
-def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content after checking that it is complete and of this project.
 
     Raises:
@@ -41,7 +41,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     _require_whole(path)
     try:
         # Only tensors and plain values are read: nothing in the file is ever run.
-        content = torch.load(path, map_location=map_location, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler's errors have no common base
         raise ConfigError(
             f"{path} is not a checkpoint of this project: it holds objects other than tensors "

@@ -6,6 +6,7 @@
 import math
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from pipeline.callbacks.checkpoint_file import (
     write_problem,
 )
 from pipeline.callbacks.checkpoint_writer import (
-    AS_WELL,
+    IS_BEST,
     AtomicCheckpointIO,
     MemoryIO,
     link_or_copy,
@@ -37,9 +38,6 @@ from pipeline.metrics import Direction
 from pipeline.modules.task import Task
 from pipeline.paths import replace_file
 from pipeline.signals import stop
-
-#: The checkpoint of an epoch that took longer is on the disk before the next epoch begins.
-SHORT_SECONDS = 1.0
 
 #: Optimizers whose state has a value for each number of a weight, and names of other states.
 ELEMENTWISE = (
@@ -115,6 +113,13 @@ class Keeper(Checkpoint):
         """Keep the weights of the epoch, after validation and all that was logged."""
         raise NotImplementedError
 
+    def write_waiting(self) -> None:
+        """Write what waits in memory for its file; nothing does here.
+
+        Raises:
+            EnvironmentFaultError: It could not be written.
+        """
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights of the epoch; non-finite weights are refused, and the earlier ones stay.
 
@@ -188,20 +193,23 @@ class Keeper(Checkpoint):
 
 
 class Checkpoints(Keeper):
-    """Writes `last.ckpt` after each epoch, and `best.ckpt` if it is the best so far.
+    """Writes `last.ckpt` after an epoch, and `best.ckpt` if it has the best weights so far.
 
-    The checkpoint of a short epoch reaches the disk while the next epoch runs.
+    Both follow the training by `seconds` at most. The checkpoint of a shorter epoch reaches the
+    disk while the next epochs run.
 
     Args:
         folder: Folder of the two files.
+        seconds: Shortest time between two checkpoints; 0 = one after every epoch.
         adopts: Whether the checkpoint to start with is another run's.
         known: Further arguments of `Keeper`.
     """
 
-    def __init__(self, folder: Path, *, adopts: bool = False, **known: Any) -> None:
-        self._files = AtomicCheckpointIO(adopts=adopts)
-        super().__init__(self._files, **known)
+    def __init__(self, folder: Path, *, seconds: float, adopts: bool = False, **known: Any) -> None:
         self._folder, self._last, self._best = folder, folder / "last.ckpt", folder / "best.ckpt"
+        self._seconds = seconds
+        self._files = AtomicCheckpointIO(self._last, self._best, seconds=seconds, adopts=adopts)
+        super().__init__(self._files, **known)
         self._states: dict[str, Any] | None = None
 
     def best_weights(self) -> Mapping[str, Any] | None:
@@ -231,15 +239,19 @@ class Checkpoints(Keeper):
             link_or_copy(self._last, self._best)  # the run was killed between writing the two
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
-        """Write the epoch's checkpoint."""
-        as_well = {AS_WELL: self._best} if is_best else None
-        trainer.save_checkpoint(self._last, weights_only=False, storage_options=as_well)
-        if float(trainer.callback_metrics["time/epoch"]) > SHORT_SECONDS:
+        """Write the epoch's checkpoint if it is due."""
+        options = {IS_BEST: is_best}
+        trainer.save_checkpoint(self._last, weights_only=False, storage_options=options)
+        if float(trainer.callback_metrics["time/epoch"]) > self._seconds:
             self._files.finish()
 
+    def write_waiting(self) -> None:
+        """Write the checkpoints that wait in memory, and wait for the disk."""
+        self._files.write_waiting()
+
     def on_train_end(self, *_: Any) -> None:
-        """Wait until the last checkpoint is on the disk."""
-        self._files.finish()
+        """Write the last checkpoint, before the test."""
+        self.write_waiting()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch and the states of the generators."""
@@ -330,6 +342,21 @@ class OwnNoise(Checkpoint):
         if trainer.global_rank:
             seed = int(torch.randint(2**31, ()))
             torch.manual_seed(seed + trainer.global_rank)
+
+
+class WaitingIsWritten(Callback):
+    """Writes the checkpoints that wait in memory as soon as a training is stopped or fails.
+
+    It comes before all other callbacks, any of which may fail then, or take its time.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def on_exception(self, *_: Any) -> None:
+        """Write them, unless the disk is the reason of the failure."""
+        with suppress(EnvironmentFaultError):
+            self._keeper.write_waiting()
 
 
 class ScheduleCatchesUp(Callback):

@@ -48,7 +48,7 @@ class Options(BaseModel):
 
 
 class TrainerOptions(Options):
-    """Arguments of Lightning's Trainer, plus `threads`, `compile` and `matmul_precision`."""
+    """Arguments of Lightning's Trainer, and some of this program."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
@@ -76,6 +76,7 @@ class TrainerOptions(Options):
     )
     check_val_every_n_epoch: PositiveInt | None
     num_sanity_val_steps: Annotated[int, Field(ge=-1)]
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     log_every_n_steps: PositiveInt
     deterministic: bool | Literal["warn"]
     benchmark: bool | None

@@ -31,7 +31,7 @@ FREE = (
     *("register", "tracking", "resume", "resume_allow_change", "find_lr", "lr_range"),
     *("pictures", "feature_maps", "data.memory_budget", "data.num_workers"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
-    *("trainer.max_time", "trainer.profiler"),
+    *("trainer.max_time", "trainer.profiler", "trainer.checkpoint_seconds"),
 )
 #: Groups whose change makes a different run.
 FIXED = ("model", "data")

@@ -278,6 +278,9 @@ class Peers:
             time.sleep(TICK_SECONDS)
         record = self._record
         if record is not None and record.journal.is_begun and not record.journal.has_ended:
+            if record.saves is not None:
+                with suppress(EnvironmentFaultError):
+                    record.saves()
             with suppress(EnvironmentFaultError):
                 record.journal.end("FAILED", "error")
             say_how_to_go_on(record)

@@ -173,6 +173,7 @@ class Record:
         reason: Why the run ended, in addition to its status.
         registered: Result of the model's registration; known once the record is closed.
         begins: Writes the beginning of the run; `None` = that was done.
+        saves: Writes the checkpoints that wait in memory; `None` = there is no training yet.
     """
 
     folder: Path
@@ -183,6 +184,7 @@ class Record:
     reason: str | None = None
     registered: str | None = None
     begins: Callable[[], None] | None = None
+    saves: Callable[[], None] | None = None
 
     @property
     def where_to_look(self) -> tuple[str, ...]:

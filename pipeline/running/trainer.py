@@ -109,7 +109,7 @@ def build_trainer(
     into `folder`; `None` = the current folder.
     """
     options, devices, rank = plan.options, plan.devices, plan.rank
-    ours = {"threads", "compile", "matmul_precision", "profiler"}
+    ours = {"threads", "compile", "matmul_precision", "profiler", "checkpoint_seconds"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
     plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
     strategy: Strategy | str = "auto"
@@ -309,6 +309,7 @@ class Participant:
         self.trainer: Trainer = build_trainer(
             plan,
             callbacks=[
+                checkpoints.WaitingIsWritten(self.keeper),
                 *(*own, *catches_up, *records),
                 *(self.keeper, *noise, *rungs, *self._last_callbacks()),
             ],
@@ -327,8 +328,12 @@ class Participant:
         }
         if plan.occasion.lean:
             return checkpoints.KeptWeights(**given)
-        adopts = plan.start.parent is not None
-        return checkpoints.Checkpoints(folder, **given, adopts=adopts)
+        return checkpoints.Checkpoints(
+            folder,
+            seconds=options.trainer.checkpoint_seconds,
+            adopts=plan.start.parent is not None,
+            **given,
+        )
 
     def _last_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks that come last, after the restored state was checked."""

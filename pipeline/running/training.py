@@ -111,6 +111,7 @@ class Session(Participant):
             prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
             logger=JournalLogger(record.journal),
         )
+        record.saves = self.keeper.write_waiting
 
     def fit(self) -> None:
         """Train until the end or a pruning; diagnose a divergence and raise it again."""

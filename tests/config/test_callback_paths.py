@@ -154,7 +154,7 @@ def test_a_trusted_package_writes_where_it_likes(
 
 def test_the_programs_own_keeper_of_weights_is_refused(line: CommandLine, train: Train) -> None:
     target = "_target_: pipeline.callbacks.checkpoints.Checkpoints, monitor: null, facts: {}"
-    word = f"+callbacks.x={{{target}, better: min, folder: elsewhere}}"
+    word = f"+callbacks.x={{{target}, better: min, folder: elsewhere, seconds: 1}}"
     assert train(*QUICK, word) == 2
     problem = line.capsys.readouterr().err
     assert problem == (

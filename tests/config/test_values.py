@@ -222,7 +222,7 @@ def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
 
     lightning = set(inspect.signature(Trainer).parameters)
     refused = {key.removeprefix("trainer.") for key in REFUSED if key.startswith("trainer.")}
-    ours = {"threads", "compile", "matmul_precision"}
+    ours = {"threads", "compile", "matmul_precision", "checkpoint_seconds"}
     assert set(TrainerOptions.model_fields) - lightning == ours
     assert lightning - set(TrainerOptions.model_fields) == refused
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from fixture_types import Capture, Train
+from records import events
 
 from faults.conftest import Start
-from faults.processes import recorded_epochs
+from faults.processes import checkpoint_epoch, recorded_epochs
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.errors import ConfigError
 
@@ -97,6 +98,7 @@ def test_killed_at_twenty_moments_a_run_has_whole_files_and_loses_at_most_the_ru
     chance, hits, newest = random.Random(6), 0, 0
     words = ("model=mlp", "data=iris", "data.batch_size=128", "model.hidden=[2100,2100]")
     words += (f"output={memory}/runs", "trainer.max_epochs=100000", "tracking=none", "resume=auto")
+    words += ("trainer.checkpoint_seconds=0",)
     for kill in range(20):
         training = fork(*words)
         if kill == 0:
@@ -125,6 +127,39 @@ def test_killed_at_twenty_moments_a_run_has_whole_files_and_loses_at_most_the_ru
     last.send(signal.SIGTERM)
     assert last.end() == 143
     assert half_written(checkpoints) == []
+
+
+@pytest.mark.slow
+def test_kills_lose_at_most_a_second_of_short_epochs(fork: Start) -> None:
+    chance = random.Random(7)
+    words = (*WORDS[:-1], "trainer.max_epochs=100000", "resume=auto")
+    newest, saved = 0, 0
+    for _ in range(20):
+        training = fork(*words)
+        last = newest + chance.randrange(2, 70)
+        training.await_epoch(last)
+        training.send(signal.SIGKILL)
+        assert training.end() == -signal.SIGKILL
+        assert saved == 0 or f"resumed after epoch {saved}" in training.out
+        before = newest
+        epochs = recorded_epochs(training.run)
+        newest = epochs[-1]
+        assert epochs == list(range(1, newest + 1))
+        saved = checkpoint_epoch(training.run)
+        assert checkpoint_epoch(training.run, "best") <= newest
+        ended_at = {}  # in ms, of the epochs that this process was the first to record
+        for event in events(training.run):
+            if event["event"] == "epoch" and event["epoch"] > max(before, saved):
+                ended_at.setdefault(event["epoch"], event["time"])
+        ended_at.pop(newest, None)  # the kill may have hit its checkpoint
+        if ended_at:
+            assert max(ended_at.values()) - min(ended_at.values()) <= 1000
+    stopped = fork(*words)
+    stopped.await_epoch(newest + 1)
+    stopped.send(signal.SIGTERM)
+    assert stopped.end() == 143
+    newest = recorded_epochs(stopped.run)[-1]
+    assert checkpoint_epoch(stopped.run) in (newest, newest - 1)  # the journal is written first
 
 
 @pytest.mark.slow

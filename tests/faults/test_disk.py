@@ -44,7 +44,8 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_whole_checkpoint(
 ) -> None:
     disk = mount("disk", size="1m")
     (disk / "ballast").write_bytes(bytes(380_000))  # one checkpoint fits, no second beside it
-    line = refusal(fork(*ENDLESS, f"output={disk}", "tracking=none"))
+    words = (f"output={disk}", "trainer.checkpoint_seconds=0")
+    line = refusal(fork(*ENDLESS, *words, "tracking=none"))
     (run,) = (path for path in disk.iterdir() if path.is_dir())
     said = re.fullmatch(
         rf"error: {run}/checkpoints/last.ckpt can't be written \(No space left on device; "

@@ -6,7 +6,7 @@ import pytest
 from fixture_types import Capture, Train
 from records import checkpoint, only_run
 
-from faults.processes import ending, recorded_epochs
+from faults.processes import checkpoint_epoch, ending, recorded_epochs
 from faults.stores import outcome
 
 STEEP = ("model=mlp", "data=diabetes", "optimizer=sgd", "scheduler=none", "verbose=0")
@@ -56,6 +56,7 @@ def test_a_run_that_diverges_keeps_its_last_finite_weights_if_any(
         assert all(bool(one.isfinite().all()) for one in content["state_dict"].values())
     if way == "later":
         assert recorded_epochs(run) == finite
+        assert checkpoint_epoch(run) == finite[-1]
 
 
 def test_a_feature_that_is_no_number_is_refused_with_its_place_before_anything_is_made(

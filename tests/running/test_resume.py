@@ -70,14 +70,20 @@ SETTINGS = {
     ),
 }
 QUICK = ("kept in memory", "by a worker")
+AT_ONCE = "trainer.checkpoint_seconds=0"
+BY_TIME = "trainer.checkpoint_seconds=1.0"
 MOMENTS = (
-    "on_train_batch_end:9",
-    "on_train_epoch_start:2",
-    "on_validation_epoch_end:1",
-    "on_train_epoch_end:1",
-    "on_save_checkpoint:2",
+    ("on_train_epoch_start:4", BY_TIME),
+    ("on_train_batch_end:8", AT_ONCE),
+    ("on_validation_epoch_end:1", AT_ONCE),
+    ("on_train_epoch_end:1", AT_ONCE),
+    ("on_save_checkpoint:2", AT_ONCE),
 )
-"""One after the other; each counts the calls of its own process."""
+"""One after the other; each counts the calls of its own process.
+
+By time, the first of three finished epochs has a checkpoint.
+"""
+QUICK_MOMENTS = (("on_train_batch_end:9", AT_ONCE), ("on_train_batch_end:21", BY_TIME))
 
 
 def as_bytes(value: Any) -> Any:
@@ -98,6 +104,7 @@ def left(run: Path) -> Any:
         found[path.name] = content = checkpoint(run, path.stem)
         del content["loops"], content["pipeline"]["config"]["output"]
         del content["pipeline"]["config"]["resume"]
+        del content["pipeline"]["config"]["trainer"]["checkpoint_seconds"]
     table = (run / "artifacts" / "test_predictions.csv").read_bytes()
     return as_bytes([found, epochs(run), table])
 
@@ -121,15 +128,15 @@ def test_a_killed_run_ends_to_the_last_bit_as_one_that_never_was(
         Image.fromarray(np.full((4, 4), 4 * number, dtype=np.uint8)).save(picture)
     keys = {word.partition("=")[0] for word in SETTINGS[setting]}
     words = (*(word for word in RUN if word.partition("=")[0] not in keys), *SETTINGS[setting])
-    whole = left(ended(0, *words).rename("whole"))
-    moments = MOMENTS[:1] if setting in QUICK else MOMENTS
+    whole = left(ended(0, *words, AT_ONCE).rename("whole"))
+    moments = QUICK_MOMENTS if setting in QUICK else MOMENTS
     if "data.validation=0" in words:
-        moments = tuple(one for one in moments if "validation" not in one)
-    for number, moment in enumerate(moments):
+        moments = tuple(pair for pair in moments if "validation" not in pair[0])
+    for number, (moment, seconds) in enumerate(moments):
         monkeypatch.setenv("KILL_AT", moment)
         again = (f"resume={only_run(Path('runs'))}", TRUST) if number else words
-        run = ended(-signal.SIGKILL, *again)
+        run = ended(-signal.SIGKILL, *again, seconds)
     monkeypatch.delenv("KILL_AT")
     assert 0 < len(epochs(run)) < 6
-    ended(0, f"resume={run}", TRUST)
+    ended(0, f"resume={run}", TRUST, BY_TIME)
     assert left(run) == whole

@@ -31,6 +31,7 @@ PLAIN = {
     "detect_anomaly": "true",
     "sync_batchnorm": "true",
     "num_sanity_val_steps": "2",
+    "checkpoint_seconds": "0",
     "profiler": "simple",
     "val_check_interval": "0.4",  # the validation at the end of an epoch is the one on record
 }
