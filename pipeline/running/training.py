@@ -109,7 +109,7 @@ class Session(Participant):
             vitals=vitals,
             records=[vitals, self._epochs],
             prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
-            logger=JournalLogger(record.journal),
+            logger=JournalLogger(record.journal, lambda: self.trainer.current_epoch),
         )
         record.saves = self.keeper.write_waiting
 
@@ -248,11 +248,17 @@ class RecordedBeginning(Checkpoint):
 
 
 class JournalLogger(Logger):
-    """Writes what Lightning logs into the run's journal, by epoch, counted from 1."""
+    """Writes what Lightning logs into the run's journal, by epoch, counted from 1.
 
-    def __init__(self, journal: Journal) -> None:
+    Args:
+        journal: The journal. Of a resumed run, it may have epochs that are yet to be repeated.
+        finished: Returns the number of epochs that have ended.
+    """
+
+    def __init__(self, journal: Journal, finished: Callable[[], int]) -> None:
         super().__init__()
         self._journal = journal
+        self._finished = finished
 
     @property
     def name(self) -> str:
@@ -274,7 +280,7 @@ class JournalLogger(Logger):
         del step
         values = {key: value for key, value in metrics.items() if key != "epoch"}
         if "epoch" not in metrics:  # a callback of Lightning's own, such as LearningRateMonitor
-            epoch = self._journal.latest_epoch() + 1
+            epoch = self._finished() + 1
         elif all(key.startswith("test/") for key in values):  # of the last epoch
             epoch = max(int(metrics["epoch"]), 1)
         else:

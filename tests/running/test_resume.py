@@ -37,6 +37,7 @@ RUN = (
     *("model=mlp", "model.hidden=[16,16]", "data=iris", "data.batch_size=16"),
     *("trainer.max_epochs=6", "tracking=none", "verbose=2"),
     *(TRUST, "+callbacks.killer._target_=killer.Killer"),
+    "+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor",
 )
 """Six batches an epoch, the last of ten rows."""
 NETWORK = ("model.norm=batch", "model.dropout=0.3")

@@ -124,7 +124,7 @@ except EnvironmentFaultError as error:
 
 def test_what_lightning_logs_is_counted_by_epochs_from_one(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    logger = JournalLogger(journal)
+    logger = JournalLogger(journal, lambda: 1)
     logger.log_metrics({"epoch": 0, "train/loss": 0.5}, step=125)
     logger.log_metrics({"lr-Adam": 0.001}, step=126)  # of the epoch in progress
     logger.log_metrics({"epoch": 1, "train/loss": 0.4}, step=250)
