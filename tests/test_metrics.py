@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
+from torchmetrics import functional
 
 from pipeline.metrics import (
     FoundThreshold,
@@ -58,6 +59,47 @@ def test_auroc_is_a_mean_over_classes_and_halves_a_tie(levels: int, absent: int 
     assert float(values["auroc"]) == pytest.approx(np.mean(oracle), rel=1e-6)
     one_class = torch.tensor([0.2, 0.8]), torch.ones(2).long()
     assert np.isnan(float(for_task("binary", classes=2, threshold=0.5)(*one_class)["auroc"]))
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1, 3), (40, 2), (60, 5), (200, 64)])
+@pytest.mark.parametrize("absent", [None, 1])
+def test_counted_shares_equal_torchmetrics_exactly(
+    rows: int, classes: int, absent: int | None
+) -> None:
+    probabilities, targets = random_multiclass(4, rows, classes, absent=absent)
+    values = for_task("multiclass", classes=classes, threshold=0.5)(probabilities, targets)
+    known = {"task": "multiclass", "num_classes": classes}
+    accuracy = functional.accuracy(probabilities, targets, average="micro", **known)
+    assert values["accuracy"] == accuracy
+    for name, oracle in (
+        ("precision", functional.precision),
+        ("recall", functional.recall),
+        ("f1", functional.f1_score),
+    ):
+        assert values[name] == oracle(probabilities, targets, average="macro", **known)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_auroc_ranks_nan_above_every_score(task: str) -> None:
+    probabilities, targets = random_multiclass(5, 80, 3)
+    if task == "binary":
+        probabilities, targets = probabilities[:, 1], (targets == 1).long()
+    probabilities[::7] = torch.nan
+    probabilities[::14] *= -1  # NaN has a sign, which must not matter
+    values = for_task(task, classes=3, threshold=0.5)(probabilities, targets)
+    columns = probabilities.nan_to_num(2.0).reshape(80, -1).numpy()
+    counted = [1] if task == "binary" else [0, 1, 2]
+    oracle = [
+        sklearn_metrics.roc_auc_score(targets == index, column)
+        for index, column in zip(counted, columns.T, strict=True)
+    ]
+    assert float(values["auroc"]) == pytest.approx(np.mean(oracle), rel=1e-6)
+
+
+def test_auroc_of_one_class_is_undefined() -> None:
+    probabilities, _ = random_multiclass(6, 20, 3)
+    values = for_task("multiclass", classes=3, threshold=0.5)(probabilities, torch.ones(20).long())
+    assert np.isnan(float(values["auroc"]))
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
