@@ -107,6 +107,8 @@ class Clipper:
 
     def __init__(self) -> None:
         self.watch = WeightWatch()
+        #: Norms of each gradient in the steps without a threshold, whose norm is needed only later.
+        self._unclipped: list[Tensor] = []
         self._before: list[Tensor] = []
         self._after: list[Tensor] = []
         self._sums: Tensor | None = None
@@ -123,23 +125,27 @@ class Clipper:
             threshold: Largest global L2 norm or largest absolute entry, > 0; `None` = only record.
             algorithm: `norm` or `value`.
         """
-        weights = [p for p in gradients_of if p.grad is not None]
-        gradients = [p.grad for p in weights if p.grad is not None]
+        gradients = [grad for p in gradients_of if (grad := p.grad) is not None]
+        has_all = len(gradients) == len(gradients_of)
+        weights = gradients_of if has_all else [p for p in gradients_of if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
         self.watch.see(norms, weights)
-        before = after = _whole(norms)
-        if threshold is not None and algorithm == "norm":
-            # What torch's clip_grad_norm_ does; it sorts the gradients by device and type first,
-            # twice, which takes a small network longer than the arithmetic.
-            factor = (threshold / (before + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(gradients, factor)
-            after = before * factor
-        elif threshold is not None:
-            clip_grad_value_(gradients_of, threshold)
-            after = _whole(torch.stack(torch._foreach_norm(gradients)))
-        self._before.append(before)
-        self._after.append(after)
-        if len(self._before) == FOLD:
+        if threshold is None:
+            self._unclipped.append(norms)
+        else:
+            before = after = torch.linalg.vector_norm(norms)
+            if algorithm == "value":
+                clip_grad_value_(gradients_of, threshold)
+                after = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            elif not _is_below(before, threshold):
+                # What torch's clip_grad_norm_ does; it sorts the gradients by device and type
+                # first, twice, which takes a small network longer than the arithmetic.
+                factor = (threshold / (before + 1e-6)).clamp(max=1.0)
+                torch._foreach_mul_(gradients, factor)
+                after = before * factor
+            self._before.append(before)
+            self._after.append(after)
+        if len(self._before) + len(self._unclipped) == FOLD:
             self._fold()
 
     def compute(self) -> dict[str, Tensor]:
@@ -153,21 +159,33 @@ class Clipper:
         return {**norms, "grad/clipped": clipped}
 
     def _fold(self) -> None:
-        if not self._before:
+        unclipped = _norms_of_steps(self._unclipped)
+        before, after = ([*norms, *unclipped] for norms in (self._before, self._after))
+        self._unclipped, self._before, self._after = [], [], []
+        if not before:
             return
-        before, after = (as_float64(torch.stack(one)) for one in (self._before, self._after))
-        sums = torch.stack([before.sum(), after.sum(), (after < before).sum().to(before.dtype)])
+        norms, clipped_norms = as_float64(torch.stack(before)), as_float64(torch.stack(after))
+        is_clipped = (clipped_norms < norms).sum().to(norms.dtype)
+        sums = torch.stack([norms.sum(), clipped_norms.sum(), is_clipped])
         self._sums = sums if self._sums is None else self._sums + sums
-        largest = before.max()
+        largest = norms.max()
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
-        self._steps += len(before)
-        self._before, self._after = [], []
+        self._steps += len(norms)
 
 
-def _whole(norms: Tensor) -> Tensor:
-    """Return the norm of all gradients together from the norms of each."""
-    norm: Tensor = torch.linalg.vector_norm(norms)
-    return norm
+def _is_below(norm: Tensor, threshold: float) -> bool:
+    """Return whether a norm is so far below a threshold that clipping would multiply by exactly 1.
+
+    Only on the CPU, where reading a number doesn't wait for a device.
+    """
+    return norm.is_cpu and float(norm) + 1e-6 < 0.99 * threshold
+
+
+def _norms_of_steps(norms: list[Tensor]) -> Sequence[Tensor]:
+    """Return the norm of all gradients together in some steps, from those of each, (weights,)."""
+    if len({len(step) for step in norms}) > 1:  # the weights that have gradients have changed
+        return [torch.linalg.vector_norm(step) for step in norms]
+    return torch.linalg.vector_norm(torch.stack(norms), dim=1).unbind() if norms else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -27,6 +27,10 @@ AROUND_GRADIENTS = (
     "on_before_optimizer_step",
 )
 
+#: Attributes that are set in each step and are neither parameters nor modules. Lightning sets the
+#: first around each of its hooks, twenty times a step.
+PLAIN = frozenset(("_current_fx_name", "_lr"))
+
 
 class ShortSteps(pl.LightningModule):
     """A LightningModule with little overhead between the kernels of a step.
@@ -40,9 +44,8 @@ class ShortSteps(pl.LightningModule):
         self._listeners: dict[str, list[pl.Callback]] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning sets this name around each of its hooks, twenty times a step, and torch's own
-        # method checks every time whether the value is a parameter or a module.
-        if name == "_current_fx_name":
+        # torch's own method checks every time whether the value is a parameter or a module.
+        if name in PLAIN:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

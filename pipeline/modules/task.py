@@ -171,7 +171,8 @@ class Task(ShortSteps):
         """Clip the gradients as configured, and record their norms."""
         clipped = [p for group in optimizer.param_groups for p in group["params"]]
         self._lr = optimizer.param_groups[0]["lr"]
-        algorithm: Algorithm = "value" if gradient_clip_algorithm == "value" else "norm"
+        is_by_value = gradient_clip_val is not None and gradient_clip_algorithm == "value"
+        algorithm: Algorithm = "value" if is_by_value else "norm"
         self._clipper.clip(clipped, threshold=gradient_clip_val, algorithm=algorithm)
 
     def on_train_epoch_end(self) -> None:

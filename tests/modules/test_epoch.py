@@ -71,6 +71,32 @@ def test_clipping_by_value_bounds_each_entry_and_leaves_small_ones_alone() -> No
     torch.testing.assert_close(flat(parameters), before.clamp(-0.5, 0.5))
 
 
+@pytest.mark.parametrize("threshold", [1e-7, 0.3, 1.0, None])
+@pytest.mark.parametrize("ratio", [0.98, 0.9899999, 0.999999, 1.0, 1.000001, math.nan])
+def test_gradients_near_the_threshold_are_torchs(threshold: float | None, ratio: float) -> None:
+    ours, theirs = (parameters_with_gradients(1.0) for _ in range(2))
+    scale = ratio * (threshold or 1.0) / float(flat(ours).norm())
+    for parameter in (*ours, *theirs):
+        parameter.grad = None if parameter.grad is None else parameter.grad * scale
+    clipper = Clipper()
+    clipper.clip(ours, threshold=threshold, algorithm="norm")
+    before = nn.utils.clip_grad_norm_(theirs, threshold or math.inf)
+    torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(
+        clipper.compute()["grad/norm"], before.double(), rtol=0, atol=0, equal_nan=True
+    )
+
+
+def test_weights_without_gradients_are_left_out() -> None:
+    clipper, parameters = Clipper(), parameters_with_gradients(1.0)
+    norms = [float(flat(parameters).norm())]
+    clipper.clip(parameters, threshold=None, algorithm="norm")
+    parameters[0].grad = None
+    norms.append(float(flat(parameters).norm()))
+    clipper.clip(parameters, threshold=None, algorithm="norm")
+    assert float(clipper.compute()["grad/norm"]) == pytest.approx(sum(norms) / 2)
+
+
 @pytest.mark.parametrize("algorithm", ["norm", "value", "none"])
 def test_norms_before_and_after_and_the_clipped_share_are_those_of_the_epoch(
     algorithm: str,
