@@ -25,10 +25,21 @@ _RECURRENT = re.compile(r"weight_(ih|hh|hr)_l(\d+)(_reverse)?")
 _OF = {"ih": "input", "hh": "state", "hr": "projection"}
 
 
-class EpochRecord(Checkpoint):
+class OnceAnEpoch(pl.Callback):
+    """Base of callbacks that do nothing at a batch.
+
+    Lightning calls the hooks of a batch only where they are callable: what surrounds the call of an
+    empty one takes longer than an addition in torch.
+    """
+
+    on_train_batch_start: Any = None
+    on_train_batch_end: Any = None
+
+
+class EpochRecord(OnceAnEpoch, Checkpoint):
     """Passes all values of a finished epoch to some functions; epochs are counted from 1.
 
-    The base class is Checkpoint only so that Lightning calls this last, after everything is logged.
+    It is a Checkpoint only so that Lightning calls this last, after everything is logged.
     """
 
     def __init__(self, *takers: Callable[[int, Mapping[str, float]], None] | None) -> None:
@@ -52,10 +63,10 @@ class PrunedError(Exception):
     """The trial was pruned."""
 
 
-class Pruning(Checkpoint):
+class Pruning(OnceAnEpoch, Checkpoint):
     """Asks `prunes` at the end of each epoch, counted from 1, whether training ends there.
 
-    The base class is Checkpoint only so that Lightning calls this last, with the epoch on record.
+    It is a Checkpoint only so that Lightning calls this last, with the epoch on record.
     """
 
     def __init__(self, prunes: Callable[[int], bool]) -> None:
@@ -77,7 +88,7 @@ class Pruning(Checkpoint):
             raise PrunedError
 
 
-class VitalSigns(pl.Callback):
+class VitalSigns(OnceAnEpoch):
     """Keeps the gradient norms and updates of the weights of each epoch, as the task measured them.
 
     An epoch that ended by divergence counts as far as its gradients were finite.
@@ -187,11 +198,10 @@ def _label(module: str, own: str) -> str:
 # ── progress ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class EpochLines(Checkpoint):
+class EpochLines(OnceAnEpoch, Checkpoint):
     """Prints one line for each finished epoch (`verbose=2`).
 
-    The base class is Checkpoint only so that Lightning calls this last, when `keeper` knows the
-    best epoch.
+    It is a Checkpoint only so that Lightning calls this last, when `keeper` knows the best epoch.
     """
 
     _tells_remaining = True

@@ -39,6 +39,10 @@ class ShortSteps(pl.LightningModule):
     network's time. Numbers, counts, schedules, checkpoints and the order of hooks are the same.
     """
 
+    # Lightning calls these hooks only where they are callable; calling empty ones takes time.
+    on_train_batch_start: Any = None
+    on_train_batch_end: Any = None
+
     def __init__(self) -> None:
         super().__init__()
         self._listeners: dict[str, list[pl.Callback]] = {}

@@ -16,7 +16,13 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers.logger import Logger
 
 from pipeline.callbacks.checkpoints import KeptWeights, generator_states, restore_generators
-from pipeline.callbacks.epoch_end import EpochBars, EpochLines, EpochRecord, VitalSigns
+from pipeline.callbacks.epoch_end import (
+    EpochBars,
+    EpochLines,
+    EpochRecord,
+    OnceAnEpoch,
+    VitalSigns,
+)
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
@@ -232,10 +238,10 @@ class Session(Participant):
         replace_text(record.artifacts / CARD, text)
 
 
-class RecordedBeginning(Checkpoint):
+class RecordedBeginning(OnceAnEpoch, Checkpoint):
     """Puts the beginning of a resumed run on record once its state is restored and checked.
 
-    The base class is Checkpoint only so that Lightning calls this after the keeper's check.
+    It is a Checkpoint only so that Lightning calls this after the keeper's check.
     """
 
     def __init__(self, begin: Callable[[], None]) -> None:
