@@ -106,7 +106,7 @@ MOMENTS = (
     (re.compile(r"\d{8}-\d{6}-([\w.-]+?)-[0-9a-f]{6}"), r"MOMENT-\1-ID"),
     (re.compile(r"\b[0-9a-f]{32}\b|(?<=[\t(])[0-9a-f]{8}\b|\b[0-9a-f]{6}(?=-\d{4})"), "ID"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?([+-]\d\d:?\d\d|Z)?"), "MOMENT"),
-    (re.compile(r"\b\d+:\d\d(:\d\d)?\b|\b[\d.]+ (s|ms|minutes?|seconds?)\b"), "TIME"),
+    (re.compile(r"\b\d+:\d\d(:\d\d)?\b|\b[\d.]+ (s|ms|min|minutes?|seconds?)\b"), "TIME"),
     (re.compile(r"TIME( of it)?\b.*(?= of it training)"), "TIME"),
     (re.compile(r"\b[\d.,]+ [KMG]iB\b|\b[\d,]+ (samples|rows|trials)/s\b"), "AMOUNT"),
     (re.compile(r"(commit|version|torch|lightning|mlflow|optuna) [`\w.+-]+"), r"\1 VERSION"),
