@@ -94,15 +94,22 @@ def _class_shares(
     """
     import torch
 
-    is_right = called == targets
-    hits, calls, rows = (
-        torch.bincount(of, minlength=classes) for of in (targets[is_right], called, targets)
+    # It imports Matplotlib and much of SciPy, which neither a study's driver nor a refusal needs.
+    from torchmetrics.functional import stat_scores
+
+    counts = stat_scores(
+        *(called, targets),
+        task="multiclass",
+        num_classes=classes,
+        average="none",
+        validate_args=False,
     )
-    counted = calls + rows
+    hits, false_calls, _, misses, rows = counts.unbind(1)
+    calls = hits + false_calls
     numerators = torch.stack([hits, hits, 2 * hits]).float()
-    denominators = torch.stack([calls, rows, counted]).float()
+    denominators = torch.stack([calls, rows, calls + rows]).float()
     scores = torch.where(denominators > 0, numerators / denominators, 0.0)
-    return is_right.sum() / len(targets), scores, counted > 0
+    return hits.sum() / len(targets), scores, hits + false_calls + misses > 0
 
 
 def regression(values: Tensor, targets: Tensor) -> dict[str, Tensor]:
