@@ -194,8 +194,8 @@ def messy_results(folder: Path) -> Result:
         words = ("train", "model=mlp", "data=table", "data.path=table.csv", *table.words, *LEAN)
         result = _ran(shlex.join(words), place)
         for path in sorted(_files(place)):
-            digest = _digest(place / path, place)
-            if path.parts[0] == "runs" and digest is not None:
+            digest = _digest(place / path, place) if path.parts[0] == "runs" else None
+            if digest is not None:
                 result[_plain(str(path), place)] = digest
         print(f"{name}: exit code {result['code']}", flush=True)
         return result
@@ -223,6 +223,7 @@ def _ran(words: str, folder: Path) -> Result:
         capture_output=True,
         check=False,
         text=True,
+        errors="replace",
     )
     printed = {"out": done.stdout, "err": done.stderr}
     texts = {name: _plain(text, folder).splitlines() for name, text in printed.items()}
