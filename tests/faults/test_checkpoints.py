@@ -146,7 +146,8 @@ def test_kills_lose_at_most_a_second_of_short_epochs(fork: Start) -> None:
         newest = epochs[-1]
         assert epochs == list(range(1, newest + 1))
         saved = checkpoint_epoch(training.run)
-        assert checkpoint_epoch(training.run, "best") <= newest
+        if (training.run / "checkpoints" / "best.ckpt").exists():  # it is written after `last.ckpt`
+            assert checkpoint_epoch(training.run, "best") <= newest
         ended_at = {}  # in ms, of the epochs that this process was the first to record
         for event in events(training.run):
             if event["event"] == "epoch" and event["epoch"] > max(before, saved):
