@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,12 +31,27 @@ tune_process()
 gc.set_threshold(50_000, 20, 20)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file that share a fixture in one process; any may run the others."""
+@pytest.hookimpl(wrapper=True)  # begins before xdist, which reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Keep the tests of a file that share a fixture in one process; any may run the others.
+
+    The tests of minutes come first, then the largest groups, so that all processes end together.
+    """
     for item in items:
         if isinstance(item, pytest.Function) and _shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    yield
+    groups = [item.get_closest_marker("xdist_group") for item in items]
+    names = [
+        item.nodeid if group is None else group.args[0]
+        for item, group in zip(items, groups, strict=True)
+    ]
+    sizes = Counter(names)
+    ranks = {
+        item: (item.get_closest_marker("minutes") is None, -sizes[name])
+        for item, name in zip(items, names, strict=True)
+    }
+    items.sort(key=lambda item: ranks[item])
 
 
 def _shares_a_fixture(item: pytest.Function) -> bool:

@@ -62,6 +62,7 @@ def test_every_claim_passes_and_stands_on_a_page_with_the_numbers_of_the_last_ru
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_the_script_makes_every_picture_again_and_every_claim_passes(own_folder: Path) -> None:
     words = [sys.executable, str(NOTES / "experiments"), "--small", "--output", str(own_folder)]
     ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=900, check=False)

@@ -161,6 +161,7 @@ def test_mistakes_are_told_as_shown(
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize(
     "row",
     [row for row in MODEL_ROW.findall(ENGLISH) if row[0] != "model=lstm"],  # the first command

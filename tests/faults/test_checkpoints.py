@@ -130,6 +130,7 @@ def test_killed_at_twenty_moments_a_run_has_whole_files_and_loses_at_most_the_ru
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_kills_lose_at_most_a_second_of_short_epochs(fork: Start) -> None:
     chance = random.Random(7)
     words = (*WORDS[:-1], "trainer.max_epochs=100000", "resume=auto")
