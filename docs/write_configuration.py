@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.data.tables.file import formats
+
 HERE = Path(__file__).parent
 CONF = HERE.parent / "conf"
 PAGE = HERE / "configuration.md"
@@ -40,6 +42,10 @@ This page is written from the comments of these files by `python docs/write_conf
 test compares the two.
 """
 
+TABLE_FILES = """\
+`data=table`, `data=series`, `pipeline predict` and `pipeline evaluate` read files of these formats,
+which are recognized by their content: """
+
 _LINE = re.compile(
     r"^(?P<indent> *)(?P<key>[\w/]+):(?: (?P<value>[^#\s].*?))?(?: # (?P<words>.*))?$"
 )
@@ -51,6 +57,9 @@ def page() -> str:
     for group, words in GROUPS.items():
         parts.append(f"## `{group}`: {words}\n")
         parts += _choices(group)
+        if group == "data":
+            names = sorted(record.name for record in formats())
+            parts.append(f"### Formats of table files\n\n{TABLE_FILES}{', '.join(names)}.\n")
     parts += ["## Keys of `pipeline sweep` only\n"]
     parts += [_table(CONF / "sweep.yaml")]
     parts += ["## `sweeps`: what a study varies, and how\n", *_choices("sweeps")]

@@ -64,7 +64,7 @@ class Layout:
 
 
 def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
-    """Return the columns of a CSV or Parquet file that hold times, values and targets.
+    """Return the columns of a table file that hold times, values and targets.
 
     What `wanted` leaves open is filled in: `time` is detected, `values` are all other columns and
     `targets` all values.
@@ -175,7 +175,7 @@ class SeriesValues:
 
 
 def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) -> SeriesValues:
-    """Read the columns of a layout from a CSV or Parquet file; `sort` puts rows in order.
+    """Read the columns of a layout from a table file; `sort` puts rows in order.
 
     Raises:
         DataError: A row can't be used, or rows are not in order and `sort` is false.
@@ -396,7 +396,7 @@ class SeriesReader(Reader):
         return rows
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Read the past from a CSV or Parquet file."""
+        """Read the past from a table file."""
         del size
         self.refuse_id(rules)
         options = CsvOptions.of(self.schema.reading)

@@ -1,4 +1,4 @@
-"""Data source for a user's CSV or Parquet table, one sample per row; reader of any table's rows."""
+"""Data source for a user's table, one sample per row; reader of any table's rows."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class TableReader(reader.Reader):
         return rows
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open a CSV or Parquet file. Raises DataError at once if a column is missing."""
+        """Open a table file. Raises DataError at once if a column is missing."""
         columns, given = form_of(path, self.csv).names, rules.id
         if given is not None and given not in columns:
             raise DataError(

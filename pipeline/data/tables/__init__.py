@@ -1,1 +1,1 @@
-"""Tables of a user: CSV or Parquet files, read in batches of rows."""
+"""Tables of a user: files of several formats, read in batches of rows."""

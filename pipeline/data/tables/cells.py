@@ -123,7 +123,7 @@ class Cells:
         checks += [(decimals, "(decimals or thousands?)")] * (not are_usual)
         for pattern, why in checks:
             found = pc.match_substring_regex(self.texts, pattern)
-            if self.place.csv is None:  # a number that is no text has one meaning
+            if self.place.has_typed_cells:  # a number that is no text has one meaning
                 found = pc.and_(found, pc.invert(pc.match_substring_regex(self.texts, NUMBER)))
             if pc.any(found).as_py():
                 are_unclear = found.fill_null(fill_value=False).to_numpy(zero_copy_only=False)

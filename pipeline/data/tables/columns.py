@@ -174,11 +174,12 @@ def summarize(path: Path, options: CsvOptions, columns: Sequence[ColumnCells]) -
     for place, batch in batches(path, options, columns=[column.name for column in columns]):
         for column in columns:
             column.add(Cells(batch.column(column.name), column.name, place))
-    sep = form_of(path, options).sep
-    commas = None if sep == ";" else False
+    table = form_of(path, options)
+    commas = None if table.sep == ";" else False
     for column in columns:
         column.find_form(commas=commas)
-    commas = (sep is not None and any(one.form.endswith(",") for one in columns)) or commas
+    are_texts = not table.format.has_typed_cells
+    commas = (are_texts and any(one.form.endswith(",") for one in columns)) or commas
     # Numbers of batches without words have not been counted; here they may matter.
     again = [column for column in columns if column.numbers and (commas or column.form)]
     for column in again:

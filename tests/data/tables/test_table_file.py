@@ -3,6 +3,7 @@
 import csv
 import io
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from given_tables import FILE, patients, text, write
 
 from pipeline.data.tables import file as table_file
-from pipeline.data.tables import parquet
+from pipeline.data.tables import formats
 from pipeline.data.tables.cells import Cells
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
+from pipeline.data.tables.formats import _arrow
+from pipeline.data.tables.formats import csv as csv_format
 from pipeline.data.tables.written import MISSING
 from pipeline.errors import ConfigError, DataError
 
@@ -63,7 +66,7 @@ def test_spaces_and_quotes_are_left_away(
 
 
 def test_blocks_come_in_order_with_their_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_file, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(csv_format, "BLOCK_BYTES", 200)
     path = write("a,b\n" + "".join(f'{row},"x\n{row}"\n' for row in range(1, 101)))
     found = [(at.first_row, batch.column("a").to_pylist()) for at, batch in batches(path, AS_FOUND)]
     assert len(found) > 3
@@ -106,7 +109,7 @@ def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> No
 
 
 def test_long_texts_of_a_parquet_file_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "BATCH_BYTES", 10)
+    monkeypatch.setattr(_arrow, "BATCH_BYTES", 10)
     cells = ["one", "twelve", None, "a text of more bytes", "two", *["one"] * 4]
     pq.write_table(pa.table({"t": cells, "n": range(9)}), "t.parquet")
     found = [
@@ -372,3 +375,20 @@ def test_a_row_of_a_file_is_told_by_its_line_whatever_its_cells_span() -> None:
     told = [f"{FILE} line 3", f"{FILE} line 7", f"{FILE} row 3"]
     assert [where(FILE, row, AS_FOUND) for row in (1, 2, 3)] == told
     assert where("the request", 2, None) == "the request row 2"
+
+
+def test_incomplete_format_is_named_by_file_and_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "from pipeline.data.tables.file import TableFormat\n"
+        "FORMAT = TableFormat(name='ORC', recognizes=bool, names=list, batches=list, "
+        "explain_damage=list)\n"
+    )
+    (tmp_path / "orc.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(formats, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(table_file, "formats", table_file.formats.__wrapped__)
+    with pytest.raises(ConfigError, match=r"orc.py: .*missing 1 .* argument: 'count'"):
+        form_of(write("a,b\n1,2\n"), AS_FOUND)
+    monkeypatch.undo()
+    sys.modules.pop("pipeline.data.tables.formats.orc", None)
