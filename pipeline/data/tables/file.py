@@ -28,6 +28,7 @@ LONGEST_SHOWN = 40
 OTHER_FILES = {
     b"PK\x03\x04": "an Excel or zip file; save the sheet as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV (UTF-8)",
+    b"FEA1": "a Feather file of version 1; save it as version 2, or as CSV",
     b"\x1f\x8b": "compressed; unpack it first, as with gunzip",
     b"BZh": "compressed; unpack it first, as with bunzip2",
     b"\xfd7zXZ": "compressed; unpack it first, as with unxz",
@@ -69,8 +70,8 @@ class TableFormat:
         count: Returns the number of cells that the file states in front; 0 = it states none.
         batches: Yields the rows of the given columns in batches, all cells as texts; its memory
             is bounded.
-        explain_damage: Returns one message or more on a file that raised an error of Arrow or of
-            the system.
+        explain_damage: Returns one message or more on a file that raised `ArrowException`,
+            `OSError` or `ValueError`.
         row_name: Returns the name of a row for messages; rows count from 1, after the header.
         separator: Returns the separator of the cells; None = cells have none.
         has_typed_cells: Whether numbers are stored as such; otherwise texts may be numbers.
@@ -116,12 +117,12 @@ class TableFile:
 
     @contextmanager
     def damage_explained(self) -> Iterator[None]:
-        """Raise errors of Arrow and of the system as DataError, in the words of the format."""
+        """Raise errors of Arrow, the system and values as DataError, in the words of the format."""
         import pyarrow as pa
 
         try:
             yield
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(*self.format.explain_damage(self, error)) from error
 
 

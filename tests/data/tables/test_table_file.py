@@ -278,7 +278,7 @@ def test_the_command_that_is_named_for_another_encoding_gives_the_same_text(
         ("patients.txt", r"patients.txt does not exist; .* Did you mean 'patients.csv'\?"),
         ("no/x.csv", r"no/x.csv does not exist; .* Its folder no does not exist either"),
         ("patients.csv/x", r"patients.csv/x does not exist; a part of its path is a file"),
-        (".", r"\. is a folder; expected a CSV or Parquet file"),
+        (".", r"\. is a folder; expected a CSV, .* or Parquet file"),
     ],
 )
 def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: str) -> None:

@@ -15,6 +15,8 @@ from pipeline.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Most rows of a batch.
+BATCH_ROWS = 65_536
 #: Most bytes of the texts in a batch, unless one row has more.
 BATCH_BYTES = 2**26
 
@@ -29,7 +31,7 @@ def require_unpacked_size(path: Path, size: int) -> None:
         )
 
 
-def require_readable(path: Path, fields: Sequence[pa.Field], as_bytes: Sequence[str]) -> None:
+def require_readable(path: Path, fields: Sequence[pa.Field], as_bytes: Sequence[str] = ()) -> None:
     """Raise DataError if a column holds neither numbers nor texts.
 
     `as_bytes` are the columns whose values are stored as bytes of any length.
@@ -40,10 +42,9 @@ def require_readable(path: Path, fields: Sequence[pa.Field], as_bytes: Sequence[
     for field in fields:
         is_text = pa.types.is_dictionary(field.type)
         kind = field.type.value_type if is_text else field.type
-        is_binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
         # Decimals of any length can't be read as dictionaries.
         is_unbounded = field.name in as_bytes and not is_text
-        if is_binary or is_unbounded or pa.types.is_nested(kind):
+        if is_unbounded or not _has_texts(kind):
             odd[field.name] = kind
     if odd:
         name, kind = next(iter(odd.items()))
@@ -51,6 +52,21 @@ def require_readable(path: Path, fields: Sequence[pa.Field], as_bytes: Sequence[
             f"{path}: the column {name!r} has type {kind}; expected numbers or strings. Add to "
             f"data.drop: {', '.join(odd)}"
         )
+
+
+def _has_texts(kind: pa.DataType) -> bool:
+    """Return whether Arrow writes the values of a type as texts; bytes need not be texts."""
+    import pyarrow as pa
+
+    stored = getattr(kind, "storage_type", kind)
+    checks = ("binary", "large_binary", "binary_view", "fixed_size_binary")
+    if any(getattr(pa.types, f"is_{name}")(stored) for name in checks):
+        return False
+    try:
+        pa.array([], kind).cast(pa.string())
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def texts_of(
@@ -80,8 +96,14 @@ def _text_bytes(cells: Sequence[pa.Array], rows: int) -> NDArray[np.int64]:
 
     total = np.zeros(rows, dtype=np.int64)
     for column in cells:
-        if pa.types.is_dictionary(column.type):
-            lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+        kind = column.type
+        lengths = None
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            lengths = pc.binary_length(column)
+        elif pa.types.is_dictionary(kind):
+            words = column.dictionary.cast(pa.large_string())
+            lengths = pc.take(pc.binary_length(words), column.indices)
+        if lengths is not None:
             total += np.from_dlpack(pc.fill_null(lengths, 0)).astype(np.int64)
     return total
 

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.data.tables.file import TableFile, TableFormat
-from pipeline.data.tables.formats._arrow import require_readable, require_unpacked_size, texts_of
+from pipeline.data.tables.formats._arrow import (
+    BATCH_ROWS,
+    require_readable,
+    require_unpacked_size,
+    texts_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-#: Most rows of a batch.
-BATCH_ROWS = 65_536
 
 
 def _names(file: TableFile) -> Sequence[str]:
