@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -197,6 +197,17 @@ def override(key: str, value: str | Sequence[str]) -> str:
     words = [value] if isinstance(value, str) else value
     text = ",".join(word if BARE.fullmatch(word) else literal(word) for word in words)
     return f"{key}={text}" if isinstance(value, str) else f"{key}=[{text}]"
+
+
+def typed_pairs(key: str, pairs: Mapping[str, str]) -> str:
+    """Return `key={name: value, …}` as a user types it.
+
+    Hydra reads no quotes and few letters in a name, so others stand in a list of texts.
+    """
+    texts = [f"{name}: {value}" for name, value in pairs.items()]
+    if all(name.isascii() and not set(name) & set("\"'{}()[],:=\\&!#^~`;<>") for name in pairs):
+        return shlex.quote(f"{key}={{{', '.join(texts)}}}")
+    return typed(key, texts)
 
 
 def pip_install(*packages: str) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config.compose import compose
 from pipeline.config.values import build, find
+from pipeline.data.cells.kinds.category import Category
 from pipeline.data.schema import Code, Encoder, Scaler
 from pipeline.errors import ConfigError
 from pipeline.export import main
@@ -165,7 +166,13 @@ def test_a_file_that_answers_otherwise_is_not_kept() -> None:
 
 def test_cells_are_encoded_in_the_file_and_categories_given_by_their_place() -> None:
     age = Code(name="age", fill=40.0, has_holes=True)
-    town = Code(name="town", levels=("ayr", "bonn", "cork"), kept=(2, 0), other=True, fill=2.0)
+    town = Code(
+        name="town",
+        grammar=Category(levels=("ayr", "bonn", "cork")),
+        kept=(2, 0),
+        other=True,
+        fill=2.0,
+    )
     weights = torch.tensor([1.0, 100.0, 200.0, 300.0])
     network = Answers(lambda rows: rows @ weights[:, None])
     model = made_models.model(

@@ -10,6 +10,7 @@ from sklearn.inspection import permutation_importance
 from torch import Tensor
 
 from pipeline import metrics
+from pipeline.data.cells.kinds.category import Category
 from pipeline.data.content import Part
 from pipeline.data.schema import Code, Encoder, Scaler, Schema, identity
 from pipeline.findings import ColumnImportances
@@ -88,9 +89,15 @@ def test_a_regression_is_measured_by_its_rmse_in_units() -> None:
 def test_the_features_of_a_category_change_rows_together() -> None:
     plain: dict = {"fill": 0.0, "has_holes": False}
     codes = (
-        Code(name="size", levels=(), kept=(), other=False, **plain),
-        Code(name="colour", levels=("red", "green"), kept=(1, 0), other=True, **plain),
-        Code(name="empty", levels=(), kept=(), other=False, **plain),
+        Code(name="size", **plain),
+        Code(
+            name="colour",
+            grammar=Category(levels=("red", "green")),
+            kept=(1, 0),
+            other=True,
+            **plain,
+        ),
+        Code(name="empty", **plain),
     )
     level = torch.arange(600) % 3
     inputs = torch.cat(

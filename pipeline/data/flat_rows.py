@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data import array_files as files
+from pipeline.data.cells.written import GROUPED
 from pipeline.data.tables.formats.csv import TOO_LONG, csv_records
-from pipeline.data.tables.written import GROUPED
 from pipeline.data.ucr import THOUSANDS, Floats, channel_of, is_number, lines_of
 from pipeline.errors import DataError
 

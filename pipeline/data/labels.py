@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.cells.kinds.class_name import ClassNames
 from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
-from pipeline.errors import ConfigError, DataError, did_you_mean
+from pipeline.errors import ConfigError, DataError, did_you_mean, some
 
 #: End of the note on the chosen positive class; rows read for a saved model drop that note.
 NAMES_ANOTHER = "set data.positive to change it"
@@ -134,43 +135,94 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
     return (_columns if labels.ndim == 2 else _numbers)(labels, asked, where)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """Classes of a target.
+
+    Args:
+        task: binary or multiclass.
+        names: Names of the classes; of two classes, the positive one is the second.
+        is_turned: See `Samples`.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    is_turned: bool
+
+
+def classes_named(counts: Mapping[str, int], asked: Asked, *, what: str = "the target") -> Classes:
+    """Return the classes of a target, given the rows of each; the positive one of two comes second.
+
+    It is the class that the user asks for, else the usual one. `what` names the target in messages.
+
+    Raises:
+        ConfigError: What the user asks does not suit the classes.
+    """
+    task: Task = asked.task or ("binary" if len(counts) == 2 else "multiclass")
+    if task == "binary" and len(counts) != 2:
+        raise ConfigError(
+            f"data.task=binary, but {what} has {len(counts)} classes ({listed_classes(counts)}); "
+            "expected 2, or data.task=multiclass"
+        )
+    names = tuple(counts)
+    if task == "multiclass":
+        if asked.positive is not None:
+            raise ConfigError(
+                f"data.positive={asked.positive} does not apply to {len(counts)} classes; remove it"
+            )
+        return Classes(task=task, names=names, is_turned=False)
+    usual, _ = usual_positive(counts)
+    positive = usual
+    if asked.positive is not None:
+        index = ClassNames.of_model(names).index(whole_text(asked.positive))
+        if index is None:
+            raise ConfigError(
+                f"data.positive={str(asked.positive)!r} is not a class of this data; expected "
+                f"{names[0]!r} or {names[1]!r}.{did_you_mean(str(asked.positive), names)}"
+            )
+        positive = names[index]
+    negative = names[1 - names.index(positive)]
+    return Classes(task=task, names=(negative, positive), is_turned=positive != usual)
+
+
+def listed_classes(counts: Mapping[str, int]) -> str:
+    """Return the classes with their rows."""
+    if len(counts) == 2:
+        (first, rows), (second, others) = counts.items()
+        plural = "" if rows == 1 else "s"
+        return f"{first!r} in {rows:,} row{plural} and {second!r} in {others:,}"
+    return some([f"{name}: {count:,}" for name, count in counts.items()], most=MOST_CLASSES)
+
+
 def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     """Return a classification target; the positive one of two classes gets the index 1.
 
-    It is the class that the user asks for, else the rarer one.
+    Args:
+        indices: Class of each row, by its index in `names`, (rows,).
+        names: Names of the classes.
+        asked: What the user asks.
 
     Raises:
         ConfigError: What the user asks does not suit the classes.
     """
     indices = indices.astype(np.int64, copy=False)
-    positive = None if asked.positive is None else whole_text(asked.positive)
-    classes, notes, is_turned = tuple(names), tuple[str, ...](), False
-    task: Task = "binary" if len(names) == 2 else "multiclass"
-    if task == "binary":
-        counts = np.bincount(indices, minlength=2)
-        usual, why = usual_positive(dict(zip(names, counts.tolist(), strict=True)))
-        is_turned = positive not in (None, usual)
-        if positive is None:
-            positive = usual
-            share = f"{counts.min()} of {counts.sum()} rows"
-            notes = (f"the positive class is {positive!r} ({why}, {share}); {NAMES_ANOTHER}",)
-        indices, classes = positive_second(indices, (names[0], names[1]), positive)
-    elif positive is not None:
-        raise ConfigError(
-            f"data.positive={positive!r} is for two classes, but this data has {len(names)}: "
-            f"{', '.join(names)}; remove it"
-        )
-    if asked.task == "binary" and task != "binary":
-        raise ConfigError(
-            f"data.task=binary expects 2 classes, but this data has {len(classes)}: "
-            f"{', '.join(classes[:MOST_CLASSES])}; remove data.task"
-        )
-    if asked.task == "multiclass" and task == "binary":
-        raise ConfigError(
-            f"data.task=multiclass expects more than 2 classes, but this data has "
-            f"2: {', '.join(classes)}; set data.task=binary or remove it"
-        )
-    return Target(values=indices, task=task, classes=classes, notes=notes, is_turned=is_turned)
+    rows = np.bincount(indices, minlength=len(names)).tolist()
+    counts = dict(zip(names, rows, strict=True))
+    classes = classes_named(counts, asked)
+    notes: tuple[str, ...] = ()
+    if classes.task == "binary" and asked.positive is None:
+        positive, why = usual_positive(counts)
+        share = f"{min(rows)} of {sum(rows)} rows"
+        notes = (f"the positive class is {positive!r} ({why}, {share}); {NAMES_ANOTHER}",)
+    if classes.names != tuple(names):  # two classes, the first of which is the positive one
+        indices = 1 - indices
+    return Target(
+        values=indices,
+        task=classes.task,
+        classes=classes.names,
+        notes=notes,
+        is_turned=classes.is_turned,
+    )
 
 
 def usual_positive(counts: Mapping[str, int]) -> tuple[str, str]:
@@ -181,25 +233,6 @@ def usual_positive(counts: Mapping[str, int]) -> tuple[str, str]:
     if counts[first] == counts[second]:
         return second, "the second class"
     return min(counts, key=lambda name: counts[name]), "the rarer one"
-
-
-def positive_second(
-    labels: Array, classes: tuple[str, str], positive: str
-) -> tuple[Array, tuple[str, str]]:
-    """Return labels (rows,) and names with the positive class at index 1."""
-    if positive not in classes:
-        raise unknown_positive(positive, classes)
-    if positive == classes[1]:
-        return labels.astype(np.int64, copy=False), classes
-    return 1 - labels.astype(np.int64, copy=False), (classes[1], classes[0])
-
-
-def unknown_positive(positive: str, classes: Sequence[str]) -> ConfigError:
-    """Return the error for a positive class that does not exist."""
-    return ConfigError(
-        f"data.positive={positive!r} is not a class of this data; expected {classes[0]!r} or "
-        f"{classes[1]!r}.{did_you_mean(positive, classes)}"
-    )
 
 
 def whole_text(value: object) -> str:

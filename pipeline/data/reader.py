@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.cells.kind import UNKNOWN
 from pipeline.data.checks import check_finite, check_reach, check_rows
 from pipeline.data.content import Content, Part
 from pipeline.data.labels import NAMES_ANOTHER
-from pipeline.data.schema import UNKNOWN, Code, Schema
+from pipeline.data.schema import Code, Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source
 from pipeline.data.split import Split
 from pipeline.errors import ConfigError, DataError, did_you_mean, typed

@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.data import checks
-from pipeline.data.schema import MISSING_LEVEL, MOST_LEVELS, UNKNOWN, Code, axis_of, statistics
+from pipeline.data.cells.kind import UNKNOWN
+from pipeline.data.schema import MISSING_LEVEL, MOST_LEVELS, Code, axis_of, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.labels import positive_second
+from pipeline.data.labels import Asked, classes_of
 from pipeline.data.shipped import Arrays, cached
 from pipeline.data.source import Samples, Source
 
@@ -30,13 +30,13 @@ class RGBPatches(Source):
     def read(self) -> Samples:
         """Cut the patches, uint8 (rows, 3, 16, 16)."""
         arrays = cached("rgb_patches", _make, made_by="scikit-learn")
-        targets, classes = positive_second(arrays["targets"], PHOTOGRAPHS, self.positive)
+        target = classes_of(arrays["targets"], PHOTOGRAPHS, Asked(positive=self.positive))
         return Samples(
             inputs=arrays["inputs"],
-            targets=targets,
-            task="binary",
-            classes=classes,
-            is_turned=self.positive == PHOTOGRAPHS[0],
+            targets=target.values,
+            task=target.task,
+            classes=target.classes,
+            is_turned=target.is_turned,
             features=("red", "green", "blue"),
             test=np.flatnonzero(arrays["columns"] >= self.test_from),
             groups=arrays["columns"],

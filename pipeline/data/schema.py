@@ -15,7 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from pipeline.data.source import Array, Column, Indices, OnDemand, Reading, Task, WrittenCells
+from pipeline.data.cells.kind import UNKNOWN, StoredGrammar
+from pipeline.data.cells.kinds.category import Category
+from pipeline.data.cells.kinds.number import PLAIN
+from pipeline.data.cells.old_forms import with_grammars
+from pipeline.data.source import Array, Column, Indices, OnDemand, ReadColumn, Reading, Task
 from pipeline.networks import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -30,8 +34,6 @@ MOST_LEVELS = 20
 OTHER = "other"
 #: Category of the empty cells of a column.
 MISSING_LEVEL = "(missing)"
-#: Value of a cell whose category no training row had.
-UNKNOWN = -1.0
 #: Most values of one row as the network gets it: 1 GiB.
 MOST_VALUES = 2**28
 BLOCK_ROWS = 65_536
@@ -43,28 +45,26 @@ MEASURED_ON_DEMAND = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Code(WrittenCells):
+class Code(ReadColumn):
     """Encoding of one column.
 
     Args:
         name: Name of the column.
-        levels: All categories of the column, in the order of their indices, `(missing)` after
-            those of the file if training rows had missing cells; empty = numbers.
+        grammar: How its cells are read. `(missing)` follows the categories of the file if training
+            rows had missing cells.
         kept: Indices of the levels that have a feature each, the most frequent first.
         other: Whether there is a feature for all further levels.
         fill: Replacement of a missing cell: the mean, or the index of the level `(missing)`, or of
             the most frequent one if no training row had a missing cell.
         has_holes: Whether training rows had missing cells.
-        form: How numbers are written; see `WrittenCells`.
     """
 
     name: str
-    levels: tuple[str, ...] = ()
+    grammar: StoredGrammar = PLAIN
     kept: tuple[int, ...] = ()
     other: bool = False
     fill: float = 0.0
     has_holes: bool = False
-    form: str = ""
 
     @property
     def is_category(self) -> bool:
@@ -145,7 +145,8 @@ def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encod
                 totals[index] += cells.sum()
     codes = []
     for column, count, total, filled in zip(columns, counts, totals, known, strict=True):
-        code = Code(name=column.name, form=column.form, has_holes=bool(filled < len(rows)))
+        has_holes = bool(filled < len(rows))
+        code = Code(name=column.name, grammar=column.grammar, has_holes=has_holes)
         if column.levels:
             code = _fitted_levels(code, column.levels, count, len(rows) - int(filled))
         elif filled:
@@ -167,7 +168,7 @@ def _fitted_levels(
     rare = [index for index in frequent[MOST_LEVELS:] if not (missing and index == fill)]
     return replace(
         code,
-        levels=levels,
+        grammar=Category(levels=levels),
         kept=tuple(index for index in frequent if index not in rare),
         other=bool(rare),
         fill=float(fill),
@@ -420,9 +421,9 @@ class Schema:
             ValueError: A field has the wrong type, the code of a column has other fields, or two
                 fields contradict each other.
         """
-        fields = {key: plain[key] for key in cls.__dataclass_fields__}
+        fields = with_grammars({key: plain[key] for key in cls.__dataclass_fields__})
         schema: Schema = TypeAdapter(cls).validate_python(fields)
-        if schema.to_dict()["encoder"] != plain["encoder"]:
+        if schema.to_dict()["encoder"] != fields["encoder"]:
             raise ValueError("the codes of the columns have other fields")
         if not (schema._has_sizes() and schema._fits_features()):
             raise ValueError("the sizes contradict each other")

@@ -13,16 +13,19 @@ import numpy as np
 import torch
 
 from pipeline.data import times as timing
+from pipeline.data.cells.evidence import CellKeys, ColumnEvidence, Decimals, settle
+from pipeline.data.cells.kind import Grammar, Refused, decide, from_plain, to_plain
+from pipeline.data.cells.kinds.number import PLAIN
+from pipeline.data.cells.texts import Cells
+from pipeline.data.cells.written import Thousands
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Filling, Values, cut_windows, differenced, filled
 from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, ColumnNames, Indices, Samples, Series, Source, local_file
-from pipeline.data.tables.cells import Cells
-from pipeline.data.tables.columns import ColumnCells, summarize
-from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns
-from pipeline.data.tables.written import cell_of
+from pipeline.data.tables.file import CsvOptions, Place, TableFile, form_of, require_columns
+from pipeline.data.tables.rows import FileRows
 from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
@@ -48,14 +51,15 @@ HOW = {
 class Layout:
     """Columns of a series: its times, its values in channel order, and the targets among them.
 
-    Without a column of times, each row is a step. `forms` maps values to the form of their amounts,
-    as `amount_form` finds it, and times such as 31/01/2020 to their order.
+    Without a column of times, each row is a step. `grammars` says how the cells of each value are
+    read, and `order` that of times such as 31/01/2020; empty = to be found.
     """
 
     time: str | None
     values: tuple[str, ...]
     targets: tuple[str, ...]
-    forms: Mapping[str, str] = field(default_factory=dict)
+    grammars: Mapping[str, Grammar] = field(default_factory=dict)
+    order: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -63,8 +67,12 @@ class Layout:
         return self.values if self.time is None else (self.time, *self.values)
 
 
-def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
+def layout_of(
+    path: Path, wanted: Layout, options: CsvOptions, rows: FileRows | None = None
+) -> Layout:
     """Return the columns of a table file that hold times, values and targets.
+
+    `rows` are the rows of the file, if they have been read.
 
     What `wanted` leaves open is filled in: `time` is detected, `values` are all other columns and
     `targets` all values.
@@ -85,7 +93,8 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     ]
     if problems:
         raise DataError(*problems)
-    _, batch = next(batches(path, options), (0, None))
+    rows = rows or FileRows(path, options, None, keep=False)
+    _, batch = next(iter(rows), (None, None))
     first: dict[str, Texts] = {
         name: batch.column(name)[:LOOKED_AT].to_pylist() if batch else [] for name in names
     }
@@ -103,24 +112,33 @@ def layout_of(path: Path, wanted: Layout, options: CsvOptions) -> Layout:
     return replace(wanted, time=time, values=values, targets=wanted.targets or values)
 
 
-def _with_forms(
-    path: Path, layout: Layout, options: CsvOptions, *, are_named: bool
-) -> list[ColumnCells]:
-    """Return the value columns with the forms of their amounts.
+def _learned(
+    table: TableFile, rows: FileRows, layout: Layout, keys: CellKeys, *, are_named: bool
+) -> tuple[Mapping[str, Grammar], list[str]]:
+    """Return how the cells of the value columns are read, and the columns that hold amounts.
 
     `are_named` says whether the user has named the value columns.
 
     Raises:
         DataError: A column holds other words than amounts of one form.
     """
-    columns = [ColumnCells(name, wanted="numeric") for name in layout.values]
-    summarize(path, options, columns)
-    if odd := [one for one in columns if (one.words or one.clash) and not one.form]:
-        numeric = [column.name for column in columns if column not in odd]
-        ways = [f"name only the value columns: {typed('data.columns', numeric)}"] * bool(numeric)
-        ways += ["name the column of times: data.time=NAME"] * (layout.time is None)
-        raise DataError(", or ".join([odd[0].odd_cells(), *([] if are_named else ways)]))
-    return columns
+    columns = [ColumnEvidence(name, keys, rows.cells) for name in layout.values]
+    for place, batch in rows:
+        for column in columns:
+            column.add(Cells(batch.column(column.name), column.name, place))
+    settle(columns, sep=table.sep, are_texts=not table.format.has_typed_cells)
+    fits = {column.name: decide(column) for column in columns}
+    for fit in fits.values():
+        if isinstance(fit, Refused):
+            numeric = [name for name in fits if not isinstance(fits[name], Refused)]
+            ways = [fit.problem]
+            if numeric and not (are_named or fit.is_final):
+                ways.append(f"name only the value columns: {typed('data.columns', numeric)}")
+            if layout.time is None and not (are_named or fit.is_final):
+                ways.append("name the column of times: data.time=NAME")
+            raise DataError(", or ".join(ways))
+    amounts = [column.reading() for column in columns if column.amounts.form is not None]
+    return {name: fit[0] for name, fit in fits.items() if isinstance(fit, list)}, amounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -174,15 +192,20 @@ class SeriesValues:
         return whole, notes
 
 
-def recorded_in(path: Path, layout: Layout, options: CsvOptions, *, sort: bool) -> SeriesValues:
+def recorded_in(
+    path: Path, layout: Layout, options: CsvOptions, *, sort: bool, rows: FileRows | None = None
+) -> SeriesValues:
     """Read the columns of a layout from a table file; `sort` puts rows in order.
+
+    `rows` are the rows of the file, if they have been read.
 
     Raises:
         DataError: A row can't be used, or rows are not in order and `sort` is false.
     """
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
-    for place, batch in batches(path, options, columns=layout.columns):
+    rows = rows or FileRows(path, options, layout.columns, keep=False)
+    for place, batch in rows.taken():
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
         for name, read in blocks.items():
@@ -209,9 +232,8 @@ def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Ser
 
 
 def _numbers(batch: pa.RecordBatch, name: str, place: Place, layout: Layout) -> Array:
-    commas = "," * any(form.endswith(",") for form in layout.forms.values())
-    form = layout.forms.get(name) or commas
-    return Cells(batch.column(name), name, place, form=form).numbers()
+    grammar = layout.grammars.get(name, PLAIN)
+    return grammar.read(Cells(batch.column(name), name, place))
 
 
 def _text(cell: Any) -> str | None:
@@ -239,7 +261,7 @@ def _recorded(
     column = layout.time or ROW
     if layout.time is None:
         labels = [str(row) for row in range(1, len(table) + 1)]
-    times = timing.read_times(labels, place, column, order=layout.forms.get(column, ""))
+    times = timing.read_times(labels, place, column, order=layout.order)
     order = timing.in_order(times, place, column, sort=sort)
     ordered = tuple(times.labels[index] for index in order)
     return SeriesValues(
@@ -266,6 +288,10 @@ class SeriesFile(Source):
         sep: Separator of the cells of a CSV; None = detected.
         header: Whether the first line of a CSV has the names of the columns; None = it has, and
             values there are refused.
+        decimal: Sign before the decimals of numbers, of all columns or by column; None = by the
+            cells.
+        thousands: Sign between groups of three digits; None = by the cells.
+        dayfirst: Whether 1/2/2024 is the first of February; None = by the cells.
         missing: How to treat empty cells.
         strict: Whether missing steps and irregular times are errors rather than notes.
     """
@@ -279,31 +305,37 @@ class SeriesFile(Source):
     units: str
     sep: str | None
     header: bool | None
+    # Runs of earlier versions, which can be resumed and evaluated, lack these three.
+    decimal: Decimals = None
+    thousands: Thousands | None = None
+    dayfirst: bool | None = None
     missing: Filling
     strict: bool
 
-    def read(self, forms: Mapping[str, str] | None = None) -> Series:
-        """Read the values, (time, channels); `forms` are known forms of amounts, by column."""
+    def read(self, known: Layout | None = None) -> Series:
+        """Read the values, (time, channels); `known` says how a trained model reads cells."""
         path = local_file(self.path, key="data.path")
         options = CsvOptions(self.sep, self.header)
+        orders = {True: "dmy", False: "mdy", None: ""}
         wanted = Layout(
             time=None if self.time is None else str(self.time),
             values=tuple(map(str, self.columns)),
             targets=tuple(map(str, self.targets)),
+            order=orders[self.dayfirst],
         )
-        layout = layout_of(path, wanted, options)
-        layout = replace(layout, forms=forms or dict.fromkeys(layout.values, ""))
+        rows = FileRows(path, options, None, keep=True)
+        layout = layout_of(path, wanted, options, rows)
         amounts = list[str]()
-        try:
-            series = recorded_in(path, layout, options, sort=self.sort)
-        except DataError:
-            if forms:
-                raise
-            # There may be amounts; looking for them would make every file be read twice.
-            columns = _with_forms(path, layout, options, are_named=len(wanted.values) > 0)
-            layout = replace(layout, forms={one.name: one.form for one in columns})
-            amounts = [one.reading() for one in columns if one.form]
-            series = recorded_in(path, layout, options, sort=self.sort)
+        if known is None:
+            keys = CellKeys(wanted="numeric", decimal=self.decimal, thousands=self.thousands)
+            are_named = len(wanted.values) > 0
+            table = form_of(path, options)
+            grammars, amounts = _learned(table, rows, layout, keys, are_named=are_named)
+            layout = replace(layout, grammars=grammars)
+        else:
+            grammars = {name: known.grammars.get(name, PLAIN) for name in layout.values}
+            layout = replace(layout, grammars=grammars, order=known.order)
+        series = recorded_in(path, layout, options, sort=self.sort, rows=rows)
         ways = ", or set data.missing=previous (last value) or data.missing=linear (interpolation)"
         values, filling = series.without_holes(self.missing, ways=ways)
         times, step, labels = series.times, timing.find_step(series.times), series.times.labels
@@ -323,11 +355,13 @@ class SeriesFile(Source):
             f"targets: {', '.join(layout.targets)}{beside}"
         )
         named = str(step or timing.IRREGULAR)
-        known = dict(layout.forms)
-        if layout.time is not None and times.form.is_slashed:
-            known[layout.time] = times.form.order
-        reading = {"time": layout.time, "step": named, "forms": known}
-        read = [f"read as numbers: {', '.join(amounts)}"] * bool(amounts)
+        reading = {
+            "time": layout.time,
+            "step": named,
+            "order": times.form.order if layout.time and times.form.is_slashed else "",
+            "values": {name: to_plain(layout.grammars[name]) for name in layout.values},
+        }
+        read = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
         return Series(
             values=values,
             times=labels,
@@ -368,9 +402,13 @@ class SeriesReader(Reader):
         self._step = timing.step_of(reading.get("step", timing.IRREGULAR))
         self._missing: Filling = reading.get("missing", "refuse")
         self._sorts = bool(reading.get("sort", False))
-        self._forms: Mapping[str, str] = reading.get("forms", {})
+        plain = reading.get("values", {})
         self._layout = Layout(
-            time=self._time, values=schema.features, targets=schema.targets, forms=self._forms
+            time=self._time,
+            values=schema.features,
+            targets=schema.targets,
+            grammars={name: from_plain(plain.get(name, PLAIN)) for name in schema.features},
+            order=reading.get("order", ""),
         )
         self._lag = schema.difference or 0
         self._needed = (schema.window or 0) + self._lag
@@ -378,7 +416,7 @@ class SeriesReader(Reader):
     def inputs(self) -> Any:
         """Describe the column of times and the channels."""
         named = [
-            {"name": name, "type": "string" if self._forms.get(name) else "double"}
+            {"name": name, "type": self._layout.grammars[name].type}
             for name in self.schema.features
         ]
         return [{"name": self._time, "type": "string"}, *named] if self._time else named
@@ -388,11 +426,12 @@ class SeriesReader(Reader):
         del content
         assert isinstance(raw, Series)
         last = zip(raw.times[-self._needed :], raw.values[-self._needed :], strict=True)
-        forms = [self._forms.get(name, "") for name in raw.names]
         rows = []
         for label, values in last:
-            named = dict(zip(raw.names, map(cell_of, values, forms), strict=True))
-            rows.append({self._time: label, **named} if self._time else named)
+            cells: dict[str, Any] = {self._time: label} if self._time else {}
+            for name, value in zip(raw.names, values, strict=True):
+                cells[name] = self._layout.grammars[name].write([value])
+            rows.append(cells)
         return rows
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
@@ -424,7 +463,7 @@ class SeriesReader(Reader):
         """Read a series, with the amounts of a file as in training."""
         if not isinstance(source, SeriesFile):
             return super().evaluated(source, budget=budget)
-        series = source.read(self._forms)
+        series = source.read(self._layout)
         return series, *self.evaluated_series(series, what=source.place)
 
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
@@ -432,8 +471,8 @@ class SeriesReader(Reader):
         schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
-            order, place = self._forms.get(self._time, ""), Place(file="the series")
-            times = timing.read_times(series.times, place, self._time, order=order)
+            place = Place(file="the series")
+            times = timing.read_times(series.times, place, self._time, order=self._layout.order)
             self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]
         chosen = replace(

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
+from pipeline.data.cells.kind import Grammar
+from pipeline.data.cells.kinds.category import Category
+from pipeline.data.cells.kinds.number import PLAIN
 from pipeline.errors import ConfigError
 from pipeline.paths import url_problem
 
@@ -57,39 +60,35 @@ class OnDemand(ABC):
 Reading = Mapping[str, Any]
 
 
-class WrittenCells:
-    """Column of numbers that may be written as amounts or dates.
-
-    `form` is that of amounts, such as `€.` or `,`, or the order of dates and the part that the
-    column holds, such as `ymd month`; empty = plain numbers. A further sign in front, as in `.€.`,
-    says that training cells have three decimals or more.
-    """
+class ReadColumn:
+    """Column of raw numbers that are read from the cells of a file."""
 
     __slots__ = ()
     name: str
-    form: str
+    grammar: Grammar
 
     @property
     def part(self) -> str:
-        """Part of the dates, such as `month`; empty = not of dates."""
-        return self.form.partition(" ")[2]
+        """What the column holds of each cell, such as `month`; empty = all of it."""
+        return self.grammar.part
 
     @property
     def in_file(self) -> str:
         """Name of the column in the file; `joined.month` is a part of `joined`."""
         return self.name.removesuffix(f".{self.part}") if self.part else self.name
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Categories in the order of their indices; empty = the column holds numbers."""
+        return self.grammar.levels if isinstance(self.grammar, Category) else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column(WrittenCells):
-    """A column of a table before encoding.
-
-    `levels` are its categories in a fixed order; a column without levels holds numbers.
-    """
+class Column(ReadColumn):
+    """A column of a table before encoding: its name, and how its cells are read."""
 
     name: str
-    levels: tuple[str, ...] = ()
-    form: str = ""
+    grammar: Grammar = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

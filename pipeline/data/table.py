@@ -12,26 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data import reader
+from pipeline.data.cells.kind import UNKNOWN, Grammar, from_plain
+from pipeline.data.cells.kinds.class_name import ClassNames
+from pipeline.data.cells.kinds.date_part import PARTS as DATE_PARTS
+from pipeline.data.cells.kinds.number import Number
+from pipeline.data.cells.texts import Cells, shown
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
 from pipeline.data.reader import Block, NewRows, Rules
-from pipeline.data.schema import UNKNOWN, Code, Schema
+from pipeline.data.schema import Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables import store
-from pipeline.data.tables.cells import (
-    HELP_OF_NUMBERS,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Cells,
-    Outcome,
-    frame_texts,
-    raw_rows,
-    without_target,
-)
-from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns, shown
+from pipeline.data.tables.beside import TEST, TRAIN, VALIDATION
+from pipeline.data.tables.conversion import raw_rows, read_samples, without_target
+from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns
+from pipeline.data.tables.frames import frame_texts
 from pipeline.data.tables.roles import Keys
-from pipeline.data.tables.written import DATE_PARTS, MISSING, cell_of, date_text
+from pipeline.data.tables.target import TargetColumn
 from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
@@ -63,7 +60,7 @@ class Table(Keys, Source):
             if getattr(self, key) is not None
         )
         is_large = store.size_of(paths, self) >= store.LARGE_BYTES
-        samples = (store.stored if is_large else store.read_samples)(paths, self)
+        samples = (store.stored if is_large else read_samples)(paths, self)
         if self.image_shape is not None:
             return _as_images(samples, self)
         return replace(samples, notes=(*samples.notes, *_note_on_pixels(samples)))
@@ -122,28 +119,21 @@ class TableReader(reader.Reader):
 
     def inputs(self) -> Any:
         """Describe the columns."""
-        kinds = {c.in_file: "string" if c.is_category or c.form else "double" for c in self.codes}
+        kinds = {code.in_file: code.grammar.type for code in self.codes}
         return [{"name": name, "type": kind} for name, kind in kinds.items()]
 
     def example(self, raw: Samples | Series, content: Content) -> Any:
         """Return the cells of the first training rows."""
         assert isinstance(raw, Samples)
 
-        def cell(value: float, code: Code) -> str | float | None:
-            if code.levels and value >= 0:
-                return code.levels[int(value)]
-            return cell_of(value, "" if code.part else code.form)
-
         rows = []
         first = reader.first_rows(raw, content).astype(np.float64)
-        for row in first.reshape(len(first), -1):
-            named = zip(self.codes, row.tolist(), strict=True)
+        for row in first.reshape(len(first), -1).tolist():
+            pairs = zip(self.codes, row, strict=True)
             cells: dict[str, str | float | None] = {}
-            for name, group in groupby(named, key=lambda pair: pair[0].in_file):
-                (code, value), *others = group
-                parts = {one.part: number for one, number in ((code, value), *others)}
-                order = code.form.partition(" ")[0]
-                cells[name] = date_text(parts, order) if code.part else cell(value, code)
+            for name, group in groupby(pairs, key=lambda pair: pair[0].in_file):
+                codes, values = zip(*group, strict=True)
+                cells[name] = codes[0].grammar.write(values)
             rows.append(cells)
         return rows
 
@@ -245,7 +235,7 @@ class TableReader(reader.Reader):
         rows = 0
         for place, batch in batches(path, source.csv):
             require_columns(path, columns, self._names, needed=OF_MODEL)
-            found, empty = truth.targets(Cells(batch.column(self.target), self.target, place))
+            found, empty = truth.read(Cells(batch.column(self.target), self.target, place))
             known = np.flatnonzero(~empty)
             raw.append(self.rows(batch, place, Rules(missing="impute"), new)[known])
             targets.append((found if schema.classes else found.reshape(-1, 1))[known])
@@ -275,16 +265,14 @@ class TableReader(reader.Reader):
         samples = Samples(inputs=inputs, targets=true, **kept)
         return samples, content, content.part(content.split.test, budget=budget)
 
-    def _truth(self, target: str) -> Outcome:
+    def _truth(self, target: str) -> TargetColumn:
         schema = self.schema
-        return Outcome(
-            target,
-            schema.task,
-            schema.classes,
-            are_words=not MISSING.isdisjoint(schema.classes),
-            otherwise=HELP_OF_NUMBERS,
-            form=schema.reading.get("form", ""),
-        )
+        grammar: Grammar = Number()
+        if schema.classes:
+            grammar = ClassNames.of_model(schema.classes)
+        elif "values" in schema.reading:
+            grammar = from_plain(schema.reading["values"])
+        return TargetColumn(target, schema.task, grammar)
 
 
 READER = TableReader

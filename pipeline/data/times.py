@@ -274,7 +274,7 @@ def _order_of(
             raise DataError(
                 f"{place.cell(slashed[0], column)}: {labels[slashed[0]]!r} is ambiguous "
                 "(day/month?), since no day of the column is above 12 and the steps are even in "
-                "both orders or in neither; write the times as 2020-01-31"
+                "both orders or in neither; set data.dayfirst=true or data.dayfirst=false"
             )
     return next(iter(orders), "")
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from pipeline.data.cells.kind import UNKNOWN
 from pipeline.data.reader import EXAMPLE_ROWS, reader_of
-from pipeline.data.schema import UNKNOWN, Code, Schema, axis_of, permuted
+from pipeline.data.schema import Code, Schema, axis_of, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError, pip_install
 from pipeline.networks.inspection import probabilities

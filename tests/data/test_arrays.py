@@ -345,6 +345,7 @@ def test_fractions_many_numbers_and_columns_are_a_regression_unless_told_otherwi
     assert target([0, 1, 2], task="regression").task == "regression"
     assert target([[0, 1], [1, 0]], task="regression").values.tolist() == [[0, 1], [1, 0]]
     assert len(target(np.arange(30), task="multiclass").classes) == 30
+    assert target([0, 1], task="multiclass").classes == ("0", "1")
     assert target([1, 2, 3], always_classes=True).task == "multiclass"
     assert len(target(np.arange(400) % 100).classes) == 100
 
@@ -366,14 +367,13 @@ def test_fractions_many_numbers_and_columns_are_a_regression_unless_told_otherwi
             ConfigError,
             [0, 1, 2],
             {"task": "binary"},
-            "data.task=binary expects 2 classes, but this da",
+            "data.task=binary, but the target has 3 classes (0: 1, 1: 1, 2: 1); expected 2",
         ),
-        (ConfigError, [0, 1], {"task": "multiclass"}, "data.task=multiclass expects more than 2 c"),
         (
             ConfigError,
             [0, 1, 2],
             {"positive": 1},
-            "data.positive='1' is for two classes, but this dat",
+            "data.positive=1 does not apply to 3 classes; remove it",
         ),
         (
             ConfigError,

@@ -15,6 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
 from pipeline.data import schema as scale
+from pipeline.data.cells.kinds.category import Category
 from pipeline.data.prepare import prepare
 from pipeline.data.reader import Block, regrouped
 from pipeline.data.schema import UNKNOWN, Encoder, Scaler, Schema, fit_encoder
@@ -305,7 +306,7 @@ def test_pictures_are_scaled_by_channel_and_bytes_without_scaling_become_zero_to
 
 
 COLOURS = tuple(f"colour {index}" for index in range(26))
-COLUMNS = (Column(name="length"), Column(name="colour", levels=COLOURS))
+COLUMNS = (Column(name="length"), Column(name="colour", grammar=Category(levels=COLOURS)))
 TRAIN = np.arange(200)
 
 
@@ -360,7 +361,7 @@ def test_a_category_unknown_to_training_counts_as_other_if_there_is_one(fitted: 
     (row,) = fitted.encoded(np.array([[5.0, UNKNOWN]]))
     assert dict(zip(fitted.features, row, strict=True))["colour=other"] == 1
     assert row[1:].sum() == 1
-    columns = (Column(name="sex", levels=("f", "m")),)
+    columns = (Column(name="sex", grammar=Category(levels=("f", "m"))),)
     encoder = fit_encoder(np.array([[0.0], [1.0], [1.0]]), columns, np.arange(3))
     assert encoder.features == ("sex=m", "sex=f")
     np.testing.assert_array_equal(encoder.encoded(np.array([[UNKNOWN], [0.0]])), [[0, 0], [0, 1]])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from given_data import Given, labelled, options, series, shipped, valued
 
+from pipeline.data.cells.kinds.category import Category
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import rows_as_saved
 from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
@@ -18,7 +19,7 @@ from pipeline.running.plan import Datasets
 NAN = float("nan")
 LEVELS = ("blue", "green", "red")
 NOTE = "target: 'outcome', the last column"
-COLOR = Column(name="color", levels=LEVELS)
+COLOR = Column(name="color", grammar=Category(levels=LEVELS))
 
 
 def table(cells: dict[str, np.ndarray], targets: np.ndarray, **changes: object) -> Samples:
@@ -111,7 +112,9 @@ def test_columns_that_differ_in_one_cell_or_in_their_levels_are_not_equal() -> N
     other = cells.copy()
     other[0] = (cells[0] + 1) % 3
     levels = {"one": LEVELS, "changed": LEVELS, "renamed": ("a", "b", "c"), "same": LEVELS}
-    columns = tuple(Column(name=name, levels=each) for name, each in levels.items())
+    columns = tuple(
+        Column(name=name, grammar=Category(levels=each)) for name, each in levels.items()
+    )
     inputs = np.column_stack([cells, other, cells, cells])
     changes = {"inputs": inputs, "columns": columns, "features": ()}
     samples = labelled(np.arange(200) % 2, test=np.arange(100, 200), **changes)
@@ -313,7 +316,9 @@ def test_a_value_that_most_rows_share_and_that_goes_away_is_found(model: Prepare
 
 def of_levels(*levels: str) -> Samples:
     other = customers(400, seed=1)
-    return replace(other, columns=(*other.columns[:2], Column(name="color", levels=levels)))
+    return replace(
+        other, columns=(*other.columns[:2], Column(name="color", grammar=Category(levels=levels)))
+    )
 
 
 def test_levels_are_matched_by_name_new_ones_counted_and_gone_ones_named(model: Prepared) -> None:

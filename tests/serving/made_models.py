@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.data.cells.kinds.category import Category
 from pipeline.data.schema import Code, Encoder, Schema, identity
 from pipeline.data.source import Task
 from pipeline.serving.model import Decision, Model
@@ -67,4 +68,4 @@ def number_code(name: str, *, fill: float = 0.0, has_holes: bool = False) -> Cod
 
 
 def category_code(name: str, levels: Sequence[str]) -> Code:
-    return Code(name=name, levels=tuple(levels), kept=tuple(range(len(levels))))
+    return Code(name=name, grammar=Category(levels=tuple(levels)), kept=tuple(range(len(levels))))

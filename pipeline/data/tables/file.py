@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 HEAD_BYTES = 65_536
 #: Most problems of a file that one message lists.
 MOST_TOLD = 5
-LONGEST_SHOWN = 40
 OTHER_FILES = {
     b"PK\x03\x04": "an Excel or zip file; save the sheet as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV (UTF-8)",
@@ -166,11 +165,6 @@ def where(file: str, row: int, options: CsvOptions | None) -> str:
             table = form_of(path, options)
             return f"{file} {table.format.row_name(table, row)}"
     return f"{file} row {row}"
-
-
-def shown(cell: str) -> str:
-    """Return a cell for a message, quoted and shortened if it is long."""
-    return repr(cell if len(cell) <= LONGEST_SHOWN else f"{cell[:LONGEST_SHOWN]}…")
 
 
 def require_columns(

@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Len
 
+from pipeline.data.cells.evidence import CellKeys, Decimals, Wanted
+from pipeline.data.cells.written import Thousands
 from pipeline.data.source import ColumnNames, Task
 from pipeline.data.tables.file import CsvOptions
 from pipeline.errors import DataError, did_you_mean, typed
 
 Named = str | int | None
-Wanted = Literal["numeric", "categorical"]
 
 KINDS: tuple[Wanted, ...] = ("numeric", "categorical")
 #: Keys of columns that are read but are not features.
@@ -45,7 +46,11 @@ class Keys:
         sep: Separator of the cells of a CSV; None = detected.
         header: Whether the first line of a CSV has the names of the columns; None = yes, with
             an error if it holds values.
+        decimal: Sign before the decimals of numbers, of all columns or by column; None = by the
+            cells.
+        thousands: Sign between groups of three digits; None = by the cells.
         dates: Whether dates are left out or become their parts.
+        dayfirst: Whether 1/2/2024 is the first of February; None = by the cells.
         units: Unit of a regression's target; empty = none.
         strict: Whether columns that can't be features, features that reveal the target, and test
             rows that also train are errors.
@@ -68,6 +73,10 @@ class Keys:
     missing: Literal["mean", "drop", "refuse"]
     sep: str | None
     header: bool | None
+    # Runs of earlier versions, which can be resumed and evaluated, lack these three.
+    decimal: Decimals = None
+    thousands: Thousands | None = None
+    dayfirst: bool | None = None
     dates: Literal["drop", "parts"]
     units: str
     strict: bool
@@ -76,6 +85,16 @@ class Keys:
     def csv(self) -> CsvOptions:
         """How a CSV is read."""
         return CsvOptions(self.sep, self.header)
+
+    def of_cells(self, wanted: Wanted | None = None) -> CellKeys:
+        """Return what the user says of how the cells of a column are written."""
+        return CellKeys(
+            wanted=wanted,
+            decimal=self.decimal,
+            thousands=self.thousands,
+            dates=self.dates,
+            dayfirst=self.dayfirst,
+        )
 
     def dropping(self, names: Iterable[str]) -> str:
         """Return the override that leaves out these columns, too."""
@@ -91,6 +110,7 @@ class Keys:
         return {
             **{key: [str(name)] for key, name in single.items() if name is not None},
             **{key: [*map(str, getattr(self, key))] for key in (*KINDS, "drop")},
+            "decimal": [*self.decimal] if isinstance(self.decimal, Mapping) else [],
         }
 
 
@@ -151,7 +171,7 @@ def _key_problems(
         *(
             f"data.{key}={name} is also the target; name another with data.target=COLUMN"
             for key, name in chosen
-            if name == target and key != "target"
+            if name == target and key not in ("target", "decimal")
         ),
         *(
             f"data.drop=[{name}] drops a column that another key uses as a feature"

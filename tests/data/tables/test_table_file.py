@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from given_tables import FILE, patients, text, write
 
+from pipeline.data.cells.kinds.number import PLAIN
+from pipeline.data.cells.texts import MISSING, Cells
 from pipeline.data.tables import file as table_file
 from pipeline.data.tables import formats
-from pipeline.data.tables.cells import Cells
 from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
 from pipeline.data.tables.formats import _arrow
 from pipeline.data.tables.formats import csv as csv_format
-from pipeline.data.tables.written import MISSING
 from pipeline.errors import ConfigError, DataError
 
 AS_FOUND = CsvOptions()
@@ -327,7 +327,7 @@ def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> 
 
 def parsed(*cells: str | None) -> list[float]:
     place = Place(file="the request", first_row=10)
-    return Cells(pa.array(cells, pa.string()), "dose", place).numbers().tolist()
+    return PLAIN.read(Cells(pa.array(cells, pa.string()), "dose", place)).tolist()
 
 
 def test_numbers_are_read_as_python_reads_them_and_words_for_missing_as_none() -> None:

@@ -1,5 +1,6 @@
 """Amounts, dates and times as files write them: read, written again, or refused."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def test_dates_become_their_parts_then_and_later(cells: list[str], parts: Any) -
         (
             ["NA", "5/6/24", "1/2/24"],
             "line 3, column 'a': '5/6/24' is ambiguous (day/month?), since no day of the column is "
-            "above 12; write the dates as 2024-05-31, or leave them out:",
+            "above 12; set data.dayfirst=true or data.dayfirst=false, or leave the column out:",
         ),
         (
             ["5/6/24", "13/6/24", "12/31/24"],
@@ -177,8 +178,8 @@ def test_a_plain_number_among_decimal_commas_of_a_file_is_refused_if_it_may_have
 
 
 AMONG, EITHER = "is ambiguous among decimal commas", "is ambiguous (decimals or thousands?)"
-DROP = "or leave the column out: 'data.drop=[a]'"
 PRICES = ("3,50", "12,25", "7")
+REMEDY = re.compile(r"'data\.decimal=\{(\w+): (point|comma)\}' reads ([-\d.]+)")
 
 
 def columns(*written: Sequence[str], sep: str = ";") -> str:
@@ -190,36 +191,109 @@ def columns(*written: Sequence[str], sep: str = ";") -> str:
 
 
 @pytest.mark.parametrize(
-    ("sep", "written", "told"),
+    ("sep", "written", "line", "cell", "readings"),
     [
-        (";", (["375", "1.728"], PRICES), f"line 3, …'1.728' {AMONG}; write 1,728 or 1728, {DROP}"),
-        (";", (["1.728", "-2.050"], PRICES), f"…'1.728' {AMONG}; write 1,728 or 1728, "),
-        (";", (["241 €", "1.177 €"], PRICES), f"…'1.177 €' {AMONG}; write 1,177 or 1177, "),
-        (";", (["1.177 %"], PRICES), f"…'1.177 %' {AMONG}; write 1,177 or 1177, "),
-        (";", (["375", "4,8", "3.008"],), f"line 4, …'3.008' {AMONG}; write 3,008 or 3008, "),
-        (";", (["718", "1.067", "1.234.567"],), f"…'1.067' {AMONG}; write 1,067 or 1067, "),
-        (";", (["1,763", "-375"],), f"line 2, …'1,763' {EITHER}; write 1.763 or 1763, "),
-        (",", (["€2410", "€1.028"],), f"…'€1.028' {EITHER}; write 1.0280 or 1028, "),
-        (",", ([f"€{n}.{n}" for n in range(100, 160)],), f"…'€100.100' {EITHER}; write "),
-        (",", (["3.008", "4,812"],), f"…'3.008' {EITHER}; write 3.0080 or 3008, "),
+        (";", (["375", "1.728"], PRICES), 3, "1.728", ("1.728", "1728")),
+        (";", (["1.728", "-2.050"], PRICES), 2, "1.728", ("1.728", "1728")),
+        (";", (["241 €", "1.177 €"], PRICES), 3, "1.177 €", ("1.177", "1177")),
+        (";", (["1.177 %"], PRICES), 2, "1.177 %", ("1.177", "1177")),
+        (";", (["718", "1.067", "1.234.567"],), 3, "1.067", (None, "1067")),
+        (";", (["1,763", "-375"],), 2, "1,763", ("1763", "1.763")),
+        (",", (["€2410", "€1.028"],), 3, "€1.028", ("1.028", "1028")),
+        (",", ([f"€{n}.{n}" for n in range(100, 160)],), 2, "€100.100", ("100.100", "100100")),
+        (",", (["3.008", "4,812"],), 2, "3.008", ("3.008", "3008")),
+    ],
+)
+def test_number_of_two_meanings_is_refused(
+    sep: str, written: tuple[list[str], ...], line: int, cell: str, readings: tuple[str, str]
+) -> None:
+    """The refusal names the keys that decide, and each reads what it says."""
+    content = columns(*written, sep=sep)
+    (problem,) = problems(content, numeric=["a"])
+    assert problem.startswith(f"{FILE} line {line}, column 'a': '{cell}' may be ")
+    assert problem.endswith(
+        (", or leave the column out: 'data.drop=[a]'", "'data.categorical=[a]'")
+    )
+    remedies = REMEDY.findall(problem)
+    assert [name for name, _, _ in remedies] == ["a", "a"]
+    for (_, mark, number), expected in zip(remedies, readings, strict=True):
+        if expected is not None:  # else other cells of the column are not written so
+            assert number == expected
+            samples = read(content, numeric=["a"], decimal={"a": mark})
+            assert samples.inputs[line - 2, 0] == float(expected)
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
         (
-            ",",
-            (["20.3%", "87%", "45%", "0.87"],),
-            "line 5, …'0.87' is not a number written like '20.3%' (15 of 60 cells are not); ",
+            ["20.3%", "87%", "45%", "0.87"],
+            "line 5, column 'a': '0.87' is not a number written like '20.3%' (15 of 60 cells are "
+            "not); ",
         ),
         (
-            ",",
-            (["20.3%", "0.87", "0.35"],),
-            "line 2, …'20.3%' is not a number (20 of 60 cells are not); write 20.3 or 0.203, ",
+            ["20.3%", "0.87", "0.35"],
+            "line 2, column 'a': '20.3%' is not a number (20 of 60 cells are not); write 20.3 or "
+            "0.203, ",
         ),
     ],
 )
-def test_a_number_of_two_meanings_is_refused(
-    sep: str, written: tuple[list[str], ...], told: str
+def test_shares_among_percentages_are_refused(cells: list[str], told: str) -> None:
+    (problem,) = problems(columns(cells, sep=","), numeric=["a"])
+    assert problem.startswith(f"{FILE} {told}")
+
+
+def test_column_keeps_the_form_of_its_own_cells() -> None:
+    """Decimal points of one column stay beside decimal commas of another."""
+    samples = read(columns(["47.081", "7.1"], PRICES))
+    assert samples.inputs[:2, 0].tolist() == [47.081, 7.1]
+    (problem,) = problems(columns(["47.081", "8.682"], PRICES))
+    assert "'data.decimal={a: point}' reads 47.081" in problem
+    samples = read(columns(["47.081", "8.682"], PRICES), decimal={"a": "point"})
+    assert samples.inputs[:2].tolist() == [[47.081, 3.5], [8.682, 12.25]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "cells", "values"),
+    [
+        ({"decimal": "comma"}, ["1.728", "375"], [1728, 375]),
+        ({"decimal": "comma"}, ["1.728,5", "0,25"], [1728.5, 0.25]),
+        ({"decimal": "point"}, ["€1.028", "€2410"], [1.028, 2410]),
+        ({"decimal": "point"}, ["1,763", "-375"], [1763, -375]),
+        ({"decimal": ["a: point"]}, ["1,763", "-375"], [1763, -375]),
+        ({"thousands": "comma"}, ["1,763", "2,500.5"], [1763, 2500.5]),
+        ({"thousands": "point"}, ["1.763", "2.500 €"], [1763, 2500]),
+        ({"thousands": "space"}, ["1 763", "2\u202f500,5"], [1763, 2500.5]),
+        ({"thousands": "apostrophe"}, ["1'763", "2.500"], [1763, 2.5]),
+        ({"thousands": "none"}, ["1,763", "2,500"], [1.763, 2.5]),
+    ],
+)
+def test_keys_decide_what_cells_leave_open(
+    keys: dict[str, Any], cells: list[str], values: list[float]
 ) -> None:
-    (problem,) = problems(columns(*written, sep=sep), numeric=["a"])
-    assert all(part in problem for part in told.split("…"))
-    assert problem.endswith(("'data.drop=[a]'", "'data.categorical=[a]'"))
+    samples = read(columns(cells), **keys)
+    assert samples.inputs[:2, 0].tolist() == values
+    schema = Schema.from_dict(prepared(**keys).schema.to_dict())
+    np.testing.assert_array_equal(new_rows(FILE, schema).raw, samples.inputs)
+    example = reader_of(schema).apply(pd.DataFrame(prepared(**keys).example), what="rows").raw
+    assert {*example[:, 0]} <= {*values}
+
+
+def test_keys_name_columns_that_exist() -> None:
+    (problem,) = problems(columns(["1.728"]), decimal={"b": "point"})
+    assert problem == f"data.decimal=b is not a column of {FILE}; its columns are a, y."
+
+
+def test_words_that_do_not_fit_the_key_are_refused() -> None:
+    (problem,) = problems(columns(["1,5", "2,25", "7"]), decimal="point", numeric=["a"])
+    assert "'1,5' is not a number (40 of 60 cells are not); write 1.5" in problem
+
+
+@pytest.mark.parametrize(("dayfirst", "month"), [(True, 6), (False, 5)])
+def test_dayfirst_decides_open_dates(dayfirst: bool, month: int) -> None:
+    content = column(*["5/6/24", "1/2/24"] * 10)
+    samples = read(content, dates="parts", dayfirst=dayfirst)
+    assert samples.inputs[0, 1] == month
 
 
 @pytest.mark.parametrize(
@@ -248,14 +322,18 @@ def test_the_other_cells_show_what_a_dot_or_comma_means(
     assert example.tolist() == samples.inputs[made.train.rows][: len(example)].tolist()
 
 
-def test_a_target_of_two_meanings_is_refused() -> None:
+def test_target_of_two_meanings_is_refused() -> None:
     cells = [f"{row // 40}.{row % 40:03d}" if row > 40 else str(row) for row in range(80)]
-    told = f"{FILE} line 43, column 'y': '1.001' {AMONG}; write 1,001 or 1001, "
+    told = f"{FILE} line 43, column 'y': '1.001' may be 1.001 or 1001; 'data.decimal={{y: point}}'"
     lines = [f"{row % 9},5;{cell}" for row, cell in enumerate(cells)]
-    assert problems("x;y\n" + "\n".join(lines))[0].startswith(told)
-    told = told.replace(AMONG, EITHER).replace("'1.0", "'€1.0").replace("1,001", "1.0010")
+    (problem,) = problems("x;y\n" + "\n".join(lines))
+    assert problem.startswith(told)
+    assert problem.endswith(", or take its words as classes: data.task=multiclass")
+    assert read(decimal={"y": "comma"}).targets[41] == 1001
     lines = [f"{row % 9},€{cell}" for row, cell in enumerate(cells)]
-    assert problems("x,y\n" + "\n".join(lines))[0].startswith(told)
+    (problem,) = problems("x,y\n" + "\n".join(lines))
+    assert problem.startswith(told.replace("'1.0", "'€1.0"))
+    assert read(decimal="point").targets[41] == 1.001
 
 
 def test_new_rows_are_refused_where_their_numbers_may_have_groups_or_be_shares() -> None:
@@ -468,8 +546,8 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
         (
             ["01/02/2020", "02/02/2020"],
             r"row 1, column 'time': '01/02/2020' is ambiguous \(day/month\?\), since no day of the "
-            r"column is above 12 and the steps are even in both orders or in neither; write the "
-            r"times as 2020-01-31$",
+            r"column is above 12 and the steps are even in both orders or in neither; set "
+            r"data\.dayfirst=true or data\.dayfirst=false$",
         ),
         (
             ["31/01/2020", "01/31/2020"],

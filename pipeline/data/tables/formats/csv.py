@@ -13,16 +13,15 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.data.cells.texts import DATE, shown
 from pipeline.data.tables.file import (
     HEAD_BYTES,
     MOST_TOLD,
     TableFile,
     TableFormat,
     numbered_row,
-    shown,
     text_bytes,
 )
-from pipeline.data.tables.written import kind_of
 from pipeline.errors import ConfigError, DataError, some
 
 if TYPE_CHECKING:
@@ -123,13 +122,13 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     that is also a cell of its column.
     """
     names = [name.strip() for name in names]
-    kinds = [kind_of(name) for name in names]
+    kinds = [_kind_of(name) for name in names]
     below = [
         {row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)} - {""}
         for place in range(len(names))
     ]
     columns = [*zip(names, kinds, below, strict=True)]
-    alike = [name for name, kind, cells in columns if kind and {*map(kind_of, cells)} == {kind}]
+    alike = [name for name, kind, cells in columns if kind and {*map(_kind_of, cells)} == {kind}]
     values = [name for name, kind, _ in columns if kind]
     steps = {int(b) - int(a) for a, b in pairwise(values)} if all(map(str.isdigit, values)) else {0}
     # pandas names columns 0, 1, 2, … by default.
@@ -138,12 +137,22 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     has_cell = any(name in cells for name, kind, cells in columns if not kind)
     if not alike or (are_counted and not has_cell):
         return
-    found = " and ".join(sorted({kind_of(name) for name in alike}))
+    found = " and ".join(sorted({_kind_of(name) for name in alike}))
     raise DataError(
         f"{path}: its first line holds {found} ({some([*map(shown, alike)], most=3)}) like the "
         "rows below it; expected column names. data.header=false reads it as a row, "
         "data.header=true as names"
     )
+
+
+def _kind_of(cell: str) -> str:
+    """Return whether a cell holds `numbers` or `dates`; empty = something else."""
+    if DATE.fullmatch(cell):
+        return "dates"
+    with suppress(ValueError):
+        if float(cell) == float(cell) and any(map(str.isdigit, cell)):
+            return "numbers"
+    return ""
 
 
 def _batches(file: TableFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,414 @@
+"""What the cells of a column show, gathered in one pass over the training file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from pipeline.data.cells.texts import (
+    DATE,
+    LARGEST,
+    MISSING,
+    Cells,
+    Mark,
+    Numbers,
+    all_numbers,
+    are_numbers,
+    numbers_or_none,
+    shown,
+)
+from pipeline.data.cells.written import (
+    GROUPED,
+    MARKS,
+    AmountFit,
+    MarkKeys,
+    NumberShape,
+    Seen,
+    Thousands,
+    Writing,
+    amount_fit,
+    explained,
+    two_ways,
+)
+from pipeline.errors import typed_pairs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Wanted = Literal["numeric", "categorical"]
+#: Whole numbers below this one are exact in float64.
+EXACT = 2**53
+#: Most distinct texts of a column that are counted; with more it is free text.
+MOST_TEXTS = 100_000
+#: Up to this number, distinct words are categories, however few rows there are.
+FEW = 20
+#: Share of distinct words among the cells above which a column is free text.
+FREE = 0.5
+#: Most whole numbers of one column of which it is checked that all are different.
+MOST_DIFFERENT = 2**20
+#: Share of distinct whole numbers, of at least SOME, from which they look like identifiers, if
+#: their range is less than SPARSE times their number: that of amounts is mostly wider.
+UNIQUE, SOME, SPARSE = 0.95, 50, 10
+#: A code rather than a number, unlike months or hours such as 09.
+PADDED = r"^0\d{4,}$"
+
+
+def _pairs(given: object) -> object:
+    """Return a mapping for texts such as `größe: comma`, which need no plain name."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple) or not all(": " in str(text) for text in texts):
+        return given
+    return dict(str(text).rsplit(": ", 1) for text in texts)
+
+
+DecimalName = Literal["comma", "point"]
+#: Sign before the decimals of all columns, or of each column that is named; None = by the cells.
+Decimals = Annotated[DecimalName | dict[str, DecimalName] | None, BeforeValidator(_pairs)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellKeys:
+    """What the user says of how the cells of columns are written; None = to be found.
+
+    Args:
+        wanted: The kind that the column must be of.
+        decimal: Sign before the decimals of numbers, of all columns or by column.
+        thousands: Sign between groups of three digits.
+        dates: Whether dates are left out or become their parts.
+        dayfirst: Whether 1/2/2024 is the first of February.
+    """
+
+    wanted: Wanted | None = None
+    decimal: Decimals = None
+    thousands: Thousands | None = None
+    dates: Literal["drop", "parts"] = "drop"
+    dayfirst: bool | None = None
+
+    def marks(self, column: str) -> MarkKeys:
+        """Return the signs in the numbers of a column."""
+        name = self.decimal
+        if isinstance(name, Mapping):
+            name = name.get(column)
+        return MarkKeys(None if name is None else MARKS[name], self.thousands)
+
+    def deciding(self, column: str, mark: DecimalName) -> str:
+        """Return the override that says which sign stands before the decimals of a column."""
+        others = self.decimal if isinstance(self.decimal, Mapping) else {}
+        return typed_pairs("data.decimal", {**others, column: mark})
+
+
+@dataclass(slots=True)
+class NumberEvidence:
+    """What the plain numbers of a column show."""
+
+    is_infinite: bool = False
+    is_inexact: bool = False
+    are_whole: bool = True
+    are_padded: bool = False
+    count_rows: bool = True
+    start: float | None = None  # of a count of the rows
+    # The distinct numbers so far, while they are whole and hardly repeat; None = they are not.
+    different: Numbers | None = field(default_factory=lambda: np.empty(0))
+
+    def add(self, values: Numbers, cells: Cells, *, first_row: int, numbers: int) -> None:
+        """Add a batch of numbers (rows,), the first of which is that of row `first_row`.
+
+        `numbers` is how many the column has, with those of this batch.
+        """
+        known = values[~np.isnan(values)]
+        self.is_infinite = self.is_infinite or bool((np.abs(known) > LARGEST).any())
+        are_exact = np.abs(known) < EXACT
+        if not self.is_inexact and not are_exact.all():
+            # 1e20 is a measurement, 12345678901234567890 is an id
+            self.is_inexact = _any(cells, r"^[+-]?\d+$")
+        self.are_whole = self.are_whole and bool((are_exact & (known == np.floor(known))).all())
+        if self.count_rows and len(values):
+            starts = values - np.arange(first_row, first_row + len(values))
+            if self.start is None:
+                self.start = float(starts[0])
+            self.count_rows = self.are_whole and bool((starts == self.start).all())
+        if not self.are_whole:
+            self.different = None
+            return
+        self.are_padded = self.are_padded or _any(cells, PADDED)
+        if self.different is not None:
+            joined = np.unique(np.concatenate([self.different, known]))
+            are_many = UNIQUE * numbers <= len(joined) <= MOST_DIFFERENT
+            self.different = joined if are_many else None
+
+    def doubt(self, numbers: int) -> str:
+        """Return why a column of so many numbers may be useless; empty = it may not."""
+        if self.is_inexact:
+            return "whole numbers above 2^53, which are rounded"
+        if not self.are_whole:
+            return ""
+        different = np.empty(0) if self.different is None else self.different
+        if len(different) == numbers > 2:
+            return "whole numbers, all unique"
+        if self.are_padded:
+            return "whole numbers with leading zeros"
+        are_dense = len(different) > 0 and np.ptp(different) < SPARSE * len(different)
+        return "whole numbers, nearly all unique" if numbers >= SOME and are_dense else ""
+
+
+class ColumnEvidence:
+    """What the cells of one column show.
+
+    Args:
+        name: Name of the column.
+        keys: What the user says of it.
+        batches: Returns the cells of the column once more, to find one for a message.
+    """
+
+    def __init__(
+        self, name: str, keys: CellKeys, batches: Callable[[str], Iterable[Cells]]
+    ) -> None:
+        self.name = name
+        self.keys = keys
+        self.marks = keys.marks(name)
+        self._batches = batches
+        self.rows = 0
+        self.missing = 0
+        self.numbers = 0  # cells that are plain numbers
+        self.words = 0  # other cells
+        self.texts: Counter[str] = Counter()  # distinct texts of the batches with words
+        self.values = NumberEvidence()
+        self.amounts = AmountFit()
+        self._seen: dict[Writing, Seen] = {}  # how the plain numbers of other batches are written
+        self._has_commas: bool | None = False
+
+    def add(self, cells: Cells) -> None:
+        """Add the next batch of cells."""
+        first_row = self.rows
+        self.rows += len(cells.texts)
+        # A column with words and no numbers so far is not tried as numbers again.
+        are_categories = self.keys.wanted == "categorical" or (self.words and not self.numbers)
+        values = None if are_categories else numbers_or_none(cells)
+        if values is None:
+            self._add_words(cells.present())
+            return
+        missing = int(np.isnan(values).sum())
+        self.missing += missing
+        self.numbers += len(values) - missing
+        self._add_written(cells, len(values) - missing)
+        self.values.add(values, cells, first_row=first_row, numbers=self.numbers)
+
+    def _add_words(self, cells: Cells) -> None:
+        self.missing += cells.texts.null_count
+        counted = cells.texts.drop_null().value_counts()
+        if self.keys.wanted != "categorical":
+            cells_of = counted.field("counts").to_numpy()
+            as_numbers = are_numbers(counted.field("values"))
+            self.numbers += int(cells_of[as_numbers].sum())
+            self.words += int(cells_of[~as_numbers].sum())
+        self.count(counted)
+
+    def count(self, counted: pa.StructArray) -> None:
+        """Count distinct texts, until there are too many."""
+        if not self.has_too_many_texts:
+            texts = counted.field("values").to_pylist()
+            self.texts.update(dict(zip(texts, counted.field("counts").to_pylist(), strict=True)))
+
+    def _add_written(self, cells: Cells, numbers: int) -> None:
+        """Note how plain numbers are written, which decimal commas of the file may call in doubt.
+
+        Where one shows that a point stands before decimals, no others are looked at.
+        """
+        import pyarrow.compute as pc
+
+        shape = NumberShape.WHOLE
+        content = cells.texts.buffers()[2]
+        if any(written.shape is NumberShape.POINT for written in self._seen):
+            shape = NumberShape.POINT
+        elif content is not None and b"." in content.to_pybytes():
+            pointed = pc.filter(cells.texts, pc.match_substring(cells.texts, "."))
+            are_open = pc.match_substring_regex(pointed, GROUPED)
+            if len(pointed):
+                is_clear = not pc.all(are_open).as_py()
+                shape = NumberShape.POINT if is_clear else NumberShape.OPEN_POINT
+                example = pointed[pc.index(are_open, not is_clear).as_py()].as_py()
+                self._note(self.marks.written(example), example, len(pointed))
+                numbers -= len(pointed)
+                shape = NumberShape.WHOLE
+        if numbers:
+            self._note(Writing(shape, is_plain=True), "", numbers)
+
+    def _note(self, written: Writing, example: str, cells: int) -> None:
+        seen = self._seen.setdefault(written, Seen(example))
+        seen.cells += cells
+        seen.texts += 1
+
+    def settle(self, *, commas: bool | None) -> None:
+        """Find the form of amounts, after all batches; `commas` as in `amount_fit`."""
+        self._has_commas = commas
+        if self.keys.wanted == "categorical":
+            return
+        seen = self.written()
+        self.amounts = amount_fit(seen, self.marks, commas=commas)
+        if self.amounts.odd and self.keys.wanted is None and self.words and not self.numbers:
+            amounts = sum(alike.texts for written, alike in seen.items() if written.is_amount)
+            if not self.free_text() or 2 * amounts <= len(self.texts):
+                self.amounts = AmountFit()  # '10 %' and 'none', or one '$5' among free text
+        if self.amounts.form is not None and not self.amounts.form.has_three_decimals:
+            pattern = rf"[{self.amounts.form.decimal}]\d{{3}}"
+            if self._seen and any(_any(cells, pattern) for cells in self._batches(self.name)):
+                form = replace(self.amounts.form, has_three_decimals=True)
+                self.amounts = AmountFit(form=form)
+
+    def written(self) -> dict[Writing, Seen]:
+        """Return how the cells are written."""
+        seen = {written: replace(alike) for written, alike in self._seen.items()}
+        for text, count in self.texts.items():
+            if text not in MISSING:
+                alike = seen.setdefault(self.marks.written(text), Seen(text))
+                alike.example = alike.example or text
+                alike.cells += count
+                alike.texts += 1
+        return seen
+
+    @property
+    def is_words(self) -> bool:
+        """Whether all cells are words, and no amounts."""
+        has_amounts = self.amounts.form is not None or self.amounts.odd
+        return self.words > 0 and not self.numbers and not has_amounts
+
+    @property
+    def holds_dates(self) -> bool:
+        """Whether all cells are dates."""
+        are_words = self.keys.wanted is None and self.words > 0 and not self.numbers
+        return are_words and len(self.texts) > 0 and all(map(DATE.fullmatch, self.texts))
+
+    @property
+    def has_too_many_texts(self) -> bool:
+        """Whether there are more distinct texts than are counted."""
+        return len(self.texts) > MOST_TEXTS
+
+    @property
+    def file_decimal(self) -> Mark:
+        """Sign before the decimals in numbers that the column does not have yet."""
+        return "," if self._has_commas and "," in self.marks.marks else "."
+
+    def free_text(self) -> str | None:
+        """Return why texts that hardly repeat are free text; None = they are categories."""
+        cells = self.texts.total()
+        if len(self.texts) <= max(FEW, FREE * cells) and not self.has_too_many_texts:
+            return None
+        count = f"over {MOST_TEXTS:,}" if self.has_too_many_texts else f"{len(self.texts):,}"
+        return f"{count} unique values in {cells:,} cells, such as {shown(min(self.texts))}"
+
+    def oddity(self) -> str:
+        """Return a message on the first cell that is not written like the others."""
+        if self.amounts.is_open:
+            return self._open_number()
+        if self.amounts.like:
+            count = sum(
+                alike.cells for written, alike in self.written().items() if self._is_odd(written)
+            )
+            return self.unlike(self.amounts.like, self._is_odd_text, count=count)
+        counted = self._counted(self.words) if self.numbers else ""
+        for cells in self._batches(self.name):
+            if not are_numbers(cells.present().texts).all():
+                return explained(cells, counted=counted)
+        raise AssertionError("a column that is refused has a cell that is not a number")
+
+    def unlike(
+        self, like: str, is_odd: Callable[[str], bool], *, count: int, what: str = "number"
+    ) -> str:
+        """Return a message on the first of `count` cells that are not written like an example."""
+        where, text = self._first(is_odd)
+        return (
+            f"{where}: {shown(text)} is not a {what} written like {shown(like)}"
+            f"{self._counted(count)}; write it the same way or leave it empty"
+        )
+
+    def _open_number(self) -> str:
+        where, text = self._first(self._is_odd_text)
+        decimals, thousands = two_ways(text).split(" or ")
+        readings: dict[DecimalName, str] = {"point": decimals, "comma": thousands}
+        if "," in text:
+            readings = {"point": thousands, "comma": decimals}
+        ways = [
+            f"{self.keys.deciding(self.name, mark)} reads {number}"
+            for mark, number in readings.items()
+        ]
+        return f"{where}: {shown(text)} may be {decimals} or {thousands}; {' and '.join(ways)}"
+
+    def open_date(self) -> str:
+        """Return a message on the first date, whose day and month can't be told apart."""
+        where, text = self._first(lambda text: text not in MISSING)
+        return (
+            f"{where}: {shown(text)} is ambiguous (day/month?), since no day of the column is "
+            "above 12; set data.dayfirst=true or data.dayfirst=false"
+        )
+
+    def _first(self, is_sought: Callable[[str], bool]) -> tuple[str, str]:
+        """Return place and text of the first cell with such a text."""
+        for cells in self._batches(self.name):
+            texts, places = cells.encoded()
+            sought = [text is not None and is_sought(text) for text in texts]
+            are_sought = np.array(sought)[places]
+            if are_sought.any():
+                position = int(are_sought.argmax())
+                return cells.where(position), cells.texts[position].as_py()
+        raise AssertionError("the column has such a cell")
+
+    def first_infinite(self) -> str:
+        """Return a message on the first number that is infinite in single precision."""
+        for cells in self._batches(self.name):
+            values = numbers_or_none(cells)
+            problem = None if values is None else cells.infinite_problem(values)
+            if problem is not None:
+                return problem
+        raise AssertionError("the column has an infinite number")
+
+    def _is_odd(self, written: Writing) -> bool:
+        return written in self.amounts.odd
+
+    def _is_odd_text(self, text: str) -> bool:
+        return text not in MISSING and self._is_odd(self.marks.written(text))
+
+    def _counted(self, odd: int) -> str:
+        verb = "is" if odd == 1 else "are"
+        return f" ({odd} of {self.rows - self.missing} cells {verb} not)"
+
+    def reading(self) -> str:
+        """Return how amounts are read, with the first one."""
+        form = self.amounts.form
+        assert form is not None
+        texts = [text for text in self.texts if text not in MISSING]
+        first = next((text for text in texts if not all_numbers([text])), None)
+        if first is None:
+            first = texts[0] if texts else next(iter(self._seen.values())).example
+        commas = "decimal commas: " if form.decimal == "," else ""
+        return f"{self.name} ({commas}{shown(first)} as {form.value(first):.15g})"
+
+
+def settle(columns: Sequence[ColumnEvidence], *, sep: str | None, are_texts: bool) -> None:
+    """Find the forms of the amounts of a file.
+
+    What the cells of a column leave open is decided by the decimal commas of other columns.
+
+    Args:
+        columns: All columns of the file that are read.
+        sep: Separator of its cells; None = it has none.
+        are_texts: Whether the file has numbers as texts.
+    """
+    may_have_commas = None if sep == ";" else False
+    for column in columns:
+        column.settle(commas=may_have_commas)
+    forms = [column.amounts.form for column in columns]
+    if are_texts and any(form and form.decimal == "," for form in forms):
+        for column in columns:
+            column.settle(commas=True)
+
+
+def _any(cells: Cells, pattern: str) -> bool:
+    """Return whether the pattern matches in a cell."""
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(cells.texts, pattern)).as_py())

@@ -1,0 +1,86 @@
+"""A kind of cells is added to a copy of the program as docs/architecture.md says."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+CLOCK = '''\
+"""Times of the day such as 07:30, read as minutes."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.cells.kind import CellKind, Grammar
+from pipeline.data.cells.texts import shown
+
+CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock(Grammar):
+    """Minutes since midnight."""
+
+    def read(self, cells):
+        texts, places = cells.present().encoded()
+        minutes = []
+        for position, text in enumerate(texts):
+            clock = CLOCK.fullmatch(text or "")
+            if text is not None and clock is None:
+                problem = f"{shown(text)} is not a time of the day; write 07:30"
+                raise cells.fault(places == position, problem)
+            minutes.append(60 * int(clock[1]) + int(clock[2]) if clock else np.nan)
+        return np.array(minutes)[places]
+
+    def write(self, values):
+        return None if np.isnan(values[0]) else f"{values[0] // 60:02.0f}:{values[0] % 60:02.0f}"
+
+
+def fits(column):
+    is_clock = column.is_words and all(map(CLOCK.fullmatch, column.texts))
+    return [Clock()] if is_clock else None
+
+
+KIND = CellKind(name="clock", rank=75, fits=fits, grammar=Clock)
+'''
+LINES = ["at,y", *(f"{row % 24:02d}:{row * 7 % 60:02d},{'yn'[row % 24 > 11]}" for row in range(90))]
+
+
+def test_kind_of_cells_is_added_by_one_file(tmp_path: Path) -> None:
+    for name in ("pipeline", "conf", "sweeps"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "rows.csv").write_text("\n".join(LINES), encoding="utf-8")
+    (tmp_path / "bad.csv").write_text("at\n7:30\nnoon\n", encoding="utf-8")
+    train = (
+        "pipeline.train model=mlp data=table data.path=rows.csv tracking=none trainer.max_epochs=1"
+    )
+
+    def command(words: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-m", *words.split()],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return " ".join((ended.stdout + ended.stderr).split())
+
+    added = tmp_path / "pipeline" / "data" / "cells" / "kinds" / "clock.py"
+    assert "left out: at (text: 90 unique values" in command(train)
+    added.write_text(CLOCK, encoding="utf-8")
+    assert "1 column · " in command(train)
+    assert "'noon' is not a time of the day; write 07:30" in command(
+        "pipeline.predict model_from=last input=bad.csv"
+    )
+    example = next(tmp_path.glob("runs/*/model/example.json"))
+    assert "at" in example.read_text(encoding="utf-8")
+    added.write_text(CLOCK.replace('name="clock", ', ""), encoding="utf-8")
+    assert f"error: {added}: " in command(train)
+    assert "'name'" in command(train)
+    added.unlink()
+    assert "left out: at (text: 90 unique values" in command(train)
