@@ -25,8 +25,7 @@ HEAD_BYTES = 65_536
 #: Most problems of a file that one message lists.
 MOST_TOLD = 5
 OTHER_FILES = {
-    b"PK\x03\x04": "an Excel or zip file; save the sheet as CSV (UTF-8)",
-    b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV (UTF-8)",
+    b"\xd0\xcf\x11\xe0": "an old Excel file, or one with a password; save the sheet as CSV",
     b"FEA1": "a Feather file of version 1; save it as version 2, or as CSV",
     b"\x1f\x8b": "compressed; unpack it first, as with gunzip",
     b"BZh": "compressed; unpack it first, as with bunzip2",

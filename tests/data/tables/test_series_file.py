@@ -163,9 +163,14 @@ def test_a_series_without_names_is_noticed_and_read_where_the_user_says_so() -> 
     assert series.reading["header"] is False
 
 
-def test_a_parquet_file_gives_the_series_of_its_csv() -> None:
-    pd.read_csv(write(PLAIN), parse_dates=["day"]).to_parquet("f.parquet")
-    other, series = read(Path("f.parquet").read_bytes()), read(PLAIN)
+@pytest.mark.parametrize("name", ["parquet", "feather", "excel"])
+def test_typed_file_gives_the_series_of_its_csv(name: str) -> None:
+    frame = pd.read_csv(write(PLAIN), parse_dates=["day"])
+    if name == "excel":
+        frame.to_excel("f.xlsx", index=False)
+    else:
+        getattr(frame, f"to_{name}")("f.xlsx")
+    other, series = read(Path("f.xlsx").read_bytes()), read(PLAIN)
     assert (other.values.tolist(), other.names) == (series.values.tolist(), series.names)
     assert other.reading["step"] == "1 day"
 

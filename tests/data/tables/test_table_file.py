@@ -200,7 +200,10 @@ FILL = "expected 2, as in the header. Add the missing cells, or ',' for each emp
             f" line 3 has the byte 0xe9 ('é' in CP1252), which is not UTF-8; {LATIN}",
         ),
         (b"a,b\r1,2\r3\r", f" line 3 has 1 cell; {FILL}"),
-        (b"PK\x03\x04rest", " is an Excel or zip file; save the sheet as CSV (UTF-8)"),
+        (
+            b"PK\x03\x04rest",
+            " can't be read as Excel: File is not a zip file; save it again, or as CSV",
+        ),
         (b"\x1f\x8brest", " is compressed; unpack it first, as with gunzip"),
         (
             b'a,b\n1,2\n\n3,"never ends\n5,6\n7,8\n',

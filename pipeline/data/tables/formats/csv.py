@@ -43,16 +43,25 @@ TOO_LONG = f"a cell has more than {LONGEST_CELL:,} characters; close its quote, 
 SAVE_AS = "save it as UTF-8, as with: iconv -f {} -t UTF-8 {} > new.csv"
 
 
-def _names(file: TableFile) -> tuple[str, ...]:
+def _names(file: TableFile) -> Sequence[str]:
     """Return the names in the first line, or `column1`, `column2`, … if it is a row."""
     _require_text(file.path, file.head)
     sep = _separator(file)
     names, _ = _first_record(file.path, sep)
+    return names_of(file, [names, *_whole_records(file.head, sep)[1:]])
+
+
+def names_of(file: TableFile, rows: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return the names of columns, given the first rows of a file in which all cells are texts.
+
+    Raises:
+        DataError: The first row should have the names, but holds values like those below it.
+    """
     if file.options.header is False:
-        return tuple(f"column{number}" for number in range(1, len(names) + 1))
+        return [f"column{number}" for number in range(1, len(rows[0]) + 1)]
     if file.options.header is None:
-        _require_names(file.path, names, _whole_records(file.head, sep)[1:])
-    return names
+        _require_names(file.path, rows[0], rows[1:])
+    return rows[0]
 
 
 def _require_text(path: Path, head: bytes) -> None:
