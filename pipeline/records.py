@@ -1,10 +1,12 @@
 """Records that the program finds by listing a package: a file for each, and no list to edit."""
 
 import pkgutil
+import traceback
 from collections.abc import Iterator
 from dataclasses import Field, fields
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from pipeline.errors import ConfigError
@@ -44,17 +46,18 @@ def load_records(package: str, kind: type[Kind]) -> dict[str, Kind]:
         if module.name.startswith("_"):
             continue
         path = f"{package}.{module.name}"
+        file = _file_of(path)
         try:
             own_records = _records_of(path, kind)
         except (TypeError, ValueError) as error:
-            problems.append(f"{_file_of(path)}: {error}")
+            problems.append(f"{_place(error, file)}: {error}")
             continue
         for record in own_records:
-            problems += [f"{_file_of(path)}: {problem}" for problem in _problems(record)]
+            problems += [f"{file}: {problem}" for problem in _problems(record)]
             if records.setdefault(record.name, record) is not record:
-                problems.append(f"{_file_of(path)}: another {kind.__name__} is named {record.name}")
+                problems.append(f"{file}: another {kind.__name__} is named {record.name}")
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*dict.fromkeys(problems))
     return records
 
 
@@ -76,3 +79,11 @@ def _problems(record: Record) -> Iterator[str]:
 def _file_of(path: str) -> str:
     spec = find_spec(path)
     return path if spec is None or spec.origin is None else spec.origin
+
+
+def _place(error: BaseException, file: str) -> str:
+    """Return the file and line of the record; another file may have imported that file."""
+    folder = Path(file).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{at.filename}:{at.lineno}" for at in frames if Path(at.filename).parent == folder]
+    return lines[-1] if lines else file

@@ -61,30 +61,37 @@ def test_record_imported_by_another_file_counts_once(package: Package) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "problem"),
+    ("line", "problem"),
     [
         (
-            f"{IMPORT}RECORD = Planet(name='venus')\n",
-            "Planet.__init__() missing 1 required keyword-only argument: 'moons'",
+            "RECORD = Planet(name='venus')",
+            ":2: Planet.__init__() missing 1 required keyword-only argument: 'moons'",
         ),
         (
-            f"{IMPORT}RECORD = Planet(name='venus', moons=0, size=1)\n",
-            "Planet.__init__() got an unexpected keyword argument 'size'",
+            "RECORD = Planet(name='venus', moons=0, size=1)",
+            ":2: Planet.__init__() got an unexpected keyword argument 'size'",
         ),
-        (f"{IMPORT}RECORD = Planet(name=' ', moons=0)\n", "Planet ' ' has an empty `name`"),
-        (
-            f"{IMPORT}RECORD = Planet(name='venus', moons=-1)\n",
-            "`moons` is -1; it must be at least 0",
-        ),
-        (f"{IMPORT}RECORD = Planet(name='mars', moons=0)\n", "another Planet is named mars"),
-        ("COUNT = 3\n", "the file has no Planet; add one, as the files beside it do"),
+        ("RECORD = Planet(name='venus', moons=-1)", ":2: `moons` is -1; it must be at least 0"),
+        ("RECORD = Planet(name=' ', moons=0)", ": Planet ' ' has an empty `name`"),
+        ("RECORD = Planet(name='mars', moons=0)", ": another Planet is named mars"),
+        ("COUNT = 3", ": the file has no Planet; add one, as the files beside it do"),
     ],
 )
-def test_incomplete_record_names_its_file(package: Package, code: str, problem: str) -> None:
-    folder = package({"mars": MARS, "venus": code})
+def test_incomplete_record_names_its_file(package: Package, line: str, problem: str) -> None:
+    folder = package({"mars": MARS, "venus": f"{IMPORT}{line}\n"})
     with pytest.raises(ConfigError) as error:
         load_records("planets", Planet)
-    assert error.value.problems == (f"{folder / 'venus.py'}: {problem}",)
+    assert error.value.problems == (f"{folder / 'venus.py'}{problem}",)
+
+
+def test_incomplete_record_is_named_once(package: Package) -> None:
+    """Not again in a file that imports its file."""
+    incomplete = f"{IMPORT}RECORD = Planet(name='venus')\nSIZE = 1\n"
+    folder = package({"mars": f"from planets.venus import SIZE\n{MARS}", "venus": incomplete})
+    with pytest.raises(ConfigError) as error:
+        load_records("planets", Planet)
+    (problem,) = error.value.problems
+    assert problem.startswith(f"{folder / 'venus.py'}:2: ")
 
 
 def test_all_incomplete_records_are_named_together(package: Package) -> None:

@@ -1,16 +1,15 @@
-"""Quantities that the rules take from a run's findings, the verdicts, and possible overrides."""
+"""Quantities that the rules take from a run's findings, and overrides that may help."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from pipeline.bootstrap import LEVEL, Units, units_of_test
-from pipeline.findings import Array, Findings
+from pipeline.findings import Array, Findings, Vitals
 
 #: Training error as a share of the naive error: less than a quarter of it is explained.
 #:
@@ -32,6 +31,12 @@ NARROW = 8
 ONE_FOR_ALL = 0.95
 RECURRENT = ("RNN", "GRU", "LSTM")
 Baseline = Literal["naive", "linear", "seasonal"]
+#: Names of baselines in findings that name none.
+DEFAULT_NAMES: Mapping[Baseline, str] = {
+    "naive": "the naive baseline",
+    "linear": "linear baseline",
+    "seasonal": "the seasonal baseline",
+}
 _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
 
 #: Lowest learning rate that is offered, as a share of the present one.
@@ -39,47 +44,8 @@ SLOWEST = 3e-4
 #: Highest learning rate that is offered: the defaults of `conf/optimizer/` are at most these.
 HIGHEST = {"SGD": 0.05, "Adagrad": 0.03}
 HIGHEST_OF_OTHERS = 0.01
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One thing that is wrong with a run.
-
-    Args:
-        name: Name of the function that finds it; set by `diagnose`.
-        evidence: The evidence with numbers, a sentence without capital letter and full stop.
-        numbers: These numbers by name.
-        cures: Overrides that would help, the likeliest first. A rule may add empty texts and
-            overrides that do not apply to the run; `diagnose` removes them.
-        advice: What would help if no override does.
-    """
-
-    name: str = ""
-    evidence: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    cures: tuple[str, ...] = ()
-    advice: str = ""
-
-    @property
-    def title(self) -> str:
-        """The name in words, such as `class collapse`."""
-        return self.name.replace("_", " ")
-
-    @property
-    def typed(self) -> tuple[str, ...]:
-        """The overrides as they are typed in a shell."""
-        return tuple(map(shlex.quote, self.cures))
-
-    @property
-    def line(self) -> str:
-        """The verdict as one line."""
-        tried = f"try {' or '.join(self.typed[:2])}" if self.cures else self.advice
-        return f"{self.title}: {self.evidence}" + (f"; {tried}" if tried else "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values without numbers that are not finite."""
-        finite = {k: float(v) for k, v in self.numbers.items() if abs(v) < float("inf")}
-        return {**asdict(self), "numbers": finite, "cures": list(self.cures)}
+#: Smallest width that is offered for a layer.
+SMALLEST_WIDTH = 16
 
 
 class Gain(NamedTuple):
@@ -88,6 +54,8 @@ class Gain(NamedTuple):
     Each class has the same weight, so that predicting the most frequent class gains nothing.
 
     Args:
+        baseline: Kind of the baseline.
+        name: Its name in words.
         mean: The gain, as a share of rows or of the baseline's squared error.
         low: Lower end of its interval.
         high: Upper end of its interval.
@@ -95,6 +63,8 @@ class Gain(NamedTuple):
         theirs: The baseline's share of right rows, or its RMSE.
     """
 
+    baseline: Baseline
+    name: str
     mean: float
     low: float
     high: float
@@ -175,6 +145,12 @@ class Evidence:
         return sorted(epoch for epoch, one in self.findings.history.items() if "val/loss" in one)
 
     @property
+    def vitals(self) -> Vitals:
+        """Gradients and updates of the layers, for rules that need them."""
+        assert self.findings.vitals is not None
+        return self.findings.vitals
+
+    @property
     def largest_update(self) -> float:
         """Update / weight of the fastest layer in the fastest epoch; 0 if it is unknown."""
         vitals = self.findings.vitals
@@ -191,6 +167,14 @@ class Evidence:
             "test": findings.metrics.get(f"test/{key}"),
         }[part]
         return None if value is None or not math.isfinite(value) else 1 - value
+
+    def score(self, error: float) -> str:
+        """Return an error as the figure of its score: `93 %`, or `0.93` for R²."""
+        return f"{1 - error:.2f}" if self.is_regression else f"{100 * (1 - error):.0f} %"
+
+    def named_score(self, error: float) -> str:
+        """Return the score that belongs to an error with its name: `accuracy 93 %`, `R² 0.93`."""
+        return f"{'R²' if self.is_regression else 'accuracy'} {self.score(error)}"
 
     @property
     def naive_error(self) -> float:
@@ -236,6 +220,7 @@ class Evidence:
         """
         test = self.findings.test
         other = None if test is None else getattr(test, baseline)
+        name = self._baseline_name(baseline)
         if test is None or other is None or self.tested < 2:
             return None
         if self.is_regression:
@@ -243,14 +228,20 @@ class Evidence:
             scale = max(theirs.mean(), 1e-12)
             ends = self._interval((theirs - ours) / scale, level)
             roots = float(np.sqrt(ours.mean())), float(np.sqrt(theirs.mean()))
-            return Gain(1 - float(ours.mean() / scale), *ends, *roots)
+            return Gain(baseline, name, 1 - float(ours.mean() / scale), *ends, *roots)
         # Weights with mean 1 give all classes in the test rows the same influence.
         counts = np.bincount(test.targets, minlength=len(self.findings.classes))
         weights = len(test.targets) / (np.count_nonzero(counts) * counts[test.targets])
         ours = weights * (test.called(self.findings.threshold) == test.targets)
         theirs = weights * (replace(test, outputs=other).called(0.5) == test.targets)
         means = float(ours.mean()), float(theirs.mean())
-        return Gain(means[0] - means[1], *self._interval(ours - theirs, level), *means)
+        ends = self._interval(ours - theirs, level)
+        return Gain(baseline, name, means[0] - means[1], *ends, *means)
+
+    def _baseline_name(self, baseline: Baseline) -> str:
+        index = get_args(Baseline).index(baseline)
+        names = self.findings.baselines
+        return names[index] if index < len(names) else DEFAULT_NAMES[baseline]
 
     def _interval(self, values: Array, level: float) -> tuple[float, float]:
         """Return both ends of the mean's interval, by Student's t over the means of the units."""
@@ -341,6 +332,11 @@ class Evidence:
         """Factor of the present rate for the highest usual one."""
         return HIGHEST.get(self.optimizer, HIGHEST_OF_OTHERS) / (self.rate or 1.0)
 
+    def clip_at(self, norm: float) -> str:
+        """Return the override for a threshold of one digit that is not below a gradient norm."""
+        power = 10.0 ** math.floor(math.log10(norm)) if norm > 0 else 1.0
+        return f"trainer.gradient_clip_val={math.ceil(norm / power) * power:g}"
+
     @property
     def with_norm(self) -> str:
         """Override that normalizes the values of each layer."""
@@ -370,6 +366,28 @@ class Evidence:
             "model.dropout=0.0" if self.number("model.dropout") >= 0.3 else "",
             "optimizer.weight_decay=0.0" if self.number("optimizer.weight_decay") > 0.05 else "",
         )
+
+    @property
+    def larger_network(self) -> str:
+        """Override for a network of four times the width, and at least `SMALLEST_WIDTH`."""
+        for key in ("channels", "hidden"):
+            width = self.setting(f"model.{key}")
+            if isinstance(width, int):
+                return f"model.{key}={max(SMALLEST_WIDTH, 4 * width)}"
+            if isinstance(width, list | tuple) and (width or key == "hidden"):
+                widths = [str(max(SMALLEST_WIDTH, 4 * units)) for units in width] or ["64"]
+                return f"model.{key}=[{','.join(widths)}]"
+        return ""
+
+    @property
+    def larger_if_narrow(self) -> str:
+        """Override for a larger network; empty if each layer has `NARROW` units or more."""
+        widths: list[Any] = []
+        for key in ("channels", "hidden"):
+            width = self.setting(f"model.{key}")
+            widths += width if isinstance(width, list | tuple) else [width]
+        is_narrow = any(isinstance(width, int) and width < NARROW for width in widths)
+        return self.larger_network if is_narrow else ""
 
     def applicable(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """Return the overrides whose key the run has, with another value, without duplicates."""

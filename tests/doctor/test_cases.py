@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.doctor_cases import Asked, asked, said_of
 from benchmarks.doctor_tables import write_tables
-from pipeline.doctor.diagnosis import RULES
+from pipeline.doctor.diagnosis import load_rules
 
 CASES = [one for one in asked(("B", "C", "D", "healthy")) if one.tested]
 ARCHITECTURES = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_verdict_has_two_sick_cases_and_a_cured_one_and_each_architecture_is_healthy() -> None:
     found = Counter((one.verdict, one.state) for one in CASES)
-    for name in RULES:
+    for name in load_rules():
         assert found[name, "sick"] >= 2, name
         # Nothing helps a network that is to learn noise.
         assert found[name, "cured"] >= (name != "no_better_than_naive"), name

@@ -1,0 +1,40 @@
+"""Classes that are never or hardly ever predicted."""
+
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.rule import Rule, Verdict
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict on the largest missed class; `doctor.evidence` has the thresholds."""
+    missed = run.missed_classes
+    if missed is None or run.has_few_rows:
+        return None
+    largest = missed.classes[0]
+    others = len(missed.classes) - 1
+    rest = f", and misses {others} more class{'' if others == 1 else 'es'}" if others else ""
+    finds_threshold = run.findings.task == "binary" and run.findings.rows.get("validation")
+    return Verdict(
+        evidence=f"the model found {missed.hits[largest] or 'none'} of the "
+        f"{missed.support[largest]} {run.findings.classes[largest]!r} rows in the test set{rest}",
+        numbers={
+            "classes": float(others + 1),
+            "rows": float(missed.support[[*missed.classes]].sum()),
+        },
+        cures=(
+            "loss.class_weights=balanced" if missed.rare else "",
+            "metrics.threshold=best_f1" if finds_threshold else "",
+            run.more_epochs(3),
+        ),
+    )
+
+
+RULE = Rule(
+    name="class_collapse",
+    rank=100,
+    find=find,
+    needs=("test",),
+    shows_little_learning=True,
+    is_on_learning=True,
+    is_on_other_rows=True,
+    hides=("no_better_than_naive", "no_better_than_linear", "noisy_metrics"),
+)

@@ -1,0 +1,60 @@
+"""A threshold that cuts nearly all steps to a fraction, like a smaller learning rate."""
+
+import math
+
+import numpy as np
+
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.layers import median_over_epochs
+from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rules.exploding_gradient import EXPLODED
+from pipeline.doctor.rules.lr_too_low import TOO_SHORT
+from pipeline.terminal import significant
+
+#: Smallest share of clipped steps in any epoch.
+CLIPPED_ALWAYS = 0.95
+#: Share of the gradient norm that clipping leaves, in the median epoch: the threshold then acts
+#: as another learning rate. Clipping to a third is common.
+CLIPPED_TO = 0.1
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict if clipping neither contains an explosion nor is undone by Adam."""
+    share = run.curve("grad/clipped")
+    before = run.curve("grad/norm")
+    if run.findings.clipping.threshold is None or len(share) < 2 or not len(before):
+        return None  # a single epoch shows the first weights
+    with np.errstate(all="ignore"):
+        left = float(median_over_epochs(run.curve("grad/norm_clipped") / before))
+    if share.min() < CLIPPED_ALWAYS or not left <= CLIPPED_TO:
+        return None
+    if run.curve("grad/norm_max").max(initial=0.0) >= EXPLODED:
+        return None  # clipping contains an explosion, which is its purpose
+    if run.optimizer != "SGD" and run.largest_update < TOO_SHORT:
+        return None  # the optimizer rescales what is left, so the rate is too low
+    norm = float(median_over_epochs(before))
+    by_norm = run.findings.clipping.algorithm == "norm"
+    return Verdict(
+        evidence=(
+            f"{math.floor(100 * share.mean())} % of steps are clipped, to "
+            f"{significant(100 * left, 1)} % of the gradient (median norm {significant(norm)})"
+        ),
+        numbers={"share": float(share.min()), "left": left, "norm": norm},
+        cures=(
+            "" if by_norm else "trainer.gradient_clip_algorithm=norm",
+            run.clip_at(2 * norm) if by_norm else "",
+            "trainer.gradient_clip_val=1.0" if norm < 1 else "",
+            run.standard_scale,
+            "trainer.gradient_clip_val=null",
+        ),
+    )
+
+
+RULE = Rule(
+    name="clipping_always",
+    rank=60,
+    find=find,
+    needs=("history",),
+    explains_little_learning=True,
+    hides=("lr_too_low",),
+)

@@ -1,0 +1,33 @@
+"""A threshold that the user chose, and that no gradient comes near."""
+
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.rule import Rule, Verdict
+from pipeline.terminal import significant
+
+#: Largest norm of the run, as a share of a chosen threshold that has no effect.
+CLIPPED_NEVER = 0.1
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict with the threshold and the largest gradient norm."""
+    clipping = run.findings.clipping
+    norms = run.curve("grad/norm_max")
+    if clipping.threshold is None or not clipping.chosen or not len(norms):
+        return None
+    if run.findings.end == "diverged" or run.curve("grad/clipped").max() > 0:
+        return None
+    largest = float(norms.max())
+    if not largest / clipping.threshold <= CLIPPED_NEVER:  # NaN if a scaled loss overflowed
+        return None
+    return Verdict(
+        evidence=f"the threshold {clipping.threshold:g} is far above the largest gradient norm, "
+        f"{significant(largest)}",
+        numbers={"largest": largest, "threshold": clipping.threshold},
+        cures=(
+            "trainer.gradient_clip_val=1.0" if largest > 1 else run.clip_at(largest / 2),
+            "trainer.gradient_clip_val=null",
+        ),
+    )
+
+
+RULE = Rule(name="clipping_never", rank=180, find=find, needs=("history",))

@@ -1,0 +1,40 @@
+"""Units that give zero for every training row."""
+
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.layers import short_name
+from pipeline.doctor.rule import Rule, Verdict
+
+#: Share of a layer's units that are always zero. Healthy wide layers have up to a third.
+DEAD = 0.5
+#: Update / weight of the fastest layer at which a step replaces the layer's weights: only a lower
+#: learning rate helps.
+REPLACED = 1.0
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict on the layer with the largest share of dead units."""
+    worst = max(run.findings.activity, key=lambda activity: activity.dead)
+    if worst.dead < DEAD:
+        return None
+    count = round(worst.dead * worst.units)
+    others = ("model.activation=leaky_relu", run.with_norm, "model.init=default")
+    return Verdict(
+        evidence=f"{count} of {worst.units} units in {short_name(worst.layer)} are zero for every "
+        "training row",
+        numbers={"dead": worst.dead, "units": float(worst.units)},
+        cures=(
+            run.lower_learning_rate,
+            *(others if run.largest_update < REPLACED else ()),
+            run.standard_scale,
+        ),
+    )
+
+
+RULE = Rule(
+    name="dead_relu",
+    rank=30,
+    find=find,
+    needs=("activity",),
+    explains_little_learning=True,
+    hides=("lr_too_low",),
+)

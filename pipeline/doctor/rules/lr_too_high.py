@@ -1,0 +1,73 @@
+"""Steps so long that nothing is learned, or that the final loss is above a constant answer's."""
+
+import numpy as np
+
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rules.dead_relu import REPLACED
+from pipeline.doctor.rules.too_few_steps import FEW_STEPS
+from pipeline.terminal import significant
+
+#: Update / weight of the fastest layer in the fastest epoch; it counts if nothing was learned.
+#:
+#: About 1e-3 is usual (Bottou 2015); Adam's first steps reach 0.1 at its usual rates.
+TOO_FAR = 0.2
+#: Last training loss relative to the loss of predicting the classes' shares: steps that are too
+#: long keep it above 1, whereas steps that are too short leave it at 1.
+ROSE = 1.02
+#: Update / weight that counts as too far if the loss has risen by `ROSE`.
+TOO_FAR_AFTER_ALL = 0.05
+#: Largest training loss of an epoch, as a multiple of the same loss or of the smallest one, that
+#: counts as having risen, too: first weights cost twice that loss or so. Of small weights, a short
+#: step is a large share.
+BLOWN_UP = 5.0
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict if long steps and a high loss, or long steps and no learning, coincide."""
+    update = run.largest_update
+    loss = run.curve("train/loss")
+    naive = run.naive_loss
+    rose = _has_risen(run)
+    blew_up = rose or loss.max(initial=0.0) > BLOWN_UP * (naive or loss.min(initial=np.inf))
+    diverged = run.findings.end == "diverged"
+    is_sick = update >= TOO_FAR and run.is_unlearned and (diverged or blew_up)
+    by_dropout = run.number("model.dropout") >= 0.5  # keeps the training loss up
+    if not is_sick and not (update >= TOO_FAR_AFTER_ALL and rose and not by_dropout):
+        return None
+    if diverged:
+        end = "the loss became NaN or infinite"
+    elif len(loss):
+        end = f"the training loss ends at {significant(loss[-1], 3)} "
+        end += f"(best {significant(loss.min(), 3)})"
+    else:
+        end = "the network learns nothing"
+    # Optimizers other than SGD rescale gradients, which undoes clipping.
+    clips = run.optimizer == "SGD" and not run.findings.clipping.threshold and update < REPLACED
+    share = f"{100 * update:.0f} %" if update < 1 else f"{significant(update, 3)} times their size"
+    return Verdict(
+        evidence=f"a step changes the weights of a layer by up to {share}, and {end}",
+        numbers={"update": update},
+        cures=(run.lower_learning_rate, "trainer.gradient_clip_val=1.0" if clips else ""),
+    )
+
+
+def _has_risen(run: Evidence) -> bool:
+    """Return whether the training loss ends above that of a constant answer."""
+    loss = run.curve("train/loss")
+    naive = run.naive_loss
+    if naive is None or not len(loss) or not float(loss[-1]) > ROSE * naive:
+        return False
+    # The mean loss of few steps is mostly that of the first weights.
+    lasted = run.findings.steps * run.findings.epochs >= FEW_STEPS
+    return lasted or float(loss[-1]) > ROSE * float(loss[0])
+
+
+RULE = Rule(
+    name="lr_too_high",
+    rank=50,
+    find=find,
+    needs=("vitals",),
+    explains_little_learning=True,
+    hides=("clipping_always", "overfitting"),
+)

@@ -1,0 +1,39 @@
+"""Steps so short that little is learned, or that learning continues at the end."""
+
+import numpy as np
+
+from pipeline.doctor.curves import share_of_last_quarter
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rules.stopped_early import STILL_LEARNING
+from pipeline.terminal import significant
+
+#: Update / weight of the fastest layer below which a network learns too slowly for any practical
+#: number of epochs.
+TOO_SHORT = 2e-4
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict if no layer's weights move, and more could be learned."""
+    if not np.isfinite(run.vitals.updates).any():
+        return None
+    update = run.largest_update
+    share = share_of_last_quarter(run)
+    goes_on = share is not None and share > STILL_LEARNING
+    if update > TOO_SHORT or not (goes_on or run.is_unlearned):
+        return None
+    return Verdict(
+        evidence=f"steps change weights by at most {significant(update)} of their size "
+        "(0.001 is usual)",
+        numbers={"update": update},
+        cures=(run.higher_learning_rate, run.more_epochs(10)),
+    )
+
+
+RULE = Rule(
+    name="lr_too_low",
+    rank=70,
+    find=find,
+    needs=("vitals",),
+    explains_little_learning=True,
+)

@@ -1,0 +1,49 @@
+"""A gain over the naive baseline that is zero or negative, on test rows that suffice to tell."""
+
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.gains import comparison, least_loss, naive_gain
+from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rules.noisy_metrics import vagueness
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict; the seasonal baseline takes the naive one's place if it is better."""
+    gain = naive_gain(run)
+    if gain is None or gain.low > 0 or run.has_few_rows or run.orders_the_rows:
+        return None
+    if gain.high < 0:
+        difference = least_loss(run, gain)
+    elif vagueness(run):
+        return None
+    elif run.is_regression:
+        difference = f"MSE at most {100 * gain.high:.0f} % lower"
+    else:
+        difference = f"at most {100 * gain.high:.1f} points better"
+    is_seasonal = gain.baseline == "seasonal"
+    season = run.findings.season or 0
+    # What lies a season back has to be known, for most training rows as well.
+    can_differ = run.findings.horizon <= season < run.findings.rows["train"] / 2
+    return Verdict(
+        evidence=f"{comparison(run, gain)}; {difference}",
+        numbers=gain.numbers,
+        cures=(
+            f"data.difference={season}" if is_seasonal and can_differ else "",
+            run.larger_network if run.is_linear else "",
+            run.standard_scale,
+        ),
+        advice=f"use {gain.name}"
+        if is_seasonal
+        else "check whether the inputs can predict the target at all",
+    )
+
+
+RULE = Rule(
+    name="no_better_than_naive",
+    rank=110,
+    find=find,
+    needs=("test",),
+    shows_little_learning=True,
+    is_on_learning=True,
+    is_on_other_rows=True,
+    hides=("no_better_than_linear", "noisy_metrics"),
+)

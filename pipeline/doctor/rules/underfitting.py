@@ -1,0 +1,67 @@
+"""Training rows that are predicted hardly better than naively, although they can be learned."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.doctor.evidence import Evidence
+from pipeline.doctor.rule import Rule, Verdict
+
+#: Loss of a linear network, as a share of the naive loss, from which it learns nothing, even if its
+#: accuracy is above that of the naive baseline by chance.
+USELESS = 0.95
+
+
+def find(run: Evidence) -> Verdict | None:
+    """Return the verdict with the score on the training rows beside that of a constant."""
+    train = run.error("train")
+    loss = run.curve("train/loss")
+    naive = run.naive_loss
+    fails = run.is_linear and naive is not None and loss.min(initial=np.inf) >= USELESS * naive
+    if train is None or not (run.is_unlearned or fails):
+        return None
+    # If rare classes are missed, the others may still be learned well.
+    missed = None if run.is_memorizing else run.missed_classes
+    if (missed is not None and missed.rare) or not _has_something_to_learn(run):
+        return None
+    return Verdict(
+        evidence=f"{run.named_score(train)} on the training rows, "
+        f"{run.score(run.naive_error)} for a constant prediction",
+        numbers={"training": train, "naive": run.naive_error},
+        cures=(
+            "loss.class_weights=balanced" if run.has_rare_class else "",
+            *run.less_regularization,
+            run.larger_network,
+            run.more_epochs(3),
+        ),
+    )
+
+
+def _has_something_to_learn(run: Evidence) -> bool:
+    """Return whether the network beats the naive baseline, or loses to a line that beats it.
+
+    A few batches can be memorized whatever they hold.
+    """
+    if run.is_memorizing:
+        return True
+    naive = run.gain("naive")
+    if (naive is not None and naive.low > 0) or (run.is_linear and run.orders_the_rows):
+        return True
+    linear = run.gain("linear")
+    test = run.findings.test
+    if test is None or test.linear is None or linear is None:
+        return False
+    line = replace(run.findings, threshold=0.5, test=replace(test, outputs=test.linear))
+    gain_of_line = Evidence(line).gain("naive")
+    return gain_of_line is not None and gain_of_line.low > 0 and linear.high < 0
+
+
+RULE = Rule(
+    name="underfitting",
+    rank=150,
+    find=find,
+    needs=("training",),
+    shows_little_learning=True,
+    is_on_learning=True,
+    hides=("no_better_than_naive", "no_better_than_linear"),
+)
