@@ -24,6 +24,7 @@ ELSEWHERE = {
 }
 """Pages that other tests run, with the file of these tests."""
 HOW_TOS = sorted({page.stem for page in HOW_TO.glob("*.md")} - ELSEWHERE.keys())
+RECORDS = runpy.run_path(str(DOCS / "write_records.py"))
 SWEEP_OPTIONS = re.findall(
     r"^\| `('?sweep\..*?)` \|", (DOCS / "how-to" / "sweep.md").read_text(encoding="utf-8"), re.M
 )
@@ -49,6 +50,13 @@ def test_the_configuration_page_is_what_the_comments_of_conf_say() -> None:
     written = runpy.run_path(str(DOCS / "write_configuration.py"))["page"]()
     shown = (DOCS / "configuration.md").read_text(encoding="utf-8")
     assert shown == written, "write it anew: python docs/write_configuration.py"
+
+
+@pytest.mark.parametrize(("page", "part"), RECORDS["PARTS"])
+def test_pages_have_the_texts_of_records(page: str, part: str) -> None:
+    shown = (DOCS / page).read_text(encoding="utf-8")
+    written = RECORDS["with_part"](shown, part, RECORDS["PARTS"][page, part]())
+    assert shown == written, "write it anew: python docs/write_records.py"
 
 
 def test_every_group_is_on_the_configuration_page() -> None:

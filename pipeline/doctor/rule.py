@@ -58,6 +58,9 @@ class Rule:
         rank: Place among the verdicts of a run: the lowest is the worst and comes first.
         find: Returns the verdict on a run, with its evidence and what would help; `None` = the run
             does not have it.
+        glossary: What the verdict means, for the glossary.
+        chinese: Its name in Chinese, for the glossary.
+        page: When it is given, with an example, in Markdown for the doctor's page.
         needs: Fields of `Findings` that `find` reads; a run in which one of them is missing or
             empty does not have the verdict.
         hides: Names of verdicts that are symptoms of this one: they are not reported beside it.
@@ -72,6 +75,9 @@ class Rule:
     name: str
     rank: int
     find: Callable[[Evidence], Verdict | None]
+    glossary: str
+    chinese: str
+    page: str
     needs: tuple[str, ...] = ()
     hides: tuple[str, ...] = ()
     explains_little_learning: bool = False

@@ -37,4 +37,18 @@ RULE = Rule(
     is_on_learning=True,
     is_on_other_rows=True,
     hides=("no_better_than_naive", "no_better_than_linear", "noisy_metrics"),
+    glossary="a class is (almost) never predicted, or nearly all rows get the same class",
+    chinese="类别坍缩",
+    page="""\
+A rare class is (almost) never predicted, or nearly all rows get the same class.
+
+    pipeline train model=cnn1d data=table data.path=rare_four.csv 'model.channels=[8]' \\
+      model.kernel_size=3 optimizer=sgd optimizer.momentum=0.0 optimizer.lr=0.01 scheduler=none \\
+      keep=last trainer.max_epochs=8
+
+> doctor  class collapse: the model found none of the 28 'kind 3' rows in the test set, and \
+misses 2 more classes; try loss.class_weights=balanced or trainer.max_epochs=24
+
+With `loss.class_weights=balanced optimizer.lr=0.1 trainer.max_epochs=20`: `healthy`.
+""",
 )

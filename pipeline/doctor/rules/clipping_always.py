@@ -57,4 +57,19 @@ RULE = Rule(
     needs=("history",),
     explains_little_learning=True,
     hides=("lr_too_low",),
+    glossary="nearly every step is clipped",
+    chinese="几乎每步都裁剪",
+    page="""\
+At least 95 % of the steps of each of several epochs are clipped, to a tenth of the gradient or
+less: the threshold acts as a learning rate.
+
+    pipeline train model=lstm data=synthetic_control model.init=torch optimizer=sgd \\
+      optimizer.momentum=0.0 optimizer.lr=1.0 scheduler=none trainer.gradient_clip_val=1e-6 \\
+      trainer.gradient_clip_algorithm=value trainer.max_epochs=40
+
+> doctor  clipping always: 100 % of steps are clipped, to 0.05 % of the gradient (median norm \
+0.21); try trainer.gradient_clip_algorithm=norm or trainer.gradient_clip_val=1.0
+
+With both: `healthy`.
+""",
 )

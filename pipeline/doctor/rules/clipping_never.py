@@ -30,4 +30,23 @@ def find(run: Evidence) -> Verdict | None:
     )
 
 
-RULE = Rule(name="clipping_never", rank=180, find=find, needs=("history",))
+RULE = Rule(
+    name="clipping_never",
+    rank=180,
+    find=find,
+    needs=("history",),
+    glossary="the clipping threshold is never reached",
+    chinese="从不裁剪",
+    page="""\
+A threshold that the user set is at least ten times the largest gradient. The default threshold is
+not reported.
+
+    pipeline train model=mlp data=digits model.norm=none model.init=torch optimizer.lr=0.003 \\
+      trainer.gradient_clip_val=1000 trainer.max_epochs=10
+
+> doctor  clipping never: the threshold 1000 is far above the largest gradient norm, 4.5; try \
+trainer.gradient_clip_val=1.0 or trainer.gradient_clip_val=null
+
+With `trainer.gradient_clip_val=1.0`: `healthy`.
+""",
+)

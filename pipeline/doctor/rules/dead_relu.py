@@ -37,4 +37,19 @@ RULE = Rule(
     needs=("activity",),
     explains_little_learning=True,
     hides=("lr_too_low",),
+    glossary="units that give zero for every row and no longer learn",
+    chinese="死掉的 ReLU",
+    page="""\
+At least half of a layer's ReLU units are zero for every training row, so they receive no gradient.
+
+    pipeline train model=mlp data=digits model.norm=none model.init=torch optimizer=sgd \\
+      optimizer.lr=1.0 scheduler=none trainer.gradient_clip_val=null trainer.max_epochs=10
+
+> doctor  dead relu: 63 of 64 units in layer3 are zero for every training row; try \
+optimizer.lr=0.04 or model.activation=leaky_relu
+> doctor  lr too high: a step changes the weights of a layer by up to 23 %, and the training loss \
+ends at 2.39 (best 2.37); try optimizer.lr=0.04 or trainer.gradient_clip_val=1.0
+
+With `optimizer.lr=0.05`: `healthy`.
+""",
 )

@@ -80,4 +80,32 @@ RULE = Rule(
         "overfitting",
         "clipping_never",
     ),
+    glossary="the gradient grows on its way through the layers, until the loss is not finite",
+    chinese="梯度爆炸",
+    page="""\
+The gradient norm is extremely large from the first step on, or the loss is NaN soon after a step of
+normal length. Example: a ReLU RNN whose matrix makes every state 1.6 times as long:
+
+    pipeline train model=rnn data=mnist1d data.scale=standard model.activation=relu \\
+      model.init=orthogonal model.gain=1.6 model.hidden=100 model.readout=last optimizer=sgd \\
+      optimizer.momentum=0.0 optimizer.lr=0.1 scheduler=none trainer.gradient_clip_val=null \\
+      trainer.max_epochs=3
+
+> doctor  exploding gradient: gradient norm 8,400 at the first step, NaN or infinite in epoch 1; \
+largest in layer1 (state); try model.gain=null or trainer.gradient_clip_val=1.0
+
+With `trainer.gradient_clip_val=1.0` it trains: after these three epochs the verdict is
+`stopped_early`. In the next example the initial weights are six times too large, and batch norm
+helps:
+
+    pipeline train model=mlp data=mnist1d 'model.hidden=[64,64,64,64,64,64,64,64]' \\
+      model.init=torch model.gain=6 model.norm=none optimizer=sgd optimizer.momentum=0.0 \\
+      optimizer.lr=0.1 scheduler=none data.batch_size=100 trainer.gradient_clip_val=null \\
+      trainer.max_epochs=6
+
+> doctor  exploding gradient: gradient norm 16,000 at the first step, 1.1e16 later, NaN or \
+infinite in epoch 1; largest in layer6; try model.gain=null or trainer.gradient_clip_val=1.0
+
+With `model.norm=batch` only `stopped_early` remains (six epochs).
+""",
 )

@@ -67,4 +67,25 @@ RULE = Rule(
     find=find,
     needs=("importances",),
     hides=("no_better_than_linear",),
+    glossary="one column reveals the target, or two do",
+    chinese="数据泄漏",
+    page="""\
+The score is nearly perfect, and one of at least four columns has nearly all of the importance. Two
+of at least five count as well, if the linear baseline is nearly perfect, too.
+
+    pipeline train model=mlp data=table data.path=leak_later.csv model.activation=tanh \\
+      model.norm=none 'model.hidden=[32]' trainer.max_epochs=40
+
+> doctor  leakage: test R² 0.9858, and column 'later' alone has 97 % of the importance; try \
+'data.drop=[later]'
+
+With `'data.drop=[later]'`: `healthy`, with a realistic R². In the next example the target is the
+difference of two columns:
+
+    pipeline train model=mlp data=table data.path=two_leaks.csv model.norm=none \\
+      'model.hidden=[32]' trainer.max_epochs=30
+
+> doctor  leakage: test R² 0.9926, and columns 'gross' and 'tax' have 100 % of the importance; \
+try 'data.drop=[gross,tax]'
+""",
 )

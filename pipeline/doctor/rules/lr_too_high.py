@@ -70,4 +70,22 @@ RULE = Rule(
     needs=("vitals",),
     explains_little_learning=True,
     hides=("clipping_always", "overfitting"),
+    glossary="the learning rate is too large",
+    chinese="学习率过大",
+    page="""\
+A step changes a layer's weights by a fifth or more, the training loss rises far above the naive
+loss and nothing is learned, or it stays above the naive loss; within 100 steps it must also have
+risen since the first epoch. At most the optimizer's default is suggested.
+
+    pipeline train model=mlp data=diabetes model.norm=none model.init=torch optimizer=sgd \\
+      optimizer.momentum=0.0 optimizer.lr=30 scheduler=none trainer.gradient_clip_val=null \\
+      trainer.max_epochs=10
+
+> doctor  lr too high: a step changes the weights of a layer by up to 18.9 times their size, and \
+the loss became NaN or infinite; try optimizer.lr=0.01
+
+Clipping is suggested only for plain gradient descent with moderate steps, since other optimizers
+rescale the clipped gradient. With `optimizer.lr=0.01` it learns, and ten epochs are few:
+`stopped_early`.
+""",
 )

@@ -36,4 +36,18 @@ RULE = Rule(
     find=find,
     needs=("vitals",),
     explains_little_learning=True,
+    glossary="the learning rate is too small",
+    chinese="学习率过小",
+    page="""\
+No step changes any layer's weights by more than 0.0002 of their norm, and little was learned or the
+loss is still falling.
+
+    pipeline train model=mlp data=mnist1d model.norm=none model.init=torch optimizer.lr=1e-6 \\
+      data.batch_size=100 trainer.max_epochs=8
+
+> doctor  lr too low: steps change weights by at most 0.000014 of their size (0.001 is usual); \
+try optimizer.lr=0.001 or trainer.max_epochs=80
+
+With `optimizer.lr=0.003`: `healthy`.
+""",
 )

@@ -65,4 +65,23 @@ RULE = Rule(
     shows_little_learning=True,
     is_on_learning=True,
     is_on_other_rows=True,
+    glossary="the linear baseline is better",
+    chinese="不如线性基线",
+    page="""\
+With 99 % confidence, the linear baseline is better on the test rows by at least one point (1 % of
+the squared error of a regression), and the network's error is 1.1 times as large or more. There is
+no verdict if both are about equally good. More epochs are suggested only if the best epoch was
+late; if the validation loss rises from an early epoch on while the training loss falls, the verdict
+names that epoch.
+
+    pipeline train model=mlp data=table data.path=line.csv data.test=0.6 \\
+      'model.hidden=[128,128]' model.norm=none model.init=torch trainer.max_epochs=30
+
+> doctor  overfitting: R² 0.99 train, 0.87 validation; try optimizer.weight_decay=0.01 or \
+model.dropout=0.3
+> doctor  no better than linear: test RMSE 0.415 against 0.328 for ridge regression; MSE at least \
+37 % higher; try optimizer.weight_decay=0.01 or model.dropout=0.3
+
+With `'model.hidden=[]' optimizer.lr=0.03`, a linear model: `healthy`.
+""",
 )

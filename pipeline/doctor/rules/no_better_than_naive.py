@@ -46,4 +46,29 @@ RULE = Rule(
     is_on_learning=True,
     is_on_other_rows=True,
     hides=("no_better_than_linear", "noisy_metrics"),
+    glossary="the naive baseline is as good",
+    chinese="不比朴素基线好",
+    page="""\
+With 95 % confidence the network is not shown to be better than the naive baseline, or it is clearly
+worse. For a series with a season, the better of the naive and the seasonal baseline counts; if it
+is the seasonal one, the advice is `data.difference=12` with the steps of that season. There is no
+verdict if the area under the ROC curve is above 0.5 with 95 % confidence. Example: a random walk:
+
+    pipeline train model=gru data=series data.path=walk.csv data.window=8 model.hidden=8 \\
+      model.readout=last trainer.max_epochs=15
+
+> doctor  no better than naive: test RMSE 1.04 against 1.02 for the last value; MSE at most 1 % \
+lower; check whether the inputs can predict the target at all
+
+Only other inputs help. For a linear network, a hidden layer is suggested first: the sign of a
+product is not linear.
+
+    pipeline train model=mlp data=table data.path=product.csv 'model.hidden=[]' \\
+      trainer.max_epochs=40
+
+> doctor  no better than naive: balanced test accuracy 52.0 % against 50.0 % for majority class; \
+at most 9.3 points better; try 'model.hidden=[64]'
+
+With `'model.hidden=[64]'`: `healthy`.
+""",
 )

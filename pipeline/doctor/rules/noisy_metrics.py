@@ -110,4 +110,19 @@ RULE = Rule(
     find=find,
     shows_little_learning=True,
     is_on_other_rows=True,
+    glossary="too few test rows to say how good the network is",
+    chinese="测试样本太少，指标不可靠",
+    page="""\
+The test part is too small: the 95 % interval of the score is wider than 0.2 (or 80 % of an error in
+units), or a gain over the naive baseline cannot be determined, as with fewer than 20 groups of rows
+or 20 blocks of forecasts ([why](../statistics.md)). With fewer than ten test rows there is no other
+verdict on the predictions.
+
+    pipeline train model=mlp data=wine data.test=0.05 'model.hidden=[16]' model.norm=none \\
+      model.init=torch optimizer.lr=0.003 trainer.max_epochs=40
+
+> doctor  noisy metrics: 9 test rows are too few for any conclusion; try data.test=0.4
+
+With `data.test=0.4`: `healthy`.
+""",
 )

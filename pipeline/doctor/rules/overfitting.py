@@ -107,4 +107,21 @@ RULE = Rule(
     is_on_other_rows=True,
     # A network that fits its training rows too well has living units enough.
     hides=("dead_relu",),
+    glossary="clearly better on training rows than on validation rows",
+    chinese="过拟合",
+    page="""\
+The accuracy (or R²) on validation rows is lower than on training rows by 0.1 or more, by half of
+the validation error, and by more than chance explains. Or the validation loss rises from an early
+epoch on, while the training loss falls and neither dropout nor weight decay holds the network down:
+by 0.15 of the naive loss if the accuracies (or R²) also differ by 0.1, else by 0.5.
+
+    pipeline train model=mlp data=mnist1d model.norm=none model.init=torch data.batch_size=100
+
+> doctor  overfitting: accuracy 94 % train, 61 % validation; try optimizer.weight_decay=0.01 or \
+model.dropout=0.3
+
+With `'model.hidden=[32]' model.dropout=0.5 optimizer.weight_decay=0.001` the gap disappears, but
+validation accuracy falls by a third: dense layers do not suit shifted signals. `model=cnn1d` is
+healthy with an accuracy of 95 %.
+""",
 )

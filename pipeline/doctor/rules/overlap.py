@@ -21,4 +21,24 @@ def find(run: Evidence) -> Verdict | None:
     )
 
 
-RULE = Rule(name="overlap", rank=90, find=find, needs=("repeated",))
+RULE = Rule(
+    name="overlap",
+    rank=90,
+    find=find,
+    needs=("repeated",),
+    glossary="test rows with the inputs of training rows",
+    chinese="测试行与训练行重复",
+    page="""\
+A tenth of the test rows or more have the inputs of a training row, so the test rewards
+memorization. Here each of 200 rows with a random label occurs five times:
+
+    pipeline train model=mlp data=table data.path=copies.csv data.id=row model.norm=none \\
+      'model.hidden=[64,64]' trainer.max_epochs=60
+
+> doctor  overlap: 244 of 250 test rows have the inputs of a training row, so their results are \
+optimistic; remove duplicates, or keep them in one part with data.group=COLUMN
+
+With `data.group=row` in place of `data.id=row`, the copies of a row stay in one part, and the
+accuracy falls to 50 %.
+""",
+)

@@ -37,4 +37,18 @@ RULE = Rule(
     needs=("activity",),
     explains_little_learning=True,
     hides=("vanishing_gradient", "lr_too_low"),
+    glossary="sigmoid or tanh values at their bounds, where the gradient is almost zero",
+    chinese="饱和",
+    page="""\
+At least half of a layer's sigmoid or tanh values are within 1 % of a bound. Here the inputs go up
+to 4,254:
+
+    pipeline train model=mlp data=breast_cancer data.scale=none model.activation=tanh \\
+      model.norm=none model.init=torch optimizer.lr=0.003 trainer.max_epochs=15
+
+> doctor  saturated: 99 % of the outputs of layer1 are within 1 % of a bound, where gradients are \
+near zero; try data.scale=standard or model.init=default
+
+With `data.scale=standard`: `healthy`.
+""",
 )

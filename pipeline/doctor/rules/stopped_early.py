@@ -41,4 +41,17 @@ RULE = Rule(
     shows_little_learning=True,
     is_on_learning=True,
     hides=("no_better_than_naive", "no_better_than_linear", "underfitting", "too_few_steps"),
+    glossary="still improving when the epochs were over",
+    chinese="停得太早",
+    page="""\
+The last quarter of the epochs contributed 10 % or more of the total improvement.
+
+    pipeline train model=mlp data=digits model.norm=none model.init=torch optimizer=sgd \\
+      optimizer.momentum=0.0 optimizer.lr=0.05 scheduler=none trainer.max_epochs=10
+
+> doctor  stopped early: 65 % of the improvement came in the last quarter of 10 epochs; try \
+trainer.max_epochs=30
+
+With `trainer.max_epochs=60`: `healthy`.
+""",
 )

@@ -45,4 +45,19 @@ RULE = Rule(
     shows_little_learning=True,
     is_on_learning=True,
     hides=("no_better_than_naive", "no_better_than_linear", "underfitting"),
+    glossary="fewer than 100 steps in all, and a loss that still fell",
+    chinese="步数太少",
+    page="""\
+The whole training took fewer than 100 steps, and a loss still fell in the last quarter of the
+epochs, by 2 % of its total fall or more (a single epoch always counts); from 10 % on,
+`stopped_early` is reported. A small training part has few batches in an epoch, and a schedule that
+ends near zero flattens the loss. The suggested epochs take 300 steps.
+
+    pipeline train model=lstm data=synthetic_control data.per_class=10 optimizer.lr=0.01
+
+> doctor  too few steps: only 40 steps in 20 epochs, and the loss was still falling; try \
+trainer.max_epochs=150
+
+With `trainer.max_epochs=150`: `healthy`.
+""",
 )

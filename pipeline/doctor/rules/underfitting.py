@@ -64,4 +64,22 @@ RULE = Rule(
     shows_little_learning=True,
     is_on_learning=True,
     hides=("no_better_than_naive", "no_better_than_linear"),
+    glossary="poor even on the training rows",
+    chinese="欠拟合",
+    page="""\
+Even on the training rows, less than a quarter of the possible gain over the naive baseline is
+reached, although the network or the linear baseline shows that there is something to learn. For a
+linear network, a hidden layer is suggested. With shuffled training labels (`data.shuffle_labels`)
+only memorization is possible: verdicts on learning then say so and suggest nothing. With
+`debug=overfit`, or `trainer.overfit_batches`, the rows of these batches are the training rows, and
+there are no verdicts on other rows: `healthy` means that the batches are learned.
+
+    pipeline train model=mlp data=digits 'model.hidden=[1]' model.activation=tanh \\
+      model.norm=none model.init=torch
+
+> doctor  underfitting: accuracy 23 % on the training rows, 10 % for a constant prediction; try \
+'model.hidden=[16]' or trainer.max_epochs=60
+
+With `'model.hidden=[64]'`: `healthy`.
+""",
 )

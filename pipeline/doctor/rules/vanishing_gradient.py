@@ -83,4 +83,12 @@ RULE = Rule(
     needs=("vitals",),
     explains_little_learning=True,
     hides=("lr_too_low", "lr_too_high"),
+    glossary="the gradient shrinks to almost nothing on its way through the layers",
+    chinese="梯度消失",
+    page="""\
+A layer's gradient is at most a thousandth of the output layer's from the first step on, *and* its
+weights move accordingly less, or nothing is learned. Small gradients alone are harmless: Adam
+rescales them, and a healthy ReLU network with torch's initialization has 3 to 5 % in its first
+layer. The example is at the top of this page.
+""",
 )
