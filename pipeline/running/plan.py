@@ -24,6 +24,7 @@ from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Source
 from pipeline.devices import Devices, choose, threads
+from pipeline.doctor.diagnosis import load_rules
 from pipeline.errors import ConfigError, typed
 from pipeline.inside.views import chosen
 from pipeline.linear_fit import FittingProcess
@@ -298,8 +299,10 @@ def make_plan(
     the rank that torchrun or srun gave it.
 
     Raises:
-        PipelineError: The options do not fit the data, the network or the machine.
+        PipelineError: The options do not fit the data, the network or the machine, or a rule of the
+            doctor is incomplete.
     """
+    load_rules()
     start = find_start(options, config)
     devices = choose(options.trainer)
     rank = _rank_of(devices) if rank is None else rank
