@@ -12,7 +12,14 @@ import numpy as np
 
 from pipeline.findings import Array, Findings, Floats, Inside
 from pipeline.pictures import style
-from pipeline.pictures.style import Picture, around_zero, heat_map, label, limits, short
+from pipeline.pictures.style import (
+    Picture,
+    around_zero,
+    heat_maps,
+    label,
+    limits,
+    short,
+)
 from pipeline.terminal import significant
 
 if TYPE_CHECKING:
@@ -63,6 +70,8 @@ class LayerView:
 
 _Views = Sequence[LayerView]
 _ViewsByKind = Mapping[str, list[LayerView]]
+#: `panel_grid` with a title, and the names of rows and columns.
+_NewGrid = Callable[..., tuple["Figure", Array]]
 #: A label, and the view that is drawn as a heat map over time for each sample.
 _Row = tuple[str, LayerView]
 
@@ -200,7 +209,8 @@ def _draw_inputs(findings: Findings, inside: Inside, panels: Array) -> tuple[flo
         axes.tick_params(labelsize=7)
         if features > MOST_LINES:
             extent = (-0.5, steps - 0.5, -0.5, features - 0.5)
-            heat_map(axes, series.T, around_zero(series), SIGNED, extent=extent, origin="lower")
+            look = {"extent": extent, "origin": "lower"}
+            heat_maps([axes], [series.T], around_zero(series), SIGNED, **look)
             axes.locator_params(axis="y", integer=True)
             continue
         for index in range(features):
@@ -227,27 +237,19 @@ def _name_last_row(axes: Array, name: str) -> None:
         axis.set_xlabel(name, fontsize=8)
 
 
-def _name_row(axes: "Axes", name: str) -> None:
-    axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-
-
 # ── convolutions ────────────────────────────────────────────────────────────────────────────────
 
 
 def _draw_maps(findings: Findings, inside: Inside, views: _Views, left_out: str) -> "Figure":
     """Draw a row for each sample: the input, then each layer's sum, all on the layer's scale."""
     title = _heading(findings, "Sum over the channels of each layer", left_out)
+    titles = [INPUT, *(view.title for view in views)]
+    new_grid = partial(style.panel_grid, title, titles=titles, rows=_row_names(inside))
     draw = _grey_maps if views[0].values.ndim == 3 else _curve_maps
-    figure, axes = draw(findings, inside, views, title)
-    for axis, name in zip(axes[:, 0], _row_names(inside), strict=True):
-        _name_row(axis, name)
-    axes[0, 0].set_title("input", fontsize=8)
-    for axis, view in zip(axes[0, 1:], views, strict=True):
-        axis.set_title(view.title, fontsize=8)
-    return figure
+    return draw(findings, inside, views, new_grid)
 
 
-def _grey_maps(_: Findings, inside: Inside, views: _Views, title: str) -> "tuple[Figure, Array]":
+def _grey_maps(_: Findings, inside: Inside, views: _Views, new_grid: _NewGrid) -> "Figure":
     """Draw images in grey, with the scale of each layer below them."""
     height, width = views[0].values.shape[1:]
     tall = min(2.0, max(0.4, height / width))
@@ -256,17 +258,17 @@ def _grey_maps(_: Findings, inside: Inside, views: _Views, title: str) -> "tuple
     size = (1.3 + cell * columns, 1.1 + cell * tall * samples)
     heights = [1.0] * samples + [0.07]  # the last row holds the scales
     shape = (samples + 1, columns)
-    figure, grid = style.titled_figure(title, shape, size=size, height_ratios=heights)
-    axes, scales = grid[:-1], grid[-1]
+    figure, grid = new_grid(shape, size=size, height_ratios=heights)
+    axes = grid[:-1]
+    scales = grid[-1]
     scales[0].remove()
     for axis, picture in zip(axes[:, 0], _input_images(inside.inputs), strict=True):
         axis.imshow(picture, cmap=GREY)
     for column, view, below in zip(axes[:, 1:].T, views, scales[1:], strict=True):
-        for axis, values in zip(column, view.values, strict=True):
-            image = heat_map(axis, values, limits(view.values), GREY, aspect=None)
+        image = heat_maps(column, view.values, limits(view.values), GREY, aspect=None)
         style.add_scale(figure, image, below, below=True)
     _bare(axes)
-    return figure, axes
+    return figure
 
 
 def _input_images(samples: Floats) -> Floats:
@@ -279,13 +281,11 @@ def _input_images(samples: Floats) -> Floats:
     return shown
 
 
-def _curve_maps(
-    findings: Findings, inside: Inside, views: _Views, title: str
-) -> "tuple[Figure, Array]":
+def _curve_maps(findings: Findings, inside: Inside, views: _Views, new_grid: _NewGrid) -> "Figure":
     """Draw series as curves: the input, then each layer's sum over a grey strip."""
     samples, columns = len(inside.rows), len(views) + 1
     size = (1.5 + 1.75 * columns, 1.3 + 0.75 * samples)
-    figure, axes = style.titled_figure(title, (samples, columns), size=size)
+    figure, axes = new_grid((samples, columns), size=size)
     ends = _draw_inputs(findings, inside, axes[:, 0])
     for axis in axes[:, 0]:
         if not axis.images:
@@ -297,7 +297,7 @@ def _curve_maps(
     _name_last_row(axes, "step" if findings.kind == "series" else "variable")
     if len(axes[0, 0].get_lines()) > 1:
         style.below(figure, axes[0, 0], columns=4)
-    return figure, axes
+    return figure
 
 
 def _curve_over_strip(
@@ -308,7 +308,7 @@ def _curve_over_strip(
     middles = (np.arange(len(values)) + 0.5) * length / len(values) - 0.5
     axes.plot(middles, values, color=style.CYCLE[0], linewidth=1.1)
     extent = left, right, bottom, top = -0.5, length - 0.5, low - 1.3 * room, low - 0.3 * room
-    heat_map(axes, values[None], ends, GREY, extent=extent)
+    heat_maps([axes], [values[None]], ends, GREY, extent=extent)
     corners = ([left, right, right, left, left], [bottom, bottom, top, top, bottom])
     axes.plot(*corners, color=style.QUIET, linewidth=0.6)  # a frame, since the strip may be white
     axes.set(xlim=(-0.5, length - 0.5), ylim=(low - 1.4 * room, high + 0.2 * room))
@@ -329,16 +329,15 @@ def _channels(findings: Findings, inside: Inside, view: LayerView) -> "Figure":
     few = f"{shown} of {len(view.values)} rows" if shown < len(view.values) else ""
     text = f"Channels of {view.title.partition(chr(10))[0]}"
     title = _heading(findings, text, view.note, few)
-    figure, axes = style.titled_figure(title, (down, across), size=size, gap=0.14)
-    ends, aspect = limits(view.values), "auto" if flat else None
+    names = _row_names(inside, ", ")[:shown]
+    figure, axes = style.panel_grid(title, (down, across), size=size, titles=names, gap=0.14)
     _bare(axes)
-    for axis, image, name in zip(axes.flat, images, _row_names(inside, ", "), strict=False):
-        drawn = heat_map(axis, image, ends, GREY, interpolation="nearest", aspect=aspect)
-        axis.set_title(name, fontsize=8)
+    look = {"interpolation": "nearest", "aspect": "auto" if flat else None}
+    image = heat_maps(axes.flat, images, limits(view.values), GREY, **look)
     if flat:
         axes[-1, 0].set_xlabel("position", fontsize=8)
         axes[0, 0].set_ylabel("channel", fontsize=8)
-    style.add_scale(figure, drawn, axes)
+    style.add_scale(figure, image, axes)
     return figure
 
 
@@ -374,21 +373,27 @@ def _draw_kernels(findings: Findings, views: _Views) -> "Figure":
     few = [f"{MOST_KERNELS} of {len(v.values)}" for v in views if len(v.values) > MOST_KERNELS]
     note = f"\n({few[0]} kernels)" if few else ""
     title = f"Kernels of {views[0].title.split()[0]}{note}"
-    shape = (len(views), inputs)
-    figure, axes = style.titled_figure(title, shape, size=size, gap=0.12, height_ratios=tall)
+    figure, axes = style.panel_grid(
+        title,
+        (len(views), inputs),
+        size=size,
+        titles=_channel_names(findings, views[0].values.shape[1])[:inputs],
+        rows=[f"{len(view.values)} kernels\n{_shape_of(view)}" for view in views],
+        gap=0.12,
+        height_ratios=tall,
+    )
     ends = around_zero(np.concatenate([view.values.ravel() for view in views]))
     _bare(axes)
-    for row, view, images in zip(axes, views, mosaics, strict=True):
-        _name_row(row[0], f"{len(view.values)} kernels\n{_shape_of(view)}")
-        for axis, image in zip(row, images, strict=False):
-            drawn = heat_map(axis, image, ends, SIGNED, interpolation="nearest", aspect=None)
-    channels = views[0].values.shape[1]
-    named = channels == len(findings.features)
-    for number, axis in enumerate(axes[0]):
-        name = f"input channel {number + 1}" if channels > 1 else ""
-        axis.set_title(label(findings.features[number]) if named else name, fontsize=8)
-    style.add_scale(figure, drawn, axes, text="weight")
+    for row, images in zip(axes, mosaics, strict=True):
+        image = heat_maps(row, images, ends, SIGNED, interpolation="nearest", aspect=None)
+    style.add_scale(figure, image, axes, text="weight")
     return figure
+
+
+def _channel_names(findings: Findings, channels: int) -> list[str]:
+    if channels == len(findings.features):
+        return [label(name) for name in findings.features]
+    return [f"input channel {number + 1}" for number in range(channels)] if channels > 1 else []
 
 
 def _shape_of(view: LayerView) -> str:
@@ -407,23 +412,25 @@ def _over_time(
     few = f"{samples} of {len(inside.rows)} rows" if samples < len(inside.rows) else ""
     size = (1.6 + 2.5 * samples, 1.6 + 1.15 * len(rows))
     title = _heading(findings, text, left_out, few)
-    figure, axes = style.titled_figure(title, (len(rows) + 1, samples), size=size)
+    names = _row_names(inside, ", ")[:samples]
+    figure, axes = style.panel_grid(title, (len(rows) + 1, samples), size=size, titles=names)
     _draw_inputs(findings, inside, axes[0])
     axes[0, 0].set_ylabel("input\nfeature" if axes[0, 0].images else "input", fontsize=8)
-    for axis, name in zip(axes[0], _row_names(inside, ", "), strict=False):
-        axis.set_title(name, fontsize=8)
     length = len(_as_series(inside.inputs[0]))
     for line, (word, view) in zip(axes[1:], rows, strict=True):
-        gate, units = word in GATES, view.values.shape[2]
-        ends = (0.0, 1.0) if gate else around_zero(view.values[:samples])
-        look = {"interpolation": "nearest", "origin": "lower"}
+        units = view.values.shape[2]
         extent = (-0.5, length - 0.5, 0.5, units + 0.5)
-        for axis, sample in zip(line, view.values, strict=False):
-            heat_map(axis, sample.T, ends, style.SHARES if gate else SIGNED, extent=extent, **look)
+        look = {"interpolation": "nearest", "origin": "lower", "extent": extent}
+        images = view.values[:samples].swapaxes(1, 2)
+        if word in GATES:
+            image = heat_maps(line, images, (0.0, 1.0), style.SHARES, **look)
+        else:
+            image = heat_maps(line, images, around_zero(view.values[:samples]), SIGNED, **look)
+        for axis in line:
             axis.tick_params(labelsize=7)
         line[0].set_yticks(sorted({1, units}))
         line[0].set_ylabel(f"{word}\nunit", fontsize=8)
-        style.add_scale(figure, line[0].images[0], line)
+        style.add_scale(figure, image, line)
     for axis in axes[:, 1:].flat:
         axis.set_yticks([])  # ticks take most of Matplotlib's time
     _name_last_row(axes, "step")
@@ -443,14 +450,14 @@ def _activations(findings: Findings, inside: Inside, views: _Views, left_out: st
     room = 0.07 * min(style.LONGEST, max(map(len, names))) if is_rotated else 0.0
     size = (7.0, 0.9 + room + len(views) * (0.7 + (0.2 if samples <= 5 else 0.14) * samples))
     title = _heading(findings, "Activations of the dense layers", left_out)
-    figure, axes = style.titled_figure(title, (len(views), 1), size=size)
+    titles = [view.title.replace("\n", " ") for view in views]
+    figure, axes = style.panel_grid(title, (len(views), 1), size=size, titles=titles)
     for axis, view in zip(axes[:, 0], views, strict=True):
         signed, columns = bool((view.values < 0).any()), view.values.shape[1]
         ends = around_zero(view.values) if signed else limits(view.values)
         extent = (0.5, columns + 0.5, samples - 0.5, -0.5)
         look = {"interpolation": "nearest", "extent": extent}
-        image = heat_map(axis, view.values, ends, SIGNED if signed else GREY, **look)
-        axis.set_title(view.title.replace("\n", " "), fontsize=8)
+        image = heat_maps([axis], [view.values], ends, SIGNED if signed else GREY, **look)
         axis.set_yticks(range(samples), _row_names(inside, ", "), fontsize=7)
         if view.layer == INPUT and columns == len(names):
             cut = [label(name, style.LONGEST if is_rotated else 90 // columns) for name in names]

@@ -1,7 +1,7 @@
 """What a picture is, and the common style of all: colours, sizes, axes, names of any script."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -154,20 +154,38 @@ def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(np.isfinite(values), np.asarray(values, dtype=np.float64), np.nan)
 
 
-def titled_figure(
-    title: str, shape: tuple[int, int], *, size: tuple[float, float], gap: float = 0.04, **more: Any
+def panel_grid(
+    title: str,
+    shape: tuple[int, int],
+    *,
+    size: tuple[float, float],
+    titles: Iterable[str] = (),
+    rows: Iterable[str] = (),
+    gap: float = 0.04,
+    **more: Any,
 ) -> "tuple[Figure, NDArray[Any]]":
-    """Return a figure with a title, and its axes (rows, columns).
+    """Return a figure with a grid of axes, (rows, columns).
 
-    The size is in inches, as is the gap around each of the axes; `more` goes to `pyplot.subplots`.
+    Args:
+        title: Title of the figure.
+        shape: Number of rows and columns.
+        size: Width and height in inches.
+        titles: Titles of the axes, row by row; there may be fewer titles.
+        rows: Names to the left of the rows; there may be fewer names.
+        gap: Gap around each of the axes in inches.
+        more: Arguments of `pyplot.subplots`.
     """
     from matplotlib import pyplot
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap)
-    figure, axes = pyplot.subplots(*shape, figsize=size, squeeze=False, layout=layout, **more)
+    figure, grid = pyplot.subplots(*shape, figsize=size, squeeze=False, layout=layout, **more)
     figure.suptitle(title, fontsize=10)
-    return figure, np.asarray(axes)
+    for axes, name in zip(grid.flat, titles, strict=False):
+        axes.set_title(name, fontsize=8)
+    for axes, name in zip(grid[:, 0], rows, strict=False):
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    return figure, np.asarray(grid)
 
 
 def add_scale(
@@ -194,17 +212,23 @@ def add_scale(
         bar.set_label(text, fontsize=8)
 
 
-def heat_map(
-    axes: "Axes", values: NDArray[Any], ends: tuple[float, float], colours: str, **more: Any
+def heat_maps(
+    panels: Iterable["Axes"],
+    images: Iterable[NDArray[Any]],
+    ends: tuple[float, float],
+    colours: str,
+    **more: Any,
 ) -> "AxesImage":
-    """Draw values (rows, columns) in the colours of a map, and return the image.
+    """Draw an image (rows, columns) in each of the axes, all on one scale, and return the last one.
 
     The axes are filled, unless `more`, which goes to `imshow`, has another aspect. Values beyond
     the ends of the scale have the colours of the ends.
     """
     low, high = ends
-    look = {"cmap": colours, "vmin": low, "vmax": high, "aspect": "auto"}
-    return axes.imshow(values, **{**look, **more})
+    look = {"cmap": colours, "vmin": low, "vmax": high, "aspect": "auto", **more}
+    for axes, values in zip(panels, images, strict=False):
+        image = axes.imshow(values, **look)
+    return image
 
 
 def limits(values: NDArray[Any]) -> tuple[float, float]:
