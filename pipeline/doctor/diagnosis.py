@@ -41,11 +41,11 @@ class Diagnosis:
         """Return the verdicts in one or two lines for a terminal."""
         if not self.verdicts:
             return [f"doctor  {HEALTHY}"]
-        shown = [f"doctor  {verdict.line}" for verdict in self.verdicts[:MOST_LINES]]
-        rest = [verdict.title for verdict in self.verdicts[MOST_LINES:]]
-        if rest:
-            shown[-1] += f" (also {', '.join(rest)}: see doctor.md)"
-        return shown
+        lines = [f"doctor  {verdict.line}" for verdict in self.verdicts[:MOST_LINES]]
+        titles = [verdict.title for verdict in self.verdicts[MOST_LINES:]]
+        if titles:
+            lines[-1] += f" (also {', '.join(titles)}: see doctor.md)"
+        return lines
 
     def markdown(self) -> str:
         """Return a page with the evidence of each verdict and everything that would help."""

@@ -98,6 +98,7 @@ class Evidence:
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
+        self.diverged = findings.end == "diverged"
         self.is_regression = findings.task == "regression"
         self.tested = 0 if findings.test is None else len(findings.test.targets)
         #: Whether there was a test, but on too few rows for any conclusion.
@@ -142,7 +143,8 @@ class Evidence:
     @property
     def epochs_with_validation(self) -> list[int]:
         """The epochs that have a validation loss, counted from 1, in order."""
-        return sorted(epoch for epoch, one in self.findings.history.items() if "val/loss" in one)
+        history = self.findings.history
+        return sorted(epoch for epoch in history if "val/loss" in history[epoch])
 
     @property
     def vitals(self) -> Vitals:
@@ -159,7 +161,8 @@ class Evidence:
 
     def error(self, part: Literal["train", "validation", "test"]) -> float | None:
         """Return the share of wrong rows, or of unexplained variance, of the kept weights."""
-        findings, key = self.findings, "r2" if self.is_regression else "accuracy"
+        findings = self.findings
+        key = "r2" if self.is_regression else "accuracy"
         last = findings.history.get(findings.kept or findings.epochs, {})
         value = {
             "train": findings.training.get(key),
@@ -189,7 +192,8 @@ class Evidence:
         """
         if self.is_regression:
             return 1.0 if self.setting("data.scale") == "standard" else None
-        weights, shares = self.setting("loss.class_weights"), self.findings.shares
+        weights = self.setting("loss.class_weights")
+        shares = self.findings.shares
         if weights is not None or not shares:
             # Balanced weights make all classes equally frequent.
             return math.log(len(shares)) if weights == "balanced" else None
@@ -198,13 +202,16 @@ class Evidence:
     @property
     def is_unlearned(self) -> bool:
         """Whether training rows are predicted hardly better than naively; classes count equally."""
-        findings, shares, classes = self.findings, self.findings.shares, len(self.findings.classes)
-        if findings.end == "diverged":
+        findings = self.findings
+        shares = findings.shares
+        classes = len(findings.classes)
+        if self.diverged:
             return True
         if classes < 2:
-            value = self.error("train")
-            return value is not None and value >= UNLEARNED
-        recall, accuracy = (findings.training.get(key) for key in ("recall", "accuracy"))
+            error = self.error("train")
+            return error is not None and error >= UNLEARNED
+        recall = findings.training.get("recall")
+        accuracy = findings.training.get("accuracy")
         if findings.task == "binary":  # the recall is that of the positive class
             if recall is None or accuracy is None or len(shares) != 2 or min(shares) == 0:
                 recall = accuracy
@@ -219,23 +226,24 @@ class Evidence:
         `level` is the probability with which the interval contains the true gain.
         """
         test = self.findings.test
-        other = None if test is None else getattr(test, baseline)
-        name = self._baseline_name(baseline)
-        if test is None or other is None or self.tested < 2:
+        outputs = None if test is None else getattr(test, baseline)
+        if test is None or outputs is None or self.tested < 2:
             return None
+        name = self._baseline_name(baseline)
         if self.is_regression:
-            theirs, ours = (np.square(one - test.targets).mean(1) for one in (other, test.outputs))
-            scale = max(theirs.mean(), 1e-12)
-            ends = self._interval((theirs - ours) / scale, level)
-            roots = float(np.sqrt(ours.mean())), float(np.sqrt(theirs.mean()))
-            return Gain(baseline, name, 1 - float(ours.mean() / scale), *ends, *roots)
+            losses = np.square(test.outputs - test.targets).mean(1)
+            other_losses = np.square(outputs - test.targets).mean(1)
+            scale = max(other_losses.mean(), 1e-12)
+            ends = self._interval((other_losses - losses) / scale, level)
+            roots = float(np.sqrt(losses.mean())), float(np.sqrt(other_losses.mean()))
+            return Gain(baseline, name, 1 - float(losses.mean() / scale), *ends, *roots)
         # Weights with mean 1 give all classes in the test rows the same influence.
         counts = np.bincount(test.targets, minlength=len(self.findings.classes))
-        weights = len(test.targets) / (np.count_nonzero(counts) * counts[test.targets])
-        ours = weights * (test.called(self.findings.threshold) == test.targets)
-        theirs = weights * (replace(test, outputs=other).called(0.5) == test.targets)
-        means = float(ours.mean()), float(theirs.mean())
-        ends = self._interval(ours - theirs, level)
+        weights = self.tested / (np.count_nonzero(counts) * counts[test.targets])
+        hits = weights * (test.called(self.findings.threshold) == test.targets)
+        other_hits = weights * (replace(test, outputs=outputs).called(0.5) == test.targets)
+        means = float(hits.mean()), float(other_hits.mean())
+        ends = self._interval(hits - other_hits, level)
         return Gain(baseline, name, means[0] - means[1], *ends, *means)
 
     def _baseline_name(self, baseline: Baseline) -> str:
@@ -260,13 +268,14 @@ class Evidence:
         If the area under the ROC curve has no interval, for example because a class has too few
         rows, its standard error under chance is used (Mann and Whitney 1947).
         """
-        findings, rows = self.findings, self.tested
+        findings = self.findings
         if "auroc" in findings.intervals:
             return findings.intervals["auroc"][0] > 0.5
         if "test/auroc" not in findings.metrics or findings.test is None:
             return False
         fewest = int(np.unique(findings.test.targets, return_counts=True)[1].min())
-        error = math.sqrt((rows + 1) / (12 * fewest * max(rows - fewest, 1)))
+        pairs = fewest * max(self.tested - fewest, 1)
+        error = math.sqrt((self.tested + 1) / (12 * pairs))
         return findings.metrics["test/auroc"] - 1.96 * error > 0.5
 
     @property
@@ -278,21 +287,23 @@ class Evidence:
     @cached_property
     def missed_classes(self) -> MissedClasses | None:
         """Classes that are never or hardly ever found; `None` if there are none."""
-        test, shares = self.findings.test, self.findings.shares
+        test = self.findings.test
+        shares = self.findings.shares
         classes = len(self.findings.classes)
         if test is None or classes == 0 or len(shares) != classes:
             return None
-        chosen = test.called(self.findings.threshold)
-        support, calls = (np.bincount(one, minlength=classes) for one in (test.targets, chosen))
-        hits = np.bincount(chosen[chosen == test.targets], minlength=classes)
-        missed = (hits <= FOUND * support) & (calls <= CALLED * support)
-        found = np.flatnonzero(missed & (support >= FEWEST_OF_A_CLASS))
+        predicted = test.called(self.findings.threshold)
+        support = np.bincount(test.targets, minlength=classes)
+        calls = np.bincount(predicted, minlength=classes)
+        hits = np.bincount(predicted[predicted == test.targets], minlength=classes)
+        is_missed = (hits <= FOUND * support) & (calls <= CALLED * support)
+        is_missed &= support >= FEWEST_OF_A_CLASS
+        missed = sorted(np.flatnonzero(is_missed).tolist(), key=lambda index: -int(support[index]))
         # Balanced classes that are missed may only need more training: that is no collapse.
-        rare = any(shares[one] * classes < RARE for one in found)
-        if not len(found) or not (rare or calls.max() >= ONE_FOR_ALL * calls.sum()):
+        rare = any(shares[index] * classes < RARE for index in missed)
+        if not missed or not (rare or calls.max() >= ONE_FOR_ALL * calls.sum()):
             return None
-        largest_first = tuple(sorted(map(int, found), key=lambda one: -int(support[one])))
-        return MissedClasses(largest_first, hits, support, rare)
+        return MissedClasses(tuple(missed), hits, support, rare)
 
     # ── overrides ───────────────────────────────────────────────────────────────────────────────
 

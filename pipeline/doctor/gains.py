@@ -15,9 +15,8 @@ def comparison(run: Evidence, gain: Gain) -> str:
     """Return the network's result and that of the baseline."""
     if run.is_regression:
         return f"test RMSE {gain.ours:.3g} against {gain.theirs:.3g} for {gain.name}"
-    ours = f"{100 * gain.ours:.1f} %"
-    theirs = f"{100 * gain.theirs:.1f} %"
-    return f"balanced test accuracy {ours} against {theirs} for {gain.name}"
+    accuracy = f"{100 * gain.ours:.1f} % against {100 * gain.theirs:.1f} %"
+    return f"balanced test accuracy {accuracy} for {gain.name}"
 
 
 def least_loss(run: Evidence, gain: Gain) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline.doctor.evidence import Evidence
 
+__all__ = ["Evidence", "Rule", "Verdict"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

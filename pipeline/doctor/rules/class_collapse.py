@@ -1,7 +1,6 @@
 """Classes that are never or hardly ever predicted."""
 
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 
 def find(run: Evidence) -> Verdict | None:
@@ -10,15 +9,15 @@ def find(run: Evidence) -> Verdict | None:
     if missed is None or run.has_few_rows:
         return None
     largest = missed.classes[0]
-    others = len(missed.classes) - 1
-    rest = f", and misses {others} more class{'' if others == 1 else 'es'}" if others else ""
+    count = len(missed.classes) - 1
+    rest = f", and misses {count} more class{'' if count == 1 else 'es'}" if count else ""
     finds_threshold = run.findings.task == "binary" and run.findings.rows.get("validation")
     return Verdict(
         evidence=f"the model found {missed.hits[largest] or 'none'} of the "
         f"{missed.support[largest]} {run.findings.classes[largest]!r} rows in the test set{rest}",
         numbers={
-            "classes": float(others + 1),
-            "rows": float(missed.support[[*missed.classes]].sum()),
+            "classes": len(missed.classes),
+            "rows": missed.support[[*missed.classes]].sum(),
         },
         cures=(
             "loss.class_weights=balanced" if missed.rare else "",

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.layers import median_over_epochs
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.exploding_gradient import EXPLODED
 from pipeline.doctor.rules.lr_too_low import TOO_SHORT
 from pipeline.terminal import significant
@@ -25,8 +24,8 @@ def find(run: Evidence) -> Verdict | None:
     if run.findings.clipping.threshold is None or len(share) < 2 or not len(before):
         return None  # a single epoch shows the first weights
     with np.errstate(all="ignore"):
-        left = float(median_over_epochs(run.curve("grad/norm_clipped") / before))
-    if share.min() < CLIPPED_ALWAYS or not left <= CLIPPED_TO:
+        share_left = float(median_over_epochs(run.curve("grad/norm_clipped") / before))
+    if share.min() < CLIPPED_ALWAYS or not share_left <= CLIPPED_TO:
         return None
     if run.curve("grad/norm_max").max(initial=0.0) >= EXPLODED:
         return None  # clipping contains an explosion, which is its purpose
@@ -37,9 +36,10 @@ def find(run: Evidence) -> Verdict | None:
     return Verdict(
         evidence=(
             f"{math.floor(100 * share.mean())} % of steps are clipped, to "
-            f"{significant(100 * left, 1)} % of the gradient (median norm {significant(norm)})"
+            f"{significant(100 * share_left, 1)} % of the gradient "
+            f"(median norm {significant(norm)})"
         ),
-        numbers={"share": float(share.min()), "left": left, "norm": norm},
+        numbers={"share": float(share.min()), "left": share_left, "norm": norm},
         cures=(
             "" if by_norm else "trainer.gradient_clip_algorithm=norm",
             run.clip_at(2 * norm) if by_norm else "",

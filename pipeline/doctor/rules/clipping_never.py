@@ -1,7 +1,6 @@
 """A threshold that the user chose, and that no gradient comes near."""
 
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.terminal import significant
 
 #: Largest norm of the run, as a share of a chosen threshold that has no effect.
@@ -14,7 +13,7 @@ def find(run: Evidence) -> Verdict | None:
     norms = run.curve("grad/norm_max")
     if clipping.threshold is None or not clipping.chosen or not len(norms):
         return None
-    if run.findings.end == "diverged" or run.curve("grad/clipped").max() > 0:
+    if run.diverged or run.curve("grad/clipped").max() > 0:
         return None
     largest = float(norms.max())
     if not largest / clipping.threshold <= CLIPPED_NEVER:  # NaN if a scaled loss overflowed

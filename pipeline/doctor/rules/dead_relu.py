@@ -1,8 +1,7 @@
 """Units that give zero for every training row."""
 
-from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.layers import short_name
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Share of a layer's units that are always zero. Healthy wide layers have up to a third.
 DEAD = 0.5
@@ -17,14 +16,14 @@ def find(run: Evidence) -> Verdict | None:
     if worst.dead < DEAD:
         return None
     count = round(worst.dead * worst.units)
-    others = ("model.activation=leaky_relu", run.with_norm, "model.init=default")
+    alternatives = ("model.activation=leaky_relu", run.with_norm, "model.init=default")
     return Verdict(
         evidence=f"{count} of {worst.units} units in {short_name(worst.layer)} are zero for every "
         "training row",
-        numbers={"dead": worst.dead, "units": float(worst.units)},
+        numbers={"dead": worst.dead, "units": worst.units},
         cures=(
             run.lower_learning_rate,
-            *(others if run.largest_update < REPLACED else ()),
+            *(alternatives if run.largest_update < REPLACED else ()),
             run.standard_scale,
         ),
     )

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.layers import median_over_epochs, short_name
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.terminal import significant
 
 #: Norm of all gradients that counts as exploded; well scaled networks start at the order of 1.
@@ -27,7 +26,7 @@ def find(run: Evidence) -> Verdict | None:
     largest = max(first, float(recorded[np.isfinite(recorded)].max(initial=0.0)))
     update = float(np.nanmax(vitals.updates[-1], initial=0.0))
     usual = float(median_over_epochs(norms))
-    if run.findings.end == "diverged":
+    if run.diverged:
         # A step that replaces half of the weights explains a divergence by itself.
         explodes = first >= EXPLODED or update < LEAPING
     else:
@@ -57,7 +56,7 @@ def _sentence(run: Evidence, *, first: float, largest: float) -> str:
     if not math.isfinite(first):
         return "the loss or its gradients are NaN or infinite from the first step"
     vitals = run.vitals
-    diverged = run.findings.end == "diverged"
+    diverged = run.diverged
     end = f", NaN or infinite in epoch {int(vitals.epochs[-1])}" if diverged else ""
     layer = short_name(vitals.layers[int(np.nan_to_num(vitals.gradients[-1]).argmax())])
     later = f", {significant(largest)} later" if largest > first else ""

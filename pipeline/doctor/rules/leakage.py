@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.errors import override
 
 #: Test error that is suspiciously small, as a share of rows or of variance.

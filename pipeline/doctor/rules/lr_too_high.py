@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.dead_relu import REPLACED
 from pipeline.doctor.rules.too_few_steps import FEW_STEPS
 from pipeline.terminal import significant
@@ -30,7 +29,7 @@ def find(run: Evidence) -> Verdict | None:
     naive = run.naive_loss
     rose = _has_risen(run)
     blew_up = rose or loss.max(initial=0.0) > BLOWN_UP * (naive or loss.min(initial=np.inf))
-    diverged = run.findings.end == "diverged"
+    diverged = run.diverged
     is_sick = update >= TOO_FAR and run.is_unlearned and (diverged or blew_up)
     by_dropout = run.number("model.dropout") >= 0.5  # keeps the training loss up
     if not is_sick and not (update >= TOO_FAR_AFTER_ALL and rose and not by_dropout):

@@ -3,8 +3,7 @@
 import numpy as np
 
 from pipeline.doctor.curves import share_of_last_quarter
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.stopped_early import STILL_LEARNING
 from pipeline.terminal import significant
 

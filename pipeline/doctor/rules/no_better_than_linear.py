@@ -1,9 +1,8 @@
 """Predictions that are worse than those of the linear baseline, not merely equally good."""
 
 from pipeline.doctor.curves import EARLY, rising_epoch
-from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.gains import comparison, least_loss
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Level of the interval: every run is compared with a linear baseline, and 1 % may be wrong.
 SURE = 0.99

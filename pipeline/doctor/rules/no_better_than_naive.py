@@ -1,8 +1,7 @@
 """A gain over the naive baseline that is zero or negative, on test rows that suffice to tell."""
 
-from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.gains import comparison, least_loss, naive_gain
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.noisy_metrics import vagueness
 
 

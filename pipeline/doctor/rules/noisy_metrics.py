@@ -2,9 +2,8 @@
 
 import shlex
 
-from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.gains import comparison, naive_gain
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.markup import interval_text, metric_label
 from pipeline.terminal import rounded
 
@@ -30,7 +29,7 @@ def find(run: Evidence) -> Verdict | None:
         return None
     return Verdict(
         evidence=evidence,
-        numbers={"rows": float(run.findings.rows.get("test", 0))},
+        numbers={"rows": run.findings.rows.get("test", 0)},
         # What a line can't learn, more rows do not show.
         cures=(
             run.larger_network if run.is_linear and run.is_unlearned else "",
@@ -61,8 +60,8 @@ def _more_rows(run: Evidence) -> str:
     from pipeline.config.overrides import key_of  # imports Hydra, which no other verdict needs
 
     words = shlex.split(run.findings.words)
-    others = [word for word in words if key_of(word) not in NOT_OF_FOLDS]
-    command = shlex.join(["pipeline", "sweep", "sweeps=folds", *others])
+    kept_words = [word for word in words if key_of(word) not in NOT_OF_FOLDS]
+    command = shlex.join(["pipeline", "sweep", "sweeps=folds", *kept_words])
     return f"more test rows, or cross-validation: {command}"
 
 

@@ -4,8 +4,7 @@ import numpy as np
 
 from pipeline.bootstrap import units_of
 from pipeline.doctor.curves import rising_epoch
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Validation error minus training error, as a share of rows or of variance.
 GAP = 0.1

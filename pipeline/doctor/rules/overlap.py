@@ -1,7 +1,6 @@
 """Test rows with the inputs of training rows, so that the test rewards memorization."""
 
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Share of the test rows whose inputs are also in the training part.
 OVERLAP = 0.1
@@ -16,7 +15,7 @@ def find(run: Evidence) -> Verdict | None:
     return Verdict(
         evidence=f"{repeated} of {rows} test rows have the inputs of a training row, so their "
         "results are optimistic",
-        numbers={"repeated": float(repeated), "rows": float(rows)},
+        numbers={"repeated": repeated, "rows": rows},
         advice="remove duplicates, or keep them in one part with data.group=COLUMN",
     )
 

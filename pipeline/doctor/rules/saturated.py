@@ -1,8 +1,8 @@
 """Values of sigmoid or tanh that are mostly close to a bound."""
 
-from pipeline.doctor.evidence import NARROW, Evidence
+from pipeline.doctor.evidence import NARROW
 from pipeline.doctor.layers import short_name
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Share of a layer's values within 1 % of a bound. Healthy layers stay below a tenth.
 SATURATED = 0.5

@@ -1,8 +1,7 @@
 """A training that ended while the network was still learning."""
 
 from pipeline.doctor.curves import share_of_last_quarter
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Share of the total improvement that comes from the last quarter of the epochs.
 #:
@@ -16,7 +15,7 @@ FEW_EPOCHS = 10
 def find(run: Evidence) -> Verdict | None:
     """Return the verdict with the share of the improvement that came late."""
     share = share_of_last_quarter(run)
-    if share is None or share < STILL_LEARNING or run.findings.end == "diverged":
+    if share is None or share < STILL_LEARNING or run.diverged:
         return None
     epochs = run.findings.epochs
     linear = run.gain("linear")
@@ -24,7 +23,7 @@ def find(run: Evidence) -> Verdict | None:
     return Verdict(
         evidence=f"{100 * share:.0f} % of the improvement came in the last quarter of {epochs} "
         "epochs",
-        numbers={"share": share, "epochs": float(epochs)},
+        numbers={"share": share, "epochs": epochs},
         cures=(
             *(limits if epochs < run.findings.planned else ()),
             run.larger_if_narrow if linear is not None and linear.high < 0 else "",

@@ -3,8 +3,7 @@
 import math
 
 from pipeline.doctor.curves import LEARNED, late_share
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Steps of the whole training below which it may be too short even if its loss is almost flat: a
 #: schedule that ends near zero flattens it.
@@ -22,7 +21,7 @@ def find(run: Evidence) -> Verdict | None:
     """Return the verdict with the number of steps; a single epoch has no last quarter."""
     epochs = run.findings.epochs
     steps = run.findings.steps * epochs
-    if not 0 < steps < FEW_STEPS or run.findings.end == "diverged":
+    if not 0 < steps < FEW_STEPS or run.diverged:
         return None
     start = run.naive_loss or 0.0
     shares = [late_share(run.curve(key), start, LEARNED) for key in ("train/loss", "val/loss")]
@@ -33,7 +32,7 @@ def find(run: Evidence) -> Verdict | None:
     enough = 10 * math.ceil(ENOUGH_STEPS / run.findings.steps / 10)
     return Verdict(
         evidence=f"only {steps} steps in {length}",
-        numbers={"steps": float(steps), "share": share},
+        numbers={"steps": steps, "share": share},
         cures=(f"trainer.max_epochs={enough}",),
     )
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.doctor.evidence import Evidence
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Loss of a linear network, as a share of the naive loss, from which it learns nothing, even if its
 #: accuracy is above that of the naive baseline by chance.

@@ -4,9 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.layers import median_over_epochs, short_name
-from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.terminal import significant
 
 #: A layer's gradient norm as a share of the output layer's, in the median epoch.
