@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import Field, fields
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -31,7 +30,7 @@ def load_records(package: str, kind: type[Kind]) -> dict[str, Kind]:
     shared code. Records are in the order of their modules' names, then in that of the module.
 
     Args:
-        package: Dotted name of the package, such as `pipeline.doctor.rules`.
+        package: Dotted name of the package, such as `pipeline.doctor.rules`; it has no subpackages.
         kind: Frozen dataclass of the records. A field without a default must have a value, and its
             text must not be blank. What else is wrong with a record, its `__post_init__` raises as
             `ValueError`.
@@ -42,15 +41,15 @@ def load_records(package: str, kind: type[Kind]) -> dict[str, Kind]:
     """
     records: dict[str, Kind] = {}
     problems: list[str] = []
-    for module in pkgutil.iter_modules(import_module(package).__path__):
+    folder = Path(import_module(package).__path__[0])
+    for module in pkgutil.iter_modules([str(folder)]):
         if module.name.startswith("_"):
             continue
-        path = f"{package}.{module.name}"
-        file = _file_of(path)
+        file = folder / f"{module.name}.py"
         try:
-            own_records = _records_of(path, kind)
+            own_records = _records_of(f"{package}.{module.name}", kind)
         except (TypeError, ValueError) as error:
-            problems.append(f"{_place(error, file)}: {error}")
+            problems.append(f"{_place(error, folder) or file}: {error}")
             continue
         for record in own_records:
             problems += [f"{file}: {problem}" for problem in _problems(record)]
@@ -76,14 +75,10 @@ def _problems(record: Record) -> Iterator[str]:
             yield f"{type(record).__name__} {record.name!r} has an empty `{field.name}`"
 
 
-def _file_of(path: str) -> str:
-    spec = find_spec(path)
-    return path if spec is None or spec.origin is None else spec.origin
-
-
-def _place(error: BaseException, file: str) -> str:
+def _place(error: BaseException, folder: Path) -> str:
     """Return the file and line of the record; another file may have imported that file."""
-    folder = Path(file).parent
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f"{at.filename}:{at.lineno}" for at in frames if Path(at.filename).parent == folder]
-    return lines[-1] if lines else file
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename).parent == folder:
+            place = f"{frame.filename}:{frame.lineno}"
+    return place

@@ -93,11 +93,10 @@ def diagnose(findings: Findings) -> Diagnosis:
     run = Evidence(findings)
     verdicts: dict[Rule, Verdict] = {}
     for rule in load_rules().values():
-        has_evidence = all(getattr(findings, name) for name in rule.needs)
-        if has_evidence and not (run.is_memorizing and rule.is_on_other_rows):
-            verdict = rule.find(run)
-            if verdict is not None:
-                verdicts[rule] = verdict
+        is_asked = not (run.is_memorizing and rule.is_on_other_rows)
+        is_asked = is_asked and all(getattr(findings, name) for name in rule.needs)
+        if is_asked and (verdict := rule.find(run)):
+            verdicts[rule] = verdict
     is_shuffled = run.setting("data.shuffle_labels") is not None
     reported = []
     for rule, verdict in verdicts.items():

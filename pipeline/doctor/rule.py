@@ -56,7 +56,6 @@ class Rule:
     """A rule of the doctor: when a run has a verdict, and how it relates to other verdicts.
 
     Args:
-        name: Name of the verdict, and of the file.
         rank: Place among the verdicts of a run: the lowest is the worst and comes first.
         find: Returns the verdict on a run, with its evidence and what would help; `None` = the run
             does not have it.
@@ -74,7 +73,6 @@ class Rule:
             batches does not have it.
     """
 
-    name: str
     rank: int
     find: Callable[[Evidence], Verdict | None]
     glossary: str
@@ -86,6 +84,11 @@ class Rule:
     shows_little_learning: bool = False
     is_on_learning: bool = False
     is_on_other_rows: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the verdict, which is that of the file with the function."""
+        return self.find.__module__.rpartition(".")[2]
 
     def is_explained_by(self, cause: "Rule") -> bool:
         """Return whether the verdict is a symptom of another one."""

@@ -28,7 +28,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="class_collapse",
     rank=100,
     find=find,
     needs=("test",),

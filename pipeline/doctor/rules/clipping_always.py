@@ -51,7 +51,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="clipping_always",
     rank=60,
     find=find,
     needs=("history",),

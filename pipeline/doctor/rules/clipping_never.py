@@ -30,7 +30,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="clipping_never",
     rank=180,
     find=find,
     needs=("history",),

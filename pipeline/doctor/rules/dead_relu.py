@@ -30,7 +30,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="dead_relu",
     rank=30,
     find=find,
     needs=("activity",),

@@ -64,7 +64,6 @@ def _sentence(run: Evidence, *, first: float, largest: float) -> str:
 
 
 RULE = Rule(
-    name="exploding_gradient",
     rank=10,
     find=find,
     needs=("vitals",),

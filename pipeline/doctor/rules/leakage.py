@@ -61,7 +61,6 @@ def _leaking_columns(run: Evidence, *, most: int) -> tuple[tuple[str, ...], floa
 
 
 RULE = Rule(
-    name="leakage",
     rank=80,
     find=find,
     needs=("importances",),

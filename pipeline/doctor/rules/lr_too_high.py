@@ -63,7 +63,6 @@ def _has_risen(run: Evidence) -> bool:
 
 
 RULE = Rule(
-    name="lr_too_high",
     rank=50,
     find=find,
     needs=("vitals",),

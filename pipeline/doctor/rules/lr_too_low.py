@@ -30,7 +30,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="lr_too_low",
     rank=70,
     find=find,
     needs=("vitals",),

@@ -57,7 +57,6 @@ def _cures(run: Evidence, turn: int | None) -> tuple[str, ...]:
 
 
 RULE = Rule(
-    name="no_better_than_linear",
     rank=160,
     find=find,
     needs=("test",),

@@ -37,7 +37,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="no_better_than_naive",
     rank=110,
     find=find,
     needs=("test",),

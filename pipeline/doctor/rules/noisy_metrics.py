@@ -104,7 +104,6 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
 
 
 RULE = Rule(
-    name="noisy_metrics",
     rank=170,
     find=find,
     shows_little_learning=True,

@@ -98,7 +98,6 @@ def _standard_error(run: Evidence, error: float, part: str) -> float:
 
 
 RULE = Rule(
-    name="overfitting",
     rank=120,
     find=find,
     needs=("training",),

@@ -21,7 +21,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="overlap",
     rank=90,
     find=find,
     needs=("repeated",),

@@ -31,7 +31,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="saturated",
     rank=40,
     find=find,
     needs=("activity",),

@@ -33,7 +33,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="stopped_early",
     rank=140,
     find=find,
     needs=("history",),

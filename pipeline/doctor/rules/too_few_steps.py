@@ -38,7 +38,6 @@ def find(run: Evidence) -> Verdict | None:
 
 
 RULE = Rule(
-    name="too_few_steps",
     rank=130,
     find=find,
     shows_little_learning=True,

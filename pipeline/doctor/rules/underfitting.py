@@ -56,7 +56,6 @@ def _has_something_to_learn(run: Evidence) -> bool:
 
 
 RULE = Rule(
-    name="underfitting",
     rank=150,
     find=find,
     needs=("training",),

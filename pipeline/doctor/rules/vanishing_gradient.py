@@ -76,7 +76,6 @@ def _cures(run: Evidence) -> tuple[str, ...]:
 
 
 RULE = Rule(
-    name="vanishing_gradient",
     rank=20,
     find=find,
     needs=("vitals",),
