@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from pipeline.bootstrap import LEVEL, Units, units_of_test
 from pipeline.findings import Array, Findings, Vitals
+from pipeline.markup import BASELINES
 
 #: Training error as a share of the naive error: less than a quarter of it is explained.
 #:
@@ -31,12 +32,6 @@ NARROW = 8
 ONE_FOR_ALL = 0.95
 RECURRENT = ("RNN", "GRU", "LSTM")
 Baseline = Literal["naive", "linear", "seasonal"]
-#: Names of baselines in findings that name none.
-DEFAULT_NAMES: Mapping[Baseline, str] = {
-    "naive": "the naive baseline",
-    "linear": "linear baseline",
-    "seasonal": "the seasonal baseline",
-}
 _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
 
 #: Lowest learning rate that is offered, as a share of the present one.
@@ -229,7 +224,8 @@ class Evidence:
         outputs = None if test is None else getattr(test, baseline)
         if test is None or outputs is None or self.tested < 2:
             return None
-        name = self._baseline_name(baseline)
+        names = dict(zip(BASELINES, self.findings.baselines, strict=False))
+        name = names.get(baseline, f"the {baseline} baseline")
         if self.is_regression:
             losses = np.square(test.outputs - test.targets).mean(1)
             other_losses = np.square(outputs - test.targets).mean(1)
@@ -245,11 +241,6 @@ class Evidence:
         means = float(hits.mean()), float(other_hits.mean())
         ends = self._interval(hits - other_hits, level)
         return Gain(baseline, name, means[0] - means[1], *ends, *means)
-
-    def _baseline_name(self, baseline: Baseline) -> str:
-        index = get_args(Baseline).index(baseline)
-        names = self.findings.baselines
-        return names[index] if index < len(names) else DEFAULT_NAMES[baseline]
 
     def _interval(self, values: Array, level: float) -> tuple[float, float]:
         """Return both ends of the mean's interval, by Student's t over the means of the units."""
