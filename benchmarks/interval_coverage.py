@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings no types
 
-from pipeline import metrics
+from pipeline import scores as scoring
 from pipeline.bootstrap import Units, flips, intervals, paired_differences, units_of
 from pipeline.findings import TestRows
 from pipeline.serving.model import conformal
@@ -175,7 +175,7 @@ def coverage(
 
 def _scores(test: Drawn) -> dict[str, float]:
     task = "binary" if test.targets.ndim == 1 else "regression"
-    scores = metrics.for_task(task, classes=2, threshold=0.5)
+    scores = scoring.for_task(task, classes=2, threshold=0.5)
     found = scores(torch.from_numpy(test.outputs[0]), torch.from_numpy(test.targets))
     shown = ("accuracy", "f1", "auroc") if task == "binary" else ("rmse", "mae")
     return {key: float(found[key]) for key in shown}

@@ -8,7 +8,7 @@ contains the true value.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.findings import Array, Findings, TestRows
-from pipeline.metrics import Values, WeightedScores, weighted_scores, widest_difference
+from pipeline.metrics import Metric, main_metrics, widest_difference
+from pipeline.metrics._rows import Values
+from pipeline.scores import drawn_rows, task_of
 
 LEVEL = 0.95
 #: Fewer groups or blocks have no interval: their variance is not known well enough.
@@ -33,13 +35,14 @@ OPERATIONS = 10_000_000
 AREA_OPERATIONS = 2 * OPERATIONS
 #: More rows have no interval: it would be too narrow to matter.
 MOST_ROWS = 1_000_000
-#: Keeps the end of an interval finite.
-MOST_EXPONENT = 50.0
 #: Draws × rows that are counted at once: they fit into the cache of a core.
 BLOCK_CELLS = 200_000
 #: Largest number of groups for which all choices of signs are tried: 8,192 of them.
 MOST_EXACT = 13
 SWAPS, SWAPS_AT_ONCE = 10_000, 500
+
+#: Maps the number of times each row was drawn (draws, rows) to the values of each metric (draws,).
+WeightedScores = Callable[[Values], dict[str, Values]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,7 +169,14 @@ class Intervals:
 
 
 def intervals(
-    outputs: Array, targets: Array, *, units: Units, threshold: float, seed: int, draws: int = DRAWS
+    outputs: Array,
+    targets: Array,
+    *,
+    units: Units,
+    threshold: float,
+    seed: int,
+    draws: int = DRAWS,
+    more: Iterable[Metric] = (),
 ) -> Intervals:
     """Return the 95 % interval of each metric of the task; equal arguments give equal results.
 
@@ -177,28 +187,64 @@ def intervals(
         threshold: Probability above which a row counts as positive.
         seed: Seed of the draws.
         draws: Largest number of draws; many rows get fewer.
+        more: Metrics besides the main ones of the task.
     """
     if not units.are_enough:
         return Intervals(draws=0, units=units.words, ends={})
-    draws, has_area = _affordable(draws, outputs.size)
-    scores = weighted_scores(outputs, targets, threshold=threshold, has_area=has_area)
+    draws = _affordable(draws, outputs.size)
+    metrics = _sampled([*main_metrics(task_of(outputs, targets)), *more], draws * outputs.size)
+    scores = weighted_scores(metrics, outputs, targets, threshold=threshold)
     values = scores(np.ones((1, len(targets))))
-    ends = {
-        key: interval(key, float(values[key][0]), half)
-        for key, half in _half_widths(scores, units, targets, draws, seed).items()
-        if half > 0 and math.isfinite(values[key][0]) and (key, units.kind) != ("r2", "block")
-    }
+    halves = _half_widths(scores, metrics, units, targets, draws=draws, seed=seed)
+    ends = {}
+    for metric in metrics:
+        value = float(values[metric.name][0])
+        half = halves.get(metric.name, 0.0)
+        is_possible = units.kind != "block" or metric.has_interval_in_time
+        if half > 0 and math.isfinite(value) and is_possible:
+            ends[metric.name] = metric.interval(value, half)
     return Intervals(draws=draws, units=units.words, ends=ends)
 
 
-def _affordable(draws: int, numbers: int) -> tuple[int, bool]:
-    """Return how many draws of so many outputs take half a second, and whether to score AUROC."""
-    draws = max(min(draws, FEWEST_DRAWS), min(draws, OPERATIONS // max(1, numbers)))
-    return draws, draws * numbers <= AREA_OPERATIONS
+def weighted_scores(
+    metrics: Sequence[Metric], outputs: Array, targets: Array, *, threshold: float
+) -> WeightedScores:
+    """Return a function that scores weighted rows, so that it scores many draws at once.
+
+    Args:
+        metrics: Metrics of the task.
+        outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs).
+        targets: Classes, int64 (rows,), or values (rows, outputs).
+        threshold: Probability above which a row counts as positive.
+    """
+    rows_of = drawn_rows(outputs, targets, threshold=threshold)
+
+    def score(weights: Values) -> dict[str, Values]:
+        rows = rows_of(weights)
+        return {metric.name: metric.score(rows) for metric in metrics}
+
+    return score
+
+
+def _affordable(draws: int, numbers: int) -> int:
+    """Return how many draws of so many outputs take half a second."""
+    return max(min(draws, FEWEST_DRAWS), min(draws, OPERATIONS // max(1, numbers)))
+
+
+def _sampled(metrics: Iterable[Metric], operations: int) -> list[Metric]:
+    """Leave out the metrics that sort the rows if the draws have too many of them."""
+    is_small = operations <= AREA_OPERATIONS
+    return [metric for metric in metrics if is_small or not metric.ranks_rows]
 
 
 def _half_widths(
-    scores: WeightedScores, units: Units, targets: Array, draws: int, seed: int
+    scores: WeightedScores,
+    metrics: Iterable[Metric],
+    units: Units,
+    targets: Array,
+    *,
+    draws: int,
+    seed: int,
 ) -> dict[str, float]:
     """Return half the width that each metric's interval would have if the metric were normal.
 
@@ -210,20 +256,21 @@ def _half_widths(
         scores(drawn(units, min(portion, draws - begin), generator=generator))
         for begin in range(0, draws, portion)
     ]
-    found = {}
-    for key in parts[0]:
-        values = np.concatenate([part[key] for part in parts])
-        known = values[np.isfinite(values)]
-        if len(known) <= len(values) / 2:
+    halves = {}
+    for metric in metrics:
+        values = np.concatenate([part[metric.name] for part in parts])
+        finite = values[np.isfinite(values)]
+        if len(finite) <= len(values) / 2:
             continue
         count = None
-        if key == "auroc":
+        if metric.ranks_rows:
             count = units.of_an_area(targets.astype(np.int64))
             if count < (FEWEST_ROWS / 2 if units.kind == "row" else FEWEST_UNITS):
                 continue
-        error, rounding = float(known.std()), 1e-12 * float(np.abs(known).max())
-        found[key] = units.errors(count=count) * error if error > rounding else 0.0
-    return found
+        error = float(finite.std())
+        rounding = 1e-12 * float(np.abs(finite).max())
+        halves[metric.name] = units.errors(count=count) * error if error > rounding else 0.0
+    return halves
 
 
 def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values:
@@ -233,35 +280,6 @@ def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values
     counts = np.bincount(places.ravel(), minlength=draws * units.count)
     of_unit = counts.reshape(draws, units.count).astype(np.float64)
     return of_unit if units.kind == "row" else of_unit[:, units.of_row]
-
-
-def interval(key: str, value: float, reach: float) -> tuple[float, float]:
-    """Return both ends of a metric's interval, inside the metric's range.
-
-    Args:
-        key: Name of the metric: `f1`, `rmse`, …
-        value: The metric on all rows.
-        reach: Half the width that the interval would have if the metric were normally distributed.
-
-    Source: Wilson 1927 for shares. The others are taken as normal on an unbounded scale: the
-    logarithm of an error, or of 1 - R², and the logit of an area under the ROC curve.
-    """
-    if key in ("rmse", "mae"):
-        factor = math.exp(min(reach / value, MOST_EXPONENT))
-        return value / factor, value * factor
-    if key == "r2":
-        factor = math.exp(min(reach / (1 - value), MOST_EXPONENT))
-        return 1 - (1 - value) * factor, 1 - (1 - value) / factor
-    variance = value * (1 - value)
-    if variance <= 0:
-        return value, value
-    if key == "auroc":
-        odds, factor = value / (1 - value), math.exp(min(reach / variance, MOST_EXPONENT))
-        return odds / (odds + factor), odds * factor / (1 + odds * factor)
-    scale = reach**2 / variance
-    centre = (value + scale / 2) / (1 + scale)
-    half = math.sqrt(reach**2 + scale**2 / 4) / (1 + scale)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +303,7 @@ def paired_differences(
     thresholds: tuple[float, float],
     units: Units,
     seed: int = 0,
+    more: Iterable[Metric] = (),
 ) -> Mapping[str, PairedDifference]:
     """Return each metric of two networks on the same rows, with the interval of the difference.
 
@@ -297,10 +316,13 @@ def paired_differences(
         thresholds: Probability above which each network calls a row positive.
         units: What counts as independent among the rows.
         seed: Seed of the draws.
+        more: Metrics besides the main ones of the task.
     """
-    draws, has_area = _affordable(DRAWS, first.outputs.size)
+    draws = _affordable(DRAWS, first.outputs.size)
+    task = task_of(first.outputs, first.targets)
+    metrics = _sampled([*main_metrics(task), *more], draws * first.outputs.size)
     one, other = (
-        weighted_scores(part.outputs, first.targets, threshold=threshold, has_area=has_area)
+        weighted_scores(metrics, part.outputs, first.targets, threshold=threshold)
         for part, threshold in zip((first, second), thresholds, strict=True)
     )
 
@@ -310,17 +332,19 @@ def paired_differences(
 
     halves: Mapping[str, float] = {}
     if units.are_enough:
-        halves = _half_widths(difference, units, first.targets, draws, seed)
+        halves = _half_widths(difference, metrics, units, first.targets, draws=draws, seed=seed)
     once = np.ones((1, len(first.targets)))
     before, after = one(once), other(once)
-    found = {}
+    differences = {}
     for key in before:
-        was, now, most = float(before[key][0]), float(after[key][0]), widest_difference(key)
+        was = float(before[key][0])
+        now = float(after[key][0])
+        most = widest_difference(key)
         ends = None
         if (half := halves.get(key)) is not None:
             ends = max(-most, now - was - half), min(most, now - was + half)
-        found[key] = PairedDifference(first=was, second=now, interval=ends)
-    return found
+        differences[key] = PairedDifference(first=was, second=now, interval=ends)
+    return differences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

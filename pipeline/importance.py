@@ -12,8 +12,9 @@ from torch import Tensor
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.findings import ColumnImportances
-from pipeline.metrics import Scores, direction
+from pipeline.metrics import default_name, direction
 from pipeline.networks.inspection import probabilities
+from pipeline.scores import Scores
 
 REPEATS = 5
 MOST_ROWS, FEWEST_ROWS = 2_000, 200
@@ -59,7 +60,7 @@ def importances_of(
     from torch.utils.flop_counter import FlopCounterMode
 
     columns = _columns(schema)
-    metric = "rmse" if schema.task == "regression" else "f1"
+    metric = default_name(schema.task)
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             outputs(few := part.take(torch.arange(min(2, len(part)))))

@@ -28,8 +28,6 @@ ROUNDING = 1e-6
 #: Lines of a list in a terminal, unless it is given a limit.
 SHORT_LIST = 20
 
-#: Names of metrics in sentences; others are written as their keys.
-_METRICS = {"f1": "F1", "auroc": "AUROC", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -82,11 +80,6 @@ class TextTable:
     marked: frozenset[int] = frozenset()
     parts: frozenset[int] = frozenset()
     notes: Sequence[str] = ()
-
-
-def metric_label(name: str) -> str:
-    """Return the name of a metric as a sentence has it, such as `F1` for `f1`."""
-    return _METRICS.get(name, name)
 
 
 def interval_text(ends: Sequence[float] | None) -> str:

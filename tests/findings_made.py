@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from pipeline import metrics
+from pipeline import scores as scoring
 from pipeline.bootstrap import intervals, units_of
 from pipeline.config.compose import compose
 from pipeline.config.record import plain
@@ -236,7 +236,7 @@ def _history(task: Task, epochs: int) -> dict[int, dict[str, float]]:
 def _metrics(test: TestRows, kept: Mapping[str, float], task: Task, best: int) -> dict[str, float]:
     """Score what the test rows hold, as a run does."""
     width = test.outputs.shape[1] if test.outputs.ndim == 2 else 2
-    scores = metrics.for_task(task, classes=width, threshold=0.5)
+    scores = scoring.for_task(task, classes=width, threshold=0.5)
     targets = torch.from_numpy(test.targets)
     values = {"best/epoch": float(best), "time/fit": 4.2}
     values |= {f"best/{key}": value for key, value in kept.items() if key.startswith("val/")}

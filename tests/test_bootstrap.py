@@ -7,8 +7,9 @@ from scipy.stats import binomtest, bootstrap
 from scipy.stats import t as student
 
 from benchmarks.interval_coverage import Classes, Forecasts, coverage
-from pipeline import metrics
-from pipeline.bootstrap import drawn, interval, intervals, units_of
+from pipeline.bootstrap import drawn, intervals, units_of, weighted_scores
+from pipeline.metrics import all_metrics, bounds, main_metrics
+from pipeline.scores import for_task
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -47,9 +48,10 @@ def test_each_draw_is_scored_as_its_rows(task: str, pair: Pair, size: int | None
     groups = None if size is None else np.arange(len(targets)) // size
     units = units_of(len(targets), groups=groups)
     weights = drawn(units, 30, generator=np.random.default_rng(3))
-    found = metrics.weighted_scores(outputs, targets, threshold=0.45)(weights)
+    metrics = main_metrics(task)
+    found = weighted_scores(metrics, outputs, targets, threshold=0.45)(weights)
     classes = outputs.shape[1] if outputs.ndim == 2 else 2
-    score = metrics.for_task(task, classes=classes, threshold=0.45)
+    score = for_task(task, classes=classes, threshold=0.45)
     for draw, counts in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(len(targets)), counts)
         expected = score(torch.from_numpy(outputs[rows]), torch.from_numpy(targets[rows]))
@@ -183,10 +185,10 @@ def test_an_interval_of_units_covers_what_it_says_and_equals_are_seldom_told_apa
 def test_an_interval_lies_around_the_figure_and_inside_its_range(
     key: str, value: float, reach: float
 ) -> None:
-    low, high = interval(key, value, reach)
+    low, high = all_metrics()[key].interval(value, reach)
     assert low <= value <= high
-    assert metrics.bounds(key)[0] <= low
-    assert high <= metrics.bounds(key)[1]
+    assert bounds(key)[0] <= low
+    assert high <= bounds(key)[1]
 
 
 def test_the_same_seed_gives_the_same_ends_and_many_rows_fewer_draws() -> None:

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.inspection import permutation_importance
 from torch import Tensor
 
-from pipeline import metrics
+from pipeline import scores as scoring
 from pipeline.data.cells.kinds.category import Category
 from pipeline.data.content import Part
 from pipeline.data.schema import Code, Encoder, Scaler, Schema, identity
@@ -39,7 +39,7 @@ def classified(rows: int, weights: Tensor) -> tuple[Part, Network]:
 
 def importances(part: Part, network: Network, schema: Schema) -> ColumnImportances:
     task = "multiclass" if schema.classes else "regression"
-    scores = metrics.for_task(task, classes=3, threshold=0.5)
+    scores = scoring.for_task(task, classes=3, threshold=0.5)
     words = {"schema": schema, "outputs": network, "scores": scores}
     return importances_of(part, **words, part_name="validation")
 
@@ -61,7 +61,7 @@ def test_the_importances_of_classes_are_those_of_scikit_learn() -> None:
     weights = torch.zeros(5, 3)
     weights[1], weights[3] = torch.tensor([2.0, -1, 0]), torch.tensor([0.0, 0.3, -0.3])
     part, network = classified(1500, weights)
-    scores = metrics.for_task("multiclass", classes=3, threshold=0.5)
+    scores = scoring.for_task("multiclass", classes=3, threshold=0.5)
     ours = importances(part, network, schema_of(5))
     asked = Asked(network, lambda raw: float(scores(raw, part.targets)["f1"]))
     given = (part.inputs.numpy(), part.targets.numpy())

@@ -9,13 +9,12 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 from torchmetrics import functional
 
-from pipeline.metrics import (
+from pipeline.scores import (
     FoundThreshold,
     class_scores,
     find_threshold,
     for_task,
     mean_words,
-    multiclass,
 )
 
 
@@ -266,6 +265,7 @@ def test_the_mean_is_said_to_be_over_the_classes_that_it_is_over(
 ) -> None:
     assert mean_words(class_scores(np.array(predicted), np.array(targets), "abcde")) == words
     outputs = torch.nn.functional.one_hot(torch.tensor(predicted), 5).float()
-    found = multiclass(outputs, torch.tensor(targets), classes=5)["f1"]
+    scores = for_task("multiclass", classes=5, threshold=0.5)
+    found = scores(outputs, torch.tensor(targets))["f1"]
     each = f1_score(targets, predicted, average=None, labels=range(5), zero_division=0)
     assert float(found) == pytest.approx(sum(each) / counted)

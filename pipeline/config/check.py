@@ -37,13 +37,11 @@ from pipeline.config.values import (
     written,
 )
 from pipeline.errors import ConfigError, did_you_mean, shown
+from pipeline.metrics import all_metrics, monitored
 from pipeline.paths import leads_out, name_problem, output_problem
 
-RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
-FALLING = ("val/loss", "val/rmse", "val/mae", "train/loss")
-MONITORED = (*RISING, *FALLING)
-#: Names that a user's own metric can't have.
-NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
+#: Names that a user's own metric can't have, besides those of the program's metrics.
+TAKEN = {"loss", "time", "parameters", "epoch"}
 
 Run = TypeVar("Run", bound=RunConfig)
 _Kind = TypeVar("_Kind")
@@ -276,19 +274,21 @@ def _output_rules(output: str) -> Iterator[tuple[object, str]]:
 
 def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
     own = [str(name) for name in _section(values, "metrics.more")]
+    taken_names = {*all_metrics(), *TAKEN}
     for name in own:
         taken = f".{name}: a built-in metric has this name; choose another."
         no_name = f": {shown(name)} is not a metric name; expected only letters, digits and _."
-        line = taken if name in NAMES else no_name
-        yield name in NAMES or not _METRIC.fullmatch(name), f"metrics.more{line}"
-    known = (*MONITORED, *(f"val/{name}" for name in own))
+        line = taken if name in taken_names else no_name
+        yield name in taken_names or not _METRIC.fullmatch(name), f"metrics.more{line}"
+    directions = monitored()
+    known = (*directions, *(f"val/{name}" for name in own))
     for prefix, metric, mode in followed(values):
-        better = "max" if metric in RISING else "min"
+        better = directions.get(metric, mode)
         if metric not in known:
             line = f"monitor={metric!r} is not logged; expected one of {', '.join(known)}."
             yield True, prefix + line + did_you_mean(metric, known, by_leaf=True)
         yield (
-            metric in MONITORED and mode in ("min", "max") and mode != better,
+            mode in ("min", "max") and mode != better,
             f"{prefix}mode={mode} selects the worst {metric}; expected {better}.",
         )
 

@@ -17,10 +17,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from pipeline.data.loader import Shared
 from pipeline.data.schema import as_float64
 from pipeline.errors import DivergedError
-from pipeline.metrics import Scores
 from pipeline.modules.epoch import Algorithm, Clipper, EpochMean, EpochOutputs, WeightWatch
 from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
+from pipeline.scores import Scores
 
 #: Number of outputs whose loss is computed at once in float64.
 LOSS_NUMBERS = 2**20
@@ -49,7 +49,7 @@ class Task(ShortSteps):
 
     Args:
         network: Maps inputs (batch, *input_shape) to outputs (batch, outputs).
-        scores: Metrics of a whole part, from `pipeline.metrics`; they may be replaced later.
+        scores: Metrics of a whole part, from `pipeline.scores`; they may be replaced later.
         optimization: Optimizer and schedule.
 
     After an epoch, `trainer.callback_metrics` holds its values as `stage/metric`. After a test,

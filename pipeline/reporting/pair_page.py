@@ -13,8 +13,8 @@ from pipeline.config.record import differences, flatten
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
 from pipeline.findings import Array, Findings, TestRows
-from pipeline.markup import MISSING, TextTable, interval_text, metric_label
-from pipeline.metrics import direction
+from pipeline.markup import MISSING, TextTable, interval_text
+from pipeline.metrics import direction, metric_label
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
 from pipeline.reporting.page import drawn, rendered

@@ -27,16 +27,16 @@ from pipeline.markup import (
     TextTable,
     baseline_headings,
     interval_text,
-    metric_label,
     score_rows,
 )
-from pipeline.metrics import ClassScores, class_scores, mean_words
+from pipeline.metrics import metric_label
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, drawn, embedded, rendered, template_of
 from pipeline.reporting.subject import Subject, found_subject, local_subject
 from pipeline.running.scoring import no_interval_notes, tested_names
+from pipeline.scores import ClassScores, class_scores, mean_words
 from pipeline.terminal import duration, rounded
 
 MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"

@@ -20,7 +20,6 @@ from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.findings import TestRows
 from pipeline.markup import BASELINES
-from pipeline.metrics import ClassScores, class_scores, find_threshold, mean_words
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_json, replace_text
@@ -29,6 +28,7 @@ from pipeline.running.recording import write_config, write_history
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of, metric_names, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
+from pipeline.scores import ClassScores, class_scores, find_threshold, mean_words
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv
 from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, save_model

@@ -28,6 +28,7 @@ from pipeline.doctor.diagnosis import load_rules
 from pipeline.errors import ConfigError, typed
 from pipeline.inside.views import chosen
 from pipeline.linear_fit import FittingProcess
+from pipeline.metrics import default_name
 from pipeline.networks import SHAPES, require_kind
 from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
 from pipeline.paths import conf_folder
@@ -267,7 +268,7 @@ class Plan:
     @property
     def usual_monitor(self) -> str:
         """Metric that chooses the kept epoch by default."""
-        return "val/rmse" if self.prepared.schema.task == "regression" else "val/f1"
+        return f"val/{default_name(self.prepared.schema.task)}"
 
     def filled_in(self) -> Plan:
         """Resolve the `null` defaults that depend on data, network and devices; set up torch."""

@@ -20,11 +20,11 @@ from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
 from pipeline.errors import shown
 from pipeline.markup import BASELINES, score_rows
-from pipeline.metrics import ClassScores
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.scoring import metric_names
+from pipeline.scores import ClassScores
 from pipeline.serving.model import Decision
 from pipeline.streams import single_line
 from pipeline.terminal import (

@@ -34,7 +34,8 @@ from pipeline.findings import (
 from pipeline.gallery import FOLDER, LIST, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
-from pipeline.markup import BASELINES, bullets, metric_label, score_rows
+from pipeline.markup import BASELINES, bullets, score_rows
+from pipeline.metrics import metric_label
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text

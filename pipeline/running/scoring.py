@@ -14,7 +14,8 @@ from pipeline.config.values import TARGET, build
 from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.markup import MISSING, NO_INTERVAL
-from pipeline.metrics import Direction, Scores
+from pipeline.metrics import Direction, main_names
+from pipeline.scores import Scores, for_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> S
         threshold: Probability above which a row of a binary task counts as positive; the user's own
             metrics get the probabilities.
     """
-    ours = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
+    ours = for_task(schema.task, classes=len(schema.classes), threshold=threshold)
     own = own_metrics(options)
     if not own:
         return ours
@@ -78,26 +79,21 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
     return "max" if rises else "min"
 
 
-def names_of_task(task: str) -> tuple[str, ...]:
-    """Return the names of the metrics that every run of a task has."""
-    return metrics.REGRESSION if task == "regression" else metrics.CLASSIFICATION
-
-
 def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
     """Return the metrics of the task that were measured on test rows, then the user's own."""
     tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
-    ours = [name for name in names_of_task(task) if name in tested]
+    ours = [name for name in main_names(task) if name in tested]
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 
 def metric_names(task: str, values: Mapping[str, float]) -> list[str]:
     """Return all metrics of the task, then the user's own."""
-    return list(dict.fromkeys([*names_of_task(task), *tested_names(task, values)]))
+    return list(dict.fromkeys([*main_names(task), *tested_names(task, values)]))
 
 
 def no_interval_notes(task: str, names: Sequence[str]) -> list[str]:
     """Return lines that say why the metrics of these names have no interval."""
-    own = [name for name in names if name not in names_of_task(task)]
+    own = [name for name in names if name not in main_names(task)]
     notes = [NO_INTERVAL] if len(own) < len(names) else []
     if own:
         notes.append(f"{MISSING}: no interval of {', '.join(own)}: only built-in metrics have one")
@@ -141,7 +137,7 @@ def require_possible(options: RunConfig, prepared: Prepared) -> None:
 def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     task = prepared.schema.task
     own = [f"val/{name}" for name in options.metrics.more]
-    ours = [f"val/{name}" for name in names_of_task(task)]
+    ours = [f"val/{name}" for name in main_names(task)]
     logged = ("val/loss", *ours, "train/loss", *own)
     followed_by = list(followed(dict(options)))
     for key, metric, _ in followed_by:

@@ -18,7 +18,8 @@ from pipeline.markup import (
     markdown_table,
     score_rows,
 )
-from pipeline.metrics import ClassScores, direction
+from pipeline.metrics import direction
+from pipeline.scores import ClassScores
 from pipeline.serving.model import FEWEST, Decision
 from pipeline.serving.predictions import value_names
 from pipeline.terminal import rounded

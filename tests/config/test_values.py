@@ -16,12 +16,13 @@ from fixture_types import Capture
 from omegaconf import OmegaConf
 from torch import nn, zeros
 
-from pipeline.config.check import MONITORED, check, check_callbacks
+from pipeline.config.check import check, check_callbacks
 from pipeline.config.compose import compose
 from pipeline.config.options import REFUSED, TrainerOptions
 from pipeline.config.values import build
 from pipeline.errors import ConfigError
 from pipeline.evaluate import main as evaluate
+from pipeline.metrics import monitored
 from pipeline.paths import conf_folder
 from pipeline.sweep import main as sweep
 from pipeline.train import main as train
@@ -137,7 +138,7 @@ def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine)
 
 def test_an_unknown_metric_to_monitor_lists_those_that_are_logged(line: CommandLine) -> None:
     assert line.problem("monitor=val/los") == (
-        f"monitor='val/los' is not logged; expected one of {', '.join(MONITORED)}."
+        f"monitor='val/los' is not logged; expected one of {', '.join(monitored())}."
         " Did you mean 'val/loss'?"
     )
 

@@ -144,7 +144,7 @@ BROKEN = [
     (
         *("own_scores.Brier, power: 2", "monitor=val/won"),
         "monitor='val/won' is not logged; expected one of val/accuracy, val/precision, "
-        "val/recall, val/f1, val/auroc, val/r2, val/loss, val/rmse, val/mae, train/loss, "
+        "val/recall, val/f1, val/auroc, val/rmse, val/mae, val/r2, val/loss, train/loss, "
         "val/own. Did you mean 'val/own'?",
     ),
 ]

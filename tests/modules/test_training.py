@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import metrics
+from pipeline import scores as scoring
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import RunConfig, data_options
@@ -102,7 +102,7 @@ PLAIN = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=N
 
 
 def classifier(outputs: int, **options: Any) -> Classifier:
-    scores = metrics.for_task("multiclass", classes=max(outputs, 2), threshold=0.5)
+    scores = scoring.for_task("multiclass", classes=max(outputs, 2), threshold=0.5)
     return Classifier(nn.Identity(), scores=scores, optimization=PLAIN, **options)
 
 
@@ -161,7 +161,10 @@ def test_the_loss_of_a_part_is_summed_in_double_precision(weights: list[float] |
 
 
 def test_a_regression_never_broadcasts_its_targets() -> None:
-    scores, units = metrics.regression, {"to_units": lambda values, _: values, "offsets": {}}
+    scores, units = (
+        scoring.for_task("regression", classes=0, threshold=0.5),
+        {"to_units": lambda values, _: values, "offsets": {}},
+    )
     task = Regressor(nn.Identity(), scores=scores, optimization=PLAIN, **units)
     with pytest.raises(ValueError, match=r"outputs \(4, 1\) and targets \(4,\) differ in shape"):
         task.loss(torch.zeros(4, 1), torch.zeros(4))

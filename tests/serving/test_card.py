@@ -16,7 +16,7 @@ from pipeline.bootstrap import Intervals
 from pipeline.data.prepare import prepare
 from pipeline.data.report import ClassRows
 from pipeline.markup import escaped
-from pipeline.metrics import ClassScores
+from pipeline.scores import ClassScores
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.model import Decision
 from pipeline.terminal import rounded

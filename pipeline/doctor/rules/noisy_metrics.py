@@ -4,7 +4,8 @@ import shlex
 
 from pipeline.doctor.gains import comparison, naive_gain
 from pipeline.doctor.rule import Evidence, Rule, Verdict
-from pipeline.markup import interval_text, metric_label
+from pipeline.markup import interval_text
+from pipeline.metrics import metric_label
 from pipeline.terminal import rounded
 
 #: Width of the 95 % interval of a share, such as F1, at which its first digit is unknown.

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.config.options import MetricsOptions, SweepOptions
 from pipeline.config.record import FREE, data_fingerprint, differences
 from pipeline.errors import ConfigError, did_you_mean, shown
+from pipeline.metrics import Direction, all_metrics
 from pipeline.study.messages import REMEDY, changed_data_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from pipeline.data.source import Task
-    from pipeline.metrics import Direction
     from pipeline.study.ledger.storage import StudyStorage
     from pipeline.study.space.space import Space
 
@@ -108,11 +108,11 @@ def read_objectives(
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
     """Return the names of all values that a trial logs."""
-    from pipeline.metrics import CLASSIFICATION, REGRESSION
-
-    metrics = [*CLASSIFICATION, *REGRESSION]
-    if task is not None:
-        metrics = list(REGRESSION if task == "regression" else CLASSIFICATION)
+    metrics = [
+        metric.name
+        for metric in all_metrics().values()
+        if metric.is_main and (task is None or task in metric.tasks)
+    ]
     validation = [f"val/{name}" for name in ("loss", *metrics)] if validated else []
     return (*validation, "train/loss", *COSTS)
 

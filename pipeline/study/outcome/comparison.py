@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import some
 from pipeline.markup import BASELINES, MISSING, TextTable, interval_text, latex, markdown
+from pipeline.metrics import Direction, bounds, direction, widest_difference
 from pipeline.paths import replace_text
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best
@@ -24,7 +25,6 @@ from pipeline.study.outcome.summary import (
 from pipeline.terminal import number, rounded, significant
 
 if TYPE_CHECKING:
-    from pipeline.metrics import Direction
     from pipeline.study.ledger.definition import Objective
     from pipeline.study.plan import StudyPlan
 
@@ -122,8 +122,6 @@ class ComparisonCell:
 
     def spread(self, metric: str) -> Spread:
         """Return the spread of a metric over the repeats."""
-        from pipeline.metrics import bounds  # imports torch
-
         values = self.by_repeat(metric).values()
         if self.kind != NETWORK and len(set(values)) == 1:  # one measurement, however often taken
             return Spread(n=len(values), mean=next(iter(values)))
@@ -242,8 +240,6 @@ def _compared_by(
     the objective (`test/f1` for `val/f1`, `test/f1` or `test/rmse` for `train/loss`). If there is
     none, it is the objective.
     """
-    from pipeline import metrics
-
     part, _, name = objective.name.rpartition("/")
     tested = {"val": (name,), "train": AFTER_TRAINING_ALONE}.get(part.partition("/")[0], ())
     complete = [row for row in rows if row.state == "complete"]
@@ -255,7 +251,7 @@ def _compared_by(
             break
         if len(without) < len(complete):
             lacking[key] = without
-    better = objective.direction if by.rpartition("/")[2] == name else metrics.direction(by)
+    better = objective.direction if by.rpartition("/")[2] == name else direction(by)
     return by, better, lacking
 
 
@@ -292,8 +288,6 @@ def _against_best(
     The difference is paired: the effect of a repeat (a seed, a fold) on both cells cancels out, so
     that far fewer repeats are needed to show a difference than with two separate means.
     """
-    from pipeline.metrics import widest_difference
-
     most = max(len(cell.by_repeat(by)) for cell in cells)
     whole = [cell for cell in cells if len(cell.by_repeat(by)) == most and cell.spread(by).n]
     if not whole or len(cells) < 2:

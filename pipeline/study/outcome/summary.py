@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import markup
 from pipeline.config.overrides import plainest
 from pipeline.markup import MISSING, TextTable, show
+from pipeline.metrics import Direction, direction
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
@@ -21,7 +22,6 @@ from pipeline.tracking import fields
 from pipeline.tracking.folders import read_state
 
 if TYPE_CHECKING:
-    from pipeline.metrics import Direction
     from pipeline.study.ledger.rows import Importances
 
 OFF = "off"
@@ -268,8 +268,6 @@ def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
 
 def _on_test(summary: StudySummary) -> Iterator[str]:
     """Yield sentences that compare the winner with the default, if both were tested."""
-    from pipeline.metrics import direction
-
     objective = summary.objectives[0].rpartition("/")[2]
     wanted = (f"test/{objective}", "test/f1", "test/rmse", "test/accuracy")
     both = (key for key in wanted if key in summary.tested and key in summary.base_tested)
@@ -293,8 +291,6 @@ def _on_test(summary: StudySummary) -> Iterator[str]:
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:
     """Yield a warning if the naive prediction is as good as the winner."""
-    from pipeline.metrics import direction
-
     for name in ("f1", "rmse", "accuracy"):
         test, naive = summary.tested.get(f"test/{name}"), summary.tested.get(f"naive/{name}")
         if test is None or naive is None:

@@ -1,0 +1,170 @@
+"""Rows that metrics are scored on: all rows once, or many weighted draws of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+#: Targets that vary less, relative to their size, differ by errors of rounding only.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassRows:
+    """Rows of a classification, counted in each draw.
+
+    Args:
+        outputs: Probabilities of the positive class, (rows,), or of each class, (rows, classes).
+        targets: Classes, int64 (rows,).
+        hits: Rows of each class that are predicted as it, (draws, classes).
+        calls: Rows that are predicted as each class, (draws, classes).
+        members: Rows of each class, (draws, classes).
+        weights: How often each row was drawn, (draws, rows); `None` = a single draw of all rows.
+        precision: Type of quotients, float32 or float64.
+    """
+
+    outputs: NDArray[Any]
+    targets: NDArray[np.int64]
+    hits: NDArray[Any]
+    calls: NDArray[Any]
+    members: NDArray[Any]
+    weights: Values | None = None
+    precision: type[np.floating[Any]] = np.float64
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether scores are those of the positive class, not means over classes."""
+        return self.outputs.ndim == 1
+
+    @cached_property
+    def right(self) -> NDArray[Any]:
+        """Rows whose predicted class is right, (draws,)."""
+        right: NDArray[Any] = self.hits.sum(1)
+        return right
+
+    @cached_property
+    def total(self) -> NDArray[Any]:
+        """Number of rows, (draws,)."""
+        total: NDArray[Any] = self.members.sum(1)
+        return total
+
+    @cached_property
+    def is_counted(self) -> NDArray[np.bool_]:
+        """Whether each class is in the targets or the predictions, (draws, classes)."""
+        is_counted: NDArray[np.bool_] = self.calls + self.members > 0
+        return is_counted
+
+    def ratio(self, part: NDArray[Any], whole: NDArray[Any]) -> Values:
+        """Divide numbers of rows; 0/0 is 0."""
+        return ratios(part.astype(self.precision), whole.astype(self.precision))
+
+    def mean(self, part: NDArray[Any], whole: NDArray[Any]) -> Values:
+        """Average ratios over the classes that are in targets or predictions, (draws,).
+
+        Args:
+            part: Numerators, (draws, classes).
+            whole: Denominators, (draws, classes); 0/0 is 0.
+
+        In a binary task the result is the ratio of the positive class.
+        """
+        shares = self.ratio(part, whole)
+        if self.is_binary:
+            positive: Values = shares[:, 1]
+            return positive
+        return class_mean(shares, self.is_counted)
+
+    def row_mean(self, values: Values) -> Values:
+        """Average values of rows (rows,) over the drawn rows, (draws,)."""
+        if self.weights is None:
+            averages: Values = values.mean(keepdims=True)
+        else:
+            averages = self.weights @ values / self.total
+        return averages
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ValueRows:
+    """Rows of a regression.
+
+    Args:
+        values: Predicted values, float64 (rows, outputs).
+        targets: True values, float64 (rows, outputs).
+        weights: How often each row was drawn, (draws, rows); `None` = a single draw of all rows.
+    """
+
+    values: Values
+    targets: Values
+    weights: Values | None = None
+
+    @cached_property
+    def errors(self) -> Values:
+        """Predicted minus true values, (rows, outputs)."""
+        return self.values - self.targets
+
+    def total(self, values: Values) -> Values:
+        """Sum values (rows, outputs) over the drawn rows, (draws, outputs)."""
+        if self.weights is None:
+            totals: Values = values.sum(0, keepdims=True)
+        else:
+            totals = self.weights @ values
+        return totals
+
+    def mean(self, values: Values) -> Values:
+        """Average values (rows, outputs) over the drawn rows and all outputs, (draws,)."""
+        rows = len(values) if self.weights is None else self.weights.sum(1)
+        means: Values = self.total(values).sum(1) / (rows * values.shape[1])
+        return means
+
+    @cached_property
+    def spread(self) -> Values:
+        """Sum of the targets' squared distances from their mean, (draws, outputs).
+
+        It is 0 where the targets differ by errors of rounding only.
+        """
+        size = np.abs(self.targets).max(0)
+        centred = self.targets - self.targets.mean(0)
+        spread: Values = self.total(centred**2)
+        if self.weights is None:
+            varies = np.ptp(self.targets, axis=0) > ROUNDING * size
+            spread[:, ~varies] = 0.0
+            return spread
+        rows = self.weights.sum(1)[:, None]
+        spread -= self.total(centred) ** 2 / rows
+        spread[spread <= rows * (ROUNDING * size) ** 2] = 0.0
+        return spread
+
+
+#: Maps the number of times each row was drawn (draws, rows) to the rows that metrics score.
+Drawn = Callable[[Values], ClassRows | ValueRows]
+
+
+def class_mean(shares: Values, counted: NDArray[np.bool_]) -> Values:
+    """Average shares of classes, (draws, classes), over those that are counted in a draw.
+
+    The others are 0; the mean is NaN if none is counted.
+    """
+    count = counted.sum(1, keepdims=True, dtype=shares.dtype)
+    count[count == 0] = np.nan
+    parts: Values = shares / count
+    if shares.dtype == np.float64:
+        totals: Values = parts.sum(1)
+        return totals
+    from torch import from_numpy
+
+    # It adds float32 in the order of torchmetrics, whose values these equal to the last bit.
+    means: Values = from_numpy(parts).sum(1).numpy()
+    return means
+
+
+def ratios(part: NDArray[Any], whole: NDArray[Any], *, empty: float = 0.0) -> Values:
+    """Divide arrays of one shape where the denominator is positive; elsewhere it is `empty`."""
+    filled = np.full(part.shape, empty, part.dtype)
+    quotients: Values = np.divide(part, whole, out=filled, where=whole > 0)
+    return quotients

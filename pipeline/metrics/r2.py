@@ -1,0 +1,35 @@
+"""R², the explained share of the targets' variance, averaged over the outputs."""
+
+from __future__ import annotations
+
+from math import inf, nan
+from typing import TYPE_CHECKING
+
+from pipeline.metrics import Metric
+
+if TYPE_CHECKING:
+    from pipeline.metrics._rows import ValueRows, Values
+
+
+def score(rows: ValueRows) -> Values:
+    """1 − Σ error² / Σ (target − mean)²; NaN if the targets of an output do not vary."""
+    from pipeline.metrics._rows import ratios
+
+    unexplained = ratios(rows.total(rows.errors**2), rows.spread, empty=nan)
+    means: Values = (1 - unexplained).mean(1)
+    return means
+
+
+METRIC = Metric(
+    name="r2",
+    label="R²",
+    tasks=("regression",),
+    better="max",
+    bounds=(-inf, 1.0),
+    score=score,
+    glossary="share of the target's variance that is explained; 0 is predicting the mean",
+    chinese="决定系数",
+    order=8,
+    is_main=True,
+    has_interval_in_time=False,
+)
