@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.findings import Array, ColumnImportances, Findings, Mistakes, TestRows
+from pipeline.metrics import direction
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, short
 from pipeline.terminal import rounded
@@ -362,7 +363,7 @@ def _importance_words(found: ColumnImportances) -> str:
 
 
 def _change(found: ColumnImportances) -> str:
-    return "increase" if found.metric in ("rmse", "mae", "loss") else "decrease"
+    return "increase" if direction(found.metric) == "min" else "decrease"
 
 
 def _left_out(found: ColumnImportances, measured: int) -> str:

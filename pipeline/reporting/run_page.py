@@ -29,7 +29,7 @@ from pipeline.markup import (
     interval_text,
     score_rows,
 )
-from pipeline.metrics import metric_label
+from pipeline.metrics import metric_label, ranked
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
@@ -231,8 +231,7 @@ def main_metric(findings: Findings) -> str | None:
     """Return the metric that represents the run's test: that of the monitor, else a usual one."""
     names = tested_names(findings.task, findings.metrics)
     own = findings.monitor.rpartition("/")[2]
-    usual = ("f1", "rmse", "accuracy")
-    return next((name for name in (own, *usual, *names) if name in names), None)
+    return next((name for name in (own, *ranked(), *names) if name in names), None)
 
 
 def _title(findings: Findings) -> str:

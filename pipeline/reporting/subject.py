@@ -24,7 +24,7 @@ from pipeline.findings import (
     Findings,
     load_findings,
 )
-from pipeline.metrics import direction
+from pipeline.metrics import default_name, direction
 from pipeline.regular_files import read_json, read_regular
 from pipeline.reporting.page import publish
 from pipeline.tracking import folders
@@ -187,10 +187,11 @@ def _of_journal(
         },
     )
     of_data: dict[str, Any] = {"task": "multiclass", "rows": {}}
+    error_metric = default_name("regression")
     if report is not None:
         of_data = {key: getattr(report, key) for key in ("task", "units", "rows")}
         of_data["classes"] = tuple(one.name for one in report.classes)
-    elif any(key.endswith("/rmse") for values in epochs.values() for key in values):
+    elif any(key.endswith(f"/{error_metric}") for values in epochs.values() for key in values):
         of_data["task"] = "regression"
     return Findings(
         name=begun["name"],

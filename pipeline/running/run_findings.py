@@ -35,7 +35,7 @@ from pipeline.gallery import FOLDER, LIST, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import BASELINES, bullets, score_rows
-from pipeline.metrics import metric_label
+from pipeline.metrics import default_name, metric_label
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
@@ -424,7 +424,7 @@ def _place(one: Written) -> str:
 
 def _summary(findings: Findings) -> str:
     """Return what was trained and on which data, and the main metric beside the baselines'."""
-    name = "rmse" if findings.task == "regression" else "f1"
+    name = default_name(findings.task)
     figures = {
         kind: rounded(findings.metrics[f"{kind}/{name}"], findings.intervals.get(name))
         for kind in ("test", *BASELINES[::-1])

@@ -18,7 +18,7 @@ from pipeline.markup import (
     markdown_table,
     score_rows,
 )
-from pipeline.metrics import direction
+from pipeline.metrics import default_name, direction
 from pipeline.scores import ClassScores
 from pipeline.serving.model import FEWEST, Decision
 from pipeline.serving.predictions import value_names
@@ -187,7 +187,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         if schema.difference is not None or schema.window is not None:
             yield "all test rows are from one period; results in another may differ"
     # Mention each baseline that is at least as good as the network.
-    key = "rmse" if schema.task == "regression" else "f1"
+    key = default_name(schema.task)
     own = facts.metrics.get(f"test/{key}")
     for kind, name in zip(BASELINES, facts.baselines, strict=False):
         theirs = facts.metrics.get(f"{kind}/{key}")

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipeline.markup import escaped, fenced, markdown_table
+from pipeline.metrics import default_names, ranked
 
 STUDY_TAG = "pipeline.study"
 TRIAL_TAG = "pipeline.trial"
@@ -44,17 +45,8 @@ TRAINING_PAGES = "workflowType=machine_learning"
 FINAL = ("test/", "naive/", "linear/", "seasonal/", "best/", "decision/", "time/fit", "model/")
 #: Key of the view that the links of this program open, among the saved views of an experiment.
 VIEW = "pipeline"
-#: Columns of the view in their order; MLflow's pages leave out those that no run has.
-COLUMNS = (
-    *(
-        f"metrics.`{stage}/{name}`"
-        for name in ("f1", "rmse")
-        for stage in ("best/val", "val", "test", "linear")
-    ),
-    "params.`optimizer.lr`",
-    "tags.`doctor`",
-    "attributes.`Dataset`",
-)
+#: Columns of the view after those of metrics.
+COLUMNS = ("params.`optimizer.lr`", "tags.`doctor`", "attributes.`Dataset`")
 #: Sections of charts in the view, the curves first; the others are folded.
 CURVES = ("val", "train", "grad", "time", "Model metrics")
 FOLDED = ("test", "linear", "naive", "seasonal", "best", "best/val", "System metrics")
@@ -110,16 +102,27 @@ def tag_texts(tags: Mapping[str, object]) -> dict[str, str]:
     return {field_name(key): cut(str(value), MAX_TAG) for key, value in tags.items()}
 
 
+def columns() -> list[str]:
+    """Return the columns of the view; MLflow's pages leave out those that no run has."""
+    defaults = default_names()
+    shown = []
+    for name in defaults:
+        shown += [f"{stage}/{name}" for stage in ("best/val", "val", "test", "linear")]
+    shown += [f"test/{name}" for name in ranked() if name not in defaults]
+    return [*(f"metrics.`{key}`" for key in shown), *COLUMNS]
+
+
 def view_tag() -> dict[str, str]:
     """Return the tag by which MLflow's page of an experiment offers the view with our columns."""
     sections = [
         {"uuid": name, "name": name, "display": name in CURVES, "isReordered": True}
         for name in CURVES + FOLDED
     ]
+    shown = columns()
     state = {
-        "selectedColumns": COLUMNS,
-        "columnOrder": COLUMNS,
-        "columnWidths": {**dict.fromkeys(COLUMNS, 90), "tags.`doctor`": 140, COLUMNS[-1]: 270},
+        "selectedColumns": shown,
+        "columnOrder": shown,
+        "columnWidths": {**dict.fromkeys(shown, 90), "tags.`doctor`": 140, shown[-1]: 270},
         "compareRunCharts": [],
         "compareRunSections": sections,
         "isAccordionReordered": True,

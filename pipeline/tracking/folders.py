@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter
 
 from pipeline.errors import ConfigError, did_you_mean, some
+from pipeline.metrics import direction, ranked
 from pipeline.paths import TRIALS, entries, files_below, replace_file
 from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
@@ -54,9 +55,6 @@ SHOWN = 5
 #: Word for runs that this user has not begun here.
 FOREIGN = "foreign"
 
-#: Metrics that can represent a run, the preferred ones first, and those of which less is better.
-TELLING = ("f1", "rmse", "accuracy", "loss")
-ERRORS = ("rmse", "loss")
 #: Stages of a list that can be sorted by, with the prefixes of their metrics.
 STAGES = {"validation": ("best/val", "val"), "test": ("test",)}
 DAY = 86_400.0
@@ -345,8 +343,9 @@ class ListedRun:
         if order not in STAGES:
             return (self.name if order == "name" else "", -self.order)
         metric, value = self._telling(order)
-        kind = TELLING.index(metric) if metric else len(TELLING)
-        return (kind, value if metric in ERRORS else -value, -self.order)
+        names = _representing()
+        kind = names.index(metric) if metric else len(names)
+        return (kind, value if direction(metric) == "min" else -value, -self.order)
 
     def _shown(self, stage: str) -> str:
         metric, value = self._telling(stage)
@@ -355,7 +354,7 @@ class ListedRun:
     def _telling(self, stage: str) -> tuple[str, float]:
         """Return name and value of the metric that represents a stage; '' if there is none."""
         for prefix in STAGES[stage]:
-            for metric in TELLING:
+            for metric in _representing():
                 if f"{prefix}/{metric}" in self.metrics:
                     return metric, self.metrics[f"{prefix}/{metric}"]
         return "", 0.0
@@ -366,6 +365,11 @@ class ListedRun:
 
     def __str__(self) -> str:
         return f"{self.folder}: {self.age / DAY:.0f} days old, {self.size / MIB:.1f} MiB"
+
+
+def _representing() -> list[str]:
+    """Return the names of values that can represent a run, the preferred ones first."""
+    return [*ranked(), "loss"]
 
 
 def listed(output: Path) -> list[ListedRun]:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import some
 from pipeline.markup import BASELINES, MISSING, TextTable, interval_text, latex, markdown
-from pipeline.metrics import Direction, bounds, direction, widest_difference
+from pipeline.metrics import (
+    Direction,
+    all_metrics,
+    bounds,
+    default_names,
+    direction,
+    widest_difference,
+)
 from pipeline.paths import replace_text
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best
@@ -37,9 +44,6 @@ NETWORK = "network"
 NAMES = ("model", "experiment")
 #: Heading of a column that tells networks and baselines apart.
 PREDICTOR = "predictor"
-SHOWN_METRICS = ("accuracy", "f1", "rmse")
-#: Test metrics to compare by if the objective is measured on the training rows.
-AFTER_TRAINING_ALONE = ("f1", "rmse")
 #: Relative difference up to which values of a baseline from different machines count as equal.
 SAME = 1e-6
 #: Number of trials named by a note, and of other cells named by an outcome.
@@ -218,7 +222,8 @@ def compare(
         measured.update(*(cell.values for cell in cells))
         found = [one for kind in BASELINES for one in _baselines(group, keys, repeated, kind)]
         blocks.append((*_against_best(cells, by, better), *found))
-    tested = (f"test/{name}" for name in SHOWN_METRICS if f"test/{name}" in measured)
+    shown = [f"test/{name}" for name, metric in all_metrics().items() if metric.rank is not None]
+    tested = [key for key in shown if key in measured]
     return Comparison(
         keys=tuple(keys),
         repeated=tuple(repeated),
@@ -241,7 +246,7 @@ def _compared_by(
     none, it is the objective.
     """
     part, _, name = objective.name.rpartition("/")
-    tested = {"val": (name,), "train": AFTER_TRAINING_ALONE}.get(part.partition("/")[0], ())
+    tested = {"val": (name,), "train": default_names()}.get(part.partition("/")[0], ())
     complete = [row for row in rows if row.state == "complete"]
     by, lacking = objective.name, dict[str, tuple[int, ...]]()
     for key in [*published, *(f"test/{metric}" for metric in tested)] if complete else ():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import markup
 from pipeline.config.overrides import plainest
 from pipeline.markup import MISSING, TextTable, show
-from pipeline.metrics import Direction, direction
+from pipeline.metrics import Direction, all_metrics, direction, ranked
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
@@ -49,7 +49,6 @@ TESTED = "tested"
 BASE = "base_trial"
 #: Metrics that a terminal leaves out of the summary.
 PARTS_OF_F1 = ("precision", "recall")
-TEST_METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "rmse", "mae", "r2")
 #: Pictures among a study's artifacts, the most important first.
 PICTURES = {
     "comparison.png": "The comparison",
@@ -269,7 +268,7 @@ def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
 def _on_test(summary: StudySummary) -> Iterator[str]:
     """Yield sentences that compare the winner with the default, if both were tested."""
     objective = summary.objectives[0].rpartition("/")[2]
-    wanted = (f"test/{objective}", "test/f1", "test/rmse", "test/accuracy")
+    wanted = (f"test/{name}" for name in (objective, *ranked()))
     both = (key for key in wanted if key in summary.tested and key in summary.base_tested)
     key = next(both, None)
     if key is None:
@@ -291,7 +290,7 @@ def _on_test(summary: StudySummary) -> Iterator[str]:
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:
     """Yield a warning if the naive prediction is as good as the winner."""
-    for name in ("f1", "rmse", "accuracy"):
+    for name in ranked():
         test, naive = summary.tested.get(f"test/{name}"), summary.tested.get(f"naive/{name}")
         if test is None or naive is None:
             continue
@@ -369,7 +368,7 @@ def figures_table(summary: StudySummary) -> TextTable:
     kinds = markup.baseline_headings(tested, ())
     default = ["default"] if summary.base_tested and summary.winner != summary.base else []
     lines = []
-    for name in (name for name in TEST_METRICS if f"test/{name}" in tested):
+    for name in (name for name in all_metrics() if f"test/{name}" in tested):
         (cells,) = markup.score_rows(tested, ends, [name], kinds)
         if default:
             (beside,) = markup.score_rows(summary.base_tested, ends, [name], ())
