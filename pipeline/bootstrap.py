@@ -9,7 +9,8 @@ contains the true value.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.findings import Array, Findings, TestRows
 from pipeline.metrics import Metric, main_metrics, widest_difference
-from pipeline.metrics._rows import Values
+from pipeline.metrics._rows import Rows, Values
 from pipeline.scores import drawn_rows, task_of
 
 LEVEL = 0.95
@@ -31,6 +32,12 @@ DRAWS = 1000
 FEWEST_DRAWS = 100
 #: Limit of draws × rows × classes, about half a second; large tests get fewer than 1,000 draws.
 OPERATIONS = 10_000_000
+#: Seconds in which all metrics that are scored draw by draw have to be drawn, and their numbers of
+#: draws: steps, since equal runs take different times.
+SINGLE_SECONDS = 0.3
+SINGLE_DRAWS = (1000, 300, 100, 30)
+#: Shares of the rows on which such a metric is tried first: it may take long.
+TRIED = (64, 16, 4, 1)
 #: Limit above which the area under the ROC curve has no interval: its sort takes too long.
 AREA_OPERATIONS = 2 * OPERATIONS
 #: More rows have no interval: it would be too narrow to matter.
@@ -161,11 +168,19 @@ class Intervals:
         ends: Lower and upper end by metric. Metrics that are undefined in most draws or equal in
             all of them are left out. So is R² of forecasts: a few stretches of time don't show how
             much the target varies.
+        fewer: Number of draws of the metrics that were scored draw by draw, if there were fewer.
     """
 
     draws: int
     units: str
     ends: Mapping[str, tuple[float, float]]
+    fewer: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """The metrics whose intervals rest on fewer draws than the others, in words."""
+        counts = [f"{name} {count}" for name, count in self.fewer.items()]
+        return f"fewer bootstrap draws, to save time: {', '.join(counts)}" if counts else ""
 
 
 def intervals(
@@ -203,7 +218,61 @@ def intervals(
         is_possible = units.kind != "block" or metric.has_interval_in_time
         if half > 0 and math.isfinite(value) and is_possible:
             ends[metric.name] = metric.interval(value, half)
-    return Intervals(draws=draws, units=units.words, ends=ends)
+    fewer = {}
+    singles = [metric for metric in more if not metric.scores_draws]
+    for metric in singles:
+        seconds = SINGLE_SECONDS / len(singles)
+        value, sample = _single_draws(
+            metric, (outputs, targets), units, draws=draws, seed=seed, seconds=seconds
+        )
+        half = _half_width(sample, units) or 0.0
+        if half > 0 and math.isfinite(value):
+            ends[metric.name] = metric.interval(value, half)
+            if len(sample) < draws:
+                fewer[metric.name] = len(sample)
+    return Intervals(draws=draws, units=units.words, ends=ends, fewer=fewer)
+
+
+def _single_draws(
+    metric: Metric,
+    rows: tuple[Array, Array],
+    units: Units,
+    *,
+    draws: int,
+    seed: int,
+    seconds: float,
+) -> tuple[float, Values]:
+    """Return a metric on all rows and on single draws, as many as the seconds allow.
+
+    There is no draw if a few would take too long.
+    """
+    begin = perf_counter()
+    count = len(rows[1])
+    value = math.nan
+    for share in TRIED:
+        started_at = perf_counter()
+        value = _single_score(metric, rows, np.arange(0, count, share))
+        if perf_counter() - started_at > seconds / SINGLE_DRAWS[-1]:
+            return value, np.empty(0)
+    generator = np.random.default_rng(seed)
+    sample: list[float] = []
+    while len(sample) < draws and perf_counter() - begin < seconds:
+        times = drawn(units, 1, generator=generator)[0].astype(np.int64)
+        sample.append(_single_score(metric, rows, np.repeat(np.arange(count), times)))
+    most = max((step for step in (draws, *SINGLE_DRAWS) if step <= len(sample)), default=0)
+    return value, np.array(sample[:most])
+
+
+def _single_score(metric: Metric, rows: tuple[Array, Array], chosen: NDArray[np.int64]) -> float:
+    """Return a metric on some rows; NaN if it raises an error."""
+    from torch import from_numpy
+
+    outputs, targets = rows
+    tensors = from_numpy(outputs[chosen]), from_numpy(targets[chosen])
+    try:
+        return float(metric.score(Rows(tensors=tensors))[0])
+    except Exception:  # a user's own class may refuse rows, such as those of a single class
+        return math.nan
 
 
 def weighted_scores(
@@ -232,9 +301,10 @@ def _affordable(draws: int, numbers: int) -> int:
 
 
 def _sampled(metrics: Iterable[Metric], operations: int) -> list[Metric]:
-    """Leave out the metrics that sort the rows if the draws have too many of them."""
+    """Return the metrics that score many draws, without those that sort rows if there are many."""
     is_small = operations <= AREA_OPERATIONS
-    return [metric for metric in metrics if is_small or not metric.ranks_rows]
+    possible = [metric for metric in metrics if metric.scores_draws]
+    return [metric for metric in possible if is_small or not metric.ranks_rows]
 
 
 def _half_widths(
@@ -258,19 +328,24 @@ def _half_widths(
     ]
     halves = {}
     for metric in metrics:
-        values = np.concatenate([part[metric.name] for part in parts])
-        finite = values[np.isfinite(values)]
-        if len(finite) <= len(values) / 2:
-            continue
         count = None
         if metric.ranks_rows:
             count = units.of_an_area(targets.astype(np.int64))
             if count < (FEWEST_ROWS / 2 if units.kind == "row" else FEWEST_UNITS):
                 continue
-        error = float(finite.std())
-        rounding = 1e-12 * float(np.abs(finite).max())
-        halves[metric.name] = units.errors(count=count) * error if error > rounding else 0.0
+        values = np.concatenate([part[metric.name] for part in parts])
+        if (half := _half_width(values, units, count=count)) is not None:
+            halves[metric.name] = half
     return halves
+
+
+def _half_width(values: Values, units: Units, *, count: float | None = None) -> float | None:
+    finite = values[np.isfinite(values)]
+    if len(finite) <= len(values) / 2:
+        return None
+    error = float(finite.std())
+    rounding = 1e-12 * float(np.abs(finite).max())
+    return units.errors(count=count) * error if error > rounding else 0.0
 
 
 def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values:

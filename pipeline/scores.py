@@ -95,6 +95,7 @@ def class_rows(
         calls=hits + false_calls,
         members=members,
         precision=np.float32,
+        tensors=(probabilities, targets),
     )
 
 
@@ -103,6 +104,7 @@ def value_rows(values: Tensor, targets: Tensor) -> ValueRows:
     return ValueRows(
         values=values.cpu().numpy().astype(np.float64),
         targets=targets.cpu().numpy().astype(np.float64),
+        tensors=(values, targets),
     )
 
 

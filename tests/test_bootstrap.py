@@ -1,14 +1,20 @@
 """Intervals of test figures, against closed forms, scipy, and rows written out by hand."""
 
+import math
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest, bootstrap
 from scipy.stats import t as student
+from torch import Tensor
 
 from benchmarks.interval_coverage import Classes, Forecasts, coverage
 from pipeline.bootstrap import drawn, intervals, units_of, weighted_scores
-from pipeline.metrics import all_metrics, bounds, main_metrics
+from pipeline.metrics import Metric, all_metrics, bounds, main_metrics
+from pipeline.metrics._rows import Rows
 from pipeline.scores import for_task
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -223,3 +229,58 @@ def test_blocks_have_twice_the_steps_of_a_forecast(rows: int, horizon: int, coun
     sizes = np.bincount(units.of_row)
     assert sizes.max() - sizes.min() <= 1
     assert (np.diff(units.of_row) >= 0).all()
+
+
+def own_metric(score: Callable[[Tensor, Tensor], float], *, seconds: float = 0.0) -> Metric:
+    """A record as that of a user's own metric, which is scored draw by draw."""
+
+    def scored(rows: Rows) -> np.ndarray:
+        assert rows.tensors is not None
+        time.sleep(seconds)
+        return np.array([score(*rows.tensors)])
+
+    return Metric(
+        name="own",
+        label="own",
+        tasks=("binary",),
+        better="max",
+        bounds=(-math.inf, math.inf),
+        score=scored,
+        glossary="a mean",
+        chinese="平均值",
+        scores_draws=False,
+    )
+
+
+def test_own_metric_interval_is_students() -> None:
+    outputs, targets = binary(400)
+    metric = own_metric(lambda probabilities, _: float(probabilities.mean()))
+    found = intervals(outputs, targets, units=units_of(400), threshold=0.5, seed=0, more=[metric])
+    low, high = found.ends["own"]
+    reach = student(399).ppf(0.975) * outputs.std(ddof=1) / np.sqrt(400)
+    assert (high - low) / 2 == pytest.approx(reach, rel=0.1)
+    assert (high + low) / 2 == pytest.approx(outputs.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("seconds", "draws"), [(0.004, 30), (0.1, None)])
+def test_slow_own_metric_gets_fewer_draws(seconds: float, draws: int | None) -> None:
+    outputs, targets = binary(400)
+    metric = own_metric(lambda probabilities, _: float(probabilities.mean()), seconds=seconds)
+    begin = time.perf_counter()
+    found = intervals(outputs, targets, units=units_of(400), threshold=0.5, seed=0, more=[metric])
+    assert time.perf_counter() - begin < 1.0
+    assert found.fewer.get("own") == draws
+    assert ("own" in found.ends) is (draws is not None)
+    if draws is not None:
+        assert found.note == "fewer bootstrap draws, to save time: own 30"
+
+
+def test_own_metric_that_refuses_draws_has_no_interval() -> None:
+    def refuse(probabilities: Tensor, targets: Tensor) -> float:
+        raise ValueError("no rows are good enough")
+
+    outputs, targets = binary(400)
+    kwargs = {"units": units_of(400), "threshold": 0.5, "seed": 0}
+    found = intervals(outputs, targets, more=[own_metric(refuse)], **kwargs)
+    assert "own" not in found.ends
+    assert found.ends == intervals(outputs, targets, **kwargs).ends

@@ -51,6 +51,8 @@ class Metric:
             rests on the rows of the rarest class, and large tests have none.
         has_interval_in_time: Whether forecasts have an interval; a few stretches of time don't
             show how much the targets vary.
+        scores_draws: Whether `score` takes many weighted draws at once. A user's own metric takes
+            `Rows`, draw by draw.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Metric:
     is_share: bool = False
     ranks_rows: bool = False
     has_interval_in_time: bool = True
+    scores_draws: bool = True
 
     def interval(self, value: float, reach: float) -> tuple[float, float]:
         """Return both ends of the metric's interval, inside its bounds.

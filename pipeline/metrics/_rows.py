@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Values = NDArray[np.float64]
 
@@ -17,7 +20,18 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassRows:
+class Rows:
+    """All rows of a part, once each, as a user's own metric gets them.
+
+    Args:
+        tensors: Outputs and targets; `None` = the rows are weighted draws.
+    """
+
+    tensors: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassRows(Rows):
     """Rows of a classification, counted in each draw.
 
     Args:
@@ -90,7 +104,7 @@ class ClassRows:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ValueRows:
+class ValueRows(Rows):
     """Rows of a regression.
 
     Args:

@@ -14,7 +14,7 @@ from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
 from pipeline.findings import Array, Findings, TestRows
 from pipeline.markup import MISSING, TextTable, interval_text
-from pipeline.metrics import direction, metric_label
+from pipeline.metrics import direction, metric_label, of_task
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
 from pipeline.reporting.page import drawn, rendered
@@ -33,6 +33,8 @@ IGNORED = (
 )
 #: Most differences of the configs that a line names.
 MOST_CHANGES = 3
+#: Why the difference of a user's own metric has no interval: its class may not be trusted here.
+OWN_REASON = "only built-in metrics have one"
 #: Most test rows that are listed.
 MOST_ROWS = 50
 LONGEST_WORD = 40
@@ -151,17 +153,24 @@ class RunPair:
         The interval is missing if the rows can't be paired, and for a user's own metrics.
         """
         one, other = self.findings
+        theirs = tested_names(other.task, other.metrics)
+        shared = [name for name in tested_names(one.task, one.metrics) if name in theirs]
         paired: dict[str, PairedDifference] = {}
         if self.tests is not None:
             units = units_of_test(replace(one, test=self.tests[0]))
             thresholds = (one.threshold, other.threshold)
-            paired |= paired_differences(*self.tests, thresholds=thresholds, units=units)
-        theirs, figures = tested_names(other.task, other.metrics), {}
-        for name in tested_names(one.task, one.metrics):
-            if name in theirs:
-                first, second = (run.metrics[f"test/{name}"] for run in self.findings)
-                unpaired = PairedDifference(first=first, second=second, interval=None)
-                figures[name] = paired.get(name, unpaired)
+            more = [metric for name, metric in of_task(one.task).items() if name in shared]
+            paired |= paired_differences(
+                *self.tests,
+                thresholds=thresholds,
+                units=units,
+                more=[metric for metric in more if not metric.is_main],
+            )
+        figures = {}
+        for name in shared:
+            first, second = (run.metrics[f"test/{name}"] for run in self.findings)
+            unpaired = PairedDifference(first=first, second=second, interval=None)
+            figures[name] = paired.get(name, unpaired)
         return figures
 
     def better(self, name: str) -> str:
@@ -291,7 +300,7 @@ def _figures_table(pair: RunPair) -> TextTable:
         headings=["metric", "A", "B", "B − A", "95 % CI", "better"],
         lines=lines,
         words=frozenset({0, 5}),
-        notes=[*notes, *no_interval_notes(pair.findings[0].task, unsure)],
+        notes=[*notes, *no_interval_notes(pair.findings[0].task, unsure, own_reason=OWN_REASON)],
     )
 
 

@@ -40,6 +40,7 @@ from pipeline.scores import ClassScores, class_scores, mean_words
 from pipeline.terminal import duration, rounded
 
 MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"
+OWN_REASON = "too slow, undefined for most bootstrap samples, or equal for all of them"
 INTERVALS = (
     "95 % CI: bootstrap over the test rows; it does not cover the variation between training runs"
 )
@@ -181,7 +182,7 @@ def result_table(findings: Findings) -> TextTable | None:
     lines = score_rows(values, findings.intervals, names, headings)
     if findings.intervals:
         unsure = [line[0] for line in lines if line[2] == MISSING]
-        notes += no_interval_notes(findings.task, unsure)
+        notes += no_interval_notes(findings.task, unsure, own_reason=OWN_REASON)
     return TextTable(
         title=_title(findings),
         headings=["metric", "network", "95 % CI", *headings.values()],

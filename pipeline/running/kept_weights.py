@@ -26,7 +26,7 @@ from pipeline.paths import replace_json, replace_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import write_config, write_history
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
-from pipeline.running.scoring import direction_of, metric_names, scores_of
+from pipeline.running.scoring import direction_of, metric_names, more_metrics, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
 from pipeline.scores import ClassScores, class_scores, find_threshold, mean_words
 from pipeline.serving.card import CardFacts, card
@@ -162,7 +162,7 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     validation rows, keeps the threshold of the training; the naive one uses 0.5, which gives the
     most frequent class. If `trainer` is `None`, a new Trainer runs the test; results are equal.
     """
-    options, schema, part = plan.options.metrics, plan.prepared.schema, plan.prepared.test
+    options, schema, part = plan.options, plan.prepared.schema, plan.prepared.test
     trainer = trainer or build_trainer(plan)
     task.scores = scores_of(options, schema, threshold=decision.threshold)
     trainer.test(task, evaluated_batches(plan, part), verbose=False)
@@ -175,7 +175,7 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     predictions = {}
     for kind, baseline in zip(BASELINES, found, strict=False):
         said = baseline.outputs[:rows]
-        threshold = options.first_threshold if kind == "linear" else 0.5
+        threshold = options.metrics.first_threshold if kind == "linear" else 0.5
         scored = scores_of(options, schema, threshold=threshold)(said, targets)
         values |= {f"{kind}/{key}": float(value) for key, value in scored.items()}
         predictions[kind] = said.numpy()
@@ -205,8 +205,15 @@ def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
     horizon = None if schema.window is None else schema.horizon
     outputs, targets, groups = test.rows.outputs, test.rows.targets, test.rows.groups
     units = units_of(len(targets), groups=groups, horizon=horizon, stride=schema.stride)
-    known: dict[str, Any] = {"threshold": test.threshold, "seed": plan.options.seed}
-    return replace(test, intervals=intervals(outputs, targets, units=units, **known))
+    found = intervals(
+        outputs,
+        targets,
+        units=units,
+        threshold=test.threshold,
+        seed=plan.options.seed,
+        more=more_metrics(plan.options, schema.task),
+    )
+    return replace(test, intervals=found)
 
 
 # ── the model ───────────────────────────────────────────────────────────────────────────────

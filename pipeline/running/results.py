@@ -181,6 +181,8 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
             f"no confidence intervals: {found.units}; expected {FEWEST_UNITS} or more groups or "
             f"blocks, and at most {MOST_ROWS:,} rows",
         )
+    if found is not None and found.note:
+        say(console(), found.note, style="dim")
     if details and test.classes:
         headings = ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "rows")
         by_class = _table("class", *headings)

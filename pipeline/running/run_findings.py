@@ -219,7 +219,7 @@ def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
     """Score the kept weights on training rows in the same way as on the other parts."""
     outputs = outputs_of(task.network, part.blocks())
-    task.scores = scores_of(plan.options.metrics, plan.prepared.schema, threshold=threshold)
+    task.scores = scores_of(plan.options, plan.prepared.schema, threshold=threshold)
     with torch.inference_mode():
         found, _ = task.measured(outputs, part.targets.to(outputs.device), part.offsets)
     return {key: float(value) for key, value in found.items()}
@@ -243,7 +243,7 @@ def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances 
         prepared.train if prepared.validation is None else prepared.validation,
         schema=schema,
         outputs=lambda inputs: outputs_of(task.network, [inputs]),
-        scores=scores_of(plan.options.metrics, schema, threshold=threshold),
+        scores=scores_of(plan.options, schema, threshold=threshold),
         part_name="train" if prepared.validation is None else "validation",
     )
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from math import ceil
+from functools import partial
+from math import ceil, inf
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pipeline import metrics
 from pipeline.config.check import followed
@@ -14,48 +17,70 @@ from pipeline.config.values import TARGET, build
 from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.markup import MISSING, NO_INTERVAL
-from pipeline.metrics import Direction, main_names
+from pipeline.metrics import Direction, Metric, main_names, of_task
+from pipeline.metrics._rows import Rows, Values
 from pipeline.scores import Scores, for_task
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torchmetrics import Metric
+    from torchmetrics import Metric as OwnMetric
 
     from pipeline.data.prepare import Prepared
 
+TASKS = ("binary", "multiclass", "regression")
 #: Number of made-up rows on which a user's own metric is tried before the training.
 REHEARSED = 8
 
 
-def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> Scores:
+def scores_of(options: RunConfig, schema: Schema, *, threshold: float) -> Scores:
     """Return the function that computes all metrics of a run.
 
     Args:
-        options: The user's own metrics, which are computed in addition to those of the task.
+        options: The run, with the metrics that it follows and the user's own.
         schema: The meaning of outputs and targets.
         threshold: Probability above which a row of a binary task counts as positive; the user's own
             metrics get the probabilities.
     """
-    ours = for_task(schema.task, classes=len(schema.classes), threshold=threshold)
-    own = own_metrics(options)
-    if not own:
-        return ours
-
-    def scores(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        more = {name: _value(metric, outputs, targets) for name, metric in own.items()}
-        return {**ours(outputs, targets), **more}
-
-    return scores
+    more = more_metrics(options, schema.task)
+    return for_task(schema.task, classes=len(schema.classes), threshold=threshold, more=more)
 
 
-def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
+def more_metrics(options: RunConfig, task: str) -> list[Metric]:
+    """Return the metrics of a run besides the main ones: those that it follows, the user's own."""
+    names = {metric.rpartition("/")[2] for _, metric, _ in followed(dict(options))}
+    more = [metric for metric in of_task(task).values() if metric.name in names]
+    own = own_metrics(options.metrics)
+    return [*(metric for metric in more if not metric.is_main), *map(_record, own, own.values())]
+
+
+def _record(name: str, metric: OwnMetric) -> Metric:
+    """Return the record of a user's own metric, whose bounds are unknown."""
+    return Metric(
+        name=name,
+        label=name,
+        tasks=TASKS,
+        better="max" if metric.higher_is_better else "min",
+        bounds=(-inf, inf),
+        score=partial(_score, metric),
+        glossary=f"a metric of your own, {type(metric).__name__}",
+        chinese=f"自定义指标 {type(metric).__name__}",
+        scores_draws=False,
+    )
+
+
+def _score(metric: OwnMetric, rows: Rows) -> Values:
+    assert rows.tensors is not None
+    return np.array([float(_value(metric, *rows.tensors))])
+
+
+def own_metrics(options: MetricsOptions) -> dict[str, OwnMetric]:
     """Build the user's own metrics, by name; their classes were checked before."""
     if not options.more:  # changing filters would make each trial repeat one-time warnings
         return {}
     with warnings.catch_warnings():
         # Some torchmetrics classes warn that they keep all rows, which are in memory anyway.
         warnings.simplefilter("ignore", UserWarning)
-        own: dict[str, Metric] = {name: build(target) for name, target in options.more.items()}
+        own: dict[str, OwnMetric] = {name: build(target) for name, target in options.more.items()}
     for metric in own.values():
         metric.sync_on_compute = False  # every rank has the rows of all ranks
     return own
@@ -82,7 +107,7 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
 def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
     """Return the metrics of the task that were measured on test rows, then the user's own."""
     tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
-    ours = [name for name in main_names(task) if name in tested]
+    ours = [name for name in of_task(task) if name in tested]
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 
@@ -91,16 +116,19 @@ def metric_names(task: str, values: Mapping[str, float]) -> list[str]:
     return list(dict.fromkeys([*main_names(task), *tested_names(task, values)]))
 
 
-def no_interval_notes(task: str, names: Sequence[str]) -> list[str]:
-    """Return lines that say why the metrics of these names have no interval."""
-    own = [name for name in names if name not in main_names(task)]
+def no_interval_notes(task: str, names: Sequence[str], *, own_reason: str) -> list[str]:
+    """Return lines that say why the metrics of these names have no interval.
+
+    `own_reason` is the reason for the user's own metrics.
+    """
+    own = [name for name in names if name not in of_task(task)]
     notes = [NO_INTERVAL] if len(own) < len(names) else []
     if own:
-        notes.append(f"{MISSING}: no interval of {', '.join(own)}: only built-in metrics have one")
+        notes.append(f"{MISSING}: no interval of {', '.join(own)}: {own_reason}")
     return notes
 
 
-def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
+def _value(metric: OwnMetric, outputs: Tensor, targets: Tensor) -> Tensor:
     """Compute a metric over all rows at once."""
     metric.to(outputs.device)
     metric.set_dtype(outputs.dtype)
@@ -137,7 +165,7 @@ def require_possible(options: RunConfig, prepared: Prepared) -> None:
 def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     task = prepared.schema.task
     own = [f"val/{name}" for name in options.metrics.more]
-    ours = [f"val/{name}" for name in main_names(task)]
+    ours = [f"val/{metric.name}" for metric in of_task(task).values() if metric.may_monitor]
     logged = ("val/loss", *ours, "train/loss", *own)
     followed_by = list(followed(dict(options)))
     for key, metric, _ in followed_by:

@@ -60,7 +60,7 @@ Judges = Callable[[int], bool]
 def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
     """Wrap a network in the Lightning module for the task of the data."""
     schema = prepared.schema
-    scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
+    scores = scores_of(options, schema, threshold=options.metrics.first_threshold)
     optimization, class_weights = _optimization(options), None
     if options.trainer.compile:
         import torch._inductor.config as compiler

@@ -132,6 +132,8 @@ def _figures(facts: CardFacts) -> str:
             f"95 % confidence intervals: bootstrap of {found.units} with {found.draws:,} draws. "
             "They cover the choice of test rows, not the variation between training runs."
         )
+        if found.note:
+            words += f" With {found.note}."
     return f"{markdown_table(headings, rows)}\n\n{words}"
 
 

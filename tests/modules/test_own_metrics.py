@@ -9,7 +9,7 @@ import torch
 from command_line import CommandLine
 from fixture_types import Capture, Patch, Train
 from modules import own_scores
-from records import epochs, final_values, only_run, predictions
+from records import artifact, epochs, final_values, only_run, predictions
 from torchmetrics.functional.classification import binary_matthews_corrcoef
 
 from pipeline.errors import ConfigError
@@ -63,6 +63,8 @@ def test_own_metrics_are_those_of_torchmetrics_and_decide_in_their_own_direction
     share = values["naive/brier"]  # the share p of the positive class, said of every row
     assert np.sqrt(share).round(1) in (0.4, 0.5)
     assert values["linear/mcc"] > 0.8
+    low, high = artifact(run, "intervals.json")["ends"][name]
+    assert low < values[f"test/{name}"] < high
     by_epoch = {epoch: of_epoch[f"val/{name}"] for epoch, of_epoch in epochs(run).items()}
     assert values[f"best/val/{name}"] == best(list(by_epoch.values()))
     assert by_epoch[int(values["best/epoch"])] == values[f"best/val/{name}"]

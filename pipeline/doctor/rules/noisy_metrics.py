@@ -5,7 +5,7 @@ import shlex
 from pipeline.doctor.gains import comparison, naive_gain
 from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.markup import interval_text
-from pipeline.metrics import metric_label
+from pipeline.metrics import all_metrics, metric_label
 from pipeline.terminal import rounded
 
 #: Width of the 95 % interval of a share, such as F1, at which its first digit is unknown.
@@ -85,7 +85,9 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
     # The monitored metric if possible; a metric that is exactly 1 has no interval.
     for key in (findings.monitor.rpartition("/")[2], "rmse" if run.is_regression else "f1"):
         figure = findings.metrics.get(f"test/{key}")
-        if figure is not None and (key in findings.intervals or figure == 1):
+        # Nothing tells how wide an interval of a user's own metric may be.
+        is_known = key in all_metrics() and figure is not None
+        if is_known and (key in findings.intervals or figure == 1):
             break
     else:
         return ""

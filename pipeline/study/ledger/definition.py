@@ -87,8 +87,8 @@ def read_objectives(
         ConfigError: An objective is not logged, is named twice, or has no direction.
     """
     names = [option] if isinstance(option, str) else list(option or [monitor])
-    own = [f"val/{name}" for name in metrics.more] if validated else []
-    known = (*logged(task, validated=validated), *own)
+    more = [monitor, *(f"val/{name}" for name in metrics.more)] if validated else []
+    known = dict.fromkeys([*logged(task, validated=validated), *more])
     problems = [
         f"sweep.objective={shown(name)} is not logged; expected one of {', '.join(known)}."
         + did_you_mean(name, known, by_leaf=True)
