@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.interval_coverage import Classes, Forecasts, coverage
 from pipeline.bootstrap import drawn, intervals, units_of, weighted_scores
-from pipeline.metrics import Metric, all_metrics, bounds, main_metrics
+from pipeline.metrics import Metric, all_metrics, bounds, of_task
 from pipeline.metrics._rows import Rows
 from pipeline.scores import for_task
 
@@ -54,10 +54,11 @@ def test_each_draw_is_scored_as_its_rows(task: str, pair: Pair, size: int | None
     groups = None if size is None else np.arange(len(targets)) // size
     units = units_of(len(targets), groups=groups)
     weights = drawn(units, 30, generator=np.random.default_rng(3))
-    metrics = main_metrics(task)
+    metrics = list(of_task(task).values())
     found = weighted_scores(metrics, outputs, targets, threshold=0.45)(weights)
     classes = outputs.shape[1] if outputs.ndim == 2 else 2
-    score = for_task(task, classes=classes, threshold=0.45)
+    further = [metric for metric in metrics if not metric.is_main]
+    score = for_task(task, classes=classes, threshold=0.45, more=further)
     for draw, counts in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(len(targets)), counts)
         expected = score(torch.from_numpy(outputs[rows]), torch.from_numpy(targets[rows]))

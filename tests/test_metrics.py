@@ -1,6 +1,7 @@
 """Metrics, beside scikit-learn's; thresholds that a rule finds on validation rows."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 from torchmetrics import functional
 
+from pipeline.metrics import of_task
 from pipeline.scores import (
     FoundThreshold,
     class_scores,
@@ -269,3 +271,44 @@ def test_the_mean_is_said_to_be_over_the_classes_that_it_is_over(
     found = scores(outputs, torch.tensor(targets))["f1"]
     each = f1_score(targets, predicted, average=None, labels=range(5), zero_division=0)
     assert float(found) == pytest.approx(sum(each) / counted)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("absent", [None, 1])
+def test_further_class_metrics_equal_scikit_learns(task: str, absent: int | None) -> None:
+    probabilities, targets = random_multiclass(7, 90, 4, absent=absent)
+    probabilities[0, targets[0]] = 0.0
+    probabilities /= probabilities.sum(1, keepdim=True)
+    called = probabilities.argmax(dim=1)
+    if task == "binary":
+        probabilities = probabilities[:, 0] / probabilities[:, :2].sum(1).clamp(min=1e-3)
+        targets = (targets == 0).long() * (absent is None)
+        called = (probabilities > 0.5).long()
+    labels = [0, 1] if task == "binary" else [0, 1, 2, 3]
+    names = ("balanced_accuracy", "mcc", "log_loss")
+    more = [metric for name, metric in of_task(task).items() if name in names]
+    values = for_task(task, classes=len(labels), threshold=0.5, more=more)(probabilities, targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes that are in the predictions only
+        expected = {
+            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(targets, called),
+            "mcc": sklearn_metrics.matthews_corrcoef(targets, called),
+            "log_loss": sklearn_metrics.log_loss(targets, probabilities.numpy(), labels=labels),
+        }
+    for name, value in expected.items():
+        assert float(values[name]) == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_smape_is_its_closed_form(outputs: int) -> None:
+    generator = np.random.default_rng(1)
+    targets = generator.normal(size=(60, outputs))
+    predicted = targets + generator.normal(size=targets.shape)
+    targets[0] = predicted[0] = 0.0
+    scores = for_task("regression", classes=0, threshold=0.5, more=[of_task("regression")["smape"]])
+    value = float(scores(torch.from_numpy(predicted), torch.from_numpy(targets))["smape"])
+    sizes = (np.abs(predicted) + np.abs(targets)) / 2
+    shares = np.abs(predicted - targets)[1:] / sizes[1:]
+    assert value == pytest.approx(shares.sum() / targets.size, rel=1e-12)
+    predicted[3] = np.nan
+    assert np.isnan(float(scores(torch.from_numpy(predicted), torch.from_numpy(targets))["smape"]))

@@ -178,7 +178,7 @@ def class_mean(shares: Values, counted: NDArray[np.bool_]) -> Values:
 
 
 def ratios(part: NDArray[Any], whole: NDArray[Any], *, empty: float = 0.0) -> Values:
-    """Divide arrays of one shape where the denominator is positive; elsewhere it is `empty`."""
+    """Divide arrays of one shape; `empty` is the value where the denominator is 0."""
     filled = np.full(part.shape, empty, part.dtype)
-    quotients: Values = np.divide(part, whole, out=filled, where=whole > 0)
+    quotients: Values = np.divide(part, whole, out=filled, where=whole != 0)
     return quotients

@@ -17,7 +17,7 @@ from pipeline.study.ledger.definition import read_objectives
 
 Best = Callable[[list[float]], float]
 TRUST = "trust=[own_scores,torchmetrics]"
-MCC = "  mcc: {_target_: torchmetrics.classification.BinaryMatthewsCorrCoef}"
+MCC = "  matthews: {_target_: torchmetrics.classification.BinaryMatthewsCorrCoef}"
 BRIER = "  brier: {_target_: own_scores.Brier, power: 2}"
 QUICK = ("trainer.max_epochs=4", "tracking=none", "verbose=0")
 CANCER = ("model=mlp", "data=breast_cancer", *QUICK)
@@ -50,7 +50,7 @@ def tumours(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "best"), [("mcc", max), ("brier", min)])
+@pytest.mark.parametrize(("name", "best"), [("matthews", max), ("brier", min)])
 def test_own_metrics_are_those_of_torchmetrics_and_decide_in_their_own_direction(
     train: Train, own: Callable[..., list[str]], own_folder: Path, name: str, best: Best
 ) -> None:
@@ -58,11 +58,13 @@ def test_own_metrics_are_those_of_torchmetrics_and_decide_in_their_own_direction
     run = only_run(own_folder / "runs")
     scores, classes = tumours(run)
     values = final_values(run)
-    assert values["test/mcc"] == pytest.approx(float(binary_matthews_corrcoef(scores, classes)))
+    assert values["test/matthews"] == pytest.approx(
+        float(binary_matthews_corrcoef(scores, classes))
+    )
     assert values["test/brier"] == pytest.approx(float(((scores - classes) ** 2).mean()))
     share = values["naive/brier"]  # the share p of the positive class, said of every row
     assert np.sqrt(share).round(1) in (0.4, 0.5)
-    assert values["linear/mcc"] > 0.8
+    assert values["linear/matthews"] > 0.8
     low, high = artifact(run, "intervals.json")["ends"][name]
     assert low < values[f"test/{name}"] < high
     by_epoch = {epoch: of_epoch[f"val/{name}"] for epoch, of_epoch in epochs(run).items()}
@@ -92,9 +94,9 @@ def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
 
 def test_a_study_is_about_an_own_metric(line: CommandLine, own: Callable[..., list[str]]) -> None:
     run = line.run(*own(MCC, BRIER), *CANCER)
-    names = ["val/brier", "val/mcc"]
+    names = ["val/brier", "val/matthews"]
     about = read_objectives(names, "val/f1", task="binary", metrics=run.metrics)
-    assert {one.name: one.direction for one in about} == {"val/brier": "min", "val/mcc": "max"}
+    assert {one.name: one.direction for one in about} == {"val/brier": "min", "val/matthews": "max"}
     with pytest.raises(ConfigError, match=r"'val/brie' is not logged; .* mean 'val/brier'\?"):
         read_objectives("val/brie", "val/f1", task="binary", metrics=run.metrics)
 
@@ -146,7 +148,8 @@ BROKEN = [
     (
         *("own_scores.Brier, power: 2", "monitor=val/won"),
         "monitor='val/won' is not logged; expected one of val/accuracy, val/precision, "
-        "val/recall, val/f1, val/auroc, val/rmse, val/mae, val/r2, val/loss, train/loss, "
+        "val/recall, val/f1, val/auroc, val/rmse, val/mae, val/r2, "
+        "val/balanced_accuracy, val/log_loss, val/mcc, val/smape, val/loss, train/loss, "
         "val/own. Did you mean 'val/own'?",
     ),
 ]
@@ -168,3 +171,30 @@ def test_a_metric_that_does_not_work_is_told_before_anything_is_created(
     assert train(*CANCER, *words) == 2
     assert capsys.readouterr().err == f"error: {problem}\n"
     assert [path.name for path in own_folder.iterdir()] == ["conf"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "data"), [("balanced_accuracy", "iris"), ("smape", "diabetes"), ("mcc", "iris")]
+)
+def test_further_metric_decides_and_is_in_tables(
+    train: Train, own_folder: Path, capsys: Capture, metric: str, data: str
+) -> None:
+    words = ("model=mlp", f"data={data}", f"monitor=val/{metric}", *QUICK[:2])
+    assert train(*words, "verbose=1", "pictures=false") == 0
+    assert f"\n{metric} " in capsys.readouterr().out
+    run = only_run(own_folder / "runs")
+    values = final_values(run)
+    low, high = artifact(run, "intervals.json")["ends"][metric]
+    assert low < values[f"test/{metric}"] < high
+    by_epoch = [of_epoch[f"val/{metric}"] for of_epoch in epochs(run).values()]
+    best = min if metric == "smape" else max
+    assert values[f"best/val/{metric}"] == best(by_epoch)
+
+
+def test_objective_that_no_trial_scores_names_the_remedy() -> None:
+    with pytest.raises(ConfigError, match=r"Trials score it with monitor=val/mcc\.$"):
+        read_objectives("val/mcc", "val/f1", task="binary")
+    (objective,) = read_objectives(None, "val/mcc", task="binary")
+    assert (objective.name, objective.direction) == ("val/mcc", "max")
+    with pytest.raises(ConfigError, match=r"model/parameters, time/fit\.$"):
+        read_objectives("val/smape", "val/f1", task="binary")

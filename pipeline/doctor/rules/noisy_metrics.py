@@ -1,11 +1,12 @@
 """A test that is too small for its metric, or for the gain over the naive baseline."""
 
 import shlex
+from math import isinf
 
 from pipeline.doctor.gains import comparison, naive_gain
 from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.markup import interval_text
-from pipeline.metrics import all_metrics, metric_label
+from pipeline.metrics import all_metrics, bounds, metric_label
 from pipeline.terminal import rounded
 
 #: Width of the 95 % interval of a share, such as F1, at which its first digit is unknown.
@@ -85,14 +86,14 @@ def _figure_vagueness(run: Evidence, rows: int) -> str:
     # The monitored metric if possible; a metric that is exactly 1 has no interval.
     for key in (findings.monitor.rpartition("/")[2], "rmse" if run.is_regression else "f1"):
         figure = findings.metrics.get(f"test/{key}")
-        # Nothing tells how wide an interval of a user's own metric may be.
-        is_known = key in all_metrics() and figure is not None
-        if is_known and (key in findings.intervals or figure == 1):
+        if key not in all_metrics():  # how wide an interval of a user's own may be is unknown
+            continue
+        if figure is not None and (key in findings.intervals or figure == 1):
             break
     else:
         return ""
     low, high = findings.intervals.get(key, (figure, figure))
-    if key in ("rmse", "mae"):
+    if isinf(bounds(key)[1]):
         is_wide = high - low > WIDE_ERROR * max(abs(figure), 1e-12)
     else:  # a bootstrap of rows without errors finds none: the rule of three bounds them
         is_wide = max(high - low, UNSEEN / rows) > WIDE

@@ -89,12 +89,15 @@ def read_objectives(
     names = [option] if isinstance(option, str) else list(option or [monitor])
     more = [monitor, *(f"val/{name}" for name in metrics.more)] if validated else []
     known = dict.fromkeys([*logged(task, validated=validated), *more])
-    problems = [
-        f"sweep.objective={shown(name)} is not logged; expected one of {', '.join(known)}."
-        + did_you_mean(name, known, by_leaf=True)
-        for name in names
-        if name not in known
-    ]
+    problems = []
+    for name in names:
+        if name in known:
+            continue
+        hint = did_you_mean(name, known, by_leaf=True)
+        if validated and _is_scored_if_monitored(name, task):
+            hint = f" Trials score it with monitor={name}."
+        expected = f"expected one of {', '.join(known)}.{hint}"
+        problems.append(f"sweep.objective={shown(name)} is not logged; {expected}")
     if len(set(names)) != len(names):
         problems.append(
             f"sweep.objective={shown(names)} has one value twice; expected one or two values."
@@ -104,6 +107,11 @@ def read_objectives(
     from pipeline.running.scoring import direction_of
 
     return tuple(Objective(name=name, direction=direction_of(name, metrics)) for name in names)
+
+
+def _is_scored_if_monitored(key: str, task: "Task | None") -> bool:
+    metric = all_metrics().get(key.removeprefix("val/"))
+    return metric is not None and metric.may_monitor and (task is None or task in metric.tasks)
 
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
