@@ -332,8 +332,10 @@ def _channels(findings: Findings, inside: Inside, view: LayerView) -> "Figure":
     names = _row_names(inside, ", ")[:shown]
     figure, axes = style.panel_grid(title, (down, across), size=size, titles=names, gap=0.14)
     _bare(axes)
-    look = {"interpolation": "nearest", "aspect": "auto" if flat else None}
-    image = heat_maps(axes.flat, images, limits(view.values), GREY, **look)
+    aspect = "auto" if flat else None
+    image = heat_maps(
+        axes.flat, images, limits(view.values), GREY, interpolation="nearest", aspect=aspect
+    )
     if flat:
         axes[-1, 0].set_xlabel("position", fontsize=8)
         axes[0, 0].set_ylabel("channel", fontsize=8)
@@ -422,10 +424,9 @@ def _over_time(
         extent = (-0.5, length - 0.5, 0.5, units + 0.5)
         look = {"interpolation": "nearest", "origin": "lower", "extent": extent}
         images = view.values[:samples].swapaxes(1, 2)
-        if word in GATES:
-            image = heat_maps(line, images, (0.0, 1.0), style.SHARES, **look)
-        else:
-            image = heat_maps(line, images, around_zero(view.values[:samples]), SIGNED, **look)
+        is_gate = word in GATES
+        ends = (0.0, 1.0) if is_gate else around_zero(images)
+        image = heat_maps(line, images, ends, style.SHARES if is_gate else SIGNED, **look)
         for axis in line:
             axis.tick_params(labelsize=7)
         line[0].set_yticks(sorted({1, units}))
