@@ -100,7 +100,7 @@ def diagnose(findings: Findings) -> Diagnosis:
     is_shuffled = run.setting("data.shuffle_labels") is not None
     reported = []
     for rule, verdict in verdicts.items():
-        if any(rule.is_explained_by(cause) for cause in verdicts):
+        if any(rule.is_explained_by(cause) for cause in verdicts if cause is not rule):
             continue
         cures = run.applicable(verdict.cures)
         advice = verdict.advice

@@ -78,7 +78,7 @@ RULE = Rule(
         "overfitting",
         "clipping_never",
     ),
-    glossary="the gradient grows on its way through the layers, until the loss is not finite",
+    glossary="the gradient grows on its way through the layers, or from step to step",
     chinese="梯度爆炸",
     page="""\
 The gradient norm is extremely large from the first step on, or the loss is NaN soon after a step of
