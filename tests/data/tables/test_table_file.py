@@ -391,7 +391,7 @@ def test_incomplete_format_is_named_by_file_and_field(
     (tmp_path / "orc.py").write_text(code, encoding="utf-8")
     monkeypatch.setattr(formats, "__path__", [str(tmp_path)])
     monkeypatch.setattr(table_file, "formats", table_file.formats.__wrapped__)
-    with pytest.raises(ConfigError, match=r"orc.py: .*missing 1 .* argument: 'count'"):
+    with pytest.raises(ConfigError, match=r"orc.py:2: .*missing 1 .* argument: 'count'"):
         form_of(write("a,b\n1,2\n"), AS_FOUND)
     monkeypatch.undo()
     sys.modules.pop("pipeline.data.tables.formats.orc", None)
