@@ -328,7 +328,7 @@ def _series_rows(file: Path, schema: Schema) -> Array:
     """Read new series as (rows, *raw_shape)."""
     steps = schema.raw_shape[0]
     length = steps if schema.reading.get("length") is not None else None
-    values = stack(read_series(file, steps=steps).series, length=length)
+    values = stack(read_series(file, steps=steps), length=length)
     if values.shape[1:] == schema.raw_shape:
         return values
     if values.shape[1:] == (*schema.raw_shape, 1):

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data import array_files as files
 from pipeline.data.cells.written import GROUPED
 from pipeline.data.tables.formats.csv import TOO_LONG, csv_records
-from pipeline.data.ucr import THOUSANDS, Floats, channel_of, is_number, lines_of
+from pipeline.data.ucr import THOUSANDS, Floats, is_number, lines_of, values_of
 from pipeline.errors import DataError
 
 #: Separators of numbers; a comma may also stand before their decimals.
@@ -40,7 +40,7 @@ def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
                 f"{where} has {len(fields)} fields; expected {width} values, a sample of shape "
                 f"{shape} in one row"
             )
-        values = channel_of(fields, where)
+        values = values_of(fields, where)
         if len(values) != width:
             raise DataError(f"{where}: field {len(values) + 1} is missing; expected a number")
         made[index] = values

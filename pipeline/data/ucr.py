@@ -1,11 +1,9 @@
-"""Series of the UCR archive, one per line of a text file, each with its label.
-
-In `.tsv`, `.txt` and `.csv` files the label is first, in `.ts` files it is last.
-"""
+"""Series of the UCR archive, one per line of a text file, each after its label."""
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -15,17 +13,24 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from pipeline.data import array_files as files
-from pipeline.data.labels import Asked, Target, Word, classes_of, labelled_samples, target_of
+from pipeline.data.labels import Asked, Target, Word, labelled_samples, target_of
 from pipeline.data.source import Array, Samples, Source, Task
-from pipeline.errors import DataError, did_you_mean
+from pipeline.errors import DataError
 
 Floats = NDArray[np.float64]
 MISSING = ("", "?", "nan", "na", "null", "none")
 #: A number whose commas may separate thousands.
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
-CLASSES, VALUES = "classlabel", "targetlabel"
-#: Suffixes of the archive's files, the most informative format first.
-SUFFIXES = ("ts", "tsv", "txt", "csv")
+#: Suffixes of the archive's files; the first one that exists is read.
+SUFFIXES = ("tsv", "txt", "csv", "ts")
+#: Command that converts a `.ts` file, the form of the archive for several channels.
+CONVERSION = (
+    "python -c 'import sys, numpy as np; path = sys.argv[1]; "
+    'lines = [line.strip() for line in open(path, encoding="utf-8-sig")]; '
+    'rows = [line.split(":") for line in lines if line and line[0] not in "@#%"]; '
+    'x = np.array([[c.split(",") for c in row[:-1]] for row in rows], float); '
+    "np.savez(path[:-3], x=x.transpose(0, 2, 1), y=[row[-1].strip() for row in rows])' "
+)
 _NAME = re.compile(
     rf"(?P<name>.+)_(?P<part>train|test)\.(?P<suffix>{'|'.join(SUFFIXES)})", re.IGNORECASE
 )
@@ -35,29 +40,15 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LabelledSeries(NamedTuple):
-    """A series in a line: its file and line, its label if any, and its channels (steps,)."""
+    """A series in a line: its file and line, its label if any, and its values (steps,)."""
 
     where: str
     label: str | None
-    channels: Sequence[Floats]
+    values: Floats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UcrFile:
-    """Series of a file of the archive, in the order of the lines.
-
-    `classes` are those that the header names, if any. `regression` means that labels are values to
-    predict. `notes` say where the header contradicts the lines.
-    """
-
-    series: Sequence[LabelledSeries]
-    classes: Sequence[str] = ()
-    regression: bool = False
-    notes: Sequence[str] = ()
-
-
-def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
-    """Read a file of the archive: a `.ts` file, or lines with a label and values.
+def read_series(file: Path, *, steps: int | None = None) -> Sequence[LabelledSeries]:
+    """Read a file of the archive: lines with a label and values.
 
     If all lines have `steps` values, as new rows may, they have no labels; None = all have one.
 
@@ -65,7 +56,10 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
         DataError: A line is not a series.
     """
     if file.suffix.lower() == ".ts":
-        return _read_ts(file)
+        raise DataError(
+            f"{file} is a .ts file; expected .tsv, .txt or .csv, with the label first. Convert it "
+            f"and train with data=arrays: {CONVERSION}{shlex.quote(str(file))}"
+        )
     rows = []
     for where, text in lines_of(file):
         # An empty field between tabs or commas is a missing value; runs of spaces are one.
@@ -81,9 +75,9 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
                 f"{where} has 1 field, {fields[0]!r}; expected a label, then the values, separated "
                 "by tabs, commas or spaces"
             )
-        values = channel_of(fields[first:], where, first_field=1 + first)
-        series.append(LabelledSeries(where, fields[0] if first else None, [values]))
-    return UcrFile(series=series)
+        values = values_of(fields[first:], where, first_field=1 + first)
+        series.append(LabelledSeries(where, fields[0] if first else None, values))
+    return series
 
 
 def lines_of(file: Path) -> Iterator[tuple[str, str]]:
@@ -112,8 +106,8 @@ def lines_of(file: Path) -> Iterator[tuple[str, str]]:
                 yield where, text
 
 
-def channel_of(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floats:
-    """Return the values of one channel; missing ones at its end are padding and left out."""
+def values_of(fields: Sequence[str], where: str, *, first_field: int = 1) -> Floats:
+    """Return the values of one series; missing ones at its end are padding and left out."""
     try:
         values = np.array(fields, dtype=np.float64)
     except ValueError:
@@ -161,121 +155,30 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _read_ts(file: Path) -> UcrFile:
-    """Read a `.ts` file: a header of `@` lines, channels separated by `:`, the label last."""
-    lines = ((where, text) for where, text in lines_of(file) if not text.startswith(("#", "%")))
-    header = _header(file, lines)
-    labelled = _says(header, CLASSES) or _says(header, VALUES)
-    series = [_of_ts_line(text, where, labelled=labelled) for where, text in lines]
-    if not series:
-        raise DataError(f"{file} has 0 series after @data; expected one per line")
-    notes = []
-    for name, keys, there in (
-        ("@dimensions", ("dimensions", "dimension"), len(series[0].channels)),
-        ("@seriesLength", ("serieslength",), len(series[0].channels[0])),
-    ):
-        words = [word for key in keys for word in header.get(key, ())[:1] if word.isdigit()]
-        if words and int(words[0]) not in (0, there):
-            notes.append(
-                f"{file.name} says {name} {int(words[0])}, but its first series has {there}; "
-                "the data lines are used"
-            )
-    return UcrFile(
-        series=series,
-        classes=header[CLASSES][1:] if _says(header, CLASSES) else (),
-        regression=_says(header, VALUES),
-        notes=notes,
-    )
-
-
-def _says(header: Mapping[str, Sequence[str]], key: str) -> bool:
-    """Return whether the header has a key and its value is not false."""
-    return key in header and [word.lower() for word in header[key][:1]] != ["false"]
-
-
-def _header(file: Path, lines: Iterator[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
-    """Return the words after each key of the header; `lines` goes on after @data."""
-    header: dict[str, Sequence[str]] = {}
-    for where, text in lines:
-        if not text.startswith("@"):
-            raise DataError(
-                f"{where} is {text[:20]!r} before @data; expected header lines "
-                "such as '@classLabel true A B' then @data"
-            )
-        key, *words = text[1:].split() or [""]
-        if key.lower() == "data":
-            break
-        header[key.lower()] = words
-    else:
-        raise DataError(f"{file} has no @data line; expected one between header and series")
-    if _says(header, "timestamps"):
-        raise DataError(
-            f"{file.name} says @timeStamps true; expected only values, evenly spaced. "
-            "Remove the times and write @timeStamps false"
-        )
-    if CLASSES not in header and VALUES not in header:
-        near = [f" '@{key}' is neither." for key in header if did_you_mean(key, (CLASSES, VALUES))]
-        raise DataError(
-            f"{where}: the header has neither @classLabel nor @targetLabel;{''.join(near[:1])} "
-            "expected '@classLabel true A B', '@classLabel false' or '@targetLabel true'"
-        )
-    return header
-
-
-def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
-    if "(" in text:
-        raise DataError(
-            f"{where} has values with timestamps, '(time,value)'; expected only values, evenly "
-            "spaced. Remove the times"
-        )
-    parts, label = text.split(":"), None
-    if labelled:
-        if len(parts) < 2:
-            raise DataError(f"{where} has no ':'; expected values, ':' and the label")
-        label = parts.pop().strip()
-    places = [f"{where}, channel {n}" for n in range(1, len(parts) + 1)] if parts[1:] else [where]
-    channels = [channel_of(one.split(","), at) for one, at in zip(parts, places, strict=True)]
-    return LabelledSeries(where, label, channels)
-
-
 def stack(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
-    """Return series (at least one) as an array (rows, steps, channels).
+    """Return series (at least one) as an array (rows, steps, 1).
 
     Longer series are cut to `length`, shorter ones are padded with their last value; None = all
     must have one length.
 
     Raises:
-        DataError: The series differ in channels or, without `length`, in length.
+        DataError: The series differ in length, without `length`.
     """
     first = series[0]
-    for one in series:
-        if len(one.channels) != len(first.channels):
-            raise DataError(
-                f"{one.where} has {len(one.channels)} channels, {first.where} has "
-                f"{len(first.channels)}; expected the same number in each line"
-            )
     if length is None:
-        length = len(first.channels[0])
-        _refuse_other_lengths(series, length)
-    made = np.empty((len(series), length, len(first.channels)))
-    for row, one in enumerate(series):
-        for index, values in enumerate(one.channels):
-            made[row, :, index] = values[np.minimum(np.arange(length), len(values) - 1)]
-    return made
-
-
-def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> None:
-    lengths = {len(values) for one in series for values in one.channels}
-    for one in series:
-        for number, values in enumerate(one.channels, start=1):
-            if len(values) != expected:
-                where = one.where + (f", channel {number}" if one.channels[1:] else "")
+        length = len(first.values)
+        lengths = {len(line.values) for line in series}
+        for line in series:
+            if len(line.values) != length:
                 raise DataError(
-                    f"{where} has {len(values)} values, {series[0].where} has {expected} (from "
+                    f"{line.where} has {len(line.values)} values, {first.where} has {length} (from "
                     f"{min(lengths)} to {max(lengths)} in all); expected one length. data.length="
                     f"{max(lengths)} repeats the last value of shorter ones, data.length="
                     f"{min(lengths)} cuts longer ones"
                 )
+    steps = np.arange(length)
+    rows = [line.values[np.minimum(steps, len(line.values) - 1)] for line in series]
+    return np.stack(rows)[:, :, None]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -298,13 +201,13 @@ class Ucr(Source):
     units: str
 
     def read(self) -> Samples:
-        """Read the series, (rows, steps, channels), those of TRAIN first."""
+        """Read the series, (rows, steps, 1), those of TRAIN first."""
         paths, notes = _pair(files.readable(self.path))
-        found = {part: read_series(path) for part, path in paths.items()}
-        series = [one for file in found.values() for one in file.series]
+        parts = {part: read_series(path) for part, path in paths.items()}
+        series = [line for lines in parts.values() for line in lines]
         inputs = stack(series, length=self.length)
-        target = self._target(series, found)
-        lengths = np.array([len(values) for one in series for values in one.channels])
+        asked = Asked(task=self.task, positive=self.positive, always_classes=True)
+        lengths = np.array([len(line.values) for line in series])
         resized = (
             f"data.length={self.length}: {(lengths > inputs.shape[1]).sum()} series are cut, "
             f"{(lengths < inputs.shape[1]).sum()} padded with their last value "
@@ -312,54 +215,23 @@ class Ucr(Source):
         )
         return labelled_samples(
             inputs,
-            target,
-            {part: len(file.series) for part, file in found.items()},
+            _target(series, asked),
+            {part: len(lines) for part, lines in parts.items()},
             reading={"kind": "array", "format": "ucr", "length": self.length},
-            found=[*notes, *(note for file in found.values() for note in file.notes)],
+            found=notes,
             notes=[resized] if (lengths != inputs.shape[1]).any() else [],
             units=self.units,
         )
 
-    def _target(
-        self, series: Sequence[LabelledSeries], found: Mapping[files.PartName, UcrFile]
-    ) -> Target:
-        asked = Asked(task=self.task, positive=self.positive, always_classes=True)
-        regression = found["train"].regression
-        classes = [*dict.fromkeys(name for file in found.values() for name in file.classes)]
-        labels = [_required_label(one) for one in series]
-        if classes and not regression:
-            index_of = {_as_number(name): index for index, name in enumerate(classes)}
-            for one, label in zip(series, labels, strict=True):
-                if _as_number(label) not in index_of:
-                    raise DataError(
-                        f"{one.where} has the label {label!r}, which is not in @classLabel; "
-                        f"expected one of {', '.join(classes)}"
-                    )
-            indices = np.array([index_of[_as_number(label)] for label in labels])
-            return classes_of(indices, classes, asked)
-        numbers = [is_number(label) for label in labels]
-        if regression and not all(numbers):
-            row = numbers.index(False)
-            raise DataError(
-                f"{series[row].where} has the label {labels[row]!r}; expected a number, as in "
-                "@targetLabel true"
-            )
-        values: Array = np.array(labels, dtype=np.float64 if all(numbers) else None)
-        asked = Asked(task="regression") if regression else asked
-        return target_of(values, asked, lambda row: f"the label of {series[row].where}")
 
-
-def _required_label(one: LabelledSeries) -> str:
-    if one.label is None:
-        raise DataError(f"{one.where} has no label (@classLabel false); expected a label")
-    if one.label.lower() in MISSING:
-        raise DataError(f"{one.where} has the missing label {one.label!r}; remove the line")
-    return one.label
-
-
-def _as_number(label: str) -> float | str:
-    """Return the number that a label stands for, so that `1` equals `1.0`; a word is unchanged."""
-    return float(label) if is_number(label) else label
+def _target(series: Sequence[LabelledSeries], asked: Asked) -> Target:
+    labels = [line.label or "" for line in series]
+    for line, label in zip(series, labels, strict=True):
+        if label.lower() in MISSING:
+            raise DataError(f"{line.where} has the missing label {label!r}; remove the line")
+    are_numbers = all(map(is_number, labels))
+    values: Array = np.array(labels, dtype=np.float64 if are_numbers else None)
+    return target_of(values, asked, lambda row: f"the label of {series[row].where}")
 
 
 def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
@@ -399,7 +271,7 @@ def _of_folder(folder: Path, sets: Sets) -> tuple[dict[files.PartName, Path], li
     if not names:
         raise DataError(
             f"{folder} has no series file; expected NAME_TRAIN.tsv and NAME_TEST.tsv in it "
-            "(or .txt, .ts)"
+            "(or .txt, .csv)"
         )
     own = folder.resolve().name.lower()
     if len(names) > 1 and own not in names:

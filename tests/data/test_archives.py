@@ -3,6 +3,7 @@
 import gzip
 import re
 import struct
+import subprocess
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from own_sources import idx_bytes as idx
 from pipeline.errors import DataError
 
 VALUES = np.random.default_rng(0).normal(size=(12, 5))
-TS = "@classLabel true A B\n@data\n"
 GOOD = "1\t1\t2\t3\n2\t4\t5\t6\n"
 
 
@@ -105,47 +105,28 @@ def test_padding_is_no_value_and_unequal_lengths_become_equal_as_asked_and_told(
     assert told in samples.notes
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "@problemName Wave\n@timeStamps false\n@missing false\n@univariate false\n@dimensions 2\n"
-        "@equalLength true\n@seriesLength 3\n@classLabel true B A\n@data\n",
-        "# a comment\n\n% another\n@PROBLEMNAME Wave\n@CLASSLABEL TRUE B A\n\n@DATA\n# more\n",
-        "\ufeff@classlabel true B A\r\n@data\r\n",
-    ],
-    ids=["full", "comments and capitals", "BOM and CRLF"],
-)
-def test_a_ts_file_gives_channels_and_classes_in_the_order_of_its_header(header: str) -> None:
-    path = written("a_TRAIN.ts", header + "1,2,3:8.6E-4,5,6:A\n\n7,8,9:-1,-2,-3: B\n4,4,4:5,5,5:A")
-    samples = read("ucr", path)
-    assert samples.inputs.shape == (3, 3, 2)
+def test_conversion_of_a_ts_file_works_when_typed() -> None:
+    path = written(
+        "a b.ts", "# x\n@classLabel true B A\n@data\n1,2,3:8.6E-4,5,6:A\n7,8,9:-1,-2,-3: B\n"
+    )
+    with pytest.raises(DataError) as raised:
+        read("ucr", path)
+    message, _, command = str(raised.value).partition("train with data=arrays: ")
+    assert message.startswith("a b.ts is a .ts file; expected .tsv, .txt or .csv, with the label")
+    subprocess.run(["sh", "-c", command], check=True)
+    samples = read("arrays", "a b.npz")
+    assert samples.inputs.shape == (2, 3, 2)
     assert samples.inputs[0].tolist() == [[1, 8.6e-4], [2, 5], [3, 6]]
-    assert samples.inputs[1, :, 1].tolist() == [-1, -2, -3]
-    assert [samples.classes[label] for label in samples.targets] == ["A", "B", "A"]
-    assert samples.classes == ("A", "B")  # B is the rarer one, so it is the positive one
+    assert [samples.classes[label] for label in samples.targets] == ["A", "B"]
 
 
-def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predict() -> None:
-    content = "@classLabel true 2 10 1\n@data\n1,2:1\n1,3:2.0\n5,6:10\n"
-    samples = read("ucr", written("a.ts", content))
-    assert (samples.classes, samples.targets.tolist()) == (("2", "10", "1"), [2, 0, 1])
-    samples = read("ucr", written("a.ts", "@targetLabel true\n@data\n1,2:0.5\n3,4:7\n"))
-    assert (samples.task, samples.targets[:, 0].tolist()) == ("regression", [0.5, 7])
-    # A header that contradicts the lines is told.
-    content = "@dimensions 3\n@seriesLength 9\n" + TS + "1,2:A\n3,4:B\n"
-    notes = read("ucr", written("a.ts", content)).notes
-    assert "a.ts says @dimensions 3, but its first series has 1; the data lines are used" in notes
-    assert "a.ts says @seriesLength 9, but its first series has 2; the data lines are used" in notes
-
-
-def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_read() -> None:
+def test_first_form_of_the_folders_set_is_read() -> None:
     wave()
     written("Wave/WaveDimension1_TRAIN.tsv", rows([5, 6, 7]))
     assert len(read("ucr", "Wave").inputs) == 10
-    written("Wave/Wave_TRAIN.ts", TS + "1,2:A\n3,4:B\n")
+    written("Wave/Wave_TRAIN.ts", "@data\n1,2:A\n3,4:B\n")
     samples = read("ucr", "Wave")
-    assert samples.input_shape == (2, 1)
-    assert "using Wave_TRAIN.ts; its tsv files are ignored" in samples.notes
+    assert "using Wave_TRAIN.tsv; its ts files are ignored" in samples.notes
 
 
 @pytest.mark.parametrize(
@@ -168,21 +149,6 @@ def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_re
         ("a.tsv", GOOD.encode() + b"\xfc\t1\t2\t3\n", "a.tsv line 3 has byte 0xFC at position 0"),
         ("a.tsv", GOOD.encode() + b"1\t1\0\t2\n", "a.tsv line 3 has a NUL byte at position 3"),
         ("a.tsv", "1\t1\t2\n1\t3\t4\n" * 3, "all 6 rows are of class '1'; expected at least 2"),
-        ("a.ts", "1,2:A\n", "a.ts line 1 is '1,2:A' before @data; expected header lines such as"),
-        ("a.ts", "@classLabel true A B\n", "a.ts has no @data line"),
-        ("a.ts", TS, "a.ts has 0 series after @data"),
-        ("a.ts", "@timeStamps true\n" + TS, "a.ts says @timeStamps true; expected only values"),
-        ("a.ts", TS + "(0,1.5),(1,2):A\n", "a.ts line 3 has values with timestamps, '(time,value)"),
-        ("a.ts", "@data\n1,2:A\n", "a.ts line 1: the header has neither @classLabel nor @targetL"),
-        ("a.ts", "@targetLable true\n@data\n1:2\n", "nor @targetLabel; '@targetlable' is neither."),
-        ("a.ts", TS + "1,2\n", "a.ts line 3 has no ':'; expected values, ':' and the label"),
-        ("a.ts", TS + "1,2:C\n", "a.ts line 3 has the label 'C', which is not in @classLabel"),
-        ("a.ts", TS + "1,2:A\n1,?,3:B\n", "a.ts line 4: value 2 of 3 is missing"),
-        ("a.ts", TS + "1,2:3,4:A\n1,2:B\n", "a.ts line 4 has 1 channels, a.ts line 3 has 2"),
-        ("a.ts", TS + "1,2:3,4:A\n1,2:3:B\n", "line 4, channel 2 has 1 values, a.ts line 3 has"),
-        ("a.ts", TS + "1,2:3,b:A\n", "a.ts line 3, channel 2: field 2 is 'b'; expected a number"),
-        ("a.ts", "@classLabel false\n@data\n1,2\n3,4\n", "line 3 has no label (@classLabel false"),
-        ("a.ts", "@targetLabel true\n@data\n1,2:x\n", "line 3 has the label 'x'; expected a numb"),
         ("a_TEST.tsv", "1\t1\t2\n", "a_TEST.tsv has only test series; expected a_TRAIN.tsv beside"),
         (
             ".",

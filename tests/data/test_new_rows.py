@@ -144,10 +144,8 @@ def ucr_schema(**changes: Any) -> Schema:
         ("new.tsv", "1\t2\t3\n4\t5\t6\n"),
         ("new.txt", "  1.0  1  2  3\n  2.0  4  5  6\n"),
         ("new.csv", "1,2,3\n4,5,6\n"),
-        ("new.ts", "@classLabel true a b\n@data\n1,2,3:x\n4,5,6:?\n"),
-        ("new.ts", "@classLabel false\n@data\n1,2,3\n4,5,6\n"),
     ],
-    ids=["labels", "no labels", "txt", "csv", "ts", "ts without labels"],
+    ids=["labels", "no labels", "txt", "csv"],
 )
 def test_new_series_are_read_with_labels_or_without(name: str, content: str) -> None:
     schema = ucr_schema()
@@ -155,11 +153,9 @@ def test_new_series_are_read_with_labels_or_without(name: str, content: str) -> 
     assert new(name, schema)[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
-def test_new_series_are_cut_and_padded_as_in_training_and_may_be_rows_of_a_table() -> None:
+def test_new_series_are_cut_and_padded_as_in_training() -> None:
     Path("new.tsv").write_text("7\t1\t2\t3\t4\n7\t5\tNaN\tNaN\tNaN\n")
     assert new("new.tsv", ucr_schema(length=2))[:, :, 0].tolist() == [[1, 2], [5, 5]]
-    Path("new.ts").write_text("@classLabel false\n@data\n1,2,3,4\n")
-    assert new("new.ts", trained(TABLE)).tolist() == [[1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("name", ["new", "new.gz"])
@@ -226,7 +222,7 @@ def test_other_arrays_than_the_models_are_refused(
         ("new.csv", "1,2,3\n1,,3\n", "new.csv line 2: value 2 of 3 is missing"),
         ("new.csv", "1,2,3\n1,2,\n", "new.csv line 2: field 3 is missing; expected a number"),
         ("new.tsv", "1\t1\n", "new.tsv has series of 1 steps and 1 channels; the model was tr"),
-        ("new.ts", "@classLabel false\n@data\n1,2:1,2\n", "has series of 2 steps and 2 channels;"),
+        ("new.ts", "1,2:1,2\n", "new.ts is a .ts file; expected .tsv, .txt or .csv, with the lab"),
     ],
 )
 def test_other_texts_than_the_models_are_refused(name: str, content: str, problem: str) -> None:
