@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import blocks, fingerprints
+from pipeline.data.checks import blocks, exceeds_float32, fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import place_problem, url_problem
@@ -30,7 +30,6 @@ LARGEST_PACKED = 8 * 2**30
 #: Highest compression ratio of a member, or of a Parquet file, that unpacks to more than
 #: `RATIO_FROM` bytes.
 MOST_RATIO, RATIO_FROM = 200, 2**30
-LARGEST = float(np.finfo(np.float32).max)
 
 NPY_MAGIC, ZIP_MAGIC, GZIP_MAGIC = b"\x93NUMPY", b"PK", b"\x1f\x8b"
 #: Name of the array of a single `.npy`.
@@ -421,7 +420,7 @@ def require_numbers(values: Array, label: str) -> None:
         return
 
     def odd(block: Array) -> NDArray[np.bool_]:
-        return np.asarray(~(np.abs(block) <= LARGEST))  # NaN compares false
+        return exceeds_float32(block) | np.isnan(block)
 
     found = [odd(block).reshape(len(block), -1).any(1) for block in blocks(values)]
     rows = np.flatnonzero(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)

@@ -56,6 +56,11 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
     return reach
 
 
+def exceeds_float32(values: Array) -> NDArray[np.bool_]:
+    """Return whether each value is infinite in single precision; NaN is not."""
+    return np.asarray(np.abs(values) > SINGLE.max)
+
+
 def largest_by_column(values: Array) -> Vector:
     """Return the largest absolute value of each column or channel, (columns,), ignoring NaN."""
     axis = axis_of(values.ndim)
@@ -74,7 +79,7 @@ def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: s
         if schema.encoder is not None:
             sizes = [len(code.features) for code in schema.encoder.codes]
             features = np.where(schema.encoder.one_hot, 1.0, np.repeat(reach, sizes))
-        lost = schema.input_scaler.bound(features) > SINGLE.max
+        lost = exceeds_float32(schema.input_scaler.bound(features))
         problems = [
             f"{what}: column {name!r} reaches {value:.3g}, which is infinite in float32 after "
             "scaling; look for a value that is far too large"

@@ -13,6 +13,7 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from pipeline.data import array_files as files
+from pipeline.data.checks import exceeds_float32
 from pipeline.data.labels import Asked, Target, Word, labelled_samples, target_of
 from pipeline.data.source import Array, Samples, Source, Task
 from pipeline.errors import DataError
@@ -113,7 +114,7 @@ def values_of(fields: Sequence[str], where: str, *, first_field: int = 1) -> Flo
     except ValueError:
         pairs = enumerate(fields, start=first_field)
         values = np.array([_number(field.strip(), number, where) for number, field in pairs])
-    infinite = np.flatnonzero(np.abs(values) > files.LARGEST)
+    infinite = np.flatnonzero(exceeds_float32(values))
     if len(infinite):
         index = int(infinite[0])
         raise DataError(
