@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.doctor.diagnosis import load_rules
+from pipeline.metrics import all_metrics
 
 DOCS = Path(__file__).parent
 
@@ -25,10 +26,21 @@ def verdict_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def metric_table() -> str:
+    """Return the table of the glossary with a row for each metric."""
+    rows = ["| metric | in keys | in a run | meaning | 中文 |", "|---|---|---|---|---|"]
+    for metric in all_metrics().values():
+        scored = "always" if metric.is_main else f"`monitor=val/{metric.name}`"
+        cells = (metric.label, f"`{metric.name}`", scored, metric.glossary, metric.chinese)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 #: What returns each part, by its page and its name.
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("how-to/doctor.md", "verdicts"): verdict_sections,
     ("glossary.md", "verdicts"): verdict_table,
+    ("glossary.md", "metrics"): metric_table,
 }
 
 

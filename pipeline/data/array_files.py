@@ -15,7 +15,8 @@ from typing import IO, Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import blocks, exceeds_float32, fingerprints
+from pipeline.data.cells.texts import exceeds_float32
+from pipeline.data.checks import blocks, fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import place_problem, url_problem

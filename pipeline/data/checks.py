@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.options import DataOptions
+from pipeline.data.cells.texts import exceeds_float32
 from pipeline.data.schema import Scaler, Schema, Statistics, Vector, axis_of, rows_a_block
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, counted, or_other_seed
@@ -54,11 +55,6 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
             f"{int(holes.argmax())}); expected numbers. Fill or drop them"
         )
     return reach
-
-
-def exceeds_float32(values: Array) -> NDArray[np.bool_]:
-    """Return whether each value is infinite in single precision; NaN is not."""
-    return np.asarray(np.abs(values) > SINGLE.max)
 
 
 def largest_by_column(values: Array) -> Vector:

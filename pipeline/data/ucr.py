@@ -13,7 +13,7 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from pipeline.data import array_files as files
-from pipeline.data.checks import exceeds_float32
+from pipeline.data.cells.texts import exceeds_float32
 from pipeline.data.labels import Asked, Target, Word, labelled_samples, target_of
 from pipeline.data.source import Array, Samples, Source, Task
 from pipeline.errors import DataError

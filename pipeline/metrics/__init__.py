@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["max", "min"]
 
+TASKS = ("binary", "multiclass", "regression")
 #: Values that are no metrics of predictions, and are better when smaller.
 COSTS = frozenset({"loss", "time", "parameters"})
 #: Keeps the end of an interval finite.
@@ -71,6 +72,16 @@ class Metric:
     ranks_rows: bool = False
     has_interval_in_time: bool = True
     scores_draws: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse fields that contradict each other, which no type forbids."""
+        low, high = self.bounds
+        if not low < high:
+            raise ValueError(f"Metric {self.name!r}: `bounds` must be a lower and an upper one")
+        if not self.tasks or not {*self.tasks} <= {*TASKS}:
+            raise ValueError(f"Metric {self.name!r}: `tasks` must be some of {', '.join(TASKS)}")
+        if self.better not in ("max", "min"):
+            raise ValueError(f"Metric {self.name!r}: `better` must be max or min")
 
     def interval(self, value: float, reach: float) -> tuple[float, float]:
         """Return both ends of the metric's interval, inside its bounds.

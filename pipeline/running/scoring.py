@@ -17,7 +17,7 @@ from pipeline.config.values import TARGET, build
 from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.markup import MISSING, NO_INTERVAL
-from pipeline.metrics import Direction, Metric, main_names, of_task
+from pipeline.metrics import TASKS, Direction, Metric, main_names, of_task
 from pipeline.metrics._rows import Rows, Values
 from pipeline.scores import Scores, for_task
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from pipeline.data.prepare import Prepared
 
-TASKS = ("binary", "multiclass", "regression")
 #: Number of made-up rows on which a user's own metric is tried before the training.
 REHEARSED = 8
 

@@ -12,13 +12,13 @@ from pydantic import BeforeValidator
 
 from pipeline.data.cells.texts import (
     DATE,
-    LARGEST,
     MISSING,
     Cells,
     Mark,
     Numbers,
     all_numbers,
     are_numbers,
+    exceeds_float32,
     numbers_or_none,
     shown,
 )
@@ -121,7 +121,7 @@ class NumberEvidence:
         `numbers` is how many the column has, with those of this batch.
         """
         known = values[~np.isnan(values)]
-        self.is_infinite = self.is_infinite or bool((np.abs(known) > LARGEST).any())
+        self.is_infinite = self.is_infinite or bool(exceeds_float32(known).any())
         are_exact = np.abs(known) < EXACT
         if not self.is_inexact and not are_exact.all():
             # 1e20 is a measurement, 12345678901234567890 is an id

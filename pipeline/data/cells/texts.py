@@ -91,7 +91,7 @@ class Cells:
 
     def infinite_problem(self, values: Numbers) -> str | None:
         """Return a message on the first number that is infinite in single precision, or None."""
-        too_large = np.abs(values) > LARGEST
+        too_large = exceeds_float32(values)
         if not too_large.any():
             return None
         position = int(too_large.argmax())
@@ -100,6 +100,11 @@ class Cells:
             f"float32; expected a number between ±{LARGEST:.2g}. Leave the cell empty if it is "
             "unknown"
         )
+
+
+def exceeds_float32(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each value is infinite in single precision; NaN is not."""
+    return np.asarray(np.abs(values) > LARGEST)
 
 
 def filled(values: pa.Array, missing: float) -> NDArray[Any]:
