@@ -327,7 +327,7 @@ class SeriesFile(Source):
         layout = layout_of(path, wanted, options, rows)
         amounts = list[str]()
         if known is None:
-            keys = CellKeys(wanted="numeric", decimal=self.decimal, thousands=self.thousands)
+            keys = CellKeys(kind="numeric", decimal=self.decimal, thousands=self.thousands)
             are_named = len(wanted.values) > 0
             table = form_of(path, options)
             grammars, amounts = _learned(table, rows, layout, keys, are_named=are_named)

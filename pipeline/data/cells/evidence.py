@@ -25,10 +25,10 @@ from pipeline.data.cells.texts import (
 from pipeline.data.cells.written import (
     GROUPED,
     MARKS,
+    AlikeCells,
     AmountFit,
     MarkKeys,
     NumberShape,
-    Seen,
     Thousands,
     Writing,
     amount_fit,
@@ -40,7 +40,7 @@ from pipeline.errors import typed_pairs
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Wanted = Literal["numeric", "categorical"]
+KeyOfKind = Literal["numeric", "categorical"]
 #: Whole numbers below this one are exact in float64.
 EXACT = 2**53
 #: Most distinct texts of a column that are counted; with more it is free text.
@@ -53,16 +53,18 @@ FREE = 0.5
 MOST_DIFFERENT = 2**20
 #: Share of distinct whole numbers, of at least SOME, from which they look like identifiers, if
 #: their range is less than SPARSE times their number: that of amounts is mostly wider.
-UNIQUE, SOME, SPARSE = 0.95, 50, 10
+UNIQUE = 0.95
+SOME = 50
+SPARSE = 10
 #: A code rather than a number, unlike months or hours such as 09.
 PADDED = r"^0\d{4,}$"
 
 
-def _pairs(given: object) -> object:
+def _pairs(value: object) -> object:
     """Return a mapping for texts such as `größe: comma`, which need no plain name."""
-    texts = [given] if isinstance(given, str) else given
+    texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(": " in str(text) for text in texts):
-        return given
+        return value
     return dict(str(text).rsplit(": ", 1) for text in texts)
 
 
@@ -76,14 +78,14 @@ class CellKeys:
     """What the user says of how the cells of columns are written; None = to be found.
 
     Args:
-        wanted: The kind that the column must be of.
+        kind: The kind that the column must be of.
         decimal: Sign before the decimals of numbers, of all columns or by column.
         thousands: Sign between groups of three digits.
         dates: Whether dates are left out or become their parts.
         dayfirst: Whether 1/2/2024 is the first of February.
     """
 
-    wanted: Wanted | None = None
+    kind: KeyOfKind | None = None
     decimal: Decimals = None
     thousands: Thousands | None = None
     dates: Literal["drop", "parts"] = "drop"
@@ -98,8 +100,8 @@ class CellKeys:
 
     def deciding(self, column: str, mark: DecimalName) -> str:
         """Return the override that says which sign stands before the decimals of a column."""
-        others = self.decimal if isinstance(self.decimal, Mapping) else {}
-        return typed_pairs("data.decimal", {**others, column: mark})
+        other_columns = self.decimal if isinstance(self.decimal, Mapping) else {}
+        return typed_pairs("data.decimal", {**other_columns, column: mark})
 
 
 @dataclass(slots=True)
@@ -120,13 +122,13 @@ class NumberEvidence:
 
         `numbers` is how many the column has, with those of this batch.
         """
-        known = values[~np.isnan(values)]
-        self.is_infinite = self.is_infinite or bool(exceeds_float32(known).any())
-        are_exact = np.abs(known) < EXACT
+        present = values[~np.isnan(values)]
+        self.is_infinite = self.is_infinite or bool(exceeds_float32(present).any())
+        are_exact = np.abs(present) < EXACT
         if not self.is_inexact and not are_exact.all():
             # 1e20 is a measurement, 12345678901234567890 is an id
             self.is_inexact = _any(cells, r"^[+-]?\d+$")
-        self.are_whole = self.are_whole and bool((are_exact & (known == np.floor(known))).all())
+        self.are_whole = self.are_whole and bool((are_exact & (present == np.floor(present))).all())
         if self.count_rows and len(values):
             starts = values - np.arange(first_row, first_row + len(values))
             if self.start is None:
@@ -137,7 +139,7 @@ class NumberEvidence:
             return
         self.are_padded = self.are_padded or _any(cells, PADDED)
         if self.different is not None:
-            joined = np.unique(np.concatenate([self.different, known]))
+            joined = np.unique(np.concatenate([self.different, present]))
             are_many = UNIQUE * numbers <= len(joined) <= MOST_DIFFERENT
             self.different = joined if are_many else None
 
@@ -179,7 +181,9 @@ class ColumnEvidence:
         self.texts: Counter[str] = Counter()  # distinct texts of the batches with words
         self.values = NumberEvidence()
         self.amounts = AmountFit()
-        self._seen: dict[Writing, Seen] = {}  # how the plain numbers of other batches are written
+        self._writings: dict[
+            Writing, AlikeCells
+        ] = {}  # how the plain numbers of other batches are written
         self._has_commas: bool | None = False
 
     def add(self, cells: Cells) -> None:
@@ -187,7 +191,7 @@ class ColumnEvidence:
         first_row = self.rows
         self.rows += len(cells.texts)
         # A column with words and no numbers so far is not tried as numbers again.
-        are_categories = self.keys.wanted == "categorical" or (self.words and not self.numbers)
+        are_categories = self.keys.kind == "categorical" or (self.words and not self.numbers)
         values = None if are_categories else numbers_or_none(cells)
         if values is None:
             self._add_words(cells.present())
@@ -201,7 +205,7 @@ class ColumnEvidence:
     def _add_words(self, cells: Cells) -> None:
         self.missing += cells.texts.null_count
         counted = cells.texts.drop_null().value_counts()
-        if self.keys.wanted != "categorical":
+        if self.keys.kind != "categorical":
             cells_of = counted.field("counts").to_numpy()
             as_numbers = are_numbers(counted.field("values"))
             self.numbers += int(cells_of[as_numbers].sum())
@@ -223,7 +227,7 @@ class ColumnEvidence:
 
         shape = NumberShape.WHOLE
         content = cells.texts.buffers()[2]
-        if any(written.shape is NumberShape.POINT for written in self._seen):
+        if any(written.shape is NumberShape.POINT for written in self._writings):
             shape = NumberShape.POINT
         elif content is not None and b"." in content.to_pybytes():
             pointed = pc.filter(cells.texts, pc.match_substring(cells.texts, "."))
@@ -239,37 +243,37 @@ class ColumnEvidence:
             self._note(Writing(shape, is_plain=True), "", numbers)
 
     def _note(self, written: Writing, example: str, cells: int) -> None:
-        seen = self._seen.setdefault(written, Seen(example))
-        seen.cells += cells
-        seen.texts += 1
+        alike = self._writings.setdefault(written, AlikeCells(example))
+        alike.cells += cells
+        alike.texts += 1
 
     def settle(self, *, commas: bool | None) -> None:
         """Find the form of amounts, after all batches; `commas` as in `amount_fit`."""
         self._has_commas = commas
-        if self.keys.wanted == "categorical":
+        if self.keys.kind == "categorical":
             return
-        seen = self.written()
-        self.amounts = amount_fit(seen, self.marks, commas=commas)
-        if self.amounts.odd and self.keys.wanted is None and self.words and not self.numbers:
-            amounts = sum(alike.texts for written, alike in seen.items() if written.is_amount)
+        writings = self.written()
+        self.amounts = amount_fit(writings, self.marks, commas=commas)
+        if self.amounts.odd and self.keys.kind is None and self.words and not self.numbers:
+            amounts = sum(alike.texts for written, alike in writings.items() if written.is_amount)
             if not self.free_text() or 2 * amounts <= len(self.texts):
                 self.amounts = AmountFit()  # '10 %' and 'none', or one '$5' among free text
         if self.amounts.form is not None and not self.amounts.form.has_three_decimals:
             pattern = rf"[{self.amounts.form.decimal}]\d{{3}}"
-            if self._seen and any(_any(cells, pattern) for cells in self._batches(self.name)):
+            if self._writings and any(_any(cells, pattern) for cells in self._batches(self.name)):
                 form = replace(self.amounts.form, has_three_decimals=True)
                 self.amounts = AmountFit(form=form)
 
-    def written(self) -> dict[Writing, Seen]:
+    def written(self) -> dict[Writing, AlikeCells]:
         """Return how the cells are written."""
-        seen = {written: replace(alike) for written, alike in self._seen.items()}
+        writings = {written: replace(alike) for written, alike in self._writings.items()}
         for text, count in self.texts.items():
             if text not in MISSING:
-                alike = seen.setdefault(self.marks.written(text), Seen(text))
+                alike = writings.setdefault(self.marks.written(text), AlikeCells(text))
                 alike.example = alike.example or text
                 alike.cells += count
                 alike.texts += 1
-        return seen
+        return writings
 
     @property
     def is_words(self) -> bool:
@@ -280,7 +284,7 @@ class ColumnEvidence:
     @property
     def holds_dates(self) -> bool:
         """Whether all cells are dates."""
-        are_words = self.keys.wanted is None and self.words > 0 and not self.numbers
+        are_words = self.keys.kind is None and self.words > 0 and not self.numbers
         return are_words and len(self.texts) > 0 and all(map(DATE.fullmatch, self.texts))
 
     @property
@@ -317,12 +321,12 @@ class ColumnEvidence:
         raise AssertionError("a column that is refused has a cell that is not a number")
 
     def unlike(
-        self, like: str, is_odd: Callable[[str], bool], *, count: int, what: str = "number"
+        self, like: str, is_odd: Callable[[str], bool], *, count: int, noun: str = "number"
     ) -> str:
         """Return a message on the first of `count` cells that are not written like an example."""
         where, text = self._first(is_odd)
         return (
-            f"{where}: {shown(text)} is not a {what} written like {shown(like)}"
+            f"{where}: {shown(text)} is not a {noun} written like {shown(like)}"
             f"{self._counted(count)}; write it the same way or leave it empty"
         )
 
@@ -332,11 +336,11 @@ class ColumnEvidence:
         readings: dict[DecimalName, str] = {"point": decimals, "comma": thousands}
         if "," in text:
             readings = {"point": thousands, "comma": decimals}
-        ways = [
+        remedies = [
             f"{self.keys.deciding(self.name, mark)} reads {number}"
             for mark, number in readings.items()
         ]
-        return f"{where}: {shown(text)} may be {decimals} or {thousands}; {' and '.join(ways)}"
+        return f"{where}: {shown(text)} may be {decimals} or {thousands}; {' and '.join(remedies)}"
 
     def open_date(self) -> str:
         """Return a message on the first date, whose day and month can't be told apart."""
@@ -383,7 +387,7 @@ class ColumnEvidence:
         texts = [text for text in self.texts if text not in MISSING]
         first = next((text for text in texts if not all_numbers([text])), None)
         if first is None:
-            first = texts[0] if texts else next(iter(self._seen.values())).example
+            first = texts[0] if texts else next(iter(self._writings.values())).example
         commas = "decimal commas: " if form.decimal == "," else ""
         return f"{self.name} ({commas}{shown(first)} as {form.value(first):.15g})"
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter
 
-from pipeline.data.cells.evidence import ColumnEvidence, Wanted
+from pipeline.data.cells.evidence import ColumnEvidence, KeyOfKind
 from pipeline.data.cells.texts import Cells, Numbers
 from pipeline.records import load_records
 
@@ -74,14 +74,14 @@ class CellKind:
         rank: Kinds of a lower rank are tried first; a column is of the first kind that fits.
         fits: What the kind says of a column.
         grammar: How cells of the kind are read; None = columns of the kind are left out.
-        wanted: The user's word for columns of the kind; None = the user can't ask for it.
+        key: The user's word for columns of the kind; None = the user can't ask for it.
     """
 
     name: str
     rank: int
     fits: Callable[[ColumnEvidence], Fit]
     grammar: type[Grammar] | None = None
-    wanted: Wanted | None = None
+    key: KeyOfKind | None = None
 
 
 @cache
@@ -100,7 +100,7 @@ def decide(column: ColumnEvidence) -> Fit:
     if column.values.is_infinite:
         return Refused(column.first_infinite(), is_final=True)
     for kind in cell_kinds():
-        is_asked_for = column.keys.wanted in (None, kind.wanted)
+        is_asked_for = column.keys.kind in (None, kind.key)
         if is_asked_for and (fit := kind.fits(column)) is not None:
             return fit
     return Refused(column.oddity())

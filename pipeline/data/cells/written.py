@@ -120,12 +120,12 @@ def explained(cells: Cells, form: AmountForm | None = None, *, counted: str = ""
     plain = cells.present() if form is None else form.plain(cells)
     position = int(np.argmin(are_numbers(plain.texts)))
     text = cells.texts[position].as_py()
-    way = _as_number(text, form)
-    if not way:
-        way = "a number or leave it empty"
+    remedy = _as_number(text, form)
+    if not remedy:
+        remedy = "a number or leave it empty"
         if cells.remedy:
-            way += f", {cells.remedy}"
-    return f"{cells.where(position)}: {shown(text)} is not a number{counted}; write {way}"
+            remedy += f", {cells.remedy}"
+    return f"{cells.where(position)}: {shown(text)} is not a number{counted}; write {remedy}"
 
 
 def _as_number(text: str, form: AmountForm | None) -> str:
@@ -135,8 +135,8 @@ def _as_number(text: str, form: AmountForm | None) -> str:
         bare = bare.replace(",", "")
     elif re.fullmatch(r"[+-]?\d+,\d+", bare):
         bare = bare.replace(",", ".")
-    if ways := (two_ways(text) if form is None else form.two_readings(text)):
-        return ways
+    if readings := (two_ways(text) if form is None else form.two_readings(text)):
+        return readings
     if not is_number(bare):
         return ""
     if form is not None and form.sign == "%":
@@ -249,7 +249,7 @@ class Writing(NamedTuple):
 
 
 @dataclass(slots=True)
-class Seen:
+class AlikeCells:
     """Cells that are written alike.
 
     Args:
@@ -281,39 +281,39 @@ class AmountFit:
 
 
 def amount_fit(
-    seen: Mapping[Writing, Seen], keys: MarkKeys, *, commas: bool | None = False
+    writings: Mapping[Writing, AlikeCells], keys: MarkKeys, *, commas: bool | None = False
 ) -> AmountFit:
     """Return the one form in which the cells of a column are amounts.
 
     Args:
-        seen: How the cells are written.
+        writings: How the cells are written.
         keys: What the user says.
         commas: Whether other columns have decimal commas; None = they may have.
     """
-    odd = [written for written in seen if not written.is_plain]
-    rests: dict[tuple[str, Mark] | None, list[Writing]] = {None: odd}
+    odd = [written for written in writings if not written.is_plain]
+    misfits: dict[tuple[str, Mark] | None, list[Writing]] = {None: odd}
     for sign, mark in _forms(odd, keys, commas=commas):
-        rest = [written for written in seen if not written.fits(sign, mark)]
-        rests[sign, mark] = rest
-        if rest and mark == "," and all(written.shape in OPEN for written in rest):
+        misfit = [written for written in writings if not written.fits(sign, mark)]
+        misfits[sign, mark] = misfit
+        if misfit and mark == "," and all(written.shape in OPEN for written in misfit):
             if commas or any(w.shape is NumberShape.COMMA and w.sign == sign for w in odd):
-                return AmountFit(odd=frozenset(rest), is_open=True)
-        elif rest and not odd:
+                return AmountFit(odd=frozenset(misfit), is_open=True)
+        elif misfit and not odd:
             return AmountFit(form=keys.form("", "."))
-        elif not rest and (odd or keys.marks == (",",)):
-            if are_open := _open(seen, sign, mark, commas=commas):
+        elif not misfit and (odd or keys.marks == (",",)):
+            if are_open := _open(writings, sign, mark, commas=commas):
                 return AmountFit(odd=are_open, is_open=True)
-            has_three = any(mark in written.before_three for written in seen)
+            has_three = any(mark in written.before_three for written in writings)
             return AmountFit(form=replace(keys.form(sign, mark), has_three_decimals=has_three))
-    if not odd or len(rests) == 1:
+    if not odd or len(misfits) == 1:
         return AmountFit()
-    usual = min(rests, key=lambda form: sum(seen[written].cells for written in rests[form]))
+    usual = min(misfits, key=lambda form: sum(writings[written].cells for written in misfits[form]))
     like = ""
     if usual is not None:
         sign, mark = usual
         alike = [w for w in odd if w.sign == sign and w.shape in READ_WITH[mark]]
-        like = seen[alike[0]].example
-    return AmountFit(odd=frozenset(rests[usual]), like=like)
+        like = writings[alike[0]].example
+    return AmountFit(odd=frozenset(misfits[usual]), like=like)
 
 
 def _forms(
@@ -335,10 +335,10 @@ def _forms(
 
 
 def _open(
-    seen: Iterable[Writing], sign: str, mark: Mark, *, commas: bool | None
+    writings: Iterable[Writing], sign: str, mark: Mark, *, commas: bool | None
 ) -> frozenset[Writing]:
     """Return how cells are written that may be decimals or thousands, as no other cell tells."""
-    shapes = {written.shape for written in seen}
+    shapes = {written.shape for written in writings}
     if not shapes <= OPEN | {NumberShape.WHOLE}:
         return frozenset()
     if (
@@ -348,4 +348,4 @@ def _open(
     open_shapes = {NumberShape.OPEN_POINT}
     if commas is None and not sign and mark == ".":
         open_shapes.add(NumberShape.OPEN_COMMA)
-    return frozenset(written for written in seen if written.shape in open_shapes)
+    return frozenset(written for written in writings if written.shape in open_shapes)

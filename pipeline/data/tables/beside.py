@@ -10,7 +10,9 @@ from pipeline.data.source import Array
 from pipeline.errors import DataError, did_you_mean
 
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
-TRAIN, VALIDATION, TEST = 0, 1, 2
+TRAIN = 0
+VALIDATION = 1
+TEST = 2
 PARTS = {
     "train": TRAIN,
     "training": TRAIN,
@@ -62,10 +64,10 @@ def _dates(cells: Cells) -> Array:
         expected = "numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
         raise cells.fault(odd, f"{text} is not a time; expected {expected}")
     months = pc.binary_join_element_wise(texts, pa.scalar("01"), "-")
-    whole = pc.if_else(pc.equal(pc.utf8_length(texts), 7), months, texts)
-    zoned = pc.any(pc.match_substring_regex(whole, r"(Z|:\d{2}[+-]\d{2}:?\d{2})$")).as_py()
+    dates = pc.if_else(pc.equal(pc.utf8_length(texts), 7), months, texts)
+    zoned = pc.any(pc.match_substring_regex(dates, r"(Z|:\d{2}[+-]\d{2}:?\d{2})$")).as_py()
     try:
-        ticks = whole.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
+        ticks = dates.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
     except pa.ArrowInvalid as error:
         cause = " ".join(str(error).split())
         raise DataError(

@@ -43,9 +43,9 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     """
     training = paths[0][0]
     names = form_of(training, keys.csv).names
-    asked = roles_of(training, names, keys)
-    rows = FileRows(training, keys.csv, asked.read, keep=folder is None)
-    features, target, notes = _learned(training, rows, asked, keys)
+    every_role = roles_of(training, names, keys)
+    rows = FileRows(training, keys.csv, every_role.read, keep=folder is None)
+    features, target, notes = _learned(training, rows, every_role, keys)
     roles = features.roles
     for path, _ in paths[1:]:
         notes += _ignored(path, names, roles, keys)
@@ -59,10 +59,12 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
         raise DataError(*(f"{training}: {line}" for line in leaks))
     in_parts = arrays.pop("parts")
     times = arrays.pop("times", None)
-    whole = "without empty cells" if keys.missing == "drop" else f"with a target {roles.target!r}"
+    complete = (
+        "without empty cells" if keys.missing == "drop" else f"with a target {roles.target!r}"
+    )
     for path, part in paths[1:]:
         if part not in in_parts:
-            raise DataError(f"{path} has no row {whole}; expected at least one")
+            raise DataError(f"{path} has no row {complete}; expected at least one")
     if not conversion.left_out:
         del arrays["numbers"]
     first_notes = []
@@ -108,10 +110,10 @@ def _rows_in(in_parts: Array, part: int) -> Array | None:
 
 def _ignored(path: Path, names: Sequence[str], roles: Roles, keys: Keys) -> Iterator[str]:
     """Yield a note on columns that a training file with these names lacks, if there are any."""
-    others = form_of(path, keys.csv).names
-    require_columns(path, others, roles.read)
-    if further := [name for name in others if name not in names]:
-        yield f"{path}: ignored columns (not in training): {', '.join(further)}"
+    names_there = form_of(path, keys.csv).names
+    require_columns(path, names_there, roles.read)
+    if other_names := [name for name in names_there if name not in names]:
+        yield f"{path}: ignored columns (not in training): {', '.join(other_names)}"
 
 
 def _learned(
@@ -119,8 +121,8 @@ def _learned(
 ) -> tuple[Features, TargetColumn, list[str]]:
     """Return the meaning of the training file's features and target, and notes."""
     columns = [
-        ColumnEvidence(name, keys.of_cells(wanted), rows.cells)
-        for name, wanted in roles.features.items()
+        ColumnEvidence(name, keys.of_cells(kind), rows.cells)
+        for name, kind in roles.features.items()
     ]
     of_target = TargetEvidence(roles.target, keys, rows)
     every_column = [*columns, of_target]
@@ -256,11 +258,11 @@ class _Conversion:
         for name in columns:
             if count := self._holes[name]:
                 is_target = name == self.roles.target
-                what = "the target" if is_target else "a cell"
+                words = "the target" if is_target else "a cell"
                 fill = "fill it in" if is_target else "set data.missing=mean"
                 place, position = self._first_holes[name]
                 yield (
-                    f"{place.cell(position, name)}: {what} is empty ({count} rows in total); "
+                    f"{place.cell(position, name)}: {words} is empty ({count} rows in total); "
                     f"{fill}, or drop these rows: data.missing=drop"
                 )
 
@@ -327,10 +329,10 @@ def _gathered(
                     file.write(np.ascontiguousarray(inputs, dtype="<f8").tobytes())
                 for name, block in blocks.items():
                     rows[name].append(block)
-    whole = {name: np.concatenate(blocks) for name, blocks in rows.items()}
+    arrays = {name: np.concatenate(blocks) for name, blocks in rows.items()}
     if folder is not None:
-        whole |= mapped(folder, len(whole["targets"]), len(conversion.columns))
-    return whole
+        arrays |= mapped(folder, len(arrays["targets"]), len(conversion.columns))
+    return arrays
 
 
 def mapped(folder: Path, rows: int, columns: int) -> dict[str, Array]:

@@ -94,10 +94,10 @@ def _refusal(column: ColumnEvidence, refused: Refused, keys: Keys) -> str:
     """Return the message on a column that can't be read."""
     if refused.is_final:
         return refused.problem
-    way = f"take the column as categories: {keys.as_categories([column.name])}"
+    remedy = f"take the column as categories: {keys.as_categories([column.name])}"
     if column.free_text() or column.holds_dates or not column.words:
-        way = f"leave the column out: {keys.dropping([column.name])}"
-    return f"{refused.problem}, or {way}"
+        remedy = f"leave the column out: {keys.dropping([column.name])}"
+    return f"{refused.problem}, or {remedy}"
 
 
 def _name_clashes(
@@ -118,10 +118,10 @@ def _ways_to_keep(left_out: Sequence[ColumnEvidence]) -> str:
     """Return how to keep a column that is left out; empty = there is no way."""
     if all(column.missing == column.rows for column in left_out):
         return ""
-    way = "'data.categorical=[COLUMN]' keeps one"
+    remedy = "'data.categorical=[COLUMN]' keeps one"
     if any(column.numbers and not column.words for column in left_out):
-        way = f"'data.numeric=[COLUMN]' (whole numbers) or {way}"
-    return f"; {way}"
+        remedy = f"'data.numeric=[COLUMN]' (whole numbers) or {remedy}"
+    return f"; {remedy}"
 
 
 def _readings(

@@ -167,14 +167,16 @@ def where(file: str, row: int, options: CsvOptions | None) -> str:
 
 
 def require_columns(
-    what: Path | str, there: Sequence[str], wanted: Sequence[str], *, needed: str = ""
+    source: Path | str, names: Sequence[str], required: Sequence[str], *, needed: str = ""
 ) -> None:
     """Raise DataError if columns are missing; `needed` says what they are for."""
-    if missing := [name for name in wanted if name not in there]:
-        named, purpose = ", ".join(map(repr, missing)), f", which {needed}" if needed else ""
+    if missing := [name for name in required if name not in names]:
+        listed = ", ".join(map(repr, missing))
+        plural = "s" if len(missing) > 1 else ""
+        purpose = f", which {needed}" if needed else ""
         raise DataError(
-            f"{what} lacks the column{'s' * (len(missing) > 1)} {named}{purpose}; it has "
-            f"{', '.join(there)}.{did_you_mean(missing[0], there)}"
+            f"{source} lacks the column{plural} {listed}{purpose}; it has "
+            f"{', '.join(names)}.{did_you_mean(missing[0], names)}"
         )
 
 
@@ -219,8 +221,8 @@ def form_of(path: Path, options: CsvOptions) -> TableFile:
 
 
 def _head(path: Path) -> bytes:
-    first, *others = sorted(record.name for record in formats())
-    expected = f"expected a {', '.join([first, *others[:-1]])} or {others[-1]} file"
+    first, *other_names = sorted(record.name for record in formats())
+    expected = f"expected a {', '.join([first, *other_names[:-1]])} or {other_names[-1]} file"
     if (kind := stream_kind(path)) is not None:
         raise DataError(f"{path} is {kind}; {expected}. Save its content in a file first")
     try:
@@ -228,7 +230,8 @@ def _head(path: Path) -> bytes:
             return file.read(HEAD_BYTES)
     except FileNotFoundError as error:
         try:
-            nearest = f".{did_you_mean(path.name, [one.name for one in path.parent.iterdir()])}"
+            neighbours = [neighbour.name for neighbour in path.parent.iterdir()]
+            nearest = f".{did_you_mean(path.name, neighbours)}"
         except OSError:
             nearest = f". Its folder {path.parent} does not exist either"
         raise DataError(f"{path} does not exist; {expected}{nearest}") from error
@@ -250,8 +253,8 @@ def _checked(path: Path, cells: Sequence[str]) -> tuple[str, ...]:
         if count > 1
     }
     if repeated:
-        told = [f"columns {places} are named {name!r}" for name, places in repeated.items()]
-        raise DataError(f"{path}: {some(told, most=MOST_TOLD)}; name each differently")
+        repetitions = [f"columns {places} are named {name!r}" for name, places in repeated.items()]
+        raise DataError(f"{path}: {some(repetitions, most=MOST_TOLD)}; name each differently")
     return names
 
 

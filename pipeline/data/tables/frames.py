@@ -31,8 +31,8 @@ def frame_texts(
     for position, name in enumerate(names):
         column = plain = frame.iloc[:, position]
         if pd.api.types.is_bool_dtype(column):  # spelled as in training
-            known = {level.casefold(): level for level in levels.get(name, ())}
-            plain = column.map({b: known.get(str(b).casefold(), str(b)) for b in (True, False)})
+            spellings = {level.casefold(): level for level in levels.get(name, ())}
+            plain = column.map({b: spellings.get(str(b).casefold(), str(b)) for b in (True, False)})
         elif pd.api.types.is_float_dtype(column):
             plain = column.astype("float64")  # the short text of a float32 is another number
         elif column.dtype == object:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Len
 
-from pipeline.data.cells.evidence import CellKeys, Decimals, Wanted
+from pipeline.data.cells.evidence import CellKeys, Decimals, KeyOfKind
 from pipeline.data.cells.written import Thousands
 from pipeline.data.source import ColumnNames, Task
 from pipeline.data.tables.file import CsvOptions
@@ -17,7 +17,7 @@ from pipeline.errors import DataError, did_you_mean, typed
 
 Named = str | int | None
 
-KINDS: tuple[Wanted, ...] = ("numeric", "categorical")
+KINDS: tuple[KeyOfKind, ...] = ("numeric", "categorical")
 #: Keys of columns that are read but are not features.
 BESIDE = ("id", "group", "time", "split")
 
@@ -86,10 +86,10 @@ class Keys:
         """How a CSV is read."""
         return CsvOptions(self.sep, self.header)
 
-    def of_cells(self, wanted: Wanted | None = None) -> CellKeys:
+    def of_cells(self, kind: KeyOfKind | None = None) -> CellKeys:
         """Return what the user says of how the cells of a column are written."""
         return CellKeys(
-            wanted=wanted,
+            kind=kind,
             decimal=self.decimal,
             thousands=self.thousands,
             dates=self.dates,
@@ -123,7 +123,7 @@ class Roles:
     """
 
     target: str
-    features: Mapping[str, Wanted | None]
+    features: Mapping[str, KeyOfKind | None]
     beside: Mapping[str, str]
 
     @property
@@ -139,16 +139,17 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
             "For another separator, set data.sep=;"
         )
-    listed, named = ", ".join(names), keys.named()
+    named = keys.named()
     target = named.get("target", names[-1:])[0]
-    wanted = {name: key for key in KINDS for name in named[key]}
+    kinds = {name: key for key in KINDS for name in named[key]}
     problems = _key_problems(path, names, named, target)
     beside = {key: named[key][0] for key in BESIDE if key in named}
-    left_out = {target, *named["drop"], *beside.values()} - {*wanted}
-    features = {name: wanted.get(name) for name in names if name not in left_out}
+    left_out = {target, *named["drop"], *beside.values()} - {*kinds}
+    features = {name: kinds.get(name) for name in names if name not in left_out}
     if not features and not problems:
         problems.append(
-            f"{path}: no column is left to predict {target!r} from; its columns are {listed}. "
+            f"{path}: no column is left to predict {target!r} from; its columns are "
+            f"{', '.join(names)}. "
             "Drop fewer"
         )
     if problems:
@@ -185,6 +186,6 @@ def _key_problems(
         ),
     ]
     if len(parting) > 1:
-        both = " and ".join(f"data.{key}" for key in parting[:2])
-        problems.append(f"{both} both split the rows; expected one")
+        options = " and ".join(f"data.{key}" for key in parting[:2])
+        problems.append(f"{options} both split the rows; expected one")
     return problems

@@ -54,12 +54,11 @@ def stored(paths: Paths, keys: Keys) -> Samples:
     """
     places = [str(path.resolve()) for path, _ in paths]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in paths]
-    told = sorted(item for item in asdict(keys).items() if item[0] not in PLACES)
-    how = (VERSION, [part for _, part in paths], keys.sep, told)
-    table, state, read = (
-        hashlib.sha256(repr(words).encode()).hexdigest()[:16] for words in (places, states, how)
-    )
-    place = cache_folder() / f"table-{table}-{state}-{read}"
+    options = sorted(item for item in asdict(keys).items() if item[0] not in PLACES)
+    reading = (VERSION, [part for _, part in paths], keys.sep, options)
+    table = _fingerprint(places)
+    state = _fingerprint(states)
+    place = cache_folder() / f"table-{table}-{state}-{_fingerprint(reading)}"
     if not (place / FACTS).exists():
         # Delete tables of earlier states of the file; processes that have mapped them go on.
         for other in place.parent.glob(f"table-{table}-*"):
@@ -71,24 +70,29 @@ def stored(paths: Paths, keys: Keys) -> Samples:
         Column(name=name, grammar=from_plain(plain)) for name, plain in facts["columns"]
     )
     lists = {name: tuple(facts[name]) for name in ("classes", "features", "notes")}
-    kept = {name: place / f"{name}.npy" for name in ARRAYS}
-    arrays = {name: np.load(file) for name, file in kept.items() if file.exists()}
+    files = {name: place / f"{name}.npy" for name in ARRAYS}
+    arrays = {name: np.load(file) for name, file in files.items() if file.exists()}
     inputs = mapped(place, len(arrays["targets"]), len(columns))
     return Samples(**{**facts, **lists, **arrays, **inputs, "columns": columns})
+
+
+def _fingerprint(words: object) -> str:
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 
 def _convert(paths: Paths, keys: Keys, place: Path) -> None:
     # Machines that share the cache may have equal process ids, so names contain the host.
     host = platform.node().replace(".", "-")
-    for left in place.parent.glob(f".table-*@{host}.*.tmp"):
-        if not psutil.pid_exists(int(left.suffixes[-2][1:])):
-            shutil.rmtree(left, ignore_errors=True)
+    for unfinished in place.parent.glob(f".table-*@{host}.*.tmp"):
+        if not psutil.pid_exists(int(unfinished.suffixes[-2][1:])):
+            shutil.rmtree(unfinished, ignore_errors=True)
     beside = place.with_name(f".{place.name}@{host}.{os.getpid()}.tmp")
     try:
         create_folder(beside)
         # A text cell of two bytes or more becomes eight, but most have more than two. The size of
         # the files is asked for as room; a disk that fills up later raises an error as well.
-        needed, free = size_of(paths, keys), shutil.disk_usage(beside).free
+        needed = size_of(paths, keys)
+        free = shutil.disk_usage(beside).free
         if free < needed:
             raise EnvironmentFaultError(
                 f"the cache {place.parent} has {free / 2**30:.1f} GiB left, and this table needs "
@@ -113,7 +117,8 @@ def _write(paths: Paths, keys: Keys, folder: Path) -> None:
     """Convert the files into a folder, and announce it, since it takes long."""
     import pyarrow as pa
 
-    size, started_at = sum(path.stat().st_size for path, _ in paths), perf_counter()
+    started_at = perf_counter()
+    size = sum(path.stat().st_size for path, _ in paths)
     announce(
         f"converting {paths[0][0]} ({size / 2**20:,.0f} MiB) once; later runs map it from the "
         f"cache {folder.parent}"

@@ -124,8 +124,8 @@ class TargetEvidence(ColumnEvidence):
                 "data.task=binary"
             )
         notes = [] if form is None else [f"read as numbers: {self.reading()}"]
-        how = "" if keys.task else "; data.task=multiclass reads its numbers as classes"
-        notes.append(f"task: regression of {self.name!r}{how}")
+        hint = "" if keys.task else "; data.task=multiclass reads its numbers as classes"
+        notes.append(f"task: regression of {self.name!r}{hint}")
         grammar: Grammar = PLAIN if form is None else Amount(**asdict(form))
         return TargetColumn(self.name, "regression", grammar), notes
 
@@ -142,8 +142,8 @@ class TargetEvidence(ColumnEvidence):
             raise DataError(
                 f"{keys.path}: the target {self.name!r} has {problem} data.target=COLUMN"
             )
-        asked = Asked(task=keys.task, positive=keys.positive)
-        classes = classes_named(counts, asked, what=f"the target {self.name!r}")
+        target_keys = Asked(task=keys.task, positive=keys.positive)
+        classes = classes_named(counts, target_keys, what=f"the target {self.name!r}")
         notes = [
             f"{name!r} in the target {self.name!r} is a class ({self.texts[name]} rows); if it "
             "means a missing value, empty these cells"
@@ -206,8 +206,8 @@ def class_note(target: TargetColumn, keys: Keys, targets: Array) -> str:
     note = f"task: {target.task}, {target.name!r}"
     if target.task == "multiclass":
         may_be_values = keys.task is None and all_numbers(target.classes)
-        how = "; data.task=regression takes numbers as values" if may_be_values else ""
-        return f"{note} has {listed_classes(counts)}{how}"
+        hint = "; data.task=regression takes numbers as values" if may_be_values else ""
+        return f"{note} has {listed_classes(counts)}{hint}"
     negative, positive = target.classes
     note += f" is {listed_classes(counts)}; scores are for {positive!r}"
     if keys.positive is not None:

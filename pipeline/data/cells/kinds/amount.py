@@ -67,10 +67,10 @@ class Amount(AmountForm, Grammar):
             return
         are_unclear = matched.fill_null(fill_value=False).to_numpy(zero_copy_only=False)
         text = cells.texts[int(are_unclear.argmax())].as_py()
-        ways = self.two_readings(text)
+        readings = self.two_readings(text)
         if pattern == SHARE:
-            ways = f"{text}% or {100 * float(text):.15g}%"
-        raise cells.fault(are_unclear, f"{text!r} is ambiguous {why}; write {ways}")
+            readings = f"{text}% or {100 * float(text):.15g}%"
+        raise cells.fault(are_unclear, f"{text!r} is ambiguous {why}; write {readings}")
 
 
 def _fits(column: ColumnEvidence) -> Fit:
@@ -78,4 +78,4 @@ def _fits(column: ColumnEvidence) -> Fit:
     return None if form is None else [Amount(**asdict(form))]
 
 
-KIND = CellKind(name="amount", rank=30, fits=_fits, grammar=Amount, wanted="numeric")
+KIND = CellKind(name="amount", rank=30, fits=_fits, grammar=Amount, key="numeric")

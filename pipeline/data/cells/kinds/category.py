@@ -45,11 +45,11 @@ class Category(Grammar):
 
 def _fits(column: ColumnEvidence) -> Fit:
     levels = Category(levels=tuple(sorted(column.texts)))
-    if column.keys.wanted is None:
+    if column.keys.kind is None:
         return [levels] if column.is_words else None
     if column.has_too_many_texts:
         return Refused(f"column {column.name!r} has {column.free_text()}: too many categories")
     return [levels]
 
 
-KIND = CellKind(name="category", rank=90, fits=_fits, grammar=Category, wanted="categorical")
+KIND = CellKind(name="category", rank=90, fits=_fits, grammar=Category, key="categorical")

@@ -106,7 +106,7 @@ def _fits(column: ColumnEvidence) -> Fit:
         )
         odd = [text for text in texts if not date_of(text, usual)]
         count = sum(texts[text] for text in odd)
-        return Refused(column.unlike(like, odd.__contains__, count=count, what="date"))
+        return Refused(column.unlike(like, odd.__contains__, count=count, noun="date"))
     if column.keys.dayfirst is not None and len(orders) > 1:
         orders = [order for order in orders if order != ("mdy" if column.keys.dayfirst else "dmy")]
     if len(orders) > 1 and not all("." in text for text in texts):

@@ -56,4 +56,4 @@ def _fits(column: ColumnEvidence) -> Fit:
     return [Number(decimal=column.file_decimal)]
 
 
-KIND = CellKind(name="number", rank=60, fits=_fits, grammar=Number, wanted="numeric")
+KIND = CellKind(name="number", rank=60, fits=_fits, grammar=Number, key="numeric")

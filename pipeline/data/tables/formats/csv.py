@@ -80,13 +80,13 @@ def _require_text(path: Path, head: bytes) -> None:
 
 def _separator(file: TableFile) -> str:
     """Return the chosen separator, or the one by which the first records have equal widths."""
-    if (given := file.options.sep) is not None:
-        chosen = TYPED.get(given, given)
+    if (typed := file.options.sep) is not None:
+        chosen = TYPED.get(typed, typed)
         # pyarrow takes ASCII alone.
         is_character = len(chosen) == 1 and chosen.isascii() and chosen.isprintable()
         if chosen == '"' or not (is_character or chosen == "\t"):
             raise ConfigError(
-                f"data.sep={given!r} is not a separator; expected one ASCII character such as ';', "
+                f"data.sep={typed!r} is not a separator; expected one ASCII character such as ';', "
                 "or tab"
             )
         return chosen
@@ -96,9 +96,9 @@ def _separator(file: TableFile) -> str:
 def _whole_records(head: bytes, sep: str) -> list[list[str]]:
     """Return the records in the first bytes of a file, the header first."""
     text = io.StringIO(head.decode("utf-8-sig", errors="ignore"), newline="")
-    found = [record for record in csv_records(text, sep) if record]
-    is_cut = len(head) == HEAD_BYTES and len(found) > 1
-    return found[:-1] if is_cut else found
+    complete = [record for record in csv_records(text, sep) if record]
+    is_cut = len(head) == HEAD_BYTES and len(complete) > 1
+    return complete[:-1] if is_cut else complete
 
 
 def _fit(head: bytes, sep: str) -> tuple[bool, float, int]:
@@ -146,9 +146,9 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     has_cell = any(name in cells for name, kind, cells in columns if not kind)
     if not alike or (are_counted and not has_cell):
         return
-    found = " and ".join(sorted({_kind_of(name) for name in alike}))
+    contents = " and ".join(sorted({_kind_of(name) for name in alike}))
     raise DataError(
-        f"{path}: its first line holds {found} ({some([*map(shown, alike)], most=3)}) like the "
+        f"{path}: its first line holds {contents} ({some([*map(shown, alike)], most=3)}) like the "
         "rows below it; expected column names. data.header=false reads it as a row, "
         "data.header=true as names"
     )
@@ -243,17 +243,17 @@ def records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[int
     This is slow and only used for messages. A cell that is too long and, with `strict`, a quoted
     cell that never ends raise DataError.
     """
-    begun = 1
+    first_line = 1
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
         reader = csv_records(lines, sep, strict=strict)
         try:
             for record in reader:
                 if record:
-                    yield begun, record
-                begun = reader.line_num + 1
+                    yield first_line, record
+                first_line = reader.line_num + 1
         except csv.Error as error:
             problem = TOO_LONG if "field limit" in str(error) else NEVER_ENDS
-            raise DataError(f"{path} line {begun}: {problem}") from error
+            raise DataError(f"{path} line {first_line}: {problem}") from error
 
 
 def has_break(cell: str) -> bool:
@@ -268,18 +268,18 @@ def require_ended(path: Path, sep: str) -> None:
 
 def ragged(path: Path, sep: str, *, columns: int) -> list[str]:
     """Return messages on the first rows that have more or fewer cells than the header."""
-    found = []
+    odd_rows = []
     rows = 0
     has_breaks = False
     with suppress(DataError):  # a quote that never ends is reported elsewhere
         for line, record in records(path, sep):
             rows += 1
             if len(record) != columns:
-                found.append((line, len(record)))
+                odd_rows.append((line, len(record)))
                 has_breaks = has_breaks or any(map(has_break, record))
     if has_breaks:
         require_ended(path, sep)
-    if found and len(found) == rows - 1 and {width for _, width in found} == {columns + 1}:
+    if odd_rows and len(odd_rows) == rows - 1 and {width for _, width in odd_rows} == {columns + 1}:
         return [
             f"{path}: every row has {columns + 1} cells, one more than the header's {columns}; "
             "its first column may be an index without a name. Add its name to line 1"
@@ -287,18 +287,24 @@ def ragged(path: Path, sep: str, *, columns: int) -> list[str]:
     named = "a tab" if sep == "\t" else repr(sep)
     quote = f"Quote cells that contain {named}"
     fill = f"Add the missing cells, or {named} for each empty one"
-    problems = [
-        f"{path} line {line} has {width} cell{'s' * (width != 1)}; expected {columns}, as in the "
-        f"header. {quote if width > columns else fill}"
-        for line, width in found[:MOST_TOLD]
-    ]
-    more = len(found) - MOST_TOLD
-    return problems + ([f"{path}: {more} more rows have a different number of cells"] * (more > 0))
+    problems = []
+    for line, width in odd_rows[:MOST_TOLD]:
+        plural = "" if width == 1 else "s"
+        remedy = quote if width > columns else fill
+        problems.append(
+            f"{path} line {line} has {width} cell{plural}; expected {columns}, as in the header. "
+            f"{remedy}"
+        )
+    if len(odd_rows) > MOST_TOLD:
+        count = len(odd_rows) - MOST_TOLD
+        problems.append(f"{path}: {count} more rows have a different number of cells")
+    return problems
 
 
 def nul_problems(path: Path) -> list[str]:
     """Return a message, in a list, on the first NUL byte of a file."""
-    line, before = 1, 0
+    line = 1
+    before = 0
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):  # not by lines: a file of zeros is one line
             if block.endswith(b"\r"):  # a line end of two bytes is not cut
@@ -309,7 +315,8 @@ def nul_problems(path: Path) -> list[str]:
                     f"{path} line {line} has a NUL byte (byte {before + position + 1} of the "
                     "file): the file is not text or is damaged; save it again"
                 ]
-            line, before = line + _line_ends(block), before + len(block)
+            line += _line_ends(block)
+            before += len(block)
     return []
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Parts of a workbook in its zip file.
-WORKBOOK, SHEETS = "xl/workbook.xml", "xl/worksheets/"
+WORKBOOK = "xl/workbook.xml"
+SHEETS = "xl/worksheets/"
 #: Bytes of the shortest cell of a sheet: `<c r="A1"><v>1</v></c>`.
 SHORTEST_CELL = 24
 #: Most rows of a sheet of Excel.

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 MAGIC = b"ARROW1\0\0"
 #: Indices of fields in the FlatBuffers tables of Arrow's `Message.fbs`.
-MESSAGE_HEADER, DICTIONARY_DATA, BATCH_LENGTH, BATCH_BUFFERS, BATCH_COMPRESSION = 2, 1, 0, 2, 3
+MESSAGE_HEADER = 2
+DICTIONARY_DATA = 1
+BATCH_LENGTH = 0
+BATCH_BUFFERS = 2
+BATCH_COMPRESSION = 3
 
 
 def _read(form: str, content: bytes | pa.Buffer, position: int) -> tuple[int, ...]:
