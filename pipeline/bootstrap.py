@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.findings import Array, Findings, TestRows
 from pipeline.metrics import Metric, main_metrics, widest_difference
-from pipeline.metrics._rows import Rows, Values
+from pipeline.metrics._rows import ScoredRows, Values
 from pipeline.scores import drawn_rows, task_of
 
 LEVEL = 0.95
@@ -270,7 +270,7 @@ def _single_score(metric: Metric, rows: tuple[Array, Array], chosen: NDArray[np.
     outputs, targets = rows
     tensors = from_numpy(outputs[chosen]), from_numpy(targets[chosen])
     try:
-        return float(metric.score(Rows(tensors=tensors))[0])
+        return float(metric.score(ScoredRows(tensors=tensors))[0])
     except Exception:  # a user's own class may refuse rows, such as those of a single class
         return math.nan
 

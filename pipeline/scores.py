@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.markup import MISSING
 from pipeline.metrics import Metric, main_metrics
-from pipeline.metrics._rows import ClassRows, Drawn, ValueRows, Values
+from pipeline.metrics._rows import ClassCounts, Drawn, ScoredValues, Values
 from pipeline.terminal import rounded
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def for_task(task: str, *, classes: int, threshold: float, more: Iterable[Metric
     """
     metrics = [*main_metrics(task), *more]
     if task == "regression":
-        rows_of: Callable[[Tensor, Tensor], ClassRows | ValueRows] = value_rows
+        rows_of: Callable[[Tensor, Tensor], ClassCounts | ScoredValues] = value_rows
     else:
         rows_of = partial(class_rows, classes=classes, threshold=threshold)
     return partial(_scored, rows_of=rows_of, metrics=metrics)
@@ -53,7 +53,7 @@ def _scored(
     outputs: Tensor,
     targets: Tensor,
     *,
-    rows_of: Callable[[Tensor, Tensor], ClassRows | ValueRows],
+    rows_of: Callable[[Tensor, Tensor], ClassCounts | ScoredValues],
     metrics: Sequence[Metric],
 ) -> dict[str, Tensor]:
     import torch
@@ -66,7 +66,7 @@ def _scored(
 
 def class_rows(
     probabilities: Tensor, targets: Tensor, *, classes: int, threshold: float
-) -> ClassRows:
+) -> ClassCounts:
     """Count the rows of each class by torchmetrics; quotients are float32, as its own are.
 
     Args:
@@ -88,7 +88,7 @@ def class_rows(
         validate_args=False,
     )
     hits, false_calls, _, _, members = counts.cpu().numpy().T[:, None]
-    return ClassRows(
+    return ClassCounts(
         outputs=probabilities.float().cpu().numpy(),
         targets=targets.cpu().numpy(),
         hits=hits,
@@ -99,9 +99,9 @@ def class_rows(
     )
 
 
-def value_rows(values: Tensor, targets: Tensor) -> ValueRows:
+def value_rows(values: Tensor, targets: Tensor) -> ScoredValues:
     """Return predicted and true values (rows, outputs) in float64."""
-    return ValueRows(
+    return ScoredValues(
         values=values.cpu().numpy().astype(np.float64),
         targets=targets.cpu().numpy().astype(np.float64),
         tensors=(values, targets),
@@ -119,7 +119,7 @@ def drawn_rows(outputs: NDArray[Any], targets: NDArray[Any], *, threshold: float
     values = outputs.astype(np.float64)
     if targets.dtype.kind == "f":
         true = targets.astype(np.float64)
-        return lambda weights: ValueRows(values=values, targets=true, weights=weights)
+        return lambda weights: ScoredValues(values=values, targets=true, weights=weights)
     if outputs.ndim == 1:
         # Compared as the metrics compare them, in the precision of the outputs.
         called = (outputs > threshold).astype(np.int64)
@@ -131,9 +131,9 @@ def drawn_rows(outputs: NDArray[Any], targets: NDArray[Any], *, threshold: float
     is_called = called[:, None] == classes
     flags = np.concatenate([is_member & is_called, is_called, is_member], axis=1)
 
-    def count(weights: Values) -> ClassRows:
+    def count(weights: Values) -> ClassCounts:
         hits, calls, members = np.split(weights @ flags.astype(np.float64), 3, axis=1)
-        return ClassRows(
+        return ClassCounts(
             outputs=values,
             targets=targets,
             hits=hits,

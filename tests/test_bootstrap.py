@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.interval_coverage import Classes, Forecasts, coverage
 from pipeline.bootstrap import drawn, intervals, units_of, weighted_scores
 from pipeline.metrics import Metric, all_metrics, bounds, of_task
-from pipeline.metrics._rows import Rows
+from pipeline.metrics._rows import ScoredRows
 from pipeline.scores import for_task
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -235,7 +235,7 @@ def test_blocks_have_twice_the_steps_of_a_forecast(rows: int, horizon: int, coun
 def own_metric(score: Callable[[Tensor, Tensor], float], *, seconds: float = 0.0) -> Metric:
     """A record as that of a user's own metric, which is scored draw by draw."""
 
-    def scored(rows: Rows) -> np.ndarray:
+    def scored(rows: ScoredRows) -> np.ndarray:
         assert rows.tensors is not None
         time.sleep(seconds)
         return np.array([score(*rows.tensors)])

@@ -38,7 +38,7 @@ class Metric:
         better: `max` if larger values are better, else `min`.
         bounds: Smallest and largest possible value; infinite = there is none.
         score: Maps rows to the metric's value for each draw, (draws,); NaN = undefined. The rows
-            are `ClassRows`, or `ValueRows` for a regression, of `pipeline.metrics._rows`.
+            are `ClassCounts`, or `ScoredValues` for a regression, of `pipeline.metrics._rows`.
         glossary: What the value means, in half a sentence.
         chinese: The same in Chinese, with the metric's Chinese name.
         order: Place in tables; equal ones are in the order of their names.
@@ -53,7 +53,7 @@ class Metric:
         has_interval_in_time: Whether forecasts have an interval; a few stretches of time don't
             show how much the targets vary.
         scores_draws: Whether `score` takes many weighted draws at once. A user's own metric takes
-            `Rows`, draw by draw.
+            `ScoredRows`, draw by draw.
     """
 
     name: str

@@ -20,7 +20,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
+class ScoredRows:
     """All rows of a part, once each, as a user's own metric gets them.
 
     Args:
@@ -31,7 +31,7 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassRows(Rows):
+class ClassCounts(ScoredRows):
     """Rows of a classification, counted in each draw.
 
     Args:
@@ -104,7 +104,7 @@ class ClassRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ValueRows(Rows):
+class ScoredValues(ScoredRows):
     """Rows of a regression.
 
     Args:
@@ -156,7 +156,7 @@ class ValueRows(Rows):
 
 
 #: Maps the number of times each row was drawn (draws, rows) to the rows that metrics score.
-Drawn = Callable[[Values], ClassRows | ValueRows]
+Drawn = Callable[[Values], ClassCounts | ScoredValues]
 
 
 def class_mean(shares: Values, counted: NDArray[np.bool_]) -> Values:

@@ -1,19 +1,6 @@
-"""Share of rows whose predicted class is right."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""Accuracy: the share of rows whose predicted class is right."""
 
 from pipeline.metrics import Metric
-
-if TYPE_CHECKING:
-    from pipeline.metrics._rows import ClassRows, Values
-
-
-def score(rows: ClassRows) -> Values:
-    """Divide the right rows by all rows."""
-    return rows.ratio(rows.right, rows.total)
-
 
 METRIC = Metric(
     name="accuracy",
@@ -21,7 +8,7 @@ METRIC = Metric(
     tasks=("binary", "multiclass"),
     better="max",
     bounds=(0.0, 1.0),
-    score=score,
+    score=lambda rows: rows.ratio(rows.right, rows.total),
     glossary="share of rows whose predicted class is right",
     chinese="准确率",
     order=1,

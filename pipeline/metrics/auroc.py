@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.metrics._rows import ClassRows, Values
+    from pipeline.metrics._rows import ClassCounts, Values
 
 
-def score(rows: ClassRows) -> Values:
+def score(rows: ClassCounts) -> Values:
     """Return the mean area of each draw; a binary task has the area of its positive class."""
     import numpy as np
 

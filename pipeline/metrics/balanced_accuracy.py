@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pipeline.metrics import Metric
 
 if TYPE_CHECKING:
-    from pipeline.metrics._rows import ClassRows, Values
+    from pipeline.metrics._rows import ClassCounts, Values
 
 
-def score(rows: ClassRows) -> Values:
+def score(rows: ClassCounts) -> Values:
     """Average TP / (TP + FN) over the classes that have rows, both of a binary task."""
     from pipeline.metrics._rows import class_mean
 

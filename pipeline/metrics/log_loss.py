@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from pipeline.metrics import Metric
 
 if TYPE_CHECKING:
-    from pipeline.metrics._rows import ClassRows, Values
+    from pipeline.metrics._rows import ClassCounts, Values
 
 #: Probabilities are at least this far from 0 and 1, as in scikit-learn: the precision of float32.
 LEAST = 2.0**-23
 
 
-def score(rows: ClassRows) -> Values:
+def score(rows: ClassCounts) -> Values:
     """Average the negative logarithm of the probability of each row's true class."""
     import numpy as np
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pipeline.metrics import Metric
 
 if TYPE_CHECKING:
-    from pipeline.metrics._rows import ClassRows, Values
+    from pipeline.metrics._rows import ClassCounts, Values
 
 
-def score(rows: ClassRows) -> Values:
+def score(rows: ClassCounts) -> Values:
     """Covariance of true and predicted classes over their spread; 0 if one does not vary."""
     from pipeline.metrics._rows import ratios
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from pipeline.metrics import Metric
 
 if TYPE_CHECKING:
-    from pipeline.metrics._rows import ValueRows, Values
+    from pipeline.metrics._rows import ScoredValues, Values
 
 
-def score(rows: ValueRows) -> Values:
+def score(rows: ScoredValues) -> Values:
     """1 − Σ error² / Σ (target − mean)²; NaN if the targets of an output do not vary."""
     from pipeline.metrics._rows import ratios
 

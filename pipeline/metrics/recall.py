@@ -1,19 +1,6 @@
-"""Recall of the positive class, or its mean over the classes."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""Recall of the positive class, or its mean over the classes: TP / (TP + FN)."""
 
 from pipeline.metrics import Metric
-
-if TYPE_CHECKING:
-    from pipeline.metrics._rows import ClassRows, Values
-
-
-def score(rows: ClassRows) -> Values:
-    """TP / (TP + FN)."""
-    return rows.mean(rows.hits, rows.members)
-
 
 METRIC = Metric(
     name="recall",
@@ -21,7 +8,7 @@ METRIC = Metric(
     tasks=("binary", "multiclass"),
     better="max",
     bounds=(0.0, 1.0),
-    score=score,
+    score=lambda rows: rows.mean(rows.hits, rows.members),
     glossary=(
         "of the rows of a class, the share that was predicted as it; of the positive class also "
         "sensitivity or true positive rate (TPR)"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pipeline.metrics import Metric
 
 if TYPE_CHECKING:
-    from pipeline.metrics._rows import ValueRows, Values
+    from pipeline.metrics._rows import ScoredValues, Values
 
 
-def score(rows: ValueRows) -> Values:
+def score(rows: ScoredValues) -> Values:
     """Average 2 |error| / (|prediction| + |target|), where 0/0 is 0."""
     from pipeline.metrics._rows import ratios
 

@@ -18,7 +18,7 @@ from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.markup import MISSING, NO_INTERVAL
 from pipeline.metrics import TASKS, Direction, Metric, main_names, of_task
-from pipeline.metrics._rows import Rows, Values
+from pipeline.metrics._rows import ScoredRows, Values
 from pipeline.scores import Scores, for_task
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _record(name: str, metric: OwnMetric) -> Metric:
     )
 
 
-def _score(metric: OwnMetric, rows: Rows) -> Values:
+def _score(metric: OwnMetric, rows: ScoredRows) -> Values:
     assert rows.tensors is not None
     return np.array([float(_value(metric, *rows.tensors))])
 
