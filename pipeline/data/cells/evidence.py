@@ -23,7 +23,6 @@ from pipeline.data.cells.texts import (
     shown,
 )
 from pipeline.data.cells.written import (
-    GROUPED,
     MARKS,
     AlikeCells,
     AmountFit,
@@ -39,10 +38,15 @@ from pipeline.errors import typed_pairs
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
+#: Returns whether each of some texts is chosen.
+Choice = Callable[[Sequence[str]], Sequence[bool]]
 KeyOfKind = Literal["numeric", "categorical"]
 #: Whole numbers below this one are exact in float64.
 EXACT = 2**53
+#: Numbers of a batch that are looked at first for one that has clear decimals.
+FIRST_NUMBERS = 1_000
 #: Most distinct texts of a column that are counted; with more it is free text.
 MOST_TEXTS = 100_000
 #: Up to this number, distinct words are categories, however few rows there are.
@@ -181,9 +185,7 @@ class ColumnEvidence:
         self.texts: Counter[str] = Counter()  # distinct texts of the batches with words
         self.values = NumberEvidence()
         self.amounts = AmountFit()
-        self._writings: dict[
-            Writing, AlikeCells
-        ] = {}  # how the plain numbers of other batches are written
+        self._writings: dict[Writing, AlikeCells] = {}
         self._has_commas: bool | None = False
 
     def add(self, cells: Cells) -> None:
@@ -199,7 +201,7 @@ class ColumnEvidence:
         missing = int(np.isnan(values).sum())
         self.missing += missing
         self.numbers += len(values) - missing
-        self._add_written(cells, len(values) - missing)
+        self._add_numbers(cells.present())
         self.values.add(values, cells, first_row=first_row, numbers=self.numbers)
 
     def _add_words(self, cells: Cells) -> None:
@@ -213,49 +215,59 @@ class ColumnEvidence:
         self.count(counted)
 
     def count(self, counted: pa.StructArray) -> None:
-        """Count distinct texts, until there are too many."""
+        """Count distinct texts, until there are too many, and how they are written."""
+        texts = counted.field("values")
+        cells = counted.field("counts").to_numpy()
         if not self.has_too_many_texts:
-            texts = counted.field("values").to_pylist()
-            self.texts.update(dict(zip(texts, counted.field("counts").to_pylist(), strict=True)))
+            self.texts.update(dict(zip(texts.to_pylist(), cells.tolist(), strict=True)))
+        if self.keys.kind != "categorical":
+            present = np.array([text not in MISSING for text in texts.to_pylist()], dtype=np.bool_)
+            self._note(texts.filter(present), cells[present])
 
-    def _add_written(self, cells: Cells, numbers: int) -> None:
+    def _add_numbers(self, cells: Cells) -> None:
         """Note how plain numbers are written, which decimal commas of the file may call in doubt.
 
         Where one shows that a point stands before decimals, no others are looked at.
         """
         import pyarrow.compute as pc
 
-        shape = NumberShape.WHOLE
-        content = cells.texts.buffers()[2]
-        if any(written.shape is NumberShape.POINT for written in self._writings):
-            shape = NumberShape.POINT
-        elif content is not None and b"." in content.to_pybytes():
-            pointed = pc.filter(cells.texts, pc.match_substring(cells.texts, "."))
-            are_open = pc.match_substring_regex(pointed, GROUPED)
-            if len(pointed):
-                is_clear = not pc.all(are_open).as_py()
-                shape = NumberShape.POINT if is_clear else NumberShape.OPEN_POINT
-                example = pointed[pc.index(are_open, not is_clear).as_py()].as_py()
-                self._note(self.marks.written(example), example, len(pointed))
-                numbers -= len(pointed)
-                shape = NumberShape.WHOLE
-        if numbers:
-            self._note(Writing(shape, is_plain=True), "", numbers)
+        numbers = cells.texts.drop_null()
+        content = numbers.buffers()[2]
+        if content is None or b"." not in content.to_pybytes():
+            self._count(Writing(NumberShape.WHOLE, is_plain=True), numbers, len(numbers))
+            return
+        pointed = pc.filter(numbers, pc.match_substring(numbers, "."))
+        self._count(Writing(NumberShape.WHOLE, is_plain=True), numbers, len(numbers) - len(pointed))
+        for start, length in ((0, FIRST_NUMBERS), (FIRST_NUMBERS, None)):
+            if any(writing.shape is NumberShape.POINT for writing in self._writings):
+                point = Writing(NumberShape.POINT, is_plain=True)
+                self._count(point, pointed, max(0, len(pointed) - start))
+                return
+            part = pointed.slice(start, length)
+            self._note(part, np.ones(len(part), dtype=np.int64))
 
-    def _note(self, written: Writing, example: str, cells: int) -> None:
-        alike = self._writings.setdefault(written, AlikeCells(example))
-        alike.cells += cells
-        alike.texts += 1
+    def _count(self, writing: Writing, texts: pa.Array, cells: int) -> None:
+        """Count cells that are written alike; the first of the texts is an example."""
+        if cells:
+            alike = self._writings.setdefault(writing, AlikeCells(texts[0].as_py()))
+            alike.cells += cells
+
+    def _note(self, texts: pa.Array, cells: NDArray[np.int64]) -> None:
+        """Note how texts are written, given the cells of each, (rows,)."""
+        writings, indices = self.marks.writings(texts)
+        _, first = np.unique(indices, return_index=True)
+        counts = np.bincount(indices, weights=cells, minlength=len(writings))
+        for index in np.argsort(first).tolist():
+            self._count(writings[index], texts.slice(int(first[index]), 1), int(counts[index]))
 
     def settle(self, *, commas: bool | None) -> None:
         """Find the form of amounts, after all batches; `commas` as in `amount_fit`."""
         self._has_commas = commas
         if self.keys.kind == "categorical":
             return
-        writings = self.written()
-        self.amounts = amount_fit(writings, self.marks, commas=commas)
+        self.amounts = amount_fit(self._writings, self.marks, commas=commas)
         if self.amounts.odd and self.keys.kind is None and self.words and not self.numbers:
-            amounts = sum(alike.texts for written, alike in writings.items() if written.is_amount)
+            amounts = sum(self.are_amounts())
             if not self.free_text() or 2 * amounts <= len(self.texts):
                 self.amounts = AmountFit()  # '10 %' and 'none', or one '$5' among free text
         if self.amounts.form is not None and not self.amounts.form.has_three_decimals:
@@ -264,16 +276,12 @@ class ColumnEvidence:
                 form = replace(self.amounts.form, has_three_decimals=True)
                 self.amounts = AmountFit(form=form)
 
-    def written(self) -> dict[Writing, AlikeCells]:
-        """Return how the cells are written."""
-        writings = {written: replace(alike) for written, alike in self._writings.items()}
-        for text, count in self.texts.items():
-            if text not in MISSING:
-                alike = writings.setdefault(self.marks.written(text), AlikeCells(text))
-                alike.example = alike.example or text
-                alike.cells += count
-                alike.texts += 1
-        return writings
+    def are_amounts(self) -> list[bool]:
+        """Return whether each distinct text is an amount."""
+        import pyarrow as pa
+
+        writings, indices = self.marks.writings(pa.array(self.texts, pa.string()))
+        return [writings[index].is_amount for index in indices.tolist()]
 
     @property
     def is_words(self) -> bool:
@@ -310,28 +318,24 @@ class ColumnEvidence:
         if self.amounts.is_open:
             return self._open_number()
         if self.amounts.like:
-            count = sum(
-                alike.cells for written, alike in self.written().items() if self._is_odd(written)
-            )
-            return self.unlike(self.amounts.like, self._is_odd_text, count=count)
+            count = sum(self._writings[writing].cells for writing in self.amounts.odd)
+            return self.unlike(self.amounts.like, self.are_odd, count=count)
         counted = self._counted(self.words) if self.numbers else ""
         for cells in self._batches(self.name):
             if not are_numbers(cells.present().texts).all():
                 return explained(cells, counted=counted)
         raise AssertionError("a column that is refused has a cell that is not a number")
 
-    def unlike(
-        self, like: str, is_odd: Callable[[str], bool], *, count: int, noun: str = "number"
-    ) -> str:
+    def unlike(self, like: str, are_odd: Choice, *, count: int, noun: str = "number") -> str:
         """Return a message on the first of `count` cells that are not written like an example."""
-        where, text = self._first(is_odd)
+        where, text = self._first(are_odd)
         return (
             f"{where}: {shown(text)} is not a {noun} written like {shown(like)}"
             f"{self._counted(count)}; write it the same way or leave it empty"
         )
 
     def _open_number(self) -> str:
-        where, text = self._first(self._is_odd_text)
+        where, text = self._first(self.are_odd)
         decimals, thousands = two_ways(text).split(" or ")
         readings: dict[DecimalName, str] = {"point": decimals, "comma": thousands}
         if "," in text:
@@ -344,20 +348,20 @@ class ColumnEvidence:
 
     def open_date(self) -> str:
         """Return a message on the first date, whose day and month can't be told apart."""
-        where, text = self._first(lambda text: text not in MISSING)
+        where, text = self._first(lambda texts: [text not in MISSING for text in texts])
         return (
             f"{where}: {shown(text)} is ambiguous (day/month?), since no day of the column is "
             "above 12; set data.dayfirst=true or data.dayfirst=false"
         )
 
-    def _first(self, is_sought: Callable[[str], bool]) -> tuple[str, str]:
-        """Return place and text of the first cell with such a text."""
+    def _first(self, are_sought: Choice) -> tuple[str, str]:
+        """Return place and text of the first cell whose text is chosen."""
         for cells in self._batches(self.name):
             texts, places = cells.encoded()
-            sought = [text is not None and is_sought(text) for text in texts]
-            are_sought = np.array(sought)[places]
-            if are_sought.any():
-                position = int(are_sought.argmax())
+            *present, _ = texts
+            chosen = np.array([*are_sought([text or "" for text in present]), False])[places]
+            if chosen.any():
+                position = int(chosen.argmax())
                 return cells.where(position), cells.texts[position].as_py()
         raise AssertionError("the column has such a cell")
 
@@ -370,11 +374,17 @@ class ColumnEvidence:
                 return problem
         raise AssertionError("the column has an infinite number")
 
-    def _is_odd(self, written: Writing) -> bool:
-        return written in self.amounts.odd
+    def are_odd(self, texts: Sequence[str]) -> list[bool]:
+        """Return whether each text is written in another way than most, or may be two numbers."""
+        import pyarrow as pa
 
-    def _is_odd_text(self, text: str) -> bool:
-        return text not in MISSING and self._is_odd(self.marks.written(text))
+        writings, indices = self.marks.writings(pa.array(texts, pa.string()))
+        odd = [writing in self.amounts.odd for writing in writings]
+        are_missing = [text in MISSING for text in texts]
+        return [
+            odd[index] and not is_missing
+            for index, is_missing in zip(indices.tolist(), are_missing, strict=True)
+        ]
 
     def _counted(self, odd: int) -> str:
         verb = "is" if odd == 1 else "are"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.cells.texts import (
     NUMBER,
@@ -19,6 +20,9 @@ from pipeline.data.cells.texts import (
     is_number,
     shown,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Thousands = Literal["comma", "point", "space", "apostrophe", "none"]
 #: Signs and currency codes of an amount, before or behind its number.
@@ -101,6 +105,14 @@ def _number_pattern(decimal: Mark, thousands: Thousands | None) -> str:
     return rf"([1-9]\d{{0,2}}({group}\d{{3}})+|\d+)({mark}\d*)?|{mark}\d+"
 
 
+def _matches(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
+    """Return whether the pattern matches in each text, bool (rows,)."""
+    import pyarrow.compute as pc
+
+    matched = pc.match_substring_regex(texts, pattern)
+    return np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
 def two_ways(text: str, mark: str = ".", zero: str = "") -> str:
     """Return both numbers that an amount such as `€1.234` may be; empty = it has one meaning.
 
@@ -166,6 +178,8 @@ READ_WITH: Mapping[Mark, frozenset[NumberShape]] = {
     ",": frozenset({NumberShape.WHOLE, NumberShape.COMMA, NumberShape.OPEN_COMMA}),
 }
 OPEN = frozenset({NumberShape.OPEN_POINT, NumberShape.OPEN_COMMA})
+NO_AMOUNT = frozenset({NumberShape.OTHER, NumberShape.WORD})
+SHAPES = tuple(NumberShape)
 
 
 class MarkKeys(NamedTuple):
@@ -194,29 +208,60 @@ class MarkKeys(NamedTuple):
             thousands = "point"
         return AmountForm(sign=sign, decimal=mark, thousands=thousands)
 
-    def written(self, text: str) -> Writing:
-        """Return how a text is written."""
-        sign_found = SIGN.search(text)
-        sign = sign_found[0] if sign_found else ""
-        is_plain = is_number(text)
-        marks = [mark for mark in self.marks if re.fullmatch(self.form(sign, mark).pattern, text)]
-        if not marks:
-            return Writing(NumberShape.OTHER if is_plain else NumberShape.WORD, is_plain=is_plain)
-        if self == MarkKeys() and two_ways(text):
-            shape = NumberShape.OPEN_POINT if "." in text else NumberShape.OPEN_COMMA
-        elif len(marks) == 2 or re.fullmatch(r"[^\d.,]*\d+[^\d.,]*", text):
-            shape = NumberShape.WHOLE
-        else:
-            shape = NumberShape.POINT if marks[0] == "." else NumberShape.COMMA
-        return Writing(
-            shape=shape,
-            sign=sign,
-            is_plain=is_plain,
-            is_share=re.match(SHARE, text) is not None,
-            before_three="".join(
-                mark for mark in READ_WITH if re.search(rf"[{mark}]\d{{3}}", text)
-            ),
-        )
+    def writings(self, texts: pa.Array) -> tuple[list[Writing], NDArray[np.int64]]:
+        """Return the ways in which texts are written, and the index of that of each, (rows,)."""
+        import pyarrow.compute as pc
+
+        matched_sign = pc.extract_regex(texts, f"(?P<sign>{SIGN.pattern})").field("sign")
+        signs = np.array(matched_sign.fill_null("").to_pylist(), dtype=object)
+        names = sorted(set(signs))
+        fits = {mark: np.zeros(len(texts), dtype=np.bool_) for mark in self.marks}
+        for sign in names:
+            for mark in self.marks:
+                pattern = self.form(sign, mark).pattern
+                fits[mark] |= (signs == sign) & _matches(texts, f"^({pattern})$")
+        is_plain = _matches(texts, NUMBER)
+        shapes = np.where(is_plain, SHAPES.index(NumberShape.OTHER), SHAPES.index(NumberShape.WORD))
+        is_amount = np.any([*fits.values()], axis=0)
+        for shape, has_shape in self._shapes(texts, fits):
+            shapes[is_amount & has_shape] = SHAPES.index(shape)
+        features = np.column_stack(
+            [
+                shapes,
+                np.searchsorted(names, signs.astype(str)) * is_amount,
+                is_plain,
+                is_amount & _matches(texts, SHARE),
+                is_amount & _matches(texts, r"\.\d{3}"),
+                is_amount & _matches(texts, r",\d{3}"),
+            ]
+        ).astype(np.int64)
+        distinct, indices = np.unique(features, axis=0, return_inverse=True)
+        ways = [
+            Writing(
+                shape=SHAPES[shape],
+                sign=names[sign] if SHAPES[shape] not in NO_AMOUNT else "",
+                is_plain=bool(plain),
+                is_share=bool(share),
+                before_three="." * point + "," * comma,
+            )
+            for shape, sign, plain, share, point, comma in distinct.tolist()
+        ]
+        return ways, indices.reshape(-1).astype(np.int64)
+
+    def _shapes(
+        self, texts: pa.Array, fits: Mapping[Mark, NDArray[np.bool_]]
+    ) -> Iterator[tuple[NumberShape, NDArray[np.bool_]]]:
+        """Yield shapes of amounts and which texts have them, (rows,); a later one counts."""
+        neither = np.zeros(len(texts), dtype=np.bool_)
+        has_point = fits.get(".", neither)
+        has_comma = fits.get(",", neither)
+        yield NumberShape.POINT, has_point
+        yield NumberShape.COMMA, has_comma & ~has_point
+        yield NumberShape.WHOLE, has_point & has_comma
+        yield NumberShape.WHOLE, _matches(texts, r"^[^\d.,]*\d+[^\d.,]*$")
+        if self == MarkKeys():
+            for shape, mark in ((NumberShape.OPEN_POINT, r"\."), (NumberShape.OPEN_COMMA, ",")):
+                yield shape, _matches(texts, rf"^[^\d.,]*[1-9]\d{{0,2}}{mark}\d{{3}}[^\d.,]*$")
 
 
 class Writing(NamedTuple):
@@ -239,7 +284,7 @@ class Writing(NamedTuple):
     @property
     def is_amount(self) -> bool:
         """Whether it is an amount."""
-        return self.shape not in (NumberShape.OTHER, NumberShape.WORD)
+        return self.shape not in NO_AMOUNT
 
     def fits(self, sign: str, mark: Mark) -> bool:
         """Return whether it is an amount of this sign and decimal sign."""
@@ -255,12 +300,10 @@ class AlikeCells:
     Args:
         example: The first of them.
         cells: Number of cells.
-        texts: Number of distinct texts.
     """
 
     example: str
     cells: int = 0
-    texts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

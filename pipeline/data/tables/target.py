@@ -102,7 +102,7 @@ class TargetEvidence(ColumnEvidence):
         fit = self.amounts
         odd = 0
         if fit.odd and not fit.is_open:
-            odd = 1 + sum(map(self._is_odd_text, self.texts))
+            odd = 1 + sum(self.are_odd([*self.texts]))
         if (fit.form or fit.odd) and len(self.texts) - odd > max(MOST_CLASSES, odd):
             return "regression"
         values = {float(text) for text in self.texts if all_numbers([text])}

@@ -104,9 +104,12 @@ def _fits(column: ColumnEvidence) -> Fit:
             key=lambda text: sum(text in dates for dates in fitting.values()),
             default=EXAMPLE,
         )
-        odd = [text for text in texts if not date_of(text, usual)]
-        count = sum(texts[text] for text in odd)
-        return Refused(column.unlike(like, odd.__contains__, count=count, noun="date"))
+
+        def are_odd(cells: Sequence[str]) -> list[bool]:
+            return [text in texts and not date_of(text, usual) for text in cells]
+
+        count = sum(texts[text] for text in texts if not date_of(text, usual))
+        return Refused(column.unlike(like, are_odd, count=count, noun="date"))
     if column.keys.dayfirst is not None and len(orders) > 1:
         orders = [order for order in orders if order != ("mdy" if column.keys.dayfirst else "dmy")]
     if len(orders) > 1 and not all("." in text for text in texts):
