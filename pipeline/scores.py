@@ -59,7 +59,7 @@ def _scored(
     import torch
 
     rows = rows_of(outputs, targets)
-    scores = torch.from_numpy(np.stack([metric.score(rows)[0] for metric in metrics]))
+    scores = torch.from_numpy(np.array([metric.score(rows)[0] for metric in metrics]))
     values = scores.to(targets.device) if targets.device.type != "mps" else scores
     return dict(zip([metric.name for metric in metrics], values.unbind(), strict=True))
 

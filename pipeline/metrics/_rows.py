@@ -70,14 +70,13 @@ class ClassCounts(ScoredRows):
         return total
 
     @cached_property
-    def is_counted(self) -> NDArray[np.bool_]:
-        """Whether each class is in the targets or the predictions, (draws, classes)."""
-        is_counted: NDArray[np.bool_] = self.calls + self.members > 0
-        return is_counted
+    def counted_classes(self) -> Values:
+        """Number of classes in the targets or the predictions, (draws, 1)."""
+        return count_classes(self.calls + self.members, self.precision)
 
     def ratio(self, part: NDArray[Any], whole: NDArray[Any]) -> Values:
         """Divide numbers of rows; 0/0 is 0."""
-        return ratios(part.astype(self.precision), whole.astype(self.precision))
+        return ratios(part, whole, precision=self.precision)
 
     def mean(self, part: NDArray[Any], whole: NDArray[Any]) -> Values:
         """Average ratios over the classes that are in targets or predictions, (draws,).
@@ -92,7 +91,7 @@ class ClassCounts(ScoredRows):
         if self.is_binary:
             positive: Values = shares[:, 1]
             return positive
-        return class_mean(shares, self.is_counted)
+        return class_mean(shares, self.counted_classes)
 
     def row_mean(self, values: Values) -> Values:
         """Average values of rows (rows,) over the drawn rows, (draws,)."""
@@ -159,13 +158,15 @@ class ScoredValues(ScoredRows):
 Drawn = Callable[[Values], ClassCounts | ScoredValues]
 
 
-def class_mean(shares: Values, counted: NDArray[np.bool_]) -> Values:
-    """Average shares of classes, (draws, classes), over those that are counted in a draw.
-
-    The others are 0; the mean is NaN if none is counted.
-    """
-    count = counted.sum(1, keepdims=True, dtype=shares.dtype)
+def count_classes(rows: NDArray[Any], precision: type[np.floating[Any]]) -> Values:
+    """Count the classes that have rows, (draws, classes), in each draw; NaN if none has."""
+    count: Values = (rows > 0).sum(1, keepdims=True, dtype=precision)
     count[count == 0] = np.nan
+    return count
+
+
+def class_mean(shares: Values, count: Values) -> Values:
+    """Average shares of classes (draws, classes); those that are not counted (draws, 1) are 0."""
     parts: Values = shares / count
     if shares.dtype == np.float64:
         totals: Values = parts.sum(1)
@@ -177,8 +178,16 @@ def class_mean(shares: Values, counted: NDArray[np.bool_]) -> Values:
     return means
 
 
-def ratios(part: NDArray[Any], whole: NDArray[Any], *, empty: float = 0.0) -> Values:
+def ratios(
+    part: NDArray[Any],
+    whole: NDArray[Any],
+    *,
+    empty: float = 0.0,
+    precision: type[np.floating[Any]] = np.float64,
+) -> Values:
     """Divide arrays of one shape; `empty` is the value where the denominator is 0."""
-    filled = np.full(part.shape, empty, part.dtype)
-    quotients: Values = np.divide(part, whole, out=filled, where=whole != 0)
+    quotients: Values = np.zeros(part.shape, precision)
+    if empty:
+        quotients.fill(empty)
+    np.divide(part, whole, out=quotients, where=whole != 0, dtype=precision)
     return quotients

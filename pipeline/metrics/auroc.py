@@ -21,7 +21,7 @@ def score(rows: ClassCounts) -> Values:
     """Return the mean area of each draw; a binary task has the area of its positive class."""
     import numpy as np
 
-    from pipeline.metrics._rows import class_mean
+    from pipeline.metrics._rows import class_mean, count_classes
 
     outputs = rows.outputs[:, None] if rows.is_binary else rows.outputs
     first_class = int(rows.is_binary)
@@ -36,7 +36,7 @@ def score(rows: ClassCounts) -> Values:
         axis=1,
     )
     is_defined = ~np.isnan(areas)
-    return class_mean(np.where(is_defined, areas, 0.0), is_defined)
+    return class_mean(np.where(is_defined, areas, 0.0), count_classes(is_defined, np.float64))
 
 
 def _area(probabilities: NDArray[np.float32], columns: NDArray[np.int64]) -> float:

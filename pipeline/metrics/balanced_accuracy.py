@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 def score(rows: ClassCounts) -> Values:
     """Average TP / (TP + FN) over the classes that have rows, both of a binary task."""
-    from pipeline.metrics._rows import class_mean
+    from pipeline.metrics._rows import class_mean, count_classes
 
-    return class_mean(rows.ratio(rows.hits, rows.members), rows.members > 0)
+    recalls = rows.ratio(rows.hits, rows.members)
+    return class_mean(recalls, count_classes(rows.members, rows.precision))
 
 
 METRIC = Metric(
