@@ -179,8 +179,7 @@ def default_name(task: str) -> str:
 
 def default_names() -> tuple[str, ...]:
     """Return the names of the metrics that runs of any task monitor by default."""
-    tasks = [task for metric in ranked().values() for task in metric.tasks]
-    return tuple(dict.fromkeys(map(default_name, tasks)))
+    return tuple(dict.fromkeys(map(default_name, TASKS)))
 
 
 def metric_label(name: str) -> str:

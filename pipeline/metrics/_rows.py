@@ -58,10 +58,10 @@ class ClassCounts(ScoredRows):
         return self.outputs.ndim == 1
 
     @cached_property
-    def right(self) -> NDArray[Any]:
+    def correct(self) -> NDArray[Any]:
         """Rows whose predicted class is right, (draws,)."""
-        right: NDArray[Any] = self.hits.sum(1)
-        return right
+        correct: NDArray[Any] = self.hits.sum(1)
+        return correct
 
     @cached_property
     def total(self) -> NDArray[Any]:

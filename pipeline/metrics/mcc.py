@@ -17,7 +17,7 @@ def score(rows: ClassCounts) -> Values:
     total = rows.total.astype(float)
     calls = rows.calls.astype(float)
     members = rows.members.astype(float)
-    covariance = rows.right * total - (calls * members).sum(1)
+    covariance = rows.correct * total - (calls * members).sum(1)
     spread_of_calls = total**2 - (calls**2).sum(1)
     spread_of_members = total**2 - (members**2).sum(1)
     return ratios(covariance, (spread_of_calls * spread_of_members) ** 0.5)
