@@ -28,6 +28,7 @@ from pipeline.study.outcome.summary import (
     comparison_note,
     counts_line,
     experiment_command,
+    figures_table,
     last_lines,
     print_summary,
     search_note,
@@ -407,3 +408,9 @@ def test_every_trial_has_a_line_in_the_csv_of_which_no_text_is_a_formula(tmp_pat
     assert first["optimizer.lr"] == "-0.01"
     assert second["data.path"] == "'=cmd|' /C calc'!A0"
     assert second["message"] == "'+SUM(A1)\nsecond line"
+
+
+def test_custom_metric_follows_those_of_the_program() -> None:
+    tested = {"test/cost": 0.5, "test/loss": 0.2, "test/f1": 0.8, "test/accuracy": 0.9}
+    table = figures_table(ending([0.5, 0.9], tested=tested))
+    assert [line[0] for line in table.lines] == ["accuracy", "f1", "cost"]

@@ -368,7 +368,11 @@ def figures_table(summary: StudySummary) -> TextTable:
     kinds = markup.baseline_headings(tested, ())
     default = ["default"] if summary.base_tested and summary.winner != summary.base else []
     lines = []
-    for name in (name for name in all_metrics() if f"test/{name}" in tested):
+    names = [key.removeprefix("test/") for key in tested if key.startswith("test/")]
+    order = [*all_metrics(), *(name for name in names if name != "loss")]
+    for name in dict.fromkeys(order):
+        if name not in names:
+            continue
         (cells,) = markup.score_rows(tested, ends, [name], kinds)
         if default:
             (beside,) = markup.score_rows(summary.base_tested, ends, [name], ())
