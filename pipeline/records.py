@@ -79,6 +79,7 @@ def _place(error: BaseException, folder: Path) -> str:
     """Return the file and line of the record; another file may have imported that file."""
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename).parent == folder:
+        file = Path(frame.filename)
+        if file.parent == folder and file.stem != "__init__":  # which may define their kind
             place = f"{frame.filename}:{frame.lineno}"
     return place

@@ -15,7 +15,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
 from pipeline.data.report import DataReport
-from pipeline.doctor.evidence import Verdict
+from pipeline.doctor.rule import Verdict
 from pipeline.findings import Findings
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.reporting.page import PNG, drawn, embedded, rendered
