@@ -17,10 +17,13 @@ from pipeline.data.cells.texts import (
     Mark,
     Numbers,
     all_numbers,
+    are_missing,
     are_numbers,
     exceeds_float32,
+    filled,
     numbers_or_none,
     shown,
+    truths,
 )
 from pipeline.data.cells.written import (
     MARKS,
@@ -201,14 +204,14 @@ class ColumnEvidence:
         missing = int(np.isnan(values).sum())
         self.missing += missing
         self.numbers += len(values) - missing
-        self._add_numbers(cells.present())
+        self._add_numbers(cells)
         self.values.add(values, cells, first_row=first_row, numbers=self.numbers)
 
     def _add_words(self, cells: Cells) -> None:
         self.missing += cells.texts.null_count
         counted = cells.texts.drop_null().value_counts()
         if self.keys.kind != "categorical":
-            cells_of = counted.field("counts").to_numpy()
+            cells_of = filled(counted.field("counts"), 0)
             as_numbers = are_numbers(counted.field("values"))
             self.numbers += int(cells_of[as_numbers].sum())
             self.words += int(cells_of[~as_numbers].sum())
@@ -216,13 +219,15 @@ class ColumnEvidence:
 
     def count(self, counted: pa.StructArray) -> None:
         """Count distinct texts, until there are too many, and how they are written."""
+        import pyarrow.compute as pc
+
         texts = counted.field("values")
-        cells = counted.field("counts").to_numpy()
+        cells = filled(counted.field("counts"), 0)
         if not self.has_too_many_texts:
             self.texts.update(dict(zip(texts.to_pylist(), cells.tolist(), strict=True)))
         if self.keys.kind != "categorical":
-            present = np.array([text not in MISSING for text in texts.to_pylist()], dtype=np.bool_)
-            self._note(texts.filter(present), cells[present])
+            present = pc.invert(are_missing(texts))
+            self._note(texts.filter(present), cells[truths(present)])
 
     def _add_numbers(self, cells: Cells) -> None:
         """Note how plain numbers are written, which decimal commas of the file may call in doubt.
@@ -394,10 +399,12 @@ class ColumnEvidence:
         """Return how amounts are read, with the first one."""
         form = self.amounts.form
         assert form is not None
-        texts = [text for text in self.texts if text not in MISSING]
-        first = next((text for text in texts if not all_numbers([text])), None)
-        if first is None:
-            first = texts[0] if texts else next(iter(self._writings.values())).example
+        whole_last = sorted(self._writings, key=lambda writing: writing.shape is NumberShape.WHOLE)
+        examples = [self._writings[writing].example for writing in whole_last]
+        texts = [text for text in (*self.texts, *examples) if text not in MISSING]
+        if not texts:  # whole numbers alone, after a cell that is missing
+            return self.name
+        first = next((text for text in texts if not all_numbers([text])), texts[0])
         commas = "decimal commas: " if form.decimal == "," else ""
         return f"{self.name} ({commas}{shown(first)} as {form.value(first):.15g})"
 

@@ -80,8 +80,8 @@ class Cells:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        is_missing = pc.is_in(self.texts, value_set=pa.array(sorted(MISSING)))
-        return replace(self, texts=pc.if_else(is_missing, None, self.texts))
+        nothing = pa.nulls(len(self.texts), pa.string())  # a scalar would load pandas
+        return replace(self, texts=pc.if_else(are_missing(self.texts), nothing, self.texts))
 
     def encoded(self) -> tuple[list[str | None], NDArray[np.int64]]:
         """Return the distinct texts, `None` last, and the index of each cell's text, (rows,)."""
@@ -100,6 +100,22 @@ class Cells:
             f"float32; expected a number between ±{LARGEST:.2g}. Leave the cell empty if it is "
             "unknown"
         )
+
+
+def truths(values: pa.Array, *, missing: bool = False) -> NDArray[np.bool_]:
+    """Return an Arrow array of truths as bool (rows,), with `missing` in place of null."""
+    import pyarrow as pa
+
+    return filled(values.cast(pa.uint8()), missing).view(np.bool_)
+
+
+def are_missing(texts: pa.Array) -> pa.Array:
+    """Return whether each text marks a missing value, as an Arrow array of truths."""
+    import pyarrow.compute as pc
+
+    # A set of values would have to be made by `pa.array`, which loads pandas.
+    words = "|".join(re.escape(word) for word in sorted(MISSING))
+    return pc.match_substring_regex(texts, f"^({words})$")
 
 
 def exceeds_float32(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -150,5 +166,4 @@ def are_numbers(texts: pa.Array) -> NDArray[np.bool_]:
     """Return whether each text of an Arrow array is a plain number or null, bool (rows,)."""
     import pyarrow.compute as pc
 
-    matched = pc.match_substring_regex(texts, NUMBER).fill_null(fill_value=True)
-    return np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
+    return truths(pc.match_substring_regex(texts, NUMBER), missing=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.data.cells.texts import (
     are_numbers,
     is_number,
     shown,
+    truths,
 )
 
 if TYPE_CHECKING:
@@ -109,8 +111,7 @@ def _matches(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
     """Return whether the pattern matches in each text, bool (rows,)."""
     import pyarrow.compute as pc
 
-    matched = pc.match_substring_regex(texts, pattern)
-    return np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
+    return truths(pc.match_substring_regex(texts, pattern))
 
 
 def two_ways(text: str, mark: str = ".", zero: str = "") -> str:
@@ -213,7 +214,7 @@ class MarkKeys(NamedTuple):
         import pyarrow.compute as pc
 
         matched_sign = pc.extract_regex(texts, f"(?P<sign>{SIGN.pattern})").field("sign")
-        signs = np.array(matched_sign.fill_null("").to_pylist(), dtype=object)
+        signs = np.array([sign or "" for sign in matched_sign.to_pylist()], dtype=np.str_)
         names = sorted(set(signs))
         fits = {mark: np.zeros(len(texts), dtype=np.bool_) for mark in self.marks}
         for sign in names:
@@ -228,7 +229,7 @@ class MarkKeys(NamedTuple):
         features = np.column_stack(
             [
                 shapes,
-                np.searchsorted(names, signs.astype(str)) * is_amount,
+                np.searchsorted(names, signs) * is_amount,
                 is_plain,
                 is_amount & _matches(texts, SHARE),
                 is_amount & _matches(texts, r"\.\d{3}"),
@@ -236,17 +237,17 @@ class MarkKeys(NamedTuple):
             ]
         ).astype(np.int64)
         distinct, indices = np.unique(features, axis=0, return_inverse=True)
-        ways = [
+        writings = [
             Writing(
                 shape=SHAPES[shape],
                 sign=names[sign] if SHAPES[shape] not in NO_AMOUNT else "",
                 is_plain=bool(plain),
                 is_share=bool(share),
-                before_three="." * point + "," * comma,
+                before_three="".join(compress(".,", (point, comma))),
             )
             for shape, sign, plain, share, point, comma in distinct.tolist()
         ]
-        return ways, indices.reshape(-1).astype(np.int64)
+        return writings, indices.reshape(-1).astype(np.int64)
 
     def _shapes(
         self, texts: pa.Array, fits: Mapping[Mark, NDArray[np.bool_]]
