@@ -40,7 +40,11 @@ FACTS = "facts.json"
 
 def size_of(paths: Paths, keys: Keys) -> int:
     """Return the bytes of all files, at least those of the cells as numbers that they state."""
-    return sum(max(path.stat().st_size, 8 * form_of(path, keys.csv).count()) for path, _ in paths)
+    size = 0
+    for path, _ in paths:
+        cells = form_of(path, keys.csv).count()  # names what is wrong with a file
+        size += max(path.stat().st_size, 8 * cells)
+    return size
 
 
 def stored(paths: Paths, keys: Keys) -> Samples:
