@@ -364,11 +364,20 @@ def explain(error: BaseException) -> BaseException:
     # The death of a process that loads data is raised in whatever this one does at that moment,
     # such as writing a checkpoint, which takes it for an error of the disk.
     for raised in (error, error.__cause__):
-        if isinstance(raised, RuntimeError) and "DataLoader worker" in str(raised):
-            reason = str(raised).splitlines()[0]
+        is_named = isinstance(raised, RuntimeError) and "DataLoader worker" in str(raised)
+        if raised is not None and (is_named or _fetches_from_dead_reader(raised)):
+            reason = next(iter(str(raised).splitlines()), type(raised).__name__)
             hint = "try data.num_workers=0, or more shared memory"
             return EnvironmentFaultError(f"a data loading process died ({reason}); {hint}")
     return error
+
+
+def _fetches_from_dead_reader(error: BaseException) -> bool:
+    """Return whether the memory of a batch was asked for from a process that has died."""
+    if not isinstance(error, OSError | EOFError):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).name == "resource_sharer.py" for frame in frames)
 
 
 def say_how_to_go_on(record: Record) -> None:
