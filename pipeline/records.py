@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from pipeline.errors import ConfigError
 
 
-class Record(Protocol):
+class NamedRecord(Protocol):
     """A dataclass with a name that no other record of its kind has."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -20,7 +20,7 @@ class Record(Protocol):
     def name(self) -> str: ...  # noqa: D102 - the class says it
 
 
-Kind = TypeVar("Kind", bound=Record)
+Kind = TypeVar("Kind", bound=NamedRecord)
 
 
 def load_records(package: str, kind: type[Kind]) -> dict[str, Kind]:
@@ -68,7 +68,7 @@ def _records_of(path: str, kind: type[Kind]) -> list[Kind]:
     return records
 
 
-def _problems(record: Record) -> Iterator[str]:
+def _problems(record: NamedRecord) -> Iterator[str]:
     for field in fields(record):
         value = getattr(record, field.name)
         if isinstance(value, str) and not value.strip() and field.default != value:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.cells.kinds.class_name import ClassNames
+from pipeline.data.cells.class_names import ClassNames
 from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
 

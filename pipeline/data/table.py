@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data import reader
+from pipeline.data.cells.class_names import ClassNames
 from pipeline.data.cells.kind import UNKNOWN, Grammar, from_plain
-from pipeline.data.cells.kinds.class_name import ClassNames
 from pipeline.data.cells.kinds.date_part import PARTS as DATE_PARTS
 from pipeline.data.cells.kinds.number import Number
 from pipeline.data.cells.texts import Cells, shown

@@ -1,12 +1,9 @@
 """A kind of cells is added to a copy of the program as docs/architecture.md says."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from program_copy import ProgramCopy
+
 CLOCK = '''\
 """Times of the day such as 07:30, read as minutes."""
 
@@ -51,36 +48,22 @@ LINES = ["at,y", *(f"{row % 24:02d}:{row * 7 % 60:02d},{'yn'[row % 24 > 11]}" fo
 
 
 def test_kind_of_cells_is_added_by_one_file(tmp_path: Path) -> None:
-    for name in ("pipeline", "conf", "sweeps"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / "rows.csv").write_text("\n".join(LINES), encoding="utf-8")
-    (tmp_path / "bad.csv").write_text("at\n7:30\nnoon\n", encoding="utf-8")
+    program = ProgramCopy(tmp_path / "copy")
+    (program.folder / "rows.csv").write_text("\n".join(LINES), encoding="utf-8")
+    (program.folder / "bad.csv").write_text("at\n7:30\nnoon\n", encoding="utf-8")
     train = (
         "pipeline.train model=mlp data=table data.path=rows.csv tracking=none trainer.max_epochs=1"
     )
-
-    def command(words: str) -> str:
-        ended = subprocess.run(
-            [sys.executable, "-m", *words.split()],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return " ".join((ended.stdout + ended.stderr).split())
-
-    added = tmp_path / "pipeline" / "data" / "cells" / "kinds" / "clock.py"
-    added.write_text(CLOCK, encoding="utf-8")
-    assert "1 column · " in command(train)
-    assert "'noon' is not a time of the day; write 07:30" in command(
+    added = program.add("data/cells/kinds/clock.py", CLOCK)
+    assert "1 column · " in program.printed(train)
+    assert "'noon' is not a time of the day; write 07:30" in program.printed(
         "pipeline.predict model_from=last input=bad.csv"
     )
-    example = next(tmp_path.glob("runs/*/model/example.json"))
+    example = next(program.folder.glob("runs/*/model/example.json"))
     assert "at" in example.read_text(encoding="utf-8")
     added.write_text(CLOCK.replace('name="clock", ', ""), encoding="utf-8")
-    error = command(train)
+    error = program.printed(train)
     assert error.startswith(f"error: {added}:")
     assert "argument: 'name'" in error
     added.unlink()
-    assert "left out: at (text: 90 unique values" in command(train)
+    assert "left out: at (text: 90 unique values" in program.printed(train)

@@ -1,12 +1,9 @@
 """A format of table files is added to a copy of the program as docs/architecture.md says."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from program_copy import ProgramCopy, page_of_project
+
 JSON_LINES = '''\
 """JSON lines: an object in each line, all with the names of the first one."""
 
@@ -44,33 +41,16 @@ LINES = [f'{{"a": {row}, "b": {row * row % 7}, "y": "{"yn"[row % 3 > 1]}"}}' for
 
 
 def test_format_is_added_by_one_file(tmp_path: Path) -> None:
-    for name in ("pipeline", "conf", "sweeps"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / "docs").mkdir()
-    shutil.copy(ROOT / "docs" / "write_configuration.py", tmp_path / "docs")
-    (tmp_path / "rows.jsonl").write_text("\n".join(LINES), encoding="utf-8")
+    program = ProgramCopy(tmp_path / "copy")
+    (program.folder / "rows.jsonl").write_text("\n".join(LINES), encoding="utf-8")
+    added = program.add("data/tables/formats/json_lines.py", JSON_LINES)
     train = "pipeline.train model=mlp data=table tracking=none trainer.max_epochs=1"
-
-    def command(words: str) -> str:
-        ended = subprocess.run(
-            [sys.executable, *words.split()],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return ended.stdout + ended.stderr
-
-    added = tmp_path / "pipeline" / "data" / "tables" / "formats" / "json_lines.py"
-    added.write_text(JSON_LINES, encoding="utf-8")
-    assert "60 rows" in command(f"-m {train} data.path=rows.jsonl data.drop=[a]")
-    answers = command("-m pipeline.predict model_from=last input=rows.jsonl")
-    assert answers.count("\n") > len(LINES)
-    command("docs/write_configuration.py")
-    page = tmp_path / "docs" / "configuration.md"
-    assert "CSV, " in page.read_text(encoding="utf-8")
-    assert "JSON lines" in page.read_text(encoding="utf-8")
+    assert "60 rows" in program.printed(f"{train} data.path=rows.jsonl data.drop=[a]")
+    answers = program.python("-m", "pipeline.predict", "model_from=last", "input=rows.jsonl")
+    assert answers.stdout.count("\n") > len(LINES)
+    page = program.page("configuration.md", "write_configuration.py")
+    assert "CSV, " in page
+    assert "JSON lines" in page
     added.unlink()
-    command("docs/write_configuration.py")
-    assert page.read_text("utf-8") == (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    page = program.page("configuration.md", "write_configuration.py")
+    assert page == page_of_project("configuration.md")

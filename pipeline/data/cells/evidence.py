@@ -189,6 +189,7 @@ class ColumnEvidence:
         self.values = NumberEvidence()
         self.amounts = AmountFit()
         self._writings: dict[Writing, AlikeCells] = {}
+        self._has_unread_decimals = False
         self._has_commas: bool | None = False
 
     def add(self, cells: Cells) -> None:
@@ -245,8 +246,9 @@ class ColumnEvidence:
         self._count(Writing(NumberShape.WHOLE, is_plain=True), numbers, len(numbers) - len(pointed))
         for start, length in ((0, FIRST_NUMBERS), (FIRST_NUMBERS, None)):
             if any(writing.shape is NumberShape.POINT for writing in self._writings):
-                point = Writing(NumberShape.POINT, is_plain=True)
-                self._count(point, pointed, max(0, len(pointed) - start))
+                unread = pointed.slice(start)
+                self._has_unread_decimals = self._has_unread_decimals or len(unread) > 0
+                self._count(Writing(NumberShape.POINT, is_plain=True), unread, len(unread))
                 return
             part = pointed.slice(start, length)
             self._note(part, np.ones(len(part), dtype=np.int64))
@@ -275,11 +277,11 @@ class ColumnEvidence:
             amounts = sum(self.are_amounts())
             if not self.free_text() or 2 * amounts <= len(self.texts):
                 self.amounts = AmountFit()  # '10 %' and 'none', or one '$5' among free text
-        if self.amounts.form is not None and not self.amounts.form.has_three_decimals:
-            pattern = rf"[{self.amounts.form.decimal}]\d{{3}}"
-            if self._writings and any(_any(cells, pattern) for cells in self._batches(self.name)):
-                form = replace(self.amounts.form, has_three_decimals=True)
-                self.amounts = AmountFit(form=form)
+        form = self.amounts.form
+        if form is None or form.decimal == "," or not self._has_unread_decimals:
+            return
+        if any(_any(cells, r"\.\d{3}") for cells in self._batches(self.name)):
+            self.amounts = AmountFit(form=replace(form, has_three_decimals=True))
 
     def are_amounts(self) -> list[bool]:
         """Return whether each distinct text is an amount."""

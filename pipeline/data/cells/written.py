@@ -343,12 +343,11 @@ def amount_fit(
             if commas or any(w.shape is NumberShape.COMMA and w.sign == sign for w in odd):
                 return AmountFit(odd=frozenset(misfit), is_open=True)
         elif misfit and not odd:
-            return AmountFit(form=keys.form("", "."))
+            return AmountFit(form=_form_of(writings, keys, "", "."))
         elif not misfit and (odd or keys.marks == (",",)):
             if are_open := _open(writings, sign, mark, commas=commas):
                 return AmountFit(odd=are_open, is_open=True)
-            has_three = any(mark in written.before_three for written in writings)
-            return AmountFit(form=replace(keys.form(sign, mark), has_three_decimals=has_three))
+            return AmountFit(form=_form_of(writings, keys, sign, mark))
     if not odd or len(misfits) == 1:
         return AmountFit()
     usual = min(misfits, key=lambda form: sum(writings[written].cells for written in misfits[form]))
@@ -358,6 +357,12 @@ def amount_fit(
         alike = [w for w in odd if w.sign == sign and w.shape in READ_WITH[mark]]
         like = writings[alike[0]].example
     return AmountFit(odd=frozenset(misfits[usual]), like=like)
+
+
+def _form_of(writings: Iterable[Writing], keys: MarkKeys, sign: str, mark: Mark) -> AmountForm:
+    """Return the form of amounts with these signs, and whether three decimals occur."""
+    has_three = any(mark in written.before_three for written in writings)
+    return replace(keys.form(sign, mark), has_three_decimals=has_three)
 
 
 def _forms(
@@ -385,9 +390,8 @@ def _open(
     shapes = {written.shape for written in writings}
     if not shapes <= OPEN | {NumberShape.WHOLE}:
         return frozenset()
-    if (
-        sign == "%" and NumberShape.WHOLE not in shapes and not commas
-    ):  # decimals, if none is without
+    # Percentages are decimals, if none is without.
+    if sign == "%" and NumberShape.WHOLE not in shapes and not commas:
         return frozenset()
     open_shapes = {NumberShape.OPEN_POINT}
     if commas is None and not sign and mark == ".":

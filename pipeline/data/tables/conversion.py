@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,12 +59,7 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
         raise DataError(*(f"{training}: {line}" for line in leaks))
     in_parts = arrays.pop("parts")
     times = arrays.pop("times", None)
-    complete = (
-        "without empty cells" if keys.missing == "drop" else f"with a target {roles.target!r}"
-    )
-    for path, part in paths[1:]:
-        if part not in in_parts:
-            raise DataError(f"{path} has no row {complete}; expected at least one")
+    _require_rows(paths[1:], in_parts, roles.target, keys)
     if not conversion.left_out:
         del arrays["numbers"]
     first_notes = []
@@ -75,14 +70,6 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
     if target.classes:
         in_training = (in_parts == TRAIN).sum() if paths[1:] else None
         first_notes.append(class_note(target, keys, arrays["targets"][:in_training]))
-    reading = {
-        "kind": "table",
-        "target": target.name,
-        "id": roles.beside.get("id"),
-        **keys.csv._asdict(),
-    }
-    if not target.classes:
-        reading["values"] = to_plain(target.grammar)
     return Samples(
         **arrays,
         task=target.task,
@@ -95,11 +82,32 @@ def read_samples(paths: Paths, keys: Keys, *, folder: Path | None = None) -> Sam
         columns=features.columns,
         label=target.name,
         order=None if times is None else np.argsort(times, kind="stable"),
-        reading=reading,
+        reading=_reading(target, roles, keys),
         left_out=conversion.left_out,
         strict=keys.strict,
         notes=(*first_notes, *notes, *leaks, *conversion.notes()),
     )
+
+
+def _require_rows(paths: Paths, in_parts: Array, target: str, keys: Keys) -> None:
+    """Raise DataError if a file has no row that is kept."""
+    complete = "without empty cells" if keys.missing == "drop" else f"with a target {target!r}"
+    for path, part in paths:
+        if part not in in_parts:
+            raise DataError(f"{path} has no row {complete}; expected at least one")
+
+
+def _reading(target: TargetColumn, roles: Roles, keys: Keys) -> dict[str, Any]:
+    """Return how new rows of the table are read, besides its columns and classes."""
+    reading: dict[str, Any] = {
+        "kind": "table",
+        "target": target.name,
+        "id": roles.beside.get("id"),
+        **keys.csv._asdict(),
+    }
+    if not target.classes:
+        reading["values"] = to_plain(target.grammar)
+    return reading
 
 
 def _rows_in(in_parts: Array, part: int) -> Array | None:

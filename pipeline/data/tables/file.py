@@ -56,6 +56,12 @@ def numbered_row(_: TableFile, row: int) -> str:
     return f"row {row}"
 
 
+def unreadable(file: TableFile, error: Exception) -> Sequence[str]:
+    """Return a message, in a list, on a file that Arrow or another library can't read."""
+    cause = " ".join(str(error).split()).rstrip(".")
+    return [f"{file.path} can't be read as {file.format.name}: {cause}; save it again, or as CSV"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableFormat:
     """A format of table files: the constant `FORMAT` of a file in `pipeline/data/tables/formats/`.
@@ -81,7 +87,7 @@ class TableFormat:
     names: Callable[[TableFile], Sequence[str]]
     count: Callable[[TableFile], int]
     batches: Callable[[TableFile, Sequence[str]], Iterator[pa.RecordBatch]]
-    explain_damage: Callable[[TableFile, Exception], Sequence[str]]
+    explain_damage: Callable[[TableFile, Exception], Sequence[str]] = unreadable
     row_name: Callable[[TableFile, int], str] = numbered_row
     separator: Callable[[TableFile], str] | None = None
     has_typed_cells: bool = True

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+#: Most bytes of texts that are kept. A file with more, such as long texts in Parquet, is read
+#: again.
+MOST_KEPT = 2**30
+
+
 class FileRows:
     """Rows of a file, all cells as texts.
 
@@ -21,7 +26,7 @@ class FileRows:
         path: The file.
         options: How a CSV is read.
         columns: The columns to read.
-        keep: Whether to keep the texts in memory until they are taken.
+        keep: Whether to keep the texts in memory until they are taken, up to `MOST_KEPT`.
     """
 
     def __init__(
@@ -30,7 +35,18 @@ class FileRows:
         self._path = path
         self._options = options
         self._columns = columns
-        self._kept = deque(self._read()) if keep else None
+        self._kept = self._held() if keep else None
+
+    def _held(self) -> deque[tuple[Place, pa.RecordBatch]] | None:
+        """Return all batches; None if they are too large."""
+        batches_read: deque[tuple[Place, pa.RecordBatch]] = deque()
+        size = 0
+        for place, batch in self._read():
+            size += batch.nbytes
+            if size > MOST_KEPT:
+                return None
+            batches_read.append((place, batch))
+        return batches_read
 
     def _read(self) -> Iterator[tuple[Place, pa.RecordBatch]]:
         return batches(self._path, self._options, columns=self._columns)

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from pipeline.data.cells.class_names import ClassNames
 from pipeline.data.cells.evidence import ColumnEvidence
 from pipeline.data.cells.kind import Grammar
 from pipeline.data.cells.kinds.amount import Amount
-from pipeline.data.cells.kinds.class_name import ClassNames
 from pipeline.data.cells.kinds.number import PLAIN
 from pipeline.data.cells.texts import (
     AS_CLASSES,

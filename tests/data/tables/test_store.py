@@ -37,6 +37,18 @@ def converted() -> list[Path]:
     return sorted(cache_folder().glob("*"))
 
 
+def test_texts_beyond_the_memory_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of a Parquet file may be longer than the file and its numbers."""
+    write(text(patients()))
+    keys = source(**KEYS)[0]
+    expected = store.read_samples(files(FILE), keys)
+    monkeypatch.setattr("pipeline.data.tables.rows.MOST_KEPT", 100)
+    samples = store.read_samples(files(FILE), keys)
+    np.testing.assert_array_equal(samples.inputs, expected.inputs)
+    np.testing.assert_array_equal(samples.targets, expected.targets)
+    assert samples.notes == expected.notes
+
+
 @pytest.mark.parametrize(
     "changes",
     [

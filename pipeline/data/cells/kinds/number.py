@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.data.cells.evidence import ColumnEvidence
 from pipeline.data.cells.kind import CellKind, Fit, Grammar
+from pipeline.data.cells.kinds.amount import Amount
 from pipeline.data.cells.texts import Cells, Mark, Numbers, numbers_or_none
 from pipeline.data.cells.written import explained
 from pipeline.errors import DataError
@@ -29,8 +30,6 @@ class Number(Grammar):
 
     def read(self, cells: Cells) -> Numbers:
         """Return the numbers, float64 (rows,), NaN = missing."""
-        from pipeline.data.cells.kinds.amount import Amount
-
         if self.decimal == ",":
             return Amount(decimal=",").read(cells)
         values = numbers_or_none(cells)

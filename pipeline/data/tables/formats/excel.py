@@ -131,11 +131,6 @@ def _count(file: TableFile) -> int:
     return size // SHORTEST_CELL
 
 
-def _damage(file: TableFile, error: Exception) -> list[str]:
-    line = " ".join(str(error).split()).rstrip(".")
-    return [f"{file.path} can't be read as Excel: {line}; save it again, or as CSV"]
-
-
 def _row_name(file: TableFile, row: int) -> str:
     """Return the number of a row as Excel shows it; the header is usually row 1."""
     place = row - (file.options.header is False)
@@ -150,6 +145,5 @@ FORMAT = TableFormat(
     names=_names,
     count=_count,
     batches=_batches,
-    explain_damage=_damage,
     row_name=_row_name,
 )

@@ -138,16 +138,10 @@ def _batches(file: TableFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch
         yield from texts_of(file.path, pieces, columns)
 
 
-def _damage(file: TableFile, error: Exception) -> list[str]:
-    line = " ".join(str(error).split()).rstrip(".")
-    return [f"{file.path} can't be read as Feather: {line}; save it again, or as CSV"]
-
-
 FORMAT = TableFormat(
     name="Feather",
     recognizes=lambda head: head.startswith(MAGIC),
     names=_names,
     count=_count,
     batches=_batches,
-    explain_damage=_damage,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.data.tables.file import TableFile, TableFormat
+from pipeline.data.tables.file import TableFile, TableFormat, unreadable
 from pipeline.data.tables.formats._arrow import (
     BATCH_ROWS,
     require_readable,
@@ -64,11 +64,10 @@ def _batches(file: TableFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch
         yield from texts_of(file.path, (batch.select(stored_names) for batch in read), columns)
 
 
-def _damage(file: TableFile, error: Exception) -> list[str]:
+def _damage(file: TableFile, error: Exception) -> Sequence[str]:
     if not file.names:
         return [f"{file.path} starts as a Parquet file but can't be read; it may be incomplete"]
-    line = " ".join(str(error).split()).rstrip(".")
-    return [f"{file.path} can't be read as Parquet: {line}; save it again, or as CSV"]
+    return unreadable(file, error)
 
 
 def _stored_columns(metadata: pq.FileMetaData) -> dict[str, pq.ColumnSchema]:

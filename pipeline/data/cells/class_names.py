@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.cells.evidence import ColumnEvidence
-from pipeline.data.cells.kind import CellKind, Fit, Grammar
+from pipeline.data.cells.kind import Grammar
 from pipeline.data.cells.texts import MISSING, Cells, Numbers, all_numbers, shown
 from pipeline.errors import did_you_mean
 
@@ -65,11 +64,3 @@ class ClassNames(Grammar):
         if set(lower) <= {"true", "false"} and text.lower() in lower:
             return lower.index(text.lower())
         return None
-
-
-def _fits(column: ColumnEvidence) -> Fit:
-    del column  # of a target, which is no feature
-    return None
-
-
-KIND = CellKind(name="class", rank=100, fits=_fits, grammar=ClassNames)
