@@ -283,8 +283,8 @@ def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
                 journal.epoch(epoch, METRICS)
             journal.end("FINISHED")
             journal.close()
-            while not (recorded := recorder.record(place, is_over=True, patient=True)).done:
-                print("once more:", recorded.problem, flush=True)
+            while recorder.close(place):
+                print("once more:", recorder.problem, flush=True)
 
 
 def beat_all(uri: str, beats: int, ready: Barrier) -> None:

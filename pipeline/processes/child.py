@@ -134,6 +134,10 @@ class Channel:
         return bool(reading and happened.get(self.reader, 0) & ~select.POLLOUT)
 
 
+def ignored(_: Message) -> None:
+    """Leave a message alone."""
+
+
 class ChildGoneError(Exception):
     """The process can't be reached: it has ended, was let go, or did not answer in time."""
 
@@ -293,15 +297,23 @@ class Child:
         """Whether the process is gone and `messages` has returned its last messages."""
         return self._has_died or self._channel.ended
 
-    def ask(self, seconds: float, **content: object) -> Message:
+    def tell(self, **content: object) -> int:
+        """Send a message without waiting; return its `id`, which is that of its answer."""
+        self._asked += 1
+        self.send({**content, "id": self._asked})
+        return self._asked
+
+    def ask(
+        self, seconds: float, *, others: Callable[[Message], object] = ignored, **content: object
+    ) -> Message:
         """Send a message and return the answer with the same `id`; raises as `answer` does."""
         self._running()
-        self._asked += 1
-        self.send({"id": self._asked, **content})
-        return self.answer(self._asked, seconds)
+        return self.answer(self.tell(**content), seconds, others=others)
 
-    def answer(self, wanted: int, seconds: float) -> Message:
-        """Return the answer with the id `wanted`; answers to interrupted calls are skipped.
+    def answer(
+        self, wanted: int, seconds: float, *, others: Callable[[Message], object] = ignored
+    ) -> Message:
+        """Return the answer with the id `wanted`; `others` is called with all other messages.
 
         Raises ChildEndedError if the process has ended, ChildGoneError if no answer comes within
         `seconds` or the process is not open. The process is closed before an error.
@@ -310,9 +322,14 @@ class Child:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self.has_ended:
             self._channel.wait(min(left, WATCH_SECONDS))
+            answer = None
             for message in self.messages():
                 if message.get("id") == wanted:
-                    return message
+                    answer = message
+                else:
+                    others(message)
+            if answer is not None:
+                return answer
         late = ChildGoneError(f"{self._name} did not answer within {seconds:.0f} s")
         error = ChildEndedError(f"{self._name} has ended") if self.has_ended else late
         self.close(0.0)

@@ -254,8 +254,8 @@ def on_record(
         elif recorder is not None and record.journal.is_begun:
             record.unsent = recorder.close(folder)
             record.registered = recorder.registered
-            if recorder.problem and not record.unsent:  # MLflow only lacks the model
-                print(f"warning: {recorder.problem}", file=sys.stderr)
+            if recorder.model_problem is not None:
+                print(f"warning: {recorder.model_problem}", file=sys.stderr)
             warn_of_unsent(
                 record.unsent,
                 recorder.problem,

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
-from pipeline.tracking.client import MlflowRecorder, Recorder
+from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import is_finished, is_run, is_trial
 from pipeline.tracking.journal import Scalar, Status, has_begun
 
@@ -61,7 +61,7 @@ class StudyProcesses:
     """Workers shared by consecutive studies, and the recorder of their trials in MLflow."""
 
     pool: WorkerPool
-    recorder: MlflowRecorder
+    recorder: Recorder
 
 
 @contextmanager
@@ -70,15 +70,17 @@ def study_processes(
 ) -> Iterator[StudyProcesses]:
     """Start workers and connect to MLflow in parallel; all processes end with the body.
 
-    `server` is that of `worker_pool`, `recorder` the process of the recorder if it was started.
+    `server` is that of `worker_pool`, `recorder` is given if its process was started before.
 
     Raises EnvironmentFaultError if Ray, or a tracking server that the run requires, is down.
     """
     tracking = plan.run.tracking
-    with (
-        worker_pool(plan, server) as pool,
-        MlflowRecorder(plan.uri, experiment=tracking.experiment, recorder=recorder) as mlflow,
-    ):
+    recorder = recorder or Recorder()
+    with ExitStack() as stack:
+        pool = stack.enter_context(worker_pool(plan, server))
+        stack.callback(recorder.quit)
+        if plan.uri is not None and recorder.pid is None:
+            recorder.start()
         # While the workers and the recorder load. A pruner ends about half of the trials early.
         fewest = FEWEST_TRIALS * (1 + plan.prunes)
         is_large = plan.total is None or plan.total >= fewest
@@ -87,17 +89,26 @@ def study_processes(
         with waiting_for(STARTING, plan.run.verbose):
             pool.start(min(plan.workers, plan.total or plan.workers))
             load(importances=is_large and not is_comparison(plan))
-            problem = mlflow.connect(required=tracking.required)
+            problem = None
+            if plan.uri is not None:
+                problem = recorder.connect(
+                    plan.uri, experiment=tracking.experiment, required=tracking.required
+                )
         if problem is not None:
             print(
                 f"warning: {problem}; the trials' values are kept in {str(plan.folder)!r}",
                 file=sys.stderr,
             )
         try:
-            yield StudyProcesses(pool=pool, recorder=mlflow)
+            yield StudyProcesses(pool=pool, recorder=recorder)
         finally:
-            unsent, output = mlflow.close(), Path(plan.run.output)
-            warn_of_unsent(unsent, mlflow.problem, place=plan.folder, output=output, uri=plan.uri)
+            warn_of_unsent(
+                recorder.finish(),
+                recorder.problem,
+                place=plan.folder,
+                output=Path(plan.run.output),
+                uri=plan.uri,
+            )
 
 
 @contextmanager
@@ -226,6 +237,7 @@ class Driver:
         if now >= self._beat_at:
             self._beat_at = now + min(BEAT_SECONDS, self.plan.options.grace / LOOKS)
             self.ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
+        self._recorder.poll()
         for worker in self._pool.busy():
             worker.end_if_slower_than(self.plan.options.trial_timeout)
         self._progress = self.ledger.progress()
@@ -257,7 +269,7 @@ class Driver:
                 return
             worker.taken = taken
             worker.train(self._job(taken))
-            self._recorder.begin(self.plan.trial_folder(taken.number))
+            self._recorder.watch(self.plan.trial_folder(taken.number))
 
     def _job(self, taken: Row) -> Job:
         """Create the folder of a trial, and return the job for its worker."""
@@ -342,9 +354,7 @@ class Driver:
 class TrialCloser:
     """Records how trials end, in the study and in MLflow, and keeps the last failure."""
 
-    def __init__(
-        self, plan: StudyPlan, ledger: Ledger, recorder: MlflowRecorder, live: Live
-    ) -> None:
+    def __init__(self, plan: StudyPlan, ledger: Ledger, recorder: Recorder, live: Live) -> None:
         self.failure: TrialEnd | None = None
         self._plan, self._ledger = plan, ledger
         self._recorder, self._live = recorder, live
@@ -359,7 +369,7 @@ class TrialCloser:
         kept = {self._plan.trial_folder(number) for number in self._keepers()}
         for folder in leftovers(self._plan.folder):
             if not (folder in kept and is_finished(folder)):
-                self._recorder.end(folder, lost=True, forget=folder not in kept)
+                self._recorder.deliver(folder, is_lost=True, forget=folder not in kept)
         if self._plan.uri is not None:
             record_missing(rows, self._plan, self._recorder, self._params)
 
@@ -441,7 +451,7 @@ class TrialCloser:
             end_journal(folder, row.state, row.reason)
             self._record(number, row)
         else:
-            self._recorder.forget(folder)
+            self._recorder.deliver(folder, forget=True)
 
     def _record(self, number: int, end: TrialEnd | Row) -> None:
         """Send a trial that has ended to MLflow, then remove the files of all but the best trials.
@@ -451,13 +461,14 @@ class TrialCloser:
         keepers = self._keepers()
         folder = self._plan.trial_folder(number)
         if is_trial(folder) or (self._plan.uri is None and not has_begun(folder)):
-            self._recorder.end(folder, lost=end.reason == "lost", forget=number not in keepers)
+            is_lost, forget = end.reason == "lost", number not in keepers
+            self._recorder.deliver(folder, is_lost=is_lost, forget=forget)
         elif not has_begun(folder):
             row = self._ledger.trials()[number]
             with suppress(EnvironmentFaultError):  # if the disk is full, the next start does it
                 write_run(row, self._plan, self._recorder, self._params(row))
         for other in self._kept - keepers - {number}:
-            self._recorder.forget(self._plan.trial_folder(other))
+            self._recorder.deliver(self._plan.trial_folder(other), forget=True)
         self._kept = keepers
 
     def _keepers(self) -> set[int]:

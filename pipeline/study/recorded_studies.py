@@ -33,7 +33,7 @@ from pipeline.study.messages import run_end
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
-from pipeline.tracking.client import MlflowRecorder
+from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import (
     MIB,
@@ -338,7 +338,7 @@ def leftovers(study: Path) -> list[Path]:
 def record_missing(
     rows: Iterable[Row],
     destination: RunDestination,
-    recorder: MlflowRecorder,
+    recorder: Recorder,
     params_of: Callable[[Row], Mapping[str, Scalar]],
 ) -> int:
     """Write a run for each trial that has ended without one, and return their number.
@@ -362,7 +362,7 @@ def record_missing(
 def write_run(
     row: Row,
     destination: RunDestination,
-    recorder: MlflowRecorder,
+    recorder: Recorder,
     params: Mapping[str, Scalar],
 ) -> None:
     """Write the journal of a trial that has none from its row, and send it to MLflow."""
@@ -379,4 +379,4 @@ def write_run(
         journal.begin(destination.trial_header(row.number, params, **tags), at=began)
         journal.epoch(int(row.attributes.get("epochs", 0)), values, at=ended)
         journal.end(*(run_end(row.state, row.reason) or ("FAILED", "lost")), at=ended)
-    recorder.end(folder, lost=False, forget=True)
+    recorder.deliver(folder, forget=True)

@@ -12,7 +12,7 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import create_folder
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
-from pipeline.tracking.client import MlflowRecorder
+from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import COMMAND_TAG, trial_folder
 from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
@@ -111,7 +111,7 @@ class StudyRun:
     """The study's own MLflow run, written by whichever driver leads at the moment."""
 
     def __init__(
-        self, destination: RunDestination, recorder: MlflowRecorder, header: Callable[[], Header]
+        self, destination: RunDestination, recorder: Recorder, header: Callable[[], Header]
     ) -> None:
         self._folder, self._objectives = destination.folder, destination.objectives
         self._recorder, self._header = recorder, header
@@ -189,7 +189,7 @@ class StudyRun:
             if not self._journal.has_ended:
                 self._journal.end(status, reason)
             self._journal.close()
-            self._recorder.leave(self._folder)
+            self._recorder.close(self._folder)
         if self._lock is not None:
             self._lock.release()
         self._journal = self._lock = None

@@ -429,6 +429,12 @@ def mark(folder: Path) -> None:
         os.close(open_regular(folder / FORGET, os.O_WRONLY | os.O_CREAT))
 
 
+def remove_marked(folder: Path) -> None:
+    """Remove a folder that `mark` has marked."""
+    if (folder / FORGET).exists():
+        remove(folder)
+
+
 def remove(folder: Path) -> None:
     """Remove a folder and its content; another process may be removing it, too."""
     shutil.rmtree(folder, ignore_errors=True)

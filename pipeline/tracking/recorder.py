@@ -3,12 +3,14 @@
 It outlives the training process just long enough to close the runs that are still open.
 """
 
+import heapq
+import itertools
 import os
 import signal
 import threading
 import time
-from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,8 @@ from pipeline.errors import unforeseen
 from pipeline.processes.child import Parent
 from pipeline.processes.lease import alive
 from pipeline.redaction import redact
-from pipeline.tracking.folders import unfinished
-from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.folders import remove_marked, unfinished, unsent
+from pipeline.tracking.journal import JOURNAL, has_begun
 from pipeline.tracking.ownership import is_own
 from pipeline.tracking.replay import FolderGoneError, Replay
 from pipeline.tracking.uri import StoreError, quiet_mlflow
@@ -33,7 +35,10 @@ PATIENCE = 5.0
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
-EARLIER_SECONDS = 5.0
+#: Seconds for which what is queued is sent before the process ends.
+QUEUE_SECONDS = 5.0
+#: A trial that runs longer is shown as RUNNING; a shorter one is recorded at its end.
+LONG_SECONDS = 2.0
 DEATH_SECONDS = 5.0
 #: Seconds between two measurements of the machine's load; MLflow's own default is 10, and the
 #: environment's MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides both.
@@ -45,7 +50,7 @@ Answer = dict[str, Any]
 
 
 def main() -> None:
-    """Serve commands until `quit` or until the parent is gone; tick once a second."""
+    """Serve commands until `quit` or until the parent is gone, and send what is queued."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = Parent.claim()
@@ -56,31 +61,63 @@ def main() -> None:
         parent.say({"id": 0, "problem": unforeseen(error)[1]})
         raise
     parent.say({"id": 0})
-    runs, is_over = OpenRuns(), False
+    outbox, is_over = Outbox(), False
     next_tick = time.monotonic() + TICK_SECONDS
     while not (parent.is_gone or is_over):
-        for command in parent.hear(next_tick - time.monotonic()):
-            parent.say({"id": command.pop("id"), **runs.carry_out(**command)})
+        pause = 0.0 if outbox.can_deliver() else next_tick - time.monotonic()
+        for command in parent.hear(pause):
+            if (answer := outbox.carry_out(command)) is not None:
+                parent.say(answer)
             is_over = is_over or command["do"] == "quit"
             if command["do"] == "open":
-                runs.warm_up(Path(command["folder"]))
+                outbox.warm_up(Path(command["folder"]))
         if time.monotonic() >= next_tick and not is_over:
-            runs.tick()
+            outbox.tick()
             next_tick = time.monotonic() + TICK_SECONDS
+        if outbox.can_deliver() and not is_over:
+            parent.say(outbox.deliver_next())
     if not is_over:
-        runs.quit(is_over=False)
+        outbox.quit(is_over=False)
     os._exit(0)  # a normal exit of the interpreter takes most of a second
 
 
-class OpenRuns:
-    """Sends the journals of several folders to one store, and retries after its outages."""
+@dataclass(frozen=True, slots=True, order=True)
+class Delivery:
+    """A journal that has to be sent whole.
+
+    Args:
+        is_earlier: Whether an earlier command has left it; all others go first.
+        turn: Its place among the deliveries of its kind.
+        folder: Folder of the journal.
+        is_lost: Whether a run without a recorded end is closed as lost.
+        command: Id of the command that is answered once it is sent.
+    """
+
+    is_earlier: bool
+    turn: int
+    folder: Path
+    is_lost: bool = False
+    command: int | None = None
+
+
+class Outbox:
+    """Sends the journals of several folders to one store, and retries after its outages.
+
+    Open runs are followed while they train. Deliveries wait in a queue; one that fails is tried
+    again after the next tick, until `finish`.
+    """
 
     def __init__(self) -> None:
         self._uri = ""
         self._experiment = ""
         self._store: Store | None = None
         self._open: dict[Path, Replay] = {}
-        self._earlier: deque[Path] = deque()
+        self._watched: dict[Path, float] = {}
+        """Trials that run, with the time from which MLflow shows them."""
+        self._queue: list[Delivery] = []
+        self._postponed: list[Delivery] = []
+        self._turns = itertools.count()
+        self._is_final = self._is_patient = False
         # What measures, its thread, and when it may be started again; `None` = it can't be started.
         self._monitors: dict[Path, tuple[SystemMetricsMonitor, threading.Thread, float] | None] = {}
         self._failures = 0
@@ -88,12 +125,20 @@ class OpenRuns:
         self._problem = ""
         self._is_warm = False
 
-    def carry_out(self, do: str, **content: Any) -> Answer:
-        """Carry out a command and return its answer; a fault of the store is an answer, too."""
+    def carry_out(self, command: Answer) -> Answer | None:
+        """Carry out a command and return its answer; a fault of the store is an answer, too.
+
+        A delivery is answered once it is sent.
+        """
+        content = {key: value for key, value in command.items() if key not in ("id", "do")}
+        if command["do"] == "deliver":
+            self._queue_up(**content, command=command["id"])
+            return None
         try:
-            return {"ok": True, **(getattr(self, do)(**content) or {})}
+            answer = getattr(self, command["do"])(**content) or {}
         except StoreError as error:
-            return {"ok": False, "kind": error.kind, "problem": error.line}
+            answer = {"ok": False, "kind": error.kind, "problem": error.line}
+        return {"ok": True, **answer, "id": command["id"]}
 
     # ── commands, each of which may raise StoreError ────────────────────────────────────────────
 
@@ -103,6 +148,7 @@ class OpenRuns:
         A failed connection is tried again when the store is next needed.
         """
         self._uri, self._experiment, self._store = uri, experiment, None
+        self._is_final = self._is_patient = False
         if not later:
             self._connected()
 
@@ -117,28 +163,24 @@ class OpenRuns:
             problem = error.line
         return {"run_id": replay.state.run_id, "problem": problem}
 
-    def record(self, folder: str, *, is_over: bool, patient: bool, last: bool) -> Answer:
-        """Send a folder's journal as `Recorder.record` does, with the model at the run's end."""
-        if not patient and time.monotonic() < self._retry_at:
-            raise StoreError("down", self._problem)
+    def watch(self, folder: str) -> None:
+        """Open a trial that begins in a folder once it has run for `LONG_SECONDS`."""
+        self._watched[Path(folder)] = time.monotonic() + LONG_SECONDS
+
+    def close(self, folder: str) -> Answer:
+        """Send a folder's journal, with the model, and end its run, patiently."""
         place = Path(folder)
-        replay = self._open.get(place) or _taken(place, FOLDER_SECONDS if patient else 0.0)
+        replay = self._open.get(place) or _taken(place, FOLDER_SECONDS)
         if replay is None:
-            return {"done": True, "unsent": 0}
-        error = self._finish(replay, is_over=is_over, patient=patient)
-        if error is not None and not last:
-            self._note(error, replay)
-        elif error is None:
-            self._failures = 0
-        if last or replay.is_done() or place not in self._open:
-            replay.release()
-            self._open.pop(place, None)
+            return {"unsent": 0, "problem": None}
+        error = self._finish(replay, is_over=True, patient=True)
+        self._failures = 0 if error is None else self._failures
+        replay.release()
+        self._open.pop(place, None)
         return {
-            "done": replay.is_done(),
             "unsent": replay.unsent(),
             "registered": replay.registered,
             "problem": replay.problem if error is None else error.line,
-            "kind": "down" if error is None else error.kind,
         }
 
     def trials(self, study: str) -> Answer:
@@ -146,24 +188,30 @@ class OpenRuns:
         return {"trials": [run.trial for run in self._connected().trials_of(study, ())]}
 
     def send_earlier(self, output: str) -> None:
-        """Note the folders of the user's earlier runs with unsent values, to be sent when idle."""
-        self._earlier.extend(filter(is_own, unfinished(Path(output))))
+        """Queue the folders of the user's earlier runs with unsent values, to be sent when idle."""
+        for folder in filter(is_own, unfinished(Path(output))):
+            heapq.heappush(self._queue, Delivery(True, next(self._turns), folder))
+
+    def finish(self) -> None:
+        """Give up what can't be sent now, once the store has had a few seconds to answer."""
+        self._is_final = self._is_patient = True
+        self._queue_again()
 
     def quit(self, *, is_over: bool = True) -> None:
-        """Close all open runs, then send earlier runs for a few seconds.
+        """Close all open runs, then send what is queued for a few seconds.
 
         Unless `is_over`, each run's training process is first given a few seconds to end.
         """
-        for replay in self._open.values():
+        for replay in list(self._open.values()):
             deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
             while not is_over and lease and alive(lease) and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._finish(replay, is_over=is_over, patient=True)
             replay.release()
         self._open.clear()
-        deadline = time.monotonic() + EARLIER_SECONDS
-        while self._earlier and not self._failures and time.monotonic() < deadline:
-            self._send_one_earlier()
+        deadline = time.monotonic() + QUEUE_SECONDS
+        while self._queue and not self._failures and time.monotonic() < deadline:
+            self.deliver_next()
 
     def warm_up(self, folder: Path) -> None:
         """Prepare for the model of a run that was opened, while the run trains."""
@@ -180,7 +228,8 @@ class OpenRuns:
         """Send at most one batch of each open run, then the rest of one earlier run."""
         if time.monotonic() < self._retry_at:
             return
-        for replay in self._open.values():
+        self._open_long_ones()
+        for replay in list(self._open.values()):
             try:
                 self._advance(replay)
                 self._failures = 0
@@ -188,8 +237,96 @@ class OpenRuns:
                 self._note(error, replay)
                 if time.monotonic() < self._retry_at:
                     return
-        if self._earlier:
-            self._send_one_earlier()
+        self._queue_again()
+        if self._queue and self._queue[0].is_earlier:
+            self.deliver_next()
+
+    def _open_long_ones(self) -> None:
+        for folder, from_when in list(self._watched.items()):
+            if time.monotonic() > from_when and has_begun(folder):
+                del self._watched[folder]
+                with suppress(StoreError):  # another process sends it
+                    self._open[folder] = Replay(folder)
+
+    # ── the queue ───────────────────────────────────────────────────────────────────────────────
+
+    def can_deliver(self) -> bool:
+        """Return whether something waits in the queue that may be sent now."""
+        is_waiting = bool(self._queue) and not self._queue[0].is_earlier
+        return is_waiting and (self._is_final or time.monotonic() >= self._retry_at)
+
+    def deliver_next(self) -> Answer:
+        """Send the first journal of the queue, and remove a folder that was marked for that.
+
+        Returns the answer to its command, or only the problem if it is tried again later.
+        """
+        delivery = heapq.heappop(self._queue)
+        unsent_values, problem = 0, None
+        try:
+            if delivery.is_earlier:
+                self._send_earlier(delivery.folder)
+            else:
+                self._deliver(delivery)
+        except StoreError as error:
+            problem = error.line
+            if delivery.is_earlier:
+                self._failures += 1  # its values stay in its journal, for `action=sync`
+            elif error.transient and not self._is_final:
+                self._postponed.append(delivery)
+                return {"id": None, "problem": problem}
+            unsent_values = unsent(delivery.folder)
+        return {
+            "id": delivery.command,
+            "delivered": str(delivery.folder),
+            "unsent": unsent_values,
+            "problem": problem,
+        }
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """Send a whole journal and end its run; raise StoreError if the store lacks any of it."""
+        folder, is_patient = delivery.folder, self._is_patient
+        if not is_patient and time.monotonic() < self._retry_at:
+            raise StoreError("down", self._problem)
+        replay = self._open.get(folder)
+        if replay is None and (folder / JOURNAL).is_file():
+            replay = _taken(folder, FOLDER_SECONDS if is_patient else 0.0)
+        if replay is None:  # without a journal, or sent by another process
+            remove_marked(folder)
+            return
+        error = None
+        if not replay.is_done():
+            is_over = delivery.is_lost or self._is_final
+            error = self._finish(replay, is_over=is_over, patient=is_patient)
+        if error is None or folder not in self._open:
+            replay.release()
+            self._open.pop(folder, None)
+        if error is not None:
+            self._note(error, replay)
+            self._is_patient = False
+            raise error
+        self._failures = 0
+        if not replay.is_done():
+            raise StoreError("waiting", f"the run of {str(folder)!r} has not ended")
+        remove_marked(folder)
+
+    def _send_earlier(self, folder: Path) -> None:
+        """Send the rest of an earlier run, and close the run if its process is gone."""
+        here = redact(self._uri)
+        if folder not in self._open:
+            error = Replay(folder).finish(lambda uri: self._connected() if uri == here else None)
+            if error is not None:
+                raise error
+
+    def _queue_up(self, folder: str, *, is_lost: bool, command: int) -> None:
+        self._watched.pop(Path(folder), None)
+        delivery = Delivery(False, next(self._turns), Path(folder), is_lost, command)
+        heapq.heappush(self._queue, delivery)
+
+    def _queue_again(self) -> None:
+        """Queue again what could not be sent, behind what has been queued since."""
+        for delivery in self._postponed:
+            heapq.heappush(self._queue, replace(delivery, turn=next(self._turns)))
+        self._postponed.clear()
 
     def _advance(self, replay: Replay) -> None:
         """Send a batch of a run, and start to measure its machine if it asks for that."""
@@ -264,16 +401,6 @@ class OpenRuns:
                 time.sleep(0.25)
             else:
                 return None
-
-    def _send_one_earlier(self) -> None:
-        """Send the rest of an earlier run, and close the run if its process is gone."""
-        folder = self._earlier.popleft()
-        here = redact(self._uri)
-        with suppress(StoreError):
-            if folder not in self._open and Replay(folder).finish(
-                lambda uri: self._connected() if uri == here else None
-            ):
-                self._failures += 1  # its values stay in its journal, for `action=sync`
 
 
 def _taken(folder: Path, seconds: float) -> Replay | None:

@@ -19,13 +19,12 @@ from pipeline.tracking.fields import FINAL, IDENTITY_TAGS, PARENT_TAG, data_set,
 from pipeline.tracking.folders import (
     EVALUATE,
     FOREIGN,
-    FORGET,
     STATE,
     SWEEP,
     State,
     command_of,
     read_state,
-    remove,
+    remove_marked,
     write_state,
 )
 from pipeline.tracking.journal import (
@@ -279,8 +278,8 @@ class Replay:
             problem = error
         finally:
             self.release()
-        if self.is_done() and not self._is_foreign and (self.folder / FORGET).exists():
-            remove(self.folder)
+        if self.is_done() and not self._is_foreign:
+            remove_marked(self.folder)
         return problem
 
     def is_done(self) -> bool:

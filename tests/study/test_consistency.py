@@ -29,7 +29,7 @@ from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import TrialEnd, end_journal
 from pipeline.study.recorded_studies import differences, record_missing, write_run
 from pipeline.study.study_run import leader_lock
-from pipeline.tracking.client import MlflowRecorder
+from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import find_run, read_state
 from pipeline.tracking.journal import Header, Journal
@@ -64,13 +64,14 @@ def record_all(folder: Path) -> int:
     journal = Journal(adopt(study))
     tags = {"pipeline.study": ledger.uid, "pipeline.command": "sweep"}
     journal.begin(Header(name=NAME, experiment="pipeline", uri=uri, tags=tags))
-    with MlflowRecorder(uri, experiment="pipeline") as recorder:
-        recorder.connect()
+    with Recorder() as recorder:
+        recorder.connect(uri, experiment="pipeline")
         recorder.follow(study)
         where = destination(study, uri, ledger.uid)
         rows = ledger.trials()
         count = record_missing(rows, where, recorder, lambda row: dict(row.overrides))
         journal.end("FINISHED")
+        assert recorder.finish() == 0
     ledger.close()
     return count
 
@@ -124,7 +125,7 @@ def test_each_end_has_its_status_in_mlflow_and_a_repaired_run_tells_what_the_stu
 
 def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> None:
     where = destination(tmp_path, "sqlite:///nowhere.db")
-    recorder = MlflowRecorder(None, experiment="pipeline")
+    recorder = Recorder()
     before = psutil.Process().num_fds()
     for number in range(200):
         write_run(Row(number=number, state="failed", reason="oom"), where, recorder, {})

@@ -30,7 +30,7 @@ from pipeline.paths import name_problem
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.recorded_studies import leftovers
 from pipeline.study.study_run import StudyRun, leader_lock
-from pipeline.tracking.client import MlflowRecorder
+from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal import Header
 from pipeline.tracking.sync import sync
@@ -49,14 +49,14 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def recorder(uri: str) -> Iterator[MlflowRecorder]:
-    with MlflowRecorder(uri, experiment="pipeline") as recorder:
-        recorder.connect()
+def recorder(uri: str) -> Iterator[Recorder]:
+    with Recorder() as recorder:
+        recorder.connect(uri, experiment="pipeline")
         yield recorder
 
 
 def test_each_trial_is_one_run_of_its_end_and_its_folder_goes_once_it_may(
-    recorder: MlflowRecorder, study: Path, uri: str
+    recorder: Recorder, study: Path, uri: str
 ) -> None:
     kept, done, just_ended = (
         finish_trial(begin_trial(study, number, uri, parent=False), 0.75) for number in range(3)
@@ -65,16 +65,16 @@ def test_each_trial_is_one_run_of_its_end_and_its_folder_goes_once_it_may(
     never_begun = destination(study, uri).trial_folder(4)
     never_begun.mkdir()
     for folder in (done, never_begun):
-        recorder.begin(folder)
-    recorder.end(kept, lost=False, forget=False)
-    recorder.end(done, lost=False, forget=True)
+        recorder.watch(folder)
+    recorder.deliver(kept)
+    recorder.deliver(done, forget=True)
     for folder in (just_ended, cut_short, never_begun):
-        recorder.end(folder, lost=True, forget=True)
+        recorder.deliver(folder, is_lost=True, forget=True)
     wait_until(lambda: 3 in ends(uri), what="the run that was cut short")
     (kept / "mlflow.json").unlink()  # as if the recorder had died before it was written
-    recorder.end(kept, lost=False, forget=False)
-    recorder.forget(kept)
-    assert recorder.close() == 0
+    recorder.deliver(kept)
+    recorder.deliver(kept, forget=True)
+    assert recorder.finish() == 0
     assert ends(uri) == {**dict.fromkeys(range(3), FINISHED), 3: ("FAILED", "lost")}
     run = trials(uri)[0]
     assert run.data.metrics == {"val/f1": 0.75}
@@ -84,17 +84,17 @@ def test_each_trial_is_one_run_of_its_end_and_its_folder_goes_once_it_may(
 
 
 def test_a_long_trial_shows_as_running_and_outlives_a_recorder_that_is_killed(
-    recorder: MlflowRecorder, study: Path, uri: str
+    recorder: Recorder, study: Path, uri: str
 ) -> None:
     long = begin_trial(study, 0, uri, parent=False)
-    recorder.begin(long.folder)
+    recorder.watch(long.folder)
     wait_until(lambda: ends(uri) == {0: ("RUNNING", None)}, what="a run")
     os.kill(recorder_pid(), signal.SIGKILL)
     for number in range(1, 4):
         short = finish_trial(begin_trial(study, number, uri, parent=False))
-        recorder.end(short, lost=False, forget=True)
-    recorder.end(finish_trial(long), lost=False, forget=True)
-    assert recorder.close() == 0
+        recorder.deliver(short, forget=True)
+    recorder.deliver(finish_trial(long), forget=True)
+    assert recorder.finish() == 0
     assert ends(uri) == dict.fromkeys(range(4), FINISHED)
     assert leftovers(study) == []
 
@@ -103,17 +103,17 @@ def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
     study: Path, uri: str
 ) -> None:
     down = f"http://127.0.0.1:{free_port()}"
-    with MlflowRecorder(down, experiment="pipeline") as recorder:
+    with Recorder() as recorder:
         with pytest.raises(EnvironmentFaultError, match=f"{down} does not .*tracking=local"):
-            recorder.connect()
-        warning = recorder.connect(required=False)
+            recorder.connect(down, experiment="pipeline")
+        warning = recorder.connect(down, experiment="pipeline", required=False)
         assert warning is not None
         assert "does not answer" in warning
         for number in range(3):
             folder = finish_trial(begin_trial(study, number, down, parent=False))
-            recorder.begin(folder)
-            recorder.end(folder, lost=False, forget=number != 2)
-        assert recorder.close() == 3 * 4  # each: begin, two values, end
+            recorder.watch(folder)
+            recorder.deliver(folder, forget=number != 2)
+        assert recorder.finish() == 3 * 4  # each: begin, two values, end
         assert recorder.problem is not None
     assert len(leftovers(study)) == 3
     for folder in leftovers(study):
@@ -126,11 +126,10 @@ def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
 
 def test_without_tracking_folders_are_kept_and_forgotten_all_the_same(study: Path) -> None:
     kept, gone = (finish_trial(begin_trial(study, n, "", parent=False)) for n in range(2))
-    with MlflowRecorder(None, experiment="pipeline") as recorder:
-        assert recorder.connect() is None
-        recorder.end(kept, lost=False, forget=False)
-        recorder.end(gone, lost=False, forget=True)
-        assert recorder.close() == 0
+    recorder = Recorder()
+    recorder.deliver(kept)
+    recorder.deliver(gone, forget=True)
+    assert recorder.finish() == 0
     assert (kept.exists(), gone.exists()) == (True, False)
 
 
@@ -152,7 +151,7 @@ def test_a_trial_has_the_name_of_a_run_however_long_that_of_its_study_is(tmp_pat
 # ── the study's own run ─────────────────────────────────────────────────────────────────────
 
 
-def begun(study: Path, recorder: MlflowRecorder, uri: str, **changed: object) -> StudyRun:
+def begun(study: Path, recorder: Recorder, uri: str, **changed: object) -> StudyRun:
     """Lead a study, and begin its run or go on with it."""
     base = {**BASE, "data": {"_target_": "pipeline.data.iris.Iris"}}
     header = Header(
@@ -192,7 +191,7 @@ def study_run(uri: str) -> Run:
 
 
 def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driver_goes_on(
-    study: Path, recorder: MlflowRecorder, uri: str
+    study: Path, recorder: Recorder, uri: str
 ) -> None:
     run = begun(study, recorder, uri)
     first = {"optimizer.lr": "0.1", "model.layers": "2"}
@@ -235,16 +234,15 @@ def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driv
 
 
 def test_trials_fold_under_their_study_and_wait_for_its_run(
-    recorder: MlflowRecorder, study: Path, uri: str
+    recorder: Recorder, study: Path, uri: str
 ) -> None:
     folders = [finish_trial(begin_trial(study, number, uri)) for number in range(2)]
-    recorder.end(folders[0], lost=False, forget=True)
-    wait_until(lambda: recorder.problem, what="a problem")
+    recorder.deliver(folders[0], forget=True)
+    wait_until(lambda: recorder.poll() or recorder.problem, what="a problem")
     assert "is being created" in str(recorder.problem)
-    with MlflowRecorder(None, experiment="pipeline") as gone:  # its driver, which records nothing
-        begun(study, gone, uri)
-        recorder.end(folders[1], lost=False, forget=True)
-        assert recorder.close() == 0
+    begun(study, Recorder(), uri)  # its driver, which records nothing
+    recorder.deliver(folders[1], forget=True)
+    assert recorder.finish() == 0
     parent = study_run(uri)
     parents = [trial.data.tags["mlflow.parentRunId"] for trial in trials(uri).values()]
     assert parents == [parent.info.run_id] * 2
@@ -254,8 +252,7 @@ def test_trials_fold_under_their_study_and_wait_for_its_run(
 def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
     study: Path, uri: str, tmp_path: Path
 ) -> None:
-    with MlflowRecorder(None, experiment="pipeline") as nobody:
-        begun(study, nobody, uri).end("FINISHED")
+    begun(study, Recorder(), uri).end("FINISHED")
     finish_trial(begin_trial(study, 0, uri))
     moved = tmp_path / "elsewhere" / STUDY
     moved.parent.mkdir()

@@ -4,7 +4,6 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
@@ -90,7 +89,8 @@ def test_a_run_shows_its_data_and_its_single_values_at_step_0(
         journal = begun(database, command, params=params, tags=tags, rows=rows)
         journal.epoch(3, {"val/f1": 0.5, "best/val/f1": 0.6})
         journal.end("FINISHED")
-        assert recorder.record(journal.folder, is_over=True).done
+        recorder.deliver(journal.folder, is_lost=True)
+        assert recorder.finish() == 0
         run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
         (data,) = run.inputs.dataset_inputs
         shown = (data.dataset.name, data.dataset.digest, data.tags[0].value)
@@ -257,21 +257,21 @@ def test_a_folder_that_another_process_is_sending_is_waited_for(
     journal = begun(database)
     journal.end("FINISHED")
     held = Replay(journal.folder)
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(recorder.record, journal.folder, is_over=True, patient=True)
-        time.sleep(1)
-        held.release()
-        sent = asked.result()
-    assert (sent.done, sent.unsent, sent.problem) == (True, 0, None)
+    recorder.deliver(journal.folder)
+    wait_until(lambda: recorder.poll() or recorder.problem, what="the other process")
+    held.release()
+    assert (recorder.finish(), recorder.problem) == (0, None)
 
 
 def test_a_recorder_that_hangs_again_and_again_is_given_up(
     database: str, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("CLOSE_SECONDS", 1.0), ("START_SECONDS", 1.0), ("REVIVAL_SECONDS", 0.0)):
-        monkeypatch.setattr(f"pipeline.tracking.client.{name}", seconds)
     journal = begun(database)
     with Recorder() as recorder:
+        recorder.connect(database, experiment="pipeline")
+        for name in ("CLOSE_SECONDS", "START_SECONDS"):
+            monkeypatch.setattr(f"pipeline.tracking.client.{name}", 1.0)
+        monkeypatch.setattr("pipeline.tracking.client.REVIVAL_SECONDS", 0.0)
         begin = recorder.start
 
         def hang() -> None:
