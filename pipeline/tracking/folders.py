@@ -70,7 +70,8 @@ class State:
     """Where a run is recorded and how much of it: the content of `mlflow.json` in its folder.
 
     `uri` has no password. `run_id` is '' before the run is created. `sent` is the number of journal
-    lines that the store has. `done` says whether the run's end is on record.
+    lines that the store has. `done` says whether the run's end is on record; the journal then had
+    `journal_bytes` bytes (0 = unknown, as in folders of older versions).
     """
 
     __pydantic_config__ = ConfigDict(defer_build=True)
@@ -80,6 +81,7 @@ class State:
     experiment_id: str = ""
     sent: Count = 0
     done: bool = False
+    journal_bytes: Count = 0
 
 
 _STATE = TypeAdapter(State)
@@ -107,10 +109,16 @@ def unsent(folder: Path) -> int:
 
 
 def is_finished(folder: Path) -> bool:
-    """Tell whether the store has the whole journal of a folder and the run's end."""
-    state = read_state(folder)
+    """Tell whether the store has the whole journal of a folder and the run's end.
+
+    The journal is read only if its size has changed since its last line was sent.
+    """
+    state, path = read_state(folder), folder / JOURNAL
     try:
-        return state.done and read_regular(folder / JOURNAL).count(b"\n") == state.sent
+        return state.done and (
+            path.lstat().st_size == state.journal_bytes
+            or read_regular(path).count(b"\n") == state.sent
+        )
     except FileNotFoundError:  # removed meanwhile
         return True
 
@@ -172,8 +180,11 @@ def _begins(folder: Path) -> list[Event]:
 
 def unfinished(output: Path) -> list[Path]:
     """Return folders of which the store lacks values or the end: runs by age, then trials."""
-    folders = (*run_folders(output), *sorted(_begun_trials(output)))
-    return [folder for folder in folders if not is_finished(folder)]
+    runs = entries(output)
+    trials = [trial for run in runs for trial in entries(run / TRIALS)]
+    begun_runs = _begun(run for run in runs if not is_finished(run))
+    begun_trials = _begun(trial for trial in trials if not is_finished(trial))
+    return [*begun_runs, *sorted(begun_trials)]
 
 
 def with_trials(folder: Path) -> list[Path]:

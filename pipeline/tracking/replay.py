@@ -260,7 +260,8 @@ class Replay:
         if tags := self._tags_of(self._pending):
             store.log(self.state.run_id, tags=tags)
         store.terminate(self.state.run_id, end["status"], reason=end["reason"], end=self._last_ms)
-        self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
+        sent = self.state.sent + len(self._pending)
+        self._write(replace(self.state, sent=sent, done=True, journal_bytes=self._offset))
         self._pending.clear()
 
     def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:

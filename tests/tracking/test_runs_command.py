@@ -132,6 +132,36 @@ def test_sync_sends_what_waits_and_then_has_nothing_to_send(
     assert capsys.readouterr().out == "nothing to send\n"
 
 
+def test_sent_journals_are_not_read_again(
+    begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither by the start of a run nor by a sync: the size on record tells that all is sent."""
+    journal = begun(database)
+    for epoch in range(1000):
+        journal.epoch(epoch, {"val/f1": 0.75})
+    journal.end("FINISHED")
+    output = tmp_path / "runs"
+    words = ["action=sync", f"output={output}", f"tracking.uri={database}"]
+    assert main(words) == 0
+    before = bytes_read()
+    assert unfinished(output) == []
+    assert bytes_read() - before < journal.path.stat().st_size / 10
+    with journal.path.open("ab") as file:  # of a run that was killed as it wrote
+        file.write(b'{"event": "epo')
+    assert unfinished(output) == []
+    journal.tag("doctor", "healthy")
+    journal.close()
+    assert unfinished(output) == [journal.folder]
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "1 sent, 0 unsent" in capsys.readouterr().out
+
+
+def bytes_read() -> int:
+    """Return the number of bytes that this process has read from files."""
+    return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
+
+
 def test_sync_without_its_server_or_its_password_is_exit_code_3_and_one_line(
     begun: Begun,
     tmp_path: Path,
