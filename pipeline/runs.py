@@ -50,7 +50,7 @@ from pipeline.tracking.folders import (
     unfinished,
     with_trials,
 )
-from pipeline.tracking.journal import JOURNAL, read_events
+from pipeline.tracking.journal import RunRecord
 from pipeline.tracking.ownership import adopt, adopt_words, is_own, owner_of
 from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
@@ -275,8 +275,8 @@ def adopt_run(options: RunsOptions) -> int:
         raise ConfigError("action=adopt needs a run: run=FOLDER")
     folder = owner_of(find_run(options.run, Path(options.output)))
     require_plain_folder(folder, is_written=True)
-    begins = [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
-    if not begins:
+    begin = RunRecord.read(folder).begin
+    if begin is None:
         raise ConfigError(f"{str(folder)!r} has no run: its journal holds no beginning of one")
     if is_own(folder):
         print(f"{folder} is your own already")
@@ -288,10 +288,10 @@ def adopt_run(options: RunsOptions) -> int:
             f"{str(folder)!r} can't be adopted ({error.strerror}); adopt a copy of it instead"
         ) from error
     print(f"{folder} is your own now: it is sent, resumed and removed like your other runs")
-    if name := begins[-1].get("register"):
-        print(f"when it is sent, its model is registered as {single_line(name)}")
-    if packages := begins[-1].get("trust"):
-        names = single_line(", ".join(packages))
+    if begin.register:
+        print(f"when it is sent, its model is registered as {single_line(begin.register)}")
+    if begin.trust:
+        names = single_line(", ".join(begin.trust))
         print(f"where MLflow loads its model, this code of the folder runs: {names}")
     return 0
 

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,8 +29,8 @@ from pipeline.regular_files import read_json, read_regular
 from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
-from pipeline.tracking.fields import FINAL
-from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
+from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, FINAL, FIND_LR, SWEEP
+from pipeline.tracking.journal import BeginEvent, RunRecord
 from pipeline.tracking.sync import attach, attach_to_own
 from pipeline.tracking.uri import tracking_uri
 
@@ -77,7 +77,7 @@ class Subject:
     @property
     def is_range_test(self) -> bool:
         """Whether it is a range test of the learning rate, which trains no model."""
-        return self.tags.get(folders.COMMAND_TAG) == folders.FIND_LR
+        return self.tags.get(COMMAND_TAG) == FIND_LR
 
     def publish(self, text: str, options: ReportOptions, name: str) -> str:
         """Write a page about the run, and return the line that says where the page is.
@@ -132,15 +132,13 @@ def local_subject(folder: Path) -> Subject:
     Raises:
         ConfigError: The folder holds no run, or a study.
     """
-    events = list(read_events(folder / JOURNAL))
-    begins = [event for event in events if event["event"] == "begin"]
-    if not begins:
+    record = RunRecord.read(folder)
+    if record.begin is None:
         raise ConfigError(f"{str(folder)!r} is not a run: its journal does not start with one")
-    if begins[-1]["tags"].get(folders.COMMAND_TAG) == folders.SWEEP:
+    if record.command == SWEEP:
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Set study={folder.name}.")
-    later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
     state, artifacts = folders.read_state(folder), folder / "artifacts"
-    status, reason = folders.standing(events, state)
+    status, reason = folders.standing(record, state)
     report = _recorded(artifacts / REPORT, DataReport.from_dict)
     lacks = LEFT_NONE if status == "FINISHED" or reason == "diverged" else UNFINISHED
     findings = None
@@ -153,11 +151,11 @@ def local_subject(folder: Path) -> Subject:
     return Subject(
         folder=folder,
         uri=state.uri,
-        findings=findings or _of_journal(events, begins[-1], artifacts, state.run_id, report),
+        findings=findings or _of_journal(record, record.begin, artifacts, state.run_id, report),
         lacks=lacks,
         status=status,
         reason=reason,
-        tags={**begins[0]["tags"], **later},
+        tags={**record.begins[0].tags, **record.tags},
         data=report,
         layers=_layers(artifacts),
         size=model.stat().st_size if model.is_file() else None,
@@ -165,11 +163,10 @@ def local_subject(folder: Path) -> Subject:
 
 
 def _of_journal(
-    events: Sequence[Event], begun: Event, artifacts: Path, run_id: str, report: DataReport | None
+    record: RunRecord, begin: BeginEvent, artifacts: Path, run_id: str, report: DataReport | None
 ) -> Findings:
     """Return findings from the journal of a run that still trains, was stopped, or is a trial."""
-    last = [event for event in events if event["event"] in ("begin", "end")][-1]
-    config, epochs = _config(artifacts, begun), epochs_of(events)
+    config, epochs = _config(artifacts, begin), record.epochs
     model, trainer = (config.get(key) or {} for key in ("model", "trainer"))
     metrics = {
         key: value
@@ -177,9 +174,9 @@ def _of_journal(
         for key, value in values.items()
         if key.startswith(FINAL)
     }
-    if begun["tags"].get(folders.COMMAND_TAG) == folders.EVALUATE:
+    if begin.command == EVALUATE:
         epochs, trainer = {}, {}  # those of the training are not its own
-    monitor = str(begun["params"].get("monitor") or "val/loss")
+    monitor = str(begin.params.get("monitor") or "val/loss")
     intervals = _recorded(
         artifacts / "intervals.json",
         lambda plain: {
@@ -194,9 +191,9 @@ def _of_journal(
     elif any(key.endswith(f"/{error_metric}") for values in epochs.values() for key in values):
         of_data["task"] = "regression"
     return Findings(
-        name=begun["name"],
+        name=begin.name,
         run_id=run_id,
-        end="diverged" if last.get("reason") == "diverged" else "finished",
+        end="diverged" if record.end_reason == "diverged" else "finished",
         model=str(model.get(TARGET, "network")).rpartition(".")[2],
         kind="table",  # for pictures of test rows and layers, which a journal does not have
         config=config,
@@ -210,8 +207,8 @@ def _of_journal(
         intervals=intervals or {},
         parameters=int(metrics.get("model/parameters", 0)),
         seconds=metrics.get("time/fit", 0.0),
-        device=str(begun["tags"].get("device", "")),
-        data_hash=str(begun["tags"].get("data.hash", "")),
+        device=str(begin.tags.get("device", "")),
+        data_hash=str(begin.tags.get("data.hash", "")),
         history={
             epoch: {key: value for key, value in found.items() if not key.startswith(FINAL)}
             for epoch, found in epochs.items()
@@ -220,14 +217,14 @@ def _of_journal(
     )
 
 
-def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
+def _config(artifacts: Path, begin: BeginEvent) -> Mapping[str, Any]:
     """Return the configuration from its file, else from the journal; a trial has only that."""
     with suppress(OSError, ValueError, yaml.YAMLError):
         config = yaml.safe_load((artifacts / "config.yaml").read_text(encoding="utf-8"))
         if isinstance(config, dict):
             return config
     tree: dict[str, Any] = {}
-    for key, value in begun["params"].items():
+    for key, value in begin.params.items():
         *groups, name = str(key).split(".")
         inner = tree
         for group in groups:
@@ -258,7 +255,7 @@ def _fetched(run_id: str, uri: str) -> Subject:
         folder = Path(place)
         run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT, LAYERS_FILE), folder)
         tags, called = dict(run.data.tags), f"run {run_id!r} ({run.info.run_name})"
-        if tags.get(folders.COMMAND_TAG) == folders.FIND_LR:
+        if tags.get(COMMAND_TAG) == FIND_LR:
             raise ConfigError(
                 f"{called} is a learning rate range test; expected one on this machine; its "
                 "picture is in MLflow"

@@ -43,8 +43,8 @@ from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
 from pipeline.terminal import console, duration, headed, print_lines, say, waiting_for
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.fields import PARENT_TAG
-from pipeline.tracking.folders import COMMAND_TAG, EVALUATE, read_state
+from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, PARENT_TAG
+from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.ownership import is_own
 from pipeline.tracking.uri import store_uri

@@ -35,7 +35,7 @@ from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, 
 from pipeline.serving.predictions import interface
 from pipeline.terminal import number
 from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events
+from pipeline.tracking.journal import Figure, RunRecord
 
 # ── the decision ────────────────────────────────────────────────────────────────────────────
 
@@ -347,17 +347,17 @@ def read_weights(plan: Plan, kept: Path) -> TrainedWeights:
     require_fitting(SavedCheckpoint.of(kept, content), plan.network, plan.prepared)
     task = build_task(plan.options, plan.network, plan.prepared)
     task.load_state_dict(content["state_dict"])
-    events = list(read_events(kept.parent.parent / JOURNAL))
-    history, epoch = epochs_of(iter(events)), content["pipeline"]["epoch"]
+    record = RunRecord.read(kept.parent.parent)
+    epoch = content["pipeline"]["epoch"]
     return TrainedWeights(
         plan=plan,
         task=task,
         decision=decide(plan, task.network),
         epoch=epoch,
-        epochs=max(history, default=epoch),
-        kept=history.get(epoch, {}),
-        history=history,
-        tags=next((event["tags"] for event in events if event["event"] == "begin"), {}),
+        epochs=max(record.epochs, default=epoch),
+        kept=record.epochs.get(epoch, {}),
+        history=record.epochs,
+        tags={} if record.begin is None else record.begin.tags,
     )
 
 

@@ -17,7 +17,7 @@ from pipeline.pictures.training import lr_range
 from pipeline.running.command_line import Command
 from pipeline.serving.files import write_csv
 from pipeline.terminal import number, significant
-from pipeline.tracking.folders import FIND_LR
+from pipeline.tracking.fields import FIND_LR
 
 #: Standard deviation of the smoothing, in decades of the rate; never less than one step.
 WIDTH = 0.3

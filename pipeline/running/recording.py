@@ -383,7 +383,7 @@ def _fetches_from_dead_reader(error: BaseException) -> bool:
 def say_how_to_go_on(record: Record) -> None:
     """Print how to resume a run that was stopped, if it has a checkpoint."""
     if (record.checkpoints / "last.ckpt").exists():
-        epochs = max(record.journal.epochs(), default=0)
+        epochs = max(record.journal.read().epochs, default=0)
         again = f"pipeline train {resume_words(record.folder)}"
         stop.report(f"stopped after epoch {epochs}; continue with: {again}")
 

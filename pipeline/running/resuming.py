@@ -17,12 +17,12 @@ from pipeline.config.record import resume_problems
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError, some
 from pipeline.paths import CHECKPOINTS, entries, leftovers
-from pipeline.processes.lease import Lease, alive, exists, is_local
+from pipeline.processes.lease import Lease, exists, is_local
 from pipeline.redaction import redact
 from pipeline.regular_files import folder_problem, require_plain_folder
 from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
-from pipeline.tracking.folders import SHOWN, find_run, run_folders, trainer_of
-from pipeline.tracking.journal import JOURNAL, last_bound, read_events, recorded_uri
+from pipeline.tracking.folders import SHOWN, find_run, run_folders
+from pipeline.tracking.journal import RunRecord
 from pipeline.tracking.ownership import adopt_words, is_own, require_own
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
@@ -98,10 +98,10 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
 # ── who trains ──────────────────────────────────────────────────────────────────────────────
 
 
-def _live_trainer_of(folder: Path) -> Lease | None:
+def _trainer_here(record: RunRecord) -> Lease | None:
     """Return the lease of a running process on this machine that trains a run, or `None`."""
-    lease = trainer_of(folder)
-    return lease if lease is not None and is_local(lease) and alive(lease) else None
+    lease = record.lease if record.is_training else None
+    return lease if lease is not None and is_local(lease) else None
 
 
 def remove_abandoned(output: Path) -> None:
@@ -110,8 +110,7 @@ def remove_abandoned(output: Path) -> None:
         files = _half_written(run)
         if not files or not is_own(run) or folder_problem(run) is not None:
             continue
-        lease = trainer_of(run)
-        if lease is not None and alive(lease):  # a process on another machine counts as alive
+        if RunRecord.read(run).is_training:
             continue
         for file in files:
             with suppress(OSError):
@@ -145,36 +144,45 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
         return Start()
     output = Path(options.output)
     if options.resume == "auto":
-        foreign: list[Path] = []
-        for folder in reversed(run_folders(output)):
-            is_left = (folder / CHECKPOINTS / "last.ckpt").exists() and not _is_finished(folder)
-            if is_left and not is_own(folder):
-                foreign.append(folder)
-            elif is_left and _live_trainer_of(folder) is None:
-                with suppress(ConfigError):  # a run of another config, or a folder with links
-                    require_plain_folder(folder, is_written=True)
-                    start = _go_on(folder, options, config, skip_damaged=True)
-                    return replace(start, notes=(*_passed_over(foreign), *start.notes))
-        note = "resume=auto: no unfinished run of this config; starting a new one"
-        return Start(notes=(*_passed_over(foreign), note))
+        return _newest_unfinished(output, options, config)
     folder, tracking = find_run(options.resume, output), options.tracking
     require_own(folder)
     require_plain_folder(folder, is_written=True)
     # A run is not split over two stores, and an address from the run's folder alone is not used.
-    recorded = recorded_uri(folder)
-    if recorded and tracking.kind != "none" and not tracking.uri:
+    record = RunRecord.read(folder)
+    if record.uri and tracking.kind != "none" and not tracking.uri:
         here = redact(tracking_uri(tracking))
-        if recorded != here:
+        if record.uri != here:
             raise ConfigError(
-                f"{folder} is recorded in {recorded}: {how_to_name(recorded)}; to continue it "
+                f"{folder} is recorded in {record.uri}: {how_to_name(record.uri)}; to continue it "
                 f"elsewhere, name that place, such as tracking.uri={here}"
             )
-    if (lease := _live_trainer_of(folder)) is not None:
+    if (lease := _trainer_here(record)) is not None:
         raise EnvironmentFaultError(
             f"{folder} is being trained by process {lease.pid}; wait until it ends, or stop "
             f"it with: kill {lease.pid}"
         )
-    return _go_on(folder, options, config, skip_damaged=False)
+    return _go_on(record, options, config, skip_damaged=False)
+
+
+def _newest_unfinished(output: Path, options: RunConfig, config: Mapping[str, Any]) -> Start:
+    """Return a start from the newest unfinished run of the config, or from fresh weights."""
+    foreign: list[Path] = []
+    for folder in reversed(run_folders(output)):
+        if not (folder / CHECKPOINTS / "last.ckpt").exists():
+            continue
+        record = RunRecord.read(folder)
+        if record.status == "FINISHED":
+            continue
+        if not is_own(folder):
+            foreign.append(folder)
+        elif _trainer_here(record) is None:
+            with suppress(ConfigError):  # a run of another config, or a folder with links
+                require_plain_folder(folder, is_written=True)
+                start = _go_on(record, options, config, skip_damaged=True)
+                return replace(start, notes=(*_passed_over(foreign), *start.notes))
+    note = "resume=auto: no unfinished run of this config; starting a new one"
+    return Start(notes=(*_passed_over(foreign), note))
 
 
 def _passed_over(foreign: Sequence[Path]) -> tuple[str, ...]:
@@ -187,14 +195,10 @@ def _passed_over(foreign: Sequence[Path]) -> tuple[str, ...]:
     )
 
 
-def _is_finished(folder: Path) -> bool:
-    last = last_bound(read_events(folder / JOURNAL))
-    return last is not None and last.get("status") == "FINISHED"
-
-
 def _go_on(
-    folder: Path, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
+    record: RunRecord, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
 ) -> Start:
+    folder = record.folder
     saved, warnings = _newest_whole(folder, skip_damaged=skip_damaged)
     facts, epochs = saved.facts, options.trainer.max_epochs
     version = facts.get("version")
@@ -209,7 +213,7 @@ def _go_on(
             f"trainer.max_epochs={facts['epoch'] + epochs}."
         )
     before = facts["config"]["trainer"]["max_epochs"]
-    if not changes and _is_finished(folder) and epochs <= before:
+    if not changes and record.status == "FINISHED" and epochs <= before:
         raise ConfigError(
             f"{folder} has finished; continue with more epochs, such as "
             f"trainer.max_epochs={2 * before}, or with another config and resume_allow_change=true."

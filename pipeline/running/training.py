@@ -47,7 +47,7 @@ from pipeline.serving.files import CARD, FOLDER
 from pipeline.serving.model import Decision
 from pipeline.terminal import duration, print_lines, shown_verbosity
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
+from pipeline.tracking.fields import COMMAND_TAG, FIND_LR
 from pipeline.tracking.journal import Journal
 
 Concludes = Callable[[Result, Journal], None]
@@ -102,7 +102,7 @@ class Session(Participant):
         self._record, self._artist, self._shows = record, artist, shows
         self._earlier_seconds = 0.0
         if plan.start.folder is not None and plan.start.saved is not None:  # the run is resumed
-            for epoch, known in record.journal.epochs().items():
+            for epoch, known in record.journal.read().epochs.items():
                 if epoch <= plan.start.saved.facts["epoch"]:
                     sum_so_far = self._earlier_seconds + known.get("time/epoch", 0.0)
                     self._earlier_seconds = known.get("time/fit", sum_so_far)
@@ -142,7 +142,7 @@ class Session(Participant):
                 test = scored_test(plan, self.task, decision, self.trainer)
         # A pruned training ends before Lightning counts its last epoch.
         epochs = self.trainer.current_epoch + int(pruned)
-        kept, history = self.keeper.best_epoch, self._record.journal.epochs()
+        kept, history = self.keeper.best_epoch, self._record.journal.read().epochs
         values: dict[str, float] = {}
         if kept is not None and kept in history:
             validated = {k: v for k, v in history[kept].items() if k.startswith("val/")}
@@ -175,7 +175,7 @@ class Session(Participant):
         return {key: value for values in epochs for key, value in values.items()}
 
     def _result(self, **known: Any) -> Result:
-        history = self._record.journal.epochs()
+        history = self._record.journal.read().epochs
         result = Result(
             record=self._record,
             kept=self._kept_values(),
@@ -220,7 +220,8 @@ class Session(Participant):
 
     def _write_model(self, result: Result) -> None:
         plan, record, metrics = self._plan, self._record, result.metrics
-        begins = [event for event in record.journal.events() if event["event"] == "begin"]
+        begin = record.journal.read().begin
+        assert begin is not None, "a run that has trained has begun on record"
         weights = TrainedWeights(
             plan=plan,
             task=self.task,
@@ -229,7 +230,7 @@ class Session(Participant):
             epochs=result.epochs,
             kept=result.kept,
             history=result.history,
-            tags=begins[-1]["tags"],
+            tags=begin.tags,
         )
         known: dict[str, Any] = {"metrics": metrics, "test": result.test, "kept": {}}
         figure = weights.write(record.folder, plan.name, record.run_id, **known)

@@ -45,8 +45,8 @@ from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.folders import is_finished, is_run, is_trial
-from pipeline.tracking.journal import Scalar, Status, has_begun
+from pipeline.tracking.folders import is_finished
+from pipeline.tracking.journal import RunRecord, Scalar, Status
 
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
@@ -120,7 +120,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """
     if plan.folder.exists():
         require_plain_folder(plan.folder, is_written=True)
-        if is_run(plan.folder):
+        if RunRecord.read(plan.folder).is_run:
             raise ConfigError(
                 f"{str(plan.folder)!r} is the folder of a run; choose another sweep.name"
             )
@@ -447,7 +447,7 @@ class TrialCloser:
                 f"trial {number} was closed as lost because its process did not respond; "
                 "its later result is ignored"
             )
-        if has_begun(folder):
+        if RunRecord.read(folder).has_begun:
             end_journal(folder, row.state, row.reason)
             self._record(number, row)
         else:
@@ -460,10 +460,11 @@ class TrialCloser:
         """
         keepers = self._keepers()
         folder = self._plan.trial_folder(number)
-        if is_trial(folder) or (self._plan.uri is None and not has_begun(folder)):
+        record = RunRecord.read(folder)
+        if record.is_trial or (self._plan.uri is None and not record.has_begun):
             is_lost, forget = end.reason == "lost", number not in keepers
             self._recorder.deliver(folder, is_lost=is_lost, forget=forget)
-        elif not has_begun(folder):
+        elif not record.has_begun:
             row = self._ledger.trials()[number]
             with suppress(EnvironmentFaultError):  # if the disk is full, the next start does it
                 write_run(row, self._plan, self._recorder, self._params(row))

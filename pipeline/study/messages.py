@@ -12,8 +12,15 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.fields import FINAL
-from pipeline.tracking.folders import is_trial
-from pipeline.tracking.journal import JOURNAL, Event, Journal, Status, epochs_of, read_events
+from pipeline.tracking.journal import (
+    JOURNAL,
+    Event,
+    Journal,
+    RunRecord,
+    Status,
+    epochs_of,
+    read_events,
+)
 
 #: Name of the file with a trial's kept weights, in its folder of checkpoints.
 KEPT = "kept.ckpt"
@@ -236,7 +243,7 @@ def end_journal(folder: Path, state: str, reason: str | None) -> bool:
     The journal of another run is left alone.
     """
     known, wanted = end_in_journal(folder), run_end(state, reason)
-    if not is_trial(folder) or wanted is None:
+    if not RunRecord.read(folder).is_trial or wanted is None:
         return True
     if known is not None and run_end(known.state, known.reason) == wanted:
         return True

@@ -37,15 +37,12 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import (
     MIB,
-    is_study,
-    is_trial,
     mark,
     remove,
     size_of,
-    trainer_of,
     trial_folder,
 )
-from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun
+from pipeline.tracking.journal import JOURNAL, Journal, RunRecord, Scalar
 from pipeline.tracking.ownership import forget_own, is_own
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
@@ -197,7 +194,7 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
     found = ledger.close_lost(folder_of)
     for lost in found:
         place = folder_of(lost.number)
-        if not lost.adopted and is_trial(place):
+        if not lost.adopted and RunRecord.read(place).is_trial:
             with closing(Journal(place)) as journal:
                 journal.end("FAILED", "lost")  # whatever the trial itself has written
             mark(place)
@@ -210,7 +207,7 @@ def require_study(folder: Path, study: Ledger) -> None:
     Raises:
         ConfigError: Its journal is not that of the study.
     """
-    if not is_study(folder, study.uid):
+    if not RunRecord.read(folder).is_study(study.uid):
         raise ConfigError(
             f"{str(folder)!r} is not the folder of study={study.name!r} in this database: it holds "
             "a run or another study; name that study's database with storage=sqlite:///FILE"
@@ -330,9 +327,8 @@ def leftovers(study: Path) -> list[Path]:
 
     A folder with the journal of another run is left out.
     """
-    folders = [folder for folder in entries(study / TRIALS) if is_trial(folder)]
-    leases = ((folder, trainer_of(folder)) for folder in folders)
-    return [folder for folder, lease in leases if lease is None or not alive(lease)]
+    records = map(RunRecord.read, entries(study / TRIALS))
+    return [record.folder for record in records if record.is_trial and not record.is_training]
 
 
 def record_missing(
@@ -349,10 +345,9 @@ def record_missing(
     """
     ended = [row for row in rows if row.state not in ("running", "waiting")]
     known = recorder.trials(destination.uid) if ended else set()
+    unknown = [row for row in ended if row.number not in known]
     missing = [
-        row
-        for row in ended
-        if row.number not in known and not has_begun(destination.trial_folder(row.number))
+        row for row in unknown if not RunRecord.read(destination.trial_folder(row.number)).has_begun
     ]
     for row in missing:
         write_run(row, destination, recorder, params_of(row))

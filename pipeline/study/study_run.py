@@ -13,8 +13,8 @@ from pipeline.paths import create_folder
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG
-from pipeline.tracking.folders import COMMAND_TAG, trial_folder
+from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
+from pipeline.tracking.folders import trial_folder
 from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
 from pipeline.tracking.ownership import OWNER, begin_own, forget_own
 
@@ -202,13 +202,12 @@ class StudyRun:
 
     def _remember(self, journal: Journal) -> None:
         """Read what earlier drivers have recorded, so that nothing is recorded twice."""
-        for event in journal.events():
-            if event["event"] == "tag":
-                self._tags[event["key"]] = event["value"]
-            elif event["event"] == "epoch":
-                self._values |= event["values"]
-                kinds = {key.partition("/")[0] for key in event["values"]}
-                if "best" in kinds:
-                    self._best_step = max(self._best_step, event["epoch"])
-                if "trials" in kinds:
-                    self._count_step = max(self._count_step, event["epoch"])
+        earlier = journal.read()
+        self._tags = earlier.tags
+        self._values = earlier.values
+        for step, values in earlier.epochs.items():
+            kinds = {key.partition("/")[0] for key in values}
+            if "best" in kinds:
+                self._best_step = step
+            if "trials" in kinds:
+                self._count_step = step

@@ -13,6 +13,13 @@ from urllib.parse import quote
 from pipeline.markup import escaped, fenced, markdown_table
 from pipeline.metrics import default_names, ranked
 
+COMMAND_TAG = "pipeline.command"
+#: Value of `COMMAND_TAG` for a study.
+SWEEP = "sweep"
+#: Value of `COMMAND_TAG` for an evaluation.
+EVALUATE = "evaluate"
+#: Value of `COMMAND_TAG` for a range test of the learning rate.
+FIND_LR = "find_lr"
 STUDY_TAG = "pipeline.study"
 TRIAL_TAG = "pipeline.trial"
 #: Holds the unique key by which a run is found again.
@@ -131,14 +138,19 @@ def view_tag() -> dict[str, str]:
     return {f"mlflow.sharedViewState.{VIEW}": json.dumps(content)}
 
 
-def data_set(begin: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of the MLflow data set of a run, from the first event of its journal."""
-    params, tags, rows = begin["params"], begin["tags"], begin.get("rows") or {}
+def data_set(params: Mapping[str, Any], *, digest: str, rows: Mapping[str, int]) -> dict[str, str]:
+    """Return the fields of the MLflow data set of a run.
+
+    Args:
+        params: The flattened configuration of the run.
+        digest: Hash of its data.
+        rows: Number of rows of each part of the data.
+    """
     target, path = str(params.get("data._target_", "")), params.get("data.path")
     source = {"uri": path} if path else {"tags": {"mlflow.source.name": target}}
     return {
         "name": Path(str(path)).stem if path else target.split(".")[-2],
-        "digest": tags["data.hash"][:12],
+        "digest": digest[:12],
         "source_type": "local" if path else "code",
         "source": json.dumps(source),
         "profile": json.dumps({"num_rows": sum(rows.values()), **rows}),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter
@@ -16,7 +17,6 @@ from pydantic import ConfigDict, TypeAdapter
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.metrics import direction, ranked
 from pipeline.paths import TRIALS, entries, files_below, replace_file
-from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
 from pipeline.regular_files import (
     is_in_one_line,
@@ -25,18 +25,8 @@ from pipeline.regular_files import (
     require_plain_folder,
 )
 from pipeline.terminal import ago, number
-from pipeline.tracking.fields import STUDY_TAG, TRIAL_TAG
-from pipeline.tracking.journal import (
-    JOURNAL,
-    Count,
-    Event,
-    count_values,
-    epochs_of,
-    is_journal,
-    last_bound,
-    parse_line,
-    read_events,
-)
+from pipeline.tracking.fields import FIND_LR, SWEEP
+from pipeline.tracking.journal import JOURNAL, Count, RunRecord, is_journal
 from pipeline.tracking.ownership import is_own
 
 STATE = "mlflow.json"
@@ -44,13 +34,6 @@ STATE = "mlflow.json"
 FORGET = ".forget"
 
 LAST = "last"
-COMMAND_TAG = "pipeline.command"
-#: Value of `COMMAND_TAG` for a study.
-SWEEP = "sweep"
-#: Value of `COMMAND_TAG` for an evaluation.
-EVALUATE = "evaluate"
-#: Value of `COMMAND_TAG` for a range test of the learning rate.
-FIND_LR = "find_lr"
 SHOWN = 5
 #: Word for runs that this user has not begun here.
 FOREIGN = "foreign"
@@ -105,7 +88,7 @@ def write_state(folder: Path, state: State) -> None:
 
 def unsent(folder: Path) -> int:
     """Count the values of a journal that the store lacks; an event without values counts as 1."""
-    return count_values(list(read_events(folder / JOURNAL))[read_state(folder).sent :])
+    return RunRecord.read(folder).unsent(read_state(folder).sent)
 
 
 def is_finished(folder: Path) -> bool:
@@ -128,54 +111,17 @@ def is_finished(folder: Path) -> bool:
 
 def run_folders(output: Path) -> list[Path]:
     """Return the run folders below `output`, in the order in which they began."""
-    return list(_begun(entries(output)))
+    return [record.folder for record in _begun(entries(output))]
 
 
 def damaged_folders(output: Path) -> list[Path]:
     """Return the folders below `output` whose journal does not begin with that of a run."""
-    begun = _begun(entries(output))
-    return [folder for folder, first in begun.items() if first.get("event", "begin") != "begin"]
+    return [record.folder for record in _begun(entries(output)) if record.is_damaged]
 
 
 def trial_folder(study: Path, uid: str, number: int) -> Path:
     """Return the folder of a trial within that of its study, which has the unique id `uid`."""
     return study / TRIALS / f"{uid}-{number:04}"
-
-
-def is_trial(folder: Path) -> bool:
-    """Return whether the journal in a folder is that of the trial that the folder is named after.
-
-    Names and numbers of folders may come from a database that anyone has written.
-    """
-    tags = [begin["tags"] for begin in _begins(folder)]
-    names = {f"{tag.get(STUDY_TAG)}-{tag.get(TRIAL_TAG, ''):0>4}" for tag in tags}
-    return names == {folder.name}
-
-
-def is_study(folder: Path, uid: str) -> bool:
-    """Return whether the journal in a folder, if there is one, is that of a study with this id.
-
-    A database that anyone has written may name its studies like folders of runs.
-    """
-    begins = _begins(folder)
-    if not begins:
-        return not (folder / JOURNAL).exists()
-    return not is_run(folder) and begins[-1]["tags"].get(STUDY_TAG) == uid
-
-
-def is_run(folder: Path) -> bool:
-    """Return whether the journal in a folder is that of a run that is not a study."""
-    return any(command_of(begin) != SWEEP for begin in _begins(folder))
-
-
-def trainer_of(folder: Path) -> Lease | None:
-    """Return the lease of the process that trains a run; `None` if the run has ended."""
-    last = last_bound(read_events(folder / JOURNAL))
-    return Lease(**last["lease"]) if last is not None and last["event"] == "begin" else None
-
-
-def _begins(folder: Path) -> list[Event]:
-    return [event for event in read_events(folder / JOURNAL) if event["event"] == "begin"]
 
 
 def unfinished(output: Path) -> list[Path]:
@@ -184,12 +130,15 @@ def unfinished(output: Path) -> list[Path]:
     trials = [trial for run in runs for trial in entries(run / TRIALS)]
     begun_runs = _begun(run for run in runs if not is_finished(run))
     begun_trials = _begun(trial for trial in trials if not is_finished(trial))
-    return [*begun_runs, *sorted(begun_trials)]
+    return [
+        *(record.folder for record in begun_runs),
+        *sorted(record.folder for record in begun_trials),
+    ]
 
 
 def with_trials(folder: Path) -> list[Path]:
     """Return the folder of a run, or that of a study and those of its trials."""
-    return [folder, *sorted(_begun(entries(folder / TRIALS)))]
+    return [folder, *sorted(record.folder for record in _begun(entries(folder / TRIALS)))]
 
 
 def find_run(
@@ -217,73 +166,56 @@ def _matching_folder(
     for folder in (Path(reference), output / reference):
         if reference and (folder / JOURNAL).exists():
             return folder
-    begun = dict(reversed(_begun(entries(output)).items()))
+    records = _begun(entries(output))[::-1]
     if reference == LAST:
-        for folder, first in begun.items():
-            if command_of(first) == "train":
-                return folder
+        for record in records:
+            if record.command == "train":
+                return record.folder
         raise ConfigError(f"no runs below {key}={str(output)!r}; train one first")
-    begun |= _begun_trials(output)
-    names = {one: str(first.get("name", one.name)) for one, first in begun.items()}
-    found = [one for one, name in names.items() if reference in (name, one.name)] or [
-        one for one in names if reference and read_state(one).run_id.startswith(reference)
+    records += _begun(trial for run in entries(output) for trial in entries(run / TRIALS))
+    matching = [record for record in records if reference in (record.name, record.folder.name)] or [
+        record
+        for record in records
+        if reference and read_state(record.folder).run_id.startswith(reference)
     ]
-    if not found:
-        known = [names[run] for run in names if command_of(begun[run]) != SWEEP]
-        shown = some(list(dict.fromkeys(known)), most=SHOWN)
+    if not matching:
+        names = [record.name for record in records if record.command != SWEEP]
+        folders = [record.folder.name for record in records]
+        shown = some(list(dict.fromkeys(names)), most=SHOWN)
         raise ConfigError(
             f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run's folder or "
             f"name, the start of an MLflow run id, or {LAST}; "
             f"{f'the newest are {shown}' if shown else 'there are none'}."
-            f"{did_you_mean(reference, [*known, *(one.name for one in names)])}"
+            f"{did_you_mean(reference, [*names, *folders])}"
         )
-    for fits in (lambda folder: command_of(begun[folder]) != FIND_LR, preferred):
-        found = [one for one in found if fits(one)] or found
-    newest = max(found, key=lambda folder: _order_of(begun[folder]))
-    if len(found) > 1:
-        line = f"note: {len(found)} runs match {reference!r}; using the newest, {newest}"
+    trained = [record for record in matching if record.command != FIND_LR] or matching
+    fitting = [record for record in trained if preferred(record.folder)] or trained
+    newest = max(fitting, key=attrgetter("order")).folder
+    if len(fitting) > 1:
+        line = f"note: {len(fitting)} runs match {reference!r}; using the newest, {newest}"
         print(line, file=sys.stderr)
     return newest
 
 
 def newest_study(output: Path) -> str | None:
     """Return the name of the study that began after all runs; `None` = a run is newer."""
-    *_, newest = [None, *_begun(entries(output)).items()]
-    return newest[0].name if newest and command_of(newest[1]) == SWEEP else None
+    records = _begun(entries(output))
+    return records[-1].folder.name if records and records[-1].command == SWEEP else None
 
 
-def _begun_trials(output: Path) -> dict[Path, Event]:
-    return _begun(trial for run in entries(output) for trial in entries(run / TRIALS))
-
-
-def _begun(folders: Iterable[Path]) -> dict[Path, Event]:
-    """Return the first event of each run by its folder, oldest first; empty if it is unreadable.
+def _begun(folders: Iterable[Path]) -> list[RunRecord]:
+    """Return the records of the runs in folders, oldest first, with the first line alone.
 
     Links to folders, folders with a line break in their names, and folders without a journal are
     left out.
     """
-    first: dict[Path, Event] = {}
+    records: list[RunRecord] = []
     for folder in folders:
-        path = folder / JOURNAL
-        if folder.is_symlink() or not is_journal(path):
-            continue
         study = folder.parents[1].name if folder.parent.name == TRIALS else ""
-        if not is_in_one_line(f"{study}{folder.name}"):
-            continue
-        first[folder] = {}
-        with suppress(OSError), os.fdopen(open_regular(path), "rb") as file:
-            first[folder] = parse_line(file.readline())
-    return dict(sorted(first.items(), key=lambda one: (_order_of(one[1]), one[0].name)))
-
-
-def command_of(begin: Event) -> str:
-    """Return the command that a run belongs to, such as `train`, from its first event."""
-    return str(begin.get("tags", {}).get(COMMAND_TAG, "train"))
-
-
-def _order_of(begin: Event) -> int:
-    """Return a run's place among others, by its first event; 0 if that is unknown."""
-    return int(begin.get("order") or begin.get("time", 0))
+        is_listed = not folder.is_symlink() and is_in_one_line(f"{study}{folder.name}")
+        if is_listed and is_journal(folder / JOURNAL):
+            records.append(RunRecord.read_first_line(folder))
+    return sorted(records, key=lambda record: (record.order, record.folder.name))
 
 
 # ── listing the runs ────────────────────────────────────────────────────────────────────────────
@@ -387,28 +319,23 @@ def listed(output: Path) -> list[ListedRun]:
     """Return the runs below `output`, oldest first; folders whose run has not begun are skipped."""
     runs, now = [], time.time()
     for folder in run_folders(output):
-        events = list(read_events(folder / JOURNAL))
-        begins = [event for event in events if event["event"] == "begin"]
-        if not begins:
+        record = RunRecord.read(folder)
+        if not record.begins:
             continue
         state = read_state(folder)
-        status, reason = standing(events, state)
-        tags = {event["key"]: event["value"] for event in events if event["event"] == "tag"}
-        latest: dict[str, float] = {}
-        for values in epochs_of(events).values():
-            latest |= values
+        status, reason = standing(record, state)
         run = ListedRun(
-            name=begins[-1]["name"],
+            name=record.name,
             status=status,
             end_reason=reason,
-            doctor=str(tags.get("doctor", "")).replace("_", " "),
-            metrics=latest,
-            order=_order_of(events[0]),
-            age=max(0.0, now - max(event["time"] for event in events) / 1000),
+            doctor=record.tags.get("doctor", "").replace("_", " "),
+            metrics=record.values,
+            order=record.order,
+            age=max(0.0, now - record.last_ms / 1000),
             state=state,
             folder=folder,
-            unsent=unsent(folder) if begins[-1]["uri"] else 0,
-            is_study=command_of(begins[-1]) == SWEEP,
+            unsent=record.unsent(state.sent) if record.uri else 0,
+            is_study=record.command == SWEEP,
             is_own=is_own(folder),
         )
         runs.append(run)
@@ -421,14 +348,11 @@ def old_runs(output: Path, *, days: float) -> list[ListedRun]:
     return [run for run in ended if run.unsent == 0 and run.age >= days * DAY]
 
 
-def standing(events: Iterable[Event], state: State) -> tuple[str, str]:
+def standing(record: RunRecord, state: State) -> tuple[str, str]:
     """Return the status of a begun run, as in `ListedRun`, and the reason of an early end or ''."""
-    last = [event for event in events if event["event"] in ("begin", "end")][-1]
-    if last["event"] == "end":
-        return str(last["status"]), str(last["reason"] or "")
-    if alive(Lease(**last["lease"])):
-        return "RUNNING", ""
-    return ("FAILED", "lost") if state.done else ("LOST", "")
+    if record.is_lost and state.done:  # MLflow's run was closed
+        return "FAILED", "lost"
+    return record.status, record.end_reason
 
 
 # ── removing folders ────────────────────────────────────────────────────────────────────────────

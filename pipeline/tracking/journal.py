@@ -1,4 +1,4 @@
-"""Journal of a run: the events that a training process writes and MLflow is filled from."""
+"""Journal of a run: the events that a training process writes, and what they say of the run."""
 
 import json
 import math
@@ -9,17 +9,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from pipeline.errors import EnvironmentFaultError, text_override
 from pipeline.paths import lack_in_output
-from pipeline.processes.lease import Lease, own_lease
+from pipeline.processes.lease import Lease, alive, own_lease
 from pipeline.redaction import redact, redact_value
 from pipeline.regular_files import open_regular, read_regular
+from pipeline.tracking.fields import COMMAND_TAG, STUDY_TAG, SWEEP, TRIAL_TAG
 from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"
@@ -96,7 +97,7 @@ class _Line(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Begin(Header):
+class BeginEvent(Header):
     """What `Journal.begin` writes; older versions wrote all that has no default here."""
 
     __pydantic_config__ = _CONFIG
@@ -108,34 +109,250 @@ class _Begin(Header):
     tags: Mapping[str, str]
     parent: str | None
 
+    @property
+    def command(self) -> str:
+        """Command that the run belongs to, such as `train`."""
+        return self.tags.get(COMMAND_TAG, "train")
 
-class _Epoch(_Line):
+
+class EpochEvent(_Line):
+    """Values of an epoch, counted from 1."""
+
     event: Literal["epoch"]
     epoch: Count
     values: dict[str, float]
 
 
-class _Tag(_Line):
+class TagEvent(_Line):
+    """A tag of the run, which replaces an earlier one of the same key."""
+
     event: Literal["tag"]
     key: str
     value: str
 
 
-class _Model(_Line):
+class ModelEvent(_Line):
+    """The folder holds the run's complete model."""
+
     event: Literal["model"]
     figure: Annotated[Figure, BeforeValidator(partial(_without_other_keys, Figure))]
 
 
-class _End(_Line):
+class EndEvent(_Line):
+    """How the run ended; `reason` tells why early, `None` if it did not."""
+
     event: Literal["end"]
     status: Status
     reason: str | None
 
 
-_EVENT: TypeAdapter[object] = TypeAdapter(
-    Annotated[_Begin | _Epoch | _Tag | _Model | _End, Field(discriminator="event")],
-    config=ConfigDict(defer_build=True),
+RunEvent = BeginEvent | EpochEvent | TagEvent | ModelEvent | EndEvent
+_EVENT: TypeAdapter[RunEvent] = TypeAdapter(
+    Annotated[RunEvent, Field(discriminator="event")], config=ConfigDict(defer_build=True)
 )
+
+
+def parse_line(line: bytes) -> RunEvent | None:
+    """Parse one line; `None` if it is damaged.
+
+    A line counts as damaged if it is not JSON, or if a key of its event is missing or has a value
+    of another type, so that readers can rely on all of them.
+    """
+    try:
+        return _EVENT.validate_json(line, strict=True)
+    except ValueError:  # pydantic's error is one
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What the journal in a run's folder says, from one reading of it.
+
+    Args:
+        folder: The run's folder.
+        lines: The events in order; `None` for a damaged line. There are none before the run begins
+            (a full disk can leave its journal empty), and if the folder is gone.
+    """
+
+    folder: Path
+    lines: Sequence[RunEvent | None] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the journal in a run's folder; an incomplete last line, left by a kill, is skipped.
+
+        Raises:
+            OSError: The journal can't be read, such as one of another user.
+        """
+        path, content = folder / JOURNAL, b""
+        if is_journal(path):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                content = read_regular(path)
+        whole = content[: content.rfind(b"\n") + 1]
+        return cls(folder=folder, lines=[parse_line(line) for line in whole.splitlines()])
+
+    @classmethod
+    def read_first_line(cls, folder: Path) -> Self:
+        """Read the first line only; a journal that can't be read has none."""
+        with suppress(OSError), os.fdopen(open_regular(folder / JOURNAL), "rb") as file:
+            return cls(folder=folder, lines=[parse_line(file.readline())])
+        return cls(folder=folder)
+
+    # ── beginning and end ───────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def begins(self) -> Sequence[BeginEvent]:
+        """All beginnings: the first one, and that of each process that has resumed the run."""
+        return [event for event in self.lines if isinstance(event, BeginEvent)]
+
+    @property
+    def begin(self) -> BeginEvent | None:
+        """The last beginning; `None` if there is none."""
+        return self.begins[-1] if self.begins else None
+
+    @cached_property
+    def end(self) -> EndEvent | None:
+        """The end; `None` if there is none, or the run has begun again since."""
+        bounds = [event for event in self.lines if isinstance(event, BeginEvent | EndEvent)]
+        last = bounds[-1] if bounds else None
+        return last if isinstance(last, EndEvent) else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a line."""
+        return bool(self.lines)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended on record."""
+        return self.end is not None
+
+    @property
+    def lease(self) -> Lease | None:
+        """Lease of the process that trains the run; `None` if it has ended, or not begun."""
+        return None if self.begin is None or self.is_over else self.begin.lease
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the process that trains the run exists; one on another machine counts as such."""
+        return self.lease is not None and alive(self.lease)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the run has no end on record, and its process is gone."""
+        return self.lease is not None and not alive(self.lease)
+
+    @property
+    def status(self) -> str:
+        """FINISHED, FAILED, KILLED, RUNNING, or LOST; that of MLflow but for the last."""
+        if self.end is not None:
+            return self.end.status
+        return "LOST" if self.is_lost else "RUNNING"
+
+    @property
+    def end_reason(self) -> str:
+        """Why the run ended early; empty if it did not."""
+        return "" if self.end is None else self.end.reason or ""
+
+    # ── what kind of run it is ──────────────────────────────────────────────────────────────
+
+    @property
+    def name(self) -> str:
+        """Name of the run; without a beginning, that of its folder."""
+        return self.folder.name if self.begin is None else self.begin.name
+
+    @property
+    def command(self) -> str:
+        """Command that the run belongs to; without a beginning, `train`."""
+        return "train" if self.begin is None else self.begin.command
+
+    @property
+    def uri(self) -> str:
+        """Address of the store, without a password; empty if it named none."""
+        return "" if self.begin is None else self.begin.uri
+
+    @property
+    def order(self) -> int:
+        """Place among other runs, larger if the run began later; 0 if that is unknown."""
+        first = self.lines[0] if self.lines else None
+        if first is None:
+            return 0
+        return (first.order if isinstance(first, BeginEvent) else None) or first.time
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the journal does not begin with the beginning of a run."""
+        return bool(self.lines) and not isinstance(self.lines[0], BeginEvent)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run that is not a study."""
+        return any(begin.command != SWEEP for begin in self.begins)
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is the trial that its folder is named after.
+
+        Names and numbers of folders may come from a database that anyone has written.
+        """
+        tags = [begin.tags for begin in self.begins]
+        names = {f"{tag.get(STUDY_TAG)}-{tag.get(TRIAL_TAG, ''):0>4}" for tag in tags}
+        return names == {self.folder.name}
+
+    def is_study(self, uid: str) -> bool:
+        """Return whether the journal, if there is one, is that of a study with this id.
+
+        A database that anyone has written may name its studies like folders of runs.
+        """
+        if self.begin is None:
+            return not (self.folder / JOURNAL).exists()
+        return not self.is_run and self.begin.tags.get(STUDY_TAG) == uid
+
+    # ── what it has recorded ────────────────────────────────────────────────────────────────
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags that were recorded after a beginning."""
+        return {event.key: event.value for event in self.lines if isinstance(event, TagEvent)}
+
+    @property
+    def model(self) -> Figure | None:
+        """Figure of the model that the folder holds; `None` if it holds none."""
+        figures = [event.figure for event in self.lines if isinstance(event, ModelEvent)]
+        return figures[-1] if figures else None
+
+    @cached_property
+    def epochs(self) -> dict[int, dict[str, float]]:
+        """Values of each epoch, in the order of the epochs; a name keeps its first value."""
+        merged: dict[int, dict[str, float]] = {}
+        for event in self._epoch_events:
+            merged[event.epoch] = {**event.values, **merged.get(event.epoch, {})}
+        return dict(sorted(merged.items()))
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Value of each name in its latest epoch."""
+        return {key: value for values in self.epochs.values() for key, value in values.items()}
+
+    @property
+    def epoch_times(self) -> dict[int, int]:
+        """Time of the first record of each epoch, in ms since 1970."""
+        return {event.epoch: event.time for event in reversed(self._epoch_events)}
+
+    @property
+    def last_ms(self) -> int:
+        """Time of the last event, in ms since 1970; 0 if there is none."""
+        return max((event.time for event in self.lines if event is not None), default=0)
+
+    @property
+    def _epoch_events(self) -> list[EpochEvent]:
+        return [event for event in self.lines if isinstance(event, EpochEvent)]
+
+    def unsent(self, sent: int) -> int:
+        """Count the values after the first `sent` lines; a line without values counts as 1."""
+        events = self.lines[sent:]
+        counts = [len(event.values) if isinstance(event, EpochEvent) else 1 for event in events]
+        return sum(max(1, count) for count in counts)
 
 
 class Journal:
@@ -150,7 +367,7 @@ class Journal:
         self.folder = folder
         self.path = folder / JOURNAL
         self._descriptor: int | None = None
-        self._lease: dict[str, object] | None = None
+        self._lease: Lease | None = None
         self._times: dict[int, int] = {}
         self._keys: dict[int, set[str]] = {}
         self._last_ms = 0
@@ -169,8 +386,8 @@ class Journal:
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
         if header.parent_folder is not None:
             content["parent_folder"] = str(Path(header.parent_folder).absolute())
-        lease = asdict(own_lease())
-        self._append("begin", at=at, lease=lease, **content)
+        lease = own_lease()
+        self._append("begin", at=at, lease=asdict(lease), **content)
         self._lease = lease
 
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
@@ -185,7 +402,11 @@ class Journal:
         if len(finite) < len(new) and "nonfinite" not in known:
             finite["nonfinite"] = float(len(new) - len(finite))
         if finite:
-            self._append("epoch", at=self._times.get(epoch, at), epoch=epoch, values=finite)
+            first_ms = self._append(
+                "epoch", at=self._times.get(epoch, at), epoch=epoch, values=finite
+            )
+            self._times.setdefault(epoch, first_ms)
+            self._keys.setdefault(epoch, set()).update(finite)
 
     def tag(self, key: str, value: str) -> None:
         """Record a tag of the run; a later value of the same key replaces it."""
@@ -205,9 +426,9 @@ class Journal:
         if descriptor is not None:
             os.close(descriptor)
 
-    def events(self) -> Iterator[Event]:
-        """Yield all events; an incomplete last line, left by a kill, is skipped."""
-        yield from read_events(self.path)
+    def read(self) -> RunRecord:
+        """Return what is on record so far."""
+        return RunRecord.read(self.folder)
 
     @property
     def is_begun(self) -> bool:
@@ -217,24 +438,22 @@ class Journal:
     @property
     def has_ended(self) -> bool:
         """Whether the run has ended on record; another process may have resumed it since."""
-        last = last_bound(self.events())
-        return last is not None and last.get("lease") != self._lease
-
-    def epochs(self) -> dict[int, dict[str, float]]:
-        """Return the recorded values of each epoch, in the order of the epochs."""
-        return epochs_of(self.events())
+        record = self.read()
+        return bool(record.begins) and record.lease != self._lease
 
     def latest_epoch(self) -> int:
         """Return the highest epoch on record; 0 before the first."""
         self._open()
         return max(self._times, default=0)
 
-    def _append(self, kind: str, *, at: int | None = None, **content: object) -> None:
+    def _append(self, kind: str, *, at: int | None = None, **content: object) -> int:
+        """Write a line and return its time, in ms since 1970."""
         descriptor = self._open()
         wall, monotonic = self._clock
         # Never steps back, whatever the clock does.
         now = max(self._last_ms, (wall + time.monotonic_ns() - monotonic) // 1_000_000)
-        event = {"event": kind, "time": now if at is None else at, **content}
+        event_time = now if at is None else at
+        event = {"event": kind, "time": event_time, **content}
         line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         size = os.fstat(descriptor).st_size
         try:
@@ -244,7 +463,8 @@ class Journal:
         except OSError as error:
             os.ftruncate(descriptor, size)
             raise self._write_fault(error) from error
-        self._note(event)
+        self._last_ms = max(self._last_ms, event_time)
+        return event_time
 
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
         state, remedy = lack_in_output(self.folder, error.errno)
@@ -258,8 +478,10 @@ class Journal:
     def _open(self) -> int:
         """Open the file for appending, after reading its events and cutting off a torn line."""
         if self._descriptor is None:
-            for event in self.events():
-                self._note(event)
+            record = self.read()
+            self._last_ms = max(self._last_ms, record.last_ms)
+            self._times = record.epoch_times
+            self._keys = {epoch: set(values) for epoch, values in record.epochs.items()}
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
                 self._descriptor = open_regular(self.path, flags)
@@ -268,16 +490,10 @@ class Journal:
             os.ftruncate(self._descriptor, read_regular(self.path).rfind(b"\n") + 1)
         return self._descriptor
 
-    def _note(self, event: Event) -> None:
-        self._last_ms = max(self._last_ms, event["time"])
-        if event["event"] == "epoch":
-            self._times.setdefault(event["epoch"], event["time"])
-            self._keys.setdefault(event["epoch"], set()).update(event["values"])
-
 
 def resume_words(folder: Path) -> str:
     """Return the words that resume a run: `resume=`, its store, and its `--config-dir`."""
-    words = [text_override("resume", str(folder)), *uri_words(recorded_uri(folder))]
+    words = [text_override("resume", str(folder)), *uri_words(RunRecord.read(folder).uri)]
     with suppress(OSError, ValueError, KeyError, TypeError):
         if config_dir := json.loads((folder / COMMAND).read_text(encoding="utf-8"))["config_dir"]:
             words = ["--config-dir", str(config_dir), *words]
@@ -294,51 +510,12 @@ def is_journal(path: Path) -> bool:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a journal's complete lines; what is not a journal, or gone, has none."""
-    if not is_journal(path):
-        return
-    try:
-        content = read_regular(path)
-    except FileNotFoundError:  # removed meanwhile
-        return
-    for line in content[: content.rfind(b"\n") + 1].splitlines():
-        yield parse_line(line)
-
-
-def last_bound(events: Iterable[Event]) -> Event | None:
-    """Return the last beginning or end of a run; `None` if it has not begun."""
-    bounds = [event for event in events if event["event"] in ("begin", "end")]
-    return bounds[-1] if bounds else None
-
-
-def has_begun(folder: Path) -> bool:
-    """Tell whether a run's journal has its first event; a full disk can leave it empty."""
-    return next(read_events(folder / JOURNAL), None) is not None
-
-
-def recorded_uri(folder: Path) -> str:
-    """Return the store that a run last named, without a password; '' if it named none."""
-    begins = [one for one in read_events(folder / JOURNAL) if one["event"] == "begin"]
-    return str(begins[-1].get("uri", "")) if begins else ""
-
-
-def parse_line(line: bytes) -> Event:
-    """Parse one line; a damaged one becomes an event of the kind `damaged`.
-
-    A line counts as damaged if it is not JSON, or if a key of its event is missing or has a value
-    of another type, so that readers can rely on all of them.
-    """
-    try:
-        _EVENT.validate_json(line, strict=True)
-    except ValueError:  # pydantic's error is one
-        return {"event": "damaged", "time": 0}
-    event: Event = json.loads(line)
-    return event
-
-
-def count_values(events: Iterable[Event]) -> int:
-    """Count the values in events; an event without values counts as 1."""
-    return sum(max(1, len(event.get("values", ()))) for event in events)
+    """Yield the events of a journal as plain values."""
+    for event in RunRecord.read(path.parent).lines:
+        if isinstance(event, BaseModel):
+            yield event.model_dump()
+        else:
+            yield {"event": "damaged", "time": 0} if event is None else asdict(event)
 
 
 def epochs_of(events: Iterable[Event]) -> dict[int, dict[str, float]]:

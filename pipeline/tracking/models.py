@@ -30,7 +30,7 @@ from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.terminal import number
 from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.folders import State
-from pipeline.tracking.journal import Event, Figure
+from pipeline.tracking.journal import Figure, Header
 from pipeline.tracking.store import SERVED_ARTIFACTS, Store, create_private
 from pipeline.tracking.uri import FOREIGN_ANSWER, StoreError
 
@@ -48,11 +48,11 @@ LOCK_SECONDS = 60.0
 
 
 def log_and_register(
-    store: Store, folder: Path, state: State, *, begin: Event, figure: Figure, has_code: bool
+    store: Store, folder: Path, state: State, *, begin: Header, figure: Figure, has_code: bool
 ) -> str | None:
     """Log the model in a run's folder and register it; each step is done only once.
 
-    `begin` is the begin event of the journal. Without `has_code`, the code of the user's own
+    `begin` is the last beginning in the journal. Without `has_code`, the code of the user's own
     network is left out, which would run where MLflow loads the model. Returns the decision about
     the version and the reason in one line; `None` if no registration was asked for. Raises
     StoreError if the model can't be read, or if the store refuses it or does not answer.
@@ -73,7 +73,7 @@ def log_and_register(
             client.log_outputs(state.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if model.status != LoggedModelStatus.READY:  # a kill may have left it half done
             with TemporaryDirectory() as place:
-                trust = begin.get("trust", ()) if has_code else ()
+                trust = begin.trust if has_code else ()
                 code = folder / CODE if has_code else None
                 _prepare(Path(place) / FOLDER, folder, model, trust, code)
                 create_private(model.artifact_location)
@@ -83,8 +83,7 @@ def log_and_register(
                 if MLMODEL_FILE_NAME not in stored:
                     raise MlflowException(FOREIGN_ANSWER)
             model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    name = begin.get("register")
-    return None if name is None else register(store, name, model, figure)
+    return None if begin.register is None else register(store, begin.register, model, figure)
 
 
 def _prepare(

@@ -19,7 +19,7 @@ from pipeline.processes.child import Parent
 from pipeline.processes.lease import alive
 from pipeline.redaction import redact
 from pipeline.tracking.folders import remove_marked, unfinished, unsent
-from pipeline.tracking.journal import JOURNAL, has_begun
+from pipeline.tracking.journal import JOURNAL, RunRecord
 from pipeline.tracking.ownership import is_own
 from pipeline.tracking.replay import FolderGoneError, Replay
 from pipeline.tracking.uri import StoreError, quiet_mlflow
@@ -243,7 +243,7 @@ class Outbox:
 
     def _open_long_ones(self) -> None:
         for folder, from_when in list(self._watched.items()):
-            if time.monotonic() > from_when and has_begun(folder):
+            if time.monotonic() > from_when and RunRecord.read(folder).has_begun:
                 del self._watched[folder]
                 with suppress(StoreError):  # another process sends it
                     self._open[folder] = Replay(folder)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +15,19 @@ from pipeline.paths import LEFTOVERS, files_below
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
 from pipeline.regular_files import folder_problem, is_regular, lock_regular, open_regular
-from pipeline.tracking.fields import FINAL, IDENTITY_TAGS, PARENT_TAG, data_set, param_texts
-from pipeline.tracking.folders import (
+from pipeline.tracking.fields import (
     EVALUATE,
+    FINAL,
+    IDENTITY_TAGS,
+    PARENT_TAG,
+    SWEEP,
+    data_set,
+    param_texts,
+)
+from pipeline.tracking.folders import (
     FOREIGN,
     STATE,
-    SWEEP,
     State,
-    command_of,
     read_state,
     remove_marked,
     write_state,
@@ -30,9 +35,11 @@ from pipeline.tracking.folders import (
 from pipeline.tracking.journal import (
     JOURNAL,
     LARGEST_JOURNAL,
-    Event,
-    Figure,
-    count_values,
+    BeginEvent,
+    EpochEvent,
+    RunEvent,
+    RunRecord,
+    TagEvent,
     parse_line,
 )
 from pipeline.tracking.uri import StoreError
@@ -75,6 +82,7 @@ class Replay:
         self.problem: str | None = None
         self.is_refused = False
         self._path = folder / JOURNAL
+        self._foreign_key: str | None = None
         self._is_attached = False
         self._beats = 0
         self._next_beat = 0.0
@@ -99,14 +107,7 @@ class Replay:
     def _rewind(self, state: State) -> None:
         """Read the journal from its beginning; `state` says how much of it the store has."""
         self.state = state
-        self.lease: Lease | None = None
-        self.uri = ""
-        self._begun: Event = {}
-        self._end: Event | None = None
-        self._model: Event | None = None
-        self._last_ms = 0
-        self._pending: list[Event] = []
-        self._skip = state.sent
+        self.record = RunRecord(folder=self.folder)
         self._offset = 0
         self.read()
 
@@ -118,52 +119,58 @@ class Replay:
         except OSError as error:
             raise self._unreadable(error) from error
         whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            event = parse_line(line)
-            self._last_ms = max(self._last_ms, event["time"])
-            if event["event"] == "begin":
-                if self._is_foreign:
-                    event |= self._without_claims(event)
-                self.lease = Lease(**event["lease"])
-                self.uri = event["uri"]
-                self._begun, self._end = event, None
-            elif event["event"] == "end":
-                self._end = event
-            elif event["event"] == "model":
-                self._model = event
-            if self._skip > 0:
-                self._skip -= 1
-            else:
-                self._pending.append(event)
+        if whole:
+            self._offset += len(whole)
+            events = [self._parsed(line) for line in whole.splitlines()]
+            self.record = replace(self.record, lines=[*self.record.lines, *events])
 
-    def _without_claims(self, begin: Event) -> Event:
-        """Return what replaces the claims of a foreign run on other runs, models and packages."""
-        # The same journal gets the same key, so that it is not recorded twice.
-        first_line = json.dumps(begin, sort_keys=True).encode()
-        digest = hashlib.sha256(os.fsencode(self.folder.name) + b"\0" + first_line).hexdigest()
-        key = self._begun.get("key") or f"{FOREIGN}-{digest[:32]}"
-        tags = {name: text for name, text in begin["tags"].items() if name not in IDENTITY_TAGS}
-        tags[FOREIGN_TAG] = "true"
-        return {
-            "key": key,
-            "parent": None,
-            "parent_folder": None,
-            "register": None,
-            "trust": [],
-            "tags": tags,
-        }
+    def _parsed(self, line: bytes) -> RunEvent | None:
+        """Return the event of a line, of a foreign run without claims on other runs and code."""
+        event = parse_line(line)
+        if not self._is_foreign or not isinstance(event, BeginEvent):
+            return event
+        if self._foreign_key is None:
+            # The same journal gets the same key, so that it is not recorded twice.
+            content = json.dumps(json.loads(line), sort_keys=True).encode()
+            digest = hashlib.sha256(os.fsencode(self.folder.name) + b"\0" + content).hexdigest()
+            self._foreign_key = f"{FOREIGN}-{digest[:32]}"
+        tags = {name: text for name, text in event.tags.items() if name not in IDENTITY_TAGS}
+        return replace(
+            event,
+            key=self._foreign_key,
+            parent=None,
+            parent_folder=None,
+            register=None,
+            trust=(),
+            tags={**tags, FOREIGN_TAG: "true"},
+        )
+
+    @property
+    def _pending(self) -> Sequence[RunEvent | None]:
+        """The lines that the store lacks."""
+        return self.record.lines[self.state.sent :]
+
+    @property
+    def lease(self) -> Lease | None:
+        """Lease of the process that began the run last; `None` if none has."""
+        return None if self.record.begin is None else self.record.begin.lease
+
+    @property
+    def uri(self) -> str:
+        """Address of the store that the run names, without a password; empty if it names none."""
+        return self.record.uri
 
     @property
     def leaves_model(self) -> bool:
         """Whether the run leaves a model if it finishes; a sweep leaves that of its winner."""
-        return command_of(self._begun) in ("train", "sweep")
+        return self.record.command in ("train", "sweep")
 
     @property
     def measures_system(self) -> bool:
         """Whether the run still goes on and asks for the load of its machine."""
-        asked = self._begun.get("params", {}).get("tracking.system_metrics", False)
-        return bool(asked and self.state.run_id and self._end is None)
+        begin = self.record.begin
+        asked = begin is not None and begin.params.get("tracking.system_metrics", False)
+        return bool(asked and self.state.run_id and not self.record.is_over)
 
     def release(self) -> None:
         """Release the journal, so that another process can send it."""
@@ -171,7 +178,7 @@ class Replay:
 
     def unsent(self) -> int:
         """Count the values that the store lacks; an event without values counts as 1."""
-        return count_values(self._pending)
+        return self.record.unsent(self.state.sent)
 
     def advance(self, store: "Store") -> None:
         """Send at most one batch of new lines, and a heartbeat while the run's process works."""
@@ -191,43 +198,50 @@ class Replay:
         if not (events := self._next_batch()):
             return
         # MLflow draws a value of step 0 as a bar, any other as a curve. A study's best is a curve.
-        is_study = command_of(self._begun) == SWEEP
-        single = tuple(one for one in FINAL if not (is_study and one == "best/"))
+        is_study = self.record.command == SWEEP
+        single = tuple(prefix for prefix in FINAL if not (is_study and prefix == "best/"))
         points = [
-            (key, value, event["time"], 0 if key.startswith(single) else event["epoch"])
+            (key, value, event.time, 0 if key.startswith(single) else event.epoch)
             for event in events
-            if event["event"] == "epoch"
-            for key, value in event["values"].items()
+            if isinstance(event, EpochEvent)
+            for key, value in event.values.items()
         ]
-        params, is_new, more = {}, False, dict[str, str]()
-        if events[0]["event"] == "begin":
-            params = events[0]["params"]
-            is_new, more = self._begin(store, events[0])
-        tags = more | self._tags_of(events)
-        store.log(self.state.run_id, points=points, params=params, tags=tags, is_new=is_new)
-        # All trials of a study have the same data, and the call takes a sixth of a trial's time.
-        if events[0].get("rows") and command_of(self._begun) != "trial":
-            context = "evaluation" if command_of(self._begun) == EVALUATE else "training"
-            store.log_data(self.state.run_id, data_set(events[0]), context)
+        first, tags = events[0], self._tags_of(events)
+        if isinstance(first, BeginEvent):
+            is_new, more = self._begin(store, first)
+            tags = more | tags
+            store.log(
+                self.state.run_id, points=points, params=first.params, tags=tags, is_new=is_new
+            )
+            # All trials of a study have the same data; the call takes a sixth of a trial's time.
+            if first.rows and first.command != "trial":
+                self._log_data(store, first)
+        else:
+            store.log(self.state.run_id, points=points, tags=tags)
         self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
-        del self._pending[: len(events)]
 
-    def _tags_of(self, events: Iterable[Event]) -> dict[str, str]:
-        tags = {event["key"]: event["value"] for event in events if event["event"] == "tag"}
+    def _log_data(self, store: "Store", begin: BeginEvent) -> None:
+        content = data_set(begin.params, digest=begin.tags["data.hash"], rows=begin.rows)
+        context = "evaluation" if begin.command == EVALUATE else "training"
+        store.log_data(self.state.run_id, content, context)
+
+    def _tags_of(self, events: Iterable[RunEvent | None]) -> dict[str, str]:
+        tags = {event.key: event.value for event in events if isinstance(event, TagEvent)}
         if self._is_foreign:
             tags = {key: text for key, text in tags.items() if key not in IDENTITY_TAGS}
         return tags
 
-    def _next_batch(self) -> list[Event]:
+    def _next_batch(self) -> list[RunEvent | None]:
         """Return the lines of the next call, before the run's end or a second `begin`."""
-        batch: list[Event] = []
+        batch: list[RunEvent | None] = []
         points = 0
         for event in self._pending:
-            kind = event["event"]
-            if points >= MOST_POINTS or event is self._end or (kind == "begin" and batch):
+            is_end = event is not None and event is self.record.end
+            if points >= MOST_POINTS or is_end or (batch and isinstance(event, BeginEvent)):
                 break
             batch.append(event)
-            points += len(event["values"]) if kind == "epoch" else 0
+            if isinstance(event, EpochEvent):
+                points += len(event.values)
         return batch
 
     def drain(self, store: "Store", *, is_over: bool) -> None:
@@ -254,15 +268,15 @@ class Replay:
             uploaded.setdefault(folder, set()).add(file.name)
         for folder, names in uploaded.items():
             store.require_files(self.state.run_id, folder, names)
-        end = self._end or {"status": "FAILED", "reason": "lost"}
-        if end["status"] == "FINISHED":
+        end = self.record.end
+        status, reason = ("FAILED", "lost") if end is None else (end.status, end.reason)
+        if status == "FINISHED":
             self._leave_model(store)
         if tags := self._tags_of(self._pending):
             store.log(self.state.run_id, tags=tags)
-        store.terminate(self.state.run_id, end["status"], reason=end["reason"], end=self._last_ms)
+        store.terminate(self.state.run_id, status, reason=reason, end=self.record.last_ms)
         sent = self.state.sent + len(self._pending)
         self._write(replace(self.state, sent=sent, done=True, journal_bytes=self._offset))
-        self._pending.clear()
 
     def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:
         """Send the rest to `store_of(uri)`, release the journal, and remove a marked folder.
@@ -294,28 +308,29 @@ class Replay:
         elsewhere = self.state.uri != redact(store.uri)
         if self.state.run_id and (elsewhere or store.run(self.state.run_id) is None):
             self._rewind(State())
-        if not self.state.run_id and [one["event"] for one in self._pending[:1]] != ["begin"]:
+        starts_with_run = bool(self.record.lines) and not self.record.is_damaged
+        if not self.state.run_id and not starts_with_run:
             line = f"{str(self._path)!r} does not start with a run, so it can't be sent"
             raise StoreError("refused", line)
         self._is_attached = True
 
-    def _begin(self, store: "Store", begin: Event) -> tuple[bool, dict[str, str]]:
+    def _begin(self, store: "Store", begin: BeginEvent) -> tuple[bool, dict[str, str]]:
         """Create or reopen the run; return whether it is new, and the tags still to be logged."""
-        tags = {**begin["tags"], **Lease(**begin["lease"]).tags()}
-        parent = begin["parent"]
-        if folder := begin.get("parent_folder"):
+        tags = {**begin.tags, **begin.lease.tags()}
+        parent = begin.parent
+        if folder := begin.parent_folder:
             moved = self.folder.absolute().parents[1]  # of a trial: its study, even if moved
             parent = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
         if parent:
             tags[PARENT_TAG] = parent
         if not self.state.run_id:
-            experiment_id = store.experiment(begin["experiment"])
+            experiment_id = store.experiment(begin.experiment)
             run_id, is_new = store.create(
                 experiment_id,
-                name=begin["name"],
-                key=begin.get("key") or self.folder.name,
+                name=begin.name,
+                key=begin.key or self.folder.name,
                 tags=tags,
-                start=begin["time"],
+                start=begin.time,
             )
             self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
             if is_new:
@@ -323,25 +338,25 @@ class Replay:
         known = store.run(self.state.run_id)
         store.reopen(self.state.run_id)
         held = {} if known is None else known.data.params
-        now = param_texts(begin["params"])
+        now = param_texts(begin.params)
         # MLflow keeps the first value of a parameter that a resumed run changes.
         changed = sorted(key for key, text in now.items() if key in held and held[key] != text)
         return False, tags | {f"pipeline.changed.{key}": now[key] for key in changed}
 
     def _leave_model(self, store: "Store") -> None:
         """Log and register the model that the run has left; only a transient fault is raised."""
-        if self._model is None:
+        begin, figure = self.record.begin, self.record.model
+        if begin is None or figure is None:
             return
         # Its import takes a second, and only a run that leaves a model needs it.
         from pipeline.tracking.models import log_and_register
 
-        figure = Figure(**self._model["figure"])
         try:
             self.registered = log_and_register(
                 store,
                 self.folder,
                 self.state,
-                begin=self._begun,
+                begin=begin,
                 figure=figure,
                 has_code=not self._is_foreign,
             )

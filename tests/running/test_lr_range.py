@@ -31,7 +31,8 @@ from pipeline.running.lr_curve import TABLE, read_curve, stored_curve, verdict, 
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.training import train as trained
 from pipeline.running.training import try_rates
-from pipeline.tracking.folders import FIND_LR, find_run
+from pipeline.tracking.fields import FIND_LR
+from pipeline.tracking.folders import find_run
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "verbose=0")
 """Three batches an epoch."""

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from real_processes import run_script
 
+from pipeline.processes.lease import own_lease
 from pipeline.running.recording import Record
 from pipeline.running.training import JournalLogger
-from pipeline.tracking.fields import field_name, param_text
-from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.fields import COMMAND_TAG, field_name, param_text
+from pipeline.tracking.journal import BeginEvent, EndEvent, Header, Journal, RunRecord
 
 
 def times_of(journal: Journal) -> list[int]:
-    return [event["time"] for event in journal.events()]
+    return [event.time for event in journal.read().lines if event is not None]
 
 
 @pytest.mark.parametrize("damage", [b'{"event": "epoch", "time": 17, "epo', b"\x00\xff[]\n"])
@@ -26,9 +27,9 @@ def test_a_torn_last_line_is_cut_off_and_a_damaged_one_hides_no_other(
     with (tmp_path / "journal.jsonl").open("ab") as file:
         file.write(damage)
     resumed = Journal(tmp_path)
-    assert resumed.epochs() == {1: {"train/loss": 0.5}}
+    assert resumed.read().epochs == {1: {"train/loss": 0.5}}
     resumed.epoch(2, {"train/loss": 0.25})
-    assert resumed.epochs() == {1: {"train/loss": 0.5}, 2: {"train/loss": 0.25}}
+    assert resumed.read().epochs == {1: {"train/loss": 0.5}, 2: {"train/loss": 0.25}}
     lines = (tmp_path / "journal.jsonl").read_bytes().splitlines()
     assert len(lines) == 2 + damage.count(b"\n")
 
@@ -39,8 +40,39 @@ def test_a_repeated_epoch_keeps_its_first_time_and_values(tmp_path: Path) -> Non
     time.sleep(0.01)
     resumed = Journal(tmp_path)
     resumed.epoch(1, {"train/loss": 0.75, "val/f1": 0.9})
-    assert resumed.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
+    assert resumed.read().epochs == {1: {"train/loss": 0.5, "val/f1": 0.9}}
     assert len(set(times_of(resumed))) == 1
+
+
+def test_record_of_a_resumed_run(begun: Callable[..., Journal]) -> None:
+    """The last beginning and its end count; an epoch keeps the first value of each name."""
+    journal = begun("sqlite:///a.db", name="first", at=1000, order=7)
+    journal.epoch(1, {"val/f1": 0.5}, at=2000)
+    journal.end("KILLED", "interrupted", at=3000)
+    stopped = journal.read()
+    assert (stopped.status, stopped.end_reason, stopped.lease) == ("KILLED", "interrupted", None)
+    resumed = begun("sqlite:///b.db", name="first", at=4000, tags={COMMAND_TAG: "train"})
+    resumed.epoch(1, {"val/f1": 0.75, "val/loss": 2.0}, at=5000)
+    resumed.epoch(2, {"val/f1": 0.25}, at=6000)
+    resumed.tag("doctor", "healthy")
+    record = RunRecord.read(journal.folder)
+    assert (record.status, record.end_reason) == ("RUNNING", "")
+    assert record.lease == own_lease()
+    assert record.is_training
+    assert not record.is_lost
+    assert (record.uri, record.order, record.command) == ("sqlite:///b.db", 7, "train")
+    assert record.epochs == {1: {"val/f1": 0.5, "val/loss": 2.0}, 2: {"val/f1": 0.25}}
+    assert record.values == {"val/f1": 0.25, "val/loss": 2.0}
+    assert record.tags == {"doctor": "healthy"}
+    assert record.unsent(2) == 5  # an end, a beginning, two new values and a tag
+
+
+def test_record_of_a_folder_that_is_gone(tmp_path: Path) -> None:
+    record = RunRecord.read(tmp_path / "gone")
+    assert not record.has_begun
+    assert (record.begin, record.lease, record.end, record.epochs) == (None, None, None, {})
+    assert not record.is_lost
+    assert not record.is_damaged
 
 
 def test_the_end_of_a_run_is_not_that_of_a_process_which_goes_on_with_it(
@@ -53,16 +85,17 @@ def test_the_end_of_a_run_is_not_that_of_a_process_which_goes_on_with_it(
     resumed = begin.replace(f'"pid": {os.getpid()}', '"pid": 1')
     journal.path.write_text(begin + end + resumed, encoding="utf-8")
     record.finish()
-    assert [event["event"] for event in journal.events()] == ["begin", "end", "begin"]
+    kinds = [type(event) for event in journal.read().lines]
+    assert kinds == [BeginEvent, EndEvent, BeginEvent]
 
 
 def test_values_that_are_no_numbers_are_counted_and_as_parameters_become_words(
     begun: Callable[..., Journal],
 ) -> None:
     journal = begun("", params={"a": nan, "b": inf, "c": None})
-    assert next(journal.events())["params"] == {"a": "nan", "b": "inf", "c": None}
+    assert journal.read().begins[0].params == {"a": "nan", "b": "inf", "c": None}
     journal.epoch(1, {"train/loss": nan, "val/loss": -inf, "val/f1": 0.0})
-    assert journal.epochs() == {1: {"val/f1": 0.0, "nonfinite": 2.0}}
+    assert journal.read().epochs == {1: {"val/f1": 0.0, "nonfinite": 2.0}}
 
 
 def test_times_never_step_back_when_the_clock_does(
@@ -118,7 +151,7 @@ except EnvironmentFaultError as error:
         "raise that limit with ulimit -f, then continue with the same command",
         said,
     )
-    assert Journal(tmp_path).epochs() == {1: {"train/loss": 0.5}}
+    assert Journal(tmp_path).read().epochs == {1: {"train/loss": 0.5}}
     assert (tmp_path / "journal.jsonl").read_bytes().endswith(b"\n")
 
 
@@ -129,7 +162,7 @@ def test_what_lightning_logs_is_counted_by_epochs_from_one(tmp_path: Path) -> No
     logger.log_metrics({"lr-Adam": 0.001}, step=126)  # of the epoch in progress
     logger.log_metrics({"epoch": 1, "train/loss": 0.4}, step=250)
     logger.log_metrics({"epoch": 2, "test/f1": 0.9}, step=250)  # of the last finished one
-    assert journal.epochs() == {
+    assert journal.read().epochs == {
         1: {"train/loss": 0.5},
         2: {"lr-Adam": 0.001, "train/loss": 0.4, "test/f1": 0.9},
     }

@@ -37,7 +37,7 @@ from pipeline.study.ledger.storage import WAIT_SECONDS, Answer, StudyStorage, op
 from pipeline.study.ledger.storage_faults import odd_values
 from pipeline.study.ledger.tables import StudyTables
 from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
-from pipeline.tracking.folders import is_trial, trainer_of
+from pipeline.tracking.journal import RunRecord
 
 #: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
 LEASE = "lease"
@@ -293,16 +293,16 @@ class Ledger:
         journal names is. That one is also another if several ranks train the trial.
         """
         is_lost = self._watch.judge(number, lease)
-        trainer = trainer_of(folder) if is_lost and is_trial(folder) else None
-        if trainer is None:
+        record = RunRecord.read(folder) if is_lost else None
+        if record is None or record.lease is None or not record.is_trial:
             return is_lost
         counter = 0 if lease is None else lease.counter
-        of_journal = replace(trainer, counter=counter)
+        of_journal = replace(record.lease, counter=counter)
         return True if of_journal == lease else self._watch.judge((number, folder), of_journal)
 
     def _close_lost(self, trial: FrozenTrial, folder: Path, reason: str) -> Lost | None:
         """Close a lost trial; `None` = its process has just closed it."""
-        told = end_in_journal(folder) if is_trial(folder) else None
+        told = end_in_journal(folder) if RunRecord.read(folder).is_trial else None
         end = self._storable(told or TrialEnd(state="failed", reason=reason))
         again, adopted = self._repeated(trial, end), told is not None
         if not self._close_trial(trial, end, again):
