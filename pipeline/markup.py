@@ -53,9 +53,9 @@ _LATEX = {
     "\n": " ",
 }
 _MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
-_MARKDOWN = {"\\": "\\\\", "|": "\\|", "*": "\\*", "`": "\\`", "<": "&lt;", "\n": " "}
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_SIGNS = re.compile(r"([\\`*_\[\]#|~$]|^[+-])")
+#: What Markdown would read as markup; an underscore within a word is none.
+_SIGNS = re.compile(r"([\\`*\[\]#|~$]|^[+-]|(?<![^\W_])_|_(?![^\W_]))")
 _FIRST = frozenset({0})
 
 
@@ -240,14 +240,9 @@ def _latex_row(line: Iterable[str], *, bold: bool = False) -> str:
 
 def markdown(table: TextTable) -> str:
     """Return a table as Markdown, its title above and its notes below it."""
-
-    def safe(text: str) -> str:
-        return _replaced(text, _MARKDOWN)
-
-    headings, *lines = markdown_cells(table, safe)
-    notes = "".join(f"\n{safe(note)}\n" for note in table.notes)
-    body = markdown_table(headings, lines, words=table.words, dashes="--")
-    return f"{safe(table.title)}\n\n{body}\n{notes}"
+    headings, *lines = markdown_cells(table, escaped)
+    body = markdown_table(headings, lines, words=table.words)
+    return "\n\n".join([escaped(table.title), body, *map(escaped, table.notes)])
 
 
 def markdown_cells(table: TextTable, safe: Callable[[str], str]) -> list[list[str]]:
@@ -263,19 +258,13 @@ def markdown_cells(table: TextTable, safe: Callable[[str], str]) -> list[list[st
 
 
 def markdown_table(
-    headings: Sequence[str],
-    lines: Iterable[Sequence[str]],
-    *,
-    words: Set[int] = _FIRST,
-    dashes: str = "---",
+    headings: Sequence[str], lines: Iterable[Sequence[str]], *, words: Set[int] = _FIRST
 ) -> str:
     """Return a Markdown table of cells that are Markdown already.
 
-    The columns in `words` are set to the left, the others to the right; `dashes` is the line below
-    the headings, without its colon.
+    The columns in `words` are set to the left, the others to the right.
     """
-    columns = range(len(headings))
-    rule = [f":{dashes}" if column in words else f"{dashes}:" for column in columns]
+    rule = [":---" if column in words else "---:" for column in range(len(headings))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *lines))
 
 

@@ -101,7 +101,7 @@ def test_an_evaluation_of_other_parts_is_a_run_of_its_own_that_is_no_training(
     assert begin["params"]["model.hidden"] == "[64, 128, 64]"
     assert events(run)[-1]["status"] == "FINISHED"
     files = {file.name for file in (run / "artifacts").iterdir()}
-    assert {"classes.csv", "data_report.md", "config.yaml"} <= files
+    assert {"classes.csv", "data_report.json", "config.yaml"} <= files
     run = evaluate.run("table", "split=all", "verbose=0")
     assert [int(row["row"]) for row in predictions(run)] == list(range(240))
 

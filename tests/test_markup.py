@@ -2,7 +2,16 @@
 
 import pytest
 
-from pipeline.markup import TextTable, aligned, fenced, interval_text, latex, markdown, score_rows
+from pipeline.markup import (
+    TextTable,
+    aligned,
+    escaped,
+    fenced,
+    interval_text,
+    latex,
+    markdown,
+    score_rows,
+)
 from pipeline.terminal import number, rounded, significant
 
 
@@ -19,7 +28,11 @@ def test_no_sign_of_a_text_means_anything_to_latex() -> None:
 
 def test_no_sign_of_a_text_means_anything_to_markdown() -> None:
     text = markdown(TextTable(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
-    assert r"| x\|y\*z\`&lt;b> 2 |" in text
+    assert r"| x\|y\*z\`&lt;b&gt; 2 |" in text
+
+
+def test_only_underscores_within_words_stay_unescaped() -> None:
+    assert escaped("best_f1 _a_ b__c __d__ e_") == r"best_f1 \_a\_ b\_\_c \_\_d\_\_ e\_"
 
 
 def test_numbers_in_sentences_are_written_without_zeros_in_exponents() -> None:

@@ -1,4 +1,4 @@
-"""Data report as text: lines, warnings, a page of Markdown, and drift from another report."""
+"""Data report as text: lines, warnings, tables, and drift from another report."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from pipeline.data.report import ColumnReport, DataReport
 from pipeline.errors import some
-from pipeline.markup import bullets, escaped, markdown_table, plain
+from pipeline.markup import MISSING, TextTable, plain
 
 #: Most names in a line before "…".
 NAMED = 5
 #: Share of the rows below which a class has few.
 FEW = 0.1
-#: Most columns in the table of a page.
+#: Most columns in a table.
 SHOWN_COLUMNS = 100
 
 #: Stability index above which a shift of the distribution counts as large in the literature.
@@ -77,37 +77,38 @@ def few_rows(report: DataReport) -> list[str]:
     return [f"few rows of class {some(few, most=NAMED)}; {remedy}"] * bool(few)
 
 
-def markdown(report: DataReport) -> str:
-    """Return the report as a page of Markdown."""
-    parts = ["# Data", bullets(escaped(line) for line in lines(report))]
-    if report.classes:
-        parts += ["## Classes", classes_table(report)]
-    if report.targets:
-        parts += ["## Target", _columns_table(report.targets)]
-    rows, what = report.rows[report.of], _measured(report).removeprefix("of the ")
+def tables(report: DataReport) -> list[TextTable]:
+    """Return the tables of the classes, the targets of a regression, and the columns or channels.
+
+    Those of a series are measured over its times, all others over rows.
+    """
+    rows = report.rows[report.of]
+    part = _measured(report).removeprefix("of the ")
     if report.kind == "series":
         measured = f"{report.measured} times {_measured(report)}"
     elif report.measured < rows:
-        measured = f"{report.measured:,} evenly spaced rows out of {rows:,} {what}"
+        measured = f"{report.measured:,} evenly spaced rows out of {rows:,} {part}"
     else:
-        measured = f"all {rows} {what}"
-    unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
-    more = f" {unlisted:,} more columns are not listed." if unlisted else ""
-    title, table = "Channels" if report.are_channels else "Columns", _columns_table(report.columns)
-    parts += [f"## {title}", f"Measured on {measured}.{more}", table]
-    if report.notes:
-        parts += ["## Notes", bullets(escaped(note) for note in report.notes)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def classes_table(report: DataReport) -> str:
-    """Return a Markdown table with the rows and the share of each class in each part."""
-    totals = {part: max(1, rows) for part, rows in report.rows.items()}
-    rows = [
-        [escaped(one.name), *(f"{n} ({_percent(n / totals[p])})" for p, n in one.rows.items())]
-        for one in report.classes
+        measured = f"all {rows:,} {part}"
+    notes = [f"measured on {measured}"]
+    if unlisted := max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted:
+        notes.append(f"{unlisted:,} more columns are not listed")
+    every = [
+        _classes_table(report),
+        _columns_table("target", report.targets, []),
+        _columns_table(f"{_unit(report)}s", report.columns, notes),
     ]
-    return markdown_table(["class", *report.rows], rows)
+    return [table for table in every if table.lines]
+
+
+def _classes_table(report: DataReport) -> TextTable:
+    """Return the rows and the share of each class in each part."""
+    lines = []
+    for one in report.classes:
+        shares = {part: count / max(1, report.rows[part]) for part, count in one.rows.items()}
+        cells = [f"{count:,} ({_percent(shares[part])})" for part, count in one.rows.items()]
+        lines.append([one.name, *cells])
+    return TextTable(title="rows by class", headings=["class", *report.rows], lines=lines)
 
 
 def _content(report: DataReport) -> str:
@@ -226,16 +227,21 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _columns_table(columns: Sequence[ColumnReport]) -> str:
-    headings = ["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"]
-    rows = []
+def _columns_table(title: str, columns: Sequence[ColumnReport], notes: list[str]) -> TextTable:
+    lines = []
     for column in columns[:SHOWN_COLUMNS]:
         numbers = (column.mean, column.deviation, column.minimum, column.maximum)
-        shown = ["–" if value is None else f"{value:.5g}" for value in numbers]
+        cells = [MISSING if value is None else f"{value:.5g}" for value in numbers]
         levels = zip(column.levels[:NAMED], column.shares, strict=False)
-        frequent = ", ".join(f"{escaped(name)} {_percent(share)}" for name, share in levels) or "–"
-        rows.append([escaped(column.name), str(column.missing), *shown, frequent])
-    return markdown_table(headings, rows)
+        frequent = ", ".join(f"{name} {_percent(share)}" for name, share in levels)
+        lines.append([column.name, f"{column.missing:,}", *cells, frequent or MISSING])
+    return TextTable(
+        title=title,
+        headings=["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"],
+        lines=lines,
+        words=frozenset({0, 6}),
+        notes=notes,
+    )
 
 
 def drifted(trained: DataReport, new: DataReport) -> list[str]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.bootstrap import units_of_test
 from pipeline.config.options import LrRangeOptions, ReportOptions
-from pipeline.data.report_text import few_rows
+from pipeline.data.report_text import few_rows, tables
 from pipeline.data.report_text import lines as data_lines
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
@@ -122,6 +122,7 @@ def _origin(subject: Subject) -> dict[str, Any]:
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=88),
         "layers": subject.layers,
         "data": [(word, rest.strip()) for word, _, rest in data],
+        "data_tables": [] if report is None else tables(report),
         "facts": [(key, value.strip()) for key, value in facts.items() if value.strip()],
         "environment": [*told.items(), *versions.items()],
     }

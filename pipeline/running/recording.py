@@ -24,7 +24,6 @@ from omegaconf import OmegaConf
 
 from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
-from pipeline.data.report_text import markdown
 from pipeline.errors import (
     ChangedDataError,
     ConfigError,
@@ -279,9 +278,7 @@ def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -
         replace_text(record.artifacts / LAYERS_FILE, layers_text(plan.layers) + "\n")
         write_environment(record.artifacts)
         if (report := plan.prepared.report) is not None:
-            plain = report.to_dict()
-            replace_json(record.artifacts / "data_report.json", plain, has_nan=False)
-            replace_text(record.artifacts / "data_report.md", markdown(report))
+            replace_json(record.artifacts / "data_report.json", report.to_dict(), has_nan=False)
         if plan.command is not None:
             plan.command.save(record.folder)
     record.journal.begin(_header(plan, record.uri, next_order() if is_new else None))

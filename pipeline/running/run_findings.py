@@ -95,7 +95,6 @@ FILES = {
     "report.html": "report",
     "card.md": "model card",
     "doctor.md": "diagnosis",
-    "data_report.md": "data report",
     "layers.txt": "the layers",
     "config.yaml": "configuration",
     "classes.csv": "scores by class",

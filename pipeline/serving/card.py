@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.bootstrap import Intervals
 from pipeline.data.report import DataReport
-from pipeline.data.report_text import classes_table, lines, warnings
+from pipeline.data.report_text import lines, tables, warnings
 from pipeline.data.schema import Schema
 from pipeline.errors import typed_text
 from pipeline.markup import (
@@ -15,6 +15,7 @@ from pipeline.markup import (
     bullets,
     escaped,
     fenced,
+    markdown,
     markdown_table,
     score_rows,
 )
@@ -115,7 +116,7 @@ def _data(facts: CardFacts) -> str:
     if report is None:
         return bullets(known)
     told = bullets([*map(escaped, lines(report)), *known, *map(escaped, report.notes)])
-    return "\n\n".join([told, *([classes_table(report)] if report.classes else [])])
+    return "\n\n".join([told, *map(markdown, tables(report))])
 
 
 def _figures(facts: CardFacts) -> str:

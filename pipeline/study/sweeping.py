@@ -102,7 +102,7 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
         default = None if base is None or base.number == best.number else base
         confirmed = again.ledger.trials()
         table = comparison.confirmation_table(confirmed, plan.objectives[0], default)
-        replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
+        replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table) + "\n")
         if plan.run.verbose != 0:
             show(console(), table)
 

@@ -81,7 +81,7 @@ def test_the_note_of_a_run_has_its_figures_and_shows_its_pictures(
     # Its links open the pictures among the artifacts.
     link = pages.one(f"{NOTE}//a[contains(@href, 'curves/metrics.png')]")
     pages.open(str(link.get_attribute("href")).partition("#")[2])
-    pages.says("pictures/curves/metrics.png", "classes", "curves", "card.md", "data_report.md")
+    pages.says("pictures/curves/metrics.png", "classes", "curves", "card.md", "report.html")
     assert pages.pictures("//img[@alt='pictures/curves/metrics.png']")[0] > 300
 
 

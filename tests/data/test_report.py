@@ -11,9 +11,10 @@ from pipeline.data.cells.kinds.category import Category
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import rows_as_saved
 from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
-from pipeline.data.report_text import LARGE, TOLD, brief, drifted, lines, markdown
+from pipeline.data.report_text import LARGE, TOLD, brief, drifted, lines, tables
 from pipeline.data.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
+from pipeline.markup import markdown
 from pipeline.running.plan import Datasets
 
 NAN = float("nan")
@@ -129,7 +130,9 @@ def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
     assert sum(found.classes[2].rows.values()) == 4
     assert absent in lines(found)[3]
     assert absent in warned(found)
-    assert "\\[c\\]\\|x" in markdown(found)
+    classes, _ = tables(found)
+    assert [line[0] for line in classes.lines] == ["a", "b", "[c]|x"]
+    assert [line[-1] for line in classes.lines] == ["10 (50.0 %)", "10 (50.0 %)", "0 (0.0 %)"]
 
 
 @pytest.mark.parametrize(
@@ -228,29 +231,30 @@ def test_of_a_wide_or_a_long_table_a_bounded_number_of_cells_is_measured() -> No
     wide = report(valued(np.zeros((200, 1500)), np.arange(200.0), features=names))
     assert (len(wide.columns), wide.unlisted) == (MOST_COLUMNS, 500)
     assert "1,500 columns" in lines(wide)[0]
-    assert "1,400 more columns are not listed" in markdown(wide)
+    assert tables(wide)[-1].notes[1] == "1,400 more columns are not listed"
     long = report(valued(np.zeros((240_000, 1)), np.zeros(240_000), features=("x",)))
     assert long.measured == 100_000 <= MOST_CELLS
-    assert "Measured on 100,000 evenly spaced rows out of" in markdown(long)
+    note = "measured on 100,000 evenly spaced rows out of 144,000 training rows"
+    assert tables(long)[-1].notes == [note]
     unnamed = report(valued(np.random.default_rng(0).normal(size=(90, 144)), np.arange(90.0)))
     assert [column.name for column in unnamed.columns] == ["all columns"]  # pixels, or steps
     assert "144 numbers" in lines(unnamed)[0]
 
 
-def test_names_with_markup_stay_text_and_notes_of_the_source_stand_on_the_page() -> None:
+def test_names_with_markup_stay_text_in_tables() -> None:
     nasty = "a|b*<script>\n\x1b[31m"
     samples = replace(patients(), label=nasty, classes=(nasty, "ill"))
     samples = replace(samples, columns=(Column(name=nasty), *samples.columns[1:]))
     found = report(samples)
     for line in (*lines(found), *warned(found)):
         assert line.isprintable(), line
-    page = markdown(found)
-    assert "<script>" not in page
-    assert "a\\|b\\*&lt;script&gt;" in page
-    assert "\x1b" not in page
-    table = [line.replace("\\|", "") for line in page.split("## Columns")[1].splitlines()]
-    assert {line.count("|") for line in table if "|" in line} == {8}
-    assert f"- {NOTE}" in page
+    classes, columns = map(markdown, tables(found))
+    for page in (classes, columns):
+        assert "a\\|b\\*&lt;script&gt;" in page
+        assert "\x1b" not in page
+    rows = [line.replace("\\|", "") for line in columns.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {8}
+    assert NOTE in found.notes
 
 
 def test_workers_of_a_study_measure_nothing() -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from findings_made import made_findings, with_test
+from given_data import shipped
 from markupsafe import escape
 from matplotlib.figure import Figure
 from pages import Page, require_sound
+from sklearn.datasets import load_iris
 from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
@@ -144,6 +146,17 @@ def test_a_report_has_the_notes_on_the_data_and_names_rare_classes() -> None:
     assert words in page.text
     balanced = replace(made, config={**made.config, "loss": {"class_weights": "balanced"}})
     assert words not in of_run(balanced, data=told).text
+
+
+def test_report_has_the_tables_of_the_data() -> None:
+    prepared = shipped("iris")
+    page = of_run(made_findings(**NOTHING), data=prepared.report)
+    (length,) = (row for row in page.texts("tr") if row.startswith("sepal length (cm)"))
+    cells = load_iris().data[prepared.train.rows, 0]
+    figures = [f"{value:.5g}" for value in (cells.mean(), cells.std(), cells.min(), cells.max())]
+    assert length.split() == ["sepal", "length", "(cm)", "0", *figures, "–"]
+    assert f"Measured on all {len(cells)} training rows." in page.texts("p")
+    assert any(row.startswith("setosa ") for row in page.texts("tr"))
 
 
 def test_no_name_becomes_markup_in_a_run_or_a_comparison() -> None:

@@ -63,7 +63,7 @@ def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
 def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
     text = told()
     assert "| ill | 39 | 12 | 68 | 6 | 0.765 | 0.867 | 0.812 | 45 |" in section(text, "By class")
-    assert "above 0.310 (rule best\\_f1: best\\_f1 on 75 rows)" in section(text, "Decision")
+    assert "above 0.310 (rule best_f1: best_f1 on 75 rows)" in section(text, "Decision")
     data = section(text, "Data")
     assert PREPARED.content_hash in data
     assert "| ill | 75 (25.0 %) | 19 (25.3 %) | 31 (24.8 %) |" in data

@@ -413,7 +413,7 @@ def _cell_words(cell: ComparisonCell) -> str:
 def write_comparison(comparison: Comparison, folder: Path) -> TextTable:
     """Write the table as `comparison.md`, `comparison.tex` and `comparison.csv`, and return it."""
     table = comparison_table(comparison)
-    replace_text(folder / "comparison.md", markdown(table))
+    replace_text(folder / "comparison.md", markdown(table) + "\n")
     replace_text(folder / "comparison.tex", latex(table))
     measured = [*comparison.metrics, f"difference in {comparison.by}"]
     published = [f"published {metric}" for metric in comparison.published]
