@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import isclose
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -80,6 +80,34 @@ class TextTable:
     marked: frozenset[int] = frozenset()
     parts: frozenset[int] = frozenset()
     notes: Sequence[str] = ()
+
+
+class Command(NamedTuple):
+    """A command, or part of one, that is shown as it stands."""
+
+    text: str
+
+
+class Section(NamedTuple):
+    """A titled part of a document.
+
+    Args:
+        title: Its heading.
+        blocks: Sentences, tables, commands, lists, facts by name, and sections of a lower level.
+    """
+
+    title: str
+    blocks: "Sequence[Block]"
+
+
+Block: TypeAlias = str | TextTable | Command | Section | Mapping[str, str] | Sequence[str | Command]
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital letter and end it with a full stop, unless it ends with `:`."""
+    if text.partition(" ")[0].rstrip(",:;").isalpha():  # no `val/f1`
+        text = f"{text[:1].upper()}{text[1:]}"
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
 def interval_text(ends: Sequence[float] | None) -> str:
@@ -236,6 +264,23 @@ def latex(table: TextTable) -> str:
 def _latex_row(line: Iterable[str], *, bold: bool = False) -> str:
     cells = (_MINUS.sub("$-$", _replaced(text, _LATEX)) for text in line)
     return " & ".join(rf"\textbf{{{cell}}}" if bold and cell else cell for cell in cells) + r" \\"
+
+
+def as_markdown(block: Block, *, level: int = 1) -> str:
+    """Return a part of a document as Markdown, with headings from `level` on."""
+    match block:
+        case Section(title, blocks):
+            parts = (as_markdown(part, level=level + 1) for part in blocks)
+            return "\n\n".join([f"{'#' * level} {escaped(title)}", *filter(None, parts)])
+        case TextTable():
+            return markdown(block)
+        case Command(text):
+            return fenced(text, "sh")
+        case str():
+            return escaped(sentence(block))
+        case Mapping():
+            return bullets(escaped(f"{name}: {text}") for name, text in block.items())
+    return bullets(f"`{one.text}`" if isinstance(one, Command) else escaped(one) for one in block)
 
 
 def markdown(table: TextTable) -> str:

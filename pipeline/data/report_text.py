@@ -1,6 +1,6 @@
 """Data report as text: lines, warnings, tables, and drift from another report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,19 +28,35 @@ TOLD = 8
 
 def lines(report: DataReport) -> list[str]:
     """Return four lines: the data, the target, the missing values and the checks."""
-    target = _classes(report) if report.classes else _values(report)
-    sought = {"constant": report.constant, "duplicate": report.equal or report.of != "train"}
-    absent = " or ".join(word for word, found in sought.items() if not found)
-    clean = [f"no {absent} {_unit(report)}s"] if absent else []
-    clean += ["no train/test overlap"] if report.repeated == 0 else []
-    checks = "; ".join(filter(None, [*warnings(report), ", ".join(clean)]))
-    return [_content(report), target, _missing(report), f"checks  {checks}"]
+    checks = "; ".join(filter(None, [*warnings(report), clean_checks(report)]))
+    return _headed({**facts_of(report), "checks": checks})
+
+
+def facts_of(report: DataReport) -> dict[str, str]:
+    """Return in words, by name: the data, the classes or the target, and the missing values."""
+    target = {"classes": _classes(report)} if report.classes else {"target": _values(report)}
+    return {"data": _content(report), **target, **_missing(report)}
 
 
 def brief(report: DataReport) -> list[str]:
     """Return a line on the data, and one for each thing in them that the user should know."""
-    missing = [_missing(report)] if any(column.missing for column in report.columns) else []
-    return [_content(report), *missing, *(f"warning: {words}" for words in warnings(report))]
+    missing = _missing(report) if any(column.missing for column in report.columns) else {}
+    shown = _headed({"data": _content(report), **missing})
+    return [*shown, *(f"warning: {words}" for words in warnings(report))]
+
+
+def _headed(facts: Mapping[str, str]) -> list[str]:
+    return [f"{name:8}{text}" for name, text in facts.items()]
+
+
+def clean_checks(report: DataReport) -> str:
+    """Return the checks that have found nothing, in words; empty if each has found something."""
+    sought = {"constant": report.constant, "duplicate": report.equal or report.of != "train"}
+    absent = " or ".join(word for word, problems in sought.items() if not problems)
+    clean = [f"no {absent} {_unit(report)}s"] if absent else []
+    if report.repeated == 0:
+        clean.append("no train/test overlap")
+    return ", ".join(clean)
 
 
 def warnings(report: DataReport) -> list[str]:
@@ -112,7 +128,7 @@ def _classes_table(report: DataReport) -> TextTable:
 
 
 def _content(report: DataReport) -> str:
-    """Return the line on the rows before and after the split, on a row, and on the target."""
+    """Return the rows before and after the split, the size of a row, and the target in words."""
     rows = f"{sum(report.rows.values()):,} {'windows' if report.kind == 'series' else 'rows'}"
     if report.kind == "series":
         first, last, times = report.span
@@ -121,7 +137,7 @@ def _content(report: DataReport) -> str:
         parts = (f"{count:,} {part}" for part, count in report.rows.items())
         before = f"{sum(report.rows.values()) + report.left_out:,} → " if report.left_out else ""
         rows = f"{before}{rows}: {', '.join(parts)}".replace(" validation", " val")
-    return f"data    {rows} · {_row(report)} · {_target(report)}"
+    return f"{rows} · {_row(report)} · {_target(report)}"
 
 
 def _row(report: DataReport) -> str:
@@ -165,11 +181,11 @@ def _classes(report: DataReport) -> str:
         most, least = (f"{_percent(counts[name] / total)} ({plain(name)})" for name in ends)
         words = f"{len(ordered)}, from {most} to {least}"
     positive = f"; {plain(report.positive)} is positive" if report.positive else ""
-    return f"classes {words}{positive}"
+    return f"{words}{positive}"
 
 
 def _values(report: DataReport) -> str:
-    """Return the line on the targets of a regression; those of a series are among its channels."""
+    """Describe the targets of a regression; those of a series are among its channels."""
     units = f" {plain(report.units)}" if report.units else ""
     wanted = report.targets
     if not wanted:
@@ -184,13 +200,13 @@ def _values(report: DataReport) -> str:
         words.append(f"{plain(one.name)} {shown}{units}")
     more = "; …" if len(wanted) > NAMED else ""
     where = "" if report.of == "test" else " in the training rows"
-    return f"target  {'; '.join(words)}{more}{where}"
+    return f"{'; '.join(words)}{more}{where}"
 
 
-def _missing(report: DataReport) -> str:
+def _missing(report: DataReport) -> dict[str, str]:
     with_holes = [column for column in report.columns if column.missing]
     if not with_holes:
-        return "missing none"
+        return {"missing": "none"}
     words = [
         f"{plain(column.name)} {_percent(column.missing_share)}"
         + (f" ({plain(column.filled)})" if column.filled else "")
@@ -199,7 +215,8 @@ def _missing(report: DataReport) -> str:
     heading = "filled" if any(column.filled for column in with_holes) else "missing"
     cells = _count(sum(c.missing for c in with_holes), "cell")
     columns = _count(len(with_holes), _unit(report))
-    return f"{heading:8}{cells} in {columns} {_measured(report)}: {some(words, most=NAMED)}"
+    listed = some(words, most=NAMED)
+    return {heading: f"{cells} in {columns} {_measured(report)}: {listed}"}
 
 
 def _measured(report: DataReport) -> str:
@@ -228,6 +245,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _columns_table(title: str, columns: Sequence[ColumnReport], notes: list[str]) -> TextTable:
+    headings = ["name", "missing", "mean", "sd", "from", "to", "most frequent"]
     lines = []
     for column in columns[:SHOWN_COLUMNS]:
         numbers = (column.mean, column.deviation, column.minimum, column.maximum)
@@ -235,13 +253,11 @@ def _columns_table(title: str, columns: Sequence[ColumnReport], notes: list[str]
         levels = zip(column.levels[:NAMED], column.shares, strict=False)
         frequent = ", ".join(f"{name} {_percent(share)}" for name, share in levels)
         lines.append([column.name, f"{column.missing:,}", *cells, frequent or MISSING])
-    return TextTable(
-        title=title,
-        headings=["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"],
-        lines=lines,
-        words=frozenset({0, 6}),
-        notes=notes,
-    )
+    if not any(column.levels for column in columns):
+        headings.pop()
+        lines = [line[:-1] for line in lines]
+    words = frozenset({0, 6})
+    return TextTable(title=title, headings=headings, lines=lines, words=words, notes=notes)
 
 
 def drifted(trained: DataReport, new: DataReport) -> list[str]:

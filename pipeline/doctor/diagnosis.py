@@ -10,6 +10,7 @@ from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.rule import Rule, Verdict
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.findings import Findings
+from pipeline.markup import Block, Command, Section
 from pipeline.records import load_records
 
 HEALTHY = "healthy"
@@ -47,22 +48,27 @@ class Diagnosis:
             lines[-1] += f" (also {', '.join(titles)}: see doctor.md)"
         return lines
 
-    def markdown(self) -> str:
-        """Return a page with the evidence of each verdict and everything that would help."""
+    def section(self) -> Section:
+        """Return the evidence of each verdict and everything that would help."""
         if not self.verdicts:
-            return "# Diagnosis\n\nHealthy: no problem was found.\n"
-        lines = ["# Diagnosis", ""]
-        for verdict in self.verdicts:
-            evidence = f"{verdict.evidence[0].upper()}{verdict.evidence[1:]}."
-            lines += [f"## {verdict.title.capitalize()}", "", evidence, "", "What would help:", ""]
-            lines += [f"- `{cure}`" for cure in verdict.typed]
-            lines += [f"- {verdict.advice}", ""] if verdict.advice else [""]
-        return "\n".join(lines)
+            return Section("Diagnosis", ["healthy: no problem was found"])
+        return Section("Diagnosis", [_verdict_section(verdict) for verdict in self.verdicts])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as plain values."""
         verdicts = [verdict.to_dict() for verdict in self.verdicts]
         return {"run": self.name, "names": self.names, "verdicts": verdicts}
+
+
+def _verdict_section(verdict: Verdict) -> Section:
+    words, colon, command = verdict.advice.partition(": pipeline ")
+    remedies: list[str | Command] = [Command(cure) for cure in verdict.typed]
+    if words:
+        remedies.append(f"{words}{colon[:1]}")
+    blocks: list[Block] = [verdict.evidence, "what would help:", remedies]
+    if command:
+        blocks.append(Command(f"pipeline {command}"))
+    return Section(verdict.title.capitalize(), blocks)
 
 
 @cache

@@ -29,6 +29,7 @@ from pipeline.gallery import (
     read_list,
     use_drawn,
 )
+from pipeline.markup import sentence
 from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from jinja2 import Template as LoadedTemplate
 
 TEMPLATES = Path(__file__).parent / "templates"
-Template = Literal["run.html", "range.html", "study.html", "comparison.html"]
+Template = Literal["run.html", "study.html", "comparison.html"]
 PNG = b"\x89PNG\r\n\x1a\n"
 NAME = "report.html"
 #: Pixels of CSS per inch.
@@ -83,15 +84,8 @@ def template_of(name: Template) -> "LoadedTemplate":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["sentence"] = _sentence
+    templates.filters["sentence"] = sentence
     return templates.get_template(name)
-
-
-def _sentence(text: str) -> str:
-    """Begin a text with a capital letter and end it with a full stop, unless it ends with `:`."""
-    if text.partition(" ")[0].rstrip(",:;").isalpha():  # no `val/f1`
-        text = f"{text[:1].upper()}{text[1:]}"
-    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
 def publish(

@@ -18,8 +18,9 @@ from pipeline.metrics import direction, metric_label, of_task
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
 from pipeline.reporting.page import drawn, rendered
-from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
+from pipeline.reporting.run_page import size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
+from pipeline.running.run_document import main_metric, rows_words
 from pipeline.running.scoring import no_interval_notes, tested_names
 from pipeline.terminal import duration, number, rounded
 

@@ -18,23 +18,22 @@ from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
-from pipeline.findings import TestRows
-from pipeline.markup import BASELINES
+from pipeline.findings import Findings, TestRows
+from pipeline.markup import BASELINES, as_markdown
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_json, replace_text
+from pipeline.running.model_card import model_card
 from pipeline.running.plan import Plan
 from pipeline.running.recording import write_config, write_history
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
-from pipeline.running.scoring import direction_of, metric_names, more_metrics, scores_of
+from pipeline.running.scoring import direction_of, more_metrics, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
 from pipeline.scores import ClassScores, class_scores, find_threshold, mean_words
-from pipeline.serving.card import CardFacts, card
 from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv
 from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, save_model
 from pipeline.serving.predictions import interface
 from pipeline.terminal import number
-from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure, RunRecord
 
 # ── the decision ────────────────────────────────────────────────────────────────────────────
@@ -252,37 +251,14 @@ class TrainedWeights:
         test.write(into, self.plan.prepared.schema)
         return test
 
-    def leave(self, into: Path, test: ScoredTest | None) -> Figure:
-        """Write the model and its card into a folder that names them; return the model's figure."""
-        return self.write(
-            into,
-            into.name,
-            read_state(into).run_id or None,
-            metrics={} if test is None else test.metrics,
-            test=test,
-            kept={"best/epoch": float(self.epoch)},
-        )
-
-    def write(
-        self,
-        folder: Path,
-        name: str,
-        run_id: str | None,
-        *,
-        metrics: Mapping[str, float],
-        test: ScoredTest | None,
-        kept: Mapping[str, float],
-    ) -> Figure:
+    def write(self, folder: Path, findings: Findings) -> Figure:
         """Write the network with everything that it needs to answer, and its card.
 
         Args:
             folder: Receives `model/`, and `code/` if the network is the user's own. `model_from=`
                 finds an untracked model by the folder's name.
-            name: Name of the run, or of the study that the weights have won.
-            run_id: MLflow's id of the run; `None` if nothing is tracked.
-            metrics: Final values by name.
-            test: A test of the weights with its intervals; `None` = there was none.
-            kept: Further values for the card: `best/epoch`.
+            findings: Findings of the run, or of the study that the weights have won, with all test
+                rows.
 
         Returns:
             The figure by which the model is compared with others.
@@ -290,8 +266,8 @@ class TrainedWeights:
         plan, monitor = self.plan, self.plan.options.monitor
         schema, report = plan.prepared.schema, plan.prepared.report
         facts = {
-            "name": name,
-            "run_id": run_id,
+            "name": findings.name,
+            "run_id": findings.run_id or None,
             "config": dict(plan.config),
             "schema": schema.to_dict(),
             "data": plan.prepared.content_hash,
@@ -299,41 +275,26 @@ class TrainedWeights:
             "decision": self.decision.to_dict(),
             "epoch": self.epoch,
             "monitor": monitor,
-            "metrics": {**self.kept, **metrics},
+            "metrics": {**self.kept, **findings.metrics},
         }
         made = {"interface": interface(schema, self.decision), "example": plan.prepared.example}
         save_model(folder / FOLDER, self.task.network, facts, **made)
         _copy_own_code(plan.options.trust, folder)
-        text = card(self._card_facts(name, run_id or folder.name, {**kept, **metrics}, test))
-        replace_text(folder / FOLDER / CARD, text)
+        card = model_card(
+            findings,
+            schema=schema,
+            decision=self.decision,
+            data=report,
+            tags=self.tags,
+            reference=findings.run_id or folder.name,
+        )
+        replace_text(folder / FOLDER / CARD, f"{as_markdown(card)}\n")
         value = self.kept.get(monitor or "", math.nan)
         return Figure(
             data=plan.prepared.content_hash,
             monitor=monitor,
             value=value if math.isfinite(value) else None,
             better=direction_of(monitor or "train/loss", plan.options.metrics),
-        )
-
-    def _card_facts(
-        self, name: str, reference: str, metrics: Mapping[str, float], test: ScoredTest | None
-    ) -> CardFacts:
-        prepared = self.plan.prepared
-        return CardFacts(
-            name=name,
-            reference=reference,
-            tags=self.tags,
-            model=self.plan.config["model"],
-            parameters=self.plan.parameters,
-            epochs=self.epochs,
-            metrics=metrics,
-            shown=metric_names(prepared.schema.task, metrics),
-            baselines=() if test is None else test.baselines,
-            classes=() if test is None else test.classes,
-            intervals=None if test is None else test.intervals,
-            decision=self.decision,
-            schema=prepared.schema,
-            data_hash=prepared.content_hash,
-            report=prepared.report,
         )
 
 

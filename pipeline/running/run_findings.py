@@ -34,22 +34,20 @@ from pipeline.findings import (
 from pipeline.gallery import FOLDER, LIST, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
-from pipeline.markup import BASELINES, bullets, score_rows
-from pipeline.metrics import default_name, metric_label
+from pipeline.markup import Command, Section, as_markdown
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
 from pipeline.processes.child import Child
 from pipeline.running.helpers import wants_pictures
-from pipeline.running.kept_weights import ScoredTest, outputs_of
+from pipeline.running.kept_weights import ScoredTest, TrainedWeights, outputs_of
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import Result
-from pipeline.running.scoring import direction_of, scores_of, tested_names, trained_rows
+from pipeline.running.run_document import result_table, summary
+from pipeline.running.scoring import direction_of, scores_of, trained_rows
 from pipeline.running.trainer import Participant
-from pipeline.terminal import duration, rounded
 from pipeline.tracking import fields
-from pipeline.tracking.fields import as_text, name_text
 from pipeline.tracking.folders import read_state
 
 #: Largest number of training rows that are scored after the training.
@@ -117,11 +115,12 @@ def findings_of(
         result: Metrics of the run, with their intervals.
         diverged: Whether the weights are not finite, so that they can't be scored.
     """
-    test, vitals, lean = result.test, participant.vitals, plan.occasion.lean
+    lean, vitals = plan.occasion.lean, participant.vitals
     batches = participant.trainer.num_training_batches
     accumulated = plan.options.trainer.accumulate_grad_batches
-    found = Findings(
-        **_planned(plan),
+    planned = _tested(_planned_findings(plan), result.test)
+    trained = replace(
+        planned,
         run_id=result.run_id or "",
         end="diverged" if diverged else "finished",
         kept=participant.keeper.best_epoch,
@@ -129,41 +128,56 @@ def findings_of(
         steps=0 if batches == inf else ceil(batches / accumulated),
         threshold=result.decision.threshold,
         metrics=result.metrics,
-        intervals={} if test is None or test.intervals is None else test.intervals.ends,
-        baselines=() if test is None else test.baselines,
-        parameters=result.parameters,
         seconds=result.metrics["time/fit"],
         history={
             epoch: {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
             for epoch, values in result.history.items()
         },
         vitals=None if vitals is None else vitals.vitals(),
-        test=None if test is None or lean else _some_tested(test.rows),
+        test=None if lean else planned.test,
     )
-    return found if diverged or lean else _with_scores(found, plan, participant.task)
+    return trained if diverged or lean else _with_scores(trained, plan, participant.task)
 
 
 def findings_of_test(plan: Plan, test: ScoredTest, run_id: str) -> Findings:
     """Return the findings of an evaluation, which trains nothing."""
-    known = {
-        "run_id": run_id,
-        "end": "finished",
-        "kept": None,
-        "epochs": 0,
-        "planned": 0,
-        "threshold": test.threshold,
-        "metrics": test.metrics,
-        "intervals": {} if test.intervals is None else test.intervals.ends,
-        "baselines": test.baselines,
-        "parameters": plan.parameters,
-        "seconds": 0.0,
-        "history": {},
-        "test": _some_tested(test.rows),
-    }
-    return Findings(**{**_planned(plan), **known})
+    return replace(_tested(_planned_findings(plan), test), run_id=run_id, planned=0)
 
 
-def _planned(plan: Plan) -> dict[str, Any]:
+def findings_of_winner(weights: TrainedWeights, study: Path, test: ScoredTest | None) -> Findings:
+    """Return what the card of a study's model needs of the trial that has won.
+
+    Args:
+        weights: The weights that the trial has kept.
+        study: Folder of the study.
+        test: Their test; `None` = it was made before, or is not wanted.
+    """
+    return replace(
+        _tested(_planned_findings(weights.plan), test),
+        name=study.name,
+        run_id=read_state(study).run_id,
+        kept=weights.epoch,
+        epochs=weights.epochs,
+        history=weights.history,
+        test=None if test is None else test.rows,
+    )
+
+
+def _tested(findings: Findings, test: ScoredTest | None) -> Findings:
+    """Add a test to findings, without its outputs for most rows if there are very many."""
+    if test is None:
+        return findings
+    return replace(
+        findings,
+        threshold=test.threshold,
+        metrics=test.metrics,
+        intervals={} if test.intervals is None else test.intervals.ends,
+        baselines=test.baselines,
+        test=_some_tested(test.rows),
+    )
+
+
+def _planned_findings(plan: Plan) -> Findings:
     """Return the findings that are known before the training."""
     schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
     usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
@@ -172,27 +186,36 @@ def _planned(plan: Plan) -> dict[str, Any]:
     if schema.classes:
         counts = torch.bincount(prepared.train.targets[:trained], minlength=len(schema.classes))
         shares = tuple((counts / counts.sum()).tolist())
-    return {
+    return Findings(
         **{name: getattr(schema, name) for name in OF_SCHEMA},
-        "name": plan.name,
-        "model": str(plan.options.model[TARGET]).rpartition(".")[2],
-        "config": plan.config,
-        "season": season_of(schema.reading),
-        "words": None if plan.command is None else plan.command.words(),
-        "monitor": monitor,
-        "better": direction_of(monitor, plan.options.metrics),
-        "planned": trainer.max_epochs,
-        "clipping": Clipping(
+        name=plan.name,
+        run_id="",
+        end="finished",
+        model=str(plan.options.model[TARGET]).rpartition(".")[2],
+        config=plan.config,
+        season=season_of(schema.reading),
+        words=None if plan.command is None else plan.command.words(),
+        monitor=monitor,
+        better=direction_of(monitor, plan.options.metrics),
+        kept=None,
+        epochs=0,
+        planned=trainer.max_epochs,
+        clipping=Clipping(
             threshold=trainer.gradient_clip_val,
             algorithm=trainer.gradient_clip_algorithm,
             chosen=trainer.gradient_clip_val != usual_clipping,
         ),
-        "rows": {**prepared.rows, "train": trained},
-        "repeated": None if prepared.report is None else prepared.report.repeated,
-        "shares": shares,
-        "device": plan.devices.words,
-        "data_hash": prepared.content_hash,
-    }
+        metrics={},
+        intervals={},
+        rows={**prepared.rows, "train": trained},
+        repeated=None if prepared.report is None else prepared.report.repeated,
+        shares=shares,
+        parameters=plan.parameters,
+        seconds=0.0,
+        device=plan.devices.words,
+        data_hash=prepared.content_hash,
+        history={},
+    )
 
 
 def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
@@ -284,7 +307,7 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
     record.journal.tag("doctor", diagnosis.names)
     if lean:
         return ()
-    replace_text(record.artifacts / "doctor.md", diagnosis.markdown())
+    replace_text(record.artifacts / "doctor.md", f"{as_markdown(diagnosis.section())}\n")
     replace_json(record.artifacts / "doctor.json", diagnosis.to_dict(), has_nan=False)
     return tuple(diagnosis.lines())
 
@@ -396,10 +419,11 @@ def description_text(
     main = (next((one for one in fitting if one.name.startswith(begin)), None) for begin in MAIN)
     shown = [one for one in main if one is not None][:MOST_SHOWN] if run_id else []
     said = (line.removeprefix("doctor").strip() for line in doctor)
+    table = result_table(findings)
     first = [
-        _summary(findings),
-        bullets(f"Doctor: {as_text(line)}" for line in said),
-        _figures(findings),
+        fields.as_note(summary(findings)),
+        fields.as_note([f"Doctor: {line}" for line in said]),
+        "" if table is None else fields.as_note(table),
     ]
     images = [
         fields.titled(one.title, fields.picture(run_id, _place(one), one.alt)) for one in shown
@@ -411,7 +435,7 @@ def description_text(
         if run_id and experiment_id and (artifacts / path).is_file()
     ]
     more = fields.titled("Files", ", ".join(links)) if run_id and experiment_id else ""
-    again = fields.titled("Reproduce", fields.command_text(command))
+    again = fields.as_note(Section("Reproduce", [Command(command)])) if command else ""
     parts = [*first, *images, again, more]
     last, drawn = len(parts) - 1, range(len(parts) - 3, len(first) - 1, -1)
     return fields.fitted(parts, [last, *drawn, last - 1, 2, 1])
@@ -419,49 +443,3 @@ def description_text(
 
 def _place(one: Written) -> str:
     return f"{FOLDER}/{one.file}"
-
-
-def _summary(findings: Findings) -> str:
-    """Return what was trained and on which data, and the main metric beside the baselines'."""
-    name = default_name(findings.task)
-    figures = {
-        kind: rounded(findings.metrics[f"{kind}/{name}"], findings.intervals.get(name))
-        for kind in ("test", *BASELINES[::-1])
-        if f"{kind}/{name}" in findings.metrics
-    }
-    verdict = ""
-    if test := figures.pop("test", None):
-        beside = ", ".join(f"{kind} {value}" for kind, value in figures.items())
-        verdict = f": test {metric_label(name)} **{test}**" + (f" ({beside})" if beside else "")
-    kept = "" if findings.kept is None else f"; kept weights: epoch {findings.kept}"
-    end = "" if findings.end == "finished" else "; **diverged**"
-    return (
-        f"**{as_text(findings.model)}**, {findings.parameters:,} parameters, {_purpose(findings)}"
-        f"{verdict}. Trained on {findings.rows.get('train', 0):,} rows for "
-        f"{findings.epochs_words} epochs in {duration(findings.seconds)}"
-        f"{kept}{end}."
-    )
-
-
-def _purpose(findings: Findings) -> str:
-    if findings.task == "regression":
-        named = ", ".join(map(name_text, findings.targets[:3])) or name_text(findings.label)
-        units = f" in {name_text(findings.units)}" if findings.units else ""
-        steps = f", {findings.horizon} steps ahead" if findings.horizon > 1 else ""
-        return f"predicts {named or 'a value'}{units}{steps}"
-    if findings.task == "binary":
-        return f"classifies {' against '.join(map(name_text, reversed(findings.classes)))}"
-    classes = f"{len(findings.classes)} classes"
-    return f"predicts {f'{name_text(findings.label)} ({classes})' if findings.label else classes}"
-
-
-def _figures(findings: Findings) -> str:
-    """Return a table of the test metrics, with their intervals, beside the baselines'."""
-    names = tested_names(findings.task, findings.metrics)
-    if not names:
-        return ""
-    kinds = dict(zip(BASELINES, findings.baselines, strict=False))
-    headings = [f"{kind}: {name_text(name)}" for kind, name in kinds.items()]
-    rows = score_rows(findings.metrics, findings.intervals, names, kinds)
-    lines = [[name_text(name), *figures] for name, *figures in rows]
-    return fields.spaced(["test", "network", "95 % CI", *headings], lines)

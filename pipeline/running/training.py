@@ -26,7 +26,7 @@ from pipeline.callbacks.epoch_end import (
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
-from pipeline.findings import LrCurve
+from pipeline.findings import Findings, LrCurve
 from pipeline.paths import replace_text
 from pipeline.processes.child import Child, collecting_as_usual
 from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, with_intervals
@@ -203,7 +203,7 @@ class Session(Participant):
             result.test.write(record.artifacts, plan.prepared.schema)
         network = None if diverged else self.task.network
         if not diverged:
-            self._write_model(result)
+            self._write_model(result, findings)
         known = findings, result.doctor
         with described(plan, record, network, *known, artist=self._artist) as is_drawn:
             if diverged:
@@ -218,23 +218,22 @@ class Session(Participant):
                 self._shows(result, ", ".join(one for one, has in tasks.items() if has))
         return result
 
-    def _write_model(self, result: Result) -> None:
-        plan, record, metrics = self._plan, self._record, result.metrics
+    def _write_model(self, result: Result, findings: Findings) -> None:
+        plan, record = self._plan, self._record
         begin = record.journal.read().begin
         assert begin is not None, "a run that has trained has begun on record"
         weights = TrainedWeights(
             plan=plan,
             task=self.task,
             decision=result.decision,
-            epoch=int(metrics.get("best/epoch", result.epochs)),
+            epoch=int(result.metrics.get("best/epoch", result.epochs)),
             epochs=result.epochs,
             kept=result.kept,
             history=result.history,
             tags=begin.tags,
         )
-        known: dict[str, Any] = {"metrics": metrics, "test": result.test, "kept": {}}
-        figure = weights.write(record.folder, plan.name, record.run_id, **known)
-        record.journal.model(figure)
+        test = None if result.test is None else result.test.rows  # all of them
+        record.journal.model(weights.write(record.folder, replace(findings, test=test)))
         text = (record.folder / FOLDER / CARD).read_text(encoding="utf-8")
         replace_text(record.artifacts / CARD, text)
 

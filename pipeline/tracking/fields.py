@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.markup import escaped, fenced, markdown_table
+from pipeline.markup import (
+    Block,
+    Command,
+    Section,
+    TextTable,
+    bullets,
+    escaped,
+    fenced,
+    markdown_cells,
+    markdown_table,
+    sentence,
+)
 from pipeline.metrics import default_names, ranked
 
 COMMAND_TAG = "pipeline.command"
@@ -186,17 +197,25 @@ def titled(title: str, content: str) -> str:
     return f"**{as_text(title)}**\n\n{content}" if content else ""
 
 
-def spaced(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, with the space between and below its cells that the page omits."""
-    rows = [[f"{cell}&emsp;" for cell in line] for line in (headings, *lines)]
-    return f"{markdown_table(rows[0], rows[1:])}\n\n<br>"
+def as_note(block: Block) -> str:
+    """Return a part of a document as Markdown for MLflow's page.
 
-
-def command_text(command: str) -> str:
-    """Return a command as inline code, which the page wraps, unlike a code block."""
-    if "`" in command or "\n" in command:
-        return fenced(command, "sh")
-    return f"`{command}`" if command else ""
+    The page wraps inline code, unlike a code block, and omits the space between and below cells.
+    """
+    match block:
+        case Section(title, blocks):
+            return titled(title, "\n\n".join(map(as_note, blocks)))
+        case TextTable(title=title, words=words, notes=notes):
+            lines = [[f"{x}&emsp;" for x in line] for line in markdown_cells(block, name_text)]
+            table = f"{markdown_table(lines[0], lines[1:], words=words)}\n\n<br>"
+            return titled(title, "\n\n".join([table, *map(as_text, notes)]))
+        case Command(text):
+            return fenced(text, "sh") if "`" in text or "\n" in text else f"`{text}`"
+        case str():
+            return as_text(sentence(block))
+        case Mapping():
+            return bullets(as_text(f"{name}: {text}") for name, text in block.items())
+    return bullets(as_note(one) if isinstance(one, Command) else as_text(one) for one in block)
 
 
 def fits(file: Path) -> bool:

@@ -30,6 +30,7 @@ from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import diagnose, load_rules
 from pipeline.doctor.evidence import HIGHEST, HIGHEST_OF_OTHERS, Evidence
 from pipeline.findings import Clipping, ColumnImportances, Findings
+from pipeline.markup import as_markdown
 
 
 def names(findings: Findings) -> list[str]:
@@ -106,7 +107,7 @@ def test_at_most_two_lines_are_shown_and_the_rest_named() -> None:
     assert all("\n" not in line for line in lines)
     assert [line.partition(":")[0] for line in lines] == [f"doctor  {one}" for one in titles[:2]]
     assert lines[1].endswith(f" (also {', '.join(titles[2:])}: see doctor.md)")
-    page = diagnosis.markdown()
+    page = as_markdown(diagnosis.section())
     assert all(f"## {title.capitalize()}\n" in page for title in titles)
     told = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
     assert told["names"] == diagnosis.names
@@ -136,7 +137,7 @@ def test_evidence_that_is_missing_is_no_error(name: str) -> None:
         diagnosis = diagnose(replace(findings, **missing))
         assert len(diagnosis.lines()) <= 2
         json.dumps(diagnosis.to_dict(), allow_nan=False)
-        assert diagnosis.markdown().startswith("# Diagnosis")
+        assert as_markdown(diagnosis.section()).startswith("# Diagnosis")
     if name == "healthy":  # forecasts of more steps than there are windows are judged as well
         found = made_findings(task="regression", kind="series", rows=12)
         assert diagnose(replace(found, horizon=24)).names

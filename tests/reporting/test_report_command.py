@@ -166,12 +166,12 @@ def test_a_run_without_findings_is_told_from_its_journal(report: Report) -> None
     assert told in page.text
     made_run("now", ended=False)  # still trains
     lines = report("run=now")
-    assert lines[0].endswith("still running.")
+    assert "still running. Trained " in lines[0]
     _, page = page_of(lines)
     assert "this run has not finished" in page.text
-    assert "No test metrics" in page.text
+    assert "The run was not tested." in page.texts("p")
     made_run("resumed", ended=False, seed=0)  # still has what it left the first time
-    assert report("run=resumed")[0].endswith("still running.")
+    assert "still running. Trained " in report("run=resumed")[0]
 
 
 def test_layers_that_are_damaged_are_left_out(report: Report) -> None:
@@ -211,8 +211,9 @@ def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
     lines = report("run=ladder")
     assert lines[0] == f"ladder: learning rate range test; {told}"
     _, page = page_of(lines)
-    assert page.texts("h2") == ["Suggestion", "Curve", "How it was made"]
-    assert f"S{told[1:]}." in page.texts("p")
+    titles = ["Train with it", "Pictures", "Data", "How it was made", "Configuration"]
+    assert page.texts("h2") == titles
+    assert f"Learning rate range test; {told}." in page.texts("p")
     assert again in page.texts("code")
     assert len(page.all("img")) == 1
     assert "Incomplete" not in page.text
@@ -223,7 +224,7 @@ def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
     (folder,) = Path("runs").glob("*-ladder-*")
     (folder / "artifacts" / "find_lr" / "lr_range.csv").unlink()
     _, page = page_of(report("run=ladder"))
-    assert "No curve: the range test is finished." in page.text
+    assert "; no curve: the range test is finished." in page.text
 
 
 LONG = "n" * 100

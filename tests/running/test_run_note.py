@@ -48,9 +48,10 @@ def test_the_first_words_say_what_the_network_is_and_what_it_came_to(tmp_path: P
     note = told(findings, tmp_path)
     f1, linear = findings.metrics["test/f1"], findings.metrics["linear/f1"]
     first = note.partition("\n")[0]
-    assert first.startswith("**LSTM**, 2,048 parameters, predicts kind (3 classes): test F1 ")
-    assert f"**{f1:.3f}** (linear {linear:.3f}, naive " in first
-    assert "for 12 of 12 epochs in 4.2 s; kept weights: epoch 11." in first
+    assert first.startswith(f"LSTM, 2,048 parameters, predicts kind (3 classes): test F1 {f1:.3f} ")
+    assert ", 240 rows), naive " in first
+    assert f", linear {linear:.3f}. Trained on 720 rows for 12 of 12 epochs in 4.2 s; " in first
+    assert first.endswith("kept weights: epoch 11.")
     assert "- Doctor: overfitting: it learned by heart; try model.dropout=0.3" in note
     binary = told(made_findings(task="binary", kind="table"), tmp_path)
     assert "classifies malignant against benign: test F1 " in binary
@@ -66,7 +67,7 @@ def test_each_test_figure_stands_beside_its_interval_and_both_baselines(tmp_path
         [cell.replace("&emsp;", "").strip() for cell in line.split("|")[1:-1]] for line in lines
     ]
     assert head == [
-        *("test", "network", "95 % CI"),
+        *("metric", "network", "95 % CI"),
         *("naive: majority class", "linear: logistic regression"),
     ]
     assert [row[0] for row in rows] == ["accuracy", "precision", "recall", "f1", "auroc"]
@@ -98,7 +99,7 @@ def test_names_are_shown_as_they_stand_and_long_ones_cut(tmp_path: Path) -> None
     shown = r"a\|b \`c\` \[d\](http&#58;//e.f) \*g\* &#64;h &#58;i: &#36;j \_k\_"
     assert shown in note.partition("\n")[0]
     note = told(made_findings(task="binary", classes=("no", "x" * 5000)), tmp_path)
-    assert f"classifies {'x' * 59}… against no" in note
+    assert f"classifies {'x' * 30}…{'x' * 29} against no" in note
 
 
 def test_a_note_never_exceeds_what_a_tag_holds_and_gives_up_the_links_first(tmp_path: Path) -> None:
@@ -123,8 +124,9 @@ def test_a_run_that_mlflow_does_not_know_has_words_alone_and_one_that_diverged_s
     note = told(found, tmp_path, [drawn(tmp_path, "curves/loss")], experiment_id="")
     assert "get-artifact" not in note
     assert "#/experiments" not in note
-    assert "**MLP**" in note
+    assert note.startswith("MLP, 2,048 parameters, ")
     bare = {"metrics": {}, "kept": None, "intervals": {}, "test": None}
     note = told(replace(made_findings(), end="diverged", epochs=3, **bare), tmp_path)
-    assert "for 3 of 12 epochs in 4.2 s; **diverged**." in note
-    assert "| test" not in note
+    first = note.partition("\n")[0]
+    assert ": diverged, its loss is NaN or infinite. Trained on 720 rows for 3 of 12" in first
+    assert "| metric" not in note

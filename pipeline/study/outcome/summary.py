@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import markup
 from pipeline.config.overrides import plainest
-from pipeline.markup import MISSING, TextTable, show
+from pipeline.markup import MISSING, Block, Command, Section, TextTable, show
 from pipeline.metrics import Direction, all_metrics, direction, ranked
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
@@ -439,33 +439,28 @@ def last_lines(
 
 def search_note(summary: StudySummary) -> str:
     """Return the Markdown description of a study that has searched for the best trial."""
-    again = fields.titled("Train the best trial again", fields.command_text(summary.command))
-    tables = []
+    blocks: list[Block] = []
+    if summary.command:
+        blocks.append(Section("Train the best trial again", [Command(summary.command)]))
     if summary.best_row is not None:
-        tables.append(best_table(summary))
+        blocks.append(best_table(summary))
     if summary.tested:
-        tables.append(figures_table(summary))
+        blocks.append(figures_table(summary))
     if summary.importance is not None and summary.importance.above_chance:
-        tables.append(importance_table(summary.importance))
+        blocks.append(importance_table(summary.importance))
     words = [counts_line(summary.rows), *verdict(summary)]
-    return _note(words, [again, *map(_noted, tables)], summary.folder)
+    return _note(words, blocks, summary.folder)
 
 
 def comparison_note(
     outcome: Sequence[str], table: TextTable, rows: Sequence[Row], folder: Path
 ) -> str:
     """Return the Markdown description of a study that has compared cells, with its outcome."""
-    return _note([*outcome, counts_line(rows)], [_noted(table)], folder)
+    return _note([*outcome, counts_line(rows)], [table], folder)
 
 
-def _noted(table: TextTable) -> str:
-    headings, *lines = markup.markdown_cells(table, fields.name_text)
-    below = "".join(f"\n\n{fields.as_text(note)}" for note in table.notes)
-    return fields.titled(table.title, f"{fields.spaced(headings, lines)}{below}")
-
-
-def _note(lines: Sequence[str], parts: Sequence[str], folder: Path) -> str:
-    """Join lines, parts, pictures and links, as many as fit into an MLflow description."""
+def _note(lines: Sequence[str], blocks: Sequence[Block], folder: Path) -> str:
+    """Join lines, blocks, pictures and links, as many as fit into an MLflow description."""
     state, artifacts = read_state(folder), folder / "artifacts"
     images, links = list[str](), list[str]()
     for file, words in {**PICTURES, **FILES}.items() if state.run_id else ():
@@ -473,6 +468,10 @@ def _note(lines: Sequence[str], parts: Sequence[str], folder: Path) -> str:
             images.append(fields.titled(words, fields.picture(state.run_id, file, words)))
         elif state.experiment_id and (artifacts / file).is_file():
             links.append(fields.link(state.experiment_id, state.run_id, file, words))
-    first = markup.bullets(map(fields.as_text, lines))
-    parts = [first, *parts, *images, fields.titled("More", ", ".join(links))]
+    parts = [
+        fields.as_note(lines),
+        *map(fields.as_note, blocks),
+        *images,
+        fields.titled("More", ", ".join(links)),
+    ]
     return fields.fitted(parts, range(len(parts) - 1, 0, -1))

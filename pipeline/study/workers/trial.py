@@ -33,6 +33,7 @@ from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
 from pipeline.running.recording import LOG, ending, explain, log_to
 from pipeline.running.results import Result
+from pipeline.running.run_findings import findings_of_winner
 from pipeline.running.trainer import follow
 from pipeline.running.training import train
 from pipeline.study import messages
@@ -105,7 +106,10 @@ class TrialTrainer:
                 plan = self._plan(job, occasion)
                 run = read_weights(plan, Path(job.folder) / CHECKPOINTS / messages.KEPT)
                 test = None if job.into is None else run.test(Path(job.into))
-                figure = None if job.leave is None else asdict(run.leave(Path(job.leave), test))
+                figure = None
+                if job.leave is not None:
+                    winner = findings_of_winner(run, Path(job.leave), test)
+                    figure = asdict(run.write(Path(job.leave), winner))
             if test is None:
                 return Tested(figure=figure)
             ends = {} if test.intervals is None else test.intervals.ends

@@ -1,4 +1,4 @@
-"""A card holds what the run has on record, beside the baselines, and no figure of its own."""
+"""A card holds what the run has recorded, beside the baselines, and no figure of its own."""
 
 import json
 import re
@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from findings_made import config_of, made_findings
 from given_data import Given, labelled, options
 from serving import made_models
 
-from pipeline.bootstrap import Intervals
 from pipeline.data.prepare import prepare
 from pipeline.data.report import ClassRows
-from pipeline.markup import escaped
-from pipeline.scores import ClassScores
-from pipeline.serving.card import CardFacts, card
+from pipeline.findings import TestRows
+from pipeline.markup import as_markdown, escaped
+from pipeline.running.model_card import model_card
 from pipeline.serving.model import Decision
 from pipeline.terminal import rounded
 
@@ -26,27 +26,33 @@ KNOWN = {"label": "outcome", "reading": {"kind": "table", "target": "outcome", "
 SAMPLES = labelled(np.arange(500) % 4 // 3, classes=("well", "ill"), **KNOWN)
 PREPARED = prepare(Given(SAMPLES), options())
 REPORT = PREPARED.report
-FACTS = CardFacts(
+#: 39 hits, 12 false alarms, 68 well rows and 6 misses, by probability.
+PREDICTED = np.array([0.9] * 39 + [0.8] * 12 + [0.1] * 68 + [0.2] * 6, dtype=np.float32)
+TARGETS = np.array([1] * 39 + [0] * 80 + [1] * 6)
+FINDINGS = made_findings(
+    task="binary",
     name="mlp-patients",
-    reference="0123abcd",
-    tags={"command": "pipeline train model=mlp", "version.torch": "2.13.0"},
-    model={"_target_": "pipeline.networks.mlp.MLP", "hidden": [64], "dropout": 0.0},
-    parameters=12_345,
-    epochs=20,
-    metrics={"best/epoch": 7.0, "test/f1": 0.8125, "naive/f1": 0.0, "linear/f1": 0.75},
-    shown=("f1",),
-    baselines=("majority class", "logistic regression"),
-    classes=(ClassScores(name="ill", counts=(39, 12, 68, 6)),),
-    intervals=Intervals(draws=1000, units="125 rows", ends={"f1": (0.7, 0.9)}),
-    decision=Decision(threshold=0.31, rule="best_f1", found="best_f1 on 75 rows"),
-    schema=PREPARED.schema,
+    classes=("well", "ill"),
+    config=config_of("model=mlp", "model.hidden=[64]", "loss.class_weights=balanced"),
+    kept=7,
+    metrics={"test/f1": 0.8125, "naive/f1": 0.0, "linear/f1": 0.75},
+    intervals={"f1": (0.7, 0.9)},
+    test=TestRows(rows=np.arange(125), targets=TARGETS, outputs=PREDICTED),
+    threshold=0.31,
     data_hash=PREPARED.content_hash,
-    report=REPORT,
 )
+FACTS: dict[str, Any] = {
+    "schema": PREPARED.schema,
+    "decision": Decision(threshold=0.31, rule="best_f1", found="best_f1 on 75 rows"),
+    "data": REPORT,
+    "tags": {"command": "pipeline train model=mlp", "version.torch": "2.13.0"},
+    "reference": "0123abcd",
+}
+UNTESTED: dict[str, Any] = {"metrics": {}, "intervals": {}, "test": None, "baselines": ()}
 
 
-def told(**changes: Any) -> str:
-    return card(replace(FACTS, **changes))
+def told(findings: dict[str, Any] | None = None, **changes: Any) -> str:
+    return as_markdown(model_card(replace(FINDINGS, **(findings or {})), **{**FACTS, **changes}))
 
 
 def section(text: str, title: str) -> str:
@@ -54,32 +60,45 @@ def section(text: str, title: str) -> str:
 
 
 def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
-    figures = section(told(), "Test results")
-    assert "| metric | network | 95 % CI | naive: majority class | linear:" in figures
+    figures = section(told(), "Result")
+    assert "| metric | network | 95 % CI | naive: majority class | linear: logistic" in figures
     assert "| f1 | 0.81 | 0.70–0.90 | 0.00 | 0.75 |" in figures
-    assert "95 % confidence intervals: bootstrap of 125 rows with 1,000 draws." in figures
+    assert "95 % CI: bootstrap of 125 rows; it does not cover the variation between" in figures
 
 
-def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
+def test_first_sentences_say_what_the_model_does() -> None:
+    first = told().splitlines()[2]
+    assert first == (
+        "MLP, 2,048 parameters, classifies ill against well: test F1 0.81 (95 % CI 0.70–0.90, 240 "
+        "rows), naive 0.00, linear 0.75. Trained on 720 rows for 12 of 12 epochs in 4.2 s; kept "
+        "weights: epoch 7."
+    )
+
+
+def test_classes_threshold_data_and_commands_stand_in_their_sections() -> None:
     text = told()
-    assert "| ill | 39 | 12 | 68 | 6 | 0.765 | 0.867 | 0.812 | 45 |" in section(text, "By class")
-    assert "above 0.310 (rule best_f1: best_f1 on 75 rows)" in section(text, "Decision")
+    assert "| ill | 45 | 39 | 12 | 68 | 6 | 0.765 | 0.867 | 0.812 |" in section(text, "Result")
+    decision = section(text, "How it decides")
+    assert "ill if its probability is above 0.310 (rule best_f1: best_f1 on 75 rows)" in decision
     data = section(text, "Data")
     assert PREPARED.content_hash in data
     assert "| ill | 75 (25.0 %) | 19 (25.3 %) | 31 (24.8 %) |" in data
     use = section(text, "How to use it")
     assert "pipeline predict model_from=0123abcd input=new.csv output=predictions.csv" in use
     assert "pipeline evaluate model_from=0123abcd data.path=other.csv" in use
-    assert "pipeline train model=mlp" in section(text, "How it was made")
-    assert "torch 2.13.0" in section(text, "How it was made")
+    making = section(text, "How it was made")
+    assert "pipeline train model=mlp" in making
+    assert "- torch: 2.13.0" in making
+    assert "hidden=\\[64\\], " in making
 
 
-def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
+def test_limits_are_those_of_the_data_and_the_figures() -> None:
     found = replace(
         REPORT,
         constant=("flat",),
         repeated=9,
         rows={"train": 300, "test": 40},
+        columns=(replace(REPORT.columns[0], missing=110), *REPORT.columns[1:]),
         classes=(
             ClassRows(name="well", rows={"train": 200, "test": 36}),
             ClassRows(name="ill", rows={"train": 100, "test": 4}),
@@ -87,11 +106,13 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
         ),
     )
     metrics = {"test/f1": 0.5, "naive/f1": 0.0, "linear/f1": 0.75}
-    limits = section(told(report=found, metrics=metrics), "Known limits")
+    limits = section(told({"metrics": metrics}, data=found), "Known limits")
+    share = 110 / REPORT.columns[0].rows
     for words in (
         "constant in the training rows: flat (1 of 3 columns)",
         "9 of 40 test rows have the inputs of a training row, so their results are optimistic",
         "no test rows of class gone",
+        f"{REPORT.columns[0].name}: {100 * share:.0f} % of the rows had no value",
         "only 40 test rows: see the intervals",
         "no validation rows: the weights of the last epoch were kept",
         "fewer than 10 test rows of class ill",
@@ -99,36 +120,44 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
     ):
         assert words in limits
     assert "majority class" not in limits
+    assert "few rows of class" not in limits
+    unweighted = {"config": config_of("model=mlp")}
+    assert "few rows of class gone" in section(told(unweighted, data=found), "Known limits")
 
 
 def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
     regression = made_models.schema("regression", outputs=2, label="heat", units="°C")
     decision = Decision(intervals=((-1.5, 2.5), (-3.0, 3.0)))
     metrics = {"test/rmse": 2.0, "naive/rmse": 9.0, "linear/rmse": 1.5}
-    changes = {"schema": regression, "decision": decision, "metrics": metrics, "shown": ("rmse",)}
+    findings = {
+        **{"task": "regression", "label": "heat", "units": "°C", "classes": ()},
+        **{"metrics": metrics, "intervals": {}, "test": None},
+    }
     known = replace(REPORT, classes=(), task="regression")
-    text = told(classes=(), report=known, **changes)
+    text = told(findings, schema=regression, decision=decision, data=known)
     assert "predicts heat in °C" in text
-    assert "- prediction 1: -1.500 … 2.500" in section(text, "Decision")
+    assert "- prediction 1: -1.500 … 2.500" in section(text, "How it decides")
     limits = section(text, "Known limits")
     assert "no better than logistic regression" in limits
     assert "majority class" not in limits
-    assert "## By class" not in text
+    assert "scores by class" not in text
 
 
-def test_a_run_that_left_the_test_rows_alone_says_so() -> None:
-    text = told(metrics={"best/epoch": 3.0}, baselines=(), classes=(), intervals=None)
-    assert section(text, "Test results").strip() == "The model was not tested."
+def test_a_run_without_test_says_so() -> None:
+    assert section(told(UNTESTED), "Result").strip() == "The run was not tested."
 
 
 def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
     nasty = {"label": NASTY, "positive": NASTY, "notes": (NASTY,), "constant": (NASTY,)}
     text = told(
-        name=NASTY,
-        schema=replace(FACTS.schema, classes=("well", NASTY), label=NASTY),
-        classes=[replace(FACTS.classes[0], name=NASTY)],
-        report=replace(REPORT, **nasty),
-        model={"_target_": "x.Y", NASTY: NASTY},
+        {
+            "name": NASTY,
+            "classes": ("well", NASTY),
+            "label": NASTY,
+            "config": {"model": {"_target_": "x.Y", NASTY: NASTY}},
+        },
+        schema=replace(PREPARED.schema, classes=("well", NASTY), label=NASTY),
+        data=replace(REPORT, **nasty),
         tags={"command": f"train ``` {NASTY}"},
     )
     outside = re.sub(r"^(`{3,})[^`]*?\n.*?^\1$", "", text, flags=re.M | re.S)
@@ -136,7 +165,7 @@ def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
     assert not re.search(r"(?<!\\)\[x", outside)
     assert not re.search(r"^# heading", outside, flags=re.M)
     assert [line for line in outside.splitlines() if line.startswith("# ")] == [
-        f"# Model card: {escaped(NASTY)}"
+        f"# {escaped(f'Model card: {NASTY}')}"
     ]
 
 
@@ -146,7 +175,7 @@ def test_every_figure_of_a_card_is_on_record(words: str, made: Callable[..., Pat
     run = made(*words.split(), "trainer.max_epochs=2", "tracking=none", "verbose=0")
     text = (run / "model" / "card.md").read_text(encoding="utf-8")
     assert (run / "artifacts" / "card.md").read_text(encoding="utf-8") == text
-    figures = section(text, "Test results")
+    figures = section(text, "Result").partition("scores by class")[0]
     lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     ends = json.loads((run / "artifacts" / "intervals.json").read_text(encoding="utf-8"))["ends"]

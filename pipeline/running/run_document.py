@@ -1,0 +1,288 @@
+"""What is known of a run, as sections that its model card, report and description show."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pipeline.bootstrap import units_of_test
+from pipeline.config.values import TARGET
+from pipeline.data.report import DataReport
+from pipeline.data.report_text import clean_checks, facts_of, few_rows, tables, warnings
+from pipeline.findings import Findings
+from pipeline.markup import (
+    BASELINES,
+    MISSING,
+    Block,
+    Command,
+    Section,
+    TextTable,
+    baseline_headings,
+    interval_text,
+    score_rows,
+)
+from pipeline.metrics import default_name, direction, metric_label, ranked
+from pipeline.pictures.style import short
+from pipeline.running.scoring import no_interval_notes, tested_names
+from pipeline.scores import ClassScores, class_scores, mean_words
+from pipeline.terminal import duration, rounded
+
+#: Longest name in the summary, in characters.
+LONGEST = 60
+FEW_TEST_ROWS = 100
+FEW_CLASS_ROWS = 10
+MANY_MISSING = 0.2
+MACRO = "precision, recall, F1 and AUROC are macro averages over the classes"
+OWN_REASON = "too slow, undefined for most bootstrap samples, or equal for all of them"
+#: Tags that tell how a run was made, and what they are called.
+MAKING = {"seed": "seed", "git.commit": "commit", "python": "Python"}
+
+
+def run_document(
+    findings: Findings,
+    *,
+    data: DataReport | None,
+    tags: Mapping[str, str],
+    facts: Mapping[str, str],
+) -> list[Section]:
+    """Return the sections on a run: its result, data, limits, and how it was made.
+
+    Args:
+        findings: Findings of the run.
+        data: Report on its data; `None` = there is none.
+        tags: Tags of the run: `command`, `seed`, `version.torch`, …
+        facts: Further facts for the last section, by name.
+    """
+    return [
+        result_section(findings),
+        data_section(findings, data),
+        Section("Known limits", [[*_limits(findings, data)] or ["none found by the data report"]]),
+        making_section(findings, tags, facts),
+    ]
+
+
+# ── the summary ─────────────────────────────────────────────────────────────────────────────
+
+
+def summary(findings: Findings, status: str = "finished") -> str:
+    """Return what the network predicts, the result beside the baselines, and the training.
+
+    Args:
+        findings: Findings of the run.
+        status: How the run ended, in words, or `running`.
+    """
+    parameters = f", {findings.parameters:,} parameters" if findings.parameters else ""
+    purpose = _purpose(findings)
+    network = f"{findings.model}{parameters}{purpose and f', {purpose}'}"
+    if not findings.is_trained:
+        return f"{network}, evaluated: {_outcome(findings, status)}."
+    rows = f" on {rows_words(findings.rows['train'])}" if "train" in findings.rows else ""
+    epochs = f"{findings.epochs_words} epoch{'' if findings.planned == 1 else 's'}"
+    took = f" in {duration(findings.seconds)}" if findings.seconds else ""
+    kept = "" if findings.kept is None else f"; kept weights: epoch {findings.kept}"
+    return f"{network}: {_outcome(findings, status)}. Trained{rows} for {epochs}{took}{kept}."
+
+
+def _purpose(findings: Findings) -> str:
+    """Return what is predicted; empty if it is unknown."""
+    label = short(findings.label, LONGEST) if findings.label else ""
+    count = len(findings.classes)
+    if findings.task == "regression":
+        names = ", ".join(short(name, LONGEST) for name in findings.targets[:3]) or label
+        units = f" in {short(findings.units, LONGEST)}" if findings.units else ""
+        steps = f", {findings.horizon} steps ahead" if findings.horizon > 1 else ""
+        return f"predicts {names or 'a value'}{units}{steps}"
+    if findings.task == "binary" and count:
+        names = " against ".join(short(name, LONGEST) for name in reversed(findings.classes))
+        return f"classifies {names}"
+    if not count:
+        return ""
+    return f"predicts {label} ({count} classes)" if label else f"predicts {count} classes"
+
+
+def _outcome(findings: Findings, status: str) -> str:
+    name = main_metric(findings)
+    if findings.end == "diverged":
+        return "diverged, its loss is NaN or infinite"
+    if status == "running":
+        return "still running"
+    if name is None:
+        return f"{status}, not tested"
+    ends = findings.intervals.get(name)
+    interval = interval_text(ends)
+    notes = [] if interval == MISSING else [f"95 % CI {interval}"]
+    if "test" in findings.rows:
+        notes.append(rows_words(findings.rows["test"]))
+    precision = f" ({', '.join(notes)})" if notes else ""
+    figure = rounded(findings.metrics[f"test/{name}"], ends)
+    figures = [f"test {metric_label(name)} {figure}{precision}"]
+    for kind in BASELINES:
+        if f"{kind}/{name}" in findings.metrics:
+            figures.append(f"{kind} {rounded(findings.metrics[f'{kind}/{name}'], ends)}")
+    return ", ".join(figures)
+
+
+def main_metric(findings: Findings) -> str | None:
+    """Return the metric that represents the run's test: that of the monitor, else a usual one."""
+    names = tested_names(findings.task, findings.metrics)
+    monitored = findings.monitor.rpartition("/")[2]
+    return next((name for name in (monitored, *ranked(), *names) if name in names), None)
+
+
+def rows_words(count: int, noun: str = "row") -> str:
+    """Write a number of rows, such as `1 test row`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+# ── the result ──────────────────────────────────────────────────────────────────────────────
+
+
+def result_section(findings: Findings) -> Section:
+    """Return the test metrics beside the baselines', and the scores of each class."""
+    blocks: list[Block] = [result_table(findings) or "the run was not tested"]
+    if (classes := class_table(findings)) is not None:
+        blocks.append(classes)
+    return Section("Result", blocks)
+
+
+def result_table(findings: Findings) -> TextTable | None:
+    """Return the test metrics beside the baselines'; `None` if nothing was tested."""
+    names = tested_names(findings.task, findings.metrics)
+    if not names:
+        return None
+    headings = baseline_headings(findings.metrics, findings.baselines)
+    lines = score_rows(findings.metrics, findings.intervals, names, headings)
+    units = units_of_test(findings)
+    notes = [MACRO] if findings.task == "multiclass" else []
+    if findings.intervals:
+        drawn = "the test rows" if findings.test is None else units.words
+        notes.append(
+            f"95 % CI: bootstrap of {drawn}; it does not cover the variation between training runs"
+        )
+        unsure = [line[0] for line in lines if line[2] == MISSING]
+        notes += no_interval_notes(findings.task, unsure, own_reason=OWN_REASON)
+    elif findings.test is not None and units.kind != "row":
+        notes.append(f"no confidence intervals: too few ({units.words})")
+    return TextTable(
+        title=_result_title(findings),
+        headings=["metric", "network", "95 % CI", *headings.values()],
+        lines=lines,
+        notes=notes,
+    )
+
+
+def _result_title(findings: Findings) -> str:
+    if findings.task == "regression":
+        return f"test metrics, in {findings.units or 'the units of the target'}"
+    if findings.task == "binary" and len(findings.classes) > 1:
+        return f"test metrics of class {findings.classes[1]}"
+    scores = _scores_by_class(findings)
+    mean = mean_words(scores) if scores else f"mean over {len(findings.classes)} classes"
+    return f"test metrics, {mean}"
+
+
+def class_table(findings: Findings) -> TextTable | None:
+    """Return TP, FP, TN, FN and scores of each class on the test rows; `None` without them."""
+    scores = _scores_by_class(findings)
+    if not scores:
+        return None
+    lines = []
+    for score in scores:
+        counts = [f"{count:,}" for count in (score.support, *score.counts)]
+        lines.append([score.name, *counts, *score.score_texts])
+    supports = [score.support for score in scores]
+    notes = []
+    if not all(supports):
+        present = np.count_nonzero(supports)
+        notes = [f"{present} of {len(scores)} classes are in the test rows"]
+    if not all(score.is_counted for score in scores):
+        notes.append(f"{MISSING}: neither in the test rows nor predicted; not part of any mean")
+    return TextTable(
+        title=f"scores by class, {rows_words(sum(supports), 'test row')}",
+        headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
+        lines=lines,
+        notes=notes,
+    )
+
+
+def _scores_by_class(findings: Findings) -> tuple[ClassScores, ...]:
+    """Return the scores of each class; empty for a regression, and without test rows."""
+    test = findings.test
+    if test is None or findings.task == "regression" or not len(test.targets):
+        return ()
+    return class_scores(test.called(findings.threshold), test.targets, findings.classes)
+
+
+# ── data, limits, making ────────────────────────────────────────────────────────────────────
+
+
+def data_section(findings: Findings, data: DataReport | None) -> Section:
+    """Return what is known of the data before the training."""
+    facts = {} if data is None else {**facts_of(data), "checks": clean_checks(data)}
+    facts["hash of data and split"] = findings.data_hash
+    blocks: list[Block] = [{name: text for name, text in facts.items() if text}]
+    if data is not None:
+        blocks += [*tables(data), data.notes]
+    return Section("Data", blocks)
+
+
+def _limits(findings: Findings, data: DataReport | None) -> Iterator[str]:
+    if data is None:
+        yield "there is no data report"
+    else:
+        yield from warnings(data)
+        if data.of == "train" and not dict(findings.config.get("loss") or {}).get("class_weights"):
+            yield from few_rows(data)
+        yield from _limits_of_data(data)
+    # Mention each baseline that is at least as good as the network.
+    key = default_name(findings.task)
+    score = findings.metrics.get(f"test/{key}")
+    for kind, name in zip(BASELINES, findings.baselines, strict=False):
+        baseline = findings.metrics.get(f"{kind}/{key}")
+        if score is None or baseline is None:
+            continue
+        gain = score - baseline if direction(key) == "max" else baseline - score
+        if gain <= 0:
+            yield (
+                f"the network is no better than {name} on the test rows: test/{key} "
+                f"{rounded(score)} against {rounded(baseline)}"
+            )
+
+
+def _limits_of_data(data: DataReport) -> Iterator[str]:
+    for column in data.columns:
+        if column.missing_share >= MANY_MISSING:
+            yield f"{column.name}: {100 * column.missing_share:.0f} % of the rows had no value"
+    test = data.rows.get("test", 0)
+    if test < FEW_TEST_ROWS:
+        yield f"only {test} test rows: see the intervals"
+    if data.of == "train" and "validation" not in data.rows:
+        yield "no validation rows: the weights of the last epoch were kept"
+    few = [each.name for each in data.classes if 0 < each.rows.get("test", 0) < FEW_CLASS_ROWS]
+    if few:
+        yield f"fewer than {FEW_CLASS_ROWS} test rows of class {', '.join(few)}"
+    if data.span:
+        yield "all test rows are from one period; results in another may differ"
+
+
+def making_section(
+    findings: Findings, tags: Mapping[str, str], facts: Mapping[str, str]
+) -> Section:
+    """Return the command of a run, its main settings and its environment."""
+    options = [
+        f"{key}={value}"
+        for key, value in dict(findings.config.get("model") or {}).items()
+        if key != TARGET and value is not None
+    ]
+    made = {
+        **facts,
+        "rows": ", ".join(f"{count:,} {part}" for part, count in findings.rows.items()),
+        "options of the model": ", ".join(options),
+        "monitored metric": f"{findings.monitor} ({findings.better})",
+        "device": findings.device,
+        **{name: tags.get(key, "") for key, name in MAKING.items()},
+        "code": "with uncommitted changes" if tags.get("git.dirty") == "true" else "",
+        **{k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")},
+        "MLflow run": findings.run_id,
+    }
+    blocks: list[Block] = [Command(tags["command"])] if "command" in tags else []
+    return Section("How it was made", [*blocks, {k: v for k, v in made.items() if v}])
