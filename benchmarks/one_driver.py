@@ -18,14 +18,9 @@ from statistics import median
 from typing import Any, NoReturn
 
 from benchmarks.study_cost import open_ledger, value_of
+from pipeline.ends import End, TrialEnd
+from pipeline.processes.lease import own_lease
 from pipeline.study.space.space import Space
-
-try:
-    from pipeline.processes.lease import own_lease
-    from pipeline.study.messages import TrialEnd
-except ImportError:  # the program as it was before the wave that this benchmark measures
-    from pipeline.study.ledger.ends import End as TrialEnd
-    from pipeline.tracking.lease import own_lease
 
 #: The rungs at which a trial is compared by default.
 RUNGS = range(3, 10)
@@ -63,7 +58,7 @@ class Driver:
 
     def _finish(self) -> None:
         taken = self._held.popleft()
-        self._ledger.finish(taken, TrialEnd(state="complete", values=(value_of(taken),)))
+        self._ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(value_of(taken),)))
 
     def _median_cost(self, call: Callable[[int], object], times: int, pause: float = 0.0) -> float:
         """Return the median CPU ms of a call, which gets its number."""
@@ -124,7 +119,7 @@ class Driver:
         for count, rung in enumerate(RUNGS, start=1):
             if self._ledger.report(oldest, step=rung, value=value_of(oldest) * rung / 10):
                 self._held.popleft()
-                self._ledger.finish(oldest, TrialEnd(state="pruned", reason="pruned"))
+                self._ledger.finish(oldest, TrialEnd(end=End.PRUNED))
                 return count
         self._finish()
         return len(RUNGS)

@@ -37,9 +37,9 @@ import psutil
 
 from benchmarks.outage import server
 from benchmarks.study_cost import open_ledger, value_of
+from pipeline.ends import End, TrialEnd
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.rows import Row
-from pipeline.study.messages import TrialEnd
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.store import Store
@@ -71,7 +71,7 @@ def take_all(url: str, options: dict[str, Any], ready: Barrier) -> None:
         ledger.progress()
         before, used = used, time.process_time()
         cost = {"cost": used - before}
-        ledger.finish(taken, TrialEnd(state="complete", values=(value_of(taken),), attributes=cost))
+        ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(value_of(taken),), attributes=cost))
     ledger.close()
 
 
@@ -281,7 +281,7 @@ def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
             )
             for epoch in range(1, EPOCHS + 1):
                 journal.epoch(epoch, METRICS)
-            journal.end("FINISHED")
+            journal.end(End.COMPLETE)
             journal.close()
             while recorder.close(place):
                 print("once more:", recorder.problem, flush=True)

@@ -18,12 +18,12 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import Composer
 from pipeline.config.options import SweepOptions
+from pipeline.ends import End, TrialEnd
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.messages import TrialEnd
 from pipeline.study.space.trial_configs import TrialConfigs
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
@@ -63,7 +63,7 @@ def one_trial(ledger: Ledger) -> None:
     value = value_of(taken)
     for step in range(1, 10):
         ledger.report(taken, step=step, value=value * step / 10)
-    ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
+    ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(value,)))
     ledger.progress()
 
 

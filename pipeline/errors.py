@@ -83,6 +83,10 @@ class EnvironmentFaultError(PipelineError):
     exit_code = 3
 
 
+class OutOfMemoryFaultError(EnvironmentFaultError):
+    """The memory of the machine or of an accelerator is used up."""
+
+
 class DivergedError(PipelineError):
     """The loss became NaN or infinite; `result` is what the run has left, if that was written."""
 

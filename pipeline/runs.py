@@ -24,6 +24,7 @@ from pipeline.config.options import (
     Text,
     TrackingOptions,
 )
+from pipeline.ends import End
 from pipeline.entry import command
 from pipeline.errors import (
     ConfigError,
@@ -200,7 +201,7 @@ def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dic
 
     study = studies.open(name)
     rows, progress = study.trials(), study.progress()
-    complete = [row for row in rows if row.state == "complete"]
+    complete = [row for row in rows if row.state is End.COMPLETE]
     # Equal seeds give equal values, which count once.
     values = {tuple(row.overrides.items()): row.values[0] for row in complete}
     is_repeated = all(key in REPEATED for row in rows for key in row.overrides)

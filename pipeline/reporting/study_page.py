@@ -13,7 +13,7 @@ from pipeline.markup import MISSING, TextTable
 from pipeline.regular_files import require_plain_folder
 from pipeline.reporting.page import NAME, PagePicture, drawn, publish, rendered
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.ledger.rows import Row, best, winner
+from pipeline.study.ledger.rows import Row, best, state_word, winner
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.outcome import comparison as comparisons
 from pipeline.study.outcome import comparison_picture, pictures
@@ -158,7 +158,7 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
         values = [*map(outcome.value_text, summary.objectives, row.values)]
         values = values or [MISSING] * len(summary.objectives)
         point = [outcome.shown_text(row.overrides.get(key)) for key in keys]
-        lines.append([str(row.number), outcome.end_word(row), *values, *point, took])
+        lines.append([str(row.number), state_word(row.state), *values, *point, took])
     notes = [f"{left_out:,} more trials are in trials.csv"] if left_out else []
     if any(MISSING in line for line in lines):
         notes.append(f"{MISSING}: the trial did not complete, or does not have this parameter")

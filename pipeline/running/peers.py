@@ -29,6 +29,7 @@ from torch._C._distributed_c10d import FileStore
 from pipeline.config.check import check
 from pipeline.config.record import plain
 from pipeline.devices import Devices
+from pipeline.ends import End
 from pipeline.errors import ConfigError, DivergedError, EnvironmentFaultError, PipelineError
 from pipeline.processes.child import Child, python_module
 from pipeline.ranks import HERE_ALONE, Rank
@@ -282,7 +283,7 @@ class Peers:
                 with suppress(EnvironmentFaultError):
                     record.saves()
             with suppress(EnvironmentFaultError):
-                record.journal.end("FAILED", "error")
+                record.journal.end(End.ERROR)
             say_how_to_go_on(record)
             print(f"error: {problem}", file=sys.stderr, flush=True)
             os._exit(code)

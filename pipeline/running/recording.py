@@ -24,12 +24,12 @@ from omegaconf import OmegaConf
 
 from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
+from pipeline.ends import End, end_of
 from pipeline.errors import (
-    ChangedDataError,
     ConfigError,
-    DivergedError,
     EnvironmentFaultError,
     Interrupted,
+    OutOfMemoryFaultError,
     text_override,
 )
 from pipeline.findings import LAYERS_FILE
@@ -50,15 +50,13 @@ from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import Header, Journal, Status, resume_words
+from pipeline.tracking.journal import Header, Journal, resume_words
 from pipeline.tracking.ownership import begin_own, next_order
 from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_look
 
 LOG = "run.log"
 #: Time within which a closed port refuses a connection, in seconds; too short to be noticed.
 REFUSAL_SECONDS = 0.1
-#: Beginning of the message of a run that ended for lack of memory.
-OUT_OF_MEMORY = "out of memory ("
 _Item = TypeVar("_Item")
 
 
@@ -169,7 +167,7 @@ class Record:
         uri: Address of the store; empty if nothing is tracked.
         run_id: MLflow's id of the run; `None` if nothing is tracked.
         unsent: Number of values that the server lacks; known once the record is closed.
-        reason: Why the run ended, in addition to its status.
+        end: How the run ends if it finishes.
         registered: Result of the model's registration; known once the record is closed.
         begins: Writes the beginning of the run; `None` = that was done.
         saves: Writes the checkpoints that wait in memory; `None` = there is no training yet.
@@ -180,7 +178,7 @@ class Record:
     uri: str
     run_id: str | None = None
     unsent: int = 0
-    reason: str | None = None
+    end: End = End.COMPLETE
     registered: str | None = None
     begins: Callable[[], None] | None = None
     saves: Callable[[], None] | None = None
@@ -217,7 +215,7 @@ class Record:
         """Record that the run has finished, unless that is on record or a stop was requested."""
         if not self.journal.has_ended:
             stop.check()
-            self.journal.end("FINISHED", self.reason)
+            self.journal.end(self.end)
 
 
 @contextmanager
@@ -330,7 +328,7 @@ def _end(record: Record, error: BaseException, *, lean: bool) -> BaseException:
         return explained
     # On a full disk this line may not fit; the recorder then closes the run as lost.
     with suppress(EnvironmentFaultError):
-        record.journal.end(*ending(explained))
+        record.journal.end(end_of(explained))
     if isinstance(explained, Interrupted) and not lean:
         say_how_to_go_on(record)
         if not stop.is_reported:
@@ -338,15 +336,6 @@ def _end(record: Record, error: BaseException, *, lean: bool) -> BaseException:
                 "stopped before the end of the first epoch; run the same command to start again"
             )
     return explained
-
-
-def ending(explained: BaseException) -> tuple[Status, str]:
-    """Return MLflow's status and our `end_reason` for an error that `explain` returned."""
-    if isinstance(explained, Interrupted | ChangedDataError):  # a study repeats the trial
-        return "KILLED", "interrupted"
-    if isinstance(explained, DivergedError):
-        return "FAILED", "diverged"
-    return "FAILED", "oom" if str(explained).startswith(OUT_OF_MEMORY) else "error"
 
 
 def explain(error: BaseException) -> BaseException:
@@ -357,7 +346,7 @@ def explain(error: BaseException) -> BaseException:
     first = next(iter(str(error).splitlines()), type(error).__name__)
     kinds = (torch.OutOfMemoryError, MemoryError)
     if isinstance(error, kinds) or "can't allocate memory" in str(error):
-        return EnvironmentFaultError(f"{OUT_OF_MEMORY}{first}); try a smaller data.batch_size")
+        return OutOfMemoryFaultError(f"out of memory ({first}); try a smaller data.batch_size")
     # The death of a process that loads data is raised in whatever this one does at that moment,
     # such as writing a checkpoint, which takes it for an error of the disk.
     for raised in (error, error.__cause__):

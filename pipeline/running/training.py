@@ -25,6 +25,7 @@ from pipeline.callbacks.epoch_end import (
 )
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
+from pipeline.ends import End
 from pipeline.errors import DivergedError
 from pipeline.findings import Findings, LrCurve
 from pipeline.paths import replace_text
@@ -86,7 +87,7 @@ def train(
         session = Session(plan, record, artist or Child(()), shows)
         session.fit()
         result = session.finish()
-        record.reason = "pruned" if result.pruned else None
+        record.end = End.PRUNED if result.pruned else End.COMPLETE
         if concludes is not None:
             concludes(result, record.journal)
         file, keeper = plan.occasion.weights, session.keeper

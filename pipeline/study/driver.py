@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config.record import flatten, plain
+from pipeline.ends import End, TrialEnd, end_of
 from pipeline.errors import (
     ChangedDataError,
     ConfigError,
-    DivergedError,
     EnvironmentFaultError,
     Interrupted,
     PipelineError,
@@ -27,12 +27,10 @@ from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import STARTING, Live
 from pipeline.study.messages import (
-    RETRIED,
     Answer,
     Gone,
     Job,
     Rung,
-    TrialEnd,
     changed_data_line,
     end_journal,
 )
@@ -46,7 +44,7 @@ from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
 from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import is_finished
-from pipeline.tracking.journal import RunRecord, Scalar, Status
+from pipeline.tracking.journal import RunRecord, Scalar
 
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
@@ -130,7 +128,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     try:
         driver.work()
         yield driver
-        driver.run.end("FINISHED")
+        driver.run.end(End.COMPLETE)
     except BaseException as raised:
         error = raised
         if stop.signal_number is not None and not isinstance(raised, Interrupted):
@@ -140,7 +138,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
                 stop.report(f"stopped: {_so_far(ledger, plan)}; run the same command to continue")
         finally:
             with waiting_for(SENDING, plan.run.verbose):
-                driver.run.end(*_ending(error))
+                driver.run.end(end_of(error))
         raise error from raised.__cause__
     finally:
         ledger.close()
@@ -152,8 +150,7 @@ def _so_far(ledger: Ledger, plan: StudyPlan) -> str:
     For example `7 complete, 4 pruned; 2 interrupted trials will be repeated; best trial 3, …`.
     """
     progress = ledger.progress()
-    counts = {end: count for end, count in progress.counts.items() if end not in RETRIED}
-    parts = [replace(progress, counts=counts).words]
+    parts = [progress.words_of(end for end in End if end.counts)]
     waiting = [row for row in ledger.trials() if row.state == "waiting"]
     if repeats := sum(row.retry_of is not None for row in waiting):
         trials = "trial" if repeats == 1 else "trials"
@@ -161,15 +158,6 @@ def _so_far(ledger: Ledger, plan: StudyPlan) -> str:
     if (best := progress.best_row) is not None:
         parts.append(f"best trial {best.number}, {value_words(best.values, plan.names)}")
     return "; ".join(parts)
-
-
-def _ending(error: BaseException) -> tuple[Status, str]:
-    """Return how the study's own run ends in MLflow: its status and the reason."""
-    if isinstance(error, Interrupted | KeyboardInterrupt):
-        return "KILLED", "interrupted"
-    if isinstance(error, PipelineError) and error.exit_code == DivergedError.exit_code:
-        return "FAILED", "diverged"
-    return "FAILED", "error"
 
 
 class StudyFailedError(PipelineError):
@@ -219,9 +207,9 @@ class Driver:
             progress = self.ledger.progress()
         self.run.update(progress)
         self.leads = self.run.leads
-        if progress.counted and not progress.counts.get("complete"):
-            code = DivergedError.exit_code if progress.counts.get("diverged") else 1
-            raise StudyFailedError(f"no trial completed: {progress.words}", code)
+        if progress.counted and not progress.counts.get(End.COMPLETE):
+            end = End.DIVERGED if progress.counts.get(End.DIVERGED) else End.ERROR
+            raise StudyFailedError(f"no trial completed: {progress.words}", end.exit_code)
 
     def _advance(self) -> None:
         # No more workers than trials that are running here or left.
@@ -253,7 +241,7 @@ class Driver:
             raise StudyFailedError(
                 f"{most} trials failed in a row, the last with: {failure.message}; fix this, "
                 "or raise sweep.max_consecutive_failures",
-                failure.exit_code,
+                failure.code,
             )
         return not self._pool.busy() if self._is_late() else self._progress.settled
 
@@ -310,10 +298,10 @@ class Driver:
                 worker.verdict(prune=self.ledger.report(worker.taken, step=step, value=value))
             case TrialEnd() if worker.is_busy:
                 ended = self._closer.end(worker, answer)
-                how = ended.exit_code, ended.reason
-                if how == (ChangedDataError.exit_code, "interrupted"):
+                how = ended.end, ended.code
+                if how == (End.INTERRUPTED, ChangedDataError.exit_code):
                     raise ChangedDataError(ended.message or "the data have changed")
-                if how == (EnvironmentFaultError.exit_code, "error"):
+                if how == (End.ERROR, EnvironmentFaultError.exit_code):
                     message = ended.message or "the environment stopped a trial"
                     raise EnvironmentFaultError(message)
             case Gone():
@@ -324,10 +312,10 @@ class Driver:
         died = [worker.number] if worker.is_busy else []
         self._pool.dismiss(worker)  # first, so that a failing store can't leave it busy
         if died and worker.is_overdue:
-            self._closer.end(worker, TrialEnd(state="failed", reason="interrupted"))
+            self._closer.end(worker, TrialEnd(end=End.INTERRUPTED))
         # The death of the server says nothing of the trials, which don't count as failures.
-        reason = "interrupted" if self._pool.has_lost_server else "lost"
-        self._closer.close_lost(died, why=f"its process died ({gone.message})", reason=reason)
+        end = End.INTERRUPTED if self._pool.has_lost_server else End.LOST
+        self._closer.close_lost(died, why=f"its process died ({gone.message})", end=end)
         self._pool.dismiss(worker, gone)  # again, to count a worker that was never ready
 
     def _leave(self) -> None:
@@ -381,22 +369,21 @@ class TrialCloser:
         """
         worker.is_busy = False  # first, so that a failing store can't leave it busy
         ended, number = self._on_its_data(worker.job, ended), worker.number
-        if worker.is_overdue and ended.reason == "interrupted":
+        if worker.is_overdue and ended.end is End.INTERRUPTED:
             message = f"took longer than sweep.trial_timeout={self._plan.options.trial_timeout:g}"
-            ended = replace(ended, reason="error", message=message, exit_code=1)
-        if ended.state == "failed":
-            is_told = end_journal(self._plan.trial_folder(number), ended.state, ended.reason)
-            ended = ended if is_told else replace(ended, reason="lost")
+            ended = replace(ended, end=End.ERROR, message=message, exit_code=None)
+        if ended.end.is_failure and not end_journal(self._plan.trial_folder(number), ended.end):
+            ended = replace(ended, end=End.LOST)
         if not self._ledger.finish(worker.taken, ended):
             self._drop(number)
-            return replace(ended, reason="lost")  # whatever befell it without its folder
+            return replace(ended, end=End.LOST)  # whatever befell it without its folder
         self._live.ended(worker.taken, ended)
-        if ended.state == "failed" and ended.reason != "interrupted":
+        if ended.end.is_failure and ended.end is not End.INTERRUPTED:
             self.failure = ended
-        self._ooms = self._ooms + 1 if ended.reason == "oom" else 0
+        self._ooms = self._ooms + 1 if ended.end is End.OOM else 0
         if self._ooms == OOMS:
             self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
-        self._record(number, ended)
+        self._record(number, ended.end)
         return ended
 
     def close_lost(
@@ -404,24 +391,24 @@ class TrialCloser:
         died: Collection[int] = (),
         *,
         why: str = "its process has ended",
-        reason: str = "lost",
+        end: End = End.LOST,
     ) -> None:
         """Close the trials whose process is gone or silent, with a warning for each.
 
         `died` are the numbers of trials whose process was seen to die; `why` says how it died.
         """
-        lost = [one.number for one in self._close_lost(died, reason) if not one.adopted]
+        lost = [one.number for one in self._close_lost(died, end) if not one.adopted]
         self._lost.update(lost)
         # A trial may have been closed as lost a moment before its process was seen to die.
         if lost or not self._lost.isdisjoint(died):
-            self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
+            self.failure = TrialEnd(end=End.LOST, message=why)
 
-    def _close_lost(self, died: Collection[int] = (), reason: str = "lost") -> list[Lost]:
-        lost = self._ledger.close_lost(self._plan.trial_folder, died, reason)
-        for one in lost:
-            end_journal(self._plan.trial_folder(one.number), one.end.state, one.end.reason)
-            self._record(one.number, one.end)
-            self._live.warn(one.line)
+    def _close_lost(self, died: Collection[int] = (), end: End = End.LOST) -> list[Lost]:
+        lost = self._ledger.close_lost(self._plan.trial_folder, died, end)
+        for trial in lost:
+            end_journal(self._plan.trial_folder(trial.number), trial.ended.end)
+            self._record(trial.number, trial.ended.end)
+            self._live.warn(trial.line)
         return lost
 
     def _on_its_data(self, job: Job, ended: TrialEnd) -> TrialEnd:
@@ -433,8 +420,7 @@ class TrialCloser:
         if noted == ended.data:
             return ended
         return TrialEnd(
-            state="failed",
-            reason="interrupted",
+            end=End.INTERRUPTED,
             message=changed_data_line(config, noted, ended.data),
             exit_code=ChangedDataError.exit_code,
         )
@@ -442,18 +428,18 @@ class TrialCloser:
     def _drop(self, number: int) -> None:
         """Record a trial in MLflow with the end that another process has stored."""
         row, folder = self._ledger.trials()[number], self._plan.trial_folder(number)
-        if row.reason == "lost":
+        if row.end is End.LOST:
             self._live.warn(
                 f"trial {number} was closed as lost because its process did not respond; "
                 "its later result is ignored"
             )
-        if RunRecord.read(folder).has_begun:
-            end_journal(folder, row.state, row.reason)
-            self._record(number, row)
+        if row.end is not None and RunRecord.read(folder).has_begun:
+            end_journal(folder, row.end)
+            self._record(number, row.end)
         else:
             self._recorder.deliver(folder, forget=True)
 
-    def _record(self, number: int, end: TrialEnd | Row) -> None:
+    def _record(self, number: int, end: End) -> None:
         """Send a trial that has ended to MLflow, then remove the files of all but the best trials.
 
         The run is written from the trial's row if its process was killed before the run began.
@@ -462,7 +448,7 @@ class TrialCloser:
         folder = self._plan.trial_folder(number)
         record = RunRecord.read(folder)
         if record.is_trial or (self._plan.uri is None and not record.has_begun):
-            is_lost, forget = end.reason == "lost", number not in keepers
+            is_lost, forget = end is End.LOST, number not in keepers
             self._recorder.deliver(folder, is_lost=is_lost, forget=forget)
         elif not record.has_begun:
             row = self._ledger.trials()[number]

@@ -13,10 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.ends import End, TrialEnd
 from pipeline.errors import some
 from pipeline.signals import stop
 from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.messages import RETRIED, TrialEnd
 from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.terminal import (
@@ -111,16 +111,16 @@ class Live:
 
     def ended(self, taken: Row, ended: TrialEnd) -> None:
         """Show how a trial has ended, in one line."""
-        if ended.reason not in RETRIED:
+        end = ended.end
+        if end.counts:
             self._seconds.append(ended.attributes.get("seconds", 0.0))
-        came_to = ended.reason or ended.state
-        if ended.state == "complete":
+        came_to = str(end)
+        if end is End.COMPLETE:
             came_to = value_words(ended.values, self._plan.names)
-        style = {"complete": "dim", "pruned": "dim", "failed": "red"}[ended.state]
-        tells_more = ended.state == "failed" and ended.message not in (None, "", came_to)
-        reason = f"  {ended.message}" * tells_more
-        words = f"{came_to}  {point_words(taken.overrides)}{reason}"
-        line = _line(f"trial {taken.number:>4}  {words}", style)
+        words = f"{came_to}  {point_words(taken.overrides)}"
+        if end.is_failure and ended.message not in (None, "", came_to):
+            words += f"  {ended.message}"
+        line = _line(f"trial {taken.number:>4}  {words}", "red" if end.is_failure else "dim")
         if self._verbose == 2:
             self._say(line.plain)
         self._latest = [*self._latest[1 - LATEST :], line]

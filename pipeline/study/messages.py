@@ -6,28 +6,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter
 
+from pipeline.ends import End, TrialEnd, end_on_record
 from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.fields import FINAL
-from pipeline.tracking.journal import (
-    JOURNAL,
-    Event,
-    Journal,
-    RunRecord,
-    Status,
-    epochs_of,
-    read_events,
-)
+from pipeline.tracking.journal import JOURNAL, Event, Journal, RunRecord, epochs_of, read_events
 
 #: Name of the file with a trial's kept weights, in its folder of checkpoints.
 KEPT = "kept.ckpt"
-#: Reasons for failures that count towards the total number of trials.
-COUNTED_FAILURES = ("diverged", "oom", "error")
-#: Reasons for failures that the trial did not cause; its point is tried again.
-RETRIED = ("interrupted", "lost")
 #: Tag in a trial's journal that holds its values, as a JSON list.
 VALUES = "pipeline.values"
 REMEDY = (
@@ -101,29 +90,6 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialEnd:
-    """How a trial ended.
-
-    Args:
-        state: The final state.
-        reason: pruned, diverged, oom, error, interrupted or lost; `None` if the trial completed.
-        message: What went wrong, in one line; `None` = nothing to report.
-        values: One value per objective; empty unless the trial completed.
-        attributes: `seconds`, `epochs`, `threads`, and final values such as `test/f1`.
-        exit_code: Exit code of a single run that ends like this; 3 = a fault of the environment.
-        data: Hash of the data that the trial trained on; `None` if it failed.
-    """
-
-    state: Literal["complete", "pruned", "failed"]
-    reason: str | None = None
-    message: str | None = None
-    values: tuple[float, ...] = ()
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    exit_code: int = 0
-    data: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
     """Result of a `TestJob`.
 
@@ -183,17 +149,6 @@ def read(kind: type[_Kind], values: Mapping[str, Any]) -> _Kind:
 # ── what the journal of a trial says of its end ─────────────────────────────────────────────
 
 
-def run_end(state: str, reason: str | None) -> tuple[Status, str | None] | None:
-    """Return the status and `end_reason` of a trial's MLflow run; `None` before the trial ends."""
-    if state == "failed":
-        return "KILLED" if reason == "interrupted" else "FAILED", reason or "error"
-    ends: dict[str, tuple[Status, str | None]] = {
-        "complete": ("FINISHED", None),
-        "pruned": ("FINISHED", "pruned"),
-    }
-    return ends.get(state)
-
-
 def end_in_journal(folder: Path) -> TrialEnd | None:
     """Return the end that a trial's journal records; `None` = it records none."""
     try:
@@ -203,21 +158,19 @@ def end_in_journal(folder: Path) -> TrialEnd | None:
     bounds = [event for event in events if event["event"] in ("begin", "end")]
     if not bounds or bounds[-1]["event"] != "end":
         return None
-    status, reason = bounds[-1].get("status"), bounds[-1].get("reason")
+    end = end_on_record(bounds[-1]["status"], bounds[-1]["reason"])
+    if end is None:
+        return None
     attributes = _attributes(bounds, epochs_of(events))
-    if status == "FINISHED" and reason == "pruned":
-        return TrialEnd(state="pruned", reason="pruned", attributes=attributes)
-    if reason in (*COUNTED_FAILURES, *RETRIED):
-        return TrialEnd(state="failed", reason=reason, attributes=attributes)
-    tags = [e["value"] for e in events if e["event"] == "tag" and e.get("key") == VALUES]
+    if end is not End.COMPLETE:
+        return TrialEnd(end=end, attributes=attributes)
+    tags = [e["value"] for e in events if e["event"] == "tag" and e["key"] == VALUES]
     try:
         values = tuple(map(float, json.loads(tags[-1])))
     except (IndexError, ValueError, TypeError):
         return None
-    is_whole = (
-        status == "FINISHED" and reason is None and values and all(map(math.isfinite, values))
-    )
-    return TrialEnd(state="complete", values=values, attributes=attributes) if is_whole else None
+    is_whole = values and all(map(math.isfinite, values))
+    return TrialEnd(end=end, values=values, attributes=attributes) if is_whole else None
 
 
 def _attributes(
@@ -237,19 +190,18 @@ def _attributes(
     return attributes
 
 
-def end_journal(folder: Path, state: str, reason: str | None) -> bool:
+def end_journal(folder: Path, end: End) -> bool:
     """Make a trial's journal, if it has begun, end as the study says; return whether it does.
 
     The journal of another run is left alone.
     """
-    known, wanted = end_in_journal(folder), run_end(state, reason)
-    if not RunRecord.read(folder).is_trial or wanted is None:
-        return True
-    if known is not None and run_end(known.state, known.reason) == wanted:
+    on_record = end_in_journal(folder)
+    is_ended = on_record is not None and on_record.end is end
+    if is_ended or not RunRecord.read(folder).is_trial:
         return True
     try:
         with closing(Journal(folder)) as journal:
-            journal.end(*wanted)
+            journal.end(end)
     except EnvironmentFaultError:
         return False
     return True

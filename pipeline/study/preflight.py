@@ -24,6 +24,7 @@ from pipeline.config.options import SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.values import validated, written
 from pipeline.devices import available
+from pipeline.ends import End, TrialEnd
 from pipeline.errors import RAISED, ConfigError
 from pipeline.failures import BUG
 from pipeline.markup import MISSING, TextTable, show
@@ -31,7 +32,7 @@ from pipeline.networks import MISFIT
 from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives
-from pipeline.study.messages import Gone, Job, TrialEnd
+from pipeline.study.messages import Gone, Job
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.plan import checked_study
 from pipeline.study.space.space import RangeDefinition, Space, read_definitions, read_ranges
@@ -312,16 +313,16 @@ class Preflight:
         rmtree(worker.job.folder)
         if isinstance(end, Gone):
             died = f"its process died ({end.message})"
-            end, overdue = TrialEnd(state="failed", message=died, exit_code=BUG), False
-        message = end.message or f"it ended as {end.reason}"
-        diverged = end.reason == "diverged" and not overdue
-        if end.state != "failed" or (diverged and one.cell.part == "sweeps"):
+            end, overdue = TrialEnd(end=End.ERROR, message=died), False
+        message = end.message or f"it ended as {end.end}"
+        diverged = end.end is End.DIVERGED and not overdue
+        if not end.end.is_failure or (diverged and one.cell.part == "sweeps"):
             self._note(one, "ok")
         elif MISFIT in message and one.cell.column != OWN:
             self._note(one, "misfit")  # only the preflight combines the two
         else:
             slow = f"it took longer than sweep.trial_timeout={self._options.trial_timeout}"
-            is_raised = end.exit_code == BUG or RAISED in message
+            is_raised = end.code == BUG or RAISED in message
             one.hint = self._hint(one) if is_raised else ""
             self._note(one, "fails", slow if overdue else message)
 

@@ -15,6 +15,7 @@ from optuna import delete_study
 from sqlalchemy import text
 
 from pipeline.config.options import SweepOptions
+from pipeline.ends import End
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import TRIALS, conf_folder, create_folder, entries, name_problem
 from pipeline.processes.lease import BEAT_SECONDS, alive
@@ -29,7 +30,6 @@ from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named, odd_values
-from pipeline.study.messages import run_end
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
@@ -196,7 +196,7 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
         place = folder_of(lost.number)
         if not lost.adopted and RunRecord.read(place).is_trial:
             with closing(Journal(place)) as journal:
-                journal.end("FAILED", "lost")  # whatever the trial itself has written
+                journal.end(End.LOST)  # whatever the trial itself has written
             mark(place)
     return found
 
@@ -294,17 +294,17 @@ def differences(
 def _trial_differences(
     row: Row, runs: Sequence[RecordedTrial], objectives: Sequence[str]
 ) -> Iterator[str]:
-    end = run_end(row.state, row.reason)
-    trial = f"trial {row.number} ({_words(row.state, row.reason)})"
+    reason = None if row.end is None else row.end.reason
+    trial = f"trial {row.number} ({_words(row.stage, reason)})"
     if not runs:
-        if end is not None:
+        if row.end is not None:
             yield f"{trial} has no run"
         return
     if len(runs) > 1:
         yield f"{trial} has {len(runs)} runs: {', '.join(run.run_id for run in runs)}"
         return
     (run,) = runs
-    wanted = end or ("RUNNING", None)
+    wanted = ("RUNNING" if row.end is None else row.end.status, reason)
     if (run.status, run.end_reason) != wanted:
         yield (
             f"{trial} should have a run that is {_words(*wanted)}; "
@@ -343,7 +343,7 @@ def record_missing(
     the trials from before this driver took any; `params_of` returns the flattened configuration
     of a trial.
     """
-    ended = [row for row in rows if row.state not in ("running", "waiting")]
+    ended = [row for row in rows if row.end is not None]
     known = recorder.trials(destination.uid) if ended else set()
     unknown = [row for row in ended if row.number not in known]
     missing = [
@@ -373,5 +373,5 @@ def write_run(
         tags = {"pipeline.repaired": "true"}
         journal.begin(destination.trial_header(row.number, params, **tags), at=began)
         journal.epoch(int(row.attributes.get("epochs", 0)), values, at=ended)
-        journal.end(*(run_end(row.state, row.reason) or ("FAILED", "lost")), at=ended)
+        journal.end(row.end or End.LOST, at=ended)
     recorder.deliver(folder, forget=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import filelock
 
 from pipeline.config.naming import LONGEST_STUDY_NAME
+from pipeline.ends import End
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import create_folder
 from pipeline.study.ledger.definition import Objective
@@ -15,7 +16,7 @@ from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import trial_folder
-from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
+from pipeline.tracking.journal import Figure, Header, Journal, Scalar
 from pipeline.tracking.ownership import OWNER, begin_own, forget_own
 
 LOCK = ".study.lock"
@@ -139,7 +140,7 @@ class StudyRun:
         """Record the progress of the study, if this process leads."""
         if not self.leads or self._journal is None:
             return
-        ends = {k: n for k, n in progress.counts.items() if k not in ("running", "waiting")}
+        ends = {end: progress.counts[end] for end in End if end in progress.counts}
         if sum(ends.values()) > self._count_step:
             self._count_step = sum(ends.values())
             values = {f"trials/{key}": float(n) for key, n in ends.items()}
@@ -178,16 +179,16 @@ class StudyRun:
     def finish(self) -> None:
         """Record the finish if this process leads; only `describe` and `end` may follow."""
         if self._journal is not None:
-            self._journal.end("FINISHED")
+            self._journal.end(End.COMPLETE)
 
-    def end(self, status: Status, reason: str | None = None) -> None:
+    def end(self, end: End) -> None:
         """End the run if this process leads, and wait until it is sent; then another may lead.
 
         A run that has finished keeps that status.
         """
         if self._journal is not None:
             if not self._journal.has_ended:
-                self._journal.end(status, reason)
+                self._journal.end(end)
             self._journal.close()
             self._recorder.close(self._folder)
         if self._lock is not None:

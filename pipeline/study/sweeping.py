@@ -242,7 +242,8 @@ def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> 
             None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
             for at in (row.started, row.ended)
         )
-        lines.append([row.number, row.state, row.reason, *instants, *values, *point, *more])
+        reason = None if row.end is None else row.end.reason
+        lines.append([row.number, row.stage, reason, *instants, *values, *point, *more])
     write_csv(path, header, lines)
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from pipeline.ends import End, Status
 from pipeline.errors import EnvironmentFaultError, text_override
 from pipeline.paths import lack_in_output
 from pipeline.processes.lease import Lease, alive, own_lease
@@ -30,7 +31,6 @@ COMMAND = "command.json"
 LARGEST_JOURNAL = 1 << 30
 
 Scalar = str | int | float | bool | None
-Status = Literal["FINISHED", "FAILED", "KILLED"]
 Event = dict[str, Any]
 #: A whole number that fits into the columns of a database.
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -416,9 +416,9 @@ class Journal:
         """Record that the folder holds the run's complete model, and how the model is judged."""
         self._append("model", figure=asdict(figure))
 
-    def end(self, status: Status, reason: str | None = None, *, at: int | None = None) -> None:
-        """Record how the run ended; `reason` becomes the tag `end_reason`. Only tags may follow."""
-        self._append("end", at=at, status=status, reason=reason)
+    def end(self, end: End, *, at: int | None = None) -> None:
+        """Record how the run ended; its reason becomes the tag `end_reason`. Only tags follow."""
+        self._append("end", at=at, status=end.status, reason=end.reason)
 
     def close(self) -> None:
         """Close the file; a later event opens it again."""

@@ -15,11 +15,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline.ends import Status
 from pipeline.paths import create_folder
 from pipeline.redaction import redact
 from pipeline.tracking import fields
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.journal import Status
 from pipeline.tracking.uri import (
     ARTIFACTS,
     DATABASE,

@@ -17,6 +17,7 @@ from records import events, only_run
 
 from faults.processes import wait_until
 from pipeline import evaluate, export, predict, report, runs, sweep, train
+from pipeline.ends import End
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import State, read_state, write_state
 from pipeline.tracking.journal import Figure, Header, Journal, resume_words
@@ -380,7 +381,7 @@ def begun(uri: str, name: str, **header: object) -> Journal:
     journal = Journal(folder)
     journal.begin(Header(name=name, experiment="pipeline", uri=uri, **header))  # type: ignore[arg-type]
     journal.epoch(1, {"train/loss": 0.5})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     return journal
 
 

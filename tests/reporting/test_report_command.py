@@ -10,6 +10,7 @@ import pytest
 from findings_made import made_findings
 from pages import Page, require_sound
 
+from pipeline.ends import End
 from pipeline.findings import ARRAYS_FILE, FINDINGS_FOLDER, LAYERS_FILE, save_findings
 from pipeline.report import main
 from pipeline.tracking.journal import Header, Journal
@@ -69,7 +70,7 @@ def made_run(
         journal.epoch(epoch, {"train/loss": 1 / epoch, "val/loss": 1.2 / epoch, "val/f1": 0.3})
     if ended:
         journal.epoch(3, {"best/epoch": 3.0, "test/f1": 0.625, "naive/f1": 0.25})
-        journal.end("FINISHED")
+        journal.end(End.COMPLETE)
     journal.close()
     if seed is not None:
         few = {"vitals": None, "activity": (), "importances": None}

@@ -18,19 +18,19 @@ import optuna
 from omegaconf import OmegaConf
 
 from pipeline.config.options import SweepOptions
+from pipeline.ends import End, TrialEnd
 from pipeline.paths import conf_folder
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
-from pipeline.study.messages import TrialEnd
 from pipeline.study.space.space import Space, in_order, read_definitions, read_ranges
 from pipeline.tracking.uri import sqlite_uri
 
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
 GRID = {"seed": "range(0, 4)", "optimizer.lr": "choice(0.1, 0.01, 0.001)"}
-COMPLETE = TrialEnd(state="complete", values=(0.5,))
+COMPLETE = TrialEnd(end=End.COMPLETE, values=(0.5,))
 F1 = (Objective(name="val/f1", direction="max"),)
 BASE = {"format": 1, "seed": 0, "optimizer": {"lr": 0.01}, "trainer": {"max_epochs": 5}}
 
@@ -74,7 +74,7 @@ def open_ledger(place: Path | str, *, name: str = "lr", seed: int = 0, **given: 
 
 def failed(reason: str) -> TrialEnd:
     """The end of a trial that failed."""
-    return TrialEnd(state="failed", reason=reason)
+    return TrialEnd(end=End(reason))
 
 
 def take(ledger: Ledger, holder: Lease | None = None) -> Row:
@@ -86,7 +86,7 @@ def take(ledger: Ledger, holder: Lease | None = None) -> Row:
 
 def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
     """End trials of an asynchronous halving in all ways, some through Optuna itself."""
-    pruned = TrialEnd(state="pruned", reason="pruned")
+    pruned = TrialEnd(end=End.PRUNED)
     study = optuna.load_study(study_name=ledger.name, storage=url)
     study.enqueue_trial({"optimizer.lr": 0.02}, user_attrs={"by": "hand"})
     for value, end in ((0.5, COMPLETE), (0.25, pruned), (0.75, failed("lost")), (1.0, None)):
@@ -116,7 +116,7 @@ def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
     for one in seen:
         one.user_attrs.pop("lease", None)
     assert seen == expected
-    words = [str(row.state) for row in ledger.trials()]
+    words = [str(row.stage) for row in ledger.trials()]
     assert words == ["complete", "pruned", "failed", "running", "waiting", "complete", "pruned"]
 
 

@@ -11,6 +11,7 @@ from ledgers import F1
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from pipeline.ends import End
 from pipeline.study.study_run import RunDestination
 from pipeline.tracking.journal import JOURNAL, Journal
 from pipeline.tracking.ownership import adopt
@@ -50,7 +51,7 @@ def finish_trial(journal: Journal, value: float = 0.5, *, epochs: int = 2) -> Pa
     """Write the rest of a trial's journal and return its folder."""
     for epoch in range(1, epochs + 1):
         journal.epoch(epoch, {"val/f1": value * epoch / epochs})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     return journal.folder
 
 

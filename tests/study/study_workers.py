@@ -13,8 +13,9 @@ from records import events
 
 from pipeline.config.compose import compose
 from pipeline.config.values import written
+from pipeline.ends import TrialEnd
 from pipeline.processes.fork_server import ForkServer
-from pipeline.study.messages import Answer, Job, Rung, Tested, TestJob, TrialEnd
+from pipeline.study.messages import Answer, Job, Rung, Tested, TestJob
 from pipeline.study.workers.pool import Worker
 from pipeline.study.workers.worker import worker_command, worker_process, worker_server
 

@@ -12,6 +12,7 @@ import pytest
 from ledgers import F1
 from scipy import stats
 
+from pipeline.ends import End
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (
@@ -35,14 +36,14 @@ MODELS = ["mlp", "cnn1d", "gru", "rnn"]
 def repeat(number: int, model: str, data: str, seed: int) -> Row:
     swept = {"data": data, "model": model, "seed": str(seed)}
     if model == "rnn" and seed == 2:
-        return Row(number=number, state="failed", reason="diverged", overrides=swept)
+        return Row(number=number, state=End.DIVERGED, overrides=swept)
     noise = random.Random(f"{model}{data}{seed}").gauss(0, 0.004)
     luck = random.Random(f"{data}{seed}").gauss(0, 0.02)
     level = {"mlp": 0.66, "cnn1d": 0.91, "gru": 0.9}.get(model, 0.6) + luck + noise
     attributes = {"test/f1": level - 0.01, "test/accuracy": level - 0.005, "test/auroc": 0.97}
     attributes |= {"naive/f1": 0.02, "naive/accuracy": 0.1, "linear/f1": 0.3 + luck / 10}
     return Row(
-        number=number, state="complete", values=(level,), overrides=swept, attributes=attributes
+        number=number, state=End.COMPLETE, values=(level,), overrides=swept, attributes=attributes
     )
 
 
@@ -95,7 +96,7 @@ def complete(value: float, attributes: Mapping[str, float] | None = None, **over
     """A trial that completed."""
     return Row(
         number=0,
-        state="complete",
+        state=End.COMPLETE,
         values=(value,),
         overrides=overrides,
         attributes=attributes or {},
@@ -183,7 +184,7 @@ def test_the_outcome_names_the_best_network_of_each_data_set_and_how_far_others_
 def test_the_outcome_says_which_networks_are_worse_by_more_than_chance(
     objective: Objective, values: Mapping[str, Sequence[float]], line: str
 ) -> None:
-    failed = Row(number=0, state="failed", reason="diverged")
+    failed = Row(number=0, state=End.DIVERGED)
     rows = [
         complete(value, model=model, seed=str(seed))
         for model, own in values.items()
@@ -237,7 +238,7 @@ def test_of_several_trials_of_a_cell_the_best_on_validation_counts() -> None:
 
 
 def test_a_trial_that_was_lost_and_tried_again_is_not_missing() -> None:
-    lost = Row(number=9, state="failed", reason="lost", overrides={"seed": "0"})
+    lost = Row(number=9, state=End.LOST, overrides={"seed": "0"})
     rows = [lost, complete(0.5, seed="0")]
     (cell,) = compare(rows, F1[0]).cells
     assert (dict(cell.missing), cell.is_best) == ({}, False)
@@ -312,9 +313,7 @@ def test_a_baseline_has_a_column_of_its_own_where_every_key_changes_it() -> None
 
 
 def test_a_study_without_a_complete_trial_still_has_a_table(tmp_path: Path) -> None:
-    rows = [
-        Row(number=n, state="failed", reason="error", overrides={"seed": str(n)}) for n in (0, 1)
-    ]
+    rows = [Row(number=n, state=End.ERROR, overrides={"seed": str(n)}) for n in (0, 1)]
     compared = compare(rows, F1[0])
     assert comparison_table(compared).lines == [["network", "0", "–", "–", "2 failed"]]
     notes = write_comparison_picture(compared, tmp_path)

@@ -21,12 +21,13 @@ from recorded_trials import (
     trials,
 )
 
+from pipeline.ends import End, TrialEnd
 from pipeline.processes.lease import own_lease
 from pipeline.report import main as report
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.messages import TrialEnd, end_journal
+from pipeline.study.messages import end_journal
 from pipeline.study.recorded_studies import differences, record_missing, write_run
 from pipeline.study.study_run import leader_lock
 from pipeline.tracking.client import Recorder
@@ -40,10 +41,10 @@ from pipeline.tracking.uri import sqlite_uri
 NAME = "lr"
 ENDS = (
     (
-        TrialEnd(state="complete", values=(0.75,), attributes={"epochs": 5, "test/f1": 0.5}),
+        TrialEnd(end=End.COMPLETE, values=(0.75,), attributes={"epochs": 5, "test/f1": 0.5}),
         ("FINISHED", None),
     ),
-    (TrialEnd(state="pruned", reason="pruned"), ("FINISHED", "pruned")),
+    (TrialEnd(end=End.PRUNED), ("FINISHED", "pruned")),
     *((failed(reason), ("FAILED", reason)) for reason in ("diverged", "oom", "error")),
     (failed("interrupted"), ("KILLED", "interrupted")),
     (failed("lost"), ("FAILED", "lost")),
@@ -70,7 +71,7 @@ def record_all(folder: Path) -> int:
         where = destination(study, uri, ledger.uid)
         rows = ledger.trials()
         count = record_missing(rows, where, recorder, lambda row: dict(row.overrides))
-        journal.end("FINISHED")
+        journal.end(End.COMPLETE)
         assert recorder.finish() == 0
     ledger.close()
     return count
@@ -128,8 +129,8 @@ def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> Non
     recorder = Recorder()
     before = psutil.Process().num_fds()
     for number in range(200):
-        write_run(Row(number=number, state="failed", reason="oom"), where, recorder, {})
-        assert end_journal(where.trial_folder(number), "failed", "lost")
+        write_run(Row(number=number, state=End.OOM), where, recorder, {})
+        assert end_journal(where.trial_folder(number), End.LOST)
     assert psutil.Process().num_fds() < before + 100
 
 
@@ -147,8 +148,8 @@ def test_a_run_that_was_deleted_in_mlflow_is_missing_and_comes_back_with_the_nex
     assert checked(capsys) == agreed
 
 
-COMPLETED = Row(number=0, state="complete", values=(0.5,))
-PRUNED = Row(number=0, state="pruned", reason="pruned")
+COMPLETED = Row(number=0, state=End.COMPLETE, values=(0.5,))
+PRUNED = Row(number=0, state=End.PRUNED)
 RUNNING = Row(number=0, state="running")
 
 
@@ -172,7 +173,7 @@ RUNNING = Row(number=0, state="running")
             ["trial 0 (running) should have a run that is RUNNING; run a is FINISHED"],
         ),
         (
-            Row(number=0, state="failed", reason="oom"),
+            Row(number=0, state=End.OOM),
             ["a FAILED,lost"],
             ["trial 0 (failed, oom) should have a run that is FAILED, oom; run a is FAILED, lost"],
         ),
@@ -258,7 +259,7 @@ def ledger(own_folder: Path) -> Ledger:
 
 def complete(ledger: Ledger, value: float) -> None:
     taken = take(ledger)
-    assert ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
+    assert ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(value,)))
 
 
 def begin(name: str, uri: str, *, command: str = "train") -> Journal:
@@ -281,10 +282,10 @@ def test_the_list_shows_studies_before_runs_and_a_studys_own_run_once(
     for value in (0.5, 0.75):
         complete(ledger, value)
     taken = take(ledger)
-    ledger.finish(taken, TrialEnd(state="failed", reason="diverged"))
+    ledger.finish(taken, TrialEnd(end=End.DIVERGED))
     take(ledger, own_lease())
     begin(STUDY, "", command="sweep")
-    begin("1-mlp", "").end("FINISHED")
+    begin("1-mlp", "").end(End.COMPLETE)
     assert main([]) == 0
     heading, study, gap, headings, run = capsys.readouterr().out.splitlines()
     assert heading.split("\t") == ["study", "trials", "value", "age", "folder"]
@@ -316,7 +317,7 @@ def test_reap_closes_lost_trials_in_the_study_and_in_mlflow_and_queues_them_agai
     for number in (lost, ended):
         journal = begun(ledger, number, uri)
         if number == ended:
-            journal.end("FAILED", "diverged")
+            journal.end(End.DIVERGED)
         give_to_a_process_that_never_was(journal.folder)
     begun(ledger, alive, uri)
     silent = take(ledger, far_lease()).number  # on another machine
@@ -325,14 +326,14 @@ def test_reap_closes_lost_trials_in_the_study_and_in_mlflow_and_queues_them_agai
     assert f"study {STUDY}: trial {lost} was lost because its process died" in said
     assert f"study {STUDY}: trial {ended} had ended (diverged)" in said
     assert f"study {STUDY}: trial {silent} was lost because its process died" in said
-    rows = [(row.state, row.reason) for row in ledger.trials()]
+    rows = [row.state for row in ledger.trials()]
     assert rows == [
-        ("failed", "lost"),
-        ("failed", "diverged"),
-        ("running", None),
-        ("failed", "lost"),
-        ("waiting", None),
-        ("waiting", None),
+        End.LOST,
+        End.DIVERGED,
+        "running",
+        End.LOST,
+        "waiting",
+        "waiting",
     ]
     assert ends(uri) == {
         lost: ("FAILED", "lost"),
@@ -348,11 +349,11 @@ def test_clean_lists_what_is_old_and_removes_it_only_when_told_to(
     old = begin("1-old", uri)
     (old.folder / "artifacts").mkdir()
     (old.folder / "artifacts" / "history.csv").write_text("epoch\n" * 999)
-    old.end("FINISHED")
+    old.end(End.COMPLETE)
     begin("2-running", uri)
-    begin(STUDY, uri, command="sweep").end("FINISHED")
+    begin(STUDY, uri, command="sweep").end(End.COMPLETE)
     assert main(["action=sync"]) == 0
-    begin("3-unsent", uri).end("FINISHED")
+    begin("3-unsent", uri).end(End.COMPLETE)
     capsys.readouterr()
 
     assert main(["action=clean"]) == 0
@@ -380,7 +381,7 @@ def test_clean_removes_a_study_whole_and_never_one_at_work(
 ) -> None:
     complete(ledger, 0.5)
     journal = begun(ledger, 0, uri)
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert main(["action=sync"]) == 0
     for reference in (read_state(journal.folder).run_id[:10], journal.folder.name):
         assert find_run(reference, Path("runs")) == journal.folder
@@ -389,7 +390,7 @@ def test_clean_removes_a_study_whole_and_never_one_at_work(
     capsys.readouterr()
     assert main([*words, "apply=true"]) == 2
     assert f"study='{STUDY}' is running; stop it, or wait until it ends" in capsys.readouterr().err
-    ledger.finish(taken, TrialEnd(state="failed", reason="error"))
+    ledger.finish(taken, TrialEnd(end=End.ERROR))
 
     assert main(words) == 0
     assert f"study {STUDY}: 2 trials, 1 runs, 0.0 MiB in runs/{STUDY}" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from recorded_trials import (
     runs,
 )
 
+from pipeline.ends import End
 from pipeline.errors import ConfigError
 from pipeline.report import main as report
 from pipeline.runs import main
@@ -70,7 +71,7 @@ def begin(name: str, uri: str, tags: Mapping[str, str] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(adopt(folder))
     journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags or {}, key=name))
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     journal.close()
     return folder
 
@@ -105,7 +106,7 @@ def test_reap_ends_no_journal_of_another_run(
         journal.begin(Header(name="other", experiment="pipeline", uri="", tags=tags))
     content = (folder / JOURNAL).read_bytes()
     assert main(["action=reap", "grace=0.1"]) == 0
-    assert [row.state for row in ledger.trials()] == ["failed", "waiting"]
+    assert [row.stage for row in ledger.trials()] == ["failed", "waiting"]
     assert (folder / JOURNAL).read_bytes() == content
     assert not (folder / FORGET).exists()
 
@@ -311,7 +312,7 @@ def add_trials(ledger: Ledger) -> None:
     """Add a trial that completed, one that was interrupted, and one that waits to repeat it."""
     ledger.finish(take(ledger), COMPLETE)
     ledger.finish(take(ledger), failed("interrupted"))
-    assert [row.state for row in ledger.trials()] == ["complete", "failed", "waiting"]
+    assert [row.stage for row in ledger.trials()] == ["complete", "failed", "waiting"]
 
 
 @pytest.mark.parametrize(("statement", "value"), CHANGES.values(), ids=CHANGES)

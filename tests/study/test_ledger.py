@@ -33,18 +33,18 @@ from ledgers import (
 from recorded_trials import give_to_a_process_that_never_was
 from sqlalchemy import event
 
+from pipeline.ends import End, TrialEnd
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
-from pipeline.study.messages import TrialEnd
 from pipeline.tracking.folders import trial_folder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
 
 GRACE = 60.0
-PRUNED = TrialEnd(state="pruned", reason="pruned")
+PRUNED = TrialEnd(end=End.PRUNED)
 OF_GRID: dict[str, Any] = {"sampler": "grid", "n_trials": None}
 
 
@@ -129,10 +129,10 @@ def test_retried_base_config_is_still_the_default(path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_value_that_is_no_number_fails_and_is_never_the_best(value: float, path: Path) -> None:
     ledger = open_ledger(path)
-    end_as(ledger, TrialEnd(state="complete", values=(value,)))
+    end_as(ledger, TrialEnd(end=End.COMPLETE, values=(value,)))
     best = end_as(ledger, COMPLETE)
     row = ledger.trials()[0]
-    assert (row.state, row.reason, row.values) == ("failed", "diverged", ())
+    assert (row.state, row.values) == (End.DIVERGED, ())
     assert row.attributes["message"] == f"returned [{value}], which is not a valid result"
     assert ledger.progress().best == (best,)
 
@@ -156,7 +156,7 @@ def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
 def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(path: Path) -> None:
     ledger = open_ledger(path)
     taken = take(ledger)
-    end = TrialEnd(state="complete", values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
+    end = TrialEnd(end=End.COMPLETE, values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
     ledger.finish(taken, end)
     ledger.set_fact("mlflow_run", "abc")
     other = open_ledger(path)
@@ -215,7 +215,7 @@ def test_a_trial_that_ends_while_it_is_read_is_read_with_its_retry(tmp_path: Pat
             ended.append(other.finish(taken, failed("interrupted")))
 
     event.listen(ledger._store.engine, "before_cursor_execute", end)
-    assert [row.state for row in ledger.trials()] == ["failed", "waiting"]
+    assert [row.stage for row in ledger.trials()] == ["failed", "waiting"]
     assert ended == [True]
 
 
@@ -225,7 +225,7 @@ def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_
     given = {"n_trials": 8, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
     ledger = open_ledger(database(tmp_path), **given)
     ends = [failed("oom"), COMPLETE, PRUNED, *map(failed, ("error", "interrupted", "oom", "lost"))]
-    for end in (TrialEnd(state="complete", values=(0.75,)), *ends):
+    for end in (TrialEnd(end=End.COMPLETE, values=(0.75,)), *ends):
         end_as(ledger, end)
     take(ledger)
     progress = ledger.progress()
@@ -243,9 +243,9 @@ def test_two_objectives_keep_those_that_no_other_beats(path: Path) -> None:
     objectives = (*F1, Objective(name="model/parameters", direction="min"))
     ledger = open_ledger(path, objectives=objectives, keep_best=2)
     for values in ((0.9, 50.0), (0.5, 10.0), (0.8, 40.0)):
-        end_as(ledger, TrialEnd(state="complete", values=values))
+        end_as(ledger, TrialEnd(end=End.COMPLETE, values=values))
     assert ledger.progress().best == (0, 2)
-    end_as(ledger, TrialEnd(state="complete", values=(0.95, 30.0)))  # beats both of them
+    end_as(ledger, TrialEnd(end=End.COMPLETE, values=(0.95, 30.0)))  # beats both of them
     assert ledger.progress().best == (3, 1)
     assert not ledger.report(take(ledger), step=5, value=0.0)
 
@@ -359,7 +359,7 @@ def test_a_lost_trial_is_told_and_its_point_tried_again(path: Path) -> None:
         "trial 0 was lost because its process died; it is retried",
         "trial 1 was lost because its process died; it has no retries left",
     ]
-    assert [(row.state, row.reason) for row in ledger.trials()] == [("failed", "lost")] * 2
+    assert [row.state for row in ledger.trials()] == [End.LOST] * 2
     assert not ledger.progress().settled
 
 
@@ -372,7 +372,7 @@ def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(path: Path) -> None:
     assert not holder.finish(taken, COMPLETE)
     assert holder.report(taken, step=3, value=0.5)
     row = holder.trials()[taken.number]
-    assert (row.state, row.reason, row.values) == ("failed", "lost", ())
+    assert (row.state, row.values) == (End.LOST, ())
 
 
 def test_a_trial_that_ends_while_it_is_taken_for_lost_keeps_its_end_and_is_not_repeated(
@@ -459,7 +459,7 @@ def test_only_a_pruner_that_compares_running_trials_reads_them(
     assert any("trial_params" in query for query in queries) == reads
 
 
-def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, Lost, Row]:
+def closed_after(folder: Path, values: str | None, end: End) -> tuple[Ledger, Lost, Row]:
     """Close a trial whose process is gone after its journal had ended so, if it had."""
     ledger = open_ledger(database(folder))
     ledger.take(dead_lease())
@@ -471,7 +471,7 @@ def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, L
     journal.epoch(1, {"val/f1": 0.25})
     if values is not None:
         journal.tag("pipeline.values", values)
-        journal.end(*end)
+        journal.end(end)
     else:
         give_to_a_process_that_never_was(place)
     (lost,) = close_lost(ledger, place)
@@ -479,31 +479,30 @@ def closed_after(folder: Path, values: str | None, *end: Any) -> tuple[Ledger, L
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "state", "again"),
+    ("end", "again"),
     [
-        ("FINISHED", None, "complete", 0),
-        ("FINISHED", "pruned", "pruned", 0),
-        ("FAILED", "diverged", "failed", 0),
-        ("FAILED", "oom", "failed", 0),
-        ("FAILED", "error", "failed", 0),
-        ("KILLED", "interrupted", "failed", 1),
-        ("FAILED", "lost", "failed", 1),
+        (End.COMPLETE, 0),
+        (End.PRUNED, 0),
+        (End.DIVERGED, 0),
+        (End.OOM, 0),
+        (End.ERROR, 0),
+        (End.INTERRUPTED, 1),
+        (End.LOST, 1),
     ],
 )
 def test_a_trial_that_had_ended_is_taken_over_with_its_values_and_its_reason(
-    status: str, reason: str | None, state: str, again: int, tmp_path: Path
+    end: End, again: int, tmp_path: Path
 ) -> None:
-    ledger, lost, row = closed_after(tmp_path, "[0.75]", status, reason)
-    how = reason or state
+    ledger, lost, row = closed_after(tmp_path, "[0.75]", end)
     assert lost.adopted
-    assert lost.line == f"trial 0 had ended ({how}) before its process died; it is recorded"
-    assert (row.state, row.reason, row.attributes["epochs"]) == (state, reason, 1)
-    assert row.values == ((0.75,) if state == "complete" else ())
+    assert lost.line == f"trial 0 had ended ({end}) before its process died; it is recorded"
+    assert (row.state, row.attributes["epochs"]) == (end, 1)
+    assert row.values == ((0.75,) if end is End.COMPLETE else ())
     assert ledger.progress().counts["waiting"] == again
 
 
 @pytest.mark.parametrize("values", [None, "[]", "[NaN]", "nonsense", '["a"]'])
 def test_a_trial_that_left_no_number_is_lost(values: str | None, tmp_path: Path) -> None:
-    _, lost, row = closed_after(tmp_path, values, "FINISHED")
+    _, lost, row = closed_after(tmp_path, values, End.COMPLETE)
     assert not lost.adopted
-    assert row.reason == "lost"
+    assert row.state is End.LOST

@@ -25,6 +25,7 @@ from recorded_trials import (
 )
 
 from pipeline.config.record import flatten
+from pipeline.ends import End
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import name_problem
 from pipeline.study.ledger.rows import Progress, Row
@@ -172,7 +173,7 @@ def update(
     run: StudyRun, counts: dict[str, int], number: int, value: float, **overrides: str
 ) -> None:
     """Record how many trials have ended how, and which is the best."""
-    best = Row(number=number, state="complete", values=(value,), overrides=overrides)
+    best = Row(number=number, state=End.COMPLETE, values=(value,), overrides=overrides)
     progress = Progress(
         total=20,
         counts=counts,
@@ -201,7 +202,7 @@ def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driv
     run.tested({"test/f1": 0.75, "linear/f1": 0.5})
     (study / "artifacts").mkdir()
     (study / "artifacts" / "trials.csv").write_text("number\n")
-    run.end("KILLED", "interrupted")
+    run.end(End.INTERRUPTED)
     stopped = study_run(uri)
     assert (stopped.info.status, stopped.data.tags["end_reason"]) == ("KILLED", "interrupted")
     again = begun(study, recorder, uri, n_trials=40)
@@ -209,7 +210,7 @@ def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driv
     update(again, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
     for score in (0.75, 0.625):
         again.tested({"test/f1": score, "linear/f1": 0.5})
-    again.end("FINISHED")
+    again.end(End.COMPLETE)
     found = study_run(uri)
     assert found.info.run_id == stopped.info.run_id
     assert (found.info.run_name, found.info.status) == (STUDY, "FINISHED")
@@ -252,7 +253,7 @@ def test_trials_fold_under_their_study_and_wait_for_its_run(
 def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
     study: Path, uri: str, tmp_path: Path
 ) -> None:
-    begun(study, Recorder(), uri).end("FINISHED")
+    begun(study, Recorder(), uri).end(End.COMPLETE)
     finish_trial(begin_trial(study, 0, uri))
     moved = tmp_path / "elsewhere" / STUDY
     moved.parent.mkdir()

@@ -17,6 +17,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pipeline.ends import End
 from pipeline.gallery import drawing
 from pipeline.study.ledger.rows import Importances, Row
 from pipeline.study.outcome.pictures import study_names, study_pictures, write_study_pictures
@@ -43,18 +44,18 @@ def trial(number: int, draw: random.Random, objectives: int) -> Row:
     clip = draw.choice(["null", str(math.exp(draw.uniform(low, high)))])
     point = {LR: str(lr), EPOCHS: str(epochs), ALGORITHM: algorithm, CLIP: clip}
     f1 = 0.85 - 0.08 * (math.log10(lr) + 2.3) ** 2 + 0.002 * epochs + draw.gauss(0, 0.01)
-    row = Row(number=number, state="complete", overrides=point)
+    row = Row(number=number, state=End.COMPLETE, overrides=point)
     if lr > 0.03 and clip == "null":
-        return replace(row, state="failed", reason="diverged")
+        return replace(row, state=End.DIVERGED)
     if f1 < 0.72 and objectives == 1:
-        return replace(row, state="pruned", reason="pruned")
+        return replace(row, state=End.PRUNED)
     return replace(row, values=(f1, 0.11 * epochs)[:objectives])
 
 
 def of_values(key: str, points: dict[str, float]) -> list[Row]:
     """Complete trials over one key, a value for each text."""
     return [
-        Row(number=number, state="complete", overrides={key: text}, values=(value,))
+        Row(number=number, state=End.COMPLETE, overrides={key: text}, values=(value,))
         for number, (text, value) in enumerate(points.items())
     ]
 
@@ -139,7 +140,7 @@ def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
             f"{best}",
         ),
     }
-    pruned = Row(number=9, state="pruned")
+    pruned = Row(number=9, state=End.PRUNED)
     course, *_ = study_pictures(summed_up([*summary.rows, pruned]), "norm")
     marked = "4 of 5 trials completed. Pruned and failed trials are marked at the bottom. Best: "
     assert course.alt.startswith(marked)
@@ -157,8 +158,8 @@ def test_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:
 def test_a_study_without_a_value_that_is_a_number_has_no_pictures(
     value: float | None, tmp_path: Path
 ) -> None:
-    failed = [Row(number=n, state="failed", reason="error") for n in range(3)]
-    infinite = [replace(row, state="complete", values=(value or 0.0,)) for row in failed]
+    failed = [Row(number=n, state=End.ERROR) for n in range(3)]
+    infinite = [replace(row, state=End.COMPLETE, values=(value or 0.0,)) for row in failed]
     summary = summed_up(failed if value is None else infinite)
     assert pictures(summary, tmp_path / "none") == ["no pictures: no trial has completed"]
     assert not (tmp_path / "none").exists()
@@ -166,7 +167,7 @@ def test_a_study_without_a_value_that_is_a_number_has_no_pictures(
 
 def test_parameters_and_values_that_never_change_can_be_drawn(tmp_path: Path) -> None:
     point = {"model.hidden": "[64]", LR: "0.01"}
-    rows = [Row(number=n, state="complete", values=(0.5,), overrides=point) for n in range(5)]
+    rows = [Row(number=n, state=End.COMPLETE, values=(0.5,), overrides=point) for n in range(5)]
     assert pictures(summed_up(rows), tmp_path) == []
     assert drawn(tmp_path) == [name for name in ONE if name != "lr_clip_map"]
 
@@ -209,7 +210,7 @@ def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_tria
         own = [row for row in rows if row.overrides[ALGORITHM] == algorithm]
         dots = [held for held in panel.collections if held.get_label() != "best"]
         places = [float(y) for held in dots for _, y in held.get_offsets()]
-        ends = {"diverged" if row.reason == "diverged" else str(row.state) for row in own}
+        ends = {str(row.state) for row in own}
         assert {str(held.get_label()) for held in dots} == ends
         assert len(places) == len(own)
         assert sum(y < 0 for y in places) == sum(row.overrides[CLIP] == "null" for row in own)
@@ -222,6 +223,7 @@ def test_nothing_large_is_imported_for_the_end_of_a_study_once_its_driver_has_lo
     script = """
     import sys, optuna
     from pathlib import Path
+    from pipeline.ends import End
     from pipeline.study.ledger.rows import Row, importances
     from pipeline.study.outcome.pictures import load, write_study_pictures
     from pipeline.study.outcome.summary import StudySummary
@@ -231,7 +233,8 @@ def test_nothing_large_is_imported_for_the_end_of_a_study_once_its_driver_has_lo
     before = {name.partition(".")[0] for name in sys.modules}
     found = importances(study.trials, minimizes=True)
     told = {"objectives": ["val/loss"], "directions": ["min"], "importances": [found]}
-    rows = [Row(number=n, state="complete", values=(0.5,), overrides={"a": "b"}) for n in range(10)]
+    point = {"a": "b"}
+    rows = [Row(number=n, state=End.COMPLETE, values=(0.5,), overrides=point) for n in range(10)]
     list(write_study_pictures(StudySummary(rows=rows, folder=Path(), **told), Path()))
     print(*{name.partition(".")[0] for name in sys.modules} - before)
     """

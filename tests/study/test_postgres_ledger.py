@@ -23,17 +23,15 @@ from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import Wire, at_each_moment, wait_for_lines
 from sqlalchemy import event
 
+from pipeline.ends import End, TrialEnd
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.messages import TrialEnd
 
 pytestmark = pytest.mark.slow
 MANY = {"sampler": "random", "n_trials": 100_000, "max_retry": 1000}
-INTERRUPTED = TrialEnd(
-    state="failed", reason="interrupted", message="stopped", attributes={"epochs": 1}
-)
+INTERRUPTED = TrialEnd(end=End.INTERRUPTED, message="stopped", attributes={"epochs": 1})
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +110,7 @@ def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
 
     ended = cut(wire, ledger, finish, holder=own_lease())
     rows = ledger.trials()
-    assert Counter(row.state for row in rows) == {"failed": len(ended), "waiting": 1}
+    assert Counter(row.stage for row in rows) == {"failed": len(ended), "waiting": 1}
     assert [rows[number].attributes["epochs"] for number in ended] == ended
     assert len({row.overrides["optimizer.lr"] for row in rows}) == 1  # one point, again and again
 

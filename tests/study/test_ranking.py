@@ -12,6 +12,7 @@ import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from scipy import stats
 
+from pipeline.ends import End
 from pipeline.study.ledger.rows import Row, RowState, best, importances, pareto, winner
 
 Direction = Literal["max", "min"]
@@ -22,7 +23,7 @@ DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
 }
 
 
-def row(number: int, *values: float, state: RowState = "complete") -> Row:
+def row(number: int, *values: float, state: RowState = End.COMPLETE) -> Row:
     return Row(number=number, state=state, values=values)
 
 
@@ -38,11 +39,11 @@ def beats(one: Row, other: Row, directions: Sequence[Direction]) -> bool:
         ([row(0, 0.5), row(1, 0.9), row(2, 0.7), row(3, 0.9)], ["max"], [1, 3, 2, 0]),
         ([row(0, 0.5), row(1, 0.9), row(2, 0.7), row(3, 0.9)], ["min"], [0, 2, 1, 3]),
         *(
-            ([row(0, bad), row(1, 0.9, state="pruned"), row(2, 0.1)], [way], [2])
+            ([row(0, bad), row(1, 0.9, state=End.PRUNED), row(2, 0.1)], [way], [2])
             for bad in (math.nan, math.inf, -math.inf)
             for way in ("max", "min")
         ),
-        ([row(0, state="failed"), row(1, 0.8, state="running")], ["max"], []),
+        ([row(0, state=End.ERROR), row(1, 0.8, state="running")], ["max"], []),
         # After the front come the trials that only it beats.
         (
             [row(0, 0.9, 30), row(1, 0.8, 40), row(2, 0.7, 10), row(3, 0.6, 50)],

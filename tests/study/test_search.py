@@ -10,12 +10,12 @@ from ledgers import F1, complete_all, database, open_ledger, options, space_of, 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from pipeline.ends import End, TrialEnd
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.search import MOST, RUNGS, rung_epochs, search_problems, visible
-from pipeline.study.messages import TrialEnd
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
 MIXED = {
@@ -85,7 +85,7 @@ def test_tpe_finds_the_better_half_of_a_space_with_conditions(path: Path) -> Non
     while (taken := ledger.take(own_lease())) is not None:
         off = taken.overrides["trainer.gradient_clip_val"] == "null"
         offs.append(off)
-        ledger.finish(taken, TrialEnd(state="complete", values=(float(off),)))
+        ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(float(off),)))
     assert sum(offs[-20:]) > 15
 
 
@@ -138,9 +138,9 @@ def run(ledger: Ledger, value: float) -> int | None:
     taken = take(ledger)
     for step in range(3, RUNGS):
         if ledger.report(taken, step=step, value=value):
-            ledger.finish(taken, TrialEnd(state="pruned", reason="pruned"))
+            ledger.finish(taken, TrialEnd(end=End.PRUNED))
             return step
-    ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
+    ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(value,)))
     return None
 
 

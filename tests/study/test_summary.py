@@ -18,8 +18,9 @@ from scipy import stats
 from spaces import cases
 from terminals import terminal, width
 
+from pipeline.ends import End
 from pipeline.markup import NO_INTERVAL, TextTable
-from pipeline.study.ledger.rows import Importances, Row, RowState
+from pipeline.study.ledger.rows import Importances, Row
 from pipeline.study.outcome.comparison import confirmation_table
 from pipeline.study.outcome.summary import (
     FRONT,
@@ -48,14 +49,14 @@ TESTED = {"test/f1": 0.84, "test/accuracy": 0.85, "naive/f1": 0.02, "linear/f1":
 def row(number: int, value: float, lr: str = "0.00512345", clip: str = "null") -> Row:
     return Row(
         number=number,
-        state="complete",
+        state=End.COMPLETE,
         values=(value,),
         overrides=dict(zip(SPACE, (lr, "20", clip), strict=True)),
     )
 
 
-def ended(state: RowState, reason: str | None, times: int) -> list[Row]:
-    return [Row(number=number, state=state, reason=reason) for number in range(times)]
+def ended(end: End, times: int) -> list[Row]:
+    return [Row(number=number, state=end) for number in range(times)]
 
 
 def ending(
@@ -87,11 +88,11 @@ def ending(
 
 
 def test_the_first_line_counts_the_ends_of_all_trials_and_the_stopped_ones_beside_them() -> None:
-    ends = [*ended("complete", None, 92), *ended("pruned", "pruned", 5)]
-    ends += [*ended("failed", "diverged", 2), *ended("failed", "error", 1)]
+    ends = [*ended(End.COMPLETE, 92), *ended(End.PRUNED, 5)]
+    ends += [*ended(End.DIVERGED, 2), *ended(End.ERROR, 1)]
     line = "100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed"
     assert counts_line(ends) == line
-    stopped = [*ended("failed", "interrupted", 1), *ended("failed", "lost", 2)]
+    stopped = [*ended(End.INTERRUPTED, 1), *ended(End.LOST, 2)]
     assert counts_line([*ends, *stopped]) == f"{line}; not counted: 1 interrupted, 2 lost"
     assert counts_line(ends[:1]) == "1 trial: 1 complete"
     assert counts_line([]) == "0 trials"
@@ -127,7 +128,7 @@ def test_two_objectives_end_in_their_pareto_front() -> None:
     ]
 
 
-FAILED = Row(number=3, state="failed", reason="oom", attributes={"message": "no memory"})
+FAILED = Row(number=3, state=End.OOM, attributes={"message": "no memory"})
 STUDIES = {
     "better": ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.8}),
     "no better on the test rows": ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.85}),
@@ -181,7 +182,7 @@ all failed
 
 def test_no_text_of_a_database_begins_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     harm = "a\nFORGED\terror: none"
-    failed = Row(number=1, state="failed", reason=harm, attributes={"message": harm})
+    failed = Row(number=1, state=End.ERROR, attributes={"message": harm})
     for rows in ([replace(row(0, 0.5, lr=harm), attributes={}), failed], [failed]):
         study = replace(ending([0.5]), rows=rows, objectives=[harm], command=f"train x='{harm}'")
         print_summary(study)
@@ -357,7 +358,7 @@ def test_a_study_that_compares_shows_its_outcome_and_its_table(tmp_path: Path) -
     )
     place(tmp_path, ["comparison.png"])
     outcome = ["lstm is best (test/f1 0.960); mlp is worse by 0.33"]
-    note = comparison_note(outcome, sheet, ended("complete", None, 6), tmp_path)
+    note = comparison_note(outcome, sheet, ended(End.COMPLETE, 6), tmp_path)
     assert note.startswith("- lstm is best ")
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
     assert lines[2] == ["**lstm**", "**3**", "**0.96 ± 0.01**"]
@@ -376,7 +377,7 @@ def test_hydra_reads_any_name_of_a_study_as_a_name(study: str) -> None:
 ROWS = [
     Row(
         number=0,
-        state="complete",
+        state=End.COMPLETE,
         values=(0.8125,),
         overrides={"optimizer.lr": "-0.01", "model": "mlp"},
         attributes={"test/f1": 0.75, "seconds": 2.5},
@@ -385,8 +386,7 @@ ROWS = [
     ),
     Row(
         number=1,
-        state="failed",
-        reason="error",
+        state=End.ERROR,
         overrides={"optimizer.lr": "0.1", "data.path": "=cmd|' /C calc'!A0"},
         attributes={"message": "+SUM(A1)\nsecond line"},
         started=4.0,

@@ -25,10 +25,11 @@ from study_workers import (
     worker_in,
 )
 
+from pipeline.ends import End, TrialEnd
 from pipeline.errors import EnvironmentFaultError, Interrupted
 from pipeline.processes.child import Child
 from pipeline.processes.fork_server import ForkServer
-from pipeline.study.messages import Answer, Gone, Job, Rung, TrialEnd, end_in_journal
+from pipeline.study.messages import Answer, Gone, Job, Rung, end_in_journal
 from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.study.workers.trial import TrialTrainer, one_line
 from pipeline.study.workers.worker import worker_command, worker_process, worker_server
@@ -58,7 +59,7 @@ def worker(shared: Conversation) -> Iterator[Conversation]:
     """The shared worker, which trains after each test as it did before."""
     yield shared
     assert not shared.said
-    assert shared.train(job_of()).state == "complete"
+    assert shared.train(job_of()).end is End.COMPLETE
 
 
 def untimed(job: Job | Path) -> dict[int, dict[str, float]]:
@@ -95,11 +96,11 @@ def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
 ) -> None:
     words = (*DROPOUT, f"trainer.threads={threads}")
     first = job_of(*words)
-    assert worker.train(first).state == "complete"
+    assert worker.train(first).end is End.COMPLETE
     for other in OTHER_WAYS:
-        assert worker.train(job_of(*other, objectives=["val/loss"])).state == "complete"
+        assert worker.train(job_of(*other, objectives=["val/loss"])).end is End.COMPLETE
     again = job_of(*words)
-    assert worker.train(again).state == "complete"
+    assert worker.train(again).end is End.COMPLETE
     assert train(*BASE, *words, "verbose=0") == 0
     single = only_run(Path("runs"))
     assert untimed(first) == untimed(again) == untimed(single)
@@ -118,11 +119,11 @@ def test_a_worker_refuses_data_that_changed_after_an_earlier_trial(worker: Conve
     job = job_of(*words)
     first = worker.train(job)
     assert first.data == tags(job)["data.hash"]
-    assert worker.train(job_of(*words, data=first.data)).state == "complete"
+    assert worker.train(job_of(*words, data=first.data)).end is End.COMPLETE
     write_rows(table, sign=-1)
     other = job_of(*words, data=first.data)
     refused = worker.train(other)
-    assert (refused.state, refused.reason, refused.exit_code) == ("failed", "interrupted", 2)
+    assert (refused.end, refused.exit_code) == (End.INTERRUPTED, 2)
     assert ending(other) == ("KILLED", "interrupted")
     now = worker.train(job_of(*words)).data
     assert None not in (first.data, now)
@@ -149,7 +150,7 @@ def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
     worker: Conversation, train: Train, words: tuple[str, ...]
 ) -> None:
     job, tables = job_of(*words), Path("tables").absolute()
-    assert worker.train(job).state == "complete"
+    assert worker.train(job).end is End.COMPLETE
     tested = worker.test(job, into=str(tables))
     assert tested.problem is None
     assert tested.baselines == ("majority class", "logistic regression")
@@ -168,7 +169,7 @@ def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
 
 def test_weights_that_were_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
-    assert worker.train(job).state == "complete"
+    assert worker.train(job).end is End.COMPLETE
     tested = worker.test(job, into="tables")
     kept = f"{job.folder}/checkpoints/kept.ckpt"
     assert tested.problem == f"{kept} does not exist; expected a checkpoint"
@@ -227,7 +228,7 @@ def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
     values = [epoch["val/f1"] for epoch in epochs(Path(job.folder)).values()]
     assert (first.value, second.value) == (max(values[:2]), max(values))
     assert len(values) == ended.attributes["epochs"] == 4
-    assert (ended.state, ended.reason, ended.values) == ("pruned", "pruned", ())
+    assert (ended.end, ended.values) == (End.PRUNED, ())
     assert ending(job) == ("FINISHED", "pruned")
     assert files(Path(job.folder)) == {"journal.jsonl"}
     assert journal_tells(job, ended)
@@ -247,7 +248,7 @@ def test_data_that_a_trial_has_written_into_are_read_anew_for_the_next(
     worker: Conversation,
 ) -> None:
     jobs = [job_of(), job_of(f"{OWN}.Poison"), job_of()]
-    assert [worker.train(job).state for job in jobs] == ["complete"] * 3
+    assert [worker.train(job).end for job in jobs] == [End.COMPLETE] * 3
     before, poisoned, after = map(untimed, jobs)
     assert before == after
     assert before != poisoned
@@ -260,7 +261,7 @@ def test_code_that_prints_and_reads_never_disturbs_what_the_worker_says(
     job = job_of(rungs={1: 1}, tags={"command": "pipeline sweep sweeps=quick"})
     config = {**job.config, "model": {"_target_": "trial_parts.Chatty"}}
     ended = worker.train(replace(job, config=config), verdicts=[False])
-    assert ended.state == "complete", ended.message
+    assert ended.end is End.COMPLETE, ended.message
     assert tags(job)["command"] == "pipeline sweep sweeps=quick"
     loaded = (worker.folder / "loaded").read_text(encoding="utf-8").split()
     assert "pytorch_lightning" in loaded
@@ -312,7 +313,7 @@ def test_a_failed_trial_says_why_in_one_line(worker: Conversation, failure: str)
     words, (reason, exit_code), line = FAILURES[failure]
     job = job_of(*words, **({"objectives": ["val/rmse"]} if failure == "objective" else {}))
     ended = worker.train(job)
-    assert (ended.state, ended.reason, ended.exit_code) == ("failed", reason, exit_code)
+    assert (ended.end, ended.code) == (reason, exit_code)
     assert ended.message is not None
     assert line in ended.message
     assert len(ended.message.splitlines()) == 1
@@ -326,7 +327,7 @@ def test_a_failed_trial_says_why_in_one_line(worker: Conversation, failure: str)
 
 def test_a_disk_without_room_is_told_as_a_fault_of_the_environment(worker: Conversation) -> None:
     ended = worker.train(job_of(f"{OWN}.NoMoreBytes"))
-    assert (ended.state, ended.reason, ended.exit_code) == ("failed", "error", 3)
+    assert (ended.end, ended.code) == (End.ERROR, 3)
     assert "journal.jsonl' can't be written" in (ended.message or "")
 
 
@@ -350,7 +351,7 @@ def test_a_signal_stops_the_trial_in_hand_and_the_worker_stays(
     await_epochs(job)
     os.kill(worker.worker.lease.pid, number)
     ended = worker.hear(TrialEnd)
-    assert (ended.state, ended.reason, ended.message) == ("failed", "interrupted", "interrupted")
+    assert (ended.end, ended.message) == (End.INTERRUPTED, "interrupted")
     assert ended.exit_code == 128 + number
     assert ending(job) == ("KILLED", "interrupted")
 
@@ -360,7 +361,7 @@ def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(worker: Conversatio
     worker.worker.train(job)
     worker.hear(Rung)
     worker.worker.interrupt()
-    assert worker.hear(TrialEnd).reason == "interrupted"
+    assert worker.hear(TrialEnd).end is End.INTERRUPTED
     assert ending(job) == ("KILLED", "interrupted")
     assert len(epochs(Path(job.folder))) == 1
 
@@ -372,14 +373,14 @@ def test_a_second_interrupt_hurries_nobody(worker: Conversation) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # two of one number would come as one
         os.kill(pid, number)
     ended = worker.hear(TrialEnd)
-    assert (ended.reason, ended.exit_code) == ("interrupted", 130)
+    assert (ended.end, ended.code) == (End.INTERRUPTED, 130)
 
 
 @pytest.mark.parametrize(
-    ("late", "state"), [(Interrupted(signal.SIGINT), "complete"), (RuntimeError(), "failed")]
+    ("late", "end"), [(Interrupted(signal.SIGINT), End.COMPLETE), (RuntimeError(), End.ERROR)]
 )
 def test_what_is_raised_after_a_trial_is_on_record_fails_it_unless_it_is_a_stop(
-    late: BaseException, state: str, monkeypatch: pytest.MonkeyPatch
+    late: BaseException, end: End, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def raise_late(*_: object) -> None:
         raise late
@@ -388,21 +389,21 @@ def test_what_is_raised_after_a_trial_is_on_record_fails_it_unless_it_is_a_stop(
     # No code of a user's runs at that time.
     monkeypatch.setattr("pipeline.study.workers.trial._end", raise_late)
     ended = TrialTrainer().train(job, lambda _: False)
-    assert (ended.state, len(ended.values)) == (state, state == "complete")
+    assert (ended.end, len(ended.values)) == (end, end is End.COMPLETE)
     assert ending(job) == ("FINISHED", None)
 
 
 def test_stop_after_the_end_keeps_the_result(worker: Conversation) -> None:
     job = job_of(f"{OWN}.StopAfterwards")
     ended = worker.train(job)
-    assert (ended.state, len(ended.values)) == ("complete", 1)
+    assert (ended.end, len(ended.values)) == (End.COMPLETE, 1)
     assert ending(job) == ("FINISHED", None)
 
 
 def test_signals_between_trials_stop_nothing(worker: Conversation) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(worker.worker.lease.pid, number)
-    assert worker.train(job_of()).state == "complete"
+    assert worker.train(job_of()).end is End.COMPLETE
 
 
 def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
@@ -527,16 +528,16 @@ def test_a_worker_neither_grows_nor_dies_without_memory_and_ends_when_it_is_let_
         process = psutil.Process(mortal.worker.lease.pid)
         sizes, opened = [], []
         for _ in range(45):
-            assert mortal.train(job_of("trainer.max_epochs=1")).state == "complete"
+            assert mortal.train(job_of("trainer.max_epochs=1")).end is End.COMPLETE
             sizes.append(process.memory_info().rss)
             opened.append(process.num_fds())
         assert max(sizes[-15:]) - max(sizes[:15]) < 8 * 2**20
         assert len(set(opened[5:])) == 1
 
         ended = mortal.train(job_of(f"{OWN}.Fail", "+callbacks.own.how=allocate"))
-        assert (ended.state, ended.reason) == ("failed", "oom")
+        assert ended.end is End.OOM
         assert "try a smaller data.batch_size" in (ended.message or "")
-        assert mortal.train(job_of()).state == "complete"
+        assert mortal.train(job_of()).end is End.COMPLETE
 
         job = job_of(*ENDLESS)
         mortal.worker.train(job)

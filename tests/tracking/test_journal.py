@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from real_processes import run_script
 
+from pipeline.ends import End
 from pipeline.processes.lease import own_lease
 from pipeline.running.recording import Record
 from pipeline.running.training import JournalLogger
@@ -48,7 +49,7 @@ def test_record_of_a_resumed_run(begun: Callable[..., Journal]) -> None:
     """The last beginning and its end count; an epoch keeps the first value of each name."""
     journal = begun("sqlite:///a.db", name="first", at=1000, order=7)
     journal.epoch(1, {"val/f1": 0.5}, at=2000)
-    journal.end("KILLED", "interrupted", at=3000)
+    journal.end(End.INTERRUPTED, at=3000)
     stopped = journal.read()
     assert (stopped.status, stopped.end_reason, stopped.lease) == ("KILLED", "interrupted", None)
     resumed = begun("sqlite:///b.db", name="first", at=4000, tags={COMMAND_TAG: "train"})
@@ -109,7 +110,7 @@ def test_times_never_step_back_when_the_clock_does(
     first.epoch(2, {"train/loss": 0.4})
     resumed = Journal(tmp_path)
     resumed.epoch(3, {"train/loss": 0.3})
-    resumed.end("FINISHED")
+    resumed.end(End.COMPLETE)
     assert times_of(resumed) == sorted(times_of(resumed))
 
 

@@ -12,6 +12,7 @@ from faults.stores import TrackingServer
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from pipeline.ends import End
 from pipeline.runs import main as runs
 from pipeline.tracking.folders import STATE, State, read_state
 from pipeline.tracking.journal import Figure, Header, Journal
@@ -68,7 +69,7 @@ def unsent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         for epoch in (1, 2, 3):
             journal.epoch(epoch, {"train/loss": 1 / epoch})
         journal.model(FIGURE)
-        journal.end("FINISHED")
+        journal.end(End.COMPLETE)
         return folder
 
     return write

@@ -13,8 +13,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from real_processes import ROOT
 
+from pipeline.ends import End
 from pipeline.processes.lease import Lease, lease_of_process, own_lease
-from pipeline.tracking.journal import Journal, Status
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.store import Store
 from pipeline.tracking.sync import reap
@@ -68,16 +69,21 @@ def test_a_run_whose_process_is_gone_is_closed_as_lost_at_once(store: Store, gon
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [("FINISHED", None), ("FINISHED", "pruned"), ("KILLED", "interrupted")]
+    ("end", "status", "reason"),
+    [
+        (End.COMPLETE, "FINISHED", None),
+        (End.PRUNED, "FINISHED", "pruned"),
+        (End.INTERRUPTED, "KILLED", "interrupted"),
+    ],
 )
 def test_a_run_that_was_closed_as_lost_ends_as_it_says_itself(
-    store: Store, begun: Callable[..., Journal], status: Status, reason: str | None
+    store: Store, begun: Callable[..., Journal], end: End, status: str, reason: str | None
 ) -> None:
     journal = begun(store.uri)
     replay = Replay(journal.folder)
     replay.push(store)
     store.terminate(replay.state.run_id, "FAILED", reason="lost", end=2_000)
-    journal.end(status, reason)
+    journal.end(end)
     replay.drain(store, is_over=False)
     replay.release()
     assert ending(store, replay.state.run_id) == (status, reason)

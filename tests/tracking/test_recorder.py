@@ -16,6 +16,7 @@ from faults.stores import free_port, only_run, outcome, recorded_steps
 from mlflow.tracking import MlflowClient
 from real_processes import run_script, youngest_child
 
+from pipeline.ends import End
 from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import view_tag
@@ -41,7 +42,7 @@ with Recorder() as recorder:
     journal.begin(Header(name="lstm", experiment="pipeline", uri=uri))
     recorder.open(folder)
     journal.epoch(1, {"train/loss": 0.5})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     recorder.close(folder)
 """
 
@@ -62,7 +63,7 @@ def test_a_run_holds_its_params_tags_and_artifacts_and_shows_values_soon_after_t
     assert only_run(database).info.status == "RUNNING"
     journal.epoch(2, {"train/loss": 0.25})
     journal.tag("data.hash", "abc")
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert recorder.close(journal.folder) == 0
 
     run = only_run(database)
@@ -88,7 +89,7 @@ def test_a_run_shows_its_data_and_its_single_values_at_step_0(
         tags = {"data.hash": "ab" * 32, "pipeline.command": command}
         journal = begun(database, command, params=params, tags=tags, rows=rows)
         journal.epoch(3, {"val/f1": 0.5, "best/val/f1": 0.6})
-        journal.end("FINISHED")
+        journal.end(End.COMPLETE)
         recorder.deliver(journal.folder, is_lost=True)
         assert recorder.finish() == 0
         run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
@@ -125,7 +126,7 @@ def test_the_load_of_the_machine_is_measured_while_a_run_that_asks_for_it_goes_o
         lambda: "system/cpu_utilization_percentage" in only_run(database).data.metrics,
         what="the load of the CPU",
     )
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert recorder.close(journal.folder) == 0
     assert outcome(database) == ("FINISHED", None)
 
@@ -139,7 +140,7 @@ def test_a_machine_that_can_not_be_measured_costs_the_run_nothing_else(
     with Recorder() as recorder:
         recorder.connect(database, experiment="pipeline")
         pid, run_id = recorder.pid, recorder.open(journal.folder)
-        journal.end("FINISHED")
+        journal.end(End.COMPLETE)
         assert recorder.close(journal.folder) == 0
         assert (recorder.pid, only_run(database).info.run_id) == (pid, run_id)
     assert (outcome(database), only_run(database).data.metrics) == (
@@ -155,7 +156,7 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
     recorder.open(first.folder)
     first.epoch(1, {"train/loss": 1.0})
     first.epoch(2, {"train/loss": 0.5})
-    first.end("KILLED", "interrupted")
+    first.end(End.INTERRUPTED)
     recorder.close(first.folder)
     assert outcome(database) == ("KILLED", "interrupted")
 
@@ -164,7 +165,7 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
     assert outcome(database) == ("RUNNING", None)
     resumed.epoch(2, {"train/loss": 0.5, "time/epoch": 1.0})
     resumed.epoch(3, {"train/loss": 1 / 3})
-    resumed.end("FINISHED")
+    resumed.end(End.COMPLETE)
     assert recorder.close(first.folder) == 0
 
     run = only_run(database)
@@ -182,7 +183,7 @@ def test_sending_a_journal_again_stores_nothing_twice(database: str, begun: Begu
     journal = begun(database)
     for epoch in range(1, 6):
         journal.epoch(epoch, {"train/loss": 1 / epoch})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     before = sent_again()
     (journal.folder / STATE).unlink()
     assert sent_again() == before
@@ -232,7 +233,7 @@ def test_signals_do_not_end_a_recorder_and_one_that_is_killed_is_replaced(
     for number in signals:
         os.kill(pid, number)
     journal.epoch(1, {"train/loss": 0.5})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert recorder.close(journal.folder) == 0
     assert (recorder.pid == pid) == (signal.SIGKILL not in signals)
     assert outcome(database) == ("FINISHED", None)
@@ -244,7 +245,7 @@ def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
 ) -> None:
     earlier = begun(database, "earlier")
     earlier.epoch(1, {"train/loss": 0.5})
-    earlier.end("FAILED", "diverged")
+    earlier.end(End.DIVERGED)
     recorder.send_earlier(earlier.folder.parent)
     wait_until(lambda: read_state(earlier.folder).done, what="the earlier run")
     assert only_run(database).data.metrics == {"train/loss": 0.5}
@@ -255,7 +256,7 @@ def test_a_folder_that_another_process_is_sending_is_waited_for(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
     journal = begun(database)
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     held = Replay(journal.folder)
     recorder.deliver(journal.folder)
     wait_until(lambda: recorder.poll() or recorder.problem, what="the other process")
@@ -334,7 +335,7 @@ def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
     journal = begun(database)
     MlflowClient(database).delete_run(recorder.open(journal.folder))
     journal.epoch(1, {"train/loss": 0.5})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert recorder.close(journal.folder) == 2
     assert "refuses" in str(recorder.problem)
 

@@ -19,6 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
 
+from pipeline.ends import End
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fetch import fetched, fetched_run
@@ -66,7 +67,7 @@ def begun_with_model(
 def ended(recorder: Recorder, journal: Journal) -> str | None:
     """End a run and record it; return what its registration came to."""
     recorder.open(journal.folder)
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert recorder.close(journal.folder) == 0
     return recorder.registered
 
@@ -189,7 +190,7 @@ def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_i
 ) -> None:
     journal = begun_with_model(tmp_path / "failed", database)
     recorder.open(journal.folder)
-    journal.end("FAILED", "oom")
+    journal.end(End.OOM)
     assert recorder.close(journal.folder) == 0
     assert (recorder.registered, models(database)) == (None, [])
 
@@ -210,7 +211,7 @@ def test_two_runs_that_register_at_once_leave_the_better_one_champion(
     with Recorder() as one, Recorder() as other, ThreadPoolExecutor() as pool:
         recorders = {0.9: one, 0.95: other}
         for value, recorder in recorders.items():
-            begun_with_model(tmp_path / str(value), database, figure(value)).end("FINISHED")
+            begun_with_model(tmp_path / str(value), database, figure(value)).end(End.COMPLETE)
             recorder.connect(database, experiment="pipeline")
             recorder.open(tmp_path / str(value))
         closing = [
@@ -293,7 +294,7 @@ def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_l
     journal = begun_with_model(folders[1], uri, figure(0.95))
     running.open(folders[1])
     served.silence()
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert running.close(folders[1]) > 0
     assert running.registered is None
     with pytest.raises(EnvironmentFaultError, match="does not answer"):
@@ -319,7 +320,7 @@ def test_a_server_that_is_killed_and_back_has_all_steps_once_before_the_end(
     client, run_id = MlflowClient(served.uri), read_state(journal.folder).run_id
     steps = "all steps of a run that goes on"
     wait_until(lambda: len(client.get_metric_history(run_id, "train/loss")) == 100, what=steps)
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     assert running.close(journal.folder) == 0
     history = client.get_metric_history(run_id, "train/loss")
     assert sorted(point.step for point in history) == list(range(1, 101))

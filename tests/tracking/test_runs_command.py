@@ -9,6 +9,7 @@ from faults.stores import free_port
 from mlflow.tracking import MlflowClient
 from terminals import terminal
 
+from pipeline.ends import End
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
 from pipeline.runs import main
@@ -21,7 +22,7 @@ Begun = Callable[..., Journal]
 def finished(begun: Begun, uri: str, name: str = "20260101-000000-lstm-abcdef") -> Journal:
     journal = begun(uri, name=name)
     journal.epoch(1, {"val/f1": 0.75, "best/val/f1": 0.8125, "test/f1": 0.875})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     return journal
 
 
@@ -43,11 +44,11 @@ def listed_runs(
     begun("", name="running", at=now - 40 * 60_000)
     pretend_lost(begun("", name="lost", at=now - 3 * 3_600_000))
     stopped = begun("", name="stopped", at=now - 7_200_000)
-    stopped.end("KILLED", "interrupted", at=now - 7_200_000)
+    stopped.end(End.INTERRUPTED, at=now - 7_200_000)
     for name, f1, verdicts in (("b", 0.875, "class_collapse, overfitting"), ("a", 0.5, "healthy")):
         done = begun("", name=name)
         done.epoch(1, {"val/f1": 0.75, "best/val/f1": 0.8125, "test/f1": f1})
-        done.end("FINISHED")
+        done.end(End.COMPLETE)
         done.tag("doctor", verdicts)
 
     def lines(*words: str) -> list[list[str]]:
@@ -139,7 +140,7 @@ def test_sent_journals_are_not_read_again(
     journal = begun(database)
     for epoch in range(1000):
         journal.epoch(epoch, {"val/f1": 0.75})
-    journal.end("FINISHED")
+    journal.end(End.COMPLETE)
     output = tmp_path / "runs"
     words = ["action=sync", f"output={output}", f"tracking.uri={database}"]
     assert main(words) == 0

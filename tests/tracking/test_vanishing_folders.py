@@ -8,6 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
+from pipeline.ends import End
 from pipeline.running.resuming import remove_abandoned
 from pipeline.tracking.folders import listed, run_folders, size_of, unfinished, with_trials
 from pipeline.tracking.journal import JOURNAL, Journal
@@ -40,7 +41,7 @@ def removed_again_and_again(study: Path, text: str) -> Iterator[None]:
 
 def test_a_folder_that_goes_while_it_is_listed_is_passed_over(begun: Begun, tmp_path: Path) -> None:
     kept = begun("", name="kept")
-    kept.end("FINISHED")
+    kept.end(End.COMPLETE)
     kept.close()
     output, study = tmp_path / "runs", tmp_path / "runs" / "study"
     with removed_again_and_again(study, kept.path.read_text(encoding="utf-8")):

@@ -1,7 +1,7 @@
 """The record of a study: which process trains each trial, how each ended, and the progress."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.ends import End, TrialEnd
 from pipeline.processes.lease import Lease, LeaseWatch
 from pipeline.study.ledger.definition import (
     StudyDefinition,
@@ -36,18 +37,13 @@ from pipeline.study.ledger.search import build_pruner, choose, compares_running,
 from pipeline.study.ledger.storage import WAIT_SECONDS, Answer, StudyStorage, open_storage
 from pipeline.study.ledger.storage_faults import odd_values
 from pipeline.study.ledger.tables import StudyTables
-from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
+from pipeline.study.messages import end_in_journal
 from pipeline.tracking.journal import RunRecord
 
 #: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
 LEASE = "lease"
 #: Maximum age of what other processes' running trials have reported, for a pruner.
 FRESH_SECONDS = 1.0
-_STATES = {
-    "complete": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +55,7 @@ class Lost:
     """
 
     number: int
-    end: TrialEnd
+    ended: TrialEnd
     adopted: bool
     queued_again: bool
 
@@ -67,7 +63,7 @@ class Lost:
     def line(self) -> str:
         """Message about the trial, in one line."""
         if self.adopted:
-            how = self.end.reason or self.end.state
+            how = self.ended.end
             return f"trial {self.number} had ended ({how}) before its process died; it is recorded"
         after = "is retried" if self.queued_again else "has no retries left"
         return f"trial {self.number} was lost because its process died; it {after}"
@@ -229,30 +225,31 @@ class Ledger:
 
     # ── trials that end ─────────────────────────────────────────────────────────────────────
 
-    def finish(self, taken: Row, end: TrialEnd) -> bool:
+    def finish(self, taken: Row, ended: TrialEnd) -> bool:
         """Record the end of a trial; a value that is not finite makes it a failure.
 
         The point of a trial that was interrupted or lost is queued again, up to `sweep.max_retry`
         times. Returns whether the end was recorded, which fails if another process has closed the
         trial with another end.
         """
-        own, end = self._own.pop(taken.number, None), self._storable(end)
+        own = self._own.pop(taken.number, None)
+        ended = self._storable(ended)
 
         def finish() -> bool:
             trial = own or self._trials.now(fresh=True)[taken.number]
-            if self._close_trial(trial, end, self._repeated(trial, end)):
+            if self._close_trial(trial, ended, self._repeated(trial, ended)):
                 return True
-            return self._has_ended_as(self._trials.now()[taken.number], end)
+            return self._has_ended_as(self._trials.now()[taken.number], ended)
 
         return self._call(finish)
 
     def close_lost(
-        self, folder_of: Callable[[int], Path], died: Collection[int] = (), reason: str = "lost"
+        self, folder_of: Callable[[int], Path], died: Collection[int] = (), end: End = End.LOST
     ) -> list[Lost]:
         """Close the trials of all processes that are gone or silent, and return them.
 
         If the journal in a trial's folder holds an end, that end is recorded; otherwise the trial
-        has failed for `reason`. `died` are the numbers of trials whose process was seen to die,
+        ends as `end`. `died` are the numbers of trials whose process was seen to die,
         possibly on another machine.
         """
         closed: dict[int, Lost] = {}
@@ -276,8 +273,8 @@ class Ledger:
                 for trial in self._trials.now(fresh=True):
                     one = before.get(trial.number)
                     if trial.state == TrialState.RUNNING and trial.number in lost:
-                        one = self._close_lost(trial, folder_of(trial.number), reason)
-                    elif one is not None and not self._has_ended_as(trial, one.end):
+                        one = self._close_lost(trial, folder_of(trial.number), end)
+                    elif one is not None and not self._has_ended_as(trial, one.ended):
                         one = None
                     if one is not None:
                         closed[trial.number] = one
@@ -300,41 +297,45 @@ class Ledger:
         of_journal = replace(record.lease, counter=counter)
         return True if of_journal == lease else self._watch.judge((number, folder), of_journal)
 
-    def _close_lost(self, trial: FrozenTrial, folder: Path, reason: str) -> Lost | None:
+    def _close_lost(self, trial: FrozenTrial, folder: Path, end: End) -> Lost | None:
         """Close a lost trial; `None` = its process has just closed it."""
-        told = end_in_journal(folder) if RunRecord.read(folder).is_trial else None
-        end = self._storable(told or TrialEnd(state="failed", reason=reason))
-        again, adopted = self._repeated(trial, end), told is not None
-        if not self._close_trial(trial, end, again):
+        on_record = end_in_journal(folder) if RunRecord.read(folder).is_trial else None
+        ended = self._storable(on_record or TrialEnd(end=end))
+        again = self._repeated(trial, ended)
+        if not self._close_trial(trial, ended, again):
             return None
-        queued_again = again is not None
-        return Lost(number=trial.number, end=end, adopted=adopted, queued_again=queued_again)
+        return Lost(
+            number=trial.number,
+            ended=ended,
+            adopted=on_record is not None,
+            queued_again=again is not None,
+        )
 
-    def _repeated(self, trial: FrozenTrial, end: TrialEnd) -> FrozenTrial | None:
-        return self._trials.retry_of(trial) if end.reason in RETRIED else None
+    def _repeated(self, trial: FrozenTrial, ended: TrialEnd) -> FrozenTrial | None:
+        return self._trials.retry_of(trial) if ended.end.is_retried else None
 
-    def _close_trial(self, trial: FrozenTrial, end: TrialEnd, again: FrozenTrial | None) -> bool:
+    def _close_trial(self, trial: FrozenTrial, ended: TrialEnd, again: FrozenTrial | None) -> bool:
         """Write how a running trial ended; return whether it was still running."""
-        told = {key: value for key, value in _end_attributes(end).items() if value is not None}
-        values: Sequence[float] = () if end.state == "failed" else end.values
-        if end.state == "pruned" and not values and trial.last_step is not None:
+        attributes = {key: value for key, value in _attributes(ended).items() if value is not None}
+        values = ended.values
+        if ended.end is End.PRUNED and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
-        return self._tables.end(trial, _STATES[end.state], values, told, again)
+        return self._tables.end(trial, _state(ended), values, attributes, again)
 
-    def _has_ended_as(self, trial: FrozenTrial, end: TrialEnd) -> bool:
+    def _has_ended_as(self, trial: FrozenTrial, ended: TrialEnd) -> bool:
         """Return whether a trial is on record with exactly this end, attributes included."""
         stored = trial.user_attrs
-        is_same = all(stored.get(key) == value for key, value in _end_attributes(end).items())
-        return trial.state == _STATES[end.state] and is_same
+        is_same = all(stored.get(key) == value for key, value in _attributes(ended).items())
+        return trial.state == _state(ended) and is_same
 
-    def _storable(self, end: TrialEnd) -> TrialEnd:
+    def _storable(self, ended: TrialEnd) -> TrialEnd:
         """Return the end to store; an infinite value fails, since Optuna would take it for best."""
-        if end.state != "complete":
-            return end
-        if len(end.values) == len(self.objectives) and all(map(math.isfinite, end.values)):
-            return end
-        message = end.message or f"returned {list(end.values)}, which is not a valid result"
-        return replace(end, state="failed", values=(), reason="diverged", message=message)
+        if ended.end is not End.COMPLETE:
+            return ended
+        if len(ended.values) == len(self.objectives) and all(map(math.isfinite, ended.values)):
+            return ended
+        message = f"returned {list(ended.values)}, which is not a valid result"
+        return replace(ended, end=End.DIVERGED, values=(), message=message)
 
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
         """Return whether the trial with this id has this lease; servers reuse ids after a crash."""
@@ -379,10 +380,14 @@ class Ledger:
         ]
 
 
-def _end_attributes(end: TrialEnd) -> dict[str, Any]:
+def _state(ended: TrialEnd) -> TrialState:
+    return TrialState[ended.end.trial_state]
+
+
+def _attributes(ended: TrialEnd) -> dict[str, Any]:
     """Return the user attributes of a trial with this end; a value of `None` is not stored."""
-    message = {} if end.message is None else {"message": end.message}
-    return {ATTRIBUTES: {**end.attributes, **message} or None, END_REASON: end.reason}
+    message = {} if ended.message is None else {"message": ended.message}
+    return {ATTRIBUTES: {**ended.attributes, **message} or None, END_REASON: ended.end.reason}
 
 
 def _lease(stored: Any) -> Lease | None:

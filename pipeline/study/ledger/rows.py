@@ -5,12 +5,12 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.study.messages import COUNTED_FAILURES
+from pipeline.ends import End
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.study.ledger.definition import StudyDefinition
     from pipeline.study.ledger.tables import StudyTables
 
-RowState = Literal["complete", "pruned", "failed", "running", "waiting"]
+RowState = End | Literal["running", "waiting"]
 # User attributes of a trial.
 END_REASON = "end_reason"
 ATTRIBUTES = "attributes"
@@ -35,16 +35,6 @@ POINT = "point"
 NEW = -1
 #: Number of trials left if nothing limits them.
 ENDLESS = 1_000_000_000
-#: Displayed words for how trials end.
-ENDS = {
-    "complete": "complete",
-    "pruned": "pruned",
-    "diverged": "diverged",
-    "oom": "out of memory",
-    "error": "failed",
-    "interrupted": "interrupted",
-    "lost": "lost",
-}
 #: Minimum number of complete trials for importances; of fewer, most would count as the best.
 FEWEST_TRIALS = 10
 #: Minimum number of best trials, as Optuna's documentation of PED-ANOVA advises.
@@ -61,8 +51,7 @@ class Row:
 
     Args:
         number: Counted from 0.
-        state: State of the trial.
-        reason: Why it ended early: diverged, oom, error, interrupted, lost, pruned; else `None`.
+        state: How it ended, or that it has not.
         values: One value per objective; empty unless the trial completed.
         params: Optuna's params by Optuna's names.
         overrides: What the trial varies: Hydra's texts by config key or group; `null` is off.
@@ -74,7 +63,6 @@ class Row:
 
     number: int
     state: RowState
-    reason: str | None = None
     values: tuple[float, ...] = ()
     params: Mapping[str, object] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +71,16 @@ class Row:
     ended: float | None = None
     retry_of: int | None = None
 
+    @property
+    def end(self) -> End | None:
+        """How the trial ended; `None` = it is running or waiting."""
+        return self.state if isinstance(self.state, End) else None
+
+    @property
+    def stage(self) -> str:
+        """The state in tables: complete, pruned, failed, running or waiting."""
+        return "failed" if self.end is not None and self.end.is_failure else str(self.state)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -90,7 +88,7 @@ class Progress:
 
     Args:
         total: Number of trials that the study is to have; `None` = unlimited.
-        counts: Number of trials by how they ended, or `running`, `waiting`.
+        counts: Number of trials by their state.
         left: Number of trials that may still be taken.
         best: Numbers of the best trials, the best first.
         best_row: The best trial; `None` = none completed.
@@ -100,7 +98,7 @@ class Progress:
     """
 
     total: int | None
-    counts: Mapping[str, int]
+    counts: Mapping[RowState, int]
     left: int
     best: tuple[int, ...]
     best_row: Row | None
@@ -125,19 +123,25 @@ class Progress:
     @property
     def words(self) -> str:
         """Counts of the ends so far: `92 complete, 5 pruned, 2 diverged`."""
-        told = [end for end in ENDS if self.counts.get(end)]
-        return ", ".join(f"{self.counts[end]} {ENDS[end]}" for end in told) or "none finished"
+        return self.words_of(End)
+
+    def words_of(self, ends: Iterable[End]) -> str:
+        """Return the counts of these ends, as `words` does."""
+        return ", ".join(count_words(self.counts, ends)) or "none finished"
 
 
-def _counted(counts: Mapping[str, int]) -> int:
-    return sum(counts.get(end, 0) for end in ("complete", "pruned", *COUNTED_FAILURES))
+def state_word(state: RowState) -> str:
+    """Return how a trial ended, or its state, in a word or two."""
+    return state.word if isinstance(state, End) else state
 
 
-def count_ends(rows: Iterable[Row]) -> Counter[str]:
-    """Return the number of trials by how they ended, or `running`, `waiting`."""
-    return Counter(
-        (row.reason or "error") if row.state == "failed" else str(row.state) for row in rows
-    )
+def count_words(counts: Mapping[RowState, int], states: Iterable[RowState]) -> list[str]:
+    """Return the number of trials in each of the states that has any, such as `2 diverged`."""
+    return [f"{counts[state]} {state_word(state)}" for state in states if counts.get(state)]
+
+
+def _counted(counts: Mapping[RowState, int]) -> int:
+    return sum(counts.get(end, 0) for end in End if end.counts)
 
 
 def best(rows: Iterable[Row], directions: Sequence["Direction"], k: int = 1) -> list[Row]:
@@ -177,7 +181,7 @@ def winner(rows: Iterable[Row], directions: Sequence["Direction"]) -> Row | None
 
 def _ranked(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
     """Return the complete trials with finite values, best first, ties by number."""
-    complete = (row for row in rows if row.state == "complete" and row.values)
+    complete = (row for row in rows if row.state is End.COMPLETE and row.values)
     finite = [row for row in complete if all(map(math.isfinite, row.values))]
     return sorted(finite, key=lambda row: (*_loss(row, directions), row.number))
 
@@ -208,7 +212,7 @@ class StudyTrials:
         base = definition.base_point
         self._base_overrides = None if base is None else self._space.overrides(base)
         self._base: Row | None = None
-        self._ends: Counter[str] = Counter()
+        self._ends: Counter[RowState] = Counter()
         self._failed_at: list[float] = []
         self._succeeded_at = -math.inf
         self._count()
@@ -229,7 +233,7 @@ class StudyTrials:
             self._uncompared = []
         return Progress(
             total=self._total,
-            counts=self._ends + Counter(trial.state.name.lower() for trial in self._open),
+            counts=self._ends + Counter(self._row(trial).state for trial in self._open),
             left=self._left(),
             best=tuple(row.number for row in self._best),
             best_row=next(iter(self._best), None),
@@ -291,20 +295,20 @@ class StudyTrials:
         self._counted = len(trials)
         self._open = [trial for trial in looked_at if not trial.state.is_finished()]
         for trial in looked_at:
-            if not trial.state.is_finished():
-                continue
             row = self._row(trial)
-            ends, ended = count_ends([row]), row.ended or 0.0
-            self._ends += ends
+            end, ended = row.end, row.ended or 0.0
+            if end is None:
+                continue
+            self._ends[end] += 1
             self._uncompared.append(row)
             self._note_base(row)
             # A point whose trials have killed all their workers is not tried again either.
             retries = trial.user_attrs.get(RETRIES, 0)
-            if _counted(ends) or (row.reason == "lost" and retries >= self._options.max_retry):
+            if end.counts or (end is End.LOST and retries >= self._options.max_retry):
                 self._settled_points.add(trial.user_attrs.get(POINT))
-            if row.state != "failed":
+            if not end.is_failure:
                 self._succeeded_at = max(self._succeeded_at, ended)
-            elif row.reason != "interrupted":
+            elif end is not End.INTERRUPTED:
                 self._failed_at.append(ended)
         return trials
 
@@ -314,7 +318,7 @@ class StudyTrials:
         A lost trial of the base config is repeated under another number, and a sampler may choose
         the same point again. The lowest number does not depend on the order in which they end.
         """
-        if row.state != "complete" or row.overrides != self._base_overrides:
+        if row.state is not End.COMPLETE or row.overrides != self._base_overrides:
             return
         if self._base is None or row.number < self._base.number:
             self._base = row
@@ -322,16 +326,13 @@ class StudyTrials:
     def _row(self, trial: "FrozenTrial") -> Row:
         if trial.number in self._rows:
             return self._rows[trial.number]
-        name = trial.state.name.lower()
-        state = cast("RowState", "failed" if name == "fail" else name)
-        reasons = {"pruned": "pruned", "failed": str(trial.user_attrs.get(END_REASON, "error"))}
+        state = _state(trial)
         params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
         began, ended = trial.datetime_start, trial.datetime_complete
         row = Row(
             number=trial.number,
             state=state,
-            reason=reasons.get(state),
-            values=tuple(trial.values or ()) if state == "complete" else (),
+            values=tuple(trial.values or ()) if state is End.COMPLETE else (),
             params=params,
             overrides=self._space.overrides(params),
             attributes=trial.user_attrs.get(ATTRIBUTES, {}),
@@ -342,6 +343,15 @@ class StudyTrials:
         if trial.state.is_finished():
             self._rows[trial.number] = row
         return row
+
+
+def _state(trial: "FrozenTrial") -> RowState:
+    """Return the state of a trial; a failure for a reason that no sweep writes is an error."""
+    ends = [end for end in End if end.trial_state == trial.state.name]
+    if not ends:
+        return "running" if trial.state.name == "RUNNING" else "waiting"
+    reason = trial.user_attrs.get(END_REASON, End.ERROR)
+    return next((end for end in ends if end == reason or len(ends) == 1), End.ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

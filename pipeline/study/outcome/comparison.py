@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.ends import End
 from pipeline.errors import some
 from pipeline.markup import BASELINES, MISSING, TextTable, interval_text, latex, markdown
 from pipeline.metrics import (
@@ -20,10 +21,8 @@ from pipeline.metrics import (
 )
 from pipeline.paths import replace_text
 from pipeline.serving import files
-from pipeline.study.ledger.rows import Row, best
-from pipeline.study.messages import RETRIED
+from pipeline.study.ledger.rows import Row, best, state_word
 from pipeline.study.outcome.summary import (
-    end_word,
     point_words,
     short_names,
     shown_text,
@@ -247,7 +246,7 @@ def _compared_by(
     """
     part, _, name = objective.name.rpartition("/")
     tested = {"val": (name,), "train": default_names()}.get(part.partition("/")[0], ())
-    complete = [row for row in rows if row.state == "complete"]
+    complete = [row for row in rows if row.state is End.COMPLETE]
     by, lacking = objective.name, dict[str, tuple[int, ...]]()
     for key in [*published, *(f"test/{metric}" for metric in tested)] if complete else ():
         without = tuple(row.number for row in complete if key not in row.attributes)
@@ -280,8 +279,11 @@ def _cell(
             for metric, value in {objective.name: row.values[0], **tested}.items():
                 values.setdefault(metric, {})[repeat] = value
     # A trial that was interrupted or lost is queued again, and its retry counts instead.
-    ends = (end_word(row) for row in rows if row.reason not in RETRIED)
-    missing = Counter(end for end in ends if end != "complete")
+    missing = Counter(
+        state_word(row.state)
+        for row in rows
+        if row.end is None or not (row.end.is_retried or row.end is End.COMPLETE)
+    )
     return ComparisonCell(settings=settings, values=values, missing=missing)
 
 
@@ -328,7 +330,7 @@ def _baseline(
     values: dict[str, dict[Repeat, float]] = {}
     first: dict[tuple[str, Repeat], float] = {}
     agree = True
-    for repeat, group in _grouped((row for row in rows if row.state == "complete"), repeated):
+    for repeat, group in _grouped((row for row in rows if row.state is End.COMPLETE), repeated):
         for name, value in (pair for row in group for pair in row.attributes.items()):
             stage, _, metric = name.partition("/")
             if stage == kind and metric:
@@ -519,7 +521,7 @@ def confirmation_table(
     A note says whether the winner is better than `default`, the trial of the base config, by more
     than noise; `None` = it was not tried, or is the winner itself.
     """
-    rows = [row for row in rows if row.state == "complete"]
+    rows = [row for row in rows if row.state is End.COMPLETE]
     values: dict[str, dict[Repeat, float]] = {}
     for row in rows:
         floats = {key: one for key, one in row.attributes.items() if isinstance(one, float)}

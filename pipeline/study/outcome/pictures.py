@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.ends import End
 from pipeline.gallery import drawing, write
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label
 from pipeline.study.ledger.rows import Row, pareto
-from pipeline.study.messages import RETRIED
 from pipeline.study.outcome.summary import (
     FRONT,
     OFF,
@@ -56,10 +56,10 @@ ALGORITHM = "trainer.gradient_clip_algorithm"
 GOLDEN = 0.618034
 UNITS = {"norm": "norm of all gradients", "value": "size of each gradient"}
 #: Looks of trials that have not completed.
-ENDS: dict[str, dict[str, Any]] = {
-    "pruned": {"marker": "o", "facecolors": "none", "edgecolors": style.QUIET},
-    "diverged": {"marker": "x", "color": style.DEAD},
-    "failed": {"marker": "+", "color": style.SATURATED},
+LOOKS: dict[End, dict[str, Any]] = {
+    End.PRUNED: {"marker": "o", "facecolors": "none", "edgecolors": style.QUIET},
+    End.DIVERGED: {"marker": "x", "color": style.DEAD},
+    End.ERROR: {"marker": "+", "color": style.SATURATED},
 }
 
 
@@ -166,7 +166,7 @@ class _Objective:
         later = max(row.number for row in rows) - self.rows[self.order[0]].number
         none = f"None of the {later} later trials is" if later > 1 else "The later trial is not"
         since = f" {none} better." if later else ""
-        others = {_end(row) for row in rows} & {*ENDS}
+        others = {_end(row) for row in rows} & {*LOOKS}
         marked = " Pruned and failed trials are marked at the bottom." if others else ""
         return f"{len(self.rows)} of {len(rows)} trials completed.{marked} {self.best_words}{since}"
 
@@ -248,10 +248,11 @@ def _number(text: str) -> float | None:
     return None
 
 
-def _end(row: Row) -> str:
-    """Return how a trial ended: `complete`, a key of `ENDS`, or `""` for one that is not drawn."""
-    end = "diverged" if row.reason == "diverged" else str(row.state)
-    return end if end in ("complete", *ENDS) and row.reason not in RETRIED else ""
+def _end(row: Row) -> End | None:
+    """Return how a trial ended: complete, or a key of `LOOKS`; `None` = it is not drawn."""
+    if row.end is None or not row.end.counts:
+        return None
+    return End.ERROR if row.end is End.OOM else row.end
 
 
 def _shades(one: _Objective) -> "ScalarMappable":
@@ -284,10 +285,10 @@ def _history(rows: Sequence[Row], one: _Objective) -> "Figure":
     axes.scatter(numbers, one.values, s=20, color=style.TRAIN, zorder=3, label="complete")
     _star(axes, numbers[one.order[0]], one.values[one.order[0]])
     axes.margins(y=0.12)
-    for end, look in ENDS.items():  # at the bottom, since they have no value
-        if ended := [row.number for row in rows if _end(row) == end]:
+    for end, look in LOOKS.items():  # at the bottom, since they have no value
+        if ended := [row.number for row in rows if _end(row) is end]:
             at = axes.get_xaxis_transform()
-            axes.scatter(ended, [0.03] * len(ended), s=20, transform=at, label=end, **look)
+            axes.scatter(ended, [0.03] * len(ended), s=20, transform=at, label=end.word, **look)
     style.log_scale_if_wide(axes, one.values)
     style.whole_numbers(axes, most=10)
     axes.set(xlabel="trial", ylabel=label(one.name))
@@ -419,13 +420,13 @@ def _map(rows: Sequence[Row], one: _Objective, algorithm: str) -> "Figure":
     for panel, kind in zip(grid[0], panels, strict=True):
         own = [row for row, its in zip(rows, kinds, strict=True) if its == kind]
         up = _Scale(row.overrides[CLIP] for row in own)
-        for end in (*ENDS, "complete"):
-            if ended := [row for row in own if _end(row) == end]:
+        for end in (*LOOKS, End.COMPLETE):
+            if ended := [row for row in own if _end(row) is end]:
                 colours = [row.values[0] for row in ended if row.values]
                 given = {"c": colours, "norm": shades.norm, "cmap": shades.cmap, "zorder": 3}
                 x = [across(row.overrides[LR]) for row in ended]
                 y = [_height(row, up) for row in ended]
-                panel.scatter(x, y, s=34, label=end, **ENDS.get(end, given))
+                panel.scatter(x, y, s=34, label=end.word, **LOOKS.get(end, given))
         if best in own:
             _star(panel, across(best.overrides[LR]), _height(best, up))
         across.show(panel, "x")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import markup
 from pipeline.config.overrides import plainest
+from pipeline.ends import End
 from pipeline.markup import MISSING, Block, Command, Section, TextTable, show
 from pipeline.metrics import Direction, all_metrics, direction, ranked
 from pipeline.processes.lease import seconds_since_start
 from pipeline.redaction import redact_word
-from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
-from pipeline.study.messages import COUNTED_FAILURES, RETRIED
+from pipeline.study.ledger.rows import Row, RowState, best, count_words, pareto, winner
 from pipeline.study.space.ranges import text_of
 from pipeline.terminal import console, duration, headed, number, print_lines, say
 from pipeline.tracking import fields
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pipeline.study.ledger.rows import Importances
 
 OFF = "off"
-COUNTED = ("complete", "pruned", *COUNTED_FAILURES, "running")
-UNCOUNTED = (*RETRIED, "waiting")
 _NUMBER = re.compile(r"-?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
 #: Numbers of best trials and of trials on the Pareto front that are listed.
 TOP = 5
@@ -127,7 +125,7 @@ class StudySummary:
     @property
     def complete(self) -> int:
         """Number of trials that completed."""
-        return sum(row.state == "complete" for row in self.rows)
+        return sum(row.state is End.COMPLETE for row in self.rows)
 
     @property
     def best_row(self) -> Row | None:
@@ -154,20 +152,15 @@ class StudySummary:
 
 def counts_line(rows: Sequence[Row]) -> str:
     """Return `100 trials: 92 complete, 8 pruned`, followed by the trials that do not count."""
-    counts = count_ends(rows)
-    ends = [end for end in COUNTED if counts[end]]
-    total = sum(counts[end] for end in ends)
+    counts = Counter(row.state for row in rows)
+    counted: list[RowState] = [*(end for end in End if end.counts), "running"]
+    beside: list[RowState] = [*(end for end in End if not end.counts), "waiting"]
+    total = sum(counts[state] for state in counted)
     line = f"{total} trial{'' if total == 1 else 's'}"
-    if ends:
-        line += f": {', '.join(f'{counts[end]} {ENDS.get(end, end)}' for end in ends)}"
-    beside = [f"{counts[end]} {end}" for end in UNCOUNTED if counts[end]]
-    return f"{line}; not counted: {', '.join(beside)}" if beside else line
-
-
-def end_word(row: Row) -> str:
-    """Return how a trial ended, or its state, in a word or two."""
-    (end,) = count_ends([row])
-    return ENDS.get(end, end)
+    if total:
+        line += f": {', '.join(count_words(counts, counted))}"
+    uncounted = ", ".join(count_words(counts, beside))
+    return f"{line}; not counted: {uncounted}" if uncounted else line
 
 
 def swept_keys(rows: Iterable[Row]) -> list[str]:
@@ -229,10 +222,11 @@ def verdict(summary: StudySummary) -> list[str]:
     """Return sentences on whether the winner beats the default and a naive prediction."""
     winner, base = summary.best_row, summary.base_row
     if winner is None:
-        failed = [row for row in summary.rows if row.state == "failed"]
-        told = [row for row in failed if row.attributes.get("message")][-1:]
-        lines = [f"trial {row.number}: {row.reason}: {row.attributes['message']}" for row in told]
-        return ["no trial completed, so there is no best trial", *lines]
+        lines = ["no trial completed, so there is no best trial"]
+        explained = [row for row in summary.rows if row.end and row.attributes.get("message")]
+        for row in explained[-1:]:
+            lines.append(f"trial {row.number}: {row.end}: {row.attributes['message']}")
+        return lines
     lines = [_on_validation(summary, winner, base)]
     if winner.number != summary.base:
         lines += _on_test(summary)

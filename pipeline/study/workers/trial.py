@@ -24,6 +24,7 @@ from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.values import as_tree, resolved
+from pipeline.ends import End, TrialEnd, end_of
 from pipeline.failures import exit_code
 from pipeline.paths import CHECKPOINTS
 from pipeline.ranks import ALONE, Rank
@@ -31,13 +32,13 @@ from pipeline.redaction import redact
 from pipeline.running.kept_weights import read_weights
 from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
-from pipeline.running.recording import LOG, ending, explain, log_to
+from pipeline.running.recording import LOG, explain, log_to
 from pipeline.running.results import Result
 from pipeline.running.run_findings import findings_of_winner
 from pipeline.running.trainer import follow
 from pipeline.running.training import train
 from pipeline.study import messages
-from pipeline.study.messages import Job, Rung, Tested, TestJob, TrialEnd
+from pipeline.study.messages import Job, Rung, Tested, TestJob
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import store_uri
@@ -78,13 +79,15 @@ class TrialTrainer:
             _put_on_record(job, occasion, error)
             end = messages.end_in_journal(Path(job.folder))
             stopped = isinstance(explain(error), errors.Interrupted)
-            if stopped and end is not None and end.state != "failed":
+            if stopped and end is not None and not end.end.is_failure:
                 return end  # the stop came after the end was on record
-            seconds = {"seconds": perf_counter() - started_at}
-            return TrialEnd(state="failed", attributes=seconds, **_failure(error))
+            return _failure(error, seconds=perf_counter() - started_at)
 
-    def follow(self, job: Job) -> dict[str, Any]:
-        """Train a trial as a further rank; return how it ended here, for `Ranks.report`."""
+    def follow(self, job: Job) -> TrialEnd:
+        """Train a trial as a further rank; return how it ended here, for `Ranks.report`.
+
+        It is lost here if another rank has failed first.
+        """
         prunes = (lambda *_: False) if job.rungs else None
         occasion = Occasion(datasets=self._datasets, lean=True, prunes=prunes)
         try:
@@ -93,8 +96,8 @@ class TrialTrainer:
                 with process_group(plan.rank, plan.devices, None):
                     follow(plan)
         except Exception as error:
-            return {**_failure(error), **({"reason": "cut"} if is_cut(error) else {})}
-        return {"reason": None}
+            return TrialEnd(end=End.LOST) if is_cut(error) else _failure(error)
+        return TrialEnd(end=End.COMPLETE)
 
     def test(self, job: TestJob) -> Tested:
         """Test an ended trial's kept weights, and save them as a model; errors are returned."""
@@ -213,18 +216,25 @@ def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
     }
     data = plan.prepared.content_hash
     if result.pruned:
-        return TrialEnd(state="pruned", reason="pruned", attributes=attributes, data=data)
+        return TrialEnd(end=End.PRUNED, attributes=attributes, data=data)
     values = objective_values(result, job.objectives)
-    return TrialEnd(state="complete", values=values, attributes=attributes, data=data)
+    return TrialEnd(end=End.COMPLETE, values=values, attributes=attributes, data=data)
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
+def _failure(error: BaseException, **attributes: float) -> TrialEnd:
     explained = explain(error)
-    return {
-        "reason": ending(explained)[1],
-        "message": one_line(explained),
-        "exit_code": exit_code(explained),
-    }
+    return TrialEnd(
+        end=_failed_end(explained),
+        message=one_line(explained),
+        attributes=attributes,
+        exit_code=exit_code(explained),
+    )
+
+
+def _failed_end(explained: BaseException) -> End:
+    """Return how a trial ends with an error; one that finds other data is to be repeated."""
+    is_repeated = isinstance(explained, errors.ChangedDataError)
+    return End.INTERRUPTED if is_repeated else end_of(explained)
 
 
 def one_line(error: BaseException) -> str:
@@ -258,7 +268,7 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
     # If the disk is full, this fails too; the driver learns it from the message that follows.
     with suppress(errors.EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(header)
-        journal.end(*ending(explain(error)))
+        journal.end(_failed_end(explain(error)))
 
 
 # ── several processes that train each trial together ────────────────────────────────────────────
@@ -291,21 +301,21 @@ class Ranks:
         """
         from torch.distributed import DistStoreError
 
-        if end.reason == "interrupted":  # the others wait in the middle of a step
+        if end.end is End.INTERRUPTED:  # the others wait in the middle of a step
             return end, False
         keys = [f"end {self._jobs - 1} {number}" for number in range(1, self._rank.world)]
         try:
             self._store.wait(keys, timedelta(seconds=REPORT_SECONDS))
         except DistStoreError:  # a rank is dead; a broken connection says no more than that
-            return (None if end.reason == "error" else end), False
-        reports = [json.loads(self._store.get(key)) for key in keys]
-        if end.state != "failed":
-            return end, all(one["reason"] is None for one in reports)
-        others = [one for one in reports if one["reason"] not in (None, "cut")]
-        if end.reason == "error" and others:
-            return TrialEnd(state="failed", **others[0]), False
-        in_step = all(one["reason"] in (None, "diverged") for one in reports)
-        return end, end.reason == "diverged" and in_step
+            return (None if end.end is End.ERROR else end), False
+        reports = [messages.read(TrialEnd, json.loads(self._store.get(key))) for key in keys]
+        ends = {report.end for report in reports}
+        if not end.end.is_failure:
+            return end, ends == {End.COMPLETE}
+        others = [one for one in reports if one.end not in (End.COMPLETE, End.LOST)]
+        if end.end is End.ERROR and others:
+            return others[0], False
+        return end, end.end is End.DIVERGED and ends <= {End.COMPLETE, End.DIVERGED}
 
     # ── the others ──────────────────────────────────────────────────────────────────────────
 
@@ -321,6 +331,6 @@ class Ranks:
             self._jobs += 1
             return messages.read(Job, json.loads(content))
 
-    def report(self, report: dict[str, Any]) -> None:
-        """Report how a trial ended: `_failure`, or reason `cut` if another rank failed first."""
-        self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(report))
+    def report(self, ended: TrialEnd) -> None:
+        """Report how a trial ended on this rank."""
+        self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(asdict(ended)))

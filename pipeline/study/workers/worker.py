@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from pipeline.ends import End, TrialEnd
 from pipeline.errors import Interrupted
 from pipeline.processes.child import (
     Child,
@@ -32,7 +33,7 @@ from pipeline.processes.fork_server import ForkServer, launch_with_torch
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
 from pipeline.study import messages
-from pipeline.study.messages import Gone, Job, Rung, Tested, TestJob, TrialEnd
+from pipeline.study.messages import Gone, Job, Rung, Tested, TestJob
 
 if TYPE_CHECKING:
     from pipeline.study.workers.trial import Ranks, TrialTrainer
@@ -97,12 +98,12 @@ def main() -> None:
 
 def follow(trainer: "TrialTrainer", ranks: "Ranks") -> NoReturn:
     """Train what the first rank trains, until a trial fails here other than by divergence."""
-    reason = None
-    while reason in (None, "diverged"):
-        report = trainer.follow(ranks.next_job())
-        ranks.report(report)
+    end = End.COMPLETE
+    while end in (End.COMPLETE, End.DIVERGED):
+        ended = trainer.follow(ranks.next_job())
+        ranks.report(ended)
         trainer.tidy()
-        reason = report["reason"]
+        end = ended.end
     os._exit(0)  # with another code, torchrun would end the first rank before its last answer
 
 
@@ -164,11 +165,11 @@ class WorkerProcess:
 
         if ranks is not None:
             ranks.send(job)
-        interrupted = TrialEnd(state="failed", reason="interrupted")
+        interrupted = TrialEnd(end=End.INTERRUPTED)
         end = self._interruptible(lambda: trainer.train(job, prunes, reached), interrupted)
-        if end.reason == "interrupted":
+        if end.end is End.INTERRUPTED:
             recorded = messages.end_in_journal(Path(job.folder))
-            if recorded is not None and recorded.reason != "interrupted":
+            if recorded is not None and recorded.end is not End.INTERRUPTED:
                 end = recorded  # the signal came when the trial had ended
         common, can_go_on = (end, True) if ranks is None else ranks.agree(end)
         if common is None or not can_go_on:
