@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
@@ -24,14 +25,18 @@ from omegaconf import OmegaConf
 
 from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
-from pipeline.ends import End, end_of
+from pipeline.ends import End, TrialEnd, end_of
 from pipeline.errors import (
+    ChangedDataError,
     ConfigError,
     EnvironmentFaultError,
     Interrupted,
     OutOfMemoryFaultError,
+    PipelineError,
+    named,
     text_override,
 )
+from pipeline.failures import exit_code
 from pipeline.findings import LAYERS_FILE
 from pipeline.networks.inspection import layers_text
 from pipeline.paths import (
@@ -57,6 +62,8 @@ from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_lo
 LOG = "run.log"
 #: Time within which a closed port refuses a connection, in seconds; too short to be noticed.
 REFUSAL_SECONDS = 0.1
+#: The end of a run that finishes.
+COMPLETE = TrialEnd(end=End.COMPLETE)
 _Item = TypeVar("_Item")
 
 
@@ -167,7 +174,7 @@ class Record:
         uri: Address of the store; empty if nothing is tracked.
         run_id: MLflow's id of the run; `None` if nothing is tracked.
         unsent: Number of values that the server lacks; known once the record is closed.
-        end: How the run ends if it finishes.
+        ended: How the run ends if it finishes.
         registered: Result of the model's registration; known once the record is closed.
         begins: Writes the beginning of the run; `None` = that was done.
         saves: Writes the checkpoints that wait in memory; `None` = there is no training yet.
@@ -178,7 +185,7 @@ class Record:
     uri: str
     run_id: str | None = None
     unsent: int = 0
-    end: End = End.COMPLETE
+    ended: TrialEnd = COMPLETE
     registered: str | None = None
     begins: Callable[[], None] | None = None
     saves: Callable[[], None] | None = None
@@ -215,7 +222,7 @@ class Record:
         """Record that the run has finished, unless that is on record or a stop was requested."""
         if not self.journal.has_ended:
             stop.check()
-            self.journal.end(self.end)
+            self.journal.end(self.ended)
 
 
 @contextmanager
@@ -243,7 +250,7 @@ def on_record(
                     record.begin()
                 if not record.journal.is_begun:
                     raise
-                raise _end(record, error, lean=plan.occasion.lean) from error
+                raise _end(plan, record, error) from error
     finally:
         record.journal.close()
         if known is None and not record.journal.is_begun:
@@ -319,7 +326,7 @@ def _header(plan: Plan, uri: str, order: int | None) -> Header:
     )
 
 
-def _end(record: Record, error: BaseException, *, lean: bool) -> BaseException:
+def _end(plan: Plan, record: Record, error: BaseException) -> BaseException:
     """Record how the run ended, and return the error as it is shown to the user."""
     logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     explained = explain(error)
@@ -328,14 +335,36 @@ def _end(record: Record, error: BaseException, *, lean: bool) -> BaseException:
         return explained
     # On a full disk this line may not fit; the recorder then closes the run as lost.
     with suppress(EnvironmentFaultError):
-        record.journal.end(end_of(explained))
-    if isinstance(explained, Interrupted) and not lean:
+        record.journal.end(failed_end(error, perf_counter() - plan.started_at))
+    if isinstance(explained, Interrupted) and not plan.occasion.lean:
         say_how_to_go_on(record)
         if not stop.is_reported:
             stop.report(
                 "stopped before the end of the first epoch; run the same command to start again"
             )
     return explained
+
+
+def failed_end(error: BaseException, seconds: float) -> TrialEnd:
+    """Return the end of a run that an error ends after this time; other data are no fault of it."""
+    explained = explain(error)
+    is_retried = isinstance(explained, ChangedDataError)
+    return TrialEnd(
+        end=End.INTERRUPTED if is_retried else end_of(explained),
+        message=one_line(explained),
+        attributes={"seconds": seconds},
+        exit_code=exit_code(explained),
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """Return a message of one line, which any file can hold, about the error that ended a run."""
+    if isinstance(error, Interrupted):
+        return "interrupted"
+    words = named(error)
+    if isinstance(error, PipelineError):
+        words = "; ".join(line for problem in error.problems for line in problem.splitlines())
+    return redact(words).encode(errors="backslashreplace").decode()
 
 
 def explain(error: BaseException) -> BaseException:

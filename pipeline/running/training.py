@@ -25,7 +25,7 @@ from pipeline.callbacks.epoch_end import (
 )
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
-from pipeline.ends import End
+from pipeline.ends import TrialEnd
 from pipeline.errors import DivergedError
 from pipeline.findings import Findings, LrCurve
 from pipeline.paths import replace_text
@@ -51,7 +51,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import COMMAND_TAG, FIND_LR
 from pipeline.tracking.journal import Journal
 
-Concludes = Callable[[Result, Journal], None]
+Concludes = Callable[[Result], TrialEnd]
 Shows = Callable[[Result, str], None]
 
 
@@ -71,7 +71,7 @@ def train(
         recorder: Sends the record to MLflow; `None` = another process does, or nothing is tracked.
         peers: Other processes of the training that this process has started; `None` = no processes.
         artist: The process that draws the run's pictures; `None` = nothing is drawn.
-        concludes: Adds to the journal before its end; the run fails if it raises.
+        concludes: Returns the end to record; the run fails if it raises. `None` = it is complete.
         shows: Takes the result once the run has finished on record, and a description of the
             remaining work; `None` = nothing is shown.
     """
@@ -87,9 +87,8 @@ def train(
         session = Session(plan, record, artist or Child(()), shows)
         session.fit()
         result = session.finish()
-        record.end = End.PRUNED if result.pruned else End.COMPLETE
         if concludes is not None:
-            concludes(result, record.journal)
+            record.ended = concludes(result)
         file, keeper = plan.occasion.weights, session.keeper
         if file is not None and not result.pruned and isinstance(keeper, KeptWeights):
             keeper.write(file)

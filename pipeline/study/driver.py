@@ -372,7 +372,7 @@ class TrialCloser:
         if worker.is_overdue and ended.end is End.INTERRUPTED:
             message = f"took longer than sweep.trial_timeout={self._plan.options.trial_timeout:g}"
             ended = replace(ended, end=End.ERROR, message=message, exit_code=None)
-        if ended.end.is_failure and not end_journal(self._plan.trial_folder(number), ended.end):
+        if ended.end.is_failure and not end_journal(self._plan.trial_folder(number), ended):
             ended = replace(ended, end=End.LOST)
         if not self._ledger.finish(worker.taken, ended):
             self._drop(number)
@@ -406,7 +406,7 @@ class TrialCloser:
     def _close_lost(self, died: Collection[int] = (), end: End = End.LOST) -> list[Lost]:
         lost = self._ledger.close_lost(self._plan.trial_folder, died, end)
         for trial in lost:
-            end_journal(self._plan.trial_folder(trial.number), trial.ended.end)
+            end_journal(self._plan.trial_folder(trial.number), trial.ended)
             self._record(trial.number, trial.ended.end)
             self._live.warn(trial.line)
         return lost
@@ -434,7 +434,8 @@ class TrialCloser:
                 "its later result is ignored"
             )
         if row.end is not None and RunRecord.read(folder).has_begun:
-            end_journal(folder, row.end)
+            ended = TrialEnd(end=row.end, values=row.values, attributes=row.attributes)
+            end_journal(folder, ended)
             self._record(number, row.end)
         else:
             self._recorder.deliver(folder, forget=True)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +13,11 @@ from pydantic import TypeAdapter
 from pipeline.ends import End, TrialEnd, end_on_record
 from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.fields import FINAL
-from pipeline.tracking.journal import JOURNAL, Event, Journal, RunRecord, epochs_of, read_events
+from pipeline.tracking.journal import Journal, RunRecord
 
 #: Name of the file with a trial's kept weights, in its folder of checkpoints.
 KEPT = "kept.ckpt"
-#: Tag in a trial's journal that holds its values, as a JSON list.
+#: Tag in a trial's journal of an older version that holds its values, as a JSON list.
 VALUES = "pipeline.values"
 REMEDY = (
     "restore it, start a new study with sweep.name=NAME, or continue anyway with "
@@ -152,56 +152,54 @@ def read(kind: type[_Kind], values: Mapping[str, Any]) -> _Kind:
 def end_in_journal(folder: Path) -> TrialEnd | None:
     """Return the end that a trial's journal records; `None` = it records none."""
     try:
-        events = list(read_events(folder / JOURNAL))
+        record = RunRecord.read(folder)
     except OSError:
         return None
-    bounds = [event for event in events if event["event"] in ("begin", "end")]
-    if not bounds or bounds[-1]["event"] != "end":
+    if record.end is None:
         return None
-    end = end_on_record(bounds[-1]["status"], bounds[-1]["reason"])
-    if end is None:
-        return None
-    attributes = _attributes(bounds, epochs_of(events))
-    if end is not End.COMPLETE:
-        return TrialEnd(end=end, attributes=attributes)
-    tags = [e["value"] for e in events if e["event"] == "tag" and e["key"] == VALUES]
-    try:
-        values = tuple(map(float, json.loads(tags[-1])))
-    except (IndexError, ValueError, TypeError):
-        return None
-    is_whole = values and all(map(math.isfinite, values))
-    return TrialEnd(end=end, values=values, attributes=attributes) if is_whole else None
+    return record.end.details or _end_of_older_version(record)
 
 
-def _attributes(
-    bounds: Sequence[Event], epochs: Mapping[int, Mapping[str, float]]
-) -> dict[str, Any]:
-    """Return the attributes with which a worker would have reported the end of a trial.
+def _end_of_older_version(record: RunRecord) -> TrialEnd | None:
+    """Return the end in a journal of a version that wrote only its status and reason.
 
-    `bounds` are the beginning and the end of the trial, `epochs` the values that it has recorded.
+    The values are a tag. The attributes are those with which a worker would have reported it.
     """
-    seconds = (bounds[-1]["time"] - bounds[0]["time"]) / 1000
-    attributes: dict[str, Any] = {"seconds": seconds, "epochs": len(epochs)}
-    threads = bounds[0].get("params", {}).get("trainer.threads")
+    begin, last = record.begin, record.end
+    end = None if last is None else end_on_record(last.status, last.reason)
+    if begin is None or last is None or end is None:
+        return None
+    attributes: dict[str, Any] = {
+        "seconds": (last.time - record.begins[0].time) / 1000,
+        "epochs": len(record.epochs),
+    }
+    threads = record.begins[0].params.get("trainer.threads")
     if isinstance(threads, int):
         attributes["threads"] = threads
-    for values in epochs.values():
+    for values in record.epochs.values():
         attributes |= {key: value for key, value in values.items() if key.startswith(FINAL)}
-    return attributes
+    if end is not End.COMPLETE:
+        return TrialEnd(end=end, attributes=attributes)
+    try:
+        objectives = tuple(map(float, json.loads(record.tags[VALUES])))
+    except (KeyError, ValueError, TypeError):
+        return None
+    is_whole = objectives and all(map(math.isfinite, objectives))
+    return TrialEnd(end=end, values=objectives, attributes=attributes) if is_whole else None
 
 
-def end_journal(folder: Path, end: End) -> bool:
+def end_journal(folder: Path, ended: TrialEnd) -> bool:
     """Make a trial's journal, if it has begun, end as the study says; return whether it does.
 
     The journal of another run is left alone.
     """
     on_record = end_in_journal(folder)
-    is_ended = on_record is not None and on_record.end is end
+    is_ended = on_record is not None and on_record.end is ended.end
     if is_ended or not RunRecord.read(folder).is_trial:
         return True
     try:
         with closing(Journal(folder)) as journal:
-            journal.end(end)
+            journal.end(ended)
     except EnvironmentFaultError:
         return False
     return True

@@ -196,7 +196,7 @@ def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
         place = folder_of(lost.number)
         if not lost.adopted and RunRecord.read(place).is_trial:
             with closing(Journal(place)) as journal:
-                journal.end(End.LOST)  # whatever the trial itself has written
+                journal.end(lost.ended)  # whatever the trial itself has written
             mark(place)
     return found
 

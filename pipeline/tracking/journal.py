@@ -6,7 +6,7 @@ import os
 import shlex
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from pipeline.ends import End, Status
+from pipeline.ends import End, Status, TrialEnd
 from pipeline.errors import EnvironmentFaultError, text_override
 from pipeline.paths import lack_in_output
 from pipeline.processes.lease import Lease, alive, own_lease
@@ -144,6 +144,7 @@ class EndEvent(_Line):
     event: Literal["end"]
     status: Status
     reason: str | None
+    details: TrialEnd | None = None
 
 
 RunEvent = BeginEvent | EpochEvent | TagEvent | ModelEvent | EndEvent
@@ -416,9 +417,13 @@ class Journal:
         """Record that the folder holds the run's complete model, and how the model is judged."""
         self._append("model", figure=asdict(figure))
 
-    def end(self, end: End, *, at: int | None = None) -> None:
+    def end(self, ended: End | TrialEnd, *, at: int | None = None) -> None:
         """Record how the run ended; its reason becomes the tag `end_reason`. Only tags follow."""
-        self._append("end", at=at, status=end.status, reason=end.reason)
+        details = None
+        if isinstance(ended, TrialEnd):
+            details = asdict(ended)
+            ended = ended.end
+        self._append("end", at=at, status=ended.status, reason=ended.reason, details=details)
 
     def close(self) -> None:
         """Close the file; a later event opens it again."""
@@ -507,22 +512,3 @@ def is_journal(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_JOURNAL
-
-
-def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a journal as plain values."""
-    for event in RunRecord.read(path.parent).lines:
-        if isinstance(event, BaseModel):
-            yield event.model_dump()
-        else:
-            yield {"event": "damaged", "time": 0} if event is None else asdict(event)
-
-
-def epochs_of(events: Iterable[Event]) -> dict[int, dict[str, float]]:
-    """Merge the values of each epoch; a name keeps its first value."""
-    merged: dict[int, dict[str, float]] = {}
-    for event in events:
-        if event["event"] == "epoch":
-            known = merged.setdefault(event["epoch"], {})
-            merged[event["epoch"]] = {**event["values"], **known}
-    return dict(sorted(merged.items()))

@@ -459,7 +459,7 @@ def test_only_a_pruner_that_compares_running_trials_reads_them(
     assert any("trial_params" in query for query in queries) == reads
 
 
-def closed_after(folder: Path, values: str | None, end: End) -> tuple[Ledger, Lost, Row]:
+def closed_after(folder: Path, values: str | None, end: End | TrialEnd) -> tuple[Ledger, Lost, Row]:
     """Close a trial whose process is gone after its journal had ended so, if it had."""
     ledger = open_ledger(database(folder))
     ledger.take(dead_lease())
@@ -499,6 +499,14 @@ def test_a_trial_that_had_ended_is_taken_over_with_its_values_and_its_reason(
     assert (row.state, row.attributes["epochs"]) == (end, 1)
     assert row.values == ((0.75,) if end is End.COMPLETE else ())
     assert ledger.progress().counts["waiting"] == again
+
+
+def test_end_in_the_journal_is_adopted_whole(tmp_path: Path) -> None:
+    attributes = {"seconds": 2.5, "epochs": 7, "threads": 2, "test/f1": 0.5}
+    ended = TrialEnd(end=End.COMPLETE, values=(0.75,), attributes=attributes, data="d4")
+    _, lost, row = closed_after(tmp_path, "[0.25]", ended)
+    assert (lost.ended, lost.adopted) == (ended, True)
+    assert (row.state, row.values, row.attributes) == (End.COMPLETE, (0.75,), attributes)
 
 
 @pytest.mark.parametrize("values", [None, "[]", "[NaN]", "nonsense", '["a"]'])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,12 +27,14 @@ from study_workers import (
 )
 
 from pipeline.ends import End, TrialEnd
-from pipeline.errors import EnvironmentFaultError, Interrupted
+from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.child import Child
 from pipeline.processes.fork_server import ForkServer
+from pipeline.running.recording import one_line
+from pipeline.running.training import train as train_on_record
 from pipeline.study.messages import Answer, Gone, Job, Rung, end_in_journal
 from pipeline.study.workers.pool import Worker, WorkerPool
-from pipeline.study.workers.trial import TrialTrainer, one_line
+from pipeline.study.workers.trial import TrialTrainer
 from pipeline.study.workers.worker import worker_command, worker_process, worker_server
 from pipeline.tracking.facts import command_line
 
@@ -72,14 +75,6 @@ def untimed(job: Job | Path) -> dict[int, dict[str, float]]:
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def journal_tells(job: Job, ended: TrialEnd) -> bool:
-    """Whether a driver that finds a trial's journal learns what its worker has reported."""
-    found = end_in_journal(Path(job.folder))
-    assert found is not None
-    seconds = {"seconds": ended.attributes["seconds"]}  # the worker's include its start
-    return replace(found, attributes={**found.attributes, **seconds}, data=ended.data) == ended
 
 
 def await_epochs(job: Job) -> None:
@@ -186,7 +181,7 @@ def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
     assert (begin["key"], begin["parent_folder"]) == (job.key, job.parent_folder)
     assert begin["name"] == "study-0"
     assert (begin["lease"]["pid"], begin["lease"]["started"]) == (lease.pid, lease.started)
-    assert tags(job)["pipeline.values"] == f"[{ended.values[0]}]"
+    assert end_in_journal(Path(job.folder)) == ended
     assert tags(job)["pipeline.trial"] == "0"
     assert tags(job)["command"] == command_line(sys.orig_argv)  # the driver's own
     assert ending(job) == ("FINISHED", None)
@@ -211,7 +206,7 @@ def test_the_values_are_those_of_the_weights_that_a_trial_keeps(
     assert ended.values[3] == ended.attributes["time/fit"]
     assert (ended.attributes["epochs"], ended.attributes["threads"]) == (3, 1)
     assert {"test/f1", "naive/f1", "linear/f1"} <= ended.attributes.keys()
-    assert journal_tells(job, ended)
+    assert end_in_journal(Path(job.folder)) == ended
 
 
 def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
@@ -231,7 +226,7 @@ def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
     assert (ended.end, ended.values) == (End.PRUNED, ())
     assert ending(job) == ("FINISHED", "pruned")
     assert files(Path(job.folder)) == {"journal.jsonl"}
-    assert journal_tells(job, ended)
+    assert end_in_journal(Path(job.folder)) == ended
 
 
 def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Conversation) -> None:
@@ -316,6 +311,9 @@ def test_a_failed_trial_says_why_in_one_line(worker: Conversation, failure: str)
     assert (ended.end, ended.code) == (reason, exit_code)
     assert ended.message is not None
     assert line in ended.message
+    recorded = end_in_journal(Path(job.folder))
+    assert recorded is not None
+    assert replace(recorded, attributes=ended.attributes) == ended
     assert len(ended.message.splitlines()) == 1
     assert ended.values == ()
     assert ending(job) == ("FAILED", reason)
@@ -335,6 +333,7 @@ def test_the_line_of_a_failed_trial_holds_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert one_line(ValueError()) == "ValueError: no message"
+    assert one_line(ValueError("caf\udce9")) == r"ValueError: caf\udce9"  # a journal is UTF-8
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
     assert one_line(ValueError("the password is correct horse")).endswith("the password is ***")
 
@@ -376,20 +375,17 @@ def test_a_second_interrupt_hurries_nobody(worker: Conversation) -> None:
     assert (ended.end, ended.code) == (End.INTERRUPTED, 130)
 
 
-@pytest.mark.parametrize(
-    ("late", "end"), [(Interrupted(signal.SIGINT), End.COMPLETE), (RuntimeError(), End.ERROR)]
-)
-def test_what_is_raised_after_a_trial_is_on_record_fails_it_unless_it_is_a_stop(
-    late: BaseException, end: End, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def raise_late(*_: object) -> None:
-        raise late
+def test_error_after_the_end_fails_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No code of a user's runs at that time, and a stop keeps the result."""
+
+    def train_and_raise(*words: Any, **more: Any) -> None:
+        train_on_record(*words, **more)
+        raise RuntimeError
 
     job = job_of("trainer.max_epochs=1", trust=[])
-    # No code of a user's runs at that time.
-    monkeypatch.setattr("pipeline.study.workers.trial._end", raise_late)
+    monkeypatch.setattr("pipeline.study.workers.trial.train", train_and_raise)
     ended = TrialTrainer().train(job, lambda _: False)
-    assert (ended.end, len(ended.values)) == (end, end is End.COMPLETE)
+    assert (ended.end, ended.values) == (End.ERROR, ())
     assert ending(job) == ("FINISHED", None)
 
 

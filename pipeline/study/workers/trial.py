@@ -24,15 +24,14 @@ from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.values import as_tree, resolved
-from pipeline.ends import End, TrialEnd, end_of
+from pipeline.ends import End, TrialEnd
 from pipeline.failures import exit_code
 from pipeline.paths import CHECKPOINTS
 from pipeline.ranks import ALONE, Rank
-from pipeline.redaction import redact
 from pipeline.running.kept_weights import read_weights
 from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
-from pipeline.running.recording import LOG, explain, log_to
+from pipeline.running.recording import LOG, explain, failed_end, log_to, one_line
 from pipeline.running.results import Result
 from pipeline.running.run_findings import findings_of_winner
 from pipeline.running.trainer import follow
@@ -73,21 +72,19 @@ class TrialTrainer:
         try:
             with torch_settings_kept():
                 plan = self._plan(job, occasion, name=job.name, test=job.test)
-                result = train(plan, None, concludes=partial(_conclude, job.objectives))
-            return _end(job, plan, result)
+                result = train(plan, None, concludes=partial(_end, job, plan))
+            return result.record.ended
         except BaseException as error:
-            _put_on_record(job, occasion, error)
-            end = messages.end_in_journal(Path(job.folder))
-            stopped = isinstance(explain(error), errors.Interrupted)
-            if stopped and end is not None and not end.end.is_failure:
-                return end  # the stop came after the end was on record
-            return _failure(error, seconds=perf_counter() - started_at)
+            ended = failed_end(error, perf_counter() - started_at)
+            _put_on_record(job, occasion, error, ended)
+            return ended
 
     def follow(self, job: Job) -> TrialEnd:
         """Train a trial as a further rank; return how it ended here, for `Ranks.report`.
 
         It is lost here if another rank has failed first.
         """
+        started_at = perf_counter()
         prunes = (lambda *_: False) if job.rungs else None
         occasion = Occasion(datasets=self._datasets, lean=True, prunes=prunes)
         try:
@@ -96,7 +93,8 @@ class TrialTrainer:
                 with process_group(plan.rank, plan.devices, None):
                     follow(plan)
         except Exception as error:
-            return TrialEnd(end=End.LOST) if is_cut(error) else _failure(error)
+            ended = failed_end(error, perf_counter() - started_at)
+            return TrialEnd(end=End.LOST) if is_cut(error) else ended
         return TrialEnd(end=End.COMPLETE)
 
     def test(self, job: TestJob) -> Tested:
@@ -189,11 +187,6 @@ def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
     return tuple(_finite(name, known) for name in names)
 
 
-def _conclude(objectives: list[str], result: Result, journal: Journal) -> None:
-    if not result.pruned:
-        journal.tag(messages.VALUES, json.dumps(objective_values(result, objectives)))
-
-
 def _finite(name: str, known: Mapping[str, float]) -> float:
     if name not in known:
         raise errors.ConfigError(
@@ -209,7 +202,7 @@ def _finite(name: str, known: Mapping[str, float]) -> float:
 
 def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
     attributes: dict[str, Any] = {
-        "seconds": result.seconds,
+        "seconds": perf_counter() - plan.started_at,
         "epochs": result.epochs,
         "threads": plan.options.trainer.threads,
         **{key: value for key, value in result.metrics.items() if math.isfinite(value)},
@@ -221,31 +214,7 @@ def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
     return TrialEnd(end=End.COMPLETE, values=values, attributes=attributes, data=data)
 
 
-def _failure(error: BaseException, **attributes: float) -> TrialEnd:
-    explained = explain(error)
-    return TrialEnd(
-        end=_failed_end(explained),
-        message=one_line(explained),
-        attributes=attributes,
-        exit_code=exit_code(explained),
-    )
-
-
-def _failed_end(explained: BaseException) -> End:
-    """Return how a trial ends with an error; one that finds other data is to be repeated."""
-    is_repeated = isinstance(explained, errors.ChangedDataError)
-    return End.INTERRUPTED if is_repeated else end_of(explained)
-
-
-def one_line(error: BaseException) -> str:
-    """Return a message of one line about the error that ended a trial."""
-    if isinstance(error, errors.PipelineError):
-        words = "; ".join(line for problem in error.problems for line in problem.splitlines())
-        return redact(words)
-    return "interrupted" if isinstance(error, errors.Interrupted) else redact(errors.named(error))
-
-
-def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
+def _put_on_record(job: Job, occasion: Occasion, error: BaseException, ended: TrialEnd) -> None:
     """Write the journal of a trial that failed before its run began: its config and its end."""
     folder = Path(job.folder)
     if (folder / JOURNAL).exists():
@@ -268,7 +237,7 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
     # If the disk is full, this fails too; the driver learns it from the message that follows.
     with suppress(errors.EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(header)
-        journal.end(_failed_end(explain(error)))
+        journal.end(ended)
 
 
 # ── several processes that train each trial together ────────────────────────────────────────────
