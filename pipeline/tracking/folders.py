@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ConfigDict, TypeAdapter
 
+from pipeline.ends import End, Status
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.metrics import direction, ranked
 from pipeline.paths import TRIALS, entries, files_below, replace_file
@@ -42,7 +44,7 @@ FOREIGN = "foreign"
 STAGES = {"validation": ("best/val", "val"), "test": ("test",)}
 DAY = 86_400.0
 MIB = 1 << 20
-ENDED = ("FINISHED", "FAILED", "KILLED")
+ENDED = get_args(Status)
 
 
 # ── how much of a journal MLflow has ────────────────────────────────────────────────────────────
@@ -351,7 +353,7 @@ def old_runs(output: Path, *, days: float) -> list[ListedRun]:
 def standing(record: RunRecord, state: State) -> tuple[str, str]:
     """Return the status of a begun run, as in `ListedRun`, and the reason of an early end or ''."""
     if record.is_lost and state.done:  # MLflow's run was closed
-        return "FAILED", "lost"
+        return End.LOST.status, End.LOST.value
     return record.status, record.end_reason
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
@@ -31,7 +31,6 @@ COMMAND = "command.json"
 LARGEST_JOURNAL = 1 << 30
 
 Scalar = str | int | float | bool | None
-Event = dict[str, Any]
 #: A whole number that fits into the columns of a database.
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.ends import End
 from pipeline.paths import LEFTOVERS, files_below
 from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
@@ -269,7 +270,8 @@ class Replay:
         for folder, names in uploaded.items():
             store.require_files(self.state.run_id, folder, names)
         end = self.record.end
-        status, reason = ("FAILED", "lost") if end is None else (end.status, end.reason)
+        status = End.LOST.status if end is None else end.status
+        reason = End.LOST.reason if end is None else end.reason
         if status == "FINISHED":
             self._leave_model(store)
         if tags := self._tags_of(self._pending):

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline.config.options import TrackingOptions
+from pipeline.ends import End
 from pipeline.paths import replace_file
 from pipeline.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
 from pipeline.redaction import redact
@@ -204,7 +205,7 @@ def _closed_as_lost(store: "Store", run_id: str) -> "list[Run]":
     if run is None or run.info.status != "RUNNING":  # its own recorder has closed it
         return []
     end = max(time.time_ns() // 1_000_000, run.info.start_time)
-    store.terminate(run_id, "FAILED", reason="lost", end=end)
+    store.terminate(run_id, End.LOST.status, reason=End.LOST.reason, end=end)
     return [run]
 
 
