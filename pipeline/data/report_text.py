@@ -1,6 +1,6 @@
 """Data report as text: lines, warnings, tables, and drift from another report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,31 +26,27 @@ FEWEST_SHARE = 0.01
 TOLD = 8
 
 
-def lines(report: DataReport) -> list[str]:
-    """Return four lines: the data, the target, the missing values and the checks."""
-    checks = "; ".join(filter(None, [*warnings(report), clean_checks(report)]))
-    return _headed({**facts_of(report), "checks": checks})
-
-
 def facts_of(report: DataReport) -> dict[str, str]:
-    """Return in words, by name: the data, the classes or the target, and the missing values."""
-    target = {"classes": _classes(report)} if report.classes else {"target": _values(report)}
-    return {"data": _content(report), **target, **_missing(report)}
+    """Return in words, by name: the data, the missing values, and the checks that found nothing."""
+    facts = {"data": _content(report), **_missing(report), "checks": _clean_checks(report)}
+    return {name: text for name, text in facts.items() if text}
 
 
-def brief(report: DataReport) -> list[str]:
-    """Return a line on the data, and one for each thing in them that the user should know."""
-    missing = _missing(report) if any(column.missing for column in report.columns) else {}
-    shown = _headed({"data": _content(report), **missing})
+def lines(report: DataReport, *, details: bool = False) -> list[str]:
+    """Return a line on the data, and one for each thing in them that the user should know.
+
+    With `details`, lines on what is in order follow.
+    """
+    facts = facts_of(report)
+    if not details:
+        facts.pop("checks", None)
+        if facts.get("missing") == "none":
+            del facts["missing"]
+    shown = [f"{name:8}{text}" for name, text in facts.items()]
     return [*shown, *(f"warning: {words}" for words in warnings(report))]
 
 
-def _headed(facts: Mapping[str, str]) -> list[str]:
-    return [f"{name:8}{text}" for name, text in facts.items()]
-
-
-def clean_checks(report: DataReport) -> str:
-    """Return the checks that have found nothing, in words; empty if each has found something."""
+def _clean_checks(report: DataReport) -> str:
     sought = {"constant": report.constant, "duplicate": report.equal or report.of != "train"}
     absent = " or ".join(word for word, problems in sought.items() if not problems)
     clean = [f"no {absent} {_unit(report)}s"] if absent else []
@@ -89,8 +85,10 @@ def few_rows(report: DataReport) -> list[str]:
     counts = {one.name: sum(one.rows.values()) for one in report.classes}
     total, least = max(1, sum(counts.values())), min(FEW, 0.5 / max(1, len(counts)))
     few = [f"{plain(n)} ({_percent(c / total)})" for n, c in counts.items() if c / total < least]
+    if not few:
+        return []
     remedy = "loss.class_weights=balanced gives all classes the same weight"
-    return [f"few rows of class {some(few, most=NAMED)}; {remedy}"] * bool(few)
+    return [f"few rows of class {some(few, most=NAMED)}; {remedy}"]
 
 
 def tables(report: DataReport) -> list[TextTable]:
@@ -109,9 +107,10 @@ def tables(report: DataReport) -> list[TextTable]:
     notes = [f"measured on {measured}"]
     if unlisted := max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted:
         notes.append(f"{unlisted:,} more columns are not listed")
+    units = f", in {report.units}" if report.units else ""
     every = [
         _classes_table(report),
-        _columns_table("target", report.targets, []),
+        _columns_table(f"target{units}", report.targets, []),
         _columns_table(f"{_unit(report)}s", report.columns, notes),
     ]
     return [table for table in every if table.lines]
@@ -166,41 +165,6 @@ def _target(report: DataReport) -> str:
     if report.classes:
         return f"{len(report.classes)} classes{label}"
     return f"regression{label}"
-
-
-def _classes(report: DataReport) -> str:
-    counts = {one.name: sum(one.rows.values()) for one in report.classes}
-    total = max(1, sum(counts.values()))
-    ordered = sorted(counts, key=lambda name: -counts[name])
-    if len(ordered) > NAMED and len(set(counts.values())) == 1:
-        words = f"{len(ordered)}, {_percent(1 / len(ordered))} each"
-    elif len(ordered) <= NAMED:
-        words = ", ".join(f"{plain(name)}: {_percent(counts[name] / total)}" for name in ordered)
-    else:
-        ends = (ordered[0], ordered[-1])
-        most, least = (f"{_percent(counts[name] / total)} ({plain(name)})" for name in ends)
-        words = f"{len(ordered)}, from {most} to {least}"
-    positive = f"; {plain(report.positive)} is positive" if report.positive else ""
-    return f"{words}{positive}"
-
-
-def _values(report: DataReport) -> str:
-    """Describe the targets of a regression; those of a series are among its channels."""
-    units = f" {plain(report.units)}" if report.units else ""
-    wanted = report.targets
-    if not wanted:
-        names = report.label.split(", ")
-        wanted = tuple(one for one in report.columns if one.name in names)
-    words = []
-    for one in wanted[:NAMED]:
-        figures = (one.minimum, one.maximum, one.mean, one.deviation)
-        shown = "without a value"
-        if None not in figures:
-            shown = "{:.5g} … {:.5g} (mean {:.4g}, sd {:.3g})".format(*figures)
-        words.append(f"{plain(one.name)} {shown}{units}")
-    more = "; …" if len(wanted) > NAMED else ""
-    where = "" if report.of == "test" else " in the training rows"
-    return f"{'; '.join(words)}{more}{where}"
 
 
 def _missing(report: DataReport) -> dict[str, str]:

@@ -14,12 +14,11 @@ from rich.text import Text
 
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.values import TARGET
-from pipeline.data.report_text import brief, few_rows
-from pipeline.data.report_text import lines as report_lines
+from pipeline.data.report_text import few_rows, lines, tables
 from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
 from pipeline.errors import shown
-from pipeline.markup import BASELINES, score_rows
+from pipeline.markup import BASELINES, score_rows, show
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
@@ -125,13 +124,16 @@ def print_header(plan: Plan, *facts: str) -> None:
 
 
 def print_data(plan: Plan, notes: Sequence[str], *, trains: bool = False) -> None:
-    """Print the data in a line, what stands out in them, and notes; with `details`, all checks."""
-    report, describe = plan.prepared.report, report_lines if plan.options.details else brief
-    lines = [] if report is None else describe(report)
+    """Print the data in a line, what stands out in them, and notes; with `details`, tables."""
+    report, details = plan.prepared.report, plan.options.details
+    shown_lines = [] if report is None else lines(report, details=details)
     if trains and report is not None and plan.options.loss.class_weights is None:
-        lines += [f"warning: {words}" for words in few_rows(report)]
-    for line in (*lines, *(f"note: {note}" for note in notes)):
+        shown_lines += [f"warning: {words}" for words in few_rows(report)]
+    for line in (*shown_lines, *(f"note: {note}" for note in notes)):
         say(console(), line, style=CAUTION if line.startswith("warning: ") else None)
+    if details and report is not None:
+        for table in tables(report):
+            show(console(), table)
 
 
 def _config_table(config: Mapping[str, Any]) -> Table:

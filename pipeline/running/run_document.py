@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.bootstrap import units_of_test
 from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
-from pipeline.data.report_text import clean_checks, facts_of, few_rows, tables, warnings
+from pipeline.data.report_text import facts_of, few_rows, tables, warnings
 from pipeline.findings import Findings
 from pipeline.markup import (
     BASELINES,
@@ -217,9 +217,8 @@ def _scores_by_class(findings: Findings) -> tuple[ClassScores, ...]:
 
 def data_section(findings: Findings, data: DataReport | None) -> Section:
     """Return what is known of the data before the training."""
-    facts = {} if data is None else {**facts_of(data), "checks": clean_checks(data)}
-    facts["hash of data and split"] = findings.data_hash
-    blocks: list[Block] = [{name: text for name, text in facts.items() if text}]
+    facts = {} if data is None else facts_of(data)
+    blocks: list[Block] = [{**facts, "hash of data and split": findings.data_hash}]
     if data is not None:
         blocks += [*tables(data), data.notes]
     return Section("Data", blocks)

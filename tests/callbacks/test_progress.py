@@ -74,7 +74,8 @@ def test_a_run_fits_one_screen_and_details_add_config_layers_checks_and_classes(
     assert places == sorted(places)
     layers = [line.split() for line in screen if " Linear " in line]
     assert [(row[-2], row[-1]) for row in layers] == [("5", "25"), ("7", "42"), ("3", "24")]
-    assert [len(line.split()) for line in screen if line.startswith(("setosa", "v"))] == [9, 9, 9]
+    by_class = [len(line.split()) for line in screen if line.startswith(("setosa", "v"))]
+    assert by_class == [10, 10, 10, 9, 9, 9]  # rows in each part, then scores
 
 
 def test_a_bar_moves_and_is_gone_at_the_end(in_terminal: Callable[..., Terminal]) -> None:

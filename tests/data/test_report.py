@@ -11,7 +11,7 @@ from pipeline.data.cells.kinds.category import Category
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import rows_as_saved
 from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
-from pipeline.data.report_text import LARGE, TOLD, brief, drifted, lines, tables
+from pipeline.data.report_text import LARGE, TOLD, drifted, lines, tables
 from pipeline.data.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
 from pipeline.markup import markdown
@@ -82,11 +82,11 @@ def test_columns_are_measured_on_the_training_rows_alone() -> None:
     assert color.filled == "a category of its own"
     holed = [column for column in data.report.columns if column.name != "flat"]
     shares = ", ".join(f"{c.name} {100 * c.missing / c.rows:.1f} % ({c.filled})" for c in holed)
-    assert lines(data.report)[2] == (
+    assert lines(data.report)[1] == (
         f"filled  {sum(c.missing for c in holed)} cells in 3 columns of the training rows: {shares}"
     )
     many = replace(data.report, columns=tuple(replace(column, missing=500) for column in holed))
-    assert lines(many)[2].startswith("filled  1,500 cells in 3 columns of the training rows: ")
+    assert lines(many)[1].startswith("filled  1,500 cells in 3 columns of the training rows: ")
 
 
 def test_constant_and_equal_columns_are_told() -> None:
@@ -98,8 +98,10 @@ def test_constant_and_equal_columns_are_told() -> None:
         "duplicate columns: age = again",
         "12 of 100 test rows have the inputs of a training row, so their results are optimistic",
     ]
-    assert lines(found)[3] == f"checks  {'; '.join(told)}"
-    assert brief(found) == [*lines(found)[:3:2], *(f"warning: {one}" for one in told)]
+    data, filled, *others = lines(found)
+    assert (data[:8], filled[:8]) == ("data    ", "filled  ")
+    assert others == [f"warning: {one}" for one in told]
+    assert lines(found, details=True) == lines(found)  # each check has found something
     samples.inputs[:, 3] = 1  # a category
     found = report(samples)
     assert found.constant == ("flat", "color")
@@ -128,7 +130,7 @@ def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
     found, absent = report(samples, validation=0.25), "no test rows of class [c]|x"
     assert [one.rows["test"] for one in found.classes] == [10, 10, 0]
     assert sum(found.classes[2].rows.values()) == 4
-    assert absent in lines(found)[3]
+    assert f"warning: {absent}" in lines(found)
     assert absent in warned(found)
     classes, _ = tables(found)
     assert [line[0] for line in classes.lines] == ["a", "b", "[c]|x"]
@@ -136,44 +138,52 @@ def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "target"),
+    ("name", "data", "table", "first"),
     [
         (
             "mnist1d",
             "5,000 rows: 3,200 train, 800 val, 1,000 test · 40 steps · 10 classes",
-            "classes 10, 10.0 % each",
+            "rows by class",
+            "0",
         ),
         (
             "breast_cancer",
             "569 rows: 340 train, 86 val, 143 test · 30 columns · malignant: 37.3 %",
-            "classes benign: 62.7 %, malignant: 37.3 %; malignant is positive",
+            "rows by class",
+            "benign 213 (62.6 %) 54 (62.8 %) 90 (62.9 %)",
         ),
         (
             "digits",
             "1,797 rows: 1,077 train, 270 val, 450 test · 8×8 pixels · 10 classes",
-            "classes 10, from 10.2 % (3) ",
+            "rows by class",
+            "0",
         ),
         (
             "diabetes",
             "442 rows: 264 train, 67 val, 111 test · 10 columns · regression",
-            "target  target 25 … 336 (",
+            "target",
+            "target 0",
         ),
         (
             "airline",
             "144 times from 1949-01 to 1960-12, 120 windows: 52 train, 20 val, 48 test · 12 steps "
             "· regression of passengers",
-            "target  passengers 104 … 302 (mean 186.6, sd 48.8) thousand passengers in the train",
+            "channels",
+            "passengers 0 186.58 48.806 104 302",
         ),
     ],
 )
-def test_four_lines_say_what_there_is_and_json_keeps_it(name: str, data: str, target: str) -> None:
+def test_a_line_and_a_table_describe_each_data_set(
+    name: str, data: str, table: str, first: str
+) -> None:
     found = shipped(name).report
-    told = lines(found)
-    assert told[0] == f"data    {data}"
-    assert told[1].startswith(target)
-    assert told[2] == "missing none"
-    assert told[3].startswith("checks  no constant ")
-    assert brief(found)[0] == told[0]
+    assert lines(found) == [f"data    {data}"]
+    line, missing, checks = lines(found, details=True)
+    assert (line, missing) == (f"data    {data}", "missing none")
+    assert checks.startswith("checks  no constant ")
+    shown = tables(found)[0]
+    assert shown.title.startswith(table)
+    assert " ".join(shown.lines[0]).startswith(first)
     text = json.dumps(found.to_dict(), allow_nan=False)
     assert DataReport.from_dict(json.loads(text)) == found
 
@@ -185,10 +195,10 @@ def test_a_series_is_measured_over_its_training_times_in_units() -> None:
     assert found.span == ("0", "79", "80")
     trained = values[: 80 - 20 - 12]
     assert [c.mean for c in found.columns] == pytest.approx(trained.mean(0))
-    told = lines(found)
-    assert told[0].startswith("data    80 times from 0 to 79, ")
-    assert told[1].startswith(f"target  c1 {trained[:, 1].min():.5g} … ")
-    assert told[1].endswith("kWh in the training rows")
+    assert lines(found)[0].startswith("data    80 times from 0 to 79, ")
+    (channels,) = tables(found)
+    assert channels.lines[1][4] == f"{trained[:, 1].min():.5g}"
+    assert channels.notes == [f"measured on {len(trained)} times of the training rows"]
 
 
 def test_pictures_are_measured_by_channel_and_not_by_pixel() -> None:
