@@ -18,10 +18,11 @@ from pipeline.data.report_text import few_rows, lines, tables
 from pipeline.data.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
 from pipeline.errors import shown
-from pipeline.markup import BASELINES, score_rows, show
+from pipeline.markup import BASELINES, TextTable, score_rows, show
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
+from pipeline.running.run_document import class_table
 from pipeline.running.scoring import metric_names
 from pipeline.scores import ClassScores
 from pipeline.serving.model import Decision
@@ -150,15 +151,6 @@ def _config_table(config: Mapping[str, Any]) -> Table:
     return table
 
 
-def _table(label: str, *headings: str) -> Table:
-    """Return an unframed table whose first column holds words and whose others hold numbers."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column(label, overflow="fold")
-    for heading in headings:
-        table.add_column(heading, justify="right", overflow="fold")
-    return table
-
-
 # ── after it ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -169,31 +161,27 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     baselines are is said with `details`, or if steps or numbers of rows are part of it.
     """
     found = test.intervals
-    ends = {} if found is None else found.ends
     kinds = dict(zip(BASELINES, test.baselines, strict=False))
-    table = _table("", "network", "95 % CI", *kinds)
-    names = metric_names(schema.task, test.metrics)
-    for name, own, *others in score_rows(test.metrics, ends, names, kinds):
-        table.add_row(name, f"[bold]{own}[/]", *others)
-    say(console(), f"{part} results on {test.words(schema)}", style="bold")
-    console().print(table)
+    notes = []
     if found is not None and not found.draws:
-        say(
-            console(),
+        notes.append(
             f"no confidence intervals: {found.units}; expected {FEWEST_UNITS} or more groups or "
-            f"blocks, and at most {MOST_ROWS:,} rows",
+            f"blocks, and at most {MOST_ROWS:,} rows"
         )
     if found is not None and found.note:
-        say(console(), found.note, style="dim")
-    if details and test.classes:
-        headings = ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "rows")
-        by_class = _table("class", *headings)
-        for one in test.classes:
-            counts = map(str, one.counts)
-            by_class.add_row(escape(one.name), *counts, *one.score_texts, str(one.support))
-        console().print(by_class)
+        notes.append(found.note)
     if details or any(letter.isdigit() for letter in "".join(kinds.values())):
-        say(console(), "baselines: " + ", ".join(f"{k} = {v}" for k, v in kinds.items()))
+        notes.append("baselines: " + ", ".join(f"{k} = {v}" for k, v in kinds.items()))
+    ends = {} if found is None else found.ends
+    table = TextTable(
+        title=f"{part} results on {test.words(schema)}",
+        headings=["", "network", "95 % CI", *kinds],
+        lines=score_rows(test.metrics, ends, metric_names(schema.task, test.metrics), kinds),
+        notes=notes,
+    )
+    show(console(), table)
+    if details and test.classes:
+        show(console(), class_table(test.classes))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What is known of a run, as sections that its model card, report and description show."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -139,8 +139,8 @@ def rows_words(count: int, noun: str = "row") -> str:
 def result_section(findings: Findings) -> Section:
     """Return the test metrics beside the baselines', and the scores of each class."""
     blocks: list[Block] = [result_table(findings) or "the run was not tested"]
-    if (classes := class_table(findings)) is not None:
-        blocks.append(classes)
+    if scores := scores_by_class(findings):
+        blocks.append(class_table(scores))
     return Section("Result", blocks)
 
 
@@ -175,16 +175,13 @@ def _result_title(findings: Findings) -> str:
         return f"test metrics, in {findings.units or 'the units of the target'}"
     if findings.task == "binary" and len(findings.classes) > 1:
         return f"test metrics of class {findings.classes[1]}"
-    scores = _scores_by_class(findings)
+    scores = scores_by_class(findings)
     mean = mean_words(scores) if scores else f"mean over {len(findings.classes)} classes"
     return f"test metrics, {mean}"
 
 
-def class_table(findings: Findings) -> TextTable | None:
-    """Return TP, FP, TN, FN and scores of each class on the test rows; `None` without them."""
-    scores = _scores_by_class(findings)
-    if not scores:
-        return None
+def class_table(scores: Sequence[ClassScores]) -> TextTable:
+    """Return TP, FP, TN, FN and scores of each class on the test rows."""
     lines = []
     for score in scores:
         counts = [f"{count:,}" for count in (score.support, *score.counts)]
@@ -204,7 +201,7 @@ def class_table(findings: Findings) -> TextTable | None:
     )
 
 
-def _scores_by_class(findings: Findings) -> tuple[ClassScores, ...]:
+def scores_by_class(findings: Findings) -> tuple[ClassScores, ...]:
     """Return the scores of each class; empty for a regression, and without test rows."""
     test = findings.test
     if test is None or findings.task == "regression" or not len(test.targets):

@@ -25,7 +25,7 @@ from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.reporting.page import PNG, drawn, embedded, rendered
 from pipeline.reporting.pair_page import lines, pair_page, verdict
 from pipeline.reporting.run_page import run_page, size_words, summary
-from pipeline.running.run_document import MACRO, class_table, result_table
+from pipeline.running.run_document import MACRO, class_table, result_table, scores_by_class
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = (
@@ -103,7 +103,7 @@ def test_advice_stands_after_the_overrides(cures: tuple[str, ...]) -> None:
 
 def test_the_table_of_classes_is_scikit_learns() -> None:
     made = made_findings(seed=4)
-    sheet = class_table(made)
+    sheet = class_table(scores_by_class(made))
     by_hand = precision_recall_fscore_support(made.test.targets, made.test.outputs.argmax(1))
     shown = np.array([[float(cell) for cell in line[6:9]] for line in sheet.lines])
     assert shown == pytest.approx(np.array(by_hand[:3]).T, abs=5e-4)
@@ -115,7 +115,8 @@ def test_a_class_that_no_mean_counts_has_no_scores() -> None:
     made = made_findings(seed=4)
     kept = (made.test.targets != 2) & (made.test.outputs.argmax(1) != 2)
     arrays = {key: getattr(made.test, key)[kept] for key in ("rows", "targets", "outputs")}
-    sheet = class_table(with_test(made, naive=None, linear=None, **arrays))
+    known = with_test(made, naive=None, linear=None, **arrays)
+    sheet = class_table(scores_by_class(known))
     assert sheet.lines[2][6:] == ["–", "–", "–"]
     assert "–" not in sheet.lines[1]
     assert sheet.notes[1].startswith("–: neither in the test rows nor predicted")
