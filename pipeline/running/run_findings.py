@@ -34,7 +34,7 @@ from pipeline.findings import (
 from pipeline.gallery import FOLDER, LIST, Written, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
-from pipeline.markup import Command, Section, as_markdown
+from pipeline.markup import Block, Command, Section, as_markdown
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
 from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
@@ -47,7 +47,8 @@ from pipeline.running.results import Result
 from pipeline.running.run_document import result_table, summary
 from pipeline.running.scoring import direction_of, scores_of, trained_rows
 from pipeline.running.trainer import Participant
-from pipeline.tracking import fields
+from pipeline.tracking.description import description, fits
+from pipeline.tracking.fields import NOTE_TAG
 from pipeline.tracking.folders import read_state
 
 #: Largest number of training rows that are scored after the training.
@@ -354,12 +355,11 @@ def described(
             text = description_text(
                 findings,
                 pictures,
-                artifacts=record.artifacts,
-                experiment_id=read_state(record.folder).experiment_id,
+                record.folder,
                 doctor=doctor,
                 command="" if plan.command is None else plan.command.line(),
             )
-            record.journal.tag(fields.NOTE_TAG, text)
+            record.journal.tag(NOTE_TAG, text)
 
         unless_it_fails(record_text, "the description of the run was not written")
 
@@ -396,49 +396,36 @@ def _drawn(artist: Child, artifacts: Path) -> list[Written]:
 def description_text(
     findings: Findings,
     pictures: Sequence[Written],
+    folder: Path,
     *,
-    artifacts: Path,
-    experiment_id: str,
     doctor: Sequence[str],
     command: str,
 ) -> str:
-    """Return the description of a run for MLflow's page, in Markdown, within its limit.
-
-    The page shows four lines until it is expanded, so the first lines are the most important.
+    """Return the description of a run for MLflow's page.
 
     Args:
         findings: Findings of the run.
-        pictures: What was drawn, below `pictures/` in `artifacts`.
-        artifacts: Folder of the run's artifacts.
-        experiment_id: MLflow's id of the experiment; empty if it is unknown.
+        pictures: What was drawn, below `pictures/` in the run's artifacts.
+        folder: The run's folder.
         doctor: The diagnosis, in lines.
         command: The command line that trains the run again; empty if there is none.
     """
-    run_id = findings.run_id
-    fitting = [one for one in pictures if fields.fits(artifacts / FOLDER / one.file)]
+    verdicts = [f"Doctor: {line.removeprefix('doctor').strip()}" for line in doctor]
+    blocks: list[Block] = [summary(findings), verdicts]
+    if (table := result_table(findings)) is not None:
+        blocks.append(table)
+    if command:
+        blocks.append(Section("Reproduce", [Command(command)]))
+    places = folder / "artifacts" / FOLDER
+    fitting = [picture for picture in pictures if fits(places / picture.file)]
     main = (next((one for one in fitting if one.name.startswith(begin)), None) for begin in MAIN)
-    shown = [one for one in main if one is not None][:MOST_SHOWN] if run_id else []
-    said = (line.removeprefix("doctor").strip() for line in doctor)
-    table = result_table(findings)
-    first = [
-        fields.as_note(summary(findings)),
-        fields.as_note([f"Doctor: {line}" for line in said]),
-        "" if table is None else fields.as_note(table),
-    ]
-    images = [
-        fields.titled(one.title, fields.picture(run_id, _place(one), one.alt)) for one in shown
-    ]
-    others = {_place(one): one.title for one in pictures if one not in shown} | FILES
-    links = [
-        fields.link(experiment_id, run_id, path, words)
-        for path, words in others.items()
-        if run_id and experiment_id and (artifacts / path).is_file()
-    ]
-    more = fields.titled("Files", ", ".join(links)) if run_id and experiment_id else ""
-    again = fields.as_note(Section("Reproduce", [Command(command)])) if command else ""
-    parts = [*first, *images, again, more]
-    last, drawn = len(parts) - 1, range(len(parts) - 3, len(first) - 1, -1)
-    return fields.fitted(parts, [last, *drawn, last - 1, 2, 1])
+    shown = [picture for picture in main if picture is not None][:MOST_SHOWN]
+    return description(
+        blocks,
+        folder,
+        shown={_place(picture): (picture.title, picture.alt) for picture in shown},
+        linked={_place(picture): picture.title for picture in pictures} | FILES,
+    )
 
 
 def _place(one: Written) -> str:

@@ -1,27 +1,14 @@
-"""How a run appears in MLflow: names, texts, limits, and the Markdown of its description."""
+"""How a run appears in MLflow: names, texts and limits."""
 
 import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from pipeline.markup import (
-    Block,
-    Command,
-    Section,
-    TextTable,
-    bullets,
-    escaped,
-    fenced,
-    markdown_cells,
-    markdown_table,
-    sentence,
-)
 from pipeline.metrics import default_names, ranked
 
 COMMAND_TAG = "pipeline.command"
@@ -52,10 +39,6 @@ TELLING = ("model.", "data.", "optimizer.", "scheduler.", "trainer.")
 #: MLflow shows this tag as the description of a run.
 NOTE_TAG = "mlflow.note.content"
 
-#: Longest name in characters: a longer word would push half of the page out of sight.
-LONGEST = 60
-#: Widest picture, in pixels, that fits the page's column in a window of usual width.
-WIDEST = 720
 #: Ends the address of a page; without it MLflow shows its pages for language models.
 TRAINING_PAGES = "workflowType=machine_learning"
 
@@ -70,10 +53,6 @@ CURVES = ("val", "train", "grad", "time", "Model metrics")
 FOLDED = ("test", "linear", "naive", "seasonal", "best", "best/val", "System metrics")
 
 _REFUSED = re.compile(r"[^/\w.\- :]")
-
-# MLflow's page renders GitHub's Markdown: `@name` and addresses would become links, `:sign:` an
-# emoji, and `\$` would keep its backslash.
-_BENT = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,80 +153,3 @@ def cut(text: str, longest: int) -> str:
         return text
     mark = f" … (cut: {len(text)} characters)"
     return text[: longest - len(mark)] + mark
-
-
-# ── the description of a run on MLflow's page ─────────────────────────────────────────────────────
-
-
-def as_text(text: str) -> str:
-    """Return a text escaped such that MLflow's page shows it unchanged."""
-    return _BENT.sub(
-        lambda found: "".join(f"&#{ord(sign)};" for sign in found[0].removeprefix("\\")),
-        escaped(text),
-    )
-
-
-def name_text(name: str) -> str:
-    """Return a name as text, cut at its end if it is very long."""
-    return as_text(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
-
-
-def titled(title: str, content: str) -> str:
-    """Return Markdown below a heading, or '' if there is no content."""
-    return f"**{as_text(title)}**\n\n{content}" if content else ""
-
-
-def as_note(block: Block) -> str:
-    """Return a part of a document as Markdown for MLflow's page.
-
-    The page wraps inline code, unlike a code block, and omits the space between and below cells.
-    """
-    match block:
-        case Section(title, blocks):
-            return titled(title, "\n\n".join(map(as_note, blocks)))
-        case TextTable(title=title, words=words, notes=notes):
-            lines = [[f"{x}&emsp;" for x in line] for line in markdown_cells(block, name_text)]
-            table = f"{markdown_table(lines[0], lines[1:], words=words)}\n\n<br>"
-            return titled(title, "\n\n".join([table, *map(as_text, notes)]))
-        case Command(text):
-            return fenced(text, "sh") if "`" in text or "\n" in text else f"`{text}`"
-        case str():
-            return as_text(sentence(block))
-        case Mapping():
-            return bullets(as_text(f"{name}: {text}") for name, text in block.items())
-    return bullets(as_note(one) if isinstance(one, Command) else as_text(one) for one in block)
-
-
-def fits(file: Path) -> bool:
-    """Tell whether a PNG exists and is narrow enough for the page, which shows it full size."""
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(24)
-    except OSError:
-        return False
-    return len(head) == 24 and int.from_bytes(head[16:20]) <= WIDEST
-
-
-def picture(run_id: str, path: str, words: str) -> str:
-    """Return Markdown that shows an artifact as a picture, by an address relative to the page."""
-    return f"![{as_text(words)}](get-artifact?path={quote(path)}&run_uuid={quote(run_id)})"
-
-
-def link(experiment_id: str, run_id: str, path: str, words: str) -> str:
-    """Return a Markdown link with the text `words` to the page of an artifact."""
-    place = f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}/artifacts/{quote(path)}"
-    return f"[{as_text(words)}]({place}?{TRAINING_PAGES})"
-
-
-def fitted(parts: Sequence[str], order: Sequence[int]) -> str:
-    """Join the parts of a note, dropping parts in `order` until the rest fits MLflow's limit."""
-    kept = dict(enumerate(parts))
-    for number in order:
-        if len(_joined(kept.values())) <= MAX_TAG:
-            break
-        del kept[number]
-    return _joined(kept.values())
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return "\n\n".join(part for part in parts if part)

@@ -1,5 +1,6 @@
 """The description of a run as Markdown; what MLflow's page shows of it, `tests/browser/` sees."""
 
+import json
 import re
 import struct
 from collections.abc import Iterable
@@ -20,19 +21,18 @@ LINKED = ["layers/updates", "curves/lr", "inside/feature_maps_2", "columns/impor
 DRAWN = [*LINKED[:2], *SHOWN, *LINKED[2:]]
 
 
-def told(findings: Findings, folder: Path, drawn: Iterable[Written] = (), **changes: object) -> str:
-    known = {
-        "artifacts": folder,
-        "experiment_id": "7",
-        "doctor": ["doctor  overfitting: it learned by heart; try model.dropout=0.3"],
-        "command": "pipeline train model=mlp",
-    }
-    return description_text(findings, list(drawn), **{**known, **changes})
+def told(findings: Findings, folder: Path, drawn: Iterable[Written] = ()) -> str:
+    """The description of a run that MLflow has, unless its findings have no id."""
+    state = {"run_id": findings.run_id, "experiment_id": "7"} if findings.run_id else {}
+    (folder / "mlflow.json").write_text(json.dumps(state), encoding="utf-8")
+    doctor = ["doctor  overfitting: it learned by heart; try model.dropout=0.3"]
+    command = "pipeline train model=mlp"
+    return description_text(findings, list(drawn), folder, doctor=doctor, command=command)
 
 
 def drawn(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:
     """A picture of which the file has no more than the beginning of a PNG."""
-    file = folder / "pictures" / f"{name}.png"
+    file = folder / "artifacts" / "pictures" / f"{name}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     size = struct.pack(">II", width, 400)
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + size)
@@ -121,7 +121,7 @@ def test_a_run_that_mlflow_does_not_know_has_words_alone_and_one_that_diverged_s
     tmp_path: Path,
 ) -> None:
     found = replace(made_findings(), run_id="")
-    note = told(found, tmp_path, [drawn(tmp_path, "curves/loss")], experiment_id="")
+    note = told(found, tmp_path, [drawn(tmp_path, "curves/loss")])
     assert "get-artifact" not in note
     assert "#/experiments" not in note
     assert note.startswith("MLP, 2,048 parameters, ")

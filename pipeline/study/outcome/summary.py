@@ -18,8 +18,7 @@ from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import Row, RowState, best, count_words, pareto, winner
 from pipeline.study.space.ranges import text_of
 from pipeline.terminal import console, duration, headed, number, print_lines, say
-from pipeline.tracking import fields
-from pipeline.tracking.folders import read_state
+from pipeline.tracking.description import description, fits
 
 if TYPE_CHECKING:
     from pipeline.study.ledger.rows import Importances
@@ -454,18 +453,6 @@ def comparison_note(
 
 
 def _note(lines: Sequence[str], blocks: Sequence[Block], folder: Path) -> str:
-    """Join lines, blocks, pictures and links, as many as fit into an MLflow description."""
-    state, artifacts = read_state(folder), folder / "artifacts"
-    images, links = list[str](), list[str]()
-    for file, words in {**PICTURES, **FILES}.items() if state.run_id else ():
-        if file in PICTURES and len(images) < MOST_PICTURES and fields.fits(artifacts / file):
-            images.append(fields.titled(words, fields.picture(state.run_id, file, words)))
-        elif state.experiment_id and (artifacts / file).is_file():
-            links.append(fields.link(state.experiment_id, state.run_id, file, words))
-    parts = [
-        fields.as_note(lines),
-        *map(fields.as_note, blocks),
-        *images,
-        fields.titled("More", ", ".join(links)),
-    ]
-    return fields.fitted(parts, range(len(parts) - 1, 0, -1))
+    fitting = [file for file in PICTURES if fits(folder / "artifacts" / file)]
+    shown = {file: (PICTURES[file], PICTURES[file]) for file in fitting[:MOST_PICTURES]}
+    return description([lines, *blocks], folder, shown=shown, linked={**PICTURES, **FILES})

@@ -1,0 +1,112 @@
+"""The description of a run or study on MLflow's page, which renders GitHub's Markdown."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline.markup import (
+    Block,
+    Command,
+    Section,
+    TextTable,
+    bullets,
+    escaped,
+    fenced,
+    markdown_cells,
+    markdown_table,
+    sentence,
+)
+from pipeline.tracking.fields import MAX_TAG, TRAINING_PAGES
+from pipeline.tracking.folders import read_state
+
+#: Longest name in characters: a longer word would push half of the page out of sight.
+LONGEST = 60
+#: Widest picture, in pixels, that fits the page's column in a window of usual width.
+WIDEST = 720
+# `@name` and addresses would become links, `:sign:` an emoji, and `\$` would keep its backslash.
+_BENT = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
+
+
+def description(
+    blocks: Sequence[Block],
+    folder: Path,
+    *,
+    shown: Mapping[str, tuple[str, str]],
+    linked: Mapping[str, str],
+) -> str:
+    """Return as many blocks, pictures and links as fit into a description, in this order.
+
+    The page shows four lines until it is expanded, so the first lines are the most important.
+
+    Args:
+        blocks: What is said of the run or study.
+        folder: Its folder; its artifacts are named by their paths in `artifacts`.
+        shown: Title and alternative text of each picture that the page shows.
+        linked: What each further file is called; one that does not exist is left out.
+    """
+    state = read_state(folder)
+    parts = [as_note(block) for block in blocks]
+    if state.run_id:
+        for path, (title, words) in shown.items():
+            address = f"get-artifact?path={quote(path)}&run_uuid={quote(state.run_id)}"
+            parts.append(_titled(title, f"![{as_text(words)}]({address})"))
+    if state.run_id and state.experiment_id:
+        place = f"#/experiments/{quote(state.experiment_id)}/runs/{quote(state.run_id)}/artifacts"
+        links = [
+            f"[{as_text(words)}]({place}/{quote(path)}?{TRAINING_PAGES})"
+            for path, words in linked.items()
+            if path not in shown and (folder / "artifacts" / path).is_file()
+        ]
+        parts.append(_titled("Files", ", ".join(links)))
+    while len(text := "\n\n".join(filter(None, parts))) > MAX_TAG and len(parts) > 1:
+        parts.pop()
+    return text
+
+
+def fits(file: Path) -> bool:
+    """Return whether a PNG exists and is narrow enough for the page, which shows it full size."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(24)
+    except OSError:
+        return False
+    return len(head) == 24 and int.from_bytes(head[16:20]) <= WIDEST
+
+
+def as_note(block: Block) -> str:
+    """Return a part of a document as Markdown for MLflow's page.
+
+    The page wraps inline code, unlike a code block, and omits the space between and below cells.
+    """
+    match block:
+        case Section(title, blocks):
+            return _titled(title, "\n\n".join(map(as_note, blocks)))
+        case TextTable(title=title, words=words, notes=notes):
+            lines = [[f"{x}&emsp;" for x in line] for line in markdown_cells(block, _name_text)]
+            table = f"{markdown_table(lines[0], lines[1:], words=words)}\n\n<br>"
+            return _titled(title, "\n\n".join([table, *map(as_text, notes)]))
+        case Command(text):
+            return fenced(text, "sh") if "`" in text or "\n" in text else f"`{text}`"
+        case str():
+            return as_text(sentence(block))
+        case Mapping():
+            return bullets(as_text(f"{name}: {text}") for name, text in block.items())
+    return bullets(as_note(one) if isinstance(one, Command) else as_text(one) for one in block)
+
+
+def as_text(text: str) -> str:
+    """Return a text escaped such that MLflow's page shows it unchanged."""
+    return _BENT.sub(
+        lambda match: "".join(f"&#{ord(sign)};" for sign in match[0].removeprefix("\\")),
+        escaped(text),
+    )
+
+
+def _name_text(name: str) -> str:
+    """Return a name as text, cut at its end if it is very long."""
+    return as_text(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+
+
+def _titled(title: str, content: str) -> str:
+    return f"**{as_text(title)}**\n\n{content}" if content else ""
