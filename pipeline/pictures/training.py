@@ -32,8 +32,7 @@ USUAL = (1e-4, 1e-2)
 def curve_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield losses, validation metrics and learning rate over the epochs."""
     keys = {key for values in findings.history.values() for key in values}
-    known = {key: values[~np.isnan(values)] for key in keys if len(values := _curve(findings, key))}
-    known = {key: values for key, values in known.items() if len(values)}
+    known = {key: values for key in keys if len(values := known_values(findings, key))}
     kept = f"Kept weights: epoch {_kept(findings)}"
     if findings.end == "diverged":
         kept += f"; training diverged after {len(findings.history)} complete epochs"
@@ -68,6 +67,12 @@ def _curve(findings: Findings, key: str) -> Floats:
     return style.only_finite(np.asarray(values))
 
 
+def known_values(findings: Findings, key: str) -> Floats:
+    """Return the values of the epochs that have a finite one."""
+    values = _curve(findings, key)
+    return values[~np.isnan(values)]
+
+
 def _kept(findings: Findings) -> int:
     return findings.kept if findings.kept is not None else max(findings.history, default=0)
 
@@ -86,10 +91,10 @@ def _losses(findings: Findings, parts: Sequence[str]) -> "Figure":
     figure, grid = style.panels(height=3.6)
     axes = grid[0, 0]
     for part in parts:
-        _draw_curve(axes, findings, f"{part}/loss", **style.PARTS[part])
+        draw_curve(axes, findings, f"{part}/loss", **style.PARTS[part])
     style.log_scale_if_wide(axes, np.concatenate([line.get_ydata() for line in axes.lines]))
     axes.set_ylabel("loss")
-    _mark_kept(axes, findings)
+    mark_kept(axes, findings)
     if findings.end == "diverged":
         axes.set_title("training diverged after these epochs")
     style.below(figure, axes, columns=3)
@@ -101,11 +106,11 @@ def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
     columns = 2 if count in (2, 4) else min(3, count)
     figure, axes = style.panels(count, columns, height=PANEL, sharex=True)
     for panel, key in zip(axes.flat, metrics, strict=False):
-        _draw_curve(panel, findings, key, **style.PARTS["val"])
+        draw_curve(panel, findings, key, **style.PARTS["val"])
         weight = "bold" if key == findings.monitor else "normal"
         panel.set_title(label(key.removeprefix("val/")), fontsize=10, fontweight=weight)
         style.whole_numbers(panel, most=8 // columns)
-        _mark_kept(panel, findings)
+        mark_kept(panel, findings)
     for panel in axes.flat[: max(0, count - columns)]:
         panel.set_xlabel("")
     for panel in axes.flat[count - columns : count]:
@@ -116,20 +121,22 @@ def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
 
 def _rate(findings: Findings) -> "Figure":
     figure, axes = style.panels(height=2.6)
-    _draw_curve(axes[0, 0], findings, "lr", color=style.foreground())
+    draw_curve(axes[0, 0], findings, "lr", color=style.foreground())
     if not style.log_scale_if_wide(axes[0, 0], _curve(findings, "lr")):
         axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("learning rate")
     return figure
 
 
-def _draw_curve(axes: "Axes", findings: Findings, key: str, **look: Any) -> None:
+def draw_curve(axes: "Axes", findings: Findings, key: str, **look: Any) -> None:
+    """Draw a value over the epochs."""
     epochs = sorted(findings.history)
     axes.plot(epochs, _curve(findings, key), marker=style.mark(len(epochs)), ms=3.5, **look)
     style.epochs_across(axes, epochs)
 
 
-def _mark_kept(axes: "Axes", findings: Findings) -> None:
+def mark_kept(axes: "Axes", findings: Findings) -> None:
+    """Mark the epoch of the kept weights."""
     epoch = _kept(findings)
     if epoch in findings.history:
         what = f"kept weights: epoch {epoch}"

@@ -17,6 +17,7 @@ from pipeline.markup import MISSING, TextTable, interval_text
 from pipeline.metrics import direction, metric_label, of_task
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
+from pipeline.pictures.training import draw_curve, known_values, mark_kept
 from pipeline.reporting.page import drawn, rendered
 from pipeline.reporting.run_page import size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
@@ -392,39 +393,33 @@ def _pictures(pair: RunPair) -> Iterator[Picture]:
     """Yield the losses of both, then the metrics that chose the kept epochs."""
     judged = [findings.monitor.rpartition("/")[2] for findings in pair.findings]
     for name in dict.fromkeys(["loss", *judged]):
-        told = []
+        courses = []
         for part, look in style.PARTS.items():
             for letter, findings in zip("AB", pair.findings, strict=True):
-                if curve := _curve(findings, f"{part}/{name}"):
-                    first, last = rounded(curve[min(curve)]), rounded(curve[max(curve)])
-                    told.append(f"{look['label']} of {letter} from {first} to {last}")
-        if told:
+                values = known_values(findings, f"{part}/{name}")
+                if len(values):
+                    first, last = rounded(values[0]), rounded(values[-1])
+                    courses.append(f"{look['label']} of {letter} from {first} to {last}")
+        if courses:
+            title = f"{metric_label(name)} by epoch"
             draw = partial(_draw, pair, name)
-            yield Picture(f"curves/{name}", f"{metric_label(name)} by epoch", ", ".join(told), draw)
-
-
-def _curve(findings: Findings, key: str) -> dict[int, float]:
-    return {epoch: values[key] for epoch, values in findings.history.items() if key in values}
+            yield Picture(f"curves/{name}", title, ", ".join(courses), draw)
 
 
 def _draw(pair: RunPair, name: str) -> "Figure":
     """Draw the values by epoch of each run, A on the left and B on the right, on one scale."""
     figure, axes = style.panels(2, 2, sharey=True)
-    values = np.zeros(0)
+    drawn_values = [np.zeros(0)]
     for panel, letter, findings in zip(axes[0], "AB", pair.findings, strict=True):
-        epochs = {1}
         for part, look in style.PARTS.items():
-            if curve := _curve(findings, f"{part}/{name}"):
-                marked = {**look, "marker": style.mark(len(curve)), "ms": 3}
-                panel.plot([*curve], [*curve.values()], **marked)
-                epochs |= curve.keys()
-                values = np.append(values, [*curve.values()])
-        if findings.kept is not None:
-            panel.axvline(findings.kept, color=style.QUIET, linestyle=":", label="kept weights")
+            values = known_values(findings, f"{part}/{name}")
+            if len(values):
+                draw_curve(panel, findings, f"{part}/{name}", **look)
+            drawn_values.append(values)
+        mark_kept(panel, findings)
         panel.set_title(f"{letter}: {style.label(findings.name)}")
-        style.epochs_across(panel, sorted(epochs))
     if name == "loss":
-        style.log_scale_if_wide(axes[0, 0], values)
+        style.log_scale_if_wide(axes[0, 0], np.concatenate(drawn_values))
     axes[0, 0].set_ylabel(name)
     style.below(figure, *axes[0], columns=3)
     return figure
