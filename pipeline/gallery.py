@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipeline.findings import Findings, load_findings
 from pipeline.paths import replace_file, replace_json
@@ -148,9 +149,13 @@ def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Wri
 
 
 def read_list(folder: Path) -> list[Written]:
-    """Read the list that `write_pictures` has written; return an empty list if it is missing."""
+    """Read the list that `write_pictures` has written; return an empty list if it is missing.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     with suppress(FileNotFoundError):
-        return [Written(**one) for one in read_json(folder / LIST)]
+        return TypeAdapter(list[Written]).validate_python(read_json(folder / LIST))
     return []
 
 

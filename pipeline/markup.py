@@ -272,8 +272,9 @@ def as_markdown(block: Block, *, level: int = 1) -> str:
         case Section(title, blocks):
             parts = (as_markdown(part, level=level + 1) for part in blocks)
             return "\n\n".join([f"{'#' * level} {escaped(title)}", *filter(None, parts)])
-        case TextTable():
-            return markdown(block)
+        case TextTable(title=title, notes=notes):
+            table = markdown_table(block, escaped)
+            return "\n\n".join([escaped(title), table, *map(escaped, notes)])
         case Command(text):
             return fenced(text, "sh")
         case str():
@@ -283,34 +284,17 @@ def as_markdown(block: Block, *, level: int = 1) -> str:
     return bullets(f"`{one.text}`" if isinstance(one, Command) else escaped(one) for one in block)
 
 
-def markdown(table: TextTable) -> str:
-    """Return a table as Markdown, its title above and its notes below it."""
-    headings, *lines = markdown_cells(table, escaped)
-    body = markdown_table(headings, lines, words=table.words)
-    return "\n\n".join([escaped(table.title), body, *map(escaped, table.notes)])
+def markdown_table(table: TextTable, safe: Callable[[str], str], *, gap: str = "") -> str:
+    """Return headings and lines of a table as Markdown, with bold cells in marked lines.
 
-
-def markdown_cells(table: TextTable, safe: Callable[[str], str]) -> list[list[str]]:
-    """Return headings and lines as Markdown, with bold cells in marked lines.
-
-    `safe` escapes a text, so that Markdown shows it unchanged.
+    `safe` escapes a text, so that Markdown shows it unchanged; `gap` follows each cell.
     """
-    lines = [
-        [f"**{cell}**" if number in table.marked and cell else cell for cell in map(safe, line)]
-        for number, line in enumerate(table.lines)
-    ]
-    return [[*map(safe, table.headings)], *lines]
-
-
-def markdown_table(
-    headings: Sequence[str], lines: Iterable[Sequence[str]], *, words: Set[int] = _FIRST
-) -> str:
-    """Return a Markdown table of cells that are Markdown already.
-
-    The columns in `words` are set to the left, the others to the right.
-    """
-    rule = [":---" if column in words else "---:" for column in range(len(headings))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *lines))
+    rule = [":---" if column in table.words else "---:" for column in range(len(table.headings))]
+    rows = [[f"{safe(heading)}{gap}" for heading in table.headings], rule]
+    for number, line in enumerate(table.lines):
+        bold = "**" if number in table.marked else ""
+        rows.append([f"{bold}{safe(cell)}{bold}{gap}" if cell else gap for cell in line])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def escaped(text: str) -> str:

@@ -209,6 +209,20 @@ def class_scores(
     return tuple(ClassScores(name, tuple(counts)) for name, counts in lines)
 
 
+def measured_words(
+    task: str, classes: Sequence[str], units: str, scores: Sequence[ClassScores]
+) -> str:
+    """Return in words what test metrics are of: values in units, a class, or a mean over classes.
+
+    `scores` are those of the classes; empty = unknown.
+    """
+    if task == "regression":
+        return f"in {units or 'the unit of the target'}"
+    if task == "binary" and classes:
+        return f"positive class {classes[-1]}"
+    return mean_words(scores) if scores else f"mean over {len(classes)} classes"
+
+
 def mean_words(classes: Sequence[ClassScores]) -> str:
     """Return in words which classes a metric is averaged over."""
     total, there = len(classes), sum(one.support > 0 for one in classes)

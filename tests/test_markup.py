@@ -5,11 +5,11 @@ import pytest
 from pipeline.markup import (
     TextTable,
     aligned,
+    as_markdown,
     escaped,
     fenced,
     interval_text,
     latex,
-    markdown,
     score_rows,
 )
 from pipeline.terminal import number, rounded, significant
@@ -27,7 +27,7 @@ def test_no_sign_of_a_text_means_anything_to_latex() -> None:
 
 
 def test_no_sign_of_a_text_means_anything_to_markdown() -> None:
-    text = markdown(TextTable(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
+    text = as_markdown(TextTable(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
     assert r"| x\|y\*z\`&lt;b&gt; 2 |" in text
 
 

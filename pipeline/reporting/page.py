@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -151,12 +151,9 @@ def embedded(folder: Path) -> list[PagePicture]:
 
     The list is empty if there is none or if it is damaged.
     """
-    try:
-        found = read_list(folder)
-    except (OSError, ValueError, TypeError):
-        return []
-    are_texts = all(isinstance(part, str) for written in found for part in astuple(written))
-    return [_embedded(written, folder) for written in found] if are_texts else []
+    with suppress(OSError, ValueError):
+        return [_embedded(written, folder) for written in read_list(folder)]
+    return []
 
 
 def _embedded(written: Written, folder: Path) -> PagePicture:

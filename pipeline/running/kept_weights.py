@@ -29,7 +29,7 @@ from pipeline.running.recording import write_config, write_history
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of, more_metrics, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
-from pipeline.scores import ClassScores, class_scores, find_threshold, mean_words
+from pipeline.scores import ClassScores, class_scores, find_threshold, measured_words
 from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv
 from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, save_model
 from pipeline.serving.predictions import interface
@@ -116,11 +116,7 @@ class ScoredTest:
     def words(self, schema: Schema) -> str:
         """Return the number of rows, and what the metrics are of: a class, a mean or a unit."""
         units = self.intervals.units if self.intervals else f"{len(self.rows.targets):,} rows"
-        if schema.task == "binary":
-            return f"{units}, positive class {schema.positive}"
-        if schema.task == "multiclass":
-            return f"{units}, {mean_words(self.classes)}"
-        return f"{units}, in {schema.units or 'the unit of the target'}"
+        return f"{units}, {measured_words(schema.task, schema.classes, schema.units, self.classes)}"
 
     def write(self, folder: Path, schema: Schema) -> None:
         """Write predictions, class scores and intervals as files into a folder."""

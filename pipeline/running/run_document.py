@@ -23,7 +23,7 @@ from pipeline.markup import (
 from pipeline.metrics import default_name, direction, metric_label, ranked
 from pipeline.pictures.style import short
 from pipeline.running.scoring import no_interval_notes, tested_names
-from pipeline.scores import ClassScores, class_scores, mean_words
+from pipeline.scores import ClassScores, class_scores, measured_words
 from pipeline.terminal import duration, rounded
 
 #: Longest name in the summary, in characters.
@@ -152,6 +152,8 @@ def result_table(findings: Findings) -> TextTable | None:
     headings = baseline_headings(findings.metrics, findings.baselines)
     lines = score_rows(findings.metrics, findings.intervals, names, headings)
     units = units_of_test(findings)
+    scores = scores_by_class(findings)
+    measured = measured_words(findings.task, findings.classes, findings.units, scores)
     notes = [MACRO] if findings.task == "multiclass" else []
     if findings.intervals:
         drawn = "the test rows" if findings.test is None else units.words
@@ -163,21 +165,11 @@ def result_table(findings: Findings) -> TextTable | None:
     elif findings.test is not None and units.kind != "row":
         notes.append(f"no confidence intervals: too few ({units.words})")
     return TextTable(
-        title=_result_title(findings),
+        title=f"test metrics, {measured}",
         headings=["metric", "network", "95 % CI", *headings.values()],
         lines=lines,
         notes=notes,
     )
-
-
-def _result_title(findings: Findings) -> str:
-    if findings.task == "regression":
-        return f"test metrics, in {findings.units or 'the units of the target'}"
-    if findings.task == "binary" and len(findings.classes) > 1:
-        return f"test metrics of class {findings.classes[1]}"
-    scores = scores_by_class(findings)
-    mean = mean_words(scores) if scores else f"mean over {len(findings.classes)} classes"
-    return f"test metrics, {mean}"
 
 
 def class_table(scores: Sequence[ClassScores]) -> TextTable:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError, text_override
-from pipeline.markup import markdown, show
+from pipeline.markup import as_markdown, show
 from pipeline.paths import CHECKPOINTS, create_folder, replace_text
 from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
@@ -102,7 +102,7 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
         default = None if base is None or base.number == best.number else base
         confirmed = again.ledger.trials()
         table = comparison.confirmation_table(confirmed, plan.objectives[0], default)
-        replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table) + "\n")
+        replace_text(done.plan.folder / "artifacts" / "confirmation.md", as_markdown(table) + "\n")
         if plan.run.verbose != 0:
             show(console(), table)
 

@@ -13,7 +13,6 @@ from pipeline.markup import (
     bullets,
     escaped,
     fenced,
-    markdown_cells,
     markdown_table,
     sentence,
 )
@@ -82,10 +81,9 @@ def as_note(block: Block) -> str:
     match block:
         case Section(title, blocks):
             return _titled(title, "\n\n".join(map(as_note, blocks)))
-        case TextTable(title=title, words=words, notes=notes):
-            lines = [[f"{x}&emsp;" for x in line] for line in markdown_cells(block, _name_text)]
-            table = f"{markdown_table(lines[0], lines[1:], words=words)}\n\n<br>"
-            return _titled(title, "\n\n".join([table, *map(as_text, notes)]))
+        case TextTable(title=title, notes=notes):
+            table = markdown_table(block, _name_text, gap="&emsp;")
+            return _titled(title, "\n\n".join([table, "<br>", *map(as_text, notes)]))
         case Command(text):
             return fenced(text, "sh") if "`" in text or "\n" in text else f"`{text}`"
         case str():

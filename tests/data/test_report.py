@@ -14,7 +14,7 @@ from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_repo
 from pipeline.data.report_text import LARGE, TOLD, drifted, lines, tables
 from pipeline.data.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
-from pipeline.markup import markdown
+from pipeline.markup import as_markdown
 from pipeline.running.plan import Datasets
 
 NAN = float("nan")
@@ -258,7 +258,7 @@ def test_names_with_markup_stay_text_in_tables() -> None:
     found = report(samples)
     for line in (*lines(found), *warned(found)):
         assert line.isprintable(), line
-    classes, columns = map(markdown, tables(found))
+    classes, columns = map(as_markdown, tables(found))
     for page in (classes, columns):
         assert "a\\|b\\*&lt;script&gt;" in page
         assert "\x1b" not in page

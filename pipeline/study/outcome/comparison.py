@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.ends import End
 from pipeline.errors import some
-from pipeline.markup import BASELINES, MISSING, TextTable, interval_text, latex, markdown
+from pipeline.markup import BASELINES, MISSING, TextTable, as_markdown, interval_text, latex
 from pipeline.metrics import (
     Direction,
     all_metrics,
@@ -415,7 +415,7 @@ def _cell_words(cell: ComparisonCell) -> str:
 def write_comparison(comparison: Comparison, folder: Path) -> TextTable:
     """Write the table as `comparison.md`, `comparison.tex` and `comparison.csv`, and return it."""
     table = comparison_table(comparison)
-    replace_text(folder / "comparison.md", markdown(table) + "\n")
+    replace_text(folder / "comparison.md", as_markdown(table) + "\n")
     replace_text(folder / "comparison.tex", latex(table))
     measured = [*comparison.metrics, f"difference in {comparison.by}"]
     published = [f"published {metric}" for metric in comparison.published]

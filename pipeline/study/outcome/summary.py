@@ -359,18 +359,16 @@ def figures_table(summary: StudySummary) -> TextTable:
     """Return a table of the test metrics of the best trial, the default and the baselines."""
     tested, ends, rows = summary.tested, summary.intervals, summary.tested_rows
     kinds = markup.baseline_headings(tested, ())
+    measured = [key.removeprefix("test/") for key in tested if key.startswith("test/")]
+    order = dict.fromkeys([*all_metrics(), *(name for name in measured if name != "loss")])
+    names = [name for name in order if name in measured]
+    lines = markup.score_rows(tested, ends, names, kinds)
     default = ["default"] if summary.base_tested and summary.winner != summary.base else []
-    lines = []
-    names = [key.removeprefix("test/") for key in tested if key.startswith("test/")]
-    order = [*all_metrics(), *(name for name in names if name != "loss")]
-    for name in dict.fromkeys(order):
-        if name not in names:
-            continue
-        (cells,) = markup.score_rows(tested, ends, [name], kinds)
-        if default:
-            (beside,) = markup.score_rows(summary.base_tested, ends, [name], ())
-            cells.insert(3, beside[1])
-        lines.append(cells)
+    if default:
+        for line, beside in zip(
+            lines, markup.score_rows(summary.base_tested, ends, names, ()), strict=True
+        ):
+            line.insert(3, beside[1])
     named = (f"{kind} = {name}" for kind, name in zip(kinds, summary.baselines, strict=False))
     notes = [f"baselines: {', '.join(named)}"] if summary.baselines else []
     if any(line[2] == MISSING for line in lines):
