@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config.options import ReportOptions
 from pipeline.config.record import flatten
 from pipeline.errors import ConfigError
-from pipeline.markup import MISSING, TextTable
+from pipeline.markup import MISSING, Section, TextTable
 from pipeline.regular_files import require_plain_folder
 from pipeline.reporting.page import NAME, PagePicture, drawn, publish, rendered
 from pipeline.study.ledger.ledger import Ledger
@@ -90,37 +90,30 @@ def study_page(
     """Return the values for the template; `confirmation` is the study of the winner over seeds."""
     confirmed = () if confirmation is None else confirmation.trials()
     summary = replace(summary, confirm_seeds=len(confirmed))
-    row, found, importances = summary.best_row, summary.importance, None
     comparison = _comparison(recorded, summary.rows)
     again = None if confirmation is None else _comparison(confirmation, confirmed)
     searches = comparison is None
     if comparison is None:
-        verdict = outcome.verdict(summary)
+        blocks = [outcome.verdict(summary), *outcome.search_blocks(summary)]
         words = _summary_words(summary)
     else:
-        verdict = comparisons.outcome_lines(comparison)
-        words = f"{'. '.join((*verdict, outcome.counts_line(summary.rows)))}."
-    if searches and found is not None and found.above_chance:
-        importances = outcome.importance_table(found)
+        lines = comparisons.outcome_lines(comparison)
+        blocks = [lines]
+        words = f"{'. '.join((*lines, outcome.counts_line(summary.rows)))}."
     pairs = zip(summary.objectives, summary.directions, strict=True)
+    facts = {
+        "objective": ", ".join(f"{name} ({direction})" for name, direction in pairs),
+        "parameters": ", ".join(outcome.swept_keys(summary.rows)) or "none yet",
+        "folder": str(summary.folder.absolute()),
+    }
     return {
         "title": f"study {recorded.name}",
         "summary": words,
-        "verdict": verdict,
-        "command": summary.command if searches else "",
-        "point": outcome.point_words(row.overrides) if searches and row else "",
-        "figures": outcome.figures_table(summary) if summary.tested else None,
-        "front": outcome.best_table(summary) if len(summary.objectives) == 2 else None,
+        "outcome": Section("Outcome", [*blocks, facts]),
         "repeats": [*_repeats(recorded, summary, comparison, again, confirmed)],
-        "importances": importances,
         "trials": trials_table(summary, marked=summary.winner if searches else None),
         "pictures": _pictures(recorded, summary) if searches else [],
         "searches": searches,
-        "facts": [
-            ("objective", ", ".join(f"{name} ({direction})" for name, direction in pairs)),
-            ("parameters", ", ".join(outcome.swept_keys(summary.rows)) or "none yet"),
-            ("folder", str(summary.folder.absolute())),
-        ],
     }
 
 

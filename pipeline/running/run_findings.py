@@ -351,26 +351,18 @@ def described(
     )
 
     def describe(pictures: Sequence[Written]) -> None:
-        def record_text() -> None:
-            text = description_text(
-                findings,
-                pictures,
-                record.folder,
-                doctor=doctor,
-                command="" if plan.command is None else plan.command.line(),
-            )
-            record.journal.tag(NOTE_TAG, text)
+        line = "" if plan.command is None else plan.command.line()
+        text = description_text(findings, pictures, record.folder, doctor=doctor, command=line)
+        record.journal.tag(NOTE_TAG, text)
 
-        unless_it_fails(record_text, "the description of the run was not written")
-
-    draws = bool(wanted and saved)
+    draws, what = bool(wanted and saved), "the description of the run was not written"
     try:
         if draws and artist.is_open:
             artist.send({"artifacts": str(record.artifacts.absolute())})
-        describe([])
+        unless_it_fails(lambda: describe([]), what)
         yield draws
         if draws and (pictures := _drawn(artist, record.artifacts)):
-            describe(pictures)
+            unless_it_fails(lambda: describe(pictures), what)
     finally:
         artist.close(0.0)
         remove_leftovers(record.artifacts / FOLDER)

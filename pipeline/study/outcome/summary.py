@@ -428,8 +428,8 @@ def last_lines(
     yield from (f"note    {note}" for note in notes)
 
 
-def search_note(summary: StudySummary) -> str:
-    """Return the Markdown description of a study that has searched for the best trial."""
+def search_blocks(summary: StudySummary) -> list[Block]:
+    """Return what a search has found: the command of the best trial, and tables."""
     blocks: list[Block] = []
     if summary.command:
         blocks.append(Section("Train the best trial again", [Command(summary.command)]))
@@ -439,8 +439,13 @@ def search_note(summary: StudySummary) -> str:
         blocks.append(figures_table(summary))
     if summary.importance is not None and summary.importance.above_chance:
         blocks.append(importance_table(summary.importance))
-    words = [counts_line(summary.rows), *verdict(summary)]
-    return _note(words, blocks, summary.folder)
+    return blocks
+
+
+def search_note(summary: StudySummary) -> str:
+    """Return the Markdown description of a study that has searched for the best trial."""
+    lines = [counts_line(summary.rows), *verdict(summary)]
+    return _note(lines, search_blocks(summary), summary.folder)
 
 
 def comparison_note(
