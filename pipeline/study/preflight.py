@@ -1,13 +1,12 @@
 """Preflight: a run of one batch of everything in the config tree, before long runs are started.
 
 Workers train each model on each data set, each experiment, and the extreme points of each study's
-space with one batch; nothing is recorded.
+space with one batch; nothing is recorded. What would fail is one list, with a line per reason.
 """
 
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from pipeline.devices import available
 from pipeline.ends import End, TrialEnd
 from pipeline.errors import RAISED, ConfigError
 from pipeline.failures import BUG
-from pipeline.markup import MISSING, TextTable, show
 from pipeline.networks import MISFIT
 from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
@@ -40,14 +38,6 @@ from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.terminal import console, duration, redrawing, say
 
-#: Verdicts from best to worst, as the tables show them.
-SHOWN = {"ok": "ok", "skipped": "skip", "misfit": MISSING, "fails": "FAILS"}
-NOTES = {
-    "skipped": "skip: excluded by sweep.preflight_skip",
-    "misfit": f"{MISSING} does not apply: the model reads other data, lacks a key or is varied",
-}
-#: Title of each table by the heading of its first column.
-TITLES = {"data": "models × data", "experiment": "experiments", "sweeps": "sweeps × models"}
 #: Column of rows that choose their model themselves: experiments, and studies of several models.
 OWN = "its own"
 #: Groups of which a preflight tries every choice.
@@ -62,35 +52,34 @@ SECONDS = 0.25
 
 
 class PreflightCell(NamedTuple):
-    """A cell of a table: the override of its row, and that of its column or `OWN`."""
+    """A data set, an experiment or a study to try, and a model or `OWN`, as overrides."""
 
     row: str
     column: str
 
     @property
-    def part(self) -> str:
-        """The key of its table in `TITLES`."""
-        return self.row.partition("=")[0]
+    def is_study(self) -> bool:
+        """Whether the row is a study."""
+        return self.row.startswith("sweeps=")
 
     @property
     def words(self) -> str:
         """The overrides of the cell, as on a command line."""
         words = [word for word in self if word != OWN]
-        return " ".join(words[::-1] if self.part == "data" else words)
+        return " ".join(words[::-1] if self.row.startswith("data=") else words)
 
 
 @dataclass(slots=True)
 class Rehearsal:
-    """A run of one batch and its verdict, a key of `SHOWN`: `ok` before it is tried.
+    """A run of one batch.
 
-    `point` has what a study varies, as Hydra's texts by key or group. If the run fails, `message`
-    says why in one line, and `hint`, which is appended to it, how to see more.
+    `point` has what a study varies, as Hydra's texts by key or group. `message` says in one line
+    why the run fails ('' = it does not, `None` = it has not ended), and `hint` how to see more.
     """
 
     cell: PreflightCell
     point: Mapping[str, str]
-    verdict: str = "ok"
-    message: str = ""
+    message: str | None = None
     hint: str = ""
 
 
@@ -112,13 +101,10 @@ def preflight(words: Sequence[str], config_dir: str | None, server: ForkServer |
     ):
         trying.work(pool, Path(folder))
     if trying.verbose != 0:
-        for table in trying.tables():
-            show(console(), table)
-        count_line = f"{len(trying.verdicts)} tried in {duration(time.monotonic() - started_at)}"
-        say(console(), f"{count_line}, {trying.failing} would fail")
+        say(console(), trying.counts(f" in {duration(time.monotonic() - started_at)}"))
     sys.stdout.flush()
-    if trying.failing:
-        raise ConfigError(*trying.lines())
+    if lines := trying.lines():
+        raise ConfigError(*lines)
 
 
 class Preflight:
@@ -148,10 +134,8 @@ class Preflight:
         self._choices = {group: ranges.get(group) or self._open(group) for group in GROUPS}
         files = [file for file in study.sweep_files() if file != "preflight"]
         self._files = files or self._trials.source.choices("sweeps")
-        #: All runs in the order of the tables; the index of each is the number of its job.
+        #: All runs in the order in which they are tried; the index is the number of the job.
         self._rehearsals: list[Rehearsal] = []
-        #: The runs that have ended, in the order of their ends.
-        self._tried: list[Rehearsal] = []
         self._waiting: list[Job] = []
 
     def _open(self, group: str) -> list[str]:
@@ -187,7 +171,7 @@ class Preflight:
                     worker.end_if_slower_than(self._options.trial_timeout)
 
     def _progress(self, pool: WorkerPool) -> Text:
-        words = f"preflight  {len(self._tried)} tried, {self.failing} would fail"
+        words = f"preflight  {self.counts()}"
         now = ", ".join(self._rehearsals[worker.number].cell.words for worker in pool.busy())
         return Text(f"{words}   now {now}" if now else words, overflow="ellipsis", no_wrap=True)
 
@@ -198,12 +182,10 @@ class Preflight:
         skipped = [set(pair.split()) for pair in self._options.preflight_skip]
         for data, model in product(self._choices["data"], self._choices["model"]):
             cell = PreflightCell(f"data={data}", f"model={model}")
-            if {*cell} in skipped:
-                yield self._told(cell, "skipped")
-                continue
             chosen = {"model": model, "data": data}.items()
             groups = {group: choice for group, choice in chosen if group not in self._fixed}
-            yield self._queued(cell, self._trials, groups)
+            if {*cell} not in skipped:
+                yield self._queued(cell, self._trials, groups)
         # No experiments if the command line limits the models or the data.
         for name in self._choices["experiment"] if not self._limited - {"experiment"} else ():
             cell = PreflightCell(f"experiment={name}", OWN)
@@ -221,29 +203,27 @@ class Preflight:
                 chosen = {one.key for one in definitions} & set(GROUPS)
                 before, after = self._trials.choices, tree.hydra.runtime.choices
                 chosen |= {one for one in GROUPS if before.get(one) != after.get(one)}
-            yield from self._of_file(file, chosen)
+            if not chosen & self._limited:
+                yield from self._of_file(file, is_own=bool(chosen & {"model", "experiment"}))
 
-    def _of_file(self, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
-        own = bool(chosen & {"model", "experiment"})
-        read: dict[PreflightCell, tuple[TrialConfigs, Space] | ConfigError] = {}
-        for column in [OWN] if own else [f"model={one}" for one in self._choices["model"]]:
+    def _of_file(self, file: str, *, is_own: bool) -> Iterator[Rehearsal]:
+        """Queue a study with each model that suits it, or with its own."""
+        errors: dict[PreflightCell, ConfigError] = {}
+        columns = [OWN] if is_own else [f"model={one}" for one in self._choices["model"]]
+        for column in columns:
             cell = PreflightCell(f"sweeps={file}", column)
-            if chosen & self._limited:
-                yield self._told(cell, "misfit")
-                continue
-            group = [] if own or "model" in self._fixed else [column]
+            group = [] if is_own or "model" in self._fixed else [column]
             try:
-                given = [*self._words, *group, f"sweeps={file}"]
-                trials = TrialConfigs(given, self._config_dir)
-                read[cell] = trials, trials.read_space()
+                words = [*self._words, *group, f"sweeps={file}"]
+                trials = TrialConfigs(words, self._config_dir)
+                space = trials.read_space()
             except ConfigError as error:
-                read[cell] = error
-        suits_one = any(isinstance(found, tuple) for found in read.values())
-        for cell, found in read.items():
-            if isinstance(found, ConfigError):
-                yield self._told(cell, "misfit" if suits_one else "fails", found)
+                errors[cell] = error
             else:
-                yield from self._of_study(cell, *found)
+                yield from self._of_study(cell, trials, space)
+        if len(errors) == len(columns):
+            for cell, problem in errors.items():
+                yield self._failed(cell, problem)
 
     def _of_study(
         self, cell: PreflightCell, trials: TrialConfigs, space: Space
@@ -253,7 +233,7 @@ class Preflight:
             options, run = checked_study(trials.tree(), space, trials)
             read_objectives(options.objective, run.monitor or "train/loss", metrics=run.metrics)
         except ConfigError as error:
-            yield self._told(cell, "fails", error)
+            yield self._failed(cell, error)
             return
         names = [options.objective] if isinstance(options.objective, str) else options.objective
         for point in space.extreme_points():
@@ -267,11 +247,11 @@ class Preflight:
         objectives: Sequence[str] = (),
     ) -> Rehearsal:
         """Queue a run of one batch that is not recorded, or record why it can't be composed."""
-        point = overrides if cell.part == "sweeps" else {}
+        point = overrides if cell.is_study else {}
         try:
             config = written(trials.config(overrides))
         except ConfigError as error:
-            return self._told(cell, "fails", error, point)
+            return self._failed(cell, error, point)
         config |= {"name": "preflight", "test": False}
         for section, changed in (("trainer", {"fast_dev_run": 1}), ("tracking", {"kind": "none"})):
             if isinstance(config.get(section), dict):
@@ -294,43 +274,39 @@ class Preflight:
 
     # ── what came of it ─────────────────────────────────────────────────────────────────────
 
-    def _told(
-        self,
-        cell: PreflightCell,
-        verdict: str,
-        error: ConfigError | None = None,
-        point: Mapping[str, str] | None = None,
+    def _failed(
+        self, cell: PreflightCell, error: ConfigError, point: Mapping[str, str] | None = None
     ) -> Rehearsal:
-        """Record the verdict of a cell, or of a point in it, without a run."""
-        one = Rehearsal(cell, point or {})
-        self._rehearsals.append(one)
-        self._note(one, verdict, " ".join(" ".join(error.problems if error else ()).split()))
-        return one
+        """Record that a cell, or a point in it, can't be composed."""
+        rehearsal = Rehearsal(cell, point or {})
+        self._rehearsals.append(rehearsal)
+        self._note(rehearsal, " ".join(" ".join(error.problems).split()))
+        return rehearsal
 
-    def _judge(self, worker: Worker, end: TrialEnd | Gone) -> None:
-        """Record the verdict of a run that has ended."""
-        one, overdue, worker.is_busy = self._rehearsals[worker.number], worker.is_overdue, False
+    def _judge(self, worker: Worker, ended: TrialEnd | Gone) -> None:
+        """Record how a run has ended."""
+        rehearsal = self._rehearsals[worker.number]
+        worker.is_busy = False
         rmtree(worker.job.folder)
-        if isinstance(end, Gone):
-            died = f"its process died ({end.message})"
-            end, overdue = TrialEnd(end=End.ERROR, message=died), False
-        message = end.message or f"it ended as {end.end}"
-        diverged = end.end is End.DIVERGED and not overdue
-        if not end.end.is_failure or (diverged and one.cell.part == "sweeps"):
-            self._note(one, "ok")
-        elif MISFIT in message and one.cell.column != OWN:
-            self._note(one, "misfit")  # only the preflight combines the two
-        else:
+        if isinstance(ended, Gone):
+            died = f"its process died ({ended.message})"
+            ended = TrialEnd(end=End.ERROR, message=died)
+        elif worker.is_overdue and ended.end.is_failure:
             slow = f"it took longer than sweep.trial_timeout={self._options.trial_timeout}"
-            is_raised = end.code == BUG or RAISED in message
-            one.hint = self._hint(one) if is_raised else ""
-            self._note(one, "fails", slow if overdue else message)
+            ended = TrialEnd(end=End.ERROR, message=slow, exit_code=ended.code)
+        message = ended.message or f"it ended as {ended.end}"
+        is_misfit = MISFIT in message and rehearsal.cell.column != OWN  # combined by the preflight
+        diverged = ended.end is End.DIVERGED and rehearsal.cell.is_study
+        if not ended.end.is_failure or is_misfit or diverged:
+            message = ""
+        elif ended.code == BUG or RAISED in message:
+            rehearsal.hint = self._hint(rehearsal)
+        self._note(rehearsal, message)
 
-    def _note(self, one: Rehearsal, verdict: str, message: str = "") -> None:
-        one.verdict, one.message = verdict, message
-        self._tried.append(one)
+    def _note(self, rehearsal: Rehearsal, message: str) -> None:
+        rehearsal.message = message
         if self.verbose == 2:
-            say(console(), f"{SHOWN[verdict]:7}{one.cell.words}")
+            say(console(), f"{'FAILS' if message else 'ok':7}{rehearsal.cell.words}")
 
     def _hint(self, tried: Rehearsal) -> str:
         """Return a hint with the command that repeats one run and shows its traceback."""
@@ -342,42 +318,18 @@ class Preflight:
         command = shlex.join(map(redact_word, words))
         return f"; for the traceback: pipeline train {command}"
 
-    @property
-    def verdicts(self) -> dict[PreflightCell, str]:
-        """The worst verdict in each cell; `ok` if none is known yet."""
-        found: dict[PreflightCell, str] = {}
-        for one in self._rehearsals:
-            found[one.cell] = max(found.get(one.cell, "ok"), one.verdict, key=[*SHOWN].index)
-        return found
-
-    @property
-    def failing(self) -> int:
-        """Number of cells that would fail."""
-        return list(self.verdicts.values()).count("fails")
-
-    def tables(self) -> Iterator[TextTable]:
-        """Yield a table for each part that has cells."""
-        for part, title in TITLES.items():
-            cells = {cell: verdict for cell, verdict in self.verdicts.items() if cell.part == part}
-            columns = sorted({cell.column: None for cell in cells}, key=lambda one: one == OWN)
-            names = [column.removeprefix("model=") for column in columns]
-            lines = []
-            for row in dict.fromkeys(cell.row for cell in cells):
-                found = (cells.get(PreflightCell(row, column)) for column in columns)
-                lines.append([row.partition("=")[2], *(SHOWN[one] if one else "" for one in found)])
-            words = frozenset(range(len(columns) + 1))
-            notes = [note for verdict, note in NOTES.items() if verdict in cells.values()]
-            if cells:
-                yield TextTable(
-                    title=title, headings=[part, *names], lines=lines, words=words, notes=notes
-                )
+    def counts(self, took: str = "") -> str:
+        """Return the number of cells that were tried, and of those that would fail."""
+        tried = {one.cell for one in self._rehearsals if one.message is not None}
+        failing = {one.cell for one in self._rehearsals if one.message}
+        return f"{len(tried)} tried{took}, {len(failing)} would fail"
 
     def lines(self) -> list[str]:
         """Return a line for each reason for a failure: what fails, and why."""
         reasons: dict[str, list[Rehearsal]] = {}
-        for one in self._tried:
-            if one.verdict == "fails":
-                reasons.setdefault(one.message, []).append(one)
+        for rehearsal in self._rehearsals:
+            if rehearsal.message:
+                reasons.setdefault(rehearsal.message, []).append(rehearsal)
         return [
             f"{self._places(failures)}: {message}{failures[0].hint}"
             for message, failures in reasons.items()
@@ -385,25 +337,22 @@ class Preflight:
 
     def _places(self, failures: Sequence[Rehearsal]) -> str:
         """Return the names of what fails for one reason: whole rows and columns, else cells."""
-        lines: dict[tuple[str, str], list[PreflightCell]] = {}  # rows, then columns of a model
-        for place, cell in product((0, 1), self.verdicts):
-            if cell.column != OWN:
-                lines.setdefault((cell.part, cell[place]), []).append(cell)
-        left = list(dict.fromkeys(one.cell for one in failures))
-        named: list[str] = []
-        for (_, word), line in lines.items():
-            if len(line) > 1 and all(cell in left for cell in line):
-                named.append(word)
-                left = [cell for cell in left if cell not in line]
-        counts, failed = (Counter(one.cell for one in of) for of in (self._rehearsals, failures))
-        points = {one.cell: one.point for one in reversed(failures)}
+        left = dict.fromkeys(one.cell for one in failures)
+        cells = dict.fromkeys(one.cell for one in self._rehearsals)
+        places: list[str] = []
+        for word in dict.fromkeys(chain(*left)):
+            of_word = {cell for cell in cells if word in cell}
+            if word != OWN and len(of_word) > 1 and of_word <= left.keys():
+                places.append(word)
+                left = {cell: None for cell in left if cell not in of_word}
         for cell in left:
-            is_point = points[cell] and failed[cell] < counts[cell]
-            where = f" where {point_words(points[cell])}" if is_point else ""
-            named.append(f"{cell.words}{where}")
-        named = list(dict.fromkeys(named))
-        more = len(named) - NAMED
-        return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")
+            points = [one.point for one in failures if one.cell == cell]
+            count = sum(one.cell == cell for one in self._rehearsals)
+            is_point = points[0] and len(points) < count
+            where = f" where {point_words(points[0])}" if is_point else ""
+            places.append(f"{cell.words}{where}")
+        more = len(places) - NAMED
+        return ", ".join(places[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:

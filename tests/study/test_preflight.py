@@ -1,6 +1,7 @@
 """The preflight: what would fail is named, what would run is ok, and nothing stays."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,19 +41,6 @@ COMMAND = (
     "trust=[preflight_nets]",
     "sweep.workers=1",
 )
-CELLS = {
-    ("models × data", "data"): "mlp wide fixed",
-    ("models × data", "iris"): "ok FAILS FAILS",
-    ("models × data", "wine"): "skip ok ok",
-    ("models × data", "missing"): "FAILS FAILS FAILS",
-    ("sweeps × models", "sweeps"): "mlp wide fixed its own",
-    ("sweeps × models", "models"): "–",
-    ("sweeps × models", "quick"): "ok ok FAILS",
-    ("sweeps × models", "kernels"): "– FAILS –",
-    ("sweeps × models", "turned"): "FAILS FAILS FAILS",
-    ("sweeps × models", "zero"): "FAILS FAILS FAILS",
-    ("sweeps × models", "several"): "FAILS FAILS FAILS",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +49,12 @@ class Tried:
 
     Args:
         code: Its exit code.
-        cells: The words of each row by the title of its table and its first word.
+        counts: How many pairs it has tried, and how many would fail.
         problems: What it refused.
     """
 
     code: int
-    cells: Mapping[tuple[str, str], str]
+    counts: tuple[int, int]
     problems: list[str]
 
 
@@ -95,17 +83,9 @@ def tried(
     lines = err.getvalue().splitlines()
     assert all(line.startswith("error: ") for line in lines), lines
     problems = [line.removeprefix("error: ") for line in lines]
-    return Tried(code=code, cells=cells(out.getvalue()), problems=problems)
-
-
-def cells(out: str) -> dict[tuple[str, str], str]:
-    rows: dict[tuple[str, str], str] = {}
-    title = ""
-    for line in out.splitlines():
-        title = line if line in ("models × data", "experiments", "sweeps × models") else title
-        name, *words = line.split()
-        rows[title, name] = " ".join(words)
-    return rows
+    count_line = re.fullmatch(r"(\d+) tried in .*, (\d+) would fail\n", out.getvalue())
+    assert count_line is not None
+    return Tried(code=code, counts=(int(count_line[1]), int(count_line[2])), problems=problems)
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +93,11 @@ def broken(python: str, tmp_path_factory: pytest.TempPathFactory) -> Tried:
     return tried(python, tmp_path_factory.mktemp("preflight"), *COMMAND, planted=PLANTED)
 
 
-def test_what_would_fail_is_marked_in_its_cell_and_the_rest_is_ok(broken: Tried) -> None:
+def test_pairs_that_would_fail_are_counted(broken: Tried) -> None:
+    """A pair that the user skips, and a model that does not suit a study, are not tried."""
     assert broken.code == 2
-    assert {place: broken.cells[place] for place in CELLS} == CELLS
-    assert not any(title == "experiments" for title, _ in broken.cells)
+    # On three data sets, with one pair skipped; in sweeps quick, kernels, turned, zero, several.
+    assert broken.counts == (9 - 1 + 3 + 1 + 3 + 3 + 3, 5 + 1 + 1 + 3 + 3 + 3)
 
 
 def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Tried) -> None:
@@ -132,13 +113,13 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
         "'pipeline.data.iriss'.",
         "sweeps=quick model=fixed: preflight_nets.Fixed.forward raised RuntimeError: mat1 and mat2 "
         "shapes cannot be multiplied (40x1 and 13x10) (preflight_nets.py:18)",
+        "sweeps=kernels model=wide where kernel_size 41: model.kernel_size=41 does not fit layer "
+        "1: it covers 41 values, but the input length is 40; expected a smaller kernel, "
+        "stride or pooling, or fewer layers",
         "sweeps=turned: sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected "
         "low < high.",
         "sweeps=zero: sweep.space.optimizer.lr=interval(0, 1): optimizer.lr=0.0 is not allowed; "
         "expected a number > 0.",
-        "sweeps=kernels model=wide where kernel_size 41: model.kernel_size=41 does not fit layer "
-        "1: it covers 41 values, but the input length is 40; expected a smaller kernel, "
-        "stride or pooling, or fewer layers",
         "sweeps=several: trainer.devices=2 is for a single run; in a study, "
         "sweep.devices_per_trial=2 sets the devices of each trial, and CUDA_VISIBLE_DEVICES the "
         "GPUs of all trials",
@@ -191,8 +172,7 @@ def test_extreme_points_hold_each_end_each_choice_and_off_wherever_a_range_depen
 def test_all_that_ships_would_run(own_folder: Path, python: str) -> None:
     found = tried(python, own_folder, "sweeps=preflight")
     assert (found.code, found.problems) == (0, [])
-    assert found.cells["sweeps × models", "models"] == "ok"
-    assert len([row for title, row in found.cells if title == "models × data"]) >= 10
+    assert found.counts[0] >= 60
 
 
 @pytest.mark.slow
@@ -205,12 +185,10 @@ def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(
     models = "model=choice(dies, mlp)"
     found = tried(python, own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
     assert found.code == 2
-    assert found.cells["models × data", "iris"] == "FAILS ok"
-    assert found.cells["sweeps × models", "seeds"] == "FAILS ok"
+    assert found.counts == (4, 2)
     (problem,) = found.problems
     assert problem.startswith(
-        "model=dies data=iris, sweeps=seeds model=dies: its process died (ended by SIGKILL); "
-        "for the traceback: pipeline train "
+        "model=dies: its process died (ended by SIGKILL); for the traceback: pipeline train "
     )
 
 
