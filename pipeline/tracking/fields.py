@@ -139,7 +139,7 @@ def data_set(params: Mapping[str, Any], *, digest: str, rows: Mapping[str, int])
     target, path = str(params.get("data._target_", "")), params.get("data.path")
     source = {"uri": path} if path else {"tags": {"mlflow.source.name": target}}
     return {
-        "name": Path(str(path)).stem if path else target.split(".")[-2],
+        "name": Path(str(path)).stem if path else target.split(".")[-2:][0],
         "digest": digest[:12],
         "source_type": "local" if path else "code",
         "source": json.dumps(source),

@@ -157,11 +157,6 @@ class Replay:
         return None if self.record.begin is None else self.record.begin.lease
 
     @property
-    def uri(self) -> str:
-        """Address of the store that the run names, without a password; empty if it names none."""
-        return self.record.uri
-
-    @property
     def leaves_model(self) -> bool:
         """Whether the run leaves a model if it finishes; a sweep leaves that of its winner."""
         return self.record.command in ("train", "sweep")
@@ -215,16 +210,13 @@ class Replay:
                 self.state.run_id, points=points, params=first.params, tags=tags, is_new=is_new
             )
             # All trials of a study have the same data; the call takes a sixth of a trial's time.
-            if first.rows and first.command != "trial":
-                self._log_data(store, first)
+            if first.rows and first.command != "trial" and "data.hash" in first.tags:
+                content = data_set(first.params, digest=first.tags["data.hash"], rows=first.rows)
+                context = "evaluation" if first.command == EVALUATE else "training"
+                store.log_data(self.state.run_id, content, context)
         else:
             store.log(self.state.run_id, points=points, tags=tags)
         self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
-
-    def _log_data(self, store: "Store", begin: BeginEvent) -> None:
-        content = data_set(begin.params, digest=begin.tags["data.hash"], rows=begin.rows)
-        context = "evaluation" if begin.command == EVALUATE else "training"
-        store.log_data(self.state.run_id, content, context)
 
     def _tags_of(self, events: Iterable[RunEvent | None]) -> dict[str, str]:
         tags = {event.key: event.value for event in events if isinstance(event, TagEvent)}
@@ -288,7 +280,7 @@ class Replay:
         """
         problem = None
         try:
-            store = store_of(self.uri)
+            store = store_of(self.record.uri)
             if store is not None:
                 self.drain(store, is_over=False)
         except StoreError as error:

@@ -122,7 +122,7 @@ def sync(folders: Iterable[Path], uri: str, *, foreign: Container[Path] = ()) ->
             if error.kind != "waiting":
                 results.append(Synced(folder=folder, problem=error.line))
             continue
-        if not replay.uri:
+        if not replay.record.uri:
             replay.release()
             continue
         store_of = store.in_force if is_foreign else store.of

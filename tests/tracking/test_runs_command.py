@@ -158,6 +158,20 @@ def test_sent_journals_are_not_read_again(
     assert "1 sent, 0 unsent" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("tags", "params"), [({}, {}), ({"data.hash": "0" * 64}, {"data._target_": "mine"})]
+)
+def test_run_without_facts_of_its_data_is_sent(
+    begun: Begun, database: str, tmp_path: Path, tags: dict[str, str], params: dict[str, str]
+) -> None:
+    """As in a folder that another program has written."""
+    journal = begun(database, rows={"train": 3}, tags=tags, params=params)
+    journal.end(End.ERROR)
+    words = [f"run={journal.folder}", f"output={tmp_path}/runs", f"tracking.uri={database}"]
+    assert main(["action=sync", *words]) == 0
+    assert read_state(journal.folder).done
+
+
 def bytes_read() -> int:
     """Return the number of bytes that this process has read from files."""
     return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
