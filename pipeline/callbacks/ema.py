@@ -5,11 +5,11 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Le
-from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 
-class WarmedUpEMA(EMAWeightAveraging):
+class WarmedUpEMA(WeightAveraging):
     """Exponential moving average of the weights, whose decay is smaller during the first updates.
 
     After n updates the decay is min(decay, (1 + n) / (10 + n)). With a constant decay of 0.999, the
@@ -32,14 +32,18 @@ class WarmedUpEMA(EMAWeightAveraging):
         update_starting_at_step: Annotated[int, Ge(0)] | None = None,
         update_starting_at_epoch: Annotated[int, Ge(0)] | None = None,
     ) -> None:
-        super().__init__(
-            decay=decay,
-            update_every_n_steps=update_every_n_steps,
-            update_starting_at_step=update_starting_at_step,
-            update_starting_at_epoch=update_starting_at_epoch,
-        )
-        # Lightning hands its own function on to torch, and takes no other.
-        self._kwargs["avg_fn"] = _averaging(decay)
+        # Lightning's EMAWeightAveraging takes no other function than its own.
+        super().__init__(avg_fn=_averaging(decay))
+        self._every = update_every_n_steps
+        self._first_step = update_starting_at_step or 0
+        self._first_epoch = update_starting_at_epoch
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Return whether the average is updated after a step or an epoch, counted from 0."""
+        if step_idx is not None and step_idx >= self._first_step and step_idx % self._every == 0:
+            return True
+        starts_at = self._first_epoch
+        return epoch_idx is not None and starts_at is not None and epoch_idx >= starts_at
 
 
 def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hydra import initialize_config_dir
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
@@ -159,7 +159,7 @@ class Composer:
         self._search: list[str] = []
         if config_dir is not None:
             self._loader = BoundedLoader(self._loader.get_search_path())
-            SourcesRegistry.instance().register(CheckedFiles)
+            Plugins.instance().register(CheckedFiles)
             place = f"{CheckedFiles.scheme()}://{Path(config_dir).absolute()}"
             self._search.append(f"hydra.searchpath=[{quoted(place)}]")
 

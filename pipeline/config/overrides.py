@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -287,7 +287,8 @@ class CheckedFiles(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file; raise ConfigError with all of its problems."""
-        file = Path(self.path, self._normalize_file_name(config_path))
+        name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
+        file = Path(self.path, name)
         if problems := list(problems_in_file(file)):
             raise ConfigError(*problems)
         return CheckedConfig(**vars(super().load_config(config_path)), size=file.stat().st_size)
@@ -312,9 +313,7 @@ class BoundedLoader(ConfigLoaderImpl):
 class _BoundedFiles(CachingConfigRepository):
     """Files of one config; raises RecursionError if more are loaded than `MOST_LOADED` bytes."""
 
-    def __init__(self, delegate: IConfigRepository) -> None:
-        super().__init__(delegate)
-        self._loaded = 0
+    _loaded = 0
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         found = super().load_config(config_path)

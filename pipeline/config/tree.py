@@ -9,8 +9,8 @@ from pipeline.config.overrides import HYDRA
 
 
 def has_keys(node: object) -> TypeGuard[DictConfig]:
-    """Return whether a node is a mapping that is neither null nor missing."""
-    return isinstance(node, DictConfig) and not (node._is_none() or node._is_missing())
+    """Return whether a node is a mapping with keys; one that is null or missing has none."""
+    return isinstance(node, DictConfig) and len(node) > 0
 
 
 def exists(tree: DictConfig, key: str) -> bool:
@@ -26,7 +26,7 @@ def node_at(tree: DictConfig, key: str) -> Any:
             if not part.isdigit() or int(part) >= len(node):
                 return None
             node = node._get_node(int(part))
-        elif isinstance(node, DictConfig) and not node._is_none() and part in node.keys():  # noqa: SIM118 - `in` is false for ???
+        elif isinstance(node, DictConfig) and part in node.keys():  # noqa: SIM118 - `in` is false for ???
             node = node._get_node(part)
         else:
             return None

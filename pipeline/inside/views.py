@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules import activation, batchnorm, conv, instancenorm
+from torch.nn.modules import activation
 
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared
@@ -37,8 +37,16 @@ MOST_OF = {"pixel": 128, "position": 1024, "step": 256, "channel": 32, "unit": 6
 #: Axes with similar neighbours, of which every n-th entry is kept; other axes keep the first ones.
 _SUBSAMPLED = ("pixel", "position", "step")
 
-_WEIGHTED = (conv._ConvNd, nn.Linear)
-_NORMS = (batchnorm._NormBase, instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_CONVOLUTIONS = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+_WEIGHTED = (*_CONVOLUTIONS, nn.Linear)
+_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+)
 _NO_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
 
 
@@ -75,7 +83,7 @@ class _HiddenLayer:
     @property
     def convolutions(self) -> list[nn.Module]:
         """The convolutions among its weights."""
-        return [module for module in self.weights if isinstance(module, conv._ConvNd)]
+        return [module for module in self.weights if isinstance(module, _CONVOLUTIONS)]
 
 
 #: A view in full size: its name, its values (samples, …) and the kind of each axis after the

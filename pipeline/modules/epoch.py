@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor, distributed, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_value_
 
 from pipeline.data.loader import rows_of_ranks
@@ -279,7 +278,7 @@ class WeightWatch:
     def _measure(self) -> None:
         """Compute how far the weights have moved since they were copied."""
         before, self._before = self._before, []
-        moves = torch._foreach_sub(self._watched, before)
+        moves = [now - then for now, then in zip(self._watched, before, strict=True)]
         moved, size = (torch.stack(torch._foreach_norm(one)) for one in (moves, before))
         finite = torch.isfinite(self._as_they_were).all()
         ratio = as_float64(moved) / as_float64(size)
@@ -312,6 +311,9 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return total
 
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 class SharedBatchNorm(LayerSync):
     """Makes batch norms use the rows of all ranks; torch's `SyncBatchNorm` needs GPUs."""
 
@@ -321,7 +323,7 @@ class SharedBatchNorm(LayerSync):
     def apply(self, model: nn.Module) -> nn.Module:
         """Make the batch norms of a model share their sums; weights and buffers stay the same."""
         for layer in model.modules():
-            if isinstance(layer, _BatchNorm) and layer.track_running_stats:
+            if isinstance(layer, BATCH_NORMS) and layer.track_running_stats:
                 self._kinds[layer] = type(layer)
                 layer.__class__ = _Sharing
         return model
@@ -334,7 +336,7 @@ class SharedBatchNorm(LayerSync):
         return model
 
 
-class _Sharing(_BatchNorm):
+class _Sharing(nn.SyncBatchNorm):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor

@@ -15,7 +15,6 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 #: Most layers of a network; each takes time to build, however small it is.
 MOST_LAYERS = 1000
@@ -50,11 +49,17 @@ _SATURATING = ("tanh", "sigmoid", "identity")
 # ── normalization ───────────────────────────────────────────────────────────────────────────
 
 
-class _SingleValues(_BatchNorm):
+class _SingleValues(nn.Module):
     """Batch norm that uses its running statistics where a batch has one value per channel.
 
     One value has no variance: torch refuses it, and the last batch of an epoch may hold one row.
     """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: nn.Parameter
+    bias: nn.Parameter
+    eps: float
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalize (batch, channels, *lengths)."""
@@ -62,7 +67,8 @@ class _SingleValues(_BatchNorm):
             return functional.batch_norm(
                 values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
-        return super().forward(values)
+        normalized: Tensor = super().forward(values)
+        return normalized
 
 
 class _BatchNorm1d(_SingleValues, nn.BatchNorm1d):

@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import Any, Self
 
 from torch import distributed
-from torch._C._distributed_c10d import FileStore
+from torch.distributed import FileStore  # type: ignore[attr-defined] # in its documentation
 
 from pipeline.config.check import check
 from pipeline.config.record import plain

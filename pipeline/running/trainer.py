@@ -63,14 +63,12 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
     scores = scores_of(options, schema, threshold=options.metrics.first_threshold)
     optimization, class_weights = _optimization(options), None
     if options.trainer.compile:
-        import torch._inductor.config as compiler
-
         # The compiler's default folder is a known path in the temporary folder, where another user
         # could place code first. Precompiled headers have no other place and are switched off.
-        compiler.cpp_cache_precompile_headers = False
         create_folder(cache_folder())
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
-        network.compile()  # in place, so that the names of its weights stay the same
+        # In place, so that the names of its weights stay the same.
+        network.compile(options={"cpp_cache_precompile_headers": False})
     if schema.task == "regression":
         parts = {"val": prepared.validation, "test": prepared.test}
         return Regressor(

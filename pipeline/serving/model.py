@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint
@@ -296,8 +295,8 @@ class _BoundedSizes(TorchDispatchMode):  # type: ignore[no-untyped-call] # of to
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        tensors = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
-        if any(tensor.numel() > MOST_NUMBERS for tensor in tensors):
+        results = result if isinstance(result, tuple | list) else [result]
+        if any(isinstance(each, Tensor) and each.numel() > MOST_NUMBERS for each in results):
             raise ValueError(f"a result within it has more than {MOST_NUMBERS} numbers")
         return result
 

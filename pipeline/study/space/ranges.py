@@ -4,6 +4,7 @@ A range is `interval(low, high)`, `int(interval(…))`, `range(start, stop, step
 `a,b`; `tag(log, …)` samples it on a logarithmic scale, `tag(off, …)` adds null to its values.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,7 +13,6 @@ from functools import cache, lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from hydra._internal.grammar.utils import escape_special_characters
 from hydra.core.override_parser import types
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
@@ -235,12 +235,17 @@ def _value(text: str) -> Any:
     return override.value()
 
 
+def escaped(key: str) -> str:
+    r"""Return a key of a mapping as Hydra's grammar writes it, such as `a\:b`."""
+    return re.sub(r"[\\()\[\]{}:=, \t]", r"\\\g<0>", key)
+
+
 def text_of(value: object) -> str:
     """Return the text that Hydra parses to a plain value, such as `[64,32]` or `'1'`."""
     if value is None or isinstance(value, bool):
         return OFF if value is None else str(value).lower()
     if isinstance(value, Mapping):
-        pairs = ((escape_special_characters(str(key)), text_of(one)) for key, one in value.items())
+        pairs = ((escaped(str(key)), text_of(one)) for key, one in value.items())
         return f"{{{','.join(map(':'.join, pairs))}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(text_of, value))}]"

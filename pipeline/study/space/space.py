@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.grammar.utils import escape_special_characters
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Glob, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
@@ -19,7 +18,15 @@ from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, last_of_each_key, text_keys
 from pipeline.errors import ConfigError, unknown_key
 from pipeline.study.space import ranges
-from pipeline.study.space.ranges import Condition, Range, place_of, read_range, text_of, value_of
+from pipeline.study.space.ranges import (
+    Condition,
+    Range,
+    escaped,
+    place_of,
+    read_range,
+    text_of,
+    value_of,
+)
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -393,7 +400,7 @@ def with_space(words: Sequence[str]) -> list[str]:
     if problems:
         raise ConfigError(*problems)
     items = (
-        f"{escape_special_characters(key)}: {QuotedString(text, Quote.single).with_quotes()}"
+        f"{escaped(key)}: {QuotedString(text, Quote.single).with_quotes()}"
         for key, text in space.items()
     )
     left = [word for word in left if word not in (*ranges, *spaces)]

@@ -247,7 +247,10 @@ class Ranks:
     """The ranks of a worker that train each trial together; `rank` is this one."""
 
     def __init__(self, rank: Rank) -> None:
-        from torch._C._distributed_c10d import PrefixStore, TCPStore
+        from torch.distributed import (  # type: ignore[attr-defined] # in its documentation
+            PrefixStore,
+            TCPStore,
+        )
 
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(address, port, is_master=False, timeout=WAIT)
