@@ -183,6 +183,14 @@ class Intervals:
         return f"fewer bootstrap draws, to save time: {', '.join(counts)}" if counts else ""
 
 
+def no_intervals_words(units: str) -> str:
+    """Return why a test has no intervals; `units` are the test's units in words."""
+    return (
+        f"no confidence intervals: {units}; expected {FEWEST_UNITS} or more groups or blocks, and "
+        f"at most {MOST_ROWS:,} rows"
+    )
+
+
 def intervals(
     outputs: Array,
     targets: Array,

@@ -43,10 +43,10 @@ def model_card(
 
 def _decision(schema: Schema, decision: Decision) -> list[Block]:
     if schema.task == "binary":
-        reached = f": {decision.found}" if decision.found else ""
+        rule = f" ({decision.found})" if decision.found else ""
         return [
             f"A row is predicted as {schema.positive} if its probability is above "
-            f"{rounded(decision.threshold)} (rule {decision.rule}{reached})"
+            f"{rounded(decision.threshold)}{rule}"
         ]
     if schema.task == "multiclass":
         return ["the class with the highest probability"]

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
+from pipeline.bootstrap import no_intervals_words
 from pipeline.config.values import TARGET
 from pipeline.data.report_text import few_rows, lines, tables
 from pipeline.data.schema import Schema
@@ -164,10 +164,7 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     kinds = dict(zip(BASELINES, test.baselines, strict=False))
     notes = []
     if found is not None and not found.draws:
-        notes.append(
-            f"no confidence intervals: {found.units}; expected {FEWEST_UNITS} or more groups or "
-            f"blocks, and at most {MOST_ROWS:,} rows"
-        )
+        notes.append(no_intervals_words(found.units))
     if found is not None and found.note:
         notes.append(found.note)
     if details or any(letter.isdigit() for letter in "".join(kinds.values())):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.bootstrap import units_of_test
+from pipeline.bootstrap import no_intervals_words, units_of_test
 from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import facts_of, few_rows, tables, warnings
@@ -162,8 +162,8 @@ def result_table(findings: Findings) -> TextTable | None:
         )
         unsure = [line[0] for line in lines if line[2] == MISSING]
         notes += no_interval_notes(findings.task, unsure, own_reason=OWN_REASON)
-    elif findings.test is not None and units.kind != "row":
-        notes.append(f"no confidence intervals: too few ({units.words})")
+    elif findings.test is not None and not units.are_enough:
+        notes.append(no_intervals_words(units.words))
     return TextTable(
         title=f"test metrics, {measured}",
         headings=["metric", "network", "95 % CI", *headings.values()],

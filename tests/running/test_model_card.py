@@ -79,7 +79,7 @@ def test_classes_threshold_data_and_commands_stand_in_their_sections() -> None:
     text = told()
     assert "| ill | 45 | 39 | 12 | 68 | 6 | 0.765 | 0.867 | 0.812 |" in section(text, "Result")
     decision = section(text, "How it decides")
-    assert "ill if its probability is above 0.310 (rule best_f1: best_f1 on 75 rows)" in decision
+    assert "ill if its probability is above 0.310 (best_f1 on 75 rows)" in decision
     data = section(text, "Data")
     assert PREPARED.content_hash in data
     assert "| ill | 75 (25.0 %) | 19 (25.3 %) | 31 (24.8 %) |" in data
