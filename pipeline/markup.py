@@ -281,7 +281,9 @@ def as_markdown(block: Block, *, level: int = 1) -> str:
             return escaped(sentence(block))
         case Mapping():
             return bullets(escaped(f"{name}: {text}") for name, text in block.items())
-    return bullets(f"`{one.text}`" if isinstance(one, Command) else escaped(one) for one in block)
+    return bullets(
+        f"`{item.text}`" if isinstance(item, Command) else escaped(item) for item in block
+    )
 
 
 def markdown_table(table: TextTable, safe: Callable[[str], str], *, gap: str = "") -> str:

@@ -119,10 +119,10 @@ def tables(report: DataReport) -> list[TextTable]:
 def _classes_table(report: DataReport) -> TextTable:
     """Return the rows and the share of each class in each part."""
     lines = []
-    for one in report.classes:
-        shares = {part: count / max(1, report.rows[part]) for part, count in one.rows.items()}
-        cells = [f"{count:,} ({_percent(shares[part])})" for part, count in one.rows.items()]
-        lines.append([one.name, *cells])
+    for each in report.classes:
+        shares = {part: count / max(1, report.rows[part]) for part, count in each.rows.items()}
+        cells = [f"{count:,} ({_percent(shares[part])})" for part, count in each.rows.items()]
+        lines.append([each.name, *cells])
     return TextTable(title="rows by class", headings=["class", *report.rows], lines=lines)
 
 

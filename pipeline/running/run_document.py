@@ -173,7 +173,7 @@ def result_table(findings: Findings) -> TextTable | None:
 
 
 def class_table(scores: Sequence[ClassScores]) -> TextTable:
-    """Return TP, FP, TN, FN and scores of each class on the test rows."""
+    """Return TP, FP, TN, FN and scores of each class on the rows of a part."""
     lines = []
     for score in scores:
         counts = [f"{count:,}" for count in (score.support, *score.counts)]
@@ -182,11 +182,11 @@ def class_table(scores: Sequence[ClassScores]) -> TextTable:
     notes = []
     if not all(supports):
         present = np.count_nonzero(supports)
-        notes = [f"{present} of {len(scores)} classes are in the test rows"]
+        notes = [f"{present} of {len(scores)} classes are in these rows"]
     if not all(score.is_counted for score in scores):
-        notes.append(f"{MISSING}: neither in the test rows nor predicted; not part of any mean")
+        notes.append(f"{MISSING}: neither in these rows nor predicted; not part of any mean")
     return TextTable(
-        title=f"scores by class, {rows_words(sum(supports), 'test row')}",
+        title=f"scores by class, {rows_words(sum(supports))}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,
         notes=notes,

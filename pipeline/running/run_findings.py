@@ -116,7 +116,8 @@ def findings_of(
         result: Metrics of the run, with their intervals.
         diverged: Whether the weights are not finite, so that they can't be scored.
     """
-    lean, vitals = plan.occasion.lean, participant.vitals
+    lean = plan.occasion.lean
+    vitals = participant.vitals
     batches = participant.trainer.num_training_batches
     accumulated = plan.options.trainer.accumulate_grad_batches
     planned = _tested(_planned_findings(plan), result.test)
@@ -355,7 +356,8 @@ def described(
         text = description_text(findings, pictures, record.folder, doctor=doctor, command=line)
         record.journal.tag(NOTE_TAG, text)
 
-    draws, what = bool(wanted and saved), "the description of the run was not written"
+    draws = bool(wanted and saved)
+    what = "the description of the run was not written"
     try:
         if draws and artist.is_open:
             artist.send({"artifacts": str(record.artifacts.absolute())})

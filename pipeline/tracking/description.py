@@ -90,7 +90,7 @@ def as_note(block: Block) -> str:
             return as_text(sentence(block))
         case Mapping():
             return bullets(as_text(f"{name}: {text}") for name, text in block.items())
-    return bullets(as_note(one) if isinstance(one, Command) else as_text(one) for one in block)
+    return bullets(as_note(item) if isinstance(item, Command) else as_text(item) for item in block)
 
 
 def as_text(text: str) -> str:

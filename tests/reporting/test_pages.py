@@ -119,7 +119,7 @@ def test_a_class_that_no_mean_counts_has_no_scores() -> None:
     sheet = class_table(scores_by_class(known))
     assert sheet.lines[2][6:] == ["–", "–", "–"]
     assert "–" not in sheet.lines[1]
-    assert sheet.notes[1].startswith("–: neither in the test rows nor predicted")
+    assert sheet.notes[1].startswith("–: neither in these rows nor predicted")
 
 
 def report_with(*names: str) -> DataReport:
