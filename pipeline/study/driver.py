@@ -434,8 +434,7 @@ class TrialCloser:
                 "its later result is ignored"
             )
         if row.end is not None and RunRecord.read(folder).has_begun:
-            ended = TrialEnd(end=row.end, values=row.values, attributes=row.attributes)
-            end_journal(folder, ended)
+            end_journal(folder, TrialEnd(end=row.end))
             self._record(number, row.end)
         else:
             self._recorder.deliver(folder, forget=True)
