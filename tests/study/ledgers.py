@@ -116,7 +116,7 @@ def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
     for one in seen:
         one.user_attrs.pop("lease", None)
     assert seen == expected
-    words = [str(row.stage) for row in ledger.trials()]
+    words = [row.stage for row in ledger.trials()]
     assert words == ["complete", "pruned", "failed", "running", "waiting", "complete", "pruned"]
 
 

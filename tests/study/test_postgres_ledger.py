@@ -64,7 +64,7 @@ def url(wire: Wire, database: str) -> str:
 
 
 def states(ledger: Ledger) -> Counter[str]:
-    return Counter(str(row.state) for row in ledger.trials())
+    return Counter(row.stage for row in ledger.trials())
 
 
 def cut(wire: Wire, ledger: Ledger, act: Callable[[Row], None], *, holder: Lease) -> list[int]:
