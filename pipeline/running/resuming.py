@@ -110,7 +110,7 @@ def remove_abandoned(output: Path) -> None:
         files = _half_written(run)
         if not files or not is_own(run) or folder_problem(run) is not None:
             continue
-        if RunRecord.read(run).is_training:
+        if RunRecord.read_status(run).is_training:
             continue
         for file in files:
             with suppress(OSError):
@@ -171,7 +171,7 @@ def _newest_unfinished(output: Path, options: RunConfig, config: Mapping[str, An
     for folder in reversed(run_folders(output)):
         if not (folder / CHECKPOINTS / "last.ckpt").exists():
             continue
-        record = RunRecord.read(folder)
+        record = RunRecord.read_status(folder)
         if record.status == "FINISHED":
             continue
         if not is_own(folder):

@@ -29,6 +29,8 @@ JOURNAL = "journal.jsonl"
 COMMAND = "command.json"
 #: Bytes of a journal, far more than any run writes.
 LARGEST_JOURNAL = 1 << 30
+#: Bytes at the end of a journal in which its last beginning or end is looked for first.
+LAST_BYTES = 1 << 14
 
 Scalar = str | int | float | bool | None
 #: A whole number that fits into the columns of a database.
@@ -197,6 +199,21 @@ class RunRecord:
         with suppress(OSError), os.fdopen(open_regular(folder / JOURNAL), "rb") as file:
             return cls(folder=folder, lines=[parse_line(file.readline())])
         return cls(folder=folder)
+
+    @classmethod
+    def read_status(cls, folder: Path) -> Self:
+        """Read what tells `status` and `lease`: if possible, some lines at the end only.
+
+        Raises:
+            OSError: The journal can't be read.
+        """
+        with suppress(OSError), os.fdopen(open_regular(folder / JOURNAL), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_BYTES))
+            whole_lines = file.read().split(b"\n")[1:-1]
+            record = cls(folder=folder, lines=[*map(parse_line, whole_lines)])
+            if record.begins or record.end:
+                return record
+        return cls.read(folder)
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────
 

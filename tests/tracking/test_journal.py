@@ -68,7 +68,24 @@ def test_record_of_a_resumed_run(begun: Callable[..., Journal]) -> None:
     assert record.unsent(2) == 5  # an end, a beginning, two new values and a tag
 
 
+def test_status_of_a_long_journal(begun: Callable[..., Journal]) -> None:
+    """It is that of the whole journal, whether a bound lies among the last lines or not."""
+    journal = begun("")
+    for end in (None, End.INTERRUPTED, End.COMPLETE):
+        for epoch in range(500):
+            journal.epoch(epoch, {f"val/{end}": 0.5})
+        if end is not None:
+            journal.end(end)
+            journal.tag("doctor", "healthy")
+        status = RunRecord.read_status(journal.folder)
+        record = journal.read()
+        assert (status.status, status.lease) == (record.status, record.lease)
+        assert (len(status.lines) < len(record.lines)) == (end is not None)
+        journal.begin(Header(name="n", experiment="e", uri=""))
+
+
 def test_record_of_a_folder_that_is_gone(tmp_path: Path) -> None:
+    assert RunRecord.read_status(tmp_path / "gone").lease is None
     record = RunRecord.read(tmp_path / "gone")
     assert not record.has_begun
     assert (record.begin, record.lease, record.end, record.epochs) == (None, None, None, {})
