@@ -166,7 +166,8 @@ def _of_journal(
     record: RunRecord, begin: BeginEvent, artifacts: Path, run_id: str, report: DataReport | None
 ) -> Findings:
     """Return findings from the journal of a run that still trains, was stopped, or is a trial."""
-    config, epochs = _config(artifacts, begin), record.epochs
+    config = _config(artifacts, begin)
+    epochs = record.epochs
     model, trainer = (config.get(key) or {} for key in ("model", "trainer"))
     metrics = {
         key: value

@@ -142,7 +142,8 @@ class Session(Participant):
                 test = scored_test(plan, self.task, decision, self.trainer)
         # A pruned training ends before Lightning counts its last epoch.
         epochs = self.trainer.current_epoch + int(pruned)
-        kept, history = self.keeper.best_epoch, self._record.journal.read().epochs
+        kept = self.keeper.best_epoch
+        history = self._record.journal.read().epochs
         values: dict[str, float] = {}
         if kept is not None and kept in history:
             validated = {k: v for k, v in history[kept].items() if k.startswith("val/")}

@@ -165,7 +165,8 @@ class StudyRun:
         """Record the test metrics of the best trial, if this process leads."""
         if self._journal is not None and not metrics.items() <= self._values.items():
             # MLflow shows the latest of the values of one step.
-            self._journal.epoch(self._journal.latest_epoch() + 1, metrics)
+            latest = max(self._journal.read().epochs, default=0)
+            self._journal.epoch(latest + 1, metrics)
 
     def left(self, figure: Figure) -> None:
         """Record the winner's model, saved in the study's folder, if this process leads."""

@@ -98,7 +98,8 @@ def is_finished(folder: Path) -> bool:
 
     The journal is read only if its size has changed since its last line was sent.
     """
-    state, path = read_state(folder), folder / JOURNAL
+    state = read_state(folder)
+    path = folder / JOURNAL
     try:
         return state.done and (
             path.lstat().st_size == state.journal_bytes
@@ -319,7 +320,8 @@ def _representing() -> list[str]:
 
 def listed(output: Path) -> list[ListedRun]:
     """Return the runs below `output`, oldest first; folders whose run has not begun are skipped."""
-    runs, now = [], time.time()
+    runs = []
+    now = time.time()
     for folder in run_folders(output):
         record = RunRecord.read(folder)
         if not record.begins:

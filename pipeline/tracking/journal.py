@@ -186,7 +186,8 @@ class RunRecord:
         Raises:
             OSError: The journal can't be read, such as one of another user.
         """
-        path, content = folder / JOURNAL, b""
+        path = folder / JOURNAL
+        content = b""
         if is_journal(path):
             with suppress(FileNotFoundError):  # removed meanwhile
                 content = read_regular(path)
@@ -461,11 +462,6 @@ class Journal:
         """Whether the run has ended on record; another process may have resumed it since."""
         record = self.read()
         return bool(record.begins) and record.lease != self._lease
-
-    def latest_epoch(self) -> int:
-        """Return the highest epoch on record; 0 before the first."""
-        self._open()
-        return max(self._times, default=0)
 
     def _append(self, kind: str, *, at: int | None = None, **content: object) -> int:
         """Write a line and return its time, in ms since 1970."""

@@ -202,7 +202,8 @@ class Replay:
             if isinstance(event, EpochEvent)
             for key, value in event.values.items()
         ]
-        first, tags = events[0], self._tags_of(events)
+        first = events[0]
+        tags = self._tags_of(events)
         if isinstance(first, BeginEvent):
             is_new, more = self._begin(store, first)
             tags = more | tags
@@ -339,7 +340,8 @@ class Replay:
 
     def _leave_model(self, store: "Store") -> None:
         """Log and register the model that the run has left; only a transient fault is raised."""
-        begin, figure = self.record.begin, self.record.model
+        begin = self.record.begin
+        figure = self.record.model
         if begin is None or figure is None:
             return
         # Its import takes a second, and only a run that leaves a model needs it.
