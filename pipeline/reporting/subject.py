@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from pipeline.config.options import ReportOptions
 from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
+from pipeline.ends import End
 from pipeline.errors import ConfigError, typed_text
 from pipeline.findings import (
     FINDINGS_FILE,
@@ -140,7 +141,7 @@ def local_subject(folder: Path) -> Subject:
     state, artifacts = folders.read_state(folder), folder / "artifacts"
     status, reason = folders.standing(record, state)
     report = _recorded(artifacts / REPORT, DataReport.from_dict)
-    lacks = LEFT_NONE if status == "FINISHED" or reason == "diverged" else UNFINISHED
+    lacks = LEFT_NONE if status == "FINISHED" or reason == End.DIVERGED else UNFINISHED
     findings = None
     if (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
         try:
@@ -194,7 +195,7 @@ def _of_journal(
     return Findings(
         name=begin.name,
         run_id=run_id,
-        end="diverged" if record.end_reason == "diverged" else "finished",
+        end="diverged" if record.end_reason == End.DIVERGED else "finished",
         model=str(model.get(TARGET, "network")).rpartition(".")[2],
         kind="table",  # for pictures of test rows and layers, which a journal does not have
         config=config,

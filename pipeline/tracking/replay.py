@@ -262,14 +262,12 @@ class Replay:
             uploaded.setdefault(folder, set()).add(file.name)
         for folder, names in uploaded.items():
             store.require_files(self.state.run_id, folder, names)
-        end = self.record.end
-        status = End.LOST.status if end is None else end.status
-        reason = End.LOST.reason if end is None else end.reason
-        if status == "FINISHED":
+        end = self.record.end or End.LOST
+        if end.status == "FINISHED":
             self._leave_model(store)
         if tags := self._tags_of(self._pending):
             store.log(self.state.run_id, tags=tags)
-        store.terminate(self.state.run_id, status, reason=reason, end=self.record.last_ms)
+        store.terminate(self.state.run_id, end.status, reason=end.reason, end=self.record.last_ms)
         sent = self.state.sent + len(self._pending)
         self._write(replace(self.state, sent=sent, done=True, journal_bytes=self._offset))
 
