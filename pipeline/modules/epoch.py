@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_value_
 
 from pipeline.data.loader import rows_of_ranks
@@ -311,9 +312,6 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return total
 
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
 class SharedBatchNorm(LayerSync):
     """Makes batch norms use the rows of all ranks; torch's `SyncBatchNorm` needs GPUs."""
 
@@ -323,7 +321,7 @@ class SharedBatchNorm(LayerSync):
     def apply(self, model: nn.Module) -> nn.Module:
         """Make the batch norms of a model share their sums; weights and buffers stay the same."""
         for layer in model.modules():
-            if isinstance(layer, BATCH_NORMS) and layer.track_running_stats:
+            if isinstance(layer, _BatchNorm) and layer.track_running_stats:
                 self._kinds[layer] = type(layer)
                 layer.__class__ = _Sharing
         return model
@@ -336,7 +334,7 @@ class SharedBatchNorm(LayerSync):
         return model
 
 
-class _Sharing(nn.SyncBatchNorm):
+class _Sharing(_BatchNorm):  # DDP refuses a SyncBatchNorm on CPUs
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor

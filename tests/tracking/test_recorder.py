@@ -31,6 +31,7 @@ Begun = Callable[..., Journal]
 TRAINING = """
 import sys
 from pathlib import Path
+from pipeline.ends import End
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 
