@@ -134,8 +134,8 @@ class Channel:
         return bool(reading and happened.get(self.reader, 0) & ~select.POLLOUT)
 
 
-def ignored(_: Message) -> None:
-    """Leave a message alone."""
+def ignore(_: Message) -> None:
+    """Leave a message that nobody waits for alone."""
 
 
 class ChildGoneError(Exception):
@@ -304,14 +304,14 @@ class Child:
         return self._asked
 
     def ask(
-        self, seconds: float, *, others: Callable[[Message], object] = ignored, **content: object
+        self, seconds: float, *, others: Callable[[Message], object] = ignore, **content: object
     ) -> Message:
         """Send a message and return the answer with the same `id`; raises as `answer` does."""
         self._running()
         return self.answer(self.tell(**content), seconds, others=others)
 
     def answer(
-        self, wanted: int, seconds: float, *, others: Callable[[Message], object] = ignored
+        self, wanted: int, seconds: float, *, others: Callable[[Message], object] = ignore
     ) -> Message:
         """Return the answer with the id `wanted`; `others` is called with all other messages.
 

@@ -346,7 +346,10 @@ def _end(plan: Plan, record: Record, error: BaseException) -> BaseException:
 
 
 def failed_end(error: BaseException, seconds: float) -> TrialEnd:
-    """Return the end of a run that an error ends after this time; other data are no fault of it."""
+    """Return how a run ended that raised an error so many seconds after its start.
+
+    A run that found other data than its study has counts as interrupted, since it is tried again.
+    """
     explained = explain(error)
     is_retried = isinstance(explained, ChangedDataError)
     return TrialEnd(

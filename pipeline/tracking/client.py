@@ -83,7 +83,8 @@ class Recorder:
         answer = self._connect(uri, experiment, later=unheard is not None)
         if not answer["ok"] and required:
             raise as_error(answer["kind"], answer["problem"])
-        self._connection, self._unsent = (uri, experiment), 0
+        self._connection = (uri, experiment)
+        self._unsent = 0
         self.problem = unheard or answer.get("problem")
         return self.problem
 
@@ -110,7 +111,8 @@ class Recorder:
         answer = self._ask_anew(_command("close", folder))
         del self._followed[folder.absolute()]
         left = int(answer.get("unsent", unsent(folder)))
-        self.problem, self.registered = answer.get("problem"), answer.get("registered")
+        self.problem = answer.get("problem")
+        self.registered = answer.get("registered")
         self.model_problem = None if left else self.problem
         self._unsent += left
         return left
@@ -161,7 +163,7 @@ class Recorder:
 
     def poll(self) -> None:
         """Note what has been delivered, and replace a process that has died or hangs."""
-        if not self._is_working() and self._told() and not self._has_revived():
+        if not self._is_working() and self._standing_commands() and not self._has_revived():
             self._revive()
 
     def finish(self) -> int:
@@ -234,7 +236,8 @@ class Recorder:
             self._child.close(0.0)
         return self._child.is_open
 
-    def _told(self) -> list[Message]:
+    def _standing_commands(self) -> list[Message]:
+        """Return the commands that a new process has to be given again."""
         return [*self._followed.values(), *self._deliveries.values()]
 
     def _ask(self, command: Message, seconds: float) -> Message:
@@ -277,11 +280,15 @@ class Recorder:
     def _revive(self) -> None:
         """Start a new process, and tell it what the last one has not carried out."""
         self._revived_at = self._heard_at = time.monotonic()
-        self.start()
+        try:
+            self.start()
+        except OSError as error:  # no memory, for instance: the training and its trials go on
+            self.problem = f"the recorder process can't be started ({error.strerror})"
+            return
         if self._connection is not None:
             uri, experiment = self._connection
             self._child.tell(do="connect", uri=uri, experiment=experiment, later=True)
-        for command in self._told():
+        for command in self._standing_commands():
             command["id"] = self._child.tell(**command)
 
     def _has_revived(self) -> bool:

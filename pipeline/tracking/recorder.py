@@ -261,7 +261,7 @@ class Outbox:
         Returns the answer to its command, or only the problem if it is tried again later.
         """
         delivery = heapq.heappop(self._queue)
-        unsent_values, problem = 0, None
+        problem = None
         try:
             if delivery.is_earlier:
                 self._send_earlier(delivery.folder)
@@ -274,7 +274,12 @@ class Outbox:
             elif error.transient and not self._is_final:
                 self._postponed.append(delivery)
                 return {"id": None, "problem": problem}
-            unsent_values = unsent(delivery.folder)
+        except Exception as error:  # a journal that can't be sent must not stop those behind it
+            problem = unforeseen(error)[1]
+        unsent_values = 0
+        if problem is not None:
+            with suppress(OSError):
+                unsent_values = unsent(delivery.folder)
         return {
             "id": delivery.command,
             "delivered": str(delivery.folder),

@@ -218,6 +218,18 @@ class Replay:
         else:
             store.log(self.state.run_id, points=points, tags=tags)
         self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
+        self._drop_sent()
+
+    def _drop_sent(self) -> None:
+        """Drop the values that the store has; the last line stays, for its time.
+
+        A long run would else fill the memory.
+        """
+        lines = list(self.record.lines)
+        for number, event in enumerate(lines[: self.state.sent - 1]):
+            if isinstance(event, EpochEvent):
+                lines[number] = None
+        self.record = replace(self.record, lines=lines)
 
     def _tags_of(self, events: Iterable[RunEvent | None]) -> dict[str, str]:
         tags = {event.key: event.value for event in events if isinstance(event, TagEvent)}

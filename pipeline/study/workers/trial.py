@@ -284,7 +284,7 @@ class Ranks:
         ends = {report.end for report in reports}
         if not end.end.is_failure:
             return end, ends == {End.COMPLETE}
-        others = [one for one in reports if one.end not in (End.COMPLETE, End.LOST)]
+        others = [report for report in reports if report.end not in (End.COMPLETE, End.LOST)]
         if end.end is End.ERROR and others:
             return others[0], False
         return end, end.end is End.DIVERGED and ends <= {End.COMPLETE, End.DIVERGED}
