@@ -70,9 +70,8 @@ def summary(findings: Findings, status: str = "finished") -> str:
         findings: Findings of the run.
         status: How the run ended, in words, or `running`.
     """
-    parameters = f", {findings.parameters:,} parameters" if findings.parameters else ""
-    purpose = _purpose(findings)
-    network = f"{findings.model}{parameters}{purpose and f', {purpose}'}"
+    parameters = f"{findings.parameters:,} parameters" if findings.parameters else ""
+    network = ", ".join(filter(None, [findings.model, parameters, _purpose(findings)]))
     if not findings.is_trained:
         return f"{network}, evaluated: {_outcome(findings, status)}."
     rows = f" on {rows_words(findings.rows['train'])}" if "train" in findings.rows else ""
