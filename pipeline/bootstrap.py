@@ -10,7 +10,7 @@ contains the true value.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Literal
 
 import numpy as np
@@ -32,9 +32,11 @@ DRAWS = 1000
 FEWEST_DRAWS = 100
 #: Limit of draws × rows × classes, about half a second; large tests get fewer than 1,000 draws.
 OPERATIONS = 10_000_000
-#: Seconds in which all metrics that are scored draw by draw have to be drawn, and their numbers of
-#: draws: steps, since equal runs take different times.
+#: Seconds of processor time in which all metrics that are scored draw by draw have to be drawn, and
+#: their numbers of draws: steps, since equal runs take different times.
 SINGLE_SECONDS = 0.3
+#: Real time may be this many times longer: other processes may use the processor.
+SLOWEST = 10
 SINGLE_DRAWS = (1000, 300, 100, 30)
 #: Shares of the rows on which such a metric is tried first: it may take long.
 TRIED = (64, 16, 4, 1)
@@ -241,6 +243,22 @@ def intervals(
     return Intervals(draws=draws, units=units.words, ends=ends, fewer=fewer)
 
 
+class _Stopwatch:
+    """Tells whether this thread has computed for more than `seconds`, however busy the machine is.
+
+    A thread that waits does not compute, so real time is limited, too.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._computed_until = thread_time() + seconds
+        self._real_until = perf_counter() + SLOWEST * seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is used up."""
+        return thread_time() > self._computed_until or perf_counter() > self._real_until
+
+
 def _single_draws(
     metric: Metric,
     rows: tuple[Array, Array],
@@ -252,19 +270,23 @@ def _single_draws(
 ) -> tuple[float, Values]:
     """Return a metric on all rows and on single draws, as many as the seconds allow.
 
-    There is no draw if a few would take too long.
+    There is no draw if a few would take too long. The first score may take all the seconds, since
+    the metric may have to import something.
     """
-    begin = perf_counter()
     count = len(rows[1])
-    value = math.nan
+    allowed = _Stopwatch(seconds)
+    value = _single_score(metric, rows, np.arange(0, count, TRIED[0]))
+    if allowed.is_over:
+        return value, np.empty(0)
+    allowed = _Stopwatch(seconds)
     for share in TRIED:
-        started_at = perf_counter()
+        trial = _Stopwatch(seconds / SINGLE_DRAWS[-1])
         value = _single_score(metric, rows, np.arange(0, count, share))
-        if perf_counter() - started_at > seconds / SINGLE_DRAWS[-1]:
+        if trial.is_over:
             return value, np.empty(0)
     generator = np.random.default_rng(seed)
     sample: list[float] = []
-    while len(sample) < draws and perf_counter() - begin < seconds:
+    while len(sample) < draws and not allowed.is_over:
         times = drawn(units, 1, generator=generator)[0].astype(np.int64)
         sample.append(_single_score(metric, rows, np.repeat(np.arange(count), times)))
     most = max((step for step in (draws, *SINGLE_DRAWS) if step <= len(sample)), default=0)
