@@ -33,7 +33,7 @@ from pipeline.study.ledger.definition import read_objectives
 from pipeline.study.messages import Gone, Job
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.plan import checked_study
-from pipeline.study.space.space import RangeDefinition, Space, read_definitions, read_ranges
+from pipeline.study.space.space import Space, read_ranges
 from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.terminal import console, duration, redrawing, say
@@ -199,8 +199,8 @@ class Preflight:
                 tree = self._trials.tree(f"sweeps={file}")
                 if tree.sweep.get("preflight") is True:
                     continue
-                definitions, _ = read_definitions(tree.sweep.get("space"), tree.sweep.get("when"))
-                chosen = {one.key for one in definitions} & set(GROUPS)
+                ranges, _ = read_ranges(tree.sweep.get("space"), tree.sweep.get("when"))
+                chosen = {parameter.key for parameter in ranges} & set(GROUPS)
                 before, after = self._trials.choices, tree.hydra.runtime.choices
                 chosen |= {one for one in GROUPS if before.get(one) != after.get(one)}
             if not chosen & self._limited:
@@ -360,8 +360,8 @@ def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
 
     Raises ConfigError if another key has a range, or a range can't be read.
     """
-    definitions = [RangeDefinition(key=key, text=text) for key, text in given.items()]
-    ranges, problems = read_ranges(definitions)
+    ranges, _ = read_ranges(given, None)
+    problems = [line for parameter in ranges for line in parameter.problems]
     problems += [
         f"{key}={text}: a preflight tries the ranges in sweeps/; put this one into a file there, "
         "or remove it."
@@ -370,4 +370,4 @@ def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
     ]
     if problems:
         raise ConfigError(*problems)
-    return {one.key: list(one.choices) for one in ranges}
+    return {parameter.key: list(parameter.choices) for parameter in ranges}

@@ -137,12 +137,14 @@ class Studies:
             study = find_study(self._store.optuna, name)
             assert study is not None  # its name was found
             objectives = [Objective(**one) for one in study.user_attrs.get("objectives", [])]
-            found = study.user_attrs.get("space") or {}  # no conditions: a trial's values show them
+            stored = study.user_attrs.get("space") or {}
+            # Without conditions: the values of a trial show which ranges held.
+            parameters = [Range.from_plain({**plain, "when": None}) for plain in stored.values()]
             definition = StudyDefinition(
                 url=self._url,
                 name=name,
                 options=options,
-                space=Space([Range.from_plain(one) for one in found.values()], {}),
+                space=Space(parameters, {}),
                 base={},
                 objectives=objectives,
                 seed=0,

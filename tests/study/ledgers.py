@@ -25,7 +25,7 @@ from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
-from pipeline.study.space.space import Space, in_order, read_definitions, read_ranges
+from pipeline.study.space.space import Space, in_order, read_ranges
 from pipeline.tracking.uri import sqlite_uri
 
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
@@ -47,10 +47,9 @@ def space_of(
     space: Mapping[str, Any] = LR, when: Mapping[str, Any] | None = None, **base: str
 ) -> Space:
     """A space as it is read from YAML, over a run in which conditions find `base`."""
-    definitions, problems = read_definitions(space, when)
-    ranges, unreadable = read_ranges(definitions)
+    ranges, problems = read_ranges(space, when)
     assert not problems
-    assert not unreadable
+    assert not any(parameter.problems for parameter in ranges)
     return Space(in_order(ranges), base)
 
 

@@ -7,7 +7,7 @@ A range is `interval(low, high)`, `int(interval(…))`, `range(start, stop, step
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import cache, lru_cache
 from math import isfinite
@@ -41,6 +41,20 @@ class Condition(NamedTuple):
     key: str
     text: str
 
+    @classmethod
+    def read(cls, words: str) -> Self:
+        """Return the condition that a key of `sweep.when` describes, such as `model=lstm`.
+
+        Raises ConfigError if it is not a key and one value.
+        """
+        key, sign, text = words.partition("=")
+        if not (sign and key.strip() and text.strip()):
+            raise ConfigError("a condition is key=value, such as model=lstm")
+        try:
+            return cls(key.strip(), text_of(value_of(text.strip())))
+        except ConfigError as error:
+            raise ConfigError(f"{error}; expected one value, such as model=lstm") from error
+
     def __str__(self) -> str:
         return f"{self.key}={self.text}"
 
@@ -62,6 +76,8 @@ class Range:
         key: The config key or group.
         name: Optuna's name: the key, followed by the value of its condition if it has several.
         when: Condition under which the range holds; `None` = always.
+        source: What the user wrote as the range: a text, or a value of YAML that is not a text.
+        problems: A line for each reason why `source` can't be read; empty for a usable range.
     """
 
     kind: Literal["float", "int", "choice"]
@@ -74,11 +90,46 @@ class Range:
     key: str = ""
     name: str = ""
     when: Condition | None = None
+    source: object = field(default=None, compare=False)
+    problems: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def read(
+        cls, source: object, *, key: str, when: Condition | None = None, shares_key: bool = False
+    ) -> "Range":
+        """Return the range that `source` describes for a key, or one that has `problems`.
+
+        Args:
+            source: Text of the range, or a value of YAML.
+            key: The config key or group that is varied.
+            when: Condition under which the range holds; `None` = always.
+            shares_key: Whether the key has another range, under another condition.
+        """
+        name = f"{key} ({when.text})" if shares_key and when else key
+        unread = cls(kind="choice", key=key, name=name, when=when, source=source)
+        try:
+            return replace(unread, **_fields(source))
+        except ConfigError as error:
+            ended = (line if line.endswith("?") else f"{line}." for line in error.problems)
+            return replace(unread, problems=tuple(f"{unread.written}: {line}" for line in ended))
 
     @property
     def place(self) -> str:
         """The config key at which the range is given."""
-        return place_of(self.key, self.when)
+        return (
+            f"sweep.space.{self.key}" if self.when is None else f"sweep.when.{self.when}.{self.key}"
+        )
+
+    @property
+    def written(self) -> str:
+        """The config key and the range as the user wrote it."""
+        text = self.source if isinstance(self.source, str) else text_of(self.source)
+        return f"{self.place}={text}"
+
+    @property
+    def override(self) -> str:
+        """The config key and the range in its normal form, as on a command line."""
+        return f"{self.place}={self}"
 
     def count(self) -> int | None:
         """Return the number of values; `None` = infinite, since the range is continuous."""
@@ -97,9 +148,11 @@ class Range:
         return list(self.choices) or [OFF] * self.off + [self.text(self.low + n) for n in steps]
 
     def ends(self) -> list[str]:
-        """Return the ends of the range (with null if it may be off) or all choices, as texts."""
-        ends = (self.text(self.low), self.text(self.high))
-        return list(self.choices) or [*[OFF] * self.off, *ends]
+        """Return low end, null if it may be off, and high end, or all choices, as Hydra's texts."""
+        if self.kind == "choice":
+            return list(self.choices)
+        between = [OFF] if self.off else []
+        return [self.text(self.low), *between, self.text(self.high)]
 
     def text(self, number: Number) -> str:
         """Return a number of this range as Hydra's text, rounded to the step if there is one."""
@@ -184,17 +237,20 @@ class Range:
     def plain(self) -> dict[str, Any]:
         """Return the range as plain values that JSON can hold."""
         when = None if self.when is None else str(self.when)
-        return {**asdict(self), "choices": list(self.choices), "when": when}
+        values = {**asdict(self), "choices": list(self.choices), "when": when}
+        del values["source"], values["problems"]
+        return values
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the range that `plain` has turned into plain values, without its condition."""
-        return cls(**{**plain, "choices": tuple(plain["choices"]), "when": None})
+        """Return the range that `plain` has turned into plain values."""
+        words = plain["when"]
+        when = None if words is None else Condition(*words.split("=", 1))
+        return cls(**{**plain, "choices": tuple(plain["choices"]), "when": when})
 
-
-def place_of(key: str, when: object = None) -> str:
-    """Return the config key at which a range is given."""
-    return f"sweep.space.{key}" if when is None else f"sweep.when.{when}.{key}"
+    def is_compatible(self, other: "Range") -> bool:
+        """Return whether Optuna can hold both ranges under one name in a study."""
+        return (self.kind, self.choices, self.log) == (other.kind, other.choices, other.log)
 
 
 def _shown(number: Number) -> str:
@@ -261,8 +317,8 @@ def text_of(value: object) -> str:
 # Reading a range.
 
 
-def read_range(text: object) -> Range:
-    """Return the range that a text describes; raise ConfigError with a line for each problem."""
+def _fields(text: object) -> dict[str, Any]:
+    """Return kind and values of a range; raise ConfigError with a line for each problem."""
     parsed = None
     try:
         if isinstance(text, str):
@@ -276,15 +332,16 @@ def read_range(text: object) -> Range:
         raise ConfigError(*problems)
     off, numbers = "off" in parsed.tags, _numbers(parsed)
     if isinstance(parsed, types.ChoiceSweep):
-        return Range(kind="choice", choices=(*[OFF] * off, *map(text_of, numbers)))
-    whole = all(isinstance(number, int) for number in numbers)
-    kind: Literal["int", "float"] = "int" if whole else "float"
+        texts = map(text_of, numbers)
+        return {"kind": "choice", "choices": (OFF, *texts) if off else (*texts,)}
+    number_type = int if all(isinstance(number, int) for number in numbers) else float
+    fields = {"kind": number_type.__name__, "off": off}
     if isinstance(parsed, types.IntervalSweep):
         low, high = numbers
-        return Range(kind=kind, low=low, high=high, log="log" in parsed.tags, off=off)
-    start, stop, step = map(int if whole else float, numbers)
-    last = (int if whole else float)(_exact(stop) - _exact(step))
-    return Range(kind=kind, low=start, high=last, step=step, off=off)
+        return {**fields, "low": low, "high": high, "log": "log" in parsed.tags}
+    start, stop, step = map(number_type, numbers)
+    last = number_type(_exact(stop) - _exact(step))
+    return {**fields, "low": start, "high": last, "step": step}
 
 
 def _unreadable(error: HydraException) -> str:

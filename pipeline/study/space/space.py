@@ -5,7 +5,6 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, last_of_each_key, text_keys
 from pipeline.errors import ConfigError, unknown_key
-from pipeline.study.space import ranges
 from pipeline.study.space.ranges import (
     Condition,
     Range,
     escaped,
-    place_of,
-    read_range,
+    parse_override,
     text_of,
     value_of,
 )
@@ -31,7 +28,6 @@ from pipeline.study.space.ranges import (
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
-_ABSENT = object()
 #: Maximum number of extreme points of a space; of a longer list of choices, the rest is left out.
 MOST_EXTREME_POINTS = 20
 _SPACE, _WHEN = "sweep.space", "sweep.when"
@@ -95,9 +91,9 @@ class Space:
             for key in point
             if key not in self.keys
         ]
-        params, chosen, outside = self._held(lambda key: point.get(key, _ABSENT))
+        params, chosen, outside = self._held(point)
         problems += [
-            f"{place}.{one.key}={text_of(point[one.key])} is outside of {one.place}={one}."
+            f"{place}.{one.key}={text_of(point[one.key])} is outside of {one.override}."
             for one in outside
         ]
         for key in () if problems else [key for key in point if key not in chosen]:
@@ -114,28 +110,29 @@ class Space:
 
         The point is `None` if there are such values; they are written as `key=value`.
         """
-        params, _, outside = self._held(lambda key: value_at(tree, choices, key))
-        keys = dict.fromkeys(one.key for one in outside)
-        lines = [f"{key}={text_of(value_at(tree, choices, key))}" for key in keys]
+        values = {key: value_at(tree, choices, key) for key in self.keys}
+        params, _, outside = self._held(values)
+        keys = dict.fromkeys(parameter.key for parameter in outside)
+        lines = [f"{key}={text_of(values[key])}" for key in keys]
         return (None if outside else params), lines
 
     def _held(
-        self, value_at_key: Callable[[str], object]
+        self, values: Mapping[str, object]
     ) -> tuple[dict[str, object], dict[str, str], list[Range]]:
         """Return Optuna's params for values, the values' texts, and the ranges that lack them."""
         params: dict[str, object] = {}
+        chosen: dict[str, str] = {}
         outside: list[Range] = []
-
-        def choose(parameter: Range) -> str | None:
-            value = value_at_key(parameter.key)
-            if value is not _ABSENT and parameter.holds(value):
+        for parameter in self.parameters:
+            if parameter.key not in values or not self._holds(parameter, chosen):
+                continue
+            value = values[parameter.key]
+            if parameter.holds(value):
                 params.update(parameter.to_params(value))
-                return text_of(value)
-            if value is not _ABSENT:
+                chosen[parameter.key] = text_of(value)
+            else:
                 outside.append(parameter)
-            return None
-
-        return params, self._chosen(choose), outside
+        return params, chosen, outside
 
     def size(self) -> int | None:
         """Return the number of points; `None` = infinite, since a range is continuous."""
@@ -175,19 +172,18 @@ class Space:
     def extreme_points(self) -> list[dict[str, str]]:
         """Return points that contain the ends of each range and all choices, as Hydra's texts."""
         ends = {one.name: one.ends() for one in self.parameters}
-        for one in self.parameters:
-            if one.off:  # the lower end first
-                ends[one.name][:2] = ends[one.name][1::-1]
-        given = Counter[str]()
-
-        def next_end(parameter: Range) -> str:
-            texts = ends[parameter.name]
-            given[parameter.name] += 1
-            return texts[(given[parameter.name] - 1) % len(texts)]
-
-        points = [self._chosen(next_end)]
-        while len(points) < MOST_EXTREME_POINTS and any(given[n] < len(ends[n]) for n in given):
-            points.append(self._chosen(next_end))
+        counts = Counter[str]()
+        points: list[dict[str, str]] = []
+        while len(points) < MOST_EXTREME_POINTS:
+            point: dict[str, str] = {}
+            for parameter in self.parameters:
+                if self._holds(parameter, point):
+                    texts = ends[parameter.name]
+                    point[parameter.key] = texts[counts[parameter.name] % len(texts)]
+                    counts[parameter.name] += 1
+            points.append(point)
+            if all(count >= len(ends[name]) for name, count in counts.items()):
+                break
         return points
 
     def plain(self) -> dict[str, Any]:
@@ -202,27 +198,17 @@ class Space:
         """
         bearable: list[str] = []
         unbearable: list[str] = []
-        now = self.plain()
-        for name in dict.fromkeys([*now, *stored]):
-            before, after = stored.get(name), now.get(name)
-            if before is None or after is None:
-                for one, word in ((before, "gone"), (after, "new")):
-                    bearable += [f"{'='.join(_written(one))} is {word}"] if one else []
+        earlier = {name: Range.from_plain(plain) for name, plain in stored.items()}
+        for after in self.parameters:
+            before = earlier.pop(after.name, None)
+            if before is None:
+                bearable.append(f"{after.override} is new")
             elif before != after:
-                (old, was), (new, is_now) = _written(before), _written(after)
-                # Optuna does not allow a parameter to change these.
-                is_other = any(
-                    before[fixed] != after[fixed] for fixed in ("kind", "choices", "log")
-                )
-                (unbearable if is_other else bearable).append(
-                    f"{old} was {was} and is {'' if old == new else f'{new}='}{is_now} now"
-                )
+                text = after if before.place == after.place else after.override
+                changes = bearable if before.is_compatible(after) else unbearable
+                changes.append(f"{before.place} was {before} and is {text} now")
+        bearable += [f"{parameter.override} is gone" for parameter in earlier.values()]
         return bearable, unbearable
-
-
-def _written(plain: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the place of a stored range and the range itself, as texts."""
-    return place_of(plain["key"], plain["when"]), str(Range.from_plain(plain))
 
 
 def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
@@ -234,79 +220,42 @@ def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
 # Ranges in YAML.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeDefinition:
-    """A key and its range, not parsed yet, as given in `sweep.space` or in `sweep.when`."""
-
-    key: str
-    text: object
-    when: Condition | None = None
-
-    @property
-    def place(self) -> str:
-        """The config key at which the range is given."""
-        return place_of(self.key, self.when)
-
-    @property
-    def written(self) -> str:
-        """The config key and the range, as on a command line."""
-        return f"{self.place}={self.text if isinstance(self.text, str) else text_of(self.text)}"
-
-
-def read_definitions(
+def read_ranges(
     space: object, when: object, *, preferred: Collection[str] = ()
-) -> tuple[list[RangeDefinition], list[str]]:
-    """Return the ranges of a space, not parsed yet, and a line for each problem.
+) -> tuple[list[Range], list[str]]:
+    """Return the ranges of `sweep.space` and `sweep.when`, and a line for each other problem.
 
-    Ranges in `when` are left out if their key is in `preferred`.
+    A range that can't be read is returned too: it has `problems`. Ranges in `when` are left out if
+    their key is in `preferred`.
     """
     problems: list[str] = []
-
-    def items(place: str, value: object) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Mapping):
-            yield from ((str(key), inner) for key, inner in value.items())
-        elif value is not None:
-            problems.append(f"{place}={text_of(value)} is not a mapping; expected KEY: RANGE.")
-
-    found = [RangeDefinition(key=key, text=text) for key, text in items(_SPACE, space)]
-    for words, inner in items(_WHEN, when):
+    entries: list[tuple[str, object, Condition | None]] = [
+        (key, text, None) for key, text in _items(_SPACE, space, problems)
+    ]
+    for words, inner in _items(_WHEN, when, problems):
         try:
-            condition = _condition(words)
+            condition = Condition.read(words)
         except ConfigError as error:
             problems.append(f"{_WHEN}.{words}: {error}.")
             continue
-        found += [
-            RangeDefinition(key=key, text=text, when=condition)
-            for key, text in items(f"{_WHEN}.{condition}", inner)
-            if key not in preferred
-        ]
-    return found, problems
+        for key, text in _items(f"{_WHEN}.{condition}", inner, problems):
+            if key not in preferred:
+                entries.append((key, text, condition))
+    counts = Counter(key for key, _, _ in entries)
+    ranges = [
+        Range.read(text, key=key, when=condition, shares_key=counts[key] > 1)
+        for key, text, condition in entries
+    ]
+    return ranges, problems
 
 
-def _condition(words: str) -> Condition:
-    key, sign, text = words.partition("=")
-    if not (sign and key.strip() and text.strip()):
-        raise ConfigError("a condition is key=value, such as model=lstm")
-    try:
-        return Condition(key.strip(), text_of(value_of(text.strip())))
-    except ConfigError as error:
-        raise ConfigError(f"{error}; expected one value, such as model=lstm") from error
-
-
-def read_ranges(definitions: Sequence[RangeDefinition]) -> tuple[list[Range], list[str]]:
-    """Return the ranges of the definitions that can be parsed, and a line for each problem."""
-    found: list[Range] = []
-    problems: list[str] = []
-    keys = [one.key for one in definitions]
-    for one in definitions:
-        several = one.when is not None and keys.count(one.key) > 1
-        name = f"{one.key} ({one.when.text})" if several and one.when else one.key
-        try:
-            found.append(replace(read_range(one.text), key=one.key, name=name, when=one.when))
-        except ConfigError as error:
-            ended = (line if line.endswith("?") else f"{line}." for line in error.problems)
-            problems += [f"{one.written}: {line}" for line in ended]
-    return found, problems
+def _items(place: str, value: object, problems: list[str]) -> list[tuple[str, Any]]:
+    """Return the items of a mapping of YAML; add a line to `problems` if it is not a mapping."""
+    if isinstance(value, Mapping):
+        return [(str(key), inner) for key, inner in value.items()]
+    if value is not None:
+        problems.append(f"{place}={text_of(value)} is not a mapping; expected KEY: RANGE.")
+    return []
 
 
 def in_order(ranges: Sequence[Range]) -> list[Range]:
@@ -323,10 +272,10 @@ def in_order(ranges: Sequence[Range]) -> list[Range]:
     return ordered
 
 
-def two_ranges(definitions: Sequence[RangeDefinition]) -> Iterator[str]:
+def two_ranges(ranges: Sequence[Range]) -> Iterator[str]:
     """Yield a line for each key that could have two ranges at once."""
-    for key in dict.fromkeys(one.key for one in definitions):
-        first, *others = (one for one in definitions if one.key == key)
+    for key in dict.fromkeys(one.key for one in ranges):
+        first, *others = (one for one in ranges if one.key == key)
         for other in others:
             both = f"{first.written} and {other.written}"
             if first.when is None or other.when is None:
@@ -343,14 +292,14 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
     for one in held if is_grid else ():
         if one.count() is None:
             yield (
-                f"{one.place}={one}: a grid needs countable values; expected "
+                f"{one.override}: a grid needs countable values; expected "
                 "range(start, stop, step), choice(a, b) or int(interval(low, high))."
             )
     if is_grid and size is not None and isinstance(most, int) and size > most:
         largest = max(held, key=lambda one: one.count() or 0)
         yield (
             f"sweep.space has {size:,} points, more than sweep.max_grid={most}; raise it, or "
-            f"shorten a range, such as {largest.place}={largest} with {largest.count():,} values."
+            f"shorten a range, such as {largest.override} with {largest.count():,} values."
         )
     points = sweep.get("enqueue")
     for index, point in enumerate(points if isinstance(points, list) else []):
@@ -421,7 +370,7 @@ def _is_range(word: str) -> bool:
 def _value_in(word: str) -> object:
     """Return the value of an override; `None` also if Hydra can't parse it."""
     with contextlib.suppress(HydraException):
-        return ranges.parse_override(word).value()
+        return parse_override(word).value()
     return None
 
 

@@ -28,7 +28,7 @@ from pipeline.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.paths import name_problem
 from pipeline.study.space import space as spaces
 from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
-from pipeline.study.space.space import RangeDefinition, Space, value_at
+from pipeline.study.space.space import Space, value_at
 
 #: Groups whose choice decides which keys exist; the model first, since it may choose the data.
 GROUPS = ("model", "data", "optimizer", "scheduler")
@@ -118,30 +118,30 @@ class TrialConfigs:
         ConfigError with one line for each problem of the space.
         """
         sweep = written(self.tree().sweep) if sweep is None else sweep
-        definitions, problems = spaces.read_definitions(
+        ranges, problems = spaces.read_ranges(
             sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
         )
-        ranges, unreadable = spaces.read_ranges(definitions)
         name = sweep.get("name")
         if name is not None and (problem := name_problem("sweep.name", str(name))):
             problems.append(f"{problem}.")
-        problems += [] if definitions or problems else [self._why_empty()]
-        problems += [*unreadable, *self._repeated_in_files(), *spaces.two_ranges(definitions)]
-        by_key = {one.key: one for one in ranges}
-        for one in definitions:
-            if given := self._given.get(one.key):
-                by_group = "." not in one.key and one.when is None
-                hint = f": '~sweep.space.{one.key}' removes the range" if by_group else ""
-                fixed = f"{one.key} is fixed by {given.input_line}"
-                problems.append(f"{fixed} and varied by {one.written}; keep one{hint}.")
-            problems += self._condition_problems(one.when, by_key)
-            problems += self._key_problems(one, by_key)
-        # Each of `ranges` has a definition; definitions that can't be read are reported above.
-        shown = {(one.key, one.when): one.written for one in definitions}
-        for found in ranges:
-            if found.key in self._groups:
-                where = shown[found.key, found.when]
-                problems += self._choice_problems(found.key, where, found.choices)
+        problems += [] if ranges or problems else [self._why_empty()]
+        for parameter in ranges:
+            problems += parameter.problems
+        problems += [*self._repeated_in_files(), *spaces.two_ranges(ranges)]
+        by_key = {parameter.key: parameter for parameter in ranges if not parameter.problems}
+        for parameter in ranges:
+            key = parameter.key
+            if override := self._given.get(key):
+                by_group = "." not in key and parameter.when is None
+                hint = f": '~sweep.space.{key}' removes the range" if by_group else ""
+                fixed = f"{key} is fixed by {override.input_line}"
+                problems.append(f"{fixed} and varied by {parameter.written}; keep one{hint}.")
+            problems += self._condition_problems(parameter.when, by_key)
+            problems += self._key_problems(parameter, by_key)
+        for parameter in ranges:
+            if parameter.key in self._groups and not parameter.problems:
+                where = parameter.written
+                problems += self._choice_problems(parameter.key, where, parameter.choices)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
         parameters = spaces.in_order(ranges)
@@ -154,7 +154,7 @@ class TrialConfigs:
     def _why_empty(self) -> str:
         """Return the problem of a study that varies nothing."""
         sweep = written(self.source.tree(self.words).sweep)
-        in_files, _ = spaces.read_definitions(sweep.get("space"), sweep.get("when"))
+        in_files, _ = spaces.read_ranges(sweep.get("space"), sweep.get("when"))
         keys = dict.fromkeys(one.key for one in in_files)
         fixed = [str(self._given[key].input_line) for key in keys if key in self._given]
         if not fixed:
@@ -170,7 +170,7 @@ class TrialConfigs:
         first: dict[str, str] = {}
         for file in files if len(files) > 1 else ():
             sweep = self.source.tree([f"sweeps={file}"]).sweep
-            for one in spaces.read_definitions(sweep.space, sweep.when)[0]:
+            for one in spaces.read_ranges(sweep.space, sweep.when)[0]:
                 before = first.setdefault(one.place, file)
                 if before != file and one.key not in self.varied_on_command_line():
                     there = f"sweeps/{before}.yaml and in sweeps/{file}.yaml"
@@ -204,7 +204,7 @@ class TrialConfigs:
                         f"{', '.join(choices)}.{did_you_mean(str(one), choices)}"
                     )
 
-    def _key_problems(self, one: RangeDefinition, ranges: Mapping[str, Range]) -> Iterator[str]:
+    def _key_problems(self, one: Range, ranges: Mapping[str, Range]) -> Iterator[str]:
         """Yield the problems with the key of a range."""
         if one.key in self._groups:
             return
@@ -223,7 +223,7 @@ class TrialConfigs:
                 yield f"{one.place}: {known} is unknown{place}.{hint}"
                 return
 
-    def _where(self, one: RangeDefinition, ranges: Mapping[str, Range]) -> list[tuple[str, ...]]:
+    def _where(self, one: Range, ranges: Mapping[str, Range]) -> list[tuple[str, ...]]:
         """Return the choices of groups with which the key of a range has to exist."""
         group, when = one.key.partition(".")[0], one.when
         if when is not None and when.key in self._groups:
@@ -432,7 +432,7 @@ def _met(when: Condition | None, space: Space) -> dict[str, str]:
 
 def _placed(parameter: Range, line: str, around: Point) -> str:
     key = parameter.key.partition(".")[0]
-    place = f"{parameter.place}={parameter}"
+    place = parameter.override
     if parameter.when is None and key in around and key != parameter.key:
         place = f"{place} where {key}={around[key]}"
     whole = parameter.kind == "float" and "expected a whole number" in line
