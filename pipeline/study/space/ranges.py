@@ -144,8 +144,11 @@ class Range:
         """Return all values of a countable range as Hydra's texts, in order."""
         count = self.count()
         assert count is not None
-        steps = (index * (self.step or 1) for index in range(count - self.off))
-        return list(self.choices) or [OFF] * self.off + [self.text(self.low + n) for n in steps]
+        if self.kind == "choice":
+            return list(self.choices)
+        step = self.step or 1
+        texts = [self.text(self.low + index * step) for index in range(count - self.off)]
+        return [OFF, *texts] if self.off else texts
 
     def ends(self) -> list[str]:
         """Return low end, null if it may be off, and high end, or all choices, as Hydra's texts."""
@@ -199,7 +202,8 @@ class Range:
         whole = "whole numbers " if self.kind == "int" else ""
         steps = "" if self.step in (None, 1) else f" in steps of {_shown(self.step or 1)}"
         text = f"{whole}{_shown(self.low)} to {_shown(self.high)}{steps}"
-        return "off, or " * self.off + text + ", log scale" * self.log
+        text = f"off, or {text}" if self.off else text
+        return f"{text}, log scale" if self.log else text
 
     # Conversion from and to Optuna's params.
 
