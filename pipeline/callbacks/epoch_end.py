@@ -37,26 +37,34 @@ class OnceAnEpoch(pl.Callback):
 
 
 class EpochRecord(OnceAnEpoch, Checkpoint):
-    """Passes all values of a finished epoch to some functions; epochs are counted from 1.
+    """Passes all values of a finished epoch to the loggers of the Trainer.
 
     It is a Checkpoint only so that Lightning calls this last, after everything is logged.
+
+    Args:
+        reached: Takes the number of the epoch, counted from 1, and its values, once the loggers
+            have them; `None` = nothing does.
     """
 
-    def __init__(self, *takers: Callable[[int, Mapping[str, float]], None] | None) -> None:
+    def __init__(self, reached: Callable[[int, Mapping[str, float]], None] | None) -> None:
         super().__init__()
-        self._takers = [take for take in takers if take is not None]
+        self._reached = reached
         self.history: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the values of the epoch."""
-        if trainer.is_global_zero:
-            known, device = trainer.callback_metrics, pl_module.device
-            # One copy to the host for all of them.
-            numbers = torch.stack([as_float64(v.to(device)) for v in known.values()]).tolist()
-            values = dict(zip(known, numbers, strict=True))
-            self.history[trainer.current_epoch + 1] = values
-            for take in self._takers:
-                take(trainer.current_epoch + 1, values)
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        # One copy to the host for all of them.
+        tensors = [as_float64(value.to(pl_module.device)) for value in metrics.values()]
+        values = dict(zip(metrics, torch.stack(tensors).tolist(), strict=True))
+        self.history[trainer.current_epoch + 1] = values
+        for logger in trainer.loggers:
+            logger.log_metrics({**values, "epoch": trainer.current_epoch}, trainer.global_step)
+            logger.save()  # as Lightning does
+        if self._reached is not None:
+            self._reached(trainer.current_epoch + 1, values)
 
 
 class PrunedError(Exception):

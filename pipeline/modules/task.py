@@ -52,8 +52,9 @@ class Task(ShortSteps):
         scores: Metrics of a whole part, from `pipeline.scores`; they may be replaced later.
         optimization: Optimizer and schedule.
 
-    After an epoch, `trainer.callback_metrics` holds its values as `stage/metric`. After a test,
-    `test_outputs` holds the final outputs and targets of all test rows, in order.
+    After an epoch, `trainer.callback_metrics` and `trainer.logged_metrics` hold its values as
+    `stage/metric`. After a test, `test_outputs` holds the final outputs and targets of all test
+    rows, in order.
     """
 
     offsets: Mapping[str, Tensor | None] = MappingProxyType({})
@@ -230,9 +231,11 @@ class Task(ShortSteps):
         self._publish(self._evaluate("test"))
 
     def _publish(self, values: Mapping[str, Tensor]) -> None:
-        # `self.log` has the same result; its handling of batches and devices, which values of a
-        # whole epoch don't need, costs a small network as much as several steps.
+        # `self.log_dict` gives callbacks the same, but takes 0.13 ms a value in Lightning 2.6: 200
+        # epochs on iris took 0.9 s like this and 1.5 s like that. `EpochRecord` passes the values
+        # of a finished epoch to the loggers.
         self.trainer.callback_metrics.update(values)
+        self.trainer.logged_metrics.update(values)
 
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
         outputs, targets = self._outputs.take(ranks=self._ranks)

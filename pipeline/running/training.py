@@ -106,7 +106,7 @@ class Session(Participant):
                 if epoch <= plan.start.saved.facts["epoch"]:
                     sum_so_far = self._earlier_seconds + known.get("time/epoch", 0.0)
                     self._earlier_seconds = known.get("time/fit", sum_so_far)
-        self._epochs = EpochRecord(record.journal.epoch, plan.occasion.reached)
+        self._epochs = EpochRecord(plan.occasion.reached)
         vitals = VitalSigns()
         prunes = plan.occasion.prunes
         super().__init__(
@@ -255,7 +255,9 @@ class RecordedBeginning(OnceAnEpoch, Checkpoint):
 
 
 class JournalLogger(Logger):
-    """Writes what Lightning logs into the run's journal, by epoch, counted from 1.
+    """Writes the values of an epoch, and what else is logged, into the run's journal.
+
+    Epochs are counted from 1 there, and from 0 by Lightning.
 
     Args:
         journal: The journal. Of a resumed run, it may have epochs that are yet to be repeated.

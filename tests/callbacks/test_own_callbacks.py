@@ -1,5 +1,6 @@
 """Lightning's callbacks by name, and a user's own, with a record that stays true."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,43 @@ def test_a_users_own_callback_logs_a_metric(train: Train, own_folder: Path) -> N
     points = client.get_metric_history(run.info.run_id, "weight/largest")
     assert [point.step for point in points] == [1, 2, 3, 4]
     assert points[-1].value == pytest.approx(2 * largest)
+
+
+LOGGING = """
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import CSVLogger
+
+class AddsLogger(Callback):
+    def setup(self, trainer, pl_module, stage):
+        if stage == "fit":
+            trainer.loggers.append(CSVLogger("table", name="", version=""))
+
+    def on_validation_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            values = [trainer.callback_metrics["val/f1"], trainer.logged_metrics["val/f1"]]
+            with open("validated.txt", "a") as file:
+                print(*map(float, values), file=file)
+"""
+
+
+def test_callbacks_and_loggers_get_each_epochs_values(train: Train, own_folder: Path) -> None:
+    """Lightning's early stopping, a callback of the user, and a logger that it adds."""
+    (own_folder / "my_logging.py").write_text(LOGGING, encoding="utf-8")
+    stopping = ("monitor=val/f1", "mode=max", "patience=1", "min_delta=1.0")
+    words = [f"callbacks.early_stopping.{word}" for word in stopping]
+    words += ["trust=[my_logging]", "+callbacks.own._target_=my_logging.AddsLogger"]
+    assert train(*UNTRACKED, "callbacks=early_stopping", *words) == 0
+    recorded = epochs(only_run(own_folder / "runs"))
+    assert list(recorded) == [1, 2]
+    validated = (own_folder / "validated.txt").read_text(encoding="utf-8").splitlines()
+    scores = [recorded[epoch]["val/f1"] for epoch in (1, 2)]
+    assert validated == [f"{score} {score}" for score in scores]
+    with (own_folder / "table" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in table] == [0, 1]
+    for row, values in zip(table, recorded.values(), strict=True):
+        assert {"train/loss", "val/loss", "val/f1", "lr"} <= values.keys()
+        assert {name: float(row[name]) for name in values} == values
 
 
 FAULTY = """
