@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.config.options import LrRangeOptions, ReportOptions
 from pipeline.doctor.diagnosis import diagnose
+from pipeline.ends import End
 from pipeline.errors import ConfigError
 from pipeline.findings import LrCurve
 from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
@@ -39,9 +40,8 @@ def write_report(folder: Path) -> None:
     """Write the report of a run that has ended into its folder, from what it has left there."""
     subject = local_subject(folder)
     if subject.status == "RUNNING":  # the end of its journal follows within a second
-        is_whole = subject.findings.end == "finished"
-        status, reason = ("FINISHED", "") if is_whole else ("FAILED", "diverged")
-        subject = replace(subject, status=status, reason=reason)
+        end = End.COMPLETE if subject.findings.end == "finished" else End.DIVERGED
+        subject = replace(subject, status=end.status, reason=end.reason or "")
     text = rendered("run.html", run_page(subject))
     replace_text(folder / "artifacts" / NAME, text)
 

@@ -141,7 +141,7 @@ def local_subject(folder: Path) -> Subject:
     state, artifacts = folders.read_state(folder), folder / "artifacts"
     status, reason = folders.standing(record, state)
     report = _recorded(artifacts / REPORT, DataReport.from_dict)
-    lacks = LEFT_NONE if status == "FINISHED" or reason == End.DIVERGED else UNFINISHED
+    lacks = LEFT_NONE if status == End.COMPLETE.status or reason == End.DIVERGED else UNFINISHED
     findings = None
     if (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
         try:

@@ -172,7 +172,7 @@ def _newest_unfinished(output: Path, options: RunConfig, config: Mapping[str, An
         if not (folder / CHECKPOINTS / "last.ckpt").exists():
             continue
         record = RunRecord.read_status(folder)
-        if record.status == "FINISHED":
+        if record.is_finished:
             continue
         if not is_own(folder):
             foreign.append(folder)
@@ -213,7 +213,7 @@ def _go_on(
             f"trainer.max_epochs={facts['epoch'] + epochs}."
         )
     before = facts["config"]["trainer"]["max_epochs"]
-    if not changes and record.status == "FINISHED" and epochs <= before:
+    if not changes and record.is_finished and epochs <= before:
         raise ConfigError(
             f"{folder} has finished; continue with more epochs, such as "
             f"trainer.max_epochs={2 * before}, or with another config and resume_allow_change=true."

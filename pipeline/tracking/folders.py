@@ -272,9 +272,10 @@ class ListedRun:
         The status of a run that has finished is its first verdict.
         """
         cells = self.cells()
-        verdict, *more = self.doctor.split(", ")
-        ended = verdict + f" +{len(more)}" * bool(more) if self.status == "FINISHED" else ""
-        status = ended or self.end_reason or self.status.lower()
+        status = self.end_reason or self.status.lower()
+        if self.status == End.COMPLETE.status and self.doctor:
+            verdict, *more = self.doctor.split(", ")
+            status = f"{verdict} +{len(more)}" if more else verdict
         return {
             "name": self.name,
             "status": status if self.is_own else FOREIGN,

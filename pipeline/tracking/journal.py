@@ -246,6 +246,11 @@ class RunRecord:
         return self.end is not None
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the run has ended on record as MLflow's FINISHED, complete or pruned."""
+        return self.status == End.COMPLETE.status
+
+    @property
     def lease(self) -> Lease | None:
         """Lease of the process that trains the run; `None` if it has ended, or not begun."""
         return None if self.begin is None or self.is_over else self.begin.lease

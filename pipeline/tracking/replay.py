@@ -275,7 +275,7 @@ class Replay:
         for folder, names in uploaded.items():
             store.require_files(self.state.run_id, folder, names)
         end = self.record.end or End.LOST
-        if end.status == "FINISHED":
+        if self.record.is_finished:
             self._leave_model(store)
         if tags := self._tags_of(self._pending):
             store.log(self.state.run_id, tags=tags)
