@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
 
+from pipeline.ends import End
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_file, replace_text
 from pipeline.regular_files import read_json
@@ -30,6 +31,8 @@ FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arra
 LAYERS_FILE = "layers.txt"
 #: Keys of values that JSON does not have; no key of a configuration begins with NUL.
 _ARRAY, _NUMBER = "\0array", "\0number"
+#: Words in the file for the ends of a run that leaves findings.
+_WORDS = {End.COMPLETE: "finished", End.DIVERGED: "diverged"}
 _DAMAGE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile),
     *(IndexError, MemoryError, OverflowError, RecursionError, NotImplementedError, zlib.error),
@@ -293,7 +296,7 @@ class Findings:
 
     name: str
     run_id: str
-    end: Literal["finished", "diverged"]
+    end: End
     task: Literal["binary", "multiclass", "regression"]
     kind: Literal["table", "series", "images"]
     model: str
@@ -342,6 +345,11 @@ class Findings:
         return f"{f'{first}–' if 1 < first < self.epochs else ''}{self.epochs}{planned}"
 
     @property
+    def has_diverged(self) -> bool:
+        """Whether the loss or a weight became NaN or infinite."""
+        return self.end is End.DIVERGED
+
+    @property
     def is_trained(self) -> bool:
         """Whether there was a training, rather than an evaluation."""
         return bool(self.epochs or self.planned)
@@ -352,7 +360,7 @@ def save_findings(findings: Findings, artifacts: Path) -> Path:
     folder = artifacts / FINDINGS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {}
-    plain = {"format": FORMAT, **_plain(findings, "", arrays)}
+    plain = {"format": FORMAT, **_plain(findings, "", arrays), "end": _WORDS[findings.end]}
     replace_file(folder / ARRAYS_FILE, lambda file: np.savez_compressed(file, **arrays))
     text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
     replace_text(folder / FINDINGS_FILE, text + "\n")
@@ -423,4 +431,5 @@ def _findings(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> Findings
     """Return findings from the content of their files, with the type of each value checked."""
     read = {field.name: _read(content[field.name], arrays) for field in fields(Findings)}
     read["config"] = _read(content["config"], {})  # it holds no arrays
+    read["end"] = {word: end for end, word in _WORDS.items()}[content["end"]]
     return TypeAdapter(Findings).validate_python(read)

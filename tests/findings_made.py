@@ -12,6 +12,7 @@ from pipeline import scores as scoring
 from pipeline.bootstrap import intervals, units_of
 from pipeline.config.compose import compose
 from pipeline.config.record import plain
+from pipeline.ends import End
 from pipeline.findings import (
     Activity,
     Array,
@@ -107,7 +108,7 @@ def made_findings(
     made = Findings(
         name=f"{of.model.lower()}-made",
         run_id="0123456789abcdef0123456789abcdef",
-        end="finished",
+        end=End.COMPLETE,
         task=task,
         kind=kind,
         model=of.model,

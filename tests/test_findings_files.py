@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from findings_made import made_findings
 
+from pipeline.ends import End
 from pipeline.errors import ConfigError
 from pipeline.findings import TestRows, load_findings, save_findings
 
@@ -34,6 +35,18 @@ def test_all_that_is_written_comes_back(task: Any, kind: Any, tmp_path: Path) ->
         of_fields = [[type(getattr(one, f.name)) for f in fields(one)] for one in (found, findings)]
         assert of_fields[0] == of_fields[1]
         assert plainly(asdict(found)) == plainly(asdict(findings))
+
+
+@pytest.mark.parametrize(("end", "word"), [(End.COMPLETE, "finished"), (End.DIVERGED, "diverged")])
+def test_words_of_an_end_stay_equal(end: End, word: str, tmp_path: Path) -> None:
+    """Files of other versions have these words; another one is damage."""
+    file = save_findings(made_findings(end=end), tmp_path)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert content["end"] == word
+    assert load_findings(tmp_path).end is end
+    file.write_text(json.dumps({**content, "end": "lost"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="is damaged"):
+        load_findings(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["findings.json", "arrays.npz"])

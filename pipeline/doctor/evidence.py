@@ -93,7 +93,7 @@ class Evidence:
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
-        self.diverged = findings.end == "diverged"
+        self.diverged = findings.has_diverged
         self.is_regression = findings.task == "regression"
         self.tested = 0 if findings.test is None else len(findings.test.targets)
         #: Whether there was a test, but on too few rows for any conclusion.

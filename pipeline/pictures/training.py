@@ -34,7 +34,7 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
     keys = {key for values in findings.history.values() for key in values}
     known = {key: values for key in keys if len(values := known_values(findings, key))}
     kept = f"Kept weights: epoch {_kept(findings)}"
-    if findings.end == "diverged":
+    if findings.has_diverged:
         kept += f"; training diverged after {len(findings.history)} complete epochs"
     parts = [part for part in style.PARTS if f"{part}/loss" in known]
     told = [f"the {style.PARTS[p]['label']} loss {_course(known[f'{p}/loss'])}" for p in parts]
@@ -95,7 +95,7 @@ def _losses(findings: Findings, parts: Sequence[str]) -> "Figure":
     style.log_scale_if_wide(axes, np.concatenate([line.get_ydata() for line in axes.lines]))
     axes.set_ylabel("loss")
     mark_kept(axes, findings)
-    if findings.end == "diverged":
+    if findings.has_diverged:
         axes.set_title("training diverged after these epochs")
     style.below(figure, axes, columns=3)
     return figure

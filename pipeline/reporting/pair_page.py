@@ -281,7 +281,7 @@ def _not_compared(pair: RunPair) -> str:
     told = []
     for letter, findings in zip("AB", pair.findings, strict=True):
         name = main_metric(findings)
-        state = "diverged" if findings.end == "diverged" else "not tested"
+        state = "diverged" if findings.has_diverged else "not tested"
         if name is not None:
             state = f"test {metric_label(name)} {rounded(findings.metrics[f'test/{name}'])}"
         told.append(f"{letter}: {state}")

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from pipeline.config.options import LrRangeOptions, ReportOptions
 from pipeline.doctor.diagnosis import diagnose
-from pipeline.ends import End
 from pipeline.errors import ConfigError
 from pipeline.findings import LrCurve
 from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
@@ -40,7 +39,7 @@ def write_report(folder: Path) -> None:
     """Write the report of a run that has ended into its folder, from what it has left there."""
     subject = local_subject(folder)
     if subject.status == "RUNNING":  # the end of its journal follows within a second
-        end = End.COMPLETE if subject.findings.end == "finished" else End.DIVERGED
+        end = subject.findings.end
         subject = replace(subject, status=end.status, reason=end.reason or "")
     text = rendered("run.html", run_page(subject))
     replace_text(folder / "artifacts" / NAME, text)

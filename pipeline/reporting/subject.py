@@ -195,7 +195,7 @@ def _of_journal(
     return Findings(
         name=begin.name,
         run_id=run_id,
-        end="diverged" if record.end_reason == End.DIVERGED else "finished",
+        end=End.DIVERGED if record.end_reason == End.DIVERGED else End.COMPLETE,
         model=str(model.get(TARGET, "network")).rpartition(".")[2],
         kind="table",  # for pictures of test rows and layers, which a journal does not have
         config=config,

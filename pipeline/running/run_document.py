@@ -100,7 +100,7 @@ def _purpose(findings: Findings) -> str:
 
 def _outcome(findings: Findings, status: str) -> str:
     name = main_metric(findings)
-    if findings.end == "diverged":
+    if findings.has_diverged:
         return "diverged, its loss is NaN or infinite"
     if status == "running":
         return "still running"

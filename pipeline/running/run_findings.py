@@ -21,6 +21,7 @@ from pipeline.config.values import TARGET
 from pipeline.data.content import Part
 from pipeline.data.times import season_of
 from pipeline.doctor.diagnosis import diagnose
+from pipeline.ends import End
 from pipeline.errors import typed_text
 from pipeline.findings import (
     Clipping,
@@ -124,7 +125,7 @@ def findings_of(
     trained = replace(
         planned,
         run_id=result.run_id or "",
-        end="diverged" if diverged else "finished",
+        end=End.DIVERGED if diverged else End.COMPLETE,
         kept=participant.keeper.best_epoch,
         epochs=result.epochs,
         steps=0 if batches == inf else ceil(batches / accumulated),
@@ -192,7 +193,7 @@ def _planned_findings(plan: Plan) -> Findings:
         **{name: getattr(schema, name) for name in OF_SCHEMA},
         name=plan.name,
         run_id="",
-        end="finished",
+        end=End.COMPLETE,
         model=str(plan.options.model[TARGET]).rpartition(".")[2],
         config=plan.config,
         season=season_of(schema.reading),

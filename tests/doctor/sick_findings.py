@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from findings_made import Task, config_of, made_findings, with_test
 
+from pipeline.ends import End
 from pipeline.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
 
 SGD = ("optimizer=sgd", "optimizer.lr=0.1")
@@ -52,7 +53,7 @@ def activity(kind: str = "ReLU", dead: float = 0.0, saturated: float = 0.0) -> t
 
 def exploding() -> Findings:
     made = made_findings(
-        end="diverged",
+        end=End.DIVERGED,
         epochs=1,
         config=config_of("model=mlp", "model.norm=none", "trainer.gradient_clip_val=null", *SGD),
         clipping=Clipping(threshold=None, algorithm="norm", chosen=True),

@@ -29,6 +29,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import diagnose, load_rules
 from pipeline.doctor.evidence import HIGHEST, HIGHEST_OF_OTHERS, Evidence
+from pipeline.ends import End
 from pipeline.findings import Clipping, ColumnImportances, Findings
 from pipeline.markup import as_markdown
 
@@ -125,14 +126,14 @@ MISSING = [
     {"test": None, "intervals": {}, "metrics": {}, "baselines": ()},
     {"rows": {"train": 5}, "shares": ()},
     {"kept": None, "epochs": 0, "planned": 1, "steps": 0},
-    {"end": "diverged"},
+    {"end": End.DIVERGED},
 ]
 
 
 @pytest.mark.parametrize("name", [*SICK, "healthy"])
 def test_evidence_that_is_missing_is_no_error(name: str) -> None:
     findings = made_findings() if name == "healthy" else SICK[name]()
-    overflowed = {"end": "diverged", "vitals": vitals(findings, **NO_NUMBERS)}
+    overflowed = {"end": End.DIVERGED, "vitals": vitals(findings, **NO_NUMBERS)}
     for missing in (*MISSING, overflowed):
         diagnosis = diagnose(replace(findings, **missing))
         assert len(diagnosis.lines()) <= 2

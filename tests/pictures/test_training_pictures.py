@@ -7,6 +7,7 @@ import pytest
 from drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 
+from pipeline.ends import End
 from pipeline.findings import Activity, Clipping, Findings, Vitals
 
 
@@ -43,7 +44,7 @@ def test_values_that_are_missing_or_infinite_are_gaps() -> None:
 
 
 def test_a_loss_that_blows_up_is_drawn_in_decades_and_the_picture_says_what_happened() -> None:
-    findings = with_value(made_findings(epochs=6, end="diverged", kept=None), 6, "val/loss", 1e9)
+    findings = with_value(made_findings(epochs=6, end=End.DIVERGED, kept=None), 6, "val/loss", 1e9)
     axes = axes_of(findings, "curves/loss")
     assert axes.get_yscale() == "log"
     assert axes.get_title() == "training diverged after these epochs"

@@ -20,6 +20,7 @@ from test_paired import against, subject
 from pipeline.data.report import DataReport
 from pipeline.doctor.diagnosis import Diagnosis
 from pipeline.doctor.rule import Verdict
+from pipeline.ends import End
 from pipeline.findings import Findings
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.reporting.page import PNG, drawn, embedded, rendered
@@ -246,7 +247,7 @@ def test_what_was_tested_is_told_where_nothing_stands_beside_it() -> None:
     tested = made_findings(metrics={"test/f1": 0.47}, test=None)
     other = made_findings(task="regression", metrics={"test/rmse": 2.0}, test=None)
     untested = replace(tested, metrics={})
-    diverged = replace(untested, end="diverged")
+    diverged = replace(untested, end=End.DIVERGED)
     expected = {
         "A: diverged, B: test F1 0.470": (diverged, tested),
         "A: test F1 0.470, B: test RMSE 2.000": (tested, other),
@@ -310,7 +311,7 @@ def test_every_task_and_kind_of_data_has_its_report(task: Any, kind: Any) -> Non
     require_sound(of_two(made, made_findings(task=task, kind=kind, seed=8)))
 
 
-@pytest.mark.parametrize("changes", [{}, {"end": "diverged", "kept": None}])
+@pytest.mark.parametrize("changes", [{}, {"end": End.DIVERGED, "kept": None}])
 def test_a_run_that_has_found_nothing_has_a_sound_page(changes: dict[str, Any]) -> None:
     made = made_findings(**NOTHING, **changes)
     page = of_run(made)

@@ -16,6 +16,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
+from pipeline.ends import End
 from pipeline.findings import load_findings
 from pipeline.gallery import drawing, read_list
 from pipeline.running.helpers import wants_pictures
@@ -169,7 +170,7 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     assert "## Exploding gradient" in (run / "artifacts" / "doctor.md").read_text(encoding="utf-8")
     assert artifact(run, "doctor.json")
     found = load_findings(run / "artifacts")
-    assert found.end == "diverged"
+    assert found.end is End.DIVERGED
     assert found.vitals is not None
     assert len(found.vitals.layers) == 4
     assert read_list(run / "artifacts" / "pictures")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from findings_made import made_findings
 
+from pipeline.ends import End
 from pipeline.findings import Findings
 from pipeline.gallery import Written
 from pipeline.running.run_findings import description_text
@@ -126,7 +127,7 @@ def test_a_run_that_mlflow_does_not_know_has_words_alone_and_one_that_diverged_s
     assert "#/experiments" not in note
     assert note.startswith("MLP, 2,048 parameters, ")
     bare = {"metrics": {}, "kept": None, "intervals": {}, "test": None}
-    note = told(replace(made_findings(), end="diverged", epochs=3, **bare), tmp_path)
+    note = told(replace(made_findings(), end=End.DIVERGED, epochs=3, **bare), tmp_path)
     first = note.partition("\n")[0]
     assert ": diverged, its loss is NaN or infinite. Trained on 720 rows for 3 of 12" in first
     assert "| metric" not in note
