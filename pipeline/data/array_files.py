@@ -128,6 +128,7 @@ class StoredArray:
         order: F = the first index varies fastest, C = the last one.
         header_bytes: Bytes before the values in the array's own file or member.
         offset: Byte of the file at which the values begin; None = they are compressed.
+        is_exact: Whether nothing may follow the values, as in an idx file.
     """
 
     path: Path
@@ -138,39 +139,65 @@ class StoredArray:
     order: Literal["F", "C"]
     header_bytes: int
     offset: int | None
+    is_exact: bool = False
 
     def read(self) -> Array:
         """Return the array: memory-mapped if it is large and not compressed, else in memory."""
         self.refuse_objects()
+        self.require_whole()
         size = size_of(self.shape, self.dtype)
-        stored = self.stored_bytes
-        if stored < size:
-            raise DataError(
-                f"{self.label} is incomplete: {stored} of {size} bytes; copy the file again"
-            )
         if self.offset is not None and size > MAPPED_FROM_BYTES:
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
-        member = self.member
-        if member is not None and member.file_size > most_unpacked(member.compress_size):
-            raise DataError(
-                f"{self.label} would unpack from {member.compress_size} to {member.file_size} "
-                "bytes; expected less. Save it uncompressed with numpy.savez, to be read from disk "
-                "as needed"
-            )
-        with _telling_damage(self.label):
-            if self.member is None:
-                whole: Array = np.load(self.path, allow_pickle=False)
-                return whole
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-                unpacked: Array = np.lib.format.read_array(file, allow_pickle=False)
-                return unpacked
+        if self.offset is None:
+            self._refuse_bombs(size)
+        content = bytearray()
+        with _telling_damage(self.label), _opened(self.path, self.member) as file:
+            file.read(self.header_bytes)
+            # Read in blocks, so that a header with wrong sizes allocates no memory.
+            while block := file.read(min(BLOCK_BYTES, size + 1 - len(content))):
+                content += block
+            self._require_size(len(content))
+            values: Array = np.ndarray(self.shape, self.dtype, content, order=self.order)
+        return values.astype(self.dtype.newbyteorder("="), copy=False)
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the values that the file holds; of a compressed member, that it declares."""
-        if self.offset is None and self.member is not None:
-            return self.member.file_size - self.header_bytes
-        return self.path.stat().st_size - (self.offset or 0)
+    def require_whole(self) -> None:
+        """Compare the size in the header with the bytes that the file holds, before it is read.
+
+        Raises:
+            DataError: The file or the member has fewer bytes, or an idx file more.
+        """
+        if self.offset is not None:
+            self._require_size(self.path.stat().st_size - self.offset)
+        elif self.member is not None:
+            self._require_size(self.member.file_size - self.header_bytes)
+
+    def _require_size(self, stored: int) -> None:
+        size = size_of(self.shape, self.dtype)
+        if stored < size:
+            raise DataError(
+                f"{self.label} is incomplete: its header says {self.shape}, {size} bytes, but it "
+                f"has {stored}; copy the file again"
+            )
+        if stored > size and self.is_exact:
+            raise DataError(
+                f"{self.label} is larger than its header says ({size} bytes, shape {self.shape}); "
+                "copy it again"
+            )
+
+    def _refuse_bombs(self, size: int) -> None:
+        """Raise DataError if compressed values would take too much memory once unpacked."""
+        member = self.member
+        packed = self.path.stat().st_size if member is None else member.compress_size
+        unpacked = size if member is None else member.file_size
+        most = most_unpacked(packed)
+        if unpacked > most:
+            remedy = "Unpack it first (gunzip)"
+            if member is not None:
+                remedy = "Save it uncompressed with numpy.savez"
+            raise DataError(
+                f"{self.label} would unpack from {packed} to {unpacked} bytes; expected at most "
+                f"{most}. {remedy}: it is then read from disk as needed"
+            )
 
     def refuse_objects(self) -> None:
         """Raise DataError if the array holds Python objects, which are never unpickled."""
@@ -183,7 +210,7 @@ class StoredArray:
 
 
 def arrays_at(place: Path) -> Mapping[str, StoredArray]:
-    """Return the arrays by name, of an `.npz`, a `.npy` (name `ONLY`) or a folder of `.npy`."""
+    """Return the arrays by name, of an `.npz` or a folder of `.npy`; `ONLY` = of `.npy` or idx."""
     if place.is_dir():
         files = [file for file in files_in(place) if file.suffix.lower() == ".npy"]
         if not files:
@@ -197,6 +224,8 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
         return {ONLY: _of_npy(place, place.name)}
     if magic.startswith(ZIP_MAGIC):
         return _of_archive(place)
+    if is_idx(place):
+        return {ONLY: idx_array(place)}
     raise DataError(
         f"{place} is not a .npz or .npy file: it begins with {magic!r}; expected one that "
         "numpy.savez or numpy.save wrote"
@@ -265,11 +294,36 @@ def most_unpacked(packed: int) -> int:
 
 
 @contextmanager
+def _opened(path: Path, member: zipfile.ZipInfo | None = None) -> Iterator[IO[bytes]]:
+    """Open a file, a gzip file or a member of an archive to read its unpacked bytes."""
+    if member is not None:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked:
+            yield unpacked
+    elif _is_gzip(path):
+        with gzip.open(path, "rb") as unpacked:
+            yield cast("IO[bytes]", unpacked)
+    else:
+        with path.open("rb") as file:
+            yield file
+
+
+def _is_gzip(path: Path) -> bool:
+    return first_bytes(path).startswith(GZIP_MAGIC)
+
+
+@contextmanager
 def _telling_damage(label: str) -> Iterator[None]:
-    """Turn errors of NumPy and zipfile about a damaged file into a DataError of one line."""
+    """Turn errors of NumPy, zipfile and gzip about a damaged file into a DataError of one line."""
     try:
         yield
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        gzip.BadGzipFile,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         words = " ".join(str(error).split())
         raise DataError(
             f"{label} is damaged or incomplete ({words}); copy or save the file again"
@@ -279,96 +333,38 @@ def _telling_damage(label: str) -> Iterator[None]:
 def is_idx(file: Path) -> bool:
     """Return whether a file, once unpacked, begins with an idx header."""
     try:
-        with _idx_opened(file) as opened:
+        with _opened(file) as opened:
             start = opened.read(4)
     except (OSError, EOFError, zlib.error):
         return False
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in IDX_TYPES and start[3] > 0
 
 
-def idx_shape(file: Path) -> tuple[int, ...]:
-    """Return the shape of an idx file from its header; only the header is unpacked.
+def idx_array(path: Path) -> StoredArray:
+    """Return the array of an idx file, packed or not, from its header (sizes are big-endian).
 
     Raises:
-        DataError: The header is damaged, or a file that is not packed has another size.
+        DataError: The header is not one of an idx file, or is incomplete.
     """
-    try:
-        with _idx_opened(file) as opened:
-            dtype, shape = _idx_header(opened, file)
-            if not isinstance(opened, gzip.GzipFile):
-                held = file.stat().st_size - opened.tell()
-                _require_size(file, shape, size_of(shape, dtype), held)
-            return shape
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _damaged(file, error) from error
-
-
-def read_idx(file: Path) -> Array:
-    """Read an idx file (big-endian sizes, then the values); a large one is memory-mapped."""
-    content = bytearray()
-    try:
-        with _idx_opened(file) as opened:
-            dtype, shape = _idx_header(opened, file)
-            offset = opened.tell()
-            size = size_of(shape, dtype)
-            is_packed = isinstance(opened, gzip.GzipFile)
-            is_mapped = not is_packed and size > IN_MEMORY_BYTES
-            most = most_unpacked(file.stat().st_size)
-            if is_packed and size > most:
-                raise DataError(
-                    f"{file} would unpack to {size} bytes; expected at most {most}. "
-                    "Unpack it first (gunzip): it is then read from disk as needed"
-                )
-            # Read in blocks, so that a header with wrong sizes allocates no memory.
-            while not is_mapped and (
-                block := opened.read(min(BLOCK_BYTES, size + 1 - len(content)))
-            ):
-                content += block
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _damaged(file, error) from error
-    held = file.stat().st_size - offset if is_mapped else len(content)
-    _require_size(file, shape, size, held)
-    if is_mapped:
-        return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
-    values = np.frombuffer(content, dtype=dtype).reshape(shape)
-    return values.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _require_size(file: Path, shape: tuple[int, ...], size: int, held: int) -> None:
-    if held < size:
-        raise DataError(
-            f"{file} is incomplete: its header says {shape}, {size} bytes, but "
-            f"it has {held}; copy the file again"
-        )
-    if held > size:
-        raise DataError(
-            f"{file} is larger than its header says ({size} bytes, shape {shape}); copy it again"
-        )
-
-
-def _damaged(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file} is incomplete or damaged ({error}); copy the file again")
-
-
-def _idx_opened(file: Path) -> IO[bytes]:
-    is_packed = first_bytes(file).startswith(GZIP_MAGIC)
-    return cast("IO[bytes]", gzip.open(file, "rb")) if is_packed else file.open("rb")
-
-
-def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
-    start = opened.read(4)
-    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES:
-        raise DataError(
-            f"{file} is not an idx file: it begins with {start!r}; expected two zero bytes, a type "
-            f"({', '.join(map(str, IDX_TYPES))}) and the number of dimensions"
-        )
-    dimensions = start[3]
-    if not 1 <= dimensions <= MOST_DIMENSIONS:
-        raise DataError(f"{file} has {dimensions} dimensions; expected 1 to {MOST_DIMENSIONS}")
-    sizes = opened.read(4 * dimensions)
-    if len(sizes) < 4 * dimensions:
-        raise DataError(f"{file} is incomplete (header); copy the file again")
-    return np.dtype(IDX_TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
+    label = str(path)
+    with _telling_damage(label), _opened(path) as file:
+        start = file.read(4)
+        if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES:
+            raise DataError(
+                f"{path} is not an idx file: it begins with {start!r}; expected two zero bytes, a "
+                f"type ({', '.join(map(str, IDX_TYPES))}) and the number of dimensions"
+            )
+        dimensions = start[3]
+        if not 1 <= dimensions <= MOST_DIMENSIONS:
+            raise DataError(f"{path} has {dimensions} dimensions; expected 1 to {MOST_DIMENSIONS}")
+        sizes = file.read(4 * dimensions)
+        if len(sizes) < 4 * dimensions:
+            raise EOFError("its header ends early")
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    dtype = np.dtype(IDX_TYPES[start[2]])
+    header_bytes = len(start) + len(sizes)
+    offset = None if _is_gzip(path) else header_bytes
+    return StoredArray(path, None, label, shape, dtype, "C", header_bytes, offset, is_exact=True)
 
 
 class JoinedArrays(OnDemand):

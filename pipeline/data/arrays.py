@@ -264,14 +264,14 @@ class ArrayReader(Reader):
 
     def _rows(self, place: Path) -> Array:
         schema = self.schema
-        if place.is_dir() or files.first_bytes(place).startswith(
-            (files.NPY_MAGIC, files.ZIP_MAGIC)
+        if (
+            place.is_dir()
+            or files.first_bytes(place).startswith((files.NPY_MAGIC, files.ZIP_MAGIC))
+            or files.is_idx(place)
         ):
             found = files.arrays_at(place)
             name = _inputs_name([*found], str(schema.reading.get("x", "")), place.name)
             return _as_trained(found[name].read(), schema, found[name].label)
-        if files.is_idx(place):
-            return _as_trained(files.read_idx(place), schema, str(place))
         suffix = place.suffix.lower()
         of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
         if suffix == ".ts" or (of_series and suffix != ".csv"):

@@ -37,14 +37,17 @@ class Idx(Source):
 
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
-        pairs = _pairs(files.readable(self.path))
-        _require_equal_shapes(pairs)
+        stored = {
+            part: (files.idx_array(images_file), files.idx_array(labels_file))
+            for part, (images_file, labels_file) in _pairs(files.readable(self.path)).items()
+        }
+        _require_equal_shapes(stored)
         images: dict[files.PartName, Array] = {}
         labels: list[tuple[str, Array]] = []
-        for part, (file, labels_file) in pairs.items():
-            images[part] = files.read_idx(file)
-            files.require_numbers(images[part], str(file))
-            labels.append((labels_file.name, files.read_idx(labels_file)))
+        for part, (stored_images, stored_labels) in stored.items():
+            images[part] = stored_images.read()
+            files.require_numbers(images[part], stored_images.label)
+            labels.append((stored_labels.path.name, stored_labels.read()))
         first = images["train"]
         layout = files.layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         asked = Asked(classes=self.classes, positive=self.positive, always_classes=True)
@@ -56,27 +59,29 @@ class Idx(Source):
         )
 
 
-def _require_equal_shapes(pairs: Mapping[files.PartName, tuple[Path, Path]]) -> None:
+def _require_equal_shapes(
+    stored: Mapping[files.PartName, tuple[files.StoredArray, files.StoredArray]],
+) -> None:
     """Compare the headers of all files before any of them is unpacked.
 
     Raises:
         DataError: A file has no images, or another number or size of them than expected.
     """
-    train_file, _ = pairs["train"]
-    train_shape = files.idx_shape(train_file)
-    for file, labels_file in pairs.values():
-        shape, labels_shape = files.idx_shape(file), files.idx_shape(labels_file)
-        if labels_shape != shape[:1]:
+    train, _ = stored["train"]
+    for images, labels in stored.values():
+        images.require_whole()
+        labels.require_whole()
+        if labels.shape != images.shape[:1]:
             raise DataError(
-                f"{file} has shape {shape} and {labels_file} has shape "
-                f"{labels_shape}; expected equal numbers of labels and images"
+                f"{images.label} has shape {images.shape} and {labels.label} has shape "
+                f"{labels.shape}; expected equal numbers of labels and images"
             )
-        if shape[0] == 0:
-            raise DataError(f"{file} has 0 images; expected at least one")
-        if shape[1:] != train_shape[1:]:
+        if images.shape[0] == 0:
+            raise DataError(f"{images.label} has 0 images; expected at least one")
+        if images.shape[1:] != train.shape[1:]:
             raise DataError(
-                f"{train_file} has shape {train_shape} and {file} has shape "
-                f"{shape}; expected one height and width"
+                f"{train.label} has shape {train.shape} and {images.label} has shape "
+                f"{images.shape}; expected one height and width"
             )
 
 

@@ -230,6 +230,27 @@ def test_other_types_than_bytes_are_read_as_numbers() -> None:
         assert (read("idx", "set").inputs[:20, 0] == values).all()
 
 
+def test_large_numbers_on_disk_give_equal_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    mnist()
+    for file in Path("set").glob("t10k-*"):
+        file.unlink()
+    stored(IMAGES, idx(PICTURES[:20] - 60.0, code=13, dtype=">f4"))
+    near = prepared("idx", "set", scale="standard")
+    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+    assert isinstance(read("idx", "set").inputs.base, np.memmap)
+    far = prepared("idx", "set", scale="standard")
+    assert far.schema == near.schema
+    assert (next(far.train.blocks()) == next(near.train.blocks())).all()
+
+
+def test_idx_files_are_arrays_too() -> None:
+    mnist(FORMS[1])
+    folder = Path("set")
+    samples = read("arrays", str(folder / f"{IMAGES}.gz"), targets=str(folder / f"{KINDS}.gz"))
+    assert (samples.inputs[:, 0] == PICTURES[:20]).all()
+    assert samples.targets.tolist() == (LABELS[:20] - 7).tolist()
+
+
 WHOLE = idx(PICTURES[:20])
 
 
@@ -238,7 +259,7 @@ WHOLE = idx(PICTURES[:20])
     [
         (IMAGES, b"", f"set/{IMAGES} is empty (0 bytes)"),
         (IMAGES, b"GIF89a", "is not an idx file: it begins with b'GIF8'; expected"),
-        (IMAGES, WHOLE[:9], "is incomplete (header); copy the file"),
+        (IMAGES, WHOLE[:9], "is damaged or incomplete (its header ends early); copy"),
         (
             IMAGES,
             WHOLE[:-7],
@@ -279,11 +300,11 @@ def test_a_packed_file_cut_short_or_too_large_is_refused(monkeypatch: pytest.Mon
     path = Path(f"set/{IMAGES}.gz")
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is incomplete or damaged \("):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is damaged or incomplete \("):
         read("idx", "set")
     path.write_bytes(whole)
     monkeypatch.setattr("pipeline.data.array_files.LARGEST_PACKED", 500)
-    with pytest.raises(DataError, match=r"would unpack to 600 bytes; expected at most 500. Unpack"):
+    with pytest.raises(DataError, match=r"from \d+ to 600 bytes; expected at most 500. Unpack"):
         read("idx", "set")
 
 
@@ -307,7 +328,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused() -> None:
     test = Path(f"set/{TEST}.gz")
     test.unlink()
     Path("set/t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(DataError, match=r"would unpack to 2684354560 bytes; expected at most 1073"):
+    with pytest.raises(DataError, match=r"from \d+ to 2684354560 bytes; expected at most 1073"):
         read("idx", "set")
 
 

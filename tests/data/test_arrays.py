@@ -223,7 +223,8 @@ def test_a_header_of_a_member_claims_no_memory(shape: tuple[int, ...]) -> None:
     )
     with zipfile.ZipFile("x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", header.getvalue() + bytes(960))
-    with pytest.raises(DataError, match=r"x.npz: x is (incomplete: 960 of|damaged or incomplete)"):
+    problem = r"x.npz: x is (incomplete: its header .* has 960;|damaged or incomplete)"
+    with pytest.raises(DataError, match=problem):
         arrays_at(Path("x.npz"))["x"].read()
 
 
