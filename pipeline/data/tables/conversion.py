@@ -327,6 +327,8 @@ def _gathered(
     Mapped arrays are written batch by batch, since a full disk then raises an error; writing to a
     mapping would kill the process.
     """
+    import pyarrow as pa
+
     rows: dict[str, list[Array]] = defaultdict(list)
     with nullcontext() if folder is None else (folder / INPUTS).open("wb") as file:
         for texts, part in files:
@@ -337,7 +339,8 @@ def _gathered(
                     file.write(np.ascontiguousarray(inputs, dtype="<f8").tobytes())
                 for name, block in blocks.items():
                     rows[name].append(block)
-    arrays = {name: np.concatenate(blocks) for name, blocks in rows.items()}
+    pa.default_memory_pool().release_unused()  # it may hold as much as the texts had
+    arrays = {name: np.concatenate(rows.pop(name)) for name in [*rows]}
     if folder is not None:
         arrays |= mapped(folder, len(arrays["targets"]), len(conversion.columns))
     return arrays

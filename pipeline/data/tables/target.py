@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -76,12 +76,13 @@ class TargetEvidence(ColumnEvidence):
         """Add the next batch of cells."""
         self.rows += len(cells.texts)
         self.missing += cells.texts.null_count
-        values = numbers_or_none(cells)
+        counted = cells.texts.drop_null().value_counts()
+        values = numbers_or_none(replace(cells, texts=counted.field("values")))
         if values is None:
             self.has_words = True
         elif not self.has_fractions:
             self.has_fractions = bool(_fractions(values).any())
-        self.count(cells.texts.drop_null().value_counts())
+        self.count(counted)
 
     def target(self) -> tuple[TargetColumn, list[str]]:
         """Return the meaning of the target, and notes besides `class_note`.
