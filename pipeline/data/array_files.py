@@ -227,7 +227,7 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
     if is_idx(place):
         return {ONLY: idx_array(place)}
     raise DataError(
-        f"{place} is not a .npz or .npy file: it begins with {magic!r}; expected one that "
+        f"{place} is not a .npz, .npy or idx file: it begins with {magic!r}; expected one that "
         "numpy.savez or numpy.save wrote"
     )
 

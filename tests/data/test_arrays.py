@@ -166,9 +166,9 @@ def parted(x_train: np.ndarray, x_test: np.ndarray, y_train: np.ndarray = Y) -> 
         (b"", "x.npz is empty (0 bytes)"),
         (
             b"x,y\n1,2\n",
-            "x.npz is not a .npz or .npy file: it begins with b'x,y\\n1,'; expected one",
+            "x.npz is not a .npz, .npy or idx file: it begins with b'x,y\\n1,'; expected one",
         ),
-        (b"\x80\x04\x95pickle", "x.npz is not a .npz or .npy file: it begins with b'\\x80"),
+        (b"\x80\x04\x95pickle", "x.npz is not a .npz, .npy or idx file: it begins with b'\\x80"),
         (b"PK\x03\x04 and then nothing", "x.npz is damaged or incomplete (File is not a zip file)"),
         (b"\x93NUMPY\x01\x00\x10", "x.npz is damaged or incomplete"),
     ],
