@@ -15,7 +15,7 @@ from pipeline.config.options import SweepConfig, SweepOptions
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "benchmarks" / "README.md"]
 ELSEWHERE = {
     "compose": "compose/test_compose_stack.py",
     "notebook": "test_notebook.py",
@@ -104,7 +104,7 @@ def test_pages_name_the_packages_of_an_extra() -> None:
     words = [word for line in re.findall(r"pip install ([^`\n]*)", text) for word in line.split()]
     named = {word.strip("'") for word in words if re.search(r"[\[<>=]", word)}
     assert {"ray>=2.60,<3", "onnx>=1.19", "psycopg[binary]>=3.2"} <= named
-    assert named - {*extras} == {".[test]"}  # of the clone that the reader is in
+    assert named - {*extras} == {".[test]", ".[dev]"}  # of the clone that the reader is in
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
