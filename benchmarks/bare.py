@@ -20,7 +20,8 @@ class TanhLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         states, _ = self.lstm(x)
-        return self.dense(states[:, -1])
+        outputs: Tensor = self.dense(states[:, -1])
+        return outputs
 
 
 class ReluLSTM(nn.Module):
@@ -43,7 +44,8 @@ class ReluLSTM(nn.Module):
             i, f, g, o = gates.chunk(4, dim=1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.relu(g)
             h = torch.sigmoid(o) * torch.relu(c)
-        return self.dense(h)
+        outputs: Tensor = self.dense(h)
+        return outputs
 
 
 def mlp() -> nn.Module:

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
+import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 
 from benchmarks.doctor_tables import write_tables
 

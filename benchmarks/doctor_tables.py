@@ -20,7 +20,9 @@ Made = tuple[list[str], list[Sequence[Any]]]
 
 def _named(inputs: Array, targets: Sequence[Any], names: Sequence[str] = ()) -> Made:
     columns = [*names, *(f"x{number}" for number in range(inputs.shape[1] - len(names)))]
-    rows = [[*map(float, row), target] for row, target in zip(inputs, targets, strict=True)]
+    rows: list[Sequence[Any]] = []
+    for row, target in zip(inputs, targets, strict=True):
+        rows.append([*map(float, row), target])
     return [*columns, "target"], rows
 
 

@@ -149,8 +149,14 @@ def coverage(
     p = 0
     for seed in range(repetitions):
         test = draw(np.random.default_rng(seed))
-        options = {"units": test.units, "threshold": 0.5, "seed": seed, "draws": DRAWS}
-        ends = intervals(test.outputs[0], test.targets, **options).ends
+        ends = intervals(
+            test.outputs[0],
+            test.targets,
+            units=test.units,
+            threshold=0.5,
+            seed=seed,
+            draws=DRAWS,
+        ).ends
         for key, value in true.items():
             if key in ends:
                 printed[key] += 1

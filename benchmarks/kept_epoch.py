@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,8 +159,11 @@ def write(of: Set, seed: int, path: Path) -> str:
     train, test = order[: of.rows], order[of.rows : of.rows + TEST_ROWS]
     classes = np.unique(targets, return_inverse=True)[1]
     parts = {"train": train, "test": test}
-    arrays = {f"x_{name}": inputs[rows].astype(np.float32) for name, rows in parts.items()}
-    np.savez(path, **arrays, **{f"y_{name}": classes[rows] for name, rows in parts.items()})
+    arrays: dict[str, Any] = {}
+    for name, rows in parts.items():
+        arrays[f"x_{name}"] = inputs[rows].astype(np.float32)
+        arrays[f"y_{name}"] = classes[rows]
+    np.savez(path, **arrays)
     return "table" if inputs.ndim == 2 else "series"
 
 

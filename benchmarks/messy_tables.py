@@ -6,6 +6,8 @@ of every one of them: the same numbers, the same refusal, or another.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +65,7 @@ def _csv(
     return (before + end.join(lines) + end + after).encode(encoding)
 
 
-def _with_target(draw: _Draw, columns: Columns) -> Columns:
+def _with_target(draw: _Draw, columns: Mapping[str, Sequence[str]]) -> Columns:
     """Add a column of measured lengths and the classes that depend on it."""
     lengths = draw.generator.normal(5, 1, ROWS)
     noise = draw.generator.normal(0, 0.3, ROWS)
@@ -87,11 +89,11 @@ def habit(*words: str) -> Callable[[Callable[[_Draw], bytes]], Callable[[_Draw],
 TARGET = ("data.target=state",)
 
 
-def _register_cells(name: str, cells: Callable[[_Draw], Sequence[str]], **form: str) -> None:
+def _register_cells(name: str, cells: Callable[[_Draw], Sequence[str]], *, sep: str = ",") -> None:
     """Register a table with one column of these cells beside the measured one and the classes."""
     draw = _Draw()
     columns = _with_target(draw, {"value": cells(draw)})
-    HABITS[name] = MessyTable(content=_csv(columns, **form), words=TARGET)
+    HABITS[name] = MessyTable(content=_csv(columns, sep=sep), words=TARGET)
 
 
 def _comma(value: float, thousands: str = "") -> str:
@@ -121,10 +123,15 @@ _AMOUNTS: dict[str, Callable[[float], str]] = {
     "infinite": lambda value: "inf" if value > 2000 else f"{value:.2f}",
     "beyond_float32": lambda value: f"{value:.2f}e40",
 }
+
+
+def _amounts_written(written: Callable[[float], str]) -> Callable[[_Draw], Sequence[str]]:
+    """Return a function that draws amounts and writes each with `written`."""
+    return lambda draw: [written(value) for value in draw.amounts()]
+
+
 for _name, _written in _AMOUNTS.items():
-    _register_cells(
-        _name, lambda draw, written=_written: [written(v) for v in draw.amounts()], sep=";"
-    )
+    _register_cells(_name, _amounts_written(_written), sep=";")
 
 _COMMA_AMOUNTS: dict[str, Callable[[float], str]] = {
     "us_dollars": lambda value: f'"${value:,.2f}"',
@@ -134,7 +141,7 @@ _COMMA_AMOUNTS: dict[str, Callable[[float], str]] = {
     "indian_amounts": lambda value: f'"{value * 1000:,.0f}"',
 }
 for _name, _written in _COMMA_AMOUNTS.items():
-    _register_cells(_name, lambda draw, written=_written: [written(v) for v in draw.amounts()])
+    _register_cells(_name, _amounts_written(_written))
 
 _DATES: dict[str, str] = {
     "iso_dates": "%Y-%m-%d",
@@ -148,10 +155,22 @@ _DATES: dict[str, str] = {
     "compact_dates": "%Y%m%d",
     "years": "%Y",
 }
+
+
+def _days_written(form: str) -> Callable[[_Draw], Sequence[str]]:
+    """Return a function that draws days and writes each in a form of `strftime`."""
+    return lambda draw: [_day(day).strftime(form) for day in draw.days()]
+
+
+def _day(moment: np.datetime64) -> date:
+    """Return a day of NumPy as one of Python."""
+    day = moment.astype("datetime64[D]").item()
+    assert isinstance(day, date)
+    return day
+
+
 for _name, _form in _DATES.items():
-    _register_cells(
-        _name, lambda draw, form=_form: [day.item().strftime(form) for day in draw.days()]
-    )
+    _register_cells(_name, _days_written(_form))
 
 _CODES: dict[str, Callable[[int], str]] = {
     "leading_zeros": lambda number: f"{number % 40:05d}",
@@ -167,8 +186,21 @@ _CODES: dict[str, Callable[[int], str]] = {
     "ja_und_nein": lambda number: ("ja", "nein")[number % 2],
     "truth": lambda number: ("TRUE", "false", "True")[number % 3],
 }
+
+
+def _codes_written(code: Callable[[int], str]) -> Callable[[_Draw], Sequence[str]]:
+    """Return a function that writes the number of each row with `code`."""
+    return lambda _: [code(number) for number in range(ROWS)]
+
+
 for _name, _code in _CODES.items():
-    _register_cells(_name, lambda _, code=_code: [code(number) for number in range(ROWS)])
+    _register_cells(_name, _codes_written(_code))
+
+
+def _gaps_written(gap: str) -> Callable[[_Draw], Sequence[str]]:
+    """Return a function that draws amounts and writes `gap` for those above 1,800."""
+    return lambda draw: [gap if value > 1800 else f"{value:.2f}" for value in draw.amounts()]
+
 
 for _name, _gap in {
     "empty_cells": "",
@@ -182,12 +214,7 @@ for _name, _gap in {
     "spaces_alone": "   ",
     "no_number_at_all": "#DIV/0!",
 }.items():
-    _register_cells(
-        _name,
-        lambda draw, gap=_gap: [
-            gap if value > 1800 else f"{value:.2f}" for value in draw.amounts()
-        ],
-    )
+    _register_cells(_name, _gaps_written(_gap))
 
 
 # ── forms of the file ───────────────────────────────────────────────────────────────────────────
@@ -200,7 +227,7 @@ def _plain(draw: _Draw) -> Columns:
     )
 
 
-for _name, _file in {
+_FILES: dict[str, dict[str, Any]] = {
     "byte_order_mark": {"encoding": "utf-8-sig"},
     "windows_line_ends": {"end": "\r\n"},
     "old_line_ends": {"end": "\r"},
@@ -216,7 +243,8 @@ for _name, _file in {
     "empty_lines": {"after": "\n\n\n"},
     "a_zero_byte": {"after": "1.5,No\0rd,4.2,open\n"},
     "an_open_quote": {"after": '1.5,"Nord,4.2,open\n'},
-}.items():
+}
+for _name, _file in _FILES.items():
     HABITS[_name] = MessyTable(content=_csv(_plain(_Draw()), **_file), words=TARGET)
 
 
@@ -317,7 +345,7 @@ def open_days(draw: _Draw) -> bytes:
 def two_forms_of_dates(draw: _Draw) -> bytes:
     """Half of the days as in Germany, half in ISO."""
     days = [
-        day.item().strftime("%d.%m.%Y" if number % 2 else "%Y-%m-%d")
+        _day(day).strftime("%d.%m.%Y" if number % 2 else "%Y-%m-%d")
         for number, day in enumerate(draw.days())
     ]
     return _csv(_with_target(draw, {"day": days}))

@@ -164,7 +164,7 @@ def main() -> NoReturn:
     """Obey the orders of standard input."""
     orders = SimpleQueue[str]()
     threading.Thread(target=listen, args=(orders,), daemon=True).start()
-    Space.suggest = timed_suggest  # type: ignore[method-assign] # our own, and to be timed
+    Space.suggest = timed_suggest  # type: ignore[assignment, method-assign] # our own, and to be timed
     driver = Driver(sys.argv[1], json.loads(sys.argv[2]))
     while True:
         order, number = orders.get().split()

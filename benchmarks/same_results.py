@@ -327,6 +327,11 @@ def _optuna(path: Path) -> list[Any]:
         return [list(row) for row in connection.execute(query)]
 
 
+def _lines(values: list[Any]) -> list[str]:
+    """Return each value as a text."""
+    return [value if isinstance(value, str) else json.dumps(value) for value in values]
+
+
 def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
     """Yield a text for each place where two results differ."""
     if before == after:
@@ -335,11 +340,7 @@ def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
         for key in [*before, *(key for key in after if key not in before)]:
             yield from differences(before.get(key), after.get(key), f"{place}/{key}")
     elif isinstance(before, list) and isinstance(after, list):
-        lines = [
-            [one if isinstance(one, str) else json.dumps(one) for one in part]
-            for part in (before, after)
-        ]
-        changed = list(difflib.unified_diff(*lines, lineterm="", n=0))
+        changed = list(difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=0))
         yield "\n    ".join([place, *(line[:300] for line in changed[2:14])])
     else:
         yield f"{place}: {before} before, {after} now"

@@ -243,8 +243,9 @@ def take_together(drivers: Mapping[str, Sequence[Driver]], rounds: int) -> None:
             used = server_seconds()
             for driver in together:
                 driver.tell("work", SECONDS)
-            taken, seconds, _ = map(sum, zip(*(one.answer() for one in together), strict=True))
-            seconds += server_seconds() - used
+            answers = [driver.answer() for driver in together]
+            taken = sum(answer[0] for answer in answers)
+            seconds = sum(answer[1] for answer in answers) + server_seconds() - used
             found[name].append((taken / SECONDS, 1000 * seconds / taken))
     print(
         f"\n{MANY} drivers while {TOGETHER} trials run: trials taken and ended per second, and "

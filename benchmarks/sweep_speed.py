@@ -129,8 +129,9 @@ def bare(workers: int) -> float:
         for seed, count in enumerate(share)
     ]
     moments = [process.communicate()[0].split()[:2] for process in processes]
-    starts, ends = zip(*((float(start), float(end)) for start, end in moments), strict=True)
-    return TRIALS * 60 / (max(ends) - min(starts))
+    begin = min(float(start) for start, _ in moments)
+    end = max(float(end) for _, end in moments)
+    return TRIALS * 60 / (end - begin)
 
 
 def main() -> None:

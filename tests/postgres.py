@@ -69,7 +69,8 @@ class Postgres:
             for path in (self.folder, secret):
                 shutil.chown(path, "postgres", "postgres")
         options = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={secret}"]
-        words = [self.programs / "initdb", "-D", self.folder / "data", "-E", "UTF8", "--no-sync"]
+        folder = str(self.folder / "data")
+        words = [str(self.programs / "initdb"), "-D", folder, "-E", "UTF8", "--no-sync"]
         command = owned([*words, "--locale=C", *options])
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
 
@@ -78,7 +79,8 @@ class Postgres:
         import psycopg  # the quick tests are collected without it
 
         settings = [word for pair in self._settings.items() for word in ("-c", "=".join(pair))]
-        words = [self.programs / "postgres", "-D", self.folder / "data", "-p", self.port, *settings]
+        words = [str(self.programs / "postgres"), "-D", str(self.folder / "data")]
+        words += ["-p", str(self.port), *settings]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 owned(words), cwd=self.folder, stdout=log, stderr=log, start_new_session=True
@@ -121,7 +123,7 @@ class Postgres:
         import psycopg
 
         with psycopg.connect(self._conninfo(database), autocommit=True) as connection:
-            cursor = connection.execute(query)  # type: ignore[call-overload]
+            cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 
     def connections(self, database: str) -> int:
