@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loggers import Logger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
@@ -37,17 +38,21 @@ class OnceAnEpoch(pl.Callback):
 
 
 class EpochRecord(OnceAnEpoch, Checkpoint):
-    """Passes all values of a finished epoch to the loggers of the Trainer.
+    """Passes all values of a finished epoch to the run's logger and to those of the Trainer.
 
     It is a Checkpoint only so that Lightning calls this last, after everything is logged.
 
     Args:
+        logger: The logger of the run. `fast_dev_run` takes all loggers from the Trainer.
         reached: Takes the number of the epoch, counted from 1, and its values, once the loggers
             have them; `None` = nothing does.
     """
 
-    def __init__(self, reached: Callable[[int, Mapping[str, float]], None] | None) -> None:
+    def __init__(
+        self, logger: Logger, reached: Callable[[int, Mapping[str, float]], None] | None
+    ) -> None:
         super().__init__()
+        self._logger = logger
         self._reached = reached
         self.history: dict[int, dict[str, float]] = {}
 
@@ -60,7 +65,7 @@ class EpochRecord(OnceAnEpoch, Checkpoint):
         tensors = [as_float64(value.to(pl_module.device)) for value in metrics.values()]
         values = dict(zip(metrics, torch.stack(tensors).tolist(), strict=True))
         self.history[trainer.current_epoch + 1] = values
-        for logger in trainer.loggers:
+        for logger in dict.fromkeys([self._logger, *trainer.loggers]):
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, trainer.global_step)
             logger.save()  # as Lightning does
         if self._reached is not None:

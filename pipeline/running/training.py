@@ -106,7 +106,8 @@ class Session(Participant):
                 if epoch <= plan.start.saved.facts["epoch"]:
                     sum_so_far = self._earlier_seconds + known.get("time/epoch", 0.0)
                     self._earlier_seconds = known.get("time/fit", sum_so_far)
-        self._epochs = EpochRecord(plan.occasion.reached)
+        logger = JournalLogger(record.journal, lambda: self.trainer.current_epoch)
+        self._epochs = EpochRecord(logger, plan.occasion.reached)
         vitals = VitalSigns()
         prunes = plan.occasion.prunes
         super().__init__(
@@ -115,7 +116,7 @@ class Session(Participant):
             vitals=vitals,
             records=[vitals, self._epochs],
             prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
-            logger=JournalLogger(record.journal, lambda: self.trainer.current_epoch),
+            logger=logger,
         )
         record.saves = self.keeper.write_waiting
 
