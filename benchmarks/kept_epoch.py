@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pytorch_lightning.loggers.logger import DummyLogger
 from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings no types
 from sklearn import datasets
 
@@ -181,7 +182,7 @@ def trained(words: Sequence[str]) -> Epochs:
         right = called.long() == part.targets.flatten()
         epochs.append({**values, "test/accuracy": 100 * float(right.float().mean())})
 
-    Participant(plan, Path(), records=[EpochRecord(test)]).fit()
+    Participant(plan, Path(), records=[EpochRecord(DummyLogger(), test)]).fit()
     return epochs
 
 
