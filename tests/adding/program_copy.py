@@ -16,7 +16,7 @@ class ProgramCopy:
 
     def __init__(self, folder: Path) -> None:
         for name in ("pipeline", "conf", "sweeps", "docs"):
-            left_out = shutil.ignore_patterns("__pycache__", "*.png")
+            left_out = shutil.ignore_patterns("*.png")
             shutil.copytree(ROOT / name, folder / name, ignore=left_out)
         self.folder = folder
 
