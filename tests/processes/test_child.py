@@ -63,7 +63,7 @@ def wait_for_stop(child: Child) -> None:
     wait_until(lambda: status(child.pid) == "stopped", what="a stopped process")
 
 
-def test_messages_arrive_as_they_were_sent_but_one_that_is_too_long() -> None:
+def test_messages_up_to_the_limit_arrive_unchanged() -> None:
     messages: list[dict[str, Any]] = [
         {"text": 'a\n"é€\udcff', "number": 0.1, "none": None},
         {"long": "x" * 1_000_000},
@@ -86,12 +86,12 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def test_messages_that_are_sent_together_arrive_together(pipe: tuple[int, int]) -> None:
+def test_messages_sent_together_arrive_together(pipe: tuple[int, int]) -> None:
     Channel(*pipe).send({"say": "ended"}, {"say": "gone"})
     assert os.read(pipe[0], 1 << 16).count(b"say") == 2
 
 
-def test_a_process_that_is_stopped_in_the_middle_of_a_message_delays_nobody() -> None:
+def test_process_stopped_mid_message_does_not_block() -> None:
     with started(HALF.format(signal="SIGSTOP")) as child:
         wait_for_stop(child)
         before = time.monotonic()
@@ -102,14 +102,14 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_message_delays_nobody() ->
         assert heard(child) == [{"say": "x"}]
 
 
-def test_a_process_that_dies_in_the_middle_of_a_message_has_said_nothing() -> None:
+def test_message_cut_off_by_death_is_dropped() -> None:
     with started(HALF.format(signal="SIGKILL")) as child:
         assert heard(child) == []
         assert child.has_ended
         assert child.see_end() == "ended by SIGKILL"
 
 
-def test_a_pipe_that_is_full_delays_nobody_and_loses_nothing() -> None:
+def test_full_pipe_neither_blocks_nor_loses_messages() -> None:
     answer = "parent.say({'length': len(message['long'])})"
     with started(SERVES.format(setup="parent.say({})", answer=answer)) as child:
         assert heard(child) == [{}]
@@ -134,9 +134,8 @@ def test_a_pipe_that_is_full_delays_nobody_and_loses_nothing() -> None:
         struct.pack(">I", 1) + b"\xff",
     ],
 )
-def test_what_is_not_a_message_ends_the_conversation_after_those_before_it(
-    pipe: tuple[int, int], content: bytes
-) -> None:
+def test_invalid_message_ends_the_channel(pipe: tuple[int, int], content: bytes) -> None:
+    """Messages before it still arrive."""
     frames = Channel(*pipe)
     frames.send({"say": "first"})
     os.write(pipe[1], content)
@@ -145,7 +144,7 @@ def test_what_is_not_a_message_ends_the_conversation_after_those_before_it(
     assert frames.receive() == []
 
 
-def test_an_answer_is_the_one_to_its_question_and_who_gives_none_in_time_is_ended() -> None:
+def test_ask_returns_matching_answer_or_kills_on_timeout() -> None:
     answer = "parent.say({'id': message['id'] - 1}, {'id': message['id'], 'is': message['is']})"
     with started(SERVES.format(setup="", answer=answer), name="the test process") as child:
         assert [child.ask(20.0, **{"is": word})["is"] for word in "ab"] == ["a", "b"]
@@ -158,7 +157,7 @@ def test_an_answer_is_the_one_to_its_question_and_who_gives_none_in_time_is_ende
             child.ask(0.3)
 
 
-def test_a_process_that_dies_without_an_answer_is_noticed_though_its_pipe_stays_open() -> None:
+def test_death_without_answer_is_noticed_despite_open_pipe() -> None:
     setup = "os.fork() or time.sleep(30)"
     answer = "os.kill(os.getpid(), signal.SIGKILL)"
     code = SERVES.format(setup=setup, answer=answer)
@@ -166,7 +165,7 @@ def test_a_process_that_dies_without_an_answer_is_noticed_though_its_pipe_stays_
         child.ask(20.0)
 
 
-def test_a_process_ends_with_those_it_has_started(tmp_path: Path) -> None:
+def test_killed_process_takes_its_children_along(tmp_path: Path) -> None:
     setup = "parent.say({'pid': os.fork()})"
     with started(SERVES.format(setup=setup, answer="pass")) as child:
         below = [message["pid"] for message in heard(child, 2)]
@@ -175,7 +174,7 @@ def test_a_process_ends_with_those_it_has_started(tmp_path: Path) -> None:
         wait_until(lambda: status(max(below)) in ("zombie", UNSEEN), what="the end of its child")
 
 
-def test_a_process_that_ignores_its_dismissal_is_ended_by_force() -> None:
+def test_process_ignoring_dismissal_is_killed() -> None:
     with started("import time; time.sleep(60)") as child:
         pid, before = child.pid, time.monotonic()
         child.close(0.5)
@@ -183,14 +182,14 @@ def test_a_process_that_ignores_its_dismissal_is_ended_by_force() -> None:
         assert not psutil.pid_exists(pid)
 
 
-def test_a_process_is_killed_before_its_session_has_begun() -> None:
+def test_process_is_killed_before_its_session_begins() -> None:
     sleeps = [sys.executable, "-c", "import time; time.sleep(20)"]
     with started("", launch=lambda *_: subprocess.Popen(sleeps)) as child:
         child.kill()
         assert child.wait(10) == -signal.SIGKILL
 
 
-def test_an_abandoned_process_does_what_it_was_told_and_ends(tmp_path: Path) -> None:
+def test_abandoned_process_finishes_its_work_and_ends(tmp_path: Path) -> None:
     code = SERVES.format(
         setup="", answer=f"time.sleep(0.5); open({str(tmp_path / 'done')!r}, 'w').close()"
     )
@@ -214,7 +213,7 @@ def test_killed_process_takes_other_sessions_along() -> None:
         await_end(other)
 
 
-def test_process_that_no_signal_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unkillable_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in the kernel, where the signal waits for a disk that does not answer.
     monkeypatch.setattr("pipeline.processes.child.kill_session", lambda _: None)
     monkeypatch.setattr("pipeline.processes.child.GRACE_SECONDS", 0.1)
@@ -229,7 +228,7 @@ def test_process_that_no_signal_ends_is_not_waited_for(monkeypatch: pytest.Monke
         await_end(process)
 
 
-def test_a_process_that_listens_beats_and_ends_with_its_parent() -> None:
+def test_listening_process_sends_heartbeats_until_dismissed() -> None:
     setup = "parent.heartbeat = {'say': 'beat'}; parent.listen(parent.say, exit_code=7)"
     with started(
         SERVES.format(setup=setup, answer="").partition("while")[0] + "time.sleep(60)"
@@ -240,9 +239,10 @@ def test_a_process_that_listens_beats_and_ends_with_its_parent() -> None:
         assert child.wait(10.0) == 7
 
 
-def test_variables_are_added_and_removed_and_what_libraries_print_is_no_message(
+def test_child_environment_adds_and_removes_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """What libraries print is not taken for a message."""
     monkeypatch.setenv("GIVEN_BEFORE", "1")
     setup = "print('hello', flush=True); os.system('echo hello'); os.write(2, b'hello'); "
     setup += "parent.say({name: os.environ.get(name) for name in ('GIVEN_BEFORE', 'ADDED')})"

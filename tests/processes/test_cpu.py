@@ -17,7 +17,7 @@ V1, V2 = ("rw - cgroup cgroup rw,cpu,cpuacct", "rw - cgroup2 cgroup2 rw")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or cores() < 2, reason="one core")
-def test_the_first_line_says_what_limits_the_threads(
+def test_first_line_states_what_limits_the_threads(
     made: Made, capsys: Capture, monkeypatch: Patch
 ) -> None:
     def first_line(limit: str, *more: str) -> str:
@@ -56,7 +56,7 @@ def test_the_first_line_says_what_limits_the_threads(
         ("3:memory:/a", "/", V1, {"a/cpu.cfs_quota_us": "100000"}, inf),
     ],
 )
-def test_the_smallest_quota_of_a_cgroup_and_its_ancestors_counts(
+def test_smallest_cgroup_quota_of_all_ancestors_counts(
     tmp_path: Path, group: str, root: str, mount: str, files: dict[str, str], expected: float
 ) -> None:
     cgroups = tmp_path / "cgroups"
@@ -71,9 +71,10 @@ def test_the_smallest_quota_of_a_cgroup_and_its_ancestors_counts(
     assert cgroup_quota(tmp_path / "nothing") == inf
 
 
-def test_the_first_number_of_omp_num_threads_is_a_limit_and_nothing_else(
+def test_first_omp_num_threads_value_is_the_limit(
     monkeypatch: Patch,
 ) -> None:
+    """Anything but a positive integer is ignored, and so is the value that torchrun sets."""
     limits = {"": None, "0": None, "-1": None, "x": None, "1.5": None, "2 3": None}
     limits |= {"2": 2, " 3 ": 3, "2,1": 2, "+4": 4, "1": 1}
     for given, limit in limits.items():
@@ -83,9 +84,7 @@ def test_the_first_number_of_omp_num_threads_is_a_limit_and_nothing_else(
     assert thread_limit() is None  # torchrun has set the 1
 
 
-def test_idle_threads_of_a_command_sleep_early_unless_the_user_says_how_they_wait(
-    tmp_path: Path, monkeypatch: Patch
-) -> None:
+def test_idle_threads_sleep_early_unless_configured(tmp_path: Path, monkeypatch: Patch) -> None:
     for name in WAITING:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")  # OpenMP prints its settings as it is loaded

@@ -63,7 +63,7 @@ def begun(server: ForkServer, **environment: str | None) -> tuple[Child, dict[st
     return child, facts
 
 
-def test_a_fork_is_a_process_of_its_own_and_its_end_is_known(
+def test_fork_is_a_separate_process_with_known_end(
     server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SINCE", "is not the server's")
@@ -85,7 +85,8 @@ def test_a_fork_is_a_process_of_its_own_and_its_end_is_known(
     await_end(below)
 
 
-def test_forks_die_with_their_server_which_can_be_started_again(server: ForkServer) -> None:
+def test_forks_die_with_their_server(server: ForkServer) -> None:
+    """The server can be started again."""
     child, _ = begun(server)
     process = psutil.Process(child.pid)
     psutil.Process(process.ppid()).kill()
@@ -101,7 +102,8 @@ def test_forks_die_with_their_server_which_can_be_started_again(server: ForkServ
     assert child.see_end() == "ended with exit code 0"
 
 
-def test_a_server_that_can_not_fork_says_why_and_keeps_its_forks(server: ForkServer) -> None:
+def test_server_that_cannot_fork_keeps_its_forks(server: ForkServer) -> None:
+    """It says why it cannot."""
     child, _ = begun(server)
     pid = psutil.Process(child.pid).ppid()
     opened = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
@@ -116,7 +118,7 @@ def test_a_server_that_can_not_fork_says_why_and_keeps_its_forks(server: ForkSer
         assert one.see_end() == "ended with exit code 0"
 
 
-def test_nothing_is_forked_where_the_system_gives_no_descriptor_of_a_process() -> None:
+def test_can_fork_requires_process_descriptors() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert can_fork()
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
@@ -127,7 +129,7 @@ def test_nothing_is_forked_where_the_system_gives_no_descriptor_of_a_process() -
     assert not works
 
 
-def test_a_fork_of_a_server_that_is_stopped_can_be_ended(server: ForkServer) -> None:
+def test_fork_of_stopped_server_can_be_killed(server: ForkServer) -> None:
     child, _ = begun(server)
     process = psutil.Process(child.pid)
     os.kill(process.ppid(), signal.SIGSTOP)
@@ -146,7 +148,7 @@ with loaded("forked", PYTHONPATH={path!r}) as server:
 """
 
 
-def test_a_server_and_its_forks_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
+def test_server_and_forks_end_with_killed_starter(tmp_path: Path) -> None:
     (tmp_path / "forked.py").write_text(FORKED)
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     script = STARTER.format(tests=str(Path(__file__).parent), path=path)
@@ -187,7 +189,7 @@ with ForkServer("forked", environment={{"SET": "1"}}, launch=fork_here) as serve
 """
 
 
-def test_a_server_that_is_a_fork_of_its_starter_shares_nothing_with_it(tmp_path: Path) -> None:
+def test_server_forked_from_starter_shares_nothing(tmp_path: Path) -> None:
     (tmp_path / "forked.py").write_text(FORKED)
     path = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "tests")))
     script = FORKS_ITSELF.format(tests=str(Path(__file__).parent))
@@ -195,7 +197,7 @@ def test_a_server_that_is_a_fork_of_its_starter_shares_nothing_with_it(tmp_path:
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
 
 
-def test_a_module_that_is_missing_is_told_in_one_line() -> None:
+def test_missing_module_is_reported_in_one_line() -> None:
     with ForkServer("pipeline.nowhere", environment={}) as server:
         wait_until(lambda: server.listen() or server.has_ended, what="the end")
         assert server.see_end() == "ModuleNotFoundError: No module named 'pipeline.nowhere'"

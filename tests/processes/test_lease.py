@@ -18,7 +18,8 @@ from pipeline.processes.lease import (
 )
 
 
-def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
+def test_own_lease_is_alive_and_survives_as_tags() -> None:
+    """Damaged tags give no lease."""
     lease = own_lease()
     assert alive(lease)
     assert working(lease)
@@ -29,18 +30,20 @@ def test_this_process_holds_a_live_lease_that_survives_as_whole_tags() -> None:
     assert lease_of(tags) is None
 
 
-def test_the_age_of_a_process_counts_from_its_start() -> None:
+def test_process_age_counts_from_its_start() -> None:
     since = time.time() - psutil.Process().create_time()
     assert seconds_since_start() == pytest.approx(since, abs=2)  # psutil rounds the boot to seconds
 
 
-def test_a_reused_id_is_another_process_and_one_of_another_machine_counts_as_alive() -> None:
+def test_reused_process_id_is_not_alive() -> None:
+    """A process of another machine, or of another boot, counts as alive."""
     assert not alive(replace(own_lease(), started="1"))
     assert alive(replace(own_lease(), host="elsewhere", pid=2**22 + 1))
     assert alive(replace(own_lease(), boot_id="another start", pid=2**22 + 1))
 
 
-def test_a_stopped_process_is_alive_but_does_not_work_and_a_zombie_is_gone() -> None:
+def test_stopped_process_is_alive_but_not_working() -> None:
+    """A zombie is neither."""
     process = subprocess.Popen(["sleep", "60"])
     lease = lease_of_process(process.pid)
     try:
