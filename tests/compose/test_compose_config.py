@@ -46,15 +46,17 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_nothing_starts_before_the_env_file_is_filled_in(name: str) -> None:
+def test_empty_required_variable_is_refused(name: str) -> None:
+    """Nothing starts before .env is filled in."""
     ended = config(**{**REQUIRED, name: ""})
     assert ended.returncode != 0
     assert f"required variable {name} is missing a value: set it in .env" in ended.stderr
 
 
-def test_every_service_is_confined_and_sees_neither_folders_nor_passwords_but_by_environment(
+def test_every_service_is_confined(
     services: dict[str, dict[str, Any]],
 ) -> None:
+    """No privileges or mounted folders, passwords only as variables, ports only on loopback."""
     for name, service in services.items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -70,7 +72,7 @@ def test_every_service_is_confined_and_sees_neither_folders_nor_passwords_but_by
     assert {port["host_ip"] for each in ports.values() for port in each} == {"127.0.0.1"}
 
 
-def test_what_others_wait_for_has_a_health_check_or_an_end(
+def test_dependencies_wait_for_health_or_completion(
     services: dict[str, dict[str, Any]],
 ) -> None:
     for name, service in services.items():
@@ -81,7 +83,7 @@ def test_what_others_wait_for_has_a_health_check_or_an_end(
             assert ends or "healthcheck" in services[other], other
 
 
-def test_the_gpu_file_changes_the_worker_alone(services: dict[str, dict[str, Any]]) -> None:
+def test_gpu_file_changes_only_the_worker(services: dict[str, dict[str, Any]]) -> None:
     files = [word for name in ("", "gpu.") for word in ("-f", f"docker-compose.{name}yml")]
     merged = resolved(*files)["services"]
     changed = {name for name in merged if merged[name] != services[name]}
@@ -92,7 +94,7 @@ def test_the_gpu_file_changes_the_worker_alone(services: dict[str, dict[str, Any
     assert merged["worker"]["image"] != services["mlflow"]["image"]
 
 
-def test_the_example_names_all_that_is_required_and_holds_no_password() -> None:
+def test_example_env_names_required_variables_without_passwords() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     given = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
     assert set(given) == set(REQUIRED)
@@ -102,7 +104,7 @@ def test_the_example_names_all_that_is_required_and_holds_no_password() -> None:
     assert all(f"${{{name}:" in files for name in named)
 
 
-def test_public_images_are_named_by_an_exact_version(
+def test_base_images_have_exact_versions(
     services: dict[str, dict[str, Any]],
 ) -> None:
     assert re.fullmatch(r"postgres:\d+\.\d+-\w+", services["postgres"]["image"])
@@ -112,7 +114,7 @@ def test_public_images_are_named_by_an_exact_version(
     assert stages == {"scratch", "${PYTHON_IMAGE}"}
 
 
-def test_the_passwords_stay_out_of_git_and_of_the_image() -> None:
+def test_passwords_stay_out_of_git_and_image() -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert ".env" in ignored
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()

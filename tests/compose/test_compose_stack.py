@@ -102,7 +102,7 @@ def ended(run: Run) -> tuple[str, str | None]:
     return run.info.status, run.data.tags.get("end_reason")
 
 
-def test_the_total_is_exact_after_kills_restarts_and_a_stop(
+def test_total_is_exact_after_kills_and_restarts(
     story: SimpleNamespace, trials: dict[int, Run], study_run: Run
 ) -> None:
     finished = [run for run in trials.values() if ended(run) == ("FINISHED", None)]
@@ -114,18 +114,19 @@ def test_the_total_is_exact_after_kills_restarts_and_a_stop(
     assert story.check.splitlines()[-1] == f"{len(trials)} trials, {len(trials)} runs: they agree"
 
 
-def test_a_new_container_knows_its_users_study(story: SimpleNamespace) -> None:
+def test_new_container_recognizes_its_own_study(story: SimpleNamespace) -> None:
     assert story.is_own.splitlines()[-1] == "True"
 
 
-def test_a_worker_that_was_killed_starts_again_once_and_nothing_listens_beyond_loopback(
+def test_killed_worker_restarts_once(
     story: SimpleNamespace,
 ) -> None:
+    """Ports are open on loopback only."""
     assert (story.restarts, story.restarts_later) == (1, 1)  # while the database was away it waited
     assert story.listeners == {"127.0.0.1"}
 
 
-def test_the_best_trial_comes_to_the_same_value_without_containers(
+def test_best_trial_is_reproduced_without_containers(
     trials: dict[int, Run], study_run: Run
 ) -> None:
     complete = [run for run in trials.values() if ended(run) == ("FINISHED", None)]
@@ -137,7 +138,7 @@ def test_the_best_trial_comes_to_the_same_value_without_containers(
     assert result.metrics["best/val/f1"] == pytest.approx(value, abs=1e-6)
 
 
-def test_a_killed_trial_is_on_record_and_its_point_was_tried_again(
+def test_killed_trial_is_recorded_and_retried(
     story: SimpleNamespace, trials: dict[int, Run]
 ) -> None:
     assert {ended(trials[number]) for number in story.killed} == {("FAILED", "lost")}
@@ -148,9 +149,7 @@ def test_a_killed_trial_is_on_record_and_its_point_was_tried_again(
     assert len(set(rates)) == len(rates)
 
 
-def test_every_run_lies_in_the_experiment_of_the_study(
-    client: MlflowClient, runs: list[Run]
-) -> None:
+def test_all_runs_belong_to_the_pipeline_experiment(client: MlflowClient, runs: list[Run]) -> None:
     assert {one.name for one in client.search_experiments()} == {"Default", "pipeline"}
     assert recorded(client, "Default") == []
     assert {run.data.tags["study"] for run in runs} == {STUDY}
@@ -168,7 +167,7 @@ def status(address: str, password: str | None, *, host: str | None = None) -> in
         return error.code
 
 
-def test_the_artifacts_come_through_the_server_to_whoever_has_the_password(
+def test_server_gives_artifacts_only_with_the_password(
     client: MlflowClient, started: Stack, story: SimpleNamespace, study_run: Run, tmp_path: Path
 ) -> None:
     run_id = study_run.info.run_id
@@ -181,9 +180,7 @@ def test_the_artifacts_come_through_the_server_to_whoever_has_the_password(
     assert status(address, None) == 401
 
 
-def test_a_wrong_password_and_another_host_name_are_refused(
-    started: Stack, story: SimpleNamespace
-) -> None:
+def test_wrong_password_or_host_name_is_refused(started: Stack, story: SimpleNamespace) -> None:
     right = started.passwords["MLFLOW_ADMIN_PASSWORD"]
     for path in ("/", "/api/2.0/mlflow/experiments/search?max_results=1"):
         codes = [status(started.mlflow + path, one) for one in (right, None, "", "wrong-password")]
@@ -191,7 +188,7 @@ def test_a_wrong_password_and_another_host_name_are_refused(
     assert status(f"{started.mlflow}/", right, host="evil.example") == 403
 
 
-def test_the_dashboard_shows_the_study_and_cannot_change_it(
+def test_dashboard_shows_but_cannot_change_the_study(
     started: Stack, story: SimpleNamespace
 ) -> None:
     def asked(method: str, path: str) -> Any:
@@ -206,7 +203,7 @@ def test_the_dashboard_shows_the_study_and_cannot_change_it(
     assert len(asked("GET", "/api/studies")["study_summaries"]) == 1
 
 
-def test_no_process_has_rights_or_can_write_beside_its_volumes(
+def test_services_run_unprivileged_on_read_only_files(
     started: Stack, story: SimpleNamespace
 ) -> None:
     script = "id -u; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; ! touch /opt/x 2>&1"
@@ -219,7 +216,7 @@ def test_no_process_has_rights_or_can_write_beside_its_volumes(
         assert "Read-only file system" in refused
 
 
-def test_the_passwords_are_nowhere_but_in_the_environment(
+def test_passwords_appear_only_in_the_environment(
     started: Stack, story: SimpleNamespace, runs: list[Run]
 ) -> None:
     image = started.containers("mlflow")[0]["Image"]
@@ -237,7 +234,7 @@ def test_the_passwords_are_nowhere_but_in_the_environment(
         assert started.search(password, "/work", "/etc", "/opt/pipeline") == ""
 
 
-def test_the_image_holds_the_pinned_packages_and_no_build_tools(
+def test_image_holds_pinned_packages_without_build_tools(
     started: Stack, story: SimpleNamespace
 ) -> None:
     printed = started.compose("exec", "-T", "mlflow", "python", "-c", IMAGE_CONTENT)
@@ -255,7 +252,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_a_backup_brings_everything_back_into_empty_volumes(
+def test_backup_restores_everything_into_empty_volumes(
     started: Stack, client: MlflowClient, runs: list[Run], study_run: Run, tmp_path: Path
 ) -> None:
     started.step("backup")
@@ -271,9 +268,7 @@ def test_a_backup_brings_everything_back_into_empty_volumes(
     assert started.compose("exec", "-T", "mlflow", "sh", "-c", others) == ""
 
 
-def test_without_a_gpu_the_file_for_gpus_says_what_is_missing(
-    started: Stack, story: SimpleNamespace
-) -> None:
+def test_gpu_file_without_gpu_names_missing_driver(started: Stack, story: SimpleNamespace) -> None:
     if shutil.which("nvidia-container-runtime-hook") is not None:
         pytest.skip("this machine lends GPUs to containers")
     image = started.containers("mlflow")[0]["Config"]["Image"]
@@ -282,9 +277,8 @@ def test_without_a_gpu_the_file_for_gpus_says_what_is_missing(
     assert 'could not select device driver "nvidia"' in printed
 
 
-def test_the_last_step_leaves_nothing_and_every_step_of_the_page_was_called(
-    started: Stack, story: SimpleNamespace
-) -> None:
+def test_remove_step_leaves_nothing_behind(started: Stack, story: SimpleNamespace) -> None:
+    """By then every step of the page has been called."""
     started.step("remove")
     for kind in (("ps", "--all"), ("volume", "ls"), ("network", "ls", "--filter=driver=bridge")):
         assert started.docker(*kind, "--quiet") == ""

@@ -67,7 +67,9 @@ def told_in_training(model: Model, part: Part, row: int) -> Tensor:
 
 @pytest.mark.parametrize("difference", [None, 3, 12])
 @pytest.mark.parametrize("scale", ["none", "standard", "minmax"])
-def test_a_forecast_is_what_training_says_of_its_window(difference: int | None, scale: str) -> None:
+def test_forecast_equals_training_prediction_of_its_window(
+    difference: int | None, scale: str
+) -> None:
     parts = read(frame(), difference=difference, scale=scale)
     model = model_of(parts.schema)
     for row in (0, len(parts.test) - 1):
@@ -79,7 +81,7 @@ def test_a_forecast_is_what_training_says_of_its_window(difference: int | None, 
         assert columns["a"] == expected[:, 1].tolist()
 
 
-def test_a_forecast_is_what_a_window_cut_by_hand_gives() -> None:
+def test_forecast_equals_hand_computed_values() -> None:
     schema = read(frame(), difference=5).schema
     model = model_of(schema)
     values = frame()[list(COLUMNS)].to_numpy()
@@ -96,7 +98,7 @@ def test_a_forecast_is_what_a_window_cut_by_hand_gives() -> None:
     )
 
 
-def test_only_the_last_window_and_its_difference_count() -> None:
+def test_forecast_needs_only_window_and_difference() -> None:
     model = model_of(read(frame(), difference=5).schema)
     assert forecast(model, frame()) == forecast(model, frame()[-9:])
     needed = r"has 8 rows; expected at least 9: .* a window of 4 and a difference of 5"
@@ -104,7 +106,7 @@ def test_only_the_last_window_and_its_difference_count() -> None:
         forecast(model, frame()[-8:])
 
 
-def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target() -> None:
+def test_intervals_use_residuals_of_step_and_target() -> None:
     pairs = tuple((-float(output), 10.0 + output) for output in range(2 * HORIZON))
     model = model_of(read(frame()).schema, decision=Decision(intervals=pairs))
     columns = forecast(model, frame())
@@ -144,7 +146,7 @@ def with_cell(row: int, cell: object) -> pd.DataFrame:
         (with_cell(3, "many"), r" (line 5|row 4), column 'b': 'many' is not a number"),
     ],
 )
-def test_a_past_of_no_use_is_refused(past: pd.DataFrame, problem: str) -> None:
+def test_unusable_past_is_refused(past: pd.DataFrame, problem: str) -> None:
     schema = read(frame(), difference=12).schema
     past.to_csv("new.csv", index=False)
     with pytest.raises(DataError, match=rf"new\.csv{problem}") as caught:
@@ -155,7 +157,7 @@ def test_a_past_of_no_use_is_refused(past: pd.DataFrame, problem: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["previous", "linear"])
-def test_holes_of_a_new_file_are_filled_as_in_training(missing: str) -> None:
+def test_missing_values_are_filled_as_in_training(missing: str) -> None:
     schema = read(frame(), missing=missing).schema
     holey = frame()
     holey.loc[[20, 58, 59], "b"] = np.nan
@@ -166,7 +168,8 @@ def test_holes_of_a_new_file_are_filled_as_in_training(missing: str) -> None:
     np.testing.assert_array_equal(held(holey, schema).raw, [window])
 
 
-def test_a_frame_gives_what_its_file_gives_whatever_its_types_and_order_of_columns() -> None:
+def test_frame_and_file_give_the_same_rows() -> None:
+    """Neither the types nor the order of the columns matter."""
     schema = read(frame()).schema
     frame().to_csv("new.csv", index=False)
     turned = frame()[["b", "when", "c", "a"]].assign(more="word")
@@ -182,13 +185,13 @@ def test_a_frame_gives_what_its_file_gives_whatever_its_types_and_order_of_colum
         assert found.names == [f"{label}-01" for label in in_file.names]
 
 
-def test_rows_without_times_have_no_label() -> None:
+def test_forecast_without_times_has_no_labels() -> None:
     columns = forecast(model_of(read(frame().drop(columns="when")).schema), frame())
     assert list(columns) == ["c", "a"]
     assert len(columns["c"]) == HORIZON
 
 
-def test_steps_that_a_new_past_lacks_are_told() -> None:
+def test_missing_steps_in_new_past_are_reported() -> None:
     schema = read(frame()).schema
     frame().drop(index=[50, 51]).to_csv("gappy.csv", index=False)
     told = (

@@ -50,7 +50,8 @@ def png(value: int, *, mode: str = "L") -> bytes:
     return file.getvalue()
 
 
-def test_columns_are_found_by_name_and_the_rows_keep_their_labels() -> None:
+def test_columns_are_matched_by_name() -> None:
+    """The predictions keep the labels of the rows."""
     frame = pd.DataFrame({"note": ["x", "y"], "b": [10, 20], "a": [1.5, 2.5]}, index=["k", "l"])
     answered = predict_frame(NUMBERS, frame)
     assert answered["prediction"].to_dict() == {"k": 11.5, "l": 22.5}
@@ -60,13 +61,14 @@ def test_columns_are_found_by_name_and_the_rows_keep_their_labels() -> None:
 @pytest.mark.parametrize(
     "kind", ["float64", "float32", "int64", "int8", "object", "str", "Float64"]
 )
-def test_a_number_is_the_same_in_any_type_of_column(kind: Any) -> None:
+def test_numeric_column_types_give_equal_results(kind: Any) -> None:
+    """A boolean column is refused."""
     frame = pd.DataFrame({"a": [1, 0], "b": [0, 1]})
     assert sums(NUMBERS, frame.astype(kind)) == [1.0, 1.0]
     assert "'a'" in refusal(NUMBERS, frame.astype(bool))
 
 
-def test_a_number_reaches_the_network_to_its_last_bit() -> None:
+def test_numbers_reach_the_network_exactly_as_float32() -> None:
     values = np.random.default_rng(0).normal(size=200) * 10.0 ** np.arange(-100, 100).clip(-30, 30)
     frame = pd.DataFrame({"a": values, "b": np.zeros(200)})
     assert sums(NUMBERS, frame) == values.astype(np.float32).astype(float).tolist()
@@ -85,19 +87,21 @@ def test_a_number_reaches_the_network_to_its_last_bit() -> None:
         (("x", "y"), pd.Categorical(["y", "x", "x"]), [1, 1, 1]),
     ],
 )
-def test_a_category_is_a_files_text(levels: tuple[str, ...], cells: Any, known: Any) -> None:
+def test_categories_match_the_text_of_a_file(
+    levels: tuple[str, ...], cells: Any, known: Any
+) -> None:
     assert sums(table(category_code("c", levels)), pd.DataFrame({"c": cells})) == known
 
 
 @pytest.mark.parametrize("hole", [None, np.nan, pd.NA, pd.NaT, "", "NA"])
-def test_a_missing_cell_is_filled_in_where_training_had_some_alone(hole: object) -> None:
+def test_missing_cell_needs_missing_cells_in_training(hole: object) -> None:
     frame = pd.DataFrame({"a": pd.Series([1.0, hole], dtype=object)})
     assert sums(table(number_code("a", fill=7.0, has_holes=True)), frame) == [1.0, 7.0]
     line = refusal(table(number_code("a", fill=7.0)), frame)
     assert line.startswith("the input row 2, column 'a': the cell is empty")
 
 
-def test_no_row_is_answered_with_the_columns_and_their_types() -> None:
+def test_empty_frame_gives_typed_empty_columns() -> None:
     binary = model(schema("binary", classes=["no", "yes"]))
     answered = predict_frame(binary, pd.DataFrame({"a": [], "b": []}))
     assert list(answered) == ["prediction", "probability of yes"]
@@ -108,7 +112,7 @@ def test_no_row_is_answered_with_the_columns_and_their_types() -> None:
 
 
 @pytest.mark.parametrize("form", [bytes, bytearray, "base64"])
-def test_pictures_are_files_as_bytes_or_base64(form: Any) -> None:
+def test_pictures_are_accepted_as_bytes_or_base64(form: Any) -> None:
     contents = [png(10), png(200)]
     cells = [base64.b64encode(c).decode() if form == "base64" else form(c) for c in contents]
     assert sums(PICTURES, pd.DataFrame({"image": cells})) == [60.0, 1200.0]
@@ -125,7 +129,7 @@ def test_pictures_are_files_as_bytes_or_base64(form: Any) -> None:
     ],
     ids=["floats", "bytes", "flat", "lists", "a frame"],
 )
-def test_numbers_are_taken_in_the_shape_of_a_row_or_flat(rows: Any) -> None:
+def test_arrays_are_accepted_shaped_or_flat(rows: Any) -> None:
     assert sums(ARRAYS, rows) == [15.0, 51.0]
 
 
@@ -149,12 +153,13 @@ LARGE = np.array([[0.0] * 6, [3e38] * 6, [0.0] * 6])
         (PICTURES, {"picture": [png(1)]}, "has no column 'image'; "),
     ],
 )
-def test_rows_that_can_not_be_used_are_refused(made: Model, rows: Any, said: str) -> None:
+def test_unusable_rows_are_refused(made: Model, rows: Any, said: str) -> None:
     told = refusal(made, pd.DataFrame(rows) if isinstance(rows, dict) else rows)
     assert told.startswith(said if "this" in said else f"the input {said}")
 
 
-def test_rows_go_through_the_network_in_blocks_of_one_size_never_of_none() -> None:
+def test_rows_pass_the_network_in_equal_blocks() -> None:
+    """The block size follows from the size of a row and is at least 1."""
     network, calls = Sum(1), list[int]()
     network.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
     rows = np.arange(2.0 * (2 * MOST_ROWS + 3)).reshape(-1, 2)

@@ -80,11 +80,11 @@ FOUND = Decision(threshold=0.31, rule="best_f1")
         (model(schema()), [], "0 rows written to new.csv"),
     ],
 )
-def test_answers_are_told_in_one_line(made: Model, column: list[Any], line: str) -> None:
+def test_predictions_are_summarized_in_one_line(made: Model, column: list[Any], line: str) -> None:
     assert lines(made, [column]) == [line]
 
 
-def test_each_predicted_value_is_summed_up() -> None:
+def test_each_predicted_value_is_summarized() -> None:
     """Not the first alone, and not the ends of the intervals beside them."""
     two = schema(outputs=2, targets=("sales", "costs"), units="EUR")
     made = model(two, Decision(intervals=((-50.0, 50.0), (-1.0, 1.0))))
@@ -94,7 +94,7 @@ def test_each_predicted_value_is_summed_up() -> None:
     ]
 
 
-def test_all_that_was_met_in_the_input_is_one_note() -> None:
+def test_all_input_notes_form_one_line() -> None:
     met = {
         "unknown": Counter(city=12, hair=1),
         "missing": Counter(age=3),
@@ -126,13 +126,14 @@ def test_all_that_was_met_in_the_input_is_one_note() -> None:
     ],
     ids=["lines", "a line that is written over", "silent", "short"],
 )
-def test_rows_done_are_told_each_ten_seconds_or_on_a_line_that_is_taken_away(
+def test_progress_is_shown_every_ten_seconds(
     capsys: pytest.CaptureFixture[str],
     verbose: int,
     total: int | None,
     seconds: int,
     said: list[str],
 ) -> None:
+    """With verbose=1 it is a line that is overwritten and removed in the end."""
     times = itertools.count(100.0)
     progress = RowsDone(verbose=verbose, total=total, clock=lambda: next(times))
     for second in range(1, seconds + 1):
@@ -179,7 +180,7 @@ def test_rows_done_are_told_each_ten_seconds_or_on_a_line_that_is_taken_away(
     ],
     ids=["binary", "multiclass", "values"],
 )
-def test_outputs_become_classes_with_probabilities_or_values_with_intervals(
+def test_outputs_become_classes_or_values_with_intervals(
     made: Model, outputs: Any, columns: Any
 ) -> None:
     assert answers(made, torch.tensor(outputs)) == columns
@@ -189,7 +190,7 @@ def test_outputs_become_classes_with_probabilities_or_values_with_intervals(
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_a_row_of_a_file_without_names_is_refused_by_its_line() -> None:
+def test_row_of_headerless_file_is_refused_by_line() -> None:
     Path("new.csv").write_text("1,1\n1,1\n1,1\n", encoding="utf-8")
     made = model(schema(reading={"kind": "table", "target": "target", "header": False}))
     ones = np.ones((3, 2))
@@ -200,7 +201,7 @@ def test_a_row_of_a_file_without_names_is_refused_by_its_line() -> None:
 
 
 @pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
-def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
+def test_non_finite_prediction_is_refused_by_row(lost: float) -> None:
     class Lost(nn.Module):
         def forward(self, rows: Tensor) -> Tensor:
             return rows * torch.tensor([[0.0, 1.0], [1.0, lost], [lost, 0.0]])
@@ -210,7 +211,8 @@ def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
         answered(made, Block(raw=np.ones((3, 2))), what="new.csv", first_row=11)
 
 
-def test_the_ends_are_conformal_ranks_and_few_groups_or_no_numbers_have_none() -> None:
+def test_interval_ends_are_conformal_ranks() -> None:
+    """Too few groups, or residuals that are NaN, have no interval."""
     for rows in (1, 8, 18, 19, 20, 38, 39, 50, 199, 1000):
         ordered = sorted(residuals := np.random.default_rng(rows).normal(size=rows))
         rank = math.ceil(round((rows + 1) * 0.95, 9))
@@ -228,7 +230,7 @@ def test_the_ends_are_conformal_ranks_and_few_groups_or_no_numbers_have_none() -
 @pytest.mark.parametrize(
     ("rows", "horizon", "group"), [(20, 0, 1), (50, 0, 1), (60, 1, 1), (240, 12, 1), (800, 0, 20)]
 )
-def test_at_least_nine_of_ten_truths_lie_within(rows: int, horizon: int, group: int) -> None:
+def test_intervals_cover_nine_of_ten_truths(rows: int, horizon: int, group: int) -> None:
     """A small run of the benchmark whose table stands in docs/statistics.md."""
     held = predicted(rows, horizon=horizon, group=group, repetitions=1000)
     assert held is not None
@@ -245,7 +247,8 @@ def csv_rows(*pieces: list[list[str] | list[float]]) -> list[list[str]]:
     return list(csv.reader(io.StringIO(file.getvalue().decode("utf-8"), newline="")))
 
 
-def test_texts_that_a_spreadsheet_would_run_are_quoted_and_so_is_a_heading() -> None:
+def test_spreadsheet_formulas_are_quoted_in_csv() -> None:
+    """The heading is quoted too."""
     run = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx"]
     others = ["-5", "+1.5e3", "007", "a=b", "", 'say "hi", you', "two\nlines", "a\rb"]
     heading, *rows = csv_rows([[*run, *others], [1.0] * 14])
@@ -253,14 +256,14 @@ def test_texts_that_a_spreadsheet_would_run_are_quoted_and_so_is_a_heading() -> 
     assert rows == [[text, "1.0"] for text in (*(f"'{text}" for text in run), *others)]
 
 
-def test_a_number_is_read_back_to_the_last_bit_and_never_quoted() -> None:
+def test_numbers_survive_csv_exactly_and_unquoted() -> None:
     bits = np.random.default_rng(0).integers(0, 2**32, 2000, dtype=np.uint32).view(np.float32)
     values = [-0.1, *np.extract(np.isfinite(bits), bits).astype(float).tolist()]
     rows = csv_rows([["a"] * len(values), values])
     assert [float(row[1]) for row in rows[1:]] == values
 
 
-def test_nothing_is_written_before_the_first_rows_are_known_to_be_sound() -> None:
+def test_nothing_is_written_before_first_valid_rows() -> None:
     def refused() -> Iterator[list[list[float]]]:
         raise DataError("no number")
         yield []
@@ -272,7 +275,7 @@ def test_nothing_is_written_before_the_first_rows_are_known_to_be_sound() -> Non
     assert csv_rows() == [["'=id", "value"]]  # the heading of a sheet without rows
 
 
-def test_parquet_holds_the_same_rows_unquoted_in_large_groups() -> None:
+def test_parquet_holds_unquoted_rows_in_large_groups() -> None:
     size = GROUP_ROWS // 2
     starts = range(0, 4 * size, size)
     pieces = [[[f"={n}"] * size, [*map(float, range(n, n + size))]] for n in starts]
@@ -311,7 +314,7 @@ def problem(kind: type[PipelineError], source: str, output: str, *, overwrite: b
         ("s3://x/new.csv", "is a URL; copy it to this machine first, then set input=new.csv"),
     ],
 )
-def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> None:
+def test_missing_or_remote_input_is_refused(source: str, said: str) -> None:
     assert problem(DataError, source, "out.csv").startswith(f"input='{source}' {said}")
 
 
@@ -329,7 +332,7 @@ def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> Non
         ("link.csv", "is in a folder that does not exist; create it with: mkdir -p /"),
     ],
 )
-def test_an_output_that_can_not_be_written_so_is_refused(output: str, said: str) -> None:
+def test_unwritable_output_is_refused(output: str, said: str) -> None:
     Path("folder.csv").mkdir()
     Path("link.csv").symlink_to("no/target.csv")
     Path("old.csv").write_text("mine", encoding="utf-8")
@@ -340,7 +343,7 @@ def test_an_output_that_can_not_be_written_so_is_refused(output: str, said: str)
 
 
 @pytest.mark.parametrize("way", ["the same", "another spelling", "a link", "a second name"])
-def test_the_input_itself_is_never_the_output(own_folder: Path, way: str) -> None:
+def test_output_equal_to_input_is_refused(own_folder: Path, way: str) -> None:
     output = {"the same": "new.csv", "another spelling": f"../{own_folder.name}/new.csv"}.get(
         way, "other.csv"
     )
@@ -352,7 +355,7 @@ def test_the_input_itself_is_never_the_output(own_folder: Path, way: str) -> Non
     assert told == f"output={output!r} is the input file; choose another"
 
 
-def test_what_may_be_written_passes_and_a_link_stays_one(own_folder: Path) -> None:
+def test_valid_outputs_pass_and_links_stay_links(own_folder: Path) -> None:
     Path("old.csv").write_text("old", encoding="utf-8")
     for output in ("out.csv", "OUT.CSV", str(own_folder / "out.parquet"), None):
         require_places("new.csv", output, overwrite=False)
