@@ -55,7 +55,7 @@ def last(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
 
-def test_a_checkpoint_holds_all_that_reading_it_needs_as_plain_values(run: Path) -> None:
+def test_checkpoint_describes_itself_in_plain_values(run: Path) -> None:
     ours = checkpoint(run, "last")["pipeline"]  # read with weights_only=True
     assert (ours["format"], ours["version"], ours["epoch"]) == (1, __version__, 3)
     assert ours["config"] == plain(compose([*WORDS, "trainer.max_epochs=3"]))
@@ -156,7 +156,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_what_is_no_checkpoint_to_go_on_from_is_refused_in_one_line(
+def test_invalid_checkpoint_is_refused_in_one_line(
     train: Train, run: Path, last: Path, capsys: Capture, kind: str
 ) -> None:
     before, (change, words) = events(run), OTHER[kind]
@@ -169,9 +169,10 @@ def test_what_is_no_checkpoint_to_go_on_from_is_refused_in_one_line(
     assert not Path("trapped").exists()
 
 
-def test_a_run_without_a_checkpoint_or_with_a_folder_in_its_place_is_refused(
+def test_missing_checkpoint_is_refused(
     train: Train, run: Path, last: Path, capsys: Capture
 ) -> None:
+    """A folder in its place is refused too."""
     last.unlink()
     assert train(f"resume={run}", *MORE) == 2
     none = f"error: {run} has no checkpoint: the run finished no epoch\n"
@@ -183,7 +184,7 @@ def test_a_run_without_a_checkpoint_or_with_a_folder_in_its_place_is_refused(
     )
 
 
-def test_another_version_of_the_same_format_is_named(
+def test_checkpoint_of_another_version_is_noted(
     train: Train, run: Path, last: Path, capsys: Capture
 ) -> None:
     put(last, changed(version="9.9.9")(checkpoint(run, "last")))
@@ -192,7 +193,7 @@ def test_another_version_of_the_same_format_is_named(
     assert f"note: {last} was written by pipeline 9.9.9; this is {__version__}" in said
 
 
-def test_which_checkpoints_are_kept_and_of_which_epoch(train: Train, own_folder: Path) -> None:
+def test_kept_checkpoints_are_of_the_expected_epochs(train: Train, own_folder: Path) -> None:
     words = ("optimizer=sgd", "optimizer.lr=0.5", "optimizer.momentum=0.9", "monitor=val/loss")
     assert train(*WORDS, "trainer.max_epochs=2", "keep=last", "output=kept") == 0
     names = [path.name for path in (only_run(own_folder / "kept") / "checkpoints").iterdir()]
@@ -204,7 +205,7 @@ def test_which_checkpoints_are_kept_and_of_which_epoch(train: Train, own_folder:
     assert checkpoint(run, "last")["pipeline"]["epoch"] == 8
 
 
-def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
+def test_run_with_retired_keys_is_resumed_and_evaluated(
     train: Train, run: Path, last: Path
 ) -> None:
     gone = {"limit_predict_batches": None, "reload_dataloaders_every_n_epochs": 0}
@@ -225,9 +226,10 @@ def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
 
 
 @pytest.mark.parametrize(("trainer", "code"), [({}, 0), ({"trainer": None}, 2)])
-def test_a_config_on_record_without_a_trainer_has_the_default_one_or_is_refused(
+def test_recorded_config_without_trainer_gets_the_default(
     run: Path, capsys: Capture, trainer: dict[str, None], code: int
 ) -> None:
+    """A trainer that is null is refused."""
     config = run / "artifacts" / "config.yaml"
     given = yaml.safe_load(config.read_text(encoding="utf-8"))
     del given["trainer"]

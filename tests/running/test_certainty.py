@@ -42,9 +42,7 @@ def compared(made: Made, *words: str) -> Path:
 
 
 @pytest.mark.slow
-def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
-    made: Made, capsys: Capture
-) -> None:
+def test_intervals_of_every_command_resample_groups(made: Made, capsys: Capture) -> None:
     of_row = write_patients("patients.csv", 60)
     run = compared(made, *QUICK, *GROUPED, "data.test=0.5", "verbose=0")
     assert "result" in capsys.readouterr().out
@@ -72,9 +70,7 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
         assert ("note: no column 'patient'" in printed) == (file == "nameless.csv")
 
 
-def test_few_forecasts_have_neither_an_interval_nor_a_prediction_interval(
-    made: Made, capsys: Capture
-) -> None:
+def test_few_forecasts_have_no_intervals(made: Made, capsys: Capture) -> None:
     """29 test rows of the airline passengers, 12 steps each, tell next to nothing."""
     words = ("data=airline", "data.window=12", "data.horizon=12", "verbose=2")
     run = compared(made, *QUICK, *words)

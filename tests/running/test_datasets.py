@@ -9,7 +9,7 @@ from pipeline.running import plan
 from pipeline.running.plan import Datasets
 
 
-def test_the_oldest_data_go_where_there_is_no_room_for_all(monkeypatch: Patch) -> None:
+def test_oldest_data_are_dropped_beyond_the_limit(monkeypatch: Patch) -> None:
     kept = Datasets(keeps=True)
 
     def prepared(*words: str) -> Prepared:

@@ -33,7 +33,7 @@ def tags(run: Path) -> dict[str, str]:
     return {one["key"]: one["value"] for one in events(run) if one["event"] == "tag"}
 
 
-def test_findings_are_what_the_tables_of_the_run_and_its_model_say(run: Path) -> None:
+def test_findings_agree_with_tables_and_model(run: Path) -> None:
     iris, lines = load_findings(run / "artifacts"), predictions(run)
     assert iris.test is not None
     assert [int(line["row"]) for line in lines] == iris.test.rows.tolist()
@@ -65,7 +65,7 @@ def test_findings_are_what_the_tables_of_the_run_and_its_model_say(run: Path) ->
     [("data=table", "data.target=y"), ("data=series", "data.window=3", "data.difference=1")],
     ids=["table", "differences"],
 )
-def test_targets_are_written_as_the_file_has_them(made: Made, words: tuple[str, ...]) -> None:
+def test_targets_are_written_as_in_the_file(made: Made, words: tuple[str, ...]) -> None:
     """15.7, and not the 15.700000968 that float32 makes of it."""
     cells = [f"{day * 7 % 31 + day / 10:.1f}" for day in range(60)]
     times = range(1900, 1960) if "data=series" in words else [day * 37 % 101 for day in range(60)]
@@ -76,8 +76,8 @@ def test_targets_are_written_as_the_file_has_them(made: Made, words: tuple[str, 
     assert [line["target"] for line in tested] == [cells[int(line["row"])] for line in tested]
 
 
-def test_a_run_is_judged_on_the_rows_it_trained_on(made: Made, capsys: Capture) -> None:
-    """Which are the first ones where each epoch has the same three batches."""
+def test_run_is_judged_on_its_training_rows(made: Made, capsys: Capture) -> None:
+    """These are the first 24 rows, since each epoch has the same three batches."""
     words = ("data=breast_cancer", "data.batch_size=8", "debug=overfit", "trainer.max_epochs=9")
     run = made("model=mlp", *words)
     found, part = load_findings(run / "artifacts"), shipped("breast_cancer").train
@@ -92,7 +92,7 @@ def test_a_run_is_judged_on_the_rows_it_trained_on(made: Made, capsys: Capture) 
     assert found.kept is None  # the last epoch, not the one that suits the validation rows
 
 
-def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: Patch) -> None:
+def test_recorded_run_has_pictures_and_note(made: Made, monkeypatch: Patch) -> None:
     monkeypatch.delenv("PIPELINE_PICTURES")
     run = made(*WORDS, "feature_maps.samples=[3,149]")
     pictures = run / "artifacts" / "pictures"
@@ -127,15 +127,13 @@ def test_a_run_on_record_has_its_pictures_and_its_note(made: Made, monkeypatch: 
     assert len(found.importances.columns) == 4
 
 
-def test_rows_that_are_not_there_are_refused_before_anything_begins(
-    train: Train, capsys: Capture
-) -> None:
+def test_unknown_sample_rows_are_refused_at_start(train: Train, capsys: Capture) -> None:
     assert train(*IRIS, "feature_maps.samples=[3,999]") == 2
     assert "feature_maps.samples" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
-def test_the_note_of_a_run_without_pictures_links_its_card(made: Made) -> None:
+def test_note_without_pictures_links_the_card(made: Made) -> None:
     assert "artifacts/card.md" in tags(made(*WORDS, "pictures=false"))["mlflow.note.content"]
 
 
@@ -149,14 +147,14 @@ def test_the_note_of_a_run_without_pictures_links_its_card(made: Made) -> None:
         (("pictures=true",), "0", True),
     ],
 )
-def test_pictures_are_drawn_where_they_are_wanted(
+def test_pictures_are_drawn_where_wanted(
     words: tuple[str, ...], variable: str, wanted: bool, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("PIPELINE_PICTURES", variable)
     assert wants_pictures(check(compose([*WORDS, *words]))) == wanted
 
 
-def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
+def test_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     words = ("model.norm=none", "model.gain=20", "optimizer=sgd", "optimizer.lr=10")
     more = ("trainer.gradient_clip_val=null", "pictures=true", "tracking=none")
     assert train(*WORDS[:3], *words, *more) == 4
@@ -178,9 +176,10 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     assert "<dt>status</dt>\n<dd>failed (diverged)</dd>" in page
 
 
-def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
+def test_failed_drawing_leaves_a_finished_run(
     made: Made, monkeypatch: Patch, capsys: Capture
 ) -> None:
+    """It prints one warning."""
     monkeypatch.setattr(sys, "executable", f"{sys.prefix}/bin/python")  # a fork has matplotlib
     broken = Path("broken").absolute()
     broken.mkdir()
@@ -193,16 +192,14 @@ def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
     assert events(run)[-1]["status"] == "FINISHED"
 
 
-def test_a_resumed_run_shows_no_report_of_the_training_before(
-    made: Made, train: Train, capsys: Capture
-) -> None:
+def test_resumed_run_shows_no_earlier_report(made: Made, train: Train, capsys: Capture) -> None:
     run = made(*WORDS[:3], "scheduler=none", "tracking=none", "pictures=true")
     assert f"report  {run}" in capsys.readouterr().out
     assert train(f"resume={run}", "pictures=false", "trainer.max_epochs=4") == 0
     assert "report  " not in capsys.readouterr().out
 
 
-def test_drawing_leaves_what_others_have_drawn() -> None:
+def test_drawing_leaves_figures_of_others_open() -> None:
     figure = pyplot.figure()
     with drawing():
         pyplot.figure()
@@ -210,9 +207,8 @@ def test_drawing_leaves_what_others_have_drawn() -> None:
     pyplot.close(figure)
 
 
-def test_of_very_many_test_rows_evenly_spaced_ones_are_kept_and_mistakes_have_their_inputs(
-    made: Made, monkeypatch: Patch
-) -> None:
+def test_kept_test_rows_are_evenly_spaced(made: Made, monkeypatch: Patch) -> None:
+    """The mistakes among them keep their inputs."""
     monkeypatch.setattr(f"{OURS}.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
     run = made(*words, "pictures=true")
@@ -230,7 +226,7 @@ def test_of_very_many_test_rows_evenly_spaced_ones_are_kept_and_mistakes_have_th
 
 
 @pytest.mark.parametrize("place", ["activity_of", "_scores"])
-def test_no_fault_of_a_look_at_the_network_costs_the_run_its_result(
+def test_failed_network_analysis_keeps_the_result(
     made: Made, monkeypatch: Patch, capsys: Capture, place: str
 ) -> None:
     def fails(*_: object) -> None:

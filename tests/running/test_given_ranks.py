@@ -19,9 +19,8 @@ def learned(run: Path) -> dict[str, float]:
     return {key: value for key, value in final_values(run).items() if not key.startswith("time/")}
 
 
-def test_a_run_on_one_device_is_the_same_in_a_batch_job_and_in_a_shell_of_a_cluster(
-    made: Made, monkeypatch: Patch
-) -> None:
+def test_single_device_run_ignores_cluster_environment(made: Made, monkeypatch: Patch) -> None:
+    """A batch job and an interactive shell of a cluster give the same values."""
     alone = learned(made(*WORDS))
     for number, variables in enumerate(
         (
@@ -48,7 +47,7 @@ def started(*words: str, **variables: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_what_a_callback_logs_is_kept_where_the_environment_names_another_rank() -> None:
+def test_callback_values_are_kept_despite_inherited_rank() -> None:
     rates = "+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"
     assert started(rates, RANK="1", LOCAL_RANK="1").wait(300) == 0
     logged = {key for values in epochs(only_run(Path("runs"))).values() for key in values}

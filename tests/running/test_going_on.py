@@ -54,7 +54,8 @@ def child_of(train: Train, run: Path, *words: str) -> Path:
 
 
 @pytest.mark.slow
-def test_in_mlflow_a_run_goes_on_as_itself_and_a_changed_one_as_its_child(train: Train) -> None:
+def test_mlflow_records_resumed_run_and_child_run(train: Train) -> None:
+    """With another config, the resumed run becomes a child of the first."""
     assert train(*WORDS, "output=recorded") == 0
     run = only_run(Path("recorded"))
     run_id = read_state(run).run_id
@@ -71,7 +72,7 @@ def test_in_mlflow_a_run_goes_on_as_itself_and_a_changed_one_as_its_child(train:
 
 # tests/tracking/test_runs_command.py finds runs by all their names.
 @pytest.mark.parametrize("name", [RUN_ID[:6], "last"])
-def test_a_finished_run_goes_on_in_place(train: Train, run: Path, name: str) -> None:
+def test_finished_run_resumes_in_place(train: Train, run: Path, name: str) -> None:
     before = epochs(run)
     # No weight depends on these keys.
     free = ("tags=[late]", "name=other", "trainer.accelerator=cpu", "data.num_workers=0")
@@ -83,7 +84,7 @@ def test_a_finished_run_goes_on_in_place(train: Train, run: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(("has_ended", "earlier"), [(False, 600.0), (True, 900.0)])
-def test_the_training_time_of_a_resumed_run_is_that_of_all_its_parts(
+def test_training_time_of_resumed_run_is_total(
     train: Train, run: Path, capsys: Capture, *, has_ended: bool, earlier: float
 ) -> None:
     changed = {"time/epoch": 200.0, "time/fit": 900.0}
@@ -106,7 +107,7 @@ def test_the_training_time_of_a_resumed_run_is_that_of_all_its_parts(
 
 
 @pytest.mark.parametrize("prefix", ["12e45678", "1_000", "0x1f", "007", "1e5", "true"])
-def test_a_run_id_that_looks_like_a_number_is_read_as_text(
+def test_numeric_looking_run_id_is_read_as_text(
     train: Train, run: Path, capsys: Capture, prefix: str
 ) -> None:
     write_state(run, State(uri="", run_id=f"{prefix}9abc", experiment_id="1", sent=0))
@@ -115,9 +116,8 @@ def test_a_run_id_that_looks_like_a_number_is_read_as_text(
 
 
 @pytest.mark.parametrize("way", ["auto", "last"])
-def test_the_newest_run_is_the_one_that_began_last_whatever_time_its_name_tells(
-    train: Train, run: Path, way: str
-) -> None:
+def test_resume_takes_the_run_that_began_last(train: Train, run: Path, way: str) -> None:
+    """The time in its name does not matter."""
     interrupt(run, 2)
     older = run.with_name("29991231-235959-run-ffffff")  # a machine whose local time is ahead
     shutil.copytree(run, older)
@@ -129,7 +129,7 @@ def test_the_newest_run_is_the_one_that_began_last_whatever_time_its_name_tells(
     assert events(run)[-1]["status"] == "FINISHED"
 
 
-def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
+def test_resume_auto_without_unfinished_run_starts_new(
     train: Train, run: Path, capsys: Capture
 ) -> None:
     words = (*WORDS[:3], "trainer.max_epochs=1", "tracking=none", "verbose=2", "resume=auto")
@@ -166,9 +166,10 @@ def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
         ),
     ],
 )
-def test_a_changed_config_or_one_that_leaves_nothing_is_refused_in_one_line(
+def test_changed_config_is_refused_in_one_line(
     train: Train, run: Path, capsys: Capture, words: str, problem: str
 ) -> None:
+    """So is a config that leaves no epoch to train."""
     before = events(run)
     assert train(f"resume={run}", "verbose=0", *words.split()) == 2
     assert only_problem(capsys).startswith(problem.format(run=run))
@@ -176,15 +177,14 @@ def test_a_changed_config_or_one_that_leaves_nothing_is_refused_in_one_line(
     assert runs(run.parent) == [run]
 
 
-def test_a_longer_cosine_changes_the_schedule_and_is_refused(train: Train, capsys: Capture) -> None:
+def test_longer_cosine_schedule_is_refused(train: Train, capsys: Capture) -> None:
     assert train(*WORDS[:2], "tracking=none", "verbose=0", "trainer.max_epochs=2", "output=a") == 0
     assert train(f"resume={only_run(Path('a'))}", "trainer.max_epochs=4") == 2
     assert only_problem(capsys).startswith("scheduler.T_max was 2 and is 4 now; restore it, or")
 
 
-def test_another_config_makes_a_child_run_that_leaves_its_parent_alone_and_is_gone_on_with(
-    train: Train, run: Path
-) -> None:
+def test_child_run_leaves_its_parent_unchanged(train: Train, run: Path) -> None:
+    """It can be resumed itself."""
     before = {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
     child, whole = (
         child_of(train, run, f"trainer.max_epochs={last}", "optimizer.lr=0.1", "tracking=none")
@@ -215,9 +215,7 @@ def rates_of_onecycle() -> Iterator[float]:
 
 
 @pytest.mark.parametrize("scheduler", ["cosine", "onecycle"])
-def test_a_child_run_trains_with_the_learning_rate_and_schedule_of_its_own_config(
-    train: Train, run: Path, scheduler: str
-) -> None:
+def test_child_run_follows_its_own_schedule(train: Train, run: Path, scheduler: str) -> None:
     words = ("trainer.max_epochs=5", "optimizer.lr=0.1", f"scheduler={scheduler}")
     child = child_of(train, run, "tracking=none", *words)
     expected = list(rates_of_onecycle())[11::3]
@@ -226,9 +224,8 @@ def test_a_child_run_trains_with_the_learning_rate_and_schedule_of_its_own_confi
     assert [v["lr"] for v in epochs(child).values()] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_child_run_may_have_another_optimizer_and_begins_with_the_parents_weights(
-    train: Train, run: Path
-) -> None:
+def test_child_run_starts_from_its_parents_weights(train: Train, run: Path) -> None:
+    """Its optimizer is another one."""
     child = child_of(train, run, *MORE[:2], "optimizer=sgd", "optimizer.lr=1e-30")
     found = checkpoint(child, "last")["state_dict"]
     for name, weight in checkpoint(run, "last")["state_dict"].items():
@@ -236,7 +233,7 @@ def test_a_child_run_may_have_another_optimizer_and_begins_with_the_parents_weig
             assert torch.equal(found[name], weight), name
 
 
-def test_a_child_run_has_the_patience_of_its_own_config(train: Train, run: Path) -> None:
+def test_child_run_has_its_own_patience(train: Train, run: Path) -> None:
     stopping = ("callbacks=early_stopping", "optimizer.lr=1e-30", "model.norm=batch")
     words = (*stopping, "tracking=none", "callbacks.early_stopping.min_delta=9")
     first = child_of(train, run, *words, "trainer.max_epochs=5")
@@ -244,7 +241,8 @@ def test_a_child_run_has_the_patience_of_its_own_config(train: Train, run: Path)
     assert list(epochs(second)) == [6, 7, 8]
 
 
-def test_a_kill_between_the_last_and_the_best_checkpoint_is_mended(train: Train, run: Path) -> None:
+def test_kill_between_two_checkpoints_is_repaired(train: Train, run: Path) -> None:
+    """The best checkpoint is written again from the last one."""
     last, checkpoints = checkpoint(run, "last"), run / "checkpoints"
     key = next(key for key in last["callbacks"] if key.startswith("Checkpoints"))
     last["callbacks"][key] |= {"best_value": 2.0, "best_epoch": 3}

@@ -51,7 +51,7 @@ def ladder(lowest: float, highest: float, steps: int) -> list[float]:
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_each_step_is_taken_with_the_rate_of_its_rung(accumulated: int) -> None:
+def test_each_step_uses_its_learning_rate(accumulated: int) -> None:
     words = ("lr_range.lowest=0.001", "lr_range.highest=0.5", "lr_range.steps=25")
     batches = f"trainer.accumulate_grad_batches={accumulated}"
     plan, applied = planned(*IRIS, *PLAIN_SGD, "scheduler=onecycle", batches, *words), []
@@ -66,7 +66,7 @@ def test_each_step_is_taken_with_the_rate_of_its_rung(accumulated: int) -> None:
     assert len(losses) == 25
 
 
-def test_one_seed_gives_one_curve_and_all_is_as_before_it(own_folder: Path) -> None:
+def test_range_test_is_reproducible_and_leaves_no_trace(own_folder: Path) -> None:
     words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
     trained(planned(*words, "output=untouched"), None)
     plan = planned(*words, "output=tested")
@@ -92,9 +92,10 @@ def found_rate(run: Path) -> str:
     return next(one["value"] for one in events(run) if one.get("key") == "find_lr")
 
 
-def test_the_suggestion_is_printed_as_an_override_and_on_record(
+def test_suggestion_is_printed_as_an_override(
     made: Made, own_folder: Path, capsys: Capture
 ) -> None:
+    """It is recorded as well."""
     given = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "name=f_adam")
     run = made(*given, "tags=[two words]", "find_lr=true", "lr_range.steps=60").absolute()
     printed = capsys.readouterr().out.splitlines()
@@ -130,7 +131,7 @@ def test_the_suggestion_is_printed_as_an_override_and_on_record(
         ("name=中文", None),
     ],
 )
-def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str | None) -> None:
+def test_command_is_quoted_only_where_needed(typed: str, shown: str | None) -> None:
     (given,), _ = read([typed], texts=("name",), multirun=False)
     line = Command(overrides=(given.line,), config_dir=None).line()
     if shown is not None:
@@ -139,7 +140,7 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
     assert again.override.value() == typed.partition("=")[2]
 
 
-def test_the_newest_run_is_one_that_has_trained(train: Train, run: Path) -> None:
+def test_last_run_skips_range_tests(train: Train, run: Path) -> None:
     assert train(*IRIS, "find_lr=true", "lr_range.steps=20") == 0
     assert find_run("last", run.parent).name == run.name
 
@@ -148,7 +149,7 @@ def test_the_newest_run_is_one_that_has_trained(train: Train, run: Path) -> None
     ("lowest", "highest", "why"),
     [("1e-12", "1e-9", "stayed flat at about "), ("1e20", "1e35", "diverged at ")],
 )
-def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
+def test_absent_suggestion_is_explained_in_one_line(
     made: Made, capsys: Capture, lowest: str, highest: str, why: str
 ) -> None:
     given = (f"lr_range.lowest={lowest}", f"lr_range.highest={highest}", "model.norm=none")
@@ -162,7 +163,7 @@ def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
     assert (run / "artifacts" / "find_lr" / "lr_range.png").exists()
 
 
-def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
+def test_optimizer_without_learning_rate_is_refused(
     train: Train, tmp_path: Path, capsys: Capture
 ) -> None:
     own = written(tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"})
@@ -172,7 +173,7 @@ def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
     )
 
 
-def test_each_function_says_which_config_is_for_the_other() -> None:
+def test_run_and_find_lr_refuse_each_others_config() -> None:
     with pytest.raises(ConfigError, match=r"call find_lr\(config\), not run\(config\)"):
         run(compose([*IRIS, "find_lr=true"]))
     with pytest.raises(ConfigError, match=r"call run\(config\), or set find_lr=true"):
@@ -204,7 +205,7 @@ CURVES: dict[str, tuple[Callable[[list[float]], list[float]], int, float]] = {
 
 
 @pytest.mark.parametrize("case", CURVES)
-def test_the_suggestion_lies_halfway_from_the_steepest_to_the_lowest_rate(case: str) -> None:
+def test_suggestion_lies_between_steepest_and_lowest_rate(case: str) -> None:
     change, count, exactly = CURVES[case]
     curve = read_curve(list(RATES), change(valley()))
     assert curve.steepest == pytest.approx(STEEPEST, rel=0.1)
@@ -215,7 +216,8 @@ def test_the_suggestion_lies_halfway_from_the_steepest_to_the_lowest_rate(case: 
         assert curve.blown_up == pytest.approx(RATES[80], rel=0.5 if count == 100 else 0)
 
 
-def test_the_noise_of_single_batches_hardly_moves_a_suggestion_and_makes_none() -> None:
+def test_batch_noise_hardly_moves_the_suggestion() -> None:
+    """Noise alone gives no suggestion."""
     rates = list(RATES)
     found = [read_curve(rates, valley(0.3, seed)).suggestion for seed in range(50)]
     assert all(rate is not None and HALFWAY / 2 < rate < HALFWAY * 2 for rate in found)
@@ -224,7 +226,8 @@ def test_the_noise_of_single_batches_hardly_moves_a_suggestion_and_makes_none() 
         assert (curve.suggestion, curve.blown_up) == (None, None), seed
 
 
-def test_a_first_loss_that_is_no_number_is_told_as_such_and_is_a_picture_too() -> None:
+def test_non_finite_first_loss_is_reported() -> None:
+    """The picture says so too."""
     curve = read_curve([1e-6], [math.inf])
     assert verdict(curve, check(compose(list(IRIS))).lr_range) == (
         "no suggestion: the loss is NaN or infinite at the first step; look for huge or missing "
@@ -236,7 +239,7 @@ def test_a_first_loss_that_is_no_number_is_told_as_such_and_is_a_picture_too() -
 
 
 @pytest.mark.parametrize("broken", [3, 60, 100])
-def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int) -> None:
+def test_curve_survives_writing_and_reading(tmp_path: Path, broken: int) -> None:
     rates, losses = list(RATES), [*valley(0.1)[:broken], *[math.nan] * (100 - broken)]
     curve = read_curve(rates, losses)
     write_curve(tmp_path, curve, rates, losses)
@@ -245,7 +248,7 @@ def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int) ->
         np.testing.assert_array_equal(getattr(again, field.name), getattr(curve, field.name))
 
 
-def test_a_missing_or_damaged_file_gives_no_curve(tmp_path: Path) -> None:
+def test_missing_or_damaged_file_gives_no_curve(tmp_path: Path) -> None:
     assert stored_curve(tmp_path) is None
     (tmp_path / FIND_LR).mkdir()
     heading = "step,lr,loss,smoothed\n"
@@ -258,9 +261,8 @@ def test_a_missing_or_damaged_file_gives_no_curve(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_suggested_rate_beats_a_tenth_and_thirty_times_of_it(
-    train: Train, own_folder: Path
-) -> None:
+def test_suggested_rate_beats_lower_and_higher_rates(train: Train, own_folder: Path) -> None:
+    """Here a tenth of it and thirty times it."""
     words = ("model=mlp", "data=digits", "trainer.max_epochs=8", *IRIS[2:])
     assert train(*words, "find_lr=true", "output=found") == 0
     rate = float(found_rate(only_run(own_folder / "found")))
@@ -274,7 +276,7 @@ def test_the_suggested_rate_beats_a_tenth_and_thirty_times_of_it(
 
 
 @pytest.mark.slow
-def test_mlflow_has_the_range_test_like_any_run(made: Made, own_folder: Path) -> None:
+def test_range_test_is_recorded_in_mlflow(made: Made, own_folder: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     rate = found_rate(made(*IRIS[:2], "find_lr=true", "verbose=0"))

@@ -59,14 +59,14 @@ def section(text: str, title: str) -> str:
     return text.split(f"## {title}\n")[1].split("\n## ", maxsplit=1)[0]
 
 
-def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
+def test_score_stands_beside_interval_and_baselines() -> None:
     figures = section(told(), "Result")
     assert "| metric | network | 95 % CI | naive: majority class | linear: logistic" in figures
     assert "| f1 | 0.81 | 0.70–0.90 | 0.00 | 0.75 |" in figures
     assert "95 % CI: bootstrap of 125 rows; it does not cover the variation between" in figures
 
 
-def test_first_sentences_say_what_the_model_does() -> None:
+def test_first_sentences_describe_the_model() -> None:
     first = told().splitlines()[2]
     assert first == (
         "MLP, 2,048 parameters, classifies ill against well: test F1 0.81 (95 % CI 0.70–0.90, 240 "
@@ -75,7 +75,7 @@ def test_first_sentences_say_what_the_model_does() -> None:
     )
 
 
-def test_classes_threshold_data_and_commands_stand_in_their_sections() -> None:
+def test_each_section_holds_its_details() -> None:
     text = told()
     assert "| ill | 45 | 39 | 12 | 68 | 6 | 0.765 | 0.867 | 0.812 |" in section(text, "Result")
     decision = section(text, "How it decides")
@@ -92,7 +92,7 @@ def test_classes_threshold_data_and_commands_stand_in_their_sections() -> None:
     assert "hidden=\\[64\\], " in making
 
 
-def test_limits_are_those_of_the_data_and_the_figures() -> None:
+def test_limits_follow_from_data_and_scores() -> None:
     found = replace(
         REPORT,
         constant=("flat",),
@@ -125,7 +125,8 @@ def test_limits_are_those_of_the_data_and_the_figures() -> None:
     assert "few rows of class gone" in section(told(unweighted, data=found), "Known limits")
 
 
-def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
+def test_lower_error_is_better_in_regression() -> None:
+    """The interval of each value stands beside its name."""
     regression = made_models.schema("regression", outputs=2, label="heat", units="°C")
     decision = Decision(intervals=((-1.5, 2.5), (-3.0, 3.0)))
     metrics = {"test/rmse": 2.0, "naive/rmse": 9.0, "linear/rmse": 1.5}
@@ -143,11 +144,11 @@ def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
     assert "scores by class" not in text
 
 
-def test_a_run_without_test_says_so() -> None:
+def test_card_of_untested_run_says_so() -> None:
     assert section(told(UNTESTED), "Result").strip() == "The run was not tested."
 
 
-def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
+def test_markup_in_names_stays_text() -> None:
     nasty = {"label": NASTY, "positive": NASTY, "notes": (NASTY,), "constant": (NASTY,)}
     text = told(
         {
@@ -171,7 +172,7 @@ def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", ["model=mlp data=breast_cancer", "model=gru data=airline"])
-def test_every_figure_of_a_card_is_on_record(words: str, made: Callable[..., Path]) -> None:
+def test_every_score_on_card_is_recorded(words: str, made: Callable[..., Path]) -> None:
     run = made(*words.split(), "trainer.max_epochs=2", "tracking=none", "verbose=0")
     text = (run / "model" / "card.md").read_text(encoding="utf-8")
     assert (run / "artifacts" / "card.md").read_text(encoding="utf-8") == text

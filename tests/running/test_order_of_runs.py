@@ -14,7 +14,7 @@ QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "test=false", "tracki
 HOUR = 3600
 
 
-def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says(
+def test_newest_run_began_last_despite_the_clock(
     train: Train, own_folder: Path, capsys: Capture
 ) -> None:
     assert train(*QUICK, "verbose=0", "name=first") == 0
@@ -30,7 +30,7 @@ def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says(
     assert [line.partition("\t")[0] for line in lines] == ["second", "first"]
 
 
-def test_runs_of_older_versions_are_ordered_by_their_time(tmp_path: Path) -> None:
+def test_old_version_runs_are_ordered_by_time(tmp_path: Path) -> None:
     for name, at, order in (("new", 10, 35), ("old", 30, None), ("older", 20, None)):
         folder = tmp_path / name
         folder.mkdir()

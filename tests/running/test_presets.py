@@ -70,7 +70,7 @@ def test_every_debug_preset_runs(ran: Made, preset: str) -> None:
     assert checkpoint(run, "last")["global_step"] >= 1
 
 
-def test_a_debug_preset_works_with_an_experiment(ran: Made) -> None:
+def test_debug_preset_works_with_an_experiment(ran: Made) -> None:
     run = ran("experiment=notes_lstm", "debug=default", "verbose=0")
     assert checkpoint(run, "last")["global_step"] == 1
 
@@ -78,9 +78,8 @@ def test_a_debug_preset_works_with_an_experiment(ran: Made) -> None:
 @pytest.mark.parametrize(
     ("model", "callbacks"), [*zip(choices("model"), cycle(choices("callbacks")), strict=False)]
 )
-def test_every_model_learns_from_its_own_default_data_and_every_callback_runs(
-    ran: Made, model: str, callbacks: str
-) -> None:
+def test_every_model_and_callback_runs(ran: Made, model: str, callbacks: str) -> None:
+    """Each model trains on its own default data."""
     assert len(choices("callbacks")) <= len(choices("model"))
     ran(f"model={model}", f"callbacks={callbacks}", *FEW)
 
@@ -88,9 +87,8 @@ def test_every_model_learns_from_its_own_default_data_and_every_callback_runs(
 @pytest.mark.parametrize(
     "data", [one for one in names() if not any(f"data: {one}\n" in text for text in TEXTS)]
 )
-def test_data_of_no_quick_experiment_are_learned_from_by_a_model_that_takes_them(
-    ran: Made, data: str
-) -> None:
+def test_every_other_data_set_trains_a_model(ran: Made, data: str) -> None:
+    """These are the data sets that no quick experiment uses."""
     ran(*MODEL_OF[shipped(data).schema.kind], f"data={data}", *SHORT, "data.batch_size=256")
 
 
@@ -98,7 +96,7 @@ PAIRS = zip_longest(choices("optimizer"), choices("scheduler"))
 
 
 @pytest.mark.parametrize(("optimizer", "scheduler"), PAIRS)
-def test_every_optimizer_moves_the_weights_and_every_scheduler_the_learning_rate(
+def test_every_optimizer_and_scheduler_takes_effect(
     ran: Made, optimizer: str | None, scheduler: str | None
 ) -> None:
     words = (f"optimizer={optimizer or 'adam'}", f"scheduler={scheduler or 'none'}")
@@ -110,5 +108,5 @@ def test_every_optimizer_moves_the_weights_and_every_scheduler_the_learning_rate
 
 
 @pytest.mark.parametrize("scheduler", choices("scheduler"))
-def test_every_scheduler_runs_through_one_step_alone(ran: Made, scheduler: str) -> None:
+def test_every_scheduler_works_with_one_step(ran: Made, scheduler: str) -> None:
     ran(*IRIS, f"scheduler={scheduler}", "trainer.fast_dev_run=true")

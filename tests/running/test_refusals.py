@@ -81,14 +81,12 @@ def refusal(run: Callable[..., int], capsys: Capture, *words: str) -> str:
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_a_run_that_can_not_be_is_refused_in_one_line(
-    train: Train, capsys: Capture, words: str
-) -> None:
+def test_impossible_run_is_refused_in_one_line(train: Train, capsys: Capture, words: str) -> None:
     assert refusal(train, capsys, *words.split()).startswith(REFUSED[words])
 
 
 @pytest.mark.parametrize("words", ["optimizer.lr=choice(0.1,0.01)", "sweeps=preflight"])
-def test_a_study_refuses_a_range_test_in_one_line(capsys: Capture, words: str) -> None:
+def test_study_refuses_a_range_test(capsys: Capture, words: str) -> None:
     from pipeline.sweep import main
 
     line = refusal(lambda *given: main(given), capsys, *FIND.split(), words)
@@ -127,7 +125,7 @@ INCOMPLETE = (
     ],
     ids=["empty", "missing", "no number", "others"],
 )
-def test_a_rank_that_can_not_train_is_refused_before_anything_is_created(
+def test_invalid_rank_environment_is_refused_at_start(
     train: Train, monkeypatch: Patch, capsys: Capture, variables: dict[str, str], problem: str
 ) -> None:
     for name, value in variables.items():

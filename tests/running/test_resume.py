@@ -114,7 +114,7 @@ def left(run: Path) -> Any:
     "setting",
     [pytest.param(s, marks=[] if s in QUICK else [pytest.mark.slow]) for s in SETTINGS],
 )
-def test_a_killed_run_ends_to_the_last_bit_as_one_that_never_was(
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
     fork: Callable[..., Training], own_folder: Path, monkeypatch: Patch, setting: str
 ) -> None:
     def ended(code: int, *words: str) -> Path:

@@ -44,7 +44,7 @@ def images(note: str) -> list[str]:
     return re.findall(r"!\[[^\]]*\]\(get-artifact\?path=pictures/([\w/]+)\.png&run_uuid=", note)
 
 
-def test_the_first_words_say_what_the_network_is_and_what_it_came_to(tmp_path: Path) -> None:
+def test_first_line_describes_network_and_result(tmp_path: Path) -> None:
     findings = made_findings(kind="series", task="multiclass")
     note = told(findings, tmp_path)
     f1, linear = findings.metrics["test/f1"], findings.metrics["linear/f1"]
@@ -61,7 +61,7 @@ def test_the_first_words_say_what_the_network_is_and_what_it_came_to(tmp_path: P
     )
 
 
-def test_each_test_figure_stands_beside_its_interval_and_both_baselines(tmp_path: Path) -> None:
+def test_score_stands_beside_interval_and_baselines(tmp_path: Path) -> None:
     findings = made_findings()
     lines = [line for line in told(findings, tmp_path).splitlines() if line.startswith("| ")]
     head, _, *rows = [
@@ -79,7 +79,7 @@ def test_each_test_figure_stands_beside_its_interval_and_both_baselines(tmp_path
             assert float(shown) == pytest.approx(findings.metrics[f"{stage}/{name}"], abs=5e-4)
 
 
-def test_the_most_telling_pictures_are_shown_and_the_others_linked(tmp_path: Path) -> None:
+def test_main_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
     note = told(made_findings(), tmp_path, [drawn(tmp_path, name) for name in DRAWN])
     assert images(note) == SHOWN
     linked = re.findall(r"\]\(#/experiments/7/runs/\w+/artifacts/pictures/([\w/]+)\.png\?", note)
@@ -92,8 +92,8 @@ def test_the_most_telling_pictures_are_shown_and_the_others_linked(tmp_path: Pat
     assert "confusion" not in note
 
 
-def test_names_are_shown_as_they_stand_and_long_ones_cut(tmp_path: Path) -> None:
-    """Whatever Markdown and HTML would make of them; the page is not widened."""
+def test_names_are_escaped_and_long_ones_cut(tmp_path: Path) -> None:
+    """Markdown and HTML in them stay text, and the page is not widened."""
     nasty = ("<script>alert(1)</script>", "a|b `c` [d](http://e.f) *g* @h :i: $j _k_")
     note = told(made_findings(task="binary", classes=nasty), tmp_path)
     assert "<" not in note.replace("<br>", "")
@@ -103,7 +103,7 @@ def test_names_are_shown_as_they_stand_and_long_ones_cut(tmp_path: Path) -> None
     assert f"classifies {'x' * 30}…{'x' * 29} against no" in note
 
 
-def test_a_note_never_exceeds_what_a_tag_holds_and_gives_up_the_links_first(tmp_path: Path) -> None:
+def test_long_note_drops_links_to_fit_tag(tmp_path: Path) -> None:
     many = [drawn(tmp_path, f"layers/of_{n}", title=f"Layer {n} " + "o" * 40) for n in range(60)]
     shown = [drawn(tmp_path, name) for name in DRAWN]
     note = told(made_findings(), tmp_path, [*shown, *many])
@@ -118,9 +118,10 @@ def test_a_note_never_exceeds_what_a_tag_holds_and_gives_up_the_links_first(tmp_
     assert "pipeline train model=mlp" in note
 
 
-def test_a_run_that_mlflow_does_not_know_has_words_alone_and_one_that_diverged_says_so(
+def test_note_without_mlflow_run_has_no_links(
     tmp_path: Path,
 ) -> None:
+    """The note of a diverged run says so."""
     found = replace(made_findings(), run_id="")
     note = told(found, tmp_path, [drawn(tmp_path, "curves/loss")])
     assert "get-artifact" not in note

@@ -50,9 +50,7 @@ def values(run: Path) -> dict[str, float]:
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_two_processes_train_the_network_that_one_trains(
-    made: Made, words: tuple[str, ...]
-) -> None:
+def test_two_processes_train_the_same_network(made: Made, words: tuple[str, ...]) -> None:
     alone = made(*SHORT, *words, "output=alone")
     shared = made(*SHORT, *words, "output=shared", *TWO)
     assert values(shared) == pytest.approx(values(alone), rel=1e-6, abs=1e-6)
@@ -64,9 +62,10 @@ def test_two_processes_train_the_network_that_one_trains(
         np.testing.assert_allclose(two[name], one[name], rtol=error)
 
 
-def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
+def test_half_precision_changes_little_on_two_processes(
     made: Made, own_folder: Path, monkeypatch: Patch
 ) -> None:
+    """The temporary folder has an unusual name."""
     odd = own_folder / "a b ü %20"
     odd.mkdir()
     monkeypatch.setenv("TMPDIR", str(odd))
@@ -80,9 +79,8 @@ def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
     assert list(odd.iterdir()) == []
 
 
-def test_figures_are_those_of_one_process_on_the_same_weights_and_every_row_counts_once(
-    made: Made, own_folder: Path
-) -> None:
+def test_scores_count_every_row_exactly_once(made: Made, own_folder: Path) -> None:
+    """They equal those of one process with the same weights."""
     words = ("model=mlp", "data=digits", "data.test=0.2506", "data.validation=0.151")
     run = made(*words, "trainer.max_epochs=2", "verbose=0", *TWO)
     figures = final_values(run)
@@ -104,7 +102,7 @@ def test_figures_are_those_of_one_process_on_the_same_weights_and_every_row_coun
     assert found.data.tags["device"].startswith("cpu × 2 processes")
 
 
-def test_training_sees_each_row_exactly_once_an_epoch(train: Train, own_folder: Path) -> None:
+def test_training_uses_each_row_once_per_epoch(train: Train, own_folder: Path) -> None:
     def steps(epoch: int, world: int) -> list[list[list[str]]]:
         """Return the rows of each step of each rank."""
         files = [own_folder / f"seen-{epoch}-{rank}" for rank in range(world)]
@@ -124,7 +122,7 @@ def test_training_sees_each_row_exactly_once_an_epoch(train: Train, own_folder: 
         assert rows(epoch, 2) == alone[epoch]
 
 
-def test_a_run_goes_on_with_another_number_of_devices(made: Made) -> None:
+def test_run_resumes_on_another_number_of_devices(made: Made) -> None:
     words = ("model=mlp", "data=iris", "scheduler=none", *EXACT)
     whole = epochs(made(*words, "trainer.max_epochs=6", "output=whole"))
     run = made(*words, "trainer.max_epochs=2", "trainer=cpu")
@@ -136,10 +134,10 @@ def test_a_run_goes_on_with_another_number_of_devices(made: Made) -> None:
         assert found == pytest.approx(whole[epoch], rel=1e-6, abs=1e-8)
 
 
-def test_all_ranks_stop_at_the_same_epoch_and_the_same_seed_gives_the_same_bits(
+def test_all_ranks_stop_together_and_reproducibly(
     made: Made,
 ) -> None:
-    """Dropout is each rank's own; the metrics ask for the stop."""
+    """Dropout differs from rank to rank; the metrics decide when to stop."""
     words = ("model=mlp", "model.dropout=0.5", "data=iris", *QUIET, "callbacks=early_stopping")
     words += ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9")
     first, second = (made(*words, f"output={output}", *TWO) for output in ("first", "second"))
@@ -150,7 +148,7 @@ def test_all_ranks_stop_at_the_same_epoch_and_the_same_seed_gives_the_same_bits(
 
 
 @pytest.mark.parametrize(("rank", "whose"), [(0, ""), (1, "rank 1: ")])
-def test_a_rank_that_fails_is_told_with_its_own_words_and_code(
+def test_failed_rank_reports_its_message_and_code(
     train: Train, own_folder: Path, capsys: Capture, rank: int, whose: str
 ) -> None:
     words = ("model=mlp", "data=iris", *QUIET, "trainer.max_epochs=4")

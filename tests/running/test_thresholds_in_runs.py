@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
-def test_the_threshold_is_the_best_one_on_the_validation_rows(runs: Runs, rule: str) -> None:
+def test_threshold_is_best_on_validation_rows(runs: Runs, rule: str) -> None:
     run, printed = runs[rule]
     part = Shipped("breast_cancer").prepared().validation
     assert part is not None
@@ -67,8 +67,8 @@ def test_the_threshold_is_the_best_one_on_the_validation_rows(runs: Runs, rule: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
-def test_the_test_alone_is_decided_by_the_threshold_that_was_found(runs: Runs, rule: str) -> None:
-    """Its tables are too; training and the baselines know nothing of the rule."""
+def test_found_threshold_decides_only_the_test(runs: Runs, rule: str) -> None:
+    """Its tables use it too; training and the baselines ignore the rule."""
     run, plainly = runs[rule][0], runs["0.5"][0]
     values, rows, before = final_values(run), predictions(run), final_values(plainly)
     chosen = values["decision/threshold"]
@@ -91,9 +91,7 @@ def test_the_test_alone_is_decided_by_the_threshold_that_was_found(runs: Runs, r
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
-def test_the_winner_of_a_study_is_tested_as_its_own_command_would(
-    runs: Runs, rule: str, tmp_path: Path
-) -> None:
+def test_study_winner_is_tested_like_its_command(runs: Runs, rule: str, tmp_path: Path) -> None:
     tree, lean = compose([*CANCER, f"metrics.threshold={rule}"]), Occasion(lean=True)
     plan = make_plan(check(tree), plain(tree), started_at=perf_counter(), occasion=lean)
     run, _ = runs[rule]
@@ -104,7 +102,7 @@ def test_the_winner_of_a_study_is_tested_as_its_own_command_would(
     assert (tmp_path / name).read_bytes() == (run / "artifacts" / name).read_bytes()
 
 
-def test_a_rule_needs_a_validation_row_of_the_positive_class(
+def test_rule_needs_a_positive_validation_row(
     train: Train, own_folder: Path, capsys: Capture
 ) -> None:
     parts = ["train"] * 50 + ["test"] * 21 + ["validation"] * 19
@@ -119,12 +117,12 @@ def test_a_rule_needs_a_validation_row_of_the_positive_class(
 
 
 @pytest.mark.slow
-def test_a_rule_works_with_weights_of_double_precision(made: Made) -> None:
+def test_rule_works_in_double_precision(made: Made) -> None:
     run = made(*CANCER, "metrics.threshold=best_f1", "trainer.precision=64-true", "verbose=0")
     assert 0 < final_values(run)["decision/threshold"] < 1
 
 
-def test_the_majority_class_is_scored_by_its_class_whatever_the_threshold(made: Made) -> None:
+def test_majority_baseline_ignores_the_threshold(made: Made) -> None:
     run = made(*CANCER, "metrics.threshold=0.3", "verbose=0")
     actual = [row["target"] for row in predictions(run)]
     frequent = max(set(actual), key=actual.count)

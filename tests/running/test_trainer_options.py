@@ -45,11 +45,11 @@ ELSEWHERE = {
 """Options with tests of their own in this file."""
 
 
-def test_every_option_of_the_trainer_is_run_by_a_test_of_this_file() -> None:
+def test_every_trainer_option_is_tested_here() -> None:
     assert set(compose().trainer) == set(PLAIN) | ELSEWHERE
 
 
-def test_options_of_how_change_no_value_that_is_recorded(made: Made, own_folder: Path) -> None:
+def test_execution_options_change_no_recorded_value(made: Made, own_folder: Path) -> None:
     plain = epochs(made(*IRIS))
     run = made(*IRIS, *(f"trainer.{one}={PLAIN[one]}" for one in PLAIN), "output=options")
     assert epochs(run) == plain
@@ -57,7 +57,8 @@ def test_options_of_how_change_no_value_that_is_recorded(made: Made, own_folder:
     assert sorted(path.name for path in own_folder.iterdir()) == ["options", "runs"]
 
 
-def test_threads_are_on_record_and_no_setting_of_torch_outlives_its_run(made: Made) -> None:
+def test_torch_settings_end_with_their_run(made: Made) -> None:
+    """The number of threads is recorded."""
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     for count, words in ((1, ()), (2, ("trainer.threads=2", "trainer.deterministic=true"))):
         run = made(*IRIS, *words, f"output={count}")
@@ -76,9 +77,8 @@ UNVALIDATED = {
 
 
 @pytest.mark.parametrize("word", UNVALIDATED)
-def test_without_validation_early_stopping_is_off_and_the_last_weights_are_kept(
-    made: Made, capsys: Capture, word: str
-) -> None:
+def test_early_stopping_is_off_without_validation(made: Made, capsys: Capture, word: str) -> None:
+    """The last weights are kept."""
     words = ("callbacks=early_stopping", "scheduler=plateau", "verbose=2", word)
     run = made(*SHORT[:3], IRIS[-1], *words)
     said = [line for line in capsys.readouterr().out.splitlines() if "no validation" in line]
@@ -91,7 +91,7 @@ def test_without_validation_early_stopping_is_off_and_the_last_weights_are_kept(
     assert "test/f1" in final_values(run)
 
 
-def test_of_equally_good_epochs_the_one_with_the_lowest_validation_loss_is_kept(made: Made) -> None:
+def test_validation_loss_decides_between_equal_epochs(made: Made) -> None:
     run = made(*SHORT, "optimizer.lr=0.003")
     history = epochs(run)
     first = max(history, key=lambda epoch: history[epoch]["val/f1"])
@@ -100,7 +100,7 @@ def test_of_equally_good_epochs_the_one_with_the_lowest_validation_loss_is_kept(
     assert final_values(run)["best/epoch"] == best
 
 
-def test_early_stopping_on_the_training_loss_needs_no_validation(made: Made) -> None:
+def test_early_stopping_on_training_loss_needs_no_validation(made: Made) -> None:
     stopping = ("monitor=train/loss", "min_delta=100", "patience=1")
     words = [f"callbacks.early_stopping.{word}" for word in stopping]
     run = made(*IRIS, "data.validation=0", "callbacks=early_stopping", *words)
@@ -119,7 +119,7 @@ def test_early_stopping_on_the_training_loss_needs_no_validation(made: Made) -> 
     ],
     ids=["2 of 3", "0.7 of 4", "a fast run"],
 )
-def test_limited_training_batches_are_the_only_ones_that_train(
+def test_limit_train_batches_bounds_the_steps(
     made: Made, words: tuple[str, ...], steps: int
 ) -> None:
     run = made(*words)
@@ -127,12 +127,12 @@ def test_limited_training_batches_are_the_only_ones_that_train(
     assert len(predictions(run)) == (23 if steps == 1 else 38)
 
 
-def test_all_wrong_limits_are_told_at_once(train: Train, capsys: Capture) -> None:
+def test_all_wrong_limits_are_reported_at_once(train: Train, capsys: Capture) -> None:
     assert train(*IRIS, "trainer.limit_test_batches=0.1", "trainer.max_steps=0") == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_a_limited_test_scores_network_and_baselines_on_the_same_rows(made: Made) -> None:
+def test_limited_test_scores_baselines_on_same_rows(made: Made) -> None:
     run = made(*IRIS, "data.batch_size=10", "trainer.limit_test_batches=1")
     truth = [line["target"] for line in predictions(run)]
     assert len(truth) == 10
@@ -143,7 +143,7 @@ def test_a_limited_test_scores_network_and_baselines_on_the_same_rows(made: Made
     assert not (run / "artifacts" / "test_predictions.csv").exists()
 
 
-def test_overfitting_trains_on_the_same_batches_each_epoch(made: Made) -> None:
+def test_overfit_batches_repeats_the_same_batches(made: Made) -> None:
     words = ("trainer.overfit_batches=2", "optimizer.lr=1e-30", "scheduler=none", "model.norm=none")
     losses = [values["train/loss"] for values in epochs(made(*SMALL, *words)).values()]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
@@ -157,7 +157,7 @@ VALIDATED = {
 
 
 @pytest.mark.parametrize("words", VALIDATED)
-def test_only_epochs_that_end_with_a_validation_have_its_values(made: Made, words: str) -> None:
+def test_only_validated_epochs_have_validation_values(made: Made, words: str) -> None:
     validated, count = VALIDATED[words]
     run = made(*SHORT, *f"trainer.{words}".split())
     recorded = epochs(run)
@@ -167,7 +167,7 @@ def test_only_epochs_that_end_with_a_validation_have_its_values(made: Made, word
     assert final_values(run)["best/epoch"] in validated
 
 
-def test_time_that_runs_out_ends_the_run_with_what_was_trained(made: Made) -> None:
+def test_expired_max_time_ends_the_run_normally(made: Made) -> None:
     words = ("trainer.max_time=00:00:00:01", "trainer.max_epochs=100000", "scheduler=none")
     run = made(*SHORT, *words)
     assert events(run)[-1]["status"] == "FINISHED"
@@ -185,9 +185,8 @@ PRECISIONS = {"bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true
 @pytest.mark.parametrize(
     ("data", "precisions"), [("iris", list(PRECISIONS)), ("diabetes", ["bf16-true"])]
 )
-def test_a_precision_is_that_of_the_weights_and_the_values_stay_close(
-    made: Made, data: str, precisions: list[str]
-) -> None:
+def test_precision_is_that_of_the_weights(made: Made, data: str, precisions: list[str]) -> None:
+    """The values stay close to those of single precision."""
     words = ("model=mlp", f"data={data}", *SHORT[2:], "trainer.max_epochs=1", "model.norm=none")
     words = (*words, "optimizer.lr=1e-3")
     exact = epochs(made(*words, "output=exact"))[1]
@@ -202,7 +201,7 @@ def test_a_precision_is_that_of_the_weights_and_the_values_stay_close(
             assert losses != [float(torch.tensor(loss).bfloat16()) for loss in losses]
 
 
-def test_accumulated_batches_move_the_weights_as_one_batch_of_their_size(made: Made) -> None:
+def test_accumulated_batches_equal_one_larger_batch(made: Made) -> None:
     common = ("model.norm=none", "optimizer=sgd", "optimizer.momentum=0", "data.shuffle=false")
     words = (*IRIS, *common, "trainer.max_steps=1", "trainer.gradient_clip_val=null")
     whole = made(*words, "data.batch_size=64", "output=whole")
@@ -214,9 +213,7 @@ def test_accumulated_batches_move_the_weights_as_one_batch_of_their_size(made: M
 @pytest.mark.parametrize(
     ("algorithm", "threshold"), [("norm", "0.01"), ("value", "0.0001"), ("norm", "null")]
 )
-def test_clipping_acts_and_its_share_is_on_record(
-    made: Made, algorithm: str, threshold: str
-) -> None:
+def test_clipping_takes_effect_and_is_recorded(made: Made, algorithm: str, threshold: str) -> None:
     words = (f"gradient_clip_algorithm={algorithm}", f"trainer.gradient_clip_val={threshold}")
     values = epochs(made(*IRIS, *f"trainer.{' '.join(words)}".split()))[1]
     if threshold == "null":
@@ -228,7 +225,7 @@ def test_clipping_acts_and_its_share_is_on_record(
 
 
 @pytest.mark.slow
-def test_a_compiled_network_learns_what_the_plain_one_does(
+def test_compiled_network_learns_like_the_plain_one(
     made: Made, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     words = (*SHORT, "model.hidden=[8]", "model.norm=batch", "trainer.max_epochs=2")
