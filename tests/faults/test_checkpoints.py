@@ -35,9 +35,11 @@ def half_written(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_refused_and_the_older_whole_one_named(
+def test_damaged_checkpoint_is_refused_naming_the_intact_one(
     train: Train, run: Path, capsys: Capture, damage: str
 ) -> None:
+    """With resume=auto the run continues from the intact one."""
+
     def resume(which: str) -> tuple[int, str]:
         code = train(*WORDS, "trainer.max_epochs=6", f"resume={which}")
         (line,) = capsys.readouterr().err.splitlines()
@@ -65,7 +67,8 @@ def test_a_damaged_checkpoint_is_refused_and_the_older_whole_one_named(
     assert recorded_epochs(run) == [1, 2, 3, 4, 5, 6]
 
 
-def test_no_single_damaged_byte_is_read_as_other_weights(run: Path, tmp_path: Path) -> None:
+def test_flipped_bits_never_change_the_weights(run: Path, tmp_path: Path) -> None:
+    """Reading either fails or gives the same weights."""
     path, broken = run / "checkpoints" / "last.ckpt", tmp_path / "broken.ckpt"
     content, weights = path.read_bytes(), read_checkpoint(path)["state_dict"]
     directory = content.rfind(b"PK\x01\x02", 0, len(content) - 3000)
@@ -92,9 +95,8 @@ def memory() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_moments_a_run_has_whole_files_and_loses_at_most_the_running_epoch(
-    fork: Start, memory: Path
-) -> None:
+def test_twenty_kills_lose_only_the_running_epoch(fork: Start, memory: Path) -> None:
+    """Every file is whole after each kill."""
     chance, hits, newest = random.Random(6), 0, 0
     words = ("model=mlp", "data=iris", "data.batch_size=128", "model.hidden=[2100,2100]")
     words += (f"output={memory}/runs", "trainer.max_epochs=100000", "tracking=none", "resume=auto")
@@ -131,7 +133,7 @@ def test_killed_at_twenty_moments_a_run_has_whole_files_and_loses_at_most_the_ru
 
 @pytest.mark.slow
 @pytest.mark.minutes
-def test_kills_lose_at_most_a_second_of_short_epochs(fork: Start) -> None:
+def test_kills_lose_at_most_one_second_of_training(fork: Start) -> None:
     chance = random.Random(7)
     words = (*WORDS[:-1], "trainer.max_epochs=100000", "resume=auto")
     newest, saved = 0, 0
@@ -165,7 +167,7 @@ def test_kills_lose_at_most_a_second_of_short_epochs(fork: Start) -> None:
 
 
 @pytest.mark.slow
-def test_a_new_start_removes_what_killed_runs_have_half_written(train: Train, fork: Start) -> None:
+def test_new_run_removes_partial_files_of_killed_runs(train: Train, fork: Start) -> None:
     training = fork("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=100000")
     training.await_epoch(1)
     half = training.run / "checkpoints" / f".last.ckpt.{2**22 + 1}.tmp"
@@ -183,9 +185,8 @@ def test_a_new_start_removes_what_killed_runs_have_half_written(train: Train, fo
     assert not any(file.exists() for file in (half, ours, described))
 
 
-def test_a_run_resumed_elsewhere_removes_its_own_half_written_files_and_no_others(
-    run: Path, train: Train
-) -> None:
+def test_resumed_run_removes_only_its_own_partial_files(run: Path, train: Train) -> None:
+    """The run was moved to another folder before."""
     stranger = Path("elsewhere/papers/.draft.tmp")
     stranger.parent.mkdir(parents=True)
     moved = run.rename(stranger.parents[1] / run.name)

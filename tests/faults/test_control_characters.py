@@ -111,7 +111,7 @@ def run_of(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_names_of_a_table_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
+def test_table_names_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
     table = ("data=table", "data.path=data.csv", "data.target=label", "output=other")
     text = printed(hostile, "train", *table, *QUICK, "tracking=none", "details=true")
     assert f"k0{SHOWN}" in text
@@ -121,7 +121,7 @@ def test_names_of_a_table_are_shown_as_escapes(hostile: Path, printed: Printed) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("printed", [in_pipe, in_terminal], indirect=True)
-def test_names_in_a_run_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
+def test_run_names_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
     model = f"model_from={run_of(hostile)}"
     assert f"run{SHOWN}" in printed(hostile, "runs")
     assert "f1" in printed(hostile, "evaluate", model, "tracking=none", "details=true")
@@ -132,12 +132,12 @@ def test_names_in_a_run_are_shown_as_escapes(hostile: Path, printed: Printed) ->
 
 
 @pytest.mark.slow
-def test_names_of_studies_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
+def test_study_names_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
     assert SHOWN in printed(hostile, "runs").replace("\\\\", "\\")
 
 
 @pytest.mark.slow
-def test_a_servers_answer_is_shown_as_escapes(hostile: Path, printed: Printed) -> None:
+def test_server_answers_are_shown_as_escapes(hostile: Path, printed: Printed) -> None:
     content = json.dumps({"error_code": "PERMISSION_DENIED", "message": f"no{CANARY}"})
     with Portal("http://127.0.0.1:9") as portal:
         portal.answer = (403, {"Content-Type": "application/json"}, content.encode())
@@ -147,7 +147,7 @@ def test_a_servers_answer_is_shown_as_escapes(hostile: Path, printed: Printed) -
 
 
 @pytest.mark.slow
-def test_predictions_are_exact_in_a_pipe_alone(hostile: Path) -> None:
+def test_predictions_are_unescaped_only_in_a_pipe(hostile: Path) -> None:
     words = ("predict", f"model_from={run_of(hostile)}", "input=data.csv")
     assert f"k1{CANARY}" in in_pipe(words, hostile)
     text = in_terminal(words, hostile)
@@ -156,18 +156,18 @@ def test_predictions_are_exact_in_a_pipe_alone(hostile: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\nb\tc", "a\r\nb", "\x1b[2J\n"])
-def test_a_single_line_has_no_line_break(text: str) -> None:
+def test_single_line_has_no_line_break(text: str) -> None:
     shown = single_line(text)
     assert shown.isprintable()
     assert shown.encode("ascii").decode("unicode_escape") == text
 
 
 @pytest.mark.parametrize("text", ["naïve", "日本語", "👩‍👩‍👧", "שלום", "a\tb\n", "½", "\xa0x"])
-def test_ordinary_text_stays(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert visible(text) == text
 
 
-def test_a_console_shows_escapes_and_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_console_escapes_text_but_keeps_own_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.StringIO()
     raw.isatty = lambda: True  # type: ignore[method-assign] # a terminal in memory
     monkeypatch.setenv("TERM", "xterm-256color")

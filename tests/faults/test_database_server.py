@@ -58,9 +58,10 @@ def files_with(secret: str, folder: Path) -> list[Path]:
     return [path for path in found if secret.encode() in path.read_bytes()]
 
 
-def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_password(
+def test_server_crash_and_pause_lose_no_trial(
     sweep: StartSweep, postgres: Postgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """No password is shown or stored."""
     databases = [postgres.database() for _ in range(2)]
     studies, tracking = (postgres.url(name) for name in databases)
     records = records_of(postgres, databases[0])
@@ -109,7 +110,7 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
             assert postgres.ask(name, rows) == [(0,)], table
 
 
-def test_a_connection_that_breaks_within_a_statement_is_named_by_our_own_line_alone(
+def test_broken_connection_leaves_no_library_log(
     postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     import psycopg  # the quick tests are collected without it
@@ -128,12 +129,13 @@ def test_a_connection_that_breaks_within_a_statement_is_named_by_our_own_line_al
 
 
 # `tests/study/test_postgres_ledger.py` lets `sweep.storage_patience` pass.
-def test_a_study_waits_for_its_server_where_it_is_asked_to_and_goes_on_by_the_same_command(
+def test_study_waits_for_its_server_on_request(
     sweep: StartSweep,
     sweep_here: Callable[..., int],
     database: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The same command continues it after a stop."""
     with running_postgres() as server:
         name = server.database()
         words = (f"sweep.storage={server.url(name)}", "sweep.n_trials=3", *behaving("wait"))
@@ -159,7 +161,7 @@ def test_a_study_waits_for_its_server_where_it_is_asked_to_and_goes_on_by_the_sa
         records_of(server, name).require_whole(3)
 
 
-def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_password(
+def test_unusable_server_is_reported_without_password(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def problem(url: str) -> tuple[str, str]:
@@ -215,7 +217,7 @@ def _found_a_study(url: str) -> None:
     store.close()
 
 
-def test_three_processes_that_begin_together_make_mlflows_tables_once_on_an_empty_server(
+def test_concurrent_processes_create_mlflow_tables_once(
     train: Callable[..., int], postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = postgres.database()

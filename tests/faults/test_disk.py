@@ -39,9 +39,7 @@ def refusal(training: Training) -> str:
     return line
 
 
-def test_a_full_disk_ends_the_run_and_keeps_the_last_whole_checkpoint(
-    fork: Start, mount: Mount
-) -> None:
+def test_full_disk_keeps_the_last_whole_checkpoint(fork: Start, mount: Mount) -> None:
     disk = mount("disk", size="1m")
     (disk / "ballast").write_bytes(bytes(380_000))  # one checkpoint fits, no second beside it
     words = (f"output={disk}", "trainer.checkpoint_seconds=0")
@@ -60,9 +58,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_whole_checkpoint(
     assert not list(run.rglob("*.tmp"))
 
 
-def test_a_disk_that_is_full_to_the_last_byte_is_one_line_and_leaves_no_run(
-    fork: Start, mount: Mount
-) -> None:
+def test_completely_full_disk_leaves_no_run(fork: Start, mount: Mount) -> None:
     disk = mount("disk", size="1m")
     fill(disk, 2**20)
     assert str(disk) in refusal(fork(*ENDLESS, f"output={disk}", "tracking=none"))
@@ -70,9 +66,7 @@ def test_a_disk_that_is_full_to_the_last_byte_is_one_line_and_leaves_no_run(
 
 
 @pytest.mark.parametrize("inodes", [1, 6])  # that of its own folder; 5 of the run's beginning too
-def test_a_disk_without_an_inode_is_not_told_to_make_room(
-    fork: Start, mount: Mount, inodes: int
-) -> None:
+def test_missing_inodes_are_named_instead_of_space(fork: Start, mount: Mount, inodes: int) -> None:
     disk = mount("disk", size="10m", nr_inodes=str(inodes))
     line = refusal(fork(*ENDLESS, f"output={disk}/runs", "tracking=none"))
     said = "(no inodes free); remove files or choose another place"
@@ -83,7 +77,7 @@ def test_a_disk_without_an_inode_is_not_told_to_make_room(
 
 
 @pytest.mark.slow
-def test_a_limit_of_the_size_of_files_is_named_and_no_room_is_asked_for(start: Start) -> None:
+def test_file_size_limit_is_named_instead_of_space(start: Start) -> None:
     limit = ("prlimit", "--fsize=150000", "--")
     training = start(*ENDLESS, "tracking=none", prefix=limit)
     assert refusal(training) == (
@@ -93,9 +87,8 @@ def test_a_limit_of_the_size_of_files_is_named_and_no_room_is_asked_for(start: S
     )
 
 
-def test_a_disk_that_fills_up_in_mid_run_is_told_by_the_journal_too(
-    fork: Start, mount: Mount
-) -> None:
+def test_disk_filling_up_mid_run_is_reported(fork: Start, mount: Mount) -> None:
+    """Each line of the journal stays whole."""
     disk = mount("disk", size="4m")
     training = fork(*ENDLESS, f"output={disk}", "tracking=none", "model.hidden=[4]")
     training.await_epoch(1)
@@ -108,7 +101,7 @@ def test_a_disk_that_fills_up_in_mid_run_is_told_by_the_journal_too(
     assert events(run)  # each line that is there is whole
 
 
-def test_a_disk_that_pictures_fill_costs_these_alone(fork: Start, mount: Mount) -> None:
+def test_disk_filled_by_pictures_keeps_the_run(fork: Start, mount: Mount) -> None:
     disk = mount("disk", size="264k")  # about twice what the run takes without them
     words = (*SHORT, "model.hidden=[4]", f"output={disk}", "tracking=none", "pictures=true")
     training = fork(*words)
@@ -124,7 +117,7 @@ def test_a_disk_that_pictures_fill_costs_these_alone(fork: Start, mount: Mount) 
 
 
 @pytest.mark.slow
-def test_a_full_disk_of_the_tracking_database_costs_no_result(
+def test_full_tracking_disk_costs_no_result(
     fork: Start, mount: Mount, empty_database: Path
 ) -> None:
     disk = mount("disk", size=f"{empty_database.stat().st_size + 450_000}")
@@ -157,7 +150,7 @@ def test_a_full_disk_of_the_tracking_database_costs_no_result(
         ("10m", "1", " (no inodes free); remove files or choose another place"),
     ],
 )
-def test_a_database_that_has_no_room_for_its_tables_is_refused_at_the_start(
+def test_database_without_room_is_refused_at_start(
     fork: Start, mount: Mount, size: str, inodes: str, said: str
 ) -> None:
     disk = mount("disk", size=size, nr_inodes=inodes)
@@ -167,9 +160,7 @@ def test_a_database_that_has_no_room_for_its_tables_is_refused_at_the_start(
     assert not Path("runs").exists()
 
 
-def test_an_output_folder_on_a_read_only_disk_is_refused_before_training(
-    fork: Start, mount: Mount
-) -> None:
+def test_read_only_output_is_refused_before_training(fork: Start, mount: Mount) -> None:
     disk = mount("disk", size="1m")
     make_read_only(disk)
     training = fork(*SHORT, f"output={disk}/runs")
@@ -181,7 +172,7 @@ def test_an_output_folder_on_a_read_only_disk_is_refused_before_training(
 
 
 @pytest.mark.slow
-def test_data_that_may_not_be_read_are_a_fault_of_the_place(
+def test_unreadable_data_are_a_permission_error(
     start: Start, own_folder: Path, unprivileged: Sequence[str]
 ) -> None:
     for source, file in (("table", "patients.csv"), ("series", "year.csv"), ("arrays", "x.npz")):
@@ -195,9 +186,10 @@ def test_data_that_may_not_be_read_are_a_fault_of_the_place(
 
 
 @pytest.mark.slow
-def test_in_a_read_only_folder_a_run_works_with_its_places_elsewhere(
+def test_run_works_from_a_read_only_folder(
     start: Start, own_folder: Path, tmp_path: Path, unprivileged: Sequence[str]
 ) -> None:
+    """Its output and its records lie elsewhere."""
     runs = own_folder / "runs"
     runs.mkdir(mode=0o555)
     own_folder.chmod(0o555)
@@ -240,9 +232,7 @@ def test_checkpoints_need_no_temporary_folder(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["removed", "renamed"])
-def test_a_run_whose_folder_goes_in_mid_training_is_closed(
-    fork: Start, database: str, how: str
-) -> None:
+def test_run_is_closed_when_its_folder_disappears(fork: Start, database: str, how: str) -> None:
     training = fork(*ENDLESS)
     training.await_epoch(2)
     run, elsewhere = training.run, training.folder / "elsewhere" / "run"

@@ -35,7 +35,7 @@ DIVERGED: dict[str, tuple[tuple[str, ...], str, list[int]]] = {
 
 
 @pytest.mark.parametrize("way", DIVERGED)
-def test_a_run_that_diverges_keeps_its_last_finite_weights_if_any(
+def test_diverged_run_keeps_its_last_finite_weights(
     train: Train, database: str, own_code: tuple[str, ...], capsys: Capture, way: str
 ) -> None:
     words, says, finite = DIVERGED[way]
@@ -59,9 +59,10 @@ def test_a_run_that_diverges_keeps_its_last_finite_weights_if_any(
         assert checkpoint_epoch(run) == finite[-1]
 
 
-def test_a_feature_that_is_no_number_is_refused_with_its_place_before_anything_is_made(
+def test_non_finite_feature_is_refused_at_start(
     train: Train, own_folder: Path, own_code: tuple[str, ...], capsys: Capture
 ) -> None:
+    """The message names its row."""
     source = "data._target_=slow_parts.IrisWithHole"
     assert train("model=mlp", "data=iris", source, *own_code, "tracking=none") == 2
     (line,) = capsys.readouterr().err.splitlines()

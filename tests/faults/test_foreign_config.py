@@ -62,7 +62,7 @@ def refusal(uri: str, word: str = "") -> str:
 @pytest.mark.parametrize(
     "main", [one.main for one in (train, sweep, evaluate, predict, export, report, runs)]
 )
-def test_no_command_sends_where_a_file_says(
+def test_config_file_cannot_choose_the_tracking_server(
     listener: Listener, refused: Refused, main: Main
 ) -> None:
     words = (*theirs(listener.uri), *(STUDY if main is sweep.main else ()))
@@ -71,7 +71,7 @@ def test_no_command_sends_where_a_file_says(
 
 
 @pytest.mark.parametrize("several", [(), ("-m", "seed=1,2")])
-def test_an_experiment_does_not_name_the_server(
+def test_experiment_cannot_choose_the_tracking_server(
     listener: Listener, refused: Refused, several: tuple[str, ...]
 ) -> None:
     words = (*theirs(listener.uri), "experiment=theirs", *QUICK, *several)
@@ -79,7 +79,7 @@ def test_an_experiment_does_not_name_the_server(
     assert listener.requests == []
 
 
-def test_the_printed_word_confirms_an_address(
+def test_printed_override_confirms_an_address(
     listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = (*theirs(listener.uri), "experiment=theirs", *QUICK)
@@ -87,7 +87,7 @@ def test_the_printed_word_confirms_an_address(
     assert listener.requests != []
 
 
-def test_the_environment_confirms_its_own_address(
+def test_environment_variable_confirms_only_its_own_address(
     listener: Listener, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (*theirs(listener.uri), "experiment=theirs", *QUICK)
@@ -102,7 +102,7 @@ def test_the_environment_confirms_its_own_address(
     assert listener.requests != []
 
 
-def test_references_in_an_address_resolve_where_typed(listener: Listener, refused: Refused) -> None:
+def test_address_references_resolve_only_if_typed(listener: Listener, refused: Refused) -> None:
     uri = f"{listener.uri}/${{oc.env:SECRET}}"
     words = (*theirs(uri), "experiment=theirs", *QUICK)
     assert refused(train.main, *words) == [refusal(uri, f"'tracking.uri={uri}'")]
@@ -111,7 +111,7 @@ def test_references_in_an_address_resolve_where_typed(listener: Listener, refuse
     assert SECRET in str(listener.requests)
 
 
-def test_references_to_other_keys_are_no_detour(listener: Listener, refused: Refused) -> None:
+def test_address_cannot_refer_to_other_keys(listener: Listener, refused: Refused) -> None:
     text = f"{GLOBAL}tags: {{a: '{listener.uri}', t: {{uri: '{listener.uri}'}}}}\n"
     files = {
         "experiment/tags.yaml": text,
@@ -128,7 +128,7 @@ def test_references_to_other_keys_are_no_detour(listener: Listener, refused: Ref
     assert listener.requests == []
 
 
-def test_a_study_is_kept_where_the_user_says(refused: Refused, own_folder: Path) -> None:
+def test_config_file_cannot_choose_the_study_storage(refused: Refused, own_folder: Path) -> None:
     url = "sqlite:///../stolen.db"
     files = {
         "sweeps/s.yaml": f"{GLOBAL}sweep: {{storage: '{url}'}}\n",
@@ -153,7 +153,7 @@ def test_a_study_is_kept_where_the_user_says(refused: Refused, own_folder: Path)
 @pytest.mark.parametrize(
     ("group", "other"), [("experiment", "iris_logistic"), ("tracking", "local")]
 )
-def test_no_trial_chooses_an_address(
+def test_search_space_cannot_choose_an_address(
     listener: Listener, refused: Refused, group: str, other: str
 ) -> None:
     words = theirs(listener.uri)
@@ -164,7 +164,7 @@ def test_no_trial_chooses_an_address(
     assert listener.requests == []
 
 
-def test_a_file_does_not_choose_where_runs_lie(refused: Refused, own_folder: Path) -> None:
+def test_config_file_cannot_choose_the_output_folder(refused: Refused, own_folder: Path) -> None:
     text = f"{GLOBAL}output: ../stolen\nresume: ../stolen/run\n"
     words = (*written(Path("../conf"), {"experiment/x.yaml": text}), *QUICK, "tracking=none")
     for main, more in ((train.main, ()), (sweep.main, STUDY)):
@@ -178,7 +178,7 @@ def test_a_file_does_not_choose_where_runs_lie(refused: Refused, own_folder: Pat
     assert len(list(Path("mine").iterdir())) == 1
 
 
-def test_a_file_permits_no_removal_and_no_overwriting(refused: Refused) -> None:
+def test_config_file_cannot_permit_removal_or_overwriting(refused: Refused) -> None:
     text = f"{GLOBAL}action: clean\napply: true\nolder_than: 0\n"
     words = written(Path("../conf"), {"tracking/x.yaml": text})
     (line,) = refused(runs.main, *words, "tracking=x")
@@ -188,7 +188,7 @@ def test_a_file_permits_no_removal_and_no_overwriting(refused: Refused) -> None:
     assert "type overwrite=true, or remove it" in line
 
 
-def test_a_resumed_run_stays_in_its_folder(own_folder: Path) -> None:
+def test_resumed_run_stays_in_its_folder(own_folder: Path) -> None:
     words = (*QUICK, "tracking=none", "output=deep/here")
     assert train.main(list(words)) == 0
     (run,) = Path("deep/here").iterdir()
@@ -215,7 +215,7 @@ def harm() -> Path:
 
 @pytest.mark.parametrize("defaults", ["", "defaults: [/zzz@_global_: e]\n"])
 @pytest.mark.parametrize("main", [train.main, sweep.main])
-def test_no_file_trusts_by_a_reference(
+def test_config_file_cannot_set_trust_by_reference(
     refused: Refused, harm: Path, main: Main, defaults: str
 ) -> None:
     trust = "trust: ${oc.select:hydra.callbacks,[conf.bad]}\n"
@@ -232,7 +232,7 @@ def test_no_file_trusts_by_a_reference(
     assert not harm.exists()
 
 
-def test_no_trial_trusts_by_a_reference(refused: Refused, harm: Path) -> None:
+def test_trial_cannot_set_trust_by_reference(refused: Refused, harm: Path) -> None:
     trust = "trust: ${oc.select:hydra.callbacks,[conf.bad]}\n"
     text = f"{GLOBAL}{trust}callbacks: {{x: {{_target_: conf.bad.N}}}}\n"
     space = f"{GLOBAL}sweep: {{space: {{experiment: 'choice(iris_logistic, e)'}}}}\n"
@@ -249,7 +249,7 @@ def test_no_trial_trusts_by_a_reference(refused: Refused, harm: Path) -> None:
 
 
 @pytest.mark.parametrize("main", [evaluate.main, predict.main, export.main])
-def test_models_are_trusted_by_typed_words(refused: Refused, main: Main) -> None:
+def test_trust_in_models_must_be_typed(refused: Refused, main: Main) -> None:
     text = f"{GLOBAL}trust: '${{oc.select:hydra.callbacks,[conf.bad]}}'\n"
     words = written(Path("conf"), {"tracking/x.yaml": text})
     needed = () if main is evaluate.main else ("model_from=last",)
@@ -257,7 +257,7 @@ def test_models_are_trusted_by_typed_words(refused: Refused, main: Main) -> None
     assert refused(main, *words, *needed, *rows, "tracking=x") == [TRUST_IN_FILE]
 
 
-def test_typed_trust_refers_to_no_key(refused: Refused, harm: Path) -> None:
+def test_typed_trust_cannot_refer_to_keys(refused: Refused, harm: Path) -> None:
     tags = "+tags.a=conf.bad"
     target = "+callbacks.x._target_=conf.bad.N"
     words = written(Path("conf"), {"experiment/e.yaml": f"{GLOBAL}tags: {{}}\n"})
@@ -308,7 +308,7 @@ TWICE = {
 
 @pytest.mark.parametrize("kind", TWICE)
 @pytest.mark.parametrize("main", [train.main, sweep.main])
-def test_references_stand_for_little(refused: Refused, main: Main, kind: str) -> None:
+def test_expansion_of_references_is_limited(refused: Refused, main: Main, kind: str) -> None:
     lines = "".join(f"  {line}\n" for line in ("x0: text", *TWICE[kind]))
     words = written(Path("conf"), {"experiment/e.yaml": f"{GLOBAL}tags:\n{lines}"})
     study = STUDY if main is sweep.main else ()
@@ -326,7 +326,7 @@ LISTED: dict[str, tuple[int, str]] = {
 
 
 @pytest.mark.parametrize("kind", LISTED)
-def test_defaults_lists_stand_for_few_files(refused: Refused, kind: str) -> None:
+def test_number_of_defaults_files_is_limited(refused: Refused, kind: str) -> None:
     count, entries = LISTED[kind]
     files: dict[str, str | bytes] = {f"experiment/e{count}.yaml": f"{GLOBAL}tags: {{}}\n"}
     for number in range(count):

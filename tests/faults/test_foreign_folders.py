@@ -93,7 +93,7 @@ def replace_by_link(path: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["journal.jsonl", "run.log", "artifacts", "checkpoints", "model"])
-def test_a_folder_with_a_link_is_refused(
+def test_run_folder_with_a_link_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
 ) -> None:
     replace_by_link(run / name)
@@ -104,7 +104,7 @@ def test_a_folder_with_a_link_is_refused(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_pipe_in_a_folder_keeps_no_command_waiting(
+def test_pipe_in_run_folder_blocks_no_command(
     run: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     os.mkfifo(run / "artifacts" / "pipe")
@@ -118,7 +118,7 @@ def test_a_pipe_in_a_folder_keeps_no_command_waiting(
         *("checkpoints/last.ckpt", "checkpoints/kept.ckpt"),
     ],
 )
-def test_a_file_with_a_second_name_is_not_written(
+def test_hard_linked_file_is_not_written(
     run: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     if name == "checkpoints/last.ckpt":
@@ -132,7 +132,7 @@ def test_a_file_with_a_second_name_is_not_written(
     )
 
 
-def test_a_training_removes_nothing_behind_links(run: Path) -> None:
+def test_training_removes_nothing_behind_links(run: Path) -> None:
     replace_by_link(run / "checkpoints")
     leftover = Path("outside", "checkpoints", ".last.ckpt.0.tmp")
     leftover.touch()
@@ -140,9 +140,7 @@ def test_a_training_removes_nothing_behind_links(run: Path) -> None:
     assert leftover.exists()
 
 
-def test_a_linked_folder_below_output_is_not_listed(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_linked_run_folder_is_not_listed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("elsewhere").mkdir()
     moved = run.rename(Path("elsewhere", run.name))
     run.symlink_to(moved.absolute())
@@ -152,7 +150,7 @@ def test_a_linked_folder_below_output_is_not_listed(
     assert line == f"error: {str(run)!r} is a link; name the folder that it points to"
 
 
-def test_a_huge_journal_is_passed_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_huge_journal_is_skipped(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     huge = Path("runs", "huge")
     huge.mkdir()
     with (huge / "journal.jsonl").open("wb") as file:
@@ -199,14 +197,14 @@ def given_away(run: Path) -> Path:
     ("change", "stays_own"),
     [(copied, False), (moved, True), (restored, False), (given_away, False)],
 )
-def test_a_folder_stays_own_only_if_moved(
+def test_folder_stays_own_only_if_moved(
     run: Path, change: Callable[[Path], Path], stays_own: bool
 ) -> None:
     assert is_own(run)
     assert is_own(change(run)) is stays_own
 
 
-def test_a_run_belongs_to_whoever_has_it_in_a_list(
+def test_ownership_follows_the_users_list_of_runs(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "mine"))
@@ -218,7 +216,7 @@ def test_a_run_belongs_to_whoever_has_it_in_a_list(
     assert not is_own(run)
 
 
-def test_a_foreign_run_is_continued_once_it_is_adopted(
+def test_foreign_run_resumes_only_after_adoption(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = copied(run)
@@ -239,7 +237,7 @@ def test_a_foreign_run_is_continued_once_it_is_adopted(
     assert [event["event"] for event in events(copy)].count("begin") == 2
 
 
-def test_the_printed_line_adopts_a_folder_of_any_name(
+def test_printed_command_adopts_folders_of_any_name(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SECRET", "canary")
@@ -257,7 +255,7 @@ def test_the_printed_line_adopts_a_folder_of_any_name(
         (folder / OWNER).unlink()
 
 
-def test_the_printed_words_resume_a_run_of_any_name(
+def test_printed_command_resumes_runs_of_any_name(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "canary")
@@ -278,7 +276,7 @@ def test_adopting_a_run_adopts_no_other(run: Path, capsys: pytest.CaptureFixture
     assert not Path(OWNER).exists()
 
 
-def test_a_folder_without_a_run_is_not_adopted(
+def test_folder_without_a_run_cannot_be_adopted(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("runs", "empty").mkdir(parents=True)
@@ -288,9 +286,7 @@ def test_a_folder_without_a_run_is_not_adopted(
     )
 
 
-def test_resume_auto_passes_over_foreign_runs(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_auto_skips_foreign_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
     unfinished = [line for line in lines if '"event": "end"' not in line]
     (run / "journal.jsonl").write_text("\n".join([*unfinished, ""]), encoding="utf-8")
@@ -305,7 +301,7 @@ def test_resume_auto_passes_over_foreign_runs(
     assert len(list(Path("runs").iterdir())) == 2
 
 
-def test_a_foreign_run_is_named_in_the_list_and_not_cleaned(
+def test_foreign_run_is_listed_but_not_cleaned(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = copied(run).relative_to(Path.cwd())
@@ -326,7 +322,7 @@ def test_a_foreign_run_is_named_in_the_list_and_not_cleaned(
     assert [path.name for path in Path("runs").iterdir()] == [copy.name]
 
 
-def test_no_name_in_a_folder_begins_a_line(
+def test_recorded_names_cannot_forge_output_lines(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     harm = "a\nerror: FORGED\tx"
@@ -359,7 +355,7 @@ def test_no_name_in_a_folder_begins_a_line(
 
 
 @pytest.mark.parametrize("name", ["a\nerror: FORGED", "a\tFINISHED"])
-def test_a_folder_whose_name_begins_a_line_is_passed_over(
+def test_folder_with_line_break_in_name_is_skipped(
     run: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     folder = run.rename(run.with_name(name))
@@ -385,7 +381,7 @@ def begun(uri: str, name: str, **header: object) -> Journal:
     return journal
 
 
-def test_a_training_sends_no_foreign_run(database: str) -> None:
+def test_training_sends_no_foreign_run(database: str) -> None:
     foreign = begun(database, "1-foreign")
     own = begun(database, "2-own")
     adopt(own.folder)
@@ -399,7 +395,7 @@ def test_a_training_sends_no_foreign_run(database: str) -> None:
     assert [one.info.run_name for one in client.search_runs(ids)] == ["2-own"]
 
 
-def test_a_named_foreign_run_is_sent_without_its_claims(
+def test_named_foreign_run_is_sent_without_its_claims(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = begun(database, "1-own")
@@ -436,9 +432,10 @@ def test_a_named_foreign_run_is_sent_without_its_claims(
     assert not any("harm" in path for path in files)
 
 
-def test_an_adopted_run_is_sent_with_all_it_asks_for(
+def test_adoption_announces_registration_and_trusted_code(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The run can be sent afterwards."""
     foreign = begun(database, "2-foreign", register="flowers", trust=["mine"])
     assert runs.main(["action=adopt", "run=2-foreign"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
@@ -449,10 +446,10 @@ def test_an_adopted_run_is_sent_with_all_it_asks_for(
     assert read_state(foreign.folder).done
 
 
-def test_the_printed_word_for_an_address_resolves_no_reference(
+def test_printed_address_resolves_no_reference(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else a server that a stranger's run names could get a secret of the environment."""
+    """Otherwise the server that a foreign run names could get a secret of the environment."""
     monkeypatch.setenv("SECRET", "canary")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = "http://127.0.0.1:9/${oc.env:SECRET}"
@@ -466,7 +463,7 @@ def test_the_printed_word_for_an_address_resolves_no_reference(
     assert "canary" not in printed
 
 
-def test_a_report_on_a_foreign_run_stays_out_of_mlflow(
+def test_report_on_foreign_run_stays_out_of_mlflow(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = copied(run)
@@ -478,7 +475,7 @@ def test_a_report_on_a_foreign_run_stays_out_of_mlflow(
     )
 
 
-def test_without_a_state_folder_only_named_runs_are_sent(
+def test_only_named_runs_are_sent_without_state_folder(
     database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIPELINE_STATE", "/proc/none")
@@ -501,7 +498,7 @@ STUDY = ("model=mlp", "data=iris", "scheduler=none", "trainer.max_epochs=2", "ve
 
 
 @pytest.mark.slow
-def test_a_sweep_continues_the_study_that_it_names(
+def test_sweep_continues_the_foreign_study_it_names(
     own_folder: Path,
     database: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -526,7 +523,7 @@ def test_a_sweep_continues_the_study_that_it_names(
     assert "foreign" not in capsys.readouterr().out
 
 
-def test_a_study_folder_with_a_link_is_refused(
+def test_study_folder_with_a_link_is_refused(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("outside").mkdir()

@@ -16,9 +16,8 @@ ENDLESS = (*IRIS[:2], "trainer.max_epochs=100000", "scheduler=none")
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_listens_to_nobody_and_if_it_is_killed_goes_on_from_its_last_epoch(
-    fork: Start, database: str
-) -> None:
+def test_killed_run_resumes_from_its_last_epoch(fork: Start, database: str) -> None:
+    """Its process listens on no port."""
     training = fork("model=mlp", "data=digits", "trainer.max_epochs=20", "data.batch_size=16")
     training.await_epoch(3)
     recorder = training.recorder()
@@ -33,9 +32,7 @@ def test_a_run_listens_to_nobody_and_if_it_is_killed_goes_on_from_its_last_epoch
     assert recorded_steps(database, "train/loss") == list(range(1, 21))
 
 
-def test_a_run_killed_with_its_recorder_is_closed_by_the_next_start(
-    fork: Start, database: str
-) -> None:
+def test_next_run_closes_run_killed_with_recorder(fork: Start, database: str) -> None:
     training = fork(*ENDLESS)
     training.await_epoch(2)
     training.recorder().kill()
@@ -49,9 +46,7 @@ def test_a_run_killed_with_its_recorder_is_closed_by_the_next_start(
     assert only_run(database).info.run_id == killed
 
 
-def test_a_recorder_that_is_killed_while_it_starts_is_started_again(
-    fork: Start, database: str
-) -> None:
+def test_recorder_killed_at_start_is_restarted(fork: Start, database: str) -> None:
     training = fork(*IRIS)
     training.recorder().kill()
     assert (training.end(), training.err) == (0, "")
@@ -59,9 +54,10 @@ def test_a_recorder_that_is_killed_while_it_starts_is_started_again(
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_a_recorder_that_is_always_killed_costs_the_record_alone(
+def test_repeatedly_killed_recorder_costs_only_the_record(
     fork: Start, database: str, required: bool
 ) -> None:
+    """With tracking.required=true the run ends with exit code 3 instead."""
     training = fork(*IRIS, f"tracking.required={required}")
     while training.is_alive():
         for recorder in training.running(RECORDER):
@@ -83,9 +79,7 @@ def test_a_recorder_that_is_always_killed_costs_the_record_alone(
         assert recorded_epochs(training.run) == [1]
 
 
-def test_a_run_that_is_being_trained_is_not_gone_on_with(
-    fork: Start, train: Train, capsys: Capture
-) -> None:
+def test_run_in_training_cannot_be_resumed(fork: Start, train: Train, capsys: Capture) -> None:
     training = fork(*ENDLESS, "tracking=none")
     training.await_epoch(1)
     assert train("resume=last") == 3

@@ -34,9 +34,7 @@ DEEP = ["/".join(["d" * 60] * 4)]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *RELATIVE, *DEEP])
-def test_any_name_of_an_output_folder_is_that_folder(
-    train: Train, own_folder: Path, name: str
-) -> None:
+def test_output_folder_may_have_any_name(train: Train, own_folder: Path, name: str) -> None:
     output = own_folder / name / "runs"
     given = f"{name}/runs" if name in RELATIVE else output
     assert train(*QUICK, f"output={given}", "tracking=none") == 0
@@ -48,7 +46,7 @@ def test_any_name_of_an_output_folder_is_that_folder(
 # Not both kinds of quotes: MLflow writes the path into its SQL.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["it's 数据, [#1] 100% a=b {🌱}", '$HOME ~ \\ "q" & ; %41'])
-def test_a_run_in_an_odd_place_is_stopped_gone_on_with_and_recorded(
+def test_run_in_odd_folder_resumes_and_is_recorded(
     fork: Start, own_folder: Path, monkeypatch: Patch, name: str
 ) -> None:
     odd = own_folder / name
@@ -105,7 +103,7 @@ COMMANDS = {
         *(("predict", "model_from"), ("report", "run"), ("runs", "output")),
     ],
 )
-def test_a_name_that_is_too_long_is_refused_by_every_command(
+def test_too_long_path_is_refused_by_every_command(
     capsys: Capture, command: str, key: str, place: str
 ) -> None:
     words = [word for word in COMMANDS[command] if not word.startswith(f"{key}=")]
@@ -117,20 +115,18 @@ def test_a_name_that_is_too_long_is_refused_by_every_command(
     )
 
 
-def test_a_name_in_a_list_is_refused_too(capsys: Capture) -> None:
+def test_too_long_path_in_a_list_is_refused(capsys: Capture) -> None:
     line = refusal(capsys, "report", [f"runs=[{LONG},last]"])
     assert line.endswith(" is too long for a path; choose another place.")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_address_is_no_place_to_write_to(capsys: Capture, command: str) -> None:
+def test_url_as_output_is_refused(capsys: Capture, command: str) -> None:
     line = refusal(capsys, command, [*COMMANDS[command], "output=s3://bucket/x"])
     assert line.startswith("output='s3://bucket/x' is a URL; ")
 
 
-def test_an_output_that_is_a_file_is_refused(
-    train: Train, own_folder: Path, capsys: Capture
-) -> None:
+def test_file_as_output_folder_is_refused(train: Train, own_folder: Path, capsys: Capture) -> None:
     (own_folder / "file").write_text("mine", encoding="utf-8")
     for output, said in {
         "file": "is a file; expected a folder. Choose another.",
@@ -150,8 +146,8 @@ def test_an_output_that_is_a_file_is_refused(
         ("images", ["model=cnn2d"]),
     ],
 )
-def test_a_pipe_is_not_read_as_data(kind: str, more: list[str], capsys: Capture) -> None:
-    """Reading one would wait until something writes into it."""
+def test_named_pipe_is_not_read_as_data(kind: str, more: list[str], capsys: Capture) -> None:
+    """Reading it would wait until another process writes into it."""
     os.mkfifo("pipe")
     assert train_main([f"data={kind}", "data.path=pipe", *more]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -160,9 +156,10 @@ def test_a_pipe_is_not_read_as_data(kind: str, more: list[str], capsys: Capture)
     assert line.endswith(". Save its content in a file first")
 
 
-def test_long_and_many_values_are_whole_in_the_artifact_and_marked_where_cut(
+def test_long_values_are_whole_in_config_artifact(
     train: Train, own_folder: Path, own_code: tuple[str, ...], database: str
 ) -> None:
+    """Where MLflow's parameters hold less, they are cut and marked."""
     long_key, long_value = "k" * 300, "v" * 7000
     many = {f"p{number}": number for number in range(500)} | {long_key: 500}
     callback = {"_target_": "slow_parts.Values", "text": long_value, "many": many}
@@ -186,9 +183,10 @@ def test_long_and_many_values_are_whole_in_the_artifact_and_marked_where_cut(
 
 
 @pytest.mark.slow
-def test_a_user_without_a_home_and_without_a_name_trains_and_sweeps(
+def test_user_without_home_and_name_can_train(
     start: Start, own_folder: Path, empty_database: Path
 ) -> None:
+    """The same holds for sweeps."""
     variables = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME")
     # In a name space of its own, where the files still belong to the user who is called 12345.
     nameless = (

@@ -52,9 +52,10 @@ def files() -> list[str]:
 @pytest.mark.parametrize(
     ("number", "code", "suffix"), [(signal.SIGINT, 130, "csv"), (signal.SIGTERM, 143, "parquet")]
 )
-def test_a_signal_leaves_the_old_file_and_nothing_beside_it(
+def test_signal_keeps_the_old_predictions_file(
     start: Start, number: int, code: int, suffix: str
 ) -> None:
+    """No partial file is left beside it."""
     write_new(2_000_000)
     Path(f"out.{suffix}").write_bytes(b"old")
     process = start("input=new.csv", f"output=out.{suffix}", "overwrite=true")
@@ -71,7 +72,7 @@ def test_a_signal_leaves_the_old_file_and_nothing_beside_it(
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(
+def test_full_disk_leaves_no_partial_predictions(
     trained: Path, mount: Mount, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     disk = mount("disk", size="100k")
@@ -84,7 +85,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
     assert list(disk.iterdir()) == []
 
 
-def test_a_read_only_disk_is_told_before_anything_is_read(
+def test_read_only_disk_is_refused_before_reading(
     trained: Path, mount: Mount, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disk = mount("disk", size="1m")
@@ -97,7 +98,7 @@ def test_a_read_only_disk_is_told_before_anything_is_read(
     )
 
 
-def test_a_user_without_permission_is_told(start: Start, unprivileged: Sequence[str]) -> None:
+def test_missing_permission_is_reported(start: Start, unprivileged: Sequence[str]) -> None:
     write_new(3)
     Path("out").mkdir(mode=0o555)
     process = start("input=new.csv", "output=out/out.csv", prefix=unprivileged)
@@ -120,7 +121,7 @@ RELATIVE = ["数据.csv", "a b=it's.csv"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *RELATIVE])
-def test_any_name_of_a_folder_or_a_file_is_that_folder_or_file(
+def test_model_and_files_may_have_any_name(
     trained: Path, own_folder: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     if name in RELATIVE:
@@ -136,7 +137,7 @@ def test_any_name_of_a_folder_or_a_file_is_that_folder_or_file(
     assert sorted(own_folder.rglob("*")) == sorted([*before, own_folder / output])
 
 
-def test_whoever_reads_standard_output_may_stop_reading(trained: Path) -> None:
+def test_closed_standard_output_is_no_error(trained: Path) -> None:
     write_new(200_000)
     command = [sys.executable, "-m", "pipeline.predict", f"model_from={trained}", "input=new.csv"]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -146,7 +147,7 @@ def test_whoever_reads_standard_output_may_stop_reading(trained: Path) -> None:
         assert (process.stderr.read(), process.wait()) == (b"", 0)
 
 
-def test_texts_reach_standard_output_whole_whatever_a_terminal_takes(trained: Path) -> None:
+def test_standard_output_is_utf8_in_any_locale(trained: Path) -> None:
     Path("new.csv").write_text(f"id,{HEADER}名字,{LINE}", encoding="utf-8")
     command = [sys.executable, "-X", "utf8=0", "-m", "pipeline.predict", f"model_from={trained}"]
     ended = subprocess.run(
@@ -227,9 +228,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_file_that_would_run_code_is_refused_and_its_code_not_run(
+def test_model_file_with_code_is_refused(
     file: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
+    """The code does not run."""
     damage, said = DAMAGES[kind]
     damage(file)
     assert re.search(said, refusal(capsys))
@@ -289,14 +291,14 @@ CHANGES: list[tuple[Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES)
-def test_a_model_that_lacks_a_part_or_contradicts_itself_is_refused_with_what_is_wrong(
+def test_incomplete_or_contradictory_model_is_refused(
     file: Path, capsys: pytest.CaptureFixture[str], change: Change, said: str
 ) -> None:
     altered(file, change)
     assert re.search(said, refusal(capsys))
 
 
-def test_another_version_of_the_same_format_answers_and_is_named(
+def test_model_of_another_version_predicts_with_note(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     altered(file, lambda content: content["pipeline"].update(version="9.9.9"))
@@ -305,7 +307,7 @@ def test_another_version_of_the_same_format_answers_and_is_named(
     assert capsys.readouterr().out.splitlines()[1:] == [note]
 
 
-def test_a_model_of_a_class_outside_of_what_is_trusted_is_refused(
+def test_model_of_untrusted_class_is_refused(
     file: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own_folder / "my_net.py").write_text("open('trapped', 'w')\n", encoding="utf-8")
@@ -316,9 +318,7 @@ def test_a_model_of_a_class_outside_of_what_is_trusted_is_refused(
     assert not (own_folder / "trapped").exists()
 
 
-def test_a_run_that_is_still_without_a_model_answers_from_its_best_checkpoint(
-    trained: Path, file: Path
-) -> None:
+def test_run_without_model_predicts_from_best_checkpoint(trained: Path, file: Path) -> None:
     assert asked() == 0
     shutil.copytree(trained, "running")
     shutil.rmtree("running/model")

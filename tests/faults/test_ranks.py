@@ -42,9 +42,10 @@ def end_of(training: Training, processes: Sequence[psutil.Process]) -> int:
     return code
 
 
-def test_a_killed_rank_ends_the_run_with_its_reason_and_what_was_trained_is_kept(
+def test_killed_rank_ends_the_run_with_reason(
     training: Training,
 ) -> None:
+    """Its checkpoint is kept."""
     family = training.children()
     (peer,) = training.running("pipeline.running.peer")
     peer.kill()
@@ -57,9 +58,10 @@ def test_a_killed_rank_ends_the_run_with_its_reason_and_what_was_trained_is_kept
     assert "Traceback" not in training.err
 
 
-def test_nothing_listens_on_the_network_and_all_ranks_end_with_the_leading_one(
+def test_all_ranks_end_with_the_first_one(
     training: Training,
 ) -> None:
+    """They listen on loopback only."""
     family = training.children()
     assert listening(training.pid) <= {"127.0.0.1", "::1"}
     training.send(signal.SIGKILL)
@@ -68,7 +70,7 @@ def test_nothing_listens_on_the_network_and_all_ranks_end_with_the_leading_one(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_orderly_on_all_ranks(training: Training, number: signal.Signals) -> None:
+def test_stop_is_orderly_on_all_ranks(training: Training, number: signal.Signals) -> None:
     family = training.children()
     if number == signal.SIGINT:  # a terminal sends it to all processes
         for process in family:
@@ -95,9 +97,7 @@ def torchrun(folder: Path, words: Sequence[str], *flags: str) -> subprocess.Pope
     )
 
 
-def test_two_machines_go_on_by_torchrun_with_the_network_that_one_has_trained(
-    run: Path, own_folder: Path
-) -> None:
+def test_torchrun_resumes_run_on_two_machines(run: Path, own_folder: Path) -> None:
     words = ("resume=last", "verbose=2", *TWO, "trainer.num_nodes=2", "trainer.devices=1")
     meeting = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1")
     meeting = (*meeting, f"--master-port={free_port()}")
@@ -114,7 +114,7 @@ def test_two_machines_go_on_by_torchrun_with_the_network_that_one_has_trained(
     assert recorded_epochs(run) == [1, 2, 3, 4, 5]
 
 
-def test_a_wrong_config_is_told_once_however_many_ranks_there_are(own_folder: Path) -> None:
+def test_wrong_config_is_reported_once_for_all_ranks(own_folder: Path) -> None:
     process = torchrun(own_folder, ("model=mpl", *TWO), "--standalone", "--nproc-per-node=2")
     _, said = process.communicate(timeout=300)
     assert process.returncode != 0

@@ -24,9 +24,7 @@ def rows(own_folder: Path) -> Path:
     return file
 
 
-def test_a_removed_key_says_what_replaces_it(
-    rows: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_removed_key_names_its_replacement(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "# @package _global_\ndata: {allow_url: true}\n"
     own = written(Path("../conf"), {"experiment/x.yaml": text})
     for words in (["data.allow_url=true"], [*own, "experiment=x"]):
@@ -35,9 +33,7 @@ def test_a_removed_key_says_what_replaces_it(
     assert not Path("runs").exists()
 
 
-def test_a_run_with_a_removed_key_is_still_read(
-    rows: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_with_removed_key_is_still_read(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main([*TABLE, *QUICK]) == 0
     (run,) = Path("runs").iterdir()
     change(run, lambda config: config["data"].update(allow_url=False))

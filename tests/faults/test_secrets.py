@@ -127,13 +127,14 @@ def printed_by(*words: str, folder: Path, environment: dict[str, str], arguments
 
 
 @pytest.mark.slow
-def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all(
+def test_no_file_or_output_holds_a_secret(
     repository: Path,
     server: TrackingServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """No file can be read by other users."""
     own = tmp_path / "own"
     (own / "experiment").mkdir(parents=True)
     (own / "experiment" / "planted.yaml").write_text(EXPERIMENT, encoding="utf-8")
@@ -194,7 +195,7 @@ def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all
 
 
 @pytest.mark.slow
-def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
+def test_error_is_shown_and_stored_without_secrets(
     fork: Start, own_code: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-60")
@@ -208,9 +209,8 @@ def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
     assert ending(training.run) == ("FAILED", "error")
 
 
-def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_too(
-    fork: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_asks_for_secrets_again(fork: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks for references to the environment again too."""
     monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-70")
     note = "tags={note: '${oc.env:DB_PASSWORD}'}"
     training = fork(*ENDLESS, note)

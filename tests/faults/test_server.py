@@ -26,7 +26,7 @@ PAUSED = ("+callbacks.pause._target_=slow_parts.Pause", "+callbacks.pause.hook=o
 
 
 @pytest.mark.parametrize("traceback", ["false", "true"])
-def test_a_server_that_is_down_at_the_start_is_named_without_its_password(
+def test_unreachable_server_is_named_without_its_password(
     train: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -48,7 +48,7 @@ def test_a_server_that_is_down_at_the_start_is_named_without_its_password(
 
 
 @pytest.mark.slow
-def test_without_a_required_server_a_run_trains_and_its_values_wait(
+def test_run_without_optional_server_keeps_its_values(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
@@ -63,9 +63,10 @@ def test_without_a_required_server_a_run_trains_and_its_values_wait(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "silenced"])
-def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
+def test_restarted_server_receives_every_value_once(
     fork: Start, server: TrackingServer, own_code: tuple[str, ...], how: str
 ) -> None:
+    """It went away while the run trained."""
     server.start()
     training = fork(
         *SHORT, f"tracking.uri={server.uri}", "verbose=0", "callbacks=[]", *PAUSED, *own_code
@@ -109,7 +110,7 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
 
 
 @pytest.mark.slow
-def test_a_server_that_never_answers_at_the_start_is_waited_for_briefly(fork: Start) -> None:
+def test_silent_server_is_waited_for_only_briefly(fork: Start) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -123,9 +124,8 @@ def test_a_server_that_never_answers_at_the_start_is_waited_for_briefly(fork: St
 
 
 @pytest.mark.slow
-def test_a_database_locked_for_twenty_seconds_is_waited_for_and_for_longer_is_named(
-    start: Start, database: str
-) -> None:
+def test_database_lock_is_waited_for_twenty_seconds(start: Start, database: str) -> None:
+    """A longer lock is reported."""
     shutil.copy("mlflow.db", "other.db")
     with (
         closing(sqlite3.connect("mlflow.db", isolation_level=None)) as briefly,
@@ -150,7 +150,7 @@ def test_a_database_locked_for_twenty_seconds_is_waited_for_and_for_longer_is_na
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_clock_that_steps_leaves_true_durations(
+def test_clock_change_leaves_durations_correct(
     fork: Start, database: str, own_code: tuple[str, ...], hours: int
 ) -> None:
     words = ["+callbacks.clock._target_=slow_parts.ClockStep", f"+callbacks.clock.hours={hours}"]

@@ -27,9 +27,8 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
-    fork: Start, database: str
-) -> None:
+def test_stopped_run_resumes_by_the_printed_command(fork: Start, database: str) -> None:
+    """It is recorded as killed."""
     Path("mlflow.db").rename("elsewhere.db")
     database = database.replace("mlflow.db", "elsewhere.db")
     words = (f"tracking.uri={database}", "tracking.required=false")
@@ -60,9 +59,10 @@ def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP])
-def test_a_second_signal_ends_an_orderly_stop_at_once_unless_a_terminal_closes_twice(
+def test_second_signal_ends_an_orderly_stop(
     fork: Start, own_code: tuple[str, ...], first: int
 ) -> None:
+    """A repeated SIGHUP, as from a terminal that closes, does not."""
     slow = "+callbacks.slow._target_=slow_parts.SlowEnd"
     training = fork(*ENDLESS, *own_code, "tracking=none", slow)
     training.await_epoch(2)
@@ -100,9 +100,10 @@ BEFORE = ("reading", "a stubborn import")
 
 @pytest.mark.parametrize("moment", WORDS)
 @pytest.mark.parametrize(("number", "code"), STOPS[:2])
-def test_a_stop_at_any_moment_is_on_record_or_leaves_nothing(
+def test_stop_at_any_moment_is_recorded(
     fork: Start, own_code: tuple[str, ...], moment: str, number: int, code: int
 ) -> None:
+    """A stop before the training leaves nothing."""
     training = fork(*WORDS[moment], *own_code, "tracking=none")
     training.await_file("paused")
     training.send(number)
@@ -122,7 +123,7 @@ def test_a_stop_at_any_moment_is_on_record_or_leaves_nothing(
 
 
 @pytest.mark.slow
-def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(fork: Start) -> None:
+def test_stop_does_not_wait_for_the_recorder(fork: Start) -> None:
     training = fork(*IRIS)
     recorder = training.recorder()
     recorder.suspend()  # while it loads its libraries
@@ -137,7 +138,7 @@ def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(fork: Start) -> 
 
 
 @pytest.mark.slow
-def test_a_stop_while_the_artifacts_are_sent_leaves_the_run_finished(
+def test_stop_while_sending_artifacts_leaves_run_finished(
     fork: Start, database: str, own_code: tuple[str, ...]
 ) -> None:
     training = fork(*pause("on_test_end"), *own_code, "verbose=0")
@@ -154,9 +155,10 @@ def test_a_stop_while_the_artifacts_are_sent_leaves_the_run_finished(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_run_whose_result_is_shown_has_finished_and_what_is_unsent_can_be_sent(
+def test_run_with_shown_result_counts_as_finished(
     fork: Start, database: str, number: int, code: int
 ) -> None:
+    """Values that are not sent yet can be sent later."""
     training = fork(*IRIS, "trainer.max_epochs=2", "pictures=true")
     recorder = training.recorder()
     training.wait_until(lambda: "doctor" in training.out, what="its result")
@@ -180,7 +182,7 @@ def test_a_run_whose_result_is_shown_has_finished_and_what_is_unsent_can_be_sent
 
 
 @pytest.mark.slow
-def test_a_stop_at_a_random_moment_gives_its_code_and_leaves_only_whole_files(fork: Start) -> None:
+def test_stop_at_random_moment_leaves_whole_files(fork: Start) -> None:
     chance = random.Random(2)
     for _ in range(12):
         number, code = chance.choice(STOPS)
@@ -196,7 +198,7 @@ def test_a_stop_at_a_random_moment_gives_its_code_and_leaves_only_whole_files(fo
             assert ending(run) == STOPPED
 
 
-def test_one_line_and_no_traceback_is_what_a_stopped_reader_of_data_says(fork: Start) -> None:
+def test_stopped_data_loader_prints_one_line(fork: Start) -> None:
     training = fork(*ENDLESS, "data.memory_budget=0", "data.num_workers=2", "tracking=none")
     training.await_epoch(2)
     for process in training.children():

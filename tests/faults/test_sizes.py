@@ -182,7 +182,7 @@ HUGE: dict[str, tuple[Change, str]] = {
         *((evaluated, kind) for kind in ("wide", "deeper", "padded")),
     ],
 )
-def test_sizes_of_a_model_are_compared_before_memory_is_taken(
+def test_model_sizes_are_checked_before_allocation(
     model: Path,
     space: None,
     capsys: pytest.CaptureFixture[str],
@@ -194,7 +194,7 @@ def test_sizes_of_a_model_are_compared_before_memory_is_taken(
     assert re.search(words, refusal(capsys, command))
 
 
-def test_a_failing_forward_pass_names_the_file(
+def test_failing_forward_pass_names_the_file(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(Path.cwd())
@@ -247,7 +247,7 @@ def lying(file: Path) -> None:
         (lying, "but its members would have|is not a complete checkpoint"),
     ],
 )
-def test_unpacked_sizes_are_read_before_anything_is_unpacked(
+def test_unpacked_sizes_are_checked_before_unpacking(
     model: Path,
     run: Path,
     capsys: pytest.CaptureFixture[str],
@@ -262,7 +262,7 @@ def test_unpacked_sizes_are_read_before_anything_is_unpacked(
     assert re.search(f"last.ckpt .*({words})", line)
 
 
-def test_a_resumed_run_compares_shapes_before_it_is_built(
+def test_resumed_run_checks_shapes_before_building(
     run: Path, space: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "checkpoints" / "best.ckpt").unlink()
@@ -310,7 +310,7 @@ TABLES: dict[str, tuple[Callable[[], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_cells_of_a_small_parquet_file_are_bounded(
+def test_number_of_parquet_cells_is_limited(
     own_folder: Path, space: None, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     write, words = TABLES[kind]
@@ -351,7 +351,7 @@ def cases(content: dict[str, Any], *, count: int, seed: int) -> Iterator[dict[st
 
 
 @pytest.mark.parametrize(("command", "count"), [(predicted, 60), (evaluated, 15), (exported, 8)])
-def test_any_value_in_a_model_is_used_or_refused(
+def test_any_model_value_is_used_or_refused(
     model: Path, capsys: pytest.CaptureFixture[str], command: Callable[[], int], count: int
 ) -> None:
     content = torch.load(model, weights_only=True)
@@ -380,7 +380,7 @@ STATES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("kind", STATES)
-def test_a_state_of_another_form_is_refused(
+def test_malformed_training_state_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     (run / "checkpoints" / "best.ckpt").unlink()
@@ -394,7 +394,7 @@ def test_a_state_of_another_form_is_refused(
     assert content_of(Path.cwd()) == before
 
 
-def test_a_refused_state_leaves_no_new_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_state_leaves_no_new_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With another config, the weights would be trained on in a new folder."""
     changed(run / "checkpoints" / "last.ckpt", STATES["loops"])
     before = content_of(Path.cwd())
@@ -404,7 +404,7 @@ def test_a_refused_state_leaves_no_new_run(run: Path, capsys: pytest.CaptureFixt
     assert content_of(Path.cwd()) == before
 
 
-def test_a_refused_model_takes_little_memory(model: Path) -> None:
+def test_refused_model_takes_little_memory(model: Path) -> None:
     """Measured in a process of its own, since this one has taken memory before."""
     changed(model, of_model(hidden=[300_000, 300_000]))
     script = (

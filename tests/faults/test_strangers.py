@@ -94,9 +94,10 @@ def rows() -> str:
 
 
 @pytest.mark.slow
-def test_an_evaluation_is_recorded_where_the_user_records_and_not_where_the_model_was(
+def test_evaluation_is_recorded_in_the_users_store(
     stranger: Path, listener: Listener, database: str
 ) -> None:
+    """The store that the model names is not contacted."""
     assert evaluate.main([f"model_from={stranger}", "verbose=0"]) == 0
     assert listener.requests == []
     client = MlflowClient(database)
@@ -108,9 +109,10 @@ def test_an_evaluation_is_recorded_where_the_user_records_and_not_where_the_mode
 
 
 @pytest.mark.slow
-def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
+def test_foreign_model_is_used_without_contacting_its_store(
     stranger: Path, trained: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """This holds for predictions, exports and reports."""
     model = f"model_from={stranger}"
     assert predict.main([model, rows(), "output=out.csv"]) == 0
     assert export.main([model, "output=exported"]) == 0
@@ -129,7 +131,7 @@ def test_a_stranger_is_asked_exported_and_reported_on_without_a_word_to_him(
 
 
 @pytest.mark.parametrize("action", ["sync", "reap"])
-def test_what_a_stranger_left_unsent_is_not_sent_to_him(
+def test_unsent_run_is_sent_only_to_typed_address(
     stranger: Path,
     listener: Listener,
     database: str,
@@ -147,7 +149,7 @@ def test_what_a_stranger_left_unsent_is_not_sent_to_him(
     assert listener.requests != []  # whoever names the address is taken at his word
 
 
-def test_a_run_that_is_recorded_elsewhere_is_not_cleaned_and_is_named(
+def test_run_recorded_elsewhere_is_not_cleaned(
     stranger: Path, listener: Listener, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (stranger / "journal.jsonl").read_bytes().count(b"\n")
@@ -160,7 +162,7 @@ def test_a_run_that_is_recorded_elsewhere_is_not_cleaned_and_is_named(
     )
 
 
-def test_a_run_is_gone_on_with_in_its_store_only_if_that_is_named(
+def test_run_resumes_only_into_a_typed_store(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = (f"resume={stranger}", *RESUMED[:2], "verbose=0")
@@ -174,7 +176,7 @@ def test_a_run_is_gone_on_with_in_its_store_only_if_that_is_named(
 
 
 @pytest.mark.parametrize("path", ["data.csv", f"{REFERENCE}.csv"])
-def test_the_data_of_a_strangers_model_are_not_fetched(
+def test_data_of_foreign_model_are_not_fetched(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
     words = ("data=table", f"data.path='{listener.uri}/{path}'")
@@ -192,7 +194,7 @@ def test_the_data_of_a_strangers_model_are_not_fetched(
 
 
 @pytest.mark.parametrize("main", [predict.main, export.main])
-def test_a_reference_in_a_strangers_model_is_not_resolved(
+def test_reference_in_foreign_model_is_not_resolved(
     stranger: Path, capsys: pytest.CaptureFixture[str], main: Main
 ) -> None:
     change(stranger, lambda config: config["model"].update(activation=REFERENCE))
@@ -211,7 +213,7 @@ def test_a_reference_in_a_strangers_model_is_not_resolved(
         ("tags={a: '${oc.decode:${oc.env:SECRET}}'}", "tags"),
     ],
 )
-def test_a_reference_in_a_saved_command_is_asked_for_again(
+def test_reference_in_saved_command_must_be_retyped(
     stranger: Path, capsys: pytest.CaptureFixture[str], word: str, key: str
 ) -> None:
     save_command(stranger, *saved_command(stranger), word)
@@ -221,7 +223,7 @@ def test_a_reference_in_a_saved_command_is_asked_for_again(
     )
 
 
-def test_a_saved_command_allows_no_address_of_data(
+def test_saved_command_cannot_allow_data_urls(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = ["data=table", f"data.path={listener.uri}/data.csv"]
@@ -235,7 +237,7 @@ def test_a_saved_command_allows_no_address_of_data(
     assert listener.requests == []
 
 
-def test_a_reference_in_a_checkpoint_stays_as_it_is_written(
+def test_reference_in_checkpoint_stays_unresolved(
     stranger: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
@@ -243,7 +245,7 @@ def test_a_reference_in_a_checkpoint_stays_as_it_is_written(
     assert f"optimizer.lr was '{REFERENCE}' and is" in said
 
 
-def test_the_users_own_files_keep_their_references_and_a_resumed_run_reads_them_anew(
+def test_own_config_references_resolve_again_on_resume(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "# @package _global_\ntags: {note: '${oc.env:NOTE}'}\n"
@@ -271,7 +273,7 @@ def test_damaged_example_rows_are_refused_by_name(
 
 
 @pytest.mark.parametrize("sent", ["-1", '"1"', "null", "[]", "1e400", "9" * 40])
-def test_damaged_state_of_sending_is_passed_over(run: Path, sent: str) -> None:
+def test_damaged_sending_state_is_ignored(run: Path, sent: str) -> None:
     state = f'{{"uri": "", "run_id": "{RUN_ID}", "experiment_id": "1", "sent": {sent}}}'
     (run / "mlflow.json").write_text(state, encoding="utf-8")
     assert runs.main([]) == 0
@@ -348,7 +350,7 @@ def with_huge_model(folder: Path, _: Listener) -> tuple[str, ...]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [with_links, with_claims, with_configuration, with_huge_model])
-def test_no_command_obeys_a_stranger(
+def test_no_command_obeys_a_foreign_folder(
     run: Path,
     listener: Listener,
     database: str,
@@ -387,14 +389,14 @@ def test_no_command_obeys_a_stranger(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", ["empty object", "page"])
-def test_no_command_believes_a_portal(
+def test_no_command_trusts_answers_of_a_portal(
     run: Path,
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     answer: str,
 ) -> None:
-    """The user's own server is answered for by someone else."""
+    """Someone else answers in place of the user's own server."""
     rows()
     before = read_state(run)
     with Portal(listener.uri) as portal:

@@ -34,7 +34,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streams", ["| head -n 1", ">/dev/full", ">&- 2>&- <&-"])
-def test_streams_that_take_nothing_change_no_result(own_folder: Path, streams: str) -> None:
+def test_closed_or_full_streams_change_no_result(own_folder: Path, streams: str) -> None:
     ended = shell(f"{TRAIN} trainer.max_epochs=3 {streams}")
     assert ended.returncode == 0, ended.stderr
     if "head" in streams:
@@ -46,7 +46,7 @@ def test_streams_that_take_nothing_change_no_result(own_folder: Path, streams: s
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells what is open")
-def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(start: Start) -> None:
+def test_closed_streams_are_not_reused_for_files(start: Start) -> None:
     closing = ("bash", "-c", '"$@" <&- >&- 2>&-; exit $?', "bash")
     training = start(*ENDLESS, prefix=closing)
     training.wait_until(lambda: list(training.folder.glob("runs/*/checkpoints/*")), what="a file")
@@ -58,13 +58,13 @@ def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(start: Start) -> No
 
 
 @pytest.mark.slow
-def test_an_error_has_its_code_though_nobody_can_read_it(own_folder: Path) -> None:
+def test_exit_code_is_kept_without_output_streams(own_folder: Path) -> None:
     assert shell(f"{TRAIN} optimizer.lr=-1 >/dev/full 2>/dev/full").returncode == 2
     assert shell(f"{TRAIN} optimizer.lrr=1 2>&-").returncode == 2
     assert list(own_folder.iterdir()) == []
 
 
-def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) -> None:
+def test_killed_data_loader_is_reported_with_hint(fork: Start) -> None:
     training = fork(*ENDLESS, "data.memory_budget=0", "data.num_workers=2")
     training.await_epoch(2)
     command = psutil.Process(training.pid).cmdline()
@@ -78,13 +78,13 @@ def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) ->
     assert ending(training.run) == ("FAILED", "error")
 
 
-def test_death_of_a_reader_is_named_whatever_it_interrupts() -> None:
+def test_data_loader_death_is_named_behind_other_errors() -> None:
     error = EnvironmentFaultError("last.ckpt can't be written; make room")
     error.__cause__ = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
     assert str(explain(error)).startswith("a data loading process died (DataLoader worker (pid 7)")
 
 
-def test_death_of_a_reader_is_named_while_its_batch_is_fetched(tmp_path: Path) -> None:
+def test_data_loader_death_is_named_while_fetching(tmp_path: Path) -> None:
     """Its memory is asked for through a socket that it has not closed in order."""
     with pytest.raises(OSError, match=r".") as raised:
         multiprocessing.resource_sharer.DupFd.detach(Missing(tmp_path))
@@ -98,13 +98,13 @@ class Missing:
         self._id = (str(folder / "socket"), 0)
 
 
-def test_a_question_to_hydra_leaves_the_callers_logging_as_it_was(train: Train) -> None:
+def test_hydra_info_leaves_logging_unchanged(train: Train) -> None:
     root = logging.getLogger()
     before = list(root.handlers), root.level
     assert train("--info", "plugins") == 0
     assert (list(root.handlers), root.level) == before
 
 
-def test_a_question_to_hydra_is_answered_on_standard_output() -> None:
+def test_hydra_info_is_printed_on_standard_output() -> None:
     # In a process of its own: the answer is logged, and what other tests do to logging stays.
     assert "Hydra" in shell(f"{TRAIN} --info plugins").stdout

@@ -13,9 +13,11 @@ from faults.sweeps import behaving, problems
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
 
-def test_another_space_or_run_is_refused_with_what_differs_unless_it_is_allowed(
+def test_changed_study_is_refused_unless_allowed(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The messages name each difference."""
+
     def refused(*words: str) -> list[str]:
         assert sweep_here("sweep.n_trials=2", *words) == 2
         lines = capsys.readouterr().err.splitlines()
@@ -48,7 +50,7 @@ def write_rows(path: Path, *, sign: int) -> None:
     path.write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
 
 
-def test_data_that_change_under_a_worker_or_between_commands_are_refused_with_both_hashes(
+def test_changed_data_are_refused_with_both_hashes(
     sweep: StartSweep, sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     records, table = Records(), Path("rows.csv")

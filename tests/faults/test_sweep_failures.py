@@ -27,9 +27,10 @@ WAYS = {
 FOUR = (0.01, 0.02, 0.03, 0.04)
 
 
-def test_a_trial_that_fails_in_any_way_is_told_apart_and_the_study_goes_on(
+def test_each_kind_of_trial_failure_is_recorded(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The study continues after each."""
     rates = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07)
     limit = f"sweep.trial_timeout={round(4 * crowding())}"
     assert sweep_here(*grid(0.01, *rates, 0.08), limit, *behaving(*WAYS, rates=rates)) == 0
@@ -50,7 +51,7 @@ def test_a_trial_that_fails_in_any_way_is_told_apart_and_the_study_goes_on(
     assert parent.metrics["best/val/f1"] == best.values[0]
 
 
-def test_a_study_of_which_nothing_converges_says_so_by_its_exit_code(
+def test_all_diverged_study_has_exit_code_4(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep_here("sweep.n_trials=2", *behaving("poison")) == 4
@@ -60,9 +61,10 @@ def test_a_study_of_which_nothing_converges_says_so_by_its_exit_code(
     records.require_whole(2)
 
 
-def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
+def test_consecutive_failures_end_the_study(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The exit code is that of the last one."""
     most, rates = "sweep.max_consecutive_failures", (*FOUR, 0.05)
     words = (*grid(*rates, 0.06), *behaving("error", "oom", "oom", "oom", "error", rates=rates))
     assert sweep_here(*words, f"{most}=4") == 3
@@ -79,7 +81,7 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
 
 
 @pytest.mark.parametrize("what", ["trial", "study"])
-def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_stores(
+def test_trial_is_closed_when_its_folder_disappears(
     sweep: StartSweep, own_folder: Path, what: str
 ) -> None:
     running = sweep("sweep.n_trials=9", *behaving("wait"))
@@ -97,9 +99,10 @@ def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_store
     records.require_agreement()
 
 
-def test_a_full_disk_stops_the_sweep_and_the_same_command_goes_on_when_there_is_room(
+def test_sweep_continues_after_a_full_disk(
     sweep: StartSweep, sweep_here: Callable[..., int], mount: Mount
 ) -> None:
+    """The same command continues it when there is room again."""
     disk = mount("disk", size="4m")
     records = Records()
     words = (f"output={disk}", *behaving(delay=0.1))
@@ -122,7 +125,7 @@ def test_a_full_disk_stops_the_sweep_and_the_same_command_goes_on_when_there_is_
     assert runs(["action=check", "study=study"]) == 0
 
 
-def test_no_trial_starts_after_the_time_of_the_study(
+def test_no_trial_starts_after_the_study_timeout(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     seconds = round(3 * crowding())  # on a busy machine workers take longer to be ready

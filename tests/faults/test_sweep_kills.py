@@ -23,7 +23,7 @@ INTERRUPTED = ("FAIL", "interrupted")
 COMPLETE = ("COMPLETE", None)
 
 
-def test_a_killed_worker_and_one_that_stands_still_cost_a_try_each_and_the_study_goes_on(
+def test_killed_or_stopped_worker_costs_one_try(
     sweep: StartSweep,
 ) -> None:
     records = Records()
@@ -84,7 +84,7 @@ def beats(records: Records) -> int:
     return int(records.trials()[0].attributes["lease"]["counter"])
 
 
-def test_the_death_of_the_server_of_the_workers_counts_as_no_failure_of_their_trials(
+def test_fork_server_death_counts_as_no_failure(
     sweep: StartSweep,
 ) -> None:
     records = Records()
@@ -100,9 +100,10 @@ def test_the_death_of_the_server_of_the_workers_counts_as_no_failure_of_their_tr
     records.require_whole(4)
 
 
-def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_end_the_study(
+def test_trial_that_kills_workers_has_limited_retries(
     sweep: StartSweep,
 ) -> None:
+    """Several such trials in a row end the study."""
     records, rates = Records(), (0.01, 0.03, 0.04)
     words = ("sweep.max_retry=1", "sweep.max_consecutive_failures=3")
     slow = "data._target_=sweep_parts.SlowIris"
@@ -131,7 +132,7 @@ def test_a_point_that_kills_its_worker_is_tried_only_so_often_and_several_such_e
     records.require_whole(1, max_retry=1)
 
 
-def test_retried_default_keeps_scores_when_its_worker_dies_late(sweep: StartSweep) -> None:
+def test_retried_default_keeps_scores_despite_late_kill(sweep: StartSweep) -> None:
     """The default is lost, tried again, and its worker killed before the database has its end."""
     records = Records()
     words = ("sweep.base_trial=true", "sweep.n_trials=3", "sweep.test_trials=true")
@@ -160,7 +161,7 @@ def test_retried_default_keeps_scores_when_its_worker_dies_late(sweep: StartSwee
     assert runs(["action=check", "study=study"]) == 0
 
 
-def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(sweep: StartSweep) -> None:
+def test_repeatedly_killed_sweep_ends_with_exact_total(sweep: StartSweep) -> None:
     chance = random.Random(11)
     records = Records()
     words = ("sweep.n_trials=8", "sweep.workers=2", "sweep.max_retry=9", *behaving(delay=0.15))

@@ -17,12 +17,13 @@ pytestmark = pytest.mark.slow
 ODD = "a b=c,d#e%f[g]{h}'i 数据 🎲"
 
 
-def test_a_sweep_works_in_folders_of_any_name_up_to_the_winners_printed_command(
+def test_sweep_works_in_folders_of_any_name(
     sweep: StartSweep,
     sweep_here: Callable[..., int],
     own_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """So does the printed command of its winner."""
     here = own_folder / ODD
     here.mkdir()
     for module in own_folder.glob("*.py"):

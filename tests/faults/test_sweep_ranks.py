@@ -22,7 +22,7 @@ TWO = ("trainer=cpu", "sweep.devices_per_trial=2")
 pytestmark = pytest.mark.slow
 
 
-def test_a_study_on_two_devices_a_trial_is_the_study_on_one(
+def test_study_on_two_devices_equals_one_device(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["model=mlp", "data=iris", "trainer.max_epochs=8", "trainer.precision=64-true"]
@@ -53,10 +53,10 @@ def test_a_study_on_two_devices_a_trial_is_the_study_on_one(
     assert best == pytest.approx(winner, abs=1e-9)
 
 
-def test_a_killed_rank_loses_its_trial_alone_and_a_killed_driver_leaves_nothing(
+def test_killed_rank_loses_only_its_trial(
     sweep: StartSweep, sweep_here: Callable[..., int]
 ) -> None:
-    """A rank that is stuck, of which the others take no notice, does so as well."""
+    """So does a stuck rank; a killed driver leaves no process."""
     records = Records()
     words = ("sweep.n_trials=1", "sweep.grace=5", "sweep.max_retry=9", "tracking=local", *TWO)
     study = sweep("trainer.max_epochs=3000", *words)
@@ -95,7 +95,7 @@ def ranks(study: Sweeping) -> list[psutil.Process]:
     return [found[rank] for rank in sorted(found)]
 
 
-def test_a_trial_that_fails_on_another_rank_is_told_with_that_ranks_reason(
+def test_trial_failure_shows_reason_of_its_rank(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = ("+callbacks.own._target_=rank_parts.Raises", "+callbacks.own.epoch=2")

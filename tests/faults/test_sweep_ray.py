@@ -185,9 +185,7 @@ def folder_of(family: Sequence[psutil.Process]) -> Path:
 # ── a cluster of several machines ───────────────────────────────────────────────────────────────
 
 
-def test_trials_come_to_the_same_on_a_cluster_as_in_processes_of_this_machine(
-    sweep: Sweep, cluster: Nodes
-) -> None:
+def test_ray_trials_equal_local_trials(sweep: Sweep, cluster: Nodes) -> None:
     words = ("sweep.n_trials=3", "tracking=none")
     there = sweep(*words, "sweep.name=there", "sweep.workers=5", cluster=cluster)
     assert sweep_here(beside(BASE, [*words, "sweep.name=here", "verbose=0"])) == 0
@@ -207,9 +205,8 @@ def test_trials_come_to_the_same_on_a_cluster_as_in_processes_of_this_machine(
     assert is_own(Path("runs/there"))
 
 
-def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial(
-    sweep: Sweep, cluster: Nodes
-) -> None:
+def test_ray_study_survives_stops_and_kills(sweep: Sweep, cluster: Nodes) -> None:
+    """Its driver, a node and a worker are killed; no trial is lacking in the end."""
     records = Records()
     words = ("sweep.n_trials=4", "sweep.grace=15", "sweep.max_retry=9", *behaving("wait"))
     with cluster.other() as node:
@@ -263,9 +260,7 @@ def test_neither_a_stop_nor_a_killed_driver_node_or_worker_costs_a_study_a_trial
     await_end(*left)
 
 
-def test_a_node_that_does_not_see_the_folder_of_a_study_ends_it_in_one_line(
-    sweep: Sweep, cluster: Nodes
-) -> None:
+def test_node_without_study_folder_ends_the_study(sweep: Sweep, cluster: Nodes) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may hide a folder from a process")
     folder = Path.cwd()
@@ -292,9 +287,10 @@ sys.stdin.read()
 """
 
 
-def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
+def test_workers_see_only_gpus_reserved_by_ray(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They end with the process that is connected to Ray."""
     monkeypatch.delenv("OMP_NUM_THREADS")
     # Ray believes in any number of GPUs.
     spec = RaySpec(address=None, cpus=0.1, gpus=2.0, local_cpus=1, local_gpus=4)
@@ -328,9 +324,10 @@ def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
     assert not folder.exists()
 
 
-def test_a_cluster_of_this_machine_alone_listens_to_nobody_else_and_leaves_nothing(
+def test_local_ray_cluster_listens_only_on_loopback(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It leaves no process and no file."""
     temporary = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(temporary))
     words = ("sweep.n_trials=1", "sweep.workers=1", "tracking=none", *behaving("wait"))

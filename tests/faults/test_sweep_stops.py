@@ -20,9 +20,10 @@ COMPLETE, RUNNING, WAITING = ("COMPLETE", None), ("RUNNING", None), ("WAITING", 
 INTERRUPTED, LOST = ("FAIL", "interrupted"), ("FAIL", "lost")
 
 
-def test_a_stopped_sweep_queues_its_trials_again_and_goes_on_by_the_same_command(
+def test_stopped_sweep_continues_by_the_same_command(
     sweep: StartSweep,
 ) -> None:
+    """Interrupted trials are queued again."""
     rates = (0.02, 0.03, 0.04)
     words = (*grid(0.01, *rates, 0.05), *behaving("deaf", "wait", "wait", rates=rates))
     records = Records()
@@ -74,9 +75,10 @@ def test_a_stopped_sweep_queues_its_trials_again_and_goes_on_by_the_same_command
     assert runs(["action=check", "study=study"]) == 0
 
 
-def test_a_stop_while_a_sweep_starts_or_tells_its_end_or_confirms_leaves_nothing_that_is_open(
+def test_stop_at_any_phase_leaves_nothing_open(
     sweep: StartSweep,
 ) -> None:
+    """While the sweep starts, prints its summary or confirms its best trial."""
     chance = random.Random(5)
     words = ("sweep.n_trials=3", "sweep.confirm_seeds=2", *behaving(delay=0.3))
     records = Records()
@@ -125,7 +127,7 @@ def test_a_stop_while_a_sweep_starts_or_tells_its_end_or_confirms_leaves_nothing
         ([*grid()[:2], "optimizer.lr=0.01", "seed=choice(1,2)"], "network  "),  # a comparison
     ],
 )
-def test_a_study_whose_summary_is_shown_has_finished_whatever_stops_what_is_left(
+def test_study_with_shown_summary_counts_as_finished(
     sweep: StartSweep, words: list[str], last: str
 ) -> None:
     records = Records()

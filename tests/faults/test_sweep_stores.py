@@ -19,9 +19,10 @@ WAITS = (*grid(0.01, 0.02, 0.03), *behaving("wait", rates=[0.02]))
 
 
 # `tests/study/test_storage.py` spoils such a file in other ways.
-def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
+def test_removed_study_database_ends_the_sweep(
     sweep: StartSweep,
 ) -> None:
+    """No new one is created."""
     studies = Path.cwd() / "studies" / "optuna.db"
     studies.parent.mkdir()
     running = sweep(*WAITS, f"sweep.storage=sqlite:///{studies}")
@@ -53,9 +54,10 @@ def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
         ),
     ],
 )
-def test_a_store_that_can_not_be_used_is_named_at_the_start_before_anything_is_created(
+def test_unusable_store_is_reported_at_start(
     store: str, code: int, line: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Nothing is created."""
     (own_folder / "notes.db").write_text("these are my notes\n" * 1000, encoding="utf-8")
     assert main([*BASE, "sweep.n_trials=1", store]) == code
     assert capsys.readouterr().err == f"error: {line.format(own_folder)}\n"
@@ -64,7 +66,7 @@ def test_a_store_that_can_not_be_used_is_named_at_the_start_before_anything_is_c
     assert Records().runs() == []
 
 
-def test_a_server_that_dies_in_mid_sweep_is_sent_everything_once_when_it_is_back(
+def test_restarted_server_receives_every_trial_once(
     sweep: StartSweep, server: TrackingServer
 ) -> None:
     server.start()
@@ -87,9 +89,10 @@ def test_a_server_that_dies_in_mid_sweep_is_sent_everything_once_when_it_is_back
     assert records.parent().end == ("FINISHED", None)
 
 
-def test_a_study_goes_on_without_a_server_that_is_not_required_and_says_how_to_send_it(
+def test_study_continues_without_optional_server(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """It says how to send its records later."""
     uri = "http://127.0.0.1:9"
     words = ("sweep.n_trials=2", f"tracking.uri={uri}", "tracking.required=false")
     assert main([*BASE, *words]) == 0

@@ -24,7 +24,8 @@ def task(number: int) -> dict[str, str]:
     }
 
 
-def test_sweeps_that_start_together_in_an_empty_folder_share_one_total(sweep: StartSweep) -> None:
+def test_concurrent_sweeps_share_one_total(sweep: StartSweep) -> None:
+    """They start in an empty folder."""
     words = ("sweep.n_trials=6", *behaving(delay=0.3))
     together = [sweep(*words), *(sweep(*words, **task(number)) for number in range(2))]
     assert [one.end() for one in together] == [0, 0, 0], [one.err for one in together]
