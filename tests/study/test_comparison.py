@@ -105,7 +105,7 @@ def complete(value: float, attributes: Mapping[str, float] | None = None, **over
 
 @pytest.mark.parametrize("data", ["mnist1d", "digits"])
 @pytest.mark.parametrize("model", ["mlp", "gru"])
-def test_a_cell_sums_up_its_seeds_and_is_paired_with_the_best_by_them(
+def test_cell_summarizes_and_pairs_its_seeds(
     rows: list[Row], compared: Comparison, data: str, model: str
 ) -> None:
     cell = cell_of(compared, data, model)
@@ -117,9 +117,8 @@ def test_a_cell_sums_up_its_seeds_and_is_paired_with_the_best_by_them(
     assert cell.difference.interval == pytest.approx((interval.low, interval.high))
 
 
-def test_the_best_of_each_data_set_is_marked_by_the_test_metric_that_all_trials_have(
-    rows: list[Row], compared: Comparison
-) -> None:
+def test_best_network_of_each_data_set_is_marked(rows: list[Row], compared: Comparison) -> None:
+    """They are compared by the test metric that all trials have."""
     best = [cell for cell in compared.cells if cell.is_best]
     assert [list(cell.settings.values()) for cell in best] == [
         *(["mnist1d", "cnn1d"], ["digits", "cnn1d"])
@@ -132,7 +131,7 @@ def test_the_best_of_each_data_set_is_marked_by_the_test_metric_that_all_trials_
     ("untested", "trials"),
     [([3], "trial 3 has"), (range(1, 9), "trials 1, 2, 3, 4, 5, … have"), (range(40), None)],
 )
-def test_another_metric_than_that_of_the_test_is_explained(
+def test_comparison_by_validation_metric_is_explained(
     rows: list[Row], untested: Sequence[int], trials: str | None
 ) -> None:
     tested = [replace(row, attributes={}) if row.number in untested else row for row in rows]
@@ -142,7 +141,7 @@ def test_another_metric_than_that_of_the_test_is_explained(
     assert notes == ([f"compared by val/f1, since {trials} no test/f1"] if trials else [])
 
 
-def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(
+def test_failed_seed_is_shown_and_not_paired(
     compared: Comparison,
 ) -> None:
     cell = cell_of(compared, "mnist1d", "rnn")
@@ -152,9 +151,7 @@ def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(
     assert (line[2], line[-1]) == ("4", "1 diverged")
 
 
-def test_the_outcome_names_the_best_network_of_each_data_set_and_how_far_others_are_from_it(
-    rows: list[Row], compared: Comparison
-) -> None:
+def test_outcome_names_best_networks_and_differences(rows: list[Row], compared: Comparison) -> None:
     lines = outcome_lines(compared)
     assert [line.partition(": ")[0] for line in lines] == ["mnist1d", "digits"]
     for data, line in zip(("mnist1d", "digits"), lines, strict=True):
@@ -181,7 +178,7 @@ def test_the_outcome_names_the_best_network_of_each_data_set_and_how_far_others_
         ),
     ],
 )
-def test_the_outcome_says_which_networks_are_worse_by_more_than_chance(
+def test_outcome_names_significantly_worse_networks(
     objective: Objective, values: Mapping[str, Sequence[float]], line: str
 ) -> None:
     failed = Row(number=0, state=End.DIVERGED)
@@ -197,7 +194,7 @@ def test_the_outcome_says_which_networks_are_worse_by_more_than_chance(
     assert told == f"gru is best ({objective.name} {best}); {line}"
 
 
-def test_the_outcome_of_many_networks_names_those_closest_to_the_best() -> None:
+def test_outcome_of_many_networks_names_the_closest() -> None:
     rows = [
         complete(
             0.9 - number / 100 - seed * number / 1000, **{"lr": f"0.{number}", "seed": str(seed)}
@@ -217,7 +214,7 @@ def test_the_outcome_of_many_networks_names_those_closest_to_the_best() -> None:
         (RMSE, [[3.0, 3.5], [2.0, 2.5]]),
     ],
 )
-def test_the_best_mean_of_the_most_repeats_is_the_best(
+def test_best_cell_has_best_mean_of_most_repeats(
     objective: Objective, values: Sequence[Sequence[float]]
 ) -> None:
     rows = [
@@ -230,14 +227,14 @@ def test_the_best_mean_of_the_most_repeats_is_the_best(
     assert first.difference.mean == pytest.approx(values[0][0] - values[1][0])
 
 
-def test_of_several_trials_of_a_cell_the_best_on_validation_counts() -> None:
+def test_best_validation_trial_of_a_cell_counts() -> None:
     pairs = [(0.7, 0.9), (0.8, 0.5), (0.75, 0.99)]
     rows = [complete(value, {"test/f1": test}) for value, test in pairs]
     (cell,) = compare(rows, F1[0]).cells
     assert [list(values.values()) for values in cell.values.values()] == [[0.8], [0.5]]
 
 
-def test_a_trial_that_was_lost_and_tried_again_is_not_missing() -> None:
+def test_lost_and_retried_trial_is_not_missing() -> None:
     lost = Row(number=9, state=End.LOST, overrides={"seed": "0"})
     rows = [lost, complete(0.5, seed="0")]
     (cell,) = compare(rows, F1[0]).cells
@@ -245,9 +242,7 @@ def test_a_trial_that_was_lost_and_tried_again_is_not_missing() -> None:
 
 
 @pytest.mark.parametrize(("key", "word"), [("seed", "seeds"), ("data.split_seed", "split_seeds")])
-def test_a_study_of_repeats_alone_shows_the_interval_of_its_mean(
-    rows: list[Row], key: str, word: str
-) -> None:
+def test_study_of_repeats_shows_interval_of_the_mean(rows: list[Row], key: str, word: str) -> None:
     seeds = [
         replace(row, overrides={key: row.overrides["seed"]})
         for row in rows
@@ -265,9 +260,7 @@ def test_a_study_of_repeats_alone_shows_the_interval_of_its_mean(
     assert outcome_lines(compared) == [f"mean test/f1 {np.mean(tested):.3f} ({ends}) over 5 {word}"]
 
 
-def test_a_baseline_is_counted_once_a_seed_however_many_networks_met_it(
-    rows: list[Row], compared: Comparison
-) -> None:
+def test_baseline_is_counted_once_per_seed(rows: list[Row], compared: Comparison) -> None:
     linear = compared.blocks[0][-1]
     assert linear.kind == "linear"
     assert list(linear.values["test/f1"].values()) == column(rows, "mnist1d", "mlp", "linear/f1")
@@ -289,7 +282,7 @@ def over_windows(sizes: Sequence[str]) -> list[Row]:
     ]
 
 
-def test_a_baseline_that_swept_data_change_stands_there_once_a_group(tmp_path: Path) -> None:
+def test_baseline_is_listed_once_per_data_group(tmp_path: Path) -> None:
     compared = compare(over_windows(["8", "16"]), RMSE)
     lines = [line[:4] for line in comparison_table(compared).lines[4:]]
     assert lines == [
@@ -304,7 +297,7 @@ def test_a_baseline_that_swept_data_change_stands_there_once_a_group(tmp_path: P
     assert write_comparison_picture(compared, tmp_path) == []
 
 
-def test_a_baseline_has_a_column_of_its_own_where_every_key_changes_it() -> None:
+def test_predictor_has_own_column_if_keys_vary_data() -> None:
     table = comparison_table(compare(over_windows([""]), RMSE))
     assert table.headings[:2] == ["window", "predictor"]
     assert [" ".join(line[:2]) for line in table.lines] == [
@@ -312,7 +305,7 @@ def test_a_baseline_has_a_column_of_its_own_where_every_key_changes_it() -> None
     ]
 
 
-def test_a_study_without_a_complete_trial_still_has_a_table(tmp_path: Path) -> None:
+def test_study_without_complete_trial_has_a_table(tmp_path: Path) -> None:
     rows = [Row(number=n, state=End.ERROR, overrides={"seed": str(n)}) for n in (0, 1)]
     compared = compare(rows, F1[0])
     assert comparison_table(compared).lines == [["network", "0", "–", "–", "2 failed"]]
@@ -321,7 +314,7 @@ def test_a_study_without_a_complete_trial_still_has_a_table(tmp_path: Path) -> N
     assert not (tmp_path / "comparison.png").exists()
 
 
-def test_the_csv_holds_every_figure_unrounded(rows: list[Row], written: Path) -> None:
+def test_csv_holds_unrounded_values(rows: list[Row], written: Path) -> None:
     lines = sheet(written)
     gru = lines["digits", "gru"]
     accuracy = column(rows, "digits", "gru", "test/accuracy")
@@ -331,7 +324,7 @@ def test_the_csv_holds_every_figure_unrounded(rows: list[Row], written: Path) ->
     assert lines["digits", "naive"]["test/f1 n"] == "5"
 
 
-def test_the_latex_table_is_whole_and_needs_booktabs_alone(written: Path) -> None:
+def test_latex_table_is_valid_with_booktabs_only(written: Path) -> None:
     text = (written / "comparison.tex").read_text(encoding="utf-8")
     assert text.count(r"\begin") == text.count(r"\end") == 2
     assert text.count("{") == text.count("}")
@@ -343,7 +336,7 @@ def test_the_latex_table_is_whole_and_needs_booktabs_alone(written: Path) -> Non
     assert text.isascii()
 
 
-def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() -> None:
+def test_confirmation_shows_winner_beside_naive_baseline() -> None:
     rows = [
         replace(complete(value, {"test/f1": test, "naive/f1": 0.1}), number=number)
         for number, (value, test) in enumerate([(0.8, 0.7), (0.9, 0.8)])
@@ -363,7 +356,8 @@ def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() 
     assert table.notes == [NO_INTERVAL]
 
 
-def test_equal_seeds_have_no_interval_and_the_caption_says_that_they_are_seeds() -> None:
+def test_equal_seeds_have_no_interval() -> None:
+    """The caption of the picture says that these are seeds."""
     rows = [complete(1.0, model=model, seed=seed) for model in ("mlp", "gru") for seed in "01"]
     alone = compare(rows[:2], F1[0])
     table = comparison_table(alone)
@@ -381,7 +375,7 @@ PUBLISHED: dict[str, dict[str, str | float]] = {
 }
 
 
-def test_figures_of_others_stand_beside_the_rows_they_name(rows: list[Row], tmp_path: Path) -> None:
+def test_published_scores_stand_beside_their_rows(rows: list[Row], tmp_path: Path) -> None:
     compared = compare(rows, F1[0], PUBLISHED)
     table = comparison_table(compared)
     at = table.headings.index("published test/accuracy")
@@ -393,9 +387,10 @@ def test_figures_of_others_stand_beside_the_rows_they_name(rows: list[Row], tmp_
     assert sheet(tmp_path)["digits", "cnn1d"]["published test/accuracy"] == "0.98"
 
 
-def test_a_study_without_validation_is_compared_by_published_or_test_figures(
+def test_unvalidated_study_is_compared_by_test_scores(
     rows: list[Row],
 ) -> None:
+    """A published metric goes first."""
     losses = [
         replace(row, values=tuple(1 - value for value in row.values))
         for row in rows
@@ -412,7 +407,7 @@ def test_a_study_without_validation_is_compared_by_published_or_test_figures(
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
-def test_the_interval_of_a_mean_is_that_of_the_one_sample_t_test(n: int) -> None:
+def test_mean_interval_equals_one_sample_t_interval(n: int) -> None:
     values = [random.Random(n).gauss(0.8, 0.05) for _ in range(n)] + [0.7]
     found = spread([*values, float("nan")])  # undefined in a repeat: no measurement
     interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
@@ -429,5 +424,5 @@ def test_the_interval_of_a_mean_is_that_of_the_one_sample_t_test(n: int) -> None
         ([], "–"),
     ],
 )
-def test_a_spread_is_written_as_far_as_it_is_known(values: list[float], words: str) -> None:
+def test_spread_is_written_as_far_as_known(values: list[float], words: str) -> None:
     assert spread(values).words() == words

@@ -107,7 +107,7 @@ def checked(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     return code, [line for line in lines if "INFO mlflow" not in line]  # of this very process
 
 
-def test_each_end_has_its_status_in_mlflow_and_a_repaired_run_tells_what_the_study_knows(
+def test_repaired_runs_match_the_ends_of_trials(
     recorded: Path,
 ) -> None:
     uri = sqlite_uri(recorded / "mlflow.db")
@@ -124,7 +124,7 @@ def test_each_end_has_its_status_in_mlflow_and_a_repaired_run_tells_what_the_stu
     assert not list((recorded / "runs" / NAME / "trials").iterdir())
 
 
-def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> None:
+def test_repairing_many_trials_leaves_no_file_open(tmp_path: Path) -> None:
     where = destination(tmp_path, "sqlite:///nowhere.db")
     recorder = Recorder()
     before = psutil.Process().num_fds()
@@ -134,9 +134,10 @@ def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> Non
     assert psutil.Process().num_fds() < before + 100
 
 
-def test_a_run_that_was_deleted_in_mlflow_is_missing_and_comes_back_with_the_next_start(
+def test_run_deleted_in_mlflow_is_recorded_again(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Until then action=check reports it as missing."""
     agreed = (0, ["7 trials, 7 runs: they agree"])
     uri = sqlite_uri(own / "mlflow.db")
     assert checked(capsys) == agreed
@@ -191,7 +192,7 @@ RUNNING = Row(number=0, state="running")
         (Row(number=0, state="waiting"), [], []),
     ],
 )
-def test_what_differs_is_one_line_a_trial(
+def test_each_trial_that_differs_has_one_line(
     row: Row | None, runs: list[str], lines: list[str]
 ) -> None:
     held = []
@@ -221,7 +222,7 @@ def test_what_differs_is_one_line_a_trial(
     ],
     ids=["no study", "gone", "another"],
 )
-def test_check_names_what_it_lacks_and_creates_nothing(
+def test_check_without_a_known_study_creates_nothing(
     prepare: Callable[[Path], None],
     words: list[str],
     code: int,
@@ -236,7 +237,7 @@ def test_check_names_what_it_lacks_and_creates_nothing(
     assert {path.name for path in own_folder.glob("*.db")} == before
 
 
-def test_a_study_without_a_trial_has_a_report(own_folder: Path) -> None:
+def test_study_without_trials_has_a_report(own_folder: Path) -> None:
     opened(own_folder).close()
     assert report([f"study={NAME}", "output=page.html", "tracking=none"]) == 0
     assert (own_folder / "page.html").exists()
@@ -276,9 +277,8 @@ def begun(ledger: Ledger, number: int, uri: str) -> Journal:
     return begin_trial(Path("runs") / STUDY, number, uri, parent=False, uid=ledger.uid)
 
 
-def test_the_list_shows_studies_before_runs_and_a_studys_own_run_once(
-    ledger: Ledger, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_shows_studies_before_runs(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    """The study's own run is shown once."""
     for value in (0.5, 0.75):
         complete(ledger, value)
     taken = take(ledger)
@@ -297,7 +297,7 @@ def test_the_list_shows_studies_before_runs_and_a_studys_own_run_once(
     assert run.split("\t")[:2] == ["1-mlp", "FINISHED"]
 
 
-def test_the_list_shows_mean_and_sd_of_a_study_over_seeds(
+def test_list_shows_mean_and_sd_over_seeds(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seeds = space_of({"seed": "range(0, 3)"})
@@ -308,9 +308,10 @@ def test_the_list_shows_mean_and_sd_of_a_study_over_seeds(
     assert "\t3 complete\tval/f1 0.7500 ± 0.2500\t" in capsys.readouterr().out
 
 
-def test_reap_closes_lost_trials_in_the_study_and_in_mlflow_and_queues_them_again(
+def test_reap_closes_and_queues_lost_trials(
     ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It closes them in MLflow too."""
     lost, ended, alive = (
         take(ledger, lease).number for lease in (dead_lease(), dead_lease(), own_lease())
     )
@@ -342,7 +343,7 @@ def test_reap_closes_lost_trials_in_the_study_and_in_mlflow_and_queues_them_agai
     }
 
 
-def test_clean_lists_what_is_old_and_removes_it_only_when_told_to(
+def test_clean_removes_old_runs_only_with_apply(
     uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = Path("runs")
@@ -373,7 +374,7 @@ def test_clean_lists_what_is_old_and_removes_it_only_when_told_to(
     assert list(files.rglob("*.csv")) == []
 
 
-def test_clean_removes_a_study_whole_and_never_one_at_work(
+def test_clean_removes_a_study_unless_it_runs(
     ledger: Ledger,
     uri: str,
     capsys: pytest.CaptureFixture[str],

@@ -34,16 +34,17 @@ FOREIGN = f"the study 'lr' was created by another program or version; {OTHER_NAM
         (["model/parameters", "val/f1"], ["min", "max"]),
     ],
 )
-def test_a_study_is_about_what_it_names_in_order_or_what_its_runs_follow(
+def test_objectives_default_to_the_monitored_metric(
     option: str | list[str] | None, directions: list[str]
 ) -> None:
+    """Given ones keep their order."""
     found = read_objectives(option, "val/f1")
     names = [option] if isinstance(option, str) else option or ["val/f1"]
     assert [(one.name, one.direction) for one in found] == list(zip(names, directions, strict=True))
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression", None])
-def test_what_every_trial_has_may_be_an_objective(task: Task | None) -> None:
+def test_every_logged_metric_may_be_an_objective(task: Task | None) -> None:
     for name in logged(task, validated=True):
         assert read_objectives(name, "val/loss", task=task)
 
@@ -59,9 +60,10 @@ def test_what_every_trial_has_may_be_an_objective(task: Task | None) -> None:
         (["val/f1", "val/f1"], None, True, "has one value twice; expected one or two values"),
     ],
 )
-def test_a_value_that_is_never_logged_is_told_with_those_that_are(
+def test_objective_that_is_not_logged_is_refused(
     option: str | list[str], task: Task | None, validated: bool, line: str
 ) -> None:
+    """The message names those that are."""
     with pytest.raises(ConfigError) as caught:
         read_objectives(option, "val/loss", task=task, validated=validated)
     assert line in str(caught.value)
@@ -74,9 +76,10 @@ def refused(path: Path, **given: Any) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_every_change_of_space_and_run_is_told_in_a_line_of_its_own_and_nothing_is_noted(
+def test_each_change_of_a_study_is_refused(
     path: Path,
 ) -> None:
+    """Each has a line of its own, and nothing is stored."""
     ledger = open_ledger(path)
     before = ledger.facts
     space = space_of({"optimizer.lr": "tag(log, interval(1e-5, 1e-1))"})
@@ -91,7 +94,7 @@ def test_every_change_of_space_and_run_is_told_in_a_line_of_its_own_and_nothing_
     assert ledger.finish(take(ledger), COMPLETE)
 
 
-def test_a_change_that_is_allowed_is_what_the_study_has_from_then_on(path: Path) -> None:
+def test_allowed_change_applies_from_then_on(path: Path) -> None:
     complete_all(open_ledger(path, n_trials=12))  # more than TPE wants before it learns
     space = space_of({"optimizer.lr": "tag(log, interval(1, 2))"})
     base = {**BASE, "seed": 1}
@@ -113,7 +116,7 @@ def test_a_change_that_is_allowed_is_what_the_study_has_from_then_on(path: Path)
         {"optimizer": {"lr": 0.5}},
     ],
 )
-def test_what_changes_no_trial_may_change(changed: dict[str, Any], path: Path) -> None:
+def test_options_without_effect_on_trials_may_change(changed: dict[str, Any], path: Path) -> None:
     open_ledger(path)
     open_ledger(path, base={**BASE, **changed}, n_trials=99, workers=3, timeout=1.0)
 
@@ -134,14 +137,15 @@ def test_what_changes_no_trial_may_change(changed: dict[str, Any], path: Path) -
         ),
     ],
 )
-def test_another_kind_of_parameter_or_objective_always_needs_another_name(
+def test_another_objective_always_needs_another_name(
     given: dict[str, Any], line: str, allow_change: bool, path: Path
 ) -> None:
+    """So does another kind of range of a parameter."""
     open_ledger(path)
     assert refused(path, **given, allow_change=allow_change) == (f"{line}; {OTHER_NAME}",)
 
 
-def test_a_study_under_another_name_is_a_study_of_its_own(path: Path) -> None:
+def test_another_name_is_another_study(path: Path) -> None:
     first = open_ledger(path, name="one", n_trials=1)
     complete_all(first)
     other = open_ledger(path, name="two", space=space_of({**LR, "seed": "range(0, 4)"}))
@@ -158,7 +162,7 @@ def test_a_study_under_another_name_is_a_study_of_its_own(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("n_trials", [0, 1])
-def test_a_foreign_study_with_other_directions_is_refused_and_left_as_it_is(
+def test_foreign_study_is_refused_and_left_unchanged(
     directions: list[str], attributes: dict[str, int], n_trials: int, path: Path
 ) -> None:
     study = optuna.create_study(storage=f"sqlite:///{path}", study_name="lr", directions=directions)
@@ -171,7 +175,8 @@ def test_a_foreign_study_with_other_directions_is_refused_and_left_as_it_is(
     assert len(found.trials) == n_trials
 
 
-def test_other_data_are_refused_with_both_hashes_and_nothing_is_noted(path: Path) -> None:
+def test_other_data_are_refused_with_both_hashes(path: Path) -> None:
+    """Nothing is stored."""
     base = {**BASE, "data": {"path": "rows.csv", "scale": "standard", "batch_size": 8}}
     ledger = open_ledger(path, base=base, data="a" * 64)
     before = ledger.facts
@@ -186,7 +191,7 @@ def test_other_data_are_refused_with_both_hashes_and_nothing_is_noted(path: Path
     assert "b" * 12 in refused(path, base=base, data="a" * 64)[0].partition(" in this study")[0]
 
 
-def test_each_config_of_a_study_over_data_has_data_of_its_own(tmp_path: Path) -> None:
+def test_each_data_config_has_its_own_hash(tmp_path: Path) -> None:
     ledger = open_ledger(database(tmp_path))
     one, other = ({"data": {"path": "rows.csv", "split_seed": seed}} for seed in (0, 1))
     assert ledger.note_data(one, "a") == "a"
@@ -201,7 +206,7 @@ UNVALIDATED = (*SMALL, "data.validation=0", "verbose=0")
 
 
 @pytest.mark.slow
-def test_seeds_are_compared_by_their_test_figures(
+def test_seeds_are_compared_by_test_scores(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep([*UNVALIDATED, "sweeps=seeds", "seed=range(0,2)"]) == 0

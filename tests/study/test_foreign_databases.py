@@ -80,7 +80,7 @@ def begin(name: str, uri: str, tags: Mapping[str, str] | None = None) -> Path:
 
 
 @pytest.mark.parametrize("uid", ["../../victim", "/tmp/victim", "C0FFEE", "", 5])
-def test_an_id_that_is_a_path_reaps_nothing(
+def test_study_id_that_is_a_path_reaps_nothing(
     uid: object, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = begin(VICTIM, "")
@@ -180,7 +180,7 @@ def test_clean_deletes_no_runs_of_another_study(
         (report, ["tracking=none"]),
     ],
 )
-def test_a_study_named_like_a_run_leaves_the_run_alone(
+def test_study_named_like_a_run_changes_no_run(
     command: Callable[[list[str]], int],
     words: list[str],
     ledger: Ledger,
@@ -199,10 +199,10 @@ def test_a_study_named_like_a_run_leaves_the_run_alone(
     ) in capsys.readouterr().err
 
 
-def test_reap_sends_no_run_that_is_named_like_a_study(
+def test_reap_sends_no_run_named_like_a_study(
     ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else a foreign run would be registered like one of the user's own."""
+    """Otherwise a foreign run would be registered like one of the user's own."""
     run = begin("theirs", uri)
     (run / "owner").unlink()
     execute("UPDATE studies SET study_name = 'theirs'")
@@ -210,7 +210,7 @@ def test_reap_sends_no_run_that_is_named_like_a_study(
     assert not (run / "mlflow.json").exists()
 
 
-def test_a_sweep_writes_into_no_folder_of_a_run(
+def test_sweep_writes_into_no_run_folder(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begin("mine", "")
@@ -224,7 +224,7 @@ def test_a_sweep_writes_into_no_folder_of_a_run(
 
 
 @pytest.mark.parametrize("words", [[], ["apply=true"]])
-def test_clean_removes_no_folder_without_a_journal_that_is_foreign(
+def test_clean_keeps_foreign_folder_without_journal(
     words: list[str], ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = Path("runs", STUDY)
@@ -235,7 +235,7 @@ def test_clean_removes_no_folder_without_a_journal_that_is_foreign(
     assert (study / "thesis.txt").exists()
 
 
-def test_clean_says_that_a_folder_is_foreign(
+def test_clean_reports_a_foreign_folder(
     ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = Path("runs", STUDY)
@@ -316,7 +316,7 @@ def add_trials(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(("statement", "value"), CHANGES.values(), ids=CHANGES)
-def test_a_study_with_odd_values_is_passed_over(
+def test_study_with_invalid_values_is_skipped(
     statement: str, value: object, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_trials(ledger)
@@ -340,7 +340,7 @@ ALL_CHANGES = CHANGES | CHANGES_FOR_SWEEP
 
 
 @pytest.mark.parametrize(("statement", "value"), ALL_CHANGES.values(), ids=ALL_CHANGES)
-def test_a_sweep_refuses_a_study_with_odd_values(
+def test_sweep_refuses_study_with_invalid_values(
     statement: str, value: object, ledger: Ledger
 ) -> None:
     add_trials(ledger)
@@ -360,10 +360,10 @@ def test_a_sweep_refuses_a_study_with_odd_values(
     assert "can't be read (" in line or "; choose another name for this study" in line
 
 
-def test_a_sweep_over_a_file_names_the_study_with_odd_values(
+def test_sweep_over_file_names_study_with_invalid_values(
     ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The default name of the study depends on what the studies of that name were about."""
+    """The default name of a study depends on earlier studies of that name."""
     rows = [f"{x},{'ab'[x % 2]}" for x in range(60)]
     Path("rows.csv").write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
     name = "sweep-mlp-rows"
@@ -374,7 +374,7 @@ def test_a_sweep_over_a_file_names_the_study_with_odd_values(
     assert f"error: the study '{name}' in the study database" in capsys.readouterr().err
 
 
-def test_reap_passes_over_a_study_that_is_unreadable(
+def test_reap_skips_an_unreadable_study(
     ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     execute(f"{ATTRIBUTE} 'objectives'", "5")
@@ -386,7 +386,7 @@ def test_reap_passes_over_a_study_that_is_unreadable(
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", "..", "/tmp/victim", "a\x1b[2J"])
-def test_the_list_passes_over_an_odd_name(
+def test_list_skips_an_invalid_study_name(
     name: str | bytes, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     open_ledger(DATABASE, name="good").close()
@@ -399,7 +399,7 @@ def test_the_list_passes_over_an_odd_name(
     assert "\x1b" not in warning
 
 
-def test_no_text_of_a_database_begins_a_line(
+def test_database_text_cannot_start_a_line(
     ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     harm = "a\nerror: FORGED\tx"
@@ -439,7 +439,7 @@ STATEMENTS = {
 
 
 @pytest.mark.parametrize("statements", STATEMENTS.values(), ids=STATEMENTS)
-def test_a_database_with_statements_is_refused(
+def test_database_with_views_or_triggers_is_refused(
     statements: tuple[str, ...], ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger.close()

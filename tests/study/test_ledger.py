@@ -72,15 +72,14 @@ def close_lost(ledger: Ledger, folder: Path = Path("nowhere")) -> list[Lost]:
         *((failed(reason), False) for reason in ("interrupted", "lost")),
     ],
 )
-def test_the_total_counts_what_a_trial_did_itself_and_not_what_befell_it(
-    end: TrialEnd, counts: bool, path: Path
-) -> None:
+def test_interrupted_and_lost_trials_do_not_count(end: TrialEnd, counts: bool, path: Path) -> None:
+    """Other ends count."""
     ledger = open_ledger(path, n_trials=1, max_retry=0)
     end_as(ledger, end)
     assert (ledger.take(own_lease()) is None) == counts
 
 
-def test_a_running_trial_is_reserved_until_it_has_ended(path: Path) -> None:
+def test_running_trial_is_reserved_until_its_end(path: Path) -> None:
     ledger = open_ledger(path, n_trials=2)
     first, _ = take(ledger), take(ledger)
     assert ledger.take(own_lease()) is None
@@ -89,9 +88,10 @@ def test_a_running_trial_is_reserved_until_it_has_ended(path: Path) -> None:
     assert ledger.take(own_lease()) is not None
 
 
-def test_start_points_come_first_and_once_also_after_a_start_that_was_killed_half_way(
+def test_start_points_come_first_and_once(
     path: Path,
 ) -> None:
+    """This holds after a start that was killed half-way too."""
     given = {
         "base_point": {"optimizer.lr": 0.01},
         "enqueue": [{"optimizer.lr": 0.02}, {"optimizer.lr": 0.03}],
@@ -107,7 +107,7 @@ def test_start_points_come_first_and_once_also_after_a_start_that_was_killed_hal
     assert len(set(points)) == 4
 
 
-def test_a_part_of_a_point_leaves_the_rest_to_the_sampler(path: Path) -> None:
+def test_sampler_completes_a_partial_point(path: Path) -> None:
     space = space_of({"optimizer.lr": "interval(0, 1)", "model.dropout": "interval(0, 0.5)"})
     ledger = open_ledger(path, space=space, enqueue=[{"model.dropout": 0.25}])
     taken = take(ledger)
@@ -127,7 +127,8 @@ def test_retried_base_config_is_still_the_default(path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_value_that_is_no_number_fails_and_is_never_the_best(value: float, path: Path) -> None:
+def test_non_finite_value_fails_the_trial(value: float, path: Path) -> None:
+    """It is never the best."""
     ledger = open_ledger(path)
     end_as(ledger, TrialEnd(end=End.COMPLETE, values=(value,)))
     best = end_as(ledger, COMPLETE)
@@ -138,9 +139,7 @@ def test_a_value_that_is_no_number_fails_and_is_never_the_best(value: float, pat
 
 
 @pytest.mark.parametrize("reason", ["interrupted", "lost"])
-def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
-    reason: str, path: Path
-) -> None:
+def test_interrupted_point_is_retried_max_retry_times(reason: str, path: Path) -> None:
     ledger = open_ledger(path, n_trials=1, max_retry=2)
     points, earlier = [], []
     for _ in range(4):
@@ -153,7 +152,7 @@ def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
     assert points[3] != points[0]
 
 
-def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(path: Path) -> None:
+def test_reopened_ledger_has_trials_and_facts(path: Path) -> None:
     ledger = open_ledger(path)
     taken = take(ledger)
     end = TrialEnd(end=End.COMPLETE, values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
@@ -172,7 +171,7 @@ def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(path: Path
     assert shown.metric_names == ledger.names  # on the pages of optuna-dashboard
 
 
-def test_optuna_and_a_ledger_read_the_same_whichever_of_them_wrote_it(path: Path) -> None:
+def test_optuna_and_ledger_read_the_same(path: Path) -> None:
     ledger = open_ledger(path, enqueue=[{"optimizer.lr": 0.01}], pruner="asha", max_retry=1)
     assert_read_as_by_optuna(ledger, sqlite_uri(path))
 
@@ -190,7 +189,8 @@ def asked_before(beginning: str, ledger: Ledger, path: Path) -> list[int]:
     return asked
 
 
-def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(path: Path) -> None:
+def test_trial_added_by_another_program_keeps_its_number(path: Path) -> None:
+    """It is added just before the ledger adds its own."""
     ledger = open_ledger(path)
     asked = asked_before("INSERT INTO trials", ledger, path)
     assert [take(ledger).number, take(ledger).number] == [1, 2]
@@ -198,7 +198,7 @@ def test_a_trial_that_another_program_adds_at_the_last_moment_keeps_its_number(p
     assert asked == [0]
 
 
-def test_a_queued_trial_that_another_program_takes_at_the_last_moment_is_left_to_it(
+def test_queued_trial_taken_by_another_program_is_left(
     path: Path,
 ) -> None:
     ledger = open_ledger(path, enqueue=[{"optimizer.lr": rate} for rate in (0.01, 0.02)])
@@ -206,7 +206,7 @@ def test_a_queued_trial_that_another_program_takes_at_the_last_moment_is_left_to
     assert (take(ledger).number, asked) == (1, [0])
 
 
-def test_a_trial_that_ends_while_it_is_read_is_read_with_its_retry(tmp_path: Path) -> None:
+def test_trial_ending_while_read_has_its_retry(tmp_path: Path) -> None:
     ledger, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
     taken, ended = take(other), list[bool]()
 
@@ -219,9 +219,10 @@ def test_a_trial_that_ends_while_it_is_read_is_read_with_its_retry(tmp_path: Pat
     assert ended == [True]
 
 
-def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_process_joined(
+def test_progress_counts_ends_and_consecutive_failures(
     tmp_path: Path,
 ) -> None:
+    """Failures count since this process joined the study."""
     given = {"n_trials": 8, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
     ledger = open_ledger(database(tmp_path), **given)
     ends = [failed("oom"), COMPLETE, PRUNED, *map(failed, ("error", "interrupted", "oom", "lost"))]
@@ -239,7 +240,7 @@ def test_progress_tells_how_trials_ended_the_best_point_and_failures_since_this_
     assert open_ledger(tmp_path / "optuna.db", **given).progress().consecutive_failures == 0
 
 
-def test_two_objectives_keep_those_that_no_other_beats(path: Path) -> None:
+def test_two_objectives_keep_the_pareto_front(path: Path) -> None:
     objectives = (*F1, Objective(name="model/parameters", direction="min"))
     ledger = open_ledger(path, objectives=objectives, keep_best=2)
     for values in ((0.9, 50.0), (0.5, 10.0), (0.8, 40.0)):
@@ -251,7 +252,7 @@ def test_two_objectives_keep_those_that_no_other_beats(path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_trials", [None, 5])
-def test_a_grid_tries_its_points_in_order_and_each_once(n_trials: int | None, path: Path) -> None:
+def test_grid_tries_points_in_order_and_once(n_trials: int | None, path: Path) -> None:
     space = space_of(GRID)
     ledger = open_ledger(path, space=space, sampler="grid", n_trials=n_trials)
     expected = [space.overrides(point) for point in space.points()]
@@ -260,7 +261,7 @@ def test_a_grid_tries_its_points_in_order_and_each_once(n_trials: int | None, pa
 
 
 @pytest.mark.parametrize(("losses", "points"), [(1, 12), (2, 11)])
-def test_a_point_of_a_grid_that_was_lost_is_tried_again_and_does_not_hold_up_the_rest(
+def test_lost_grid_point_is_retried_without_blocking_others(
     losses: int, points: int, path: Path
 ) -> None:
     ledger = open_ledger(path, space=space_of(GRID), max_retry=1, **OF_GRID)
@@ -287,9 +288,10 @@ def take_all_in_turn(together: Barrier, studies: dict[Path, dict[str, Any]], whi
     [[OF_GRID, {"n_trials": 24}], pytest.param([{"n_trials": 3}] * 10, marks=pytest.mark.slow)],
     ids=["long", "short"],
 )
-def test_processes_that_begin_at_once_at_a_missing_file_have_one_total_and_no_point_twice(
+def test_concurrent_processes_share_total_and_grid(
     several: list[dict[str, Any]], tmp_path: Path
 ) -> None:
+    """They create the missing file together."""
     studies = {tmp_path / str(number): given for number, given in enumerate(several)}
     for folder in studies:
         folder.mkdir()
@@ -338,17 +340,16 @@ FAR = far_lease()
     ],
     ids=["gone", "alive", "far away and silent", "none", "far away and moving"],
 )
-def test_a_trial_is_lost_at_once_with_its_process_and_far_away_when_its_counter_stands_still(
-    leases: list[Lease | None], lost: list[bool]
-) -> None:
+def test_trial_is_lost_with_its_process(leases: list[Lease | None], lost: list[bool]) -> None:
+    """A process of another machine is lost when its counter stands still."""
     assert looks(leases) == lost
 
 
-def test_the_time_that_the_watcher_itself_stood_still_does_not_count() -> None:
+def test_time_while_the_watcher_stopped_is_ignored() -> None:
     assert looks([FAR] * 2, 100 * GRACE) == [False, False]
 
 
-def test_a_lost_trial_is_told_and_its_point_tried_again(path: Path) -> None:
+def test_lost_trial_is_reported_and_retried(path: Path) -> None:
     ledger = open_ledger(path, n_trials=1, max_retry=1)
     points, lines = [], []
     for _ in range(2):
@@ -363,7 +364,7 @@ def test_a_lost_trial_is_told_and_its_point_tried_again(path: Path) -> None:
     assert not ledger.progress().settled
 
 
-def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(path: Path) -> None:
+def test_late_end_of_a_lost_trial_is_dropped(path: Path) -> None:
     holder, other = open_ledger(path, n_trials=1), open_ledger(path)
     taken = take(holder, dead_lease())
     close_lost(other)
@@ -375,9 +376,10 @@ def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(path: Path) -> None:
     assert (row.state, row.values) == (End.LOST, ())
 
 
-def test_a_trial_that_ends_while_it_is_taken_for_lost_keeps_its_end_and_is_not_repeated(
+def test_trial_ending_while_closed_keeps_its_end(
     tmp_path: Path,
 ) -> None:
+    """It is not repeated."""
     holder, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
     taken, ended = take(holder, dead_lease()), list[bool]()
 
@@ -391,9 +393,10 @@ def test_a_trial_that_ends_while_it_is_taken_for_lost_keeps_its_end_and_is_not_r
     assert [row.state for row in other.trials()] == ["complete"]
 
 
-def test_however_many_look_a_lost_trial_is_queued_once_also_after_a_write_that_failed_half_way(
+def test_lost_trial_is_queued_only_once(
     path: Path,
 ) -> None:
+    """This holds with several watchers, and after a write that failed half-way."""
     ledgers = [open_ledger(path) for _ in range(3)]
     ledgers[0].take(dead_lease())
     fault = "BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'planted'); END"
@@ -408,7 +411,7 @@ def test_however_many_look_a_lost_trial_is_queued_once_also_after_a_write_that_f
     assert open_ledger(path).progress().counts["waiting"] == 1
 
 
-def test_a_beat_is_seen_by_whoever_watches(path: Path) -> None:
+def test_heartbeat_is_seen_by_other_processes(path: Path) -> None:
     ledger, watcher = open_ledger(path, grace=0.3), open_ledger(path, grace=0.3)
     taken = take(ledger, far_lease())
     for _ in range(6):
@@ -435,7 +438,7 @@ def queries_of(ledger: Ledger, call: Callable[[], object]) -> list[str]:
     return [statement for statement in asked if statement.startswith("SELECT")]
 
 
-def test_driver_reads_leases_of_running_trials_alone(path: Path) -> None:
+def test_driver_reads_only_leases_of_running_trials(path: Path) -> None:
     holder, looking = open_ledger(path), open_ledger(path)
     for _ in range(3):
         take(holder, far_lease())
@@ -448,9 +451,7 @@ def test_driver_reads_leases_of_running_trials_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("pruner", "reads"), [("median", False), ("asha", True)])
-def test_only_a_pruner_that_compares_running_trials_reads_them(
-    pruner: str, reads: bool, path: Path
-) -> None:
+def test_only_comparing_pruners_read_running_trials(pruner: str, reads: bool, path: Path) -> None:
     holder, reporting = open_ledger(path, pruner=pruner), open_ledger(path, pruner=pruner)
     take(holder, far_lease())
     own = take(reporting)
@@ -490,7 +491,7 @@ def closed_after(folder: Path, values: str | None, end: End | TrialEnd) -> tuple
         (End.LOST, 1),
     ],
 )
-def test_a_trial_that_had_ended_is_taken_over_with_its_values_and_its_reason(
+def test_ended_trial_is_adopted_with_values_and_reason(
     end: End, again: int, tmp_path: Path
 ) -> None:
     ledger, lost, row = closed_after(tmp_path, "[0.75]", end)
@@ -501,7 +502,7 @@ def test_a_trial_that_had_ended_is_taken_over_with_its_values_and_its_reason(
     assert ledger.progress().counts["waiting"] == again
 
 
-def test_end_in_the_journal_is_adopted_whole(tmp_path: Path) -> None:
+def test_journal_end_is_adopted_with_all_attributes(tmp_path: Path) -> None:
     attributes = {"seconds": 2.5, "epochs": 7, "threads": 2, "test/f1": 0.5}
     ended = TrialEnd(end=End.COMPLETE, values=(0.75,), attributes=attributes, data="d4")
     _, lost, row = closed_after(tmp_path, "[0.25]", ended)
@@ -510,7 +511,7 @@ def test_end_in_the_journal_is_adopted_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [None, "[]", "[NaN]", "nonsense", '["a"]'])
-def test_a_trial_that_left_no_number_is_lost(values: str | None, tmp_path: Path) -> None:
+def test_trial_without_valid_values_is_lost(values: str | None, tmp_path: Path) -> None:
     _, lost, row = closed_after(tmp_path, values, End.COMPLETE)
     assert not lost.adopted
     assert row.state is End.LOST

@@ -33,7 +33,7 @@ def progress(*, left: int, running: int) -> Progress:
         (3, [10.0] * 3, [(5.0, 0.5)], 1, 20.0),  # half of a trial elsewhere
     ],
 )
-def test_the_time_left_counts_what_runs_and_what_is_to_come(
+def test_time_left_counts_running_and_future_trials(
     left: int,
     ended: list[float],
     running: list[tuple[float, float]],
@@ -45,8 +45,6 @@ def test_the_time_left_counts_what_runs_and_what_is_to_come(
 
 
 @pytest.mark.parametrize(("timeout", "seconds"), [(math.inf, 105.0), (8.0, 13.0), (-1.0, 5.0)])
-def test_after_the_time_of_a_study_only_the_running_trials_are_left(
-    timeout: float, seconds: float
-) -> None:
+def test_after_timeout_only_running_trials_are_left(timeout: float, seconds: float) -> None:
     now = progress(left=10, running=1)
     assert remaining(now, [10.0] * 3, [(5.0, 0.5)], timeout) == pytest.approx(seconds)

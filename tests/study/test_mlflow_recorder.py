@@ -56,9 +56,8 @@ def recorder(uri: str) -> Iterator[Recorder]:
         yield recorder
 
 
-def test_each_trial_is_one_run_of_its_end_and_its_folder_goes_once_it_may(
-    recorder: Recorder, study: Path, uri: str
-) -> None:
+def test_each_trial_is_recorded_as_one_run(recorder: Recorder, study: Path, uri: str) -> None:
+    """Its folder is removed once it is sent."""
     kept, done, just_ended = (
         finish_trial(begin_trial(study, number, uri, parent=False), 0.75) for number in range(3)
     )
@@ -84,9 +83,8 @@ def test_each_trial_is_one_run_of_its_end_and_its_folder_goes_once_it_may(
     assert list(study.glob("trials/*")) == []
 
 
-def test_a_long_trial_shows_as_running_and_outlives_a_recorder_that_is_killed(
-    recorder: Recorder, study: Path, uri: str
-) -> None:
+def test_long_trial_survives_a_killed_recorder(recorder: Recorder, study: Path, uri: str) -> None:
+    """It is shown as running before."""
     long = begin_trial(study, 0, uri, parent=False)
     recorder.watch(long.folder)
     wait_until(lambda: ends(uri) == {0: ("RUNNING", None)}, what="a run")
@@ -100,9 +98,7 @@ def test_a_long_trial_shows_as_running_and_outlives_a_recorder_that_is_killed(
     assert leftovers(study) == []
 
 
-def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
-    study: Path, uri: str
-) -> None:
+def test_trials_keep_folders_until_they_are_sent(study: Path, uri: str) -> None:
     down = f"http://127.0.0.1:{free_port()}"
     with Recorder() as recorder:
         with pytest.raises(EnvironmentFaultError, match=f"{down} does not .*tracking=local"):
@@ -125,7 +121,7 @@ def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
     assert leftovers(study) == [folder]
 
 
-def test_without_tracking_folders_are_kept_and_forgotten_all_the_same(study: Path) -> None:
+def test_folders_are_removed_without_tracking_as_well(study: Path) -> None:
     kept, gone = (finish_trial(begin_trial(study, n, "", parent=False)) for n in range(2))
     recorder = Recorder()
     recorder.deliver(kept)
@@ -134,9 +130,7 @@ def test_without_tracking_folders_are_kept_and_forgotten_all_the_same(study: Pat
     assert (kept.exists(), gone.exists()) == (True, False)
 
 
-def test_what_a_killed_driver_left_is_found_and_what_others_train_is_not(
-    study: Path, uri: str
-) -> None:
+def test_leftovers_exclude_trials_in_training(study: Path, uri: str) -> None:
     finished = finish_trial(begin_trial(study, 0, uri))
     lost = begin_trial(study, 1, uri).folder
     give_to_a_process_that_never_was(lost)
@@ -144,7 +138,7 @@ def test_what_a_killed_driver_left_is_found_and_what_others_train_is_not(
     assert leftovers(study) == [finished, lost]
 
 
-def test_a_trial_has_the_name_of_a_run_however_long_that_of_its_study_is(tmp_path: Path) -> None:
+def test_trial_of_long_named_study_has_valid_name(tmp_path: Path) -> None:
     header = replace(destination(tmp_path, ""), name="a" * 64).trial_header(999_999, {})
     assert name_problem("name", header.name) is None
 
@@ -191,9 +185,8 @@ def study_run(uri: str) -> Run:
     return found
 
 
-def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driver_goes_on(
-    study: Path, recorder: Recorder, uri: str
-) -> None:
+def test_study_is_one_run_across_drivers(study: Path, recorder: Recorder, uri: str) -> None:
+    """It has the options, the counts and the winner."""
     run = begun(study, recorder, uri)
     first = {"optimizer.lr": "0.1", "model.layers": "2"}
     update(run, {"complete": 1, "diverged": 0, "running": 1}, 0, 0.25, **first)
@@ -234,9 +227,7 @@ def test_a_study_is_one_run_of_options_counts_and_winner_also_where_another_driv
     assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["trials.csv"]
 
 
-def test_trials_fold_under_their_study_and_wait_for_its_run(
-    recorder: Recorder, study: Path, uri: str
-) -> None:
+def test_trials_wait_for_the_run_of_their_study(recorder: Recorder, study: Path, uri: str) -> None:
     folders = [finish_trial(begin_trial(study, number, uri)) for number in range(2)]
     recorder.deliver(folders[0], forget=True)
     wait_until(lambda: recorder.poll() or recorder.problem, what="a problem")
@@ -250,9 +241,7 @@ def test_trials_fold_under_their_study_and_wait_for_its_run(
     assert parent.data.params["sweep.n_trials"] == "20"
 
 
-def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
-    study: Path, uri: str, tmp_path: Path
-) -> None:
+def test_study_moved_before_sending_keeps_its_trials(study: Path, uri: str, tmp_path: Path) -> None:
     begun(study, Recorder(), uri).end(End.COMPLETE)
     finish_trial(begin_trial(study, 0, uri))
     moved = tmp_path / "elsewhere" / STUDY
@@ -262,7 +251,7 @@ def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
     assert trials(uri)[0].data.tags["mlflow.parentRunId"] == study_run(uri).info.run_id
 
 
-def test_of_drivers_that_begin_together_one_leads_until_it_ends(study: Path) -> None:
+def test_one_driver_leads_until_it_ends(study: Path) -> None:
     lock = leader_lock(study)
     assert lock is not None
     assert leader_lock(study) is None

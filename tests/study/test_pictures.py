@@ -103,9 +103,7 @@ def figure(summary: StudySummary, name: str) -> Figure:
     return found
 
 
-def test_a_study_leaves_every_picture_and_no_trace_in_matplotlib(
-    rows: list[Row], tmp_path: Path
-) -> None:
+def test_study_pictures_leave_matplotlib_unchanged(rows: list[Row], tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     assert pictures(summed_up(rows), tmp_path / "new") == []
     assert drawn(tmp_path / "new") == ONE
@@ -113,13 +111,13 @@ def test_a_study_leaves_every_picture_and_no_trace_in_matplotlib(
     assert pyplot.get_fignums() == []
 
 
-def test_two_objectives_get_a_front_and_a_picture_each(tmp_path: Path) -> None:
+def test_two_objectives_get_a_front_and_own_pictures(tmp_path: Path) -> None:
     assert pictures(summed_up(lr_epochs_clip(12, objectives=2), OBJECTIVES), tmp_path) == []
     both = ["history_2", "importances_2", "pareto_front", "slices_2"]
     assert drawn(tmp_path) == sorted([*ONE, *both])
 
 
-def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
+def test_each_picture_has_a_descriptive_caption(rows: list[Row]) -> None:
     points = {"[64]": 0.7, "[8]": 0.9, "[32,16]": 0.8, "[]": 0.6}
     summary = summed_up(of_values("model.hidden", points))
     best = "Best: trial 1 (val/f1 0.9000), hidden [8]."
@@ -149,15 +147,13 @@ def test_each_picture_has_a_caption_with_what_it_shows(rows: list[Row]) -> None:
     assert drawn_last.alt.startswith(words)
 
 
-def test_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:
+def test_few_trials_leave_out_only_the_importances(tmp_path: Path) -> None:
     assert pictures(summed_up(lr_epochs_clip(2)), tmp_path) == []
     assert drawn(tmp_path) == [name for name in ONE if name != "importances"]
 
 
 @pytest.mark.parametrize("value", [None, math.inf, -math.inf])
-def test_a_study_without_a_value_that_is_a_number_has_no_pictures(
-    value: float | None, tmp_path: Path
-) -> None:
+def test_study_without_finite_values_has_no_pictures(value: float | None, tmp_path: Path) -> None:
     failed = [Row(number=n, state=End.ERROR) for n in range(3)]
     infinite = [replace(row, state=End.COMPLETE, values=(value or 0.0,)) for row in failed]
     summary = summed_up(failed if value is None else infinite)
@@ -165,14 +161,14 @@ def test_a_study_without_a_value_that_is_a_number_has_no_pictures(
     assert not (tmp_path / "none").exists()
 
 
-def test_parameters_and_values_that_never_change_can_be_drawn(tmp_path: Path) -> None:
+def test_constant_parameters_and_values_can_be_drawn(tmp_path: Path) -> None:
     point = {"model.hidden": "[64]", LR: "0.01"}
     rows = [Row(number=n, state=End.COMPLETE, values=(0.5,), overrides=point) for n in range(5)]
     assert pictures(summed_up(rows), tmp_path) == []
     assert drawn(tmp_path) == [name for name in ONE if name != "lr_clip_map"]
 
 
-def test_a_picture_that_cannot_be_drawn_costs_no_other(tmp_path: Path) -> None:
+def test_failed_picture_affects_no_other(tmp_path: Path) -> None:
     (tmp_path / "history.png").mkdir()
     (note,) = pictures(summed_up(lr_epochs_clip(3)), tmp_path)
     assert note.startswith("no picture history: ")
@@ -193,18 +189,18 @@ def test_a_picture_that_cannot_be_drawn_costs_no_other(tmp_path: Path) -> None:
     ],
     ids=["log", "linear", "whole numbers only", "off", "long", "whole", "words"],
 )
-def test_an_axis_has_round_numbers_off_first_and_words_in_order(
-    points: dict[str, float], ticks: str
-) -> None:
+def test_axis_has_round_numbers_or_ordered_words(points: dict[str, float], ticks: str) -> None:
+    """A value that is switched off comes first."""
     (axes,) = figure(summed_up(of_values("key", points)), "slices").axes
     assert " ".join(label.get_text() for label in axes.get_xticklabels()) == ticks
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
 
 
-def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_trial(
+def test_map_has_one_panel_per_algorithm(
     rows: list[Row],
 ) -> None:
+    """Each has a point per trial and a band for trials without clipping."""
     *panels, _ = figure(summed_up(rows), "lr_clip_map").axes  # the last is the colour bar
     for panel, algorithm in zip(panels, RANGES, strict=True):
         own = [row for row in rows if row.overrides[ALGORITHM] == algorithm]
@@ -217,7 +213,7 @@ def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_tria
         assert panel.get_yticklabels()[0].get_text() == "off"
 
 
-def test_nothing_large_is_imported_for_the_end_of_a_study_once_its_driver_has_loaded(
+def test_end_of_study_imports_no_large_library(
     tmp_path: Path,
 ) -> None:
     script = """
@@ -244,12 +240,12 @@ def test_nothing_large_is_imported_for_the_end_of_a_study_once_its_driver_has_lo
     assert "slices" in drawn(tmp_path)
 
 
-def test_a_font_with_the_letters_is_found_where_ours_lacks_them() -> None:
+def test_font_with_missing_letters_is_found() -> None:
     with drawing(["\ue23e lr"]) as notes:  # Matplotlib brings a font of mathematics with it
         assert (notes, mpl.rcParams["font.family"][-1]) == ([], "STIXNonUnicode")
 
 
-def test_letters_that_no_font_has_are_named_and_drawn_as_boxes(tmp_path: Path) -> None:
+def test_letters_without_font_are_drawn_as_boxes(tmp_path: Path) -> None:
     rows = of_values("data.target", {"\U000f4321": 0.1, "other": 0.2})
     (note,) = pictures(summed_up(rows), tmp_path)
     assert note == "no installed font has the letters \U000f4321; the pictures show boxes instead"

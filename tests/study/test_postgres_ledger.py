@@ -82,9 +82,7 @@ def cut(wire: Wire, ledger: Ledger, act: Callable[[Row], None], *, holder: Lease
     return numbers
 
 
-def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
-    wire: Wire, url: str
-) -> None:
+def test_trial_is_taken_once_despite_connection_loss(wire: Wire, url: str) -> None:
     ledger = open_ledger(url, **MANY)
     numbers: list[int] = []
 
@@ -100,9 +98,7 @@ def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
     assert states(ledger) == {"running": len(numbers)}
 
 
-def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
-    wire: Wire, url: str
-) -> None:
+def test_end_is_recorded_once_despite_connection_loss(wire: Wire, url: str) -> None:
     ledger = open_ledger(url, **MANY)
 
     def finish(taken: Row) -> None:
@@ -115,9 +111,7 @@ def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
     assert len({row.overrides["optimizer.lr"] for row in rows}) == 1  # one point, again and again
 
 
-def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_is_cut(
-    wire: Wire, url: str
-) -> None:
+def test_lost_trial_is_queued_once_despite_connection_loss(wire: Wire, url: str) -> None:
     ledger = open_ledger(url, **MANY)
 
     def give_up(taken: Row) -> None:
@@ -128,7 +122,7 @@ def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_
     assert states(ledger) == {"failed": len(lost), "waiting": 1}
 
 
-def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_cut(
+def test_pruner_notes_are_kept_despite_connection_loss(
     server: Postgres, wire: Wire, url: str, database: str
 ) -> None:
     ledger = open_ledger(url, **MANY, pruner="asha")
@@ -149,9 +143,7 @@ def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_c
     assert noted >= steps
 
 
-def test_a_study_is_founded_once_at_whatever_moment_the_connection_is_cut(
-    wire: Wire, url: str
-) -> None:
+def test_study_is_created_once_despite_connection_loss(wire: Wire, url: str) -> None:
     names: list[str] = []
     first = [{"optimizer.lr": rate} for rate in (0.01, 0.02)]
 
@@ -167,7 +159,7 @@ def test_a_study_is_founded_once_at_whatever_moment_the_connection_is_cut(
     assert at_each_moment(wire, found, stride=11) > 20
 
 
-def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
+def test_processes_keep_exact_trials_through_server_crashes(
     server: Postgres, database: str, tmp_path: Path
 ) -> None:
     said = [tmp_path / f"{index}.txt" for index in range(3)]
@@ -189,7 +181,7 @@ def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
     assert states(ledger) == {"complete": 60}
 
 
-def test_optuna_and_a_ledger_read_the_same_on_a_server(server: Postgres, database: str) -> None:
+def test_optuna_and_ledger_read_the_same_on_server(server: Postgres, database: str) -> None:
     url = server.url(database)
     given = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
     ledger = open_ledger(url, **given)
@@ -204,9 +196,10 @@ def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -
     assert server.connections(database) == 2
 
 
-def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
+def test_absent_server_is_waited_for_only_once(
     database: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Then it is reported."""
     with running_postgres() as server:
         name = server.database()
         ledger = open_ledger(server.url(name), storage_patience=1.0)
@@ -227,9 +220,7 @@ def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
         assert states(ledger) == {"complete": 1}
 
 
-def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
-    server: Postgres, database: str
-) -> None:
+def test_locked_study_is_reported_until_its_release(server: Postgres, database: str) -> None:
     url = server.url(database)
     ledger, other = open_ledger(url), open_ledger(url, wait=0.3, storage_patience=0)
     taken = take(other)
@@ -265,9 +256,7 @@ def test_lock_is_waited_for_like_the_server(
     assert warning.endswith("is locked by another program; waiting up to 300 s")
 
 
-def test_a_trial_is_taken_while_another_is_queued_and_both_keep_their_numbers(
-    server: Postgres, database: str
-) -> None:
+def test_trials_taken_and_queued_together_keep_numbers(server: Postgres, database: str) -> None:
     ledger, other = open_ledger(server.url(database)), open_ledger(server.url(database))
     taken, taking = take(other), Thread(target=ledger.take, args=[own_lease()])
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"

@@ -100,7 +100,7 @@ def test_pairs_that_would_fail_are_counted(broken: Tried) -> None:
     assert broken.counts == (9 - 1 + 3 + 1 + 3 + 3 + 3, 5 + 1 + 1 + 3 + 3 + 3)
 
 
-def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Tried) -> None:
+def test_each_reason_is_one_line_with_its_fix(broken: Tried) -> None:
     conf = "pipeline train --config-dir"
     by_itself = [line.partition("; for the traceback: ")[0] for line in broken.problems]
     assert by_itself == [
@@ -130,7 +130,7 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
     )
 
 
-def test_a_range_of_its_own_is_refused_by_a_preflight(
+def test_preflight_refuses_a_typed_range(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sweeps=preflight", "optimizer.lr=interval(0.1, 1)"]) == 2
@@ -141,9 +141,8 @@ def test_a_range_of_its_own_is_refused_by_a_preflight(
     assert list(own_folder.iterdir()) == []
 
 
-def test_extreme_points_hold_each_end_each_choice_and_off_wherever_a_range_depends_on_another() -> (
-    None
-):
+def test_extreme_points_cover_every_end_and_choice() -> None:
+    """This includes conditional ranges and values that are switched off."""
     off = "trainer.gradient_clip_val=tag(off, interval(0.5, 2))"
     space, _ = study("sweeps=architecture", "model=choice(mlp, gru)", off)
     points = space.extreme_points()
@@ -169,16 +168,17 @@ def test_extreme_points_hold_each_end_each_choice_and_off_wherever_a_range_depen
 
 
 @pytest.mark.slow
-def test_all_that_ships_would_run(own_folder: Path, python: str) -> None:
+def test_everything_shipped_passes_the_preflight(own_folder: Path, python: str) -> None:
     found = tried(python, own_folder, "sweeps=preflight")
     assert (found.code, found.problems) == (0, [])
     assert found.counts[0] >= 60
 
 
 @pytest.mark.slow
-def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(
+def test_network_that_kills_its_process_is_named(
     own_folder: Path, python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The rest is tried."""
     monkeypatch.setenv("TRUSTED", "preflight_nets")  # as a training takes it
     dies = {"model/dies.yaml": "_target_: preflight_nets.Dies\n"}
     words = ("--config-dir=conf", "trust=[${oc.env:TRUSTED}]", "sweep.workers=1", "data=iris")
@@ -193,7 +193,7 @@ def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(
 
 
 @pytest.mark.slow
-def test_an_interrupted_preflight_takes_its_workers_and_its_files_along(tmp_path: Path) -> None:
+def test_interrupted_preflight_leaves_no_workers_or_files(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline.sweep", "sweeps=preflight", "sweep.workers=2"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     before = set(tmp_path.iterdir())

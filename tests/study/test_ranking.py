@@ -52,9 +52,10 @@ def beats(one: Row, other: Row, directions: Sequence[Direction]) -> bool:
         ),
     ],
 )
-def test_the_best_complete_trials_come_first_and_ties_go_to_the_earlier(
+def test_best_complete_trials_come_first(
     rows: list[Row], directions: list[Direction], numbers: list[int]
 ) -> None:
+    """Ties go to the earlier trial."""
     assert [one.number for one in best(rows, directions, 9)] == numbers
     assert best(rows, directions) == [rows[number] for number in numbers[:1]]
     first = winner(rows, directions)
@@ -62,7 +63,7 @@ def test_the_best_complete_trials_come_first_and_ties_go_to_the_earlier(
 
 
 @pytest.mark.parametrize(("directions", "seed"), product(product(("max", "min"), repeat=2), (1, 2)))
-def test_the_pareto_front_holds_just_the_trials_that_no_other_beats(
+def test_pareto_front_holds_exactly_the_unbeaten_trials(
     directions: tuple[Direction, Direction], seed: int
 ) -> None:
     draw = random.Random(seed)
@@ -96,7 +97,7 @@ def study(trials: int, *, seed: int, effect: float, direction: str = "maximize")
     return made
 
 
-def test_parameters_of_pure_noise_are_seldom_shown() -> None:
+def test_noise_parameters_are_seldom_shown() -> None:
     found = [
         importances(study(30, seed=seed, effect=0.0).trials, minimizes=False) for seed in range(20)
     ]
@@ -106,7 +107,8 @@ def test_parameters_of_pure_noise_are_seldom_shown() -> None:
     assert {one.too_few for one in found if not one.above_chance} == {line}
 
 
-def test_a_parameter_that_decides_is_shown_with_optunas_share_and_the_others_are_hidden() -> None:
+def test_only_the_decisive_parameter_is_shown() -> None:
+    """Its importance is the one that Optuna gives it."""
     made = study(60, seed=0, effect=5.0)
     shares = get_param_importances(made, evaluator=PedAnovaImportanceEvaluator())
     found = importances(made.trials, minimizes=False)
@@ -118,7 +120,7 @@ def test_a_parameter_that_decides_is_shown_with_optunas_share_and_the_others_are
     assert importances(turned.trials, minimizes=True) == found
 
 
-def test_a_parameter_that_only_some_trials_have_is_told_as_well() -> None:
+def test_conditional_parameter_has_an_importance() -> None:
     trials = study(30, seed=0, effect=5.0).trials
     for trial in trials[::2]:
         del trial.params["epochs"], trial.distributions["epochs"]
@@ -127,7 +129,7 @@ def test_a_parameter_that_only_some_trials_have_is_told_as_well() -> None:
     assert set(found.shares) == {"lr", "epochs", "clips"}
 
 
-def test_fewer_trials_than_ten_show_nothing() -> None:
+def test_fewer_than_ten_trials_show_no_importance() -> None:
     found = importances(study(9, seed=0, effect=100.0).trials, minimizes=False)
     assert found.shares == {}
     assert found.too_few == "parameter importance needs at least 10 complete trials (9 so far)"

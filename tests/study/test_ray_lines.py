@@ -32,7 +32,7 @@ NO_ANSWER = (  # Ray puts the machine's own address in the place of 127.0.0.1
 )
 
 
-def test_the_actor_travels_to_a_node_without_this_program() -> None:
+def test_ray_actor_loads_without_the_package() -> None:
     cloudpickle.register_pickle_by_value(ray_bridge)
     content = cloudpickle.dumps(NodeActor)
     cloudpickle.unregister_pickle_by_value(ray_bridge)
@@ -66,7 +66,7 @@ REFUSED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", REFUSED)
-def test_a_study_that_cannot_run_on_ray_says_why_in_one_line(
+def test_study_impossible_on_ray_is_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     code, says = REFUSED[words]
@@ -87,7 +87,7 @@ def test_a_study_that_cannot_run_on_ray_says_why_in_one_line(
         ({"pipeline": "9.9"}, f"has pipeline {pipeline.__version__}, and the driver 9.9; use"),
     ],
 )
-def test_what_a_node_lacks_or_has_otherwise_is_one_line(
+def test_unsuitable_node_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], line: str
 ) -> None:
     monkeypatch.setattr("pipeline.study.workers.ray_bridge.SHOWN_SECONDS", 0.1)
@@ -117,13 +117,13 @@ def needs(cpus: float, gpus: float = 0.0) -> RaySpec:
         (needs(cpus=1, gpus=1), [], 0),
     ],
 )
-def test_a_worker_fits_where_one_node_has_all_that_it_reserves(
+def test_worker_needs_all_its_resources_on_one_node(
     spec: RaySpec, free: list[dict[str, float]], fit: int
 ) -> None:
     assert spec.room(free) == fit
 
 
-def test_what_nodes_have_is_said_with_its_numbers() -> None:
+def test_free_resources_are_listed_with_numbers() -> None:
     assert free_words([{"CPU": 1.0}]) == "1 CPU on 1 node"
     two = [{"CPU": 2.5, "GPU": 1.0}, {"CPU": 8.0, "GPU": 4.0}]
     assert free_words(two) == "2.5 CPUs and 1 GPU + 8 CPUs and 4 GPUs on 2 nodes"

@@ -52,9 +52,8 @@ def in_parts(path: Path, totals: tuple[int, ...], **given: Any) -> list[dict[str
 
 
 @pytest.mark.parametrize("name", ["tpe", "random"])
-def test_a_study_that_is_stopped_tries_what_it_would_have_tried_and_another_seed_does_not(
-    name: str, tmp_path: Path
-) -> None:
+def test_stopped_study_tries_the_same_points(name: str, tmp_path: Path) -> None:
+    """Another seed tries others."""
     tried = []
     for index, (totals, seed) in enumerate((((15,), 0), ((4, 8, 15), 0), ((3,), 1))):
         (tmp_path / str(index)).mkdir()
@@ -66,20 +65,20 @@ def test_a_study_that_is_stopped_tries_what_it_would_have_tried_and_another_seed
 
 
 @pytest.mark.parametrize("name", OPTUNAS)
-def test_every_other_sampler_goes_on_where_it_was(name: str, path: Path) -> None:
+def test_every_other_sampler_continues_its_sequence(name: str, path: Path) -> None:
     space = {"seed": "range(0, 50)", **({} if name == "BruteForceSampler" else UNIT)}
     points = in_parts(path, (6, 14), space=space_of(space), **sampler(name))
     assert len({str(point) for point in points}) == 14
 
 
-def test_qmc_takes_the_points_of_one_sequence_one_after_another(path: Path) -> None:
+def test_qmc_takes_points_of_one_sequence_in_order(path: Path) -> None:
     given = {"space": space_of(UNIT), **sampler("QMCSampler", qmc_type="halton")}
     points = in_parts(path, (3, 6, 9), **given)
     values = [float(point["optimizer.lr"]) for point in points[1:]]
     assert values == [0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
 
 
-def test_tpe_finds_the_better_half_of_a_space_with_conditions(path: Path) -> None:
+def test_tpe_finds_better_half_of_conditional_space(path: Path) -> None:
     ledger = open_ledger(path, space=space_of(MIXED), n_trials=60)
     offs = []
     while (taken := ledger.take(own_lease())) is not None:
@@ -97,9 +96,10 @@ def ended(number: int, value: float, state: TrialState = TrialState.COMPLETE) ->
 
 
 @pytest.mark.parametrize("direction", [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE])
-def test_of_many_trials_the_best_and_the_latest_are_learned_from_and_of_few_all(
+def test_tpe_learns_from_best_and_latest_trials(
     direction: StudyDirection,
 ) -> None:
+    """If they are few, it learns from all of them."""
     sign = 1 if direction == StudyDirection.MAXIMIZE else -1
     values = [sign * ((number * 7919) % 2003) / 2003 for number in range(2000)]
     trials = [ended(number, value) for number, value in enumerate(values)]
@@ -114,14 +114,15 @@ def test_of_many_trials_the_best_and_the_latest_are_learned_from_and_of_few_all(
     assert {3, *best, *range(1700, 1999)} <= set(seen)
 
 
-def test_tpe_knows_the_best_and_the_latest_of_a_thousand_running_trials() -> None:
+def test_tpe_sees_best_and_latest_of_many_running() -> None:
     complete = [ended(number, number / 200) for number in range(200)]
     running = [ended(number, 0.0, TrialState.RUNNING) for number in range(200, 1200)]
     seen = [trial.number for trial in visible([*complete, *running], [StudyDirection.MAXIMIZE])]
     assert seen == [*range(100, 200), *range(800, 1200)]
 
 
-def test_a_sampler_that_fails_at_a_trial_says_so_and_leaves_no_trial(path: Path) -> None:
+def test_failing_sampler_leaves_no_trial(path: Path) -> None:
+    """The message names the sampler."""
     given = {"space": space_of(UNIT), **sampler("BruteForceSampler")}
     ledger = open_ledger(path, **given)
     line = r"sweep\.sampler: BruteForceSampler can't suggest a point"
@@ -146,9 +147,8 @@ def run(ledger: Ledger, value: float) -> int | None:
 
 @pytest.mark.parametrize("max_epochs", [1, 4, 10, 11, 17, 20, 40, 100, 1000])
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.3, 0.7, 0.95])
-def test_a_rung_is_the_first_epoch_at_which_its_share_is_done_but_for_the_last_epoch(
-    max_epochs: int, warmup: float
-) -> None:
+def test_rung_is_first_epoch_with_its_share_done(max_epochs: int, warmup: float) -> None:
+    """The last epoch is never a rung."""
     firsts = {-(-rung * max_epochs // RUNGS): rung for rung in range(1, 10) if rung / 10 >= warmup}
     expected = {epoch: rung for epoch, rung in firsts.items() if epoch < max_epochs}
     assert rung_epochs(max_epochs, warmup) == expected
@@ -161,9 +161,10 @@ def test_a_rung_is_the_first_epoch_at_which_its_share_is_done_but_for_the_last_e
         (Objective(name="val/loss", direction="min"), 0.6, 0.4),
     ],
 )
-def test_the_median_pruner_ends_what_is_worse_than_half_of_those_before_wherever_they_ran(
+def test_median_pruner_ends_worse_than_median_trials(
     objective: Objective, worse: float, better: float, tmp_path: Path
 ) -> None:
+    """Trials of other processes count too."""
     path, given = database(tmp_path), {"objectives": (objective,), "n_trials": 20}
     ledger, other = open_ledger(path, **given), open_ledger(path, **given)
     values = sorted((0.1, 0.9, 0.2, 0.8, 0.5), reverse=objective.direction == "max")
@@ -178,7 +179,7 @@ SIZE = Objective(name="model/parameters", direction="min")
 @pytest.mark.parametrize(
     "given", [{"pruner": "none"}, {"objectives": (*F1, SIZE)}], ids=["no pruner", "two objectives"]
 )
-def test_a_study_without_pruning_ends_nobody(given: dict[str, Any], path: Path) -> None:
+def test_study_without_pruning_prunes_no_trial(given: dict[str, Any], path: Path) -> None:
     ledger = open_ledger(path, **given)
     assert not ledger.prunes
     taken = [take(ledger) for _ in range(8)]
@@ -187,9 +188,7 @@ def test_a_study_without_pruning_ends_nobody(given: dict[str, Any], path: Path) 
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("asha", 18), ("hyperband", 9)])
-def test_halving_ends_trials_that_are_worse_than_all_before(
-    name: str, fewest: int, path: Path
-) -> None:
+def test_halving_ends_trials_worse_than_all_before(name: str, fewest: int, path: Path) -> None:
     ledger = open_ledger(path, pruner=name, n_trials=40)
     rungs = [run(ledger, value) for value in (0.5, 0.9, *(0.4 - n / 100 for n in range(18)))]
     assert rungs[1] is None
@@ -197,9 +196,8 @@ def test_halving_ends_trials_that_are_worse_than_all_before(
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_asha_sees_the_rungs_of_trials_that_run_beside_also_in_another_process(
-    elsewhere: bool, path: Path
-) -> None:
+def test_asha_sees_rungs_of_concurrent_trials(elsewhere: bool, path: Path) -> None:
+    """They may run in another process."""
     here = open_ledger(path, pruner="asha")
     there = open_ledger(path, pruner="asha") if elsewhere else here
     good, bad = take(there), take(here)
@@ -207,7 +205,8 @@ def test_asha_sees_the_rungs_of_trials_that_run_beside_also_in_another_process(
     assert here.report(bad, step=3, value=0.1)
 
 
-def test_another_pruner_of_optuna_decides_by_its_own_rule_also_around_another(path: Path) -> None:
+def test_other_optuna_pruners_follow_their_own_rule(path: Path) -> None:
+    """One may wrap another."""
     ledger = open_ledger(path, **pruner("ThresholdPruner", lower=0.3))
     assert [run(ledger, value) for value in (0.2, 0.4)] == [3, None]
     wrapped = target("pruners.ThresholdPruner", lower=1)
@@ -258,14 +257,12 @@ def problems_of(*, objectives: int = 1, max_epochs: int = 20, **given: Any) -> l
         ({"pruner": target("samplers.TPESampler")}, "is outside of"),
     ],
 )
-def test_what_cannot_work_is_told_before_a_study_begins(
-    given: Mapping[str, Any], line: str
-) -> None:
+def test_invalid_search_options_are_refused_at_start(given: Mapping[str, Any], line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         raise ConfigError(*problems_of(**given))
 
 
-def test_a_sampler_that_lacks_its_package_names_what_to_install(
+def test_sampler_without_package_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cmaes", None)  # as where it is not installed
@@ -298,7 +295,7 @@ NO_PLACE = "does not apply to a grid, which tries only its own points."
         ({"n_trials": None, "timeout": 60.0}, []),
     ],
 )
-def test_options_that_do_not_go_together_are_told_all_at_once(
+def test_conflicting_options_are_reported_all_at_once(
     given: dict[str, Any], lines: list[str]
 ) -> None:
     assert problems_of(**given) == lines

@@ -34,7 +34,7 @@ sweep.objective=[val/f1,time/fit]  sweep.enqueue=[{optimizer.lr: 0.1}]
 
 
 @pytest.mark.parametrize("words", [[], *(words for words, _ in cases(WITHOUT_RANGES))])
-def test_a_command_line_without_ranges_is_left_as_it_was(words: list[str]) -> None:
+def test_command_line_without_ranges_is_unchanged(words: list[str]) -> None:
     assert with_space(words) == words
 
 
@@ -51,7 +51,7 @@ def test_a_command_line_without_ranges_is_left_as_it_was(words: list[str]) -> No
         "data.scale=choice('none', \"standard\")",
     ],
 )
-def test_every_form_of_a_range_arrives_in_the_space_as_it_was_typed(word: str) -> None:
+def test_every_range_form_reaches_the_space_unchanged(word: str) -> None:
     key, _, text = word.partition("=")
     escaped = text.replace("'", "\\'")
     flags = ["--config-dir", "x,y", "--cfg", "job"]
@@ -59,7 +59,7 @@ def test_every_form_of_a_range_arrives_in_the_space_as_it_was_typed(word: str) -
     assert with_space([*flags[:2], word, *flags[2:]]) == [*flags, space]
 
 
-def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
+def test_typed_range_replaces_the_range_in_files() -> None:
     whole = "sweep.space={seed: 'range(0, 5)'}"  # is joined with the ranges beside it
     space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)", whole)
     ranges = {one.key: str(one) for one in space.parameters}
@@ -68,7 +68,7 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
     assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
 
 
-def test_a_value_on_the_command_line_takes_the_place_of_a_range_in_a_file() -> None:
+def test_typed_value_replaces_the_range_in_files() -> None:
     space, trials = study("sweeps=models", "data=mnist1d")
     assert space.keys == ("model", "seed")
     assert trials.config({"model": "gru"}).data["_target_"] == "pipeline.data.mnist1d.MNIST1D"
@@ -85,13 +85,13 @@ def test_a_value_on_the_command_line_takes_the_place_of_a_range_in_a_file() -> N
         (["optimizer.lr=interval(0, 1)", "seed=1,2", "optimizer.lr=0.1"], None),
     ],
 )
-def test_the_last_range_or_value_of_a_key_counts(words: list[str], range_of_lr: str | None) -> None:
+def test_last_range_or_value_of_key_counts(words: list[str], range_of_lr: str | None) -> None:
     space, _ = study(*words)
     ranges = {one.key: str(one) for one in space.parameters}
     assert ranges.get("optimizer.lr") == range_of_lr
 
 
-def test_an_experiment_may_set_the_options_of_a_study(own_folder: Path) -> None:
+def test_experiment_may_set_study_options(own_folder: Path) -> None:
     text = "# @package _global_\nsweep: {n_trials: 3, sampler: random, pruner: none}\n"
     written(own_folder / "conf", {"experiment/mine.yaml": text})
 
@@ -126,9 +126,7 @@ sweep.space=3
 
 
 @pytest.mark.parametrize(("words", "lines"), cases(CONTRADICTIONS))
-def test_a_command_line_that_contradicts_itself_is_refused(
-    words: list[str], lines: list[str]
-) -> None:
+def test_contradictory_command_line_is_refused(words: list[str], lines: list[str]) -> None:
     with pytest.raises(ConfigError) as refused:
         with_space(words)
     assert list(refused.value.problems) == lines
@@ -145,7 +143,7 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("words", QUESTIONS, ids=" ".join)
-def test_a_question_about_a_study_is_answered(
+def test_hydra_question_about_a_study_is_answered(
     words: tuple[str, ...], own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 0
@@ -180,7 +178,7 @@ TABLE = "sweeps=quick data=table data.target=x data.path="
         ("sweeps=quick sweep.name=mine", "mine"),
     ],
 )
-def test_a_study_without_a_name_is_called_after_what_it_is(words: str, name: str) -> None:
+def test_unnamed_study_gets_a_descriptive_name(words: str, name: str) -> None:
     tree = compose(with_space(words.split()), config_name="sweep", options=SweepConfig)
     assert tree.sweep.name == name
 
@@ -297,12 +295,12 @@ TABLE = PROBLEMS.replace("MODELS", choices("model")).replace("SCHEDULERS", choic
 
 
 @pytest.mark.parametrize(("words", "lines"), cases(TABLE))
-def test_a_wrong_space_is_told_with_its_place(words: list[str], lines: list[str]) -> None:
+def test_invalid_space_is_reported_with_its_place(words: list[str], lines: list[str]) -> None:
     assert problems(*words) == lines
 
 
 @pytest.mark.parametrize("name", ["''", "a/b", "a" * 65, "数据"])
-def test_a_name_that_is_no_name_is_refused_with_the_rule(name: str) -> None:
+def test_invalid_study_name_is_refused_with_the_rule(name: str) -> None:
     (line,) = problems("sweeps=quick", f"sweep.name={name}")
     assert line.endswith(
         "is not a name; expected 1 to 64 letters, digits, '_', '-' or '.', not beginning with '.'."
@@ -316,9 +314,8 @@ def test_a_name_that_is_no_name_is_refused_with_the_rule(name: str) -> None:
         ("lr_epochs_clip", "trainer.gradient_clip_val=choice(1.0, 2.0)"),
     ],
 )
-def test_a_range_on_the_command_line_settles_what_files_and_conditions_say(
-    files: str, word: str
-) -> None:
+def test_typed_range_resolves_conflicts_of_files(files: str, word: str) -> None:
+    """It resolves conflicts of conditions too."""
     assert checked(f"sweeps={files}", word)
 
 
@@ -333,7 +330,7 @@ def with_file(content: str, sweeps: str) -> list[str]:
     return checked(sweeps, config_dir=Path("conf").absolute())
 
 
-def test_two_sweep_files_are_joined_where_they_vary_different_keys() -> None:
+def test_sweep_files_with_different_keys_are_joined() -> None:
     both = "sweeps=[quick,mine]"
     assert with_file("space:\n  seed: range(0, 5)", both) == [both]
 
@@ -347,6 +344,6 @@ def test_two_sweep_files_are_joined_where_they_vary_different_keys() -> None:
         ("space:\n  optimizer.lrr: interval(0, 1)", "optimizer.lrr is unknown. Did you mean 'opt"),
     ],
 )
-def test_a_wrong_sweep_file_of_the_users_own_is_refused(content: str, says: str) -> None:
+def test_invalid_own_sweep_file_is_refused(content: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         with_file(content, "sweeps=mine")

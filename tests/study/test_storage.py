@@ -26,7 +26,7 @@ from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 
 
-def test_a_study_is_kept_in_the_folder_where_the_command_began(
+def test_study_database_lies_in_the_current_folder(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", ModuleType("psycopg"))  # as if it were installed
@@ -36,7 +36,7 @@ def test_a_study_is_kept_in_the_folder_where_the_command_began(
 
 
 @pytest.mark.parametrize("name", ["a b", "数据", "🙂", "a#b", "50%25", "why?", "{x}", "a=b,[c]"])
-def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
+def test_database_file_may_have_any_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / name / f"{name}.db"
     path.parent.mkdir()
     open_storage(sqlite_uri(path)).close()
@@ -44,7 +44,7 @@ def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
     assert sqlite3.connect(path).execute("SELECT count(*) FROM studies").fetchone() == (0,)
 
 
-def test_a_kill_while_the_file_is_created_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+def test_kill_while_creating_leaves_no_database_file(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
     url = sqlite_uri(folder / "optuna.db")
@@ -66,7 +66,8 @@ open_storage({url!r})
     optuna.create_study(storage=url, study_name="again")
 
 
-def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_path: Path) -> None:
+def test_new_database_is_private_and_waits_for_locks(tmp_path: Path) -> None:
+    """It uses SQLite's write-ahead log."""
     path = tmp_path / "optuna.db"
     store = open_storage(sqlite_uri(path))
     found = [path, *tmp_path.glob("optuna.db-*")]
@@ -95,7 +96,7 @@ def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_pa
         ("mysql://host/name", "'mysql://host/name' is not a supported database URL"),
     ],
 )
-def test_an_address_that_optuna_cannot_use_is_refused(url: str, line: str) -> None:
+def test_unsupported_database_url_is_refused(url: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         storage_url(url)
 
@@ -155,7 +156,7 @@ def of_optuna(path: Path, revision: str, version: str) -> None:
     ],
     ids=["short text", "text", "another program", "older Optuna", "newer Optuna"],
 )
-def test_a_file_that_is_no_database_of_studies_is_named_and_left_alone(
+def test_file_without_studies_is_refused_and_unchanged(
     make: Callable[[Path], object], line: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "optuna.db"
@@ -167,7 +168,7 @@ def test_a_file_that_is_no_database_of_studies_is_named_and_left_alone(
     assert f"{type(raised.value).__name__}: {raised.value}".startswith(line.format(path))
 
 
-def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
+def test_missing_database_folder_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "optuna.db"
     with pytest.raises(
         EnvironmentFaultError, match=f"the folder of .* '{path}' does not exist; cre"
@@ -179,7 +180,7 @@ def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
 # ── faults of an open one ───────────────────────────────────────────────────────────────────
 
 
-def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(path: Path) -> None:
+def test_file_size_limit_of_database_is_named(path: Path) -> None:
     store = open_storage(sqlite_uri(path))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -196,7 +197,7 @@ def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(pat
     )
 
 
-def test_a_locked_database_is_waited_for_and_one_that_stays_locked_is_named(path: Path) -> None:
+def test_locked_database_is_waited_for_then_named(path: Path) -> None:
     patient, hasty = open_ledger(path), open_ledger(path, wait=0.2)
     other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -241,9 +242,10 @@ def replaced(path: Path) -> None:
     ],
     ids=["text", "empty", "removed", "replaced", "folder removed"],
 )
-def test_a_file_that_goes_in_the_middle_is_named_and_begins_no_new_study(
+def test_removed_database_file_is_not_created_again(
     spoil: Callable[[Path], object], kind: type[PipelineError], line: str, tmp_path: Path
 ) -> None:
+    """Neither is one that was replaced or overwritten."""
     (tmp_path / "studies").mkdir()
     path = database(tmp_path / "studies")
     ledger = open_ledger(path)
@@ -254,7 +256,7 @@ def test_a_file_that_goes_in_the_middle_is_named_and_begins_no_new_study(
     assert (path.read_bytes() if path.exists() else None) == left
 
 
-def test_a_stop_while_a_connection_is_closed_prints_no_traceback(
+def test_stop_while_closing_connection_prints_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_ledger(database(tmp_path)).close()

@@ -87,7 +87,8 @@ def ending(
     )
 
 
-def test_the_first_line_counts_the_ends_of_all_trials_and_the_stopped_ones_beside_them() -> None:
+def test_first_line_counts_the_ends_of_trials() -> None:
+    """Interrupted and lost trials are counted separately."""
     ends = [*ended(End.COMPLETE, 92), *ended(End.PRUNED, 5)]
     ends += [*ended(End.DIVERGED, 2), *ended(End.ERROR, 1)]
     line = "100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed"
@@ -98,13 +99,14 @@ def test_the_first_line_counts_the_ends_of_all_trials_and_the_stopped_ones_besid
     assert counts_line([]) == "0 trials"
 
 
-def test_values_are_shown_short_and_null_as_off() -> None:
+def test_values_are_shortened_and_null_is_off() -> None:
     texts = ("null", "0.0051234567", "1e-05", "20", "[64,128]", "2024", "relu", None)
     shown = ["off", "0.00512", "1e-05", "20", "[64,128]", "2024", "relu", "–"]
     assert list(map(shown_text, texts)) == shown
 
 
-def test_a_wide_space_is_told_as_words_in_one_column_by_the_last_part_of_each_key() -> None:
+def test_wide_space_is_shown_in_one_column() -> None:
+    """Each key is shown by its last part where that is unique."""
     study = ending([0.5])
     keys = ("model.dropout", "head.dropout", "model", *(f"model.p{n}" for n in range(3)))
     wide = replace(study.rows[0], overrides=dict.fromkeys(keys, "1"))
@@ -113,7 +115,7 @@ def test_a_wide_space_is_told_as_words_in_one_column_by_the_last_part_of_each_ke
     assert table.lines[0][-1] == "model.dropout 1 · head.dropout 1 · model 1 · p0 1 · p1 1 · p2 1"
 
 
-def test_two_objectives_end_in_their_pareto_front() -> None:
+def test_two_objectives_show_their_pareto_front() -> None:
     study = ending([0.9, 0.8, 0.7])
     rows = [
         replace(one, values=(*one.values, cost))
@@ -180,7 +182,7 @@ all failed
 """
 
 
-def test_no_text_of_a_database_begins_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_database_text_cannot_start_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     harm = "a\nFORGED\terror: none"
     failed = Row(number=1, state=End.ERROR, attributes={"message": harm})
     for rows in ([replace(row(0, 0.5, lr=harm), attributes={}), failed], [failed]):
@@ -192,13 +194,11 @@ def test_no_text_of_a_database_begins_a_line(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(("words", "lines"), cases(VERDICTS))
-def test_the_verdict_says_whether_the_winner_beats_the_default_and_a_naive_prediction(
-    words: list[str], lines: list[str]
-) -> None:
+def test_verdict_compares_winner_with_default_and_naive(words: list[str], lines: list[str]) -> None:
     assert verdict(STUDIES[words[0]]) == lines
 
 
-def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
+def test_too_few_trials_show_no_importance(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = replace(ending([0.5, 0.9]), importances=[Importances(trials=2)])
@@ -209,9 +209,8 @@ def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
 
 
 @pytest.mark.parametrize(("default", "noise"), [(0.8163, True), (0.79, False)])
-def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_default(
-    default: float, noise: bool
-) -> None:
+def test_lead_within_prediction_interval_is_not_significant(default: float, noise: bool) -> None:
+    """This is the prediction interval for one more seed of the winner."""
     values = [0.8160, 0.8200, 0.8240, 0.8170, 0.8230]
     mean, sd = np.mean(values), np.std(values, ddof=1)
     low, high = stats.t.interval(0.95, 4, loc=mean, scale=sd * np.sqrt(1 + 1 / 5))
@@ -223,13 +222,13 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
     assert line.endswith("is not significant" if noise else "is significant (95 %)")
 
 
-def test_a_command_has_no_more_quotes_than_it_needs() -> None:
+def test_command_is_quoted_only_where_needed() -> None:
     words = ("output='a/b'", "name='5'", "data.path='x y.csv'", "model.hidden=[64]")
     command = "pipeline train output=a/b 'name=\"5\"' 'data.path=x y.csv' 'model.hidden=[64]'"
     assert train_command(words) == command
 
 
-def test_a_pipe_gets_plain_lines_with_the_commands_whole(
+def test_pipe_gets_plain_lines_with_whole_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_summary(ending([0.5, 0.9], tested=TESTED))
@@ -247,7 +246,7 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert last == ["study   runs/s", "report  r", "see it  mlflow ui", "note    n"]
 
 
-def test_a_terminal_gets_the_end_of_a_study_on_one_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_fits_on_one_terminal_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A screen of 24 lines of 80 columns, its last line for the prompt."""
     monkeypatch.setenv("TERM", "xterm-256color")
     name = "lr_epochs_clip-cnn2d-digits"
@@ -301,7 +300,7 @@ def cells(line: str) -> list[str]:
     return [cell.replace("&emsp;", "").strip() for cell in line.split("|")[1:-1]]
 
 
-def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_path: Path) -> None:
+def test_note_shows_best_trials_scores_and_command(tmp_path: Path) -> None:
     place(tmp_path, ())
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
@@ -327,7 +326,7 @@ def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_pa
     assert NO_INTERVAL in note  # of the accuracy
 
 
-def test_three_pictures_are_shown_and_the_other_files_linked(tmp_path: Path) -> None:
+def test_three_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
     files = ("history.png", "lr_clip_map.png", "importances.png", "slices.png")
     study = noted(tmp_path, 0.7, 0.9, files=files)
     (tmp_path / "artifacts" / "trials.csv").touch()
@@ -338,7 +337,7 @@ def test_three_pictures_are_shown_and_the_other_files_linked(tmp_path: Path) -> 
         assert f"](#/experiments/7/runs/abc123/artifacts/{file}?" in note
 
 
-def test_what_was_varied_is_escaped_and_too_long_a_note_loses_its_end(tmp_path: Path) -> None:
+def test_note_is_escaped_and_cut_at_end(tmp_path: Path) -> None:
     texts = {"data.<b>|`x`": "<script>" + "y" * 9000}
     study = noted(tmp_path, 0.7, 0.9, files=["history.png"], overrides=texts)
     note = search_note(study)
@@ -348,7 +347,7 @@ def test_what_was_varied_is_escaped_and_too_long_a_note_loses_its_end(tmp_path: 
     assert "&lt;script&gt;" in note
 
 
-def test_a_study_that_compares_shows_its_outcome_and_its_table(tmp_path: Path) -> None:
+def test_comparison_note_shows_outcome_and_table(tmp_path: Path) -> None:
     sheet = TextTable(
         title="mean ± sd over 3 seeds",
         headings=["model", "n", "test/f1"],
@@ -367,7 +366,7 @@ def test_a_study_that_compares_shows_its_outcome_and_its_table(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("study", ["007", "1e5", "true", "null", "inf", "-x", "_x", "a.b"])
-def test_hydra_reads_any_name_of_a_study_as_a_name(study: str) -> None:
+def test_hydra_reads_any_study_name_as_text(study: str) -> None:
     word = shlex.split(experiment_command(Path("runs"), study))[-1]
     assert OverridesParser.create().parse_override(word).value() == study
 
@@ -395,7 +394,7 @@ ROWS = [
 ]
 
 
-def test_every_trial_has_a_line_in_the_csv_of_which_no_text_is_a_formula(tmp_path: Path) -> None:
+def test_csv_has_a_line_per_trial_without_formulas(tmp_path: Path) -> None:
     write_trials(tmp_path / "trials.csv", ROWS, ["val/f1"])
     with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as file:
         first, second, third = csv.DictReader(file)
@@ -410,7 +409,7 @@ def test_every_trial_has_a_line_in_the_csv_of_which_no_text_is_a_formula(tmp_pat
     assert second["message"] == "'+SUM(A1)\nsecond line"
 
 
-def test_custom_metric_follows_those_of_the_program() -> None:
+def test_custom_metric_follows_the_shipped_ones() -> None:
     tested = {"test/cost": 0.5, "test/loss": 0.2, "test/f1": 0.8, "test/accuracy": 0.9}
     table = figures_table(ending([0.5, 0.9], tested=tested))
     assert [line[0] for line in table.lines] == ["accuracy", "f1", "cost"]

@@ -55,7 +55,7 @@ def apart(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ],
     ids=lambda overrides: ",".join(overrides) or "none",
 )
-def test_the_run_of_a_trial_is_what_hydra_makes_of_the_same_words(
+def test_trial_config_equals_that_composed_by_hydra(
     overrides: dict[str, str],
 ) -> None:
     words = WORDS[:-1] if "optimizer" in overrides else WORDS  # not each of them has betas
@@ -67,7 +67,7 @@ def test_the_run_of_a_trial_is_what_hydra_makes_of_the_same_words(
     assert as_plain(trees.config(overrides)) == expected
 
 
-def test_a_trial_leaves_no_trace_in_the_next() -> None:
+def test_trial_leaves_the_next_config_unchanged() -> None:
     trees = TrialConfigs(WORDS, None)
     before = as_plain(trees.config({"optimizer.lr": "0.1"}))
     trees.config({"optimizer.lr": "0.5", "model": "mlp", "model.hidden": "[3]"})
@@ -76,7 +76,8 @@ def test_a_trial_leaves_no_trace_in_the_next() -> None:
     assert as_plain(trees.config({"optimizer.lr": "0.1"})) == before
 
 
-def test_a_model_in_the_space_brings_no_data_of_its_own_and_an_experiment_does() -> None:
+def test_varied_model_keeps_the_data_of_the_study() -> None:
+    """A varied experiment brings its own."""
     own = TrialConfigs(["model=cnn2d"], None)
     other = TrialConfigs(["model=mlp", "data.batch_size=8"], None)
     assert other.config({"model": "cnn2d"}).data == other.config().data
@@ -108,7 +109,7 @@ SAID_AGAIN = [
 
 
 @pytest.mark.parametrize(("words", "varied"), SAID_AGAIN)
-def test_a_trial_is_said_again_in_words_and_as_an_experiment_that_needs_no_others(
+def test_trial_is_reproduced_by_command_and_experiment(
     words: list[str], varied: dict[str, str], own_folder: Path
 ) -> None:
     trees = TrialConfigs(words, None)
@@ -132,7 +133,7 @@ def place(file: Path, content: str) -> None:
     file.write_text(content, encoding="utf-8")
 
 
-def test_the_words_are_only_those_that_are_needed() -> None:
+def test_command_of_trial_has_only_necessary_words() -> None:
     trees = TrialConfigs(["model=lstm", "sweeps=quick", "output=elsewhere", "tags=[a]"], None)
     assert trees.train_words({"optimizer.lr": "0.1", "model": "gru"}) == [
         "output=elsewhere",
@@ -150,9 +151,8 @@ OWN = {
 
 
 @pytest.mark.parametrize("group", OWN)
-def test_words_name_a_choice_of_the_users_own_and_the_experiment_needs_none(
-    own_folder: Path, group: str
-) -> None:
+def test_own_group_choice_is_named_in_the_command(own_folder: Path, group: str) -> None:
+    """The experiment needs no other file."""
     content, varied = OWN[group]
     place(own_folder / "mine" / group / "own.yaml", content)
     trials = TrialConfigs(["sweeps=quick", f"{group}=own"], str(own_folder / "mine"))
@@ -165,7 +165,7 @@ def test_words_name_a_choice_of_the_users_own_and_the_experiment_needs_none(
     assert set(again[group]) == set(trials.config(varied)[group])
 
 
-def test_a_reference_to_the_environment_is_said_again_as_a_reference(
+def test_environment_reference_stays_one_in_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LENGTH", "canary")
@@ -177,7 +177,7 @@ def test_a_reference_to_the_environment_is_said_again_as_a_reference(
     assert "monitor: ${oc.env:LENGTH}" in text
 
 
-def test_a_config_that_no_words_compose_to_is_a_fault_of_ours() -> None:
+def test_config_without_a_command_is_an_internal_error() -> None:
     trees = TrialConfigs(["sweeps=quick"], None)
     varied = {"seed": "nan"}  # equal to nothing, itself included
     for say in (trees.train_words, lambda varied: trees.winner_yaml(varied, "best")):
@@ -197,11 +197,11 @@ def wrong(*words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("sweeps", SWEEPS)
-def test_every_study_that_ships_holds_nothing_that_a_key_refuses(sweeps: str) -> None:
+def test_every_shipped_study_has_valid_values(sweeps: str) -> None:
     assert wrong(f"sweeps={sweeps}") == []
 
 
-def test_the_architectures_of_several_models_can_be_varied_at_once() -> None:
+def test_architectures_of_several_models_can_vary_together() -> None:
     space, trials = study("sweeps=architecture", f"model=choice({','.join(MODELS)})")
     held = [one for one in space.parameters if one.when and not space.is_idle(one)]
     assert {str(one.when) for one in held} <= {f"model={model}" for model in MODELS}
@@ -247,9 +247,7 @@ optimizer.lr=interval(0.1, 1)  seed=-1
 
 
 @pytest.mark.parametrize(("words", "lines"), cases(REFUSED))
-def test_each_end_and_choice_that_a_key_refuses_is_told_with_what_is_allowed(
-    words: list[str], lines: list[str]
-) -> None:
+def test_invalid_ends_and_choices_name_allowed_values(words: list[str], lines: list[str]) -> None:
     assert wrong(*words) == lines
 
 
@@ -264,7 +262,7 @@ def test_each_end_and_choice_that_a_key_refuses_is_told_with_what_is_allowed(
         (["~trust"], []),
     ],
 )
-def test_trials_trust_what_is_typed_and_no_file_names(
+def test_trials_trust_typed_names_only(
     words: list[str], trust: list[str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUSTED", "mine")

@@ -86,9 +86,10 @@ def await_epochs(job: Job) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
+def test_trial_equals_the_single_run_bit_for_bit(
     worker: Conversation, train: Train, threads: int
 ) -> None:
+    """What the worker trained before does not matter."""
     words = (*DROPOUT, f"trainer.threads={threads}")
     first = job_of(*words)
     assert worker.train(first).end is End.COMPLETE
@@ -107,7 +108,7 @@ def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
     assert all(best["pipeline"][fact] == kept["pipeline"][fact] for fact in facts)
 
 
-def test_a_worker_refuses_data_that_changed_after_an_earlier_trial(worker: Conversation) -> None:
+def test_worker_refuses_data_changed_since_earlier_trial(worker: Conversation) -> None:
     table = Path("rows.csv").absolute()
     words = ("data=table", f"data.path={table}", "data.target=y")
     write_rows(table, sign=1)
@@ -141,7 +142,7 @@ def write_rows(path: Path, *, sign: int) -> None:
 @pytest.mark.parametrize(
     "words", [("callbacks=ema", "callbacks.ema.decay=0.9"), ("keep=last",)], ids=" ".join
 )
-def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
+def test_kept_weights_are_tested_like_a_single_run(
     worker: Conversation, train: Train, words: tuple[str, ...]
 ) -> None:
     job, tables = job_of(*words), Path("tables").absolute()
@@ -162,7 +163,7 @@ def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
     assert {name: list(pair) for name, pair in tested.intervals.items()} == ends
 
 
-def test_weights_that_were_not_kept_cannot_be_tested(worker: Conversation) -> None:
+def test_weights_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
     assert worker.train(job).end is End.COMPLETE
     tested = worker.test(job, into="tables")
@@ -171,7 +172,7 @@ def test_weights_that_were_not_kept_cannot_be_tested(worker: Conversation) -> No
     assert (tested.exit_code, Path("tables").exists()) == (2, False)
 
 
-def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
+def test_trial_leaves_only_journal_and_kept_weights(
     worker: Conversation,
 ) -> None:
     job = job_of("trainer.log_every_n_steps=1")
@@ -188,9 +189,7 @@ def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_values_are_those_of_the_weights_that_a_trial_keeps(
-    worker: Conversation, keep: str
-) -> None:
+def test_values_are_those_of_the_kept_weights(worker: Conversation, keep: str) -> None:
     objectives = ["val/f1", "train/loss", "model/parameters", "time/fit"]
     job = job_of(f"keep={keep}", "monitor=val/loss", objectives=objectives, test=True)
     ended = worker.train(job)
@@ -209,9 +208,10 @@ def test_the_values_are_those_of_the_weights_that_a_trial_keeps(
     assert end_in_journal(Path(job.folder)) == ended
 
 
-def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
+def test_pruned_trial_reports_best_values_so_far(
     worker: Conversation,
 ) -> None:
+    """It is recorded as finished, with pruned as its reason."""
     job = job_of("trainer.max_epochs=30", "trainer.min_epochs=20", rungs={2: 1, 4: 2})
     worker.worker.train(job)
     first = worker.hear(Rung)
@@ -229,7 +229,7 @@ def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
     assert end_in_journal(Path(job.folder)) == ended
 
 
-def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Conversation) -> None:
+def test_same_data_are_read_once_for_all_trials(worker: Conversation) -> None:
     own = ("data._target_=trial_parts.CountedIris",)
     reads = worker.folder / "reads"
     for size in (8, 9, 10):
@@ -239,7 +239,7 @@ def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Convers
     assert reads.read_text(encoding="utf-8") == "read\nread\n"
 
 
-def test_data_that_a_trial_has_written_into_are_read_anew_for_the_next(
+def test_data_changed_by_a_trial_are_read_again(
     worker: Conversation,
 ) -> None:
     jobs = [job_of(), job_of(f"{OWN}.Poison"), job_of()]
@@ -249,7 +249,7 @@ def test_data_that_a_trial_has_written_into_are_read_anew_for_the_next(
     assert before != poisoned
 
 
-def test_code_that_prints_and_reads_never_disturbs_what_the_worker_says(
+def test_printing_code_does_not_disturb_the_worker(
     worker: Conversation,
 ) -> None:
     worker.worker.verdict(prune=True)  # too late for any trial: it decides nothing
@@ -304,7 +304,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failed_trial_says_why_in_one_line(worker: Conversation, failure: str) -> None:
+def test_failed_trial_gives_its_reason_in_one_line(worker: Conversation, failure: str) -> None:
     words, (reason, exit_code), line = FAILURES[failure]
     job = job_of(*words, **({"objectives": ["val/rmse"]} if failure == "objective" else {}))
     ended = worker.train(job)
@@ -323,13 +323,13 @@ def test_a_failed_trial_says_why_in_one_line(worker: Conversation, failure: str)
     assert not (folder / "checkpoints").exists()
 
 
-def test_a_disk_without_room_is_told_as_a_fault_of_the_environment(worker: Conversation) -> None:
+def test_full_disk_is_an_environment_fault(worker: Conversation) -> None:
     ended = worker.train(job_of(f"{OWN}.NoMoreBytes"))
     assert (ended.end, ended.code) == (End.ERROR, 3)
     assert "journal.jsonl' can't be written" in (ended.message or "")
 
 
-def test_the_line_of_a_failed_trial_holds_no_secret(
+def test_message_of_failed_trial_holds_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert one_line(ValueError()) == "ValueError: no message"
@@ -342,7 +342,7 @@ def test_the_line_of_a_failed_trial_holds_no_secret(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_trial_in_hand_and_the_worker_stays(
+def test_signal_stops_the_trial_but_not_the_worker(
     worker: Conversation, number: signal.Signals
 ) -> None:
     job = job_of(*ENDLESS)
@@ -355,7 +355,7 @@ def test_a_signal_stops_the_trial_in_hand_and_the_worker_stays(
     assert ending(job) == ("KILLED", "interrupted")
 
 
-def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(worker: Conversation) -> None:
+def test_trial_waiting_for_a_verdict_can_be_interrupted(worker: Conversation) -> None:
     job = job_of(rungs={1: 1})
     worker.worker.train(job)
     worker.hear(Rung)
@@ -365,7 +365,7 @@ def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(worker: Conversatio
     assert len(epochs(Path(job.folder))) == 1
 
 
-def test_a_second_interrupt_hurries_nobody(worker: Conversation) -> None:
+def test_second_interrupt_changes_nothing(worker: Conversation) -> None:
     worker.worker.train(job_of(*behaving("wait")))
     pid = worker.worker.lease.pid
     wait_until((worker.folder / f"waiting-{pid}").exists, what="a trial that waits")
@@ -402,7 +402,7 @@ def test_signals_between_trials_stop_nothing(worker: Conversation) -> None:
     assert worker.train(job_of()).end is End.COMPLETE
 
 
-def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
+def test_worker_without_libraries_names_what_is_missing() -> None:
     broken = Path("broken").absolute()
     broken.mkdir()
     (broken / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
@@ -419,7 +419,8 @@ def await_worker(pool: WorkerPool) -> None:
         list(pool.listen(1.0))
 
 
-def test_who_is_killed_says_by_what_and_a_server_that_never_loads_ends_the_study() -> None:
+def test_killed_worker_names_its_signal() -> None:
+    """A fork server that never loads ends the study."""
     with worker_server() as server, WorkerPool(server=server) as pool:
         os.kill(youngest_child(), signal.SIGKILL)
         await_worker(pool)
@@ -489,10 +490,10 @@ def killed_line(worker: Worker, grace: int = 2) -> str:
     )
 
 
-def test_worker_that_no_signal_ends_is_left(
+def test_unkillable_worker_is_abandoned(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Once it goes on, it finds its driver gone and ends."""
+    """Once it continues, it finds its driver gone and ends."""
     # As in the kernel, where the signal waits for the disk.
     monkeypatch.setattr("pipeline.processes.child.kill_session", lambda _: None)
     monkeypatch.setattr("pipeline.study.workers.pool.KILL_SECONDS", 0.5)
@@ -517,9 +518,10 @@ def test_worker_that_no_signal_ends_is_left(
 
 
 @pytest.mark.slow
-def test_a_worker_neither_grows_nor_dies_without_memory_and_ends_when_it_is_let_go(
+def test_worker_survives_many_trials_without_growing(
     tmp_path: Path,
 ) -> None:
+    """It survives a lack of memory too, and ends when it is dismissed."""
     with worker_in(tmp_path) as mortal:
         process = psutil.Process(mortal.worker.lease.pid)
         sizes, opened = [], []

@@ -88,7 +88,7 @@ NODES = (
         ("trainer.devices=auto", 2, []),
     ],
 )
-def test_devices_of_a_single_run_are_refused_wherever_a_study_names_them(
+def test_single_run_devices_are_refused_in_a_study(
     words: str, together: int, lines: list[str]
 ) -> None:
     space, trees = study(*SMALL, LR, *words.split())
@@ -98,7 +98,7 @@ def test_devices_of_a_single_run_are_refused_wherever_a_study_names_them(
 # ── how many workers, and where ─────────────────────────────────────────────────────────────────
 
 
-def test_workers_of_the_cpu_are_as_many_as_asked_or_as_its_cores_have_threads_for() -> None:
+def test_cpu_workers_follow_option_or_free_cores() -> None:
     assert planned("sweep.workers=7").gpus == ((),) * 7
     assert planned().workers == cores()
     assert planned("sweep.devices_per_trial=2").workers == max(1, cores() // 2)
@@ -113,9 +113,7 @@ def test_workers_of_the_cpu_are_as_many_as_asked_or_as_its_cores_have_threads_fo
         ([2, 0], 10, "aa"),
     ],
 )
-def test_gpus_are_taken_by_free_memory_or_as_they_are_named(
-    named: object, parameters: int, entries: str
-) -> None:
+def test_gpus_are_chosen_by_memory_or_name(named: object, parameters: int, entries: str) -> None:
     there = tuple(
         Gpu(index=index, name="H100", free_bytes=free * BYTES_PER_PROCESS + 1000, entry=entry)
         for index, (entry, free) in enumerate(zip("abcd", (2, 80, 0, 5), strict=True))
@@ -131,7 +129,7 @@ def test_gpus_are_taken_by_free_memory_or_as_they_are_named(
 
 
 @pytest.mark.parametrize("count", SIZES[1:])
-def test_workers_share_gpus_evenly_and_only_where_there_are_too_few(count: int) -> None:
+def test_workers_share_gpus_evenly_if_too_few(count: int) -> None:
     for workers in range(1, 2 * count + 3):
         found = placed(gpus(count), workers=workers, most=count)
         uses = Counter(chain(*found))
@@ -144,7 +142,8 @@ def test_workers_share_gpus_evenly_and_only_where_there_are_too_few(count: int) 
 
 
 @pytest.mark.parametrize("together", [2, 3, 4, 8])
-def test_groups_of_gpus_never_overlap_and_are_as_many_as_there_is_room_for(together: int) -> None:
+def test_gpu_groups_never_overlap(together: int) -> None:
+    """As many are formed as there is room for."""
     for count, workers in product(range(together, 65), (None, 1, 2, 7, 64)):
         found = placed(gpus(count), workers=workers, together=together, most=PLENTY)
         assert len(found) == min(workers or PLENTY, count // together)
@@ -156,7 +155,7 @@ def test_groups_of_gpus_never_overlap_and_are_as_many_as_there_is_room_for(toget
             placed(gpus(count), together=group, most=PLENTY)
 
 
-def test_the_freest_gpus_are_taken_and_neighbours_train_together() -> None:
+def test_freest_gpus_are_used_and_neighbours_grouped() -> None:
     freest_first = [replace(gpus(1)[0], index=i, entry=f"GPU-{i}") for i in (3, 0, 2, 1)]
     assert placed(freest_first, workers=2) == (("GPU-3",), ("GPU-0",))
     assert placed(freest_first, workers=1, together=2) == (("GPU-0", "GPU-3"),)
@@ -164,7 +163,7 @@ def test_the_freest_gpus_are_taken_and_neighbours_train_together() -> None:
     assert pairs == (("GPU-0", "GPU-1"), ("GPU-2", "GPU-3"))
 
 
-def test_a_full_gpu_is_left_alone_unless_all_of_them_are_full() -> None:
+def test_full_gpu_is_unused_unless_all_are() -> None:
     there = [gpus(1, room=2)[0], gpus(2, room=0)[1]]
     assert placed(there, most=9) == (("0",), ("0",))
     assert placed(there, workers=1) == (("0",),)
@@ -185,7 +184,7 @@ def test_a_full_gpu_is_left_alone_unless_all_of_them_are_full() -> None:
         (2, 7, 1, "sweep.workers=7 share 2 of 2 GPUs, up to 4 per GPU"),
     ],
 )
-def test_what_is_fewer_than_asked_for_or_shared_is_told(
+def test_too_few_or_shared_gpus_are_reported(
     count: int, workers: int, together: int, note: str | None
 ) -> None:
     asked = {"workers": workers, "devices_per_trial": together}
@@ -211,9 +210,10 @@ def shown(pool: WorkerPool, *, workers: int) -> list[str | None]:
     return [variable for _, variable in started(pool, workers=workers)]
 
 
-def test_each_worker_and_its_successor_see_the_gpus_of_their_slot_alone(
+def test_workers_see_only_gpus_of_their_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A worker that replaces another sees the same ones."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     on_the_cpu = planned("sweep.workers=1")
     with worker_pool(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9"))), None) as pool:
@@ -269,7 +269,8 @@ def variables(there: Sequence[str]) -> Iterator[str | None]:
 
 
 @pytest.mark.parametrize("count", SIZES)
-def test_a_worker_sees_the_gpu_that_the_study_sees_whatever_the_variable_says(count: int) -> None:
+def test_worker_and_study_see_the_same_gpu(count: int) -> None:
+    """This holds for any value of CUDA_VISIBLE_DEVICES."""
     there = uuids(count)
     for variable in variables(there):
         seen = shown_by_cuda(variable, there)
@@ -279,6 +280,6 @@ def test_a_worker_sees_the_gpu_that_the_study_sees_whatever_the_variable_says(co
             assert shown_by_cuda(",".join(names), there) == seen, variable
 
 
-def test_parts_of_gpus_are_taken_as_they_are_named() -> None:
+def test_mig_devices_are_used_as_named() -> None:
     # CUDA shows a process the first of them alone.
     assert visible_devices("MIG-8a3f, MIG-77b1", 1) == ("MIG-8a3f",)
