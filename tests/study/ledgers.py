@@ -53,20 +53,22 @@ def space_of(
     return Space(in_order(ranges), base)
 
 
-def open_ledger(place: Path | str, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:
+def open_ledger(place: Path | str, *, name: str = "lr", seed: int = 0, **settings: Any) -> Ledger:
     """Open a study in a file or at an address: by default `LR`, 20 trials, over `BASE`."""
-    own = {key: given.pop(key) for key in ("base", "base_point", "data") if key in given}
-    wait = {key: given.pop(key) for key in ("wait",) if key in given}
-    space = given.pop("space", None) or space_of()
-    objectives = given.pop("objectives", F1)
+    definition_facts = {
+        key: settings.pop(key) for key in ("base", "base_point", "data") if key in settings
+    }
+    wait = {key: settings.pop(key) for key in ("wait",) if key in settings}
+    space = settings.pop("space", None) or space_of()
+    objectives = settings.pop("objectives", F1)
     definition = StudyDefinition(
         url=sqlite_uri(place) if isinstance(place, Path) else storage_url(place),
         name=name,
-        options=options(**given),
+        options=options(**settings),
         space=space,
         objectives=objectives,
         seed=seed,
-        **{"base": BASE, **own},
+        **{"base": BASE, **definition_facts},
     )
     return Ledger.open(definition, **wait)
 
@@ -78,9 +80,9 @@ def failed(reason: str) -> TrialEnd:
 
 def take(ledger: Ledger, holder: Lease | None = None) -> Row:
     """Take a trial that is there, for this process unless another holder is given."""
-    taken = ledger.take(holder or own_lease())
-    assert taken is not None
-    return taken
+    trial = ledger.take(holder or own_lease())
+    assert trial is not None
+    return trial
 
 
 def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
@@ -89,11 +91,11 @@ def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
     study = optuna.load_study(study_name=ledger.name, storage=url)
     study.enqueue_trial({"optimizer.lr": 0.02}, user_attrs={"by": "hand"})
     for value, end in ((0.5, COMPLETE), (0.25, pruned), (0.75, failed("lost")), (1.0, None)):
-        taken = take(ledger)
-        ledger.report(taken, step=4, value=value)
-        ledger.beat([taken.number])
+        running_trial = take(ledger)
+        ledger.report(running_trial, step=4, value=value)
+        ledger.beat([running_trial.number])
         if end is not None:
-            ledger.finish(taken, end)
+            ledger.finish(running_trial, end)
     study.enqueue_trial({"optimizer.lr": 0.03})
     for state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED):
         other = optuna.create_trial(
@@ -108,13 +110,15 @@ def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
             intermediate_values={0: -math.inf, 7: 0.5},
         )
         study.add_trial(other)
-    seen = list(ledger._trials.now(fresh=True))  # the ledger has read most of it before
+    ledger_trials = list(ledger._trials.now(fresh=True))  # the ledger has read most of it before
     expected = optuna.load_study(study_name=ledger.name, storage=url).get_trials()
-    held = [one.user_attrs.pop("lease", {}).get("counter") for one in expected]
-    assert held == [1, 1, 1, 1, None, None, None]
-    for one in seen:
-        one.user_attrs.pop("lease", None)
-    assert seen == expected
+    counters = [
+        stored_trial.user_attrs.pop("lease", {}).get("counter") for stored_trial in expected
+    ]
+    assert counters == [1, 1, 1, 1, None, None, None]
+    for stored_trial in ledger_trials:
+        stored_trial.user_attrs.pop("lease", None)
+    assert ledger_trials == expected
     words = [row.stage for row in ledger.trials()]
     assert words == ["complete", "pruned", "failed", "running", "waiting", "complete", "pruned"]
 
@@ -144,12 +148,14 @@ def far_lease(counter: int = 0) -> Lease:
 def dead_lease() -> Lease:
     """The lease of a process of this machine that has ended."""
     words = [sys.executable, "-c", "import os; print(os.getpid())"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    own = own_lease()
-    return Lease(host=own.host, boot_id=own.boot_id, pid=int(said), started="1")
+    output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    lease = own_lease()
+    return Lease(host=lease.host, boot_id=lease.boot_id, pid=int(output), started="1")
 
 
-def take_all(place: Path | str, said: Path, given: dict[str, Any], seconds: float = 0.0) -> None:
+def take_all(
+    place: Path | str, output: Path, settings: dict[str, Any], seconds: float = 0.0
+) -> None:
     """Take and complete trials until none is left; add a line for each, its number and point.
 
     Args:
@@ -159,25 +165,25 @@ def take_all(place: Path | str, said: Path, given: dict[str, Any], seconds: floa
         seconds: Of each trial; the first is taken once there is a file `go` beside that of the
             lines, where trials take any.
     """
-    grid = given.get("sampler") == "grid"
-    ledger = open_ledger(place, space=space_of(GRID) if grid else None, **given)
-    said.touch()
-    while seconds and not said.with_name("go").exists():
+    grid = settings.get("sampler") == "grid"
+    ledger = open_ledger(place, space=space_of(GRID) if grid else None, **settings)
+    output.touch()
+    while seconds and not output.with_name("go").exists():
         time.sleep(0.01)
     while not ledger.progress().settled:
-        taken = ledger.take(own_lease())
-        if taken is None:
+        trial = ledger.take(own_lease())
+        if trial is None:
             time.sleep(0.01)
             continue
-        with said.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([taken.number, dict(taken.overrides)]) + "\n")
+        with output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([trial.number, dict(trial.overrides)]) + "\n")
         time.sleep(seconds)
-        assert ledger.finish(taken, COMPLETE)
+        assert ledger.finish(trial, COMPLETE)
 
 
 def taken_in(paths: Iterable[Path]) -> list[tuple[int, dict[str, str]]]:
     """Number and point of each trial that `take_all` has taken, by its files."""
-    return [tuple(json.loads(line)) for one in paths for line in one.read_text().splitlines()]
+    return [tuple(json.loads(line)) for path in paths for line in path.read_text().splitlines()]
 
 
 def start(target: Callable[..., None], *arguments: object) -> SpawnProcess:
@@ -190,7 +196,7 @@ def start(target: Callable[..., None], *arguments: object) -> SpawnProcess:
 def complete_all(ledger: Ledger) -> list[dict[str, str]]:
     """Take and complete trials until none is left; return their points in order."""
     points = []
-    while (taken := ledger.take(own_lease())) is not None:
-        ledger.finish(taken, COMPLETE)
-        points.append(dict(taken.overrides))
+    while (trial := ledger.take(own_lease())) is not None:
+        ledger.finish(trial, COMPLETE)
+        points.append(dict(trial.overrides))
     return points

@@ -43,9 +43,9 @@ class Wire:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Leave the wire whole meanwhile."""
-        left, self._left = self._left, None
+        remaining, self._left = self._left, None
         yield
-        self._left = left
+        self._left = remaining
 
     def close(self) -> None:
         """Take no more connections."""

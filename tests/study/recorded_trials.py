@@ -72,15 +72,17 @@ def runs(uri: str) -> list[Run]:
 
 def trials(uri: str) -> dict[int, Run]:
     """Return the runs of trials by their numbers, each of which has one."""
-    found = [run for run in runs(uri) if "pipeline.trial" in run.data.tags]
-    by_number = {int(run.data.tags["pipeline.trial"]): run for run in found}
-    assert len(by_number) == len(found)
+    trial_runs = [run for run in runs(uri) if "pipeline.trial" in run.data.tags]
+    by_number = {int(run.data.tags["pipeline.trial"]): run for run in trial_runs}
+    assert len(by_number) == len(trial_runs)
     return dict(sorted(by_number.items()))
 
 
 def ends(uri: str) -> Mapping[int, tuple[str, str | None]]:
-    found = trials(uri).items()
-    return {number: (run.info.status, run.data.tags.get("end_reason")) for number, run in found}
+    trial_items = trials(uri).items()
+    return {
+        number: (run.info.status, run.data.tags.get("end_reason")) for number, run in trial_items
+    }
 
 
 def recorder_pid() -> int:

@@ -38,8 +38,8 @@ def problems(*words: str) -> list[str]:
 
 def cases(table: str) -> list[tuple[list[str], list[str]]]:
     """Read a table: words of a command line, two spaces apart, and below them lines with a dash."""
-    found = []
+    pairs = []
     for block in table.strip().split("\n\n"):
         words, *lines = block.split("\n- ")
-        found.append((words.split("  "), [" ".join(line.split()) for line in lines]))
-    return found
+        pairs.append((words.split("  "), [" ".join(line.split()) for line in lines]))
+    return pairs

@@ -29,8 +29,8 @@ OWN_PARTS = (TESTS / "study/own_parts/trial_parts.py", TESTS / "faults/own_code/
 @contextmanager
 def worker_in(folder: Path) -> Iterator["Conversation"]:
     """A worker in a folder with the tests' own code, forked like those of a study."""
-    for own in OWN_PARTS:
-        shutil.copy(own, folder)
+    for part in OWN_PARTS:
+        shutil.copy(part, folder)
     with ExitStack() as stack:
         with chdir(folder):
             server = stack.enter_context(worker_server())
@@ -50,7 +50,7 @@ def job_of(*words: str, **changes: Any) -> Job:
         "folder": str(folder),
         "name": f"study-{number}",
         "config": written(compose(beside(BASE, words))),
-        "trust": [own.stem for own in OWN_PARTS],
+        "trust": [part.stem for part in OWN_PARTS],
         "parent_folder": str(Path.cwd()),
         "key": f"study-abcdef-{number}",
         "tags": {"pipeline.trial": str(number)},

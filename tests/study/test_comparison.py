@@ -109,10 +109,10 @@ def test_cell_summarizes_and_pairs_its_seeds(
     rows: list[Row], compared: Comparison, data: str, model: str
 ) -> None:
     cell = cell_of(compared, data, model)
-    own, best = (column(rows, data, name, "test/f1") for name in (model, "cnn1d"))
+    scores, best = (column(rows, data, name, "test/f1") for name in (model, "cnn1d"))
     summed = cell.spread("test/f1")
-    assert (summed.mean, summed.sd) == pytest.approx((np.mean(own), np.std(own, ddof=1)))
-    interval = stats.ttest_rel(own, best).confidence_interval(0.95)
+    assert (summed.mean, summed.sd) == pytest.approx((np.mean(scores), np.std(scores, ddof=1)))
+    interval = stats.ttest_rel(scores, best).confidence_interval(0.95)
     assert cell.difference.n == 5
     assert cell.difference.interval == pytest.approx((interval.low, interval.high))
 
@@ -184,14 +184,14 @@ def test_outcome_names_significantly_worse_networks(
     failed = Row(number=0, state=End.DIVERGED)
     rows = [
         complete(value, model=model, seed=str(seed))
-        for model, own in values.items()
-        for seed, value in enumerate(own)
+        for model, scores in values.items()
+        for seed, value in enumerate(scores)
     ]
-    without = [model for model, own in values.items() if not own]
+    without = [model for model, scores in values.items() if not scores]
     rows += [replace(failed, overrides={"model": model, "seed": "0"}) for model in without]
-    (told,) = outcome_lines(compare(rows, objective))
+    (outcome,) = outcome_lines(compare(rows, objective))
     best = f"{np.mean(values['gru']):.3f}" if objective is F1[0] else "2.500"
-    assert told == f"gru is best ({objective.name} {best}); {line}"
+    assert outcome == f"gru is best ({objective.name} {best}); {line}"
 
 
 def test_outcome_of_many_networks_names_the_closest() -> None:
@@ -219,8 +219,8 @@ def test_best_cell_has_best_mean_of_most_repeats(
 ) -> None:
     rows = [
         complete(value, **{"optimizer.lr": lr, "seed": str(seed)})
-        for lr, own in zip(("0.1", "0.2"), values, strict=True)
-        for seed, value in enumerate(own)
+        for lr, scores in zip(("0.1", "0.2"), values, strict=True)
+        for seed, value in enumerate(scores)
     ]
     first, second = compare(rows, objective).cells
     assert (first.is_best, second.is_best) == (False, True)
@@ -291,9 +291,9 @@ def test_baseline_is_listed_once_per_data_group(tmp_path: Path) -> None:
         ["", "linear", "2", "25.00"],
     ]
     write_comparison(compared, tmp_path)
-    found = sheet(tmp_path)
-    assert found["6", "naive"]["test/rmse mean"] == "40.0"
-    assert found["12", "naive"]["test/rmse mean"] == "30.0"
+    sheet_rows = sheet(tmp_path)
+    assert sheet_rows["6", "naive"]["test/rmse mean"] == "40.0"
+    assert sheet_rows["12", "naive"]["test/rmse mean"] == "30.0"
     assert write_comparison_picture(compared, tmp_path) == []
 
 
@@ -365,9 +365,9 @@ def test_equal_seeds_have_no_interval() -> None:
     assert table.notes == [NO_INTERVAL]
     alt = comparison_picture(alone, "comparison", title="").alt
     assert alt == "val/f1: model=mlp 1.0000 ± 0.0000 over 2 seeds"
-    both = comparison_table(compare(rows, F1[0]))
-    assert [line[-1] for line in both.lines] == ["best", "+0.0000"]
-    assert NO_INTERVAL not in both.notes
+    comparison = comparison_table(compare(rows, F1[0]))
+    assert [line[-1] for line in comparison.lines] == ["best", "+0.0000"]
+    assert NO_INTERVAL not in comparison.notes
 
 
 PUBLISHED: dict[str, dict[str, str | float]] = {
@@ -379,8 +379,8 @@ def test_published_scores_stand_beside_their_rows(rows: list[Row], tmp_path: Pat
     compared = compare(rows, F1[0], PUBLISHED)
     table = comparison_table(compared)
     at = table.headings.index("published test/accuracy")
-    found = [line[at] for line in table.lines]
-    assert found == ["0.68 ± 0.02", *"–––", "", "", "0.68 ± 0.02", "0.98", *"––", "", ""]
+    cells = [line[at] for line in table.lines]
+    assert cells == ["0.68 ± 0.02", *"–––", "", "", "0.68 ± 0.02", "0.98", *"––", "", ""]
     assert {len(line) for line in table.lines} == {len(table.headings)}
     assert table.notes[-1] == "sweep.published: no row model=cnn"
     write_comparison(compared, tmp_path)
@@ -409,11 +409,11 @@ def test_unvalidated_study_is_compared_by_test_scores(
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
 def test_mean_interval_equals_one_sample_t_interval(n: int) -> None:
     values = [random.Random(n).gauss(0.8, 0.05) for _ in range(n)] + [0.7]
-    found = spread([*values, float("nan")])  # undefined in a repeat: no measurement
+    result = spread([*values, float("nan")])  # undefined in a repeat: no measurement
     interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert (found.n, found.mean) == (n + 1, pytest.approx(np.mean(values)))
-    assert found.sd == pytest.approx(np.std(values, ddof=1))
-    assert found.interval == pytest.approx((interval.low, interval.high))
+    assert (result.n, result.mean) == (n + 1, pytest.approx(np.mean(values)))
+    assert result.sd == pytest.approx(np.std(values, ddof=1))
+    assert result.interval == pytest.approx((interval.low, interval.high))
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ def own(recorded: Path, own_folder: Path) -> Path:
 
 def checked(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     code = main(["action=check", f"study={NAME}"])
-    said = capsys.readouterr()
-    lines = [*said.out.splitlines(), *said.err.splitlines()]
+    printed = capsys.readouterr()
+    lines = [*printed.out.splitlines(), *printed.err.splitlines()]
     return code, [line for line in lines if "INFO mlflow" not in line]  # of this very process
 
 
@@ -119,7 +119,9 @@ def test_repaired_runs_match_the_ends_of_trials(
     assert row.ended is not None
     times = (run.info.start_time, run.info.end_time)
     assert times == (round(1000 * row.started), round(1000 * row.ended))
-    (parent,) = [one for one in runs(uri) if "pipeline.trial" not in one.data.tags]
+    (parent,) = [
+        candidate for candidate in runs(uri) if "pipeline.trial" not in candidate.data.tags
+    ]
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert not list((recorded / "runs" / NAME / "trials").iterdir())
 
@@ -195,7 +197,7 @@ RUNNING = Row(number=0, state="running")
 def test_each_trial_that_differs_has_one_line(
     row: Row | None, runs: list[str], lines: list[str]
 ) -> None:
-    held = []
+    recorded_trials = []
     for words in runs:
         run_id, end, *values = words.split()
         status, _, reason = end.partition(",")
@@ -203,8 +205,8 @@ def test_each_trial_that_differs_has_one_line(
         run = RecordedTrial(
             trial=0, run_id=run_id, status=status, end_reason=reason or None, metrics=metrics
         )
-        held.append(run)
-    assert differences([] if row is None else [row], held, ("val/f1",)) == lines
+        recorded_trials.append(run)
+    assert differences([] if row is None else [row], recorded_trials, ("val/f1",)) == lines
 
 
 @pytest.mark.parametrize(
@@ -259,8 +261,8 @@ def ledger(own_folder: Path) -> Ledger:
 
 
 def complete(ledger: Ledger, value: float) -> None:
-    taken = take(ledger)
-    assert ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(value,)))
+    trial = take(ledger)
+    assert ledger.finish(trial, TrialEnd(end=End.COMPLETE, values=(value,)))
 
 
 def begin(name: str, uri: str, *, command: str = "train") -> Journal:
@@ -281,8 +283,8 @@ def test_list_shows_studies_before_runs(ledger: Ledger, capsys: pytest.CaptureFi
     """The study's own run is shown once."""
     for value in (0.5, 0.75):
         complete(ledger, value)
-    taken = take(ledger)
-    ledger.finish(taken, TrialEnd(end=End.DIVERGED))
+    trial = take(ledger)
+    ledger.finish(trial, TrialEnd(end=End.DIVERGED))
     take(ledger, own_lease())
     begin(STUDY, "", command="sweep")
     begin("1-mlp", "").end(End.COMPLETE)
@@ -323,10 +325,10 @@ def test_reap_closes_and_queues_lost_trials(
     begun(ledger, alive, uri)
     silent = take(ledger, far_lease()).number  # on another machine
     assert main(["action=reap", "grace=0.5"]) == 0
-    said = capsys.readouterr().out
-    assert f"study {STUDY}: trial {lost} was lost because its process died" in said
-    assert f"study {STUDY}: trial {ended} had ended (diverged)" in said
-    assert f"study {STUDY}: trial {silent} was lost because its process died" in said
+    printed = capsys.readouterr().out
+    assert f"study {STUDY}: trial {lost} was lost because its process died" in printed
+    assert f"study {STUDY}: trial {ended} had ended (diverged)" in printed
+    assert f"study {STUDY}: trial {silent} was lost because its process died" in printed
     rows = [row.state for row in ledger.trials()]
     assert rows == [
         End.LOST,
@@ -368,8 +370,8 @@ def test_clean_removes_old_runs_only_with_apply(
 
     assert main(["action=clean", "older_than=0", "apply=true"]) == 0
     assert "removed; delete them from MLflow with: mlflow gc" in capsys.readouterr().out
-    kept = {path.name for path in output.iterdir()}
-    assert kept == {"2-running", "3-unsent", STUDY}
+    folder_names = {path.name for path in output.iterdir()}
+    assert folder_names == {"2-running", "3-unsent", STUDY}
     assert {run.info.run_name for run in runs(uri)} == {"2-running", STUDY}
     assert list(files.rglob("*.csv")) == []
 
@@ -387,20 +389,20 @@ def test_clean_removes_a_study_unless_it_runs(
     for reference in (read_state(journal.folder).run_id[:10], journal.folder.name):
         assert find_run(reference, Path("runs")) == journal.folder
     words = ["action=clean", f"study={STUDY}"]
-    taken = take(ledger)
+    trial = take(ledger)
     capsys.readouterr()
     assert main([*words, "apply=true"]) == 2
     assert f"study='{STUDY}' is running; stop it, or wait until it ends" in capsys.readouterr().err
-    ledger.finish(taken, TrialEnd(end=End.ERROR))
+    ledger.finish(trial, TrialEnd(end=End.ERROR))
 
     assert main(words) == 0
     assert f"study {STUDY}: 2 trials, 1 runs, 0.0 MiB in runs/{STUDY}" in capsys.readouterr().out
     assert len(trials(uri)) == 1
     leaders: list[object] = []
 
-    def removed(*given: Any) -> None:
+    def removed(*arguments: Any) -> None:
         leaders.append(leader_lock(Path("runs") / STUDY))
-        remove_record(*given)
+        remove_record(*arguments)
 
     monkeypatch.setattr("pipeline.study.recorded_studies.remove_record", removed)
     assert main([*words, "apply=true"]) == 0

@@ -38,9 +38,11 @@ def test_objectives_default_to_the_monitored_metric(
     option: str | list[str] | None, directions: list[str]
 ) -> None:
     """Given ones keep their order."""
-    found = read_objectives(option, "val/f1")
+    objectives = read_objectives(option, "val/f1")
     names = [option] if isinstance(option, str) else option or ["val/f1"]
-    assert [(one.name, one.direction) for one in found] == list(zip(names, directions, strict=True))
+    assert [(objective.name, objective.direction) for objective in objectives] == list(
+        zip(names, directions, strict=True)
+    )
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression", None])
@@ -69,10 +71,10 @@ def test_objective_that_is_not_logged_is_refused(
     assert line in str(caught.value)
 
 
-def refused(path: Path, **given: Any) -> tuple[str, ...]:
+def refused(path: Path, **settings: Any) -> tuple[str, ...]:
     """Open a study as another one, and return the lines that refuse it."""
     with pytest.raises(ConfigError) as caught:
-        open_ledger(path, **given)
+        open_ledger(path, **settings)
     return caught.value.problems
 
 
@@ -123,7 +125,7 @@ def test_options_without_effect_on_trials_may_change(changed: dict[str, Any], pa
 
 @pytest.mark.parametrize("allow_change", [False, True])
 @pytest.mark.parametrize(
-    ("given", "line"),
+    ("settings", "line"),
     [
         (
             {"space": space_of({"optimizer.lr": "interval(1e-4, 1e-1)"})},
@@ -138,11 +140,11 @@ def test_options_without_effect_on_trials_may_change(changed: dict[str, Any], pa
     ],
 )
 def test_another_objective_always_needs_another_name(
-    given: dict[str, Any], line: str, allow_change: bool, path: Path
+    settings: dict[str, Any], line: str, allow_change: bool, path: Path
 ) -> None:
     """So does another kind of range of a parameter."""
     open_ledger(path)
-    assert refused(path, **given, allow_change=allow_change) == (f"{line}; {OTHER_NAME}",)
+    assert refused(path, **settings, allow_change=allow_change) == (f"{line}; {OTHER_NAME}",)
 
 
 def test_another_name_is_another_study(path: Path) -> None:
@@ -170,9 +172,9 @@ def test_foreign_study_is_refused_and_left_unchanged(
     for key, value in attributes.items():
         study.set_user_attr(key, value)
     assert refused(path) == (FOREIGN,)
-    found = optuna.load_study(storage=f"sqlite:///{path}", study_name="lr")
-    assert (found.directions, found.user_attrs) == (study.directions, attributes)
-    assert len(found.trials) == n_trials
+    stored_study = optuna.load_study(storage=f"sqlite:///{path}", study_name="lr")
+    assert (stored_study.directions, stored_study.user_attrs) == (study.directions, attributes)
+    assert len(stored_study.trials) == n_trials
 
 
 def test_other_data_are_refused_with_both_hashes(path: Path) -> None:
@@ -193,12 +195,12 @@ def test_other_data_are_refused_with_both_hashes(path: Path) -> None:
 
 def test_each_data_config_has_its_own_hash(tmp_path: Path) -> None:
     ledger = open_ledger(database(tmp_path))
-    one, other = ({"data": {"path": "rows.csv", "split_seed": seed}} for seed in (0, 1))
-    assert ledger.note_data(one, "a") == "a"
-    assert ledger.data_of(other) is None
-    assert ledger.note_data(other, "b") == "b"
-    assert ledger.note_data(one, "c") == "a"
-    assert ledger.data_of({"data": {**one["data"], "batch_size": 9}}) == "a"
+    first, second = ({"data": {"path": "rows.csv", "split_seed": seed}} for seed in (0, 1))
+    assert ledger.note_data(first, "a") == "a"
+    assert ledger.data_of(second) is None
+    assert ledger.note_data(second, "b") == "b"
+    assert ledger.note_data(first, "c") == "a"
+    assert ledger.data_of({"data": {**first["data"], "batch_size": 9}}) == "a"
 
 
 SMALL = ("model=mlp", "data=iris", "trainer.max_epochs=1", "sweep.workers=1", "tracking=none")

@@ -50,9 +50,9 @@ OF_GRID: dict[str, Any] = {"sampler": "grid", "n_trials": None}
 
 def end_as(ledger: Ledger, end: TrialEnd) -> int:
     """Take a trial and end it; return its number."""
-    taken = take(ledger)
-    assert ledger.finish(taken, end)
-    return taken.number
+    trial = take(ledger)
+    assert ledger.finish(trial, end)
+    return trial.number
 
 
 def close_lost(ledger: Ledger, folder: Path = Path("nowhere")) -> list[Lost]:
@@ -92,16 +92,16 @@ def test_start_points_come_first_and_once(
     path: Path,
 ) -> None:
     """This holds after a start that was killed half-way too."""
-    given = {
+    settings = {
         "base_point": {"optimizer.lr": 0.01},
         "enqueue": [{"optimizer.lr": 0.02}, {"optimizer.lr": 0.03}],
         "n_trials": 4,
     }
-    ledger = open_ledger(path, **given)
+    ledger = open_ledger(path, **settings)
     with ledger._store.engine.begin() as connection:  # as if killed before this note
         connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = 'format'")
-    end_as(open_ledger(path, **given), COMPLETE)
-    complete_all(open_ledger(path, **given))
+    end_as(open_ledger(path, **settings), COMPLETE)
+    complete_all(open_ledger(path, **settings))
     points = [row.overrides["optimizer.lr"] for row in ledger.trials()]
     assert points[:3] == ["0.01", "0.02", "0.03"]
     assert len(set(points)) == 4
@@ -110,9 +110,9 @@ def test_start_points_come_first_and_once(
 def test_sampler_completes_a_partial_point(path: Path) -> None:
     space = space_of({"optimizer.lr": "interval(0, 1)", "model.dropout": "interval(0, 0.5)"})
     ledger = open_ledger(path, space=space, enqueue=[{"model.dropout": 0.25}])
-    taken = take(ledger)
-    assert taken.overrides["model.dropout"] == "0.25"
-    assert 0 <= float(taken.overrides["optimizer.lr"]) <= 1
+    trial = take(ledger)
+    assert trial.overrides["model.dropout"] == "0.25"
+    assert 0 <= float(trial.overrides["optimizer.lr"]) <= 1
 
 
 def test_retried_base_config_is_still_the_default(path: Path) -> None:
@@ -143,10 +143,10 @@ def test_interrupted_point_is_retried_max_retry_times(reason: str, path: Path) -
     ledger = open_ledger(path, n_trials=1, max_retry=2)
     points, earlier = [], []
     for _ in range(4):
-        taken = take(ledger)
-        points.append(taken.overrides["optimizer.lr"])
-        earlier.append(taken.retry_of)
-        ledger.finish(taken, failed(reason))
+        trial = take(ledger)
+        points.append(trial.overrides["optimizer.lr"])
+        earlier.append(trial.retry_of)
+        ledger.finish(trial, failed(reason))
     assert earlier == [None, 0, 1, None]
     assert len(set(points[:3])) == 1
     assert points[3] != points[0]
@@ -154,21 +154,21 @@ def test_interrupted_point_is_retried_max_retry_times(reason: str, path: Path) -
 
 def test_reopened_ledger_has_trials_and_facts(path: Path) -> None:
     ledger = open_ledger(path)
-    taken = take(ledger)
+    trial = take(ledger)
     end = TrialEnd(end=End.COMPLETE, values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
-    ledger.finish(taken, end)
+    ledger.finish(trial, end)
     ledger.set_fact("mlflow_run", "abc")
     other = open_ledger(path)
     (row,) = other.trials()
     assert (row.values, row.attributes) == ((0.5,), {"test/f1": 0.4, "epochs": 5})
-    assert row.params == {"optimizer.lr": float(taken.overrides["optimizer.lr"])}
-    assert row.overrides == taken.overrides
+    assert row.params == {"optimizer.lr": float(trial.overrides["optimizer.lr"])}
+    assert row.overrides == trial.overrides
     assert row.started is not None
     assert row.ended is not None
     assert row.ended >= row.started
     assert (other.uid, other.facts["mlflow_run"]) == (ledger.uid, "abc")
-    shown = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
-    assert shown.metric_names == ledger.names  # on the pages of optuna-dashboard
+    stored_study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
+    assert stored_study.metric_names == ledger.names  # on the pages of optuna-dashboard
 
 
 def test_optuna_and_ledger_read_the_same(path: Path) -> None:
@@ -179,40 +179,40 @@ def test_optuna_and_ledger_read_the_same(path: Path) -> None:
 def asked_before(beginning: str, ledger: Ledger, path: Path) -> list[int]:
     """Let another program ask for a trial before a statement of the ledger; numbers of trials."""
     study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
-    asked: list[int] = []
+    numbers: list[int] = []
 
     def ask(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith(beginning) and not asked:
-            asked.append(study.ask().number)
+        if statement.startswith(beginning) and not numbers:
+            numbers.append(study.ask().number)
 
     event.listen(ledger._store.engine, "before_cursor_execute", ask)
-    return asked
+    return numbers
 
 
 def test_trial_added_by_another_program_keeps_its_number(path: Path) -> None:
     """It is added just before the ledger adds its own."""
     ledger = open_ledger(path)
-    asked = asked_before("INSERT INTO trials", ledger, path)
+    numbers = asked_before("INSERT INTO trials", ledger, path)
     assert [take(ledger).number, take(ledger).number] == [1, 2]
     assert [row.number for row in ledger.trials()] == [0, 1, 2]
-    assert asked == [0]
+    assert numbers == [0]
 
 
 def test_queued_trial_taken_by_another_program_is_left(
     path: Path,
 ) -> None:
     ledger = open_ledger(path, enqueue=[{"optimizer.lr": rate} for rate in (0.01, 0.02)])
-    asked = asked_before("UPDATE trials", ledger, path)
-    assert (take(ledger).number, asked) == (1, [0])
+    numbers = asked_before("UPDATE trials", ledger, path)
+    assert (take(ledger).number, numbers) == (1, [0])
 
 
 def test_trial_ending_while_read_has_its_retry(tmp_path: Path) -> None:
     ledger, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
-    taken, ended = take(other), list[bool]()
+    trial, ended = take(other), list[bool]()
 
     def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "trials.number" in statement and not ended:
-            ended.append(other.finish(taken, failed("interrupted")))
+            ended.append(other.finish(trial, failed("interrupted")))
 
     event.listen(ledger._store.engine, "before_cursor_execute", end)
     assert [row.stage for row in ledger.trials()] == ["failed", "waiting"]
@@ -223,8 +223,8 @@ def test_progress_counts_ends_and_consecutive_failures(
     tmp_path: Path,
 ) -> None:
     """Failures count since this process joined the study."""
-    given = {"n_trials": 8, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
-    ledger = open_ledger(database(tmp_path), **given)
+    settings = {"n_trials": 8, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
+    ledger = open_ledger(database(tmp_path), **settings)
     ends = [failed("oom"), COMPLETE, PRUNED, *map(failed, ("error", "interrupted", "oom", "lost"))]
     for end in (TrialEnd(end=End.COMPLETE, values=(0.75,)), *ends):
         end_as(ledger, end)
@@ -237,7 +237,7 @@ def test_progress_counts_ends_and_consecutive_failures(
     assert progress.best_row is not None
     assert progress.best_row.values == (0.75,)
     assert progress.consecutive_failures == 3
-    assert open_ledger(tmp_path / "optuna.db", **given).progress().consecutive_failures == 0
+    assert open_ledger(tmp_path / "optuna.db", **settings).progress().consecutive_failures == 0
 
 
 def test_two_objectives_keep_the_pareto_front(path: Path) -> None:
@@ -278,9 +278,9 @@ def test_lost_grid_point_is_retried_without_blocking_others(
 
 def take_all_in_turn(together: Barrier, studies: dict[Path, dict[str, Any]], which: int) -> None:
     """Begin at the missing file of each folder, with the others, and take all there is."""
-    for folder, given in studies.items():
+    for folder, settings in studies.items():
         together.wait()
-        take_all(folder / "optuna.db", folder / f"{which}.txt", given)
+        take_all(folder / "optuna.db", folder / f"{which}.txt", settings)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_concurrent_processes_share_total_and_grid(
     several: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """They create the missing file together."""
-    studies = {tmp_path / str(number): given for number, given in enumerate(several)}
+    studies = {tmp_path / str(number): settings for number, settings in enumerate(several)}
     for folder in studies:
         folder.mkdir()
     together = multiprocessing.get_context("spawn").Barrier(3, timeout=300)
@@ -300,13 +300,13 @@ def test_concurrent_processes_share_total_and_grid(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    for folder, given in studies.items():
-        count = given["n_trials"] or 12
-        taken = taken_in(folder.glob("*.txt"))
-        assert sorted(number for number, _ in taken) == list(range(count))
-        assert len({json.dumps(point) for _, point in taken}) == count
-        space = space_of(GRID) if given is OF_GRID else None
-        ledger = open_ledger(folder / "optuna.db", space=space, **given)
+    for folder, settings in studies.items():
+        count = settings["n_trials"] or 12
+        pairs = taken_in(folder.glob("*.txt"))
+        assert sorted(number for number, _ in pairs) == list(range(count))
+        assert len({json.dumps(point) for _, point in pairs}) == count
+        space = space_of(GRID) if settings is OF_GRID else None
+        ledger = open_ledger(folder / "optuna.db", space=space, **settings)
         assert Counter(row.state for row in ledger.trials()) == {"complete": count}
         assert ledger.progress().settled
 
@@ -318,11 +318,11 @@ def looks(leases: Iterable[Lease | None], seconds: float = BEAT_SECONDS) -> list
     """Look at a trial with each of these leases in turn; return each time whether it is lost."""
     now = 1000.0
     watch = LeaseWatch(GRACE, lambda: now)
-    found = []
+    verdicts = []
     for lease in leases:
-        found.append(watch.judge(0, lease) is True)
+        verdicts.append(watch.judge(0, lease) is True)
         now += seconds
-    return found
+    return verdicts
 
 
 STILL = [False] * 6 + [True] * 2
@@ -366,13 +366,13 @@ def test_lost_trial_is_reported_and_retried(path: Path) -> None:
 
 def test_late_end_of_a_lost_trial_is_dropped(path: Path) -> None:
     holder, other = open_ledger(path, n_trials=1), open_ledger(path)
-    taken = take(holder, dead_lease())
+    trial = take(holder, dead_lease())
     close_lost(other)
-    assert holder.report(taken, step=3, value=0.5)
-    holder.beat([taken.number])
-    assert not holder.finish(taken, COMPLETE)
-    assert holder.report(taken, step=3, value=0.5)
-    row = holder.trials()[taken.number]
+    assert holder.report(trial, step=3, value=0.5)
+    holder.beat([trial.number])
+    assert not holder.finish(trial, COMPLETE)
+    assert holder.report(trial, step=3, value=0.5)
+    row = holder.trials()[trial.number]
     assert (row.state, row.values) == (End.LOST, ())
 
 
@@ -381,11 +381,11 @@ def test_trial_ending_while_closed_keeps_its_end(
 ) -> None:
     """It is not repeated."""
     holder, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
-    taken, ended = take(holder, dead_lease()), list[bool]()
+    trial, ended = take(holder, dead_lease()), list[bool]()
 
     def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if statement.startswith("UPDATE trials") and not ended:
-            ended.append(holder.finish(taken, COMPLETE))
+            ended.append(holder.finish(trial, COMPLETE))
 
     event.listen(other._store.engine, "before_cursor_execute", end)
     assert close_lost(other) == []
@@ -413,38 +413,38 @@ def test_lost_trial_is_queued_only_once(
 
 def test_heartbeat_is_seen_by_other_processes(path: Path) -> None:
     ledger, watcher = open_ledger(path, grace=0.3), open_ledger(path, grace=0.3)
-    taken = take(ledger, far_lease())
+    trial = take(ledger, far_lease())
     for _ in range(6):
-        ledger.beat([taken.number])
+        ledger.beat([trial.number])
         assert close_lost(watcher) == []
         time.sleep(0.1)
     lost: list[Lost] = []
     for _ in range(6):
         lost += close_lost(watcher)
         time.sleep(0.15)
-    assert [one.number for one in lost] == [taken.number]
+    assert [lost_trial.number for lost_trial in lost] == [trial.number]
 
 
 def queries_of(ledger: Ledger, call: Callable[[], object]) -> list[str]:
     """Return the statements with which a ledger reads its database in a call."""
-    asked: list[str] = []
+    statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        asked.append(statement)
+        statements.append(statement)
 
     event.listen(ledger._store.engine, "before_cursor_execute", note)
     call()
     event.remove(ledger._store.engine, "before_cursor_execute", note)
-    return [statement for statement in asked if statement.startswith("SELECT")]
+    return [statement for statement in statements if statement.startswith("SELECT")]
 
 
 def test_driver_reads_only_leases_of_running_trials(path: Path) -> None:
     holder, looking = open_ledger(path), open_ledger(path)
     for _ in range(3):
         take(holder, far_lease())
-    own = take(looking)
+    trial = take(looking)
     assert looking.progress().running == 4  # a trial is read once, when it begins
-    for call in (lambda: close_lost(looking), lambda: looking.beat([own.number])):
+    for call in (lambda: close_lost(looking), lambda: looking.beat([trial.number])):
         (query,) = queries_of(looking, call)
         assert "trial_user_attributes" in query
         assert "trial_params" not in query
@@ -454,9 +454,9 @@ def test_driver_reads_only_leases_of_running_trials(path: Path) -> None:
 def test_only_comparing_pruners_read_running_trials(pruner: str, reads: bool, path: Path) -> None:
     holder, reporting = open_ledger(path, pruner=pruner), open_ledger(path, pruner=pruner)
     take(holder, far_lease())
-    own = take(reporting)
+    trial = take(reporting)
     assert reporting.progress().running == 2
-    queries = queries_of(reporting, lambda: reporting.report(own, step=4, value=0.5))
+    queries = queries_of(reporting, lambda: reporting.report(trial, step=4, value=0.5))
     assert any("trial_params" in query for query in queries) == reads
 
 

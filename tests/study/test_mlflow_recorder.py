@@ -58,22 +58,22 @@ def recorder(uri: str) -> Iterator[Recorder]:
 
 def test_each_trial_is_recorded_as_one_run(recorder: Recorder, study: Path, uri: str) -> None:
     """Its folder is removed once it is sent."""
-    kept, done, just_ended = (
+    kept_folder, finished_folder, just_ended = (
         finish_trial(begin_trial(study, number, uri, parent=False), 0.75) for number in range(3)
     )
     cut_short = begin_trial(study, 3, uri, parent=False).folder
     never_begun = destination(study, uri).trial_folder(4)
     never_begun.mkdir()
-    for folder in (done, never_begun):
+    for folder in (finished_folder, never_begun):
         recorder.watch(folder)
-    recorder.deliver(kept)
-    recorder.deliver(done, forget=True)
+    recorder.deliver(kept_folder)
+    recorder.deliver(finished_folder, forget=True)
     for folder in (just_ended, cut_short, never_begun):
         recorder.deliver(folder, is_lost=True, forget=True)
     wait_until(lambda: 3 in ends(uri), what="the run that was cut short")
-    (kept / "mlflow.json").unlink()  # as if the recorder had died before it was written
-    recorder.deliver(kept)
-    recorder.deliver(kept, forget=True)
+    (kept_folder / "mlflow.json").unlink()  # as if the recorder had died before it was written
+    recorder.deliver(kept_folder)
+    recorder.deliver(kept_folder, forget=True)
     assert recorder.finish() == 0
     assert ends(uri) == {**dict.fromkeys(range(3), FINISHED), 3: ("FAILED", "lost")}
     run = trials(uri)[0]
@@ -122,12 +122,14 @@ def test_trials_keep_folders_until_they_are_sent(study: Path, uri: str) -> None:
 
 
 def test_folders_are_removed_without_tracking_as_well(study: Path) -> None:
-    kept, gone = (finish_trial(begin_trial(study, n, "", parent=False)) for n in range(2))
+    kept_folder, removed_folder = (
+        finish_trial(begin_trial(study, n, "", parent=False)) for n in range(2)
+    )
     recorder = Recorder()
-    recorder.deliver(kept)
-    recorder.deliver(gone, forget=True)
+    recorder.deliver(kept_folder)
+    recorder.deliver(removed_folder, forget=True)
     assert recorder.finish() == 0
-    assert (kept.exists(), gone.exists()) == (True, False)
+    assert (kept_folder.exists(), removed_folder.exists()) == (True, False)
 
 
 def test_leftovers_exclude_trials_in_training(study: Path, uri: str) -> None:
@@ -181,8 +183,8 @@ def update(
 
 
 def study_run(uri: str) -> Run:
-    (found,) = [run for run in runs(uri) if "pipeline.trial" not in run.data.tags]
-    return found
+    (study,) = [run for run in runs(uri) if "pipeline.trial" not in run.data.tags]
+    return study
 
 
 def test_study_is_one_run_across_drivers(study: Path, recorder: Recorder, uri: str) -> None:
@@ -204,27 +206,27 @@ def test_study_is_one_run_across_drivers(study: Path, recorder: Recorder, uri: s
     for score in (0.75, 0.625):
         again.tested({"test/f1": score, "linear/f1": 0.5})
     again.end(End.COMPLETE)
-    found = study_run(uri)
-    assert found.info.run_id == stopped.info.run_id
-    assert (found.info.run_name, found.info.status) == (STUDY, "FINISHED")
+    recorded_run = study_run(uri)
+    assert recorded_run.info.run_id == stopped.info.run_id
+    assert (recorded_run.info.run_name, recorded_run.info.status) == (STUDY, "FINISHED")
     counts = {"trials/complete": 2, "trials/diverged": 1}
     tested = {"test/f1": 0.625, "linear/f1": 0.5}  # of the latest winner, better or not
-    assert found.data.metrics == {"best/val/f1": 0.75, **counts, **tested}
-    (data,) = found.inputs.dataset_inputs
+    assert recorded_run.data.metrics == {"best/val/f1": 0.75, **counts, **tested}
+    (data,) = recorded_run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("iris", "ab" * 6)
     client = MlflowClient(uri)
     # The highest step is that of the best value, in whatever order trials end, and none is twice.
-    history = client.get_metric_history(found.info.run_id, "best/val/f1")
+    history = client.get_metric_history(recorded_run.info.run_id, "best/val/f1")
     assert [(point.step, point.value) for point in history] == [(0, 0.25), (6, 0.5), (7, 0.75)]
-    history = client.get_metric_history(found.info.run_id, "test/f1")
+    history = client.get_metric_history(recorded_run.info.run_id, "test/f1")
     assert [(point.step, point.value) for point in history] == [(0, 0.75), (0, 0.625)]
-    params, tags = found.data.params, found.data.tags
+    params, tags = recorded_run.data.params, recorded_run.data.tags
     assert (params["sweep.n_trials"], params["optimizer.lr"]) == ("20", "0.01")
     assert tags["pipeline.changed.sweep.n_trials"] == "40"
     assert (tags["best.trial"], tags["best.optimizer.lr"]) == ("5", "0.01")
     assert tags["best.model.layers"] == ""
     assert "end_reason" not in tags
-    assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["trials.csv"]
+    assert [file.path for file in client.list_artifacts(recorded_run.info.run_id)] == ["trials.csv"]
 
 
 def test_trials_wait_for_the_run_of_their_study(recorder: Recorder, study: Path, uri: str) -> None:

@@ -69,13 +69,15 @@ def summed_up(rows: Sequence[Row], objectives: Sequence[str] = ("val/f1",)) -> S
     complete = [row for row in rows if row.state == "complete"]
     names = {key for row in complete for key in row.overrides} if len(complete) > 3 else ()
     shares = {name: 1 / place for place, name in enumerate(sorted(names), 2)}
-    found = Importances(trials=len(complete), shares=shares, chance=dict.fromkeys(shares, 0.3))
+    shown_importances = Importances(
+        trials=len(complete), shares=shares, chance=dict.fromkeys(shares, 0.3)
+    )
     return StudySummary(
         rows=rows,
         objectives=objectives,
         directions=["max", "min"][: len(objectives)],
         folder=Path(),
-        importances=[found] * len(objectives),
+        importances=[shown_importances] * len(objectives),
     )
 
 
@@ -97,10 +99,12 @@ def pictures(summary: StudySummary, folder: Path) -> list[str]:
 def figure(summary: StudySummary, name: str) -> Figure:
     """One picture, with no text on another."""
     with drawing(study_names(summary)):
-        (picture,) = (one for one in study_pictures(summary, "norm") if one.name == name)
-        found = picture.draw()
-        found.canvas.draw()
-    return found
+        (picture,) = (
+            candidate for candidate in study_pictures(summary, "norm") if candidate.name == name
+        )
+        drawn_figure = picture.draw()
+        drawn_figure.canvas.draw()
+    return drawn_figure
 
 
 def test_study_pictures_leave_matplotlib_unchanged(rows: list[Row], tmp_path: Path) -> None:
@@ -113,15 +117,17 @@ def test_study_pictures_leave_matplotlib_unchanged(rows: list[Row], tmp_path: Pa
 
 def test_two_objectives_get_a_front_and_own_pictures(tmp_path: Path) -> None:
     assert pictures(summed_up(lr_epochs_clip(12, objectives=2), OBJECTIVES), tmp_path) == []
-    both = ["history_2", "importances_2", "pareto_front", "slices_2"]
-    assert drawn(tmp_path) == sorted([*ONE, *both])
+    extra_names = ["history_2", "importances_2", "pareto_front", "slices_2"]
+    assert drawn(tmp_path) == sorted([*ONE, *extra_names])
 
 
 def test_each_picture_has_a_descriptive_caption(rows: list[Row]) -> None:
     points = {"[64]": 0.7, "[8]": 0.9, "[32,16]": 0.8, "[]": 0.6}
     summary = summed_up(of_values("model.hidden", points))
     best = "Best: trial 1 (val/f1 0.9000), hidden [8]."
-    assert {one.name: (one.title, one.alt) for one in study_pictures(summary, "norm")} == {
+    assert {
+        picture.name: (picture.title, picture.alt) for picture in study_pictures(summary, "norm")
+    } == {
         "history": (
             "History of the trials",
             f"4 of 4 trials completed. {best} None of the 2 later trials is better.",
@@ -194,7 +200,7 @@ def test_axis_has_round_numbers_or_ordered_words(points: dict[str, float], ticks
     (axes,) = figure(summed_up(of_values("key", points)), "slices").axes
     assert " ".join(label.get_text() for label in axes.get_xticklabels()) == ticks
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
-    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+    assert all(box.x1 < next_box.x0 for box, next_box in pairwise(boxes))
 
 
 def test_map_has_one_panel_per_algorithm(
@@ -203,13 +209,15 @@ def test_map_has_one_panel_per_algorithm(
     """Each has a point per trial and a band for trials without clipping."""
     *panels, _ = figure(summed_up(rows), "lr_clip_map").axes  # the last is the colour bar
     for panel, algorithm in zip(panels, RANGES, strict=True):
-        own = [row for row in rows if row.overrides[ALGORITHM] == algorithm]
-        dots = [held for held in panel.collections if held.get_label() != "best"]
-        places = [float(y) for held in dots for _, y in held.get_offsets()]
-        ends = {str(row.state) for row in own}
-        assert {str(held.get_label()) for held in dots} == ends
-        assert len(places) == len(own)
-        assert sum(y < 0 for y in places) == sum(row.overrides[CLIP] == "null" for row in own)
+        panel_rows = [row for row in rows if row.overrides[ALGORITHM] == algorithm]
+        dots = [collection for collection in panel.collections if collection.get_label() != "best"]
+        places = [float(y) for collection in dots for _, y in collection.get_offsets()]
+        ends = {str(row.state) for row in panel_rows}
+        assert {str(collection.get_label()) for collection in dots} == ends
+        assert len(places) == len(panel_rows)
+        assert sum(y < 0 for y in places) == sum(
+            row.overrides[CLIP] == "null" for row in panel_rows
+        )
         assert panel.get_yticklabels()[0].get_text() == "off"
 
 

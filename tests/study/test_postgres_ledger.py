@@ -36,8 +36,8 @@ INTERRUPTED = TrialEnd(end=End.INTERRUPTED, message="stopped", attributes={"epoc
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
-    with running_postgres() as found:
-        yield found
+    with running_postgres() as started_server:
+        yield started_server
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +52,9 @@ def database(server: Postgres) -> str:
 
 @pytest.fixture
 def wire(server: Postgres) -> Iterator[Wire]:
-    found = Wire(server.port)
-    yield found
-    found.close()
+    started_wire = Wire(server.port)
+    yield started_wire
+    started_wire.close()
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def cut(wire: Wire, ledger: Ledger, act: Callable[[Row], None], *, holder: Lease
 
     def take_and_act() -> None:
         with wire.whole():
-            taken = take(ledger, holder)
-        act(taken)
-        numbers.append(taken.number)
+            trial = take(ledger, holder)
+        act(trial)
+        numbers.append(trial.number)
 
     assert at_each_moment(wire, take_and_act) > 5
     wire.disarm()
@@ -87,10 +87,10 @@ def test_trial_is_taken_once_despite_connection_loss(wire: Wire, url: str) -> No
     numbers: list[int] = []
 
     def take_one() -> None:
-        taken = take(ledger)
-        numbers.append(taken.number)
-        (row,) = (row for row in ledger.trials() if row.number == taken.number)
-        assert (row.state, row.overrides) == ("running", taken.overrides)
+        trial = take(ledger)
+        numbers.append(trial.number)
+        (row,) = (row for row in ledger.trials() if row.number == trial.number)
+        assert (row.state, row.overrides) == ("running", trial.overrides)
 
     assert at_each_moment(wire, take_one) > 10
     wire.disarm()
@@ -101,8 +101,8 @@ def test_trial_is_taken_once_despite_connection_loss(wire: Wire, url: str) -> No
 def test_end_is_recorded_once_despite_connection_loss(wire: Wire, url: str) -> None:
     ledger = open_ledger(url, **MANY)
 
-    def finish(taken: Row) -> None:
-        assert ledger.finish(taken, replace(INTERRUPTED, attributes={"epochs": taken.number}))
+    def finish(trial: Row) -> None:
+        assert ledger.finish(trial, replace(INTERRUPTED, attributes={"epochs": trial.number}))
 
     ended = cut(wire, ledger, finish, holder=own_lease())
     rows = ledger.trials()
@@ -114,9 +114,9 @@ def test_end_is_recorded_once_despite_connection_loss(wire: Wire, url: str) -> N
 def test_lost_trial_is_queued_once_despite_connection_loss(wire: Wire, url: str) -> None:
     ledger = open_ledger(url, **MANY)
 
-    def give_up(taken: Row) -> None:
-        (told,) = ledger.close_lost(lambda _: Path("nowhere"))
-        assert (told.number, told.queued_again) == (taken.number, True)
+    def give_up(trial: Row) -> None:
+        (lost_trial,) = ledger.close_lost(lambda _: Path("nowhere"))
+        assert (lost_trial.number, lost_trial.queued_again) == (trial.number, True)
 
     lost = cut(wire, ledger, give_up, holder=dead_lease())
     assert states(ledger) == {"failed": len(lost), "waiting": 1}
@@ -127,20 +127,22 @@ def test_pruner_notes_are_kept_despite_connection_loss(
 ) -> None:
     ledger = open_ledger(url, **MANY, pruner="asha")
 
-    def report(taken: Row) -> None:
-        value = (1 + taken.number) / 1000
+    def report(running_trial: Row) -> None:
+        value = (1 + running_trial.number) / 1000
         with wire.whole():
-            assert not ledger.report(taken, step=1, value=value)
-        ledger.report(taken, step=4, value=value)  # passes a halving, which is noted
+            assert not ledger.report(running_trial, step=1, value=value)
+        ledger.report(running_trial, step=4, value=value)  # passes a halving, which is noted
 
     steps = len(cut(wire, ledger, report, holder=own_lease()))
-    kept = server.ask(database, "SELECT count(*) FROM trial_intermediate_values")
-    assert kept == [(2 * steps,)]
+    value_counts = server.ask(database, "SELECT count(*) FROM trial_intermediate_values")
+    assert value_counts == [(2 * steps,)]
     halvings = "FROM trial_system_attributes WHERE key LIKE 'completed_rung%'"
-    ((noted,),) = server.ask(database, f"SELECT count(*) {halvings}")
+    ((halving_count,),) = server.ask(database, f"SELECT count(*) {halvings}")
     in_memory = [trial.system_attrs for trial in ledger._own.values()]
-    assert noted == sum(key.startswith("completed") for one in in_memory for key in one)
-    assert noted >= steps
+    assert halving_count == sum(
+        key.startswith("completed") for attributes in in_memory for key in attributes
+    )
+    assert halving_count >= steps
 
 
 def test_study_is_created_once_despite_connection_loss(wire: Wire, url: str) -> None:
@@ -162,22 +164,22 @@ def test_study_is_created_once_despite_connection_loss(wire: Wire, url: str) -> 
 def test_processes_keep_exact_trials_through_server_crashes(
     server: Postgres, database: str, tmp_path: Path
 ) -> None:
-    said = [tmp_path / f"{index}.txt" for index in range(3)]
-    given = {"sampler": "random", "n_trials": 60}
+    outputs = [tmp_path / f"{index}.txt" for index in range(3)]
+    settings = {"sampler": "random", "n_trials": 60}
     words = (server.url(database),)
-    processes = [start(take_all, *words, one, given, 0.05) for one in said]
-    wait_until(lambda: all(one.exists() for one in said), what="the processes")
+    processes = [start(take_all, *words, output, settings, 0.05) for output in outputs]
+    wait_until(lambda: all(output.exists() for output in outputs), what="the processes")
     (tmp_path / "go").touch()
     for moment, silence in ((5, 0.0), (25, 2.0), (45, 0.0)):
-        wait_for_lines(said, moment)
+        wait_for_lines(outputs, moment)
         server.stop()
         time.sleep(silence)
         server.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert sorted(number for number, _ in taken_in(said)) == list(range(60))
-    ledger = open_ledger(server.url(database), **given)
+    assert sorted(number for number, _ in taken_in(outputs)) == list(range(60))
+    ledger = open_ledger(server.url(database), **settings)
     assert states(ledger) == {"complete": 60}
 
 

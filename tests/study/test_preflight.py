@@ -146,12 +146,12 @@ def test_extreme_points_cover_every_end_and_choice() -> None:
     off = "trainer.gradient_clip_val=tag(off, interval(0.5, 2))"
     space, _ = study("sweeps=architecture", "model=choice(mlp, gru)", off)
     points = space.extreme_points()
-    seen: dict[str, set[str]] = {}
+    texts_by_key: dict[str, set[str]] = {}
     for point in points:
         for key, text in point.items():
             where = f" {point['model']}" if key.startswith("model.") else ""
-            seen.setdefault(f"{key}{where}", set()).add(text)
-    assert {key: " ".join(sorted(texts)) for key, texts in seen.items()} == {
+            texts_by_key.setdefault(f"{key}{where}", set()).add(text)
+    assert {key: " ".join(sorted(texts)) for key, texts in texts_by_key.items()} == {
         "model": "gru mlp",
         "optimizer.lr": "0.001 0.1",
         "trainer.gradient_clip_val": "0.5 2.0 null",
@@ -169,9 +169,9 @@ def test_extreme_points_cover_every_end_and_choice() -> None:
 
 @pytest.mark.slow
 def test_everything_shipped_passes_the_preflight(own_folder: Path, python: str) -> None:
-    found = tried(python, own_folder, "sweeps=preflight")
-    assert (found.code, found.problems) == (0, [])
-    assert found.counts[0] >= 60
+    result = tried(python, own_folder, "sweeps=preflight")
+    assert (result.code, result.problems) == (0, [])
+    assert result.counts[0] >= 60
 
 
 @pytest.mark.slow
@@ -183,10 +183,10 @@ def test_network_that_kills_its_process_is_named(
     dies = {"model/dies.yaml": "_target_: preflight_nets.Dies\n"}
     words = ("--config-dir=conf", "trust=[${oc.env:TRUSTED}]", "sweep.workers=1", "data=iris")
     models = "model=choice(dies, mlp)"
-    found = tried(python, own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
-    assert found.code == 2
-    assert found.counts == (4, 2)
-    (problem,) = found.problems
+    result = tried(python, own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
+    assert result.code == 2
+    assert result.counts == (4, 2)
+    (problem,) = result.problems
     assert problem.startswith(
         "model=dies: its process died (ended by SIGKILL); for the traceback: pipeline train "
     )
@@ -206,5 +206,5 @@ def test_interrupted_preflight_leaves_no_workers_or_files(tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert not any(worker.is_running() for worker in workers)
-    left = {path.name for path in {*tmp_path.iterdir()} - before}
-    assert left <= {f"torchinductor_{getuser()}"}  # which importing torch may make
+    leftover_names = {path.name for path in {*tmp_path.iterdir()} - before}
+    assert leftover_names <= {f"torchinductor_{getuser()}"}  # which importing torch may make

@@ -27,9 +27,9 @@ def row(number: int, *values: float, state: RowState = End.COMPLETE) -> Row:
     return Row(number=number, state=state, values=values)
 
 
-def beats(one: Row, other: Row, directions: Sequence[Direction]) -> bool:
+def beats(first: Row, second: Row, directions: Sequence[Direction]) -> bool:
     signs = [1 if direction == "max" else -1 for direction in directions]
-    pairs = [(s * a, s * b) for s, a, b in zip(signs, one.values, other.values, strict=True)]
+    pairs = [(s * a, s * b) for s, a, b in zip(signs, first.values, second.values, strict=True)]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
@@ -39,9 +39,9 @@ def beats(one: Row, other: Row, directions: Sequence[Direction]) -> bool:
         ([row(0, 0.5), row(1, 0.9), row(2, 0.7), row(3, 0.9)], ["max"], [1, 3, 2, 0]),
         ([row(0, 0.5), row(1, 0.9), row(2, 0.7), row(3, 0.9)], ["min"], [0, 2, 1, 3]),
         *(
-            ([row(0, bad), row(1, 0.9, state=End.PRUNED), row(2, 0.1)], [way], [2])
+            ([row(0, bad), row(1, 0.9, state=End.PRUNED), row(2, 0.1)], [direction], [2])
             for bad in (math.nan, math.inf, -math.inf)
-            for way in ("max", "min")
+            for direction in ("max", "min")
         ),
         ([row(0, state=End.ERROR), row(1, 0.8, state="running")], ["max"], []),
         # After the front come the trials that only it beats.
@@ -56,7 +56,7 @@ def test_best_complete_trials_come_first(
     rows: list[Row], directions: list[Direction], numbers: list[int]
 ) -> None:
     """Ties go to the earlier trial."""
-    assert [one.number for one in best(rows, directions, 9)] == numbers
+    assert [trial.number for trial in best(rows, directions, 9)] == numbers
     assert best(rows, directions) == [rows[number] for number in numbers[:1]]
     first = winner(rows, directions)
     assert (None if first is None else first.number) == (numbers[0] if numbers else None)
@@ -69,14 +69,14 @@ def test_pareto_front_holds_exactly_the_unbeaten_trials(
     draw = random.Random(seed)
     rows = [row(number, draw.randrange(12), draw.randrange(12)) for number in range(60)]
     unbeaten = {
-        one.values for one in rows if not any(beats(other, one, directions) for other in rows)
+        trial.values for trial in rows if not any(beats(other, trial, directions) for other in rows)
     }
     front = pareto(rows, directions)
-    assert {one.values for one in front} == unbeaten
+    assert {trial.values for trial in front} == unbeaten
     assert len(front) == len(unbeaten)
     assert front == best(rows, directions, len(front))
-    for one in front:
-        assert one.number == min(other.number for other in rows if other.values == one.values)
+    for trial in front:
+        assert trial.number == min(other.number for other in rows if other.values == trial.values)
 
 
 def study(trials: int, *, seed: int, effect: float, direction: str = "maximize") -> optuna.Study:
@@ -98,38 +98,38 @@ def study(trials: int, *, seed: int, effect: float, direction: str = "maximize")
 
 
 def test_noise_parameters_are_seldom_shown() -> None:
-    found = [
+    results = [
         importances(study(30, seed=seed, effect=0.0).trials, minimizes=False) for seed in range(20)
     ]
-    shown = sum(bool(one.above_chance) for one in found)
-    assert shown <= stats.binom.ppf(0.999, len(found), 0.05)
+    shown_count = sum(bool(result.above_chance) for result in results)
+    assert shown_count <= stats.binom.ppf(0.999, len(results), 0.05)
     line = "parameter importance: none is above chance (30 complete trials)"
-    assert {one.too_few for one in found if not one.above_chance} == {line}
+    assert {result.too_few for result in results if not result.above_chance} == {line}
 
 
 def test_only_the_decisive_parameter_is_shown() -> None:
     """Its importance is the one that Optuna gives it."""
     made = study(60, seed=0, effect=5.0)
     shares = get_param_importances(made, evaluator=PedAnovaImportanceEvaluator())
-    found = importances(made.trials, minimizes=False)
-    assert list(found.above_chance) == ["lr"]
-    assert math.isclose(found.shares["lr"], shares["lr"])
-    assert 0 < found.chance["lr"] < found.shares["lr"]
-    assert set(found.shares) == {"lr", "epochs", "clips"}
+    result = importances(made.trials, minimizes=False)
+    assert list(result.above_chance) == ["lr"]
+    assert math.isclose(result.shares["lr"], shares["lr"])
+    assert 0 < result.chance["lr"] < result.shares["lr"]
+    assert set(result.shares) == {"lr", "epochs", "clips"}
     turned = study(60, seed=0, effect=5.0, direction="minimize")
-    assert importances(turned.trials, minimizes=True) == found
+    assert importances(turned.trials, minimizes=True) == result
 
 
 def test_conditional_parameter_has_an_importance() -> None:
     trials = study(30, seed=0, effect=5.0).trials
     for trial in trials[::2]:
         del trial.params["epochs"], trial.distributions["epochs"]
-    found = importances(trials, minimizes=False)
-    assert list(found.above_chance) == ["lr"]
-    assert set(found.shares) == {"lr", "epochs", "clips"}
+    result = importances(trials, minimizes=False)
+    assert list(result.above_chance) == ["lr"]
+    assert set(result.shares) == {"lr", "epochs", "clips"}
 
 
 def test_fewer_than_ten_trials_show_no_importance() -> None:
-    found = importances(study(9, seed=0, effect=100.0).trials, minimizes=False)
-    assert found.shares == {}
-    assert found.too_few == "parameter importance needs at least 10 complete trials (9 so far)"
+    result = importances(study(9, seed=0, effect=100.0).trials, minimizes=False)
+    assert result.shares == {}
+    assert result.too_few == "parameter importance needs at least 10 complete trials (9 so far)"

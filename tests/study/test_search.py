@@ -42,12 +42,12 @@ def pruner(name: str, **arguments: Any) -> dict[str, Any]:
 # ── samplers ────────────────────────────────────────────────────────────────────────────────
 
 
-def in_parts(path: Path, totals: tuple[int, ...], **given: Any) -> list[dict[str, str]]:
+def in_parts(path: Path, totals: tuple[int, ...], **settings: Any) -> list[dict[str, str]]:
     """Complete a study by commands with ever larger totals; return its points in order."""
     return [
         point
         for n_trials in totals
-        for point in complete_all(open_ledger(path, n_trials=n_trials, **given))
+        for point in complete_all(open_ledger(path, n_trials=n_trials, **settings))
     ]
 
 
@@ -59,9 +59,9 @@ def test_stopped_study_tries_the_same_points(name: str, tmp_path: Path) -> None:
         (tmp_path / str(index)).mkdir()
         path = database(tmp_path / str(index))
         tried.append(in_parts(path, totals, sampler=name, seed=seed))
-    whole, parts, other = tried
-    assert parts == whole
-    assert len({point["optimizer.lr"] for point in [*whole, *other]}) == 18
+    unstopped, parts, other = tried
+    assert parts == unstopped
+    assert len({point["optimizer.lr"] for point in [*unstopped, *other]}) == 18
 
 
 @pytest.mark.parametrize("name", OPTUNAS)
@@ -72,8 +72,8 @@ def test_every_other_sampler_continues_its_sequence(name: str, path: Path) -> No
 
 
 def test_qmc_takes_points_of_one_sequence_in_order(path: Path) -> None:
-    given = {"space": space_of(UNIT), **sampler("QMCSampler", qmc_type="halton")}
-    points = in_parts(path, (3, 6, 9), **given)
+    settings = {"space": space_of(UNIT), **sampler("QMCSampler", qmc_type="halton")}
+    points = in_parts(path, (3, 6, 9), **settings)
     values = [float(point["optimizer.lr"]) for point in points[1:]]
     assert values == [0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
 
@@ -81,10 +81,10 @@ def test_qmc_takes_points_of_one_sequence_in_order(path: Path) -> None:
 def test_tpe_finds_better_half_of_conditional_space(path: Path) -> None:
     ledger = open_ledger(path, space=space_of(MIXED), n_trials=60)
     offs = []
-    while (taken := ledger.take(own_lease())) is not None:
-        off = taken.overrides["trainer.gradient_clip_val"] == "null"
+    while (trial := ledger.take(own_lease())) is not None:
+        off = trial.overrides["trainer.gradient_clip_val"] == "null"
         offs.append(off)
-        ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(float(off),)))
+        ledger.finish(trial, TrialEnd(end=End.COMPLETE, values=(float(off),)))
     assert sum(offs[-20:]) > 15
 
 
@@ -106,25 +106,27 @@ def test_tpe_learns_from_best_and_latest_trials(
     assert visible(trials[:MOST], [direction]) == trials[:MOST]
     trials[3] = ended(3, 0.0, TrialState.RUNNING)
     trials[-1] = ended(1999, 0.0, TrialState.FAIL)
-    seen = [trial.number for trial in visible(trials, [direction])]
-    known = [n for n in range(1999) if n != 3]
-    best = sorted(known, key=lambda number: -sign * values[number])[:25]
-    assert len(seen) == MOST
-    assert seen == sorted(seen)
-    assert {3, *best, *range(1700, 1999)} <= set(seen)
+    visible_numbers = [trial.number for trial in visible(trials, [direction])]
+    ended_numbers = [n for n in range(1999) if n != 3]
+    best = sorted(ended_numbers, key=lambda number: -sign * values[number])[:25]
+    assert len(visible_numbers) == MOST
+    assert visible_numbers == sorted(visible_numbers)
+    assert {3, *best, *range(1700, 1999)} <= set(visible_numbers)
 
 
 def test_tpe_sees_best_and_latest_of_many_running() -> None:
     complete = [ended(number, number / 200) for number in range(200)]
     running = [ended(number, 0.0, TrialState.RUNNING) for number in range(200, 1200)]
-    seen = [trial.number for trial in visible([*complete, *running], [StudyDirection.MAXIMIZE])]
-    assert seen == [*range(100, 200), *range(800, 1200)]
+    visible_numbers = [
+        trial.number for trial in visible([*complete, *running], [StudyDirection.MAXIMIZE])
+    ]
+    assert visible_numbers == [*range(100, 200), *range(800, 1200)]
 
 
 def test_failing_sampler_leaves_no_trial(path: Path) -> None:
     """The message names the sampler."""
-    given = {"space": space_of(UNIT), **sampler("BruteForceSampler")}
-    ledger = open_ledger(path, **given)
+    settings = {"space": space_of(UNIT), **sampler("BruteForceSampler")}
+    ledger = open_ledger(path, **settings)
     line = r"sweep\.sampler: BruteForceSampler can't suggest a point"
     with pytest.raises(ConfigError, match=line):
         ledger.take(own_lease())
@@ -136,12 +138,12 @@ def test_failing_sampler_leaves_no_trial(path: Path) -> None:
 
 def run(ledger: Ledger, value: float) -> int | None:
     """Run a trial that has this value at each rung; return the rung at which it was ended."""
-    taken = take(ledger)
+    trial = take(ledger)
     for step in range(3, RUNGS):
-        if ledger.report(taken, step=step, value=value):
-            ledger.finish(taken, TrialEnd(end=End.PRUNED))
+        if ledger.report(trial, step=step, value=value):
+            ledger.finish(trial, TrialEnd(end=End.PRUNED))
             return step
-    ledger.finish(taken, TrialEnd(end=End.COMPLETE, values=(value,)))
+    ledger.finish(trial, TrialEnd(end=End.COMPLETE, values=(value,)))
     return None
 
 
@@ -165,11 +167,13 @@ def test_median_pruner_ends_worse_than_median_trials(
     objective: Objective, worse: float, better: float, tmp_path: Path
 ) -> None:
     """Trials of other processes count too."""
-    path, given = database(tmp_path), {"objectives": (objective,), "n_trials": 20}
-    ledger, other = open_ledger(path, **given), open_ledger(path, **given)
+    path, settings = database(tmp_path), {"objectives": (objective,), "n_trials": 20}
+    ledger, other = open_ledger(path, **settings), open_ledger(path, **settings)
     values = sorted((0.1, 0.9, 0.2, 0.8, 0.5), reverse=objective.direction == "max")
     assert [run(other, value) for value in values] == [None] * 5  # nobody before five are complete
-    assert [run(one, worse) for one in (other, ledger, open_ledger(path, **given))] == [3] * 3
+    assert [
+        run(used_ledger, worse) for used_ledger in (other, ledger, open_ledger(path, **settings))
+    ] == [3] * 3
     assert run(ledger, better) is None
 
 
@@ -177,14 +181,18 @@ SIZE = Objective(name="model/parameters", direction="min")
 
 
 @pytest.mark.parametrize(
-    "given", [{"pruner": "none"}, {"objectives": (*F1, SIZE)}], ids=["no pruner", "two objectives"]
+    "settings",
+    [{"pruner": "none"}, {"objectives": (*F1, SIZE)}],
+    ids=["no pruner", "two objectives"],
 )
-def test_study_without_pruning_prunes_no_trial(given: dict[str, Any], path: Path) -> None:
-    ledger = open_ledger(path, **given)
+def test_study_without_pruning_prunes_no_trial(settings: dict[str, Any], path: Path) -> None:
+    ledger = open_ledger(path, **settings)
     assert not ledger.prunes
-    taken = [take(ledger) for _ in range(8)]
+    trials = [take(ledger) for _ in range(8)]
     for step in range(3, RUNGS):
-        assert not any(ledger.report(one, step=step, value=1 / (1 + one.number)) for one in taken)
+        assert not any(
+            ledger.report(trial, step=step, value=1 / (1 + trial.number)) for trial in trials
+        )
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("asha", 18), ("hyperband", 9)])
@@ -198,11 +206,11 @@ def test_halving_ends_trials_worse_than_all_before(name: str, fewest: int, path:
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_asha_sees_rungs_of_concurrent_trials(elsewhere: bool, path: Path) -> None:
     """They may run in another process."""
-    here = open_ledger(path, pruner="asha")
-    there = open_ledger(path, pruner="asha") if elsewhere else here
-    good, bad = take(there), take(here)
-    assert not there.report(good, step=3, value=0.9)
-    assert here.report(bad, step=3, value=0.1)
+    own_ledger = open_ledger(path, pruner="asha")
+    other_ledger = open_ledger(path, pruner="asha") if elsewhere else own_ledger
+    good, bad = take(other_ledger), take(own_ledger)
+    assert not other_ledger.report(good, step=3, value=0.9)
+    assert own_ledger.report(bad, step=3, value=0.1)
 
 
 def test_other_optuna_pruners_follow_their_own_rule(path: Path) -> None:
@@ -212,8 +220,8 @@ def test_other_optuna_pruners_follow_their_own_rule(path: Path) -> None:
     wrapped = target("pruners.ThresholdPruner", lower=1)
     around = pruner("PatientPruner", patience=2, wrapped_pruner=wrapped)
     other = open_ledger(path, name="around", **around)
-    taken = take(other)
-    ends = [other.report(taken, step=step, value=-step) for step in range(3, 7)]
+    trial = take(other)
+    ends = [other.report(trial, step=step, value=-step) for step in range(3, 7)]
     assert ends == [False, False, False, True]
 
 
@@ -222,12 +230,12 @@ def test_other_optuna_pruners_follow_their_own_rule(path: Path) -> None:
 OUTSIDE = {"_target_": "os.system", "command": "true"}
 
 
-def problems_of(*, objectives: int = 1, max_epochs: int = 20, **given: Any) -> list[str]:
-    return search_problems(options(**given), objectives=objectives, max_epochs=max_epochs)
+def problems_of(*, objectives: int = 1, max_epochs: int = 20, **settings: Any) -> list[str]:
+    return search_problems(options(**settings), objectives=objectives, max_epochs=max_epochs)
 
 
 @pytest.mark.parametrize(
-    ("given", "line"),
+    ("settings", "line"),
     [
         (sampler("GridSampler", search_space={"x": [1]}), "GridSampler is not supported; .* grid"),
         (sampler("TPESampler", n_startup_trial=3), "n_startup_trial is unknown. Did you mean"),
@@ -257,9 +265,11 @@ def problems_of(*, objectives: int = 1, max_epochs: int = 20, **given: Any) -> l
         ({"pruner": target("samplers.TPESampler")}, "is outside of"),
     ],
 )
-def test_invalid_search_options_are_refused_at_start(given: Mapping[str, Any], line: str) -> None:
+def test_invalid_search_options_are_refused_at_start(
+    settings: Mapping[str, Any], line: str
+) -> None:
     with pytest.raises(ConfigError, match=line):
-        raise ConfigError(*problems_of(**given))
+        raise ConfigError(*problems_of(**settings))
 
 
 def test_sampler_without_package_names_what_to_install(
@@ -276,7 +286,7 @@ NO_PLACE = "does not apply to a grid, which tries only its own points."
 
 
 @pytest.mark.parametrize(
-    ("given", "lines"),
+    ("settings", "lines"),
     [
         ({"sampler": "grid", "n_trials": None}, []),
         ({"objectives": 2}, []),  # the default pruner steps aside
@@ -296,6 +306,6 @@ NO_PLACE = "does not apply to a grid, which tries only its own points."
     ],
 )
 def test_conflicting_options_are_reported_all_at_once(
-    given: dict[str, Any], lines: list[str]
+    settings: dict[str, Any], lines: list[str]
 ) -> None:
-    assert problems_of(**given) == lines
+    assert problems_of(**settings) == lines

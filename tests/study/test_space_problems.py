@@ -60,9 +60,9 @@ def test_every_range_form_reaches_the_space_unchanged(word: str) -> None:
 
 
 def test_typed_range_replaces_the_range_in_files() -> None:
-    whole = "sweep.space={seed: 'range(0, 5)'}"  # is joined with the ranges beside it
-    space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)", whole)
-    ranges = {one.key: str(one) for one in space.parameters}
+    space_word = "sweep.space={seed: 'range(0, 5)'}"  # is joined with the ranges beside it
+    space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)", space_word)
+    ranges = {parameter.key: str(parameter) for parameter in space.parameters}
     assert ranges["optimizer.lr"] == "choice(0.1, 0.2)"
     assert ranges["seed"] == "range(0, 5)"
     assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
@@ -73,7 +73,7 @@ def test_typed_value_replaces_the_range_in_files() -> None:
     assert space.keys == ("model", "seed")
     assert trials.config({"model": "gru"}).data["_target_"] == "pipeline.data.mnist1d.MNIST1D"
     space, _ = study("sweeps=architecture", "model=mlp", "model.hidden=[8]", "model.norm=none")
-    used = {one.key for one in space.parameters if not space.is_idle(one)}
+    used = {parameter.key for parameter in space.parameters if not space.is_idle(parameter)}
     assert used == {"optimizer.lr", "model.activation", "model.dropout"}
 
 
@@ -87,7 +87,7 @@ def test_typed_value_replaces_the_range_in_files() -> None:
 )
 def test_last_range_or_value_of_key_counts(words: list[str], range_of_lr: str | None) -> None:
     space, _ = study(*words)
-    ranges = {one.key: str(one) for one in space.parameters}
+    ranges = {parameter.key: str(parameter) for parameter in space.parameters}
     assert ranges.get("optimizer.lr") == range_of_lr
 
 
@@ -331,8 +331,8 @@ def with_file(content: str, sweeps: str) -> list[str]:
 
 
 def test_sweep_files_with_different_keys_are_joined() -> None:
-    both = "sweeps=[quick,mine]"
-    assert with_file("space:\n  seed: range(0, 5)", both) == [both]
+    word = "sweeps=[quick,mine]"
+    assert with_file("space:\n  seed: range(0, 5)", word) == [word]
 
 
 @pytest.mark.parametrize(

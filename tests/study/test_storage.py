@@ -40,7 +40,7 @@ def test_database_file_may_have_any_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / name / f"{name}.db"
     path.parent.mkdir()
     open_storage(sqlite_uri(path)).close()
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert sqlite3.connect(path).execute("SELECT count(*) FROM studies").fetchone() == (0,)
 
 
@@ -70,13 +70,13 @@ def test_new_database_is_private_and_waits_for_locks(tmp_path: Path) -> None:
     """It uses SQLite's write-ahead log."""
     path = tmp_path / "optuna.db"
     store = open_storage(sqlite_uri(path))
-    found = [path, *tmp_path.glob("optuna.db-*")]
+    files = [path, *tmp_path.glob("optuna.db-*")]
     with store.engine.connect() as connection:
         names = ("journal_mode", "synchronous", "busy_timeout")
-        asked = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+        settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
     store.close()
-    assert {stat.S_IMODE(one.stat().st_mode) for one in found if one.exists()} == {0o600}
-    assert asked == ["wal", 1, 60_000]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files if file.exists()} == {0o600}
+    assert settings == ["wal", 1, 60_000]
 
 
 @pytest.mark.parametrize(
@@ -250,10 +250,10 @@ def test_removed_database_file_is_not_created_again(
     path = database(tmp_path / "studies")
     ledger = open_ledger(path)
     spoil(path)
-    left = path.read_bytes() if path.exists() else None
+    content = path.read_bytes() if path.exists() else None
     with pytest.raises(kind, match=f"the study database '{path}' {line}"):
         ledger.take(own_lease())
-    assert (path.read_bytes() if path.exists() else None) == left
+    assert (path.read_bytes() if path.exists() else None) == content
 
 
 def test_stop_while_closing_connection_prints_no_traceback(

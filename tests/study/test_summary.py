@@ -101,8 +101,8 @@ def test_first_line_counts_the_ends_of_trials() -> None:
 
 def test_values_are_shortened_and_null_is_off() -> None:
     texts = ("null", "0.0051234567", "1e-05", "20", "[64,128]", "2024", "relu", None)
-    shown = ["off", "0.00512", "1e-05", "20", "[64,128]", "2024", "relu", "–"]
-    assert list(map(shown_text, texts)) == shown
+    expected = ["off", "0.00512", "1e-05", "20", "[64,128]", "2024", "relu", "–"]
+    assert list(map(shown_text, texts)) == expected
 
 
 def test_wide_space_is_shown_in_one_column() -> None:
@@ -118,8 +118,8 @@ def test_wide_space_is_shown_in_one_column() -> None:
 def test_two_objectives_show_their_pareto_front() -> None:
     study = ending([0.9, 0.8, 0.7])
     rows = [
-        replace(one, values=(*one.values, cost))
-        for one, cost in zip(study.rows, (579, 75, 75), strict=True)
+        replace(row, values=(*row.values, cost))
+        for row, cost in zip(study.rows, (579, 75, 75), strict=True)
     ]
     names = ["val/f1", "model/parameters"]
     table = best_table(replace(study, rows=rows, objectives=names, directions=["max", "min"]))
@@ -203,9 +203,9 @@ def test_too_few_trials_show_no_importance(
 ) -> None:
     study = replace(ending([0.5, 0.9]), importances=[Importances(trials=2)])
     print_summary(study)
-    shown = capsys.readouterr().out
-    assert "parameter importance needs at least 10 complete trials (2 so far)" in shown
-    assert "%" not in shown
+    printed = capsys.readouterr().out
+    assert "parameter importance needs at least 10 complete trials (2 so far)" in printed
+    assert "%" not in printed
 
 
 @pytest.mark.parametrize(("default", "noise"), [(0.8163, True), (0.79, False)])
@@ -232,9 +232,9 @@ def test_pipe_gets_plain_lines_with_whole_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_summary(ending([0.5, 0.9], tested=TESTED))
-    shown = capsys.readouterr().out
-    assert not set(shown) & set("│┃━┏\x1b")
-    lines = shown.splitlines()
+    printed = capsys.readouterr().out
+    assert not set(printed) & set("│┃━┏\x1b")
+    lines = printed.splitlines()
     assert lines[0] == "2 trials: 2 complete"
     assert "again   pipeline train model=mlp 'model.hidden=[64]'" in lines
     assert "or      pipeline train --config-dir=runs/s/conf experiment=s" in lines
@@ -252,16 +252,16 @@ def test_summary_fits_on_one_terminal_screen(monkeypatch: pytest.MonkeyPatch) ->
     name = "lr_epochs_clip-cnn2d-digits"
     names = ("accuracy", "precision", "recall", "f1", "auroc")
     kinds = {"test": 0.8, "naive": 0.1, "linear": 0.7}
-    tested = {f"{kind}/{one}": value for kind, value in kinds.items() for one in names}
+    tested = {f"{kind}/{metric}": value for kind, value in kinds.items() for metric in names}
     again = f"pipeline train --config-dir=runs/{name}/conf experiment={name}"
     values = (0.5, 0.9, *(0.6,) * 8)
     study = replace(ending(values, tested=tested, base_tested=tested), yaml_command=again)
-    with terminal() as shown:
+    with terminal() as screen_output:
         print_summary(study)
         report = f"report  pipeline report study={name}"
         pages = where_to_look("sqlite:///mlflow.db", "1")
         print_lines(last_lines(Path("runs") / name, [report], pages, ()))
-    screen = shown.frames()
+    screen = screen_output.frames()
     assert len(screen) <= 23
     assert max(map(width, screen)) <= 80
     assert not set("".join(screen)) & set("│┃━┏")
@@ -292,7 +292,7 @@ def noted(
     """A study in a folder, whose trials all have the same point."""
     place(folder, files)
     study = ending(values, tested=TESTED)
-    rows = [replace(one, overrides=overrides) for one in study.rows]
+    rows = [replace(row, overrides=overrides) for row in study.rows]
     return replace(study, rows=rows, folder=folder)
 
 
@@ -304,8 +304,8 @@ def test_note_shows_best_trials_scores_and_command(tmp_path: Path) -> None:
     place(tmp_path, ())
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
-    known = {"baselines": ["majority class", "ridge"], "intervals": {"f1": (0.81, 0.86)}}
-    note = search_note(replace(study, folder=tmp_path, **known))
+    facts = {"baselines": ["majority class", "ridge"], "intervals": {"f1": (0.81, 0.86)}}
+    note = search_note(replace(study, folder=tmp_path, **facts))
     assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000, 0.4000 better")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
@@ -331,8 +331,8 @@ def test_three_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
     study = noted(tmp_path, 0.7, 0.9, files=files)
     (tmp_path / "artifacts" / "trials.csv").touch()
     note = search_note(study)
-    shown = [file for file in files if f"get-artifact?path={file}&run_uuid=abc123" in note]
-    assert shown == ["history.png", "lr_clip_map.png", "importances.png"]
+    shown_files = [file for file in files if f"get-artifact?path={file}&run_uuid=abc123" in note]
+    assert shown_files == ["history.png", "lr_clip_map.png", "importances.png"]
     for file in ("slices.png", "trials.csv"):
         assert f"](#/experiments/7/runs/abc123/artifacts/{file}?" in note
 

@@ -36,7 +36,11 @@ def as_plain(tree: DictConfig) -> dict[str, Any]:
 
 def apart(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the keys that differ, those left out that no result depends on."""
-    return [one.key for one in differences(old, new) if one.key.partition(".")[0] not in APART]
+    return [
+        difference.key
+        for difference in differences(old, new)
+        if difference.key.partition(".")[0] not in APART
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +82,12 @@ def test_trial_leaves_the_next_config_unchanged() -> None:
 
 def test_varied_model_keeps_the_data_of_the_study() -> None:
     """A varied experiment brings its own."""
-    own = TrialConfigs(["model=cnn2d"], None)
-    other = TrialConfigs(["model=mlp", "data.batch_size=8"], None)
-    assert other.config({"model": "cnn2d"}).data == other.config().data
-    assert own.config({"model": "mlp"}).data == own.config().data
-    assert "Digits" in own.config({"model": "mlp"}).data["_target_"]
-    run = other.config({"experiment": "notes_lstm"})
+    cnn_trials = TrialConfigs(["model=cnn2d"], None)
+    mlp_trials = TrialConfigs(["model=mlp", "data.batch_size=8"], None)
+    assert mlp_trials.config({"model": "cnn2d"}).data == mlp_trials.config().data
+    assert cnn_trials.config({"model": "mlp"}).data == cnn_trials.config().data
+    assert "Digits" in cnn_trials.config({"model": "mlp"}).data["_target_"]
+    run = mlp_trials.config({"experiment": "notes_lstm"})
     assert run.data["_target_"] == "pipeline.data.sunspots.Sunspots"
     assert run.data.batch_size == 8
 
@@ -203,9 +207,15 @@ def test_every_shipped_study_has_valid_values(sweeps: str) -> None:
 
 def test_architectures_of_several_models_can_vary_together() -> None:
     space, trials = study("sweeps=architecture", f"model=choice({','.join(MODELS)})")
-    held = [one for one in space.parameters if one.when and not space.is_idle(one)]
-    assert {str(one.when) for one in held} <= {f"model={model}" for model in MODELS}
-    assert len({str(one.when) for one in held}) > 1
+    parameters = [
+        parameter
+        for parameter in space.parameters
+        if parameter.when and not space.is_idle(parameter)
+    ]
+    assert {str(parameter.when) for parameter in parameters} <= {
+        f"model={model}" for model in MODELS
+    }
+    assert len({str(parameter.when) for parameter in parameters}) > 1
     assert value_problems(space, trials) == []
 
 

@@ -100,12 +100,12 @@ def test_trial_equals_the_single_run_bit_for_bit(
     assert train(*BASE, *words, "verbose=0") == 0
     single = only_run(Path("runs"))
     assert untimed(first) == untimed(again) == untimed(single)
-    best, kept = checkpoint(single, "best"), checkpoint(Path(again.folder), "kept")
+    best, kept_content = checkpoint(single, "best"), checkpoint(Path(again.folder), "kept")
     weights = best["state_dict"]
-    assert weights.keys() == kept["state_dict"].keys()
-    assert all(torch.equal(weights[name], kept["state_dict"][name]) for name in weights)
+    assert weights.keys() == kept_content["state_dict"].keys()
+    assert all(torch.equal(weights[name], kept_content["state_dict"][name]) for name in weights)
     facts = ("schema", "data", "epoch", "format", "version")
-    assert all(best["pipeline"][fact] == kept["pipeline"][fact] for fact in facts)
+    assert all(best["pipeline"][fact] == kept_content["pipeline"][fact] for fact in facts)
 
 
 def test_worker_refuses_data_changed_since_earlier_trial(worker: Conversation) -> None:
@@ -167,8 +167,8 @@ def test_weights_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
     assert worker.train(job).end is End.COMPLETE
     tested = worker.test(job, into="tables")
-    kept = f"{job.folder}/checkpoints/kept.ckpt"
-    assert tested.problem == f"{kept} does not exist; expected a checkpoint"
+    path = f"{job.folder}/checkpoints/kept.ckpt"
+    assert tested.problem == f"{path} does not exist; expected a checkpoint"
     assert (tested.exit_code, Path("tables").exists()) == (2, False)
 
 
@@ -195,8 +195,8 @@ def test_values_are_those_of_the_kept_weights(worker: Conversation, keep: str) -
     ended = worker.train(job)
     history = epochs(Path(job.folder))
     best = min(history, key=lambda epoch: history[epoch]["val/loss"])
-    kept = history[best if keep == "best" else 3]
-    assert ended.values[:2] == (kept["val/f1"], kept["train/loss"])
+    kept_values = history[best if keep == "best" else 3]
+    assert ended.values[:2] == (kept_values["val/f1"], kept_values["train/loss"])
     assert ended.values[2] == sum(
         weights.numel()
         for name, weights in checkpoint(Path(job.folder), "kept")["state_dict"].items()
@@ -230,12 +230,12 @@ def test_pruned_trial_reports_best_values_so_far(
 
 
 def test_same_data_are_read_once_for_all_trials(worker: Conversation) -> None:
-    own = ("data._target_=trial_parts.CountedIris",)
+    data_words = ("data._target_=trial_parts.CountedIris",)
     reads = worker.folder / "reads"
     for size in (8, 9, 10):
-        assert worker.train(job_of(*own, f"data.batch_size={size}")).values
+        assert worker.train(job_of(*data_words, f"data.batch_size={size}")).values
     assert reads.read_text(encoding="utf-8") == "read\n"
-    assert worker.train(job_of(*own, "data.split_seed=5")).values
+    assert worker.train(job_of(*data_words, "data.split_seed=5")).values
     assert reads.read_text(encoding="utf-8") == "read\nread\n"
 
 
@@ -378,8 +378,8 @@ def test_second_interrupt_changes_nothing(worker: Conversation) -> None:
 def test_error_after_the_end_fails_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """No code of a user's runs at that time, and a stop keeps the result."""
 
-    def train_and_raise(*words: Any, **more: Any) -> None:
-        train_on_record(*words, **more)
+    def train_and_raise(*words: Any, **options: Any) -> None:
+        train_on_record(*words, **options)
         raise RuntimeError
 
     job = job_of("trainer.max_epochs=1", trust=[])

@@ -50,10 +50,12 @@ def gpus(count: int, *, room: int = WORKERS_PER_GPU) -> list[Gpu]:
 
 
 def placed(
-    there: Sequence[Gpu], *, workers: int | None = None, together: int = 1, most: int = 1
+    free_gpus: Sequence[Gpu], *, workers: int | None = None, together: int = 1, most: int = 1
 ) -> tuple[WorkerGpus, ...]:
     """The GPUs of each worker, of one byte each."""
-    return placement(there, bytes_each=1, workers=workers, devices_per_trial=together, most=most)[0]
+    return placement(
+        free_gpus, bytes_each=1, workers=workers, devices_per_trial=together, most=most
+    )[0]
 
 
 # ── what a study may say ────────────────────────────────────────────────────────────────────────
@@ -114,41 +116,41 @@ def test_cpu_workers_follow_option_or_free_cores() -> None:
     ],
 )
 def test_gpus_are_chosen_by_memory_or_name(named: object, parameters: int, entries: str) -> None:
-    there = tuple(
+    present_gpus = tuple(
         Gpu(index=index, name="H100", free_bytes=free * BYTES_PER_PROCESS + 1000, entry=entry)
         for index, (entry, free) in enumerate(zip("abcd", (2, 80, 0, 5), strict=True))
     )
-    found = worker_devices(
+    chosen = worker_devices(
         SweepOptions.model_construct(workers=None, devices_per_trial=1, launcher="local"),
         TrainerOptions.model_construct(threads=None, devices=named),
         accelerator="gpu",
         parameters=parameters,
-        present=Present(cores=80, gpus=there),
+        present=Present(cores=80, gpus=present_gpus),
     )
-    assert found == (tuple((entry,) for entry in entries), ())
+    assert chosen == (tuple((entry,) for entry in entries), ())
 
 
 @pytest.mark.parametrize("count", SIZES[1:])
 def test_workers_share_gpus_evenly_if_too_few(count: int) -> None:
     for workers in range(1, 2 * count + 3):
-        found = placed(gpus(count), workers=workers, most=count)
-        uses = Counter(chain(*found))
-        assert (len(found), len(uses)) == (workers, min(workers, count))
+        placed_gpus = placed(gpus(count), workers=workers, most=count)
+        uses = Counter(chain(*placed_gpus))
+        assert (len(placed_gpus), len(uses)) == (workers, min(workers, count))
         assert max(uses.values()) - min(uses.values()) <= 1
     for most in (1, 2, count, PLENTY):  # without a number of workers, four share one at most
-        found = placed(gpus(count), most=most)
-        assert len(found) == min(most, WORKERS_PER_GPU * count)
-        assert max(Counter(found).values()) <= WORKERS_PER_GPU
+        placed_gpus = placed(gpus(count), most=most)
+        assert len(placed_gpus) == min(most, WORKERS_PER_GPU * count)
+        assert max(Counter(placed_gpus).values()) <= WORKERS_PER_GPU
 
 
 @pytest.mark.parametrize("together", [2, 3, 4, 8])
 def test_gpu_groups_never_overlap(together: int) -> None:
     """As many are formed as there is room for."""
     for count, workers in product(range(together, 65), (None, 1, 2, 7, 64)):
-        found = placed(gpus(count), workers=workers, together=together, most=PLENTY)
-        assert len(found) == min(workers or PLENTY, count // together)
-        assert {len(one) for one in found} == {together}
-        assert set(Counter(chain(*found)).values()) == {1}
+        groups = placed(gpus(count), workers=workers, together=together, most=PLENTY)
+        assert len(groups) == min(workers or PLENTY, count // together)
+        assert {len(members) for members in groups} == {together}
+        assert set(Counter(chain(*groups)).values()) == {1}
     for count, group in [(0, 1), *((count, together) for count in range(together))]:
         says = rf"_per_trial={group} needs {group} GPUs .* {count}"
         with pytest.raises(EnvironmentFaultError, match=says):
@@ -164,9 +166,9 @@ def test_freest_gpus_are_used_and_neighbours_grouped() -> None:
 
 
 def test_full_gpu_is_unused_unless_all_are() -> None:
-    there = [gpus(1, room=2)[0], gpus(2, room=0)[1]]
-    assert placed(there, most=9) == (("0",), ("0",))
-    assert placed(there, workers=1) == (("0",),)
+    present_gpus = [gpus(1, room=2)[0], gpus(2, room=0)[1]]
+    assert placed(present_gpus, most=9) == (("0",), ("0",))
+    assert placed(present_gpus, workers=1) == (("0",),)
     for together in (1, 2):
         assert placed(gpus(4, room=0), together=together, most=9) == (("0", "1")[:together],)
 
@@ -187,8 +189,8 @@ def test_full_gpu_is_unused_unless_all_are() -> None:
 def test_too_few_or_shared_gpus_are_reported(
     count: int, workers: int, together: int, note: str | None
 ) -> None:
-    asked = {"workers": workers, "devices_per_trial": together}
-    assert placement(gpus(count), bytes_each=1, most=1, **asked)[1] == ((note,) if note else ())
+    options = {"workers": workers, "devices_per_trial": together}
+    assert placement(gpus(count), bytes_each=1, most=1, **options)[1] == ((note,) if note else ())
 
 
 # ── what a worker is shown ──────────────────────────────────────────────────────────────────────
@@ -197,13 +199,13 @@ def test_too_few_or_shared_gpus_are_reported(
 def started(pool: WorkerPool, *, workers: int) -> list[tuple[psutil.Process, str | None]]:
     """Workers and what they are told of GPUs, the oldest first."""
     pool.start(workers)
-    found = []
-    for process in sorted(psutil.Process().children(), key=lambda one: one.create_time()):
+    pairs = []
+    for process in sorted(psutil.Process().children(), key=lambda child: child.create_time()):
         while not process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)  # the moment in which it becomes Python
         if WORKER in process.cmdline():
-            found.append((process, process.environ().get("CUDA_VISIBLE_DEVICES")))
-    return found
+            pairs.append((process, process.environ().get("CUDA_VISIBLE_DEVICES")))
+    return pairs
 
 
 def shown(pool: WorkerPool, *, workers: int) -> list[str | None]:
@@ -234,34 +236,34 @@ def uuids(count: int) -> list[str]:
     return [f"GPU-{index * 0x9E3779B9 % 2**32:08x}-d72c-4106" for index in range(count)]
 
 
-def shown_by_cuda(variable: str | None, there: Sequence[str]) -> list[int]:
+def shown_by_cuda(variable: str | None, present: Sequence[str]) -> list[int]:
     """The GPUs that a process sees: the rule of CUDA's guide, and of torch's reading of it."""
     if variable is None:
-        return list(range(len(there)))
-    seen: list[int] = []
+        return list(range(len(present)))
+    indices: list[int] = []
     for entry in variable.split(","):
-        index = _index(entry.strip(), there)
+        index = _index(entry.strip(), present)
         if index is None or entry.startswith("GPU-") != variable.startswith("GPU-"):
             break
-        seen.append(index)
-    return seen if len(set(seen)) == len(seen) else []
+        indices.append(index)
+    return indices if len(set(indices)) == len(indices) else []
 
 
-def _index(entry: str, there: Sequence[str]) -> int | None:
+def _index(entry: str, present: Sequence[str]) -> int | None:
     if entry.startswith("GPU-"):
-        found = [index for index, uuid in enumerate(there) if uuid.startswith(entry)]
-        return found[0] if len(found) == 1 else None
+        matches = [index for index, uuid in enumerate(present) if uuid.startswith(entry)]
+        return matches[0] if len(matches) == 1 else None
     number = re.match(r"[+]?\d+", entry)
-    return int(number[0]) if number and int(number[0]) < len(there) else None
+    return int(number[0]) if number and int(number[0]) < len(present) else None
 
 
-def variables(there: Sequence[str]) -> Iterator[str | None]:
+def variables(present: Sequence[str]) -> Iterator[str | None]:
     """Everything that people write into the variable on a machine with these GPUs."""
-    indices = [str(index) for index in range(len(there))]
-    prefixes = [uuid[:12] for uuid in there]
+    indices = [str(index) for index in range(len(present))]
+    prefixes = [uuid[:12] for uuid in present]
     yield from (None, "", "-1", "NoDevFiles", "none", "GPU-", "GPU-nobody", "0,-1,1", "0,0")
     yield from (" 1 , 0 ", "0,,1", "+1,0", "1gpu,0", "0,64,1", "64", "0,GPU-nobody,1")
-    for all_of_them in (indices, list(there), prefixes):
+    for all_of_them in (indices, list(present), prefixes):
         for some in (all_of_them, all_of_them[::-1], all_of_them[1::2], all_of_them[-1:]):
             yield ",".join(some)
         yield ",".join([*all_of_them, *all_of_them[:1]])
@@ -271,13 +273,15 @@ def variables(there: Sequence[str]) -> Iterator[str | None]:
 @pytest.mark.parametrize("count", SIZES)
 def test_worker_and_study_see_the_same_gpu(count: int) -> None:
     """This holds for any value of CUDA_VISIBLE_DEVICES."""
-    there = uuids(count)
-    for variable in variables(there):
-        seen = shown_by_cuda(variable, there)
-        names = visible_devices(variable, len(seen))
-        assert [shown_by_cuda(name, there) for name in names] == [[one] for one in seen], variable
+    present = uuids(count)
+    for variable in variables(present):
+        visible = shown_by_cuda(variable, present)
+        names = visible_devices(variable, len(visible))
+        assert [shown_by_cuda(name, present) for name in names] == [[index] for index in visible], (
+            variable
+        )
         if names:
-            assert shown_by_cuda(",".join(names), there) == seen, variable
+            assert shown_by_cuda(",".join(names), present) == visible, variable
 
 
 def test_mig_devices_are_used_as_named() -> None:
