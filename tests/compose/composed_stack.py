@@ -84,8 +84,8 @@ class Stack:
     def containers(self, *services: str) -> list[Container]:
         """Return what the engine knows of the containers of services, of all by default."""
         ids = self.compose("ps", "--all", "--quiet", *services).split()
-        found: list[Container] = json.loads(self.docker("inspect", *ids))
-        return found
+        containers: list[Container] = json.loads(self.docker("inspect", *ids))
+        return containers
 
     def processes(self, container: Container) -> list[psutil.Process]:
         """Return the processes of a container, its first one before all others."""
@@ -117,8 +117,8 @@ class Stack:
 
     def await_more_trials(self, count: int) -> None:
         """Wait until so many further trials are complete."""
-        wanted = self.completed() + count
-        await_service(lambda: self.completed() >= wanted, what=f"{count} further trials")
+        target_count = self.completed() + count
+        await_service(lambda: self.completed() >= target_count, what=f"{count} further trials")
 
     def kill_in_mid_trial(self, worker: Container, *, whole: bool) -> int:
         """Kill the process of a worker's that trains, and return the number of the trial.
@@ -132,9 +132,11 @@ class Stack:
 
         while True:
             await_service(lambda: trial() is not None, what=f"a trial on {running[1]}")
-            first, *others = self.processes(worker)
+            first, *descendants = self.processes(worker)
             # The fork server and its fork have the words of the sweep, from which it is forked.
-            _server, trainer = (one for one in others if one.cmdline() == first.cmdline())
+            _server, trainer = (
+                process for process in descendants if process.cmdline() == first.cmdline()
+            )
             trainer.suspend()  # so that the trial can't end between the look and the kill
             number = trial()
             if number is not None:
@@ -186,12 +188,19 @@ def tell(stack: Stack) -> SimpleNamespace:
     stack.await_state(killed[1], "FAIL")
     stack.await_more_trials(3)
     stack.step("look")
-    there = stack.containers()
-    ports = [ports for one in there for ports in one["NetworkSettings"]["Ports"].values()]
-    running = [
-        process for one in there if one["State"]["Running"] for process in stack.processes(one)
+    containers = stack.containers()
+    ports = [
+        ports
+        for container in containers
+        for ports in container["NetworkSettings"]["Ports"].values()
     ]
-    seen = SimpleNamespace(
+    running = [
+        process
+        for container in containers
+        if container["State"]["Running"]
+        for process in stack.processes(container)
+    ]
+    facts = SimpleNamespace(
         killed=killed,
         restarts=restarts,
         restarts_later=stack.restarts(second),
@@ -201,20 +210,22 @@ def tell(stack: Stack) -> SimpleNamespace:
     )
     stack.step("down")
     stack.await_database()
-    seen.total = stack.completed() + 4
-    stack.let_study_have(seen.total)
+    facts.total = stack.completed() + 4
+    stack.let_study_have(facts.total)
     stack.step("scale")
 
     def all_have_ended() -> bool:
-        return {one["State"]["Status"] for one in stack.containers("worker")} == {"exited"}
+        return {container["State"]["Status"] for container in stack.containers("worker")} == {
+            "exited"
+        }
 
     await_service(all_have_ended, what="the end of all workers")
-    seen.codes = {worker["State"]["ExitCode"] for worker in stack.containers("worker")}
-    seen.check = stack.step("check")
-    asked = f"from pipeline.tracking.ownership import is_own; print(is_own(Path('runs/{STUDY}')))"
+    facts.codes = {worker["State"]["ExitCode"] for worker in stack.containers("worker")}
+    facts.check = stack.step("check")
+    script = f"from pipeline.tracking.ownership import is_own; print(is_own(Path('runs/{STUDY}')))"
     new = ("run", "--rm", "--no-deps", "-T", "worker")
-    seen.is_own = stack.compose(*new, "python", "-c", f"from pathlib import Path; {asked}")
-    return seen
+    facts.is_own = stack.compose(*new, "python", "-c", f"from pathlib import Path; {script}")
+    return facts
 
 
 def make_clone(folder: Path) -> Path:
@@ -231,9 +242,9 @@ def make_clone(folder: Path) -> Path:
             shutil.copy(ROOT / name, folder / name)
     ask = [sys.executable, "-m", "pip", "config", "list"]
     lines = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.splitlines()
-    found = [match for match in map(_SETTING.match, lines) if match]
-    found.sort(key=lambda match: match["place"] == ":env:")  # what the environment says wins
-    settings = {match["name"]: match["value"] for match in found}
+    matches = [match for match in map(_SETTING.match, lines) if match]
+    matches.sort(key=lambda match: match["place"] == ":env:")  # what the environment says wins
+    settings = {match["name"]: match["value"] for match in matches}
     settings.pop("constraint", None)
     authority = settings.pop("cert", os.environ.get("SSL_CERT_FILE", AUTHORITY))
     shutil.copy(authority, folder / "ca.pem")
@@ -247,6 +258,6 @@ def make_clone(folder: Path) -> Path:
     name = "docker-compose.override.yml"
     (block,) = (block for block in fenced(PAGE) if block.words.get("file") == name)
     (folder / name).write_text(block.content.replace("./wheels", wheels), encoding="utf-8")
-    own = "services: {storage-init: {build: {network: host}}}\n"
-    (folder / "own-engine.yml").write_text(own, encoding="utf-8")
+    engine_text = "services: {storage-init: {build: {network: host}}}\n"
+    (folder / "own-engine.yml").write_text(engine_text, encoding="utf-8")
     return folder

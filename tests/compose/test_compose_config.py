@@ -41,8 +41,8 @@ def resolved(*words: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = resolved()["services"]
-    return found
+    resolved_services: dict[str, dict[str, Any]] = resolved()["services"]
+    return resolved_services
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -65,8 +65,8 @@ def test_every_service_is_confined(
         forbidden = {"privileged", "cap_add", "pid", "ipc", "devices", "network_mode"}
         assert not forbidden & set(service), name
         assert {mount["type"] for mount in service.get("volumes", [])} <= {"volume"}, name
-        rest = {key: value for key, value in service.items() if key != "environment"}
-        assert not any(secret in json.dumps(rest) for secret in SECRETS.values()), name
+        other_keys = {key: value for key, value in service.items() if key != "environment"}
+        assert not any(secret in json.dumps(other_keys) for secret in SECRETS.values()), name
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert set(ports) == {"mlflow", "dashboard"}
     assert {port["host_ip"] for each in ports.values() for port in each} == {"127.0.0.1"}
@@ -76,10 +76,10 @@ def test_dependencies_wait_for_health_or_completion(
     services: dict[str, dict[str, Any]],
 ) -> None:
     for name, service in services.items():
-        for other, how in service.get("depends_on", {}).items():
+        for other, dependency in service.get("depends_on", {}).items():
             ends = other == "storage-init"
             expected = "service_completed_successfully" if ends else "service_healthy"
-            assert how["condition"] == expected, (name, other)
+            assert dependency["condition"] == expected, (name, other)
             assert ends or "healthcheck" in services[other], other
 
 
@@ -96,9 +96,9 @@ def test_gpu_file_changes_only_the_worker(services: dict[str, dict[str, Any]]) -
 
 def test_example_env_names_required_variables_without_passwords() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    given = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
-    assert set(given) == set(REQUIRED)
-    assert {given[name] for name in SECRETS} == {""}
+    variables = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
+    assert set(variables) == set(REQUIRED)
+    assert {variables[name] for name in SECRETS} == {""}
     named = set(re.findall(r"^(?:# )?(\w+)=", text, re.M))
     files = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docker-compose*.yml"))
     assert all(f"${{{name}:" in files for name in named)
@@ -118,6 +118,6 @@ def test_passwords_stay_out_of_git_and_image() -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert ".env" in ignored
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    kept = [line.removeprefix("!") for line in lines if line.startswith("!")]
-    assert {name for name in kept if not (ROOT / name).exists()} == set()
-    assert not any(name.startswith(".") for name in kept)
+    included = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    assert {name for name in included if not (ROOT / name).exists()} == set()
+    assert not any(name.startswith(".") for name in included)

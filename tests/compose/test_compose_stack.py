@@ -71,9 +71,9 @@ def client(story: SimpleNamespace, started: Stack) -> Iterator[MlflowClient]:
 
 
 def recorded(client: MlflowClient, experiment: str = "pipeline") -> list[Run]:
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    return list(client.search_runs([found.experiment_id]))
+    stored_experiment = client.get_experiment_by_name(experiment)
+    assert stored_experiment is not None
+    return list(client.search_runs([stored_experiment.experiment_id]))
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +85,17 @@ def runs(client: MlflowClient) -> list[Run]:
 @pytest.fixture(scope="module")
 def trials(runs: list[Run]) -> dict[int, Run]:
     """The runs of the study's trials, by number."""
-    found = [run for run in runs if "pipeline.trial" in run.data.tags]
-    by_number = {int(run.data.tags["pipeline.trial"]): run for run in found}
-    assert len(by_number) == len(found)
+    trial_runs = [run for run in runs if "pipeline.trial" in run.data.tags]
+    by_number = {int(run.data.tags["pipeline.trial"]): run for run in trial_runs}
+    assert len(by_number) == len(trial_runs)
     return by_number
 
 
 @pytest.fixture(scope="module")
 def study_run(runs: list[Run]) -> Run:
     """The study's own run."""
-    (found,) = (run for run in runs if "pipeline.trial" not in run.data.tags)
-    return found
+    (study,) = (run for run in runs if "pipeline.trial" not in run.data.tags)
+    return study
 
 
 def ended(run: Run) -> tuple[str, str | None]:
@@ -132,8 +132,8 @@ def test_best_trial_is_reproduced_without_containers(
     complete = [run for run in trials.values() if ended(run) == ("FINISHED", None)]
     params = max(complete, key=lambda run: float(run.data.metrics["best/val/f1"])).data.params
     words = [word for word in shlex.split(WORDS) if "sweep" not in word and "lr=tag" not in word]
-    given = [f"{key}={params[key]}" for key in ("optimizer.lr", "trainer.threads", "seed")]
-    result = train(compose([*words, *given, "tracking=none", "verbose=0", "test=false"]))
+    settings = [f"{key}={params[key]}" for key in ("optimizer.lr", "trainer.threads", "seed")]
+    result = train(compose([*words, *settings, "tracking=none", "verbose=0", "test=false"]))
     value = study_run.data.metrics["best/val/f1"]
     assert result.metrics["best/val/f1"] == pytest.approx(value, abs=1e-6)
 
@@ -150,7 +150,10 @@ def test_killed_trial_is_recorded_and_retried(
 
 
 def test_all_runs_belong_to_the_pipeline_experiment(client: MlflowClient, runs: list[Run]) -> None:
-    assert {one.name for one in client.search_experiments()} == {"Default", "pipeline"}
+    assert {experiment.name for experiment in client.search_experiments()} == {
+        "Default",
+        "pipeline",
+    }
     assert recorded(client, "Default") == []
     assert {run.data.tags["study"] for run in runs} == {STUDY}
 
@@ -181,11 +184,14 @@ def test_server_gives_artifacts_only_with_the_password(
 
 
 def test_wrong_password_or_host_name_is_refused(started: Stack, story: SimpleNamespace) -> None:
-    right = started.passwords["MLFLOW_ADMIN_PASSWORD"]
+    admin_password = started.passwords["MLFLOW_ADMIN_PASSWORD"]
     for path in ("/", "/api/2.0/mlflow/experiments/search?max_results=1"):
-        codes = [status(started.mlflow + path, one) for one in (right, None, "", "wrong-password")]
+        codes = [
+            status(started.mlflow + path, password)
+            for password in (admin_password, None, "", "wrong-password")
+        ]
         assert codes == [200, 401, 401, 401]
-    assert status(f"{started.mlflow}/", right, host="evil.example") == 403
+    assert status(f"{started.mlflow}/", admin_password, host="evil.example") == 403
 
 
 def test_dashboard_shows_but_cannot_change_the_study(
@@ -208,9 +214,11 @@ def test_services_run_unprivileged_on_read_only_files(
 ) -> None:
     script = "id -u; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; ! touch /opt/x 2>&1"
     for service in ("mlflow", "dashboard", "postgres"):
-        user, *rest = started.compose("exec", "-T", service, "sh", "-c", script).splitlines()
+        user, *status_lines = started.compose(
+            "exec", "-T", service, "sh", "-c", script
+        ).splitlines()
         assert user == "10001" or (service == "postgres" and user != "0")
-        rights, privileges, refused = (" ".join(line.split()) for line in rest)
+        rights, privileges, refused = (" ".join(line.split()) for line in status_lines)
         assert rights == f"CapEff: {0:016x}"
         assert privileges == "NoNewPrivs: 1"
         assert "Read-only file system" in refused
@@ -238,14 +246,14 @@ def test_image_holds_pinned_packages_without_build_tools(
     started: Stack, story: SimpleNamespace
 ) -> None:
     printed = started.compose("exec", "-T", "mlflow", "python", "-c", IMAGE_CONTENT)
-    versions, tools, left = json.loads(printed)
-    assert (tools, left) == ([], [])
+    versions, tools, leftovers = json.loads(printed)
+    assert (tools, leftovers) == ([], [])
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     pinned = {canonical(name): v for name, v in re.findall(r"^(\S+)==(\S+)$", text, re.M)}
-    found = {canonical(name): v.partition("+")[0] for name, v in versions.items()}
-    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert found.pop("pipeline") == own["version"]
-    assert found.items() <= pinned.items()
+    installed = {canonical(name): v.partition("+")[0] for name, v in versions.items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert installed.pop("pipeline") == project["version"]
+    assert installed.items() <= pinned.items()
 
 
 def canonical(name: str) -> str:
@@ -264,8 +272,8 @@ def test_backup_restores_everything_into_empty_volumes(
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert any(file.name == "trials.csv" for file in files)
     assert all(file.stat().st_size for file in files)
-    others = "find /mlartifacts ! -user pipeline"
-    assert started.compose("exec", "-T", "mlflow", "sh", "-c", others) == ""
+    command = "find /mlartifacts ! -user pipeline"
+    assert started.compose("exec", "-T", "mlflow", "sh", "-c", command) == ""
 
 
 def test_gpu_file_without_gpu_names_missing_driver(started: Stack, story: SimpleNamespace) -> None:

@@ -20,12 +20,12 @@ V1, V2 = ("rw - cgroup cgroup rw,cpu,cpuacct", "rw - cgroup2 cgroup2 rw")
 def test_first_line_states_what_limits_the_threads(
     made: Made, capsys: Capture, monkeypatch: Patch
 ) -> None:
-    def first_line(limit: str, *more: str) -> str:
-        made(*WIDE.split(), "tracking=none", "trainer=cpu", f"output={limit}", *more)
+    def first_line(limit: str, *words: str) -> str:
+        made(*WIDE.split(), "tracking=none", "trainer=cpu", f"output={limit}", *words)
         return capsys.readouterr().out.splitlines()[0]
 
     may = os.sched_getaffinity(0)
-    there, usable = os.cpu_count(), cores()
+    core_count, usable = os.cpu_count(), cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "1,4")
     plural = f"{usable} cores"
     assert f"cpu, 1 thread of {usable} (OMP_NUM_THREADS), {plural}" in first_line("omp")
@@ -34,7 +34,7 @@ def test_first_line_states_what_limits_the_threads(
     assert f"cpu, {usable} threads, {plural}" in first_line("no")
     os.sched_setaffinity(0, {min(may)})
     try:
-        assert f"cpu, 1 thread, 1 core of {there} (CPU affinity)" in first_line("cpu")
+        assert f"cpu, 1 thread, 1 core of {core_count} (CPU affinity)" in first_line("cpu")
     finally:
         os.sched_setaffinity(0, may)
 
@@ -77,9 +77,9 @@ def test_first_omp_num_threads_value_is_the_limit(
     """Anything but a positive integer is ignored, and so is the value that torchrun sets."""
     limits = {"": None, "0": None, "-1": None, "x": None, "1.5": None, "2 3": None}
     limits |= {"2": 2, " 3 ": 3, "2,1": 2, "+4": 4, "1": 1}
-    for given, limit in limits.items():
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
-        assert thread_limit() == limit, given
+    for text, limit in limits.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert thread_limit() == limit, text
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     assert thread_limit() is None  # torchrun has set the 1
 
@@ -88,15 +88,15 @@ def test_idle_threads_sleep_early_unless_configured(tmp_path: Path, monkeypatch:
     for name in WAITING:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")  # OpenMP prints its settings as it is loaded
-    shown = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "pipeline.train", "optimizer.lr=-1"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     ).stderr
-    assert "GOMP_SPINCOUNT = '1000'" in shown
-    assert "GOMP_SPINCOUNT = '300000'" not in shown
+    assert "GOMP_SPINCOUNT = '1000'" in printed
+    assert "GOMP_SPINCOUNT = '300000'" not in printed
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     bound_spinning()
     assert "GOMP_SPINCOUNT" not in os.environ

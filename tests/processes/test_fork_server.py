@@ -68,12 +68,12 @@ def test_fork_is_a_separate_process_with_known_end(
 ) -> None:
     monkeypatch.setenv("SINCE", "is not the server's")
     os.umask(umask := os.umask(0))
-    forks = [begun(server, MINE=mine, HOME=None) for mine in ("1", "2")]
-    for mine, (child, facts) in zip("12", forks, strict=True):
+    forks = [begun(server, MINE=value, HOME=None) for value in ("1", "2")]
+    for value, (child, facts) in zip("12", forks, strict=True):
         assert facts["session"] == child.pid == child.lease.pid
         assert facts["folder"] == str(Path.cwd())
         assert facts["umask"] == umask
-        assert facts["variables"]["MINE"] == mine
+        assert facts["variables"]["MINE"] == value
         assert not {"HOME", "SINCE"} & {*facts["variables"]}
     (first, _), (second, facts) = forks
     assert first.wait(0.0) is None

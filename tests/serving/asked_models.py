@@ -78,8 +78,8 @@ class Predict:
 
     def run(self, kind: str) -> Path:
         """Return the folder of a run."""
-        (found,) = (self.given / "runs").glob(f"*-{kind}-*")
-        return found
+        (folder,) = (self.given / "runs").glob(f"*-{kind}-*")
+        return folder
 
     def rows(self, kind: str, source: Path | str, *words: str) -> list[dict[str, str]]:
         """Return the predictions for a file."""

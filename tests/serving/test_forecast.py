@@ -179,10 +179,10 @@ def test_frame_and_file_give_the_same_rows() -> None:
         np.testing.assert_array_equal(other.raw, in_file.raw)
         assert other.names == in_file.names
     dated = frame().assign(when=pd.to_datetime(frame()["when"]))
-    for given in (dated, dated.set_index("when"), dated.set_index("when").rename_axis(None)):
-        found = held(given, schema)
-        np.testing.assert_array_equal(found.raw, in_file.raw)
-        assert found.names == [f"{label}-01" for label in in_file.names]
+    for dated_frame in (dated, dated.set_index("when"), dated.set_index("when").rename_axis(None)):
+        rows = held(dated_frame, schema)
+        np.testing.assert_array_equal(rows.raw, in_file.raw)
+        assert rows.names == [f"{label}-01" for label in in_file.names]
 
 
 def test_forecast_without_times_has_no_labels() -> None:
@@ -194,9 +194,9 @@ def test_forecast_without_times_has_no_labels() -> None:
 def test_missing_steps_in_new_past_are_reported() -> None:
     schema = read(frame()).schema
     frame().drop(index=[50, 51]).to_csv("gappy.csv", index=False)
-    told = (
+    note = (
         "2 steps of 1 month are missing: 2 after 2004-02; a window treats the rows on both sides "
         "as neighbours"
     )
-    for name, gaps in (("gappy.csv", (told,)), ("trained.csv", ())):
+    for name, gaps in (("gappy.csv", (note,)), ("trained.csv", ())):
         assert reader_of(schema).open(Path(name), Rules(), size=1).gaps == gaps

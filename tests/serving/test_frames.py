@@ -76,7 +76,7 @@ def test_numbers_reach_the_network_exactly_as_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("levels", "cells", "known"),
+    ("levels", "cells", "expected"),
     [
         (("x", "y"), ["x", "y", "z"], [1, 1, 0]),
         (("1", "2"), [1, 2, 3], [1, 1, 0]),
@@ -88,9 +88,9 @@ def test_numbers_reach_the_network_exactly_as_float32() -> None:
     ],
 )
 def test_categories_match_the_text_of_a_file(
-    levels: tuple[str, ...], cells: Any, known: Any
+    levels: tuple[str, ...], cells: Any, expected: Any
 ) -> None:
-    assert sums(table(category_code("c", levels)), pd.DataFrame({"c": cells})) == known
+    assert sums(table(category_code("c", levels)), pd.DataFrame({"c": cells})) == expected
 
 
 @pytest.mark.parametrize("hole", [None, np.nan, pd.NA, pd.NaT, "", "NA"])
@@ -137,7 +137,7 @@ LARGE = np.array([[0.0] * 6, [3e38] * 6, [0.0] * 6])
 
 
 @pytest.mark.parametrize(
-    ("made", "rows", "said"),
+    ("made", "rows", "expected"),
     [
         (ARRAYS, np.zeros((2, 3, 2)), "has the shape 2×3×2; expected rows of 2×3: (rows, 2, 3)"),
         (ARRAYS, np.zeros(6), "has the shape 6; expected rows of 2×3: (rows, 2, 3)"),
@@ -153,15 +153,15 @@ LARGE = np.array([[0.0] * 6, [3e38] * 6, [0.0] * 6])
         (PICTURES, {"picture": [png(1)]}, "has no column 'image'; "),
     ],
 )
-def test_unusable_rows_are_refused(made: Model, rows: Any, said: str) -> None:
-    told = refusal(made, pd.DataFrame(rows) if isinstance(rows, dict) else rows)
-    assert told.startswith(said if "this" in said else f"the input {said}")
+def test_unusable_rows_are_refused(made: Model, rows: Any, expected: str) -> None:
+    message = refusal(made, pd.DataFrame(rows) if isinstance(rows, dict) else rows)
+    assert message.startswith(expected if "this" in expected else f"the input {expected}")
 
 
 def test_rows_pass_the_network_in_equal_blocks() -> None:
     """The block size follows from the size of a row and is at least 1."""
     network, calls = Sum(1), list[int]()
-    network.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
+    network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
     rows = np.arange(2.0 * (2 * MOST_ROWS + 3)).reshape(-1, 2)
     outputs = model(schema(), network=network).outputs(rows)
     assert outputs[:, 0].tolist() == rows.sum(1).tolist()
@@ -182,6 +182,6 @@ def test_rows_pass_the_network_in_equal_blocks() -> None:
     ids=["regression", "binary", "multiclass"],
 )
 def test_outputs_are_values_in_units_or_probabilities(made: Schema, expected: object) -> None:
-    found = model(made).outputs(np.array([[1.0, 2.0]]))
-    assert found.tolist() == [expected]
-    assert model(made).outputs(np.zeros((0, 2))).shape == (0, *found.shape[1:])
+    outputs = model(made).outputs(np.array([[1.0, 2.0]]))
+    assert outputs.tolist() == [expected]
+    assert model(made).outputs(np.zeros((0, 2))).shape == (0, *outputs.shape[1:])

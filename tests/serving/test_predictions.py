@@ -42,13 +42,13 @@ from pipeline.serving.predictions import (
 )
 
 
-def lines(made: Model, columns: list[list[str] | list[float]], **met: Any) -> list[str]:
+def lines(made: Model, columns: list[list[str] | list[float]], **notes: Any) -> list[str]:
     made.facts["version"] = __version__  # type: ignore[index] # a dict
     sheet = Sheet(header=(), texts=frozenset(), pieces=iter(()))
     values = value_names(made.schema) if made.schema.task == "regression" else ()
-    done = Predictions(sheet=sheet, new=NewRows(heading=None, **met), values=values)
-    done.add(dict(zip(output_names(made.schema, made.decision), columns, strict=False)))
-    return summary(made, done, place="new.csv")
+    predictions = Predictions(sheet=sheet, new=NewRows(heading=None, **notes), values=values)
+    predictions.add(dict(zip(output_names(made.schema, made.decision), columns, strict=False)))
+    return summary(made, predictions, place="new.csv")
 
 
 BINARY = schema("binary", classes=["no", "yes"])
@@ -95,13 +95,13 @@ def test_each_predicted_value_is_summarized() -> None:
 
 
 def test_all_input_notes_form_one_line() -> None:
-    met = {
+    notes = {
         "unknown": Counter(city=12, hair=1),
         "missing": Counter(age=3),
         "ignored": ("u", "v", "w", "x", "y", "z"),
         "gaps": ("a step is missing after 1960-01",),
     }
-    assert lines(model(schema()), [[1.0]], **met)[1:] == [
+    assert lines(model(schema()), [[1.0]], **notes)[1:] == [
         "note: categories not seen in training, treated as other (city: 12, hair: 1); missing "
         "cells, filled as in training (age: 3); ignored columns (not used in training): u, v, w, "
         "x, y, …; a step is missing after 1960-01"
@@ -109,7 +109,7 @@ def test_all_input_notes_form_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verbose", "total", "seconds", "said"),
+    ("verbose", "total", "seconds", "expected_lines"),
     [
         (
             2,
@@ -131,7 +131,7 @@ def test_progress_is_shown_every_ten_seconds(
     verbose: int,
     total: int | None,
     seconds: int,
-    said: list[str],
+    expected_lines: list[str],
 ) -> None:
     """With verbose=1 it is a line that is overwritten and removed in the end."""
     times = itertools.count(100.0)
@@ -141,7 +141,9 @@ def test_progress_is_shown_every_ten_seconds(
     progress.end()
     out, err = capsys.readouterr()
     assert out == ""
-    assert (err.split("\r")[-2:] if verbose == 1 and said else err.splitlines()) == said
+    assert (
+        err.split("\r")[-2:] if verbose == 1 and expected_lines else err.splitlines()
+    ) == expected_lines
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_outputs_become_classes_or_values_with_intervals(
     assert answers(made, torch.tensor(outputs)) == columns
     # No row is answered with the columns of the interface.
     described = interface(made.schema, made.decision)["outputs"]
-    assert answers(made, torch.tensor(outputs)[:0]) == {one["name"]: [] for one in described}
+    assert answers(made, torch.tensor(outputs)[:0]) == {output["name"]: [] for output in described}
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -232,9 +234,9 @@ def test_interval_ends_are_conformal_ranks() -> None:
 )
 def test_intervals_cover_nine_of_ten_truths(rows: int, horizon: int, group: int) -> None:
     """A small run of the benchmark whose table stands in docs/statistics.md."""
-    held = predicted(rows, horizon=horizon, group=group, repetitions=1000)
-    assert held is not None
-    assert held > 0.9 - 3 * math.sqrt(0.09 / 1000)
+    coverage = predicted(rows, horizon=horizon, group=group, repetitions=1000)
+    assert coverage is not None
+    assert coverage > 0.9 - 3 * math.sqrt(0.09 / 1000)
 
 
 def sheet(*pieces: list[list[str] | list[float]]) -> Sheet:
@@ -249,11 +251,11 @@ def csv_rows(*pieces: list[list[str] | list[float]]) -> list[list[str]]:
 
 def test_spreadsheet_formulas_are_quoted_in_csv() -> None:
     """The heading is quoted too."""
-    run = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx"]
-    others = ["-5", "+1.5e3", "007", "a=b", "", 'say "hi", you', "two\nlines", "a\rb"]
-    heading, *rows = csv_rows([[*run, *others], [1.0] * 14])
+    formulas = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx"]
+    safe_texts = ["-5", "+1.5e3", "007", "a=b", "", 'say "hi", you', "two\nlines", "a\rb"]
+    heading, *rows = csv_rows([[*formulas, *safe_texts], [1.0] * 14])
     assert heading == ["'=id", "value"]
-    assert rows == [[text, "1.0"] for text in (*(f"'{text}" for text in run), *others)]
+    assert rows == [[text, "1.0"] for text in (*(f"'{text}" for text in formulas), *safe_texts)]
 
 
 def test_numbers_survive_csv_exactly_and_unquoted() -> None:
@@ -279,14 +281,14 @@ def test_parquet_holds_unquoted_rows_in_large_groups() -> None:
     size = GROUP_ROWS // 2
     starts = range(0, 4 * size, size)
     pieces = [[[f"={n}"] * size, [*map(float, range(n, n + size))]] for n in starts]
-    for given in (pieces, []):
-        write_parquet_to(file := io.BytesIO(), sheet(*given))
+    for written in (pieces, []):
+        write_parquet_to(file := io.BytesIO(), sheet(*written))
         read = pq.ParquetFile(io.BytesIO(file.getvalue()))
         assert [str(field.type) for field in read.schema_arrow] == ["string", "double"]
-        assert read.metadata.num_row_groups == len(given) // 2
+        assert read.metadata.num_row_groups == len(written) // 2
         table = read.read()
-        assert table["value"].to_pylist() == [*map(float, range(size * len(given)))]
-        assert set(table["=id"].to_pylist()) == {text for piece in given for text in piece[0]}
+        assert table["value"].to_pylist() == [*map(float, range(size * len(written)))]
+        assert set(table["=id"].to_pylist()) == {text for piece in written for text in piece[0]}
 
 
 @pytest.fixture(autouse=True)
@@ -303,7 +305,7 @@ def problem(kind: type[PipelineError], source: str, output: str, *, overwrite: b
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "expected"),
     [
         ("neu.csv", "does not exist; expected a file of new rows. Did you mean 'new"),
         ("no/new.csv", "does not exist; expected a file of new rows."),
@@ -314,12 +316,12 @@ def problem(kind: type[PipelineError], source: str, output: str, *, overwrite: b
         ("s3://x/new.csv", "is a URL; copy it to this machine first, then set input=new.csv"),
     ],
 )
-def test_missing_or_remote_input_is_refused(source: str, said: str) -> None:
-    assert problem(DataError, source, "out.csv").startswith(f"input='{source}' {said}")
+def test_missing_or_remote_input_is_refused(source: str, expected: str) -> None:
+    assert problem(DataError, source, "out.csv").startswith(f"input='{source}' {expected}")
 
 
 @pytest.mark.parametrize(
-    ("output", "said"),
+    ("output", "expected"),
     [
         ("out.txt", "must end in .csv or .parquet"),
         ("out", "must end in .csv or .parquet"),
@@ -332,27 +334,27 @@ def test_missing_or_remote_input_is_refused(source: str, said: str) -> None:
         ("link.csv", "is in a folder that does not exist; create it with: mkdir -p /"),
     ],
 )
-def test_unwritable_output_is_refused(output: str, said: str) -> None:
+def test_unwritable_output_is_refused(output: str, expected: str) -> None:
     Path("folder.csv").mkdir()
     Path("link.csv").symlink_to("no/target.csv")
     Path("old.csv").write_text("mine", encoding="utf-8")
-    told = problem(ConfigError, "new.csv", output)
-    assert told.startswith(f"output={output!r} {said}")
-    assert output != "link.csv" or told.endswith(f" {Path.cwd() / 'no'}")
+    message = problem(ConfigError, "new.csv", output)
+    assert message.startswith(f"output={output!r} {expected}")
+    assert output != "link.csv" or message.endswith(f" {Path.cwd() / 'no'}")
     assert Path("old.csv").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("way", ["the same", "another spelling", "a link", "a second name"])
-def test_output_equal_to_input_is_refused(own_folder: Path, way: str) -> None:
+@pytest.mark.parametrize("kind", ["the same", "another spelling", "a link", "a second name"])
+def test_output_equal_to_input_is_refused(own_folder: Path, kind: str) -> None:
     output = {"the same": "new.csv", "another spelling": f"../{own_folder.name}/new.csv"}.get(
-        way, "other.csv"
+        kind, "other.csv"
     )
-    if way == "a link":
+    if kind == "a link":
         Path("other.csv").symlink_to("new.csv")
-    if way == "a second name":
+    if kind == "a second name":
         os.link("new.csv", "other.csv")
-    told = problem(ConfigError, "new.csv", output, overwrite=True)
-    assert told == f"output={output!r} is the input file; choose another"
+    message = problem(ConfigError, "new.csv", output, overwrite=True)
+    assert message == f"output={output!r} is the input file; choose another"
 
 
 def test_valid_outputs_pass_and_links_stay_links(own_folder: Path) -> None:
