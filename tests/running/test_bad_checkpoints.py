@@ -56,11 +56,11 @@ def last(run: Path) -> Path:
 
 
 def test_checkpoint_describes_itself_in_plain_values(run: Path) -> None:
-    ours = checkpoint(run, "last")["pipeline"]  # read with weights_only=True
-    assert (ours["format"], ours["version"], ours["epoch"]) == (1, __version__, 3)
-    assert ours["config"] == plain(compose([*WORDS, "trainer.max_epochs=3"]))
-    assert ours["config"]["format"] == 1
-    schema = ours["schema"]
+    content = checkpoint(run, "last")["pipeline"]  # read with weights_only=True
+    assert (content["format"], content["version"], content["epoch"]) == (1, __version__, 3)
+    assert content["config"] == plain(compose([*WORDS, "trainer.max_epochs=3"]))
+    assert content["config"]["format"] == 1
+    schema = content["schema"]
     assert (schema["task"], schema["outputs"]) == ("multiclass", 3)
     assert schema["classes"] == ["setosa", "versicolor", "virginica"]
     assert len(schema["input_scaler"]["shift"]) == 4
@@ -77,8 +77,8 @@ def changed(**facts: object) -> Change:
     """Other facts about the weights; `None` = none of that name."""
 
     def change(content: Content) -> Content:
-        ours = {**content["pipeline"], **facts}
-        return {**content, "pipeline": {k: one for k, one in ours.items() if one is not None}}
+        merged = {**content["pipeline"], **facts}
+        return {**content, "pipeline": {k: fact for k, fact in merged.items() if fact is not None}}
 
     return change
 
@@ -189,8 +189,8 @@ def test_checkpoint_of_another_version_is_noted(
 ) -> None:
     put(last, changed(version="9.9.9")(checkpoint(run, "last")))
     assert train(f"resume={run}", MORE[0], "verbose=2") == 0
-    said = capsys.readouterr().out
-    assert f"note: {last} was written by pipeline 9.9.9; this is {__version__}" in said
+    printed = capsys.readouterr().out
+    assert f"note: {last} was written by pipeline 9.9.9; this is {__version__}" in printed
 
 
 def test_kept_checkpoints_are_of_the_expected_epochs(train: Train, own_folder: Path) -> None:
@@ -214,9 +214,9 @@ def test_run_with_retired_keys_is_resumed_and_evaluated(
         content["pipeline"]["config"]["trainer"] |= {**gone, "model_registry": "shelf"}
         put(file, content)
     config, command = run / "artifacts" / "config.yaml", run / "command.json"
-    given = yaml.safe_load(config.read_text(encoding="utf-8"))
-    given["trainer"] |= gone
-    config.write_text(yaml.safe_dump(given), encoding="utf-8")
+    recorded = yaml.safe_load(config.read_text(encoding="utf-8"))
+    recorded["trainer"] |= gone
+    config.write_text(yaml.safe_dump(recorded), encoding="utf-8")
     typed = json.loads(command.read_text(encoding="utf-8"))
     typed["overrides"].append("trainer.model_registry=shelf")
     command.write_text(json.dumps(typed), encoding="utf-8")
@@ -231,7 +231,7 @@ def test_recorded_config_without_trainer_gets_the_default(
 ) -> None:
     """A trainer that is null is refused."""
     config = run / "artifacts" / "config.yaml"
-    given = yaml.safe_load(config.read_text(encoding="utf-8"))
-    del given["trainer"]
-    config.write_text(yaml.safe_dump({**given, **trainer}), encoding="utf-8")
+    recorded = yaml.safe_load(config.read_text(encoding="utf-8"))
+    del recorded["trainer"]
+    config.write_text(yaml.safe_dump({**recorded, **trainer}), encoding="utf-8")
     assert (evaluated(run), "bug" in capsys.readouterr().err) == (code, False)

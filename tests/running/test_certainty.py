@@ -57,14 +57,14 @@ def test_intervals_of_every_command_resample_groups(made: Made, capsys: Capture)
     write_patients("other.csv", 24)
     write_patients("few.csv", 12)
     write_patients("nameless.csv", 12, named=False)
-    told = {
+    expected = {
         "other.csv": "results on 24 groups of rows, positive class ",
         "few.csv": "no confidence intervals: 12 groups of rows; expected 20 or more groups",
         "nameless.csv": "results on 96 rows, positive class ",
     }
-    for file, words in told.items():
-        given = [f"model_from={run}", f"data.path={file}", "tracking=none", "verbose=2"]
-        assert evaluate(given) == 0
+    for file, words in expected.items():
+        arguments = [f"model_from={run}", f"data.path={file}", "tracking=none", "verbose=2"]
+        assert evaluate(arguments) == 0
         printed = capsys.readouterr().out
         assert words in printed
         assert ("note: no column 'patient'" in printed) == (file == "nameless.csv")

@@ -10,15 +10,15 @@ from pipeline.running.plan import Datasets
 
 
 def test_oldest_data_are_dropped_beyond_the_limit(monkeypatch: Patch) -> None:
-    kept = Datasets(keeps=True)
+    datasets = Datasets(keeps=True)
 
     def prepared(*words: str) -> Prepared:
-        return kept.prepared(check(compose(["model=mlp", *words])))
+        return datasets.prepared(check(compose(["model=mlp", *words])))
 
     iris, wine = prepared("data=iris"), prepared("data=wine")
     assert prepared("data=iris", "data.batch_size=7", "seed=3") is iris
-    first = kept.baselines(iris)
-    assert kept.baselines(iris) is first
+    first = datasets.baselines(iris)
+    assert datasets.baselines(iris) is first
     monkeypatch.setattr(plan, "KEPT_BYTES", 1)
     assert prepared("data=wine") is wine
     assert prepared("data=iris") is not iris

@@ -30,14 +30,16 @@ OURS = "pipeline.running.run_findings"
 
 
 def tags(run: Path) -> dict[str, str]:
-    return {one["key"]: one["value"] for one in events(run) if one["event"] == "tag"}
+    return {event["key"]: event["value"] for event in events(run) if event["event"] == "tag"}
 
 
 def test_findings_agree_with_tables_and_model(run: Path) -> None:
     iris, lines = load_findings(run / "artifacts"), predictions(run)
     assert iris.test is not None
     assert [int(line["row"]) for line in lines] == iris.test.rows.tolist()
-    assert [line["target"] for line in lines] == [iris.classes[one] for one in iris.test.targets]
+    assert [line["target"] for line in lines] == [
+        iris.classes[target] for target in iris.test.targets
+    ]
     shares = [[float(line[f"probability of {name}"]) for name in iris.classes] for line in lines]
     np.testing.assert_allclose(np.asarray(shares), iris.test.outputs, rtol=1e-6)
     of_training = {
@@ -54,10 +56,12 @@ def test_findings_agree_with_tables_and_model(run: Path) -> None:
     assert "doctor" in tags(run)
     # Training rows are scored with the kept weights as these are used.
     rows = shipped("iris").train.rows
-    said = Model.load(run / "model" / "model.ckpt").outputs(load_iris().data[rows]).numpy()
+    probabilities = Model.load(run / "model" / "model.ckpt").outputs(load_iris().data[rows]).numpy()
     targets = load_iris().target[rows]
-    assert iris.training["f1"] == pytest.approx(f1_score(targets, said.argmax(1), average="macro"))
-    assert iris.training["loss"] == pytest.approx(log_loss(targets, said), rel=1e-5)
+    assert iris.training["f1"] == pytest.approx(
+        f1_score(targets, probabilities.argmax(1), average="macro")
+    )
+    assert iris.training["loss"] == pytest.approx(log_loss(targets, probabilities), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -80,16 +84,16 @@ def test_run_is_judged_on_its_training_rows(made: Made, capsys: Capture) -> None
     """These are the first 24 rows, since each epoch has the same three batches."""
     words = ("data=breast_cancer", "data.batch_size=8", "debug=overfit", "trainer.max_epochs=9")
     run = made("model=mlp", *words)
-    found, part = load_findings(run / "artifacts"), shipped("breast_cancer").train
+    findings, part = load_findings(run / "artifacts"), shipped("breast_cancer").train
     note = f"note: each epoch trains on the first 24 of {len(part)} training rows (trainer.overfit"
     assert note in capsys.readouterr().out
     rows, targets = part.rows[:24], part.targets[:24].numpy()
     inputs = load_breast_cancer().data[rows]
     outputs = Model.load(run / "model" / "model.ckpt").outputs(inputs).numpy()
-    assert found.rows["train"] == 24
-    assert found.training["loss"] == pytest.approx(log_loss(targets, outputs), rel=1e-5)
-    assert found.shares == pytest.approx(np.bincount(targets) / 24)
-    assert found.kept is None  # the last epoch, not the one that suits the validation rows
+    assert findings.rows["train"] == 24
+    assert findings.training["loss"] == pytest.approx(log_loss(targets, outputs), rel=1e-5)
+    assert findings.shares == pytest.approx(np.bincount(targets) / 24)
+    assert findings.kept is None  # the last epoch, not the one that suits the validation rows
 
 
 def test_recorded_run_has_pictures_and_note(made: Made, monkeypatch: Patch) -> None:
@@ -98,33 +102,33 @@ def test_recorded_run_has_pictures_and_note(made: Made, monkeypatch: Patch) -> N
     pictures = run / "artifacts" / "pictures"
     written = read_list(pictures)
     assert {"curves/loss", "classes/confusion", "layers/gradient_norms"} <= {
-        one.name for one in written
+        entry.name for entry in written
     }
-    assert [one.reason for one in written if one.reason] == []
-    assert all((pictures / one.file).stat().st_size > 1000 for one in written)
+    assert [entry.reason for entry in written if entry.reason] == []
+    assert all((pictures / entry.file).stat().st_size > 1000 for entry in written)
     page = (run / "artifacts" / "report.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/png;base64,') == len(written)
     assert "<dt>status</dt>\n<dd>finished</dd>" in page
-    said = tags(run)
-    assert "curves/loss.png" in said["mlflow.note.content"]
-    assert said["doctor"]
-    assert f"pipeline train {' '.join(WORDS)}" in said["mlflow.note.content"]
+    run_tags = tags(run)
+    assert "curves/loss.png" in run_tags["mlflow.note.content"]
+    assert run_tags["doctor"]
+    assert f"pipeline train {' '.join(WORDS)}" in run_tags["mlflow.note.content"]
     client = MlflowClient("sqlite:///mlflow.db")
     (stored,) = client.search_runs(["1"])
-    assert stored.data.tags["doctor"] == said["doctor"]
-    kept = {
-        one.path
+    assert stored.data.tags["doctor"] == run_tags["doctor"]
+    artifact_paths = {
+        entry.path
         for place in ("", "pictures/curves")
-        for one in client.list_artifacts(stored.info.run_id, place)
+        for entry in client.list_artifacts(stored.info.run_id, place)
     }
-    assert {"report.html", "pictures/curves/loss.png"} <= kept
+    assert {"report.html", "pictures/curves/loss.png"} <= artifact_paths
     # The rows that were asked for are looked at.
-    found = load_findings(run / "artifacts")
-    assert found.inside is not None
-    assert found.inside.rows.tolist() == [3, 149]
-    assert found.inside.labels == ("setosa", "virginica")
-    assert found.importances is not None
-    assert len(found.importances.columns) == 4
+    findings = load_findings(run / "artifacts")
+    assert findings.inside is not None
+    assert findings.inside.rows.tolist() == [3, 149]
+    assert findings.inside.labels == ("setosa", "virginica")
+    assert findings.importances is not None
+    assert len(findings.importances.columns) == 4
 
 
 def test_unknown_sample_rows_are_refused_at_start(train: Train, capsys: Capture) -> None:
@@ -138,7 +142,7 @@ def test_note_without_pictures_links_the_card(made: Made) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "variable", "wanted"),
+    ("words", "variable", "expected"),
     [
         ((), "0", False),
         ((), "1", True),
@@ -148,16 +152,16 @@ def test_note_without_pictures_links_the_card(made: Made) -> None:
     ],
 )
 def test_pictures_are_drawn_where_wanted(
-    words: tuple[str, ...], variable: str, wanted: bool, monkeypatch: Patch
+    words: tuple[str, ...], variable: str, expected: bool, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("PIPELINE_PICTURES", variable)
-    assert wants_pictures(check(compose([*WORDS, *words]))) == wanted
+    assert wants_pictures(check(compose([*WORDS, *words]))) == expected
 
 
 def test_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     words = ("model.norm=none", "model.gain=20", "optimizer=sgd", "optimizer.lr=10")
-    more = ("trainer.gradient_clip_val=null", "pictures=true", "tracking=none")
-    assert train(*WORDS[:3], *words, *more) == 4
+    options = ("trainer.gradient_clip_val=null", "pictures=true", "tracking=none")
+    assert train(*WORDS[:3], *words, *options) == 4
     out, err = capsys.readouterr()
     assert "doctor  exploding gradient: " in out
     assert err.count("\n") == 1
@@ -167,10 +171,10 @@ def test_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     assert "exploding_gradient" in tags(run)["doctor"]
     assert "## Exploding gradient" in (run / "artifacts" / "doctor.md").read_text(encoding="utf-8")
     assert artifact(run, "doctor.json")
-    found = load_findings(run / "artifacts")
-    assert found.end is End.DIVERGED
-    assert found.vitals is not None
-    assert len(found.vitals.layers) == 4
+    findings = load_findings(run / "artifacts")
+    assert findings.end is End.DIVERGED
+    assert findings.vitals is not None
+    assert len(findings.vitals.layers) == 4
     assert read_list(run / "artifacts" / "pictures")
     page = (run / "artifacts" / "report.html").read_text(encoding="utf-8")
     assert "<dt>status</dt>\n<dd>failed (diverged)</dd>" in page
@@ -212,17 +216,22 @@ def test_kept_test_rows_are_evenly_spaced(made: Made, monkeypatch: Patch) -> Non
     monkeypatch.setattr(f"{OURS}.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
     run = made(*words, "pictures=true")
-    found, rows = load_findings(run / "artifacts"), [int(line["row"]) for line in predictions(run)]
-    assert found.test is not None
-    assert found.rows["test"] == len(rows)
-    kept = [rows[round((len(rows) - 1) * number / 99)] for number in range(100)]
-    assert found.test.rows.tolist() == kept
-    assert found.mistakes is not None
-    wrong = found.test.rows[found.mistakes.positions]
-    assert len(wrong) > 0
-    pictures = load_digits().images[wrong]
+    findings, rows = (
+        load_findings(run / "artifacts"),
+        [int(line["row"]) for line in predictions(run)],
+    )
+    assert findings.test is not None
+    assert findings.rows["test"] == len(rows)
+    expected_rows = [rows[round((len(rows) - 1) * number / 99)] for number in range(100)]
+    assert findings.test.rows.tolist() == expected_rows
+    assert findings.mistakes is not None
+    wrong_rows = findings.test.rows[findings.mistakes.positions]
+    assert len(wrong_rows) > 0
+    pictures = load_digits().images[wrong_rows]
     shares = pictures / pictures.max()
-    np.testing.assert_allclose(found.mistakes.inputs[:, 0] / found.mistakes.inputs.max(), shares)
+    np.testing.assert_allclose(
+        findings.mistakes.inputs[:, 0] / findings.mistakes.inputs.max(), shares
+    )
 
 
 @pytest.mark.parametrize("place", ["activity_of", "_scores"])

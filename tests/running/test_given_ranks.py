@@ -65,6 +65,6 @@ def test_two_tasks_of_srun_train_one_network() -> None:
         started(*words, **{**job, "SLURM_PROCID": number, "SLURM_LOCALID": number})
         for number in ("0", "1")
     ]
-    said = [task.communicate(timeout=300)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
+    errors = [task.communicate(timeout=300)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], errors
     assert sorted(epochs(only_run(Path("runs")))) == [1, 2]

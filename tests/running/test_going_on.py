@@ -28,16 +28,18 @@ def recorded_as(run: Path) -> None:
     write_state(run, State(uri="", run_id=RUN_ID, experiment_id="1", sent=0))
 
 
-def write_journal(run: Path, found: Iterable[dict[str, object]]) -> None:
-    lines = "".join(f"{json.dumps(one)}\n" for one in found)
+def write_journal(run: Path, journal_events: Iterable[dict[str, object]]) -> None:
+    lines = "".join(f"{json.dumps(event)}\n" for event in journal_events)
     (run / "journal.jsonl").write_text(lines, encoding="utf-8")
 
 
 def interrupt(run: Path, epoch: int) -> None:
     """Let a finished run look as if it had been stopped while a later epoch was trained."""
-    found = events(run)
-    kept = takewhile(lambda one: one["event"] != "end" and one.get("epoch", 0) <= epoch, found)
-    write_journal(run, [*kept, {**found[-1], "status": "KILLED", "reason": "interrupted"}])
+    recorded = events(run)
+    remaining = takewhile(
+        lambda event: event["event"] != "end" and event.get("epoch", 0) <= epoch, recorded
+    )
+    write_journal(run, [*remaining, {**recorded[-1], "status": "KILLED", "reason": "interrupted"}])
 
 
 def only_problem(capsys: Capture) -> str:
@@ -47,9 +49,9 @@ def only_problem(capsys: Capture) -> str:
 
 def child_of(train: Train, run: Path, *words: str) -> Path:
     """Go on from a run under another config; return the new run."""
-    known = set(runs(run.parent))
+    earlier_runs = set(runs(run.parent))
     assert train(f"resume={run}", "resume_allow_change=true", "verbose=0", *words) == 0
-    (child,) = set(runs(run.parent)) - known
+    (child,) = set(runs(run.parent)) - earlier_runs
     return child
 
 
@@ -88,14 +90,14 @@ def test_training_time_of_resumed_run_is_total(
     train: Train, run: Path, capsys: Capture, *, has_ended: bool, earlier: float
 ) -> None:
     changed = {"time/epoch": 200.0, "time/fit": 900.0}
-    found = [
-        {**one, "values": {k: changed.get(k, v) for k, v in one["values"].items()}}
-        if one["event"] == "epoch"
-        else one
-        for one in events(run)
-        if has_ended or "time/fit" not in one.get("values", {})
+    changed_events = [
+        {**event, "values": {k: changed.get(k, v) for k, v in event["values"].items()}}
+        if event["event"] == "epoch"
+        else event
+        for event in events(run)
+        if has_ended or "time/fit" not in event.get("values", {})
     ]
-    write_journal(run, found)
+    write_journal(run, changed_events)
     assert train(f"resume={run}", *MORE[:2], "verbose=2") == 0
     assert earlier < final_values(run)["time/fit"] < earlier + 60
     took = re.search(r"took    .*, (.+) s of it training", capsys.readouterr().out)
@@ -115,15 +117,15 @@ def test_numeric_looking_run_id_is_read_as_text(
     assert only_problem(capsys).startswith(f"{run.relative_to(Path.cwd())} has finished; continue")
 
 
-@pytest.mark.parametrize("way", ["auto", "last"])
-def test_resume_takes_the_run_that_began_last(train: Train, run: Path, way: str) -> None:
+@pytest.mark.parametrize("resume_word", ["auto", "last"])
+def test_resume_takes_the_run_that_began_last(train: Train, run: Path, resume_word: str) -> None:
     """The time in its name does not matter."""
     interrupt(run, 2)
     older = run.with_name("29991231-235959-run-ffffff")  # a machine whose local time is ahead
     shutil.copytree(run, older)
-    begin, *others = events(run)
-    write_journal(older, [{**begin, "order": begin["order"] - 1}, *others])
-    assert train(*WORDS, "tracking=none", f"resume={way}") == 0
+    begin, *later_events = events(run)
+    write_journal(older, [{**begin, "order": begin["order"] - 1}, *later_events])
+    assert train(*WORDS, "tracking=none", f"resume={resume_word}") == 0
     assert list(epochs(older)) == [1, 2]
     assert list(epochs(run)) == [1, 2, 3]
     assert events(run)[-1]["status"] == "FINISHED"
@@ -186,7 +188,7 @@ def test_longer_cosine_schedule_is_refused(train: Train, capsys: Capture) -> Non
 def test_child_run_leaves_its_parent_unchanged(train: Train, run: Path) -> None:
     """It can be resumed itself."""
     before = {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
-    child, whole = (
+    child, uninterrupted = (
         child_of(train, run, f"trainer.max_epochs={last}", "optimizer.lr=0.1", "tracking=none")
         for last in (5, 6)
     )
@@ -199,7 +201,7 @@ def test_child_run_leaves_its_parent_unchanged(train: Train, run: Path) -> None:
     assert load_findings(child / "artifacts").epochs_words == "4–5 of 5"
     assert (child / "checkpoints" / "best.ckpt").exists()
     assert train(f"resume={child}", "trainer.max_epochs=6", "verbose=0") == 0
-    assert epochs(child) == epochs(whole)
+    assert epochs(child) == epochs(uninterrupted)
 
 
 def rates_of_onecycle() -> Iterator[float]:
@@ -227,10 +229,10 @@ def test_child_run_follows_its_own_schedule(train: Train, run: Path, scheduler: 
 def test_child_run_starts_from_its_parents_weights(train: Train, run: Path) -> None:
     """Its optimizer is another one."""
     child = child_of(train, run, *MORE[:2], "optimizer=sgd", "optimizer.lr=1e-30")
-    found = checkpoint(child, "last")["state_dict"]
+    child_weights = checkpoint(child, "last")["state_dict"]
     for name, weight in checkpoint(run, "last")["state_dict"].items():
         if "running" not in name and "batches" not in name:  # what batch norm has counted
-            assert torch.equal(found[name], weight), name
+            assert torch.equal(child_weights[name], weight), name
 
 
 def test_child_run_has_its_own_patience(train: Train, run: Path) -> None:

@@ -89,38 +89,38 @@ def test_range_test_is_reproducible_and_leaves_no_trace(own_folder: Path) -> Non
 
 
 def found_rate(run: Path) -> str:
-    return next(one["value"] for one in events(run) if one.get("key") == "find_lr")
+    return next(event["value"] for event in events(run) if event.get("key") == "find_lr")
 
 
 def test_suggestion_is_printed_as_an_override(
     made: Made, own_folder: Path, capsys: Capture
 ) -> None:
     """It is recorded as well."""
-    given = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "name=f_adam")
-    run = made(*given, "tags=[two words]", "find_lr=true", "lr_range.steps=60").absolute()
+    words = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "name=f_adam")
+    run = made(*words, "tags=[two words]", "find_lr=true", "lr_range.steps=60").absolute()
     printed = capsys.readouterr().out.splitlines()
-    rate, found = found_rate(run), run / "artifacts" / "find_lr"
-    (said,) = [line for line in printed if line.startswith("suggested: ")]
-    assert said.startswith(f"suggested: optimizer.lr={rate}, midway between ")
-    assert said.endswith("(60 steps from 0.000001 to 10)")
-    assert f"picture {found.relative_to(own_folder)}/lr_range.png" in printed
+    rate, folder = found_rate(run), run / "artifacts" / "find_lr"
+    (suggestion,) = [line for line in printed if line.startswith("suggested: ")]
+    assert suggestion.startswith(f"suggested: optimizer.lr={rate}, midway between ")
+    assert suggestion.endswith("(60 steps from 0.000001 to 10)")
+    assert f"picture {folder.relative_to(own_folder)}/lr_range.png" in printed
     assert (
         "train   pipeline train model=mlp data=digits tracking=none name=f_adam "
         f"'tags=[two words]' optimizer.lr={rate}" in printed
     )
     assert not any(line.startswith("kept") for line in printed)
-    with (found / "lr_range.csv").open() as file:
+    with (folder / "lr_range.csv").open() as file:
         rates = [float(row["lr"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx(ladder(1e-6, 10, 60), rel=1e-9)
-    assert (found / "lr_range.png").read_bytes()[:4] == b"\x89PNG"
+    assert (folder / "lr_range.png").read_bytes()[:4] == b"\x89PNG"
     assert not (run / "model").exists()
     assert not list(run.glob("checkpoints/*"))
-    assert [one["event"] for one in events(run)] == ["begin", "tag", "end"]
+    assert [event["event"] for event in events(run)] == ["begin", "tag", "end"]
     assert events(run)[-1]["status"] == "FINISHED"
 
 
 @pytest.mark.parametrize(
-    ("typed", "shown"),
+    ("typed", "expected"),
     [
         ("name=f_adam", "name=f_adam"),
         ("name=two words", "'name=two words'"),
@@ -131,11 +131,11 @@ def test_suggestion_is_printed_as_an_override(
         ("name=中文", None),
     ],
 )
-def test_command_is_quoted_only_where_needed(typed: str, shown: str | None) -> None:
-    (given,), _ = read([typed], texts=("name",), multirun=False)
-    line = Command(overrides=(given.line,), config_dir=None).line()
-    if shown is not None:
-        assert line == f"pipeline train {shown}"
+def test_command_is_quoted_only_where_needed(typed: str, expected: str | None) -> None:
+    (override,), _ = read([typed], texts=("name",), multirun=False)
+    line = Command(overrides=(override.line,), config_dir=None).line()
+    if expected is not None:
+        assert line == f"pipeline train {expected}"
     (again,), _ = read(shlex.split(line)[2:], texts=("name",), multirun=False)
     assert again.override.value() == typed.partition("=")[2]
 
@@ -152,13 +152,15 @@ def test_last_run_skips_range_tests(train: Train, run: Path) -> None:
 def test_absent_suggestion_is_explained_in_one_line(
     made: Made, capsys: Capture, lowest: str, highest: str, why: str
 ) -> None:
-    given = (f"lr_range.lowest={lowest}", f"lr_range.highest={highest}", "model.norm=none")
-    run = made(*IRIS[:3], *PLAIN_SGD, "find_lr=true", *given)
+    options = (f"lr_range.lowest={lowest}", f"lr_range.highest={highest}", "model.norm=none")
+    run = made(*IRIS[:3], *PLAIN_SGD, "find_lr=true", *options)
     printed = capsys.readouterr().out.splitlines()
-    (said,) = [one for one in printed if one.startswith("no suggestion: ")]
-    assert said.startswith(f"no suggestion: the loss {why}")
-    assert "such as lr_range." in said
-    assert not any(one.startswith("train ") for one in printed)
+    (message,) = [
+        printed_line for printed_line in printed if printed_line.startswith("no suggestion: ")
+    ]
+    assert message.startswith(f"no suggestion: the loss {why}")
+    assert "such as lr_range." in message
+    assert not any(printed_line.startswith("train ") for printed_line in printed)
     assert found_rate(run) == "none"
     assert (run / "artifacts" / "find_lr" / "lr_range.png").exists()
 
@@ -166,8 +168,10 @@ def test_absent_suggestion_is_explained_in_one_line(
 def test_optimizer_without_learning_rate_is_refused(
     train: Train, tmp_path: Path, capsys: Capture
 ) -> None:
-    own = written(tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"})
-    assert train(*own, *IRIS, "optimizer=rprop", "find_lr=true") == 2
+    config_words = written(
+        tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"}
+    )
+    assert train(*config_words, *IRIS, "optimizer=rprop", "find_lr=true") == 2
     assert capsys.readouterr().err == (
         "error: find_lr=true searches optimizer.lr, but this optimizer's YAML has no lr; add it.\n"
     )
@@ -192,8 +196,8 @@ STEEPEST, HALFWAY = 10 ** (-1.5 - WIDTH), 10 ** (-1.5 - WIDTH / 2)
 def valley(noise: float = 0.0, seed: int = 0) -> list[float]:
     """A loss of 3 with a Gaussian valley 2 deep and 0.7 decades wide, steepest at its width."""
     clean = 3 - 2 * np.exp(-0.5 * ((np.log10(RATES) + 1.5) / 0.7) ** 2)
-    drawn: np.ndarray = np.random.default_rng(seed).normal(0, noise, len(RATES))
-    return list(clean + drawn)
+    noise_values: np.ndarray = np.random.default_rng(seed).normal(0, noise, len(RATES))
+    return list(clean + noise_values)
 
 
 CURVES: dict[str, tuple[Callable[[list[float]], list[float]], int, float]] = {
@@ -219,8 +223,8 @@ def test_suggestion_lies_between_steepest_and_lowest_rate(case: str) -> None:
 def test_batch_noise_hardly_moves_the_suggestion() -> None:
     """Noise alone gives no suggestion."""
     rates = list(RATES)
-    found = [read_curve(rates, valley(0.3, seed)).suggestion for seed in range(50)]
-    assert all(rate is not None and HALFWAY / 2 < rate < HALFWAY * 2 for rate in found)
+    suggestions = [read_curve(rates, valley(0.3, seed)).suggestion for seed in range(50)]
+    assert all(rate is not None and HALFWAY / 2 < rate < HALFWAY * 2 for rate in suggestions)
     for seed in range(200):
         curve = read_curve(rates, list(np.random.default_rng(seed).normal(2.3, 0.2, 100)))
         assert (curve.suggestion, curve.blown_up) == (None, None), seed
@@ -268,10 +272,12 @@ def test_suggested_rate_beats_lower_and_higher_rates(train: Train, own_folder: P
     rate = float(found_rate(only_run(own_folder / "found")))
     losses = {}
     for factor in (1.0, 0.1, 30.0):
-        more = (f"output=times{factor}", f"optimizer.lr={factor * rate}")
-        assert train(*words, "test=false", *more) in (0, 4)
+        options = (f"output=times{factor}", f"optimizer.lr={factor * rate}")
+        assert train(*words, "test=false", *options) in (0, 4)
         values = epochs(only_run(own_folder / f"times{factor}")).values()
-        losses[factor] = min((one["val/loss"] for one in values), default=math.inf)
+        losses[factor] = min(
+            (epoch_values["val/loss"] for epoch_values in values), default=math.inf
+        )
     assert losses[1.0] < min(losses[0.1], losses[30.0])
 
 
@@ -281,11 +287,14 @@ def test_range_test_is_recorded_in_mlflow(made: Made, own_folder: Path) -> None:
 
     rate = found_rate(made(*IRIS[:2], "find_lr=true", "verbose=0"))
     client = MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    (found,) = client.search_runs(experiments)
-    assert found.info.status == "FINISHED"
-    assert (found.data.tags["find_lr"], found.data.params["find_lr"]) == (rate, "true")
-    assert found.data.metrics == {}
-    stored = {one.path for one in client.list_artifacts(found.info.run_id, "find_lr")}
+    experiments = [entity.experiment_id for entity in client.search_experiments()]
+    (recorded_run,) = client.search_runs(experiments)
+    assert recorded_run.info.status == "FINISHED"
+    assert (recorded_run.data.tags["find_lr"], recorded_run.data.params["find_lr"]) == (
+        rate,
+        "true",
+    )
+    assert recorded_run.data.metrics == {}
+    stored = {entity.path for entity in client.list_artifacts(recorded_run.info.run_id, "find_lr")}
     assert stored == {"find_lr/lr_range.csv", "find_lr/lr_range.png"}
-    assert client.list_artifacts(found.info.run_id, "model") == []
+    assert client.list_artifacts(recorded_run.info.run_id, "model") == []

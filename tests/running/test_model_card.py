@@ -93,7 +93,7 @@ def test_each_section_holds_its_details() -> None:
 
 
 def test_limits_follow_from_data_and_scores() -> None:
-    found = replace(
+    report = replace(
         REPORT,
         constant=("flat",),
         repeated=9,
@@ -106,7 +106,7 @@ def test_limits_follow_from_data_and_scores() -> None:
         ),
     )
     metrics = {"test/f1": 0.5, "naive/f1": 0.0, "linear/f1": 0.75}
-    limits = section(told({"metrics": metrics}, data=found), "Known limits")
+    limits = section(told({"metrics": metrics}, data=report), "Known limits")
     share = 110 / REPORT.columns[0].rows
     for words in (
         "constant in the training rows: flat (1 of 3 columns)",
@@ -122,7 +122,7 @@ def test_limits_follow_from_data_and_scores() -> None:
     assert "majority class" not in limits
     assert "few rows of class" not in limits
     unweighted = {"config": config_of("model=mlp")}
-    assert "few rows of class gone" in section(told(unweighted, data=found), "Known limits")
+    assert "few rows of class gone" in section(told(unweighted, data=report), "Known limits")
 
 
 def test_lower_error_is_better_in_regression() -> None:
@@ -134,8 +134,8 @@ def test_lower_error_is_better_in_regression() -> None:
         **{"task": "regression", "label": "heat", "units": "°C", "classes": ()},
         **{"metrics": metrics, "intervals": {}, "test": None},
     }
-    known = replace(REPORT, classes=(), task="regression")
-    text = told(findings, schema=regression, decision=decision, data=known)
+    report = replace(REPORT, classes=(), task="regression")
+    text = told(findings, schema=regression, decision=decision, data=report)
     assert "predicts heat in °C" in text
     assert "- prediction 1: -1.500 … 2.500" in section(text, "How it decides")
     limits = section(text, "Known limits")
@@ -182,10 +182,14 @@ def test_every_score_on_card_is_recorded(words: str, made: Callable[..., Path]) 
     ends = json.loads((run / "artifacts" / "intervals.json").read_text(encoding="utf-8"))["ends"]
     logged = [value for event in events for value in event.get("values", {}).values()]
     logged += [end for pair in ends.values() for end in pair]
-    known = {rounded(abs(value), pair) for value in logged for pair in (None, *ends.values())}
+    recorded_numbers = {
+        rounded(abs(value), pair) for value in logged for pair in (None, *ends.values())
+    }
     cells = "\n".join(re.findall(r"^\| [a-z]\w+ \| (.+) \|$", figures, flags=re.MULTILINE)[1:])
-    shown = re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?", cells)
-    assert len(shown) > 8
-    assert [figure for figure in shown if figure not in (*known, "2.5", "97.5")] == []
+    shown_numbers = re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?", cells)
+    assert len(shown_numbers) > 8
+    assert [
+        figure for figure in shown_numbers if figure not in (*recorded_numbers, "2.5", "97.5")
+    ] == []
     hashes = [event["tags"]["data.hash"] for event in events if event["event"] == "begin"]
     assert hashes[0] in section(text, "Data")

@@ -58,8 +58,8 @@ def ran(made: Made) -> Made:
 )
 def test_every_experiment_runs(ran: Made, experiment: str) -> None:
     # This experiment shows a divergence, which clipping prevents.
-    more = ["trainer.gradient_clip_val=1.0"] if experiment == "notes_exploding" else []
-    assert experiment in ran(f"experiment={experiment}", *more, *FEW).name
+    options = ["trainer.gradient_clip_val=1.0"] if experiment == "notes_exploding" else []
+    assert experiment in ran(f"experiment={experiment}", *options, *FEW).name
 
 
 @pytest.mark.parametrize("preset", choices("debug"))
@@ -85,7 +85,7 @@ def test_every_model_and_callback_runs(ran: Made, model: str, callbacks: str) ->
 
 
 @pytest.mark.parametrize(
-    "data", [one for one in names() if not any(f"data: {one}\n" in text for text in TEXTS)]
+    "data", [name for name in names() if not any(f"data: {name}\n" in text for text in TEXTS)]
 )
 def test_every_other_data_set_trains_a_model(ran: Made, data: str) -> None:
     """These are the data sets that no quick experiment uses."""
@@ -104,7 +104,7 @@ def test_every_optimizer_and_scheduler_takes_effect(
     assert len(values) == 20
     assert values[-1]["train/loss"] < values[0]["train/loss"] / 2
     moves_each_epoch = scheduler in ("cosine", "exponential", "onecycle")
-    assert (len({one["lr"] for one in values}) == 20) == moves_each_epoch
+    assert (len({epoch_values["lr"] for epoch_values in values}) == 20) == moves_each_epoch
 
 
 @pytest.mark.parametrize("scheduler", choices("scheduler"))

@@ -89,7 +89,7 @@ def test_impossible_run_is_refused_in_one_line(train: Train, capsys: Capture, wo
 def test_study_refuses_a_range_test(capsys: Capture, words: str) -> None:
     from pipeline.sweep import main
 
-    line = refusal(lambda *given: main(given), capsys, *FIND.split(), words)
+    line = refusal(lambda *arguments: main(arguments), capsys, *FIND.split(), words)
     assert line.startswith("find_lr=true is for a single run: use ")
 
 

@@ -90,7 +90,7 @@ QUICK_MOMENTS = (("on_train_batch_end:9", AT_ONCE), ("on_train_batch_end:21", BY
 def as_bytes(value: Any) -> Any:
     """Return nested values with bytes in place of tensors: what nobody has seen is NaN in both."""
     if isinstance(value, dict):
-        return {key: as_bytes(one) for key, one in value.items()}
+        return {key: as_bytes(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [type(value), *map(as_bytes, value)]
     if isinstance(value, torch.Tensor):
@@ -100,14 +100,14 @@ def as_bytes(value: Any) -> Any:
 
 def left(run: Path) -> Any:
     """Return all that a run leaves but times, folders and counts of starts."""
-    found = {}
+    checkpoints = {}
     for path in (run / "checkpoints").iterdir():
-        found[path.name] = content = checkpoint(run, path.stem)
+        checkpoints[path.name] = content = checkpoint(run, path.stem)
         del content["loops"], content["pipeline"]["config"]["output"]
         del content["pipeline"]["config"]["resume"]
         del content["pipeline"]["config"]["trainer"]["checkpoint_seconds"]
     table = (run / "artifacts" / "test_predictions.csv").read_bytes()
-    return as_bytes([found, epochs(run), table])
+    return as_bytes([checkpoints, epochs(run), table])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
         Image.fromarray(np.full((4, 4), 4 * number, dtype=np.uint8)).save(picture)
     keys = {word.partition("=")[0] for word in SETTINGS[setting]}
     words = (*(word for word in RUN if word.partition("=")[0] not in keys), *SETTINGS[setting])
-    whole = left(ended(0, *words, AT_ONCE).rename("whole"))
+    uninterrupted = left(ended(0, *words, AT_ONCE).rename("whole"))
     moments = QUICK_MOMENTS if setting in QUICK else MOMENTS
     if "data.validation=0" in words:
         moments = tuple(pair for pair in moments if "validation" not in pair[0])
@@ -140,4 +140,4 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
     monkeypatch.delenv("KILL_AT")
     assert 0 < len(epochs(run)) < 6
     ended(0, f"resume={run}", TRUST, BY_TIME)
-    assert left(run) == whole
+    assert left(run) == uninterrupted

@@ -22,13 +22,13 @@ LINKED = ["layers/updates", "curves/lr", "inside/feature_maps_2", "columns/impor
 DRAWN = [*LINKED[:2], *SHOWN, *LINKED[2:]]
 
 
-def told(findings: Findings, folder: Path, drawn: Iterable[Written] = ()) -> str:
+def told(findings: Findings, folder: Path, pictures: Iterable[Written] = ()) -> str:
     """The description of a run that MLflow has, unless its findings have no id."""
     state = {"run_id": findings.run_id, "experiment_id": "7"} if findings.run_id else {}
     (folder / "mlflow.json").write_text(json.dumps(state), encoding="utf-8")
     doctor = ["doctor  overfitting: it learned by heart; try model.dropout=0.3"]
     command = "pipeline train model=mlp"
-    return description_text(findings, list(drawn), folder, doctor=doctor, command=command)
+    return description_text(findings, list(pictures), folder, doctor=doctor, command=command)
 
 
 def drawn(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:
@@ -75,8 +75,8 @@ def test_score_stands_beside_interval_and_baselines(tmp_path: Path) -> None:
     for name, network, interval, naive, linear in rows:
         low, high = findings.intervals[name]
         assert interval == f"{low:.3f}–{high:.3f}"
-        for stage, shown in (("test", network), ("naive", naive), ("linear", linear)):
-            assert float(shown) == pytest.approx(findings.metrics[f"{stage}/{name}"], abs=5e-4)
+        for stage, text in (("test", network), ("naive", naive), ("linear", linear)):
+            assert float(text) == pytest.approx(findings.metrics[f"{stage}/{name}"], abs=5e-4)
 
 
 def test_main_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
@@ -97,21 +97,23 @@ def test_names_are_escaped_and_long_ones_cut(tmp_path: Path) -> None:
     nasty = ("<script>alert(1)</script>", "a|b `c` [d](http://e.f) *g* @h :i: $j _k_")
     note = told(made_findings(task="binary", classes=nasty), tmp_path)
     assert "<" not in note.replace("<br>", "")
-    shown = r"a\|b \`c\` \[d\](http&#58;//e.f) \*g\* &#64;h &#58;i: &#36;j \_k\_"
-    assert shown in note.partition("\n")[0]
+    escaped = r"a\|b \`c\` \[d\](http&#58;//e.f) \*g\* &#64;h &#58;i: &#36;j \_k\_"
+    assert escaped in note.partition("\n")[0]
     note = told(made_findings(task="binary", classes=("no", "x" * 5000)), tmp_path)
     assert f"classifies {'x' * 30}…{'x' * 29} against no" in note
 
 
 def test_long_note_drops_links_to_fit_tag(tmp_path: Path) -> None:
     many = [drawn(tmp_path, f"layers/of_{n}", title=f"Layer {n} " + "o" * 40) for n in range(60)]
-    shown = [drawn(tmp_path, name) for name in DRAWN]
-    note = told(made_findings(), tmp_path, [*shown, *many])
+    pictures = [drawn(tmp_path, name) for name in DRAWN]
+    note = told(made_findings(), tmp_path, [*pictures, *many])
     assert len(note) <= MOST
     assert len(images(note)) == 4
     assert "Layer 1 " not in note
     note = told(
-        made_findings(), tmp_path, [*(replace(one, alt="w" * 2500) for one in shown), *many]
+        made_findings(),
+        tmp_path,
+        [*(replace(picture, alt="w" * 2500) for picture in pictures), *many],
     )
     assert len(note) <= MOST
     assert images(note) == ["curves/loss", "classes/confusion"]
@@ -122,8 +124,8 @@ def test_note_without_mlflow_run_has_no_links(
     tmp_path: Path,
 ) -> None:
     """The note of a diverged run says so."""
-    found = replace(made_findings(), run_id="")
-    note = told(found, tmp_path, [drawn(tmp_path, "curves/loss")])
+    findings = replace(made_findings(), run_id="")
+    note = told(findings, tmp_path, [drawn(tmp_path, "curves/loss")])
     assert "get-artifact" not in note
     assert "#/experiments" not in note
     assert note.startswith("MLP, 2,048 parameters, ")

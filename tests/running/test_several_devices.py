@@ -33,8 +33,8 @@ def values(run: Path) -> dict[str, float]:
     """All values of all epochs, but for how long they took."""
     return {
         f"{epoch} {key}": value
-        for epoch, found in epochs(run).items()
-        for key, value in found.items()
+        for epoch, epoch_values in epochs(run).items()
+        for key, value in epoch_values.items()
     } | {key: value for key, value in final_values(run).items() if not key.startswith("time/")}
 
 
@@ -57,9 +57,11 @@ def test_two_processes_train_the_same_network(made: Made, words: tuple[str, ...]
     first, second = (checkpoint(run, "last")["state_dict"] for run in (alone, shared))
     for name, weights in first.items():
         torch.testing.assert_close(second[name], weights, rtol=1e-7, atol=1e-8)
-    one, two = (np.load(run / "artifacts" / "findings" / "arrays.npz") for run in (alone, shared))
+    alone_arrays, shared_arrays = (
+        np.load(run / "artifacts" / "findings" / "arrays.npz") for run in (alone, shared)
+    )
     for name, error in (("vitals.gradients", 1e-3), ("vitals.updates", 1e-2)):
-        np.testing.assert_allclose(two[name], one[name], rtol=error)
+        np.testing.assert_allclose(shared_arrays[name], alone_arrays[name], rtol=error)
 
 
 def test_half_precision_changes_little_on_two_processes(
@@ -72,10 +74,10 @@ def test_half_precision_changes_little_on_two_processes(
     monkeypatch.setattr(tempfile, "tempdir", None)
     words = ("model=mlp", "data=digits", *QUIET, "trainer.max_epochs=2")
     words += ("trainer.precision=bf16-mixed",)
-    one = final_values(made(*words, "output=alone"))
-    two = final_values(made(*words, "output=shared", *TWO))
-    assert two["train/loss"] == pytest.approx(one["train/loss"], rel=0.05)
-    assert two["test/f1"] == pytest.approx(one["test/f1"], abs=0.03)
+    alone_values = final_values(made(*words, "output=alone"))
+    shared_values = final_values(made(*words, "output=shared", *TWO))
+    assert shared_values["train/loss"] == pytest.approx(alone_values["train/loss"], rel=0.05)
+    assert shared_values["test/f1"] == pytest.approx(alone_values["test/f1"], abs=0.03)
     assert list(odd.iterdir()) == []
 
 
@@ -96,10 +98,10 @@ def test_scores_count_every_row_exactly_once(made: Made, own_folder: Path) -> No
     # One run on record, whatever the number of processes.
     client = mlflow.MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
     (experiment,) = (e for e in client.search_experiments() if e.name == "pipeline")
-    (found,) = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
-    assert found.info.status == "FINISHED"
-    assert found.data.metrics["test/f1"] == pytest.approx(figures["test/f1"])
-    assert found.data.tags["device"].startswith("cpu × 2 processes")
+    (recorded_run,) = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    assert recorded_run.info.status == "FINISHED"
+    assert recorded_run.data.metrics["test/f1"] == pytest.approx(figures["test/f1"])
+    assert recorded_run.data.tags["device"].startswith("cpu × 2 processes")
 
 
 def test_training_uses_each_row_once_per_epoch(train: Train, own_folder: Path) -> None:
@@ -124,14 +126,14 @@ def test_training_uses_each_row_once_per_epoch(train: Train, own_folder: Path) -
 
 def test_run_resumes_on_another_number_of_devices(made: Made) -> None:
     words = ("model=mlp", "data=iris", "scheduler=none", *EXACT)
-    whole = epochs(made(*words, "trainer.max_epochs=6", "output=whole"))
+    uninterrupted = epochs(made(*words, "trainer.max_epochs=6", "output=whole"))
     run = made(*words, "trainer.max_epochs=2", "trainer=cpu")
     for last, devices in ((4, TWO), (6, ("trainer=cpu", "trainer.devices=1"))):
         assert made(f"resume={run}", f"trainer.max_epochs={last}", *devices) == run
-    assert epochs(run).keys() == whole.keys() == {1, 2, 3, 4, 5, 6}
+    assert epochs(run).keys() == uninterrupted.keys() == {1, 2, 3, 4, 5, 6}
     for epoch in (4, 6):
-        found = {key: epochs(run)[epoch][key] for key in whole[epoch]}
-        assert found == pytest.approx(whole[epoch], rel=1e-6, abs=1e-8)
+        resumed_values = {key: epochs(run)[epoch][key] for key in uninterrupted[epoch]}
+        assert resumed_values == pytest.approx(uninterrupted[epoch], rel=1e-6, abs=1e-8)
 
 
 def test_all_ranks_stop_together_and_reproducibly(

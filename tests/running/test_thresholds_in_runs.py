@@ -30,14 +30,14 @@ RULES = ("best_f1", "recall_at_0.99")
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """One run for each rule and for 0.5, with what it printed; the seed is the same."""
-    found = {}
+    results = {}
     for rule in (*RULES, "0.5"):
-        folder, said = tmp_path_factory.mktemp("rule"), io.StringIO()
+        folder, output = tmp_path_factory.mktemp("rule"), io.StringIO()
         words = [*CANCER, f"metrics.threshold={rule}", f"output={folder}", "verbose=2"]
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(output):
             assert main(words) == 0
-        found[rule] = (only_run(folder), said.getvalue())
-    return found
+        results[rule] = (only_run(folder), output.getvalue())
+    return results
 
 
 @pytest.mark.slow
@@ -84,8 +84,10 @@ def test_found_threshold_decides_only_the_test(runs: Runs, rule: str) -> None:
     for number, expected in epochs(plainly).items():
         shared = {k: v for k, v in epochs(run)[number].items() if k in expected}
         assert shared == pytest.approx(expected)
-    kept = [key for key in before if key.startswith(("naive/", "linear/", "best/"))]
-    assert {key: values[key] for key in kept} == {key: before[key] for key in kept}
+    baseline_keys = [key for key in before if key.startswith(("naive/", "linear/", "best/"))]
+    assert {key: values[key] for key in baseline_keys} == {
+        key: before[key] for key in baseline_keys
+    }
     assert "decision/threshold" not in before
 
 

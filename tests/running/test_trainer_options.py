@@ -51,7 +51,7 @@ def test_every_trainer_option_is_tested_here() -> None:
 
 def test_execution_options_change_no_recorded_value(made: Made, own_folder: Path) -> None:
     plain = epochs(made(*IRIS))
-    run = made(*IRIS, *(f"trainer.{one}={PLAIN[one]}" for one in PLAIN), "output=options")
+    run = made(*IRIS, *(f"trainer.{option}={PLAIN[option]}" for option in PLAIN), "output=options")
     assert epochs(run) == plain
     assert "run_training_epoch" in (run / "run.log").read_text(encoding="utf-8")
     assert sorted(path.name for path in own_folder.iterdir()) == ["options", "runs"]
@@ -81,8 +81,8 @@ def test_early_stopping_is_off_without_validation(made: Made, capsys: Capture, w
     """The last weights are kept."""
     words = ("callbacks=early_stopping", "scheduler=plateau", "verbose=2", word)
     run = made(*SHORT[:3], IRIS[-1], *words)
-    said = [line for line in capsys.readouterr().out.splitlines() if "no validation" in line]
-    assert said == [
+    notes = [line for line in capsys.readouterr().out.splitlines() if "no validation" in line]
+    assert notes == [
         f"note: no validation ({UNVALIDATED[word]}): the last weights are kept, early "
         "stopping is off and the learning rate stays as it is"
     ]
@@ -192,21 +192,23 @@ def test_precision_is_that_of_the_weights(made: Made, data: str, precisions: lis
     exact = epochs(made(*words, "output=exact"))[1]
     for precision in precisions:
         run = made(*words, f"trainer.precision={precision}", f"output={precision}")
-        weights, found = checkpoint(run, "last")["state_dict"], epochs(run)[1]
+        weights, values = checkpoint(run, "last")["state_dict"], epochs(run)[1]
         assert {value.dtype for value in weights.values()} == {PRECISIONS[precision]}
         for key in ("train/loss", "val/loss", "grad/norm"):
-            assert found[key] == pytest.approx(exact[key], rel=0.05), key
+            assert values[key] == pytest.approx(exact[key], rel=0.05), key
         if precision == "bf16-true":  # means are no half-precision ones
-            losses = [found[key] for key in ("train/loss", "val/loss")]
+            losses = [values[key] for key in ("train/loss", "val/loss")]
             assert losses != [float(torch.tensor(loss).bfloat16()) for loss in losses]
 
 
 def test_accumulated_batches_equal_one_larger_batch(made: Made) -> None:
     common = ("model.norm=none", "optimizer=sgd", "optimizer.momentum=0", "data.shuffle=false")
     words = (*IRIS, *common, "trainer.max_steps=1", "trainer.gradient_clip_val=null")
-    whole = made(*words, "data.batch_size=64", "output=whole")
-    parts = made(*words, "data.batch_size=32", "trainer.accumulate_grad_batches=2", "output=parts")
-    first, second = (checkpoint(run, "last")["state_dict"] for run in (whole, parts))
+    whole_run = made(*words, "data.batch_size=64", "output=whole")
+    accumulated_run = made(
+        *words, "data.batch_size=32", "trainer.accumulate_grad_batches=2", "output=parts"
+    )
+    first, second = (checkpoint(run, "last")["state_dict"] for run in (whole_run, accumulated_run))
     torch.testing.assert_close(second, first, rtol=1e-5, atol=1e-7)
 
 
