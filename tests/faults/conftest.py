@@ -69,8 +69,8 @@ def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
     """
 
     def call(*words: str, real: bool = False, **environment: str) -> Sweeping:
-        given = beside(BASE, [*own_code, *words])
-        return Sweeping(fork(*given, command="sweep", real=real, **environment))
+        overrides = beside(BASE, [*own_code, *words])
+        return Sweeping(fork(*overrides, command="sweep", real=real, **environment))
 
     return call
 
@@ -94,8 +94,8 @@ def commit(folder: Path, files: dict[str, str]) -> None:
 
 def beside(base: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the words, and those of `base` whose keys they leave alone."""
-    given = {word.partition("=")[0].lstrip("+") for word in words}
-    return [*(word for word in base if word.partition("=")[0] not in given), *words]
+    replaced_keys = {word.partition("=")[0].lstrip("+") for word in words}
+    return [*(word for word in base if word.partition("=")[0] not in replaced_keys), *words]
 
 
 @pytest.fixture

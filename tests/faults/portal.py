@@ -57,8 +57,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes) -> None:
         connection = http.client.HTTPConnection(self.server.target, timeout=30)
-        kept = {key: text for key, text in self.headers.items() if key.lower() != "host"}
-        connection.request(self.command, self.path, body, {**kept, "Host": self.server.target})
+        forwarded_headers = {
+            key: text for key, text in self.headers.items() if key.lower() != "host"
+        }
+        connection.request(
+            self.command, self.path, body, {**forwarded_headers, "Host": self.server.target}
+        )
         response = connection.getresponse()
         headers = {"Content-Type": response.headers.get("Content-Type", "")}
         self._send(response.status, headers, response.read())

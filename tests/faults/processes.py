@@ -120,17 +120,17 @@ class Training:
     def recorder(self) -> psutil.Process:
         """Return the process that fills MLflow, as soon as it is there."""
         self.wait_until(lambda: self.running(RECORDER), what="its recorder")
-        (found,) = self.running(RECORDER)
-        return found
+        (process,) = self.running(RECORDER)
+        return process
 
     def running(self, module: str) -> list[psutil.Process]:
         """Return the processes below it that run a module."""
-        found = []
-        for one in self.children():
+        processes = []
+        for process in self.children():
             with suppress(psutil.NoSuchProcess):  # such as git, which lives for a moment
-                if module in one.cmdline():
-                    found.append(one)
-        return found
+                if module in process.cmdline():
+                    processes.append(process)
+        return processes
 
     def end(self) -> int:
         """Wait for its end and return its exit code; negative = killed by that signal."""
@@ -160,7 +160,7 @@ def start_command(
     Where there are words before the command, it is never a fork.
     """
     streams.mkdir()
-    given = ["-m", f"pipeline.{command}", *words]
+    arguments = ["-m", f"pipeline.{command}", *words]
     variables = {**os.environ, **(environment or {})}
     process: Fork | subprocess.Popen[bytes]
     with (
@@ -170,7 +170,7 @@ def start_command(
     ):
         if python is None or prefix:
             process = subprocess.Popen(
-                [*prefix, sys.executable, *given],
+                [*prefix, sys.executable, *arguments],
                 stdin=nothing,
                 stdout=out,
                 stderr=err,
@@ -178,7 +178,7 @@ def start_command(
             )
         else:
             descriptors = [stream.fileno() for stream in (nothing, out, err)]
-            process = Fork(python, given, descriptors, environment=variables)
+            process = Fork(python, arguments, descriptors, environment=variables)
     return Training(process.pid, folder=Path.cwd(), streams=streams, exit_code=process.wait)
 
 
@@ -186,10 +186,10 @@ def listening(pid: int) -> set[str]:
     """Return the addresses on which a process and those below it listen."""
     first = psutil.Process(pid)
     return {
-        one.laddr.ip.removeprefix("::ffff:")
+        connection.laddr.ip.removeprefix("::ffff:")
         for process in filter(is_running, [first, *first.children(recursive=True)])
-        for one in process.net_connections("inet")
-        if one.status == psutil.CONN_LISTEN
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
     }
 
 
@@ -200,7 +200,7 @@ def recorded_epochs(run: Path) -> list[int]:
 
 def ending(run: Path) -> tuple[str, str | None] | None:
     """Return the status and the reason at the end of a journal; `None` where it stays open."""
-    last = [one for one in events(run) if one["event"] in ("begin", "end")][-1]
+    last = [event for event in events(run) if event["event"] in ("begin", "end")][-1]
     return (last["status"], last["reason"]) if last["event"] == "end" else None
 
 

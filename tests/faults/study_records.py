@@ -94,11 +94,11 @@ class Records:
 
     def trials(self) -> list[Trial]:
         """Return the study's trials by number; none before the study is there."""
-        found = self.ask(
+        rows = self.ask(
             "SELECT trial_id, number, state FROM trials JOIN studies USING (study_id) "
             f"WHERE study_name = '{self.name}' ORDER BY number"
         )
-        return [self._trial(*row) for row in found]
+        return [self._trial(*row) for row in rows]
 
     def _trial(self, trial_id: int, number: int, state: str) -> Trial:
         where = f"WHERE trial_id = {trial_id}"
@@ -126,8 +126,10 @@ class Records:
 
     def _run(self, run_id: str, name: str, status: str) -> StoredRun:
         tags, params, metrics = (
-            dict(ask_file(self.mlflow, f"SELECT key, value FROM {one} WHERE run_uuid = '{run_id}'"))
-            for one in ("tags", "params", "latest_metrics")
+            dict(
+                ask_file(self.mlflow, f"SELECT key, value FROM {table} WHERE run_uuid = '{run_id}'")
+            )
+            for table in ("tags", "params", "latest_metrics")
         )
         return StoredRun(
             run_id=run_id, name=name, status=status, tags=tags, params=params, metrics=metrics
@@ -135,13 +137,13 @@ class Records:
 
     def children(self) -> dict[int, StoredRun]:
         """Return the run of each trial of this study, which is the only one."""
-        found: dict[int, StoredRun] = {}
+        runs_by_trial: dict[int, StoredRun] = {}
         for run in self.runs():
             if run.tags.get("study") == self.name and "pipeline.trial" in run.tags:
                 number = int(run.tags["pipeline.trial"])
-                assert number not in found, f"trial {number} has two runs"
-                found[number] = run
-        return found
+                assert number not in runs_by_trial, f"trial {number} has two runs"
+                runs_by_trial[number] = run
+        return runs_by_trial
 
     def parent(self) -> StoredRun:
         """Return the study's own run, which is the only one."""
@@ -154,18 +156,24 @@ class Records:
 
     def require_agreement(self) -> None:
         """Fail unless each trial that was begun has one run, and both tell the same end."""
-        begun = {trial.number: trial for trial in self.trials() if trial.state != "WAITING"}
+        started_trials = {
+            trial.number: trial for trial in self.trials() if trial.state != "WAITING"
+        }
         children = self.children()
-        assert children.keys() == begun.keys(), (sorted(children), sorted(begun))
-        told = {number: (trial.end, children[number].end) for number, trial in begun.items()}
-        wanted = {number: (trial.end, ENDS.get(trial.end)) for number, trial in begun.items()}
-        assert told == wanted
+        assert children.keys() == started_trials.keys(), (sorted(children), sorted(started_trials))
+        recorded_ends = {
+            number: (trial.end, children[number].end) for number, trial in started_trials.items()
+        }
+        expected_ends = {
+            number: (trial.end, ENDS.get(trial.end)) for number, trial in started_trials.items()
+        }
+        assert recorded_ends == expected_ends
         parent_id = {run.tags.get("mlflow.parentRunId") for run in children.values()}
         assert len(parent_id) <= 1
-        for number, trial in begun.items():
+        for number, trial in started_trials.items():
             if trial.state == "COMPLETE":
-                known = children[number].metrics
-                assert known.get("best/val/f1", known.get("val/f1")) == trial.values[0]
+                metrics = children[number].metrics
+                assert metrics.get("best/val/f1", metrics.get("val/f1")) == trial.values[0]
 
     def require_whole(self, n_trials: int, *, max_retry: int = 2) -> None:
         """Fail unless the study has its trials, nothing is open, and no point was lost."""

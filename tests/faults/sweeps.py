@@ -44,20 +44,23 @@ class Sweeping:
 
     def children(self, module: str = WORKER) -> list[psutil.Process]:
         """Return the processes below it that run a module; by default its workers alone."""
-        found: list[psutil.Process] = []
+        processes: list[psutil.Process] = []
         if not psutil.pid_exists(self.process.pid):
-            return found
+            return processes
         driver = psutil.Process(self.process.pid)
-        for one in driver.children(recursive=True):
+        for process in driver.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                line, is_below = one.cmdline(), one.ppid() == driver.pid
+                line, is_below = process.cmdline(), process.ppid() == driver.pid
                 # The server of a real sweep and its forks have the words of the sweep.
                 is_server = FORK_SERVER in line or line == driver.cmdline()
-                wanted = {FORK_SERVER: is_server and is_below, WORKER: is_server and not is_below}
-                if wanted.get(module, module in line) or (not is_server and module in line):
-                    found.append(one)
-        self._family |= {child.pid: child for child in found}
-        return found
+                is_module = {
+                    FORK_SERVER: is_server and is_below,
+                    WORKER: is_server and not is_below,
+                }
+                if is_module.get(module, module in line) or (not is_server and module in line):
+                    processes.append(process)
+        self._family |= {child.pid: child for child in processes}
+        return processes
 
     def await_waiting(self, what: str = "waiting", *, other_than: int | None = None) -> int:
         """Wait until a worker stays where its trial waits; return its process id."""
@@ -110,12 +113,14 @@ def grid(*rates: float) -> list[str]:
     return ["sweep.sampler=grid", "sweep.n_trials=null", f"optimizer.lr=choice({texts})"]
 
 
-def behaving(*ways: str, rates: Sequence[float] | None = None, delay: float = 0.0) -> list[str]:
+def behaving(
+    *behaviors: str, rates: Sequence[float] | None = None, delay: float = 0.0
+) -> list[str]:
     """Return the words that let trials behave in one way each, by their rates, or all in one."""
-    found = "null" if rates is None else f"[{','.join(map(str, rates))}]"
+    rates_text = "null" if rates is None else f"[{','.join(map(str, rates))}]"
     return [
         "+callbacks.own._target_=sweep_parts.Behave",
-        f"+callbacks.own.how=[{','.join(ways) or 'train'}]",
-        f"+callbacks.own.rates={found}",
+        f"+callbacks.own.how=[{','.join(behaviors) or 'train'}]",
+        f"+callbacks.own.rates={rates_text}",
         f"+callbacks.own.delay={delay}",
     ]

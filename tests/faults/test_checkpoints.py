@@ -48,7 +48,7 @@ def test_damaged_checkpoint_is_refused_naming_the_intact_one(
     journal = run / "journal.jsonl"
     journal.write_text(journal.read_text("utf-8").replace('"FINISHED"', '"KILLED"'), "utf-8")
     last, best = run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"
-    content, whole = last.read_bytes(), best.read_bytes()
+    content, best_content = last.read_bytes(), best.read_bytes()
     last.unlink()  # the best epoch may be the same file
     last.write_bytes(DAMAGES[damage](content))
     code, line = resume(str(run))
@@ -58,7 +58,7 @@ def test_damaged_checkpoint_is_refused_naming_the_intact_one(
     best.write_bytes(b"")
     code, line = resume(str(run))
     assert (code, "is complete" in line) == (2, False)
-    best.write_bytes(whole)
+    best.write_bytes(best_content)
     code, line = resume("auto")
     assert code == 0
     assert line.startswith(f"warning: {last.relative_to(Path.cwd())} is ")
@@ -77,12 +77,12 @@ def test_flipped_bits_never_change_the_weights(run: Path, tmp_path: Path) -> Non
     for place in [*places, *chance.sample(range(directory, len(content)), 60)]:
         broken.write_bytes(with_bit(content, place, chance.randrange(8)))
         try:
-            found = read_checkpoint(broken)["state_dict"]
+            read_weights = read_checkpoint(broken)["state_dict"]
         except ConfigError:
             continue
         # A bit that no reader looks at, such as a date in the archive.
-        assert found.keys() == weights.keys()
-        assert all(torch.equal(found[name], weights[name]) for name in weights)
+        assert read_weights.keys() == weights.keys()
+        assert all(torch.equal(read_weights[name], weights[name]) for name in weights)
 
 
 @pytest.fixture
@@ -176,13 +176,13 @@ def test_new_run_removes_partial_files_of_killed_runs(train: Train, fork: Start)
     assert half.exists()  # its run is alive: whose file it is can't be known
     training.send(signal.SIGKILL)
     training.end()
-    ours = half.with_name(f".last.ckpt.{training.pid}.tmp")
+    own_partial_file = half.with_name(f".last.ckpt.{training.pid}.tmp")
     described = half.parents[1] / "model" / f".interface.json.{training.pid}.tmp"
     described.parent.mkdir(exist_ok=True)
-    for file in (ours, described):
+    for file in (own_partial_file, described):
         file.write_bytes(b"half")
     assert train(*WORDS, "trainer.max_epochs=1") == 0
-    assert not any(file.exists() for file in (half, ours, described))
+    assert not any(file.exists() for file in (half, own_partial_file, described))
 
 
 def test_resumed_run_removes_only_its_own_partial_files(run: Path, train: Train) -> None:

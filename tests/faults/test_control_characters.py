@@ -42,18 +42,18 @@ def in_pipe(words: tuple[str, ...], folder: Path) -> str:
 
 def in_terminal(words: tuple[str, ...], folder: Path) -> str:
     """Return what a command prints to a terminal, without the sequences of Rich."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", *words],
         cwd=folder,
         stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
+        stdout=terminal,
+        stderr=terminal,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "400"},
     ):
-        os.close(theirs)
-        content = b"".join(chunks(ours))
-    os.close(ours)
+        os.close(terminal)
+        content = b"".join(chunks(controller))
+    os.close(controller)
     return OWN.sub("", content.decode("utf-8"))
 
 
@@ -99,9 +99,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with closing(sqlite3.connect(folder / "optuna.db")) as database, database:
         database.execute("UPDATE studies SET study_name = study_name || ?", (CANARY,))
     journal = run_of(folder) / "journal.jsonl"
-    first, *others = journal.read_text(encoding="utf-8").splitlines()
+    first, *later_lines = journal.read_text(encoding="utf-8").splitlines()
     begin = {**json.loads(first), "name": f"run{CANARY}"}
-    journal.write_text("\n".join([json.dumps(begin), *others, ""]), encoding="utf-8")
+    journal.write_text("\n".join([json.dumps(begin), *later_lines, ""]), encoding="utf-8")
     return folder
 
 
@@ -115,8 +115,8 @@ def test_table_names_are_shown_as_escapes(hostile: Path, printed: Printed) -> No
     table = ("data=table", "data.path=data.csv", "data.target=label", "output=other")
     text = printed(hostile, "train", *table, *QUICK, "tracking=none", "details=true")
     assert f"k0{SHOWN}" in text
-    wrong = printed(hostile, "train", *table[:2], "data.target=b", *QUICK, "tracking=none")
-    assert f"columns are a, b{SHOWN}" in wrong.replace("\\\\", "\\")
+    message = printed(hostile, "train", *table[:2], "data.target=b", *QUICK, "tracking=none")
+    assert f"columns are a, b{SHOWN}" in message.replace("\\\\", "\\")
 
 
 @pytest.mark.slow
@@ -157,9 +157,9 @@ def test_predictions_are_unescaped_only_in_a_pipe(hostile: Path) -> None:
 
 @pytest.mark.parametrize("text", ["a\nb\tc", "a\r\nb", "\x1b[2J\n"])
 def test_single_line_has_no_line_break(text: str) -> None:
-    shown = single_line(text)
-    assert shown.isprintable()
-    assert shown.encode("ascii").decode("unicode_escape") == text
+    escaped = single_line(text)
+    assert escaped.isprintable()
+    assert escaped.encode("ascii").decode("unicode_escape") == text
 
 
 @pytest.mark.parametrize("text", ["naïve", "日本語", "👩‍👩‍👧", "שלום", "a\tb\n", "½", "\xa0x"])

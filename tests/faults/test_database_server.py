@@ -49,13 +49,13 @@ def records_of(server: Postgres, database: str) -> Records:
 def has_taken(running: Sweeping, records: Records) -> bool:
     """Tell whether a worker of a sweep has, or had, a trial."""
     workers = {worker.pid for worker in running.children()}
-    held = (trial.attributes.get("lease", {}).get("pid") for trial in records.trials())
-    return not workers.isdisjoint(held)
+    lease_pids = (trial.attributes.get("lease", {}).get("pid") for trial in records.trials())
+    return not workers.isdisjoint(lease_pids)
 
 
 def files_with(secret: str, folder: Path) -> list[Path]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in found if secret.encode() in path.read_bytes()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if secret.encode() in path.read_bytes()]
 
 
 def test_server_crash_and_pause_lose_no_trial(
@@ -68,8 +68,8 @@ def test_server_crash_and_pause_lose_no_trial(
     secret = f"{USER}:{PASSWORD}"
     rates = [0.01 + 0.001 * number for number in range(14)]
     # Each of the four workers takes one of the last four trials, so none ends before the pause.
-    held = behaving(*["wait"] * 4, rates=rates[10:], delay=0.4)
-    words = (*grid(*rates), "sweep.workers=2", *held)
+    waiting_words = behaving(*["wait"] * 4, rates=rates[10:], delay=0.4)
+    words = (*grid(*rates), "sweep.workers=2", *waiting_words)
     environment = {
         "MLFLOW_TRACKING_URI": postgres.url(databases[1], userinfo=secret),
         "STUDIES": postgres.url(databases[0], userinfo=secret),
@@ -77,31 +77,31 @@ def test_server_crash_and_pause_lose_no_trial(
     }
     together = [sweep(*words, "sweep.storage=${oc.env:STUDIES}", **environment) for _ in range(2)]
     together[0].process.wait_until(
-        lambda: all(has_taken(one, records) for one in together), what="a trial of each"
+        lambda: all(has_taken(driver, records) for driver in together), what="a trial of each"
     )
     together[0].await_trials(3, records)
     postgres.restart()
-    for one in together:
-        one.await_waiting()
+    for driver in together:
+        driver.await_waiting()
     postgres.stop(signal.SIGINT)
     together[0].go_on()
     time.sleep(5)
     postgres.start()
-    assert [one.end() for one in together] == [0, 0], [one.err for one in together]
+    assert [driver.end() for driver in together] == [0, 0], [driver.err for driver in together]
     assert [trial.state for trial in records.trials()] == ["COMPLETE"] * 14
     capsys.readouterr()
     stores = (f"storage={studies}", f"tracking.uri={tracking}")
     assert runs([*stores, "study=study", "action=check"]) == 0, capsys.readouterr().err
     assert capsys.readouterr().out == "14 trials, 14 runs: they agree\n"
-    for one in together:
-        said = one.err.splitlines()
+    for driver in together:
+        messages = driver.err.splitlines()
         start = "warning: the study database 'postgresql+psycopg://student:***@"
-        assert said[-2].startswith(start)
-        assert said[-2].endswith("; waiting up to 300 s")
-        assert said[-1].endswith("is available again; the study continues")
+        assert messages[-2].startswith(start)
+        assert messages[-2].endswith("; waiting up to 300 s")
+        assert messages[-1].endswith("is available again; the study continues")
         # The first time it may have been back before it was missed.
-        assert len(said) in (2, 4), said
-        assert PASSWORD not in one.out + one.err
+        assert len(messages) in (2, 4), messages
+        assert PASSWORD not in driver.out + driver.err
     assert files_with(PASSWORD, Path.cwd()) == []
     for name in databases:
         tables = postgres.ask(name, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
@@ -165,22 +165,22 @@ def test_unusable_server_is_reported_without_password(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def problem(url: str) -> tuple[str, str]:
-        shown = url.replace("postgresql", "postgresql+psycopg").replace(USER, "***")
+        shown_url = url.replace("postgresql", "postgresql+psycopg").replace(USER, "***")
         lines = []
         for which, words in (
             ("study", (f"storage={url}",)),
-            ("tracking", (f"storage={here}", f"tracking.uri={url}")),
+            ("tracking", (f"storage={local_url}", f"tracking.uri={url}")),
         ):
             assert runs(["action=check", "study=study", *words]) == 3
             (line,) = capsys.readouterr().err.splitlines()
-            start = f"error: the {which} database {shown!r} "
+            start = f"error: the {which} database {shown_url!r} "
             assert line.startswith(start)
             lines.append(line.removeprefix(start))
         return lines[0], lines[1]
 
-    empty, here = postgres.url(postgres.database()), "sqlite:///studies.db"
+    empty, local_url = postgres.url(postgres.database()), "sqlite:///studies.db"
     see = "check the address and the password (PGPASSWORD or PGPASSFILE)"
-    _found_a_study(here)
+    _found_a_study(local_url)
     nowhere = f'refuses (database "nowhere" does not exist); {see}'
     assert problem(postgres.url("nowhere")) == (nowhere, nowhere)
     down = f"postgresql://{USER}@127.0.0.1:{free_port()}/any"
@@ -224,7 +224,7 @@ def test_concurrent_processes_create_mlflow_tables_once(
     script = "import sys; from pipeline.tracking.store import Store; Store(sys.argv[1])"
     words = [sys.executable, "-c", script, postgres.url(name, scheme="postgresql+psycopg")]
     together = [subprocess.Popen(words) for _ in range(3)]
-    assert [one.wait() for one in together] == [0, 0, 0]
+    assert [process.wait() for process in together] == [0, 0, 0]
     assert train(*FEW, f"tracking.uri={postgres.url(name)}") == 0
     assert postgres.ask(name, "SELECT count(*) FROM experiments WHERE name = 'pipeline'") == [(1,)]
     ((run_id, status, uri),) = postgres.ask(name, "SELECT run_uuid, status, artifact_uri FROM runs")

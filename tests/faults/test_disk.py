@@ -45,13 +45,13 @@ def test_full_disk_keeps_the_last_whole_checkpoint(fork: Start, mount: Mount) ->
     words = (f"output={disk}", "trainer.checkpoint_seconds=0")
     line = refusal(fork(*ENDLESS, *words, "tracking=none"))
     (run,) = (path for path in disk.iterdir() if path.is_dir())
-    said = re.fullmatch(
+    match = re.fullmatch(
         rf"error: {run}/checkpoints/last.ckpt can't be written \(No space left on device; "
         r"(\d+) bytes free\); make room or choose another folder with output=FOLDER",
         line,
     )
-    assert said, line
-    assert int(said[1]) < (run / "checkpoints" / "last.ckpt").stat().st_size
+    assert match, line
+    assert int(match[1]) < (run / "checkpoints" / "last.ckpt").stat().st_size
     assert ending(run) == ("FAILED", "error")
     last = read_checkpoint(run / "checkpoints" / "last.ckpt")
     assert last["pipeline"]["epoch"] == recorded_epochs(run)[-1] - 1
@@ -69,11 +69,11 @@ def test_completely_full_disk_leaves_no_run(fork: Start, mount: Mount) -> None:
 def test_missing_inodes_are_named_instead_of_space(fork: Start, mount: Mount, inodes: int) -> None:
     disk = mount("disk", size="10m", nr_inodes=str(inodes))
     line = refusal(fork(*ENDLESS, f"output={disk}/runs", "tracking=none"))
-    said = "(no inodes free); remove files or choose another place"
+    expected = "(no inodes free); remove files or choose another place"
     if inodes == 1:
-        assert line == f"error: output='{disk}/runs' can't be written {said}"
+        assert line == f"error: output='{disk}/runs' can't be written {expected}"
     assert str(disk) in line
-    assert said in line
+    assert expected in line
 
 
 @pytest.mark.slow
@@ -144,19 +144,19 @@ def test_full_tracking_disk_costs_no_result(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "inodes", "said"),
+    ("size", "inodes", "expected_end"),
     [
         ("100k", "1000", ""),
         ("10m", "1", " (no inodes free); remove files or choose another place"),
     ],
 )
 def test_database_without_room_is_refused_at_start(
-    fork: Start, mount: Mount, size: str, inodes: str, said: str
+    fork: Start, mount: Mount, size: str, inodes: str, expected_end: str
 ) -> None:
     disk = mount("disk", size=size, nr_inodes=inodes)
     line = refusal(fork(*SHORT, f"tracking.uri=sqlite:///{disk}/mlflow.db"))
     assert line.startswith(f"error: the tracking database '{disk}/mlflow.db' can't be written")
-    assert line.endswith(said)
+    assert line.endswith(expected_end)
     assert not Path("runs").exists()
 
 
@@ -231,19 +231,19 @@ def test_checkpoints_need_no_temporary_folder(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["removed", "renamed"])
-def test_run_is_closed_when_its_folder_disappears(fork: Start, database: str, how: str) -> None:
+@pytest.mark.parametrize("change", ["removed", "renamed"])
+def test_run_is_closed_when_its_folder_disappears(fork: Start, database: str, change: str) -> None:
     training = fork(*ENDLESS)
     training.await_epoch(2)
     run, elsewhere = training.run, training.folder / "elsewhere" / "run"
     training.wait_until(lambda: read_state(run).run_id, what="its run in MLflow")
     elsewhere.parent.mkdir()
     run.rename(elsewhere)
-    if how == "removed":
+    if change == "removed":
         shutil.rmtree(elsewhere)
     assert refusal(training).startswith(f"error: {run.relative_to(training.folder)}")
     assert outcome(database) == ("FAILED", "error")
-    if how == "renamed":
+    if change == "renamed":
         epochs = recorded_epochs(elsewhere)
         assert sync(["action=sync", "output=elsewhere"]) == 0
         assert outcome(database) == ("FAILED", "error")

@@ -34,11 +34,11 @@ DIVERGED: dict[str, tuple[tuple[str, ...], str, list[int]]] = {
 """Words, what is said, and the epochs of which the weights may be kept."""
 
 
-@pytest.mark.parametrize("way", DIVERGED)
+@pytest.mark.parametrize("case", DIVERGED)
 def test_diverged_run_keeps_its_last_finite_weights(
-    train: Train, database: str, own_code: tuple[str, ...], capsys: Capture, way: str
+    train: Train, database: str, own_code: tuple[str, ...], capsys: Capture, case: str
 ) -> None:
-    words, says, finite = DIVERGED[way]
+    words, says, finite = DIVERGED[case]
     tracking = () if "tracking=local" in words else ("tracking=none",)
     assert train(*STEEP, *tracking, *own_code, *words) == 4
     (line,) = capsys.readouterr().err.splitlines()
@@ -53,8 +53,8 @@ def test_diverged_run_keeps_its_last_finite_weights(
     for name in files:
         content = checkpoint(run, name)
         assert content["pipeline"]["epoch"] in finite
-        assert all(bool(one.isfinite().all()) for one in content["state_dict"].values())
-    if way == "later":
+        assert all(bool(tensor.isfinite().all()) for tensor in content["state_dict"].values())
+    if case == "later":
         assert recorded_epochs(run) == finite
         assert checkpoint_epoch(run) == finite[-1]
 

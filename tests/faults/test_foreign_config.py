@@ -60,7 +60,7 @@ def refusal(uri: str, word: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    "main", [one.main for one in (train, sweep, evaluate, predict, export, report, runs)]
+    "main", [command.main for command in (train, sweep, evaluate, predict, export, report, runs)]
 )
 def test_config_file_cannot_choose_the_tracking_server(
     listener: Listener, refused: Refused, main: Main
@@ -167,8 +167,8 @@ def test_search_space_cannot_choose_an_address(
 def test_config_file_cannot_choose_the_output_folder(refused: Refused, own_folder: Path) -> None:
     text = f"{GLOBAL}output: ../stolen\nresume: ../stolen/run\n"
     words = (*written(Path("../conf"), {"experiment/x.yaml": text}), *QUICK, "tracking=none")
-    for main, more in ((train.main, ()), (sweep.main, STUDY)):
-        assert refused(main, *words, *more, "experiment=x") == [
+    for main, study_words in ((train.main, ()), (sweep.main, STUDY)):
+        assert refused(main, *words, *study_words, "experiment=x") == [
             f"{key}='{value}' is set in ../conf/experiment/x.yaml; it counts only if you confirm "
             f"it: type {key}={value}, or remove it from the file."
             for key, value in (("output", "../stolen"), ("resume", "../stolen/run"))
@@ -227,8 +227,8 @@ def test_config_file_cannot_set_trust_by_reference(
     words = (*written(Path("conf"), files), "experiment=e", *QUICK)
     study = STUDY if main is sweep.main else ()
     several = (("-m", "seed=1,2"),) if main is train.main else ()
-    for more in ((), *several):
-        assert refused(main, *words, *study, *more) == [TRUST_IN_FILE]
+    for extra_words in ((), *several):
+        assert refused(main, *words, *study, *extra_words) == [TRUST_IN_FILE]
     assert not harm.exists()
 
 

@@ -326,11 +326,11 @@ def test_recorded_names_cannot_forge_output_lines(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     harm = "a\nerror: FORGED\tx"
-    begin, *others = events(run)
+    begin, *later_events = events(run)
     names = {"name": harm, "register": harm, "trust": [harm], "uri": f"http://127.0.0.1:9/{harm}"}
     doctor = {"event": "tag", "time": begin["time"], "key": "doctor", "value": harm}
-    end = {**others.pop(), "reason": harm}
-    journal = [{**begin, **names}, *others, doctor, end]
+    end = {**later_events.pop(), "reason": harm}
+    journal = [{**begin, **names}, *later_events, doctor, end]
     text = "".join(f"{json.dumps(event)}\n" for event in journal)
     (run / "journal.jsonl").write_text(text, encoding="utf-8")
     (run / OWNER).unlink()
@@ -383,35 +383,35 @@ def begun(uri: str, name: str, **header: object) -> Journal:
 
 def test_training_sends_no_foreign_run(database: str) -> None:
     foreign = begun(database, "1-foreign")
-    own = begun(database, "2-own")
-    adopt(own.folder)
+    own_journal = begun(database, "2-own")
+    adopt(own_journal.folder)
     with Recorder() as recorder:
         recorder.connect(database, experiment="pipeline")
         recorder.send_earlier(Path("runs"))
-        wait_until(lambda: read_state(own.folder).done, what="the own run")
+        wait_until(lambda: read_state(own_journal.folder).done, what="the own run")
     assert read_state(foreign.folder) == State()
     client = MlflowClient(database)
-    ids = [one.experiment_id for one in client.search_experiments()]
-    assert [one.info.run_name for one in client.search_runs(ids)] == ["2-own"]
+    ids = [entity.experiment_id for entity in client.search_experiments()]
+    assert [entity.info.run_name for entity in client.search_runs(ids)] == ["2-own"]
 
 
 def test_named_foreign_run_is_sent_without_its_claims(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = begun(database, "1-own")
-    adopt(own.folder)
+    own_journal = begun(database, "1-own")
+    adopt(own_journal.folder)
     assert runs.main(["action=sync"]) == 0
-    client, state = MlflowClient(database), read_state(own.folder)
+    client, state = MlflowClient(database), read_state(own_journal.folder)
     before = client.get_run(state.run_id).to_dictionary()
 
-    claims = {"key": own.folder.name, "parent": state.run_id, "register": "flowers"}
+    claims = {"key": own_journal.folder.name, "parent": state.run_id, "register": "flowers"}
     tags = {"mlflow.parentRunId": state.run_id, "pipeline.study": "a1", "pipeline.trial": "0"}
     foreign = begun("http://127.0.0.1:9", "2-foreign", **claims, trust=["harm"], tags=tags)
     shutil.copytree(run / "model", foreign.folder / "model")
     (foreign.folder / "code" / "harm").mkdir(parents=True)
     (foreign.folder / "code" / "harm" / "__init__.py").write_text("", encoding="utf-8")
     foreign.model(Figure(data="", monitor="val/f1", value=1.0, better="max"))
-    foreign.tag("pipeline.folder", own.folder.name)
+    foreign.tag("pipeline.folder", own_journal.folder.name)
     write_state(foreign.folder, replace(state, sent=1, done=False))
 
     assert runs.main(["action=sync"]) == 0
@@ -419,8 +419,8 @@ def test_named_foreign_run_is_sent_without_its_claims(
     for _ in range(2):  # it is recorded once
         assert runs.main(["action=sync", "run=2-foreign"]) == 0
     assert client.get_run(state.run_id).to_dictionary() == before
-    found = client.search_runs([state.experiment_id], "tags.`pipeline.foreign` = 'true'")
-    (recorded,) = found
+    recorded_runs = client.search_runs([state.experiment_id], "tags.`pipeline.foreign` = 'true'")
+    (recorded,) = recorded_runs
     assert recorded.info.status == "FINISHED"
     assert recorded.data.metrics == {"train/loss": 0.5}
     assert recorded.data.tags["pipeline.folder"].startswith("foreign-")
@@ -482,14 +482,14 @@ def test_only_named_runs_are_sent_without_state_folder(
     words = [sys.executable, "-m", "pipeline.train", *QUICK]
     subprocess.run(words, check=True)  # this run is the process's own, so it is recorded
     client = MlflowClient(database)
-    ids = [one.experiment_id for one in client.search_experiments()]
+    ids = [entity.experiment_id for entity in client.search_experiments()]
     (recorded,) = client.search_runs(ids)
     assert recorded.info.status == "FINISHED"
-    left = begun(database, "2-left")
+    journal = begun(database, "2-left")
     assert runs.main(["action=sync"]) == 0
-    assert read_state(left.folder) == State()
+    assert read_state(journal.folder) == State()
     assert runs.main(["action=sync", "run=2-left"]) == 0
-    assert read_state(left.folder).done
+    assert read_state(journal.folder).done
 
 
 # ── studies ─────────────────────────────────────────────────────────────────────────────────────

@@ -63,18 +63,18 @@ def test_repeatedly_killed_recorder_costs_only_the_record(
         for recorder in training.running(RECORDER):
             recorder.kill()
         time.sleep(0.01)
-    told, *more = training.err.splitlines()
-    assert told.partition(": ")[2].startswith(
+    first_line, *other_lines = training.err.splitlines()
+    assert first_line.partition(": ")[2].startswith(
         f"the tracking database '{training.folder / 'mlflow.db'}': the recorder process has ended, "
         "twice; check what kills it (often the kernel, when memory runs out), then run the same "
         "command again; tracking=none records nothing"
     )
     assert training.end() == (3 if required else 0)
     if required:
-        assert (told.partition(":")[0], more) == ("error", [])
+        assert (first_line.partition(":")[0], other_lines) == ("error", [])
         assert not (training.folder / "runs").exists()
     else:
-        assert told.startswith("warning: ")
+        assert first_line.startswith("warning: ")
         assert ending(training.run) == ("FINISHED", None)
         assert recorded_epochs(training.run) == [1]
 

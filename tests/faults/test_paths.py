@@ -36,8 +36,8 @@ DEEP = ["/".join(["d" * 60] * 4)]
 @pytest.mark.parametrize("name", [*NAMES, *RELATIVE, *DEEP])
 def test_output_folder_may_have_any_name(train: Train, own_folder: Path, name: str) -> None:
     output = own_folder / name / "runs"
-    given = f"{name}/runs" if name in RELATIVE else output
-    assert train(*QUICK, f"output={given}", "tracking=none") == 0
+    typed_path = f"{name}/runs" if name in RELATIVE else output
+    assert train(*QUICK, f"output={typed_path}", "tracking=none") == 0
     (run,) = output.iterdir()
     assert ending(run) == ("FINISHED", None)
     assert [path.name for path in own_folder.iterdir()] == [name.partition("/")[0]]
@@ -128,17 +128,17 @@ def test_url_as_output_is_refused(capsys: Capture, command: str) -> None:
 
 def test_file_as_output_folder_is_refused(train: Train, own_folder: Path, capsys: Capture) -> None:
     (own_folder / "file").write_text("mine", encoding="utf-8")
-    for output, said in {
+    for output, problem in {
         "file": "is a file; expected a folder. Choose another.",
         "file/runs": f"is below '{own_folder}/file', which is a file; choose another.",
     }.items():
         assert train(*QUICK, f"output={output}", "tracking=none") == 2
-        assert capsys.readouterr().err == f"error: output='{output}' {said}\n"
+        assert capsys.readouterr().err == f"error: output='{output}' {problem}\n"
     assert (own_folder / "file").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(
-    ("kind", "more"),
+    ("kind", "words"),
     [
         ("table", ["model=mlp"]),
         ("series", ["model=mlp", "data.window=4"]),
@@ -146,10 +146,10 @@ def test_file_as_output_folder_is_refused(train: Train, own_folder: Path, capsys
         ("images", ["model=cnn2d"]),
     ],
 )
-def test_named_pipe_is_not_read_as_data(kind: str, more: list[str], capsys: Capture) -> None:
+def test_named_pipe_is_not_read_as_data(kind: str, words: list[str], capsys: Capture) -> None:
     """Reading it would wait until another process writes into it."""
     os.mkfifo("pipe")
-    assert train_main([f"data={kind}", "data.path=pipe", *more]) == 2
+    assert train_main([f"data={kind}", "data.path=pipe", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert " is a pipe; expected a " in line

@@ -125,14 +125,18 @@ def test_model_and_files_may_have_any_name(
     trained: Path, own_folder: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     if name in RELATIVE:
-        model, given, output = trained, name, f"out-{name}"
+        model, input_path, output = trained, name, f"out-{name}"
     else:
         folder = own_folder / name
-        model, given, output = folder / "run", f"{folder / name}.csv", f"{folder / name}.parquet"
+        model, input_path, output = (
+            folder / "run",
+            f"{folder / name}.csv",
+            f"{folder / name}.parquet",
+        )
         shutil.copytree(trained, model)
-    write_new(3, given)
+    write_new(3, input_path)
     before = list(own_folder.rglob("*"))
-    words = [f"model_from={model}", f"input={given}", f"output={output}"]
+    words = [f"model_from={model}", f"input={input_path}", f"output={output}"]
     assert main(words) == 0, capsys.readouterr().err
     assert sorted(own_folder.rglob("*")) == sorted([*before, own_folder / output])
 
@@ -140,8 +144,8 @@ def test_model_and_files_may_have_any_name(
 def test_closed_standard_output_is_no_error(trained: Path) -> None:
     write_new(200_000)
     command = [sys.executable, "-m", "pipeline.predict", f"model_from={trained}", "input=new.csv"]
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*command, "verbose=0"], **both) as process:  # type: ignore[call-overload]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "verbose=0"], **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.readline().startswith(b"prediction,probability of setosa,")
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == (b"", 0)
@@ -201,8 +205,8 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
 
 def flip_a_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
-    with zipfile.ZipFile(file) as known:
-        largest = max(known.infolist(), key=lambda one: one.file_size)
+    with zipfile.ZipFile(file) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
     content[largest.header_offset + 200] ^= 1
     file.write_bytes(content)
 
@@ -232,9 +236,9 @@ def test_model_file_with_code_is_refused(
     file: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     """The code does not run."""
-    damage, said = DAMAGES[kind]
+    damage, pattern = DAMAGES[kind]
     damage(file)
-    assert re.search(said, refusal(capsys))
+    assert re.search(pattern, refusal(capsys))
     assert not Path("trapped").exists()
 
 
@@ -290,12 +294,12 @@ CHANGES: list[tuple[Change, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), CHANGES)
+@pytest.mark.parametrize(("change", "pattern"), CHANGES)
 def test_incomplete_or_contradictory_model_is_refused(
-    file: Path, capsys: pytest.CaptureFixture[str], change: Change, said: str
+    file: Path, capsys: pytest.CaptureFixture[str], change: Change, pattern: str
 ) -> None:
     altered(file, change)
-    assert re.search(said, refusal(capsys))
+    assert re.search(pattern, refusal(capsys))
 
 
 def test_model_of_another_version_predicts_with_note(

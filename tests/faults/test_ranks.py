@@ -50,8 +50,8 @@ def test_killed_rank_ends_the_run_with_reason(
     (peer,) = training.running("pipeline.running.peer")
     peer.kill()
     assert end_of(training, family) == 3
-    (said,) = lines_of(training.err, start="error: ")
-    assert said.startswith("error: rank 1 of 2 was ended by SIGKILL, which stopped the training")
+    (line,) = lines_of(training.err, start="error: ")
+    assert line.startswith("error: rank 1 of 2 was ended by SIGKILL, which stopped the training")
     assert f"resume={training.run.relative_to(training.folder)}" in training.err
     assert ending(training.run) == ("FAILED", "error")
     assert checkpoint_epoch(training.run) >= 2
@@ -105,8 +105,8 @@ def test_torchrun_resumes_run_on_two_machines(run: Path, own_folder: Path) -> No
         torchrun(own_folder, (*words, "trainer.max_epochs=5"), *meeting, f"--node-rank={node}")
         for node in range(2)
     ]
-    (first, said), (second, _) = (machine.communicate(timeout=300) for machine in machines)
-    assert [machine.returncode for machine in machines] == [0, 0], said
+    (first, errors), (second, _) = (machine.communicate(timeout=300) for machine in machines)
+    assert [machine.returncode for machine in machines] == [0, 0], errors
     assert "on each of 2 machines" in first
     assert second == ""
     assert list((own_folder / "runs").iterdir()) == [run]
@@ -116,8 +116,8 @@ def test_torchrun_resumes_run_on_two_machines(run: Path, own_folder: Path) -> No
 
 def test_wrong_config_is_reported_once_for_all_ranks(own_folder: Path) -> None:
     process = torchrun(own_folder, ("model=mpl", *TWO), "--standalone", "--nproc-per-node=2")
-    _, said = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
-    (line,) = lines_of(said, start="error: ")
+    (line,) = lines_of(errors, start="error: ")
     assert line.startswith("error: model=mpl is unknown")
     assert not (own_folder / "runs").exists()

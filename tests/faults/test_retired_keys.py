@@ -26,8 +26,8 @@ def rows(own_folder: Path) -> Path:
 
 def test_removed_key_names_its_replacement(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "# @package _global_\ndata: {allow_url: true}\n"
-    own = written(Path("../conf"), {"experiment/x.yaml": text})
-    for words in (["data.allow_url=true"], [*own, "experiment=x"]):
+    config_words = written(Path("../conf"), {"experiment/x.yaml": text})
+    for words in (["data.allow_url=true"], [*config_words, "experiment=x"]):
         assert train.main([*TABLE, *QUICK, *words]) == 2
         assert capsys.readouterr().err == f"error: {GONE}\n"
     assert not Path("runs").exists()

@@ -90,7 +90,7 @@ def contents(path: Path) -> Iterator[bytes]:
 
 def holding_a_secret(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts)
-    return [path for path in files if any(CANARY.encode() in one for one in contents(path))]
+    return [path for path in files if any(CANARY.encode() in content for content in contents(path))]
 
 
 def open_to_all(folder: Path) -> Iterator[Path]:
@@ -135,18 +135,24 @@ def test_no_file_or_output_holds_a_secret(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """No file can be read by other users."""
-    own = tmp_path / "own"
-    (own / "experiment").mkdir(parents=True)
-    (own / "experiment" / "planted.yaml").write_text(EXPERIMENT, encoding="utf-8")
-    (own / "own_callback.py").write_text(CALLBACK, encoding="utf-8")
-    given = ("--config-dir", str(own), "experiment=planted", "model=mlp", "trainer.max_epochs=1")
+    config_folder = tmp_path / "own"
+    (config_folder / "experiment").mkdir(parents=True)
+    (config_folder / "experiment" / "planted.yaml").write_text(EXPERIMENT, encoding="utf-8")
+    (config_folder / "own_callback.py").write_text(CALLBACK, encoding="utf-8")
+    base_words = (
+        "--config-dir",
+        str(config_folder),
+        "experiment=planted",
+        "model=mlp",
+        "trainer.max_epochs=1",
+    )
     data = ("data=table", "data.target=label", f"data.path={tmp_path}/near.csv")
     rows = [f"{n % 7},{n % 5},{'ab'[n % 2]}" for n in range(60)]
     (tmp_path / "near.csv").write_text("\n".join(["x,y,label", *rows]) + "\n", encoding="utf-8")
     callback = ("+callbacks.own._target_=own_callback.Own", "trust=[own_callback]", *WORDS)
     study = ("sweep.name=study", "sweep.n_trials=2", "sweep.workers=1", "sweep.sampler=random")
     for name, value in {
-        "PYTHONPATH": str(own),
+        "PYTHONPATH": str(config_folder),
         "XDG_CACHE_HOME": str(repository / "cache"),
         "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
         "NO_PROXY": "127.0.0.1",
@@ -155,12 +161,12 @@ def test_no_file_or_output_holds_a_secret(
     }.items():
         monkeypatch.setenv(name, value)
     server.start()
-    there = {"MLFLOW_TRACKING_URI": server.uri.replace("//", f"//me:{CANARY}-53@")}
+    server_environment = {"MLFLOW_TRACKING_URI": server.uri.replace("//", f"//me:{CANARY}-53@")}
     arguments: set[str] = set()
     printed = ""
     for words, environment in (
-        (("train", *given, *data, *callback, "verbose=2"), there),
-        (("sweep", *given, *data, *callback, *study, "optimizer.lr=interval(0.001,0.1)"), {}),
+        (("train", *base_words, *data, *callback, "verbose=2"), server_environment),
+        (("sweep", *base_words, *data, *callback, *study, "optimizer.lr=interval(0.001,0.1)"), {}),
     ):
         printed += printed_by(
             *words, folder=repository, environment=environment, arguments=arguments
@@ -168,7 +174,7 @@ def test_no_file_or_output_holds_a_secret(
     mask = os.umask(0o022)
     try:
         assert report(["study=study"]) == runs(["action=list"]) == 0
-        monkeypatch.setenv(*there.popitem())
+        monkeypatch.setenv(*server_environment.popitem())
         assert report(["run=last"]) == 0
     finally:
         os.umask(mask)

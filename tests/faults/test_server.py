@@ -37,13 +37,13 @@ def test_unreachable_server_is_named_without_its_password(
     began_at, seconds = time.monotonic(), 10 * crowding()
     assert train(*SHORT, f"traceback={traceback}", "verbose=0") == 3
     assert time.monotonic() - began_at < seconds
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     line = (
         f"error: the tracking server http://me:***@127.0.0.1:{port} does not answer (connection "
         "refused); start it, or record here with tracking=local and without MLFLOW_TRACKING_URI\n"
     )
-    assert said == line if traceback == "false" else line in said
-    assert "canary" not in said
+    assert printed == line if traceback == "false" else line in printed
+    assert "canary" not in printed
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -62,9 +62,9 @@ def test_run_without_optional_server_keeps_its_values(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["killed", "silenced"])
+@pytest.mark.parametrize("fault", ["killed", "silenced"])
 def test_restarted_server_receives_every_value_once(
-    fork: Start, server: TrackingServer, own_code: tuple[str, ...], how: str
+    fork: Start, server: TrackingServer, own_code: tuple[str, ...], fault: str
 ) -> None:
     """It went away while the run trained."""
     server.start()
@@ -76,7 +76,7 @@ def test_restarted_server_receives_every_value_once(
     go_away, come_back = {
         "killed": (server.kill, server.start),
         "silenced": (server.silence, server.wake),
-    }[how]
+    }[fault]
     go_away()
     (training.folder / "go on").touch()
     went_on_at, seconds = time.monotonic(), 30 * crowding()
@@ -117,8 +117,8 @@ def test_silent_server_is_waited_for_only_briefly(fork: Start) -> None:
         uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
         training = fork(*SHORT, f"tracking.uri={uri}", "verbose=0")
         assert training.end() == 3
-    said = f"error: the tracking server {uri} does not answer (no answer in time)"
-    assert training.err.startswith(said)
+    expected = f"error: the tracking server {uri} does not answer (no answer in time)"
+    assert training.err.startswith(expected)
     assert len(training.err.splitlines()) == 1
     assert not (training.folder / "runs").exists()
 

@@ -42,8 +42,8 @@ def test_stopped_run_resumes_by_the_printed_command(fork: Start, database: str) 
         assert outcome(database) == STOPPED
         assert "Traceback" not in training.err
         (line,) = training.err.splitlines()
-        said, _, command = line.partition("; continue with: ")
-        epoch = int(said.removeprefix("stopped after epoch "))
+        message, _, command = line.partition("; continue with: ")
+        epoch = int(message.removeprefix("stopped after epoch "))
         assert checkpoint_epoch(training.run) in (epoch, epoch - 1)  # the journal is written first
         assert recorded_epochs(training.run) == list(range(1, epoch + 1))
         assert shlex.split(command) == [
@@ -83,8 +83,8 @@ def test_second_signal_ends_an_orderly_stop(
 
 def pause(hook: str) -> tuple[str, ...]:
     """Words for a run that pauses in a hook of Lightning's."""
-    own = "+callbacks.pause._target_=slow_parts.Pause"
-    return (*IRIS, "trainer.max_epochs=2", own, f"+callbacks.pause.hook={hook}")
+    callback = "+callbacks.pause._target_=slow_parts.Pause"
+    return (*IRIS, "trainer.max_epochs=2", callback, f"+callbacks.pause.hook={hook}")
 
 
 WORDS = {
@@ -110,14 +110,16 @@ def test_stop_at_any_moment_is_recorded(
     assert training.end() == code
     assert "Traceback" not in training.err
     if moment in BEFORE:
-        said = "stopped before the training began; nothing was recorded\n"
-        assert (training.out, training.err) == ("", said)
+        expected = "stopped before the training began; nothing was recorded\n"
+        assert (training.out, training.err) == ("", expected)
         assert not (training.folder / "runs").exists()
     else:
         assert ending(training.run) == STOPPED
         if moment == "on_fit_start":
-            said = "stopped before the end of the first epoch; run the same command to start again"
-            assert training.err == f"{said}\n"
+            expected = (
+                "stopped before the end of the first epoch; run the same command to start again"
+            )
+            assert training.err == f"{expected}\n"
         # A swallowed one holds at the end of the epoch, and Lightning itself minds a SIGTERM.
         assert "swallow" not in moment or recorded_epochs(training.run) in ([1], [])
 
@@ -129,8 +131,8 @@ def test_stop_does_not_wait_for_the_recorder(fork: Start) -> None:
     recorder.suspend()  # while it loads its libraries
     training.wait_until(lambda: training.out, what="its first words")
     training.send(signal.SIGTERM)
-    said = "stopped before the training began; nothing was recorded\n"
-    assert (training.end(), training.err) == (143, said)
+    expected = "stopped before the training began; nothing was recorded\n"
+    assert (training.end(), training.err) == (143, expected)
     assert not (training.folder / "runs").exists()
     with suppress(psutil.NoSuchProcess):  # killed, if it was not to connect yet
         recorder.resume()
@@ -177,8 +179,8 @@ def test_run_with_shown_result_counts_as_finished(
     assert sync(["action=sync"]) == 0
     assert outcome(database) == ("FINISHED", None)
     assert recorded_steps(database, "test/f1") == [0]
-    left = leftovers(training.folder)  # none was sent
-    assert all(number == signal.SIGKILL and training.run in path.parents for path in left)
+    leftover_files = leftovers(training.folder)  # none was sent
+    assert all(number == signal.SIGKILL and training.run in path.parents for path in leftover_files)
 
 
 @pytest.mark.slow

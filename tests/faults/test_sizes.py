@@ -49,8 +49,10 @@ VALUES: tuple[object, ...] = (
 def space() -> Iterator[None]:
     """The address space is limited."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + SPACE, before[1]))
+    used_bytes = (
+        int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    )
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + SPACE, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
 

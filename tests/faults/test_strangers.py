@@ -38,24 +38,26 @@ def stranger(run: Path, listener: Listener) -> Path:
     """A run folder, below `runs`, each file of which names the listener as the place of records."""
     tracking = {"kind": "server", "uri": listener.uri, "required": True, "experiment": "theirs"}
     change(run, lambda config: config.update(tracking=tracking))
-    kept = [word for word in saved_command(run) if word != "tracking=none"]
-    save_command(run, *kept, "tracking=server", f"tracking.uri={listener.uri}")
-    begin, *others = events(run)
-    text = "".join(f"{json.dumps(one)}\n" for one in ({**begin, "uri": listener.uri}, *others))
+    words = [word for word in saved_command(run) if word != "tracking=none"]
+    save_command(run, *words, "tracking=server", f"tracking.uri={listener.uri}")
+    begin, *later_events = events(run)
+    text = "".join(
+        f"{json.dumps(event)}\n" for event in ({**begin, "uri": listener.uri}, *later_events)
+    )
     (run / "journal.jsonl").write_text(text, encoding="utf-8")
     write_state(run, State(uri=listener.uri, run_id=RUN_ID, experiment_id="1", sent=1))
     return run
 
 
-def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
+def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """Change the config in a model, in checkpoints and beside them."""
     for file in folder.rglob("*.ckpt"):
         content = torch.load(file, weights_only=True)
-        how(content["pipeline"]["config"])
+        edit(content["pipeline"]["config"])
         torch.save(content, file)
     file = folder / "artifacts" / "config.yaml"
     config: Any = OmegaConf.to_container(OmegaConf.load(file))
-    how(config)
+    edit(config)
     OmegaConf.save(config, file)
 
 
@@ -101,7 +103,10 @@ def test_evaluation_is_recorded_in_the_users_store(
     assert evaluate.main([f"model_from={stranger}", "verbose=0"]) == 0
     assert listener.requests == []
     client = MlflowClient(database)
-    assert [one.name for one in client.search_experiments()] == ["pipeline", "Default"]
+    assert [experiment.name for experiment in client.search_experiments()] == [
+        "pipeline",
+        "Default",
+    ]
     (made,) = (run for run in Path("runs").iterdir() if run != stranger.relative_to(Path.cwd()))
     recorded = client.get_run(read_state(made).run_id)
     assert recorded.info.status == "FINISHED"
@@ -140,7 +145,7 @@ def test_unsent_run_is_sent_only_to_typed_address(
 ) -> None:
     assert runs.main([f"action={action}"]) == 3
     assert listener.requests == []
-    (line,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith("error:"))
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if text.startswith("error:"))
     assert line == (
         f"error: recorded in {listener.uri}, which is used only if set: "
         f"add tracking.uri={listener.uri}"
@@ -227,8 +232,8 @@ def test_saved_command_cannot_allow_data_urls(
     stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = ["data=table", f"data.path={listener.uri}/data.csv"]
-    kept = [word for word in saved_command(stranger) if word != "data=iris"]
-    save_command(stranger, *kept, *saved, "data.allow_url=true")
+    other_words = [word for word in saved_command(stranger) if word != "data=iris"]
+    save_command(stranger, *other_words, *saved, "data.allow_url=true")
     change_data(stranger, *saved)
     words = (f"resume={stranger}", *RESUMED, "resume_allow_change=true")
     assert refusal(capsys, train.main, *words).endswith(
@@ -241,8 +246,8 @@ def test_reference_in_checkpoint_stays_unresolved(
     stranger: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
-    said = refusal(capsys, train.main, f"resume={stranger}", *RESUMED)
-    assert f"optimizer.lr was '{REFERENCE}' and is" in said
+    message = refusal(capsys, train.main, f"resume={stranger}", *RESUMED)
+    assert f"optimizer.lr was '{REFERENCE}' and is" in message
 
 
 def test_own_config_references_resolve_again_on_resume(
@@ -320,9 +325,9 @@ def with_links(folder: Path, _: Listener) -> tuple[str, ...]:
 
 def with_claims(folder: Path, listener: Listener) -> tuple[str, ...]:
     """A run of another's id, to be registered, with code that its model runs."""
-    begin, *others = events(folder)
+    begin, *later_events = events(folder)
     claims = {"register": "flowers", "trust": ["harm"], "parent": RUN_ID, "key": "theirs"}
-    lines = (json.dumps(event) for event in ({**begin, **claims}, *others))
+    lines = (json.dumps(event) for event in ({**begin, **claims}, *later_events))
     (folder / "journal.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
     (folder / "code" / "harm").mkdir(parents=True)
     (folder / "code" / "harm" / "__init__.py").write_text(CODE, encoding="utf-8")
@@ -366,13 +371,13 @@ def test_no_command_obeys_a_foreign_folder(
     words = make(folder, listener)
     before = outside()
     for main, template in EVERY_COMMAND:
-        asked = [word.format(folder=folder) for word in template]
+        command_words = [word.format(folder=folder) for word in template]
         if words and main in (train.main, sweep.main):
-            asked.append("experiment=theirs")
+            command_words.append("experiment=theirs")
         capsys.readouterr()
-        code = main([*words, *asked])
+        code = main([*words, *command_words])
         printed = capsys.readouterr()
-        subject = f"{main.__module__} {asked}: {printed.err}"
+        subject = f"{main.__module__} {command_words}: {printed.err}"
         assert code in (0, 2, 3), subject
         assert (code == 0) is not any(
             line.startswith("error: ") for line in printed.err.splitlines()
@@ -406,11 +411,11 @@ def test_no_command_trusts_answers_of_a_portal(
         for main, template in EVERY_COMMAND:
             if "apply=true" in template:
                 continue  # the user may remove a run of his own that is recorded nowhere
-            asked = [word.format(folder=run) for word in template]
+            command_words = [word.format(folder=run) for word in template]
             capsys.readouterr()
-            code = main(asked)
+            code = main(command_words)
             printed = capsys.readouterr()
-            subject = f"{main.__module__} {asked}: {printed.err}"
+            subject = f"{main.__module__} {command_words}: {printed.err}"
             assert code in (0, 2, 3), subject
             assert "Traceback" not in printed.err, subject
             assert read_state(run) == before, subject

@@ -68,7 +68,9 @@ def test_killed_data_loader_is_reported_with_hint(fork: Start) -> None:
     training = fork(*ENDLESS, "data.memory_budget=0", "data.num_workers=2")
     training.await_epoch(2)
     command = psutil.Process(training.pid).cmdline()
-    readers = [one for one in training.children() if one.cmdline() == command]  # its forks
+    readers = [
+        process for process in training.children() if process.cmdline() == command
+    ]  # its forks
     assert len(readers) >= 2
     os.kill(readers[0].pid, signal.SIGKILL)
     assert training.end() == 3

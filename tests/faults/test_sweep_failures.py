@@ -70,8 +70,8 @@ def test_consecutive_failures_end_the_study(
     assert sweep_here(*words, f"{most}=4") == 3
     hint, problem = capsys.readouterr().err.splitlines()
     assert hint == "warning: 3 trials in a row ran out of memory; lower data.batch_size"
-    told = "error: 4 trials failed in a row, the last with: out of memory ("
-    assert problem.startswith(told)
+    expected = "error: 4 trials failed in a row, the last with: out of memory ("
+    assert problem.startswith(expected)
     records = Records()
     assert records.ends() == [("FAIL", "error")] + [("FAIL", "oom")] * 3
     assert records.parent().end == ("FAILED", "error")
@@ -80,14 +80,14 @@ def test_consecutive_failures_end_the_study(
     assert "the last with: sweep_parts._behave raised RuntimeError: the " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", ["trial", "study"])
+@pytest.mark.parametrize("removed", ["trial", "study"])
 def test_trial_is_closed_when_its_folder_disappears(
-    sweep: StartSweep, own_folder: Path, what: str
+    sweep: StartSweep, own_folder: Path, removed: str
 ) -> None:
     running = sweep("sweep.n_trials=9", *behaving("wait"))
     running.await_waiting()
     (trial,) = own_folder.glob("runs/study/trials/*")
-    shutil.rmtree(trial if what == "trial" else trial.parents[1])
+    shutil.rmtree(trial if removed == "trial" else trial.parents[1])
     running.go_on()
     assert running.end() == 3
     (problem,) = problems(running.err)
@@ -115,13 +115,13 @@ def test_sweep_continues_after_a_full_disk(
     (problem,) = problems(running.err)
     assert str(disk) in problem
     assert "No space left on device" in problem
-    done = records.counted()
-    assert done < 20
+    completed = records.counted()
+    assert completed < 20
     assert {state for state, _ in records.ends()} <= {"COMPLETE", "FAIL", "WAITING"}
     assert {run.status for run in records.runs()} <= {"FINISHED", "FAILED"}
     ballast.unlink()
-    assert sweep_here(f"sweep.n_trials={done + 2}", *words) == 0
-    records.require_whole(done + 2)
+    assert sweep_here(f"sweep.n_trials={completed + 2}", *words) == 0
+    records.require_whole(completed + 2)
     assert runs(["action=check", "study=study"]) == 0
 
 

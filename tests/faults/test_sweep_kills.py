@@ -107,8 +107,8 @@ def test_trial_that_kills_workers_has_limited_retries(
     records, rates = Records(), (0.01, 0.03, 0.04)
     words = ("sweep.max_retry=1", "sweep.max_consecutive_failures=3")
     slow = "data._target_=sweep_parts.SlowIris"
-    ways = behaving("die", "die", "die", rates=rates)
-    words = (*grid(0.01, 0.02, 0.03, 0.04), *words, slow, *ways)
+    behavior_words = behaving("die", "die", "die", rates=rates)
+    words = (*grid(0.01, 0.02, 0.03, 0.04), *words, slow, *behavior_words)
     running = sweep(*words)
     running.process.wait_until(running.children, what=WORKER)
     (running.process.folder / "armed").touch()
@@ -155,8 +155,8 @@ def test_retried_default_keeps_scores_despite_late_kill(sweep: StartSweep) -> No
     retried, other, _ = (trial.attributes["attributes"] for trial in records.trials()[1:])
     assert {"test/f1", "threads"} <= retried.keys() == other.keys()
     assert records.parent().tags["best.trial"] == "3"
-    kept = {int(path.name.rpartition("-")[2]) for path in journal.parents[1].iterdir()}
-    assert kept == {1, 3}
+    kept_trials = {int(path.name.rpartition("-")[2]) for path in journal.parents[1].iterdir()}
+    assert kept_trials == {1, 3}
     assert "  default  " in last.out  # a column of the test results
     assert runs(["action=check", "study=study"]) == 0
 
@@ -192,10 +192,10 @@ def test_repeatedly_killed_sweep_ends_with_exact_total(sweep: StartSweep) -> Non
 
 def kill(running: Sweeping, victims: str) -> None:
     """Kill the driver, and its workers and its recorder with it where all are meant."""
-    others = [*running.children(FORK_SERVER), *running.children(RECORDER)]
+    processes = [*running.children(FORK_SERVER), *running.children(RECORDER)]
     running.kill()
-    for other in others if victims == "all" else ():
-        if other.is_running():
-            other.kill()
+    for process in processes if victims == "all" else ():
+        if process.is_running():
+            process.kill()
     if victims == "all":
         running.require_no_orphan()

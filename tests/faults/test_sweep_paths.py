@@ -24,11 +24,11 @@ def test_sweep_works_in_folders_of_any_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So does the printed command of its winner."""
-    here = own_folder / ODD
-    here.mkdir()
+    folder = own_folder / ODD
+    folder.mkdir()
     for module in own_folder.glob("*.py"):
-        module.rename(here / module.name)
-    monkeypatch.chdir(here)
+        module.rename(folder / module.name)
+    monkeypatch.chdir(folder)
     name = "a" * 64  # as long as it may be
     words = (f"output={quoted(f'out {ODD}')}", "sweep.storage=null", f"sweep.name={name}")
     assert sweep_here("sweep.n_trials=1", *words) == 0
@@ -37,8 +37,8 @@ def test_sweep_works_in_folders_of_any_name(
     assert again.err == ""
     records = Records(name)
     records.require_whole(2)
-    said = records.parent().tags["best.trial"]
-    value = records.trials()[int(said)].values[0]
+    best_trial = records.parent().tags["best.trial"]
+    value = records.trials()[int(best_trial)].values[0]
     for start in ("again", "or"):
         (command,) = re.findall(rf"^{start} +pipeline train (.*)$", again.out, re.MULTILINE)
         assert train([*shlex.split(command), f"tracking.experiment={start}", "verbose=0"]) == 0
@@ -46,5 +46,5 @@ def test_sweep_works_in_folders_of_any_name(
             "SELECT value FROM latest_metrics JOIN runs USING (run_uuid) JOIN experiments "
             f"USING (experiment_id) WHERE experiments.name = '{start}' AND key = 'best/val/f1'"
         )
-        assert ask_file(here / "mlflow.db", query) == [(value,)]
+        assert ask_file(folder / "mlflow.db", query) == [(value,)]
     assert [path.name for path in own_folder.iterdir()] == [ODD]

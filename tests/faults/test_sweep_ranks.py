@@ -30,23 +30,23 @@ def test_study_on_two_devices_equals_one_device(
     words += ["sweep.pruner=asha", "sweep.base_trial=false"]
     words += ["optimizer.lr=tag(log, interval(1e-5, 1e-1))", "tracking=none"]
     found = []
-    for name, more in (("alone", ["trainer=cpu"]), ("shared", list(TWO))):
+    for name, device_words in (("alone", ["trainer=cpu"]), ("shared", list(TWO))):
         storage = f"sweep.storage=sqlite:///{own_folder}/{name}.db"
-        assert main([*words, *more, f"output={name}", storage, "sweep.name=study"]) == 0
+        assert main([*words, *device_words, f"output={name}", storage, "sweep.name=study"]) == 0
         found.append(Records(ask=partial(ask_file, own_folder / f"{name}.db")).trials())
     alone, shared = found
     assert [trial.state for trial in shared] == [trial.state for trial in alone]
     assert "PRUNED" in [trial.state for trial in shared]
-    for one, two in zip(alone, shared, strict=True):
-        assert two.values == pytest.approx(one.values, abs=1e-6)
+    for alone_trial, shared_trial in zip(alone, shared, strict=True):
+        assert shared_trial.values == pytest.approx(alone_trial.values, abs=1e-6)
     # The winner's command brings its devices along, and gives its value again.
     conf = own_folder / "shared" / "study" / "conf"
     capsys.readouterr()
-    given = [f"--config-dir={conf}", "experiment=study", "tracking=none", "verbose=0"]
-    assert train([*given, "output=again"]) == 0
+    experiment_words = [f"--config-dir={conf}", "experiment=study", "tracking=none", "verbose=0"]
+    assert train([*experiment_words, "output=again"]) == 0
     (journal,) = (own_folder / "again").glob("*/journal.jsonl")
-    begun = json.loads(journal.read_text(encoding="utf-8").splitlines()[0])
-    assert begun["params"]["trainer.devices"] == 2
+    begin_event = json.loads(journal.read_text(encoding="utf-8").splitlines()[0])
+    assert begin_event["params"]["trainer.devices"] == 2
     values = [json.loads(line).get("values", {}) for line in journal.open(encoding="utf-8")]
     (best,) = (found["best/val/f1"] for found in values if "best/val/f1" in found)
     winner = max(trial.values[0] or 0 for trial in shared if trial.state == "COMPLETE")
@@ -87,19 +87,19 @@ def states(records: Records) -> list[str]:
 
 def ranks(study: Sweeping) -> list[psutil.Process]:
     """The processes that train, in the order of their ranks."""
-    found = {}
+    processes = {}
     for child in study.children():
         with suppress(psutil.NoSuchProcess, KeyError):
             if "-u" in child.cmdline():
-                found[int(child.environ()["RANK"])] = child
-    return [found[rank] for rank in sorted(found)]
+                processes[int(child.environ()["RANK"])] = child
+    return [processes[rank] for rank in sorted(processes)]
 
 
 def test_trial_failure_shows_reason_of_its_rank(
     sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = ("+callbacks.own._target_=rank_parts.Raises", "+callbacks.own.epoch=2")
+    callback_words = ("+callbacks.own._target_=rank_parts.Raises", "+callbacks.own.epoch=2")
     words = ("sweep.sampler=grid", "sweep.n_trials=null", "optimizer.lr=0.01", "tracking=local")
-    assert sweep_here(*own, *words, "trainer.max_epochs=choice(1,3)", *TWO) == 0
+    assert sweep_here(*callback_words, *words, "trainer.max_epochs=choice(1,3)", *TWO) == 0
     assert sorted(Records().ends()) == [("COMPLETE", None), ("FAIL", "oom")]
     assert "no room here" in capsys.readouterr().out

@@ -152,27 +152,27 @@ def sweep(start: Start, own_code: tuple[str, ...]) -> Sweep:
 
 def await_waiting(running: Training, count: int) -> list[psutil.Process]:
     """Wait until so many trials wait; return the processes that train them."""
-    found: list[Path] = []
+    files: list[Path] = []
 
     def enough() -> bool:
-        found[:] = Path.cwd().glob("waiting-*")
-        return len(found) >= count
+        files[:] = Path.cwd().glob("waiting-*")
+        return len(files) >= count
 
     running.wait_until(enough, what=f"{count} trials that wait")
-    for path in found:  # no sign of those that wait later
+    for path in files:  # no sign of those that wait later
         path.unlink()
-    return [psutil.Process(int(path.name.partition("-")[2])) for path in found]
+    return [psutil.Process(int(path.name.partition("-")[2])) for path in files]
 
 
 def bridge_of(process: int) -> psutil.Process:
     """Return the process that speaks to Ray for a sweep."""
-    (bridge,) = (one for one in psutil.Process(process).children() if BRIDGE in one.cmdline())
+    (bridge,) = (child for child in psutil.Process(process).children() if BRIDGE in child.cmdline())
     return bridge
 
 
 def with_actors(workers: Sequence[psutil.Process]) -> list[psutil.Process]:
     """Return workers, and the processes that have started them."""
-    return [*workers, *(actor for one in workers if (actor := one.parent()) is not None)]
+    return [*workers, *(actor for worker in workers if (actor := worker.parent()) is not None)]
 
 
 def folder_of(family: Sequence[psutil.Process]) -> Path:
@@ -187,14 +187,14 @@ def folder_of(family: Sequence[psutil.Process]) -> Path:
 
 def test_ray_trials_equal_local_trials(sweep: Sweep, cluster: Nodes) -> None:
     words = ("sweep.n_trials=3", "tracking=none")
-    there = sweep(*words, "sweep.name=there", "sweep.workers=5", cluster=cluster)
+    on_ray = sweep(*words, "sweep.name=there", "sweep.workers=5", cluster=cluster)
     assert sweep_here(beside(BASE, [*words, "sweep.name=here", "verbose=0"])) == 0
-    assert (there.end(), there.err) == (0, "")
-    assert there.out.startswith("there: 3 trials on 1 worker, maximizing val/f1\n")
+    assert (on_ray.end(), on_ray.err) == (0, "")
+    assert on_ray.out.startswith("there: 3 trials on 1 worker, maximizing val/f1\n")
     assert (
         "\nnote: sweep.workers=5: the Ray cluster has room for 1; each needs 1 CPU, free: 1 "
         "CPU on 1 node\n"
-    ) in there.out
+    ) in on_ray.out
     points = [
         [(trial.params, trial.values, trial.end) for trial in Records(name).trials()]
         for name in ("there", "here")
@@ -213,7 +213,7 @@ def test_ray_study_survives_stops_and_kills(sweep: Sweep, cluster: Nodes) -> Non
         first = sweep(*words, cluster=cluster)
         stranger = sweep(*words, "sweep.name=other", cluster=cluster, RAY_AUTH_TOKEN="0" * 64)
         workers = await_waiting(first, 2)
-        left, bridge = with_actors(workers), bridge_of(first.pid)
+        processes, bridge = with_actors(workers), bridge_of(first.pid)
         assert stranger.end() == 3
         assert stranger.err.startswith(
             f"error: the Ray cluster at {cluster.address} refused authentication: "
@@ -226,13 +226,13 @@ def test_ray_study_survives_stops_and_kills(sweep: Sweep, cluster: Nodes) -> Non
             "run the same command to continue\n"
         )
         assert not any(map(is_running, [*workers, bridge]))
-        await_end(*left)  # actors belong to Ray, which ends them in its own time
+        await_end(*processes)  # actors belong to Ray, which ends them in its own time
         assert records.ends() == [INTERRUPTED] * 2 + [("WAITING", None)] * 2
 
         second = sweep(*words, cluster=cluster)
-        left = [*with_actors(await_waiting(second, 2)), bridge_of(second.pid)]
+        processes = [*with_actors(await_waiting(second, 2)), bridge_of(second.pid)]
         second.finish()
-        await_end(*left)
+        await_end(*processes)
         assert records.ends()[2:] == [("RUNNING", None)] * 2
 
         auto = {"RAY_ADDRESS": cluster.address}
@@ -247,7 +247,7 @@ def test_ray_study_survives_stops_and_kills(sweep: Sweep, cluster: Nodes) -> Non
         assert lost.attributes["lease"]["host"] == OTHER
     assert records.ends().count(("RUNNING", None)) == 1
     (survivor,) = filter(is_running, workers)
-    left = [*with_actors([survivor]), bridge_of(third.pid)]
+    processes = [*with_actors([survivor]), bridge_of(third.pid)]
     survivor.kill()
     third.wait_until(lambda: records.ends().count(LOST) == 4, what="the loss with the process")
     Path("go on").touch()
@@ -257,7 +257,7 @@ def test_ray_study_survives_stops_and_kills(sweep: Sweep, cluster: Nodes) -> Non
     assert records.ends().count(COMPLETE) == 4
     records.require_whole(4, max_retry=9)
     assert runs(["action=check", "study=study"]) == 0
-    await_end(*left)
+    await_end(*processes)
 
 
 def test_node_without_study_folder_ends_the_study(sweep: Sweep, cluster: Nodes) -> None:
@@ -301,21 +301,26 @@ def test_workers_see_only_gpus_reserved_by_ray(
         workers = [Worker(cluster.worker()) for _ in range(2)]
         wait_until(lambda: len(list(own_folder.glob("seen-*"))) == 2, what="two that look around")
         files = list(own_folder.glob("seen-*"))
-        seen = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        gpus = {tuple(sorted(one["CUDA_VISIBLE_DEVICES"].split(","))) for one in seen}
+        environments = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        gpus = {
+            tuple(sorted(environment["CUDA_VISIBLE_DEVICES"].split(",")))
+            for environment in environments
+        }
         assert gpus == {("0", "1"), ("2", "3")}
-        assert {(one["OMP_NUM_THREADS"], one["MADE"]) for one in seen} == {(None, "yes")}
+        assert {
+            (environment["OMP_NUM_THREADS"], environment["MADE"]) for environment in environments
+        } == {(None, "yes")}
         bridge = bridge_of(os.getpid())
         looking = [psutil.Process(int(file.name.partition("-")[2])) for file in files]
         family = [*bridge.children(recursive=True), *looking]
         folder = folder_of(family)
         bridge.kill()
-        said: list[Answer] = []
+        answers: list[Answer] = []
         wait_until(
-            lambda: said.extend(workers[0].answers()) or workers[0].is_gone,
+            lambda: answers.extend(workers[0].answers()) or workers[0].is_gone,
             what="the loss of the connection",
         )
-        assert said[-1] == Gone(message="the connection to Ray was lost")
+        assert answers[-1] == Gone(message="the connection to Ray was lost")
         with pytest.raises(EnvironmentFaultError, match=r"connection to Ray on this machine was l"):
             Worker(cluster.worker())
         for worker in workers:

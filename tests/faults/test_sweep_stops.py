@@ -110,14 +110,14 @@ def test_stop_at_any_phase_leaves_nothing_open(
     assert confirming.end() == 130
     *_, line = confirming.err.splitlines()
     assert line.startswith("stopped: none finished; ")
-    assert [one.parent().end for one in (records, seeds)] == [("KILLED", "interrupted")] * 2
+    assert [study.parent().end for study in (records, seeds)] == [("KILLED", "interrupted")] * 2
 
     last = sweep(*words)
     assert last.end() == 0, last.err
     assert "test results of the best trial" in last.out
-    for one, count in ((records, 3), (seeds, 2)):
-        assert one.parent().end == ("FINISHED", None)
-        one.require_whole(count)
+    for study, count in ((records, 3), (seeds, 2)):
+        assert study.parent().end == ("FINISHED", None)
+        study.require_whole(count)
 
 
 @pytest.mark.parametrize(

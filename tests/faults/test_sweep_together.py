@@ -28,11 +28,11 @@ def test_concurrent_sweeps_share_one_total(sweep: StartSweep) -> None:
     """They start in an empty folder."""
     words = ("sweep.n_trials=6", *behaving(delay=0.3))
     together = [sweep(*words), *(sweep(*words, **task(number)) for number in range(2))]
-    assert [one.end() for one in together] == [0, 0, 0], [one.err for one in together]
-    assert [one.err for one in together] == ["", "", ""]
+    assert [driver.end() for driver in together] == [0, 0, 0], [driver.err for driver in together]
+    assert [driver.err for driver in together] == ["", "", ""]
     records = Records()
     records.require_whole(6)
     assert records.parent().end == ("FINISHED", None)
     assert len(records.ends()) == 6
-    assert "test results of the best trial" in "".join(one.out for one in together)
+    assert "test results of the best trial" in "".join(driver.out for driver in together)
     assert runs(["action=check", "study=study"]) == 0
