@@ -41,7 +41,7 @@ def wave() -> None:
 
 
 @pytest.mark.parametrize("path", ["Wave", "Wave/Wave_TRAIN.tsv", "Wave/Wave_TEST.tsv"])
-def test_both_files_are_found_and_their_split_is_kept(path: str) -> None:
+def test_archive_files_keep_their_split(path: str) -> None:
     wave()
     samples = read("ucr", path)
     assert samples.inputs.shape == (10, 5, 1)
@@ -76,13 +76,14 @@ def test_the_test_file_may_have_another_suffix(path: str, suffix: str, separator
     ],
     ids=["tabs", "commas", "floats and runs of spaces", "leading spaces", "BOM and CRLF", "CR"],
 )
-def test_a_text_file_is_read_however_it_is_written(content: str) -> None:
+def test_text_file_separators_are_detected(content: str) -> None:
     samples = read("ucr", written("a_TRAIN.txt", content))
     assert (samples.inputs[:, :, 0] == VALUES[:4]).all()
     assert (samples.classes, samples.targets.tolist()) == (("1", "2", "3"), [0, 1, 2, 0])
 
 
-def test_labels_are_classes_or_values_with_fractions_and_a_file_alone_is_split_as_told() -> None:
+def test_labels_are_classes_or_values_with_fractions() -> None:
+    """Without a test file, some rows are held out for testing."""
     for labels in ([0, 1, 2, 3], [10, 9, 11, 9], range(1, 13), ["up", "down", "flat", "up"]):
         samples = read("ucr", written("a_TRAIN.tsv", rows(labels)))
         assert list(samples.classes) == [str(label) for label in sorted(set(labels))]
@@ -95,7 +96,8 @@ def test_labels_are_classes_or_values_with_fractions_and_a_file_alone_is_split_a
     )
 
 
-def test_padding_is_no_value_and_unequal_lengths_become_equal_as_asked_and_told() -> None:
+def test_padding_is_dropped_and_lengths_become_equal() -> None:
+    """A note counts the series that `data.length` cuts or pads."""
     lines = "1\t1\t2\t3\tNaN\tNaN\n2\t4\t5\t6\tnan\t\n"
     assert read("ucr", written("a.tsv", lines)).inputs[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
     path = written("a.tsv", "1\t1\t2\t3\tNaN\n2\t4\t5\t6\t7\n1\t8\t9\tNaN\tNaN\n")
@@ -188,7 +190,7 @@ def mnist(form: str = FORMS[0], prefix: str = "") -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_folder_is_read_however_its_files_are_spelled_and_packed(form: str) -> None:
+def test_idx_folder_is_read_in_every_form(form: str) -> None:
     mnist(form)
     samples = read("idx", "set")
     assert samples.inputs.dtype == np.uint8
@@ -198,9 +200,10 @@ def test_a_folder_is_read_however_its_files_are_spelled_and_packed(form: str) ->
     assert samples.targets.tolist() == (LABELS - 7).tolist()
 
 
-def test_the_unpacked_file_is_read_whatever_its_name_and_a_large_one_gives_the_same_rows(
+def test_unpacked_idx_file_wins_over_packed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A large file gives the same rows from disk."""
     mnist()
     written(f"set/{IMAGES}", gzip.compress(idx(PICTURES[:20])))
     stored(f"{IMAGES}.gz", b"older")
@@ -209,7 +212,8 @@ def test_the_unpacked_file_is_read_whatever_its_name_and_a_large_one_gives_the_s
     assert_equal_from_disk("idx", "set", monkeypatch)
 
 
-def test_one_of_several_sets_is_named_by_its_file_and_a_training_part_alone_is_split() -> None:
+def test_one_of_several_sets_is_chosen_by_file() -> None:
+    """A training part without a test part is split."""
     mnist(FORMS[1], "emnist-letters-")
     mnist(FORMS[1], "emnist-digits-")
     with pytest.raises(DataError, match=r"set has 2 data sets, such as 'emnist-digits-', "):
@@ -283,7 +287,7 @@ WHOLE = idx(PICTURES[:20])
         (TEST, None, "t10k-labels-idx1-ubyte has no images"),
     ],
 )
-def test_files_that_are_missing_damaged_or_do_not_fit_are_refused_by_name_and_sizes(
+def test_unfitting_idx_files_are_refused_by_name(
     name: str, content: bytes | None, problem: str
 ) -> None:
     mnist()
@@ -295,7 +299,7 @@ def test_files_that_are_missing_damaged_or_do_not_fit_are_refused_by_name_and_si
         prepared("idx", "set")
 
 
-def test_a_packed_file_cut_short_or_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_or_oversized_packed_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     mnist(FORMS[1])
     path = Path(f"set/{IMAGES}.gz")
     whole = path.read_bytes()
@@ -321,7 +325,7 @@ def test_headers_are_compared_before_anything_is_unpacked() -> None:
     tracemalloc.stop()
 
 
-def test_a_small_file_that_unpacks_to_gigabytes_is_refused() -> None:
+def test_decompression_bomb_is_refused() -> None:
     mnist(FORMS[1])
     header = b"\0\0\x08\x03" + struct.pack(">3I", 20, 2**14, 2**13)
     Path(f"set/{IMAGES}.gz").write_bytes(gzip.compress(header + bytes(2**20)))
@@ -332,7 +336,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused() -> None:
         read("idx", "set")
 
 
-def test_a_folder_without_files_to_train_on_says_what_they_are_called() -> None:
+def test_folder_without_training_files_names_expected_files() -> None:
     mnist()
     for pattern, problem in (
         ("train-*", "set has no training images; ex"),

@@ -33,7 +33,7 @@ def npz(name: str = "x.npz", **arrays: Any) -> Path:
 @pytest.mark.parametrize(
     "names", ["x y", "X Y", "X y", "images labels", "inputs targets", "signals kind"]
 )
-def test_an_npz_of_two_arrays_is_inputs_and_targets(names: str) -> None:
+def test_npz_pair_gives_inputs_and_targets(names: str) -> None:
     x, y = names.split()
     named = {"x": x, "y": y} if x == "signals" else {}
     samples = read("arrays", npz(**{x: X, y: Y, "other": X[:3]}), **named)
@@ -56,7 +56,7 @@ def test_parts_that_a_file_gives_are_kept(form: str) -> None:
     assert "the files define the parts: train 18, validation 7, test 5 rows" in samples.notes
 
 
-def test_a_given_validation_shares_no_row_with_a_test_that_is_split_off() -> None:
+def test_given_validation_and_split_test_are_disjoint() -> None:
     path = npz(x_train=X[:20], y_train=Y[:20], x_val=X[20:], y_val=Y[20:])
     parts = prepared("arrays", path, test=0.5)
     assert parts.validation.rows.tolist() == list(range(20, 30))
@@ -64,7 +64,7 @@ def test_a_given_validation_shares_no_row_with_a_test_that_is_split_off() -> Non
 
 
 @pytest.mark.parametrize("form", ["two pairs of npy", "two npz", "folder of npy"])
-def test_a_test_may_lie_in_files_of_its_own(form: str) -> None:
+def test_arrays_may_lie_in_other_files(form: str) -> None:
     Path("test").mkdir()
     for name, values in PARTS.items():
         np.save(f"test/{name}.npy", values)
@@ -97,9 +97,10 @@ def test_a_test_may_lie_in_files_of_its_own(form: str) -> None:
         ((30, 3, 8, 3), float, "channels_last", (3, 3, 8)),
     ],
 )
-def test_axes_are_told_by_rank_type_and_lengths_or_by_the_user(
+def test_axes_are_inferred_or_given_by_user(
     shape: tuple[int, ...], dtype: type, layout: str | None, row: tuple[int, ...]
 ) -> None:
+    """They follow from the rank, type and lengths of the array."""
     values = np.random.default_rng(2).integers(0, 200, shape).astype(dtype)
     samples = read("arrays", npz(x=values, y=Y), layout=layout)
     assert samples.input_shape == row
@@ -122,15 +123,16 @@ def test_bytes_of_0_and_1_are_no_shades(dtype: type, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("packed", [False, True], ids=["npz", "packed npz"])
 @pytest.mark.parametrize("values", [X, PICTURES, np.asfortranarray(X)], ids=["C", "bytes", "F"])
-def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
+def test_arrays_on_disk_equal_those_in_memory(
     values: np.ndarray, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The scaling is the same too."""
     save = np.savez_compressed if packed else np.savez
     save("x.npz", x_train=values[:20], y_train=Y[:20], x_test=values[20:], y_test=Y[20:])
     assert_equal_from_disk("arrays", "x.npz", monkeypatch)
 
 
-def test_a_part_on_disk_is_measured_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_part_on_disk_is_measured_completely(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     rows, labels = np.zeros((3000, 1)), np.arange(3000) % 2
     rows[1] = 3000
@@ -173,7 +175,7 @@ def parted(x_train: np.ndarray, x_test: np.ndarray, y_train: np.ndarray = Y) -> 
         (b"\x93NUMPY\x01\x00\x10", "x.npz is damaged or incomplete"),
     ],
 )
-def test_what_is_no_numpy_file_or_does_not_fit_is_refused_by_content_or_shape(
+def test_unusable_numpy_file_is_refused(
     content: bytes | dict[str, np.ndarray], problem: str
 ) -> None:
     if isinstance(content, bytes):
@@ -191,7 +193,8 @@ class Trap:
         return (Path.touch, (Path("run"),))
 
 
-def test_python_objects_are_refused_never_unpickled_and_left_alone_where_nothing_asks() -> None:
+def test_pickled_objects_are_refused_and_not_loaded() -> None:
+    """Arrays of objects that no option names are ignored."""
     trap = np.array([Trap(), Trap()], dtype=object)
     problem = "x.npz: x holds pickled Python objects, which can run code;"
     with pytest.raises(DataError, match=problem):
@@ -216,7 +219,7 @@ def test_a_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("shape", [(10**9, 8), (10**12, 10**6), (-1, 4)])
-def test_a_header_of_a_member_claims_no_memory(shape: tuple[int, ...]) -> None:
+def test_false_array_header_allocates_no_memory(shape: tuple[int, ...]) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<f8", "fortran_order": False, "shape": shape}
@@ -228,7 +231,7 @@ def test_a_header_of_a_member_claims_no_memory(shape: tuple[int, ...]) -> None:
         arrays_at(Path("x.npz"))["x"].read()
 
 
-def test_a_member_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_compressed_array_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.array_files.RATIO_FROM", 10_000)
     np.savez_compressed("x.npz", x=np.zeros((100_000, 4)), y=np.zeros(100_000))
     problem = r"x.npz: x would unpack from \d+ to 3200128 bytes; .*savez"
@@ -259,7 +262,7 @@ def test_a_key_that_does_not_fit_is_refused(path: str, keys: dict[str, str], pro
 
 
 @pytest.mark.parametrize("name", ["arrays", "ucr", "idx", "images"])
-def test_a_url_is_refused_and_never_fetched(name: str) -> None:
+def test_url_of_arrays_is_refused(name: str) -> None:
     problem = r"data.path='https://x.org/a.npz' is a URL; download it first: curl -O https"
     with pytest.raises(ConfigError, match=problem):
         read(name, "https://x.org/a.npz")
@@ -292,14 +295,14 @@ def named(values: Any, **asked: Any) -> list[str]:
         (np.array([1, 2], dtype=">i8"), "1 2"),
     ],
 )
-def test_labels_of_any_kind_become_classes_named_by_their_text(labels: Any, classes: str) -> None:
+def test_labels_of_any_type_become_named_classes(labels: Any, classes: str) -> None:
     found = target(labels)
     assert " ".join(found.classes) == classes
     assert found.values.dtype == np.int64
     assert found.task == ("binary" if len(found.classes) == 2 else "multiclass")
 
 
-def test_each_row_keeps_its_own_label_and_names_follow_the_order_of_the_labels() -> None:
+def test_class_names_follow_the_sorted_labels() -> None:
     assert named([3, 1, 2, 1]) == ["3", "1", "2", "1"]
     assert named([[0, 0, 1], [1, 0, 0]], classes=["x", "y", "z"]) == ["z", "x"]
     assert named(["no", "yes", "no"]) == ["no", "yes", "no"]
@@ -309,7 +312,8 @@ def test_each_row_keeps_its_own_label_and_names_follow_the_order_of_the_labels()
     assert named([0, 3, 3], classes=list("abcd")) == ["a", "d", "d"]
 
 
-def test_the_rarer_of_two_classes_is_positive_and_told_unless_another_is_named() -> None:
+def test_rarer_label_is_positive_by_default() -> None:
+    """A note says so, unless `data.positive` names the class."""
     for labels, positive in (([1, 1, 0], "0"), ([0, 1, 0], "1"), ([0, 1], "1")):
         found = target(labels)
         assert found.classes[1] == positive
@@ -321,7 +325,7 @@ def test_the_rarer_of_two_classes_is_positive_and_told_unless_another_is_named()
         assert found.notes == ()
 
 
-def test_other_rows_keep_the_model_s_positive_class_and_tell_of_no_other() -> None:
+def test_other_rows_keep_positive_class_of_model() -> None:
     rows = np.arange(40.0).reshape(20, 2)
 
     def samples(labels: list[str]) -> Samples:
@@ -335,7 +339,8 @@ def test_other_rows_keep_the_model_s_positive_class_and_tell_of_no_other() -> No
     assert content.notes == ("told",)
 
 
-def test_fractions_many_numbers_and_columns_are_a_regression_unless_told_otherwise() -> None:
+def test_fractions_or_many_values_mean_regression() -> None:
+    """So does a target of several columns; `data.task` overrides this."""
     column, columns = (np.linspace(0, 1, 9).reshape(-1, width) for width in (1, 3))
     for values in ([0, 0.5, 1], column, columns, np.arange(21), np.r_[18:60, 18:60]):
         found = target(values)
@@ -397,7 +402,7 @@ def test_fractions_many_numbers_and_columns_are_a_regression_unless_told_otherwi
         (ConfigError, [0.5, 1], {"positive": 1}, "data.positive is for classes, but the target is"),
     ],
 )
-def test_labels_that_can_not_be_learned_as_asked_are_refused_by_row_or_key(
+def test_unlearnable_labels_are_refused_by_row_or_key(
     error: type[Exception], labels: Any, asked: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(error, match=re.escape(problem)):

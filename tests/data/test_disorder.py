@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 
 @pytest.mark.parametrize("budget", [2048, 0], ids=["as tensors", "streamed"])
 @pytest.mark.parametrize("name", ["recall", "rgb_patches"])
-def test_every_row_has_its_positions_in_the_one_drawn_order(name: str, budget: int) -> None:
+def test_permutation_is_equal_for_all_rows_and_parts(name: str, budget: int) -> None:
     plain, permuted = (
         shipped(name, permute=seed, memory_budget=budget, scale="standard") for seed in (None, 3)
     )
@@ -36,7 +36,7 @@ def test_every_row_has_its_positions_in_the_one_drawn_order(name: str, budget: i
         np.testing.assert_array_equal(before.targets, after.targets)
 
 
-def test_values_without_names_are_permuted_each_with_its_own_scale() -> None:
+def test_permuted_values_keep_their_own_scale() -> None:
     given = Given(labelled([0, 1] * 20, features=()))
     scaled, permuted = (prepare(given, options(scale="standard", permute=n)) for n in (None, 2))
     order = list(permuted.schema.permutation)
@@ -44,7 +44,7 @@ def test_values_without_names_are_permuted_each_with_its_own_scale() -> None:
     assert torch.equal(permuted.test.inputs, scaled.test.inputs[:, order])
 
 
-def test_labels_change_places_among_the_training_rows_alone() -> None:
+def test_only_training_labels_are_shuffled() -> None:
     for name, kept in {"digits": 0.1, "diabetes": 0.0}.items():  # of ten classes, of values
         true, shuffled = shipped(name), shipped(name, shuffle_labels=0)
         np.testing.assert_array_equal(shuffled.train.rows, true.train.rows)
@@ -57,7 +57,8 @@ def test_labels_change_places_among_the_training_rows_alone() -> None:
 
 
 @pytest.mark.parametrize("key", ["permute", "shuffle_labels"])
-def test_each_seed_makes_other_data_by_their_hash_and_is_told(key: str) -> None:
+def test_each_disorder_seed_changes_the_hash(key: str) -> None:
+    """A note names the seed."""
     plain, first, again, second = (
         Shipped("recall", {"rows": 40, key: seed}).prepared() for seed in (None, 0, 0, 1)
     )
@@ -67,7 +68,7 @@ def test_each_seed_makes_other_data_by_their_hash_and_is_told(key: str) -> None:
     assert told.startswith(f"data.{key}=0: ")
 
 
-def test_a_table_is_not_permuted_since_its_columns_go_by_their_names() -> None:
+def test_table_with_named_columns_refuses_permutation() -> None:
     message = (
         "data.permute=2 is for steps, pixels and unnamed values, but this data is a table with "
         "named columns; expected null"
@@ -79,7 +80,7 @@ def test_a_table_is_not_permuted_since_its_columns_go_by_their_names() -> None:
         assert str(raised.value) == message
 
 
-def test_values_in_time_take_neither_and_both_are_told_together() -> None:
+def test_series_refuses_permutation_and_shuffled_labels() -> None:
     values = np.arange(100.0)[:, None]
     with pytest.raises(ConfigError) as raised:
         prepare(Given(series(values)), options(window=5, permute=1, shuffle_labels=2))
@@ -90,7 +91,9 @@ def test_values_in_time_take_neither_and_both_are_told_together() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_asked_later_reads_as_trained(train: Callable[..., int], own_folder: Path) -> None:
+def test_permuted_model_reads_new_rows_as_trained(
+    train: Callable[..., int], own_folder: Path
+) -> None:
     """`predict` and `evaluate` permute; training rows are scored by the labels learned.
 
     The export compares the file's answers with the model's, and keeps none that differs.

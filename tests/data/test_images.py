@@ -48,7 +48,7 @@ def pets(pixels: np.ndarray = COLOURS, prefix: str = "", copies: int = 1) -> Non
             saved(name, (picture // (copy + 1)).astype(np.uint8))
 
 
-def test_a_folder_a_class_becomes_rows_in_the_order_of_their_names() -> None:
+def test_folder_per_class_becomes_sorted_rows() -> None:
     pets()
     samples = read("images", "set")
     assert samples.inputs.dtype == np.uint8
@@ -61,7 +61,8 @@ def test_a_folder_a_class_becomes_rows_in_the_order_of_their_names() -> None:
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
-def test_folders_of_parts_are_kept_and_a_class_that_one_lacks_is_told(validation: str) -> None:
+def test_folders_of_parts_keep_the_split(validation: str) -> None:
+    """A note names a class that the validation part lacks."""
     pets(prefix="train/", copies=3)
     pets(prefix="test/")
     saved(f"{validation}/cat/1.png", COLOURS[0])
@@ -72,7 +73,8 @@ def test_folders_of_parts_are_kept_and_a_class_that_one_lacks_is_told(validation
     assert "the validation part has no picture of class dog" in samples.notes
 
 
-def test_sizes_that_differ_are_refused_and_pictures_resized_as_asked_and_told() -> None:
+def test_images_of_several_sizes_need_image_size() -> None:
+    """The note counts the resized images."""
     pets()
     saved("dog/a.png", np.full((12, 9, 3), 77, dtype=np.uint8))
     problem = (
@@ -97,16 +99,18 @@ def test_sizes_that_differ_are_refused_and_pictures_resized_as_asked_and_told() 
         (COLOURS, "L", 1, None),
     ],
 )
-def test_grey_pictures_are_read_grey_and_others_in_colour_unless_asked(
+def test_image_mode_is_inferred_or_given(
     pixels: np.ndarray, asked: str | None, channels: int, told: str | None
 ) -> None:
+    """Grey images have one channel, all others three."""
     pets(pixels)
     samples = read("images", "set", image_mode=asked)
     assert samples.input_shape == (channels, 6, 5)
     assert (told in samples.notes) if told else not any("grey" in note for note in samples.notes)
 
 
-def test_transparent_pixels_lie_on_white_and_other_files_are_left_out_all_told() -> None:
+def test_transparent_pixels_become_white_and_are_reported() -> None:
+    """Notes also name the files that are not images of a class."""
     pets(GREYS)  # one picture in colour makes all so
     pixels = np.zeros((6, 5, 4), dtype=np.uint8)
     pixels[0, 0] = [200, 100, 50, 255]
@@ -192,7 +196,7 @@ MOST = "; expected at most 80,000,000 pixels (height × width). Make it"
     ],
     ids=["text", "cut", "changed", "empty", "program", "magic", "huge", "huger", "many", "floats"],
 )
-def test_a_picture_that_can_not_be_read_is_named_before_anything_is_trained(
+def test_unreadable_image_is_named_before_training(
     content: bytes,
     problem: str,
     lazy: bool,
@@ -222,7 +226,7 @@ PARTED = ["train/cat/a.png", "train/dog/a.png"]
         ([*PARTED, "val/", "valid/"], "set has both 'val' and 'valid' for the validation part; ex"),
     ],
 )
-def test_a_folder_that_is_not_laid_out_by_class_is_refused(made: list[str], problem: str) -> None:
+def test_folder_without_class_layout_is_refused(made: list[str], problem: str) -> None:
     Path("set").mkdir()
     for name in made:
         Path("set", name).mkdir(parents=True) if name[-1] == "/" else saved(name, COLOURS[0])
@@ -230,7 +234,7 @@ def test_a_folder_that_is_not_laid_out_by_class_is_refused(made: list[str], prob
         read("images", "set")
 
 
-def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed() -> None:
+def test_only_links_within_the_folder_are_followed() -> None:
     pets()
     Path("set/dog/again.png").symlink_to(Path("set/cat/0.png").resolve())
     assert len(read("images", "set").inputs) == 5
@@ -248,7 +252,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed() -> Non
         read("images", "set")
 
 
-def test_a_file_or_a_folder_not_to_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_or_unreadable_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved("a.png", COLOURS[0])
     with pytest.raises(DataError, match=r"set/a.png is a file; expected a folder, FOLDER/<class>"):
         read("images", path)
@@ -290,9 +294,10 @@ SHADES.putpalette([10, 10, 10, 99, 99, 99, 5, 5, 5, 200, 200, 200])
     ],
     ids=["PNG", "BMP", "GIF", "TIFF", "16 bits", "16 bits TIFF", "black and white", "palette"],
 )
-def test_a_grey_picture_keeps_its_upper_eight_bits_in_every_lossless_format(
+def test_grey_image_keeps_its_upper_eight_bits(
     image: Image.Image, form: str, expected: np.ndarray
 ) -> None:
+    """This holds for every lossless format."""
     content = encoded(image, form)
     assert grey(content) == expected.tolist()
     assert seen(content) == PictureHeader(size=(HEIGHT, WIDTH), grey=True, transparent=False)
@@ -319,7 +324,8 @@ def test_colours_keep_their_values(image: Image.Image, form: str, expected: np.n
     assert not seen(content).grey
 
 
-def test_half_transparent_shades_and_the_index_that_a_gif_calls_transparent_lie_on_white() -> None:
+def test_transparency_is_blended_with_white() -> None:
+    """This holds for alpha channels and for the transparent index of a GIF."""
     pixels = np.stack([RAMP, np.full_like(RAMP, 51)], axis=-1)  # 51 of 255 is a fifth
     content = encoded(Image.fromarray(pixels, "LA"))
     assert abs(np.array(grey(content)) - (RAMP * 0.2 + 255 * 0.8)).max() <= 1
@@ -330,14 +336,15 @@ def test_half_transparent_shades_and_the_index_that_a_gif_calls_transparent_lie_
     assert grey(content) == np.where(RAMP % 2, 40, 255).tolist()
 
 
-def test_the_first_picture_of_a_telephones_pair_is_read() -> None:
+def test_first_image_of_mpo_pair_is_read() -> None:
+    """Phones write such pairs."""
     first, second = (Image.new("L", (16, 16), shade) for shade in (200, 20))
     content = encoded(first, "MPO", save_all=True, append_images=[second])
     assert abs(np.array(grey(content, (16, 16))) - 200).max() <= 2
 
 
 @pytest.mark.parametrize("form", ["TIFF", "JPEG"])
-def test_a_printers_colours_become_light(form: str) -> None:
+def test_cmyk_image_becomes_rgb(form: str) -> None:
     content = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), form)
     pixels = decode(content, mode="RGB", size=(16, 16), name="a")
     assert abs(pixels[:, 8, 8].astype(int) - [255, 0, 0]).max() <= 3
@@ -358,7 +365,7 @@ TURNS = {
 
 @pytest.mark.parametrize("orientation", TURNS)
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG"])
-def test_a_turned_photograph_comes_out_upright(form: str, orientation: int) -> None:
+def test_rotated_photo_is_read_upright(form: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = Image.fromarray(np.ascontiguousarray(TURNS[orientation](RAMP)))
@@ -368,7 +375,7 @@ def test_a_turned_photograph_comes_out_upright(form: str, orientation: int) -> N
     assert seen(content).size == (HEIGHT, WIDTH)
 
 
-def test_another_size_is_reached_by_resizing_without_keeping_the_shape() -> None:
+def test_resizing_ignores_the_aspect_ratio() -> None:
     content = encoded(Image.new("L", (30, 10), 123))
     assert grey(content, (4, 7)) == [[123] * 7] * 4
     checks = np.indices((64, 64)).sum(0) % 2 * 200
@@ -386,9 +393,10 @@ def pixels(rows: int = 300) -> list[list[str]]:
     return [["digit", *DIGITS.feature_names], *(list(map(str, row)) for row in cells)]
 
 
-def test_pixels_are_scaled_together_and_read_alike_from_a_file_and_a_frame(
+def test_pixel_columns_are_scaled_together(
     own_folder: Path,
 ) -> None:
+    """A file and a data frame with other column orders are read alike."""
     content = text(pixels())
     found = prepared_table(content, **KEYS)
     train, images = found.train.rows, DIGITS.images[:300, None]
@@ -408,7 +416,7 @@ def test_pixels_are_scaled_together_and_read_alike_from_a_file_and_a_frame(
     )
 
 
-def test_the_linear_baseline_of_pixels_in_a_table_is_that_of_images(own_folder: Path) -> None:
+def test_pixel_table_linear_baseline_equals_logistic_regression(own_folder: Path) -> None:
     found = prepared_table(text(pixels()), **KEYS)
     baseline = linear(found, limits=Limits(rows=10_000, seconds=5))
     assert baseline is not None
@@ -421,7 +429,7 @@ def test_the_linear_baseline_of_pixels_in_a_table_is_that_of_images(own_folder: 
     np.testing.assert_allclose(baseline.outputs, expected, atol=1e-3)
 
 
-def test_columns_that_look_like_pixels_are_told_with_the_key(own_folder: Path) -> None:
+def test_pixel_like_columns_suggest_image_shape(own_folder: Path) -> None:
     told = "the 64 columns look like pixels but are scaled one by one; 'data.image_shape=[8,8]'"
     head, *rows = pixels()
     found = prepared_table(text([head, *rows]), target="digit")

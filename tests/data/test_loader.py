@@ -80,7 +80,7 @@ def test_folder_of_a_killed_reader_is_removed(
     assert (tmp_path / "pymp-other").exists()
 
 
-def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
+def test_lazy_windows_equal_those_from_memory() -> None:
     content = Given(series(np.random.default_rng(0).normal(size=(90, 2)).cumsum(0)))
     lazy, whole = (
         prepare(content, options(window=6, difference=2, scale="minmax", memory_budget=budget))
@@ -92,7 +92,7 @@ def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
         assert torch.equal(part.offsets, other.offsets)
 
 
-def test_an_epoch_holds_every_row_once_with_its_own_target(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epoch_yields_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     part = numbered()
     whole = epochs_of(batches_of(part))
     monkeypatch.setattr(loading, "GATHERED_BYTES", 4 * 7 * 2)  # a few batches at once
@@ -108,7 +108,8 @@ def test_an_epoch_holds_every_row_once_with_its_own_target(monkeypatch: pytest.M
         assert len(batches) == len(list(batches))
 
 
-def test_the_order_depends_on_seed_and_epoch_alone_even_set_after_the_iterator_is_made() -> None:
+def test_row_order_depends_on_seed_and_epoch() -> None:
+    """`set_epoch` takes effect even after the iterator is made."""
     orders = set()
     for seed, epoch in itertools.product((0, 1, 2**32 - 1), range(4)):
         order, again = (Order(50, shuffle=True, seed=seed) for _ in range(2))
@@ -156,7 +157,7 @@ def test_lightning_draws_a_new_order_each_epoch(budget: int) -> None:
     assert module.epochs == [torch.cat([b[0] for b in e]).flatten().tolist() for e in expected]
 
 
-def test_a_batch_larger_than_the_training_part_is_one_step_and_is_told() -> None:
+def test_batch_larger_than_training_part_is_reported() -> None:
     prepared = shipped("iris", batch_size=500)
     assert prepared.notes[-1] == (
         "data.batch_size=500 is larger than the training part of 89 rows: an epoch is one step"
@@ -183,7 +184,7 @@ def test_ranks_together_see_the_batches_of_one_process(world: int, shuffle: bool
 
 
 @pytest.mark.parametrize("world", range(1, 9))
-def test_each_row_of_each_batch_is_shared_with_one_rank_and_evenly(world: int) -> None:
+def test_rows_of_batches_are_shared_evenly_among_ranks(world: int) -> None:
     ranks = [Rank(number=number, world=world) for number in range(world)]
     for rows in range(40):
         sizes = [len(own_rows(torch.arange(rows), rank)) for rank in ranks]

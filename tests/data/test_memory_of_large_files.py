@@ -51,7 +51,8 @@ def anonymous(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
-def test_four_times_the_file_does_not_take_half_of_the_difference_more() -> None:
+def test_peak_memory_does_not_grow_with_file() -> None:
+    """A file four times as large raises it by less than half of the difference."""
     small = write(5_000)
     before = peak()
     large = write(20_000)

@@ -61,7 +61,7 @@ def test_new_arrays_are_the_networks_rows(values: Any, expected: Any, form: str)
     assert opened.names is None
 
 
-def test_rows_may_come_with_the_networks_axes_or_flattened_and_be_none() -> None:
+def test_new_rows_may_be_flattened_or_empty() -> None:
     schema = trained(COLOURS)
     moved = COLOURS.transpose(0, 3, 1, 2)
     for values in (moved, moved.reshape(30, -1), moved[:0]):
@@ -75,7 +75,7 @@ def test_rows_may_come_with_the_networks_axes_or_flattened_and_be_none() -> None
     ("header", "separator"),
     [("", ","), ("a,b,c,d\n", ","), ("a;b;c;d\n", ";"), ("", "\t"), ("0,1,2,3\n", ",")],
 )
-def test_a_csv_has_a_flattened_sample_a_row(header: str, separator: str) -> None:
+def test_csv_row_is_one_flattened_sample(header: str, separator: str) -> None:
     schema = trained(TABLE)
     lines = [separator.join(map(repr, row)) + "\r\n" for row in TABLE.tolist()]
     Path("new.csv").write_text("\ufeff" + header + "".join(lines), encoding="utf-8")
@@ -102,13 +102,14 @@ def test_a_csv_of_samples_may_have_decimal_commas(header: str, separator: str) -
         ("1 2 3 " + "4" * 200_000 + "\n", " has 1 fields; expected 4 values, a sample of shape "),
     ],
 )
-def test_a_number_that_may_mean_two_values_is_refused(content: str, problem: str) -> None:
+def test_ambiguous_number_in_samples_is_refused(content: str, problem: str) -> None:
     Path("new.csv").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=f"^new.csv line 1{re.escape(problem)}"):
         new("new.csv", trained(TABLE))
 
 
-def test_a_csv_of_pictures_equals_them_and_from_disk_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_csv_of_images_equals_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does so in memory and mapped from disk."""
     schema = trained(GREYS)
     np.savetxt("new.csv", GREYS.reshape(30, -1), fmt="%d", delimiter=",")
     rows = new("new.csv", schema)
@@ -120,7 +121,7 @@ def test_a_csv_of_pictures_equals_them_and_from_disk_too(monkeypatch: pytest.Mon
     assert (mapped == rows).all()
 
 
-def test_a_schema_of_plain_arrays_takes_npy_csv_and_tsv() -> None:
+def test_array_schema_reads_npy_csv_and_tsv() -> None:
     values = RANDOM.normal(size=(4, 60))
     schema = trained(RANDOM.normal(size=(30, 60, 1)))
     plain = Schema.from_dict({**schema.to_dict(), "reading": {"kind": "array"}})
@@ -153,7 +154,7 @@ def test_new_series_are_read_with_labels_or_without(name: str, content: str) -> 
     assert new(name, schema)[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
-def test_new_series_are_cut_and_padded_as_in_training() -> None:
+def test_new_series_are_truncated_and_padded_as_trained() -> None:
     Path("new.tsv").write_text("7\t1\t2\t3\t4\n7\t5\tNaN\tNaN\tNaN\n")
     assert new("new.tsv", ucr_schema(length=2))[:, :, 0].tolist() == [[1, 2], [5, 5]]
 
@@ -173,7 +174,8 @@ def pictures() -> Schema:
     return stored(prepared("images", "set").schema)
 
 
-def test_a_folder_of_new_pictures_or_one_alone_is_read_in_order_with_names_and_size() -> None:
+def test_new_images_are_read_from_folder_or_file() -> None:
+    """They are resized, and the rows are sorted by and named after the files."""
     schema = pictures()
     Path("new/deeper").mkdir(parents=True)
     Image.fromarray(COLOURS[20]).save("new/b.PNG")
@@ -203,7 +205,7 @@ def test_a_folder_of_new_pictures_or_one_alone_is_read_in_order_with_names_and_s
         ({"x_train": GREYS, "x_test": GREYS}, "new.npz has 2 possible arrays of new rows"),
     ],
 )
-def test_other_arrays_than_the_models_are_refused(
+def test_arrays_unlike_those_of_the_model_are_refused(
     arrays: dict[str, np.ndarray], problem: str
 ) -> None:
     schema = trained(GREYS)
@@ -225,14 +227,14 @@ def test_other_arrays_than_the_models_are_refused(
         ("new.ts", "1,2:1,2\n", "new.ts is a .ts file; expected .tsv, .txt or .csv, with the lab"),
     ],
 )
-def test_other_texts_than_the_models_are_refused(name: str, content: str, problem: str) -> None:
+def test_texts_unlike_those_of_the_model_are_refused(name: str, content: str, problem: str) -> None:
     schema = ucr_schema()
     Path(name).write_text(content)
     with pytest.raises(DataError, match=re.escape(problem)):
         new(name, schema)
 
 
-def test_new_pictures_that_are_missing_or_broken_are_named() -> None:
+def test_missing_or_broken_new_images_are_named() -> None:
     schema = pictures()
     Path("new").mkdir()
     with pytest.raises(DataError, match=r"new has no pictures; expected files .png, .jpg"):
@@ -244,7 +246,7 @@ def test_new_pictures_that_are_missing_or_broken_are_named() -> None:
         new("new", schema)
 
 
-def test_a_file_of_another_name_is_no_idx_file() -> None:
+def test_other_file_names_are_not_idx() -> None:
     np.save("new.npy", GREYS)
     expected = (
         "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
@@ -280,7 +282,7 @@ def idx() -> tuple[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("make", "network"), [(ucr, "cnn1d"), (idx, "cnn2d")])
-def test_files_train_a_model_that_predicts_from_new_files(
+def test_model_from_files_predicts_new_files(
     make: Callable[[], tuple[str, str]], network: str, made: Callable[..., Path]
 ) -> None:
     path, fresh = make()
@@ -293,9 +295,10 @@ def test_files_train_a_model_that_predicts_from_new_files(
 
 
 @pytest.mark.slow
-def test_a_file_that_can_not_be_used_is_one_line_and_leaves_nothing(
+def test_unusable_file_is_one_line_error(
     train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It leaves no file behind."""
     np.savez("x.npz", X=TABLE, y=Y)
     before = sorted(own_folder.rglob("*"))
     assert train("model=mlp", "tracking=none", "data=arrays", "data.path=x.np") == 2

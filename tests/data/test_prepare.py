@@ -38,7 +38,8 @@ def content_hash(content: Samples | Series, **changes: object) -> str:
 
 
 @pytest.mark.parametrize("content", [rows, walk])
-def test_the_hash_is_that_of_equal_content_whatever_the_scale_and_batch(content) -> None:
+def test_equal_content_has_equal_hash(content) -> None:
+    """Scaling and batches do not change the hash."""
     hashes = {
         content_hash(content()),
         content_hash(content(), scale="standard"),
@@ -48,7 +49,7 @@ def test_the_hash_is_that_of_equal_content_whatever_the_scale_and_batch(content)
     assert len(hashes) == 1
 
 
-def test_another_value_target_split_or_name_of_a_class_changes_the_hash() -> None:
+def test_changed_content_or_split_changes_the_hash() -> None:
     whole, later = content_hash(rows()), walk()
     later.values[-1] += 1e-12
     assert content_hash(later) != content_hash(walk())
@@ -61,7 +62,7 @@ def test_another_value_target_split_or_name_of_a_class_changes_the_hash() -> Non
     assert content_hash(rows(), split_seed=1) != whole
 
 
-def test_test_rows_that_also_train_are_counted_in_a_warning() -> None:
+def test_rows_in_training_are_counted() -> None:
     content = rows(test=np.arange(30, 40))
     content.inputs[[31, 35]] = content.inputs[[2, 2]]
     prepared = prepare(Given(content), options(validation=0.0, batch_size=10))
@@ -76,7 +77,7 @@ def test_clean_data_have_no_notes_and_no_warnings() -> None:
         assert (prepared.notes, prepared.warnings) == ((), ())
 
 
-def test_more_constant_columns_than_fit_a_line_are_counted() -> None:
+def test_many_constant_columns_are_counted() -> None:
     prepared = prepare(Given(rows(inputs=np.ones((40, 8)), features=())), options())
     assert prepared.warnings[0] == (
         "constant in the training rows: number 0, number 1, number 2, number 3, number 4, … "
@@ -85,7 +86,7 @@ def test_more_constant_columns_than_fit_a_line_are_counted() -> None:
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
-def test_a_missing_or_infinite_value_is_refused_with_its_row(hole: float) -> None:
+def test_missing_or_infinite_value_is_refused_by_row(hole: float) -> None:
     content, targets, values = rows(), np.arange(20.0), walk()
     content.inputs[[17, 23], 1] = targets[4] = values.values[9] = hole
     for each, problem in (
@@ -97,7 +98,7 @@ def test_a_missing_or_infinite_value_is_refused_with_its_row(hole: float) -> Non
             content_hash(each)
 
 
-def test_data_without_rows_or_with_fewer_targets_than_inputs_is_refused() -> None:
+def test_no_rows_or_too_few_targets_are_refused() -> None:
     for inputs, targets, problem in (
         (0, 0, "the data has no rows; expected at least one"),
         (5, 4, "the data has 5 rows of inputs and 4 of targets"),
@@ -106,7 +107,7 @@ def test_data_without_rows_or_with_fewer_targets_than_inputs_is_refused() -> Non
             content_hash(valued(np.ones((inputs, 2)), np.ones(targets)))
 
 
-def test_options_for_series_are_refused_for_independent_rows_all_at_once() -> None:
+def test_series_options_are_refused_for_independent_rows() -> None:
     with pytest.raises(ConfigError) as raised:
         prepare(Given(rows()), options(window=9, horizon=2, difference=12))
     assert raised.value.problems == tuple(
@@ -123,7 +124,7 @@ def test_options_for_series_are_refused_for_independent_rows_all_at_once() -> No
 COUNTING = np.arange(20.0)[:, None]
 
 
-def test_windows_and_targets_are_those_written_by_hand() -> None:
+def test_windows_and_targets_equal_a_handmade_example() -> None:
     prepared = prepare(Given(series(COUNTING)), options(window=3, test=0.25, validation=0.2))
     assert prepared.train.inputs[:, :, 0].tolist() == [[t, t + 1, t + 2] for t in range(9)]
     assert prepared.train.targets.tolist() == [[t] for t in range(3, 12)]
@@ -143,7 +144,7 @@ def test_all_steps_to_predict_lie_in_one_part() -> None:
     assert prepared.test.targets.tolist() == [[15, 16, 17], [16, 17, 18], [17, 18, 19]]
 
 
-def test_outputs_go_step_by_step_and_channel_by_channel() -> None:
+def test_outputs_are_ordered_by_step_then_channel() -> None:
     values = np.stack([np.arange(20.0), 100 + np.arange(20.0), 200 + np.arange(20.0)], axis=1)
     content = series(values, targets=("c2", "c0"))
     prepared = prepare(Given(content), options(window=2, horizon=2, validation=0.0))
@@ -219,7 +220,8 @@ def table_content(seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     ("how", "oracle"), [("standard", StandardScaler), ("minmax", MinMaxScaler)]
 )
-def test_a_table_is_scaled_as_scikit_learn_does_fitted_on_training_rows(how, oracle) -> None:
+def test_table_scaling_equals_scikit_learn(how, oracle) -> None:
+    """The scalers are fitted on the training rows."""
     inputs, targets = table_content(0)
     prepared = prepare(Given(valued(inputs, targets)), options(scale=how))
     for part in (prepared.train, prepared.validation, prepared.test):
@@ -230,7 +232,7 @@ def test_a_table_is_scaled_as_scikit_learn_does_fitted_on_training_rows(how, ora
         np.testing.assert_allclose(part.targets, expected, atol=1e-5)
 
 
-def test_rows_outside_the_training_part_change_no_scaled_training_row() -> None:
+def test_rows_outside_training_do_not_change_scaling() -> None:
     inputs, targets = table_content(1)
     before = prepare(Given(valued(inputs, targets)), options(scale="standard"))
     outside = np.setdiff1d(np.arange(80), before.train.rows)
@@ -251,7 +253,7 @@ def test_measuring_in_small_blocks_gives_the_same_statistics(monkeypatch) -> Non
 
 @pytest.mark.parametrize("how", ["none", "standard", "minmax"])
 @pytest.mark.parametrize("constant", [0.1, 0.0, 1e8, -3.3e-7])
-def test_a_constant_column_is_never_nan_and_is_told_by_name(how: str, constant: float) -> None:
+def test_constant_column_is_finite_and_reported(how: str, constant: float) -> None:
     inputs, targets = table_content(3)
     inputs[:, 2] = constant
     samples = valued(inputs, targets, features=("a", "b", "flat", "d"))
@@ -264,7 +266,7 @@ def test_a_constant_column_is_never_nan_and_is_told_by_name(how: str, constant: 
 
 @pytest.mark.parametrize("how", ["standard", "minmax"])
 @pytest.mark.parametrize("constant", [0.1, 0.3, 0.7, 1e8 / 3, np.pi])
-def test_a_test_value_off_a_trained_constant_keeps_its_distance(how: str, constant: float) -> None:
+def test_values_beside_a_trained_constant_keep_distance(how: str, constant: float) -> None:
     inputs, targets = np.full((80, 1), constant), np.arange(80.0)
     inputs[70:] += 0.5
     samples = valued(inputs, targets, test=np.arange(70, 80))
@@ -273,7 +275,7 @@ def test_a_test_value_off_a_trained_constant_keeps_its_distance(how: str, consta
 
 
 @pytest.mark.parametrize("how", ["standard", "minmax"])
-def test_what_rounding_leaves_of_a_straight_line_is_not_blown_up(how: str) -> None:
+def test_rounding_errors_of_constant_differences_are_ignored(how: str) -> None:
     """A rise of 0.14 in a week is 0.1399999999999997 in one week, 0.1400000000000006 in another."""
     times = np.arange(200)
     values = np.stack([np.sin(times), np.round(5 + times / 50, 3)], axis=1)
@@ -284,7 +286,7 @@ def test_what_rounding_leaves_of_a_straight_line_is_not_blown_up(how: str) -> No
         assert float(part.inputs[..., 1].abs().max()) < 1e-12
 
 
-def test_a_series_is_scaled_by_channel_over_the_training_values() -> None:
+def test_series_scaling_uses_training_values_by_channel() -> None:
     values = np.random.default_rng(0).normal(size=(60, 2)).cumsum(0) * [1, 50]
     prepared = prepare(
         Given(series(values)), options(scale="standard", window=4, test=0.25, validation=0.2)
@@ -294,7 +296,8 @@ def test_a_series_is_scaled_by_channel_over_the_training_values() -> None:
     np.testing.assert_allclose(prepared.test.targets, fitted.transform(values[45:]), atol=1e-5)
 
 
-def test_pictures_are_scaled_by_channel_and_bytes_without_scaling_become_zero_to_one() -> None:
+def test_images_are_scaled_by_channel() -> None:
+    """Without scaling, bytes become values from 0 to 1."""
     pictures = np.random.default_rng(0).integers(0, 256, size=(30, 3, 4, 5), dtype=np.uint8)
     samples = valued(pictures, np.arange(30.0))
     prepared = prepare(Given(samples), options(scale="standard"))
@@ -357,7 +360,7 @@ def test_categories_are_those_of_scikit_learn(raw: np.ndarray, fitted: Encoder) 
         np.testing.assert_array_equal(ours[:, fitted.features.index(name) - 1], theirs_of)
 
 
-def test_a_category_unknown_to_training_counts_as_other_if_there_is_one(fitted: Encoder) -> None:
+def test_unknown_category_counts_as_other(fitted: Encoder) -> None:
     (row,) = fitted.encoded(np.array([[5.0, UNKNOWN]]))
     assert dict(zip(fitted.features, row, strict=True))["colour=other"] == 1
     assert row[1:].sum() == 1
@@ -367,14 +370,14 @@ def test_a_category_unknown_to_training_counts_as_other_if_there_is_one(fitted: 
     np.testing.assert_array_equal(encoder.encoded(np.array([[UNKNOWN], [0.0]])), [[0, 0], [0, 1]])
 
 
-def test_rows_outside_the_training_part_teach_nothing(raw: np.ndarray, fitted: Encoder) -> None:
+def test_rows_outside_training_do_not_change_encoding(raw: np.ndarray, fitted: Encoder) -> None:
     changed = raw.copy()
     changed[200:, 0], changed[200:, 1] = 1e6, 25.0
     assert fit_encoder(changed, COLUMNS, TRAIN) == fitted
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_schema_survives_a_checkpoint_read_as_weights_only(name: str) -> None:
+def test_schema_survives_weights_only_checkpoint(name: str) -> None:
     schema = shipped(name).schema
     file = io.BytesIO()
     torch.save(schema.to_dict(), file)
@@ -384,7 +387,9 @@ def test_a_schema_survives_a_checkpoint_read_as_weights_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda code: code.pop("fill"), lambda code: code.update(fil=1)])
-def test_a_code_of_other_fields_is_refused(fitted: Encoder, change: Callable[..., object]) -> None:
+def test_code_with_unknown_fields_is_refused(
+    fitted: Encoder, change: Callable[..., object]
+) -> None:
     count = len(fitted.features)
     schema = replace(
         shipped("iris").schema,
@@ -400,7 +405,7 @@ def test_a_code_of_other_fields_is_refused(fitted: Encoder, change: Callable[...
         Schema.from_dict(plain)
 
 
-def test_class_one_of_a_binary_task_is_the_positive_one() -> None:
+def test_class_one_of_binary_task_is_positive() -> None:
     malignant = shipped("breast_cancer", validation=0.0)
     assert malignant.schema.positive == "malignant"
     assert shipped("breast_cancer", positive="benign").schema.positive == "benign"
@@ -420,7 +425,7 @@ def pieces(sizes: tuple[int, ...], taken: list[int], *, named: bool) -> Iterator
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_regrouped_rows_keep_their_order_in_blocks_of_one_size(sizes: tuple[int, ...]) -> None:
+def test_regrouped_rows_keep_their_order(sizes: tuple[int, ...]) -> None:
     blocks = list(regrouped(pieces(sizes, [], named=True), size=4))
     total = sum(sizes)
     assert [len(block) for block in blocks] == [4] * (total // 4) + [total % 4] * bool(total % 4)
@@ -430,7 +435,7 @@ def test_regrouped_rows_keep_their_order_in_blocks_of_one_size(sizes: tuple[int,
     assert names == [f"row {2 * n}" for n in range(total)]
 
 
-def test_rows_are_taken_no_earlier_than_their_block_and_stay_without_names() -> None:
+def test_regrouping_reads_only_the_needed_blocks() -> None:
     taken: list[int] = []
     block = next(iter(regrouped(pieces((2,) * 50, taken, named=False), size=6)))
     assert (taken, block.names) == ([0, 2, 4], None)

@@ -89,7 +89,7 @@ def test_columns_are_measured_on_the_training_rows_alone() -> None:
     assert lines(many)[1].startswith("filled  1,500 cells in 3 columns of the training rows: ")
 
 
-def test_constant_and_equal_columns_are_told() -> None:
+def test_constant_and_equal_columns_are_reported() -> None:
     samples = patients()
     found = report(samples)
     assert (found.constant, found.equal) == (("flat",), (("age", "again"),))
@@ -110,7 +110,8 @@ def test_constant_and_equal_columns_are_told() -> None:
     assert report(samples).constant == ("flat", "color")
 
 
-def test_columns_that_differ_in_one_cell_or_in_their_levels_are_not_equal() -> None:
+def test_nearly_equal_columns_are_not_equal() -> None:
+    """They differ in one cell or in the names of their levels."""
     cells = np.random.default_rng(0).integers(0, 3, 200).astype(float)
     other = cells.copy()
     other[0] = (cells[0] + 1) % 3
@@ -124,7 +125,8 @@ def test_columns_that_differ_in_one_cell_or_in_their_levels_are_not_equal() -> N
     assert report(samples).equal == (("one", "same"),)
 
 
-def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
+def test_classes_are_counted_in_each_part() -> None:
+    """A warning names a class that a part lacks."""
     targets = np.array([0, 1] * 40 + [2] * 4)
     samples = labelled(targets, test=np.arange(60, 80), classes=("a", "b", "[c]|x"))
     found, absent = report(samples, validation=0.25), "no test rows of class [c]|x"
@@ -173,9 +175,7 @@ def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
         ),
     ],
 )
-def test_a_line_and_a_table_describe_each_data_set(
-    name: str, data: str, table: str, first: str
-) -> None:
+def test_report_describes_each_data_set(name: str, data: str, table: str, first: str) -> None:
     found = shipped(name).report
     assert lines(found) == [f"data    {data}"]
     line, missing, checks = lines(found, details=True)
@@ -188,7 +188,7 @@ def test_a_line_and_a_table_describe_each_data_set(
     assert DataReport.from_dict(json.loads(text)) == found
 
 
-def test_a_series_is_measured_over_its_training_times_in_units() -> None:
+def test_series_report_covers_training_times() -> None:
     values = np.random.default_rng(0).normal(size=(80, 2)).cumsum(0) * [1, 50]
     content = replace(series(values), units="kWh", targets=("c1",))
     found = report(content, window=5, difference=3, test=0.25, validation=0.2)
@@ -201,7 +201,7 @@ def test_a_series_is_measured_over_its_training_times_in_units() -> None:
     assert channels.notes == [f"measured on {len(trained)} times of the training rows"]
 
 
-def test_pictures_are_measured_by_channel_and_not_by_pixel() -> None:
+def test_images_are_measured_by_channel() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, size=(60, 3, 9, 9), dtype=np.uint8)
     pixels[:, 2] = pixels[:, 1]
     data = prepared(labelled(np.arange(60) % 2, inputs=pixels, features=("r", "g", "b")))
@@ -225,7 +225,7 @@ class Drawn(OnDemand):
         return np.random.default_rng(0).normal(size=(len(numbers), *self.shape[1:]))
 
 
-def test_of_rows_that_cost_much_a_few_hundred_are_measured() -> None:
+def test_costly_rows_are_sampled_for_the_report() -> None:
     pictures = Drawn(3000)
     samples = labelled(np.arange(3000) % 2, inputs=pictures, features=())
     source, chosen = Given(samples), options(memory_budget=0)
@@ -236,7 +236,7 @@ def test_of_rows_that_cost_much_a_few_hundred_are_measured() -> None:
     assert pictures.taken - 2 * without == 200
 
 
-def test_of_a_wide_or_a_long_table_a_bounded_number_of_cells_is_measured() -> None:
+def test_cells_measured_in_large_tables_are_bounded() -> None:
     names = tuple(f"x{n}" for n in range(1500))
     wide = report(valued(np.zeros((200, 1500)), np.arange(200.0), features=names))
     assert (len(wide.columns), wide.unlisted) == (MOST_COLUMNS, 500)
@@ -267,7 +267,7 @@ def test_names_with_markup_stay_text_in_tables() -> None:
     assert NOTE in found.notes
 
 
-def test_workers_of_a_study_measure_nothing() -> None:
+def test_study_workers_do_not_measure_the_data() -> None:
     from pipeline.config.check import check
     from pipeline.config.compose import compose
 
@@ -286,7 +286,7 @@ def model() -> Prepared:
 
 
 @pytest.mark.parametrize(("trained_rows", "rows"), [(300, 40), (300, 200), (3000, 300)])
-def test_rows_of_the_same_source_alarm_nobody(trained_rows: int, rows: int) -> None:
+def test_rows_of_same_source_show_no_drift(trained_rows: int, rows: int) -> None:
     alarms = []
     for seed in range(60):
         alarms += drift(
@@ -295,7 +295,7 @@ def test_rows_of_the_same_source_alarm_nobody(trained_rows: int, rows: int) -> N
     assert len(alarms) <= 1, alarms  # 60 tables at a chance of one in a thousand each
 
 
-def test_a_shifted_column_is_named_with_its_figures_and_no_other_one_is(model: Prepared) -> None:
+def test_only_the_shifted_column_drifts(model: Prepared) -> None:
     other = customers(2000, seed=1, shift=7)
     (line,) = drift(model, other)
     ages, now = customers(3000, seed=0).inputs[model.train.rows, 0], other.inputs[:, 0]
@@ -311,7 +311,7 @@ def test_a_shifted_column_is_named_with_its_figures_and_no_other_one_is(model: P
     assert "stability index" in line
 
 
-def test_a_constant_that_changes_is_found_in_either_direction() -> None:
+def test_changed_constant_drifts_in_either_direction() -> None:
     def flat(value: float, rows: int = 50) -> Samples:
         return valued(np.full((rows, 1), value), np.arange(0, 400, 400 / rows), features=("flat",))
 
@@ -321,7 +321,7 @@ def test_a_constant_that_changes_is_found_in_either_direction() -> None:
     assert drift(seven, flat(7.0)) == []
 
 
-def test_a_value_that_most_rows_share_and_that_goes_away_is_found(model: Prepared) -> None:
+def test_vanished_common_value_is_drift(model: Prepared) -> None:
     other = customers(400, seed=1)
     other.inputs[:, 1] = np.abs(np.random.default_rng(2).normal(3000, 100, 400))
     (line,) = drift(model, other)
@@ -335,7 +335,8 @@ def of_levels(*levels: str) -> Samples:
     )
 
 
-def test_levels_are_matched_by_name_new_ones_counted_and_gone_ones_named(model: Prepared) -> None:
+def test_categories_are_compared_by_name(model: Prepared) -> None:
+    """New ones are counted and missing ones are named."""
     other = of_levels(*LEVELS[::-1])
     other.inputs[:, 2] = 2 - other.inputs[:, 2]
     assert drift(model, other) == []
@@ -350,7 +351,7 @@ def test_levels_are_matched_by_name_new_ones_counted_and_gone_ones_named(model: 
     assert "no rows with green" in line
 
 
-def test_more_missing_cells_than_chance_leaves_are_told(model: Prepared) -> None:
+def test_excess_missing_cells_are_drift(model: Prepared) -> None:
     other = customers(400, seed=1)
     other.inputs[:60, 0] = NAN
     assert drift(model, other) == ["age: 15.0 % missing, 0.0 % in training"]
@@ -359,7 +360,8 @@ def test_more_missing_cells_than_chance_leaves_are_told(model: Prepared) -> None
     assert drift(prepared(before), few) == []
 
 
-def test_of_many_drifted_columns_the_worst_few_are_told_and_the_rest_counted() -> None:
+def test_worst_drifted_columns_are_listed_first() -> None:
+    """The others are counted."""
     generator, names = np.random.default_rng(0), tuple("abcdefghijkl")
     before = valued(generator.normal(size=(1000, 12)), np.arange(1000.0), features=names)
     moved = generator.normal(size=(200, 12)) + np.linspace(1, 3, 12)
@@ -369,7 +371,7 @@ def test_of_many_drifted_columns_the_worst_few_are_told_and_the_rest_counted() -
     assert told[-1] == "… and 4 more columns"
 
 
-def test_the_target_of_a_regression_is_looked_at_as_well() -> None:
+def test_regression_target_is_checked_for_drift() -> None:
     def values(rows: int, mean: float) -> Samples:
         return valued(generator.normal(size=(rows, 1)), generator.normal(mean, 1, size=rows))
 
@@ -378,7 +380,7 @@ def test_the_target_of_a_regression_is_looked_at_as_well() -> None:
     assert line.startswith("target: mean ")
 
 
-def test_the_channels_of_pictures_count_by_their_rows_not_by_their_pixels() -> None:
+def test_image_drift_counts_rows_not_pixels() -> None:
     generator = np.random.default_rng(0)
 
     def pictures(rows: int, light: float = 0.0) -> Samples:

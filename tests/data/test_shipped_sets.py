@@ -38,7 +38,8 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_set_states_its_keys_and_reads_the_same_twice_finite_and_split(name: str) -> None:
+def test_shipped_set_is_reproducible_finite_and_split(name: str) -> None:
+    """Each key of its source has an annotation, and its default stands in the YAML file."""
     source = Shipped(name).source()
     assert isinstance(source, Source)
     for parameter in inspect.signature(type(source)).parameters.values():
@@ -60,7 +61,7 @@ def test_every_set_states_its_keys_and_reads_the_same_twice_finite_and_split(nam
 
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris", "diabetes"])
-def test_a_table_of_scikit_learn_is_unchanged(name: str) -> None:
+def test_scikit_learn_tables_are_unchanged(name: str) -> None:
     from sklearn import datasets
 
     oracle = getattr(datasets, f"load_{name}")()
@@ -74,7 +75,7 @@ def test_a_table_of_scikit_learn_is_unchanged(name: str) -> None:
         assert found == [str(oracle.target_names[label]) for label in oracle.target]
 
 
-def test_the_published_parts_of_sunspots_airline_and_co2_come_out() -> None:
+def test_published_series_have_their_published_parts() -> None:
     sunspots, airline, co2 = (Shipped(n).source().read() for n in ("sunspots", "airline", "co2"))
     assert (len(sunspots.values), sunspots.test_from) == (288, 221)
     assert (sunspots.times[0], sunspots.times[221], sunspots.times[-1]) == ("1700", "1921", "1987")
@@ -101,7 +102,7 @@ def test_a_time_outside_the_file_is_refused(keys: str, message: str) -> None:
         Airline(start=first, end=last, test_from=test_from).read()
 
 
-def test_an_unknown_positive_class_is_refused_with_the_nearest() -> None:
+def test_unknown_positive_class_suggests_the_nearest() -> None:
     problem = (
         r"data.positive='malign' is not a class of this data; expected 'malignant' or 'benign'\. "
         r"Did you mean 'malignant'\?"
@@ -110,7 +111,8 @@ def test_an_unknown_positive_class_is_refused_with_the_nearest() -> None:
         shipped("breast_cancer", positive="malign")
 
 
-def test_patches_are_those_cut_by_hand_the_tested_ones_right_of_all_others() -> None:
+def test_patches_equal_handmade_ones() -> None:
+    """The test patches lie to the right of all others."""
     from sklearn.datasets import load_sample_image
 
     samples = RGBPatches(positive="flower", test_from=480).read()
@@ -126,7 +128,7 @@ def test_patches_are_those_cut_by_hand_the_tested_ones_right_of_all_others() -> 
     assert sum(len(set(samples.groups[part.rows])) for part in parts) == 40  # none in two parts
 
 
-def test_each_kind_of_control_chart_is_its_published_formula_within_the_noise() -> None:
+def test_control_charts_follow_their_published_formulas() -> None:
     time = np.arange(1, STEPS + 1)
     normal, cyclic, rising, falling, up, down = (draw(np.full(300, n), seed=0) for n in range(6))
     assert abs(normal - 30).max() <= 6
@@ -145,7 +147,7 @@ def test_each_kind_of_control_chart_is_its_published_formula_within_the_noise() 
     assert period.max() <= 15.8
 
 
-def test_the_set_is_the_published_one() -> None:
+def test_mnist1d_equals_the_published_set() -> None:
     samples = MNIST1D(shuffled_positions=False).read()
     train = np.setdiff1d(np.arange(5000), samples.test)
     counts = np.bincount(samples.targets[train])
@@ -156,9 +158,7 @@ def test_the_set_is_the_published_one() -> None:
     assert samples.inputs[train].std() == pytest.approx(0.998, abs=5e-4)
 
 
-def test_global_generators_stay_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_global_generators_are_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     MNIST1D(shuffled_positions=False).read()
@@ -167,7 +167,7 @@ def test_global_generators_stay_as_they_are(
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
-def test_shuffled_positions_permute_the_steps_of_all_rows_alike() -> None:
+def test_shuffled_positions_permute_all_rows_alike() -> None:
     before, after = (
         MNIST1D(shuffled_positions=shuffled).read().inputs[:, :, 0] for shuffled in (False, True)
     )
@@ -176,7 +176,7 @@ def test_shuffled_positions_permute_the_steps_of_all_rows_alike() -> None:
     assert order != list(range(40))
 
 
-def test_a_warm_cache_is_read_without_the_library_that_makes_the_set() -> None:
+def test_warm_cache_needs_no_generating_library() -> None:
     shipped("mnist1d")
     script = (
         "import sys; from pipeline.data.mnist1d import MNIST1D; "
@@ -185,7 +185,7 @@ def test_a_warm_cache_is_read_without_the_library_that_makes_the_set() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
-def test_an_empty_week_of_co2_without_one_before_it_stays_empty_and_its_test_has_none() -> None:
+def test_leading_empty_co2_week_stays_empty() -> None:
     last, test_from = "2001-12-29", "1994-01-01"
     values = CO2(start="1958-05-10", end=last, test_from=test_from).read().values[:, 0]
     assert np.isnan(values[0])
@@ -197,7 +197,9 @@ def test_an_empty_week_of_co2_without_one_before_it_stays_empty_and_its_test_has
     assert (prepared.schema.units, len(prepared.test)) == ("ppm", 418)
 
 
-def test_the_answer_is_the_first_of_the_one_hot_tokens_which_tells_nothing_of_the_others() -> None:
+def test_recall_answer_is_the_first_token() -> None:
+    """The other tokens are independent of it."""
+
     def recalled(**changes: object) -> Samples:
         return Shipped("recall", changes).source().read()
 
@@ -215,7 +217,8 @@ def test_the_answer_is_the_first_of_the_one_hot_tokens_which_tells_nothing_of_th
     assert (schema.task, schema.input_shape, schema.positive) == ("binary", (1, 2), "1")
 
 
-def test_training_and_test_charts_are_drawn_apart_and_normalised_ones_keep_their_form() -> None:
+def test_control_charts_of_parts_are_independent() -> None:
+    """Normalised charts keep their shape."""
     samples, other = (
         Shipped("synthetic_control", {"normalise_each": each}).source().read()
         for each in (False, True)
@@ -250,7 +253,7 @@ def times_made(asked: int = 1) -> int:
     return len(made)
 
 
-def test_arrays_are_made_once_and_again_where_a_byte_is_flipped(own_cache: Path) -> None:
+def test_damaged_cache_file_is_made_again(own_cache: Path) -> None:
     assert times_made(3) == 1
     (file,) = own_cache.iterdir()
     whole = file.read_bytes()
@@ -296,7 +299,7 @@ def _sum_of_cached(_: int) -> float:
     return float(arrays["x"].sum())
 
 
-def test_processes_that_fill_an_empty_cache_at_once_all_get_the_content(own_cache: Path) -> None:
+def test_concurrent_processes_fill_the_cache_correctly(own_cache: Path) -> None:
     with multiprocessing.get_context("fork").Pool(6) as pool:
         sums = pool.map(_sum_of_cached, range(24), chunksize=1)
     assert set(sums) == {float(sum(range(200_000)))}

@@ -33,7 +33,8 @@ def drawn(seed: int) -> tuple[Samples, np.random.Generator]:
 
 
 @pytest.mark.parametrize("stratify", [True, False])
-def test_parts_are_disjoint_complete_in_rising_order_and_share_the_classes(stratify: bool) -> None:
+def test_parts_are_disjoint_complete_and_sorted(stratify: bool) -> None:
+    """If stratified, they have the same shares of the classes."""
     for seed in SEEDS:
         samples, _ = drawn(seed)
         split = split_rows(samples, options(split_seed=seed, stratify=stratify, test=0.3))
@@ -57,7 +58,8 @@ def test_sizes_equal_those_of_scikit_learn() -> None:
     assert (len(published.train), len(published.test)) == (1347, 450)
 
 
-def test_the_split_seed_alone_decides_the_test_rows_unless_the_source_names_them() -> None:
+def test_split_seed_alone_decides_the_test_rows() -> None:
+    """A source that names its test rows overrides it."""
     samples, _ = drawn(3)
     first, other = (split_rows(samples, options(split_seed=seed)).test.tolist() for seed in (1, 2))
     assert first != other
@@ -69,7 +71,7 @@ def test_the_split_seed_alone_decides_the_test_rows_unless_the_source_names_them
     assert split_rows(named, options(test=0.9)).test.tolist() == [3, 8, 39]
 
 
-def test_the_last_rows_test_where_asked_for_and_the_others_are_split_as_ever() -> None:
+def test_last_rows_are_the_test_part() -> None:
     samples, known = labelled(np.arange(40) % 2), np.array([30, 39])
     split = split_rows(samples, options(last=7, validation=0.25))
     assert split.test.tolist() == list(range(33, 40))
@@ -115,7 +117,7 @@ def test_last_rows_that_can_not_test_are_refused(
     assert str(caught.value) == told
 
 
-def test_a_stride_leaves_out_windows_of_each_part() -> None:
+def test_stride_skips_windows_in_each_part() -> None:
     content = Given(series(np.arange(100.0)[:, None], reading={"step": "1"}))
     every, third = (prepare(content, options(window=4, stride=step)) for step in (1, 3))
     for part in ("train", "validation", "test"):
@@ -128,7 +130,7 @@ def test_a_stride_leaves_out_windows_of_each_part() -> None:
     assert len(part.inputs) == len(part.targets) == len(part)
 
 
-def test_a_group_is_never_in_two_parts() -> None:
+def test_group_stays_in_one_part() -> None:
     for seed in SEEDS:
         samples, generator = drawn(seed)
         groups = generator.integers(0, 12, size=len(samples.inputs))
@@ -138,7 +140,7 @@ def test_a_group_is_never_in_two_parts() -> None:
         assert sum(map(len, parts)) == len(set(groups))
 
 
-def test_a_series_is_split_in_time_with_the_test_last() -> None:
+def test_series_is_split_by_time() -> None:
     split = split_times(100, None, options(test=0.25, validation=0.2))
     assert split.train.tolist() == list(range(60))
     assert split.validation.tolist() == list(range(60, 75))
@@ -185,7 +187,7 @@ def test_folds_are_those_of_scikit_learn(name: str, stratify: bool, splitter: ty
         assert split.test.tolist() == test.tolist()
 
 
-def test_a_fold_in_time_trains_on_nothing_that_came_after_its_validation() -> None:
+def test_time_folds_validate_after_their_training_rows() -> None:
     found = [split_times(100, None, options(folds=FOLDS, fold=fold)) for fold in range(FOLDS)]
     expected = theirs.TimeSeriesSplit(FOLDS).split(np.arange(75))
     for split, (train, validation) in zip(found, expected, strict=True):
@@ -197,7 +199,7 @@ def test_a_fold_in_time_trains_on_nothing_that_came_after_its_validation() -> No
     assert together.tolist() == list(range(15, 75))
 
 
-def test_windows_of_a_fold_predict_inside_their_own_part() -> None:
+def test_windows_of_fold_stay_in_their_part() -> None:
     counting = series(np.arange(60.0)[:, None])
     prepared = prepare(Given(counting), options(window=3, horizon=2, folds=3, fold=1, test=0.25))
     assert prepared.train.targets[-1].tolist() == [21, 22]
@@ -206,7 +208,7 @@ def test_windows_of_a_fold_predict_inside_their_own_part() -> None:
     assert prepared.test.targets[0].tolist() == [45, 46]
 
 
-def test_scaling_is_fitted_on_the_training_part_of_the_fold_alone() -> None:
+def test_scaling_is_fitted_on_the_fold() -> None:
     hashes = {prepare(Given(CONTENT["values"]), options()).content_hash}
     for fold in range(3):
         found = prepare(Given(CONTENT["values"]), options(folds=3, fold=fold, scale="standard"))
@@ -267,7 +269,7 @@ SINGLE = (
         ),
     ],
 )
-def test_rows_that_can_not_be_split_are_refused_with_the_sizes_or_the_most_that_goes(
+def test_unsplittable_rows_are_refused_with_sizes(
     samples: Samples | Series, changes: dict[str, object], problem: str
 ) -> None:
     with pytest.raises(DataError, match=re.escape(problem)):
@@ -283,7 +285,7 @@ def test_rows_that_can_not_be_split_are_refused_with_the_sizes_or_the_most_that_
         (labelled(np.repeat([0, 1, 2], 8), groups=np.arange(24) // 4), {}),
     ],
 )
-def test_the_seed_that_is_named_for_a_class_that_is_not_trained_goes_on(
+def test_seed_suggested_for_a_missing_class_works(
     samples: Samples, changes: dict[str, object]
 ) -> None:
     told = set()
@@ -313,13 +315,13 @@ def test_the_seed_that_is_named_for_a_class_that_is_not_trained_goes_on(
         ("data.fold=2", "data.fold=2 needs data.folds, which is null; expected data.fold=0."),
     ],
 )
-def test_wrong_folds_are_told_together_one_line_each(words: str, lines: str) -> None:
+def test_wrong_folds_are_reported_together(words: str, lines: str) -> None:
     with pytest.raises(ConfigError) as raised:
         check(compose(["data=iris", *words.split()]))
     assert str(raised.value) == lines
 
 
-def test_another_fold_can_never_be_resumed_as_the_same_run() -> None:
+def test_another_fold_cannot_be_resumed() -> None:
     words = ("data=iris", "data.folds=3")
     old, new = (plain(compose([*words, f"data.fold={fold}"])) for fold in (0, 1))
     assert resume_problems(old, new) == (

@@ -47,7 +47,7 @@ def edited(change: Callable[[bytes], bytes]) -> None:
             archive.writestr(name, change(content) if is_sheet else content)
 
 
-def test_cells_are_those_of_a_csv_of_the_first_sheet() -> None:
+def test_first_sheet_is_read_as_csv() -> None:
     assert form_of(PATH, CsvOptions()).names == NAMES
     assert rows() == [
         ["1.5", "2", "x", "2024-01-02", "TRUE", "2024-01-02 00:00:00", None],

@@ -34,9 +34,8 @@ def customers(rows: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_a_table_trains_as_it_comes_and_new_rows_are_read_alike(
-    made: Made, capsys: Capture
-) -> None:
+def test_messy_table_trains_and_reads_new_rows(made: Made, capsys: Capture) -> None:
+    """Training and prediction read a table with ids, amounts, dates and empty cells alike."""
     write(customers(200))
     run = made(*TABLE, *QUICK)
     told = " ".join(capsys.readouterr().out.split())
@@ -124,9 +123,8 @@ MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
         ),
     ],
 )
-def test_what_can_not_be_a_feature_is_left_out_and_told(
-    name: str, cells: list[str], why: str
-) -> None:
+def test_columns_unfit_as_features_are_left_out(name: str, cells: list[str], why: str) -> None:
+    """The note names each column and its reason; `data.strict` makes it an error."""
     content = f"x,{name},y\n" + "".join(
         f'{row % 9},"{cell}",{row % 2}\n' for row, cell in enumerate(cells)
     )
@@ -159,12 +157,13 @@ def test_what_can_not_be_a_feature_is_left_out_and_told(
         ("shop_id", ["ab"[row % 2] for row in range(70)]),
     ],
 )
-def test_a_column_that_may_be_a_feature_is_kept(name: str, cells: list[str]) -> None:
+def test_plausible_feature_columns_are_kept(name: str, cells: list[str]) -> None:
     rows = "".join(f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells))
     assert read(f"x,{name},y\n{rows}").features == ("x", name)
 
 
-def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
+def test_left_out_columns_share_one_note() -> None:
+    """One note and one `data.drop` list name all of them."""
     content = "n,my note,user_id,Id,x,old,y\n" + "".join(
         f"{n},note {n},7,8,{n % 9},1,{n % 2}\n" for n in range(60)
     )
@@ -182,9 +181,8 @@ def test_all_that_is_left_out_is_told_in_one_line_and_one_list() -> None:
 
 @pytest.mark.parametrize("empty", ["", "NA"])
 @pytest.mark.parametrize("missing", ["mean", "drop", "refuse"])
-def test_an_empty_column_is_left_out_whatever_is_done_about_empty_cells(
-    empty: str, missing: str
-) -> None:
+def test_empty_column_is_left_out(empty: str, missing: str) -> None:
+    """Every value of `data.missing` leaves an empty column out."""
     lines = "".join(f"{n % 9},{n % 2},{empty}\n" for n in range(60))
     samples = read(f"x,y,\n{lines}", target="y", missing=missing)
     assert (samples.features, len(samples.inputs)) == (("x",), 60)
@@ -196,7 +194,8 @@ def test_an_empty_column_is_left_out_whatever_is_done_about_empty_cells(
     assert note in read(column(*[""] * 50), numeric=["a"]).notes
 
 
-def test_rows_without_a_target_are_left_out_and_counted_and_the_others_keep_their_numbers() -> None:
+def test_rows_without_target_are_left_out() -> None:
+    """They are counted in a note, and the other rows keep their row numbers."""
     content = target("1", "NA", "2", "")
     samples = read(content)
     assert (samples.inputs[:, 0] == [row * 37 % 101 + 0.5 for row in range(0, 40, 2)]).all()
@@ -209,7 +208,7 @@ def test_rows_without_a_target_are_left_out_and_counted_and_the_others_keep_thei
     assert part.rows.tolist() == [*range(0, 40, 2)]
 
 
-def test_an_empty_category_is_a_category_of_its_own() -> None:
+def test_empty_cell_is_its_own_category() -> None:
     towns = ["Bonn", "", "Köln", "NA", "Bonn", ""]
     content = "x,town,y\n" + "".join(f"{n}.5,{towns[n % 6]},{n % 2}\n" for n in range(60))
     made = prepared(content)
@@ -270,6 +269,6 @@ DIFFERENT = "possibly useless columns: a (whole numbers, all unique): 'data.drop
         ([f"1e{row}" for row in range(30)], None),
     ],
 )
-def test_a_suspicious_column_is_told_and_no_other(cells: list[str], note: str | None) -> None:
+def test_only_suspicious_columns_are_reported(cells: list[str], note: str | None) -> None:
     told = [line for line in read(column(*cells)).notes if "columns: a (" in line]
     assert told == ([note] if note else [])

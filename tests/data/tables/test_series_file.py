@@ -55,7 +55,7 @@ PLAIN = "day,level,rain\n2020-01-01,1.5,0\n2020-01-02,2.5,3\n2020-01-03,3.5,1\n"
         PLAIN + "\n\n",
     ],
 )
-def test_a_csv_is_read_however_it_is_written(content: str | bytes) -> None:
+def test_csv_dialects_of_series_are_read(content: str | bytes) -> None:
     series = read(content)
     assert series.values.tolist() == [[1.5, 0], [2.5, 3], [3.5, 1]]
     assert series.times == ("2020-01-01", "2020-01-02", "2020-01-03")
@@ -79,15 +79,13 @@ GERMAN = "tag;menge\n" + "".join(f"{row + 1:02d}.01.2020;{row},5\n" for row in r
         (DOLLARS.replace("$", "CHF "), [1200.5, 1200.5, 5], "level ('CHF 1,200.50' as 1200.5)"),
     ],
 )
-def test_amounts_are_read_as_numbers_then_and_later(
-    content: str, values: list[float], told: str
-) -> None:
+def test_new_amounts_are_read_as_in_training(content: str, values: list[float], told: str) -> None:
     series = read(content, missing="previous")
     assert series.values[:, 0].tolist() == values
     assert f"read as numbers: {told}" in series.notes
 
 
-def test_a_model_reads_times_and_amounts_as_its_training_did() -> None:
+def test_model_reads_times_and_amounts_as_trained() -> None:
     trained = source(GERMAN)
     parts = prepared(trained)
     schema = Schema.from_dict(parts.schema.to_dict())
@@ -115,7 +113,8 @@ def test_a_model_reads_times_and_amounts_as_its_training_did() -> None:
     assert again(plain, schema).rows.tolist() == again(trained, schema).rows.tolist()
 
 
-def test_whole_numbers_with_groups_are_refused_beside_decimal_commas() -> None:
+def test_grouped_integers_beside_decimal_commas_are_refused() -> None:
+    """`1.000` is ambiguous in a file whose other columns have decimal commas."""
     lines = GERMAN.replace("menge", "menge;stück").splitlines()
     content = "\n".join(f"{line};{n + 970}" * bool(n) or line for n, line in enumerate(lines))
     ambiguous = r"is ambiguous among decimal commas; write 1,0000 or 1000"
@@ -137,7 +136,8 @@ def test_whole_numbers_with_groups_are_refused_beside_decimal_commas() -> None:
 
 
 @pytest.mark.parametrize("written", ["%d/%m/%Y", "%m/%d/%Y", "%-m/%-d/%Y"])
-def test_a_model_keeps_the_order_of_day_and_month(written: str) -> None:
+def test_model_keeps_order_of_day_and_month(written: str) -> None:
+    """New rows whose dates have no day above 12 are read as in training."""
     labels = pd.date_range("2019-12-20", periods=60).strftime(written).tolist()
     lines = ["day,level", *(f"{label},{n}" for n, label in enumerate(labels))]
     series = source("\n".join(lines), test_from=labels[50])
@@ -150,7 +150,8 @@ def test_a_model_keeps_the_order_of_day_and_month(written: str) -> None:
     again(series, schema)
 
 
-def test_a_series_without_names_is_noticed_and_read_where_the_user_says_so() -> None:
+def test_series_without_header_needs_header_option() -> None:
+    """The error names `data.header`, and `data.header=false` reads the file."""
     content = PLAIN.partition("\n")[2]
     told = (
         r"f\.csv: its first line holds dates and numbers \('2020-01-01', '1.5', '0'\).*data\.head"
@@ -182,7 +183,8 @@ def test_columns_targets_and_units_travel_to_the_schema() -> None:
     assert schema.reading["kind"] == "series"
 
 
-def test_a_note_says_what_was_found_and_without_times_each_row_is_a_step() -> None:
+def test_note_describes_times_and_step() -> None:
+    """Without a time column, each row is a step."""
     assert read(MONTHLY, targets=("a",)).notes == (
         "60 times from 2000-01 to 2004-12, step 1 month (column 'month'); targets: a; other "
         "inputs: b",
@@ -192,13 +194,14 @@ def test_a_note_says_what_was_found_and_without_times_each_row_is_a_step() -> No
     assert series.notes[0].startswith("3 times from 1 to 3, one per row; targets: a;")
 
 
-def test_rows_out_of_order_are_sorted_where_that_is_asked_for() -> None:
+def test_unsorted_rows_are_sorted_on_request() -> None:
     header, *rows = PLAIN.splitlines()
     backwards = "\n".join([header, *reversed(rows)])
     assert read(backwards, sort=True).values.tolist() == read(PLAIN).values.tolist()
 
 
-def test_missing_and_irregular_steps_are_told_or_refused_if_strict() -> None:
+def test_missing_and_irregular_steps_are_reported() -> None:
+    """`data.strict` refuses such a series."""
     lines = MONTHLY.splitlines()
     gappy = "\n".join([*lines[:5], *lines[6:20], *lines[22:]])
     told = (
@@ -216,7 +219,8 @@ def test_missing_and_irregular_steps_are_told_or_refused_if_strict() -> None:
     assert "f.csv: the times of column 'day' have no common step" in series.notes[1]
 
 
-def test_the_test_begins_at_the_time_that_is_named_or_the_next() -> None:
+def test_part_begins_at_named_time() -> None:
+    """If that time is missing, the test part begins at the next one."""
     for content, first in (
         (MONTHLY, "2003-01"),
         (MONTHLY.replace("2003-01,36,1296\n", ""), "2003-02"),
@@ -323,12 +327,12 @@ NO_NUMBERS = (
         ),
     ],
 )
-def test_a_series_that_can_not_be_used_is_refused(content: str, keys: Any, message: str) -> None:
+def test_unusable_series_is_refused(content: str, keys: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(content, **keys)
 
 
-def test_a_seed_of_the_split_is_told_to_change_nothing() -> None:
+def test_split_seed_has_no_effect_on_series() -> None:
     first, second = (prepared(source(MONTHLY), split_seed=seed) for seed in (0, 3))
     assert np.array_equal(first.test.rows, second.test.rows)
     assert first.content_hash == second.content_hash
@@ -366,7 +370,8 @@ def test_times_are_found_by_name_or_content(first: Any, time: str | None) -> Non
     assert found == Layout(time=time, values=values, targets=values)
 
 
-def test_the_times_name_each_time_once_and_named_columns_are_channels_in_their_order() -> None:
+def test_time_column_and_channels_are_chosen() -> None:
+    """Each time is unique, and named columns are channels in the order of the option."""
     first = {"since": ["2020-01", "2020-01", "2020-02"], "month": MONTHS, "a": VALUES}
     assert layout(first, values=("a",)).time == "month"
     first = {"year": ["1900", "1901", "1902"], "a": VALUES}
@@ -376,7 +381,8 @@ def test_the_times_name_each_time_once_and_named_columns_are_channels_in_their_o
     assert found == Layout(time="when", values=("b", "a"), targets=("a",))
 
 
-def test_unknown_names_are_told_at_once_and_times_alone_are_no_series() -> None:
+def test_unknown_column_names_are_reported_together() -> None:
+    """A file with only a time column is not a series either."""
     with pytest.raises(DataError) as caught:
         layout({"when": MONTHS, "a": VALUES}, time="wen", values=("b",), targets=("c",))
     told = [problem.split(" is not a column")[0] for problem in caught.value.problems]
@@ -396,7 +402,7 @@ def holey(rows: int) -> np.ndarray:
     return values
 
 
-def test_holes_are_filled_from_before_or_by_a_line() -> None:
+def test_holes_are_filled_by_previous_or_linear() -> None:
     values, times = holey(200), np.arange(200)
     before = filled(values, "previous", borders=(50, 120))
     line = filled(values, "linear", borders=())
@@ -419,7 +425,7 @@ def test_no_line_looks_across_a_border() -> None:
     assert filled(values, "linear", borders=(3,))[:, 0].tolist() == [0, 1, 1, 3, 4, 5]
 
 
-def test_filled_cells_are_told_column_by_column() -> None:
+def test_filled_cells_are_counted_by_column() -> None:
     series = read(FILE, missing="previous")
     assert series.values.tolist() == [[1, 5], [1, 6], [3, 6], [3, 6], [7, 9]]
     assert series.notes[1:] == (
@@ -432,7 +438,8 @@ def test_filled_cells_are_told_column_by_column() -> None:
 
 
 @pytest.mark.parametrize(("missing", "lag"), [("previous", None), ("linear", None), ("linear", 2)])
-def test_what_comes_after_the_training_changes_no_training_row(missing: str, lag: Any) -> None:
+def test_later_values_leave_training_rows_unchanged(missing: str, lag: Any) -> None:
+    """Neither filled holes nor scaling use values after the training part."""
     values = np.round(holey(100)[:, :1], 3)
     values[55:65] = HOLE  # an empty stretch across the border at 60
     changed = values.copy()
@@ -449,7 +456,7 @@ def test_what_comes_after_the_training_changes_no_training_row(missing: str, lag
     assert (trained[0].targets == trained[1].targets).all()
 
 
-def test_the_holes_of_a_training_part_are_on_the_line_between_its_values() -> None:
+def test_holes_in_training_part_are_interpolated() -> None:
     rows = "".join(f"{row},{'' if row % 5 == 3 else row}\n" for row in range(60))
     train = prepared(source(f"time,a\n{rows}", missing="linear")).train
     assert train.inputs[:, :, 0].tolist() == [[row, row + 1, row + 2] for row in range(len(train))]
@@ -466,7 +473,7 @@ def again(series: SeriesFile, schema: Schema) -> Part:
     return reader_of(schema).evaluated(series, budget=64)[2]
 
 
-def test_the_test_rows_of_the_training_come_out_again_bit_for_bit() -> None:
+def test_rows_are_read_again_bit_exactly() -> None:
     trained = source(content(80), targets=("b",))
     parts = prepared(trained, window=4, horizon=2, difference=3, scale="standard")
     part = again(trained, parts.schema)
@@ -477,7 +484,7 @@ def test_the_test_rows_of_the_training_come_out_again_bit_for_bit() -> None:
     assert torch.equal(part.offsets[tested], parts.test.offsets)
 
 
-def test_a_new_series_is_scaled_by_what_the_training_learned() -> None:
+def test_new_series_is_scaled_as_in_training() -> None:
     schema = prepared(source(content(80)), window=3, scale="standard").schema
     lifted = source(content(40, lift=50.0), "new.csv")
     part, values = again(lifted, schema), lifted.read().values
@@ -490,7 +497,8 @@ def test_a_new_series_is_scaled_by_what_the_training_learned() -> None:
     assert part.offsets is None
 
 
-def test_channels_are_found_by_name_and_another_step_or_a_missing_channel_is_refused() -> None:
+def test_new_series_channels_are_matched_by_name() -> None:
+    """Another step, a missing channel and too few steps are refused."""
     schema = prepared(source(content(80)), window=3).schema
     straight, turned = (
         again(source(content(40, columns=columns), "new.csv"), schema)

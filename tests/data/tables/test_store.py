@@ -37,7 +37,7 @@ def converted() -> list[Path]:
     return sorted(cache_folder().glob("*"))
 
 
-def test_texts_beyond_the_memory_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_texts_beyond_memory_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts of a Parquet file may be longer than the file and its numbers."""
     write(text(patients()))
     keys = source(**KEYS)[0]
@@ -59,7 +59,7 @@ def test_texts_beyond_the_memory_are_read_again(monkeypatch: pytest.MonkeyPatch)
         {"target": "dose", "units": "mg"},
     ],
 )
-def test_a_mapped_table_says_the_same_as_one_in_memory(changes: dict[str, object]) -> None:
+def test_mapped_table_equals_table_in_memory(changes: dict[str, object]) -> None:
     lines = patients()
     if "group" in changes:
         lines = [lines[0], *(line for line in lines[1:] if line[2])]
@@ -80,7 +80,7 @@ def test_a_mapped_table_says_the_same_as_one_in_memory(changes: dict[str, object
         assert not mapped.inputs.flags.writeable
 
 
-def test_a_changed_file_is_converted_anew_and_the_older_one_forgotten() -> None:
+def test_changed_file_replaces_its_conversion() -> None:
     lines = patients()
     write(text(lines))
     stored()
@@ -95,7 +95,8 @@ def test_a_changed_file_is_converted_anew_and_the_older_one_forgotten() -> None:
     assert len(converted()) == 2
 
 
-def test_what_is_refused_or_has_no_room_leaves_nothing_in_the_cache() -> None:
+def test_refused_conversion_leaves_cache_empty() -> None:
+    """Neither a bad cell nor a lack of disk space leaves a part in the cache."""
     write("a,y\n" + "1,0\n2,1\n" * 20 + "x,1\n")
     with pytest.raises(DataError, match=rf"{FILE} line 42, column 'a': 'x' is not a number"):
         store.stored(files(FILE), source(target="y")[0])
@@ -108,7 +109,8 @@ def test_what_is_refused_or_has_no_room_leaves_nothing_in_the_cache() -> None:
     assert converted() == []
 
 
-def test_what_a_killed_conversion_left_is_removed_by_the_next() -> None:
+def test_leftovers_of_killed_conversion_are_removed() -> None:
+    """Conversions of live processes and of other machines stay."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     here = f".table-a-b-c@{platform.node().replace('.', '-')}"
@@ -123,7 +125,7 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next() -> None:
     assert [one.exists() for one in (left, going_on, elsewhere)] == [False, True, True]
 
 
-def test_a_table_is_large_by_its_text_or_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_is_large_by_text_or_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -148,7 +150,7 @@ print(float(store.stored([(Path(FILE), 0)], source(target="y")[0]).inputs.sum())
 
 
 @pytest.mark.slow
-def test_processes_that_convert_at_once_all_get_the_whole_table() -> None:
+def test_concurrent_conversions_give_the_whole_table() -> None:
     rows, pipe = 40_000, subprocess.PIPE
     write("a,b,y\n" + "".join(f"{2 * n},{n % 7},{n % 2}\n" for n in range(rows)))
     words = [sys.executable, "-c", READS, *sys.path]
@@ -166,9 +168,10 @@ def test_processes_that_convert_at_once_all_get_the_whole_table() -> None:
 
 
 @pytest.mark.slow
-def test_a_conversion_of_a_file_of_any_name_says_why_one_waits_unless_nothing_shall_be_said(
+def test_conversion_is_announced_if_verbose(
     train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """`verbose=0` prints nothing, and neither does a table that is already converted."""
     name = "表 a=b,c#d%e[f] (1).csv"
     write(text(patients(200)), name)
     monkeypatch.setattr(store, "LARGE_BYTES", 1)
@@ -185,7 +188,7 @@ def test_a_conversion_of_a_file_of_any_name_says_why_one_waits_unless_nothing_sh
     assert converted.startswith("converted 200 rows in ")
 
 
-def test_a_path_stays_what_it_is_whatever_signs_it_has() -> None:
+def test_local_path_keeps_special_characters() -> None:
     for path in ("a b.csv", "C:/x.csv", "/tmp/=#%[x].csv", "表/数据.csv"):
         assert local_file(path, key="data.path") == Path(path)
 
@@ -214,7 +217,7 @@ def test_a_path_stays_what_it_is_whatever_signs_it_has() -> None:
         ),
     ],
 )
-def test_a_url_is_refused_with_the_way_to_fetch_it(url: str, problem: str) -> None:
+def test_url_is_refused_with_a_fix(url: str, problem: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read(path=url)
     assert str(raised.value) == f"data.path={problem}"

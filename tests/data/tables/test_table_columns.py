@@ -225,9 +225,7 @@ REFUSED = [
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("content", "keys", "problem"), REFUSED)
-def test_a_table_that_can_not_be_learned_from_is_refused(
-    content: str, keys: Any, problem: str
-) -> None:
+def test_unlearnable_table_is_refused(content: str, keys: Any, problem: str) -> None:
     (told,) = problems(content, **keys)
     assert told == problem if "…" not in problem else problem.strip("…") in told
 
@@ -237,7 +235,7 @@ def test_three_rows_and_repeated_rows_are_enough() -> None:
     assert prepared("a,b,y\n" + "1,2,0\n3,4,1\n" * 20).schema.task == "binary"
 
 
-def test_numbers_and_categories_come_out_as_the_file_has_them() -> None:
+def test_numbers_and_categories_equal_the_file() -> None:
     lines = patients()
     samples = read(text(lines, sep=";", end="\r\n"), drop=["name"], categorical=["ward"])
     assert samples.features == ("age", "town", "ward", "dose")
@@ -253,12 +251,12 @@ def test_numbers_and_categories_come_out_as_the_file_has_them() -> None:
                 assert value == float(cell)
 
 
-def test_words_are_taken_as_categories_where_the_user_says_so() -> None:
+def test_words_become_categories_on_request() -> None:
     assert len(read(text(patients()), categorical=["name"]).columns[0].levels) == 60
     assert read(column("x", "y", "7"), categorical=["a"]).columns[0].levels == ("7", "x", "y")
 
 
-def test_the_problems_of_several_columns_or_keys_are_told_at_once() -> None:
+def test_problems_of_several_columns_are_reported_together() -> None:
     content = "n,b,a,y\n" + "".join(f"{n % 2},{'xy'[n % 2]},inf,{n % 2}\n" for n in range(1, 29))
     assert [line.partition(";")[0] for line in problems(content, numeric=["b"])] == [
         f"{FILE} line 2, column 'b': 'y' is not a number",
@@ -273,7 +271,8 @@ def test_the_problems_of_several_columns_or_keys_are_told_at_once() -> None:
     )
 
 
-def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so() -> None:
+def test_rows_with_empty_cells_are_dropped_or_refused() -> None:
+    """`data.missing` decides, and the message counts the rows and cells."""
     lines = patients()
     whole = [line for line in lines[1:] if all(line)]
     samples = read(text(lines), drop=["name"], missing="drop")
@@ -299,9 +298,7 @@ def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so(
         ([10, 30, 20], [4, 6, 1], "has ill: 10, well: 30, x: 20"),
     ],
 )
-def test_the_rows_that_are_kept_are_counted_by_class(
-    whole: list[int], empty: list[int], told: str
-) -> None:
+def test_kept_rows_are_counted_by_class(whole: list[int], empty: list[int], told: str) -> None:
     lines = [
         f"{cell},{n},{name}\n"
         for cell, rows in (("1", whole), ("", empty))
@@ -326,7 +323,8 @@ def test_the_rows_that_are_kept_are_counted_by_class(
         (lambda n: n / 7, lambda n: n / 7),
     ],
 )
-def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth) -> None:
+def test_feature_equal_to_target_is_reported(copy, truth) -> None:
+    """`data.strict` refuses such a table."""
     content = "a,copy,y\n" + "".join(f"{n * n % 11},{copy(n)},{truth(n)}\n" for n in range(40))
     leak = (
         "column 'copy' determines the target 'y'; unless known before it, drop: 'data.drop=[copy]'"
@@ -366,7 +364,8 @@ def test_classes_are_named_as_the_file_writes_them(targets: Any, classes: tuple[
         assert [classes[index] for index in samples.targets] == list(targets) * 10
 
 
-def test_numbers_with_a_fraction_or_many_different_ones_are_a_regression_that_is_told() -> None:
+def test_fractions_or_many_numbers_mean_regression() -> None:
+    """The note says so and names the option for classes."""
     for targets in (("0", "1", "0.5"), tuple(map(str, range(21)))):
         samples = read(target(*targets), units="kg")
         assert (samples.task, samples.classes, samples.units) == ("regression", (), "kg")
@@ -377,7 +376,7 @@ def test_numbers_with_a_fraction_or_many_different_ones_are_a_regression_that_is
     assert read(target(*map(str, range(20)))).task == "multiclass"
 
 
-def test_the_task_that_is_given_wins_over_the_one_that_is_found() -> None:
+def test_given_task_overrides_inferred_task() -> None:
     few = target("1", "2", "3")
     assert read(few, task="regression").targets[:3].tolist() == [1, 2, 3]
     assert read(target(*map(str, range(21))), task="multiclass").classes[20] == "20"
@@ -386,7 +385,8 @@ def test_the_task_that_is_given_wins_over_the_one_that_is_found() -> None:
     assert "data.task=regression" not in read(target("red", "green", "blue")).notes[1]
 
 
-def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> None:
+def test_rarer_class_is_positive_by_default() -> None:
+    """The note says so, and `data.positive` names another one."""
     content = target("well", "ill", "well")
     samples = read(content)
     assert samples.classes == ("well", "ill")
@@ -415,14 +415,15 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
 
 
 @pytest.mark.parametrize("positive", [1, 1.0, "1", True])
-def test_a_positive_class_may_be_typed_as_a_number_or_a_truth(positive: object) -> None:
+def test_positive_class_accepts_number_or_boolean(positive: object) -> None:
     truths = positive is True
     samples = read(target("True", "False") if truths else target("1", "0"), positive=positive)
     assert samples.classes[1] == ("True" if truths else "1")
 
 
 @pytest.mark.parametrize("word", ["NA", "None", "null", "nan"])
-def test_a_word_for_missing_stays_a_class_among_words_and_is_told(word: str) -> None:
+def test_missing_word_among_words_stays_a_class(word: str) -> None:
+    """A note names the class, since it may mean a missing value."""
     samples = read(target("mild", word, "mild"))
     assert set(samples.classes) == {"mild", word}
     assert samples.notes[-1] == (
@@ -431,7 +432,8 @@ def test_a_word_for_missing_stays_a_class_among_words_and_is_told(word: str) -> 
     )
 
 
-def test_the_last_column_is_the_target_where_none_is_named_and_that_is_told() -> None:
+def test_last_column_is_the_default_target() -> None:
+    """A note says so."""
     content = "y,x\n" + "".join(f"{row % 2},{row / 3}\n" for row in range(30))
     assert read(content).notes[0] == "target: 'x', the last column; change with data.target=COLUMN"
     named = read(content, target="y")

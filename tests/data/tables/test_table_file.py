@@ -81,7 +81,7 @@ def test_cells_may_be_longer_than_pythons_reader_takes() -> None:
     assert rows(path) == [["1", note]]
 
 
-def test_a_cell_of_more_than_two_blocks_is_named() -> None:
+def test_oversized_cell_is_named_with_its_line() -> None:
     path = write('a,b\n1,2\n3,"' + "x" * 2**23 + 'x"\n')
     with pytest.raises(DataError) as raised:
         rows(path)
@@ -89,7 +89,8 @@ def test_a_cell_of_more_than_two_blocks_is_named() -> None:
     assert raised.value.problems == (f"{FILE} line 3: {limit}",)
 
 
-def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> None:
+def test_parquet_is_recognized_by_content() -> None:
+    """Its texts are those of a CSV file."""
     table = pa.table(
         {
             "n": [1.5, None, 0.1],
@@ -108,7 +109,7 @@ def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> No
     ]
 
 
-def test_long_texts_of_a_parquet_file_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_parquet_texts_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_arrow, "BATCH_BYTES", 10)
     cells = ["one", "twelve", None, "a text of more bytes", "two", *["one"] * 4]
     pq.write_table(pa.table({"t": cells, "n": range(9)}), "t.parquet")
@@ -125,7 +126,7 @@ def test_long_texts_of_a_parquet_file_come_in_pieces(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("cells", [[[1], [2]], [b"a", b"b"]])
-def test_a_parquet_file_of_lists_or_cut_short_is_refused(cells: list[Any]) -> None:
+def test_nested_or_truncated_parquet_is_refused(cells: list[Any]) -> None:
     pq.write_table(pa.table({"x": cells, "y": [1, 2]}), "t.parquet")
     with pytest.raises(
         DataError, match=r"t.parquet: the column 'x' has type (list<.*|binary); .* data.drop: x$"
@@ -237,7 +238,7 @@ FILL = "expected 2, as in the header. Add the missing cells, or ',' for each emp
         ),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_by_line(content: bytes, problems: str) -> None:
+def test_malformed_table_is_refused_by_line(content: bytes, problems: str) -> None:
     with pytest.raises(DataError) as raised:
         rows(write(content))
     assert raised.value.problems == tuple(f"{FILE}{problem}" for problem in problems.split("\n"))
@@ -254,7 +255,7 @@ def test_a_file_that_is_no_table_is_refused_by_line(content: bytes, problems: st
         *((f"utf-16{order}", "size;label", "a", "is UTF-16") for order in ("", "-le", "-be")),
     ],
 )
-def test_the_command_that_is_named_for_another_encoding_gives_the_same_text(
+def test_suggested_encoding_command_preserves_the_text(
     encoding: str, header: str, cell: str, named: str
 ) -> None:
     content = f"{header}\n" + f"1;{cell}\n2;b\n" * 20
@@ -284,7 +285,7 @@ def test_the_command_that_is_named_for_another_encoding_gives_the_same_text(
         (".", r"\. is a folder; expected a CSV, .* or Parquet file"),
     ],
 )
-def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: str) -> None:
+def test_missing_file_and_columns_are_refused(path: str, problem: str) -> None:
     write("ages,b\n1,2\n")
     with pytest.raises(DataError, match=problem):
         rows(Path(path), columns=["age", "dose"])
@@ -303,13 +304,13 @@ def test_a_path_of_no_file_and_missing_columns_are_refused(path: str, problem: s
         "x,1\n",
     ],
 )
-def test_names_that_are_no_values_of_the_rows_below_are_names(content: str) -> None:
+def test_first_line_unlike_its_columns_is_header(content: str) -> None:
     names = content.partition("\n")[0].split(",")
     assert form_of(write(content), AS_FOUND).names == tuple(names)
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_a_file_without_names_gets_some_and_keeps_its_first_row(mark: bytes) -> None:
+def test_headerless_file_gets_names_and_keeps_all_rows(mark: bytes) -> None:
     path, without = write(mark + b"5.1,x\n4.9,y\n,z\n"), CsvOptions(header=False)
     assert form_of(path, without).names == ("column1", "column2")
     assert rows(path, options=without) == [["5.1", "x"], ["4.9", "y"], [None, "z"]]
@@ -317,7 +318,8 @@ def test_a_file_without_names_gets_some_and_keeps_its_first_row(mark: bytes) -> 
     assert form_of(path, CsvOptions(header=True)).names == ("5.1", "x")
 
 
-def test_a_separator_that_is_given_wins_over_what_is_found_and_is_one_sign() -> None:
+def test_given_separator_overrides_detection() -> None:
+    """It is a single ASCII character."""
     path = write("a;b,c;d\n1;2,3;4\n")
     assert form_of(path, CsvOptions(",")).names == ("a;b", "c;d")
     for sep in ("::", "", '"', "§", "\0", "\v"):
@@ -333,7 +335,8 @@ def parsed(*cells: str | None) -> list[float]:
     return PLAIN.read(Cells(pa.array(cells, pa.string()), "dose", place)).tolist()
 
 
-def test_numbers_are_read_as_python_reads_them_and_words_for_missing_as_none() -> None:
+def test_numbers_are_parsed_like_python_floats() -> None:
+    """The words for missing values become NaN."""
     for cell in ("1", "-2.5", "+3", ".5", "5.", "1e-3", "1E4", "007", "0.1", "3.4e38", "-3.4e38"):
         assert parsed(cell) == [float(cell)]
     for missing in (*sorted(MISSING), None):
@@ -361,7 +364,7 @@ INFINITE = (
         *((cell, INFINITE) for cell in ("inf", "-Infinity", "1e300", "1e999", "3.5e38")),
     ],
 )
-def test_a_cell_that_is_no_number_is_refused_with_its_place(cell: str, problem: str) -> None:
+def test_unreadable_number_is_refused_with_its_place(cell: str, problem: str) -> None:
     more = [] if problem == INFINITE else ["x" * 500]
     with pytest.raises(DataError) as raised:
         parsed("1", None, cell, *more)
@@ -373,7 +376,8 @@ def test_a_long_cell_is_cut_in_the_message() -> None:
         parsed("x" * 500)
 
 
-def test_a_row_of_a_file_is_told_by_its_line_whatever_its_cells_span() -> None:
+def test_row_is_located_by_line_number() -> None:
+    """Line breaks in quoted cells and empty lines count."""
     write('\ufeff\na;b\n1;"x\n\ny"\n\n2;z\n')
     told = [f"{FILE} line 3", f"{FILE} line 7", f"{FILE} row 3"]
     assert [where(FILE, row, AS_FOUND) for row in (1, 2, 3)] == told

@@ -42,7 +42,8 @@ def test_files_of_their_own_validate_and_test() -> None:
     assert parts(found) == [[*range(50)], [*range(50, 60)], [*range(60, 80)]]
 
 
-def test_further_files_are_read_by_name_and_their_further_columns_ignored_and_told() -> None:
+def test_columns_of_test_file_are_matched_by_name() -> None:
+    """A note names the columns that the training file lacks."""
     order = [5, 4, 0, 2, 1, 3]
     turned = [[*(row[index] for index in order), "red"] for row in [HEADER, *ROWS[60:]]]
     turned[0][-1] = "colour"
@@ -54,7 +55,7 @@ def test_further_files_are_read_by_name_and_their_further_columns_ignored_and_to
     assert "test.csv: ignored columns (not in training): colour" in samples.notes
 
 
-def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_target() -> None:
+def test_unseen_category_is_other_but_unseen_class_fails() -> None:
     train = "town,x,y\n" + "a,1,no\nb,2,yes\n" * 10
     write("town,x,y\nc,1,no\na,2,yes\nc,5,no\n", "test.csv")
     samples = read(train, test_path="test.csv")
@@ -67,7 +68,7 @@ def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_
 
 
 @pytest.mark.parametrize("key", ["test_path", "validation_path"])
-def test_a_file_of_which_no_row_is_kept_is_refused(key: str) -> None:
+def test_file_without_usable_rows_is_refused(key: str) -> None:
     train = "a,b,y\n" + "1,2,no\n2,3,yes\n" * 20
     write("a,b,y\n1,2,\n2,3, \n", "other.csv")
     with refused(r"^other.csv has no row with a target 'y'; expected at least one$"):
@@ -77,7 +78,7 @@ def test_a_file_of_which_no_row_is_kept_is_refused(key: str) -> None:
         read(train, missing="drop", **{key: "other.csv"})
 
 
-def test_rows_are_parted_by_the_words_of_a_column() -> None:
+def test_split_column_assigns_rows_to_parts() -> None:
     words = ["Train", "train", "val", "test", "train"] * 16
     found = prepared(with_column("part", words), **KEYS, split="part")
     assert parts(found) == [
@@ -86,7 +87,7 @@ def test_rows_are_parted_by_the_words_of_a_column() -> None:
     assert "part" not in [code.name for code in found.schema.encoder.codes]
 
 
-def test_the_rows_of_a_group_stay_in_one_part() -> None:
+def test_rows_of_one_group_share_a_part() -> None:
     groups = [f"hospital {row * 7 % 16}" for row in range(80)]
     found = prepared(with_column("hospital", groups), **KEYS, group="hospital")
     homes = [{groups[row] for row in rows} for rows in parts(found)]
@@ -103,7 +104,7 @@ def test_the_rows_of_a_group_stay_in_one_part() -> None:
         lambda day: str(day * 0.5 - 20),
     ],
 )
-def test_the_newest_rows_test_and_those_before_them_validate(written) -> None:
+def test_time_column_puts_newest_rows_into_test(written) -> None:
     days = [row * 37 % 80 for row in range(80)]
     found = prepared(with_column("day", [written(day) for day in days]), **KEYS, time="day")
     newest = [{days[row] for row in rows} for rows in parts(found)]
@@ -127,13 +128,13 @@ def test_the_newest_rows_test_and_those_before_them_validate(written) -> None:
         ),
     ],
 )
-def test_a_cell_that_says_no_part_is_refused(key: str, cells: list[str], problem: str) -> None:
+def test_unknown_part_name_is_refused(key: str, cells: list[str], problem: str) -> None:
     content = with_column("x", [*cells, *[cells[0]] * 77])
     with refused(rf"{FILE} line 4, column 'x': {problem}"):
         read(content, **KEYS, **{key: "x"})
 
 
-def test_files_that_do_not_go_with_the_training_file_or_a_key_are_refused() -> None:
+def test_incompatible_test_file_or_key_is_refused() -> None:
     write("dose,outcome\n1,ill\n", "test.csv")
     content = text([HEADER, *ROWS])
     with refused(r"test.csv lacks the columns 'age', 'town', 'ward'; it has"):
@@ -143,7 +144,8 @@ def test_files_that_do_not_go_with_the_training_file_or_a_key_are_refused() -> N
         read(content, test_path=FILE, time="age")
 
 
-def test_other_cells_outside_of_the_training_part_change_no_bit_of_it() -> None:
+def test_training_part_ignores_cells_of_other_parts() -> None:
+    """Changed validation and test rows leave the training inputs equal to the last bit."""
     keys = {**KEYS, "categorical": ["ward"], "scale": "standard"}
     first = prepared(text([HEADER, *ROWS]), **keys)
     kept, other = parts(first)[0], ["79.5", "Atlantis", "9", "1000"]
@@ -188,7 +190,7 @@ def truth(known: Schema, *cells: str, name: str = "new.csv") -> list[object]:
     return content.targets.tolist()
 
 
-def test_the_rows_of_the_training_file_are_read_as_in_training() -> None:
+def test_training_file_is_read_again_as_trained() -> None:
     samples = read(text(patients()), id="name")
     found = new_rows(FILE, schema())
     np.testing.assert_array_equal(found.raw, samples.inputs)
@@ -217,7 +219,7 @@ def test_columns_that_are_missing_are_named() -> None:
         opened(schema(), Rules(id="nam"), {"name": "1", "age": "1"})
 
 
-def test_an_unknown_category_is_counted_or_refused_as_asked() -> None:
+def test_unknown_category_is_counted_or_refused() -> None:
     known, strange = schema(), {**ONE, "town": "Bon"}
     found = opened(known, Rules(), ONE, strange)
     (block,) = found.blocks
@@ -237,7 +239,7 @@ def test_an_unknown_category_is_counted_or_refused_as_asked() -> None:
         (["v1", "v2"], ["v1", "v1.0"], [0, UNKNOWN]),
     ],
 )
-def test_a_category_that_is_a_whole_number_is_known_with_and_without_a_zero_behind_its_dot(
+def test_integer_categories_match_with_and_without_decimal_zero(
     written: list[str], read_again: list[str], indices: list[float]
 ) -> None:
     rows = "".join(f"{written[row % 2]},{row % 3 % 2}\n" for row in range(40))
@@ -247,7 +249,8 @@ def test_a_category_that_is_a_whole_number_is_known_with_and_without_a_zero_behi
     assert held.raw[:, 0].tolist() == indices
 
 
-def test_an_empty_cell_is_filled_in_where_training_had_some_and_refused_elsewhere() -> None:
+def test_empty_cell_is_filled_if_training_had_any() -> None:
+    """A column that was complete in training refuses an empty cell."""
     known = schema()
     found = opened(known, Rules(), {**ONE, "age": "", "town": "NA"})
     assert len(list(found.blocks)) == 1
@@ -261,7 +264,7 @@ def test_an_empty_cell_is_filled_in_where_training_had_some_and_refused_elsewher
     assert raw(known, {**ONE, "age": "-1"}, unknown="refuse")[0, 0] == -1  # no unknown category
 
 
-def test_a_table_that_ships_is_read_by_the_names_of_its_features() -> None:
+def test_shipped_table_is_read_by_feature_names() -> None:
     known = shipped("iris").schema
     cells = dict.fromkeys(known.features, "1.5")
     assert raw(known, cells, missing="impute").tolist() == [[1.5] * 4]

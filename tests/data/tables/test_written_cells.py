@@ -59,9 +59,10 @@ SAME = "write it the same way or leave it empty, or leave the column out:"
         (["USD 3", "USD 1,200", "-USD 4"], [3, 1200, -4], "USD 3' as 3"),
     ],
 )
-def test_amounts_of_one_form_are_read_as_numbers_then_and_later(
+def test_uniform_amounts_are_read_as_numbers(
     written: list[str], values: list[float | None], told: str
 ) -> None:
+    """New rows and data frames are read like the training file."""
     content = column(*(written * 10))
     samples, expected = read(content), np.array(values * 10, dtype=float)
     np.testing.assert_array_equal(samples.inputs[:, 0], expected)
@@ -95,7 +96,7 @@ def test_amounts_of_one_form_are_read_as_numbers_then_and_later(
         (["5/31/24 12:00PM", "5/31/24 1:05 am"], [(2024, 5, 31, 4, 12), (2024, 5, 31, 4, 1)]),
     ],
 )
-def test_dates_become_their_parts_then_and_later(cells: list[str], parts: Any) -> None:
+def test_new_dates_become_parts_as_in_training(cells: list[str], parts: Any) -> None:
     content = "x,day,y\n" + "".join(f"{n}.5,{cells[n % 2]},{n % 3 % 2}\n" for n in range(30))
     names = [f"day.{part}" for part in ("year", "month", "day", "weekday", "hour")]
     samples = read(content, dates="parts")
@@ -141,7 +142,7 @@ def test_dates_become_their_parts_then_and_later(cells: list[str], parts: Any) -
         ),
     ],
 )
-def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], told: str) -> None:
+def test_ambiguous_dates_are_not_split_into_parts(cells: list[str], told: str) -> None:
     content = "old," + column(*cells).replace("\n", "\n1,").removesuffix("1,")
     assert problems(content, dates="parts", drop=["old"]) == (f"{FILE} {told} 'data.drop=[old,a]'",)
 
@@ -159,11 +160,12 @@ def test_dates_of_no_or_two_meanings_have_no_parts(cells: list[str], told: str) 
         ("12.345%", "nein"),
     ],
 )
-def test_words_that_are_not_amounts_of_one_form_are_categories(levels: tuple[str, ...]) -> None:
+def test_mixed_amount_formats_are_categories(levels: tuple[str, ...]) -> None:
     assert read(column(*(levels * 9))).columns[0].levels == levels
 
 
-def test_a_plain_number_among_decimal_commas_of_a_file_is_refused_if_it_may_have_groups() -> None:
+def test_ambiguous_number_among_decimal_commas_is_refused() -> None:
+    """A text may have a thousands separator; a number of a Parquet file or a frame has none."""
     known = prepared(column(*(["1,5", "2", "12,25"] * 10))).schema
     write("a\n" + "2.5\n0.125\n1000.125\n" + "1.234\n", "new.csv")
     told = (
@@ -286,7 +288,7 @@ def test_keys_name_columns_that_exist() -> None:
     assert problem == f"data.decimal=b is not a column of {FILE}; its columns are a, y."
 
 
-def test_words_that_do_not_fit_the_key_are_refused() -> None:
+def test_decimal_option_refuses_unfitting_words() -> None:
     (problem,) = problems(columns(["1,5", "2,25", "7"]), decimal="point", numeric=["a"])
     assert "'1,5' is not a number (40 of 60 cells are not); write 1.5" in problem
 
@@ -310,7 +312,7 @@ def test_dayfirst_decides_open_dates(dayfirst: bool, month: int) -> None:
         ((["12.5%", "0", "3"],), [12.5, 0, 3], "a ('12.5%' as 12.5)"),
     ],
 )
-def test_the_other_cells_show_what_a_dot_or_comma_means(
+def test_other_cells_resolve_an_ambiguous_separator(
     written: tuple[list[str], ...], values: list[float], told: str | None
 ) -> None:
     samples = read(columns(*written))
@@ -338,7 +340,7 @@ def test_target_of_two_meanings_is_refused() -> None:
     assert read(decimal="point").targets[41] == 1.001
 
 
-def test_new_rows_are_refused_where_their_numbers_may_have_groups_or_be_shares() -> None:
+def test_new_ambiguous_amount_or_share_is_refused() -> None:
     known = prepared(columns(["375", "20"], PRICES, ["20%", "30"])).schema
     for row, told in (
         ("1.728;3,50;20%", f"'a': '1.728' {AMONG}; write 1,7280 or 1728"),
@@ -376,9 +378,10 @@ def targets(trained: list[str], cells: list[str]) -> list[float]:
         (["12,50 €", "3 €"], ["7,25 €", "1.234.567 €"], "1,234 €", "1,2340", "1234"),
     ],
 )
-def test_three_decimals_of_a_new_row_are_refused_where_training_has_none(
+def test_new_three_decimals_without_precedent_are_refused(
     trained: list[str], clear: list[str], unclear: str, remedy: str, other: str
 ) -> None:
+    """Training had no number with three decimals, so `1.728` may be 1728."""
     known = prepared(column(*(trained * 20))).schema
     reader = reader_of(Schema.from_dict(known.to_dict()))
     told = f"column 'a': '{unclear}' {EITHER}; write {remedy} or {other}"
@@ -403,7 +406,7 @@ def test_three_decimals_of_a_new_row_are_refused_where_training_has_none(
         (["0,512", "12,731"], "1,234", 1.234),
     ],
 )
-def test_three_decimals_of_a_new_row_are_read_where_training_has_them(
+def test_new_three_decimals_with_precedent_are_read(
     trained: list[str], row: str, value: float
 ) -> None:
     known = prepared(column(*(trained * 20))).schema
@@ -433,9 +436,7 @@ NUMBER_THERE = "a number or leave it empty, as the model was trained on numbers 
         (["1,200.50", "7"], "12,5", "12.5"),
     ],
 )
-def test_the_one_bad_cell_among_amounts_is_named_with_a_remedy_that_works(
-    trained: list[str], bad: str, way: str
-) -> None:
+def test_bad_amount_is_named_with_working_fix(trained: list[str], bad: str, way: str) -> None:
     known = prepared(column(*(trained * 20))).schema
     cells = [trained[n % 2] for n in range(40)]
     cells[30] = bad
@@ -455,7 +456,7 @@ def test_the_one_bad_cell_among_amounts_is_named_with_a_remedy_that_works(
     assert str(raised.value) == f"new.csv line 32, column 'y'{told}"
 
 
-def test_decimal_points_of_a_parquet_file_stay_numbers_beside_decimal_commas() -> None:
+def test_parquet_numbers_stay_numbers_beside_decimal_commas() -> None:
     frame = pd.DataFrame({"a": [1.728, 375.0], "b": ["3,50", "7"], "y": [0, 1]})
     pd.concat([frame] * 20).to_parquet("f.parquet")
     assert read(path="f.parquet").inputs[:2, 0].tolist() == [1.728, 375]
@@ -469,7 +470,7 @@ def test_cells_far_apart_in_a_file_are_compared() -> None:
 
 
 @pytest.mark.parametrize("sign", ["%", "€"])
-def test_an_example_of_amounts_is_read_again_whatever_its_size(sign: str) -> None:
+def test_example_amounts_of_any_size_are_read_again(sign: str) -> None:
     values = [5e-05, 12.5, 3e17]
     made = prepared(column(*(f"{sign}{value:.5f}" for value in values * 10)))
     example = reader_of(made.schema).apply(pd.DataFrame(made.example), what="rows").raw
@@ -477,7 +478,7 @@ def test_an_example_of_amounts_is_read_again_whatever_its_size(sign: str) -> Non
     assert len(example) == 3
 
 
-def test_a_part_of_a_date_that_has_the_name_of_a_column_is_refused() -> None:
+def test_date_part_named_like_a_column_is_refused() -> None:
     rows = "".join(f"2024-05-{n + 1:02d},{n % 7},{n % 2}\n" for n in range(28))
     assert problems(f"joined,joined.year,y\n{rows}", dates="parts", drop=[]) == (
         f"{FILE}: column 'joined.year' has the name of a part of the dates in 'joined'; rename it, "
@@ -515,12 +516,13 @@ FORMS = [
 
 
 @pytest.mark.parametrize("labels", FORMS)
-def test_a_position_is_written_as_the_label_it_was_read_from(labels: str) -> None:
+def test_position_is_formatted_as_its_original_label(labels: str) -> None:
     times = times_of(labels := labels.split(","))
     assert [times.form.written(int(position)) for position in times.positions] == labels
 
 
-def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_form() -> None:
+def test_numbers_like_years_stay_numbers() -> None:
+    """Fractions of a second are no other form of time either."""
     times = times_of(["999", "1000", "1001", "20200101"])
     assert times.form.kind == "whole"
     assert times.positions.tolist() == [999, 1000, 1001, 20200101]
@@ -570,7 +572,7 @@ def test_numbers_like_years_are_numbers_and_more_digits_of_a_second_no_other_for
         (["2020-01-01 00:00Z", "2020-01-01 01:00"], r"row 2, .* has zone 'none' and .* has 'Z'"),
     ],
 )
-def test_the_first_label_of_no_use_is_named(labels: list[str | None], message: str) -> None:
+def test_first_unreadable_time_is_named(labels: list[str | None], message: str) -> None:
     with pytest.raises(DataError, match=message):
         times_of(labels)
 
@@ -616,7 +618,7 @@ def test_following_labels_are_those_of_pandas(frequency: str, written: str, step
 
 
 @pytest.mark.parametrize("frequency", ["MS", "B", "7D", "h"])
-def test_steps_that_are_missing_are_counted_where_they_are(frequency: str) -> None:
+def test_missing_steps_are_counted_by_place(frequency: str) -> None:
     dates = pd.date_range("2020-01-01", periods=60, freq=frequency)
     whole = dates.strftime("%Y-%m-%d %H:%M").tolist()
     times = times_of(whole[:10] + whole[11:40] + whole[43:])
@@ -651,7 +653,7 @@ def test_numbers_and_month_ends_go_on_by_steps(labels: list[str], following: lis
         ["1"],
     ],
 )
-def test_times_without_a_common_step_are_numbered_from_the_last(labels: list[str]) -> None:
+def test_irregular_times_are_numbered_from_the_last(labels: list[str]) -> None:
     times = times_of(labels)
     assert find_step(times) is None
     assert labels_after(times, None, 3) == ("+1", "+2", "+3")
@@ -679,7 +681,7 @@ def test_the_step_of_the_times_gives_the_season(step: str, season: int | None) -
     assert season_of({"step": step}) == season
 
 
-def test_times_fit_a_step_of_their_own_unit_alone() -> None:
+def test_times_fit_only_steps_of_their_unit() -> None:
     weekday = Step(unit="weekday", count=1)
     assert fits(times_of([f"2024-01-0{day}" for day in range(1, 6)]), weekday)  # no weekend in it
     assert not fits(times_of(["2024-01-01", "2024-02-01"]), weekday)
