@@ -51,7 +51,7 @@ CLASSES = list(classes_of_lightning())
 
 
 @pytest.mark.parametrize("place", OUTSIDE)
-def test_no_argument_of_lightning_leads_out(place: str) -> None:
+def test_lightning_arguments_lead_to_no_outer_path(place: str) -> None:
     config: Any = OmegaConf.to_container(compose(QUICK))
     keys = []
     for number, kind in enumerate(CLASSES):
@@ -68,7 +68,7 @@ def test_no_argument_of_lightning_leads_out(place: str) -> None:
     assert [line for line in raised.value.problems if "outside" in line] == lines
 
 
-def test_every_path_of_lightning_is_known() -> None:
+def test_all_path_arguments_of_lightning_are_known() -> None:
     """A new version's new path is noticed here: it must be one that the run's folder confines."""
     words = ("path", "dir", "folder", "root")
     names = {
@@ -91,9 +91,7 @@ def test_nested_arguments_are_checked_too(line: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("argument", ["", ", exclude_batches_path: deep/batches.json"])
-def test_a_relative_path_lies_in_the_runs_folder(
-    train: Train, own_folder: Path, argument: str
-) -> None:
+def test_relative_path_is_in_the_run_folder(train: Train, own_folder: Path, argument: str) -> None:
     words = (*QUICK, "trainer.max_epochs=3", f"+callbacks.x={{{SPIKY}{argument}}}")
     assert train(*words) == 1  # Lightning ends a training by an error of its own
     assert [path.name for path in own_folder.iterdir()] == ["runs"]
@@ -102,7 +100,7 @@ def test_a_relative_path_lies_in_the_runs_folder(
     assert json.loads(file.read_text(encoding="utf-8")) == [0, 1]
 
 
-def test_a_link_out_of_the_folder_is_refused(line: CommandLine, tmp_path: Path) -> None:
+def test_link_out_of_the_run_folder_is_refused(line: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (line.folder / "run").mkdir()
     (line.folder / "run" / "out").symlink_to(tmp_path / "outside")
@@ -118,7 +116,7 @@ def test_a_link_out_of_the_folder_is_refused(line: CommandLine, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("main", ["train", "sweep"])
-def test_a_shared_experiment_writes_nowhere_else(
+def test_shared_experiment_writes_only_in_run_folder(
     line: CommandLine, tmp_path: Path, main: str
 ) -> None:
     target = f"{{{SPIKY}, exclude_batches_path: {tmp_path}/stolen.json}}"
@@ -134,7 +132,7 @@ def test_a_shared_experiment_writes_nowhere_else(
     assert not (tmp_path / "stolen.json").exists()
 
 
-def test_a_trusted_package_writes_where_it_likes(
+def test_trusted_package_may_write_anywhere(
     line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_writer.py").write_text(OWN, encoding="utf-8")
@@ -152,7 +150,7 @@ def test_a_trusted_package_writes_where_it_likes(
         check_callbacks(run)
 
 
-def test_the_programs_own_keeper_of_weights_is_refused(line: CommandLine, train: Train) -> None:
+def test_checkpoint_class_of_the_program_is_refused(line: CommandLine, train: Train) -> None:
     target = "_target_: pipeline.callbacks.checkpoints.Checkpoints, monitor: null, facts: {}"
     word = f"+callbacks.x={{{target}, better: min, folder: elsewhere, seconds: 1}}"
     assert train(*QUICK, word) == 2

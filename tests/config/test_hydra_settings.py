@@ -49,7 +49,7 @@ FOLDERS = [
 
 
 @pytest.mark.parametrize(("files", "where"), FOLDERS)
-def test_a_file_of_ones_own_has_no_setting_of_hydra(
+def test_own_file_may_not_set_hydra(
     line: CommandLine, tmp_path: Path, files: dict[str, str], where: str
 ) -> None:
     words = written(tmp_path / "conf", files)
@@ -62,13 +62,13 @@ def test_a_file_of_ones_own_has_no_setting_of_hydra(
     assert not Path("canary").exists()
 
 
-def test_a_question_reads_no_setting_of_hydra_either(line: CommandLine, tmp_path: Path) -> None:
+def test_printing_a_config_refuses_hydra_settings_too(line: CommandLine, tmp_path: Path) -> None:
     words = written(tmp_path / "conf", {"experiment/x.yaml": GLOBAL + CALLBACK})
     for question in (["--info"], ["--cfg", "job"], ["--hydra-help"], ["--help"]):
         assert REFUSED in line.problem(*words, *question)
 
 
-def test_the_command_line_sets_nothing_of_hydra(line: CommandLine, tmp_path: Path) -> None:
+def test_command_line_may_not_set_hydra(line: CommandLine, tmp_path: Path) -> None:
     for word in (
         *(f"+hydra.callbacks.x={EVIL}", f"+hydra={{callbacks: {{x: {EVIL}}}}}"),
         *("hydra.searchpath=[pkg://this]", "hydra.run.dir=elsewhere", "hydra/launcher=basic"),
@@ -122,7 +122,7 @@ WORDS_OF_HYDRA = (
 DAMAGED = ("data=iris", [1], [["data=iris"]], {"data": "iris"}, None)
 
 
-def test_a_saved_command_brings_nothing_but_overrides_of_a_run(line: CommandLine) -> None:
+def test_saved_command_may_only_hold_run_overrides(line: CommandLine) -> None:
     written(line.folder / "conf", {"experiment/x.yaml": f"{GLOBAL}seed: 1\n"})
     for number, word in enumerate(WORDS_OF_HYDRA):
         folder = saved_run(line.folder / f"theirs{number}", ["data=iris", word])
@@ -133,7 +133,7 @@ def test_a_saved_command_brings_nothing_but_overrides_of_a_run(line: CommandLine
         assert "command.json is missing or damaged" in resumed(line, f"resume={folder}")
 
 
-def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) -> None:
+def test_saved_command_adds_no_config_folder(line: CommandLine) -> None:
     written(line.folder / "my conf", {"model/mine.yaml": "_target_: my_net.Net\n"})
     folder = saved_run(line.folder / "theirs", ["model=mine"], str(line.folder / "my conf"))
     said = resumed(line, f"resume={folder}", "tracking=none")
@@ -143,6 +143,6 @@ def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) ->
     assert resumed(line, *typed).startswith("model._target_='my_net.Net'")
 
 
-def test_the_shipped_folder_itself_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_shipped_config_folder_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     conf = Path(__file__).parents[2] / "conf"
     assert train(["--config-dir", str(conf), "--cfg", "job"]) == 0, capsys.readouterr()

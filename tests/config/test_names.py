@@ -95,11 +95,11 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("words", PROBLEMS)
-def test_a_wrong_name_is_one_line_with_what_was_meant(line: CommandLine, words: str) -> None:
+def test_wrong_name_is_one_line_with_a_suggestion(line: CommandLine, words: str) -> None:
     assert line.problem(*words.split()) == PROBLEMS[words]
 
 
-def test_what_hydra_ends_in_a_traceback_for_is_one_line(line: CommandLine) -> None:
+def test_hydra_tracebacks_become_one_line(line: CommandLine) -> None:
     for word in ("model=3", "debug=true", "callbacks=[ema,none_such]"):
         assert " is unknown; expected one of " in line.problem(word)
     for name in ("logger", "callbacks", "plugins", "barebones", "enable_x"):
@@ -110,13 +110,13 @@ def test_what_hydra_ends_in_a_traceback_for_is_one_line(line: CommandLine) -> No
     assert "as a string: 'x=\"a=b\"'." in line.problem("x=a=b")
 
 
-def test_all_wrong_names_are_told_together_and_no_value_beside_them(line: CommandLine) -> None:
+def test_wrong_names_are_reported_together_before_values(line: CommandLine) -> None:
     problems = line.problems("modle=gru", "trainer.epoch=3", "model=foo", "lr", "seed=-1")
     named = [problem.split(" ")[0] for problem in problems]
     assert named == ["'lr'", "model=foo", "modle", "trainer.epoch"]
 
 
-def test_a_key_is_added_only_where_the_form_is_free(line: CommandLine) -> None:
+def test_keys_are_added_only_to_free_mappings(line: CommandLine) -> None:
     run = line.run("+tags.fold=a", "+optimizer.foreach=true")
     assert (run.tags, run.optimizer["foreach"]) == ({"fold": "a"}, True)
 
@@ -132,7 +132,7 @@ def test_the_last_value_of_a_key_counts(line: CommandLine) -> None:
     assert run.name == "mlp-mnist1d-seed1-lr0.2-early_stopping"
 
 
-def test_a_text_stays_the_text_it_is(line: CommandLine) -> None:
+def test_text_value_stays_unchanged(line: CommandLine) -> None:
     for text in ("12e45678", "012", "1_000", "true"):
         run = line.run(f"resume={text}", f"name={text}", f"tracking.experiment={text}")
         assert (run.resume, run.name, run.tracking.experiment) == (text, text, text)
@@ -144,7 +144,8 @@ def test_a_text_stays_the_text_it_is(line: CommandLine) -> None:
     assert (run.tags, run.resume) == (["数据", "b"], None)
 
 
-def test_a_password_on_the_command_line_is_refused_and_not_repeated(line: CommandLine) -> None:
+def test_password_on_command_line_is_refused_unseen(line: CommandLine) -> None:
+    """The message does not repeat it."""
     for word in ("tracking.uri=http://me:canary@host:1", "tags={a: 'postgresql://me:canary@host'}"):
         key = word.partition("=")[0]
         assert line.problem(word).startswith(f"{key} holds a URL with a password")
@@ -181,11 +182,12 @@ NAMES = {
 
 
 @pytest.mark.parametrize("words", NAMES)
-def test_a_run_is_named_by_its_model_its_data_and_what_is_changed(words: str) -> None:
+def test_run_name_holds_model_data_and_overrides(words: str) -> None:
     assert compose(words.split()).name == NAMES[words]
 
 
-def test_every_choice_is_a_word_to_yaml_and_every_file_says_what_it_is() -> None:
+def test_choice_names_are_plain_yaml_strings() -> None:
+    """Each file begins with a comment that says what it is."""
     files = [path for path in CONF.rglob("*.yaml") if "/hydra/" not in str(path)]
     choices = {path.stem.lower() for path in files}
     assert not choices & {"on", "off", "yes", "no", "true", "false", "null", "y", "n"}
@@ -216,7 +218,7 @@ def test_every_choice_is_a_word_to_yaml_and_every_file_says_what_it_is() -> None
         ("#" * (2**20 + 1), " is larger than 1 MiB; expected a configuration file."),
     ],
 )
-def test_a_file_that_can_not_be_read_is_named_with_the_line(
+def test_unreadable_file_is_named_with_its_line(
     line: CommandLine, tmp_path: Path, content: str | bytes, says: str
 ) -> None:
     words = written(tmp_path / "conf", {EXPERIMENT: content})
@@ -225,13 +227,13 @@ def test_a_file_that_can_not_be_read_is_named_with_the_line(
     assert says in problem
 
 
-def test_a_bomb_of_aliases_is_refused_before_it_is_read(line: CommandLine, tmp_path: Path) -> None:
+def test_alias_bomb_is_refused_before_parsing(line: CommandLine, tmp_path: Path) -> None:
     rows = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
     words = written(tmp_path / "conf", {EXPERIMENT: "\n".join(rows)})
     assert "has an alias (*a0); write it out." in line.problem(*words, "experiment=mine")
 
 
-def test_all_files_are_looked_through_asked_for_or_not(line: CommandLine, tmp_path: Path) -> None:
+def test_unused_config_files_are_checked_too(line: CommandLine, tmp_path: Path) -> None:
     deep = "tags: " + "[" * 3000 + "]" * 3000
     words = written(tmp_path / "conf", {EXPERIMENT: GOOD, "model/unused.yaml": deep})
     problem = line.problem(*words, "experiment=mine")
@@ -243,14 +245,12 @@ def test_all_files_are_looked_through_asked_for_or_not(line: CommandLine, tmp_pa
     assert "callbacks.mine._target_='my.Net'" in line.problem(*words, "experiment=mine")
 
 
-def test_yaml_that_is_no_configuration_of_ours_is_left_alone(
-    line: CommandLine, tmp_path: Path
-) -> None:
+def test_unrelated_yaml_is_ignored(line: CommandLine, tmp_path: Path) -> None:
     words = written(tmp_path, {EXPERIMENT: GOOD, "docker/compose.yaml": "a: &a 1\nb: *a\n"})
     assert line.run(*words, "experiment=mine").seed == 3
 
 
-def test_an_unknown_key_in_a_users_file_is_named(line: CommandLine, tmp_path: Path) -> None:
+def test_unknown_key_in_user_file_is_named(line: CommandLine, tmp_path: Path) -> None:
     text = "# @package _global_\ntrainer:\n  epochs: 3\nsede: 3\n"
     words = written(tmp_path / "conf", {EXPERIMENT: text})
     assert line.problems(*words, "experiment=mine") == [
@@ -259,19 +259,19 @@ def test_an_unknown_key_in_a_users_file_is_named(line: CommandLine, tmp_path: Pa
     ]
 
 
-def test_a_run_leaves_out_the_study_of_its_experiment(line: CommandLine, tmp_path: Path) -> None:
+def test_run_ignores_the_study_of_its_experiment(line: CommandLine, tmp_path: Path) -> None:
     text = f"{GOOD}sweep: {{n_trials: 3}}\n"
     words = (*written(tmp_path / "conf", {EXPERIMENT: text}), "experiment=mine")
     assert line.run(*words).seed == 3
     assert line.problem(*words, "sweep.n_trials=4").startswith("sweep.n_trials is unknown.")
 
 
-def test_a_users_folder_may_have_any_name(line: CommandLine, tmp_path: Path) -> None:
+def test_user_config_folder_may_have_any_name(line: CommandLine, tmp_path: Path) -> None:
     words = written(tmp_path / "a b/结果/a,b=c/#[x]/it's", {EXPERIMENT: GOOD})
     assert line.run(*words, "experiment=mine").seed == 3
 
 
-def test_wrong_names_are_told_as_on_the_command_line_and_nothing_of_hydra_is_left() -> None:
+def test_compose_reports_wrong_names_and_clears_hydra() -> None:
     with pytest.raises(ConfigError) as caught:
         compose(["modle=gru", "trainer.epoch=3"])
     assert len(caught.value.problems) == 2

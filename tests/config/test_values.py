@@ -89,9 +89,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_wrong_values_are_a_line_each_with_the_key_and_what_is_allowed(
-    line: CommandLine, words: str
-) -> None:
+def test_wrong_values_are_reported_by_key(line: CommandLine, words: str) -> None:
+    """Each line says what is allowed."""
     for turn in range(max(len(values) for _, values in WRONG[words].values())):
         given = {key: found[turn : turn + 1] for key, (_, found) in WRONG[words].items()}
         typed = [f"{key}={value}" for key, values in given.items() for value in values]
@@ -104,25 +103,25 @@ def test_wrong_values_are_a_line_each_with_the_key_and_what_is_allowed(
 
 
 @pytest.mark.parametrize("model", sorted(path.stem for path in (conf_folder() / "model").iterdir()))
-def test_no_parameter_of_a_network_may_be_minus_one(line: CommandLine, model: str) -> None:
+def test_network_parameters_may_not_be_minus_one(line: CommandLine, model: str) -> None:
     parameters = OmegaConf.load(conf_folder() / "model" / f"{model}.yaml")
     keys = [f"model.{key}" for key in parameters if key not in ("defaults", "_target_")]
     problems = line.problems(f"model={model}", *(f"{key}=-1" for key in keys))
     assert sorted(problem.partition("=")[0] for problem in problems) == sorted(keys)
 
 
-def test_no_hidden_layers_and_whole_numbers_for_fractions_are_right(line: CommandLine) -> None:
+def test_empty_hidden_and_integers_are_valid(line: CommandLine) -> None:
     run = line.run("model.hidden=[]", "model.dropout=0", "optimizer.lr=1")
     assert (run.model["hidden"], run.optimizer["lr"]) == ([], 1)
 
 
-def test_all_wrong_values_of_all_groups_are_told_together(line: CommandLine) -> None:
+def test_wrong_values_of_all_groups_are_reported_together(line: CommandLine) -> None:
     wrong = {"seed": -1, "trainer.max_epochs": 0, "model.dropout": 2, "optimizer.lr": 0}
     problems = line.problems(*(f"{key}={value}" for key, value in wrong.items()), "monitor=val/los")
     assert [problem.partition("=")[0] for problem in problems] == [*wrong, "monitor"]
 
 
-def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine) -> None:
+def test_unresolvable_reference_is_named_with_its_key(line: CommandLine) -> None:
     told = {
         "name=${nope}": "there is no key 'nope'.",
         "monitor=${oc.env:NOPE}": "Environment variable 'NOPE' not found.",
@@ -136,7 +135,7 @@ def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine)
     assert all("Recursive interpolation detected" in problem for problem in ring)
 
 
-def test_an_unknown_metric_to_monitor_lists_those_that_are_logged(line: CommandLine) -> None:
+def test_unknown_monitor_lists_logged_metrics(line: CommandLine) -> None:
     assert line.problem("monitor=val/los") == (
         f"monitor='val/los' is not logged; expected one of {', '.join(monitored())}."
         " Did you mean 'val/loss'?"
@@ -156,9 +155,10 @@ def test_an_unknown_metric_to_monitor_lists_those_that_are_logged(line: CommandL
         ),
     ],
 )
-def test_what_a_command_reads_before_the_check_is_told_by_the_check_and_starts_no_process(
+def test_early_read_values_are_reported_by_the_check(
     words: str, said: str, main: Callable[..., int], own_folder: Path, capsys: Capture
 ) -> None:
+    """No process is started before the check."""
     odd = own_folder / "conf" / "experiment" / "odd.yaml"
     odd.parent.mkdir(parents=True)
     odd.write_text("# @package _global_\ntracking: null\n", encoding="utf-8")
@@ -169,9 +169,8 @@ def test_what_a_command_reads_before_the_check_is_told_by_the_check_and_starts_n
 
 
 @pytest.mark.parametrize("group", ["callbacks=early_stopping", "scheduler=plateau"])
-def test_a_followed_metric_must_be_logged_and_its_direction_right(
-    line: CommandLine, group: str
-) -> None:
+def test_followed_metric_must_be_logged_and_directed(line: CommandLine, group: str) -> None:
+    """Its direction must be the right one."""
     key = "scheduler" if "scheduler" in group else "callbacks.early_stopping"
     assert f"{key}.monitor='f1' is not logged" in line.problem(group, f"{key}.monitor=f1")
     assert line.problem(group, f"{key}.monitor=val/f1") == (
@@ -202,7 +201,7 @@ def test_what_types_can_not_state_is_refused_too(line: CommandLine, words: str) 
 
 
 @pytest.mark.parametrize("name", ["a/b", "../etc", "/etc", ".hidden", "x" * 65])
-def test_what_becomes_part_of_a_path_must_be_a_name(line: CommandLine, name: str) -> None:
+def test_path_components_must_be_plain_names(line: CommandLine, name: str) -> None:
     keys = ("name", "register", "tracking.experiment")
     problems = line.problems(*(f"{key}={name}" for key in keys))
     for key, problem in zip(keys, problems, strict=True):
@@ -218,7 +217,8 @@ def test_an_output_inside_a_run_is_refused(line: CommandLine) -> None:
     assert line.problem("output=run/more").startswith("output='run/more' is inside the run ")
 
 
-def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
+def test_trainer_options_are_those_of_lightning() -> None:
+    """There are four more of our own."""
     from pytorch_lightning import Trainer
 
     lightning = set(inspect.signature(Trainer).parameters)
@@ -237,9 +237,7 @@ GROUPS = [
 
 
 @pytest.mark.parametrize("choices", zip_longest(*GROUPS))
-def test_every_choice_that_ships_is_right_as_it_stands(
-    line: CommandLine, choices: Sequence[str | None]
-) -> None:
+def test_every_shipped_choice_is_valid(line: CommandLine, choices: Sequence[str | None]) -> None:
     words = [choice for choice in choices if choice is not None]
     for name in (word.removeprefix("data=") for word in words if word.startswith("data=")):
         if OmegaConf.is_missing(OmegaConf.load(conf_folder() / "data" / f"{name}.yaml"), "path"):
@@ -247,7 +245,7 @@ def test_every_choice_that_ships_is_right_as_it_stands(
     check_callbacks(line.run(*words))
 
 
-def test_a_mapping_may_stand_where_the_yaml_has_a_list(line: CommandLine) -> None:
+def test_mapping_may_replace_a_yaml_list(line: CommandLine) -> None:
     for more in ((), ("-m", "seed=3,4")):
         assert line("model=cnn1d", "model.kernel_size={shapes: [3, 5]}", *more) == 0, line.err
         assert len(line.runs) == 1 + len(more) // 2
@@ -288,9 +286,7 @@ ELSEWHERE = (
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
-def test_a_class_from_elsewhere_is_refused_before_it_is_imported(
-    line: CommandLine, path: str
-) -> None:
+def test_untrusted_class_is_refused_before_import(line: CommandLine, path: str) -> None:
     assert line.problem(f"model._target_={path}") == (
         f"model._target_={path!r} is outside of pipeline, torch.nn, torch.optim, "
         "pytorch_lightning.callbacks; if it is your own, add "
@@ -310,13 +306,12 @@ def test_a_class_from_elsewhere_is_refused_before_it_is_imported(
         ("3", "=3 is not allowed; expected the dotted path of a class"),
     ],
 )
-def test_what_a_target_is_decides_and_not_where_its_path_begins(
-    line: CommandLine, path: str, says: str
-) -> None:
+def test_target_is_judged_by_its_object(line: CommandLine, path: str, says: str) -> None:
+    """The beginning of its path does not decide."""
     assert says in line.problems(f"model._target_={path}")[0]
 
 
-def test_a_network_of_ones_own_is_one_file_and_one_yaml_and_needs_trust(
+def test_own_network_needs_file_yaml_and_trust(
     line: CommandLine, own_network: str, tmp_path: Path
 ) -> None:
     text = f"_target_: {own_network}.Net\nwidth: 3\n"
@@ -344,7 +339,7 @@ def test_trust_from_a_file_is_refused(line: CommandLine, tmp_path: Path) -> None
     )
 
 
-def test_trust_given_to_the_check_replaces_that_of_the_config(own_network: str) -> None:
+def test_trust_argument_replaces_trust_of_config(own_network: str) -> None:
     config = with_inner(own_network, None)
     assert check(config, trust=[own_network]).trust == [own_network]
     with pytest.raises(ConfigError, match=" is outside of"):
@@ -358,7 +353,7 @@ def with_inner(package: str, inner: object) -> dict[str, Any]:
     return dict(config)
 
 
-def test_a_nested_target_is_judged_like_any_other_and_built_first(own_network: str) -> None:
+def test_nested_target_is_checked_and_built_first(own_network: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.inner\._target_='os\.getcwd' is outside"):
         check(with_inner(own_network, {"_target_": "os.getcwd"}))
     wrong = [{"_target_": "torch.nn.Linear", "in_features": 2, "out_feature": 3}]
@@ -369,7 +364,8 @@ def test_a_nested_target_is_judged_like_any_other_and_built_first(own_network: s
     assert build(run.model, input_shape=(4,), outputs=2).inner.out_features == 3
 
 
-def test_a_parameter_that_is_filled_in_unknown_or_missing_is_named(line: CommandLine) -> None:
+def test_unknown_or_missing_parameter_is_named(line: CommandLine) -> None:
+    """So is one that the program sets."""
     for word, problem in {
         "+model.outputs=3": "model.outputs is set by the program; remove it.",
         "+model.activatoin=relu": ("model.activatoin is unknown. Did you mean 'model.activation'?"),
@@ -398,7 +394,7 @@ CALLBACKS = {
 
 
 @pytest.mark.parametrize("word", CALLBACKS)
-def test_a_callbacks_arguments_are_checked_where_lightning_is(line: CommandLine, word: str) -> None:
+def test_callback_arguments_are_checked_with_lightning(line: CommandLine, word: str) -> None:
     sign, key = word[: word.startswith("+")], word.lstrip("+")
     run = line.run(f"callbacks={key.partition('.')[0]}", f"{sign}callbacks.{key}")
     with pytest.raises(ConfigError) as caught:
@@ -406,7 +402,7 @@ def test_a_callbacks_arguments_are_checked_where_lightning_is(line: CommandLine,
     assert CALLBACKS[word] in str(caught.value).replace("≥", ">=")
 
 
-def test_a_callback_from_elsewhere_is_refused_before_lightning(line: CommandLine) -> None:
+def test_untrusted_callback_is_refused_before_lightning(line: CommandLine) -> None:
     assert line.problem("callbacks=ema", "callbacks.ema._target_=os.system").startswith(
         "callbacks.ema._target_='os.system' is not in a trusted"
     )
@@ -421,9 +417,7 @@ def test_a_callback_from_elsewhere_is_refused_before_lightning(line: CommandLine
         ("trust=mine", "trust='mine' is not allowed; expected a list [a string, …]."),
     ],
 )
-def test_a_section_of_an_evaluation_can_not_be_a_value(
-    word: str, line: str, capsys: Capture
-) -> None:
+def test_evaluation_section_cannot_be_a_value(word: str, line: str, capsys: Capture) -> None:
     (run,) = OLD_RUNS.glob("*-irises-*")
     assert evaluate([f"model_from={run}", word]) == 2
     assert capsys.readouterr().err == f"error: {line}\n"

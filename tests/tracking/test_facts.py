@@ -26,9 +26,10 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_change_of_any_size_is_cut_with_a_mark_and_takes_no_more_memory(
+def test_large_diff_is_truncated_with_a_mark(
     repository: Path,
 ) -> None:
+    """Memory stays bounded however large the change is."""
     with (repository / "a.py").open("w") as file:
         file.writelines("y = 12345678\n" * 100_000 for _ in range(30))
     tracemalloc.start()
@@ -55,9 +56,10 @@ CANARIES = {
 }
 
 
-def test_without_code_and_git_there_is_none_and_one_that_hangs_is_waited_for_two_seconds(
+def test_missing_or_hanging_git_gives_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A git process that hangs is waited for at most a few seconds."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert code_of(tmp_path) is None
     before = os.environ["PATH"]
@@ -106,7 +108,7 @@ def test_no_program_of_a_repository_runs(
     assert {"clean", "process", "fsmonitor"} <= {path.name for path in canaries.iterdir()}
 
 
-def test_the_command_line_can_be_typed_again_but_holds_no_secret() -> None:
+def test_command_line_is_reusable_without_secrets() -> None:
     words = ["/usr/bin/python", "-m", "pipeline.train", "db.password=a b", "name=a b"]
     typed = "pipeline train 'db.password=***' 'name=a b'"
     assert command_line(words) == typed
@@ -116,9 +118,10 @@ def test_the_command_line_can_be_typed_again_but_holds_no_secret() -> None:
     assert "canary" not in command_line(["python", "tracking.uri=http://u:canary@h"])
 
 
-def test_the_facts_of_a_run_are_true_without_secrets_and_take_less_than_a_tenth_of_a_second(
+def test_run_facts_are_correct_fast_and_secret_free(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They take less than 0.1 s."""
     commit = git(repository, "rev-parse", "HEAD")
     assert code_of(repository) == (commit, "")
     (repository / "a.py").write_text("x = 2\npassword = 'canary'\n")

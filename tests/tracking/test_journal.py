@@ -21,9 +21,8 @@ def times_of(journal: Journal) -> list[int]:
 
 
 @pytest.mark.parametrize("damage", [b'{"event": "epoch", "time": 17, "epo', b"\x00\xff[]\n"])
-def test_a_torn_last_line_is_cut_off_and_a_damaged_one_hides_no_other(
-    tmp_path: Path, damage: bytes
-) -> None:
+def test_damaged_journal_line_hides_no_other(tmp_path: Path, damage: bytes) -> None:
+    """A torn last line is removed when the journal is opened again."""
     Journal(tmp_path).epoch(1, {"train/loss": 0.5})
     with (tmp_path / "journal.jsonl").open("ab") as file:
         file.write(damage)
@@ -35,7 +34,7 @@ def test_a_torn_last_line_is_cut_off_and_a_damaged_one_hides_no_other(
     assert len(lines) == 2 + damage.count(b"\n")
 
 
-def test_a_repeated_epoch_keeps_its_first_time_and_values(tmp_path: Path) -> None:
+def test_repeated_epoch_keeps_first_time_and_values(tmp_path: Path) -> None:
     first = Journal(tmp_path)
     first.epoch(1, {"train/loss": 0.5})
     time.sleep(0.01)
@@ -93,9 +92,10 @@ def test_record_of_a_folder_that_is_gone(tmp_path: Path) -> None:
     assert not record.is_damaged
 
 
-def test_the_end_of_a_run_is_not_that_of_a_process_which_goes_on_with_it(
+def test_finish_does_not_end_another_process_run(
     begun: Callable[..., Journal],
 ) -> None:
+    """The run goes on in a process that resumed it."""
     journal = begun("")
     record = Record(folder=journal.folder, journal=journal, uri="")
     record.finish()
@@ -107,18 +107,17 @@ def test_the_end_of_a_run_is_not_that_of_a_process_which_goes_on_with_it(
     assert kinds == [BeginEvent, EndEvent, BeginEvent]
 
 
-def test_values_that_are_no_numbers_are_counted_and_as_parameters_become_words(
+def test_nonfinite_values_are_counted(
     begun: Callable[..., Journal],
 ) -> None:
+    """As parameters they become texts."""
     journal = begun("", params={"a": nan, "b": inf, "c": None})
     assert journal.read().begins[0].params == {"a": "nan", "b": "inf", "c": None}
     journal.epoch(1, {"train/loss": nan, "val/loss": -inf, "val/f1": 0.0})
     assert journal.read().epochs == {1: {"val/f1": 0.0, "nonfinite": 2.0}}
 
 
-def test_times_never_step_back_when_the_clock_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_journal_times_never_decrease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hour = 3600 * 10**9
     now = time.time_ns()
     first = Journal(tmp_path)
@@ -149,7 +148,8 @@ def test_no_secret_reaches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "postgresql://me:***@host/db" in text
 
 
-def test_a_full_disk_is_one_line_and_leaves_whole_lines(tmp_path: Path) -> None:
+def test_full_disk_is_one_line_error(tmp_path: Path) -> None:
+    """The journal keeps its whole lines."""
     script = """
 import resource, sys
 from pathlib import Path
@@ -173,7 +173,7 @@ except EnvironmentFaultError as error:
     assert (tmp_path / "journal.jsonl").read_bytes().endswith(b"\n")
 
 
-def test_what_lightning_logs_is_counted_by_epochs_from_one(tmp_path: Path) -> None:
+def test_lightning_epochs_are_counted_from_one(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     logger = JournalLogger(journal, lambda: 1)
     logger.log_metrics({"epoch": 0, "train/loss": 0.5}, step=125)
@@ -186,7 +186,7 @@ def test_what_lightning_logs_is_counted_by_epochs_from_one(tmp_path: Path) -> No
     }
 
 
-def test_names_and_values_are_bent_to_what_mlflow_takes() -> None:
+def test_names_and_values_are_adapted_to_mlflow() -> None:
     for name in ("val/f1", "optimizer.lr", "损失", "a b:c-d_e"):
         assert field_name(name) == name
     assert (field_name("f(x)=1"), field_name("../a//b")) == ("f_x__1", "a/b")

@@ -52,7 +52,7 @@ def killed_at(beginning: str, work: Callable[[], object]) -> int:
 @pytest.mark.parametrize(
     ("phase", "is_cached"), [*((phase, False) for phase in PHASES), ("the last row", True)]
 )
-def test_a_kill_while_the_database_is_created_leaves_nothing_in_the_way(
+def test_kill_while_creating_database_leaves_no_partial_file(
     phase: str, is_cached: bool, tmp_path: Path
 ) -> None:
     if is_cached:
@@ -67,7 +67,7 @@ def test_a_kill_while_the_database_is_created_leaves_nothing_in_the_way(
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_limit_of_the_size_of_files_leaves_no_half_of_a_database(tmp_path: Path) -> None:
+def test_file_size_limit_leaves_no_partial_database(tmp_path: Path) -> None:
     uri = sqlite_uri(tmp_path / "mlflow.db")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
@@ -81,7 +81,8 @@ def test_a_limit_of_the_size_of_files_leaves_no_half_of_a_database(tmp_path: Pat
     assert Store(uri).experiment("pipeline") == "1"
 
 
-def test_a_database_that_another_program_left_half_created_is_created_anew(tmp_path: Path) -> None:
+def test_half_created_database_is_created_again(tmp_path: Path) -> None:
+    """Another program was killed while it created it."""
     uri = sqlite_uri(tmp_path / "mlflow.db")
     assert killed_at("ALTER TABLE", lambda: MlflowClient(uri)) == signal.SIGKILL
     assert (tmp_path / "mlflow.db").exists()
@@ -101,7 +102,7 @@ def test_a_table_of_another_program_is_never_replaced(tmp_path: Path) -> None:
         assert connection.execute("SELECT name FROM cells").fetchall() == [("precious",)]
 
 
-def test_a_link_to_a_database_that_is_not_there_yet_stays_a_link(tmp_path: Path) -> None:
+def test_link_to_missing_database_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "mlflow.db").symlink_to(tmp_path / "elsewhere" / "real.db")
     Store(sqlite_uri(tmp_path / "mlflow.db"))
@@ -109,9 +110,7 @@ def test_a_link_to_a_database_that_is_not_there_yet_stays_a_link(tmp_path: Path)
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.db"]
 
 
-def test_tables_come_from_the_cache_where_they_lie_there_unharmed(
-    tmp_path: Path, cache: Path
-) -> None:
+def test_tables_come_from_an_intact_cache(tmp_path: Path, cache: Path) -> None:
     first = described(tmp_path / "first" / "mlflow.db")
     (kept,) = cache.iterdir()
     content = read_cached(kept.name)

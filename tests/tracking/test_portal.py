@@ -105,7 +105,7 @@ def require_values(client: MlflowClient, run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", PORTAL_ANSWERS)
-def test_a_portals_answers_leave_a_run_unsent(
+def test_portal_answers_leave_the_run_unsent(
     portal: Portal,
     unsent: Callable[[str], Path],
     tmp_path: Path,
@@ -127,7 +127,7 @@ def test_a_portals_answers_leave_a_run_unsent(
     require_whole(portal.uri, tmp_path.name)
 
 
-def test_one_empty_answer_to_each_call_loses_nothing(
+def test_single_empty_answers_lose_nothing(
     portal: Portal, unsent: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Each method and address is answered once by an empty object before it is forwarded."""
@@ -147,7 +147,7 @@ def test_one_empty_answer_to_each_call_loses_nothing(
     require_whole(portal.uri, tmp_path.name)
 
 
-def test_a_run_stranded_without_an_id_is_sent(
+def test_run_stranded_without_id_is_sent(
     portal: Portal, unsent: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Earlier versions wrote such a state when a portal had answered."""

@@ -59,7 +59,7 @@ def ending(store: Store, run_id: str) -> tuple[str, str | None]:
     return run.info.status, run.data.tags.get("end_reason")
 
 
-def test_a_run_whose_process_is_gone_is_closed_as_lost_at_once(store: Store, gone: Lease) -> None:
+def test_run_of_dead_process_is_closed_as_lost(store: Store, gone: Lease) -> None:
     run_id = add_run(store, gone)
     started_at = time.monotonic()
     assert [run.info.run_id for run in reap(store, grace=60)] == [run_id]
@@ -76,7 +76,7 @@ def test_a_run_whose_process_is_gone_is_closed_as_lost_at_once(store: Store, gon
         (End.INTERRUPTED, "KILLED", "interrupted"),
     ],
 )
-def test_a_run_that_was_closed_as_lost_ends_as_it_says_itself(
+def test_late_end_replaces_lost_status(
     store: Store, begun: Callable[..., Journal], end: End, status: str, reason: str | None
 ) -> None:
     journal = begun(store.uri)
@@ -89,9 +89,8 @@ def test_a_run_that_was_closed_as_lost_ends_as_it_says_itself(
     assert ending(store, replay.state.run_id) == (status, reason)
 
 
-def test_a_silent_run_that_can_not_be_seen_to_work_is_lost_and_no_other_whatever_the_clock_says(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_silent_runs_are_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live processes, rising counters and runs of other programs stay; no clock decides."""
     elsewhere = replace(own_lease(), host="elsewhere")
     with sleeping() as (stopped, process):
         process.send_signal(signal.SIGSTOP)
@@ -109,7 +108,7 @@ def test_a_silent_run_that_can_not_be_seen_to_work_is_lost_and_no_other_whatever
     assert [ending(store, one) for one in ids] == [LOST, LOST, RUNNING, RUNNING, RUNNING]
 
 
-def test_a_folder_name_with_a_quote_finds_no_run_of_another(store: Store) -> None:
+def test_folder_name_with_quote_matches_exactly(store: Store) -> None:
     first = add_run(store, None, "x")
     assert add_run(store, None, "x' or '1'='1") != first
     assert add_run(store, None, "x") == first
@@ -132,9 +131,8 @@ def hidden() -> Iterator[Lease]:
 
 
 @pytest.mark.slow
-def test_another_users_process_that_is_hidden_is_judged_by_its_counter(
-    store: Store, hidden: Lease, gone: Lease
-) -> None:
+def test_hidden_process_is_judged_by_its_counter(store: Store, hidden: Lease, gone: Lease) -> None:
+    """It belongs to another user."""
     leases = {"live": hidden, "silent": hidden, "gone": gone}
     ids = [add_run(store, lease, key) for key, lease in leases.items()]
     words = ["action=reap", "grace=10", f"tracking.uri={store.uri}"]

@@ -130,9 +130,8 @@ def said_by_the_command(folder: Path, name: str, given: Path) -> list[dict[str, 
 
 @pytest.mark.parametrize("kind", ["float32", "float64", "int64", "uint8"])
 @pytest.mark.parametrize("shape", [(6,), (2, 3)])
-def test_arrays_of_any_numbers_and_their_json_pass_the_signature(
-    shape: tuple[int, ...], kind: str
-) -> None:
+def test_arrays_of_any_number_type_pass_the_signature(shape: tuple[int, ...], kind: str) -> None:
+    """So do the same values as JSON."""
     inputs = {"shape": list(shape), "dtype": "float64"}
     arrays = {"kind": "array", "inputs": inputs, "outputs": [ANSWER]}
     schema = signature(arrays).inputs
@@ -154,9 +153,8 @@ def test_requirements_are_installed_versions_that_an_index_has() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_finished_run_has_one_whole_model_whose_example_is_answered_and_nothing_pickled(
-    place: Path, name: str
-) -> None:
+def test_finished_run_has_one_complete_model(place: Path, name: str) -> None:
+    """Its input example is answered, and none of its files is a pickle."""
     kept = logged(place, name)
     client = MlflowClient(sqlite_uri(place / "mlflow.db"))
     found = client.search_logged_models(
@@ -180,7 +178,7 @@ def test_a_finished_run_has_one_whole_model_whose_example_is_answered_and_nothin
 
 
 @pytest.mark.slow
-def test_the_models_answers_for_a_data_frame_are_those_of_the_predict_command(
+def test_frame_answers_equal_the_predict_command(
     place: Path,
 ) -> None:
     given = place / "patients.csv"
@@ -207,7 +205,7 @@ def answer(model: PyFuncModel, request: dict[str, Any]) -> Any:
 
 
 @pytest.mark.slow
-def test_a_picture_is_asked_for_as_base64_and_answered_as_the_command_does(place: Path) -> None:
+def test_base64_image_answer_equals_the_predict_command(place: Path) -> None:
     pictures = [place / "photos" / "dark" / "3.png", place / "photos" / "light" / "7.png"]
     texts = [base64.b64encode(picture.read_bytes()).decode() for picture in pictures]
     reply = answer(loaded("photos"), {"dataframe_records": [{"image": text} for text in texts]})
@@ -219,7 +217,7 @@ def test_a_picture_is_asked_for_as_base64_and_answered_as_the_command_does(place
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_goes_along_with_its_model(place: Path, tmp_path: Path) -> None:
+def test_own_network_is_stored_with_its_model(place: Path, tmp_path: Path) -> None:
     script = (
         "import json, sys, mlflow\n"
         "model = mlflow.pyfunc.load_model('models:/own@champion')\n"
@@ -242,7 +240,7 @@ def posted(url: str, request: dict[str, Any]) -> Any:
 
 
 @pytest.mark.slow
-def test_a_server_answers_a_json_request_made_from_the_tables_own_rows(place: Path) -> None:
+def test_server_answers_requests_from_table_rows(place: Path) -> None:
     frame = pd.read_csv(place / "patients.csv", sep=";", encoding="utf-8-sig")[:20]
     rows = frame[["age", "city", "dose"]].astype(object).where(frame.notna(), None)
     requests = [
@@ -281,7 +279,7 @@ STUDY = (
 
 
 @pytest.mark.slow
-def test_the_winner_of_a_study_is_its_only_model_and_registered_once(
+def test_study_registers_only_its_winner_once(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep(STUDY) == 0
@@ -311,7 +309,7 @@ def test_the_winner_of_a_study_is_its_only_model_and_registered_once(
     assert f"| accuracy | {model.facts['metrics']['test/accuracy']:.2f} |" in card
 
 
-def test_a_comparison_that_chooses_nothing_can_not_be_registered(
+def test_comparison_without_winner_cannot_be_registered(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["model=mlp", "data=iris", "seed=1,2", "sweep.sampler=grid", "register=iris"]

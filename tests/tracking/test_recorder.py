@@ -48,9 +48,10 @@ with Recorder() as recorder:
 """
 
 
-def test_a_run_holds_its_params_tags_and_artifacts_and_shows_values_soon_after_their_epoch(
+def test_run_holds_params_tags_artifacts_and_metrics(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
+    """The values of an epoch are shown soon after it."""
     journal = begun(database, params={"optimizer.lr": 0.001}, tags={"host": "here"})
     below = journal.folder / "artifacts" / "report"
     below.mkdir(parents=True)
@@ -81,9 +82,10 @@ def test_a_run_holds_its_params_tags_and_artifacts_and_shows_values_soon_after_t
     assert run.info.experiment_id != "0"
 
 
-def test_a_run_shows_its_data_and_its_single_values_at_step_0(
+def test_run_has_dataset_and_single_values_at_zero(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
+    """Single values are stored at step 0."""
     params = {"data._target_": "pipeline.data.table.Table", "data.path": "in/churn.csv"}
     rows = {"train": 60, "validation": 20, "test": 20}
     for command, step in (("train", 0), ("sweep", 3)):
@@ -103,9 +105,8 @@ def test_a_run_shows_its_data_and_its_single_values_at_step_0(
             assert [point.step for point in points] == [expected]
 
 
-def test_an_experiment_gets_the_view_that_links_open_and_keeps_what_its_users_changed(
-    running: Recorder, database: str
-) -> None:
+def test_experiment_view_keeps_user_changes(running: Recorder, database: str) -> None:
+    """The view is the one that links open."""
     client = MlflowClient(database)
     number = client.create_experiment("pipeline", tags={"mlflow.experimentKind": "own"})
     ((key, value),) = view_tag().items()
@@ -118,7 +119,7 @@ def test_an_experiment_gets_the_view_that_links_open_and_keeps_what_its_users_ch
         assert (tags[key], tags["mlflow.experimentKind"]) == (set_by_users or value, "own")
 
 
-def test_the_load_of_the_machine_is_measured_while_a_run_that_asks_for_it_goes_on(
+def test_system_metrics_are_logged_during_the_run(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
     journal = begun(database, params={"tracking.system_metrics": True})
@@ -132,7 +133,7 @@ def test_the_load_of_the_machine_is_measured_while_a_run_that_asks_for_it_goes_o
     assert outcome(database) == ("FINISHED", None)
 
 
-def test_a_machine_that_can_not_be_measured_costs_the_run_nothing_else(
+def test_failed_system_metrics_do_not_affect_the_run(
     database: str, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "no number")
@@ -150,7 +151,7 @@ def test_a_machine_that_can_not_be_measured_costs_the_run_nothing_else(
     )
 
 
-def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
+def test_resumed_run_continues_without_repeated_steps(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
     first = begun(database, params={"seed": 0, "trainer.max_epochs": 2})
@@ -176,7 +177,7 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
     assert run.data.tags["pipeline.changed.trainer.max_epochs"] == "3"
 
 
-def test_sending_a_journal_again_stores_nothing_twice(database: str, begun: Begun) -> None:
+def test_sending_journal_again_stores_nothing_twice(database: str, begun: Begun) -> None:
     def sent_again() -> State:
         assert [result.unsent for result in sync([journal.folder], database)] == [0]
         return read_state(journal.folder)
@@ -199,16 +200,14 @@ def test_sending_a_journal_again_stores_nothing_twice(database: str, begun: Begu
         assert sent_again().run_id == before.run_id
 
 
-def test_a_run_that_nobody_closed_is_lost_when_its_recorder_quits(
-    database: str, begun: Begun
-) -> None:
+def test_unclosed_run_is_lost_when_recorder_quits(database: str, begun: Begun) -> None:
     with Recorder() as recorder:
         recorder.connect(database, experiment="pipeline")
         recorder.open(begun(database).folder)
     assert outcome(database) == ("FAILED", "lost")
 
 
-def test_a_recorder_that_can_not_import_mlflow_says_why(
+def test_recorder_without_mlflow_states_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mlflow.py").write_text("raise ImportError('torn')", encoding="utf-8")
@@ -224,9 +223,10 @@ def test_a_recorder_that_can_not_import_mlflow_says_why(
 @pytest.mark.parametrize(
     "signals", [(signal.SIGINT, signal.SIGTERM, signal.SIGHUP), (signal.SIGKILL,)]
 )
-def test_signals_do_not_end_a_recorder_and_one_that_is_killed_is_replaced(
+def test_recorder_survives_signals_or_is_replaced(
     recorder: Recorder, database: str, begun: Begun, signals: Sequence[int]
 ) -> None:
+    """Only a kill ends it, and a new recorder takes over."""
     journal = begun(database)
     recorder.open(journal.folder)
     pid = recorder.pid
@@ -241,7 +241,7 @@ def test_signals_do_not_end_a_recorder_and_one_that_is_killed_is_replaced(
     assert only_run(database).data.metrics == {"train/loss": 0.5}
 
 
-def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
+def test_unsent_values_of_earlier_run_are_sent_later(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
     earlier = begun(database, "earlier")
@@ -253,7 +253,7 @@ def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
     assert outcome(database) == ("FAILED", "diverged")
 
 
-def test_a_folder_that_another_process_is_sending_is_waited_for(
+def test_folder_sent_by_another_process_is_awaited(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
     journal = begun(database)
@@ -265,7 +265,7 @@ def test_a_folder_that_another_process_is_sending_is_waited_for(
     assert (recorder.finish(), recorder.problem) == (0, None)
 
 
-def test_a_recorder_that_hangs_again_and_again_is_given_up(
+def test_repeatedly_hanging_recorder_is_abandoned(
     database: str, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = begun(database)
@@ -286,9 +286,10 @@ def test_a_recorder_that_hangs_again_and_again_is_given_up(
         assert recorder.problem is not None
 
 
-def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_bytes(
+def test_database_of_newer_mlflow_is_left_unchanged(
     running: Recorder, tmp_path: Path, database: str
 ) -> None:
+    """The message does not advise an upgrade of the database."""
     path = tmp_path / "mlflow.db"
 
     def refusal(*statements: str) -> str:
@@ -312,14 +313,13 @@ def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_b
     )
 
 
-def test_a_server_that_is_down_is_told_before_any_process_loads_mlflow() -> None:
+def test_server_that_is_down_is_reported_first() -> None:
+    """No process loads MLflow before that."""
     with pytest.raises(EnvironmentFaultError, match="does not answer"):
         Recorder().connect(f"http://127.0.0.1:{free_port()}", experiment="pipeline")
 
 
-def test_an_experiment_that_is_deleted_or_mlflows_own_is_refused(
-    running: Recorder, database: str
-) -> None:
+def test_deleted_or_default_experiment_is_refused(running: Recorder, database: str) -> None:
     client = MlflowClient(database)
     client.delete_experiment(client.create_experiment("pipeline"))
     for name, line in (
@@ -330,7 +330,7 @@ def test_an_experiment_that_is_deleted_or_mlflows_own_is_refused(
             running.connect(database, experiment=name)
 
 
-def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
+def test_deleted_run_keeps_values_in_the_journal(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
     journal = begun(database)
@@ -341,7 +341,7 @@ def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
     assert "refuses" in str(recorder.problem)
 
 
-def test_a_server_that_is_no_mlflow_is_told_apart_from_one(running: Recorder) -> None:
+def test_server_other_than_mlflow_is_recognized(running: Recorder) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         with pytest.raises(EnvironmentFaultError, match=r"the tracking server http"):

@@ -117,9 +117,8 @@ def weights(name: str, uri: str) -> Path:
         ),
     ],
 )
-def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
-    mine: Figure, theirs: Figure | str, why: str
-) -> None:
+def test_alias_moves_only_to_a_better_version(mine: Figure, theirs: Figure | str, why: str) -> None:
+    """The values must come from the same data."""
     stranger = {**version_tags(GOOD), "value": str(theirs)}  # whose value is a text of his own
     tags = version_tags(theirs) if isinstance(theirs, Figure) else stranger
     takes = not why.endswith("here") and "against" in why
@@ -128,9 +127,10 @@ def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
 
 
 @pytest.mark.slow
-def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
+def test_champion_is_best_on_the_same_data(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
+    """Each line states why the champion changed or stayed."""
     figures = [figure(0.9), figure(0.8), figure(0.95), OTHER_DATA]
     folders = [tmp_path / "runs" / str(number) for number in range(4)]
     lines = [
@@ -160,9 +160,10 @@ def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
 
 
 @pytest.mark.slow
-def test_a_kill_while_a_model_is_logged_leaves_it_to_be_finished_in_its_place(
+def test_model_half_logged_is_completed_in_place(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
+    """A kill interrupted the logging."""
     folder = tmp_path / "runs" / "killed"
     journal = begun_with_model(folder, database)
     run_id = recorder.open(folder)
@@ -185,9 +186,10 @@ HUGE = '{"kind": "array", "inputs": {"shape": [100000000], "dtype": "float64"}, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["{", HUGE])
-def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_is_told(
+def test_failed_run_or_damaged_model_is_not_registered(
     recorder: Recorder, database: str, tmp_path: Path, damage: str
 ) -> None:
+    """The damage is reported."""
     journal = begun_with_model(tmp_path / "failed", database)
     recorder.open(journal.folder)
     journal.end(End.OOM)
@@ -205,9 +207,7 @@ def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_i
 
 
 @pytest.mark.slow
-def test_two_runs_that_register_at_once_leave_the_better_one_champion(
-    database: str, tmp_path: Path
-) -> None:
+def test_concurrent_registrations_leave_the_better_champion(database: str, tmp_path: Path) -> None:
     with Recorder() as one, Recorder() as other, ThreadPoolExecutor() as pool:
         recorders = {0.9: one, 0.95: other}
         for value, recorder in recorders.items():
@@ -225,9 +225,10 @@ def test_two_runs_that_register_at_once_leave_the_better_one_champion(
 
 
 @pytest.mark.slow
-def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_there_is(
+def test_model_is_fetched_by_each_of_its_names(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
+    """A wrong name lists the known ones."""
     folder = tmp_path / "runs" / "first"
     ended(recorder, begun_with_model(folder, database))
     run_id = read_state(folder).run_id
@@ -250,9 +251,10 @@ def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_ther
 
 
 @pytest.mark.slow
-def test_a_tag_decides_neither_where_a_model_lies_nor_what_is_taken_from_the_cache(
+def test_tags_decide_no_path_of_a_model(
     served: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They choose neither a folder nor an entry of the cache."""
     cache, uri = tmp_path / "cache", served.uri
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with Recorder() as recorder:  # which takes its locks from that cache
@@ -283,9 +285,10 @@ def test_a_tag_decides_neither_where_a_model_lies_nor_what_is_taken_from_the_cac
 
 
 @pytest.mark.slow
-def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_later(
+def test_models_of_a_server_are_registered_and_fetched(
     served: TrackingServer, running: Recorder, tmp_path: Path
 ) -> None:
+    """What an outage left unsent follows later."""
     uri, folders = served.uri, [tmp_path / "runs" / name for name in ("first", "second")]
     running.connect(uri, experiment="pipeline")
     line = ended(running, begun_with_model(folders[0], uri))
@@ -306,7 +309,7 @@ def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_l
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_and_back_has_all_steps_once_before_the_end(
+def test_server_outage_loses_and_repeats_no_step(
     served: TrackingServer, running: Recorder, tmp_path: Path
 ) -> None:
     journal = begun_with_model(tmp_path / "runs" / "outage", served.uri, register="outage")
@@ -326,7 +329,7 @@ def test_a_server_that_is_killed_and_back_has_all_steps_once_before_the_end(
     assert sorted(point.step for point in history) == list(range(1, 101))
 
 
-def test_the_files_of_a_version_are_not_asked_of_another_server(database: str) -> None:
+def test_version_files_on_another_server_are_refused(database: str) -> None:
     client = MlflowClient(database)
     client.create_registered_model("ward")
     for address in ("http://127.0.0.1:9/x", "mlflow-artifacts://127.0.0.1:9/x"):
@@ -335,7 +338,7 @@ def test_the_files_of_a_version_are_not_asked_of_another_server(database: str) -
             fetched(f"models:/ward/{number}", database)
 
 
-def test_nothing_is_created_by_a_look_for_a_model_where_no_database_is(tmp_path: Path) -> None:
+def test_model_lookup_creates_no_database(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is unknown: .*absent\.db' does not exist"):
         fetched("models:/ward@champion", f"sqlite:///{tmp_path}/absent.db")
     assert not (tmp_path / "absent.db").exists()
@@ -383,7 +386,7 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("address", FOREIGN)
-def test_files_outside_of_a_database_are_not_fetched(
+def test_files_outside_of_a_database_are_refused(
     database: str, listener: Listener, address: str
 ) -> None:
     reference = registered(database, address.format(listener.place))
@@ -416,7 +419,7 @@ def test_only_folders_beside_a_database_are_read(
 
 
 @pytest.mark.slow
-def test_files_outside_of_a_server_are_not_fetched(
+def test_files_outside_of_a_server_are_refused(
     served: TrackingServer, listener: Listener, tmp_path: Path
 ) -> None:
     shares = served.uri.removeprefix("http://")
@@ -433,7 +436,7 @@ def test_files_outside_of_a_server_are_not_fetched(
 
 
 @pytest.mark.slow
-def test_a_server_chooses_no_folder_of_this_machine(tmp_path: Path, empty_database: Path) -> None:
+def test_server_chooses_no_local_folder(tmp_path: Path, empty_database: Path) -> None:
     home = tmp_path / "home"
     root = ("--no-serve-artifacts", "--default-artifact-root", home.as_uri())
     server = TrackingServer(tmp_path, *root)
@@ -450,7 +453,7 @@ def test_a_server_chooses_no_folder_of_this_machine(tmp_path: Path, empty_databa
 
 
 @pytest.mark.slow
-def test_an_experiment_of_a_stranger_does_not_receive_artifacts(
+def test_artifacts_are_not_sent_to_another_server(
     served: TrackingServer, listener: Listener, tmp_path: Path
 ) -> None:
     client = MlflowClient(served.uri)
@@ -468,7 +471,7 @@ def test_an_experiment_of_a_stranger_does_not_receive_artifacts(
 
 
 @pytest.mark.slow
-def test_a_missing_library_is_named(tmp_path: Path, empty_database: Path) -> None:
+def test_missing_library_is_named(tmp_path: Path, empty_database: Path) -> None:
     """Clients of this server use its bucket directly, which needs a library."""
     server = TrackingServer(
         tmp_path, "--no-serve-artifacts", "--default-artifact-root", "s3://ward/r"

@@ -58,9 +58,10 @@ def listed_runs(
     return lines
 
 
-def test_the_list_is_tab_separated_in_a_pipe_with_the_newest_run_first(
+def test_run_list_is_tab_separated_in_a_pipe(
     listed_runs: Callable[..., list[list[str]]],
 ) -> None:
+    """The newest run is first."""
     heading, *lines = listed_runs()
     assert heading == HEADINGS
     assert [[Path(line[7]).name, *line[1:6], line[8]] for line in lines[2:]] == [
@@ -82,13 +83,13 @@ def test_the_list_is_tab_separated_in_a_pipe_with_the_newest_run_first(
         ("name=l?t sort=validation limit=3 doctor=y", "a"),
     ],
 )
-def test_a_list_is_sorted_shortened_and_limited_to_names_and_verdicts(
+def test_run_list_is_sorted_limited_and_filtered(
     listed_runs: Callable[..., list[list[str]]], words: str, folders: str
 ) -> None:
     assert [Path(line[7]).name for line in listed_runs(*words.split())[1:]] == folders.split()
 
 
-def test_the_list_fits_into_a_terminal_of_80_columns(
+def test_run_list_fits_80_columns(
     listed_runs: Callable[..., list[list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -106,7 +107,7 @@ def test_the_list_fits_into_a_terminal_of_80_columns(
     assert max(map(len, lines)) <= 80
 
 
-def test_a_list_without_a_line_says_what_there_is(
+def test_empty_run_list_names_available_values(
     listed_runs: Callable[..., list[list[str]]],
     own_folder: Path,
     capsys: pytest.CaptureFixture[str],
@@ -120,7 +121,7 @@ def test_a_list_without_a_line_says_what_there_is(
     assert capsys.readouterr().out == "no runs below output='none'\n"
 
 
-def test_sync_sends_what_waits_and_then_has_nothing_to_send(
+def test_sync_sends_pending_runs_once(
     begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = finished(begun, database)
@@ -177,7 +178,7 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
 
 
-def test_sync_without_its_server_or_its_password_is_exit_code_3_and_one_line(
+def test_sync_without_server_or_password_exits_with_3(
     begun: Begun,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -200,9 +201,8 @@ def test_sync_without_its_server_or_its_password_is_exit_code_3_and_one_line(
     assert f"{database.format('***')} needs its password" in said(database.format("canary"))
 
 
-def test_reap_closes_a_lost_run_with_all_its_values_and_no_live_one_as_sync_does_not(
-    begun: Begun, database: str, tmp_path: Path
-) -> None:
+def test_reap_closes_only_lost_runs(begun: Begun, database: str, tmp_path: Path) -> None:
+    """`action=sync` closes none."""
     journals = [begun(database, name=name) for name in ("live", "lost")]
     for journal in journals:
         journal.epoch(1, {"val/f1": 0.75})
@@ -217,7 +217,7 @@ def test_reap_closes_a_lost_run_with_all_its_values_and_no_live_one_as_sync_does
         assert all(run.data.metrics == {"val/f1": 0.75} for run in runs)
 
 
-def test_a_database_of_text_is_exit_code_2_for_reap(
+def test_reap_of_invalid_database_exits_with_2(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own_folder / "mlflow.db").write_text("text\n" * 999)
@@ -225,7 +225,7 @@ def test_a_database_of_text_is_exit_code_2_for_reap(
     assert "mlflow.db' is not a database" in capsys.readouterr().err
 
 
-def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_values_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clena"]) == 2
     line = "error: 'clena' is not KEY=VALUE. Did you mean 'action=clean'?\n"
     assert capsys.readouterr().err == line
@@ -259,7 +259,7 @@ def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -
         ),
     ],
 )
-def test_a_key_that_the_action_does_not_use_is_refused(
+def test_key_unused_by_the_action_is_refused(
     own_folder: Path, capsys: pytest.CaptureFixture[str], words: str, problems: str
 ) -> None:
     assert main(words.split()) == 2
@@ -275,9 +275,10 @@ def add_run(
     return folder
 
 
-def test_a_run_is_found_by_its_path_its_name_and_its_id_and_the_newest_of_several(
+def test_run_is_found_by_path_name_or_id(
     begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Of several matches it is the newest."""
     output = tmp_path / "runs"
 
     def says(reference: str, line: str) -> None:
@@ -329,7 +330,7 @@ def test_last_is_the_newest_run_that_trained(begun: Begun, tmp_path: Path) -> No
         '"better": "max", "other": 1}}',
     ],
 )
-def test_line_of_wrong_types_is_passed_over(
+def test_journal_line_of_wrong_types_is_skipped(
     begun: Begun, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
     journal = finished(begun, "")
@@ -342,7 +343,7 @@ def test_line_of_wrong_types_is_passed_over(
 @pytest.mark.parametrize(
     ("key", "value"), [("tags", '["x"]'), ("name", "null"), ("time", '"x"'), ("lease", "[]")]
 )
-def test_a_damaged_run_is_named_and_the_others_are_listed(
+def test_damaged_run_is_named_and_others_listed(
     begun: Begun, capsys: pytest.CaptureFixture[str], key: str, value: str
 ) -> None:
     output = finished(begun, "").folder.parent

@@ -18,7 +18,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def test_the_option_wins_over_the_environment_which_wins_over_the_folder(
+def test_tracking_option_overrides_environment_and_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tracking_uri(options()) == f"sqlite:///{tmp_path}/mlflow.db"
@@ -29,7 +29,7 @@ def test_the_option_wins_over_the_environment_which_wins_over_the_folder(
 
 
 @pytest.mark.parametrize("name", ["a b", "100%", "中文", "a?b#c", "%20"])
-def test_an_address_of_a_database_leads_back_to_its_file(tmp_path: Path, name: str) -> None:
+def test_database_address_converts_back_to_its_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "mlflow.db"
     assert sqlite_path(sqlite_uri(path)) == path
 
@@ -43,16 +43,15 @@ def test_an_address_of_a_database_leads_back_to_its_file(tmp_path: Path, name: s
         (None, "server", r"tracking=server needs tracking"),
     ],
 )
-def test_an_address_that_mlflow_can_not_use_is_refused(
-    uri: str | None, kind: str, line: str
-) -> None:
+def test_address_unusable_for_mlflow_is_refused(uri: str | None, kind: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         tracking_uri(options(uri, kind))
 
 
-def test_plain_mlflow_ui_is_enough_for_the_default_place_without_an_old_mlruns(
+def test_default_location_needs_only_mlflow_ui(
     tmp_path: Path,
 ) -> None:
+    """An old `mlruns` folder makes the full command necessary."""
     assert ui_command(tracking_uri(options())) == "mlflow ui"
     (tmp_path / "mlruns" / "0").mkdir(parents=True)
     (tmp_path / "mlruns" / "0" / "meta.yaml").touch()
@@ -60,6 +59,6 @@ def test_plain_mlflow_ui_is_enough_for_the_default_place_without_an_old_mlruns(
     assert ui_command(tracking_uri(options())) == expected
 
 
-def test_no_password_is_shown_in_the_command() -> None:
+def test_ui_command_shows_no_password() -> None:
     assert "canary" not in " ".join(where_to_look("http://me:canary@host", "1"))
     assert "canary" not in ui_command("postgresql://me:canary@host/db")

@@ -39,7 +39,7 @@ def removed_again_and_again(study: Path, text: str) -> Iterator[None]:
         thread.join()
 
 
-def test_a_folder_that_goes_while_it_is_listed_is_passed_over(begun: Begun, tmp_path: Path) -> None:
+def test_folder_removed_while_listing_is_skipped(begun: Begun, tmp_path: Path) -> None:
     kept = begun("", name="kept")
     kept.end(End.COMPLETE)
     kept.close()
@@ -54,9 +54,7 @@ def test_a_folder_that_goes_while_it_is_listed_is_passed_over(begun: Begun, tmp_
             remove_abandoned(output)
 
 
-def test_a_folder_that_is_gone_is_neither_sent_nor_made_again(
-    database: str, tmp_path: Path
-) -> None:
+def test_missing_folder_is_neither_sent_nor_created(database: str, tmp_path: Path) -> None:
     study = tmp_path / "runs" / "study"
     trial = study / "trials" / "abc-0000"
     assert sync([trial], database) == []
