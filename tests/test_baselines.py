@@ -60,7 +60,7 @@ def test_airline_comes_out_as_published() -> None:
     assert seasonal(changes) is None  # it is the naive one already
 
 
-def test_the_last_season_is_repeated_over_a_horizon_that_is_longer() -> None:
+def test_seasonal_baseline_repeats_season_over_longer_horizon() -> None:
     values = np.random.default_rng(0).normal(size=(80, 2))
     content = series(values, names=("a", "b"), targets=("b",), reading={"step": "1 day"})
     prepared = prepare(Given(content), options(window=3, horizon=9, test=0.3))
@@ -76,7 +76,7 @@ def test_the_last_season_is_repeated_over_a_horizon_that_is_longer() -> None:
     assert seasonal(prepare(Given(minutes), options(window=3))) is None
 
 
-def test_a_season_that_the_times_of_the_training_do_not_have_is_no_baseline() -> None:
+def test_season_absent_in_training_gives_no_baseline() -> None:
     values = np.random.default_rng(0).normal(size=(80, 1))
     trained = prepare(Given(series(values)), options(window=3))
     daily = Given(series(values, reading={"step": "1 day"}))
@@ -85,7 +85,7 @@ def test_a_season_that_the_times_of_the_training_do_not_have_is_no_baseline() ->
     assert seasonal(replace(trained, test=new)) is None
 
 
-def test_the_last_value_of_the_predicted_channels_is_repeated_over_the_horizon() -> None:
+def test_naive_baseline_repeats_the_last_value() -> None:
     values = np.random.default_rng(0).normal(size=(30, 2)).cumsum(0) + np.array([0, 100])
     content = series(values, names=("a", "b"), targets=("b", "a"))
     prepared = prepare(Given(content), options(window=3, horizon=2, scale="standard", test=0.2))
@@ -94,7 +94,7 @@ def test_the_last_value_of_the_predicted_channels_is_repeated_over_the_horizon()
     np.testing.assert_allclose(naive(prepared).outputs[0], expected, rtol=1e-5)
 
 
-def test_logistic_regression_tells_tumours_apart_as_scikit_learn_does_alone() -> None:
+def test_logistic_baseline_equals_scikit_learn() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -116,7 +116,7 @@ def test_logistic_regression_tells_tumours_apart_as_scikit_learn_does_alone() ->
         ("diabetes", 8, rmse, 54.5, 2.1),
     ],
 )
-def test_a_line_comes_to_the_published_figure_over_several_splits(
+def test_linear_baseline_reaches_the_published_mean(
     name: str, seeds: int, measure: Measure, published: float, within: float
 ) -> None:
     splits = [shipped(name, validation=0.0, split_seed=seed) for seed in range(seeds)]
@@ -124,7 +124,8 @@ def test_a_line_comes_to_the_published_figure_over_several_splits(
     assert mean == pytest.approx(published, abs=within)
 
 
-def test_the_naive_answer_is_the_training_parts_shares_or_its_mean_in_units() -> None:
+def test_naive_baseline_is_class_shares_or_mean() -> None:
+    """The mean is in the units of the target."""
     prepared = shipped("iris", stratify=False)
     counts = np.bincount(prepared.train.targets, minlength=3)
     expected = np.tile(counts / counts.sum(), (len(prepared.test), 1))
@@ -158,7 +159,8 @@ def on_one_scale(pixels: np.ndarray, targets: np.ndarray, new: np.ndarray) -> np
     return oracle.predict_proba((new - mean) / deviation)
 
 
-def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() -> None:
+def test_pixel_baseline_uses_one_scale_for_all_pixels() -> None:
+    """Its name states on how many rows it was fitted."""
     prepared = shipped("digits", validation=0.0)
     pixels, new = (p.inputs.flatten(1).double().numpy() for p in (prepared.train, prepared.test))
     count = len(pixels)
@@ -171,7 +173,7 @@ def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() 
     assert linear(prepared, limits=Limits(rows=10_000, seconds=0.001)) is None  # too few rows
 
 
-def test_bytes_in_flat_rows_are_scaled_together_as_pixels(own_folder: Path) -> None:
+def test_byte_rows_are_scaled_together_as_pixels(own_folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -184,9 +186,10 @@ def test_bytes_in_flat_rows_are_scaled_together_as_pixels(own_folder: Path) -> N
 
 
 @pytest.mark.parametrize("case", ["fits", "dies", "has too many rows", "has no room"])
-def test_another_process_fits_the_same_bits_and_what_fails_is_fitted_here(
+def test_baseline_of_other_process_is_bit_equal(
     tmp_path: Path, monkeypatch: Patch, case: str
 ) -> None:
+    """What can't be fitted there is fitted in this process."""
     (temporary := tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     prepared, limits = shipped("iris"), Limits(rows=20_000, seconds=20)

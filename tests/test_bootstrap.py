@@ -66,7 +66,8 @@ def test_each_draw_is_scored_as_its_rows(task: str, pair: Pair, size: int | None
             assert found[key][draw] == pytest.approx(float(value), rel=1e-4), key
 
 
-def test_a_draw_has_as_many_units_as_the_test_and_each_as_a_whole() -> None:
+def test_draw_takes_whole_units() -> None:
+    """It takes as many units as the test has."""
     groups = np.array(["b", "a", "b", "c", "a", "b"])
     weights = drawn(units_of(6, groups=groups), 400, generator=np.random.default_rng(0))
     for members in ([0, 2, 5], [1, 4], [3]):
@@ -87,7 +88,7 @@ def test_the_interval_of_an_accuracy_is_wilsons() -> None:
     assert (found.draws, found.units) == (1000, "1,000 rows")
 
 
-def test_the_intervals_of_a_regression_are_those_of_scipys_bootstrap() -> None:
+def test_regression_intervals_equal_scipy_bootstrap() -> None:
     outputs, targets = regression(60)
     found = intervals(outputs, targets, units=units_of(60), threshold=0.5, seed=0).ends
     errors = (outputs - targets).ravel().astype(float)
@@ -112,7 +113,7 @@ def series(rows: int, horizon: int) -> tuple[Pair, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["forecasts", "groups"])
-def test_the_interval_of_groups_and_of_forecasts_is_students_over_their_means(kind: str) -> None:
+def test_interval_of_groups_and_forecasts_is_students(kind: str) -> None:
     """Of 24 units of equal size, on the logarithm of the error; by scipy, without a draw."""
     (outputs, targets), errors = series(600, 12)
     groups = np.tile(np.arange(24), 25)
@@ -138,7 +139,7 @@ def test_few_blocks_of_forecasts_have_no_interval(rows: int, horizon: int) -> No
     assert (found.draws, dict(found.ends)) == (0, {})
 
 
-def test_forecasts_that_share_no_step_count_as_forecasts_of_one_step() -> None:
+def test_disjoint_forecasts_count_like_single_steps() -> None:
     for stride in (12, 30):
         apart, single = units_of(300, horizon=12, stride=stride), units_of(300, horizon=1)
         assert (apart.count, apart.widening) == (single.count, single.widening)
@@ -146,7 +147,7 @@ def test_forecasts_that_share_no_step_count_as_forecasts_of_one_step() -> None:
     assert half.count == units_of(300, horizon=2).count
 
 
-def test_few_groups_and_groups_of_which_few_have_most_rows_have_no_interval() -> None:
+def test_few_or_uneven_groups_have_no_interval() -> None:
     uneven = np.r_[np.zeros(400), np.arange(1, 81)].astype(np.int64)
     sizes = (np.repeat(np.arange(12), 40), uneven, np.repeat(np.arange(24), 20))
     few, uneven, enough = (units_of(480, groups=groups) for groups in sizes)
@@ -154,7 +155,7 @@ def test_few_groups_and_groups_of_which_few_have_most_rows_have_no_interval() ->
     assert (few.effective, enough.effective, few.words) == (12, 24, "12 groups of rows")
 
 
-def test_an_area_has_an_interval_where_30_rows_are_of_the_rarest_class() -> None:
+def test_auroc_interval_needs_30_rows_per_class() -> None:
     for positive in (29, 30):
         targets = np.array([1] * positive + [0] * (200 - positive))
         outputs = 1 / (1 + np.exp(-np.random.default_rng(0).normal(targets)))
@@ -173,9 +174,7 @@ def test_an_area_has_an_interval_where_30_rows_are_of_the_rarest_class() -> None
     ],
     ids=["steps", "horizon", "groups", "rows"],
 )
-def test_an_interval_of_units_covers_what_it_says_and_equals_are_seldom_told_apart(
-    case: Forecasts | Classes, keys: tuple[str, ...]
-) -> None:
+def test_interval_coverage_is_as_stated(case: Forecasts | Classes, keys: tuple[str, ...]) -> None:
     """A small run of the benchmark whose table stands in docs/statistics.md."""
     found = coverage(case, 300, true_rows=100_000)
     for key in keys:
@@ -188,16 +187,15 @@ def test_an_interval_of_units_covers_what_it_says_and_equals_are_seldom_told_apa
 @pytest.mark.parametrize("key", ["accuracy", "f1", "auroc", "rmse", "mae", "r2"])
 @pytest.mark.parametrize("value", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize("reach", [1e-4, 0.4, 30.0])
-def test_an_interval_lies_around_the_figure_and_inside_its_range(
-    key: str, value: float, reach: float
-) -> None:
+def test_interval_contains_value_within_metric_bounds(key: str, value: float, reach: float) -> None:
     low, high = all_metrics()[key].interval(value, reach)
     assert low <= value <= high
     assert bounds(key)[0] <= low
     assert high <= bounds(key)[1]
 
 
-def test_the_same_seed_gives_the_same_ends_and_many_rows_fewer_draws() -> None:
+def test_same_seed_gives_same_interval() -> None:
+    """Many rows get fewer draws."""
     pair = binary(300)
     first, again, other = (
         intervals(*pair, units=units_of(300), threshold=0.5, seed=seed) for seed in (4, 4, 5)
@@ -211,7 +209,7 @@ def test_the_same_seed_gives_the_same_ends_and_many_rows_fewer_draws() -> None:
     assert list(found.ends) == ["accuracy", "precision", "recall", "f1"]
 
 
-def test_a_metric_without_a_value_or_the_same_in_every_draw_has_no_interval() -> None:
+def test_undefined_or_constant_metric_has_no_interval() -> None:
     alike = np.full(50, 0.7), np.ones(50, dtype=np.int64)
     single = np.ones((1, 1)), np.ones((1, 1))
     for pair, draws in ((alike, 1000), (single, 0)):
@@ -223,7 +221,7 @@ def test_a_metric_without_a_value_or_the_same_in_every_draw_has_no_interval() ->
     ("rows", "horizon", "count"),
     [(1000, 1, 29), (60, 1, 30), (40, 1, 20), (480, 12, 20), (300, 24, 6), (5, 12, 1)],
 )
-def test_blocks_have_twice_the_steps_of_a_forecast(rows: int, horizon: int, count: int) -> None:
+def test_forecast_blocks_have_twice_the_horizon(rows: int, horizon: int, count: int) -> None:
     units = units_of(rows, horizon=horizon)
     assert units.count == count
     sizes = np.bincount(units.of_row)

@@ -117,7 +117,7 @@ TAKEN: dict[str, tuple[Present, Sequence[object], object, str]] = {
 
 
 @pytest.mark.parametrize("case", TAKEN)
-def test_what_is_taken_is_told_with_what_is_there(case: str) -> None:
+def test_chosen_and_available_devices_are_reported(case: str) -> None:
     present, asked, devices, words = TAKEN[case]
     for strategy in ("auto", "ddp"):
         device = taken(present, *asked, strategy=strategy)  # type: ignore[arg-type] # two at most
@@ -131,13 +131,13 @@ def test_what_is_taken_is_told_with_what_is_there(case: str) -> None:
 
 
 @no_gpu
-def test_a_variable_that_hides_gpus_is_told(monkeypatch: Patch) -> None:
+def test_variable_that_hides_gpus_is_named(monkeypatch: Patch) -> None:
     assert str(machine(variable="")) == "0 gpu of CUDA_VISIBLE_DEVICES='', 64 CPU cores"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert "has 0 gpu of CUDA_VISIBLE_DEVICES=-1, " in refused(None, "auto", "gpu")
 
 
-def test_a_number_of_gpus_is_that_many_distinct_ones_or_a_refusal() -> None:
+def test_gpu_count_gives_distinct_gpus_or_refusal() -> None:
     for count in range(65):
         present = machine(*(index * 7919 % 101 for index in range(count)))
         for number in range(1, count + 1):
@@ -149,7 +149,7 @@ def test_a_number_of_gpus_is_that_many_distinct_ones_or_a_refusal() -> None:
             assert f"this machine has {present}" in refused(present, number, "gpu")
 
 
-def test_processes_of_the_cpu_share_a_training_where_the_cpu_is_named() -> None:
+def test_cpu_processes_share_a_training() -> None:
     device = taken(machine(80), 3, "cpu", strategy="ddp_find_unused_parameters_true")
     assert (device.accelerator, device.devices, device.world) == ("cpu", 3, 3)
     assert device.strategy == "ddp_find_unused_parameters_true"
@@ -167,7 +167,8 @@ def test_devices_of_several_machines_are_counted_together() -> None:
 # ── what is not here ────────────────────────────────────────────────────────────────────────────
 
 
-def test_too_many_devices_are_one_line_with_those_that_are_there() -> None:
+def test_too_many_devices_are_one_line_error() -> None:
+    """It names the devices of this machine."""
     two, here = machine(80, 80), "is not available; this machine has"
     assert refused(two, 3) == f"trainer.devices=3 {here} 2 gpu, 64 CPU cores"
     counted = f"trainer.devices=[0, 2] {here} 2 gpu, 64 CPU cores, counted from 0"
@@ -205,7 +206,7 @@ REFUSED = {
 @no_gpu
 @no_mps
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_is_not_here_or_can_never_be_is_one_line_before_anything_is_made(
+def test_unavailable_device_is_refused_before_the_run(
     train: Train, own_folder: Path, capsys: Capture, words: str
 ) -> None:
     says = REFUSED[words]
@@ -215,7 +216,7 @@ def test_what_is_not_here_or_can_never_be_is_one_line_before_anything_is_made(
     assert list(own_folder.iterdir()) == []
 
 
-def test_a_precision_is_refused_where_its_accelerator_lacks_it_alone() -> None:
+def test_precision_unsupported_by_accelerator_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"precision=64-true is not supported on mps; use 32-true"
     ):
@@ -227,15 +228,13 @@ def test_a_precision_is_refused_where_its_accelerator_lacks_it_alone() -> None:
 # ── threads ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_threads_grow_with_the_work_of_a_step_up_to_the_cores() -> None:
+def test_threads_grow_with_work_per_step() -> None:
     assert threads(operations=0) == threads(operations=OPERATIONS_PER_THREAD) == 1
     assert threads(operations=1000 * OPERATIONS_PER_THREAD) == CORES
     assert threads(operations=1000 * OPERATIONS_PER_THREAD, processes=CORES) == 1
 
 
-def test_threads_are_a_function_of_network_and_batch_alone_and_told_with_the_device(
-    made: Made, capsys: Capture
-) -> None:
+def test_threads_depend_on_network_and_batch_only(made: Made, capsys: Capture) -> None:
     before, found = torch.get_num_threads(), []
     for number in (1, 2):
         torch.set_num_threads(number)

@@ -32,7 +32,7 @@ SWEEP_OPTIONS = re.findall(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", HOW_TOS)
-def test_the_steps_of_a_how_to_work_from_an_empty_folder(
+def test_how_to_works_in_an_empty_folder(
     page: str, own_folder: Path, python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if page == "pictures":  # it lists what a run draws
@@ -41,12 +41,12 @@ def test_the_steps_of_a_how_to_work_from_an_empty_folder(
 
 
 @pytest.mark.parametrize("word", SWEEP_OPTIONS)
-def test_every_option_of_the_sweep_page_is_one_that_a_study_takes(word: str) -> None:
+def test_options_of_sweep_page_are_valid(word: str) -> None:
     tree = compose(shlex.split(word), config_name="sweep", options=SweepConfig)
     SweepOptions.model_validate(OmegaConf.to_container(tree.sweep, resolve=True))
 
 
-def test_the_configuration_page_is_what_the_comments_of_conf_say() -> None:
+def test_configuration_page_equals_comments_of_conf() -> None:
     written = runpy.run_path(str(DOCS / "write_configuration.py"))["page"]()
     shown = (DOCS / "configuration.md").read_text(encoding="utf-8")
     assert shown == written, "write it anew: python docs/write_configuration.py"
@@ -65,7 +65,7 @@ def test_every_group_is_on_the_configuration_page() -> None:
     assert [name for name in groups if f"\n## `{name}`: " not in page] == []
 
 
-def test_every_key_of_a_sweep_is_on_the_configuration_page() -> None:
+def test_sweep_keys_are_on_the_configuration_page() -> None:
     page = (DOCS / "configuration.md").read_text(encoding="utf-8")
     tree = compose(config_name="sweep", options=SweepConfig)
     named = (f"`sweep.{key}" for key in tree.sweep)  # of a group, its keys are there
@@ -73,7 +73,7 @@ def test_every_key_of_a_sweep_is_on_the_configuration_page() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_within_the_project_leads_to_a_file_and_a_heading(page: Path) -> None:
+def test_internal_links_lead_to_files_and_headings(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
     targets = [(page.parent / file if file else page, heading) for file, heading in links]
     assert [file for file, _ in targets if not file.exists()] == []
@@ -108,7 +108,7 @@ def test_pages_name_the_packages_of_an_extra() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_shown_can_be_pasted_into_any_shell(page: Path) -> None:
+def test_shown_commands_work_in_any_shell(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\b[^\n]*\n(.*?)^```$", text, flags=re.M | re.S)
     blocks += re.findall(r"^    (?:pipeline|python) .*(?:\\\n.*)*", text, flags=re.M)

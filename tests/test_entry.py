@@ -94,7 +94,7 @@ def ending(error: BaseException | None) -> Command:
         (RuntimeError("odd\nthing"), 1, ["error: RuntimeError: odd thing (test_entry.py:"]),
     ],
 )
-def test_each_end_has_its_exit_code_and_its_lines(
+def test_each_error_has_its_exit_code_and_lines(
     error: BaseException, code: int, lines: list[str], capsys: Capture
 ) -> None:
     assert ending(error)([]) == code
@@ -129,9 +129,8 @@ def test_limit_of_the_machine_is_named(limit: str, problem: str, own_folder: Pat
     assert list(own_folder.iterdir()) == []
 
 
-def test_a_traceback_is_shown_only_where_it_was_asked_for_and_without_a_password(
-    capsys: Capture, monkeypatch: Patch
-) -> None:
+def test_traceback_is_shown_only_on_request(capsys: Capture, monkeypatch: Patch) -> None:
+    """It holds no password."""
     fails = ending(RuntimeError("no answer from http://me:canary@host"))
     fails([])
     assert "Traceback" not in capsys.readouterr().err
@@ -157,16 +156,15 @@ def seeing(seen: list[Any], look: Callable[[DictConfig], Any], error: Any = None
     return command("train", body)
 
 
-def test_a_run_does_not_see_the_variable_that_makes_hydra_raise() -> None:
+def test_hydra_full_error_is_hidden_from_the_run() -> None:
     seen: list[str | None] = []
     assert seeing(seen, lambda _: os.environ.get("HYDRA_FULL_ERROR"))([]) == 0
     assert seen == [None]
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 
-def test_a_multirun_goes_on_after_a_failure_and_ends_with_the_highest_code(
-    capsys: Capture, own_folder: Path
-) -> None:
+def test_multirun_continues_and_returns_the_highest_code(capsys: Capture, own_folder: Path) -> None:
+    """A run that fails does not stop the others."""
     seen: list[tuple[str, int]] = []
     fails = seeing(seen, lambda config: (config.name, config.seed), DivergedError("lost"))
     assert fails(["-m", "model=lstm,gru", "seed=1,2"]) == 4
@@ -183,7 +181,7 @@ def test_a_stop_ends_the_whole_multirun() -> None:
     assert seen == [1]
 
 
-def test_a_multirun_checks_the_names_of_all_its_runs_first(capsys: Capture) -> None:
+def test_multirun_checks_all_names_first(capsys: Capture) -> None:
     assert ending(None)(["-m", "model=lstm,grru", "optimizer.lrr=1,2"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"error: model=grru is unknown; expected one of {choices('model')}. Did you mean 'gru'?",
@@ -210,7 +208,7 @@ def test_a_multirun_checks_the_names_of_all_its_runs_first(capsys: Capture) -> N
         ("--cfg hydra", []),
     ],
 )
-def test_hydras_own_questions_are_answered_and_nothing_is_created(
+def test_hydra_flags_print_and_create_nothing(
     words: str, said: list[str], capsys: Capture, own_folder: Path
 ) -> None:
     assert ending(AssertionError("no run was asked for"))(words.split()) == 0
@@ -278,7 +276,7 @@ def test_the_tab_key_completes_in_a_real_shell(
 
 # tests/test_imports.py starts the others in such an interpreter.
 @pytest.mark.parametrize("name", ["pipeline", "pipeline.evaluate", "pipeline.export"])
-def test_a_command_answers_in_an_interpreter_that_has_loaded_nothing(name: str) -> None:
+def test_each_command_works_in_a_fresh_interpreter(name: str) -> None:
     words = [sys.executable, "-m", name, "--help"]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -307,9 +305,10 @@ BROKEN = (
         ("torch", TORN, 3, BROKEN),
     ],
 )
-def test_a_stop_or_a_broken_library_while_modules_load_is_told_in_one_line_at_most(
+def test_stop_or_broken_library_during_import_is_brief(
     library: str, does: str, code: int, said: str, own_folder: Path
 ) -> None:
+    """At most one line is printed."""
     file = own_folder / "given" / library / "__init__.py"
     file.parent.mkdir(parents=True)
     file.write_text(f"import os\n{does}\n", encoding="utf-8")
@@ -354,7 +353,7 @@ def test_stop_ends_the_first_import_in_silence(words: list[str], own_folder: Pat
 
 
 @pytest.mark.parametrize("words", [["./pipeline-x/mine/study.py"], ["-m", "mine.study"]])
-def test_another_program_that_imports_the_package_keeps_its_signals_and_its_errors(
+def test_importing_package_keeps_signals_and_excepthook(
     words: Sequence[str], own_folder: Path
 ) -> None:
     folder = own_folder / "pipeline-x" / "mine"
@@ -375,9 +374,8 @@ def test_another_program_that_imports_the_package_keeps_its_signals_and_its_erro
     ("program", "code", "said"),
     [("pipeline-runs", 2, "late\n"), ("my-study", 7, "late\nlast\n")],
 )
-def test_a_command_ends_once_all_that_it_loaded_has_and_another_program_as_it_wants(
-    program: str, code: int, said: str
-) -> None:
+def test_command_exits_after_all_exit_handlers(program: str, code: int, said: str) -> None:
+    """Another program that imports the package ends as it does without it."""
     script = (
         f"import atexit, sys; sys.argv[0] = {program!r}; atexit.register(print, 'last'); "
         "import pipeline; atexit.register(print, 'late'); "
@@ -392,7 +390,7 @@ def test_the_log_says_where_a_library_was_missing(caplog: pytest.LogCaptureFixtu
     assert "ImportError: torn" in caplog.text
 
 
-def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
+def test_config_of_a_command_is_composed_once() -> None:
     file = str(conf_folder() / "model" / "lstm.yaml")
     counting = (
         "import sys; read = []; sys.addaudithook(lambda name, given: "
@@ -410,14 +408,14 @@ def test_the_tree_of_a_plain_command_line_is_composed_once() -> None:
         "from pipeline.processes.child import Parent; Parent.claim()",
     ],
 )
-def test_no_process_searches_its_libraries_for_garbage_at_its_end(start: str) -> None:
+def test_garbage_is_not_collected_at_exit(start: str) -> None:
     seen = "str((gc.get_threshold()[0], gc.get_freeze_count() > 1000)).encode()"
     script = f"import atexit, gc, os; atexit.register(lambda: os.write(fd, {seen})); fd = os.dup(1)"
     assert python(f"{script}; {start}").stdout == "(200000, True)"
 
 
 @pytest.mark.parametrize("broken", ["pipe", "disk"])
-def test_a_closed_pipe_or_a_full_disk_changes_nothing_about_the_run(broken: str) -> None:
+def test_run_survives_closed_pipe_or_full_disk(broken: str) -> None:
     body = "print('x' * 100_000, flush=True); print('more', flush=True); open('end', 'w').close()"
     reader, writer = os.pipe()
     os.close(reader)
@@ -429,7 +427,7 @@ def test_a_closed_pipe_or_a_full_disk_changes_nothing_about_the_run(broken: str)
     assert Path("end").exists()
 
 
-def test_any_text_can_be_printed_where_the_encoding_is_narrow() -> None:
+def test_any_text_is_printable_with_narrow_encoding() -> None:
     narrow = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = python(SCRIPT.format(body=r"print('\u6570')"), env=narrow)
     assert (result.returncode, result.stdout) == (0, "\\u6570\n")
@@ -462,17 +460,13 @@ def test_one_program_runs_every_command(capsys: Capture) -> None:
         ("--colour", ""),
     ],
 )
-def test_an_unknown_command_is_one_line_with_the_nearest(
-    word: str, near: str, capsys: Capture
-) -> None:
+def test_unknown_command_suggests_the_nearest(word: str, near: str, capsys: Capture) -> None:
     assert main([word]) == 2
     expected = f"error: {word!r} is not a command; expected one of {', '.join(COMMANDS)}.{near}\n"
     assert capsys.readouterr().err == expected
 
 
-def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
-    monkeypatch: Patch, capsys: Capture
-) -> None:
+def test_error_of_one_rank_names_the_rank(monkeypatch: Patch, capsys: Capture) -> None:
     monkeypatch.setattr("pipeline.failures.LEADER_SECONDS", 0.0)  # the first rank finds nothing
     rank = {"TORCHELASTIC_RUN_ID": "any", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
     for name, value in rank.items():

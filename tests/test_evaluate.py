@@ -69,9 +69,7 @@ def scored(run: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", list(TRAINED))
-def test_every_figure_of_the_own_test_rows_is_that_of_the_run_to_the_last_bit(
-    evaluate: Evaluate, kind: str
-) -> None:
+def test_evaluating_test_rows_repeats_metrics_bit_exactly(evaluate: Evaluate, kind: str) -> None:
     run = evaluate.run(kind, "verbose=0")
     theirs = scored(evaluate.model(kind))
     assert len(theirs) > 8
@@ -84,9 +82,10 @@ def test_every_figure_of_the_own_test_rows_is_that_of_the_run_to_the_last_bit(
     assert evaluate.out == evaluate.err == ""
 
 
-def test_an_evaluation_of_other_parts_is_a_run_of_its_own_that_is_no_training(
+def test_evaluation_of_other_parts_is_a_separate_run(
     evaluate: Evaluate,
 ) -> None:
+    """It is not recorded as a training."""
     # The model has a threshold by a rule, and training one of 0.5.
     at_half = "metrics.threshold=0.5"
     run = evaluate.run("table", "split=validation", at_half, "verbose=0")
@@ -106,9 +105,8 @@ def test_an_evaluation_of_other_parts_is_a_run_of_its_own_that_is_no_training(
     assert [int(row["row"]) for row in predictions(run)] == list(range(240))
 
 
-def test_two_evaluations_of_the_same_rows_are_compared_and_neither_tells_of_a_training(
-    evaluate: Evaluate, capsys: Capture
-) -> None:
+def test_evaluations_of_same_rows_are_compared(evaluate: Evaluate, capsys: Capture) -> None:
+    """The report mentions no training."""
     write_rows(Path("other.csv"), new_data.TABLE, new_data.patients(90, seed=5))
     asked = ("data.path=other.csv", "verbose=0")
     runs = [evaluate.run("table", *asked, f"metrics.threshold={at}") for at in (0.3, 0.7)]
@@ -135,9 +133,10 @@ def test_two_evaluations_of_the_same_rows_are_compared_and_neither_tells_of_a_tr
     assert "epoch" not in page.partition("How it was made")[0].rpartition("<main")[2]
 
 
-def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_come_in(
+def test_new_rows_are_encoded_as_in_training(
     evaluate: Evaluate,
 ) -> None:
+    """The order of rows and columns does not matter."""
     header = ["outcome", "comment", "bmi", "city", "age", "patient"]
     rows = [[row[4], "x", row[3], row[2], row[1], row[0]] for row in new_data.patients(90, seed=5)]
     write_rows(Path("other.csv"), header, rows)
@@ -159,7 +158,7 @@ def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_com
             assert float(alone[0][key]) == pytest.approx(float(value), abs=1e-6)
 
 
-def test_columns_that_have_drifted_and_classes_without_a_row_are_told(evaluate: Evaluate) -> None:
+def test_drifted_columns_and_absent_classes_are_reported(evaluate: Evaluate) -> None:
     rows = new_data.patients(150, seed=7)
     for number, row in enumerate(rows):
         row[1] = float(str(row[1])) + 25
@@ -176,7 +175,7 @@ def test_columns_that_have_drifted_and_classes_without_a_row_are_told(evaluate: 
     assert "warning: no evaluated rows of class =ill\n" in evaluate.out
 
 
-def test_rows_that_were_trained_on_are_counted_where_they_come_again(evaluate: Evaluate) -> None:
+def test_repeated_training_rows_are_counted(evaluate: Evaluate) -> None:
     lines = Path("table.csv").read_text(encoding="utf-8").splitlines()
     Path("again.csv").write_text("\n".join(lines[:61]) + "\n", encoding="utf-8")
     run = evaluate.run("table", "data.path=again.csv")
@@ -200,7 +199,7 @@ HEADER = " ".join(new_data.TABLE)
         (HEADER, "dead", "other.csv line 9, column 'outcome': 'dead' is not a class; expected "),
     ],
 )
-def test_a_table_that_the_model_can_not_read_is_refused_with_the_place(
+def test_unreadable_table_is_refused_with_its_place(
     evaluate: Evaluate, header: str, outcome: str, words: str
 ) -> None:
     rows = new_data.patients(20, seed=1)
@@ -210,7 +209,7 @@ def test_a_table_that_the_model_can_not_read_is_refused_with_the_place(
     assert words in line
 
 
-def test_other_data_of_each_kind_are_read_as_those_of_the_run(evaluate: Evaluate) -> None:
+def test_other_data_are_read_like_the_training_data(evaluate: Evaluate) -> None:
     rows = [[month, float(str(value)) + 3] for month, value in new_data.months(60)]
     write_rows(Path("other.csv"), ("month", "sales"), rows)
     run = evaluate.run("series", "data.path=other.csv", "verbose=0")
@@ -227,7 +226,7 @@ def test_other_data_of_each_kind_are_read_as_those_of_the_run(evaluate: Evaluate
     assert final_values(run)["test/accuracy"] > 0.3
 
 
-def test_data_that_have_changed_since_training_are_told(evaluate: Evaluate) -> None:
+def test_data_changed_since_training_are_reported(evaluate: Evaluate) -> None:
     lines = Path("values.csv").read_text(encoding="utf-8").splitlines()
     Path("values.csv").unlink()
     lines[5] = "0.5,0.5,99.0"
@@ -237,9 +236,10 @@ def test_data_that_have_changed_since_training_are_told(evaluate: Evaluate) -> N
     assert note.startswith("note: the run's data have changed since training: ")
 
 
-def test_without_the_training_rows_there_are_no_baselines_and_that_is_told(
+def test_missing_training_rows_leave_out_baselines(
     evaluate: Evaluate,
 ) -> None:
+    """A note says so."""
     Path("table.csv").unlink()
     write_rows(Path("other.csv"), new_data.TABLE, new_data.patients(40, seed=3))
     run = evaluate.run("table", "data.path=other.csv")
@@ -249,7 +249,7 @@ def test_without_the_training_rows_there_are_no_baselines_and_that_is_told(
     assert "table.csv" in line
 
 
-def test_a_threshold_of_ones_own_replaces_that_of_the_model(evaluate: Evaluate) -> None:
+def test_own_threshold_replaces_the_stored_one(evaluate: Evaluate) -> None:
     values = [
         final_values(evaluate.run("table", f"metrics.threshold={threshold}", "verbose=0"))
         for threshold in (0.01, 0.99)
@@ -258,7 +258,7 @@ def test_a_threshold_of_ones_own_replaces_that_of_the_model(evaluate: Evaluate) 
     assert values[0]["test/auroc"] == values[1]["test/auroc"]
 
 
-def test_wrong_names_are_told_together_and_then_wrong_values_together(evaluate: Evaluate) -> None:
+def test_wrong_names_are_reported_before_wrong_values(evaluate: Evaluate) -> None:
     names = evaluate.problems("table", "data.pth=x", "trainer.thread=1", "splt=all")
     assert len(names) == 3
     assert names[0] == "data.pth is unknown. Did you mean 'data.path=x'?"
@@ -276,9 +276,10 @@ def test_wrong_names_are_told_together_and_then_wrong_values_together(evaluate: 
     assert reference == "verbose=${nope} can't be resolved: there is no key 'nope'."
 
 
-def test_a_run_that_is_not_there_is_told_and_a_folder_of_any_name_is_taken_as_it_stands(
+def test_unknown_model_is_refused_and_any_folder_read(
     evaluate: Evaluate,
 ) -> None:
+    """A folder of any name can be read."""
     for reference in ("12e45678", "nobody"):
         assert evaluate(f"model_from={reference}", f"output={evaluate.runs}") == 2
         assert evaluate.err.startswith(f"error: run '{reference}' is unknown below output=")
@@ -293,9 +294,7 @@ def test_a_run_that_is_not_there_is_told_and_a_folder_of_any_name_is_taken_as_it
         assert (code, evaluate.err) == (0, "")
 
 
-def test_in_mlflow_an_evaluation_is_a_child_of_the_models_run(
-    own_folder: Path, empty_database: Path
-) -> None:
+def test_evaluation_is_child_run_of_its_model(own_folder: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, own_folder / "mlflow.db")
     words = ["model=mlp", "data=breast_cancer", "trainer.max_epochs=2", "register=tumours"]
     assert train([*words, "verbose=0"]) == 0

@@ -148,7 +148,8 @@ def exported(answer: Callable[[Tensor], Tensor]) -> Exported | ConfigError:
     return outcome
 
 
-def test_a_network_that_decides_by_its_values_is_refused_and_one_for_fixed_rows_is_not() -> None:
+def test_network_with_data_dependent_branch_is_refused() -> None:
+    """A network for a fixed number of rows is exported."""
     problem, outcome = exported(branching), exported(lambda rows: rows.sum(1).reshape(3, 1))
     assert isinstance(problem, ConfigError)
     assert "\n" not in str(problem)
@@ -157,14 +158,15 @@ def test_a_network_that_decides_by_its_values_is_refused_and_one_for_fixed_rows_
     assert (outcome.rows, outcome.compared) == (3, (3,))
 
 
-def test_a_file_that_answers_otherwise_is_not_kept() -> None:
+def test_exported_file_that_differs_is_removed() -> None:
     problem = exported(lambda rows: rows.sum(1, keepdim=True) + torch.rand(len(rows), 1))
     assert isinstance(problem, ConfigError)
     assert "its outputs differ from the model's by " in str(problem)
     assert str(problem).endswith(" (limit 0.0001); the file was removed")
 
 
-def test_cells_are_encoded_in_the_file_and_categories_given_by_their_place() -> None:
+def test_exported_file_encodes_cells_itself() -> None:
+    """Categories are given by their index."""
     age = Code(name="age", fill=40.0, has_holes=True)
     town = Code(
         name="town",
@@ -187,7 +189,7 @@ def test_cells_are_encoded_in_the_file_and_categories_given_by_their_place() -> 
     assert export_interface(model, [outcome])["categories"] == {"town": ["ayr", "bonn", "cork"]}
 
 
-def test_an_example_of_one_row_leaves_the_number_of_rows_free() -> None:
+def test_one_example_row_allows_any_row_count() -> None:
     (outcome,) = exports(made_models.model(made_models.schema()), np.ones((1, 2)), ["program"])
     assert isinstance(outcome, Exported), outcome
     assert (outcome.rows, outcome.compared) == (None, (2, 1, 4))
@@ -267,7 +269,7 @@ def test_a_series_takes_any_number_of_windows(given: Path, export: Export, tmp_p
         torch.testing.assert_close(program(rows), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_nothing_is_replaced_unless_asked_for(given: Path, export: Export, tmp_path: Path) -> None:
+def test_export_overwrites_only_on_request(given: Path, export: Export, tmp_path: Path) -> None:
     run, place = run_of(given, "values"), tmp_path / "files"
     assert export(run, f"output={place}")[0] == 0
     assert export(run, f"output={place}")[::2] == (
@@ -282,7 +284,7 @@ def test_nothing_is_replaced_unless_asked_for(given: Path, export: Export, tmp_p
     assert (code, err) == (2, f"error: output={str(file)!r} is a file; expected a folder\n")
 
 
-def test_a_missing_extra_is_named_before_anything_is_written(
+def test_missing_extra_is_named_before_writing(
     given: Path, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed

@@ -50,7 +50,7 @@ def test_words_of_an_end_stay_equal(end: End, word: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("file", ["findings.json", "arrays.npz"])
-def test_damage_and_other_formats_are_told_in_a_line(file: str, tmp_path: Path) -> None:
+def test_damaged_or_unknown_findings_are_one_line_error(file: str, tmp_path: Path) -> None:
     def refused(content: bytes) -> str:
         place.write_bytes(content)
         with pytest.raises(ConfigError) as error:

@@ -16,9 +16,8 @@ def ready() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_is_given_a_command_ends_with_lines_and_nothing_half_written(
-    ready: None, kind: str
-) -> None:
+def test_random_input_ends_with_lines_and_whole_files(ready: None, kind: str) -> None:
+    """No command ends in a traceback or leaves a half-written file."""
     tally = Tally()
     fuzz(kind, tally, number=0, cases=CASES[kind])
     assert tally.failures == []

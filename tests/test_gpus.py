@@ -67,7 +67,7 @@ def study(name: str, *words: str) -> list[str]:
         return [str(value) for (value,) in connection.execute(query)]
 
 
-def test_auto_trains_on_one_gpu_as_naming_that_gpu_does(made: Made) -> None:
+def test_auto_equals_naming_the_chosen_gpu(made: Made) -> None:
     run = made(*IRIS, "tracking=none", "trainer=auto", "output=auto")
     assert f"here: {COUNT} gpu" in device_of(run)
     index = device_of(run).removeprefix("gpu ").partition(" ")[0]
@@ -77,15 +77,13 @@ def test_auto_trains_on_one_gpu_as_naming_that_gpu_does(made: Made) -> None:
         torch.testing.assert_close(tensor, weights[name], rtol=1e-6, atol=1e-7)
 
 
-def test_a_network_that_a_gpu_can_not_hold_is_a_fault_of_the_place(
-    train: Train, capsys: Capture, little_memory: None
-) -> None:
+def test_gpu_out_of_memory_exits_with_3(train: Train, capsys: Capture, little_memory: None) -> None:
     assert train(*IRIS, "tracking=none", "trainer=gpu", "model.hidden=[4096,4096]") == 3
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert errors == ["error: out of memory; try a smaller data.batch_size or a smaller network."]
 
 
-def test_a_fork_of_the_server_of_workers_can_use_a_gpu(own_folder: Path) -> None:
+def test_forked_worker_can_use_a_gpu(own_folder: Path) -> None:
     (own_folder / "on_gpu.py").write_text(ON_GPU)
     path = f"{own_folder}{os.pathsep}{Path(__file__).parents[1]}"
     with ForkServer(WORKER, TRIAL, "on_gpu", environment={"PYTHONPATH": path}) as server:
@@ -97,7 +95,7 @@ def test_a_fork_of_the_server_of_workers_can_use_a_gpu(own_folder: Path) -> None
 
 
 @pytest.mark.slow
-def test_workers_of_a_study_share_a_gpu_where_there_are_more_of_them(own_folder: Path) -> None:
+def test_many_workers_share_a_gpu(own_folder: Path) -> None:
     devices = study("shared", f"sweep.workers={COUNT + 1}")
     assert len(devices) == 6
     assert all("; here: 1 gpu of CUDA_VISIBLE_DEVICES=" in words for words in devices)
@@ -117,7 +115,7 @@ def test_two_gpus_come_to_the_values_of_one(made: Made) -> None:
 
 @two_gpus
 @pytest.mark.slow
-def test_two_workers_train_on_two_gpus_and_on_the_one_that_is_named(own_folder: Path) -> None:
+def test_workers_use_separate_or_the_named_gpu(own_folder: Path) -> None:
     assert len(set(study("apart", "sweep.workers=2"))) == 2
     named = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), COUNT)[1]
     (words,) = set(study("named", "sweep.workers=2", "trainer.devices=[1]"))

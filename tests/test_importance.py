@@ -57,7 +57,7 @@ class Asked(BaseEstimator):
         return self.scored(self.network(torch.from_numpy(rows)))
 
 
-def test_the_importances_of_classes_are_those_of_scikit_learn() -> None:
+def test_importances_of_classes_equal_scikit_learn() -> None:
     weights = torch.zeros(5, 3)
     weights[1], weights[3] = torch.tensor([2.0, -1, 0]), torch.tensor([0.0, 0.3, -0.3])
     part, network = classified(1500, weights)
@@ -73,7 +73,7 @@ def test_the_importances_of_classes_are_those_of_scikit_learn() -> None:
     np.testing.assert_array_equal(ours.falls[[0, 2, 4]], 0)
 
 
-def test_a_regression_is_measured_by_its_rmse_in_units() -> None:
+def test_regression_importance_is_rmse_in_units() -> None:
     inputs = torch.randn(800, 3, generator=torch.Generator().manual_seed(2))
     weights = torch.tensor([[0.0], [3.0], [1.0]])
     part = Part(inputs=inputs, targets=inputs @ weights, offsets=None, rows=np.arange(800))
@@ -86,7 +86,7 @@ def test_a_regression_is_measured_by_its_rmse_in_units() -> None:
     assert ours.metric == "rmse"
 
 
-def test_the_features_of_a_category_change_rows_together() -> None:
+def test_features_of_a_category_are_permuted_together() -> None:
     plain: dict = {"fill": 0.0, "has_holes": False}
     codes = (
         Code(name="size", **plain),
@@ -120,7 +120,7 @@ def test_the_features_of_a_category_change_rows_together() -> None:
     assert inputs[:, 1:4].argmax(1).eq(level).all(), "the rows are as they were"
 
 
-def test_columns_of_permuted_rows_without_names_are_those_of_the_source() -> None:
+def test_permuted_unnamed_columns_keep_their_source_numbers() -> None:
     weights = torch.zeros(4, 3)
     weights[0] = torch.tensor([2.0, 0, -2])
     part, network = classified(300, weights)
@@ -132,7 +132,7 @@ def test_columns_of_permuted_rows_without_names_are_those_of_the_source() -> Non
 
 
 @pytest.mark.slow
-def test_of_ten_thousand_columns_the_few_that_matter_are_found() -> None:
+def test_important_columns_among_ten_thousand_are_found() -> None:
     weights = torch.zeros(10_000, 3)
     matter = [17, 4_000, 9_998]
     weights[matter] = 2 * torch.tensor([[1.0, 0, -1], [-1, 1, 0], [0, -1, 1]])

@@ -17,7 +17,7 @@ def contracts() -> list[dict[str, list[str]]]:
     return found
 
 
-def test_every_file_imports_only_from_its_own_layer_and_those_above(
+def test_files_import_only_from_permitted_layers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -25,7 +25,7 @@ def test_every_file_imports_only_from_its_own_layer_and_those_above(
     assert code == 0, capsys.readouterr().out
 
 
-def test_the_rows_of_the_architecture_are_those_that_are_held(
+def test_architecture_page_equals_the_import_contract(
     contracts: list[dict[str, list[str]]],
 ) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def test_the_rows_of_the_architecture_are_those_that_are_held(
     assert told == held
 
 
-def test_every_part_of_the_program_stands_in_one_row(
+def test_every_module_is_in_one_layer(
     contracts: list[dict[str, list[str]]],
 ) -> None:
     package = ROOT / "pipeline"

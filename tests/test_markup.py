@@ -15,7 +15,7 @@ from pipeline.markup import (
 from pipeline.terminal import number, rounded, significant
 
 
-def test_no_sign_of_a_text_means_anything_to_latex() -> None:
+def test_latex_escapes_all_special_characters() -> None:
     sheet = TextTable(
         title="50% & more", headings=["a_b", "c#"], lines=[["{x}~^\\", "$5 [−1, -2] 3–4"]]
     )
@@ -26,7 +26,7 @@ def test_no_sign_of_a_text_means_anything_to_latex() -> None:
     assert r"\$5 {[}$-$1, $-$2{]} 3--4 \\" in text
 
 
-def test_no_sign_of_a_text_means_anything_to_markdown() -> None:
+def test_markdown_escapes_all_special_characters() -> None:
     text = as_markdown(TextTable(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
     assert r"| x\|y\*z\`&lt;b&gt; 2 |" in text
 
@@ -35,13 +35,15 @@ def test_only_underscores_within_words_stay_unescaped() -> None:
     assert escaped("best_f1 _a_ b__c __d__ e_") == r"best_f1 \_a\_ b\_\_c \_\_d\_\_ e\_"
 
 
-def test_numbers_in_sentences_are_written_without_zeros_in_exponents() -> None:
+def test_numbers_in_sentences_are_rounded_plainly() -> None:
+    """Exponents have no leading zero."""
     shown = {0.00016: "0.00016", 847.0: "850", 8449.0: "8,400", 2e13: "2e13", 3e-7: "3e-7", 0: "0"}
     assert {value: significant(value) for value in shown} == shown
     assert [number(value) for value in (0.00016, 3e-7, 0.0)] == ["0.00016", "3e-7", "0.0000"]
 
 
-def test_an_end_that_rounds_to_zero_shows_its_side_of_it_and_a_score_has_no_minus() -> None:
+def test_rounded_interval_end_keeps_its_sign() -> None:
+    """A score that rounds to zero has no minus sign."""
     shown = {
         (-0.00016, 0.1): "-0.0002 to 0.10",
         (0.00016, 0.12): "0.0002–0.12",
@@ -57,7 +59,7 @@ def test_an_end_that_rounds_to_zero_shows_its_side_of_it_and_a_score_has_no_minu
     assert [number(-0.0), rounded(-0.0)] == ["0.0000", "0.000"]
 
 
-def test_columns_stand_below_each_other_whatever_the_script() -> None:
+def test_columns_align_in_any_script() -> None:
     lines = aligned(
         TextTable(title="t", headings=["name", "n"], lines=[["数据", "1"], ["ab", "12"]])
     )
@@ -65,7 +67,7 @@ def test_columns_stand_below_each_other_whatever_the_script() -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "``` b", "````` c ```"])
-def test_a_block_of_code_ends_where_it_should_whatever_it_holds(text: str) -> None:
+def test_code_fence_survives_any_content(text: str) -> None:
     first, *inner, last = fenced(text, "sh").splitlines()
     assert "\n".join(inner) == text
     assert first == f"{last}sh"

@@ -51,7 +51,7 @@ def test_several_classes_are_averaged_as_by_scikit_learn(seed: int, absent: int 
 
 @pytest.mark.parametrize("levels", [2, 7, 10**6])
 @pytest.mark.parametrize("absent", [None, 3])
-def test_auroc_is_a_mean_over_classes_and_halves_a_tie(levels: int, absent: int | None) -> None:
+def test_auroc_averages_classes_and_halves_ties(levels: int, absent: int | None) -> None:
     probabilities, targets = random_multiclass(3, 300, 4, absent=absent)
     tied = (probabilities * levels).round() / levels
     values = for_task("multiclass", classes=4, threshold=0.5)(tied, targets)
@@ -104,7 +104,7 @@ def test_auroc_of_one_class_is_undefined() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
-def test_two_classes_are_scored_for_the_positive_one_at_the_threshold(threshold: float) -> None:
+def test_binary_scores_use_positive_class_and_threshold(threshold: float) -> None:
     generator = torch.Generator().manual_seed(1)
     probabilities = torch.rand(300, generator=generator)
     probabilities[0] = threshold  # is not above it
@@ -122,7 +122,7 @@ def test_two_classes_are_scored_for_the_positive_one_at_the_threshold(threshold:
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_regression_scores_equal_scikit_learns_for_one_and_several_outputs(outputs: int) -> None:
+def test_regression_scores_equal_scikit_learn(outputs: int) -> None:
     generator = np.random.default_rng(0)
     targets = generator.normal(size=(50, outputs)) * 7 + 100
     predicted = targets + generator.normal(size=targets.shape)
@@ -138,14 +138,14 @@ def test_regression_scores_equal_scikit_learns_for_one_and_several_outputs(outpu
 
 
 @pytest.mark.parametrize("targets", [[1.0], [0.1, 0.1, 0.1]])
-def test_a_constant_target_has_an_error_but_no_r2(targets: list[float]) -> None:
+def test_constant_target_has_rmse_but_no_r2(targets: list[float]) -> None:
     true = torch.tensor(targets)[:, None]
     values = for_task("regression", classes=0, threshold=0.5)(true + 2.0, true)
     assert float(values["rmse"]) == pytest.approx(2.0)
     assert np.isnan(float(values["r2"]))
 
 
-def test_a_regression_beside_a_large_mean_is_scored_as_in_double_precision() -> None:
+def test_regression_with_large_mean_keeps_double_precision() -> None:
     generator = np.random.default_rng(0)
     targets = (1e6 + 100 * generator.normal(size=(100_000, 1))).astype(np.float32)
     predicted = (targets + 31 * generator.normal(size=targets.shape)).astype(np.float32)
@@ -160,7 +160,7 @@ def test_a_regression_beside_a_large_mean_is_scored_as_in_double_precision() -> 
     assert float(values["mae"]) == pytest.approx(mae, rel=1e-12)
 
 
-def test_counts_of_each_class_equal_scikit_learns_confusion_matrices() -> None:
+def test_class_counts_equal_scikit_learn() -> None:
     probabilities, targets = random_multiclass(2, 100, 4)
     predicted = probabilities.argmax(dim=1)
     scores = class_scores(predicted.numpy(), targets.numpy(), ("a", "b", "c", "d"))
@@ -228,7 +228,7 @@ def test_the_highest_threshold_of_a_recall_is_found(
     assert chosen.reached >= least
 
 
-def test_of_thresholds_with_equal_f1_the_one_nearest_to_a_half_is_taken() -> None:
+def test_equal_f1_takes_threshold_nearest_one_half() -> None:
     # The positives alone, 1 of 2: 2·1/(1+2) = 2/3; with two negatives more, 2 of 4: 4/(4+2).
     scores = np.array([0.95, 0.9, 0.85, 0.4, 0.05], dtype=np.float32)
     classes = np.array([1, 0, 0, 1, 0])
@@ -237,7 +237,8 @@ def test_of_thresholds_with_equal_f1_the_one_nearest_to_a_half_is_taken() -> Non
     assert best.threshold == pytest.approx((0.4 + 0.05) / 2)
 
 
-def test_a_threshold_lies_midway_and_scores_that_touch_are_alike_or_zero_have_one_too() -> None:
+def test_threshold_is_midway_between_scores() -> None:
+    """Scores that touch, are equal or zero have a threshold too."""
     scores, classes = np.array([0.2, 0.25, 0.75, 0.875], dtype=np.float32), np.array([0, 0, 1, 1])
     assert found("best_f1", scores, classes).threshold == 0.5
     assert found("recall_at_0.5", scores, classes).threshold == (0.75 + 0.875) / 2
@@ -262,7 +263,7 @@ MEANS = [
 
 
 @pytest.mark.parametrize(("targets", "predicted", "words", "counted"), MEANS)
-def test_the_mean_is_said_to_be_over_the_classes_that_it_is_over(
+def test_mean_names_the_classes_it_averages(
     targets: list[int], predicted: list[int], words: str, counted: int
 ) -> None:
     assert mean_words(class_scores(np.array(predicted), np.array(targets), "abcde")) == words

@@ -25,7 +25,7 @@ except ConfigError as error:
 
 
 @pytest.mark.slow
-def test_the_cells_of_the_notebook_page_and_a_mistake_run_in_one_kernel(own_folder: Path) -> None:
+def test_notebook_page_and_a_mistake_run_in_kernel(own_folder: Path) -> None:
     from nbclient import NotebookClient  # the quick tests are collected without it
     from nbformat.v4 import new_code_cell, new_notebook
 
@@ -43,7 +43,7 @@ def test_the_cells_of_the_notebook_page_and_a_mistake_run_in_one_kernel(own_fold
     assert len(list(own_folder.glob("runs/*/journal.jsonl"))) == 4
 
 
-def test_a_composed_config_is_all_that_a_run_needs(own_folder: Path, capsys: Capture) -> None:
+def test_composed_config_is_enough_for_a_run(own_folder: Path, capsys: Capture) -> None:
     words = ["model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none"]
     first = run(compose([*words, "output=a"]))
     shown = [

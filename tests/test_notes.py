@@ -35,7 +35,8 @@ def sentences(text: str) -> list[str]:
 
 
 @each_twin
-def test_both_languages_show_the_same_commands_pictures_and_claims(page: Path) -> None:
+def test_both_languages_show_equal_commands_and_claims(page: Path) -> None:
+    """Pictures and table rows are equal too."""
     twin = NOTES / "zh" / page.name
     english, chinese = (one.read_text(encoding="utf-8") for one in (page, twin))
     assert shell_blocks(twin) == shell_blocks(page)
@@ -46,14 +47,15 @@ def test_both_languages_show_the_same_commands_pictures_and_claims(page: Path) -
     assert rows[0] == rows[1]
 
 
-def test_every_picture_is_small_and_shown_with_words_for_those_who_cannot_see_it() -> None:
+def test_every_picture_is_small_and_shown() -> None:
     shown = {file for page in PAGES for _, file in PICTURE.findall(page.read_text("utf-8"))}
     there = {f"pictures/{file.name}" for file in (NOTES / "pictures").iterdir()}
     assert shown == there
     assert [one for one in there if (NOTES / one).stat().st_size > LARGEST_PICTURE] == []
 
 
-def test_every_claim_passes_and_stands_on_a_page_with_the_numbers_of_the_last_run() -> None:
+def test_every_claim_passed_in_the_last_run() -> None:
+    """Each one stands on a page with the numbers of that run."""
     last = claims((NOTES / "results.txt").read_text(encoding="utf-8"))
     shown = [claim for page in ENGLISH for claim in claims(page.read_text(encoding="utf-8"))]
     assert sorted(shown) == sorted(last)
@@ -63,7 +65,7 @@ def test_every_claim_passes_and_stands_on_a_page_with_the_numbers_of_the_last_ru
 
 @pytest.mark.slow
 @pytest.mark.minutes
-def test_the_script_makes_every_picture_again_and_every_claim_passes(own_folder: Path) -> None:
+def test_script_reproduces_pictures_and_claims(own_folder: Path) -> None:
     words = [sys.executable, str(NOTES / "experiments"), "--small", "--output", str(own_folder)]
     ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stdout
@@ -76,7 +78,7 @@ def test_the_script_makes_every_picture_again_and_every_claim_passes(own_folder:
 
 
 @pytest.mark.slow
-def test_the_commands_that_are_said_to_diverge_end_with_that_exit_code(python: str) -> None:
+def test_diverging_commands_exit_as_shown(python: str) -> None:
     said = [block for page in ENGLISH for block in shell_blocks(page) if block[0] == " "]
     assert len(said) == 2
     for block in said:

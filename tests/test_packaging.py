@@ -59,7 +59,7 @@ def called(words: list[str], *, cwd: Path) -> str:
     return ended.stdout
 
 
-def test_the_wheel_holds_all_code_configuration_and_data_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_exactly_the_package_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     places = {"pipeline": "pipeline", "conf": "pipeline/conf", "sweeps": "pipeline/conf/sweeps"}
@@ -83,7 +83,7 @@ def test_the_wheel_holds_all_code_configuration_and_data_and_nothing_else(wheel:
     ],
     ids=lambda words: words,
 )
-def test_a_question_to_the_installed_command_is_answered_and_nothing_created(
+def test_installed_command_answers_without_creating_files(
     scripts: Path, own_folder: Path, words: str, expected: str
 ) -> None:
     program, *rest = words.split()
@@ -91,9 +91,8 @@ def test_a_question_to_the_installed_command_is_answered_and_nothing_created(
     assert list(own_folder.iterdir()) == []
 
 
-def test_the_installed_command_trains_several_models_and_records_in_the_current_folder(
-    scripts: Path, own_folder: Path
-) -> None:
+def test_installed_command_trains_several_models(scripts: Path, own_folder: Path) -> None:
+    """Its records lie in the current folder."""
     words = ["-m", "model=mlp,cnn1d", "data=wine", "trainer.max_epochs=1"]
     printed = called([str(scripts / "pipeline-train"), *words], cwd=own_folder)
     assert "see it  mlflow ui" in printed
@@ -105,7 +104,7 @@ def test_the_installed_command_trains_several_models_and_records_in_the_current_
     assert {"mlflow.db", "runs"} <= {path.name for path in own_folder.iterdir()}
 
 
-def test_own_data_and_an_own_network_need_nothing_but_the_installed_program(
+def test_installed_program_trains_own_network_and_data(
     scripts: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)

@@ -42,7 +42,7 @@ def copied_test_rows(predict: Predict, kind: str) -> tuple[Path, list[dict[str, 
 
 
 @pytest.mark.parametrize("kind", ["table", "values", "arrays", "images", "pixels"])
-def test_test_rows_are_answered_as_the_run_itself_has_told(predict: Predict, kind: str) -> None:
+def test_predict_equals_stored_test_predictions(predict: Predict, kind: str) -> None:
     source, tested = copied_test_rows(predict, kind)
     rows = predict.rows(kind, source)
     names = {name: name for name in tested[0] if name.startswith("probability of ")}
@@ -83,7 +83,7 @@ def test_rows_in_memory_get_the_very_same_numbers(predict: Predict, kind: str) -
             assert [float(cell) for cell in told] == frame[name].tolist()
 
 
-def test_a_table_keeps_its_order_and_the_column_that_names_its_rows(predict: Predict) -> None:
+def test_predictions_keep_row_order_and_id(predict: Predict) -> None:
     rows = [[f"=n{number}", *row[1:]] for number, row in enumerate(new_data.patients(30, seed=9))]
     write_rows(Path("new.csv"), new_data.TABLE, rows)
     found = predict.rows("table", "new.csv")
@@ -95,7 +95,8 @@ def test_a_table_keeps_its_order_and_the_column_that_names_its_rows(predict: Pre
     assert [list(row.values())[1:] for row in named] == [list(row.values())[1:] for row in found]
 
 
-def test_the_answer_may_stand_in_the_input_or_be_missing_or_be_nonsense(predict: Predict) -> None:
+def test_target_column_of_new_rows_is_ignored(predict: Predict) -> None:
+    """It may also be missing."""
     rows = new_data.patients(20, seed=4)
     write_rows(Path("new.csv"), new_data.TABLE, rows)
     whole = predict.rows("table", "new.csv")
@@ -105,7 +106,7 @@ def test_the_answer_may_stand_in_the_input_or_be_missing_or_be_nonsense(predict:
     assert predict.rows("table", "nonsense.csv") == whole
 
 
-def test_what_is_odd_in_a_table_is_counted_and_told(predict: Predict) -> None:
+def test_unusual_cells_and_columns_are_counted(predict: Predict) -> None:
     rows = [[*row, "x", 1] for row in new_data.patients(6)]
     rows[2][2] = rows[3][2] = "Oslo"
     rows[1][3] = ""
@@ -118,7 +119,7 @@ def test_what_is_odd_in_a_table_is_counted_and_told(predict: Predict) -> None:
     )
 
 
-def test_rows_of_no_use_and_a_column_called_like_an_answer_are_refused(predict: Predict) -> None:
+def test_invalid_rows_and_clashing_columns_are_refused(predict: Predict) -> None:
     rows = new_data.patients(6)
     rows[2][2] = "Oslo"
     write_rows(Path("new.csv"), new_data.TABLE, rows)
@@ -138,7 +139,7 @@ def test_rows_of_no_use_and_a_column_called_like_an_answer_are_refused(predict: 
         assert line.startswith("id=month names a column of a table, but this model reads ")
 
 
-def test_a_header_without_rows_gives_a_header_without_rows(predict: Predict) -> None:
+def test_header_without_rows_gives_only_a_header(predict: Predict) -> None:
     import pyarrow.parquet as pq
 
     write_rows(Path("new.csv"), new_data.TABLE[:-1], [])
@@ -150,7 +151,7 @@ def test_a_header_without_rows_gives_a_header_without_rows(predict: Predict) -> 
     assert Path("out.csv").read_text(encoding="utf-8") == f"{','.join(header)}\n"
 
 
-def test_without_an_output_the_table_alone_goes_to_standard_output(predict: Predict) -> None:
+def test_table_goes_to_stdout_without_output_option(predict: Predict) -> None:
     write_rows(Path("new.csv"), new_data.TABLE, new_data.patients(4))
     rows = predict.rows("table", "new.csv")
     assert predict("table", "input=new.csv", "verbose=2") == 0
@@ -173,7 +174,7 @@ def test_pictures_are_named_by_their_files(predict: Predict) -> None:
     assert chances[0]
 
 
-def test_a_series_is_forecast_past_its_end_with_intervals(predict: Predict) -> None:
+def test_series_is_forecast_with_intervals(predict: Predict) -> None:
     rows = new_data.months(150)
     write_rows(Path("new.csv"), ("month", "sales"), rows)
     found = predict.rows("series", "new.csv", "verbose=2")
@@ -184,7 +185,7 @@ def test_a_series_is_forecast_past_its_end_with_intervals(predict: Predict) -> N
     assert predict.out.startswith("3 rows written to out.csv: ")
 
 
-def test_a_run_is_named_by_its_folder_its_name_its_id_or_as_the_last(
+def test_model_is_named_by_path_name_or_id(
     given: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(given / "runs", "runs")
@@ -201,7 +202,7 @@ def test_a_run_is_named_by_its_folder_its_name_its_id_or_as_the_last(
     assert set(tables) == {tables[0]}
 
 
-def test_wrong_names_are_told_before_wrong_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_names_are_reported_before_wrong_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model_form=x", "inputs=y", "unknown=ignore"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: model_form is unknown. Did you mean 'model_from=x'?",
@@ -225,7 +226,7 @@ sys.exit(code)
 """
 
 
-def test_four_times_the_rows_take_hardly_more_memory(predict: Predict) -> None:
+def test_prediction_memory_does_not_grow_with_rows(predict: Predict) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

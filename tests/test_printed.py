@@ -14,7 +14,7 @@ run     runs/20261125-134036-net-e9d54c
 """
 
 
-def test_time_place_device_and_small_deviations_make_no_difference() -> None:
+def test_time_place_device_and_rounding_are_ignored() -> None:
     shown = """\
 net · 10 parameters · seed 0 · gpu 0 (A100), the freest of 2, 1 thread, 64 cores
 1/2  val/f1 0.52  12 s  best 0.52 (1)
@@ -43,7 +43,7 @@ def test_another_word_or_number_is_a_difference(old: str, new: str) -> None:
     assert len(differences(PRINTED.replace(old, new), PRINTED, tolerance=0.05)) == 1
 
 
-def test_a_line_too_few_and_a_line_too_many_are_differences() -> None:
+def test_missing_or_extra_line_is_a_difference() -> None:
     assert differences(PRINTED[: PRINTED.index("run ")], PRINTED, tolerance=0.05) == [
         "not shown: run     runs/20261125-134036-net-e9d54c"
     ]

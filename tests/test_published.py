@@ -39,7 +39,7 @@ def label(row: Any) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", SHORT_ROWS, ids=label)
-def test_a_network_comes_to_its_published_figure(row: Any) -> None:
+def test_network_reaches_its_published_figure(row: Any) -> None:
     values = row.values(SCATTERED.get(row.experiment, 1))
     assert row.low <= mean(values) <= row.high
     if row.over == "seed" and row.experiment in FIGURES:  # whose run has seed 0, as the first here
@@ -48,7 +48,7 @@ def test_a_network_comes_to_its_published_figure(row: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted({row.experiment for row in EXACT_ROWS}))
-def test_the_baselines_of_a_series_are_their_published_figures(experiment: str) -> None:
+def test_series_baselines_reach_published_figures(experiment: str) -> None:
     words = (f"experiment={experiment}", "trainer.max_epochs=1", "tracking=none", "verbose=0")
     metrics = run(compose(words)).metrics
     rows = [row for row in EXACT_ROWS if row.experiment == experiment]
@@ -57,7 +57,7 @@ def test_the_baselines_of_a_series_are_their_published_figures(experiment: str) 
 
 
 @pytest.mark.slow
-def test_the_table_of_a_paper_comes_out_beside_what_it_published(own_folder: Path) -> None:
+def test_table_of_paper_shows_published_figures(own_folder: Path) -> None:
     from pipeline.sweep import main
 
     words = ("seed=range(0,2)", "trainer.max_epochs=1", "sweep.workers=1", "tracking=none")
@@ -71,7 +71,7 @@ def test_the_table_of_a_paper_comes_out_beside_what_it_published(own_folder: Pat
     assert found == {"mnist1d_logistic": ("2", "0.32 ± 0.01"), "mnist1d_mlp": ("2", "0.68 ± 0.02")}
 
 
-def test_every_experiment_stands_on_the_page_or_in_the_notes() -> None:
+def test_every_experiment_is_on_a_page() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert [row.command for row in ROWS if f"`{row.command}`" not in page] == []
     notes = (ROOT / "docs" / "notes").glob("*.md")

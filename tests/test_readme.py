@@ -28,7 +28,7 @@ STUDY = Path("runs") / "lr_epochs_clip-lstm-mnist1d"
 
 
 @pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["english", "chinese"])
-def test_the_first_commands_stand_in_the_readme_as_they_are_run(page: str) -> None:
+def test_readme_shows_the_commands_that_run(page: str) -> None:
     shown = "\n".join(blocks(page, "sh")).splitlines()
     assert {"pip install -e .", TRAIN, SWEEP} <= set(shown)
     assert f"`{TEST}`" in page
@@ -81,7 +81,7 @@ def test_the_sweep_prints_what_the_readme_shows(study: tuple[Path, str]) -> None
 
 
 @pytest.mark.slow
-def test_the_way_from_a_file_to_a_model_works_as_it_stands(tmp_path: Path, python: str) -> None:
+def test_readme_steps_from_file_to_model_work(tmp_path: Path, python: str) -> None:
     lines = [line for line in "\n".join(blocks(ENGLISH, "sh")).splitlines() if "patients" in line]
     assert set(lines) <= set("\n".join(blocks(CHINESE, "sh")).splitlines())
     for line in sorted(lines, key=lambda line: "load_breast_cancer" not in line):
@@ -90,9 +90,10 @@ def test_the_way_from_a_file_to_a_model_works_as_it_stands(tmp_path: Path, pytho
 
 
 @pytest.mark.slow
-def test_a_sweep_ends_no_lower_than_its_default_and_says_what_the_test_rows_say(
+def test_sweep_is_no_worse_than_its_default(
     study: tuple[Path, str],
 ) -> None:
+    """One line says how its test metrics compare."""
     values = trial_values(study[0])
     assert max(values.values()) >= values["0"]
     said = (
@@ -104,7 +105,7 @@ def test_a_sweep_ends_no_lower_than_its_default_and_says_what_the_test_rows_say(
 
 
 @pytest.mark.slow
-def test_the_winners_command_gives_the_value_of_its_trial_to_the_last_bit(
+def test_printed_command_repeats_best_trial_bit_exactly(
     study: tuple[Path, str], python: str
 ) -> None:
     folder, printed = study
@@ -124,14 +125,12 @@ def trial_values(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_every_trial_of_the_study_has_one_run_of_the_same_end(
-    study: tuple[Path, str], python: str
-) -> None:
+def test_every_trial_has_one_run_of_same_state(study: tuple[Path, str], python: str) -> None:
     words = f"pipeline runs action=check study={STUDY.name}"
     assert ran(words, study[0], python) == "20 trials, 20 runs: they agree\n"
 
 
-def test_both_languages_show_the_same_outputs_and_link_to_the_same_tests() -> None:
+def test_both_languages_show_equal_outputs_and_links() -> None:
     assert blocks(CHINESE, "text")[:2] == blocks(ENGLISH, "text")[:2]
     english, chinese = (re.findall(r"\((tests/[^)]+)\)", page) for page in (ENGLISH, CHINESE))
     assert chinese == english
@@ -146,13 +145,13 @@ def test_every_promise_links_to_a_test_that_exists(page: str) -> None:
         assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}#{name}"
 
 
-def test_each_row_of_results_is_of_a_model_that_ships() -> None:
+def test_each_result_row_is_a_shipped_model() -> None:
     shown = {words.removeprefix("model=") for words, *_ in MODEL_ROW.findall(ENGLISH)}
     assert shown
     assert shown <= {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
 
 
-def test_mistakes_are_told_as_shown(
+def test_mistakes_print_the_shown_lines(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (shown,) = blocks(REFERENCE, "text")

@@ -73,7 +73,7 @@ def test_figures_follow_a_target_of_any_size(
     assert {"test/rmse", "test/mae", "test/r2"} <= usual.keys()
 
 
-def test_figures_beside_a_large_mean_are_those_of_the_file_in_double_precision(made: Made) -> None:
+def test_metrics_with_large_mean_equal_double_precision(made: Made) -> None:
     values = rows(400)
     values[:, 2] = 1e6 + 100 * (values[:, 2] - 5) / 2.3
     write(values)
@@ -89,7 +89,7 @@ def test_figures_beside_a_large_mean_are_those_of_the_file_in_double_precision(m
     assert found["test/r2"] > 0.5
 
 
-def test_what_a_constant_target_leaves_undefined_is_said(made: Made, capsys: Capture) -> None:
+def test_undefined_scores_of_constant_target_are_shown(made: Made, capsys: Capture) -> None:
     values = rows()
     values[:, 2] = 0.1
     write(values)
@@ -149,7 +149,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_can_not_be_represented_is_refused_by_column(
+def test_unrepresentable_values_are_refused_by_column(
     train: Train, capsys: Capture, case: str
 ) -> None:
     values, words, begins, ends = REFUSED[case]
@@ -161,9 +161,7 @@ def test_what_can_not_be_represented_is_refused_by_column(
     assert not runs(Path("runs"))
 
 
-def test_new_rows_beyond_single_precision_are_refused_by_file_and_column(
-    made: Made, capsys: Capture
-) -> None:
+def test_new_rows_beyond_float32_are_refused(made: Made, capsys: Capture) -> None:
     values = rows() * [1e-3, 1.0, 1e-3]
     write(values)
     table = f"model_from={made(*TABLE, *QUICK)}"

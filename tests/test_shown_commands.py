@@ -94,7 +94,7 @@ def test_every_training_shown_runs(
 
 
 @pytest.mark.parametrize("words", STUDIES, ids=" ".join)
-def test_every_study_shown_builds_its_default_and_extreme_runs(
+def test_shown_studies_build_default_and_extreme_runs(
     files: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.chdir(files)

@@ -13,7 +13,7 @@ def shared() -> str:
     "'PYTEST_XDIST_WORKER' not in os.environ or not config.getvalue('loadgroup')",
     reason="one process tests, or tests are not grouped",
 )
-def test_tests_that_share_a_fixture_stay_in_one_process(
+def test_tests_sharing_a_fixture_run_in_one_process(
     shared: str, request: pytest.FixtureRequest
 ) -> None:
     advice = "pip install --constraint constraints.txt -e '.[dev]': pytest-xdist lacks the groups"

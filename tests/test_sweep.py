@@ -58,9 +58,10 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     )
 
 
-def test_a_study_has_the_trials_it_was_asked_for_each_a_run_and_keeps_the_best_and_the_default(
+def test_study_has_one_finished_run_per_trial(
     records: Records,
 ) -> None:
+    """Its MLflow run shows the best trial and the default."""
     assert {trial.state for trial in records.trials()} <= {"COMPLETE", "PRUNED"}
     assert len(records.trials()) == 6
     records.require_whole(6)
@@ -81,7 +82,7 @@ def test_a_study_has_the_trials_it_was_asked_for_each_a_run_and_keeps_the_best_a
     assert kept == {best.number, 0}
 
 
-def test_a_pipe_is_told_once_what_it_waits_for_that_a_trial_begins_and_where_a_report_is(
+def test_piped_output_announces_start_and_report_once(
     records: Records,
 ) -> None:
     lines = Path("printed").read_text(encoding="utf-8").splitlines()
@@ -96,9 +97,10 @@ def test_a_pipe_is_told_once_what_it_waits_for_that_a_trial_begins_and_where_a_r
     assert report(["study=small"]) == 0
 
 
-def test_the_printed_command_trains_the_winner_again_to_the_last_bit_with_the_studys_scores(
+def test_printed_command_repeats_the_winner_bit_exactly(
     records: Records,
 ) -> None:
+    """Its test metrics are those of the study."""
     printed = Path("printed").read_text(encoding="utf-8")
     apart = ("verbose=0", "tracking=none", "output=again")
     for line in re.findall(r"^(?:again|or) +pipeline train (.*)$", printed, re.M):
@@ -109,9 +111,10 @@ def test_the_printed_command_trains_the_winner_again_to_the_last_bit_with_the_st
         assert {key: final_values(run)[key] for key in expected} == expected
 
 
-def test_a_default_outside_of_the_space_is_not_tried_and_a_note_says_why(
+def test_default_outside_the_space_is_not_tried(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A note gives the reason."""
     space = ("trainer.max_epochs=int(interval(2,8))", "optimizer.lr=interval(0.001,0.1)")
     words = ("model=mlp", "data=iris", "tracking=none", "sweep.n_trials=1", "trainer=cpu")
     for name, more in (("untried", ()), ("omitted", ("sweep.base_trial=false",))):
@@ -123,7 +126,7 @@ def test_a_default_outside_of_the_space_is_not_tried_and_a_note_says_why(
         assert (note in capsys.readouterr().out) == (not more)
 
 
-def test_both_stores_agree_and_have_the_tables_and_pictures(records: Records) -> None:
+def test_stores_agree_and_hold_tables_and_pictures(records: Records) -> None:
     assert runs(["action=check", "study=small"]) == 0
     stored = {path.name for path in Path("mlartifacts").rglob("*") if path.is_file()}
     assert {"trials.csv", "history.png", "lr_clip_map.png", "parallel_coordinates.png"} <= stored
@@ -142,7 +145,7 @@ class Slow(Callback):
 """
 
 
-def test_a_terminal_shows_a_bar_each_running_trial_and_the_best_in_80_columns(
+def test_terminal_shows_progress_of_trials_in_80_columns(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -183,7 +186,7 @@ TUNED = (
 
 
 @pytest.mark.slow
-def test_each_split_of_a_comparison_is_tuned_within_itself(
+def test_each_split_is_tuned_on_its_own_data(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     splits = "data.split_seed=choice(3,8)"
@@ -242,7 +245,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_a_study_that_can_not_be_is_refused_before_anything_is_created(
+def test_impossible_study_is_refused_before_any_file(
     words: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = psutil.Process().children()
@@ -269,7 +272,7 @@ def write_table(place: str, *, rows: int) -> str:
     return f"data.path={path}"
 
 
-def test_tables_of_one_name_in_folders_of_one_name_have_a_study_each(
+def test_equal_table_names_get_separate_studies(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = write_table("x", rows=80), write_table("y", rows=81)
@@ -283,7 +286,7 @@ def test_tables_of_one_name_in_folders_of_one_name_have_a_study_each(
     assert sorted(names) == [name, other]
 
 
-def test_a_study_of_other_data_is_not_continued_where_its_name_file_or_data_are_asked_for(
+def test_study_of_other_data_is_not_continued(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = write_table("x", rows=80), write_table("y", rows=81)
@@ -301,9 +304,10 @@ def test_a_study_of_other_data_is_not_continued_where_its_name_file_or_data_are_
 @pytest.mark.parametrize(
     "weights", ["", "loss.class_weights=balanced", "loss.class_weights=null,balanced"]
 )
-def test_a_rare_class_is_told_before_the_first_trial_unless_classes_are_weighted(
+def test_rare_class_is_reported_before_the_first_trial(
     weights: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Weighted classes make the warning unnecessary."""
     table = write_table("x", rows=45)
     assert sweep([*OWN_TABLE, table, "sweep.n_trials=1", *weights.split()]) == 0
     before, _, after = capsys.readouterr().out.partition("starting workers")

@@ -27,9 +27,7 @@ def trained_apart(*words: str, then: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load(
-    own_folder: Path, empty_database: Path
-) -> None:
+def test_training_process_never_loads_mlflow(own_folder: Path, empty_database: Path) -> None:
     """The run is where plain `mlflow ui` looks."""
     shutil.copy(empty_database, own_folder / "mlflow.db")
     words = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0", "tags={mood: good}")
@@ -61,9 +59,7 @@ def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load(
     ],
     ids=" ".join,
 )
-def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
-    made: Made, words: tuple[str, ...]
-) -> None:
+def test_classification_metrics_equal_scikit_learn(made: Made, words: tuple[str, ...]) -> None:
     run = made(*words, "tracking=none", "verbose=0")
     truth, guess = zip(
         *((row["target"], row["predicted"]) for row in predictions(run)), strict=True
@@ -104,7 +100,7 @@ def test_regression_figures_are_in_the_targets_own_units(made: Made, capsys: Cap
     assert "seasonal: value 12 steps before" in (run / "model/card.md").read_text(encoding="utf-8")
 
 
-def test_garbage_is_collected_as_usual_while_a_network_trains(made: Made) -> None:
+def test_garbage_collection_is_normal_during_training(made: Made) -> None:
     before = gc.get_threshold(), gc.get_freeze_count()
     during = []
     hook = register_optimizer_step_pre_hook(
@@ -120,9 +116,10 @@ def test_garbage_is_collected_as_usual_while_a_network_trains(made: Made) -> Non
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
-def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracked(
+def test_same_config_and_seed_are_bit_equal(
     made: Made, capsys: Capture, empty_database: Path
 ) -> None:
+    """What is shown or tracked makes no difference."""
     shutil.copy(empty_database, "mlflow.db")
     common = ("model=gru", "model.hidden=8", "data=synthetic_control", "model.dropout=0.2")
     common = (*common, "trainer.max_epochs=2")
@@ -134,7 +131,7 @@ def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracke
 
 
 @pytest.mark.parametrize("data", ["table", "rgb_patches"])
-def test_whichever_class_is_positive_the_same_network_is_trained(
+def test_positive_class_does_not_change_the_network(
     made: Made, own_folder: Path, data: str
 ) -> None:
     usual, other = ("ill", "well") if data == "table" else ("flower", "china")
