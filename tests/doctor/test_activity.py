@@ -22,7 +22,7 @@ def by_name(found: tuple[Activity, ...]) -> dict[str, Activity]:
     return {one.layer: one for one in found}
 
 
-def test_a_dead_relu_is_counted_as_a_unit_that_is_zero_for_every_row() -> None:
+def test_dead_relu_is_zero_for_every_row() -> None:
     torch.manual_seed(0)
     mlp = build("mlp", (4,), 2, hidden=[8, 6], norm="none", **MADE)
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_values_near_a_bound_are_saturated(activation: str, bounds: tuple[float,
 
 @pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_the_states_of_a_recurrent_layer_are_its_activity(model: str, activation: str) -> None:
+def test_recurrent_activity_is_measured_on_states(model: str, activation: str) -> None:
     torch.manual_seed(0)
     cell = {"activation": activation, "norm": "none", "bidirectional": True, "readout": "last"}
     network = build(model, (7, 3), 2, hidden=5, layers=1, **cell, **MADE)
@@ -75,7 +75,8 @@ def test_the_states_of_a_recurrent_layer_are_its_activity(model: str, activation
     assert one.dead == dead
 
 
-def test_half_precision_and_a_network_without_activations_are_read_too() -> None:
+def test_half_precision_network_has_activity() -> None:
+    """A network without activations has none."""
     half = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).bfloat16()
     (one,) = activity_of(half, rows(10, 4))
     assert one.units == 3
@@ -99,5 +100,5 @@ class Odd(nn.Module):
         return outputs.unsqueeze(1)
 
 
-def test_what_is_no_batch_of_units_is_passed_by() -> None:
+def test_outputs_other_than_unit_batches_are_ignored() -> None:
     assert activity_of(Odd(), torch.randn(4, 5, 2)) == ()

@@ -16,9 +16,8 @@ from benchmarks.doctor_tables import write_tables
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_first_advice_as_it_is_printed_cures_one_of_three_runs_and_all_advice_runs(
-    kind: str, own_folder: Path
-) -> None:
+def test_printed_advice_runs_and_cures(kind: str, own_folder: Path) -> None:
+    """The first advice cures at least one of three runs."""
     outcomes = (outcome(kind, seed=0, number=number, folder=Path()) for number in range(3))
     first = next(outcomes)
     assert first.end == "cured" or any(one.end == "cured" for one in outcomes)
@@ -29,9 +28,7 @@ def test_the_first_advice_as_it_is_printed_cures_one_of_three_runs_and_all_advic
 
 
 @pytest.mark.slow
-def test_the_cross_validation_that_is_printed_runs_on_the_data_of_the_run(
-    own_folder: Path, python: str
-) -> None:
+def test_printed_cross_validation_runs_on_same_data(own_folder: Path, python: str) -> None:
     write_tables(own_folder)
     rows = Path("few_rows.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     Path("50 rows.csv").write_text("".join(rows[:51]), encoding="utf-8")
@@ -46,9 +43,7 @@ def test_the_cross_validation_that_is_printed_runs_on_the_data_of_the_run(
     assert "5 trials: 5 complete" in study.stdout
 
 
-def test_the_season_that_is_printed_makes_a_series_easy(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_season_improves_a_series(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     chance = np.random.default_rng(3)
     days = np.datetime64("2024-01-01") + np.arange(420)
     trend = 200 + (0.6 + 0.5 * chance.normal(size=420)).cumsum()

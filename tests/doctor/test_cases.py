@@ -25,7 +25,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_each_verdict_has_two_sick_cases_and_a_cured_one_and_each_architecture_is_healthy() -> None:
+def test_cases_cover_verdicts_and_architectures() -> None:
+    """Each verdict has two sick cases and a cured one, and each architecture is healthy once."""
     found = Counter((one.verdict, one.state) for one in CASES)
     for name in load_rules():
         assert found[name, "sick"] >= 2, name
@@ -36,7 +37,7 @@ def test_each_verdict_has_two_sick_cases_and_a_cured_one_and_each_architecture_i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.verdict}-{one.name}-{one.state}")
-def test_a_sick_run_has_its_verdict_the_cured_one_has_not_and_a_healthy_one_has_none(
+def test_real_runs_get_the_expected_verdict(
     one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(runs)  # the tables are named by relative paths

@@ -48,7 +48,8 @@ def test_findings_of_a_healthy_run_have_no_verdict(task: Task, kind: Kind) -> No
 
 
 @pytest.mark.parametrize("name", SICK)
-def test_a_fault_has_its_verdict_alone_and_what_would_help_changes_this_very_run(name: str) -> None:
+def test_each_fault_has_only_its_own_verdict(name: str) -> None:
+    """Its cures are valid and change the settings of this run."""
     findings = SICK[name]()
     (verdict,) = diagnose(findings).verdicts  # it alone
     assert verdict.name == name
@@ -62,7 +63,7 @@ def test_a_fault_has_its_verdict_alone_and_what_would_help_changes_this_very_run
         assert str(Evidence(findings).setting(key)) != value
 
 
-def test_a_recurrent_network_is_offered_what_it_knows() -> None:
+def test_recurrent_network_gets_only_applicable_cures() -> None:
     made = poorly(made_findings(kind="series", config=config_of("model=rnn", *SGD)))
     sick = replace(made, model="RNN", vitals=tiny_vitals(made, (1e-6, 1e-6, 1.0)))
     (verdict,) = diagnose(sick).verdicts
@@ -71,7 +72,7 @@ def test_a_recurrent_network_is_offered_what_it_knows() -> None:
     assert "layer1 (" in verdict.evidence
 
 
-def test_nothing_is_offered_that_the_run_has_already() -> None:
+def test_cures_already_in_use_are_not_offered() -> None:
     words = ("data=mnist1d", "model=mlp", "model.norm=batch", "model.activation=relu", *SGD)
     (verdict,) = diagnose(replace(vanishing(), config=config_of(*words))).verdicts
     assert not {"model.norm=batch", "model.activation=relu"} & set(verdict.cures)
@@ -80,7 +81,8 @@ def test_nothing_is_offered_that_the_run_has_already() -> None:
     assert not any(cure.startswith("model.") for cure in verdict.cures)
 
 
-def test_an_only_input_that_batch_norm_scales_needs_no_gradient() -> None:
+def test_single_normalized_input_needs_no_gradient() -> None:
+    """Batch norm makes the first layer independent of its scale."""
     words = ("data=mnist1d", "model=mlp", "model.hidden=[64,64]", *SGD)
     for norm, kind, undone in (("batch", "table", 1), ("none", "table", 0), ("batch", "series", 0)):
         config = config_of(*words, f"model.norm={norm}")
@@ -93,13 +95,13 @@ def test_an_only_input_that_batch_norm_scales_needs_no_gradient() -> None:
         assert "model.skip=true" in verdict.cures
 
 
-def test_a_skip_is_offered_only_where_two_layers_are_equally_wide() -> None:
+def test_skip_needs_two_layers_of_equal_width() -> None:
     words = ("data=mnist1d", "model=mlp", "model.norm=batch", "model.hidden=[64,128]", *SGD)
     (verdict,) = diagnose(replace(vanishing(), config=config_of(*words))).verdicts
     assert "model.skip=true" not in verdict.cures
 
 
-def test_at_most_two_lines_are_shown_and_the_rest_named() -> None:
+def test_two_verdicts_are_shown_and_the_rest_named() -> None:
     layers = (*activity(dead=0.9), *activity("Tanh", saturated=0.9))
     several = replace(overfitted(), clipping=never().clipping, history=never().history)
     diagnosis = diagnose(replace(several, activity=layers))
@@ -145,7 +147,7 @@ def test_evidence_that_is_missing_is_no_error(name: str) -> None:
         assert names(replace(findings, **NOTHING)) == []
 
 
-def test_a_leak_is_found_among_columns_of_which_most_were_not_looked_at() -> None:
+def test_leak_is_found_among_unmeasured_columns() -> None:
     found = made_findings(task="binary", kind="table")
     right = with_test(found, outputs=found.test.targets.astype(np.float32))
     falls = np.full((1000, 5), np.nan)
@@ -172,7 +174,8 @@ def diverged(steps: float) -> Findings:
     return replace(sick, vitals=vitals(sick, **signs))
 
 
-def test_a_run_is_told_its_causes_alone_the_worst_first_and_nothing_that_chance_explains() -> None:
+def test_only_causes_are_reported_worst_first() -> None:
+    """What chance explains is not reported."""
     assert names(no_better("naive", "regression")) == ["no_better_than_naive"]
     assert names(no_better("linear", "regression")) == ["no_better_than_linear"]
     assert names(gap(240)) == ["overfitting"]
@@ -213,7 +216,7 @@ def worse_than(baseline: str, network: float, theirs: float, rows: int) -> Findi
     return with_test(made, **changed)
 
 
-def test_a_leak_is_left_out_beside_the_columns_that_are_already() -> None:
+def test_leaking_column_extends_the_dropped_columns() -> None:
     for dropped, cures in (
         (["name", "town"], ("data.drop=[name,town,id]",)),
         (["name"], ("data.drop=[name,id]",)),
@@ -225,7 +228,8 @@ def test_a_leak_is_left_out_beside_the_columns_that_are_already() -> None:
         assert verdict.cures == cures
 
 
-def test_a_network_plainly_worse_than_naive_is_told_so_however_wide_the_interval() -> None:
+def test_network_worse_than_naive_is_reported() -> None:
+    """It is significant however wide the interval is."""
     sick = worse_than("naive", network=20.0, theirs=8.0, rows=60)
     (verdict,) = diagnose(sick).verdicts
     assert verdict.name == "no_better_than_naive"
@@ -235,7 +239,7 @@ def test_a_network_plainly_worse_than_naive_is_told_so_however_wide_the_interval
     assert f"MSE at least {larger:.0f} % higher" in verdict.evidence
 
 
-def test_a_network_that_beats_the_last_value_but_not_the_last_season_is_told_so() -> None:
+def test_network_worse_than_seasonal_baseline_is_reported() -> None:
     made = replace(
         worse_than("naive", network=4.0, theirs=12.0, rows=400),
         baselines=("last value", "least squares", "value 12 steps before"),
@@ -254,14 +258,14 @@ def test_a_network_that_beats_the_last_value_but_not_the_last_season_is_told_so(
     assert line.endswith("; use value 12 steps before")
 
 
-def test_a_gain_that_nobody_knows_is_told_without_percents() -> None:
+def test_unknown_gain_is_reported_without_percentage() -> None:
     (verdict,) = diagnose(worse_than("naive", network=8.0, theirs=8.0, rows=30)).verdicts
     assert verdict.name == "noisy_metrics"
     assert "for training mean on 30 test rows; not significant" in verdict.evidence
     assert "%" not in verdict.evidence
 
 
-def test_a_share_of_test_rows_that_is_a_reference_is_no_number_to_judge_by() -> None:
+def test_share_given_by_reference_is_not_changed() -> None:
     sick = worse_than("naive", network=8.0, theirs=8.0, rows=30)
     for changed, offered in (
         ({}, True),
@@ -272,7 +276,7 @@ def test_a_share_of_test_rows_that_is_a_reference_is_no_number_to_judge_by() -> 
         assert ("data.test=0.4" in verdict.cures) is offered
 
 
-def test_a_linear_network_that_learned_nothing_is_offered_a_hidden_layer_before_more_rows() -> None:
+def test_linear_network_is_offered_a_layer_before_rows() -> None:
     """It can't learn XOR, whatever the number of rows."""
     few = made_findings(rows=9)
     for made, hidden, offered in (
@@ -285,7 +289,7 @@ def test_a_linear_network_that_learned_nothing_is_offered_a_hidden_layer_before_
         assert ("model.hidden=[64]" in verdict.cures) is offered
 
 
-def test_dead_units_and_long_steps_are_told_the_same_rate_and_nothing_useless_beside_it() -> None:
+def test_dead_units_and_long_steps_share_one_cure() -> None:
     for far, both in ((100, False), (10_000, True)):
         dead, high = diagnose(replace(moved(far), activity=activity(dead=0.9))).verdicts
         assert (dead.name, high.name) == ("dead_relu", "lr_too_high")
@@ -310,7 +314,7 @@ def test_clipping_is_offered_where_it_helps(optimizer: str, far: int, clips: boo
         assert diagnose(endless).verdicts[0].cures == (f"optimizer.lr={usual}",)
 
 
-def test_long_steps_are_no_fault_where_the_loss_never_rose() -> None:
+def test_long_steps_without_rising_loss_are_no_fault() -> None:
     calm = history(moved(100), train__loss=[1.3, *[1.1] * 11])
     assert "lr_too_high" not in names(replace(moved(100), history=calm))
 
@@ -319,7 +323,7 @@ def test_long_steps_are_no_fault_where_the_loss_never_rose() -> None:
     ("loss", "said"),
     [([2.6], "too_few_steps"), ([2.6, 1.4], "stopped_early"), ([2.6, 2.9], "lr_too_high")],
 )
-def test_the_first_weights_loss_is_no_rise(loss: list[float], said: str) -> None:
+def test_loss_of_initial_weights_is_no_rise(loss: list[float], said: str) -> None:
     """Of three steps an epoch, the mean loss of an epoch is above that of a constant answer."""
     made = poorly(made_findings(steps=3, epochs=len(loss)))
     few = replace(made, vitals=vitals(made, updates=20 * made.vitals.updates))
@@ -327,14 +331,15 @@ def test_the_first_weights_loss_is_no_rise(loss: list[float], said: str) -> None
     assert names(few)[0] == said
 
 
-def test_the_rates_that_are_offered_are_those_of_the_configuration() -> None:
+def test_default_learning_rates_are_within_known_limits() -> None:
     for name in ("sgd", "adagrad", "adam", "adamw", "nadam", "rmsprop"):
         config = config_of(f"optimizer={name}")["optimizer"]
         kind = config["_target_"].rpartition(".")[2]
         assert config["lr"] <= HIGHEST.get(kind, HIGHEST_OF_OTHERS)
 
 
-def test_a_rate_that_is_too_low_is_not_blamed_on_clipping_that_the_optimizer_undoes() -> None:
+def test_low_rate_is_not_blamed_on_clipping() -> None:
+    """Adam undoes the clipping, since it rescales the gradients."""
     for optimizer, name in (("adam", "lr_too_low"), ("sgd", "clipping_always")):
         slow = with_settings(
             poorly(clipped(0.001, grad__clipped=1.0, grad__norm_clipped=0.001)),
@@ -344,7 +349,7 @@ def test_a_rate_that_is_too_low_is_not_blamed_on_clipping_that_the_optimizer_und
         assert names(slow) == [name]
 
 
-def test_a_training_loss_that_dropout_keeps_up_is_not_blamed_on_the_rate() -> None:
+def test_loss_raised_by_dropout_is_no_fault() -> None:
     made = made_findings()
     loss = history(made, train__loss=[1.2] * 12)
     far = replace(made, vitals=vitals(made, updates=20 * made.vitals.updates), history=loss)
@@ -353,7 +358,7 @@ def test_a_training_loss_that_dropout_keeps_up_is_not_blamed_on_the_rate() -> No
         assert diagnose(found).names == said
 
 
-def test_a_narrow_network_that_a_line_beats_is_offered_more_units_before_more_epochs() -> None:
+def test_narrow_network_is_offered_units_before_epochs() -> None:
     late = no_better("linear")
     slow = replace(late, history=history(late, val__loss=np.linspace(1.0, 0.3, 12).tolist()))
     for hidden, cure in (([2], "model.hidden=[16]"), ([64], "trainer.max_epochs=36")):
@@ -373,7 +378,7 @@ def linear(findings: Findings) -> Findings:
     return replace(findings, model="MLP", config=config)
 
 
-def test_a_linear_network_that_learns_nothing_is_offered_a_hidden_layer_first() -> None:
+def test_useless_linear_network_is_offered_a_hidden_layer() -> None:
     for task in ("multiclass", "regression"):
         (verdict,) = diagnose(linear(no_better("naive", task))).verdicts
         assert verdict.name == "no_better_than_naive"
@@ -387,7 +392,7 @@ def test_a_linear_network_that_learns_nothing_is_offered_a_hidden_layer_first() 
     assert (verdict.name, verdict.cures[0]) == ("underfitting", "model.hidden=[64]")
 
 
-def test_two_columns_that_tell_the_target_together_are_a_leak_if_a_line_is_right_as_well() -> None:
+def test_two_columns_leak_if_linear_baseline_agrees() -> None:
     columns = ("code", "ward", "age", "weight", "size")
     falls = np.array([[0.3], [0.25], [0.01], [0.0], [0.0]])
     both = ColumnImportances(metric="f1", part="validation", columns=columns, falls=falls)
@@ -408,7 +413,7 @@ def test_two_columns_that_tell_the_target_together_are_a_leak_if_a_line_is_right
     )
 
 
-def test_test_rows_that_also_train_are_told_as_a_fault_from_a_tenth_on() -> None:
+def test_overlap_is_reported_from_ten_percent() -> None:
     (verdict,) = diagnose(made_findings(rows=240, repeated=24)).verdicts
     assert verdict.line == (
         "overlap: 24 of 240 test rows have the inputs of a training row, so their results are "
@@ -417,7 +422,8 @@ def test_test_rows_that_also_train_are_told_as_a_fault_from_a_tenth_on() -> None
     assert names(made_findings(rows=240, repeated=23)) == []
 
 
-def test_a_loss_that_rises_from_an_early_epoch_on_is_overfitting_whatever_is_kept() -> None:
+def test_early_rising_loss_is_overfitting() -> None:
+    """It does not matter which epoch is kept."""
     made = made_findings(training={"accuracy": 0.7})
     made = replace(made, metrics={**made.metrics, "best/val/accuracy": 0.7})
     losses = {"train__loss": np.linspace(0.9, 0.2, 12), "val__loss": np.linspace(0.6, 1.2, 12)}
@@ -431,7 +437,8 @@ def test_a_loss_that_rises_from_an_early_epoch_on_is_overfitting_whatever_is_kep
     assert names(replace(made, metrics=sure, history=history(made, **losses))) == []
 
 
-def test_a_loss_that_rises_a_little_is_overfitting_only_beside_a_gap() -> None:
+def test_slightly_rising_loss_needs_a_gap() -> None:
+    """Without a gap between training and validation it is no overfitting."""
     made = made_findings(training={"accuracy": 0.7})
     losses = {"train__loss": np.linspace(0.9, 0.2, 12), "val__loss": np.linspace(0.6, 0.8, 12)}
     for right, said in ((0.7, []), (0.62, []), (0.58, ["overfitting"])):
@@ -439,7 +446,7 @@ def test_a_loss_that_rises_a_little_is_overfitting_only_beside_a_gap() -> None:
         assert names(replace(made, metrics=metrics, history=history(made, **losses))) == said
 
 
-def test_epochs_are_counted_as_such_where_only_some_have_a_validation() -> None:
+def test_epochs_count_if_validation_is_less_frequent() -> None:
     made = made_findings(epochs=50, training={"accuracy": 0.7})
     made = replace(made, metrics={**made.metrics, "best/val/accuracy": 0.7})
     train = np.array([0.9] * 10 + [0.2] * 40)  # it falls after the turn
@@ -452,7 +459,7 @@ def test_epochs_are_counted_as_such_where_only_some_have_a_validation() -> None:
     assert verdict.evidence.endswith("and the validation loss rises after epoch 10 of 50")
 
 
-def test_cross_validation_is_offered_as_the_command_of_this_run() -> None:
+def test_cross_validation_is_offered_as_a_command() -> None:
     typed = "model=mlp 'data.path=my table.csv' data.fold=1 ++data.folds=3 name=few register=Few"
     few = made_findings(rows=9, words=typed)
     (verdict,) = diagnose(with_settings(few, data={"test": 0.4})).verdicts
@@ -463,7 +470,7 @@ def test_cross_validation_is_offered_as_the_command_of_this_run() -> None:
         assert diagnose(other).verdicts[0].advice == "more test rows"
 
 
-def test_more_epochs_are_offered_beside_a_line_only_where_the_best_one_is_late() -> None:
+def test_more_epochs_need_a_late_best_epoch() -> None:
     late = no_better("linear")
     assert "trainer.max_epochs=36" in diagnose(late).verdicts[0].cures
     rising = history(
@@ -478,9 +485,7 @@ def test_more_epochs_are_offered_beside_a_line_only_where_the_best_one_is_late()
 
 
 @pytest.mark.parametrize(("more_wrong", "said"), [(30, []), (60, ["no_better_than_linear"])])
-def test_a_line_that_is_surely_better_by_less_than_a_point_is_no_fault(
-    more_wrong: int, said: list[str]
-) -> None:
+def test_small_gain_of_linear_baseline_is_no_fault(more_wrong: int, said: list[str]) -> None:
     made = made_findings(rows=2400)
     outputs = made.test.outputs.copy()
     right = np.flatnonzero(made.test.called(0.5) == made.test.targets)[:more_wrong]
@@ -488,7 +493,7 @@ def test_a_line_that_is_surely_better_by_less_than_a_point_is_no_fault(
     assert names(with_test(made, outputs=outputs, linear=made.test.outputs)) == said
 
 
-def test_the_best_epoch_and_an_early_end_are_offered_where_the_run_has_neither() -> None:
+def test_best_epoch_and_early_stopping_are_offered() -> None:
     flat = history(overfitted(), val__loss=[0.5, *[0.6] * 11])
     sick = with_settings(replace(overfitted(), history=flat), keep="last")
     (verdict,) = diagnose(sick).verdicts
@@ -503,7 +508,7 @@ def test_the_best_epoch_and_an_early_end_are_offered_where_the_run_has_neither()
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-def test_of_fewer_than_ten_test_rows_nothing_is_told(task: Task) -> None:
+def test_fewer_than_ten_test_rows_allow_no_verdict(task: Task) -> None:
     for rows in (1, 2, 9):
         made = made_findings(task=task, rows=12, intervals={})
         keys = ("rows", "targets", "outputs", "naive", "linear")
@@ -513,7 +518,7 @@ def test_of_fewer_than_ten_test_rows_nothing_is_told(task: Task) -> None:
         assert verdict.evidence == f"{rows} test rows are too few for any conclusion"
 
 
-def test_a_run_that_only_memorizes_is_not_judged_on_other_rows() -> None:
+def test_memorizing_run_is_judged_on_its_batches() -> None:
     """But on whether it has learned the few batches that it trains on."""
     memorizes = {"overfit_batches": 3}
     for sick in (no_better("naive"), no_better("linear"), overfitted()):
@@ -524,26 +529,26 @@ def test_a_run_that_only_memorizes_is_not_judged_on_other_rows() -> None:
     assert names(useless) == ["underfitting"]
 
 
-def test_shuffled_labels_are_named_and_nothing_is_offered_against_them() -> None:
+def test_shuffled_labels_are_named_without_cures() -> None:
     for sick in (no_better("naive"), poorly(made_findings()), overfitted()):
         (verdict,) = diagnose(with_settings(sick, data={"shuffle_labels": 3})).verdicts
         assert verdict.cures == ()
         assert "shuffled" in verdict.line
 
 
-def test_the_share_of_clipped_steps_is_told_as_it_is() -> None:
+def test_share_of_clipped_steps_is_rounded_down() -> None:
     (verdict,) = diagnose(clipped(0.001, grad__clipped=0.967, grad__norm_clipped=0.001)).verdicts
     assert verdict.evidence.startswith("96 % of steps are clipped, to ")
 
 
-def test_the_clipped_steps_of_a_single_epoch_are_no_fault() -> None:
+def test_clipping_in_a_single_epoch_is_no_fault() -> None:
     sick = clipped(0.001, grad__clipped=1.0, grad__norm_clipped=0.001)
     for epochs in (1, 2):
         first = {epoch: sick.history[epoch] for epoch in range(1, epochs + 1)}
         assert ("clipping_always" in names(replace(sick, history=first))) is (epochs > 1)
 
 
-def test_an_area_without_an_interval_is_not_taken_for_chance() -> None:
+def test_auroc_without_interval_is_not_chance() -> None:
     made = made_findings(task="binary", rows=800, monitor="val/accuracy")
     targets = np.arange(800) < 28  # too few of one class for an interval of the area
     outputs = np.where(targets, -1.0, -3.0) + np.random.default_rng(0).normal(0, 0.5, 800)

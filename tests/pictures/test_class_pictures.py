@@ -16,14 +16,15 @@ SCORES = np.round(GENERATOR.random(200), 2)  # with equal ones
 OWN = GENERATOR.random(200) < SCORES
 
 
-def test_the_points_of_a_precision_recall_curve_are_those_of_scikit_learn() -> None:
+def test_precision_recall_curve_equals_scikit_learn() -> None:
     ours = precision_recall(SCORES, OWN)
     precision, recall, _ = sklearn_metrics.precision_recall_curve(OWN, SCORES)
     np.testing.assert_allclose([ours.x[::-1], ours.y[::-1]], [recall, precision], atol=1e-12)
     assert ours.area == pytest.approx(sklearn_metrics.average_precision_score(OWN, SCORES))
 
 
-def test_the_calibration_is_that_of_scikit_learn_and_its_error_that_of_a_loop() -> None:
+def test_calibration_equals_scikit_learn() -> None:
+    """Its error equals that of a loop."""
     ours = reliability(SCORES, OWN, bins=10)
     found, given = calibration_curve(OWN, SCORES, n_bins=10, strategy="uniform")
     np.testing.assert_allclose([ours.found, ours.given], [found, given])
@@ -35,7 +36,8 @@ def test_the_calibration_is_that_of_scikit_learn_and_its_error_that_of_a_loop() 
     assert (low[0], high[0]) == pytest.approx((0.39677, 0.89221), abs=1e-4)
 
 
-def test_counts_of_the_confusion_matrix_are_scikit_learns_and_the_threshold_decides() -> None:
+def test_confusion_matrix_equals_scikit_learn() -> None:
+    """The threshold decides in a binary task."""
     several, two = made_findings(classes=7), replace(made_findings(task="binary"), threshold=0.8)
     expected = {}
     for findings, said in (
@@ -55,7 +57,7 @@ def test_counts_of_the_confusion_matrix_are_scikit_learns_and_the_threshold_deci
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(point)
 
 
-def test_each_class_has_its_curve_and_the_legend_its_area() -> None:
+def test_each_class_has_a_curve_and_an_area() -> None:
     findings = made_findings(classes=3)
     test, figure = findings.test, figure_of(findings, "classes/roc")
     areas = []
@@ -68,7 +70,8 @@ def test_each_class_has_its_curve_and_the_legend_its_area() -> None:
     assert {f"mean: {np.mean(areas):.3f}", "chance"} <= set(legend_of(figure))
 
 
-def test_of_a_hundred_classes_the_worst_have_names_and_no_cell_has_a_number() -> None:
+def test_only_the_worst_of_many_classes_are_labelled() -> None:
+    """The cells of their confusion matrix have no numbers."""
     findings = made_findings(classes=100, rows=1500)
     said = findings.test.outputs.copy()
     said[findings.test.targets == 4] = np.eye(100)[77]
@@ -87,7 +90,7 @@ def test_of_a_hundred_classes_the_worst_have_names_and_no_cell_has_a_number() ->
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_what_can_not_be_drawn_is_named_as_the_reason(task: str) -> None:
+def test_undrawable_class_picture_states_its_reason(task: str) -> None:
     findings = made_findings(task=task, classes=["dog", "cat"])
     one_class = with_test(findings, targets=np.ones_like(findings.test.targets))
     outputs = findings.test.outputs.copy()
@@ -101,7 +104,8 @@ def test_what_can_not_be_drawn_is_named_as_the_reason(task: str) -> None:
         assert figure_of(one_class, f"classes/{name}").axes
 
 
-def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
+def test_class_without_test_rows_has_no_curve() -> None:
+    """The description of the picture names the class."""
     findings = made_findings(classes=4)
     test, keys = findings.test, ("rows", "targets", "outputs", "naive", "linear")
     findings = with_test(findings, **{key: getattr(test, key)[test.targets != 2] for key in keys})
@@ -111,5 +115,5 @@ def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"task": "regression"}, {"test": None}])
-def test_a_regression_and_a_run_without_a_test_have_no_classes_to_show(changes: dict) -> None:
+def test_regression_or_missing_test_has_no_class_pictures(changes: dict) -> None:
     assert names_of(made_findings(**changes), "classes") == []

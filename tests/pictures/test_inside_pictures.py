@@ -75,9 +75,10 @@ def opened(
         ),
     ],
 )
-def test_every_architecture_is_drawn_with_any_names_and_no_text_on_another(
+def test_architectures_are_drawn_without_overlapping_text(
     model: str, changes: dict, expected: str
 ) -> None:
+    """The names of classes may be of any kind."""
     # A single row draws the same pictures; two networks suffice to show that.
     for labels in (UGLY, ("ash",)) if model in ("mlp", "rnn") else (UGLY,):
         drawn = dict(readable(opened(model, changes, labels, classes=labels), "inside/"))
@@ -85,7 +86,8 @@ def test_every_architecture_is_drawn_with_any_names_and_no_text_on_another(
         assert all(any(axes.images for axes in figure.axes) for figure in drawn.values())
 
 
-def test_a_feature_map_stands_beside_its_input_on_the_scale_of_its_layer() -> None:
+def test_feature_map_is_beside_its_input() -> None:
+    """The maps of a layer share their scale."""
     findings = opened("cnn2d", {})
     figure = figure_of(findings, "inside/feature_maps")
     drawn = [axes for axes in figure.axes if axes.images][: 2 * 3]
@@ -98,7 +100,8 @@ def test_a_feature_map_stands_beside_its_input_on_the_scale_of_its_layer() -> No
     assert np.asarray(drawn[0].images[0].get_array()).shape == (12, 8, 3)  # in its colours
 
 
-def test_gates_are_drawn_between_zero_and_one_and_states_around_zero() -> None:
+def test_gates_range_from_zero_to_one() -> None:
+    """The states have a scale that is symmetric around 0."""
     findings = opened("lstm", {})
     drawn = [axes for axes in figure_of(findings, "inside/gates").axes if axes.get_ylabel()]
     _, *names = (axes.get_ylabel().removesuffix("\nunit") for axes in drawn)
@@ -114,7 +117,8 @@ def test_gates_are_drawn_between_zero_and_one_and_states_around_zero() -> None:
     assert ticks.tolist() == ticks.round().tolist()  # 20 steps, not 2.5
 
 
-def test_a_picture_says_of_how_many_classes_and_rows_it_shows_some() -> None:
+def test_picture_says_how_much_it_shows() -> None:
+    """It counts classes, rows and units."""
     labels = [f"class {number}" for number in range(12)]
     findings = opened("gru", {}, labels, classes=100)
     words = "Heat maps by step and unit for 3 of 12 rows (class 0, class 1, class 2): "
@@ -126,7 +130,8 @@ def test_a_picture_says_of_how_many_classes_and_rows_it_shows_some() -> None:
     assert titles[:2] == ["input", "layer1 (1024 of 1500 values)"]
 
 
-def test_values_that_are_no_numbers_leave_gaps_and_nothing_at_all_yields_nothing(tmp_path) -> None:
+def test_nan_values_leave_gaps(tmp_path) -> None:
+    """Without any values there is no picture."""
     findings = opened("lstm", {})
     broken = {name: np.full_like(values, np.nan) for name, values in findings.inside.views.items()}
     findings = replace(findings, inside=replace(findings.inside, views=broken))
@@ -136,7 +141,7 @@ def test_values_that_are_no_numbers_leave_gaps_and_nothing_at_all_yields_nothing
     assert names_of(made_findings(), "inside") == []
 
 
-def test_the_words_of_a_picture_hold_its_rows_and_the_range_of_each_layer() -> None:
+def test_alt_text_has_rows_and_value_ranges() -> None:
     findings = opened("mlp", {"hidden": [4]})
     values = findings.inside.views["activation/layers.layer1"]
     assert picture(findings, "inside/activations").alt == (

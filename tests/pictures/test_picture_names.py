@@ -42,11 +42,12 @@ UGLY = (
         ("", "''"),
     ],
 )
-def test_a_name_is_on_one_line_and_cut_in_its_middle(name: str, expected: str) -> None:
+def test_long_name_is_shortened_in_the_middle(name: str, expected: str) -> None:
     assert short(name, 13) == expected
 
 
-def test_a_name_is_no_formula_and_hides_from_no_legend() -> None:
+def test_name_is_never_parsed_as_formula() -> None:
+    """A legend shows names that begin with an underscore too."""
     figure, axes = pyplot.subplots()
     try:
         for name in UGLY:
@@ -91,9 +92,7 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_every_picture_is_written_without_texts_that_lie_on_each_other(
-    case: str, tmp_path: Path
-) -> None:
+def test_pictures_have_no_overlapping_texts(case: str, tmp_path: Path) -> None:
     for name, figure in readable(CASES[case]()):
         save(figure, tmp_path / "it.png")
         pixels = np.asarray(Image.open(tmp_path / "it.png").convert("L"), dtype=float)
@@ -101,7 +100,7 @@ def test_every_picture_is_written_without_texts_that_lie_on_each_other(
         assert 150 < pixels.shape[1] < 900, f"{name} is {pixels.shape[1]} wide"
 
 
-def test_letters_that_no_font_has_are_named_in_the_list(tmp_path: Path) -> None:
+def test_letters_without_a_font_are_listed(tmp_path: Path) -> None:
     written = write_pictures([], tmp_path, texts=["\U000f0000"])
     assert [one.name for one in written] == ["letters"]
     assert written[0].reason.startswith("no installed font has the letters")
@@ -109,7 +108,7 @@ def test_letters_that_no_font_has_are_named_in_the_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(cores() < 2 or not can_fork(), reason="no fork draws here")
-def test_what_a_process_that_is_killed_was_to_draw_is_drawn_by_the_other(tmp_path: Path) -> None:
+def test_pictures_of_killed_process_are_drawn_anyway(tmp_path: Path) -> None:
     own = os.getpid()
 
     def draw() -> Figure:
@@ -123,7 +122,7 @@ def test_what_a_process_that_is_killed_was_to_draw_is_drawn_by_the_other(tmp_pat
     assert all((tmp_path / one.file).is_file() for one in written)
 
 
-def test_pictures_are_drawn_where_the_ends_of_children_are_not_told(tmp_path: Path) -> None:
+def test_pictures_are_drawn_if_sigchld_is_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         pictures = [Picture(name, name, alt="", draw=pyplot.figure) for name in "ab"]

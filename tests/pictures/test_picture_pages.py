@@ -25,7 +25,7 @@ def all_findings() -> Iterator[Findings]:
         yield opened(network, {})
 
 
-def test_each_picture_is_on_its_page() -> None:
+def test_each_picture_is_described_in_the_docs() -> None:
     pictures = (HOW_TO / "pictures.md").read_text(encoding="utf-8")
     black_box = (HOW_TO / "black-box.md").read_text(encoding="utf-8")
     names = {picture.name for findings in all_findings() for picture in gallery(findings)}

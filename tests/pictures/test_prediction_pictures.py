@@ -30,7 +30,8 @@ def several_steps(*, channels: int, horizon: int, rows: int = 60) -> Findings:
     return replace(forecasts(), targets=names, features=names, horizon=horizon, test=test)
 
 
-def test_a_forecast_of_one_step_lies_beside_the_truth_and_the_naive_one() -> None:
+def test_one_step_forecast_is_drawn_beside_truth() -> None:
+    """The naive forecast is drawn too."""
     findings = forecasts()
     test, drawn = findings.test, lines_of(axes_of(findings, "forecast/truth"))
     held = {"true": test.targets, "network": test.outputs, "naive": test.naive}
@@ -44,7 +45,7 @@ def test_a_forecast_of_one_step_lies_beside_the_truth_and_the_naive_one() -> Non
     assert len(lines_of(axes)["true"].get_xdata()) == 200
 
 
-def test_a_line_is_broken_where_rows_are_missing() -> None:
+def test_line_breaks_at_missing_rows() -> None:
     findings, kept = forecasts(rows=30), np.r_[0:10, 20:30]
     keys = ("rows", "targets", "outputs", "naive")
     halves = with_test(findings, **{key: getattr(findings.test, key)[kept] for key in keys})
@@ -53,7 +54,7 @@ def test_a_line_is_broken_where_rows_are_missing() -> None:
     assert len(values) == 21
 
 
-def test_forecasts_of_several_steps_follow_the_truth_that_came_before() -> None:
+def test_multi_step_forecasts_follow_the_past_truth() -> None:
     drawn = figure_of(several_steps(channels=1, horizon=5), "forecast/truth").axes
     assert len(drawn) == 4
     for axes in drawn[1:]:
@@ -66,7 +67,7 @@ def test_forecasts_of_several_steps_follow_the_truth_that_came_before() -> None:
         np.testing.assert_allclose(before.get_ydata(), before.get_xdata())
 
 
-def test_channels_that_are_forecast_together_are_told_apart() -> None:
+def test_forecast_channels_have_separate_lines() -> None:
     figure = figure_of(several_steps(channels=2, horizon=3), "forecast/truth")
     for channel, (left, right) in enumerate(np.asarray(figure.axes).reshape(2, 2)):
         assert left.get_ylabel() == f"channel {channel}\n(kW)"
@@ -74,7 +75,8 @@ def test_channels_that_are_forecast_together_are_told_apart() -> None:
         np.testing.assert_allclose(said.get_ydata(), said.get_xdata() + 1000 * channel + 0.5)
 
 
-def test_independent_rows_are_a_cloud_of_predicted_over_true_values() -> None:
+def test_independent_rows_are_a_scatter_plot() -> None:
+    """Predicted values are drawn over true ones."""
     findings = made_findings(task="regression", rows=50)
     test, axes = findings.test, axes_of(findings, "forecast/truth")
     np.testing.assert_allclose(points_of(axes), np.column_stack([test.targets, test.outputs]))
@@ -82,7 +84,8 @@ def test_independent_rows_are_a_cloud_of_predicted_over_true_values() -> None:
 
 
 @pytest.mark.parametrize("kind", ["table", "series"])
-def test_residuals_are_counted_and_drawn_over_time_or_prediction(kind: str) -> None:
+def test_residuals_are_counted_and_drawn(kind: str) -> None:
+    """They are drawn over the time of a series, else over the prediction."""
     findings = made_findings(task="regression", kind=kind, rows=90)
     test, figure = findings.test, figure_of(findings, "forecast/residuals")
     off = (test.outputs - test.targets).ravel()
@@ -97,7 +100,8 @@ def test_residuals_are_counted_and_drawn_over_time_or_prediction(kind: str) -> N
         figure_of(one, f"forecast/{name}").canvas.draw()
 
 
-def test_rows_of_which_no_number_was_said_are_left_out_and_all_of_them_are_a_reason() -> None:
+def test_nan_predictions_are_left_out() -> None:
+    """If all are NaN, that is the reason for no picture."""
     findings = made_findings(task="regression", rows=20)
     outputs = findings.test.outputs.copy()
     outputs[:5] = np.nan
@@ -113,7 +117,8 @@ def importances(falls: np.ndarray, *names: str) -> Findings:
     return made_findings(importances=found)
 
 
-def test_the_bars_are_the_means_of_the_repeats_the_most_important_first() -> None:
+def test_importance_bars_are_sorted_means() -> None:
+    """Each bar is the mean of the repeats."""
     falls = np.array([[0.1, 0.3], [0.5, 0.7], [-0.1, 0.1]])
     findings = importances(falls, "low", "high", "none")
     axes = axes_of(findings, "columns/importance")
@@ -124,7 +129,8 @@ def test_the_bars_are_the_means_of_the_repeats_the_most_important_first() -> Non
     assert "largest: high 0.600, low 0.200, none 0.000" in told
 
 
-def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured() -> None:
+def test_twenty_of_many_importances_are_drawn() -> None:
+    """The title says how many columns were measured."""
     falls = np.random.default_rng(0).random((10_000, 5))
     axes = axes_of(importances(falls), "columns/importance")
     assert len(axes.patches) == 20
@@ -141,7 +147,7 @@ def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured()
         (0.0, "f1 on the validation rows does not change when a column is shuffled"),
     ],
 )
-def test_importances_that_tell_nothing_are_named_as_the_reason(fall: float, message: str) -> None:
+def test_undrawable_importances_state_the_reason(fall: float, message: str) -> None:
     assert reason(importances(np.full((3, 5), fall)), "columns/importance") == message
 
 
@@ -151,7 +157,7 @@ def with_mistakes(inputs: np.ndarray, **more: object) -> Findings:
     return replace(findings, mistakes=Mistakes(positions=found, inputs=inputs[: len(found)]))
 
 
-def test_an_image_is_shown_with_both_classes_and_their_probabilities() -> None:
+def test_misclassified_image_shows_classes_and_probabilities() -> None:
     findings = with_mistakes(np.random.rand(4, 1, 6, 9), kind="images", classes=5)
     test, drawn = findings.test, figure_of(findings, "mistakes/worst").axes
     for axes, at in zip(drawn, findings.mistakes.positions, strict=True):
@@ -170,7 +176,7 @@ def test_an_image_is_shown_with_both_classes_and_their_probabilities() -> None:
     np.testing.assert_allclose(pixels, inputs[0].transpose(1, 2, 0) / 255)
 
 
-def test_a_series_is_shown_by_feature_and_a_forecast_after_its_window_with_the_truth() -> None:
+def test_mispredicted_series_shows_features_and_truth() -> None:
     inputs = np.random.rand(3, 24, 2)
     figure = figure_of(with_mistakes(inputs, kind="series", task="binary"), "mistakes/worst")
     drawn = lines_of(figure.axes[2])
@@ -185,7 +191,7 @@ def test_a_series_is_shown_by_feature_and_a_forecast_after_its_window_with_the_t
         np.testing.assert_allclose(lines_of(axes)[name].get_ydata(), values[at])
 
 
-def test_a_test_without_mistakes_says_so_in_place_of_a_picture() -> None:
+def test_without_mistakes_has_no_picture() -> None:
     nothing = Mistakes(positions=np.arange(0), inputs=np.empty((0, 1, 8, 8)))
     findings = made_findings(kind="images", mistakes=nothing)
     assert picture(findings, "mistakes/worst").alt == "No errors."

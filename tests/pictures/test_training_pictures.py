@@ -17,7 +17,7 @@ def with_value(findings: Findings, epoch: int, key: str, value: float) -> Findin
     return replace(findings, history=history)
 
 
-def test_both_losses_are_drawn_as_they_were_and_the_kept_epoch_is_marked() -> None:
+def test_losses_and_kept_epoch_are_drawn() -> None:
     findings = made_findings(epochs=12, kept=5)
     drawn = lines_of(axes_of(findings, "curves/loss"))
     assert set(drawn) == {"training", "validation", "kept weights: epoch 5"}
@@ -27,14 +27,14 @@ def test_both_losses_are_drawn_as_they_were_and_the_kept_epoch_is_marked() -> No
     assert list(drawn["kept weights: epoch 5"].get_xdata()) == [5, 5]
 
 
-def test_a_single_epoch_is_a_point_that_can_be_seen() -> None:
+def test_single_epoch_is_drawn_as_a_point() -> None:
     axes = axes_of(made_findings(epochs=1, kept=1), "curves/loss")
     assert lines_of(axes)["training"].get_marker() == "o"
     low, high = axes.get_xlim()
     assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
 
 
-def test_values_that_are_missing_or_infinite_are_gaps() -> None:
+def test_missing_or_infinite_values_are_gaps() -> None:
     findings = with_value(made_findings(epochs=6), 3, "val/loss", float("nan"))
     findings = with_value(findings, 6, "train/loss", float("inf"))
     drawn = lines_of(axes_of(findings, "curves/loss"))
@@ -43,7 +43,8 @@ def test_values_that_are_missing_or_infinite_are_gaps() -> None:
     assert "nan" not in picture(findings, "curves/loss").alt
 
 
-def test_a_loss_that_blows_up_is_drawn_in_decades_and_the_picture_says_what_happened() -> None:
+def test_diverged_loss_has_a_log_axis() -> None:
+    """The description says what happened."""
     findings = with_value(made_findings(epochs=6, end=End.DIVERGED, kept=None), 6, "val/loss", 1e9)
     axes = axes_of(findings, "curves/loss")
     assert axes.get_yscale() == "log"
@@ -57,7 +58,8 @@ def test_a_loss_that_blows_up_is_drawn_in_decades_and_the_picture_says_what_happ
     assert reason(findings, "curves/loss") == "no epoch was completed"
 
 
-def test_all_validated_metrics_share_a_picture_and_the_deciding_one_comes_first() -> None:
+def test_validation_metrics_share_a_picture() -> None:
+    """The monitored metric comes first."""
     findings = made_findings(monitor="val/auroc", kept=2)
     drawn = figure_of(findings, "curves/metrics").axes
     assert [axes.get_title() for axes in drawn] == ["auroc", "accuracy", "f1"]
@@ -66,7 +68,7 @@ def test_all_validated_metrics_share_a_picture_and_the_deciding_one_comes_first(
     assert list(mark.get_xdata()) == [2, 2]
 
 
-def test_without_validation_rows_there_is_no_picture_of_metrics() -> None:
+def test_no_validation_rows_means_no_metrics_picture() -> None:
     history = {1: {"train/loss": 0.5, "lr": 0.1}, 2: {"train/loss": 0.4, "lr": 0.1}}
     findings = made_findings(history=history, kept=None)
     assert names_of(findings, "curves") == ["curves/loss", "curves/lr"]
@@ -88,7 +90,7 @@ def deep(count: int, *, clipping: Clipping | None = None, **changes: object) -> 
 
 
 @pytest.mark.parametrize(("name", "field"), [("gradient_norms", "gradients"), ("updates",) * 2])
-def test_each_layer_has_its_line_on_a_log_axis(name: str, field: str) -> None:
+def test_each_layer_is_a_line_on_log_axis(name: str, field: str) -> None:
     findings = deep(4)
     axes = axes_of(findings, f"layers/{name}")
     assert axes.get_yscale() == "log"
@@ -96,7 +98,7 @@ def test_each_layer_has_its_line_on_a_log_axis(name: str, field: str) -> None:
     np.testing.assert_allclose(drawn, getattr(findings.vitals, field).T)
 
 
-def test_twenty_layers_have_a_colour_bar_that_names_the_first_and_the_last() -> None:
+def test_many_layers_have_a_colour_bar() -> None:
     axes, bar = figure_of(deep(20), "layers/updates").axes
     assert len({line.get_color().tobytes() for line in axes.lines}) == len(axes.lines) == 20
     names = [text.get_text() for text in bar.get_yticklabels()]
@@ -112,7 +114,7 @@ def test_twenty_layers_have_a_colour_bar_that_names_the_first_and_the_last() -> 
         (1e9, "norm", ["clipping threshold of the total: 1e+09 (off the axis)"]),
     ],
 )
-def test_the_clipping_threshold_is_drawn_where_it_is_a_norm(
+def test_clipping_threshold_is_drawn_if_a_norm(
     threshold: float | None, algorithm: str, told: list[str]
 ) -> None:
     clipping = Clipping(threshold=threshold, algorithm=algorithm, chosen=True)
@@ -125,12 +127,12 @@ def test_the_clipping_threshold_is_drawn_where_it_is_a_norm(
     assert figure.axes[0].get_ylim()[1] < 100  # one far from all norms leaves the axis alone
 
 
-def test_layers_without_any_gradient_say_so_in_place_of_a_picture() -> None:
+def test_layers_without_gradient_state_the_reason() -> None:
     expected = "mean gradient norm: no layer has a finite value above 0"
     assert reason(deep(3, gradients=np.zeros((4, 3))), "layers/gradient_norms") == expected
 
 
-def test_dead_and_saturated_shares_are_bars_of_percent() -> None:
+def test_dead_and_saturated_shares_are_percent_bars() -> None:
     made = {"units": 8, "mean": 0.5, "deviation": 0.1}
     activity = (
         Activity(layer="layers.layer1.activation", kind="ReLU", dead=0.25, saturated=0, **made),
@@ -147,5 +149,5 @@ def test_dead_and_saturated_shares_are_bars_of_percent() -> None:
     )
 
 
-def test_a_run_of_which_nobody_has_watched_the_layers_has_no_pictures_of_them() -> None:
+def test_unwatched_layers_have_no_pictures() -> None:
     assert names_of(made_findings(vitals=None, activity=()), "layers") == []

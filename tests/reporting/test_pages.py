@@ -70,7 +70,7 @@ def nasty(**more: Any) -> Findings:
     )
 
 
-def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
+def test_run_report_is_complete_and_valid() -> None:
     made = made_findings(**FEW_PICTURES)
     page = of_run(made, tags={"command": "pipeline train seed=3", "version.torch": "9.9"})
     require_sound(page)
@@ -88,7 +88,7 @@ def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
 
 
 @pytest.mark.parametrize("cures", [(), ("a=1", "b=[2]")], ids=["none", "two"])
-def test_advice_stands_after_the_overrides(cures: tuple[str, ...]) -> None:
+def test_advice_follows_the_overrides(cures: tuple[str, ...]) -> None:
     command = "pipeline sweep sweeps=folds data.split_seed=1"
     advice = f"check it, or more rows: {command}"
     found = Verdict(name="no_signal", evidence="none", numbers={}, cures=cures, advice=advice)
@@ -102,7 +102,7 @@ def test_advice_stands_after_the_overrides(cures: tuple[str, ...]) -> None:
     assert command in page.texts("code")
 
 
-def test_the_table_of_classes_is_scikit_learns() -> None:
+def test_class_table_equals_scikit_learn() -> None:
     made = made_findings(seed=4)
     sheet = class_table(scores_by_class(made))
     by_hand = precision_recall_fscore_support(made.test.targets, made.test.outputs.argmax(1))
@@ -112,7 +112,7 @@ def test_the_table_of_classes_is_scikit_learns() -> None:
     assert sheet.notes == []
 
 
-def test_a_class_that_no_mean_counts_has_no_scores() -> None:
+def test_class_outside_the_mean_has_no_scores() -> None:
     made = made_findings(seed=4)
     kept = (made.test.targets != 2) & (made.test.outputs.argmax(1) != 2)
     arrays = {key: getattr(made.test, key)[kept] for key in ("rows", "targets", "outputs")}
@@ -136,7 +136,7 @@ def report_with(*names: str) -> DataReport:
     return DataReport.from_dict(plain)
 
 
-def test_a_report_has_the_notes_on_the_data_and_names_rare_classes() -> None:
+def test_report_has_data_notes_and_rare_classes() -> None:
     made, told = made_findings(**NOTHING), report_with("3 of 208 rows are left out")
     words = "ew rows of class 3 of 208 rows are left out (3.0 %)"
     page = of_run(made, data=told)
@@ -157,7 +157,7 @@ def test_report_has_the_tables_of_the_data() -> None:
     assert any(row.startswith("setosa ") for row in page.texts("tr"))
 
 
-def test_no_name_becomes_markup_in_a_run_or_a_comparison() -> None:
+def test_hostile_names_are_escaped_in_reports() -> None:
     hostile = nasty()
     pages = (
         of_run(hostile, tags={"command": SCRIPT, "host": NASTY[1]}, data=report_with(*NASTY)),
@@ -173,7 +173,7 @@ def test_no_name_becomes_markup_in_a_run_or_a_comparison() -> None:
         assert "\x07" not in page.content
 
 
-def test_what_can_not_be_drawn_says_so_in_place() -> None:
+def test_undrawable_picture_states_its_reason() -> None:
     def broken(error: Exception) -> Figure:
         raise error
 
@@ -186,7 +186,7 @@ def test_what_can_not_be_drawn_says_so_in_place() -> None:
 @pytest.mark.parametrize(
     "outlines", ["[", "[[[0, NaN]]]", "[[[0, 1e9]]]", '[[["0%;", 1]]]', "[1]", "[[]]", "{}", "[]"]
 )
-def test_damaged_outlines_are_passed_over(tmp_path: Path, outlines: str) -> None:
+def test_damaged_outlines_are_skipped(tmp_path: Path, outlines: str) -> None:
     text = f"tEXtOutlines\0{outlines}".encode()
     size = (660).to_bytes(4) + (400).to_bytes(4)
     (tmp_path / "a.png").write_bytes(PNG + bytes(8) + size + len(text[4:]).to_bytes(4) + text)
@@ -219,12 +219,12 @@ def test_only_pictures_below_their_folder_are_embedded(tmp_path: Path) -> None:
         assert embedded(folder) == []
 
 
-def test_sizes_are_written_for_people() -> None:
+def test_sizes_are_human_readable() -> None:
     written = ["0 bytes", "1023 bytes", "1.5 KiB", "5.0 MiB"]
     assert [size_words(size) for size in (0, 1023, 1536, 5 << 20)] == written
 
 
-def test_a_comparison_says_what_differs_and_which_rows_flipped() -> None:
+def test_comparison_lists_changed_settings_and_flipped_rows() -> None:
     first, second = made_findings(seed=1), made_findings(seed=2)
     optimizer = {**second.config["optimizer"], "lr": 0.5}
     second = replace(second, config={**second.config, "seed": 7, "optimizer": optimizer})
@@ -243,7 +243,7 @@ def test_a_comparison_says_what_differs_and_which_rows_flipped() -> None:
     assert "optimizer.lr 0.01 → 0.5" in told[3]
 
 
-def test_what_was_tested_is_told_where_nothing_stands_beside_it() -> None:
+def test_tested_metric_is_reported_without_common_test() -> None:
     tested = made_findings(metrics={"test/f1": 0.47}, test=None)
     other = made_findings(task="regression", metrics={"test/rmse": 2.0}, test=None)
     untested = replace(tested, metrics={})
@@ -260,7 +260,7 @@ def test_what_was_tested_is_told_where_nothing_stands_beside_it() -> None:
     assert "can't be compared: A was tested on 50 rows, B on 60." in page.text
 
 
-def test_an_interval_without_width_is_no_interval() -> None:
+def test_zero_width_interval_is_not_shown() -> None:
     made = made_findings(task="regression")
     one = replace(made, rows={**made.rows, "test": 1}, intervals={"rmse": (0.3323, 0.3323)})
     words = summary(subject(one))
@@ -303,7 +303,7 @@ KINDS = [("binary", "table"), ("multiclass", "images"), ("regression", "series")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "kind"), KINDS)
-def test_every_task_and_kind_of_data_has_its_report(task: Any, kind: Any) -> None:
+def test_every_task_and_data_kind_has_a_report(task: Any, kind: Any) -> None:
     made = made_findings(task=task, kind=kind)
     page = of_run(made)
     require_sound(page)
@@ -312,7 +312,7 @@ def test_every_task_and_kind_of_data_has_its_report(task: Any, kind: Any) -> Non
 
 
 @pytest.mark.parametrize("changes", [{}, {"end": End.DIVERGED, "kept": None}])
-def test_a_run_that_has_found_nothing_has_a_sound_page(changes: dict[str, Any]) -> None:
+def test_run_without_findings_has_a_valid_page(changes: dict[str, Any]) -> None:
     made = made_findings(**NOTHING, **changes)
     page = of_run(made)
     require_sound(page)

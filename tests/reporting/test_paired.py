@@ -32,7 +32,7 @@ def two_sided(first: int, second: int) -> float:
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (2, 11), (40, 22), (0, 9)])
-def test_mcnemars_p_is_the_sum_of_all_splits_as_uneven(first: int, second: int) -> None:
+def test_mcnemar_p_sums_equally_uneven_splits(first: int, second: int) -> None:
     one = np.array([True] * first + [False] * second + [True, True, False])
     other = np.array([False] * first + [True] * second + [True, True, False])
     found = flips(one, other)
@@ -42,7 +42,7 @@ def test_mcnemars_p_is_the_sum_of_all_splits_as_uneven(first: int, second: int) 
     assert alone.p == pytest.approx(found.p, abs=0.01)
 
 
-def test_the_interval_of_a_difference_is_students_over_the_means_of_the_blocks() -> None:
+def test_block_difference_interval_is_students() -> None:
     one = made_findings(task="regression", kind="series", rows=240, seed=1).test
     other = made_findings(task="regression", kind="series", rows=240, seed=2).test
     units = units_of(240, horizon=4)  # 30 blocks of 8
@@ -56,7 +56,7 @@ def test_the_interval_of_a_difference_is_students_over_the_means_of_the_blocks()
     assert found.value == found.second - found.first
 
 
-def test_two_forecasters_are_not_told_apart_by_few_blocks() -> None:
+def test_few_blocks_cannot_separate_two_forecasters() -> None:
     """100 forecasts of 12 steps: their errors overlap, whatever their means differ by."""
     first = replace(made_findings(task="regression", kind="series", rows=100, seed=1), horizon=12)
     nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
@@ -65,7 +65,8 @@ def test_two_forecasters_are_not_told_apart_by_few_blocks() -> None:
     assert both.better("rmse") == both.better("r2") == ""
 
 
-def test_less_error_is_better_in_a_regression_and_equal_networks_are_not_told_apart() -> None:
+def test_lower_regression_error_is_better() -> None:
+    """Equal networks have no better one."""
     first = made_findings(task="regression", kind="series", seed=1)
     nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
     both = against(first, with_test(first, outputs=nearer))
@@ -83,7 +84,7 @@ def test_less_error_is_better_in_a_regression_and_equal_networks_are_not_told_ap
     assert verdict(same) == f"no significant difference in F1: {told}"
 
 
-def test_the_headline_names_the_better_run_and_the_size_of_the_difference() -> None:
+def test_headline_names_better_run_and_difference() -> None:
     worse = replace(made_findings(rows=2000, seed=1), name="mlp")
     better = replace(with_test(worse, outputs=np.eye(3)[worse.test.targets]), name="cnn")
     better = replace(better, metrics={**better.metrics, "test/f1": 1.0})
@@ -99,7 +100,7 @@ def test_the_headline_names_the_better_run_and_the_size_of_the_difference() -> N
         )
 
 
-def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
+def test_rows_of_a_group_count_as_one() -> None:
     """Each row 20 times over says no more than once, but of its own group of 20."""
     one, other = made_findings(seed=1, rows=60), made_findings(seed=2, rows=60)
     once = against(one, other)
@@ -128,7 +129,7 @@ def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
         assert little.better("f1") == ""
 
 
-def test_the_p_of_groups_is_that_of_all_ways_to_swap_the_networks_in_them() -> None:
+def test_group_p_value_counts_all_swaps() -> None:
     gains = np.array([5, -1, 3, 2, 0, 4])  # right rows that the second has more, by group
     groups = np.repeat(np.arange(6), 10)
     second = np.concatenate([np.arange(10) < max(gain, 0) for gain in gains])
@@ -138,7 +139,7 @@ def test_the_p_of_groups_is_that_of_all_ways_to_swap_the_networks_in_them() -> N
     assert flips(first, second, groups=groups).p == pytest.approx(expected)
 
 
-def test_the_difference_in_macro_f1_is_scikit_learns() -> None:
+def test_macro_f1_difference_equals_scikit_learn() -> None:
     both = against(made_findings(seed=1, rows=120), made_findings(seed=2, rows=120))
     assert both.obstacle == ""
     by_hand = [
@@ -150,7 +151,7 @@ def test_the_difference_in_macro_f1_is_scikit_learns() -> None:
     assert found.interval[0] < found.value < found.interval[1]
 
 
-def test_a_paired_interval_is_narrower_than_two_apart() -> None:
+def test_paired_interval_is_narrower_than_unpaired() -> None:
     """Two networks that differ in one row of a hundred: their own intervals overlap by far."""
     first = made_findings(rows=400, seed=3)
     outputs = first.test.outputs.copy()
@@ -166,7 +167,7 @@ def test_a_paired_interval_is_narrower_than_two_apart() -> None:
     assert (both.flips.first, both.flips.second) == (0, 12)
 
 
-def test_targets_that_float32_has_rounded_are_the_same() -> None:
+def test_targets_rounded_to_float32_are_the_same() -> None:
     """As older runs kept them; relative to a target of 0, any rounding is large."""
     first = made_findings(task="regression")
     targets = first.test.targets.copy()
@@ -178,7 +179,7 @@ def test_targets_that_float32_has_rounded_are_the_same() -> None:
     assert against(with_test(first, targets=targets), other).obstacle.endswith("different targets")
 
 
-def test_rows_that_are_not_the_same_are_not_compared() -> None:
+def test_different_rows_are_not_compared() -> None:
     first = made_findings()
     test = first.test
     shorter = {key: getattr(test, key)[:100] for key in ("rows", "targets", "outputs")}

@@ -83,7 +83,8 @@ def sound(file: Path, run: Path, name: str, into: Path) -> Page:
     return page
 
 
-def test_the_report_of_a_real_run_is_whole_and_on_the_run(place: Path, tmp_path: Path) -> None:
+def test_report_of_real_run_is_complete(place: Path, tmp_path: Path) -> None:
+    """It is an artifact of the run in MLflow."""
     page = sound(pages(place)[0], run_of(place, "bold"), "report.html", tmp_path)
     assert "Incomplete" not in page.text
     for words in (
@@ -94,7 +95,7 @@ def test_the_report_of_a_real_run_is_whole_and_on_the_run(place: Path, tmp_path:
     assert len(page.all("img")) >= 5
 
 
-def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
+def test_study_report_has_trials_and_seeds(
     place: Path, tmp_path: Path, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = sound(pages(place)[2], place / "runs" / STUDY, "report.html", tmp_path)
@@ -114,7 +115,7 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
     assert again == pytest.approx(winner, abs=5e-5)
 
 
-def test_the_winner_is_confirmed_with_seeds_other_than_the_one_it_was_chosen_with(
+def test_winner_is_confirmed_with_new_seeds(
     place: Path,
 ) -> None:
     studies = Studies(f"sqlite:///{place}/optuna.db")
@@ -125,7 +126,7 @@ def test_the_winner_is_confirmed_with_seeds_other_than_the_one_it_was_chosen_wit
     assert chosen_with not in seeds
 
 
-def test_two_real_runs_are_laid_against_each_other(place: Path, tmp_path: Path) -> None:
+def test_two_real_runs_are_compared(place: Path, tmp_path: Path) -> None:
     calm, bold = run_of(place, "calm"), run_of(place, "bold")
     page = sound(place / "why.html", bold, f"report-against-{calm.name}.html", tmp_path)
     assert page.texts("h1") == ["bold against calm"]
@@ -134,7 +135,7 @@ def test_two_real_runs_are_laid_against_each_other(place: Path, tmp_path: Path) 
     assert len(page.all("img")) == 2
 
 
-def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Path, report: Report) -> None:
+def test_run_stored_elsewhere_is_fetched_by_id(place: Path, report: Report) -> None:
     whole = read_state(run_of(place, "calm")).run_id
     code, lines, err = report(f"run={whole}", "folder=nowhere")
     assert code == 0, err
@@ -149,9 +150,8 @@ def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Path, report: Rep
     assert line.startswith(f"error: run '{'0' * 32}' is unknown in ")
 
 
-def test_a_server_that_is_down_costs_one_line_and_no_report(
-    place: Path, report: Report, tmp_path: Path
-) -> None:
+def test_unreachable_server_is_one_warning(place: Path, report: Report, tmp_path: Path) -> None:
+    """The report is written to the run's folder all the same."""
     copy = adopt(shutil.copytree(run_of(place, "calm"), tmp_path / "copy"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -209,7 +209,7 @@ def picture_page(folder: Path, name: str, draw: Callable[[], Figure]) -> Path:
     return file
 
 
-def test_images_stay_as_they_are_in_dark_pages(chrome: "Chrome", tmp_path: Path) -> None:
+def test_images_keep_their_colours_in_dark_pages(chrome: "Chrome", tmp_path: Path) -> None:
     def draw() -> Figure:
         figure, axes = panels()
         for _ in range(2):  # images may lie on each other
@@ -290,9 +290,8 @@ CUT = """[...document.querySelectorAll('table')].filter(table => {
 """Tables that are wider than their place and can't be scrolled in it."""
 
 
-def test_pages_are_read_by_day_by_night_on_a_phone_and_on_paper(
-    place: Path, chrome: "Chrome"
-) -> None:
+def test_pages_are_readable_on_screens_and_paper(place: Path, chrome: "Chrome") -> None:
+    """They are shown light and dark, on phones, and printed."""
     for file in pages(place):
         for width, dark in ((DESK, False), (DESK, True), *((phone, False) for phone in PHONES)):
             show(chrome, file, width=width, dark=dark)
@@ -306,7 +305,7 @@ def test_pages_are_read_by_day_by_night_on_a_phone_and_on_paper(
         assert requests(chrome) == []
 
 
-def test_the_tables_of_a_run_fit_a_phone(place: Path, chrome: "Chrome") -> None:
+def test_tables_of_a_run_fit_a_phone(place: Path, chrome: "Chrome") -> None:
     show(chrome, pages(place)[0], width=PHONES[1])
     scrolled = "[...document.querySelectorAll('.box')].filter(x => x.scrollWidth > x.clientWidth)"
     assert asks(chrome, f"{scrolled}.map(box => box.ariaLabel)") == []
@@ -324,7 +323,7 @@ def test_a_click_sorts_the_trials(place: Path, chrome: "Chrome") -> None:
     assert last == after[::-1]
 
 
-def test_a_very_long_word_does_not_widen_the_page(chrome: "Chrome", tmp_path: Path) -> None:
+def test_long_word_does_not_widen_the_page(chrome: "Chrome", tmp_path: Path) -> None:
     from test_pages import nasty, of_run, of_two
 
     for page in (of_run(nasty()), of_two(nasty(), nasty(seed=2))):

@@ -90,7 +90,7 @@ def page_of(lines: list[str]) -> tuple[Path, Page]:
     return path, page
 
 
-def test_a_run_is_found_by_folder_name_last_and_id(report: Report) -> None:
+def test_run_is_found_by_folder_name_or_id(report: Report) -> None:
     made_run("second", stem="20260101-110000")
     folder = made_run("first")
     (folder / "mlflow.json").write_text('{"uri": "", "run_id": "12e45678aaaa"}')
@@ -102,14 +102,15 @@ def test_a_run_is_found_by_folder_name_last_and_id(report: Report) -> None:
         assert page.texts("h1") == ["first"]
 
 
-def test_a_run_that_still_trains_names_the_metric_that_it_monitors(report: Report) -> None:
+def test_running_training_names_its_monitored_metric(report: Report) -> None:
     config = made_run("first", ended=False) / "artifacts" / "config.yaml"
     config.write_text("monitor: null\n", encoding="utf-8")
     _, page = page_of(report("run=first"))
     assert "val/f1 (max)" in page.text
 
 
-def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
+def test_unknown_run_suggests_the_nearest_name(problem: Problem) -> None:
+    """A study is not a run."""
     assert problem("run=last") == "no runs below folder='runs'; train one first"
     waves = made_run("lstm-waves")
     assert problem("run=lstm-wave") == (
@@ -148,13 +149,13 @@ def test_what_is_no_run_is_told_with_the_nearest_name(problem: Problem) -> None:
         (("rnu=a",), "rnu is unknown"),
     ],
 )
-def test_a_command_that_asks_for_nothing_clear_is_refused(
+def test_unclear_report_command_is_refused(
     words: tuple[str, ...], told: str, problem: Problem
 ) -> None:
     assert problem(*words).startswith(told)
 
 
-def test_a_run_without_findings_is_told_from_its_journal(report: Report) -> None:
+def test_run_without_findings_is_reported_from_journal(report: Report) -> None:
     made_run("bare")
     _, page = page_of(report("run=bare"))
     assert "Incomplete: this run has no findings, because" in page.text
@@ -175,14 +176,14 @@ def test_a_run_without_findings_is_told_from_its_journal(report: Report) -> None
     assert "still running. Trained " in report("run=resumed")[0]
 
 
-def test_layers_that_are_damaged_are_left_out(report: Report) -> None:
+def test_damaged_layers_are_left_out(report: Report) -> None:
     file = made_run("deep") / "artifacts" / LAYERS_FILE
     for content, is_shown in ((b"\xff linear", False), (b"1 linear", True)):
         file.write_bytes(content)
         assert ("linear" in page_of(report("run=deep"))[1].text) is is_shown
 
 
-def test_two_runs_are_laid_against_each_other(report: Report) -> None:
+def test_report_of_two_runs_compares_them(report: Report) -> None:
     first, second = made_run("a", seed=0), made_run("b", seed=1)
     lines = report("runs=[a,b]")
     path, page = page_of(lines)
@@ -198,12 +199,13 @@ def test_two_runs_are_laid_against_each_other(report: Report) -> None:
     assert report(f"runs=['{odd[0]}','{odd[1]}']", "output=z.html")[0] == lines[0]
 
 
-def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
+def test_range_test_report_shows_its_curve(
     report: Report,
     problem: Problem,
     train: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """A range test can't be compared with a run."""
     base = ("model=mlp", "data=iris", "name=ladder", "find_lr=true", "lr_range.steps=60")
     assert train(*base, QUIET) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -232,9 +234,7 @@ LONG = "n" * 100
 
 
 @pytest.mark.parametrize("place", ["a b", "中文 🐟", "a=b,c#d%e[f", f"{LONG}/{LONG}/{'m' * 38}"])
-def test_every_path_can_be_reported_from_and_to(
-    place: str, own_folder: Path, report: Report
-) -> None:
+def test_paths_of_any_name_can_be_reported(place: str, own_folder: Path, report: Report) -> None:
     folder = made_run("odd", own_folder / place)
     words = (f"folder={own_folder / place}", "run=odd", f"output={place}/my page.html")
     path, page = page_of(report(*words))
@@ -244,7 +244,7 @@ def test_every_path_can_be_reported_from_and_to(
     assert path == folder / "artifacts" / "report.html"
 
 
-def test_a_folder_that_can_not_be_written_is_one_line(problem: Problem) -> None:
+def test_unwritable_output_is_one_line_error(problem: Problem) -> None:
     made_run("x")
     Path("file").write_text("")
     Path("folder.html").mkdir()
