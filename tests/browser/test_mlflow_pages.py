@@ -49,9 +49,7 @@ def unfold_note(pages: Pages) -> None:
     pages.click("//button[@aria-label='Expand description']")
 
 
-def test_a_person_finds_a_run_by_its_name_and_reads_what_it_came_to(
-    pages: Pages, trained: Trained
-) -> None:
+def test_run_is_found_by_name_with_its_result(pages: Pages, trained: Trained) -> None:
     pages.open(trained.table("iris_search"))
     pages.until("the study", lambda: "iris_search" in pages.runs())
     assert pages.runs() == ["iris_search", "nasty", "digits_cnn"]  # the trials are folded
@@ -62,9 +60,7 @@ def test_a_person_finds_a_run_by_its_name_and_reads_what_it_came_to(
     pages.says("digits_cnn", "Description", f"test F1 {f1}")
 
 
-def test_the_note_of_a_run_has_its_figures_and_shows_its_pictures(
-    pages: Pages, trained: Trained
-) -> None:
+def test_run_note_shows_scores_and_pictures(pages: Pages, trained: Trained) -> None:
     pages.open(trained.page("digits_cnn"))
     unfold_note(pages)
     values = final_values(trained.run("digits_cnn"))
@@ -85,9 +81,7 @@ def test_the_note_of_a_run_has_its_figures_and_shows_its_pictures(
     assert pages.pictures("//img[@alt='pictures/curves/metrics.png']")[0] > 300
 
 
-def test_the_printed_link_opens_on_scores_settings_verdicts_and_data(
-    pages: Pages, trained: Trained
-) -> None:
+def test_printed_link_shows_scores_settings_and_verdicts(pages: Pages, trained: Trained) -> None:
     pages.driver.set_window_size(1600, SIZE[1])
     pages.open(trained.table("digits_cnn"))
     pages.says("You're viewing a shared view", "digits (", "nasty (", "healthy")
@@ -98,9 +92,7 @@ def test_the_printed_link_opens_on_scores_settings_verdicts_and_data(
     pages.driver.set_window_size(*SIZE)
 
 
-def test_the_charts_begin_with_curves_and_fold_single_values_away(
-    pages: Pages, trained: Trained
-) -> None:
+def test_charts_show_curves_and_fold_single_values(pages: Pages, trained: Trained) -> None:
     pages.open(f"{trained.table('digits_cnn')}&compareRunsMode=CHART")
     pages.until("two curves", lambda: len(pages.all(CURVE)) >= 2)
     pages.says("val\n(6)", "train\n(1)", "best/val\n(6)")
@@ -109,9 +101,7 @@ def test_the_charts_begin_with_curves_and_fold_single_values_away(
     assert "best/val/f1" not in text
 
 
-def test_a_study_unfolds_sorts_by_its_objective_and_compares_three_trials(
-    pages: Pages, trained: Trained
-) -> None:
+def test_study_unfolds_sorts_and_compares_trials(pages: Pages, trained: Trained) -> None:
     pages.open(trained.table("iris_search"))
     pages.click(f"{pages.row('iris_search')}//button")
     trials = {f"iris_search-{n}" for n in range(5)}
@@ -131,18 +121,14 @@ def test_a_study_unfolds_sorts_by_its_objective_and_compares_three_trials(
     pages.until("lines", lambda: pages.all("//*[contains(@class, 'parcoords')]"))
 
 
-def test_the_note_of_a_study_names_its_best_trial_and_the_winners_command(
-    pages: Pages, trained: Trained
-) -> None:
+def test_study_note_names_best_trial_and_command(pages: Pages, trained: Trained) -> None:
     pages.open(trained.page("iris_search"))
     pages.says("5 trials: 5 complete", "best trial ", "pipeline train model=mlp")
     unfold_note(pages)
     assert min(pages.pictures(f"{NOTE}//img")) > 300
 
 
-def test_names_that_would_break_a_page_are_shown_as_they_stand(
-    pages: Pages, trained: Trained
-) -> None:
+def test_hostile_names_are_shown_literally(pages: Pages, trained: Trained) -> None:
     pages.open(trained.page("nasty"))
     pages.says(*CLASSES)
     unfold_note(pages)
@@ -150,7 +136,7 @@ def test_names_that_would_break_a_page_are_shown_as_they_stand(
     assert "hacked" not in str(pages.driver.execute_script("return document.title"))
 
 
-def test_a_server_that_hands_files_on_shows_the_pictures_too(
+def test_server_with_artifact_proxy_shows_pictures(
     pages: Pages, trained: Trained, tmp_path: Path
 ) -> None:
     words = ("tracking=server", f"tracking.uri={pages.address}", "tracking.experiment=far")

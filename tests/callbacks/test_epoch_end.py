@@ -86,7 +86,7 @@ def train_with(
 
 
 @pytest.mark.parametrize("options", [{}, {"profiler": "simple"}], ids=["short", "lightnings"])
-def test_norms_and_updates_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
+def test_gradients_and_updates_equal_a_plain_loop(options: dict[str, Any]) -> None:
     signs = VitalSigns()
     train_with(signs, mlp(), **options)
     vitals, (gradients, ratios) = signs.vitals(), by_hand(mlp(), epochs=4, lr=0.3)
@@ -101,7 +101,7 @@ def test_norms_and_updates_are_those_of_a_plain_loop(options: dict[str, Any]) ->
     np.testing.assert_allclose(vitals.updates, looked, rtol=1e-3)
 
 
-def test_a_long_epoch_is_looked_at_four_times() -> None:
+def test_long_epoch_is_sampled_four_times() -> None:
     watch, weight = WeightWatch(), nn.Parameter(torch.ones(2, 2))
     watch.pace(step=4000, steps=4000)
     for _ in range(4000):
@@ -114,7 +114,7 @@ def test_a_long_epoch_is_looked_at_four_times() -> None:
     torch.testing.assert_close(watched.gradients.float(), torch.tensor([1.0]))
 
 
-def test_steps_that_are_no_numbers_count_in_nothing() -> None:
+def test_nan_steps_are_not_counted() -> None:
     watch, weight = WeightWatch(), nn.Parameter(torch.ones(2, 2))
     norms = [torch.nan, 3.0, 5.0, torch.inf, torch.nan]
     for norm in norms:
@@ -127,7 +127,8 @@ def test_steps_that_are_no_numbers_count_in_nothing() -> None:
     assert bool(watched.updates.isnan())  # the only step that was looked at had no gradient
 
 
-def test_biases_are_not_kept_and_half_precision_is_averaged_in_single() -> None:
+def test_half_precision_is_averaged_in_single_precision() -> None:
+    """Biases are not kept."""
     watch, bias = WeightWatch(), nn.Parameter(torch.ones(3))
     for _ in range(3000):
         watch.see(torch.ones(1), [bias])
@@ -140,7 +141,7 @@ def test_biases_are_not_kept_and_half_precision_is_averaged_in_single() -> None:
     assert float(watched.gradients) == 1.0
 
 
-def test_a_run_that_diverges_in_its_first_epoch_leaves_what_came_before() -> None:
+def test_divergence_in_first_epoch_keeps_earlier_values() -> None:
     signs, kept = VitalSigns(), mlp()
     with torch.no_grad():
         kept.head.weight.mul_(1e19)
@@ -153,7 +154,7 @@ def test_a_run_that_diverges_in_its_first_epoch_leaves_what_came_before() -> Non
     assert vitals.first.max() > 1e10
 
 
-def test_layers_are_named_from_the_input_to_the_output() -> None:
+def test_layers_are_named_from_input_to_output() -> None:
     lstm = build("lstm", (5, 2), 3, hidden=4, layers=1, norm="layer", bidirectional=True)
     of = ("input", "state", "input, backwards", "state, backwards")
     expected = [*(f"layers.layer1.recurrent ({one})" for one in of), "head"]
@@ -173,7 +174,7 @@ def recorded(output: str) -> Vitals:
 
 
 @pytest.mark.slow
-def test_a_resumed_run_tells_of_all_its_epochs(train: Train, own_folder: Path) -> None:
+def test_resumed_run_reports_all_its_epochs(train: Train, own_folder: Path) -> None:
     words = ("model=mlp", "data=iris", "data.batch_size=4", "scheduler=none", "verbose=0")
     common = (*words, "tracking=none", "test=false")
     assert train(*common, "trainer.max_epochs=2", "output=parts") == 0

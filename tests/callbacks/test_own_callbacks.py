@@ -49,7 +49,7 @@ def rebuilt(words: tuple[str, ...], state: dict[str, Tensor]) -> tuple[nn.Module
 
 
 @pytest.mark.parametrize("callbacks", ["[]", "ema", "[early_stopping,ema]"])
-def test_the_weights_of_a_checkpoint_are_those_that_were_validated_and_tested(
+def test_checkpoint_weights_are_those_validated_and_tested(
     train: Train, own_folder: Path, callbacks: str
 ) -> None:
     words = (*UNTRACKED, f"callbacks={callbacks}")
@@ -116,7 +116,7 @@ def test_early_stopping_ends_a_run_as_finished(train: Train, own_folder: Path) -
         assert list(epochs(only_run(own_folder / name))) == expected
 
 
-def test_a_users_own_callback_logs_a_metric(train: Train, own_folder: Path) -> None:
+def test_own_callback_logs_a_metric(train: Train, own_folder: Path) -> None:
     (own_folder / "my_callbacks.py").write_text(OWN, encoding="utf-8")
     conf = own_folder / "myconf" / "callbacks"
     conf.mkdir(parents=True)

@@ -56,9 +56,10 @@ def test_no_line_is_too_wide(in_terminal: Callable[..., Terminal], words: tuple[
     assert len(epoch_lines(shown.screen)) == int(last["trainer.max_epochs"].partition("=")[2])
 
 
-def test_a_run_fits_one_screen_and_details_add_config_layers_checks_and_classes(
+def test_run_fits_one_screen_without_details(
     in_terminal: Callable[..., Terminal],
 ) -> None:
+    """`details=true` adds the configuration, layers, checks and classes."""
     words = ("name=mlp-iris", "optimizer.lr=0.004", "model.hidden=[5,7]", "model.norm=none")
     screen = in_terminal(*IRIS, *words).screen
     assert [line.split()[0] for line in screen[:3]] == ["mlp-iris", "data", "1/4"]
@@ -78,7 +79,7 @@ def test_a_run_fits_one_screen_and_details_add_config_layers_checks_and_classes(
     assert by_class == [10, 10, 10, 9, 9, 9]  # rows in each part, then scores
 
 
-def test_a_bar_moves_and_is_gone_at_the_end(in_terminal: Callable[..., Terminal]) -> None:
+def test_progress_bar_moves_and_disappears(in_terminal: Callable[..., Terminal]) -> None:
     words = ("data.batch_size=1", "trainer.max_epochs=3", "trainer.gradient_clip_val=null")
     # Wide enough that each epoch takes longer than the tenth of a second between two drawings.
     shown = in_terminal(*IRIS[:3], *words, "model.norm=none", "model.hidden=[1024,1024]")
@@ -95,7 +96,7 @@ def test_a_bar_moves_and_is_gone_at_the_end(in_terminal: Callable[..., Terminal]
     assert shown.text.rfind("\x1b[?25h") > shown.text.rfind("\x1b[?25l")
 
 
-def test_an_error_leaves_the_terminal_as_it_was(train: Train, monkeypatch: Patch) -> None:
+def test_error_restores_the_terminal(train: Train, monkeypatch: Patch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with terminal() as shown:
         assert train(*IRIS, "optimizer.lr=1e30", "optimizer=sgd", "model.norm=none") == 4
@@ -103,9 +104,10 @@ def test_an_error_leaves_the_terminal_as_it_was(train: Train, monkeypatch: Patch
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_a_warning_beside_a_spinner_stays_one_line_and_on_its_stream(
+def test_warning_beside_spinner_stays_one_line(
     monkeypatch: Patch, capsys: Capture, apart: bool
 ) -> None:
+    """It stays on its stream."""
     warning = f"warning: 7 values wait; send them with: {'pipeline runs ' * 5}"
     monkeypatch.setenv("TERM", "xterm-256color")
     with terminal() as shown, monkeypatch.context() as patch:
@@ -118,9 +120,7 @@ def test_a_warning_beside_a_spinner_stays_one_line_and_on_its_stream(
     assert (warning.strip() in shown.screen) is not apart
 
 
-def test_a_command_may_fork_while_it_shows_why_the_user_waits(
-    monkeypatch: Patch, capsys: Capture
-) -> None:
+def test_command_may_fork_beside_a_spinner(monkeypatch: Patch, capsys: Capture) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     with showing("loading PyTorch", verbose=None):
         pass
@@ -136,7 +136,7 @@ def test_a_command_may_fork_while_it_shows_why_the_user_waits(
     assert shown.screen == ["done", ""]
 
 
-def test_a_sentence_and_a_command_break_between_words(monkeypatch: Patch) -> None:
+def test_long_lines_break_between_words(monkeypatch: Patch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     sentence, command = "error: too-long words stay whole", ": pipeline train resume=last seed=3"
     assert folded(sentence + command, StringIO()) == sentence + command
@@ -147,7 +147,8 @@ def test_a_sentence_and_a_command_break_between_words(monkeypatch: Patch) -> Non
     )
 
 
-def test_what_follows_a_heading_or_an_indent_is_indented_when_it_breaks(monkeypatch: Patch) -> None:
+def test_continued_lines_are_indented(monkeypatch: Patch) -> None:
+    """They follow a heading or an indent."""
     monkeypatch.setenv("COLUMNS", "20")
     line = "  lr: 0.1 to 0.2, log scale"
     with terminal(columns=20) as shown:
@@ -167,16 +168,17 @@ def test_what_follows_a_heading_or_an_indent_is_indented_when_it_breaks(monkeypa
         ("note: 数据数据 数据", "      数据"),  # a character takes two columns
     ],
 )
-def test_notes_warnings_and_the_first_line_of_a_run_are_indented_where_they_break(
+def test_continued_notes_and_warnings_are_indented(
     monkeypatch: Patch, lines: tuple[str, ...]
 ) -> None:
+    """So is the first line of a run."""
     monkeypatch.setenv("COLUMNS", "20")
     with terminal(columns=20) as shown:
         say(console(), " ".join(line.strip() for line in lines))
     assert shown.text.splitlines() == [*lines]
 
 
-def test_a_path_that_is_longer_than_a_line_stays_whole(monkeypatch: Patch) -> None:
+def test_path_longer_than_a_line_stays_whole(monkeypatch: Patch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     with terminal(columns=20) as shown:
         say(console(), "note: the log is runs/a/rather/deep/folder/log.txt now")
@@ -198,7 +200,7 @@ def test_verdicts_are_readable_on_white_and_on_black(colour: str) -> None:
 
 
 @pytest.mark.parametrize("verbose", ["null", "1", "2"])
-def test_in_a_pipe_there_is_a_line_an_epoch(train: Train, capsys: Capture, verbose: str) -> None:
+def test_pipe_gets_one_line_per_epoch(train: Train, capsys: Capture, verbose: str) -> None:
     assert train(*IRIS, f"verbose={verbose}", "monitor=val/loss") == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -219,7 +221,7 @@ def test_in_a_pipe_there_is_a_line_an_epoch(train: Train, capsys: Capture, verbo
 
 
 @pytest.mark.slow
-def test_a_real_process_in_a_real_terminal_of_eighty_columns_reads_well(own_folder: Path) -> None:
+def test_real_process_fits_80_columns(own_folder: Path) -> None:
     words = ("model=lstm", "data=airline", "model.hidden=8", "trainer.max_epochs=2")
     with terminal() as shown:
         process = subprocess.run(

@@ -26,9 +26,7 @@ DIGIT = load_digits().images[3] / 16
 
 @pytest.mark.parametrize("pool", ["none", "max"])  # a map is taken before its pooling
 @pytest.mark.parametrize("kernels", [(SOBEL,), (SOBEL, SOBEL.T, CORNER)], ids=["one", "three"])
-def test_the_map_of_an_edge_filter_is_the_sum_of_the_notes(
-    kernels: tuple[Array, ...], pool: str
-) -> None:
+def test_feature_map_of_edge_filter_equals_numpy(kernels: tuple[Array, ...], pool: str) -> None:
     """The grey picture is the sum of all channels after their activation, no kernel flipped."""
     sizes = {"channels": [len(kernels)], "kernel_size": 3, "pool": pool}
     network = build("cnn2d", (1, 8, 8), 2, **CONVOLUTION | sizes)
@@ -46,7 +44,8 @@ def test_the_map_of_an_edge_filter_is_the_sum_of_the_notes(
 
 
 @pytest.mark.parametrize("mixing", ["full", "weighted"])
-def test_kernels_of_several_shapes_are_one_layer_with_a_picture_each(mixing: str) -> None:
+def test_kernels_of_several_shapes_are_one_layer(mixing: str) -> None:
+    """Each shape has a picture."""
     shapes = {"channels": [6, 4], "kernel_size": [{"shapes": [[1, 5], [5, 1], 3]}, 3]}
     network = build("cnn2d", (2, 8, 8), 2, **CONVOLUTION | shapes | {"mixing": mixing})
     views = inside_of(network, torch.randn(2, 2, 8, 8), channels=True)
@@ -63,7 +62,7 @@ def test_kernels_of_several_shapes_are_one_layer_with_a_picture_each(mixing: str
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_the_activations_of_an_mlp_with_skips_are_those_of_numpy(norm: str) -> None:
+def test_activations_of_skip_mlp_equal_numpy(norm: str) -> None:
     parameters = COMMON | {"norm": norm, "activation": "tanh", "skip": True}
     network = build("mlp", (2, 3), 2, hidden=[5, 5], **parameters)
     samples = np.random.default_rng(1).normal(size=(4, 2, 3))
@@ -80,7 +79,7 @@ def test_the_activations_of_an_mlp_with_skips_are_those_of_numpy(norm: str) -> N
     assert len(views) == 2  # what the head says is no hidden layer
 
 
-def test_a_network_of_ones_own_is_seen_as_far_as_its_layers_are_modules() -> None:
+def test_own_network_is_seen_through_its_modules() -> None:
     network = nn.Sequential(
         *(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(3, 4, 2)),
         *(nn.Flatten(), nn.Linear(16, 5), nn.Sigmoid(), nn.Linear(5, 2)),
@@ -107,7 +106,7 @@ class Own(nn.Module):
         return nn.functional.dropout(rows @ self.weight)  # draws, whatever the mode
 
 
-def test_a_network_is_left_exactly_as_it_was() -> None:
+def test_inspected_network_is_unchanged() -> None:
     own, state = Own(), torch.get_rng_state()
     assert inside_of(own, torch.ones(2, 3), channels=True) == {}
     assert own.calls == 0
@@ -128,7 +127,7 @@ def test_a_network_is_left_exactly_as_it_was() -> None:
     assert all(weight.requires_grad and weight.grad is None for weight in network.parameters())
 
 
-def test_what_is_too_large_for_a_picture_is_thinned_and_says_so() -> None:
+def test_large_views_are_thinned_and_say_so() -> None:
     network = build("cnn2d", (1, 300, 150), 2, **CONVOLUTION | {"channels": [40], "kernel_size": 3})
     inputs = torch.randn(2, 1, 300, 150)
     views = inside_of(network, inputs, channels=True)
@@ -175,7 +174,7 @@ def windows() -> Tensor:
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("network", ["rnn", "gru", "lstm"])
-def test_recomputed_states_are_the_layers_own(
+def test_recomputed_states_equal_those_of_the_layer(
     network: str, activation: str, norm: str, windows: Tensor
 ) -> None:
     changes = {"layers": 2, "bidirectional": True, "activation": activation, "norm": norm}
@@ -194,9 +193,7 @@ def test_recomputed_states_are_the_layers_own(
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("network", ["lstm", "gru"])
-def test_gates_are_those_of_one_step_after_the_other_by_hand(
-    network: str, activation: str, windows: Tensor
-) -> None:
+def test_gates_equal_a_loop_over_steps(network: str, activation: str, windows: Tensor) -> None:
     built = recurrent_network(network, bidirectional=True, activation=activation)
     views = inside_of(built, windows, channels=False)
     layer = built.layers.layer1.recurrent
@@ -223,7 +220,8 @@ class Reader(nn.Module):
         return self.head(self.reader(steps, **held)[0].mean(dim=1)[..., :2])
 
 
-def test_layers_of_ones_own_are_read_in_their_own_order_and_start(windows: Tensor) -> None:
+def test_own_recurrent_layers_keep_order_and_start(windows: Tensor) -> None:
+    """Their axes may be in another order, and their first state is their own."""
     turned = nn.GRU(FEATURES, HIDDEN, num_layers=2, bidirectional=True, bias=False)
     views = inside_of(Reader(turned, turned=True), windows, channels=False)
     with torch.no_grad():
@@ -246,7 +244,7 @@ class Halved(nn.LSTM):
         return super().forward(windows)[0] / 2, None
 
 
-def test_of_a_rule_that_is_not_known_only_the_states_are_told(windows: Tensor) -> None:
+def test_unknown_recurrence_shows_only_its_states(windows: Tensor) -> None:
     layer = Halved(FEATURES, HIDDEN, batch_first=True)
     views = inside_of(Reader(layer), windows, channels=False)
     assert list(views) == ["state/reader"]
@@ -256,7 +254,8 @@ def test_of_a_rule_that_is_not_known_only_the_states_are_told(windows: Tensor) -
     assert list(inside_of(Reader(projected), windows, channels=False)) == ["state/reader"]
 
 
-def test_half_precision_and_two_directions_keep_their_gates_apart() -> None:
+def test_gates_of_both_directions_have_separate_views() -> None:
+    """They are read in half precision too."""
     torch.manual_seed(0)
     layer = nn.GRU(FEATURES, 30, num_layers=2, bidirectional=True, batch_first=True)
     views = inside_of(Reader(layer).bfloat16(), torch.randn(2, 40, FEATURES), channels=False)
@@ -275,7 +274,7 @@ def many_rows(**changes: object) -> Prepared:
     return prepare(Given(labelled(TARGETS)), options(**changes))
 
 
-def test_the_first_test_row_of_each_class_is_looked_at() -> None:
+def test_first_test_row_of_each_class_is_chosen() -> None:
     prepared = many_rows()
     rows, labels, inputs = chosen(prepared, None)
     assert labels == ("a", "b", "c", "d")
@@ -294,7 +293,8 @@ def test_the_first_test_row_of_each_class_is_looked_at() -> None:
     assert chosen(prepare(Given(content), options()), None).labels == names[:12]
 
 
-def test_rows_are_taken_by_name_from_any_part_in_the_order_given() -> None:
+def test_named_rows_are_taken_from_any_part() -> None:
+    """They keep the given order."""
     prepared = many_rows()
     parts = (prepared.train, prepared.test, prepared.validation)
     wanted = [int(part.rows[1]) for part in parts]
@@ -304,7 +304,7 @@ def test_rows_are_taken_by_name_from_any_part_in_the_order_given() -> None:
     assert torch.equal(inputs, torch.stack([part.inputs[1] for part in parts]))
 
 
-def test_a_row_that_is_in_no_part_is_refused_by_its_number_and_so_are_too_many() -> None:
+def test_unknown_or_too_many_rows_are_refused() -> None:
     prepared = many_rows()
     first, second, third = (int(row) for row in prepared.test.rows[:3])
     with pytest.raises(ConfigError) as caught:
@@ -321,7 +321,7 @@ def test_a_row_that_is_in_no_part_is_refused_by_its_number_and_so_are_too_many()
         chosen(prepared, range(17))
 
 
-def test_rows_of_a_regression_are_spread_over_the_test_part_and_named_by_their_value() -> None:
+def test_regression_rows_are_spread_and_named_by_value() -> None:
     inputs = np.random.default_rng(2).normal(size=(200, 3))
     targets = 1000 + 50 * inputs[:, :1]
     prepared = prepare(Given(valued(inputs, targets)), options(scale="standard"))

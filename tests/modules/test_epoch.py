@@ -10,7 +10,7 @@ from pipeline.modules.epoch import Clipper, EpochMean
 
 
 @pytest.mark.parametrize("steps", [1, 7, 1024, 3000])
-def test_the_mean_weighs_each_step_by_its_rows(steps: int) -> None:
+def test_mean_weights_steps_by_their_rows(steps: int) -> None:
     mean, values, weights = EpochMean(), [], []
     for step in range(steps):
         values.append(math.sin(step))
@@ -20,7 +20,7 @@ def test_the_mean_weighs_each_step_by_its_rows(steps: int) -> None:
     assert float(mean.compute()) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_mean_of_many_steps_is_summed_in_double_precision() -> None:
+def test_mean_is_summed_in_double_precision() -> None:
     mean, values = EpochMean(), [torch.tensor(0.1), torch.tensor(1e4)]
     for step in range(20_000):
         mean.add(values[step % 100 == 0], 32)
@@ -28,7 +28,8 @@ def test_the_mean_of_many_steps_is_summed_in_double_precision() -> None:
     assert float(mean.compute()) == pytest.approx(expected, rel=1e-13)
 
 
-def test_a_new_epoch_begins_without_a_trace_of_the_last_and_may_have_no_step() -> None:
+def test_new_epoch_forgets_the_previous_one() -> None:
+    """An epoch may have no step."""
     mean = EpochMean()
     mean.add(torch.tensor(100.0), 3)
     mean.compute()
@@ -54,7 +55,7 @@ def flat(parameters: list[nn.Parameter]) -> Tensor:
 
 @pytest.mark.parametrize("scale", [0.01, 0.3, 10.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_clipping_by_norm_is_torchs_to_the_last_bit(scale: float, dtype: torch.dtype) -> None:
+def test_clipping_by_norm_equals_torch_bit_exactly(scale: float, dtype: torch.dtype) -> None:
     ours, theirs = (parameters_with_gradients(scale) for _ in range(2))
     for parameter in (*ours, *theirs):
         parameter.data = parameter.data.to(dtype)
@@ -64,7 +65,7 @@ def test_clipping_by_norm_is_torchs_to_the_last_bit(scale: float, dtype: torch.d
     torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=0)
 
 
-def test_clipping_by_value_bounds_each_entry_and_leaves_small_ones_alone() -> None:
+def test_clipping_by_value_bounds_each_entry() -> None:
     parameters = parameters_with_gradients(1.0)
     before = flat(parameters)
     Clipper().clip(parameters, threshold=0.5, algorithm="value")
@@ -98,9 +99,10 @@ def test_weights_without_gradients_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value", "none"])
-def test_norms_before_and_after_and_the_clipped_share_are_those_of_the_epoch(
+def test_epoch_has_gradient_norms_and_clipped_share(
     algorithm: str,
 ) -> None:
+    """The norms are those before and after clipping."""
     threshold = None if algorithm == "none" else 1.0
     clipper, before, after = Clipper(), [], []
     for scale in (0.01, 0.1, 5.0, 10.0):
@@ -116,7 +118,7 @@ def test_norms_before_and_after_and_the_clipped_share_are_those_of_the_epoch(
     assert after != before if threshold else after == before
 
 
-def test_an_epoch_of_thousands_of_steps_has_the_mean_of_all_of_them() -> None:
+def test_mean_covers_thousands_of_steps() -> None:
     clipper = Clipper()
     parameter = nn.Parameter(torch.zeros(1))
     for step in range(2500):

@@ -51,9 +51,10 @@ def tumours(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "best"), [("matthews", max), ("brier", min)])
-def test_own_metrics_are_those_of_torchmetrics_and_decide_in_their_own_direction(
+def test_own_metrics_equal_torchmetrics(
     train: Train, own: Callable[..., list[str]], own_folder: Path, name: str, best: Best
 ) -> None:
+    """Each one is monitored in its own direction."""
     assert train(*own(MCC, BRIER), *CANCER, f"monitor=val/{name}", "optimizer.lr=0.03") == 0
     run = only_run(own_folder / "runs")
     scores, classes = tumours(run)
@@ -73,7 +74,7 @@ def test_own_metrics_are_those_of_torchmetrics_and_decide_in_their_own_direction
 
 
 @pytest.mark.slow
-def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
+def test_own_metrics_get_the_shapes_of_torchmetrics(
     train: Train, own: Callable[..., list[str]], own_folder: Path, capsys: Capture
 ) -> None:
     error = "torchmetrics.classification.MulticlassCalibrationError, num_classes: 3"
@@ -92,7 +93,7 @@ def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
     assert final_values(run)["test/rank"] == pytest.approx(rank, abs=1e-4)
 
 
-def test_a_study_is_about_an_own_metric(line: CommandLine, own: Callable[..., list[str]]) -> None:
+def test_study_optimizes_an_own_metric(line: CommandLine, own: Callable[..., list[str]]) -> None:
     run = line.run(*own(MCC, BRIER), *CANCER)
     names = ["val/brier", "val/matthews"]
     about = read_objectives(names, "val/f1", task="binary", metrics=run.metrics)
@@ -122,7 +123,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("entry", REFUSED)
-def test_a_bad_metric_is_told(line: CommandLine, own: Callable[..., list[str]], entry: str) -> None:
+def test_invalid_metric_is_reported(
+    line: CommandLine, own: Callable[..., list[str]], entry: str
+) -> None:
     assert line.problem(*own(f"  {entry}"), *CANCER) == REFUSED[entry]
 
 
@@ -157,7 +160,7 @@ BROKEN = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "word", "problem"), BROKEN)
-def test_a_metric_that_does_not_work_is_told_before_anything_is_created(
+def test_failing_metric_is_reported_before_the_run(
     train: Train,
     own: Callable[..., list[str]],
     own_folder: Path,

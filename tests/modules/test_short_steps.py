@@ -72,7 +72,8 @@ def test_short_steps_end_as_lightnings_steps(
     assert_same(short, whole)
 
 
-def test_hooks_come_in_lightnings_order_and_see_the_same(train: Train, own_folder: Path) -> None:
+def test_hooks_run_in_the_order_of_lightning(train: Train, own_folder: Path) -> None:
+    """They get the same arguments."""
     seen = []
     for way in ((), (LIGHTNINGS_WAY,)):
         assert train(*MLP, *WATCHED, "scheduler=onecycle", *way) == 0
@@ -91,7 +92,7 @@ def test_hooks_come_in_lightnings_order_and_see_the_same(train: Train, own_folde
 
 
 @pytest.mark.parametrize("first", ["short", "lightnings"])
-def test_a_run_may_go_on_by_the_other_way(train: Train, own_folder: Path, first: str) -> None:
+def test_resumed_run_may_take_the_other_way(train: Train, own_folder: Path, first: str) -> None:
     words = (*IRIS, "scheduler=step", "scheduler.step_size=2", "callbacks=ema")
     ways = ["trainer.profiler=null", LIGHTNINGS_WAY]
     begin, end = ways if first == "short" else reversed(ways)
@@ -106,7 +107,7 @@ def test_a_run_may_go_on_by_the_other_way(train: Train, own_folder: Path, first:
         assert_same(found[key], expected[key])
 
 
-def test_an_optimizer_may_ask_twice_for_the_loss(train: Train, own_folder: Path) -> None:
+def test_optimizer_may_evaluate_the_loss_twice(train: Train, own_folder: Path) -> None:
     optimizer = ("optimizer=sgd", "optimizer._target_=hook_watcher.Ascent")
     assert train(*IRIS, *WATCHED, *optimizer, "trainer.max_epochs=1") == 0
     lines = (own_folder / LOG).read_text(encoding="utf-8").splitlines()
@@ -114,7 +115,7 @@ def test_an_optimizer_may_ask_twice_for_the_loss(train: Train, own_folder: Path)
     assert len(asked) == 2 * 3
 
 
-def test_batches_accumulated_later_make_one_step(train: Train, own_folder: Path) -> None:
+def test_accumulated_batches_make_one_step(train: Train, own_folder: Path) -> None:
     later = ("trust=[hook_watcher]", "+callbacks.later._target_=hook_watcher.MoreLater")
     assert train(*MLP, *later) == 0
     assert checkpoint(only_run(own_folder / "runs"), "last")["global_step"] == 3 + 3 + 1

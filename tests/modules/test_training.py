@@ -86,7 +86,7 @@ def binary_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     ],
     ids=["mlp", "mlp regression", "gru", "mlp binary"],
 )
-def test_losses_and_gradient_norms_of_each_epoch_are_those_of_a_loop_by_hand(
+def test_losses_and_gradients_equal_a_plain_loop(
     train: Train, own_folder: Path, words: tuple[str, ...], loss: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     assert train(*words, *COMMON, *QUIET) == 0
@@ -121,7 +121,7 @@ def expected_cross_entropy(
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0], [0.5, 2.0]])
-def test_the_weighted_loss_follows_a_formula(smoothing: float, weights: list[float] | None) -> None:
+def test_weighted_loss_equals_its_formula(smoothing: float, weights: list[float] | None) -> None:
     generator = torch.Generator().manual_seed(1)
     given = None if weights is None else torch.tensor(weights)
     for outputs, classes in ((3, 3), (1, 2)):  # one logit equals two of which the first is 0
@@ -148,7 +148,7 @@ def test_balanced_class_weights_are_scikit_learns(data: str) -> None:
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
-def test_the_loss_of_a_part_is_summed_in_double_precision(weights: list[float] | None) -> None:
+def test_loss_is_summed_in_double_precision(weights: list[float] | None) -> None:
     task = classifier(1, class_weights=None if weights is None else torch.tensor(weights))
     generator = np.random.default_rng(0)
     logits = (20 * generator.normal(size=1_500_000)).astype(np.float32)

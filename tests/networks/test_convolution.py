@@ -53,7 +53,8 @@ def by_hand(layer: nn.Module, image: Array, **sizes: int) -> Array:
 FULL = [((3, 3), 1, 1), ((1, 5), 1, 1), ((4, 2), 1, 1), ((3, 2), 2, 2)]
 
 
-def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None:
+def test_convolution_equals_the_sum_in_the_docs() -> None:
+    """The sum runs over all input channels."""
     image = np.random.default_rng(0).normal(size=(2, 7, 6))
     layers = [(convolution((7, 6), s, stride=n, dilation=d), n, d) for s, n, d in FULL]
     weighted = convolution((7, 6), (3, 2), channels=4, mixing="weighted")
@@ -66,7 +67,8 @@ def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None
         np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
-def test_a_table_is_a_sequence_of_its_variables_and_a_series_has_features_as_channels() -> None:
+def test_table_is_a_sequence_of_its_columns() -> None:
+    """A series has its features as channels."""
     table = build("cnn1d", (30,), 2)
     series = build("cnn1d", (30, 1), 2)
     series.load_state_dict(table.state_dict())
@@ -80,7 +82,8 @@ def shapes_of(network: torch.nn.Module) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("length", [5, 12, 40])
-def test_same_padding_gives_the_length_divided_by_the_stride_rounded_up(length: int) -> None:
+def test_same_padding_divides_length_by_stride(length: int) -> None:
+    """The length is rounded up."""
     for kernel, stride in product(range(1, 6), range(1, 4)):
         network = build("cnn1d", (length, 1), 2, channels=[4], kernel_size=kernel, stride=stride)
         maps = network.layers(torch.randn(3, 1, length))
@@ -90,7 +93,8 @@ def test_same_padding_gives_the_length_divided_by_the_stride_rounded_up(length: 
     assert network.layers(torch.randn(1, 3, length, 7)).shape == (1, 2, length, 7)
 
 
-def test_the_published_cnn_has_5210_weights_and_lengths_19_10_5() -> None:
+def test_published_cnn_has_5210_weights() -> None:
+    """The lengths of its feature maps are 19, 10 and 5."""
     network = build("cnn1d", (40, 1), 10, channels=[25, 25, 25], kernel_size=[5, 3, 3], stride=2,
                     padding=1, norm="none", pool="none", hidden=[])  # fmt: skip
     assert sum(weight.numel() for weight in network.parameters()) == 5_210
@@ -125,7 +129,8 @@ def test_kernel_sizes_are_read_as_the_configuration_says() -> None:
     assert network.head.in_features == 7
 
 
-def test_global_pooling_is_the_mean_over_all_positions_and_reads_any_length() -> None:
+def test_global_pooling_averages_all_positions() -> None:
+    """It reads inputs of any length."""
     network = build("cnn1d", (40, 1), 2, pool="global")
     maps = network.layers(torch.randn(3, 1, 40))
     assert network.head.in_features == maps.shape[1]
@@ -193,7 +198,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("network", "changes", "message"), REFUSALS)
-def test_sizes_that_can_not_work_are_refused_with_key_layer_and_length(
+def test_impossible_sizes_are_refused_by_layer(
     network: tuple[str, tuple[int, ...]], changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError) as refusal:

@@ -8,7 +8,7 @@ from made_networks import build
 from torch import nn
 
 
-def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_first() -> None:
+def test_published_mlp_has_15210_weights_and_a_skip() -> None:
     network = build("mlp", (40, 1), 10, hidden=[100, 100], norm="none", skip=True)
     assert sum(weight.numel() for weight in network.parameters()) == 15_210
     linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -19,7 +19,8 @@ def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_fi
     torch.testing.assert_close(network(samples), second @ w3.T + b3)
 
 
-def test_no_hidden_layer_is_logistic_regression_with_410_weights() -> None:
+def test_mlp_without_hidden_layer_is_logistic_regression() -> None:
+    """It has 410 weights."""
     network = build("mlp", (40, 1), 10, hidden=[])
     assert sum(weight.numel() for weight in network.parameters()) == 410
     weights, bias = network.parameters()
@@ -27,14 +28,14 @@ def test_no_hidden_layer_is_logistic_regression_with_410_weights() -> None:
     torch.testing.assert_close(network(samples), samples[:, :, 0] @ weights.T + bias)
 
 
-def test_layer_norm_gives_each_sample_mean_zero_before_the_activation() -> None:
+def test_layer_norm_standardizes_each_sample() -> None:
     network = build("mlp", (6,), 2, hidden=[16], norm="layer", activation="identity")
     values = network.layers(torch.randn(5, 6) * 10 + 3)
     torch.testing.assert_close(values.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0)
     torch.testing.assert_close(values.var(dim=1, correction=0), torch.ones(5), atol=1e-3, rtol=0)
 
 
-def test_dropout_zeroes_values_in_training_and_none_in_evaluation() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     dense = {"hidden": [1000], "norm": "none", "activation": "sigmoid"}
     for model, shape, more in (("mlp", (6,), dense), ("lstm", (5, 2), {"hidden": 400})):
         network, samples = build(model, shape, 2, dropout=0.3, **more), torch.randn(1, *shape)
@@ -50,7 +51,7 @@ AT_MINUS_ONE = {
 }
 
 
-def test_an_activation_has_its_textbook_value_at_minus_one() -> None:
+def test_activations_have_textbook_values_at_minus_one() -> None:
     for name, value in AT_MINUS_ONE.items():
         layer = build("mlp", (1,), 1, hidden=[1], activation=name).layers.layer1
         assert layer.activation(torch.tensor(-1.0)).item() == pytest.approx(value), name
@@ -87,12 +88,12 @@ def test_first_weights_have_the_deviation_of_their_scheme(
     assert weight.std().item() == pytest.approx(deviation, rel=0.01)
 
 
-def test_orthogonal_weights_are_orthogonal_with_the_gain_as_length() -> None:
+def test_orthogonal_init_is_orthogonal_with_gain() -> None:
     weight = first_weight(init="orthogonal", gain=3.0)  # (400, 300)
     torch.testing.assert_close(weight.T @ weight, 9 * torch.eye(300), atol=1e-4, rtol=0)
 
 
-def test_keras_starts_an_lstm_as_keras_does() -> None:
+def test_keras_init_of_lstm_equals_keras() -> None:
     network = build("lstm", (9, 1), 1, hidden=50, init="keras", readout="last")
     layer = network.layers[0].recurrent
     limit = math.sqrt(6 / (1 + 4 * 50))
@@ -106,14 +107,14 @@ def test_keras_starts_an_lstm_as_keras_does() -> None:
 
 
 @pytest.mark.parametrize(("model", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
-def test_the_default_gives_each_gate_an_orthogonal_matrix(model: str, gates: int) -> None:
+def test_default_init_makes_each_gate_orthogonal(model: str, gates: int) -> None:
     layer = build(model, (9, 2), 1, hidden=8, bidirectional=True).layers[0].recurrent
     for weight in (layer.weight_hh_l0, layer.weight_hh_l0_reverse):
         for gate in weight.detach().view(gates, 8, 8):
             torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
 
 
-def test_torch_leaves_a_recurrent_layer_as_torch_draws_it() -> None:
+def test_torch_init_keeps_the_weights_of_torch() -> None:
     torch.manual_seed(3)
     ours = build("lstm", (9, 2), 1, hidden=8, init="torch").layers[0].recurrent
     torch.manual_seed(3)
@@ -122,7 +123,7 @@ def test_torch_leaves_a_recurrent_layer_as_torch_draws_it() -> None:
         assert torch.equal(one, other)
 
 
-def test_learned_pooling_is_the_weighted_average_of_each_window() -> None:
+def test_learned_pooling_is_a_weighted_average() -> None:
     wide = build("cnn2d", (3, 7, 6), 1, channels=[3], pool="learned", pool_size=[3, 2])
     images = torch.randn(2, 3, 7, 6)
     at_first = torch.nn.functional.avg_pool2d(images, (3, 2))
@@ -145,7 +146,7 @@ def test_learned_pooling_is_the_weighted_average_of_each_window() -> None:
 
 
 @pytest.mark.parametrize(("pool", "expected"), [("max", 3.0), ("avg", 2.0), ("learned", 2.0)])
-def test_a_pool_takes_the_largest_or_the_mean_of_a_window(pool: str, expected: float) -> None:
+def test_pool_takes_maximum_or_mean_of_window(pool: str, expected: float) -> None:
     one = {"channels": [1], "kernel_size": 1, "stride": 1, "pool": pool}
     for model, shape, window in (("cnn1d", (2, 1), 2), ("cnn2d", (1, 2, 1), [2, 1])):
         layer = build(model, shape, 1, **one, pool_size=window).layers[0].pool

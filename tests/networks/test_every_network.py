@@ -17,7 +17,8 @@ ModelAndInput = tuple[str, tuple[int, ...]]
 INITS = ("default", "torch", "keras", "xavier", "kaiming", "orthogonal", "normal")
 
 
-def test_a_sample_gives_the_same_alone_and_of_saved_weights(model_and_input: ModelAndInput) -> None:
+def test_sample_output_is_independent_of_its_batch(model_and_input: ModelAndInput) -> None:
+    """A network that loads the saved weights gives the same."""
     model, shape = model_and_input
     network, fresh = build(model, shape, 4), build(model, shape, 4)
     network(torch.randn(8, *shape))  # moves the running statistics, where there are any
@@ -48,7 +49,7 @@ def test_a_training_batch_may_hold_a_single_sample(model_and_input: ModelAndInpu
         assert torch.isfinite(network(torch.randn(4, *shape))).all()
 
 
-def test_a_network_can_learn_one_batch_by_heart(model_and_input: ModelAndInput) -> None:
+def test_network_can_memorize_one_batch(model_and_input: ModelAndInput) -> None:
     model, shape = model_and_input
     network = build(model, shape, 3)
     samples, classes = torch.randn(12, *shape), torch.arange(12) % 3
@@ -63,7 +64,7 @@ def test_a_network_can_learn_one_batch_by_heart(model_and_input: ModelAndInput) 
     assert torch.equal(network(samples).argmax(dim=1), classes)
 
 
-def test_samples_of_four_dimensions_fit_no_network() -> None:
+def test_four_dimensional_samples_fit_no_network() -> None:
     message = (
         "no network takes samples of shape (2, 3, 4, 5); expected a table (features,), a series "
         "(steps, features), images (channels, height, width)"
@@ -72,7 +73,8 @@ def test_samples_of_four_dimensions_fit_no_network() -> None:
         require_kind("net", ("table",), (2, 3, 4, 5))
 
 
-def test_a_convolution_has_ci_co_kh_kw_weights_and_co_biases() -> None:
+def test_convolution_parameters_equal_the_formula() -> None:
+    """A layer has c_in · c_out · height · width weights and c_out biases."""
     for mixing, size in product(("full", "weighted"), ([3, 2], {"shapes": [[1, 5], 3]})):
         network = build("cnn2d", (3, 12, 12), 2, kernel_size=size, mixing=mixing)
         convolutions = [row for row in layer_table(network, (3, 12, 12)) if row.kernel]
@@ -83,7 +85,7 @@ def test_a_convolution_has_ci_co_kh_kw_weights_and_co_biases() -> None:
             assert row.parameters == row.channels_in * row.channels_out * height * width + biases
 
 
-def test_the_table_of_a_small_cnn_reads_as_worked_out_by_hand() -> None:
+def test_layer_table_of_small_cnn_is_correct() -> None:
     network = build("cnn2d", (1, 8, 8), 10, channels=[8], pool="learned", dropout=0.1)
     rows = [
         (row.name, row.kind, row.output_shape, row.parameters)
@@ -98,7 +100,8 @@ def test_the_table_of_a_small_cnn_reads_as_worked_out_by_hand() -> None:
     ]
 
 
-def test_a_recurrent_layer_is_one_row_with_its_states_as_output() -> None:
+def test_recurrent_layer_is_one_table_row() -> None:
+    """Its output is the states of all steps."""
     row = layer_table(build("lstm", (40, 1), 10), (40, 1))[0]
     assert row == LayerRow(
         name="layers.layer1.recurrent",
@@ -112,7 +115,9 @@ def test_a_recurrent_layer_is_one_row_with_its_states_as_output() -> None:
     )
 
 
-def test_the_work_that_threads_share_is_that_of_one_layer_and_one_time_step() -> None:
+def test_shared_work_is_one_layer_and_step() -> None:
+    """The number of threads follows from it."""
+
     def work(model: str, shape: tuple[int, ...], **parameters: object) -> float:
         return operations_at_once(layer_table(build(model, shape, 10, **parameters), shape))
 

@@ -32,7 +32,7 @@ def test_states_follow_the_textbook(model: str, activation: str, steps: int) -> 
 
 
 @pytest.mark.parametrize("model", ["gru", "lstm"])
-def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(model: str) -> None:
+def test_relu_recurrence_passes_gradcheck(model: str) -> None:
     layer = make_layer(model, "relu")
     windows = torch.randn(2, 4, FEATURES, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda values: layer(values)[0], (windows,))
@@ -40,7 +40,7 @@ def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(model: str) ->
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
-def test_last_is_the_state_that_has_read_everything(model: str, activation: str) -> None:
+def test_last_readout_has_read_all_steps(model: str, activation: str) -> None:
     network = build(
         model, (5, 2), 3, hidden=4, bidirectional=True, readout="last", activation=activation
     )
@@ -67,7 +67,7 @@ def test_the_published_gru_has_5134_weights() -> None:
 
 
 @pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
-def test_a_second_layer_reads_the_normalised_states_of_the_first(model: str) -> None:
+def test_second_layer_reads_normalized_states(model: str) -> None:
     network = build(model, (5, 2), 3, hidden=16, layers=2, norm="layer", bidirectional=True)
     first, second = network.layers
     states = first(torch.randn(6, 5, 2))
