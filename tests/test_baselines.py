@@ -38,7 +38,7 @@ def accuracy(baseline: Baseline, prepared: Prepared) -> float:
 
 
 @pytest.mark.parametrize("scale", ["none", "standard", "minmax"])
-def test_sunspots_come_out_as_published(scale: str) -> None:
+def test_sunspots_baselines_equal_published_values(scale: str) -> None:
     prepared = shipped("sunspots", validation=0.0, scale=scale)
     assert naive(prepared).name == "last value"
     assert rmse(naive(prepared), prepared) == pytest.approx(30.34, abs=0.005)
@@ -46,7 +46,7 @@ def test_sunspots_come_out_as_published(scale: str) -> None:
     assert rmse(lined(prepared), prepared) == pytest.approx(17.47, abs=0.005)
 
 
-def test_airline_comes_out_as_published() -> None:
+def test_airline_baselines_equal_published_values() -> None:
     plain = shipped("airline", validation=0.0, difference=None, window=13, scale="none")
     assert rmse(naive(plain), plain) == pytest.approx(48.04, abs=0.005)
     assert rmse(lined(plain), plain) == pytest.approx(14.26, abs=0.005)
@@ -138,13 +138,13 @@ def test_naive_baseline_is_class_shares_or_mean() -> None:
 
 
 @pytest.mark.parametrize("name", ["iris", "diabetes", "airline"])
-def test_data_over_its_budget_has_the_same_baselines(name: str) -> None:
+def test_memory_budget_does_not_change_baselines(name: str) -> None:
     whole, lazy = (shipped(name, memory_budget=budget) for budget in (2048, 0))
     for predict in (naive, lined):
         torch.testing.assert_close(predict(whole).outputs, predict(lazy).outputs)
 
 
-def test_a_bound_on_rows_thins_them_evenly() -> None:
+def test_row_limit_thins_rows_evenly() -> None:
     values = np.arange(2000.0)
     prepared = prepare(Given(valued(values[:, None], 3 * values + 1)), options(scale="standard"))
     assert rmse(lined(prepared, max_rows=300), prepared) < 0.02 * float(3 * values.std())
@@ -219,7 +219,7 @@ def test_baseline_of_other_process_is_bit_equal(
     assert torch.equal(beside.outputs, here.outputs)
 
 
-def test_the_validation_and_test_targets_change_no_baseline() -> None:
+def test_validation_and_test_targets_change_no_baseline() -> None:
     inputs = np.random.default_rng(0).normal(size=(60, 2))
     targets = inputs @ [1.0, -2.0]
     before = prepare(Given(valued(inputs, targets)), options())

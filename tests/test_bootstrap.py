@@ -48,7 +48,9 @@ def regression(rows: int, outputs: int = 1, seed: int = 0) -> Pair:
     ],
 )
 @pytest.mark.parametrize("size", [None, 3])
-def test_each_draw_is_scored_as_its_rows(task: str, pair: Pair, size: int | None) -> None:
+def test_weighted_scores_equal_scores_of_drawn_rows(
+    task: str, pair: Pair, size: int | None
+) -> None:
     outputs, targets = pair
     groups = None if size is None else np.arange(len(targets)) // size
     units = units_of(len(targets), groups=groups)
@@ -79,7 +81,7 @@ def test_draw_takes_whole_units() -> None:
     assert (alone == 0).mean() == pytest.approx((1 - 1 / 1000) ** 1000, abs=0.003)
 
 
-def test_the_interval_of_an_accuracy_is_wilsons() -> None:
+def test_accuracy_interval_equals_wilson() -> None:
     outputs, targets = binary(1000)
     found = intervals(outputs, targets, units=units_of(1000), threshold=0.5, seed=1)
     right = int(((outputs > 0.5) == targets).sum())

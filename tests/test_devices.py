@@ -60,7 +60,7 @@ def refused(present: Present | None, devices: object, accelerator: str = "auto")
 @no_gpu
 @no_mps
 @pytest.mark.parametrize("devices", ["auto", 1, [0]])
-def test_a_machine_without_accelerator_trains_on_its_cpu(devices: object) -> None:
+def test_machine_without_accelerator_trains_on_cpu(devices: object) -> None:
     device = taken(None, devices)
     assert (device.accelerator, device.count, device.world) == ("cpu", 1, 1)
     assert device.device_of(0) == torch.device("cpu")

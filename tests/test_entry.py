@@ -174,7 +174,7 @@ def test_multirun_continues_and_returns_the_highest_code(capsys: Capture, own_fo
     assert list(own_folder.iterdir()) == []
 
 
-def test_a_stop_ends_the_whole_multirun() -> None:
+def test_interrupt_ends_the_whole_multirun() -> None:
     seen: list[int] = []
     stops = seeing(seen, lambda config: config.seed, Interrupted(signal.SIGTERM))
     assert stops(["-m", "seed=1,2"]) == 143
@@ -243,9 +243,7 @@ ZSH = "autoload -Uz compinit bashcompinit && compinit -D && bashcompinit; "
 @pytest.mark.parametrize(
     ("shell", "before"), [(["bash", "--norc", "-i"], ""), (["zsh", "-f", "-i"], ZSH)]
 )
-def test_the_tab_key_completes_in_a_real_shell(
-    shell: list[str], before: str, own_folder: Path
-) -> None:
+def test_tab_key_completes_in_a_real_shell(shell: list[str], before: str, own_folder: Path) -> None:
     if shutil.which(shell[0]) is None:
         pytest.skip(f"{shell[0]} is not installed")
     script = own_folder / "pipeline"
@@ -337,7 +335,7 @@ INSTALLED = "import sys; from pipeline.__main__ import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("words", [["-m", "pipeline"], ["-m", "pipeline.sweep"], ["./pipeline"]])
-def test_stop_ends_the_first_import_in_silence(words: list[str], own_folder: Path) -> None:
+def test_interrupt_during_first_import_is_silent(words: list[str], own_folder: Path) -> None:
     (own_folder / "pipeline").write_text(INSTALLED, encoding="utf-8")
     (own_folder / "given").mkdir()
     (own_folder / "given" / "sitecustomize.py").write_text(STOPS_EARLY, encoding="utf-8")
@@ -385,7 +383,7 @@ def test_command_exits_after_all_exit_handlers(program: str, code: int, said: st
     assert (ended.returncode, ended.stdout) == (code, said)
 
 
-def test_the_log_says_where_a_library_was_missing(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_names_the_import_error(caplog: pytest.LogCaptureFixture) -> None:
     assert print_error(ImportError("torn"), traceback=False) == 3
     assert "ImportError: torn" in caplog.text
 
@@ -438,7 +436,7 @@ def test_any_text_is_printable_with_narrow_encoding() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_one_program_runs_every_command(capsys: Capture) -> None:
+def test_pipeline_program_runs_every_command(capsys: Capture) -> None:
     assert main(["train", "model=lstm", "--cfg", "job"]) == 0
     assert "_target_: pipeline.networks.recurrent.LSTM" in capsys.readouterr().out
     for words in (["--version"], ["train", "--version"]):
@@ -485,6 +483,6 @@ def test_error_of_one_rank_names_the_rank(monkeypatch: Patch, capsys: Capture) -
         ("--experimental-rerun x.pickle", "error: --experimental-rerun runs code from a file"),
     ],
 )
-def test_flags_that_can_not_be_joined_are_refused(words: str, said: str, capsys: Capture) -> None:
+def test_incompatible_flags_are_refused(words: str, said: str, capsys: Capture) -> None:
     assert ending(None)(words.split()) == 2
     assert capsys.readouterr().err.startswith(said)

@@ -82,9 +82,7 @@ def test_evaluating_test_rows_repeats_metrics_bit_exactly(evaluate: Evaluate, ki
     assert evaluate.out == evaluate.err == ""
 
 
-def test_evaluation_of_other_parts_is_a_separate_run(
-    evaluate: Evaluate,
-) -> None:
+def test_evaluation_of_other_parts_is_a_separate_run(evaluate: Evaluate) -> None:
     """It is not recorded as a training."""
     # The model has a threshold by a rule, and training one of 0.5.
     at_half = "metrics.threshold=0.5"
@@ -133,10 +131,8 @@ def test_evaluations_of_same_rows_are_compared(evaluate: Evaluate, capsys: Captu
     assert "epoch" not in page.partition("How it was made")[0].rpartition("<main")[2]
 
 
-def test_new_rows_are_encoded_as_in_training(
-    evaluate: Evaluate,
-) -> None:
-    """The order of rows and columns does not matter."""
+def test_new_rows_are_encoded_as_in_training(evaluate: Evaluate) -> None:
+    """The columns may have another order, and no row affects another."""
     header = ["outcome", "comment", "bmi", "city", "age", "patient"]
     rows = [[row[4], "x", row[3], row[2], row[1], row[0]] for row in new_data.patients(90, seed=5)]
     write_rows(Path("other.csv"), header, rows)
@@ -236,9 +232,7 @@ def test_data_changed_since_training_are_reported(evaluate: Evaluate) -> None:
     assert note.startswith("note: the run's data have changed since training: ")
 
 
-def test_missing_training_rows_leave_out_baselines(
-    evaluate: Evaluate,
-) -> None:
+def test_missing_training_rows_leave_out_baselines(evaluate: Evaluate) -> None:
     """A note says so."""
     Path("table.csv").unlink()
     write_rows(Path("other.csv"), new_data.TABLE, new_data.patients(40, seed=3))
@@ -276,10 +270,8 @@ def test_wrong_names_are_reported_before_wrong_values(evaluate: Evaluate) -> Non
     assert reference == "verbose=${nope} can't be resolved: there is no key 'nope'."
 
 
-def test_unknown_model_is_refused_and_any_folder_read(
-    evaluate: Evaluate,
-) -> None:
-    """A folder of any name can be read."""
+def test_unknown_model_is_refused(evaluate: Evaluate) -> None:
+    """A model in a folder of any name is found."""
     for reference in ("12e45678", "nobody"):
         assert evaluate(f"model_from={reference}", f"output={evaluate.runs}") == 2
         assert evaluate.err.startswith(f"error: run '{reference}' is unknown below output=")

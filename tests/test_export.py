@@ -102,7 +102,7 @@ def classifier(network: nn.Module, shape: tuple[int, ...]) -> Model:
 @pytest.mark.parametrize(
     ("name", "changes"), NETWORKS, ids=lambda value: value if isinstance(value, str) else None
 )
-def test_every_network_answers_alike_exported(name: str, changes: Any) -> None:
+def test_exported_networks_have_equal_outputs(name: str, changes: Any) -> None:
     network, shape = network_of(name, changes)
     model = classifier(network, shape)
     raw = np.random.default_rng(0).normal(2, 0.5, size=(3, *shape))
@@ -226,7 +226,9 @@ def run_of(given: Path, name: str) -> str:
     return f"model_from={run.relative_to(given)}"
 
 
-def test_exported_files_alone_answer_for_cells(given: Path, export: Export, tmp_path: Path) -> None:
+def test_exported_files_encode_cells_without_the_program(
+    given: Path, export: Export, tmp_path: Path
+) -> None:
     run, place = run_of(given, "table"), tmp_path / "files"
     code, out, err = export(run, "format=[program,onnx]", f"output={place}")
     assert (code, err) == (0, "")
@@ -253,7 +255,9 @@ def test_exported_files_alone_answer_for_cells(given: Path, export: Export, tmp_
     assert called == [line["prediction"].lstrip("'") for line in written]
 
 
-def test_a_series_takes_any_number_of_windows(given: Path, export: Export, tmp_path: Path) -> None:
+def test_series_export_takes_any_number_of_windows(
+    given: Path, export: Export, tmp_path: Path
+) -> None:
     run = run_of(given, "series")
     code, out, err = export(run, f"output={tmp_path}")
     assert (code, err) == (0, "")
@@ -297,7 +301,9 @@ def test_missing_extra_is_named_before_writing(
 # ── the rows by which a file is compared ────────────────────────────────────────────────────────
 
 
-def test_without_an_example_rows_are_made_up(given: Path, export: Export, tmp_path: Path) -> None:
+def test_missing_example_is_replaced_by_generated_rows(
+    given: Path, export: Export, tmp_path: Path
+) -> None:
     for name in ("table", "values"):
         checkpoint = f"{run_of(given, name)}/checkpoints/last.ckpt"
         code, out, err = export(checkpoint, f"output={tmp_path / name}")

@@ -25,7 +25,7 @@ def plainly(value: Any) -> Any:
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 @pytest.mark.parametrize("kind", ["table", "series", "images"])
-def test_all_that_is_written_comes_back(task: Any, kind: Any, tmp_path: Path) -> None:
+def test_saved_findings_load_unchanged(task: Any, kind: Any, tmp_path: Path) -> None:
     # No key or name is mistaken for a mark of the files.
     odd = {"array": "test.outputs", "number": 3, "one": {"number": "nan"}, "two": {"array": "x"}}
     made = made_findings(task=task, kind=kind)
@@ -102,7 +102,7 @@ WORST: dict[str, tuple[Any, Any, float, list[int]]] = {
 
 
 @pytest.mark.parametrize("case", WORST)
-def test_the_worst_mistakes_come_first(case: str) -> None:
+def test_worst_mistakes_come_first(case: str) -> None:
     targets, outputs, threshold, expected = WORST[case]
     rows = np.arange(len(targets))
     test = TestRows(rows=rows, targets=np.asarray(targets), outputs=np.asarray(outputs))

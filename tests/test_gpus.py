@@ -103,7 +103,7 @@ def test_many_workers_share_a_gpu(own_folder: Path) -> None:
 
 @two_gpus
 @pytest.mark.slow
-def test_two_gpus_come_to_the_values_of_one(made: Made) -> None:
+def test_two_gpus_reach_the_values_of_one(made: Made) -> None:
     whole = (*IRIS, "tracking=none", "trainer.sync_batchnorm=true")
     one, two = made(*whole, "trainer=gpu", "output=one"), made(*whole, "trainer=ddp", "output=two")
     assert len(set(re.findall(r"gpu \d+ \(", device_of(two)))) == 2

@@ -29,7 +29,7 @@ FREE_OF = {
 
 
 @pytest.mark.parametrize("does", FREE_OF)
-def test_nothing_heavy_is_imported_that_is_not_needed(does: str, trained_folder: Path) -> None:
+def test_no_unneeded_heavy_module_is_imported(does: str, trained_folder: Path) -> None:
     names = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
     (trained_folder / "new.csv").write_text(",".join(names) + "\n5,3,1,0.2\n", encoding="utf-8")
     code, unwanted = FREE_OF[does]

@@ -35,9 +35,7 @@ def test_architecture_page_equals_the_import_contract(
     assert told == held
 
 
-def test_every_module_is_in_one_layer(
-    contracts: list[dict[str, list[str]]],
-) -> None:
+def test_every_module_is_in_one_layer(contracts: list[dict[str, list[str]]]) -> None:
     package = ROOT / "pipeline"
     there = {path.stem for path in package.glob("*.py")} - {"__init__"}
     there |= {path.parent.name for path in package.glob("*/__init__.py")}

@@ -31,7 +31,7 @@ def test_markdown_escapes_all_special_characters() -> None:
     assert r"| x\|y\*z\`&lt;b&gt; 2 |" in text
 
 
-def test_only_underscores_within_words_stay_unescaped() -> None:
+def test_underscores_within_words_are_not_escaped() -> None:
     assert escaped("best_f1 _a_ b__c __d__ e_") == r"best_f1 \_a\_ b\_\_c \_\_d\_\_ e\_"
 
 

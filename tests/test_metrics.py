@@ -34,7 +34,7 @@ def random_multiclass(
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("absent", [None, 3])
-def test_several_classes_are_averaged_as_by_scikit_learn(seed: int, absent: int | None) -> None:
+def test_multiclass_averages_equal_scikit_learn(seed: int, absent: int | None) -> None:
     probabilities, targets = random_multiclass(seed, 40, 5, absent=absent)
     predicted = probabilities.argmax(dim=1)
     values = for_task("multiclass", classes=5, threshold=0.5)(probabilities, targets)
@@ -64,9 +64,7 @@ def test_auroc_averages_classes_and_halves_ties(levels: int, absent: int | None)
 
 @pytest.mark.parametrize(("rows", "classes"), [(1, 3), (40, 2), (60, 5), (200, 64)])
 @pytest.mark.parametrize("absent", [None, 1])
-def test_counted_shares_equal_torchmetrics_exactly(
-    rows: int, classes: int, absent: int | None
-) -> None:
+def test_multiclass_metrics_equal_torchmetrics(rows: int, classes: int, absent: int | None) -> None:
     probabilities, targets = random_multiclass(4, rows, classes, absent=absent)
     values = for_task("multiclass", classes=classes, threshold=0.5)(probabilities, targets)
     known = {"task": "multiclass", "num_classes": classes}
@@ -205,7 +203,7 @@ def every_f1(scores: np.ndarray, classes: np.ndarray) -> list[float]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("levels", [None, 5])
-def test_the_found_threshold_has_the_highest_f1(seed: int, levels: int | None) -> None:
+def test_best_threshold_has_the_highest_f1(seed: int, levels: int | None) -> None:
     scores, classes = made(seed, levels=levels)
     best = found("best_f1", scores, classes)
     assert best.reached == pytest.approx(max(every_f1(scores, classes)))
@@ -215,7 +213,7 @@ def test_the_found_threshold_has_the_highest_f1(seed: int, levels: int | None) -
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("least", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("levels", [None, 5])
-def test_the_highest_threshold_of_a_recall_is_found(
+def test_highest_threshold_with_recall_is_found(
     seed: int, least: float, levels: int | None
 ) -> None:
     scores, classes = made(seed, levels=levels)
@@ -276,7 +274,7 @@ def test_mean_names_the_classes_it_averages(
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 @pytest.mark.parametrize("absent", [None, 1])
-def test_further_class_metrics_equal_scikit_learns(task: str, absent: int | None) -> None:
+def test_further_class_metrics_equal_scikit_learn(task: str, absent: int | None) -> None:
     probabilities, targets = random_multiclass(7, 90, 4, absent=absent)
     probabilities[0, targets[0]] = 0.0
     probabilities /= probabilities.sum(1, keepdim=True)
@@ -301,7 +299,7 @@ def test_further_class_metrics_equal_scikit_learns(task: str, absent: int | None
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_smape_is_its_closed_form(outputs: int) -> None:
+def test_smape_equals_its_closed_form(outputs: int) -> None:
     generator = np.random.default_rng(1)
     targets = generator.normal(size=(60, outputs))
     predicted = targets + generator.normal(size=targets.shape)

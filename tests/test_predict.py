@@ -59,7 +59,7 @@ def test_predict_equals_stored_test_predictions(predict: Predict, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["table", "values", "arrays", "images"])
-def test_rows_in_memory_get_the_very_same_numbers(predict: Predict, kind: str) -> None:
+def test_rows_in_memory_get_identical_predictions(predict: Predict, kind: str) -> None:
     import pandas as pd
 
     from pipeline.serving.frames import predict_frame
@@ -161,7 +161,7 @@ def test_table_goes_to_stdout_without_output_option(predict: Predict) -> None:
     assert (predict.out, predict.err) == ("", "")
 
 
-def test_pictures_are_named_by_their_files(predict: Predict) -> None:
+def test_predicted_images_are_named_by_their_files(predict: Predict) -> None:
     pictures = new_data.write_pictures(Path("new"), 6, seed=5)
     rows = predict.rows("images", pictures)
     assert [row["file"] for row in rows] == sorted(

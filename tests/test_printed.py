@@ -39,7 +39,7 @@ run     runs/20250101-000000-net-000000
         ("val/f1 0.60  0.9 s  best", "val/loss 0.60  0.9 s  best"),
     ],
 )
-def test_another_word_or_number_is_a_difference(old: str, new: str) -> None:
+def test_changed_word_or_number_is_a_difference(old: str, new: str) -> None:
     assert len(differences(PRINTED.replace(old, new), PRINTED, tolerance=0.05)) == 1
 
 

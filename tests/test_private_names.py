@@ -78,12 +78,12 @@ def test_each_private_name_has_reason() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in REASONS if "." in name])
-def test_private_import_is_there(name: str) -> None:
+def test_private_imports_exist(name: str) -> None:
     module, _, member = name.rpartition(".")
     assert hasattr(import_module(module), member)
 
 
-def test_private_attributes_are_there(tmp_path: Path) -> None:
+def test_private_attributes_exist(tmp_path: Path) -> None:
     loader = import_module("hydra._internal.config_loader_impl").ConfigLoaderImpl
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -108,7 +108,7 @@ def test_private_attributes_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is an extra")
-def test_private_functions_of_ray_are_there() -> None:
+def test_private_functions_of_ray_exist() -> None:
     state, services = (import_module(f"ray._private.{name}") for name in ("state", "services"))
     assert hasattr(state, "available_resources_per_node")
     assert hasattr(services, "canonicalize_bootstrap_address")

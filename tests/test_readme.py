@@ -39,7 +39,7 @@ def result_rows(text: str) -> dict[str, list[float]]:
 
 
 @pytest.mark.slow
-def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
+def test_first_command_prints_what_readme_shows(tmp_path: Path) -> None:
     printed = ran(TRAIN, tmp_path, sys.executable)
     shown = blocks(ENGLISH, "text")[0]
     assert differences(shown, printed, tolerance=0.1) == []
@@ -75,7 +75,7 @@ def study(python: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 
 @pytest.mark.slow
-def test_the_sweep_prints_what_the_readme_shows(study: tuple[Path, str]) -> None:
+def test_sweep_prints_what_readme_shows(study: tuple[Path, str]) -> None:
     shown, printed = blocks(ENGLISH, "text")[1], study[1]
     assert differences(skeleton(shown), skeleton(printed), tolerance=0) == []
 
@@ -90,9 +90,7 @@ def test_readme_steps_from_file_to_model_work(tmp_path: Path, python: str) -> No
 
 
 @pytest.mark.slow
-def test_sweep_is_no_worse_than_its_default(
-    study: tuple[Path, str],
-) -> None:
+def test_sweep_is_no_worse_than_its_default(study: tuple[Path, str]) -> None:
     """One line says how its test metrics compare."""
     values = trial_values(study[0])
     assert max(values.values()) >= values["0"]

@@ -70,7 +70,7 @@ def test_secret_is_masked_and_text_around_kept(text: str, expected: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_secret_is_known_by_its_name(name: str) -> None:
+def test_secret_is_recognized_by_its_name(name: str) -> None:
     for prefix in ("", "tags.", "+data."):
         assert redact_word(f"{prefix}{name}=c0, c1") == f"{prefix}{name}=***"
     assert redact_value(name, "c0 c1") == "***"
@@ -85,7 +85,7 @@ def test_a_secret_is_known_by_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_an_ordinary_name_stays_with_its_value(name: str) -> None:
+def test_ordinary_name_keeps_its_value(name: str) -> None:
     assert redact_word(f"{name}=abc") == f"{name}=abc"
     assert redact_value(name, "abc") == "abc"
     for line in (f"train {name}=abc", f"{name}: abc def", f"tags={{{name}: abc}}", f"--{name} abc"):
@@ -108,16 +108,14 @@ def test_an_ordinary_name_stays_with_its_value(name: str) -> None:
         "expected KEY=VALUE; unknown key: lr",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert redact(text) == text
     assert not has_password(text)
     assert has_password("sweep.storage=postgresql://host/db?password=c0")
     assert not has_password("data.path=https://host/a.csv?sig=c0")
 
 
-def test_values_of_secret_variables_are_masked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_values_of_secret_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-7")
     monkeypatch.setenv("PGPASSWORD", "canary-8")
     monkeypatch.setenv("STORE", "http://me:canary%2F9@host")
@@ -178,7 +176,7 @@ def masked(shape: Shape, text: str) -> str:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=[shape.name for shape in SHAPES])
-def test_each_shape_loses_its_secret_alone(shape: Shape) -> None:
+def test_each_secret_shape_is_masked_alone(shape: Shape) -> None:
     assert shape.compiled.search(shape.example)
     assert masked(shape, shape.example) == shape.masked
     assert masked(shape, shape.masked) == shape.masked
@@ -221,7 +219,7 @@ def test_each_shape_loses_its_secret_alone(shape: Shape) -> None:
         ("key npm_0123456789abcdefghij0123456789abcdef", "key ***"),
     ],
 )
-def test_other_spellings_of_a_shape_are_masked(text: str, expected: str) -> None:
+def test_spelling_variants_of_secrets_are_masked(text: str, expected: str) -> None:
     assert redact(text) == expected
 
 

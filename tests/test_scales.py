@@ -61,7 +61,7 @@ def figures(made: Made, output: str, *words: str) -> dict[str, float]:
     ],
     ids=["table", "tiny feature", "arrays", "series", "differences"],
 )
-def test_figures_follow_a_target_of_any_size(
+def test_target_scale_does_not_change_scores(
     made: Made, words: tuple[str, ...], factors: list[float]
 ) -> None:
     write(rows())

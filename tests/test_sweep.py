@@ -58,10 +58,8 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     )
 
 
-def test_study_has_one_finished_run_per_trial(
-    records: Records,
-) -> None:
-    """Its MLflow run shows the best trial and the default."""
+def test_study_has_one_finished_run_per_trial(records: Records) -> None:
+    """Its MLflow run shows the best trial; folders of the best and the default trial stay."""
     assert {trial.state for trial in records.trials()} <= {"COMPLETE", "PRUNED"}
     assert len(records.trials()) == 6
     records.require_whole(6)
@@ -82,9 +80,7 @@ def test_study_has_one_finished_run_per_trial(
     assert kept == {best.number, 0}
 
 
-def test_piped_output_announces_start_and_report_once(
-    records: Records,
-) -> None:
+def test_piped_output_announces_start_and_report_once(records: Records) -> None:
     lines = Path("printed").read_text(encoding="utf-8").splitlines()
     assert lines[:3] == [
         "small: 6 trials on 1 worker, maximizing val/f1",
@@ -97,9 +93,7 @@ def test_piped_output_announces_start_and_report_once(
     assert report(["study=small"]) == 0
 
 
-def test_printed_command_repeats_the_winner_bit_exactly(
-    records: Records,
-) -> None:
+def test_printed_command_repeats_the_winner_bit_exactly(records: Records) -> None:
     """Its test metrics are those of the study."""
     printed = Path("printed").read_text(encoding="utf-8")
     apart = ("verbose=0", "tracking=none", "output=again")

@@ -75,7 +75,7 @@ def test_classification_metrics_equal_scikit_learn(made: Made, words: tuple[str,
         assert values[f"test/{name}"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_regression_figures_are_in_the_targets_own_units(made: Made, capsys: Capture) -> None:
+def test_regression_metrics_are_in_target_units(made: Made, capsys: Capture) -> None:
     words = ("model=lstm", "data=sunspots", "data.validation=0", "trainer.max_epochs=3")
     run = made(*words, "tracking=none", "verbose=0")
     truth, guess = (

@@ -88,7 +88,7 @@ class EveryStep(Callback):
 """
 
 
-def test_average_is_warmed_up(train: Train, own_folder: Path) -> None:
+def test_moving_average_is_warmed_up(train: Train, own_folder: Path) -> None:
     """By TensorFlow's rule, so that a few steps with a decay of 0.999 are not all the first one."""
     (own_folder / "my_steps.py").write_text(EVERY_STEP, encoding="utf-8")
     watched = ("trust=[my_steps]", "+callbacks.steps._target_=my_steps.EveryStep")
@@ -219,7 +219,7 @@ def test_error_of_own_code_names_its_place(
     assert capsys.readouterr().err == f"error: {problem}. {advice}\n"
 
 
-def test_other_callbacks_of_lightning_run_by_their_name(train: Train) -> None:
+def test_lightning_callbacks_run_by_name(train: Train) -> None:
     targets = ("LearningRateMonitor", "Timer", "ModelSummary", "DeviceStatsMonitor")
     words = [f"+callbacks.{one}._target_=pytorch_lightning.callbacks.{one}" for one in targets]
     assert train(*IRIS[:-1], "tracking=none", *words, "trainer.max_epochs=1") == 0

@@ -48,7 +48,9 @@ def epoch_lines(lines: list[str]) -> list[str]:
     ],
     ids=["table", "images", "regression", "many epochs"],
 )
-def test_no_line_is_too_wide(in_terminal: Callable[..., Terminal], words: tuple[str, ...]) -> None:
+def test_no_line_exceeds_the_terminal_width(
+    in_terminal: Callable[..., Terminal], words: tuple[str, ...]
+) -> None:
     last = {word.partition("=")[0]: word for word in words}
     shown = in_terminal(*last.values())
     for line in shown.frames():
@@ -56,9 +58,7 @@ def test_no_line_is_too_wide(in_terminal: Callable[..., Terminal], words: tuple[
     assert len(epoch_lines(shown.screen)) == int(last["trainer.max_epochs"].partition("=")[2])
 
 
-def test_run_fits_one_screen_without_details(
-    in_terminal: Callable[..., Terminal],
-) -> None:
+def test_run_fits_one_screen_without_details(in_terminal: Callable[..., Terminal]) -> None:
     """`details=true` adds the configuration, layers, checks and classes."""
     words = ("name=mlp-iris", "optimizer.lr=0.004", "model.hidden=[5,7]", "model.norm=none")
     screen = in_terminal(*IRIS, *words).screen

@@ -121,7 +121,7 @@ def test_keys_are_added_only_to_free_mappings(line: CommandLine) -> None:
     assert (run.tags, run.optimizer["foreach"]) == ({"fold": "a"}, True)
 
 
-def test_the_last_value_of_a_key_counts(line: CommandLine) -> None:
+def test_last_value_of_a_key_wins(line: CommandLine) -> None:
     """So a suggestion can be appended to the command that it is for."""
     words = ["model=lstm", "optimizer.lr=0.1", "callbacks=ema", "seed=1", "tags={a: b}"]
     later = ["model=mlp", "optimizer.lr=0.2", "callbacks=early_stopping", "tags={c: d}"]

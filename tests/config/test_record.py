@@ -9,9 +9,7 @@ from pipeline.config.compose import compose
 from pipeline.config.record import data_fingerprint, differences, flatten, plain, resume_problems
 
 
-def test_environment_variable_is_stored_as_reference(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_environment_variable_is_stored_as_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY", "c4nary")
     words = ["tracking.uri=${oc.env:CANARY}", "tags={a: '${tracking.uri}'}", "trust=[my_net]"]
     config = compose(words)

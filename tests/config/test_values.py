@@ -196,7 +196,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("words", RULES)
-def test_what_types_can_not_state_is_refused_too(line: CommandLine, words: str) -> None:
+def test_rules_beyond_types_are_checked(line: CommandLine, words: str) -> None:
     assert line.problem(*words.split()).startswith(RULES[words])
 
 
@@ -211,7 +211,7 @@ def test_path_components_must_be_plain_names(line: CommandLine, name: str) -> No
         )
 
 
-def test_an_output_inside_a_run_is_refused(line: CommandLine) -> None:
+def test_output_inside_a_run_is_refused(line: CommandLine) -> None:
     (line.folder / "run").mkdir()
     (line.folder / "run" / "journal.jsonl").touch()
     assert line.problem("output=run/more").startswith("output='run/more' is inside the run ")
@@ -374,7 +374,7 @@ def test_unknown_or_missing_parameter_is_named(line: CommandLine) -> None:
         assert line.problem(word) == problem
 
 
-def test_arguments_reach_the_constructor_as_it_declares_them() -> None:
+def test_arguments_have_the_declared_types() -> None:
     weights = {"params": [nn.Parameter(zeros(1))]}
     adam = build({"_target_": "torch.optim.Adam", "lr": 1, "betas": [0.8, 0.9]}, **weights)
     assert (adam.defaults["betas"], adam.defaults["lr"]) == ((0.8, 0.9), 1.0)

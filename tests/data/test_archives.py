@@ -53,7 +53,7 @@ def test_archive_files_keep_their_split(path: str) -> None:
 
 @pytest.mark.parametrize(("suffix", "separator"), [("txt", "  "), ("csv", ","), ("TXT", "\t")])
 @pytest.mark.parametrize("path", ["Wave", "Wave/Wave_TRAIN.tsv"])
-def test_the_test_file_may_have_another_suffix(path: str, suffix: str, separator: str) -> None:
+def test_test_file_may_have_another_suffix(path: str, suffix: str, separator: str) -> None:
     wave()
     Path("Wave/Wave_TEST.tsv").unlink()
     written(f"Wave/Wave_TEST.{suffix}", rows([-1, 1], separator))
@@ -107,7 +107,7 @@ def test_padding_is_dropped_and_lengths_become_equal() -> None:
     assert told in samples.notes
 
 
-def test_conversion_of_a_ts_file_works_when_typed() -> None:
+def test_printed_conversion_of_ts_file_works() -> None:
     path = written(
         "a b.ts", "# x\n@classLabel true B A\n@data\n1,2,3:8.6E-4,5,6:A\n7,8,9:-1,-2,-3: B\n"
     )
@@ -122,7 +122,7 @@ def test_conversion_of_a_ts_file_works_when_typed() -> None:
     assert [samples.classes[label] for label in samples.targets] == ["A", "B"]
 
 
-def test_first_form_of_the_folders_set_is_read() -> None:
+def test_first_format_in_folder_is_read() -> None:
     wave()
     written("Wave/WaveDimension1_TRAIN.tsv", rows([5, 6, 7]))
     assert len(read("ucr", "Wave").inputs) == 10
@@ -161,7 +161,7 @@ def test_first_form_of_the_folders_set_is_read() -> None:
         ("b_TEST.tsv", "1\t1\n", "b_TEST.tsv line 1 has 1 values, b_TRAIN.tsv line 1 has 3"),
     ],
 )
-def test_a_bad_line_is_refused_by_its_number(name: str, content: str | bytes, problem: str) -> None:
+def test_bad_line_is_refused_by_number(name: str, content: str | bytes, problem: str) -> None:
     written("b_TRAIN.tsv", GOOD)
     written("c_TRAIN.ts", GOOD)
     Path("none").mkdir()
@@ -200,9 +200,7 @@ def test_idx_folder_is_read_in_every_form(form: str) -> None:
     assert samples.targets.tolist() == (LABELS - 7).tolist()
 
 
-def test_unpacked_idx_file_wins_over_packed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_unpacked_idx_file_wins_over_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file gives the same rows from disk."""
     mnist()
     written(f"set/{IMAGES}", gzip.compress(idx(PICTURES[:20])))
@@ -225,7 +223,7 @@ def test_one_of_several_sets_is_chosen_by_file() -> None:
     assert read("idx", path).test is None
 
 
-def test_other_types_than_bytes_are_read_as_numbers() -> None:
+def test_idx_types_other_than_bytes_are_numbers() -> None:
     mnist()
     for code, dtype in {9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}.items():
         values = PICTURES[:20] % 100 - (0 if dtype == ">i1" else 60.0)
@@ -312,7 +310,7 @@ def test_truncated_or_oversized_packed_file_is_refused(monkeypatch: pytest.Monke
         read("idx", "set")
 
 
-def test_headers_are_compared_before_anything_is_unpacked() -> None:
+def test_headers_are_compared_before_decompression() -> None:
     """The images would unpack to 600 MB, and their labels are five."""
     mnist(FORMS[1])
     header = b"\0\0\x08\x03" + struct.pack(">3I", 6 * 10**8, 1, 1)

@@ -44,7 +44,7 @@ def test_npz_pair_gives_inputs_and_targets(names: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["x_{}", "X_{}", "{}_images"])
-def test_parts_that_a_file_gives_are_kept(form: str) -> None:
+def test_parts_given_by_a_file_are_kept(form: str) -> None:
     other = form.replace("X", "y").replace("x", "y").replace("images", "labels")
     arrays = {}
     for part, rows in {"test": X[:5], "val": X[5:12], "train": X[12:]}.items():
@@ -64,7 +64,7 @@ def test_given_validation_and_split_test_are_disjoint() -> None:
 
 
 @pytest.mark.parametrize("form", ["two pairs of npy", "two npz", "folder of npy"])
-def test_arrays_may_lie_in_other_files(form: str) -> None:
+def test_test_arrays_may_lie_in_other_files(form: str) -> None:
     Path("test").mkdir()
     for name, values in PARTS.items():
         np.save(f"test/{name}.npy", values)
@@ -111,7 +111,7 @@ def test_axes_are_inferred_or_given_by_user(
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8])
-def test_bytes_of_0_and_1_are_no_shades(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_of_0_and_1_are_not_scaled(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
     path = npz(x=(PICTURES > 99).astype(dtype), y=Y)
     assert (read("arrays", path).inputs.reshape(PICTURES.shape) == (PICTURES > 99)).all()
     assert prepared("arrays", path).train.inputs.unique().tolist() == [0, 1]
@@ -205,7 +205,7 @@ def test_pickled_objects_are_refused_and_not_loaded() -> None:
 
 
 @pytest.mark.parametrize("is_large", [False, True])
-def test_a_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if is_large:
         monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
     np.save("x.npy", X)
@@ -253,7 +253,7 @@ def test_oversized_compressed_array_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ("x.npy", {"targets": "no/y.npy"}, "targets='no/y.npy' does not exist; the folder 'no'"),
     ],
 )
-def test_a_key_that_does_not_fit_is_refused(path: str, keys: dict[str, str], problem: str) -> None:
+def test_unfitting_key_is_refused(path: str, keys: dict[str, str], problem: str) -> None:
     npz(signals=X, kind=Y)
     npz("p.npz", **PARTS)
     np.save("x.npy", X)

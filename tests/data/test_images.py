@@ -393,9 +393,7 @@ def pixels(rows: int = 300) -> list[list[str]]:
     return [["digit", *DIGITS.feature_names], *(list(map(str, row)) for row in cells)]
 
 
-def test_pixel_columns_are_scaled_together(
-    own_folder: Path,
-) -> None:
+def test_pixel_columns_are_scaled_together(own_folder: Path) -> None:
     """A file and a data frame with other column orders are read alike."""
     content = text(pixels())
     found = prepared_table(content, **KEYS)
@@ -443,13 +441,13 @@ def test_pixel_like_columns_suggest_image_shape(own_folder: Path) -> None:
         )
 
 
-def test_three_lengths_are_channels_first(own_folder: Path) -> None:
+def test_image_shape_of_three_is_channels_first(own_folder: Path) -> None:
     found = prepared_table(text(pixels()), **KEYS | {"image_shape": (4, 4, 4)}, scale="none")
     expected = DIGITS.data[:300].reshape(300, 4, 4, 4)[found.test.rows]
     np.testing.assert_array_equal(found.test.inputs, expected)
 
 
-def test_a_network_of_images_names_the_key(
+def test_image_network_suggests_image_shape(
     own_folder: Path, train: Callable[..., int], capsys: Capture
 ) -> None:
     Path("digits.csv").write_text(text(pixels()), encoding="utf-8")
@@ -469,7 +467,7 @@ def test_a_network_of_images_names_the_key(
         ("more", "x", "has 65 feature columns; column 'more' holds words; expected one"),
     ],
 )
-def test_other_columns_are_refused(own_folder: Path, header: str, cell: str, told: str) -> None:
+def test_non_pixel_columns_are_refused(own_folder: Path, header: str, cell: str, told: str) -> None:
     head, *rows = pixels()
     content = text([[header, *head], *([cell, *row] for row in rows)])
     with pytest.raises(DataError) as caught:

@@ -167,7 +167,7 @@ def test_batch_larger_than_training_part_is_reported() -> None:
 
 @pytest.mark.parametrize("world", [2, 3, 5])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_ranks_together_see_the_batches_of_one_process(world: int, shuffle: bool) -> None:
+def test_ranks_share_the_batches_of_one_process(world: int, shuffle: bool) -> None:
     inputs, targets = torch.arange(23.0).unsqueeze(1), torch.arange(23)
 
     def epoch(rank: Rank) -> list[tuple[torch.Tensor, ...]]:

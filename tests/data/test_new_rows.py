@@ -44,7 +44,7 @@ def new(path: str, schema: Schema) -> np.ndarray:
     ],
     ids=["table", "series", "colours", "greys", "truths"],
 )
-def test_new_arrays_are_the_networks_rows(values: Any, expected: Any, form: str) -> None:
+def test_new_arrays_become_network_inputs(values: Any, expected: Any, form: str) -> None:
     schema = trained(values)
     Path("new").mkdir()
     np.save("new.npy", values[:7])
@@ -84,7 +84,7 @@ def test_csv_row_is_one_flattened_sample(header: str, separator: str) -> None:
 
 @pytest.mark.parametrize("header", ["", "a;b;c;d\n", "0;1;2;3\n"])
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_a_csv_of_samples_may_have_decimal_commas(header: str, separator: str) -> None:
+def test_csv_of_samples_may_have_decimal_commas(header: str, separator: str) -> None:
     schema = trained(TABLE)
     lines = [separator.join(map(repr, row)).replace(".", ",") for row in TABLE.tolist()]
     content = header.replace(";", separator) + "\n".join([*lines, separator.join("1234")])
@@ -148,7 +148,7 @@ def ucr_schema(**changes: Any) -> Schema:
     ],
     ids=["labels", "no labels", "txt", "csv"],
 )
-def test_new_series_are_read_with_labels_or_without(name: str, content: str) -> None:
+def test_new_series_may_have_labels(name: str, content: str) -> None:
     schema = ucr_schema()
     Path(name).write_text(content)
     assert new(name, schema)[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
@@ -160,7 +160,7 @@ def test_new_series_are_truncated_and_padded_as_trained() -> None:
 
 
 @pytest.mark.parametrize("name", ["new", "new.gz"])
-def test_new_idx_files_are_read_packed_or_not(name: str) -> None:
+def test_new_idx_files_may_be_packed(name: str) -> None:
     schema, content = trained(GREYS), idx_bytes(GREYS)
     Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     assert (new(name, schema) == GREYS[:, None]).all()

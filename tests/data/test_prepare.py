@@ -62,7 +62,7 @@ def test_changed_content_or_split_changes_the_hash() -> None:
     assert content_hash(rows(), split_seed=1) != whole
 
 
-def test_rows_in_training_are_counted() -> None:
+def test_test_rows_in_training_are_counted() -> None:
     content = rows(test=np.arange(30, 40))
     content.inputs[[31, 35]] = content.inputs[[2, 2]]
     prepared = prepare(Given(content), options(validation=0.0, batch_size=10))
@@ -71,7 +71,7 @@ def test_rows_in_training_are_counted() -> None:
     )
 
 
-def test_clean_data_have_no_notes_and_no_warnings() -> None:
+def test_clean_data_have_no_notes_or_warnings() -> None:
     for content, changes in ((rows(), {}), (walk(), {"window": 3})):
         prepared = prepare(Given(content), options(batch_size=10, **changes))
         assert (prepared.notes, prepared.warnings) == ((), ())
@@ -135,7 +135,7 @@ def test_windows_and_targets_equal_a_handmade_example() -> None:
     assert prepared.test.rows.tolist() == [15, 16, 17, 18, 19]
 
 
-def test_all_steps_to_predict_lie_in_one_part() -> None:
+def test_horizon_stays_within_one_part() -> None:
     prepared = prepare(
         Given(series(COUNTING)), options(window=3, horizon=3, test=0.25, validation=0.2)
     )
@@ -156,7 +156,7 @@ def test_outputs_are_ordered_by_step_then_channel() -> None:
 @pytest.mark.parametrize(
     ("how", "horizon"), [("none", 1), ("standard", 2), ("minmax", 4), ("standard", 1)]
 )
-def test_targets_with_their_offsets_are_the_raw_values(how: str, horizon: int) -> None:
+def test_targets_plus_offsets_are_the_raw_values(how: str, horizon: int) -> None:
     values = np.random.default_rng(0).normal(size=(80, 2)).cumsum(0)
     prepared = prepare(
         Given(series(values)), options(window=5, horizon=horizon, difference=4, scale=how)
@@ -167,7 +167,7 @@ def test_targets_with_their_offsets_are_the_raw_values(how: str, horizon: int) -
         np.testing.assert_allclose(restored, expected, atol=1e-5)
 
 
-def test_differenced_windows_hold_changes_against_the_value_before() -> None:
+def test_differenced_windows_hold_changes() -> None:
     squares = COUNTING**2
     prepared = prepare(Given(series(squares)), options(window=2, difference=3, validation=0.0))
     first = prepared.train.rows[0]
@@ -206,7 +206,7 @@ def test_differenced_windows_hold_changes_against_the_value_before() -> None:
         ),
     ],
 )
-def test_windows_that_can_not_be_cut_are_refused(error: Any, changes: Any, problem: str) -> None:
+def test_impossible_windows_are_refused(error: Any, changes: Any, problem: str) -> None:
     with pytest.raises(error, match=problem):
         prepare(Given(series(COUNTING)), options(**changes))
 
@@ -242,7 +242,7 @@ def test_rows_outside_training_do_not_change_scaling() -> None:
     assert torch.equal(before.train.targets, after.train.targets)
 
 
-def test_measuring_in_small_blocks_gives_the_same_statistics(monkeypatch) -> None:
+def test_block_size_does_not_change_statistics(monkeypatch) -> None:
     inputs, _ = table_content(2)
     whole = scale.statistics(inputs, np.arange(80))
     monkeypatch.setattr(scale, "BLOCK_BYTES", 7 * 4 * 8)
@@ -331,12 +331,12 @@ def fitted(raw: np.ndarray) -> Encoder:
     return fit_encoder(raw, COLUMNS, TRAIN)
 
 
-def test_a_missing_number_becomes_the_training_mean(raw: np.ndarray, fitted: Encoder) -> None:
+def test_missing_number_becomes_the_training_mean(raw: np.ndarray, fitted: Encoder) -> None:
     expected = SimpleImputer().fit(raw[TRAIN, :1]).transform(raw[:, :1])
     np.testing.assert_allclose(fitted.encoded(raw)[:, :1], expected, rtol=1e-12)
 
 
-def test_categories_are_those_of_scikit_learn(raw: np.ndarray, fitted: Encoder) -> None:
+def test_categories_equal_scikit_learn(raw: np.ndarray, fitted: Encoder) -> None:
     levels = (*COLOURS, "(missing)")  # an empty cell is one more category
     imputer = SimpleImputer(strategy="constant", fill_value=len(COLOURS))
     filled = imputer.fit(raw[TRAIN, 1:]).transform(raw[:, 1:])

@@ -59,7 +59,7 @@ def report(content: Samples | Series, **changes: object) -> DataReport:
     return prepared(content, **changes).report
 
 
-def test_columns_are_measured_on_the_training_rows_alone() -> None:
+def test_columns_are_measured_on_training_rows() -> None:
     samples = patients()
     data = prepared(samples)
     column, *_, color = data.report.columns

@@ -96,7 +96,7 @@ def test_published_series_have_their_published_parts() -> None:
         ("1959-01 1950-12 1957-01", r"data.test_from=1957-01 .* expected start before end"),
     ],
 )
-def test_a_time_outside_the_file_is_refused(keys: str, message: str) -> None:
+def test_time_outside_the_file_is_refused(keys: str, message: str) -> None:
     first, last, test_from = keys.split()
     with pytest.raises(ConfigError, match=message):
         Airline(start=first, end=last, test_from=test_from).read()
@@ -277,7 +277,7 @@ class Trap:
         return (Path.write_text, (self.path, "sprung"))
 
 
-def test_a_pickle_in_the_cache_is_never_loaded(own_cache: Path) -> None:
+def test_cached_pickle_is_never_loaded(own_cache: Path) -> None:
     times_made()
     (file,) = own_cache.iterdir()
     sprung, buffer = own_cache / "sprung", io.BytesIO()
@@ -288,7 +288,7 @@ def test_a_pickle_in_the_cache_is_never_loaded(own_cache: Path) -> None:
     assert not sprung.exists()
 
 
-def test_a_cache_may_be_unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert times_made(2) == 2

@@ -46,7 +46,7 @@ def test_parts_are_disjoint_complete_and_sorted(stratify: bool) -> None:
         assert shared or not stratify
 
 
-def test_sizes_equal_those_of_scikit_learn() -> None:
+def test_split_sizes_equal_scikit_learn() -> None:
     for rows in range(20, 60):
         samples = labelled(np.arange(rows) % 2)
         split = split_rows(samples, options(test=0.25, validation=0.2))
@@ -108,7 +108,7 @@ def test_last_rows_are_the_test_part() -> None:
         ),
     ],
 )
-def test_last_rows_that_can_not_test_are_refused(
+def test_unusable_last_rows_are_refused(
     changes: dict[str, np.ndarray], last: int, told: str
 ) -> None:
     samples = replace(labelled(np.arange(40) % 2), **changes)
@@ -171,7 +171,7 @@ def splits(samples: Samples, **changes: object) -> list[Split]:
         ("values", True, theirs.KFold),
     ],
 )
-def test_folds_are_those_of_scikit_learn(name: str, stratify: bool, splitter: type) -> None:
+def test_folds_equal_scikit_learn(name: str, stratify: bool, splitter: type) -> None:
     samples = CONTENT[name]
     found = splits(samples, split_seed=5, stratify=stratify)
     test = split_rows(samples, options(split_seed=5, stratify=stratify)).test

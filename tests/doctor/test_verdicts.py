@@ -133,7 +133,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize("name", [*SICK, "healthy"])
-def test_evidence_that_is_missing_is_no_error(name: str) -> None:
+def test_missing_evidence_is_no_error(name: str) -> None:
     findings = made_findings() if name == "healthy" else SICK[name]()
     overflowed = {"end": End.DIVERGED, "vitals": vitals(findings, **NO_NUMBERS)}
     for missing in (*MISSING, overflowed):
@@ -265,7 +265,7 @@ def test_unknown_gain_is_reported_without_percentage() -> None:
     assert "%" not in verdict.evidence
 
 
-def test_share_given_by_reference_is_not_changed() -> None:
+def test_test_share_given_by_reference_is_not_changed() -> None:
     sick = worse_than("naive", network=8.0, theirs=8.0, rows=30)
     for changed, offered in (
         ({}, True),
@@ -366,7 +366,8 @@ def test_narrow_network_is_offered_units_before_epochs() -> None:
         assert diagnose(found).verdicts[0].cures[0] == cure
 
 
-def test_few_epochs_are_multiplied_by_more() -> None:
+def test_very_short_training_is_offered_more_epochs() -> None:
+    """A training of 6 epochs is offered 60, one of 12 is offered 36."""
     for planned, offered in ((6, 60), (12, 36)):
         (verdict,) = diagnose(replace(SICK["stopped_early"](), planned=planned)).verdicts
         assert f"trainer.max_epochs={offered}" in verdict.cures

@@ -74,7 +74,7 @@ def test_clipping_by_value_bounds_each_entry() -> None:
 
 @pytest.mark.parametrize("threshold", [1e-7, 0.3, 1.0, None])
 @pytest.mark.parametrize("ratio", [0.98, 0.9899999, 0.999999, 1.0, 1.000001, math.nan])
-def test_gradients_near_the_threshold_are_torchs(threshold: float | None, ratio: float) -> None:
+def test_clipping_near_the_threshold_equals_torch(threshold: float | None, ratio: float) -> None:
     ours, theirs = (parameters_with_gradients(1.0) for _ in range(2))
     scale = ratio * (threshold or 1.0) / float(flat(ours).norm())
     for parameter in (*ours, *theirs):
@@ -88,7 +88,7 @@ def test_gradients_near_the_threshold_are_torchs(threshold: float | None, ratio:
     )
 
 
-def test_weights_without_gradients_are_left_out() -> None:
+def test_weights_without_gradients_are_ignored() -> None:
     clipper, parameters = Clipper(), parameters_with_gradients(1.0)
     norms = [float(flat(parameters).norm())]
     clipper.clip(parameters, threshold=None, algorithm="norm")
@@ -99,9 +99,7 @@ def test_weights_without_gradients_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value", "none"])
-def test_epoch_has_gradient_norms_and_clipped_share(
-    algorithm: str,
-) -> None:
+def test_epoch_has_gradient_norms_and_clipped_share(algorithm: str) -> None:
     """The norms are those before and after clipping."""
     threshold = None if algorithm == "none" else 1.0
     clipper, before, after = Clipper(), [], []

@@ -179,7 +179,7 @@ def test_failing_metric_is_reported_before_the_run(
 @pytest.mark.parametrize(
     ("metric", "data"), [("balanced_accuracy", "iris"), ("smape", "diabetes"), ("mcc", "iris")]
 )
-def test_further_metric_decides_and_is_in_tables(
+def test_further_metric_can_be_monitored_and_shown(
     train: Train, own_folder: Path, capsys: Capture, metric: str, data: str
 ) -> None:
     words = ("model=mlp", f"data={data}", f"monitor=val/{metric}", *QUICK[:2])
@@ -194,7 +194,7 @@ def test_further_metric_decides_and_is_in_tables(
     assert values[f"best/val/{metric}"] == best(by_epoch)
 
 
-def test_objective_that_no_trial_scores_names_the_remedy() -> None:
+def test_objective_without_scores_suggests_monitor() -> None:
     with pytest.raises(ConfigError, match=r"Trials score it with monitor=val/mcc\.$"):
         read_objectives("val/mcc", "val/f1", task="binary")
     (objective,) = read_objectives(None, "val/mcc", task="binary")

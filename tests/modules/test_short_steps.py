@@ -60,7 +60,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)
-def test_short_steps_end_as_lightnings_steps(
+def test_short_steps_equal_lightning_steps(
     train: Train, own_folder: Path, words: tuple[str, ...]
 ) -> None:
     assert train(*MLP, *words, "output=short") == 0

@@ -137,7 +137,7 @@ def test_weighted_loss_equals_its_formula(smoothing: float, weights: list[float]
 
 
 @pytest.mark.parametrize("data", ["breast_cancer", "wine"])
-def test_balanced_class_weights_are_scikit_learns(data: str) -> None:
+def test_balanced_class_weights_equal_scikit_learn(data: str) -> None:
     options, prepared, network = seeded(
         ("model=mlp", f"data={data}", "loss.class_weights=balanced")
     )
@@ -160,7 +160,7 @@ def test_loss_is_summed_in_double_precision(weights: list[float] | None) -> None
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_regression_never_broadcasts_its_targets() -> None:
+def test_regression_never_broadcasts_its_targets() -> None:
     scores, units = (
         scoring.for_task("regression", classes=0, threshold=0.5),
         {"to_units": lambda values, _: values, "offsets": {}},

@@ -114,7 +114,7 @@ KERNELS = [
 ]
 
 
-def test_kernel_sizes_are_read_as_the_configuration_says() -> None:
+def test_kernel_sizes_follow_the_configuration() -> None:
     for kernel_size, shapes in KERNELS:
         network = build("cnn2d", IMAGES, 2, kernel_size=kernel_size, pool="none")
         assert shapes_of(network) == shapes

@@ -80,7 +80,7 @@ DEVIATIONS = [
 
 
 @pytest.mark.parametrize(("init", "activation", "gain", "deviation"), DEVIATIONS)
-def test_first_weights_have_the_deviation_of_their_scheme(
+def test_initial_weights_have_the_expected_deviation(
     init: str, activation: str, gain: float | None, deviation: float
 ) -> None:
     # 120,000 draws: their deviation lies within 1 % of the true one.

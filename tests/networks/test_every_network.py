@@ -39,7 +39,7 @@ def test_sample_output_is_independent_of_its_batch(model_and_input: ModelAndInpu
     assert rows[-1].kind == "Linear"  # what data.positive relies on
 
 
-def test_a_training_batch_may_hold_a_single_sample(model_and_input: ModelAndInput) -> None:
+def test_training_batch_may_be_a_single_sample(model_and_input: ModelAndInput) -> None:
     model, shape = model_and_input
     has_init = "init" in parameters_of(model)
     for changes in [{"init": init, "gain": 0.5} for init in INITS] if has_init else [{}]:

@@ -21,7 +21,7 @@ def make_layer(model: str, activation: str) -> nn.RNNBase:
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("model", CELLS)
-def test_states_follow_the_textbook(model: str, activation: str, steps: int) -> None:
+def test_recurrent_states_equal_numpy(model: str, activation: str, steps: int) -> None:
     layer = make_layer(model, activation)
     windows = torch.randn(2, steps, FEATURES, dtype=torch.float64)
     for window, states in zip(windows.numpy(), layer(windows)[0].detach().numpy(), strict=True):
@@ -51,7 +51,7 @@ def test_last_readout_has_read_all_steps(model: str, activation: str) -> None:
     torch.testing.assert_close(network(windows), expected)
 
 
-def test_mean_and_flatten_read_all_states() -> None:
+def test_mean_and_flatten_use_all_states() -> None:
     windows = torch.randn(6, 5, 2)
     mean = build("gru", (5, 2), 3, hidden=4, readout="mean")
     flat = build("gru", (5, 2), 3, hidden=4, readout="flatten")
@@ -61,7 +61,7 @@ def test_mean_and_flatten_read_all_states() -> None:
     torch.testing.assert_close(flat(windows), flat.head(side_by_side))
 
 
-def test_the_published_gru_has_5134_weights() -> None:
+def test_published_gru_has_5134_weights() -> None:
     network = build("gru", (40, 1), 10, hidden=6, bidirectional=True, readout="flatten")
     assert sum(weight.numel() for weight in network.parameters()) == 5_134
 

@@ -191,7 +191,7 @@ def test_mispredicted_series_shows_features_and_truth() -> None:
         np.testing.assert_allclose(lines_of(axes)[name].get_ydata(), values[at])
 
 
-def test_without_mistakes_has_no_picture() -> None:
+def test_no_mistakes_means_no_picture() -> None:
     nothing = Mistakes(positions=np.arange(0), inputs=np.empty((0, 1, 8, 8)))
     findings = made_findings(kind="images", mistakes=nothing)
     assert picture(findings, "mistakes/worst").alt == "No errors."

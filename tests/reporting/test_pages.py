@@ -271,7 +271,7 @@ def test_zero_width_interval_is_not_shown() -> None:
     assert " (95 % CI 0.30–0.40, 1 row), " in summary(subject(wide))
 
 
-def test_a_missing_interval_is_explained_below_the_table() -> None:
+def test_missing_interval_is_explained_below_the_table() -> None:
     made = made_findings()
     known = dict.fromkeys(("accuracy", "precision", "recall", "f1", "auroc"), (0.3, 0.7))
     few = "–: no interval: all bootstrap samples give this value, or "

@@ -115,9 +115,7 @@ def test_study_report_has_trials_and_seeds(
     assert again == pytest.approx(winner, abs=5e-5)
 
 
-def test_winner_is_confirmed_with_new_seeds(
-    place: Path,
-) -> None:
+def test_winner_is_confirmed_with_new_seeds(place: Path) -> None:
     studies = Studies(f"sqlite:///{place}/optuna.db")
     (name,) = (one for one in studies.names() if one.startswith(f"{STUDY}-confirm-"))
     seeds = [row.params["seed"] for row in studies.open(name).trials()]
@@ -311,7 +309,7 @@ def test_tables_of_a_run_fit_a_phone(place: Path, chrome: "Chrome") -> None:
     assert asks(chrome, f"{scrolled}.map(box => box.ariaLabel)") == []
 
 
-def test_a_click_sorts_the_trials(place: Path, chrome: "Chrome") -> None:
+def test_click_sorts_the_trials(place: Path, chrome: "Chrome") -> None:
     show(chrome, pages(place)[-1])
     rows = "[...document.querySelector('table.sortable').tBodies[0].rows]"
     click = "document.querySelector('table.sortable th:nth-child(4) button').click()"

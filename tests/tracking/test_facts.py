@@ -26,9 +26,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_large_diff_is_truncated_with_a_mark(
-    repository: Path,
-) -> None:
+def test_large_diff_is_truncated_with_a_mark(repository: Path) -> None:
     """Memory stays bounded however large the change is."""
     with (repository / "a.py").open("w") as file:
         file.writelines("y = 12345678\n" * 100_000 for _ in range(30))
@@ -74,7 +72,7 @@ def test_missing_or_hanging_git_gives_no_code(
     assert time.monotonic() - began_at < 30
 
 
-def test_no_program_of_a_repository_runs(
+def test_repository_programs_are_not_run(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     canaries, submodule = map(tmp_path_factory.mktemp, ("canaries", "submodule"))

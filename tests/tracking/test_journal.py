@@ -83,7 +83,7 @@ def test_status_of_a_long_journal(begun: Callable[..., Journal]) -> None:
         journal.begin(Header(name="n", experiment="e", uri=""))
 
 
-def test_record_of_a_folder_that_is_gone(tmp_path: Path) -> None:
+def test_record_of_missing_folder_is_empty(tmp_path: Path) -> None:
     assert RunRecord.read_status(tmp_path / "gone").lease is None
     record = RunRecord.read(tmp_path / "gone")
     assert not record.has_begun
@@ -92,9 +92,7 @@ def test_record_of_a_folder_that_is_gone(tmp_path: Path) -> None:
     assert not record.is_damaged
 
 
-def test_finish_does_not_end_another_process_run(
-    begun: Callable[..., Journal],
-) -> None:
+def test_finish_does_not_end_another_process_run(begun: Callable[..., Journal]) -> None:
     """The run goes on in a process that resumed it."""
     journal = begun("")
     record = Record(folder=journal.folder, journal=journal, uri="")
@@ -107,9 +105,7 @@ def test_finish_does_not_end_another_process_run(
     assert kinds == [BeginEvent, EndEvent, BeginEvent]
 
 
-def test_nonfinite_values_are_counted(
-    begun: Callable[..., Journal],
-) -> None:
+def test_nonfinite_values_are_counted(begun: Callable[..., Journal]) -> None:
     """As parameters they become texts."""
     journal = begun("", params={"a": nan, "b": inf, "c": None})
     assert journal.read().begins[0].params == {"a": "nan", "b": "inf", "c": None}

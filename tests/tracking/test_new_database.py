@@ -90,7 +90,7 @@ def test_half_created_database_is_created_again(tmp_path: Path) -> None:
     assert MlflowClient(uri).get_experiment("0").name == "Default"
 
 
-def test_a_table_of_another_program_is_never_replaced(tmp_path: Path) -> None:
+def test_tables_of_another_program_are_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")

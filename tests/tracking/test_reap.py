@@ -90,7 +90,7 @@ def test_late_end_replaces_lost_status(
 
 
 def test_only_silent_runs_are_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Live processes, rising counters and runs of other programs stay; no clock decides."""
+    """Live processes, rising counters and runs of other programs stay, at any clock time."""
     elsewhere = replace(own_lease(), host="elsewhere")
     with sleeping() as (stopped, process):
         process.send_signal(signal.SIGSTOP)

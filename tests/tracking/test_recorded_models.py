@@ -145,7 +145,7 @@ def test_arrays_of_any_number_type_pass_the_signature(shape: tuple[int, ...], ki
     assert (example.shape, example.dtype) == ((4, *shape), np.dtype("float64"))
 
 
-def test_requirements_are_installed_versions_that_an_index_has() -> None:
+def test_requirements_are_published_versions() -> None:
     lines = requirements("images")
     assert all(re.fullmatch(r"[a-z-]+==[\w.]+", line) for line in lines), lines
     assert {line.partition("==")[0] for line in {*lines} - {*requirements("table")}} == {"pillow"}
@@ -178,9 +178,7 @@ def test_finished_run_has_one_complete_model(place: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_frame_answers_equal_the_predict_command(
-    place: Path,
-) -> None:
+def test_frame_answers_equal_the_predict_command(place: Path) -> None:
     given = place / "patients.csv"
     answers = loaded("patients").predict(pd.read_csv(given, sep=";", encoding="utf-8-sig"))
     said = said_by_the_command(place, "patients", given)

@@ -82,10 +82,8 @@ def test_run_holds_params_tags_artifacts_and_metrics(
     assert run.info.experiment_id != "0"
 
 
-def test_run_has_dataset_and_single_values_at_zero(
-    recorder: Recorder, database: str, begun: Begun
-) -> None:
-    """Single values are stored at step 0."""
+def test_run_has_dataset_and_single_values(recorder: Recorder, database: str, begun: Begun) -> None:
+    """Single values of a training are at step 0, those of a study at their own step."""
     params = {"data._target_": "pipeline.data.table.Table", "data.path": "in/churn.csv"}
     rows = {"train": 60, "validation": 20, "test": 20}
     for command, step in (("train", 0), ("sweep", 3)):

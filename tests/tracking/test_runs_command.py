@@ -58,9 +58,7 @@ def listed_runs(
     return lines
 
 
-def test_run_list_is_tab_separated_in_a_pipe(
-    listed_runs: Callable[..., list[list[str]]],
-) -> None:
+def test_run_list_is_tab_separated_in_a_pipe(listed_runs: Callable[..., list[list[str]]]) -> None:
     """The newest run is first."""
     heading, *lines = listed_runs()
     assert heading == HEADINGS
@@ -302,7 +300,7 @@ def test_run_is_found_by_path_name_or_id(
     says("20260101-000000-lstm-aaaaab", line)
 
 
-def test_last_is_the_newest_run_that_trained(begun: Begun, tmp_path: Path) -> None:
+def test_last_is_the_newest_training_run(begun: Begun, tmp_path: Path) -> None:
     output = tmp_path / "runs"
     folder = add_run(begun, "20260101-000000-lstm-aaaaaa", "a" * 32, at=2)
     older = add_run(begun, "20260102-000000-lstm-bbbbbb", "b" * 32, at=1)

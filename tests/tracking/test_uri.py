@@ -48,9 +48,7 @@ def test_address_unusable_for_mlflow_is_refused(uri: str | None, kind: str, line
         tracking_uri(options(uri, kind))
 
 
-def test_default_location_needs_only_mlflow_ui(
-    tmp_path: Path,
-) -> None:
+def test_default_location_needs_only_mlflow_ui(tmp_path: Path) -> None:
     """An old `mlruns` folder makes the full command necessary."""
     assert ui_command(tracking_uri(options())) == "mlflow ui"
     (tmp_path / "mlruns" / "0").mkdir(parents=True)

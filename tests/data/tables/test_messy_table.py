@@ -224,7 +224,7 @@ def test_empty_cell_is_its_own_category() -> None:
     assert {"town=(missing)", "town=other"} < {*encoder.features}
 
 
-def test_a_category_called_other_keeps_its_name() -> None:
+def test_category_called_other_keeps_its_name() -> None:
     """The feature that rare categories share has another one, so that no two are alike."""
     towns = ["other"] * 50 + ["(other)"] * 40 + [f"town {n}" for n in range(30)]
     content = "town,y\n" + "".join(f"{town},{n % 2}\n" for n, town in enumerate(towns))

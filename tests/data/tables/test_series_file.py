@@ -165,7 +165,7 @@ def test_series_without_header_needs_header_option() -> None:
 
 
 @pytest.mark.parametrize("name", ["parquet", "feather", "excel"])
-def test_typed_file_gives_the_series_of_its_csv(name: str) -> None:
+def test_typed_file_equals_its_csv(name: str) -> None:
     frame = pd.read_csv(write(PLAIN), parse_dates=["day"])
     if name == "excel":
         frame.to_excel("f.xlsx", index=False)
@@ -176,7 +176,7 @@ def test_typed_file_gives_the_series_of_its_csv(name: str) -> None:
     assert other.reading["step"] == "1 day"
 
 
-def test_columns_targets_and_units_travel_to_the_schema() -> None:
+def test_schema_has_columns_targets_and_units() -> None:
     schema = prepared(source(MONTHLY, columns=("b", "a"), targets=("a",), units="cm")).schema
     assert (schema.features, schema.targets, schema.label) == (("b", "a"), ("a",), "a")
     assert (schema.units, schema.input_shape, schema.outputs) == ("cm", (3, 2), 1)
@@ -219,7 +219,7 @@ def test_missing_and_irregular_steps_are_reported() -> None:
     assert "f.csv: the times of column 'day' have no common step" in series.notes[1]
 
 
-def test_part_begins_at_named_time() -> None:
+def test_test_part_begins_at_named_time() -> None:
     """If that time is missing, the test part begins at the next one."""
     for content, first in (
         (MONTHLY, "2003-01"),
@@ -413,7 +413,7 @@ def test_holes_are_filled_by_previous_or_linear() -> None:
         np.testing.assert_allclose(line[:, channel], np.interp(times, known, content))
 
 
-def test_no_line_looks_across_a_border() -> None:
+def test_interpolation_stops_at_part_borders() -> None:
     values = holey(200)
     changed = values.copy()
     changed[120:] = np.where(np.isnan(changed[120:]), HOLE, 1e6)
@@ -473,7 +473,7 @@ def again(series: SeriesFile, schema: Schema) -> Part:
     return reader_of(schema).evaluated(series, budget=64)[2]
 
 
-def test_rows_are_read_again_bit_exactly() -> None:
+def test_test_rows_are_read_again_bit_exactly() -> None:
     trained = source(content(80), targets=("b",))
     parts = prepared(trained, window=4, horizon=2, difference=3, scale="standard")
     part = again(trained, parts.schema)

@@ -230,7 +230,7 @@ def test_unlearnable_table_is_refused(content: str, keys: Any, problem: str) -> 
     assert told == problem if "…" not in problem else problem.strip("…") in told
 
 
-def test_three_rows_and_repeated_rows_are_enough() -> None:
+def test_smallest_and_repeated_tables_are_accepted() -> None:
     assert len(prepared("a,y\n0,0\n1,0.3\n2,0.7\n").train) == 1
     assert prepared("a,b,y\n" + "1,2,0\n3,4,1\n" * 20).schema.task == "binary"
 
@@ -357,7 +357,7 @@ def test_feature_equal_to_target_is_reported(copy, truth) -> None:
         (("1", "1.0", "2"), ("1", "2")),
     ],
 )
-def test_classes_are_named_as_the_file_writes_them(targets: Any, classes: tuple[str, ...]) -> None:
+def test_class_names_equal_the_cells(targets: Any, classes: tuple[str, ...]) -> None:
     samples = read(target(*targets))
     assert samples.classes == classes
     if len(set(targets)) == len(classes):

@@ -33,7 +33,7 @@ def rows(path: Path, options: CsvOptions = AS_FOUND, **keys: Any) -> list[list[s
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_the_cells_are_those_of_pythons_own_reader(sep: str, end: str, mark: bytes) -> None:
+def test_cells_equal_those_of_the_csv_module(sep: str, end: str, mark: bytes) -> None:
     content = text(patients(), sep=sep, end=end) + end * 3
     names, *expected = csv.reader(io.StringIO(content, newline=""), delimiter=sep)
     path = write(mark + content.encode())
@@ -56,7 +56,7 @@ def test_the_cells_are_those_of_pythons_own_reader(sep: str, end: str, mark: byt
         ("0,1,2\n5,6,7\n", ("0", "1", "2"), [["5", "6", "7"]]),  # as pandas numbers columns
     ],
 )
-def test_spaces_and_quotes_are_left_away(
+def test_spaces_and_quotes_are_stripped(
     content: str, names: tuple[str, ...], expected: list[Any]
 ) -> None:
     path = write(content)
@@ -65,7 +65,7 @@ def test_spaces_and_quotes_are_left_away(
     assert rows(path, columns=names[::-1]) == [cells[::-1] for cells in expected]
 
 
-def test_blocks_come_in_order_with_their_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_state_their_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_format, "BLOCK_BYTES", 200)
     path = write("a,b\n" + "".join(f'{row},"x\n{row}"\n' for row in range(1, 101)))
     found = [(at.first_row, batch.column("a").to_pylist()) for at, batch in batches(path, AS_FOUND)]
@@ -74,7 +74,7 @@ def test_blocks_come_in_order_with_their_first_row(monkeypatch: pytest.MonkeyPat
     assert [cell for _, cells in found for cell in cells] == [str(row) for row in range(1, 101)]
 
 
-def test_cells_may_be_longer_than_pythons_reader_takes() -> None:
+def test_cells_may_exceed_the_csv_module_limit() -> None:
     name, note = "n" * 140_000, "one\n" + "x" * 140_000
     path = write(f'{name},b\n1,"{note}"\n')
     assert form_of(path, AS_FOUND).names == (name, "b")
@@ -371,7 +371,7 @@ def test_unreadable_number_is_refused_with_its_place(cell: str, problem: str) ->
     assert str(raised.value) == f"the request row 12, column 'dose': {cell!r} {problem}"
 
 
-def test_a_long_cell_is_cut_in_the_message() -> None:
+def test_long_cell_is_truncated_in_the_message() -> None:
     with pytest.raises(DataError, match=f"'{'x' * 40}…' is not a number"):
         parsed("x" * 500)
 

@@ -34,7 +34,7 @@ def with_column(name: str, cells: list[str]) -> str:
     return text([[*HEADER, name], *([*row, cell] for row, cell in zip(ROWS, cells, strict=True))])
 
 
-def test_files_of_their_own_validate_and_test() -> None:
+def test_validation_and_test_may_be_separate_files() -> None:
     write(text([HEADER, *ROWS[60:]]), "test.csv")
     write(text([HEADER, *ROWS[50:60]], sep=";"), "validation.csv")
     others = {"test_path": "test.csv", "validation_path": "validation.csv"}
@@ -200,7 +200,7 @@ def test_training_file_is_read_again_as_trained() -> None:
     assert len(part.inputs) == 60
 
 
-def test_reordered_and_further_columns_give_the_same_rows() -> None:
+def test_column_order_and_extra_columns_are_irrelevant() -> None:
     known = schema()
     turned = opened(known, Rules(), dict(reversed({**ONE, "colour": "red"}.items())))
     plain = opened(known, Rules(), ONE)
@@ -208,7 +208,7 @@ def test_reordered_and_further_columns_give_the_same_rows() -> None:
     assert raw(known, dict(reversed(ONE.items()))).tobytes() == raw(known, ONE).tobytes()
 
 
-def test_columns_that_are_missing_are_named() -> None:
+def test_missing_columns_are_named() -> None:
     lacks = r"new.csv lacks the columns 'town', 'dose', which the model was trained on; it has "
     with refused(lacks + r"age, ward, dos\.$"):
         opened(schema(), Rules(), {"age": "1", "ward": "1", "dos": "1"})
@@ -286,7 +286,7 @@ def test_shipped_table_is_read_by_feature_names() -> None:
         (["no", "yes"], ["no", "yes"]),
     ],
 )
-def test_new_labels_are_the_classes_of_training(written: list[str], read_again: list[str]) -> None:
+def test_new_labels_use_the_trained_classes(written: list[str], read_again: list[str]) -> None:
     known = schema("a,y\n" + "".join(f"{row},{written[row % 4 == 0]}\n" for row in range(40)))
     assert known.classes == tuple(written)
     assert truth(known, *read_again) == [0, 1]
@@ -302,7 +302,7 @@ def test_new_labels_are_the_classes_of_training(written: list[str], read_again: 
         ),
     ],
 )
-def test_an_unknown_label_is_refused(content: str, cells: Any, problem: str) -> None:
+def test_unknown_label_is_refused(content: str, cells: Any, problem: str) -> None:
     assert truth(schema(VALUES), "0.5", "-3") == [[0.5], [-3.0]]
     with refused(f"^new.csv line 3, column 'y': {re.escape(problem)}"):
         truth(schema(content), *cells)

@@ -206,7 +206,7 @@ def columns(*written: Sequence[str], sep: str = ";") -> str:
         (",", (["3.008", "4,812"],), 2, "3.008", ("3.008", "3008")),
     ],
 )
-def test_number_of_two_meanings_is_refused(
+def test_ambiguous_number_is_refused(
     sep: str, written: tuple[list[str], ...], line: int, cell: str, readings: tuple[str, str]
 ) -> None:
     """The refusal names the keys that decide, and each reads what it says."""
@@ -245,7 +245,7 @@ def test_shares_among_percentages_are_refused(cells: list[str], told: str) -> No
     assert problem.startswith(f"{FILE} {told}")
 
 
-def test_column_keeps_the_form_of_its_own_cells() -> None:
+def test_each_column_has_its_own_number_format() -> None:
     """Decimal points of one column stay beside decimal commas of another."""
     samples = read(columns(["47.081", "7.1"], PRICES))
     assert samples.inputs[:2, 0].tolist() == [47.081, 7.1]
@@ -271,7 +271,7 @@ def test_column_keeps_the_form_of_its_own_cells() -> None:
         ({"thousands": "none"}, ["1,763", "2,500"], [1.763, 2.5]),
     ],
 )
-def test_keys_decide_what_cells_leave_open(
+def test_options_resolve_ambiguous_cells(
     keys: dict[str, Any], cells: list[str], values: list[float]
 ) -> None:
     samples = read(columns(cells), **keys)
@@ -283,7 +283,7 @@ def test_keys_decide_what_cells_leave_open(
     assert {*read_again[~np.isnan(read_again)]} <= {*values}
 
 
-def test_keys_name_columns_that_exist() -> None:
+def test_option_with_unknown_column_is_refused() -> None:
     (problem,) = problems(columns(["1.728"]), decimal={"b": "point"})
     assert problem == f"data.decimal=b is not a column of {FILE}; its columns are a, y."
 
@@ -326,7 +326,7 @@ def test_other_cells_resolve_an_ambiguous_separator(
     assert example.tolist() == samples.inputs[made.train.rows][: len(example)].tolist()
 
 
-def test_target_of_two_meanings_is_refused() -> None:
+def test_ambiguous_target_is_refused() -> None:
     cells = [f"{row // 40}.{row % 40:03d}" if row > 40 else str(row) for row in range(80)]
     told = f"{FILE} line 43, column 'y': '1.001' may be 1.001 or 1001; 'data.decimal={{y: point}}'"
     lines = [f"{row % 9},5;{cell}" for row, cell in enumerate(cells)]
@@ -462,7 +462,7 @@ def test_parquet_numbers_stay_numbers_beside_decimal_commas() -> None:
     assert read(path="f.parquet").inputs[:2, 0].tolist() == [1.728, 375]
 
 
-def test_cells_far_apart_in_a_file_are_compared() -> None:
+def test_distant_cells_of_a_file_are_compared() -> None:
     rows = ["0.5"] * 400_000 + ["20%"] * 10
     content = "a,b,y\n" + "".join(f"{cell},some text,{n % 2}\n" for n, cell in enumerate(rows))
     assert "'20%' is not a number (10 of 400010 cells are not)" in problems(content)[0]
@@ -608,7 +608,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("frequency", "written", "step"), CASES.values(), ids=list(CASES))
-def test_following_labels_are_those_of_pandas(frequency: str, written: str, step: str) -> None:
+def test_following_labels_equal_pandas(frequency: str, written: str, step: str) -> None:
     labels = pd.date_range("2019-11-05", periods=50, freq=frequency).strftime(written).tolist()
     past = times_of(labels[:40])
     found = find_step(past)
@@ -639,7 +639,7 @@ def test_missing_steps_are_counted_by_place(frequency: str) -> None:
         (["2020-11-30", "2020-12-30", "2021-01-30"], ["2021-02-28", "2021-03-30"]),
     ],
 )
-def test_numbers_and_month_ends_go_on_by_steps(labels: list[str], following: list[str]) -> None:
+def test_numbers_and_month_ends_continue_by_steps(labels: list[str], following: list[str]) -> None:
     times = times_of(labels)
     assert list(labels_after(times, find_step(times), 2)) == following
 
@@ -677,7 +677,7 @@ def test_irregular_times_are_numbered_from_the_last(labels: list[str]) -> None:
         ("irregular", None),
     ],
 )
-def test_the_step_of_the_times_gives_the_season(step: str, season: int | None) -> None:
+def test_time_step_determines_the_season(step: str, season: int | None) -> None:
     assert season_of({"step": step}) == season
 
 
