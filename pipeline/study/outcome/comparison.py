@@ -76,8 +76,10 @@ class Spread:
         mean = number(self.mean) if self.n else MISSING
         if self.sd is None:
             return mean
+        if "e" in mean:
+            return f"{mean} ± {number(self.sd)}"
         decimals = len(mean.partition(".")[2])  # with as many decimals as the mean
-        return f"{mean} ± {number(self.sd) if 'e' in mean else f'{self.sd:,.{decimals}f}'}"
+        return f"{mean} ± {self.sd:,.{decimals}f}"
 
 
 def spread(
@@ -132,7 +134,8 @@ class ComparisonCell:
 
     def is_named(self, words: str) -> bool:
         """Return whether all `key=value` words are settings of this cell."""
-        return set(words.split()) <= {f"{key}={text}" for key, text in self.settings.items()}
+        settings = {f"{key}={text}" for key, text in self.settings.items()}
+        return settings.issuperset(words.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +172,14 @@ class Comparison:
     @property
     def naming(self) -> str:
         """Column that names the baselines: the first key that none depends on, or `PREDICTOR`."""
-        baselines = (cell for cell in chain(*self.blocks) if cell.kind != NETWORK)
-        taken = {DATA}.union(*(cell.settings for cell in baselines))
-        return next((key for key in self.keys if key not in taken), PREDICTOR)
+        baseline_keys = {DATA}
+        for cell in chain(*self.blocks):
+            if cell.kind != NETWORK:
+                baseline_keys.update(cell.settings)
+        for key in self.keys:
+            if key not in baseline_keys:
+                return key
+        return PREDICTOR
 
     @property
     def columns(self) -> list[str]:
@@ -190,10 +198,13 @@ class Comparison:
         """Return the published results for a cell: a text for each metric, as it was given."""
         if cell.kind != NETWORK:
             return [""] * len(self.published)
-        return [
-            next((str(figure) for words, figure in found.items() if cell.is_named(words)), MISSING)
-            for found in self.published.values()
-        ]
+        texts = []
+        for results in self.published.values():
+            cell_results = [
+                str(result) for words, result in results.items() if cell.is_named(words)
+            ]
+            texts.append(cell_results[0] if cell_results else MISSING)
+        return texts
 
 
 def is_comparison(plan: "StudyPlan") -> bool:
@@ -208,21 +219,32 @@ def compare(
 
     `published` has published results by metric and by `key=value` words that name a cell.
     """
-    published, swept = published or {}, swept_keys(rows)
-    keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)
+    published = published or {}
+    swept = swept_keys(rows)
     repeated = [key for key in swept if key in REPEATED]
+    keys = [key for key in swept if key not in repeated]
+    if DATA in keys:
+        keys.remove(DATA)
+        keys.insert(0, DATA)
     by, better, lacking = _compared_by(rows, objective, published)
-    blocks, measured = [], set[str]()
-    for _, group in _grouped(rows, [key for key in keys if key == DATA]):
-        cells = [
-            _cell(own, repeated, objective, dict(zip(keys, texts, strict=True)))
-            for texts, own in _grouped(group, keys)
-        ]
-        measured.update(*(cell.values for cell in cells))
-        found = [one for kind in BASELINES for one in _baselines(group, keys, repeated, kind)]
-        blocks.append((*_against_best(cells, by, better), *found))
-    shown = [f"test/{name}" for name, metric in all_metrics().items() if metric.rank is not None]
-    tested = [key for key in shown if key in measured]
+    blocks = []
+    measured = set[str]()
+    for _, data_rows in _grouped(rows, [DATA] if DATA in keys else []):
+        cells = []
+        for texts, cell_rows in _grouped(data_rows, keys):
+            settings = dict(zip(keys, texts, strict=True))
+            cell = _cell(cell_rows, repeated, objective, settings)
+            cells.append(cell)
+            measured.update(cell.values)
+        block = list(_against_best(cells, by, better))
+        for kind in BASELINES:
+            block.extend(_baselines(data_rows, keys, repeated, kind))
+        blocks.append(tuple(block))
+    tested = []
+    for name, metric in all_metrics().items():
+        key = f"test/{name}"
+        if metric.rank is not None and key in measured:
+            tested.append(key)
     return Comparison(
         keys=tuple(keys),
         repeated=tuple(repeated),
@@ -247,14 +269,16 @@ def _compared_by(
     part, _, name = objective.name.rpartition("/")
     tested = {"val": (name,), "train": default_names()}.get(part.partition("/")[0], ())
     complete = [row for row in rows if row.state is End.COMPLETE]
-    by, lacking = objective.name, dict[str, tuple[int, ...]]()
-    for key in [*published, *(f"test/{metric}" for metric in tested)] if complete else ():
-        without = tuple(row.number for row in complete if key not in row.attributes)
-        if not without:
+    by = objective.name
+    lacking: dict[str, tuple[int, ...]] = {}
+    candidates = [*published, *(f"test/{metric}" for metric in tested)]
+    for key in candidates if complete else ():
+        without_key = tuple(row.number for row in complete if key not in row.attributes)
+        if not without_key:
             by = key
             break
-        if len(without) < len(complete):
-            lacking[key] = without
+        if len(without_key) < len(complete):
+            lacking[key] = without_key
     better = objective.direction if by.rpartition("/")[2] == name else direction(by)
     return by, better, lacking
 
@@ -262,7 +286,8 @@ def _compared_by(
 def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
     groups: dict[Repeat, list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.overrides.get(key, "") for key in keys), []).append(row)
+        texts = tuple(row.overrides.get(key, "") for key in keys)
+        groups.setdefault(texts, []).append(row)
     return list(groups.items())
 
 
@@ -275,15 +300,15 @@ def _cell(
     values: dict[str, dict[Repeat, float]] = {}
     for repeat, group in _grouped(rows, repeated):
         for row in best(group, [objective.direction]):  # at most one, the best of its trials
-            tested = {k: value for k, value in row.attributes.items() if k.startswith("test/")}
-            for metric, value in {objective.name: row.values[0], **tested}.items():
-                values.setdefault(metric, {})[repeat] = value
-    # A trial that was interrupted or lost is queued again, and its retry counts instead.
-    missing = Counter(
-        state_word(row.state)
-        for row in rows
-        if row.end is None or not (row.end.is_retried or row.end is End.COMPLETE)
-    )
+            values.setdefault(objective.name, {})[repeat] = row.values[0]
+            for metric, value in row.attributes.items():
+                if metric.startswith("test/"):
+                    values.setdefault(metric, {})[repeat] = value
+    missing = Counter[str]()
+    for row in rows:
+        # A trial that was interrupted or lost is queued again, and its retry counts instead.
+        if row.end is None or not (row.end.is_retried or row.end is End.COMPLETE):
+            missing[state_word(row.state)] += 1
     return ComparisonCell(settings=settings, values=values, missing=missing)
 
 
@@ -296,29 +321,40 @@ def _against_best(
     that far fewer repeats are needed to show a difference than with two separate means.
     """
     most = max(len(cell.by_repeat(by)) for cell in cells)
-    whole = [cell for cell in cells if len(cell.by_repeat(by)) == most and cell.spread(by).n]
-    if not whole or len(cells) < 2:
+    candidates = [cell for cell in cells if len(cell.by_repeat(by)) == most and cell.spread(by).n]
+    if not candidates or len(cells) < 2:
         yield from cells
         return
-    top = (max if better == "max" else min)(whole, key=lambda cell: cell.spread(by).mean)
-    other, widest = top.by_repeat(by), widest_difference(by)
+    choose_best = max if better == "max" else min
+    best_cell = choose_best(candidates, key=lambda cell: cell.spread(by).mean)
+    best_values = best_cell.by_repeat(by)
+    widest = widest_difference(by)
     for cell in cells:
-        own = cell.by_repeat(by)
-        shared = [own[repeat] - other[repeat] for repeat in own if repeat in other]
-        difference = Spread() if cell is top else spread(shared, bounds=(-widest, widest))
-        yield replace(cell, is_best=cell is top, difference=difference)
+        if cell is best_cell:
+            yield replace(cell, is_best=True, difference=Spread())
+            continue
+        differences = []
+        for repeat, value in cell.by_repeat(by).items():
+            if repeat in best_values:
+                differences.append(value - best_values[repeat])
+        difference = spread(differences, bounds=(-widest, widest))
+        yield replace(cell, is_best=False, difference=difference)
 
 
 def _baselines(
     rows: Sequence[Row], keys: Sequence[str], repeated: Sequence[str], kind: str
 ) -> Iterator[ComparisonCell]:
     """Yield a baseline once for all cells, or once for each setting that changes its values."""
-    for key in [key for key in keys if key != DATA]:
-        fewer = [other for other in keys if other != key]
-        if all(_baseline(group, repeated, kind)[1] for _, group in _grouped(rows, fewer)):
-            keys = fewer
+    for key in keys:
+        if key == DATA:
+            continue
+        fewer_keys = [other_key for other_key in keys if other_key != key]
+        groups = _grouped(rows, fewer_keys)
+        if all(_baseline(group, repeated, kind)[1] for _, group in groups):
+            keys = fewer_keys
     for texts, group in _grouped(rows, keys):
-        if values := _baseline(group, repeated, kind)[0]:
+        values, _ = _baseline(group, repeated, kind)
+        if values:
             settings = dict(zip(keys, texts, strict=True))
             yield ComparisonCell(kind=kind, settings=settings, values=values)
 
@@ -330,13 +366,15 @@ def _baseline(
     values: dict[str, dict[Repeat, float]] = {}
     first: dict[tuple[str, Repeat], float] = {}
     agree = True
-    for repeat, group in _grouped((row for row in rows if row.state is End.COMPLETE), repeated):
-        for name, value in (pair for row in group for pair in row.attributes.items()):
-            stage, _, metric = name.partition("/")
-            if stage == kind and metric:
-                before = first.setdefault((metric, repeat), value)
-                agree = agree and math.isclose(value, before, rel_tol=SAME)
-                values.setdefault(f"test/{metric}", {})[repeat] = value
+    complete = [row for row in rows if row.state is End.COMPLETE]
+    for repeat, group in _grouped(complete, repeated):
+        for row in group:
+            for name, value in row.attributes.items():
+                stage, _, metric = name.partition("/")
+                if stage == kind and metric:
+                    first_value = first.setdefault((metric, repeat), value)
+                    agree = agree and math.isclose(value, first_value, rel_tol=SAME)
+                    values.setdefault(f"test/{metric}", {})[repeat] = value
     return values, agree
 
 
@@ -369,20 +407,29 @@ def _outcome(comparison: Comparison, cells: Sequence[ComparisonCell]) -> str:
         ends = f" (95 % CI {interval})" if interval != MISSING else ""
         over = repeats_words(comparison, measured.n)
         return f"mean {by} {rounded(measured.mean)}{ends} over {over}"
-    reached = best_cell.spread(by)
-    others = [cell for cell in cells if cell is not best_cell]
-    others.sort(key=lambda cell: abs(cell.difference.mean) if cell.difference.n else math.inf)
-    named: dict[str, list[str]] = {}
-    for cell in others:
-        standing = _standing(comparison, cell.difference, reached.n)
-        named.setdefault(standing, []).append(_cell_words(cell))
-    phrases = [f"{_cell_words(best_cell)} is best ({by} {rounded(reached.mean)})"]
-    for standing, names in list(named.items())[:MOST_NAMED]:
-        are = "is" if len(names) == 1 else "are"
-        phrases.append(f"{some(names, most=MOST_NAMED)} {are} {standing}")
-    if left_out := sum(len(names) for names in list(named.values())[MOST_NAMED:]):
-        phrases.append(f"{left_out} more {'is' if left_out == 1 else 'are'} in the table")
+    best_spread = best_cell.spread(by)
+    worse_cells = [cell for cell in cells if cell is not best_cell]
+    worse_cells.sort(key=_distance_from_best)
+    names_by_standing: dict[str, list[str]] = {}
+    for cell in worse_cells:
+        standing = _standing(comparison, cell.difference, best_spread.n)
+        names_by_standing.setdefault(standing, []).append(_cell_words(cell))
+    phrases = [f"{_cell_words(best_cell)} is best ({by} {rounded(best_spread.mean)})"]
+    omitted = 0
+    for index, (standing, names) in enumerate(names_by_standing.items()):
+        if index >= MOST_NAMED:
+            omitted += len(names)
+            continue
+        verb = "is" if len(names) == 1 else "are"
+        phrases.append(f"{some(names, most=MOST_NAMED)} {verb} {standing}")
+    if omitted:
+        verb = "is" if omitted == 1 else "are"
+        phrases.append(f"{omitted} more {verb} in the table")
     return "; ".join(phrases)
+
+
+def _distance_from_best(cell: ComparisonCell) -> float:
+    return abs(cell.difference.mean) if cell.difference.n else math.inf
 
 
 def _standing(comparison: Comparison, difference: Spread, repeats: int) -> str:
@@ -390,7 +437,8 @@ def _standing(comparison: Comparison, difference: Spread, repeats: int) -> str:
     if not difference.n:
         return "not compared, for lack of a complete trial"
     is_worse = (difference.mean < 0) == (comparison.better == "max")
-    standing = f"{'worse' if is_worse else 'better'} by {significant(abs(difference.mean))}"
+    verdict = "worse" if is_worse else "better"
+    standing = f"{verdict} by {significant(abs(difference.mean))}"
     if difference.mean == 0:
         standing = "equal"
     elif difference.interval is None or interval_text(difference.interval) == MISSING:
@@ -420,14 +468,15 @@ def write_comparison(comparison: Comparison, folder: Path) -> TextTable:
     measured = [*comparison.metrics, f"difference in {comparison.by}"]
     published = [f"published {metric}" for metric in comparison.published]
     header = [*short_names(comparison.columns).values(), "not complete", *published]
-    header += [f"{name} {of}" for name in measured for of in ("n", "mean", "sd", "low", "high")]
+    for name in measured:
+        header += [f"{name} n", f"{name} mean", f"{name} sd", f"{name} low", f"{name} high"]
     lines = []
     for cell in chain(*comparison.blocks):
         texts = [*comparison.label(cell), _missing(cell), *comparison.published_for(cell)]
         line: list[object] = [*map(files.cell, texts)]
-        for found in (*map(cell.spread, comparison.metrics), cell.difference):
-            mean = found.mean if found.n else None
-            line += [found.n, mean, found.sd, *(found.interval or (None, None))]
+        for column in (*map(cell.spread, comparison.metrics), cell.difference):
+            mean = column.mean if column.n else None
+            line += [column.n, mean, column.sd, *(column.interval or (None, None))]
         lines.append(line)  # `None` is an empty field in CSV
     files.write_csv(folder / "comparison.csv", header, lines)
     return table
@@ -440,22 +489,27 @@ def comparison_table(comparison: Comparison) -> TextTable:
     differs = any(cell.difference.n for cell in comparison.cells)
     lacks = any(cell.missing for cell in comparison.cells)
     lines: list[list[str]] = []
-    marked, parts = set(), set()
+    marked = set()
+    parts = set()
+    repeats = set[Repeat]()
     for block in comparison.blocks:
         parts.add(len(lines))
         for cell in block:
-            marked |= {len(lines)} if cell.is_best else set()
+            if cell.is_best:
+                marked.add(len(lines))
             spreads = [cell.spread(metric) for metric in metrics]
-            n = max(found.n for found in spreads)
-            n = len(cell.by_repeat(comparison.by)) if cell.kind == NETWORK else n
-            line = [*comparison.label(cell), str(n), *(found.words() for found in spreads)]
+            n = max(column.n for column in spreads)
+            if cell.kind == NETWORK:
+                n = len(cell.by_repeat(comparison.by))
+                repeats.update(*cell.values.values())
+            line = [*comparison.label(cell), str(n), *(column.words() for column in spreads)]
             line += [*comparison.published_for(cell), _last(comparison, cell, differs=differs)]
             lines.append([*line, _missing(cell)] if lacks else line)
     labels = short_names(comparison.columns).values()
     published = [f"published {metric}" for metric in comparison.published]
     last = [f"difference in {comparison.by}" if differs else f"95 % CI of {comparison.by}"]
-    last += ["not complete"] if lacks else []
-    repeats = set().union(*(one for cell in comparison.cells for one in cell.values.values()))
+    if lacks:
+        last.append("not complete")
     return TextTable(
         title=f"mean ± sd over {repeats_words(comparison, len(repeats))}",
         headings=[*labels, "n", *metrics, *published, *last],
@@ -470,9 +524,11 @@ def comparison_table(comparison: Comparison) -> TextTable:
 def repeats_words(comparison: Comparison, count: int) -> str:
     """Return a number of repeats, such as `5 seeds`, or `6 repeats of seed and fold`."""
     names = list(short_names(comparison.repeated).values())
-    of = f" of {' and '.join(names)}" if len(names) > 1 else ""
-    what = names[0] if len(names) == 1 else "repeat"
-    return f"{count} {what}{'' if count == 1 else 's'}{of}"
+    plural = "" if count == 1 else "s"
+    if len(names) == 1:
+        return f"{count} {names[0]}{plural}"
+    keys = f" of {' and '.join(names)}" if names else ""
+    return f"{count} repeat{plural}{keys}"
 
 
 def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[str]:
@@ -486,27 +542,30 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
     elif MISSING in (_last(comparison, cell, differs=differs) for cell in comparison.cells):
         yield NO_INTERVAL
     for metric, numbers in comparison.lacking.items():
-        trials = some([str(one) for one in numbers], most=MOST_NAMED)
-        trials = f"trial {trials} has" if len(numbers) == 1 else f"trials {trials} have"
-        yield f"compared by {comparison.by}, since {trials} no {metric}"
+        trials = some([str(number) for number in numbers], most=MOST_NAMED)
+        subject = f"trial {trials} has" if len(numbers) == 1 else f"trials {trials} have"
+        yield f"compared by {comparison.by}, since {subject} no {metric}"
     if lacks:
         yield "n is the number of complete trials; failed trials are not in the mean"
-    for words in dict.fromkeys(one for found in comparison.published.values() for one in found):
+    for words in dict.fromkeys(chain(*comparison.published.values())):
         if not any(cell.is_named(words) for cell in comparison.cells):
             yield f"sweep.published: no row {words}"
 
 
 def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str:
-    found = cell.difference
+    difference = cell.difference
     if cell.kind != NETWORK:
         return ""
     if not differs:
         return interval_text(cell.spread(comparison.by).interval)
-    if not found.n:
+    if not difference.n:
         return "best" if cell.is_best else MISSING
-    places = 4 if abs(found.mean) < 10 else 2
-    value, *ends = (f"{one:+.{places}f}" for one in (found.mean, *(found.interval or ())))
-    return f"{value} [{', '.join(ends)}]" if interval_text(found.interval) != MISSING else value
+    decimals = 4 if abs(difference.mean) < 10 else 2
+    mean = f"{difference.mean:+.{decimals}f}"
+    if difference.interval is None or interval_text(difference.interval) == MISSING:
+        return mean
+    low, high = difference.interval
+    return f"{mean} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
 
 
 def _missing(cell: ComparisonCell) -> str:
@@ -524,42 +583,53 @@ def confirmation_table(
     rows = [row for row in rows if row.state is End.COMPLETE]
     values: dict[str, dict[Repeat, float]] = {}
     for row in rows:
-        floats = {key: one for key, one in row.attributes.items() if isinstance(one, float)}
-        for metric, one in {**floats, objective.name: row.values[0]}.items():
-            values.setdefault(metric, {})[str(row.number),] = one
+        repeat = (str(row.number),)
+        for metric, value in row.attributes.items():
+            if isinstance(value, float):
+                values.setdefault(metric, {})[repeat] = value
+        values.setdefault(objective.name, {})[repeat] = row.values[0]
     runs = ComparisonCell(settings={}, values=values)
-    kinds = [kind for kind in BASELINES if any(key.startswith(f"{kind}/") for key in values)]
-    baselines = {kind: replace(runs, kind=kind) for kind in kinds}
+    stages = {metric.partition("/")[0] for metric in values if "/" in metric}
+    kinds = [kind for kind in BASELINES if kind in stages]
+    baselines = [replace(runs, kind=kind) for kind in kinds]
     lines = []
-    tested = (key for key in values if key.startswith("test/"))
+    tested = [key for key in values if key.startswith("test/")]
     for metric in dict.fromkeys([objective.name, *tested]):
-        found, name = runs.spread(metric), metric.removeprefix("test/")
-        beside = (one.spread(f"{kind}/{name}").words() for kind, one in baselines.items())
-        lines.append([metric, str(found.n), found.words(), interval_text(found.interval), *beside])
-    notes = [NO_INTERVAL] if MISSING in (line[3] for line in lines) else []
-    known = default.values[:1] if default is not None else ()
-    objectives = spread(row.values[0] for row in rows)
+        column = runs.spread(metric)
+        line = [metric, str(column.n), column.words(), interval_text(column.interval)]
+        name = metric.removeprefix("test/")
+        for baseline in baselines:
+            line.append(baseline.spread(f"{baseline.kind}/{name}").words())
+        lines.append(line)
+    notes = [NO_INTERVAL] if any(line[3] == MISSING for line in lines) else []
+    if default is not None and default.values:
+        objectives = spread(row.values[0] for row in rows)
+        notes += _gain_note(objectives, default.values[0], objective)
+    plural = "" if len(rows) == 1 else "s"
     return TextTable(
-        title=f"the best trial over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
+        title=f"the best trial over {len(rows)} seed{plural}",
         headings=["metric", "n", "mean ± sd", "95 % CI", *kinds],
         lines=lines,
-        notes=notes + [line for value in known for line in _lead(objectives, value, objective)],
+        notes=notes,
     )
 
 
-def _lead(found: Spread, default: float, objective: "Objective") -> Iterator[str]:
+def _gain_note(repeats: Spread, default: float, objective: "Objective") -> Iterator[str]:
     """Yield a sentence on whether the winner over several seeds is better than the default.
 
     The difference is more than noise if the default, trained with one seed, lies outside the 95 %
     prediction interval for one more seed of the winner.
     """
-    if found.interval is not None:
-        low, high = found.interval
-        reach = (high - low) / 2 * math.sqrt(found.n + 1)
-        gain = (found.mean - default) * (1 if objective.direction == "max" else -1)
-        how = "worse" if gain < 0 else "better"
+    if repeats.interval is not None:
+        low, high = repeats.interval
+        reach = (high - low) / 2 * math.sqrt(repeats.n + 1)
+        gain = repeats.mean - default
+        if objective.direction == "min":
+            gain = -gain
+        comparative = "worse" if gain < 0 else "better"
         noise = "is not significant" if abs(gain) <= reach else "is significant (95 %)"
         yield (
-            f"over these seeds the best trial is {number(abs(gain))} {how} in {objective.name} "
-            f"than the default ({number(default)} with one seed); the difference {noise}"
+            f"over these seeds the best trial is {number(abs(gain))} {comparative} in "
+            f"{objective.name} than the default ({number(default)} with one seed); "
+            f"the difference {noise}"
         )

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipeline.gallery import drawing, write
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Height of a cell in inches.
 CELL = 0.42
-MOST_CELLS_TOLD = 8
+MOST_CELLS_IN_ALT = 8
 #: Colours and lines of baselines.
 BASELINE_LINES = {
     "naive": (style.NAIVE, ":"),
@@ -42,13 +44,15 @@ def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
 
 def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Picture:
     """Return a picture of each cell's mean, 95 % interval and repeats, a panel per data set."""
-    told = []
-    for cell in comparison.cells[:MOST_CELLS_TOLD]:
-        found = cell.spread(comparison.by)
+    phrases = []
+    for cell in comparison.cells[:MOST_CELLS_IN_ALT]:
+        values = cell.spread(comparison.by)
+        if not values.n:
+            continue
         point = ", ".join(f"{k}={shown_text(v or None)}" for k, v in cell.settings.items())
-        over = repeats_words(comparison, found.n)
-        told += [f"{point or NETWORK} {found.words()} over {over}"] if found.n else []
-    alt = f"{comparison.by}: {'; '.join(told) or 'none completed'}"
+        repeats = repeats_words(comparison, values.n)
+        phrases.append(f"{point or NETWORK} {values.words()} over {repeats}")
+    alt = f"{comparison.by}: {'; '.join(phrases) or 'none completed'}"
     return Picture(name, title, alt, partial(_draw_comparison, comparison))
 
 
@@ -59,21 +63,25 @@ def comparison_names(comparison: Comparison) -> Iterator[str]:
 
 
 def _cell_name(comparison: Comparison, cell: ComparisonCell) -> str:
-    settings = {key: cell.settings[key] or None for key in comparison.keys if key != DATA}
-    names = short_names(settings)
-    words = [f"{names[key]}={shown_text(text)}" for key, text in settings.items()]
-    return shown_text(*settings.values()) if len(words) == 1 else " ".join(words) or "network"
+    keys = [key for key in comparison.keys if key != DATA]
+    texts = [shown_text(cell.settings[key] or None) for key in keys]
+    if len(texts) == 1:
+        return texts[0]
+    pairs = zip(short_names(keys).values(), texts, strict=True)
+    return " ".join(map("=".join, pairs)) or "network"
 
 
 def _draw_comparison(comparison: Comparison) -> "Figure":
-    by, blocks = comparison.by, []
+    by = comparison.by
+    blocks = []
     for block in comparison.blocks:
         cells = [cell for cell in block if cell.kind == NETWORK]
         if any(cell.spread(by).n for cell in cells):
             blocks.append((cells, block[len(cells) :]))
     if not blocks:
         raise NotDrawnError("no trial has completed")
-    count, most = len(blocks), max(len(cells) for cells, _ in blocks)
+    count = len(blocks)
+    most = max(len(cells) for cells, _ in blocks)
     size = (max(style.WIDTH, 5.2 * count), 1.3 + CELL * most)
     figure, axes = style.panels(count, count, figsize=size)
     for panel, (cells, baselines) in zip(axes[0], blocks, strict=True):
@@ -91,14 +99,15 @@ def _draw_comparison(comparison: Comparison) -> "Figure":
 
 
 def _draw_cell(axes: "Axes", by: str, cell: ComparisonCell, height: int) -> None:
-    found = cell.spread(by)
-    if not found.n:
+    values = cell.spread(by)
+    if not values.n:
         axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
         return
     repeats = list(cell.by_repeat(by).values())
     look: dict[str, Any] = {"s": 16, "color": style.QUIET, "zorder": 2, "label": "each repeat"}
     axes.scatter(repeats, [height] * len(repeats), **look)
-    mean, (low, high) = found.mean, found.interval or (found.mean, found.mean)
+    mean = values.mean
+    low, high = values.interval or (mean, mean)
     color = style.TRAIN if cell.is_best else style.foreground()
     reach = [[mean - low], [high - mean]]
     axes.errorbar(mean, height, xerr=reach, fmt="o", color=color, capsize=4, zorder=3)
@@ -108,10 +117,15 @@ def _draw_baseline(
     axes: "Axes", by: str, baseline: ComparisonCell, cells: Sequence[ComparisonCell]
 ) -> None:
     """Draw a line at the mean of a baseline, across the networks that share its values."""
-    found, settings = baseline.spread(by), baseline.settings.items()
-    beside = [n for n, cell in enumerate(cells) if settings <= cell.settings.items()]
-    if found.n:
-        low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
-        color, line = BASELINE_LINES[baseline.kind]
-        look: dict[str, Any] = {"color": color, "linestyle": line, "label": baseline.kind}
-        axes.vlines([found.mean] * len(beside), low, high, linewidth=1.6, **look)
+    values = baseline.spread(by)
+    if not values.n:
+        return
+    settings = baseline.settings.items()
+    heights = np.array(
+        [height for height, cell in enumerate(cells) if settings <= cell.settings.items()]
+    )
+    color, line = BASELINE_LINES[baseline.kind]
+    look: dict[str, Any] = {"color": color, "linestyle": line, "label": baseline.kind}
+    axes.vlines(
+        np.full(len(heights), values.mean), heights - 0.5, heights + 0.5, linewidth=1.6, **look
+    )
