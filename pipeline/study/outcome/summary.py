@@ -104,22 +104,24 @@ class StudySummary:
 
     def with_tests(self, facts: Mapping[str, Any]) -> "StudySummary":
         """Return the summary with the test metrics that the study's facts hold."""
-        tested = facts.get(TESTED, {})
-        own = tested.get(str(self.winner), {})
+        tests = facts.get(TESTED, {})
+        winner_test = tests.get(str(self.winner), {})
+        base_test = tests.get(str(self.base), {})
         return replace(
             self,
-            tested=own.get("metrics", {}),
-            base_tested=tested.get(str(self.base), {}).get("metrics", {}),
-            baselines=own.get("baselines", ()),
-            intervals=own.get("intervals", {}),
-            tested_rows=own.get("rows", ""),
+            tested=winner_test.get("metrics", {}),
+            base_tested=base_test.get("metrics", {}),
+            baselines=winner_test.get("baselines", ()),
+            intervals=winner_test.get("intervals", {}),
+            tested_rows=winner_test.get("rows", ""),
         )
 
     @property
     def importance(self) -> "Importances | None":
         """The importances of a single objective; `None` if there are two, or no trial completed."""
-        one = len(self.objectives) == 1 and self.importances and self.best_row is not None
-        return self.importances[0] if one else None
+        if len(self.objectives) != 1 or not self.importances or self.best_row is None:
+            return None
+        return self.importances[0]
 
     @property
     def complete(self) -> int:
@@ -139,7 +141,10 @@ class StudySummary:
     @property
     def base_row(self) -> Row | None:
         """The trial of the base config, if it completed."""
-        return next((row for row in self.rows if row.number == self.base and row.values), None)
+        for row in self.rows:
+            if row.number == self.base and row.values:
+                return row
+        return None
 
     def values_of(self, row: Row) -> str:
         """Return the values of a trial as text: `val/f1 0.8312, model/parameters 5,210`."""
@@ -152,14 +157,20 @@ class StudySummary:
 def counts_line(rows: Sequence[Row]) -> str:
     """Return `100 trials: 92 complete, 8 pruned`, followed by the trials that do not count."""
     counts = Counter(row.state for row in rows)
-    counted: list[RowState] = [*(end for end in End if end.counts), "running"]
-    beside: list[RowState] = [*(end for end in End if not end.counts), "waiting"]
+    counted: list[RowState] = []
+    uncounted: list[RowState] = []
+    for end in End:
+        states = counted if end.counts else uncounted
+        states.append(end)
+    counted.append("running")
+    uncounted.append("waiting")
     total = sum(counts[state] for state in counted)
-    line = f"{total} trial{'' if total == 1 else 's'}"
+    line = "1 trial" if total == 1 else f"{total} trials"
     if total:
         line += f": {', '.join(count_words(counts, counted))}"
-    uncounted = ", ".join(count_words(counts, beside))
-    return f"{line}; not counted: {uncounted}" if uncounted else line
+    if words := count_words(counts, uncounted):
+        line += f"; not counted: {', '.join(words)}"
+    return line
 
 
 def swept_keys(rows: Iterable[Row]) -> list[str]:
@@ -169,10 +180,9 @@ def swept_keys(rows: Iterable[Row]) -> list[str]:
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
     """Return a label or the last part of each key, or the whole key if two would be the same."""
-    keys = list(keys)
-    last = {key: LABELS.get(key) or re.split(r"[./]", key)[-1] for key in keys}
-    counts = Counter(last.values())
-    return {key: last[key] if counts[last[key]] == 1 else key for key in keys}
+    labels = {key: LABELS.get(key) or re.split(r"[./]", key)[-1] for key in keys}
+    counts = Counter(labels.values())
+    return {key: label if counts[label] == 1 else key for key, label in labels.items()}
 
 
 def shown_text(text: str | None) -> str:
@@ -203,15 +213,16 @@ def value_text(objective: str, value: float) -> str:
     return f"{value:,.0f}" if objective == "model/parameters" else number(value)
 
 
-def experiment_command(folder: Path, name: str, *more: str) -> str:
-    """Return the command that trains an experiment in a study's folder, with further words."""
-    words = [f"--config-dir={folder / 'conf'}", f"experiment={text_of(name)}", *more]
+def experiment_command(folder: Path, name: str, *extra_words: str) -> str:
+    """Return the command that trains an experiment in a study's folder, with extra words."""
+    words = [f"--config-dir={folder / 'conf'}", f"experiment={text_of(name)}", *extra_words]
     return train_command(words)
 
 
 def train_command(words: Sequence[str]) -> str:
     """Return the training command with these overrides, quoted for a shell."""
-    return f"pipeline train {shlex.join(redact_word(plainest(word)) for word in words)}".rstrip()
+    shown_words = [redact_word(plainest(word)) for word in words]
+    return shlex.join(["pipeline", "train", *shown_words])
 
 
 # ── verdict ─────────────────────────────────────────────────────────────────────────────────────
@@ -219,23 +230,25 @@ def train_command(words: Sequence[str]) -> str:
 
 def verdict(summary: StudySummary) -> list[str]:
     """Return sentences on whether the winner beats the default and a naive prediction."""
-    winner, base = summary.best_row, summary.base_row
+    winner = summary.best_row
+    base = summary.base_row
     if winner is None:
         lines = ["no trial completed, so there is no best trial"]
-        explained = [row for row in summary.rows if row.end and row.attributes.get("message")]
-        for row in explained[-1:]:
-            lines.append(f"trial {row.number}: {row.end}: {row.attributes['message']}")
+        for row in reversed(summary.rows):
+            message = row.attributes.get("message")
+            if row.end and message:
+                lines.append(f"trial {row.number}: {row.end}: {message}")
+                break
         return lines
     lines = [_on_validation(summary, winner, base)]
     if winner.number != summary.base:
         lines += _on_test(summary)
         if base is not None:
             seeds = summary.confirm_seeds
-            lines.append(
-                f"to judge the gain, see the best trial over {seeds} other seeds"
-                if seeds
-                else "to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5"
-            )
+            hint = "to see whether the gain is real, repeat with seeds: sweep.confirm_seeds=5"
+            if seeds:
+                hint = f"to judge the gain, see the best trial over {seeds} other seeds"
+            lines.append(hint)
     lines += _against_naive(summary)
     if summary.importance is not None and summary.importance.too_few:
         lines.append(summary.importance.too_few)
@@ -243,51 +256,62 @@ def verdict(summary: StudySummary) -> list[str]:
 
 
 def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
-    name, reached = summary.objectives[0], summary.values_of(winner)
+    name = summary.objectives[0]
+    values = summary.values_of(winner)
     if base is None:
-        return f"best trial {winner.number}: {reached}"
+        return f"best trial {winner.number}: {values}"
     if winner.number == base.number:
         return (
-            f"the best trial is the default (trial {base.number}: {reached}); no "
+            f"the best trial is the default (trial {base.number}: {values}); no "
             f"other of the {summary.complete} complete trials has a better {name}"
         )
     gain = number(abs(winner.values[0] - base.values[0]))
     better = f"{gain} better than the default ({number(base.values[0])})"
     if len(summary.objectives) > 1:
-        return f"best trial {winner.number}: {reached}; {name} is {better}"
-    return f"best trial {winner.number}: {reached}, {better}"
+        return f"best trial {winner.number}: {values}; {name} is {better}"
+    return f"best trial {winner.number}: {values}, {better}"
 
 
 def _on_test(summary: StudySummary) -> Iterator[str]:
     """Yield sentences that compare the winner with the default, if both were tested."""
     objective = summary.objectives[0].rpartition("/")[2]
-    wanted = (f"test/{name}" for name in (objective, *ranked()))
-    both = (key for key in wanted if key in summary.tested and key in summary.base_tested)
-    key = next(both, None)
-    if key is None:
+    for name in (objective, *ranked()):
+        key = f"test/{name}"
+        if key in summary.tested and key in summary.base_tested:
+            break
+    else:
         return
-    reached, before = summary.tested[key], summary.base_tested[key]
-    better = summary.directions[0] if key == f"test/{objective}" else direction(key)
-    gain = reached - before if better == "max" else before - reached
-    how = "worse" if gain < 0 else "better" if gain > 0 else "no better"
-    far = f"{number(abs(gain))} " if gain else ""
-    figures = f"{key} {number(reached)} against {number(before)}"
-    yield f"on the test set it is {far}{how}: {figures}"
+    winner_score = summary.tested[key]
+    base_score = summary.base_tested[key]
+    better = summary.directions[0] if name == objective else direction(key)
+    gain = winner_score - base_score if better == "max" else base_score - winner_score
+    comparison = "no better"
+    if gain < 0:
+        comparison = "worse"
+    elif gain > 0:
+        comparison = "better"
+    if gain:
+        comparison = f"{number(abs(gain))} {comparison}"
+    scores = f"{key} {number(winner_score)} against {number(base_score)}"
+    yield f"on the test set it is {comparison}: {scores}"
     if gain > 0:
         return
-    few = ""
-    if (complete := summary.complete) < FEW_TRIALS:
-        few = f"; with only {complete} complete trials, try sweep.n_trials={complete * 3}"
-    yield f"reason: the best score of many trials is partly due to chance{few}"
+    hint = ""
+    complete = summary.complete
+    if complete < FEW_TRIALS:
+        hint = f"; with only {complete} complete trials, try sweep.n_trials={complete * 3}"
+    yield f"reason: the best score of many trials is partly due to chance{hint}"
 
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:
     """Yield a warning if the naive prediction is as good as the winner."""
     for name in ranked():
-        test, naive = summary.tested.get(f"test/{name}"), summary.tested.get(f"naive/{name}")
+        test = summary.tested.get(f"test/{name}")
+        naive = summary.tested.get(f"naive/{name}")
         if test is None or naive is None:
             continue
-        if (test <= naive) if direction(f"test/{name}") == "max" else (test >= naive):
+        larger_is_better = direction(f"test/{name}") == "max"
+        if test <= naive if larger_is_better else test >= naive:
             yield (
                 f"no better than the naive baseline: test/{name} {number(test)} against "
                 f"{number(naive)}; the network learned nothing useful"
@@ -333,11 +357,16 @@ def best_table(summary: StudySummary, *, is_short: bool = False) -> TextTable:
     )
 
 
-def importance_table(found: "Importances") -> TextTable:
+def importance_table(importances: "Importances") -> TextTable:
     """Return a table of the parameters above chance, the most important first."""
-    lines, hidden = [], [name for name in found.shares if name not in found.above_chance]
-    for name, share in found.above_chance.items():
-        lines.append([name, f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"])
+    lines = []
+    hidden = []
+    for name, share in importances.shares.items():
+        chance = importances.chance[name]
+        if share > chance:
+            lines.append([name, f"{100 * share:.0f} %", f"{100 * chance:.0f} %"])
+        else:
+            hidden.append(name)
     return TextTable(
         title="parameter importance (PED-ANOVA)",
         headings=["parameter", "share", "chance"],
@@ -346,36 +375,47 @@ def importance_table(found: "Importances") -> TextTable:
     )
 
 
-def importance_line(found: "Importances") -> str:
+def importance_line(importances: "Importances") -> str:
     """Return the importances of the parameters above chance on one line, and the others' names."""
-    names = short_names(found.shares)
-    shares = [f"{names[key]} {100 * share:.0f} %" for key, share in found.above_chance.items()]
-    hidden = [names[key] for key in found.shares if key not in found.above_chance]
+    names = short_names(importances.shares)
+    shares = []
+    hidden = []
+    for key, share in importances.shares.items():
+        if share > importances.chance[key]:
+            shares.append(f"{names[key]} {100 * share:.0f} %")
+        else:
+            hidden.append(names[key])
     below = f"; not above chance: {', '.join(hidden)}" if hidden else ""
     return f"parameter importance: {', '.join(shares)}{below}"
 
 
 def figures_table(summary: StudySummary) -> TextTable:
     """Return a table of the test metrics of the best trial, the default and the baselines."""
-    tested, ends, rows = summary.tested, summary.intervals, summary.tested_rows
+    tested = summary.tested
+    intervals = summary.intervals
     kinds = markup.baseline_headings(tested, ())
     measured = [key.removeprefix("test/") for key in tested if key.startswith("test/")]
     order = dict.fromkeys([*all_metrics(), *(name for name in measured if name != "loss")])
     names = [name for name in order if name in measured]
-    lines = markup.score_rows(tested, ends, names, kinds)
-    default = ["default"] if summary.base_tested and summary.winner != summary.base else []
-    if default:
-        for line, beside in zip(
-            lines, markup.score_rows(summary.base_tested, ends, names, ()), strict=True
-        ):
-            line.insert(3, beside[1])
-    named = (f"{kind} = {name}" for kind, name in zip(kinds, summary.baselines, strict=False))
-    notes = [f"baselines: {', '.join(named)}"] if summary.baselines else []
+    lines = markup.score_rows(tested, intervals, names, kinds)
+    headings = ["test", "best trial", "95 % CI"]
+    if summary.base_tested and summary.winner != summary.base:
+        headings.append("default")
+        base_lines = markup.score_rows(summary.base_tested, intervals, names, ())
+        for line, base_line in zip(lines, base_lines, strict=True):
+            line.insert(3, base_line[1])
+    notes = []
+    if summary.baselines:
+        pairs = zip(kinds, summary.baselines, strict=False)
+        notes.append(f"baselines: {', '.join(map(' = '.join, pairs))}")
     if any(line[2] == MISSING for line in lines):
         notes.append(markup.NO_INTERVAL)
+    title = "test results of the best trial"
+    if summary.tested_rows:
+        title += f" on {summary.tested_rows}"
     return TextTable(
-        title="test results of the best trial" + (f" on {rows}" if rows else ""),
-        headings=["test", "best trial", "95 % CI", *default, *kinds],
+        title=title,
+        headings=[*headings, *kinds],
         lines=lines,
         notes=notes,
     )
@@ -409,23 +449,26 @@ def print_summary(summary: StudySummary) -> None:
             table = replace(table, lines=lines, notes=())
         show(shown, table)
     if summary.winner is not None:
-        again = [] if is_short else [f"again   {summary.command}"]
-        heading = "again" if is_short else "or"
-        print_lines([*again, f"{heading:8}{summary.yaml_command}"])
+        if is_short:
+            lines = [f"again   {summary.yaml_command}"]
+        else:
+            lines = [f"again   {summary.command}", f"or      {summary.yaml_command}"]
+        print_lines(lines)
 
 
 def last_lines(
-    folder: Path, more: Iterable[str], where_to_look: Sequence[str], notes: Iterable[str]
+    folder: Path, file_lines: Iterable[str], where_to_look: Sequence[str], notes: Iterable[str]
 ) -> Iterator[str]:
     """Yield lines on the time that the command took, the study's folder and where to look.
 
-    `more` are lines on its files, such as the command that writes its report.
+    `file_lines` are lines on its files, such as the command that writes its report.
     """
     yield f"took    {duration(seconds_since_start())}"
     yield f"study   {folder}"
-    yield from more
+    yield from file_lines
     yield from headed("see it", where_to_look)
-    yield from (f"note    {note}" for note in notes)
+    for note in notes:
+        yield f"note    {note}"
 
 
 def search_blocks(summary: StudySummary) -> list[Block]:
@@ -456,6 +499,8 @@ def comparison_note(
 
 
 def _note(lines: Sequence[str], blocks: Sequence[Block], folder: Path) -> str:
-    fitting = [file for file in PICTURES if fits(folder / "artifacts" / file)]
-    shown = {file: (PICTURES[file], PICTURES[file]) for file in fitting[:MOST_PICTURES]}
+    shown = {}
+    for file, title in PICTURES.items():
+        if len(shown) < MOST_PICTURES and fits(folder / "artifacts" / file):
+            shown[file] = (title, title)
     return description([lines, *blocks], folder, shown=shown, linked={**PICTURES, **FILES})
