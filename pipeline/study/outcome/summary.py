@@ -450,10 +450,9 @@ def print_summary(summary: StudySummary) -> None:
         show(shown, table)
     if summary.winner is not None:
         if is_short:
-            lines = [f"again   {summary.yaml_command}"]
+            print_lines([f"again   {summary.yaml_command}"])
         else:
-            lines = [f"again   {summary.command}", f"or      {summary.yaml_command}"]
-        print_lines(lines)
+            print_lines([f"again   {summary.command}", f"or      {summary.yaml_command}"])
 
 
 def last_lines(
@@ -499,7 +498,7 @@ def comparison_note(
 
 
 def _note(lines: Sequence[str], blocks: Sequence[Block], folder: Path) -> str:
-    shown = {}
+    shown: dict[str, tuple[str, str]] = {}
     for file, title in PICTURES.items():
         if len(shown) < MOST_PICTURES and fits(folder / "artifacts" / file):
             shown[file] = (title, title)

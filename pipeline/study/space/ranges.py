@@ -110,15 +110,18 @@ class Range:
         try:
             return replace(unread, **_fields(source))
         except ConfigError as error:
-            ended = (line if line.endswith("?") else f"{line}." for line in error.problems)
-            return replace(unread, problems=tuple(f"{unread.written}: {line}" for line in ended))
+            problems = []
+            for line in error.problems:
+                end = "" if line.endswith("?") else "."
+                problems.append(f"{unread.written}: {line}{end}")
+            return replace(unread, problems=tuple(problems))
 
     @property
     def place(self) -> str:
         """The config key at which the range is given."""
-        return (
-            f"sweep.space.{self.key}" if self.when is None else f"sweep.when.{self.when}.{self.key}"
-        )
+        if self.when is None:
+            return f"sweep.space.{self.key}"
+        return f"sweep.when.{self.when}.{self.key}"
 
     @property
     def written(self) -> str:
@@ -199,9 +202,9 @@ class Range:
         """The range in words, such as `0.0001 to 0.1, log scale` or `mlp, lstm`."""
         if self.kind == "choice":
             return ", ".join("off" if text == OFF else text for text in self.choices)
-        whole = "whole numbers " if self.kind == "int" else ""
+        kind = "whole numbers " if self.kind == "int" else ""
         steps = "" if self.step in (None, 1) else f" in steps of {_shown(self.step or 1)}"
-        text = f"{whole}{_shown(self.low)} to {_shown(self.high)}{steps}"
+        text = f"{kind}{_shown(self.low)} to {_shown(self.high)}{steps}"
         text = f"off, or {text}" if self.off else text
         return f"{text}, log scale" if self.log else text
 
@@ -214,7 +217,9 @@ class Range:
         if self.off and not trial.suggest_categorical(f"{self.name} on", (True, False)):
             return OFF
         if self.kind == "int":
-            low, high, step = int(self.low), int(self.high), int(self.step or 1)
+            low = int(self.low)
+            high = int(self.high)
+            step = int(self.step or 1)
             return self.text(trial.suggest_int(self.name, low, high, step=step, log=self.log))
         number = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
         return self.text(number)
@@ -305,8 +310,8 @@ def text_of(value: object) -> str:
     if value is None or isinstance(value, bool):
         return OFF if value is None else str(value).lower()
     if isinstance(value, Mapping):
-        pairs = ((escaped(str(key)), text_of(one)) for key, one in value.items())
-        return f"{{{','.join(map(':'.join, pairs))}}}"
+        items = [f"{escaped(str(key))}:{text_of(item)}" for key, item in value.items()]
+        return f"{{{','.join(items)}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(text_of, value))}]"
     if not isinstance(value, str | types.QuotedString):
@@ -334,10 +339,13 @@ def _fields(text: object) -> dict[str, Any]:
         raise ConfigError(f"{shown} is a single value; expected {FORMS}")
     if problems := list(_problems(parsed)):
         raise ConfigError(*problems)
-    off, numbers = "off" in parsed.tags, _numbers(parsed)
+    off = "off" in parsed.tags
+    numbers = _numbers(parsed)
     if isinstance(parsed, types.ChoiceSweep):
-        texts = map(text_of, numbers)
-        return {"kind": "choice", "choices": (OFF, *texts) if off else (*texts,)}
+        texts = list(map(text_of, numbers))
+        if off:
+            texts.insert(0, OFF)
+        return {"kind": "choice", "choices": tuple(texts)}
     number_type = int if all(isinstance(number, int) for number in numbers) else float
     fields = {"kind": number_type.__name__, "off": off}
     if isinstance(parsed, types.IntervalSweep):
@@ -349,16 +357,16 @@ def _fields(text: object) -> dict[str, Any]:
 
 
 def _unreadable(error: HydraException) -> str:
-    said = str(error.__cause__ or error)
+    message = str(error.__cause__ or error)
     if isinstance(error.__cause__, _NotWholeError):
-        return said
-    if "argument args" in said and "NoneType" in said:
+        return message
+    if "argument args" in message and "NoneType" in message:
         return "null is not allowed in choice(…); write null,a,b, or tag(off, …) around the choice"
-    if said.startswith("mismatch type argument") and ": str " in said:
+    if message.startswith("mismatch type argument") and ": str " in message:
         return "a bound is a string; expected a number without quotes, such as 1e-4"
-    if "empty choice" in said:
+    if "empty choice" in message:
         return "choice() is empty; expected two values or more"
-    return f"it can't be parsed ({said.splitlines()[0]}); expected {FORMS}"
+    return f"it can't be parsed ({message.splitlines()[0]}); expected {FORMS}"
 
 
 @cache
@@ -366,7 +374,7 @@ def _parser() -> OverridesParser:
     parser = OverridesParser.create()
     functions = parser.functions.functions
     for name in ("int", "float", "str", "bool"):
-        functions[name] = _careful(functions[name], whole=name == "int")
+        functions[name] = _checked_cast(functions[name], requires_whole=name == "int")
     return parser
 
 
@@ -374,32 +382,35 @@ class _NotWholeError(ValueError):
     """A number with a fraction was given to `int`."""
 
 
-def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
-    def careful(*args: Any, **kwargs: Any) -> Any:
-        given = next(iter([*args, *kwargs.values()]), None)
-        floats = [one for one in _numbers(given) if isinstance(one, float)] if whole else []
+def _checked_cast(cast: Callable[..., Any], *, requires_whole: bool) -> Callable[..., Any]:
+    """Return a cast of Hydra that refuses to truncate, and keeps the tags of a range."""
+
+    def checked_cast(*args: Any, **kwargs: Any) -> Any:
+        argument = next(iter([*args, *kwargs.values()]), None)
+        floats = []
+        if requires_whole:
+            floats = [number for number in _numbers(argument) if isinstance(number, float)]
         for number in floats:
             if isfinite(number) and not number.is_integer():
                 raise _NotWholeError(f"{_shown(number)} is not a whole number, which int needs")
         if not all(map(isfinite, floats)):
-            return given  # the bounds are checked later
+            return argument  # the bounds are checked later
         result = cast(*args, **kwargs)
-        if isinstance(given, types.Sweep):
-            result.tags = set(given.tags)
+        if isinstance(argument, types.Sweep):
+            result.tags = set(argument.tags)
         return result
 
-    return careful
+    return checked_cast
 
 
-def _numbers(given: object) -> list[Any]:
-    if isinstance(given, types.ChoiceSweep):
-        return list(given.list)
-    return [
-        getattr(given, name)
-        for kind, names in _BOUNDS.items()
-        for name in names
-        if isinstance(given, kind)
-    ]
+def _numbers(parsed: object) -> list[Any]:
+    """Return the choices, or the bounds and the step, of a parsed range; else an empty list."""
+    if isinstance(parsed, types.ChoiceSweep):
+        return list(parsed.list)
+    for kind, names in _BOUNDS.items():
+        if isinstance(parsed, kind):
+            return [getattr(parsed, name) for name in names]
+    return []
 
 
 def _problems(parsed: types.ChoiceSweep | types.IntervalSweep | RangeSweep) -> Iterator[str]:
@@ -416,12 +427,12 @@ def _problems(parsed: types.ChoiceSweep | types.IntervalSweep | RangeSweep) -> I
     numbers = _numbers(parsed)
     names = ("start", "stop", "step") if len(numbers) == 3 else ("low", "high")
     bounds = dict(zip(names, numbers, strict=True))
-    infinite = [
-        f"{name} is {number}; expected a finite number"
-        for name, number in bounds.items()
-        if not isfinite(number)
-    ]
-    yield from infinite or _bound_problems(bounds, log="log" in parsed.tags)
+    if all(map(isfinite, numbers)):
+        yield from _bound_problems(bounds, log="log" in parsed.tags)
+        return
+    for name, number in bounds.items():
+        if not isfinite(number):
+            yield f"{name} is {number}; expected a finite number"
 
 
 def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]:
@@ -430,13 +441,16 @@ def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]
     if step is not None and step <= 0:
         yield f"step is {_shown(step)}; expected a step > 0"
     elif low >= high:
-        order = f"{first} {_shown(low)} {'=' if low == high else '>'} {second} {_shown(high)}"
+        sign = "=" if low == high else ">"
+        order = f"{first} {_shown(low)} {sign} {second} {_shown(high)}"
         yield f"{order}; expected {first} < {second}"
     elif step is not None:
-        count, rest = divmod(_exact(high) - _exact(low), _exact(step))
-        nearby = [_exact(low) + n * _exact(step) for n in (count, count + 1)]
-        ends = " or ".join(_shown(float(end)) for end in nearby if end > _exact(low))
-        if rest:
+        count, remainder = divmod(_exact(high) - _exact(low), _exact(step))
+        if remainder:
+            end = _exact(low) + count * _exact(step)
+            ends = _shown(float(end + _exact(step)))
+            if count:
+                ends = f"{_shown(float(end))} or {ends}"
             yield (
                 f"step {_shown(step)} does not divide the range from {_shown(low)} to "
                 f"{_shown(high)}; stop before {ends}"
@@ -448,7 +462,7 @@ def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]
 
 
 def _choice_problems(parsed: types.ChoiceSweep) -> Iterator[str]:
-    texts = [text_of(value) for value in parsed.list]
+    texts = list(map(text_of, parsed.list))
     if any(isinstance(value, dict) for value in parsed.list):
         yield "a choice is a mapping; vary its keys one by one"
     if any(isinstance(value, types.Sweep) for value in parsed.list):

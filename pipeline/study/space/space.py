@@ -67,7 +67,8 @@ class Space:
         when = parameter.when
         if when is None:
             return True
-        return (chosen if when.key in self.keys else self._base).get(when.key) == when.text
+        texts = chosen if when.key in self.keys else self._base
+        return texts.get(when.key) == when.text
 
     def is_idle(self, parameter: Range) -> bool:
         """Return whether a range is never used, because its condition never holds in this study."""
@@ -75,7 +76,10 @@ class Space:
         if when is None or when.key not in self.keys:
             return not self._holds(parameter, {})
         value = value_of(when.text)
-        return not any(one.holds(value) for one in self.parameters if one.key == when.key)
+        return not any(parameter.holds(value) for parameter in self._ranges_of(when.key))
+
+    def _ranges_of(self, key: str) -> list[Range]:
+        return [parameter for parameter in self.parameters if parameter.key == key]
 
     def params(
         self, point: Mapping[str, object], *, place: str = "sweep.enqueue"
@@ -85,20 +89,19 @@ class Space:
         `point` has values by key or group; `place` is where it is given, for errors. Raises
         ConfigError with a line for each value out of range, and for each key that is not varied.
         """
-        problems = [
-            f"{place}.{key} is not varied by this study."
-            + unknown_key(str(key), self.keys).partition(" is unknown.")[2]
-            for key in point
-            if key not in self.keys
-        ]
-        params, chosen, outside = self._held(point)
-        problems += [
-            f"{place}.{one.key}={text_of(point[one.key])} is outside of {one.override}."
-            for one in outside
-        ]
-        for key in () if problems else [key for key in point if key not in chosen]:
-            where = " or ".join(str(one.when) for one in self.parameters if one.key == key)
-            problems.append(f"{place}.{key} has a range only where {where}; set that as well")
+        problems = []
+        for key in point:
+            if key not in self.keys:
+                hint = unknown_key(str(key), self.keys).partition(" is unknown.")[2]
+                problems.append(f"{place}.{key} is not varied by this study.{hint}")
+        params, chosen, outside = self._read_values(point)
+        for parameter in outside:
+            text = text_of(point[parameter.key])
+            problems.append(f"{place}.{parameter.key}={text} is outside of {parameter.override}.")
+        unused_keys = [] if problems else [key for key in point if key not in chosen]
+        for key in unused_keys:
+            conditions = " or ".join(str(parameter.when) for parameter in self._ranges_of(key))
+            problems.append(f"{place}.{key} has a range only where {conditions}; set that as well")
         if problems:
             raise ConfigError(*problems)
         return params
@@ -111,12 +114,12 @@ class Space:
         The point is `None` if there are such values; they are written as `key=value`.
         """
         values = {key: value_at(tree, choices, key) for key in self.keys}
-        params, _, outside = self._held(values)
+        params, _, outside = self._read_values(values)
         keys = dict.fromkeys(parameter.key for parameter in outside)
         lines = [f"{key}={text_of(values[key])}" for key in keys]
         return (None if outside else params), lines
 
-    def _held(
+    def _read_values(
         self, values: Mapping[str, object]
     ) -> tuple[dict[str, object], dict[str, str], list[Range]]:
         """Return Optuna's params for values, the values' texts, and the ranges that lack them."""
@@ -136,42 +139,46 @@ class Space:
 
     def size(self) -> int | None:
         """Return the number of points; `None` = infinite, since a range is continuous."""
-        roots = [one for one in self.parameters if not (one.when and one.when.key in self.keys)]
-        sizes = [self._size_from(one) for one in roots if not self.is_idle(one)]
-        return None if None in sizes else prod(size for size in sizes if size is not None)
+        sizes = []
+        for parameter in self.parameters:
+            is_root = parameter.when is None or parameter.when.key not in self.keys
+            if is_root and not self.is_idle(parameter):
+                sizes.append(self._size_from(parameter))
+        return _product(sizes)
 
     def _size_from(self, parameter: Range) -> int | None:
         """Return the number of points of a parameter and of the parameters that depend on it."""
         size = parameter.count()
         inner: dict[str, list[int | None]] = {}
-        for other in self.parameters:
-            when = other.when
+        for dependent in self.parameters:
+            when = dependent.when
             if when and when.key == parameter.key and parameter.holds(value_of(when.text)):
-                inner.setdefault(when.text, []).append(self._size_from(other))
+                inner.setdefault(when.text, []).append(self._size_from(dependent))
         for sizes in inner.values():
-            if size is None or None in sizes:
+            inner_size = _product(sizes)
+            if size is None or inner_size is None:
                 return None
-            size += prod(one for one in sizes if one is not None) - 1
+            size += inner_size - 1
         return size
 
     def points(self) -> list[dict[str, object]]:
         """Return every point of a grid as Optuna's params; the last parameter changes fastest."""
         points: list[tuple[dict[str, str], dict[str, object]]] = [({}, {})]
-        for one in self.parameters:
-            before, points = points, []
-            for chosen, params in before:
-                if not self._holds(one, chosen):
-                    points.append((chosen, params))
+        for parameter in self.parameters:
+            extended = []
+            for chosen, params in points:
+                if not self._holds(parameter, chosen):
+                    extended.append((chosen, params))
                     continue
-                points += [
-                    ({**chosen, one.key: text}, {**params, **one.to_params(value_of(text))})
-                    for text in one.texts()
-                ]
+                for text in parameter.texts():
+                    own_params = parameter.to_params(value_of(text))
+                    extended.append(({**chosen, parameter.key: text}, {**params, **own_params}))
+            points = extended
         return [params for _, params in points]
 
     def extreme_points(self) -> list[dict[str, str]]:
         """Return points that contain the ends of each range and all choices, as Hydra's texts."""
-        ends = {one.name: one.ends() for one in self.parameters}
+        ends = {parameter.name: parameter.ends() for parameter in self.parameters}
         counts = Counter[str]()
         points: list[dict[str, str]] = []
         while len(points) < MOST_EXTREME_POINTS:
@@ -196,19 +203,25 @@ class Space:
         Returns a line for each change with which the study can continue, and a line for each with
         which it can't, because Optuna's params of earlier trials would be of another kind.
         """
-        bearable: list[str] = []
-        unbearable: list[str] = []
+        compatible: list[str] = []
+        incompatible: list[str] = []
         earlier = {name: Range.from_plain(plain) for name, plain in stored.items()}
         for after in self.parameters:
             before = earlier.pop(after.name, None)
             if before is None:
-                bearable.append(f"{after.override} is new")
+                compatible.append(f"{after.override} is new")
             elif before != after:
                 text = after if before.place == after.place else after.override
-                changes = bearable if before.is_compatible(after) else unbearable
+                changes = compatible if before.is_compatible(after) else incompatible
                 changes.append(f"{before.place} was {before} and is {text} now")
-        bearable += [f"{parameter.override} is gone" for parameter in earlier.values()]
-        return bearable, unbearable
+        compatible += [f"{parameter.override} is gone" for parameter in earlier.values()]
+        return compatible, incompatible
+
+
+def _product(sizes: Sequence[int | None]) -> int | None:
+    """Return the product of sizes; `None` if one of them is infinite."""
+    finite_sizes = [size for size in sizes if size is not None]
+    return None if len(finite_sizes) < len(sizes) else prod(finite_sizes)
 
 
 def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
@@ -260,47 +273,42 @@ def _items(place: str, value: object, problems: list[str]) -> list[tuple[str, An
 
 def in_order(ranges: Sequence[Range]) -> list[Range]:
     """Return the ranges, each after those it depends on; raise ConfigError for a cycle."""
-    left, ordered = list(ranges), list[Range]()
-    while left:
-        waiting = {one.key for one in left}
-        ready = [one for one in left if one.when is None or one.when.key not in waiting]
-        if not ready:
-            places = " and ".join(one.place for one in left)
+    ordered: list[Range] = []
+    pending = list(ranges)
+    while pending:
+        pending_keys = {parameter.key for parameter in pending}
+        blocked = [
+            parameter
+            for parameter in pending
+            if parameter.when and parameter.when.key in pending_keys
+        ]
+        if len(blocked) == len(pending):
+            places = " and ".join(parameter.place for parameter in pending)
             raise ConfigError(f"{places} form a cycle; remove one condition.")
-        ordered += ready
-        left = [one for one in left if one not in ready]
+        ordered += [parameter for parameter in pending if parameter not in blocked]
+        pending = blocked
     return ordered
 
 
 def two_ranges(ranges: Sequence[Range]) -> Iterator[str]:
     """Yield a line for each key that could have two ranges at once."""
-    for key in dict.fromkeys(one.key for one in ranges):
-        first, *others = (one for one in ranges if one.key == key)
-        for other in others:
-            both = f"{first.written} and {other.written}"
-            if first.when is None or other.when is None:
-                yield f"{key} has two ranges: {both}; keep one."
-            elif first.when.key != other.when.key:
+    ranges_by_key: dict[str, list[Range]] = {}
+    for parameter in ranges:
+        ranges_by_key.setdefault(parameter.key, []).append(parameter)
+    for key, (first, *later) in ranges_by_key.items():
+        for second in later:
+            pair = f"{first.written} and {second.written}"
+            if first.when is None or second.when is None:
+                yield f"{key} has two ranges: {pair}; keep one."
+            elif first.when.key != second.when.key:
                 hint = "make them depend on the same key"
-                yield f"{key} has two ranges that can both apply: {both}; {hint}."
+                yield f"{key} has two ranges that can both apply: {pair}; {hint}."
 
 
 def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each option of a study (as plain values) that its space can't satisfy."""
-    held = [one for one in space.parameters if not space.is_idle(one)]
-    is_grid, size, most = sweep.get("sampler") == "grid", space.size(), sweep.get("max_grid")
-    for one in held if is_grid else ():
-        if one.count() is None:
-            yield (
-                f"{one.override}: a grid needs countable values; expected "
-                "range(start, stop, step), choice(a, b) or int(interval(low, high))."
-            )
-    if is_grid and size is not None and isinstance(most, int) and size > most:
-        largest = max(held, key=lambda one: one.count() or 0)
-        yield (
-            f"sweep.space has {size:,} points, more than sweep.max_grid={most}; raise it, or "
-            f"shorten a range, such as {largest.override} with {largest.count():,} values."
-        )
+    if sweep.get("sampler") == "grid":
+        yield from _grid_problems(space, sweep.get("max_grid"))
     points = sweep.get("enqueue")
     for index, point in enumerate(points if isinstance(points, list) else []):
         if not isinstance(point, Mapping):
@@ -310,6 +318,23 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
             space.params(point, place=f"sweep.enqueue[{index}]")
         except ConfigError as error:
             yield from error.problems
+
+
+def _grid_problems(space: Space, most: object) -> Iterator[str]:
+    parameters = [parameter for parameter in space.parameters if not space.is_idle(parameter)]
+    for parameter in parameters:
+        if parameter.count() is None:
+            yield (
+                f"{parameter.override}: a grid needs countable values; expected "
+                "range(start, stop, step), choice(a, b) or int(interval(low, high))."
+            )
+    size = space.size()
+    if size is not None and isinstance(most, int) and size > most:
+        largest = max(parameters, key=lambda parameter: parameter.count() or 0)
+        yield (
+            f"sweep.space has {size:,} points, more than sweep.max_grid={most}; raise it, or "
+            f"shorten a range, such as {largest.override} with {largest.count():,} values."
+        )
 
 
 # Ranges on a command line: `optimizer.lr=tag(log, interval(1e-4, 1e-1))`.
@@ -333,27 +358,36 @@ def with_space(words: Sequence[str]) -> list[str]:
     overrides = last_of_each_key(arguments.overrides)
     ranges = [word for word in overrides if _is_range(word)]
     spaces = [word for word in overrides if key_of(word) == _SPACE and word[0] != "~"]
-    left = list(words)
+    new_words = list(words)
     for replaced in (Counter(arguments.overrides) - Counter(overrides)).elements():
-        left.remove(replaced)
-    left = [f"++{word}" if word.startswith(f"{_WHEN}=") else word for word in left]
+        new_words.remove(replaced)
+    new_words = [f"++{word}" if word.startswith(f"{_WHEN}=") else word for word in new_words]
     if not (ranges or spaces):
-        return left
+        return new_words
+    new_words = [word for word in new_words if word not in (*ranges, *spaces)]
+    return [*new_words, _space_word(ranges, spaces)]
+
+
+def _space_word(ranges: Sequence[str], spaces: Sequence[str]) -> str:
+    """Return the override of `sweep.space` with the ranges of `spaces`, then of single keys."""
+    pairs: list[tuple[str, str]] = []
+    for word in spaces:
+        pairs.extend(_ranges_in(word))
+    for word in ranges:
+        key, _, text = word.partition("=")
+        pairs.append((key, text))
     space: dict[str, str] = {}
     problems = []
-    found = [pair for word in spaces for pair in _ranges_in(word)]
-    for key, text in [*found, *((word.partition("=")[::2]) for word in ranges)]:
+    for key, text in pairs:
         if key in space:
             problems.append(f"{key} has two ranges: {space[key]} and {text}; keep one.")
         space[key] = text
     if problems:
         raise ConfigError(*problems)
-    items = (
-        f"{escaped(key)}: {QuotedString(text, Quote.single).with_quotes()}"
-        for key, text in space.items()
-    )
-    left = [word for word in left if word not in (*ranges, *spaces)]
-    return [*left, f"++{_SPACE}={{{', '.join(items)}}}"]
+    items = []
+    for key, text in space.items():
+        items.append(f"{escaped(key)}: {QuotedString(text, Quote.single).with_quotes()}")
+    return f"++{_SPACE}={{{', '.join(items)}}}"
 
 
 def _is_range(word: str) -> bool:
@@ -362,9 +396,11 @@ def _is_range(word: str) -> bool:
         return False
     if key == "sweeps" or key in text_keys(SweepConfig):
         return False
-    given = _value_in(word)
-    # A range that Hydra can't parse counts as well; the problem is reported with the space.
-    return isinstance(given, Sweep | Glob) or (given is None and bool(_RANGE.fullmatch(value)))
+    parsed = _value_in(word)
+    if parsed is None:
+        # A range that Hydra can't parse counts as well; the problem is reported with the space.
+        return bool(_RANGE.fullmatch(value))
+    return isinstance(parsed, Sweep | Glob)
 
 
 def _value_in(word: str) -> object:
