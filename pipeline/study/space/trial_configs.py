@@ -72,7 +72,7 @@ class TrialConfigs:
         self.config_dir = config_dir
         self.source = source or Composer("sweep", config_dir)
         overrides = OverridesParser.create().parse_overrides(self.words)
-        self._given = {override.key_or_group: override for override in overrides}
+        self._overrides = {override.key_or_group: override for override in overrides}
         #: Composes the study with further choices; raises ConfigError if Hydra can't.
         self.tree = cache(self._tree)
         self._composed = cache(self._without_study)
@@ -95,21 +95,25 @@ class TrialConfigs:
     @cached_property
     def trust(self) -> list[str]:
         """The packages that the command line trusts; no file can add one."""
-        given = self._given.get("trust")
-        typed = OmegaConf.create({"trust": None if given is None else given.value()})
-        packages = typed.trust  # references to the environment are resolved
+        override = self._overrides.get("trust")
+        value = None if override is None else override.value()
+        # Reading from a config resolves references to the environment.
+        packages = OmegaConf.create({"trust": value}).trust
         return list(map(str, packages)) if isinstance(packages, ListConfig) else []
 
     def varied_on_command_line(self) -> list[str]:
         """Return the keys whose range is given on the command line."""
-        value = self._given["sweep.space"].value() if "sweep.space" in self._given else None
-        return [str(key) for key in value] if isinstance(value, dict) else []
+        override = self._overrides.get("sweep.space")
+        value = None if override is None else override.value()
+        return list(map(str, value)) if isinstance(value, dict) else []
 
     def sweep_files(self) -> list[str]:
         """Return the names of the chosen files of `sweeps/`, without `.yaml`."""
-        given = self._given.get("sweeps")
-        value = self.choices.get("sweeps") if given is None else given.value()
-        return list(map(str, value if isinstance(value, list) else [value] if value else []))
+        override = self._overrides.get("sweeps")
+        value = self.choices.get("sweeps") if override is None else override.value()
+        if not value:
+            return []
+        return list(map(str, value if isinstance(value, list) else [value]))
 
     def read_space(self, sweep: Mapping[str, Any] | None = None) -> Space:
         """Return the space of the study.
@@ -117,64 +121,87 @@ class TrialConfigs:
         `sweep` has the study's options as plain values; `None` = those of the tree. Raises
         ConfigError with one line for each problem of the space.
         """
-        sweep = written(self.tree().sweep) if sweep is None else sweep
+        if sweep is None:
+            sweep = written(self.tree().sweep)
         ranges, problems = spaces.read_ranges(
             sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
         )
-        name = sweep.get("name")
-        if name is not None and (problem := name_problem("sweep.name", str(name))):
-            problems.append(f"{problem}.")
-        problems += [] if ranges or problems else [self._why_empty()]
-        for parameter in ranges:
-            problems += parameter.problems
-        problems += [*self._repeated_in_files(), *spaces.two_ranges(ranges)]
-        by_key = {parameter.key: parameter for parameter in ranges if not parameter.problems}
-        for parameter in ranges:
-            key = parameter.key
-            if override := self._given.get(key):
-                by_group = "." not in key and parameter.when is None
-                hint = f": '~sweep.space.{key}' removes the range" if by_group else ""
-                fixed = f"{key} is fixed by {override.input_line}"
-                problems.append(f"{fixed} and varied by {parameter.written}; keep one{hint}.")
-            problems += self._condition_problems(parameter.when, by_key)
-            problems += self._key_problems(parameter, by_key)
-        for parameter in ranges:
-            if parameter.key in self._groups and not parameter.problems:
-                where = parameter.written
-                problems += self._choice_problems(parameter.key, where, parameter.choices)
+        if sweep.get("name") is not None:
+            problem = name_problem("sweep.name", str(sweep["name"]))
+            if problem:
+                problems.append(f"{problem}.")
+        if not (ranges or problems):
+            problems.append(self._why_empty())
+        problems += self._range_problems(ranges)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
         parameters = spaces.in_order(ranges)
-        named = {one.when.key for one in parameters if one.when} - set(by_key)
-        space = Space(parameters, {key: self._text_at(key) for key in named})
+        keys = {parameter.key for parameter in parameters}
+        base: dict[str, str] = {}
+        for parameter in parameters:
+            when = parameter.when
+            if when is not None and when.key not in keys:
+                base[when.key] = self._text_at(when.key)
+        space = Space(parameters, base)
         if problems := list(spaces.option_problems(space, sweep)):
             raise ConfigError(*problems)
         return space
 
+    def _range_problems(self, ranges: Sequence[Range]) -> Iterator[str]:
+        for parameter in ranges:
+            yield from parameter.problems
+        yield from self._repeated_in_files()
+        yield from spaces.two_ranges(ranges)
+        by_key = {parameter.key: parameter for parameter in ranges if not parameter.problems}
+        for parameter in ranges:
+            key = parameter.key
+            override = self._overrides.get(key)
+            if override is not None:
+                is_group = "." not in key and parameter.when is None
+                hint = f": '~sweep.space.{key}' removes the range" if is_group else ""
+                yield (
+                    f"{key} is fixed by {override.input_line} and varied by {parameter.written}; "
+                    f"keep one{hint}."
+                )
+            yield from self._condition_problems(parameter.when, by_key)
+            yield from self._key_problems(parameter, by_key)
+        for parameter in ranges:
+            if parameter.key in self._groups and not parameter.problems:
+                place = parameter.written
+                yield from self._choice_problems(parameter.key, place, parameter.choices)
+
     def _why_empty(self) -> str:
         """Return the problem of a study that varies nothing."""
         sweep = written(self.source.tree(self.words).sweep)
-        in_files, _ = spaces.read_ranges(sweep.get("space"), sweep.get("when"))
-        keys = dict.fromkeys(one.key for one in in_files)
-        fixed = [str(self._given[key].input_line) for key in keys if key in self._given]
-        if not fixed:
+        ranges_in_files, _ = spaces.read_ranges(sweep.get("space"), sweep.get("when"))
+        lines = {}
+        for parameter in ranges_in_files:
+            override = self._overrides.get(parameter.key)
+            if override is not None:
+                lines[parameter.key] = str(override.input_line)
+        if not lines:
             return _EMPTY
         return (
-            f"sweep.space is empty, since the command line sets {', '.join(fixed)}; remove it to "
-            "vary its key, or train a single run with pipeline train."
+            f"sweep.space is empty, since the command line sets {', '.join(lines.values())}; "
+            "remove it to vary its key, or train a single run with pipeline train."
         )
 
     def _repeated_in_files(self) -> Iterator[str]:
         """Yield a line for each key that has ranges in two files of `sweeps/`."""
         files = self.sweep_files()
-        first: dict[str, str] = {}
-        for file in files if len(files) > 1 else ():
+        if len(files) < 2:
+            return
+        first_files: dict[str, str] = {}
+        for file in files:
             sweep = self.source.tree([f"sweeps={file}"]).sweep
-            for one in spaces.read_ranges(sweep.space, sweep.when)[0]:
-                before = first.setdefault(one.place, file)
-                if before != file and one.key not in self.varied_on_command_line():
-                    there = f"sweeps/{before}.yaml and in sweeps/{file}.yaml"
-                    yield f"{one.place} is in {there}; keep one."
+            ranges, _ = spaces.read_ranges(sweep.space, sweep.when)
+            for parameter in ranges:
+                first = first_files.setdefault(parameter.place, file)
+                if first != file and parameter.key not in self.varied_on_command_line():
+                    yield (
+                        f"{parameter.place} is in sweeps/{first}.yaml and in sweeps/{file}.yaml; "
+                        "keep one."
+                    )
 
     def _condition_problems(
         self, when: Condition | None, ranges: Mapping[str, Range]
@@ -182,7 +209,8 @@ class TrialConfigs:
         """Yield the problems with the condition of a range; `ranges` has a range by key."""
         if when is None:
             return
-        key, place = when.key, f"sweep.when.{when}"
+        key = when.key
+        place = f"sweep.when.{when}"
         if key in self._groups:
             yield from self._choice_problems(key, place, [when.text])
         elif not exists(self.tree(), key) and key not in ranges:
@@ -197,46 +225,52 @@ class TrialConfigs:
         if not texts:
             yield f"{place}: {group} is a config group; expected choice({', '.join(choices)})."
         for value in map(value_of, texts):
-            for one in value if isinstance(value, list) else [value]:
-                if one is not None and one not in choices:
+            for choice in value if isinstance(value, list) else [value]:
+                if choice is not None and choice not in choices:
                     yield (
-                        f"{place}: {group}={text_of(one)} is unknown; expected one of "
-                        f"{', '.join(choices)}.{did_you_mean(str(one), choices)}"
+                        f"{place}: {group}={text_of(choice)} is unknown; expected one of "
+                        f"{', '.join(choices)}.{did_you_mean(str(choice), choices)}"
                     )
 
-    def _key_problems(self, one: Range, ranges: Mapping[str, Range]) -> Iterator[str]:
+    def _key_problems(self, parameter: Range, ranges: Mapping[str, Range]) -> Iterator[str]:
         """Yield the problems with the key of a range."""
-        if one.key in self._groups:
+        key = parameter.key
+        place = parameter.place
+        if key in self._groups:
             return
-        if one.key.partition(".")[0] in _NOT_VARIED or one.key.startswith("sweep"):
-            yield f"{one.place}: no result depends on {one.key}; remove it from the space."
+        if key.partition(".")[0] in _NOT_VARIED or key.startswith("sweep"):
+            yield f"{place}: no result depends on {key}; remove it from the space."
             return
-        for where in self._where(one, ranges):
+        for choices in self._required_choices(parameter, ranges):
             try:
-                tree = self.tree(*where)
+                tree = self.tree(*choices)
             except ConfigError as error:
-                yield from (f"{one.place}: {problem}." for problem in error.problems)
+                for problem in error.problems:
+                    yield f"{place}: {problem}."
                 return
-            if not exists(tree, one.key):
-                known, _, hint = self._unknown(tree, one.key).partition(" is unknown.")
-                place = f" where {', '.join(where)}" if where else ""
-                yield f"{one.place}: {known} is unknown{place}.{hint}"
+            if not exists(tree, key):
+                subject, _, hint = self._unknown(tree, key).partition(" is unknown.")
+                condition = f" where {', '.join(choices)}" if choices else ""
+                yield f"{place}: {subject} is unknown{condition}.{hint}"
                 return
 
-    def _where(self, one: Range, ranges: Mapping[str, Range]) -> list[tuple[str, ...]]:
+    def _required_choices(
+        self, parameter: Range, ranges: Mapping[str, Range]
+    ) -> list[tuple[str, ...]]:
         """Return the choices of groups with which the key of a range has to exist."""
-        group, when = one.key.partition(".")[0], one.when
+        group = parameter.key.partition(".")[0]
+        when = parameter.when
         if when is not None and when.key in self._groups:
             varied = ranges.get(when.key)
-            known = [self._text_at(when.key)] if varied is None else varied.choices
-            return [(str(when),)] if when.text in known else []
+            texts = [self._text_at(when.key)] if varied is None else varied.choices
+            return [(str(when),)] if when.text in texts else []
         if group in self._groups and group in ranges:
             return [(f"{group}={text}",) for text in ranges[group].choices if text != OFF]
         return [()]
 
     def _unknown(self, tree: DictConfig, key: str) -> str:
-        known = [one for one in dotted_keys(tree) if not one.startswith("sweep")]
-        return unknown_key(key, [*known, *self._groups])
+        keys = [tree_key for tree_key in dotted_keys(tree) if not tree_key.startswith("sweep")]
+        return unknown_key(key, [*keys, *self._groups])
 
     def _text_at(self, key: str) -> str:
         """Return the value of a key, or the choice of a group, before anything is varied."""
@@ -246,9 +280,10 @@ class TrialConfigs:
 
     def config(self, overrides: Point | None = None) -> DictConfig:
         """Return the run of a trial, or the base run, without the study's options."""
-        tree = deepcopy(self._run(overrides or {})[0])
+        overrides = overrides or {}
+        tree = deepcopy(self._run(overrides)[0])
         with open_dict(tree):
-            for key, text in (overrides or {}).items():
+            for key, text in overrides.items():
                 if key not in self._groups:
                     OmegaConf.update(tree, key, value_of(text), merge=False)
         return tree
@@ -256,9 +291,11 @@ class TrialConfigs:
     def _run(self, overrides: Point) -> tuple[DictConfig, dict[str, Any]]:
         """Compose a run with only the groups of a trial; return it and the choice of each group."""
         groups = {key: text for key, text in overrides.items() if key in self._groups}
-        if groups and not {"data", "experiment"} & set(groups) and self.choices.get("data"):
+        chooses_data = "data" in groups or "experiment" in groups
+        if groups and not chooses_data and self.choices.get("data"):
             groups["data"] = text_of(self.choices["data"])
-        return self._composed(*sorted(f"{group}={text}" for group, text in groups.items()))
+        words = [f"{group}={text}" for group, text in groups.items()]
+        return self._composed(*sorted(words))
 
     def _without_study(self, *lines: str) -> tuple[DictConfig, dict[str, Any]]:
         tree = self.source.tree([*self.words, *lines])
@@ -275,7 +312,7 @@ class TrialConfigs:
             return
         problems = problems_of_files(
             tree,
-            self._given.values(),
+            self._overrides.values(),
             config_name=self.source.config_name,
             options=SweepConfig,
             folder=Path(folder),
@@ -289,24 +326,28 @@ class TrialConfigs:
         Output and tracking are those of the study's command line; its name, tags and verbosity are
         left out. Raises RuntimeError if the words do not compose to the trial's run.
         """
-        source, choices = Composer("train", self.config_dir), self._run(overrides)[1]
-        kept = [word for word in self.words if _root(word) not in _OF_STUDY]
+        source = Composer("train", self.config_dir)
+        _, choices = self._run(overrides)
+        words = [word for word in self.words if _root(word) not in _OF_STUDY]
         groups: list[str] = []
-        tree = source.tree(kept)
+        tree = source.tree(words)
         for group in GROUPS:
             if choices.get(group) not in (None, tree.hydra.runtime.choices.get(group)):
-                kept = [word for word in kept if _root(word) != group]
+                words = [word for word in words if _root(word) != group]
                 groups.append(f"{group}={text_of(choices[group])}")
-                tree = source.tree([*kept, *groups])
-        have = _essential(without_hydra(tree))
-        changes = list(_changes(have, _essential(self.config(overrides))))
-        changes.sort(key=lambda change: change[0] != "~")
-        values = [
-            f"~{key}" if sign == "~" else f"{sign}{key}={text_of(value)}"
-            for sign, key, value in changes
-        ]
-        changed = {key for _, key, _ in changes}
-        words = [*(word for word in kept if key_of(word) not in changed), *groups, *values]
+                tree = source.tree([*words, *groups])
+        before = _essential(without_hydra(tree))
+        removals = []
+        values = []
+        changed_keys = set()
+        for sign, key, value in _changes(before, _essential(self.config(overrides))):
+            changed_keys.add(key)
+            if sign == "~":
+                removals.append(f"~{key}")
+            else:
+                values.append(f"{sign}{key}={text_of(value)}")
+        words = [word for word in words if key_of(word) not in changed_keys]
+        words += [*groups, *removals, *values]
         self._require_same(source.tree(words), overrides)
         return words if self.config_dir is None else [f"--config-dir={self.config_dir}", *words]
 
@@ -315,35 +356,42 @@ class TrialConfigs:
 
         Raises RuntimeError if the YAML does not compose to the trial's run.
         """
-        chosen = self._run(overrides)[1]
+        _, trial_choices = self._run(overrides)
         source = Composer("train")
-        groups = [group for group in GROUPS if chosen.get(group) in source.choices(group)]
-        tree = source.tree([f"{group}={text_of(chosen[group])}" for group in groups])
-        choices = {group: tree.hydra.runtime.choices.get(group) for group in GROUPS}
-        have, want = _essential(without_hydra(tree)), _essential(self.config(overrides))
+        words = []
         for group in GROUPS:
-            if not _is_within(have.get(group), want.get(group)):
-                choices[group] = None  # no shipped file has these keys, so all are written
-                have[group] = {}
-        content = OmegaConf.create({"name": name})
-        for _, key, value in _changes(have, want):
-            OmegaConf.update(content, key, value, force_add=True)
+            if trial_choices.get(group) in source.choices(group):
+                words.append(f"{group}={text_of(trial_choices[group])}")
+        tree = source.tree(words)
+        choices = tree.hydra.runtime.choices
+        values = _essential(without_hydra(tree))
+        trial_values = _essential(self.config(overrides))
         lines = ["# @package _global_", "# The best trial of a study, as a run.", "defaults:"]
-        lines += [f"  - override /{group}: {text_of(choice)}" for group, choice in choices.items()]
+        for group in GROUPS:
+            choice = choices.get(group)
+            if not _is_within(values.get(group), trial_values.get(group)):
+                choice = None  # no shipped file has these keys, so all are written
+                values[group] = {}
+            lines.append(f"  - override /{group}: {text_of(choice)}")
+        content = OmegaConf.create({"name": name})
+        for _, key, value in _changes(values, trial_values):
+            OmegaConf.update(content, key, value, force_add=True)
         text = "\n".join(lines) + "\n\n" + OmegaConf.to_yaml(content)
         with TemporaryDirectory() as folder:
             file = Path(folder) / "experiment" / "again.yaml"
             file.parent.mkdir()
             file.write_text(text, encoding="utf-8")
-            again = Composer("train", folder).tree(["experiment=again"])
-        self._require_same(again, overrides)
+            read_again = Composer("train", folder).tree(["experiment=again"])
+        self._require_same(read_again, overrides)
         return text
 
     def _require_same(self, tree: DictConfig, overrides: Point) -> None:
-        found = differences(plain(without_hydra(tree)), plain(self.config(overrides)))
-        left = [str(one) for one in found if one.key.partition(".")[0] not in NO_EFFECT]
-        if left:
-            raise RuntimeError(f"the run can't be written as a command: {'; '.join(left)}")
+        lines = []
+        for difference in differences(plain(without_hydra(tree)), plain(self.config(overrides))):
+            if difference.key.partition(".")[0] not in NO_EFFECT:
+                lines.append(str(difference))
+        if lines:
+            raise RuntimeError(f"the run can't be written as a command: {'; '.join(lines)}")
 
 
 def _root(word: str) -> str:
@@ -357,27 +405,33 @@ def _essential(tree: DictConfig) -> dict[str, Any]:
 
 
 def _changes(
-    have: Mapping[str, Any], want: Mapping[str, Any], prefix: str = ""
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, str, Any]]:
     """Yield sign (`~`, `++` or none), key and value of an override for each difference."""
-    for name in dict.fromkeys([*want, *have]):
-        key, old, new = f"{prefix}{name}", have.get(name), want.get(name)
-        if name not in want:
+    for name in dict.fromkeys([*after, *before]):
+        key = f"{prefix}{name}"
+        old = before.get(name)
+        new = after.get(name)
+        if name not in after:
             yield "~", key, None
+        elif name not in before:
+            yield "++", key, new
         elif isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _changes(old, new, f"{key}.")
-        elif name not in have or type(old) is not type(new) or old != new:
-            yield "" if name in have else "++", key, new
+        elif type(old) is not type(new) or old != new:
+            yield "", key, new
 
 
-def _is_within(have: object, want: object) -> bool:
+def _is_within(before: object, after: object) -> bool:
     """Return whether overriding values can make a section equal to another of the same class."""
-    if not isinstance(have, Mapping) or not isinstance(want, Mapping):
-        return have == want
-    changes = _changes(have, want)
-    return have.get(TARGET) == want.get(TARGET) and not any(
-        sign == "~" or isinstance(value, Mapping) for sign, _, value in changes
-    )
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return before == after
+    if before.get(TARGET) != after.get(TARGET):
+        return False
+    for sign, _, value in _changes(before, after):
+        if sign == "~" or isinstance(value, Mapping):
+            return False
+    return True
 
 
 # Checks, which need torch.
@@ -385,21 +439,30 @@ def _is_within(have: object, want: object) -> bool:
 
 def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
     """Return a line for each end of a range, and each choice, that its key does not allow."""
-    base = _problems_at({}, trials)
-    problems = []
-    for when in sorted({one.when for one in space.parameters if one.when is not None}, key=str):
-        if when.key not in trials.choices:
-            found = _problems_at({when.key: when.text}, trials)
-            own = [line for line in found if line.startswith(f"{when.key}=") and line not in base]
-            problems += [f"sweep.when.{when}: {line}" for line in own]
+    base_problems = _problems_at({}, trials)
+    problems = list(_condition_problems(space, trials, base_problems))
     for parameter in space.parameters:
-        for point in [] if space.is_idle(parameter) else _points_around(parameter, space):
-            before = [*base, *_problems_at(point, trials)] if point else base
+        if space.is_idle(parameter):
+            continue
+        for point in _points_around(parameter, space):
+            point_problems = _problems_at(point, trials) if point else []
             for text in parameter.ends():
-                found = _problems_at({**point, parameter.key: text}, trials)
-                new = (line for line in found if line not in before)
-                problems += [_placed(parameter, line, point) for line in new]
+                for line in _problems_at({**point, parameter.key: text}, trials):
+                    if line not in base_problems and line not in point_problems:
+                        problems.append(_placed(parameter, line, point))
     return list(dict.fromkeys(problems))
+
+
+def _condition_problems(
+    space: Space, trials: TrialConfigs, base_problems: Sequence[str]
+) -> Iterator[str]:
+    conditions = {parameter.when for parameter in space.parameters if parameter.when is not None}
+    for when in sorted(conditions, key=str):
+        if when.key in trials.choices:
+            continue
+        for line in _problems_at({when.key: when.text}, trials):
+            if line.startswith(f"{when.key}=") and line not in base_problems:
+                yield f"sweep.when.{when}: {line}"
 
 
 def _problems_at(point: Point, trials: TrialConfigs) -> list[str]:
@@ -412,22 +475,28 @@ def _problems_at(point: Point, trials: TrialConfigs) -> list[str]:
 
 def _points_around(parameter: Range, space: Space) -> list[Point]:
     """Return points at which a parameter is varied, one for each choice of its key's group."""
-    given = _met(parameter.when, space)
+    required = _choices_for(parameter.when, space)
     group = parameter.key.partition(".")[0]
-    varied = [one for one in space.parameters if one.key == group != parameter.key]
-    if group in given or not varied:
-        return [given]
-    return [
-        {**_met(one.when, space), **given, group: text} for one in varied for text in one.choices
-    ]
+    points: list[Point] = []
+    if group not in required and group != parameter.key:
+        for group_parameter in space.parameters:
+            if group_parameter.key == group:
+                choices = {**_choices_for(group_parameter.when, space), **required}
+                points += [{**choices, group: text} for text in group_parameter.choices]
+    return points or [required]
 
 
-def _met(when: Condition | None, space: Space) -> dict[str, str]:
+def _choices_for(when: Condition | None, space: Space) -> dict[str, str]:
     """Return the choices with which a condition holds, and the conditions it depends on."""
     if when is None:
         return {}
-    outer = next((one.when for one in space.parameters if one.key == when.key), None)
-    return {**_met(outer, space), when.key: when.text}
+    choices = {}
+    for parameter in space.parameters:
+        if parameter.key == when.key:
+            choices = _choices_for(parameter.when, space)
+            break
+    choices[when.key] = when.text
+    return choices
 
 
 def _placed(parameter: Range, line: str, around: Point) -> str:
@@ -435,8 +504,9 @@ def _placed(parameter: Range, line: str, around: Point) -> str:
     place = parameter.override
     if parameter.when is None and key in around and key != parameter.key:
         place = f"{place} where {key}={around[key]}"
-    whole = parameter.kind == "float" and "expected a whole number" in line
-    return f"{place}: {line}{f' Write int({parameter}).' if whole else ''}"
+    if parameter.kind == "float" and "expected a whole number" in line:
+        line += f" Write int({parameter})."
+    return f"{place}: {line}"
 
 
 def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: int) -> list[str]:
@@ -445,15 +515,16 @@ def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: in
     for point in ({}, *space.extreme_points()):
         with suppress(ConfigError, OmegaConfBaseException):  # which is reported elsewhere
             tree = trials.config(point)
-            devices, nodes = (value_at(tree, {}, f"trainer.{k}") for k in ("devices", "num_nodes"))
+            devices = value_at(tree, {}, "trainer.devices")
+            nodes = value_at(tree, {}, "trainer.num_nodes")
             count = len(devices) if isinstance(devices, list) else devices
-            several = isinstance(count, int) and count != devices_per_trial
-            if several and devices_per_trial > 1:
+            differs = isinstance(count, int) and count != devices_per_trial
+            if differs and devices_per_trial > 1:
                 problems.append(
                     f"trainer.devices={devices} and sweep.devices_per_trial={devices_per_trial} "
                     "are in conflict; remove trainer.devices"
                 )
-            elif several and count > 1:
+            elif differs and count > 1:
                 problems.append(
                     f"trainer.devices={devices} is for a single run; in a study, "
                     f"sweep.devices_per_trial={count} sets the devices of each trial, and "
