@@ -110,7 +110,7 @@ def study_processes(
 
 
 @contextmanager
-def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
+def running_study(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """Train a study until it has its trials, and yield its driver; the body reports the results.
 
     The study's own MLflow run ends with the body. Raises what `Ledger.open` and `Driver.work`
@@ -151,11 +151,15 @@ def _so_far(ledger: Ledger, plan: StudyPlan) -> str:
     """
     progress = ledger.progress()
     parts = [progress.words_of(end for end in End if end.counts)]
-    waiting = [row for row in ledger.trials() if row.state == "waiting"]
-    if repeats := sum(row.retry_of is not None for row in waiting):
+    repeats = 0
+    for row in ledger.trials():
+        if row.state == "waiting" and row.retry_of is not None:
+            repeats += 1
+    if repeats:
         trials = "trial" if repeats == 1 else "trials"
         parts.append(f"{repeats} interrupted {trials} will be repeated")
-    if (best := progress.best_row) is not None:
+    best = progress.best_row
+    if best is not None:
         parts.append(f"best trial {best.number}, {value_words(best.values, plan.names)}")
     return "; ".join(parts)
 
@@ -175,11 +179,13 @@ class Driver:
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
-        self.plan, self.ledger = plan, ledger
+        self.plan = plan
+        self.ledger = ledger
         self.leads = False
         self.run = StudyRun(plan, processes.recorder, plan.study_header)
         """The study's own run in MLflow."""
-        self._pool, self._recorder = processes.pool, processes.recorder
+        self._pool = processes.pool
+        self._recorder = processes.recorder
 
     def work(self) -> None:
         """Repair the study, then train trials until it is settled, times out or is stopped.
@@ -195,7 +201,7 @@ class Driver:
             self._closer = TrialCloser(self.plan, self.ledger, self._recorder, self._live)
             self._closer.repair()
             self._progress = self.ledger.progress()
-            self._mended = self._progress.consecutive_failures
+            self._failures_at_start = self._progress.consecutive_failures
             self._started_at = self._look_at = self._beat_at = time.monotonic()
             try:
                 with stop.deferred():
@@ -234,16 +240,19 @@ class Driver:
         """Return whether work ends; raise StudyFailedError if too many trials failed in a row."""
         if stop.signal_number is not None:
             return True
-        most, failure = self.plan.options.max_consecutive_failures, self._closer.failure
-        in_a_row = self._progress.consecutive_failures
-        self._mended = min(self._mended, in_a_row)  # 0 once a trial succeeds
-        if in_a_row - self._mended >= most and failure is not None:
+        most = self.plan.options.max_consecutive_failures
+        failure = self._closer.failure
+        failures = self._progress.consecutive_failures
+        self._failures_at_start = min(self._failures_at_start, failures)  # 0 after a success
+        if failures - self._failures_at_start >= most and failure is not None:
             raise StudyFailedError(
                 f"{most} trials failed in a row, the last with: {failure.message}; fix this, "
                 "or raise sweep.max_consecutive_failures",
                 failure.code,
             )
-        return not self._pool.busy() if self._is_late() else self._progress.settled
+        if self._is_late():
+            return not self._pool.busy()
+        return self._progress.settled
 
     def _is_late(self) -> bool:
         timeout = self.plan.options.timeout
@@ -251,24 +260,27 @@ class Driver:
 
     def _fill(self) -> None:
         """Give a trial to each idle worker while the study has trials left."""
-        for worker in [] if self._is_late() else self._pool.idle():
-            taken = self.ledger.take(worker.lease)
-            if taken is None:
+        if self._is_late():
+            return
+        for worker in self._pool.idle():
+            row = self.ledger.take(worker.lease)
+            if row is None:
                 return
-            worker.taken = taken
-            worker.train(self._job(taken))
-            self._recorder.watch(self.plan.trial_folder(taken.number))
+            worker.taken = row
+            worker.train(self._job(row))
+            self._recorder.watch(self.plan.trial_folder(row.number))
 
-    def _job(self, taken: Row) -> Job:
+    def _job(self, row: Row) -> Job:
         """Create the folder of a trial, and return the job for its worker."""
-        plan, number = self.plan, taken.number
+        plan = self.plan
+        number = row.number
         folder = plan.trial_folder(number)
         create_folder(folder)
-        config = plan.trial_config(taken.overrides, number=number)
+        config = plan.trial_config(row.overrides, number=number)
         epochs = config["trainer"]["max_epochs"]
         is_pruned = plan.prunes and isinstance(epochs, int)
-        retry = {} if taken.retry_of is None else {"pipeline.retry_of": str(taken.retry_of)}
-        header = plan.trial_header(number, {}, **retry)
+        tags = {} if row.retry_of is None else {"pipeline.retry_of": str(row.retry_of)}
+        header = plan.trial_header(number, {}, **tags)
         return Job(
             number=number,
             folder=str(folder),
@@ -286,9 +298,9 @@ class Driver:
 
     def _listen(self, seconds: float) -> None:
         for worker, answer in self._pool.listen(seconds):
-            self._hear(worker, answer)
+            self._accept(worker, answer)
 
-    def _hear(self, worker: Worker, answer: Answer) -> None:
+    def _accept(self, worker: Worker, answer: Answer) -> None:
         """Handle an answer of a worker.
 
         Raises ChangedDataError or EnvironmentFaultError if the next trial would fail as this one.
@@ -298,10 +310,10 @@ class Driver:
                 worker.verdict(prune=self.ledger.report(worker.taken, step=step, value=value))
             case TrialEnd() if worker.is_busy:
                 ended = self._closer.end(worker, answer)
-                how = ended.end, ended.code
-                if how == (End.INTERRUPTED, ChangedDataError.exit_code):
+                code = ended.code
+                if ended.end is End.INTERRUPTED and code == ChangedDataError.exit_code:
                     raise ChangedDataError(ended.message or "the data have changed")
-                if how == (End.ERROR, EnvironmentFaultError.exit_code):
+                if ended.end is End.ERROR and code == EnvironmentFaultError.exit_code:
                     message = ended.message or "the environment stopped a trial"
                     raise EnvironmentFaultError(message)
             case Gone():
@@ -330,7 +342,8 @@ class Driver:
                 if isinstance(answer, TrialEnd) and worker.is_busy:
                     self._closer.end(worker, answer)
                 elif isinstance(answer, Gone):
-                    died += [worker.number] if worker.is_busy else []
+                    if worker.is_busy:
+                        died.append(worker.number)
                     self._pool.dismiss(worker)
                 elif isinstance(answer, Rung):
                     worker.verdict(prune=False)
@@ -344,9 +357,11 @@ class TrialCloser:
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, recorder: Recorder, live: Live) -> None:
         self.failure: TrialEnd | None = None
-        self._plan, self._ledger = plan, ledger
-        self._recorder, self._live = recorder, live
-        self._kept = self._keepers()
+        self._plan = plan
+        self._ledger = ledger
+        self._recorder = recorder
+        self._live = live
+        self._kept = self._trials_to_keep()
         self._lost: set[int] = set()
         self._ooms = 0
 
@@ -354,10 +369,11 @@ class TrialCloser:
         """Repair what earlier processes left: lost trials, unsent folders and missing runs."""
         self._close_lost()
         rows = self._ledger.trials()
-        kept = {self._plan.trial_folder(number) for number in self._keepers()}
+        kept_folders = {self._plan.trial_folder(number) for number in self._trials_to_keep()}
         for folder in leftovers(self._plan.folder):
-            if not (folder in kept and is_finished(folder)):
-                self._recorder.deliver(folder, is_lost=True, forget=folder not in kept)
+            is_kept = folder in kept_folders
+            if not (is_kept and is_finished(folder)):
+                self._recorder.deliver(folder, is_lost=True, forget=not is_kept)
         if self._plan.uri is not None:
             record_missing(rows, self._plan, self._recorder, self._params)
 
@@ -368,19 +384,23 @@ class TrialCloser:
         on other data than another trial of the same config, or its journal can't be ended.
         """
         worker.is_busy = False  # first, so that a failing store can't leave it busy
-        ended, number = self._on_its_data(worker.job, ended), worker.number
+        ended = self._check_data(worker.job, ended)
+        number = worker.number
         if worker.is_overdue and ended.end is End.INTERRUPTED:
             message = f"took longer than sweep.trial_timeout={self._plan.options.trial_timeout:g}"
             ended = replace(ended, end=End.ERROR, message=message, exit_code=None)
         if ended.end.is_failure and not end_journal(self._plan.trial_folder(number), ended):
             ended = replace(ended, end=End.LOST)
         if not self._ledger.finish(worker.taken, ended):
-            self._drop(number)
+            self._record_end_of_other_process(number)
             return replace(ended, end=End.LOST)  # whatever befell it without its folder
         self._live.ended(worker.taken, ended)
         if ended.end.is_failure and ended.end is not End.INTERRUPTED:
             self.failure = ended
-        self._ooms = self._ooms + 1 if ended.end is End.OOM else 0
+        if ended.end is End.OOM:
+            self._ooms += 1
+        else:
+            self._ooms = 0
         if self._ooms == OOMS:
             self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
         self._record(number, ended.end)
@@ -397,7 +417,7 @@ class TrialCloser:
 
         `died` are the numbers of trials whose process was seen to die; `why` says how it died.
         """
-        lost = [one.number for one in self._close_lost(died, end) if not one.adopted]
+        lost = [trial.number for trial in self._close_lost(died, end) if not trial.adopted]
         self._lost.update(lost)
         # A trial may have been closed as lost a moment before its process was seen to die.
         if lost or not self._lost.isdisjoint(died):
@@ -411,23 +431,24 @@ class TrialCloser:
             self._live.warn(trial.line)
         return lost
 
-    def _on_its_data(self, job: Job, ended: TrialEnd) -> TrialEnd:
+    def _check_data(self, job: Job, ended: TrialEnd) -> TrialEnd:
         """Store the data hash of a config new to the study; return a failure if it has another."""
         if ended.data is None or job.data is not None:
             return ended
         config = plain(job.config)
-        noted = self._ledger.note_data(config, ended.data)
-        if noted == ended.data:
+        stored_data = self._ledger.note_data(config, ended.data)
+        if stored_data == ended.data:
             return ended
         return TrialEnd(
             end=End.INTERRUPTED,
-            message=changed_data_line(config, noted, ended.data),
+            message=changed_data_line(config, stored_data, ended.data),
             exit_code=ChangedDataError.exit_code,
         )
 
-    def _drop(self, number: int) -> None:
+    def _record_end_of_other_process(self, number: int) -> None:
         """Record a trial in MLflow with the end that another process has stored."""
-        row, folder = self._ledger.trials()[number], self._plan.trial_folder(number)
+        row = self._ledger.trials()[number]
+        folder = self._plan.trial_folder(number)
         if row.end is End.LOST:
             self._live.warn(
                 f"trial {number} was closed as lost because its process did not respond; "
@@ -444,25 +465,27 @@ class TrialCloser:
 
         The run is written from the trial's row if its process was killed before the run began.
         """
-        keepers = self._keepers()
+        kept = self._trials_to_keep()
         folder = self._plan.trial_folder(number)
         record = RunRecord.read(folder)
         if record.is_trial or (self._plan.uri is None and not record.has_begun):
-            is_lost, forget = end is End.LOST, number not in keepers
-            self._recorder.deliver(folder, is_lost=is_lost, forget=forget)
+            is_lost = end is End.LOST
+            self._recorder.deliver(folder, is_lost=is_lost, forget=number not in kept)
         elif not record.has_begun:
             row = self._ledger.trials()[number]
             with suppress(EnvironmentFaultError):  # if the disk is full, the next start does it
                 write_run(row, self._plan, self._recorder, self._params(row))
-        for other in self._kept - keepers - {number}:
-            self._recorder.deliver(self._plan.trial_folder(other), forget=True)
-        self._kept = keepers
+        for replaced in self._kept - kept - {number}:
+            self._recorder.deliver(self._plan.trial_folder(replaced), forget=True)
+        self._kept = kept
 
-    def _keepers(self) -> set[int]:
+    def _trials_to_keep(self) -> set[int]:
         """Return the trials whose weights are kept: the best ones, and that of the base config."""
         progress = self._ledger.progress()
-        base = [] if progress.base_row is None else [progress.base_row.number]
-        return {*progress.best, *base}
+        numbers = set(progress.best)
+        if progress.base_row is not None:
+            numbers.add(progress.base_row.number)
+        return numbers
 
     def _params(self, row: Row) -> dict[str, Scalar]:
         plan = self._plan

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pipeline.study.workers.pool import Worker
 
 #: Most lines of running and of finished trials in a terminal.
-RUNNING, LATEST = 8, 4
+RUNNING = 8
+LATEST = 4
 #: Number of ended trials from which the time of those to come is estimated.
 FEWEST_ENDED = 3
 #: What a study waits for before its first trial.
@@ -48,16 +49,16 @@ def print_opening(plan: StudyPlan) -> None:
     shown = console()
     if shown_verbosity(plan.run.verbose) == 0:
         return
-    many = "" if plan.workers == 1 else "s"
-    ways = {"max": "maximizing", "min": "minimizing"}
-    aims = " and ".join(f"{ways[one.direction]} {one.name}" for one in plan.objectives)
+    verbs = {"max": "maximizing", "min": "minimizing"}
+    aims = [f"{verbs[objective.direction]} {objective.name}" for objective in plan.objectives]
     total = "trials" if plan.total is None else f"{plan.total} trials"
-    say(shown, f"{plan.name}: {total} on {plan.workers} worker{many}, {aims}")
-    for one in plan.space.parameters:
-        if plan.space.is_idle(one):
+    workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
+    say(shown, f"{plan.name}: {total} on {workers}, {' and '.join(aims)}")
+    for parameter in plan.space.parameters:
+        if plan.space.is_idle(parameter):
             continue
-        where = f", where {one.when}" if one.when else ""
-        say(shown, f"  {one.key}: {one.words}{where}")
+        condition = f", where {parameter.when}" if parameter.when else ""
+        say(shown, f"  {parameter.key}: {parameter.words}{condition}")
     for line in plan.notes:
         say(shown, line, style=CAUTION if line.startswith("warning: ") else None)
 
@@ -78,17 +79,21 @@ def remaining(
     """
     if progress.left and len(ended) < FEWEST_ENDED:
         return None  # trials differ, and the first ones of a worker load libraries
-    whole = list(ended) or [seconds / share for seconds, share in running if share]
-    if not whole:
+    durations = list(ended) or [seconds / share for seconds, share in running if share]
+    if not durations:
         return None
-    usual = sum(whole) / len(whole)
-    rests = [
-        seconds * (1 - share) / share if share else max(0.0, usual - seconds)
-        for seconds, share in running
-    ]
+    mean_duration = sum(durations) / len(durations)
+    running_seconds = []
+    for seconds, share in running:
+        if share:
+            running_seconds.append(seconds * (1 - share) / share)
+        else:
+            running_seconds.append(max(0.0, mean_duration - seconds))
     elsewhere = max(0, progress.running - len(running))
-    work, last = usual * (progress.left + elsewhere / 2) + sum(rests), max(rests, default=0.0)
-    return min(max(work / max(1, progress.running), last), max(0.0, timeout) + last)
+    # A trial that another process trains counts as half done.
+    total_seconds = mean_duration * (progress.left + elsewhere / 2) + sum(running_seconds)
+    last = max(running_seconds, default=0.0)
+    return min(max(total_seconds / max(1, progress.running), last), max(0.0, timeout) + last)
 
 
 class Live:
@@ -97,12 +102,12 @@ class Live:
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
         self._verbose = shown_verbosity(plan.run.verbose)
-        self._started_at = self._said_at = monotonic()
+        self._started_at = self._printed_at = monotonic()
         self._progress: Progress | None = None
         self._running: Sequence[Worker] = ()
         self._seconds: list[float] = []
         self._latest: list[Text] = []
-        self.screen = redrawing(self._drawn) if self._verbose == 1 else nullcontext()
+        self.screen = redrawing(self._render) if self._verbose == 1 else nullcontext()
         """Draws the bar while its body runs."""
 
     def warn(self, line: str) -> None:
@@ -114,38 +119,39 @@ class Live:
         end = ended.end
         if end.counts:
             self._seconds.append(ended.attributes.get("seconds", 0.0))
-        came_to = str(end)
+        outcome = str(end)
         if end is End.COMPLETE:
-            came_to = value_words(ended.values, self._plan.names)
-        words = f"{came_to}  {point_words(taken.overrides)}"
-        if end.is_failure and ended.message not in (None, "", came_to):
+            outcome = value_words(ended.values, self._plan.names)
+        words = f"{outcome}  {point_words(taken.overrides)}"
+        if end.is_failure and ended.message not in (None, "", outcome):
             words += f"  {ended.message}"
         line = _line(f"trial {taken.number:>4}  {words}", "red" if end.is_failure else "dim")
         if self._verbose == 2:
-            self._say(line.plain)
+            self._print(line.plain)
         self._latest = [*self._latest[1 - LATEST :], line]
 
     def show(self, progress: Progress, running: "Sequence[Worker]") -> None:
         """Take note of how far the study is, and say it in a pipe after a long silence."""
         if self._verbose == 2 and running and not (self._running or self._latest):
-            self._say(f"trial {running[0].number:>4}  started")
-        self._progress, self._running = progress, running
-        if self._verbose == 2 and monotonic() - self._said_at > QUIET_SECONDS:
-            self._say(f"{self._counts(progress)}; {self._time(progress)}")
+            self._print(f"trial {running[0].number:>4}  started")
+        self._progress = progress
+        self._running = running
+        if self._verbose == 2 and monotonic() - self._printed_at > QUIET_SECONDS:
+            self._print(f"{self._counts(progress)}; {self._time(progress)}")
 
     def stopping(self, running: "Sequence[Worker]") -> None:
         """Name the trials that are stopped before they have ended."""
         if self._verbose == 0 or not running:
             return
         trials = sorted(worker.number for worker in running)
-        numbers = some([str(number) for number in trials], most=RUNNING)
-        named = f"trials {numbers}" if len(trials) > 1 else f"trial {numbers}"
-        by_hand = stop.signal_number == signal.SIGINT
-        hint = "; a second Ctrl-C ends them at once" if by_hand else ""
-        print(folded(f"stopping {named}{hint}", sys.stderr), file=sys.stderr, flush=True)
+        numbers = some(list(map(str, trials)), most=RUNNING)
+        line = f"stopping trials {numbers}" if len(trials) > 1 else f"stopping trial {numbers}"
+        if stop.signal_number == signal.SIGINT:
+            line += "; a second Ctrl-C ends them at once"
+        print(folded(line, sys.stderr), file=sys.stderr, flush=True)
 
-    def _say(self, line: str) -> None:
-        self._said_at = monotonic()
+    def _print(self, line: str) -> None:
+        self._printed_at = monotonic()
         say(console(), line)
 
     def _counts(self, progress: Progress) -> str:
@@ -154,30 +160,40 @@ class Live:
 
     def _time(self, progress: Progress) -> str:
         """Return the time that has passed and the time that is left, if it is known."""
-        passed, timeout = monotonic() - self._started_at, self._plan.options.timeout or inf
-        running = [(one.seconds, one.reached[0] / (one.epochs or inf)) for one in self._running]
+        passed = monotonic() - self._started_at
+        timeout = self._plan.options.timeout or inf
+        running = []
+        for worker in self._running:
+            epoch, _ = worker.reached
+            running.append((worker.seconds, epoch / (worker.epochs or inf)))
         left = remaining(progress, self._seconds, running, timeout - passed)
-        return duration(passed) + (f", eta {duration(left)}" if left is not None else "")
+        if left is None:
+            return duration(passed)
+        return f"{duration(passed)}, eta {duration(left)}"
 
-    def _drawn(self) -> Group:
+    def _render(self) -> Group:
         """Return what a terminal shows: a bar, the counts, the best, running and latest trials."""
         progress = self._progress
         if progress is None or not (progress.running or progress.counted or self._seconds):
             return Group(Text(f"{STARTING}  {duration(monotonic() - self._started_at)}"))
-        bar, lines = Table.grid(padding=(0, 2)), list[Text]()
-        done = ProgressBar(progress.total, progress.counted, width=18)
-        bar.add_row(done, _line(self._counts(progress)), _line(self._time(progress)))
-        if (best := progress.best_row) is not None:
+        table = Table.grid(padding=(0, 2))
+        bar = ProgressBar(progress.total, progress.counted, width=18)
+        table.add_row(bar, _line(self._counts(progress)), _line(self._time(progress)))
+        lines: list[Text] = []
+        best = progress.best_row
+        if best is not None:
             values = value_words(best.values, self._plan.names)
             words = f"best  {best.number:>4}  {values}  {point_words(best.overrides)}"
             lines += [_line(progress.words), _line(words, "bold")]
         for worker in self._running[:RUNNING]:
             epoch, value = worker.reached
-            of = "" if worker.epochs is None else f"/{worker.epochs}"
-            known = "" if value is None else f"{self._plan.names[0]} {number(value)}  "
-            words = f"epoch {epoch}{of}  {known}{point_words(worker.taken.overrides)}"
-            lines.append(_line(f"trial {worker.number:>4}  {words}"))
-        return Group(bar, *lines, *self._latest)
+            words = f"trial {worker.number:>4}  epoch {epoch}"
+            if worker.epochs is not None:
+                words += f"/{worker.epochs}"
+            if value is not None:
+                words += f"  {self._plan.names[0]} {number(value)}"
+            lines.append(_line(f"{words}  {point_words(worker.taken.overrides)}"))
+        return Group(table, *lines, *self._latest)
 
 
 def _line(text: str, style: str = "") -> Text:

@@ -135,10 +135,11 @@ def encode(answer: Answer) -> dict[str, Any]:
     return {"say": type(answer).__name__, **asdict(answer)}
 
 
-def decode(said: Mapping[str, Any]) -> Answer:
+def decode(message: Mapping[str, Any]) -> Answer:
     """Return the answer from the plain values that `encode` returned, also after they were JSON."""
-    values = {key: value for key, value in said.items() if key != "say"}
-    return read(_ANSWERS[said["say"]], values)
+    values = dict(message)
+    kind = values.pop("say")
+    return read(_ANSWERS[kind], values)
 
 
 def read(kind: type[_Kind], values: Mapping[str, Any]) -> _Kind:
@@ -165,27 +166,32 @@ def _end_of_older_version(record: RunRecord) -> TrialEnd | None:
 
     The values are a tag. The attributes are those with which a worker would have reported it.
     """
-    begin, last = record.begin, record.end
-    end = None if last is None else end_on_record(last.status, last.reason)
-    if begin is None or last is None or end is None:
+    if record.begin is None or record.end is None:
         return None
+    end = end_on_record(record.end.status, record.end.reason)
+    if end is None:
+        return None
+    first_begin = record.begins[0]
     attributes: dict[str, Any] = {
-        "seconds": (last.time - record.begins[0].time) / 1000,
+        "seconds": (record.end.time - first_begin.time) / 1000,
         "epochs": len(record.epochs),
     }
-    threads = record.begins[0].params.get("trainer.threads")
+    threads = first_begin.params.get("trainer.threads")
     if isinstance(threads, int):
         attributes["threads"] = threads
     for values in record.epochs.values():
-        attributes |= {key: value for key, value in values.items() if key.startswith(FINAL)}
+        for key, value in values.items():
+            if key.startswith(FINAL):
+                attributes[key] = value
     if end is not End.COMPLETE:
         return TrialEnd(end=end, attributes=attributes)
     try:
         objectives = tuple(map(float, json.loads(record.tags[VALUES])))
     except (KeyError, ValueError, TypeError):
         return None
-    is_whole = objectives and all(map(math.isfinite, objectives))
-    return TrialEnd(end=end, values=objectives, attributes=attributes) if is_whole else None
+    if not objectives or not all(map(math.isfinite, objectives)):
+        return None
+    return TrialEnd(end=end, values=objectives, attributes=attributes)
 
 
 def end_journal(folder: Path, ended: TrialEnd) -> bool:
@@ -193,8 +199,8 @@ def end_journal(folder: Path, ended: TrialEnd) -> bool:
 
     The journal of another run is left alone.
     """
-    on_record = end_in_journal(folder)
-    is_ended = on_record is not None and on_record.end is ended.end
+    recorded_end = end_in_journal(folder)
+    is_ended = recorded_end is not None and recorded_end.end is ended.end
     if is_ended or not RunRecord.read(folder).is_trial:
         return True
     try:
@@ -208,5 +214,5 @@ def end_journal(folder: Path, ended: TrialEnd) -> bool:
 def changed_data_line(config: Mapping[str, Any], before: str, now: str) -> str:
     """Return an error line for a run whose data had the hash `before` and have `now`."""
     path = config["data"].get("path")
-    which = "the data" if path is None else f"data.path={path}: the data"
-    return f"{which} had the hash {before[:12]} in this study and now have {now[:12]}; {REMEDY}"
+    subject = "the data" if path is None else f"data.path={path}: the data"
+    return f"{subject} had the hash {before[:12]} in this study and now have {now[:12]}; {REMEDY}"

@@ -2,11 +2,11 @@
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
@@ -35,7 +35,6 @@ from pipeline.tracking.journal import Header
 from pipeline.tracking.ownership import next_order
 from pipeline.tracking.uri import sqlite_path
 
-Read = TypeVar("Read")
 SEED = "seed"
 #: Seeds are smaller than this.
 SEEDS = 2**32
@@ -79,12 +78,14 @@ class StudyPlan(definition.StudyDefinition, RunDestination):
             tags["data.hash"] = self.data
         params = flatten({**self.base, "sweep": self.options.model_dump()})
         swept = tuple(f"{key}." for key in self.space.keys)
+        for key in list(params):
+            if f"{key}.".startswith(swept):
+                del params[key]  # each trial has its own value
         return Header(
             name=self.name,
             experiment=self.experiment,
             uri=self.uri or "",
-            # Each trial has its own value of a swept key.
-            params={key: x for key, x in params.items() if not f"{key}.".startswith(swept)},
+            params=params,
             tags={**environment_tags(), **tags},
             key=f"{self.name}-{self.uid}",
             register=self.run.register,
@@ -124,28 +125,37 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         DataError: A model can't be trained on the data.
         EnvironmentFaultError: A device does not exist, or a folder can't be written.
     """
-    given = {word.partition("=")[0] for word in words}
-    together = config.sweep.devices_per_trial
-    if isinstance(together, int) and together > 1:  # every trial trains on several devices
-        ours = {"trainer.devices": str(together), "trainer.strategy": "ddp"}
-        words = [*words, *(f"{key}={value}" for key, value in ours.items() if key not in given)]
+    devices = config.sweep.devices_per_trial
+    if isinstance(devices, int) and devices > 1:  # every trial trains on several devices
+        keys = {word.partition("=")[0] for word in words}
+        words = list(words)
+        if "trainer.devices" not in keys:
+            words.append(f"trainer.devices={devices}")
+        if "trainer.strategy" not in keys:
+            words.append("trainer.strategy=ddp")
     trials = TrialConfigs(words, config_dir)
     space = trials.read_space(written(config.sweep))
     plan = plan_study(*checked_study(config, space, trials), space, trials)
-    file, is_named = sqlite_path(plan.url), trials.tree().sweep.name is not None
+    file = sqlite_path(plan.url)
+    is_named = trials.tree().sweep.name is not None
     is_first = file is not None and not file.is_file()
     is_shipped = plan.base["data"].get("path") is None
-    return plan if is_named or is_shipped or is_first else _named_by_data(plan)
+    if is_named or is_shipped or is_first:
+        return plan
+    return _with_name_of_data(plan)
 
 
-def _named_by_data(plan: StudyPlan) -> StudyPlan:
+def _with_name_of_data(plan: StudyPlan) -> StudyPlan:
     """Return a plan with a default name, numbered if studies of other files have that name.
 
     A study on record is of the same file if its path or the hash of its data is the same: whether
     a file that was changed or moved continues a study is decided when the study is opened.
     """
-    given, path = plan.options, plan.base["data"]["path"]
-    store = open_storage(plan.url, patience=given.storage_patience, from_start=given.await_storage)
+    options = plan.options
+    path = plan.base["data"]["path"]
+    store = open_storage(
+        plan.url, patience=options.storage_patience, from_start=options.await_storage
+    )
     for number in itertools.count(1):
         # The name of a substudy keeps the number.
         name = f"{plan.name[: LONGEST_STEM - 8]}-data{number}" if number > 1 else plan.name
@@ -156,11 +166,16 @@ def _named_by_data(plan: StudyPlan) -> StudyPlan:
             has_data = plan.data in facts.get(definition.DATA, {}).values()
             if has_data or facts.get("base", plan.base)["data"].get("path") == path:
                 break
-    if name == plan.name or (given.allow_change and facts is None):
+    if name == plan.name or (options.allow_change and facts is None):
         return plan
     note = f"note: {plan.name} is a study of another file, so this one is {name}"
-    folder, options = plan.folder.with_name(name), given.model_copy(update={"name": name})
-    return replace(plan, name=name, folder=folder, options=options, notes=(note, *plan.notes))
+    return replace(
+        plan,
+        name=name,
+        folder=plan.folder.with_name(name),
+        options=options.model_copy(update={"name": name}),
+        notes=(note, *plan.notes),
+    )
 
 
 def checked_study(
@@ -171,8 +186,16 @@ def checked_study(
     Raises ConfigError with one line for each wrong value of the tree and the space.
     """
     problems: list[str] = []
-    options = _collected(lambda: validated(SweepOptions, config.sweep, prefix="sweep."), problems)
-    run = _collected(lambda: check(trials.config()), problems)
+    options: SweepOptions | None = None
+    run: RunConfig | None = None
+    try:
+        options = validated(SweepOptions, config.sweep, prefix="sweep.")
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        run = check(trials.config())
+    except ConfigError as error:
+        problems += error.problems
     if options is not None:
         count = len(options.objective) if isinstance(options.objective, list) else 1
         is_fixed = run is not None and "trainer.max_epochs" not in space.keys
@@ -201,7 +224,8 @@ def plan_study(
         DataError: A model can't be trained on the data.
         EnvironmentFaultError: The data, the output folder or the store can't be used.
     """
-    base_point, untried = None, list[str]()
+    base_point = None
+    notes: list[str] = []
     if options.base_trial is not False and options.sampler != "grid":
         base_point, outside = space.point_of(trials.config(), trials.choices)
         if base_point is None and options.base_trial:
@@ -210,8 +234,11 @@ def plan_study(
                 "space, or skip that trial with sweep.base_trial=false"
             )
         if outside:
-            words = f"{redact(', '.join(outside))} {'is' if len(outside) == 1 else 'are'}"
-            untried = [f"the default is not tried or compared: {words} outside of the space"]
+            verb = "is" if len(outside) == 1 else "are"
+            values = redact(", ".join(outside))
+            notes.append(
+                f"the default is not tried or compared: {values} {verb} outside of the space"
+            )
     uri = writable_store(run)
     base = plain(trials.config())
     planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
@@ -222,9 +249,11 @@ def plan_study(
         accelerator=planned.devices.accelerator,
         parameters=sum(layer.parameters for layer in planned.layers),
     )
-    notes = (*planned.notes, *prepared.notes, *prepared.warnings, *shortfall, *untried)
+    notes = [*planned.notes, *prepared.notes, *prepared.warnings, *shortfall, *notes]
+    lines = [f"note: {note}" for note in notes]
     weighs = "loss.class_weights" in space.keys or planned.options.loss.class_weights is not None
-    rare = [] if prepared.report is None or weighs else few_rows(prepared.report)
+    if prepared.report is not None and not weighs:
+        lines[:0] = [f"warning: {warning}" for warning in few_rows(prepared.report)]
     return StudyPlan(
         name=str(options.name),
         folder=Path(run.output) / str(options.name),
@@ -242,31 +271,25 @@ def plan_study(
         uri=uri,
         gpus=gpus,
         base_point=base_point,
-        notes=(*(f"warning: {words}" for words in rare), *(f"note: {words}" for words in notes)),
+        notes=tuple(lines),
     )
 
 
 def _objectives(options: SweepOptions, planned: Plan) -> tuple[definition.Objective, ...]:
-    validated, followed = planned.prepared.validation is not None, str(planned.options.monitor)
-    if followed == "val/loss":  # trials may differ in loss or class weights
-        followed = planned.usual_monitor
-    # A study that tests every trial does not choose among them, so it needs no validation rows.
+    validated = planned.prepared.validation is not None
+    monitor = str(planned.options.monitor)
+    if monitor == "val/loss":  # trials may differ in loss or class weights
+        monitor = planned.usual_monitor
+    if options.test_trials and not validated:
+        # A study that tests every trial does not choose among them, so it needs no validation rows.
+        monitor = "train/loss"
     return definition.read_objectives(
         options.objective,
-        followed if validated or not options.test_trials else "train/loss",
+        monitor,
         task=planned.prepared.schema.task,
         validated=validated,
         metrics=planned.options.metrics,
     )
-
-
-def _collected(read: Callable[[], Read], problems: list[str]) -> Read | None:
-    """Return what `read` returns; on a ConfigError add its lines to `problems`."""
-    try:
-        return read()
-    except ConfigError as error:
-        problems += error.problems
-        return None
 
 
 # Substudies: the winner over several seeds, and the tuning of each cell.
@@ -277,11 +300,18 @@ def confirmation(plan: StudyPlan, overrides: Mapping[str, str], number: int) -> 
 
     `overrides` has the winner's values as Hydra's texts by key or group, `number` is its number.
     """
-    seed, count = plan.trials.config(overrides)[SEED], plan.options.confirm_seeds
+    seed = plan.trials.config(overrides)[SEED]
+    count = plan.options.confirm_seeds
     first = seed + 1 if seed + count < SEEDS else 0  # the seeds that follow, or the first ones
     space = {SEED: f"range({first}, {first + count})"}
-    changes = {"sampler": "grid", "pruner": "none", "n_trials": None, "test_trials": True}
-    return _substudy(plan, f"confirm-{number}", overrides, {**changes, "space": space})
+    changes = {
+        "sampler": "grid",
+        "pruner": "none",
+        "n_trials": None,
+        "test_trials": True,
+        "space": space,
+    }
+    return _substudy(plan, f"confirm-{number}", overrides, changes)
 
 
 def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
@@ -303,13 +333,20 @@ def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
             f"{tune} tunes once for all seeds, but the split depends on the seed, so tuning "
             "would see test rows; vary data.split_seed instead"
         )
-    cells = {cell_of(point): point for point in map(plan.space.overrides, plan.space.points())}
-    changes: dict[str, object] = {"sampler": "tpe", "pruner": "median", "test_trials": False}
-    changes |= {"space": plan.options.tune_space, "n_trials": plan.options.tune}
-    plans = {}
-    for number, (cell, point) in enumerate(cells.items()):
-        overrides = {key: text for key, text in point.items() if key != SEED}
-        plans[cell] = _substudy(plan, f"tune-{number}", overrides, changes)
+    changes: dict[str, object] = {
+        "sampler": "tpe",
+        "pruner": "median",
+        "test_trials": False,
+        "space": plan.options.tune_space,
+        "n_trials": plan.options.tune,
+    }
+    plans: dict[str, StudyPlan] = {}
+    for point in plan.space.points():
+        overrides = plan.space.overrides(point)
+        overrides.pop(SEED, None)
+        cell = cell_of(overrides)
+        if cell not in plans:
+            plans[cell] = _substudy(plan, f"tune-{len(plans)}", overrides, changes)
     return plans
 
 
@@ -319,8 +356,10 @@ def _substudy(
     sweep = plan.options.model_dump() | {"when": {}, "enqueue": [], "base_trial": None}
     sweep |= {"confirm_seeds": 0, "tune": 0, "name": f"{plan.name[:LONGEST_STEM]}-{word}"}
     sweep |= changes
-    left_out = {"--config-dir", *sweep["space"]}
-    words = [one for one in plan.trials.train_words(overrides) if key_of(one) not in left_out]
+    excluded_keys = {"--config-dir", *sweep["space"]}
+    words = [
+        word for word in plan.trials.train_words(overrides) if key_of(word) not in excluded_keys
+    ]
     trials = TrialConfigs(words, plan.trials.config_dir)
     space = trials.read_space(sweep)
     if problems := value_problems(space, trials):

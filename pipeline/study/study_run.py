@@ -48,13 +48,13 @@ class RunDestination:
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
         """Return the header of the journal of a trial's run; `params` is its flattened config."""
-        own = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
+        trial_tags = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
         return Header(
             name=f"{self.name[:LONGEST_STUDY_NAME]}-{number}",
             experiment=self.experiment,
             uri=self.uri or "",
             params=params,
-            tags={**own, "study": self.name, **tags},
+            tags={**trial_tags, "study": self.name, **tags},
             parent_folder=str(self.folder.absolute()),
             key=f"{self.name}-{self.uid}-{number}",
         )
@@ -114,15 +114,17 @@ class StudyRun:
     def __init__(
         self, destination: RunDestination, recorder: Recorder, header: Callable[[], Header]
     ) -> None:
-        self._folder, self._objectives = destination.folder, destination.objectives
-        self._recorder, self._header = recorder, header
+        self._folder = destination.folder
+        self._objectives = destination.objectives
+        self._recorder = recorder
+        self._header = header
         self._lock: filelock.BaseFileLock | None = None
         self._journal: Journal | None = None
         self._values: dict[str, float] = {}
         self._tags: dict[str, str] = {}
         self._best_step = -1
         self._count_step = 0
-        self._told: int | None = None
+        self._recorded_best: int | None = None
 
     @property
     def leads(self) -> bool:
@@ -146,20 +148,24 @@ class StudyRun:
             values = {f"trials/{key}": float(n) for key, n in ends.items()}
             self._journal.epoch(self._count_step, values)
         best = progress.best_row
-        if best is None or best.number == self._told:
+        if best is None or best.number == self._recorded_best:
             return
-        self._told = best.number
-        pairs = zip(self._objectives, best.values, strict=True)
-        found = {f"best/{one.name}": float(value) for one, value in pairs}
-        if any(self._values.get(key) != value for key, value in found.items()):
+        self._recorded_best = best.number
+        best_values = {}
+        for objective, value in zip(self._objectives, best.values, strict=True):
+            best_values[f"best/{objective.name}"] = float(value)
+        if not best_values.items() <= self._values.items():
             # MLflow shows the value of the highest step, so a better trial of a lower number
             # than the best one before it gets the next step.
             self._best_step = max(best.number, self._best_step + 1)
-            self._journal.epoch(self._best_step, found)
-            self._values |= found
-        gone = {key: "" for key in self._tags if key.startswith("best.")}
-        tags = {f"best.{key}": str(value) for key, value in best.overrides.items()}
-        self._tag({**gone, **tags, "best.trial": str(best.number)})
+            self._journal.epoch(self._best_step, best_values)
+            self._values |= best_values
+        # The tags of keys that this trial does not vary become empty.
+        tags = {key: "" for key in self._tags if key.startswith("best.")}
+        for key, text in best.overrides.items():
+            tags[f"best.{key}"] = str(text)
+        tags["best.trial"] = str(best.number)
+        self._tag(tags)
 
     def tested(self, metrics: Mapping[str, float]) -> None:
         """Record the test metrics of the best trial, if this process leads."""
@@ -168,7 +174,7 @@ class StudyRun:
             latest = max(self._journal.read().epochs, default=0)
             self._journal.epoch(latest + 1, metrics)
 
-    def left(self, figure: Figure) -> None:
+    def record_model(self, figure: Figure) -> None:
         """Record the winner's model, saved in the study's folder, if this process leads."""
         if self._journal is not None:
             self._journal.model(figure)

@@ -2,11 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from pipeline.config.record import plain
@@ -17,7 +17,7 @@ from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
 from pipeline.serving.files import FOLDER, cell, write_csv
 from pipeline.signals import stop
-from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
+from pipeline.study.driver import Driver, StudyProcesses, running_study, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
 from pipeline.study.messages import KEPT, TestJob, changed_data_line
@@ -55,66 +55,72 @@ def sweep(plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None)
     if plan.options.launcher == "ray":
         plan = fitted_to_cluster(plan)
     print_opening(plan)
-    cells = tunings(plan)
-    last: Iterable[str] = ()
+    cell_plans = tunings(plan)
     with study_processes(plan, server, recorder) as processes:
-        tuned = {cell: _tuned(cell, one, processes) for cell, one in cells.items()}
-        with conducted(replace(plan, tuned=tuned), processes) as done:
-            last = _conclude(done, processes.pool)
-            if plan.options.confirm_seeds and done.leads:
-                _confirm(done, processes)
+        tuned = {}
+        for cell, cell_plan in cell_plans.items():
+            tuned[cell] = _tune_cell(cell, cell_plan, processes)
+        with running_study(replace(plan, tuned=tuned), processes) as driver:
+            last_lines = _conclude(driver, processes.pool)
+            if plan.options.confirm_seeds and driver.leads:
+                _confirm(driver, processes)
     if plan.run.verbose != 0:
-        registered = processes.recorder.registered
-        print_lines([*last, *([] if registered is None else [f"model   {registered}"])])
+        lines = list(last_lines)
+        if processes.recorder.registered is not None:
+            lines.append(f"model   {processes.recorder.registered}")
+        print_lines(lines)
     if processes.recorder.model_problem is not None:
         print(f"warning: {processes.recorder.model_problem}", file=sys.stderr)
 
 
-def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, str]:
+def _tune_cell(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, str]:
     """Tune one cell of a comparison, and return the overrides that are best for it."""
-    with conducted(plan, processes) as done:
-        best = winner(done.ledger.trials(), plan.directions)
-        found = {} if best is None else dict(best.overrides)
+    with running_study(plan, processes) as driver:
+        best = winner(driver.ledger.trials(), plan.directions)
+        overrides = {} if best is None else dict(best.overrides)
         if shown_verbosity(plan.run.verbose):
-            say(console(), f"tuned  {cell}: {summary.point_words(found)}")
-        return found
+            say(console(), f"tuned  {cell}: {summary.point_words(overrides)}")
+        return overrides
 
 
-def _confirm(done: Driver, processes: StudyProcesses) -> None:
+def _confirm(driver: Driver, processes: StudyProcesses) -> None:
     """Train the winner again with several seeds; print the table and write it to a file.
 
     Raises ChangedDataError if the data are no longer those that the winner was trained on.
     """
-    rows = done.ledger.trials()
-    best, base = winner(rows, done.plan.directions), done.ledger.progress().base_row
+    study_plan = driver.plan
+    best = winner(driver.ledger.trials(), study_plan.directions)
     if best is None:
         return
-    overrides = _winner_overrides(done.plan, best)
-    plan = confirmation(done.plan, overrides, best.number)
-    config = plain(done.plan.trials.config(overrides))
-    known = done.ledger.data_of(config)
-    if known not in (None, plan.data):
-        raise ChangedDataError(changed_data_line(config, known, plan.data))
+    default = driver.ledger.progress().base_row
+    if default is not None and default.number == best.number:
+        default = None
+    overrides = _winner_overrides(study_plan, best)
+    plan = confirmation(study_plan, overrides, best.number)
+    config = plain(study_plan.trials.config(overrides))
+    trained_data = driver.ledger.data_of(config)
+    if trained_data not in (None, plan.data):
+        raise ChangedDataError(changed_data_line(config, trained_data, plan.data))
     if plan.run.verbose != 0:
-        count = done.plan.options.confirm_seeds
+        count = study_plan.options.confirm_seeds
         say(console(), f"training the best trial with {count} other seeds")
-    with conducted(plan, processes) as again:
-        default = None if base is None or base.number == best.number else base
-        confirmed = again.ledger.trials()
-        table = comparison.confirmation_table(confirmed, plan.objectives[0], default)
-        replace_text(done.plan.folder / "artifacts" / "confirmation.md", as_markdown(table) + "\n")
+    with running_study(plan, processes) as confirming:
+        rows = confirming.ledger.trials()
+        table = comparison.confirmation_table(rows, plan.objectives[0], default)
+        path = study_plan.folder / "artifacts" / "confirmation.md"
+        replace_text(path, as_markdown(table) + "\n")
         if plan.run.verbose != 0:
             show(console(), table)
 
 
-def _conclude(done: Driver, pool: WorkerPool) -> Iterator[str]:
+def _conclude(driver: Driver, pool: WorkerPool) -> Iterator[str]:
     """Write and print the results of a study, and return the last lines about it.
 
     Only the process that leads the study does so.
     """
-    plan = done.plan
-    rows = done.ledger.trials()
-    if not done.leads:
+    plan = driver.plan
+    rows = driver.ledger.trials()
+    if not driver.leads:
         if plan.run.verbose != 0:
             say(console(), summary.counts_line(rows))
             say(console(), "another process is running this study and will report the results")
@@ -123,23 +129,24 @@ def _conclude(done: Driver, pool: WorkerPool) -> Iterator[str]:
     create_folder(artifacts)
     write_trials(artifacts / "trials.csv", rows, plan.names)
     if comparison.is_comparison(plan):
-        return _conclude_comparison(done, rows, artifacts)
-    return _conclude_search(done, rows, artifacts, pool)
+        return _conclude_comparison(driver, rows, artifacts)
+    return _conclude_search(driver, rows, artifacts, pool)
 
 
-def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iterator[str]:
-    plan = done.plan
-    found = comparison.compare(rows, plan.objectives[0], plan.options.published)
-    table = comparison.write_comparison(found, artifacts)
-    outcome = comparison.outcome_lines(found)
-    with _described(done, partial(summary.comparison_note, outcome, table, rows, plan.folder)):
+def _conclude_comparison(driver: Driver, rows: list[Row], artifacts: Path) -> Iterator[str]:
+    plan = driver.plan
+    compared = comparison.compare(rows, plan.objectives[0], plan.options.published)
+    table = comparison.write_comparison(compared, artifacts)
+    outcome = comparison.outcome_lines(compared)
+    note = partial(summary.comparison_note, outcome, table, rows, plan.folder)
+    with _describing_study(driver, note):
         if plan.run.verbose != 0:
             for line in outcome:
                 say(console(), line, style="bold")
             say(console(), summary.counts_line(rows))
             show(console(), table)
         with waiting_for(TASKS, plan.run.verbose), stop.deferred():
-            notes = write_comparison_picture(found, artifacts)
+            notes = write_comparison_picture(compared, artifacts)
     tables = f"tables  {artifacts} (comparison.md, .tex, .csv, .png)"
     return summary.last_lines(
         plan.folder, [tables, _report_line(plan)], _where_to_look(plan), notes
@@ -147,61 +154,87 @@ def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> Iter
 
 
 def _conclude_search(
-    done: Driver, rows: list[Row], artifacts: Path, pool: WorkerPool
+    driver: Driver, rows: list[Row], artifacts: Path, pool: WorkerPool
 ) -> Iterator[str]:
-    plan, notes = done.plan, list[str]()
-    best, base = winner(rows, plan.directions), done.ledger.progress().base_row
-    done.ledger.set_fact(summary.BASE, None if base is None else base.number)
-    untested = cache(partial(_untested_summary, done, rows, best, base))
-
-    def drawn() -> Iterator[None]:
-        algorithm = plan.run.trainer.gradient_clip_algorithm
-        for told in write_study_pictures(untested(), artifacts, clip_algorithm=algorithm):
-            notes.extend(told)
-            yield
-
-    drawing = drawn()  # in steps, while a worker tests
+    plan = driver.plan
+    best = winner(rows, plan.directions)
+    base = driver.ledger.progress().base_row
+    driver.ledger.set_fact(summary.BASE, None if base is None else base.number)
+    pictures = _PictureSteps(partial(_summarize, driver, rows, best, base), plan, artifacts)
     with waiting_for("testing the best trial", plan.run.verbose):
         if best is not None:
-            _test(done, best, pool, artifacts / "winner", drawing, leave=True)
+            _test(driver, best, pool, artifacts / "winner", pictures, leave=True)
             if base is not None and base.number != best.number:
-                _test(done, base, pool, artifacts / "default", drawing)
-    found = untested().with_tests(done.ledger.facts)
-    done.run.tested(found.tested)
-    with _described(done, partial(summary.search_note, found)):
+                _test(driver, base, pool, artifacts / "default", pictures)
+    tested_summary = pictures.untested_summary.with_tests(driver.ledger.facts)
+    driver.run.tested(tested_summary.tested)
+    with _describing_study(driver, partial(summary.search_note, tested_summary)):
         if plan.run.verbose != 0:
-            summary.print_summary(found)
+            summary.print_summary(tested_summary)
         with waiting_for(TASKS, plan.run.verbose), stop.deferred():
-            for _ in drawing:  # the pictures that are left
+            for _ in pictures:  # those that were not drawn during the tests
                 stop.check()  # Matplotlib may swallow it
-    return summary.last_lines(plan.folder, [_report_line(plan)], _where_to_look(plan), notes)
+    lines = [_report_line(plan)]
+    return summary.last_lines(plan.folder, lines, _where_to_look(plan), pictures.notes)
+
+
+class _PictureSteps(Iterator[None]):
+    """Draws one picture of a study at each step, so that drawing can fill the time of a test.
+
+    `notes` says what is missing in the pictures so far; `summarize` returns their content.
+    """
+
+    def __init__(
+        self, summarize: Callable[[], summary.StudySummary], plan: StudyPlan, artifacts: Path
+    ) -> None:
+        self.notes: list[str] = []
+        self._summarize = summarize
+        self._plan = plan
+        self._artifacts = artifacts
+
+    @cached_property
+    def untested_summary(self) -> summary.StudySummary:
+        """The summary without tests, which is made at the first step, since it takes time."""
+        return self._summarize()
+
+    @cached_property
+    def _pictures(self) -> Iterator[list[str]]:
+        algorithm = self._plan.run.trainer.gradient_clip_algorithm
+        return write_study_pictures(
+            self.untested_summary, self._artifacts, clip_algorithm=algorithm
+        )
+
+    def __next__(self) -> None:
+        self.notes += next(self._pictures)
 
 
 @contextmanager
-def _described(done: Driver, note: Callable[[], str]) -> Iterator[None]:
+def _describing_study(driver: Driver, note: Callable[[], str]) -> Iterator[None]:
     """Describe a study, finish its run unless seeds follow, and describe it with its pictures."""
-    done.run.describe(note())
-    if not done.plan.options.confirm_seeds:  # from here on, a stop leaves a finished study
-        done.run.finish()
+    driver.run.describe(note())
+    if not driver.plan.options.confirm_seeds:  # from here on, a stop leaves a finished study
+        driver.run.finish()
     yield
-    done.run.describe(note())
+    driver.run.describe(note())
 
 
-def _untested_summary(
-    done: Driver, rows: list[Row], best: Row | None, base: Row | None
+def _summarize(
+    driver: Driver, rows: list[Row], best: Row | None, base: Row | None
 ) -> summary.StudySummary:
     """Sum up a study without the tests of its trials, and write the winner's experiment."""
-    plan = done.plan
-    overrides = None if best is None else _winner_overrides(plan, best)
-    commands = ("", "") if overrides is None else _write_winner(plan, overrides)
+    plan = driver.plan
+    command = ""
+    yaml_command = ""
+    if best is not None:
+        command, yaml_command = _write_winner(plan, _winner_overrides(plan, best))
     return summary.StudySummary(
         rows=rows,
         objectives=plan.names,
         directions=plan.directions,
         folder=plan.folder,
-        importances=done.ledger.importances(),
-        command=commands[0],
-        yaml_command=commands[1],
+        importances=driver.ledger.importances(),
+        command=command,
+        yaml_command=yaml_command,
         confirm_seeds=plan.options.confirm_seeds,
         base=None if base is None else base.number,
     )
@@ -219,8 +252,8 @@ def _write_winner(plan: StudyPlan, overrides: Mapping[str, str]) -> tuple[str, s
     path = plan.folder / "conf" / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, plan.trials.winner_yaml(overrides, name))
-    again = summary.experiment_command(plan.folder, name, *trusted)
-    return summary.train_command(words), again
+    yaml_command = summary.experiment_command(plan.folder, name, *trusted)
+    return summary.train_command(words), yaml_command
 
 
 def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> None:
@@ -229,22 +262,33 @@ def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> 
     An apostrophe keeps a spreadsheet from evaluating a text as a formula.
     """
     swept = summary.swept_keys(rows)
-    taken = {*CSV_COLUMNS, *objectives, *swept}
-    others = sorted({key for row in rows for key in row.attributes} - taken)
-    header = [cell(name) for name in (*CSV_COLUMNS, *objectives, *swept, *others)]
+    columns = [*CSV_COLUMNS, *objectives, *swept]
+    attributes = set[str]().union(*(row.attributes for row in rows))
+    attribute_keys = sorted(attributes.difference(columns))
+    columns += attribute_keys
     lines: list[Sequence[object]] = []
     for row in rows:
-        values = (*row.values, *[None] * (len(objectives) - len(row.values)))
-        point = (cell(row.overrides.get(key, "")) for key in swept)
-        found = map(row.attributes.get, others)
-        more = (cell(value) if isinstance(value, str) else value for value in found)
-        instants = (
-            None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-            for at in (row.started, row.ended)
-        )
         reason = None if row.end is None else row.end.reason
-        lines.append([row.number, row.stage, reason, *instants, *values, *point, *more])
-    write_csv(path, header, lines)
+        line: list[object] = [
+            row.number,
+            row.stage,
+            reason,
+            _instant(row.started),
+            _instant(row.ended),
+        ]
+        line += [*row.values, *[None] * (len(objectives) - len(row.values))]
+        line += [cell(row.overrides.get(key, "")) for key in swept]
+        for key in attribute_keys:
+            value = row.attributes.get(key)
+            line.append(cell(value) if isinstance(value, str) else value)
+        lines.append(line)
+    write_csv(path, list(map(cell, columns)), lines)
+
+
+def _instant(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 # ── the winner's commands ───────────────────────────────────────────────────────────────────────
@@ -259,7 +303,7 @@ def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
 
 
 def _test(
-    done: Driver,
+    driver: Driver,
     row: Row,
     pool: WorkerPool,
     into: Path,
@@ -274,13 +318,15 @@ def _test(
     ChangedDataError if the data have changed, and EnvironmentFaultError if the test fails for
     another reason.
     """
-    plan, facts = done.plan, done.ledger.facts
-    tests = plan.run.test and str(row.number) not in facts.get(summary.TESTED, {})
-    is_left = facts.get(LEFT) == row.number and (plan.folder / FOLDER).is_dir()
-    leaves = leave and not is_left
+    plan = driver.plan
+    facts = driver.ledger.facts
+    earlier_tests = facts.get(summary.TESTED, {})
+    tests = plan.run.test and str(row.number) not in earlier_tests
+    is_saved = facts.get(LEFT) == row.number and (plan.folder / FOLDER).is_dir()
+    saves = leave and not is_saved
     folder = plan.trial_folder(row.number)
     # If there are no weights, the trial was trained on another machine.
-    if not (tests or leaves) or not (folder / CHECKPOINTS / KEPT).exists():
+    if not (tests or saves) or not (folder / CHECKPOINTS / KEPT).exists():
         return
     if tests:
         create_folder(into)
@@ -290,41 +336,41 @@ def _test(
         into=str(into) if tests else None,
         config=config,
         trust=list(plan.run.trust),
-        leave=str(plan.folder) if leaves else None,
-        data=done.ledger.data_of(plain(config)),
+        leave=str(plan.folder) if saves else None,
+        data=driver.ledger.data_of(plain(config)),
     )
-    tested = pool.test(job, meanwhile)
-    if tested.problem is not None:
-        problem = f"trial {row.number} can't be tested: {tested.problem}"
-        if tested.exit_code == ChangedDataError.exit_code:
+    result = pool.test(job, meanwhile)
+    if result.problem is not None:
+        problem = f"trial {row.number} can't be tested: {result.problem}"
+        if result.exit_code == ChangedDataError.exit_code:
             raise ChangedDataError(problem)
         raise EnvironmentFaultError(problem)
-    if tested.figure is not None:
-        done.run.left(Figure(**tested.figure))
-        done.ledger.set_fact(LEFT, row.number)
+    if result.figure is not None:
+        driver.run.record_model(Figure(**result.figure))
+        driver.ledger.set_fact(LEFT, row.number)
     if tests:
-        noted = {
-            "metrics": dict(tested.metrics),
-            "baselines": list(tested.baselines),
-            "intervals": dict(tested.intervals),
-            "rows": tested.rows,
+        test = {
+            "metrics": dict(result.metrics),
+            "baselines": list(result.baselines),
+            "intervals": dict(result.intervals),
+            "rows": result.rows,
         }
-        earlier = facts.get(summary.TESTED, {})
-        done.ledger.set_fact(summary.TESTED, {**earlier, str(row.number): noted})
+        driver.ledger.set_fact(summary.TESTED, {**earlier_tests, str(row.number): test})
 
 
 def _report_line(plan: StudyPlan) -> str:
     """Return the line with the command that writes the study's report."""
-    output, storage = plan.run.output, plan.options.storage
-    words = [
-        f"study={plan.name}",
-        *([] if output == "runs" else [text_override("folder", output)]),
-        *([] if storage is None else [redact_word(f"storage={storage}")]),
-        *uri_words(plan.uri or ""),
-    ]
+    words = [f"study={plan.name}"]
+    if plan.run.output != "runs":
+        words.append(text_override("folder", plan.run.output))
+    if plan.options.storage is not None:
+        words.append(redact_word(f"storage={plan.options.storage}"))
+    words += uri_words(plan.uri or "")
     return f"report  pipeline report {shlex.join(words)}"
 
 
 def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
     experiment_id = read_state(plan.folder).experiment_id
-    return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)
+    if plan.uri is None or not experiment_id:
+        return ()
+    return where_to_look(plan.uri, experiment_id)
