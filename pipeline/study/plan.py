@@ -250,10 +250,11 @@ def plan_study(
         parameters=sum(layer.parameters for layer in planned.layers),
     )
     notes = [*planned.notes, *prepared.notes, *prepared.warnings, *shortfall, *notes]
-    lines = [f"note: {note}" for note in notes]
+    lines = []
     weighs = "loss.class_weights" in space.keys or planned.options.loss.class_weights is not None
     if prepared.report is not None and not weighs:
-        lines[:0] = [f"warning: {warning}" for warning in few_rows(prepared.report)]
+        lines += [f"warning: {warning}" for warning in few_rows(prepared.report)]
+    lines += [f"note: {note}" for note in notes]
     return StudyPlan(
         name=str(options.name),
         folder=Path(run.output) / str(options.name),

@@ -87,16 +87,18 @@ def read_objectives(
         ConfigError: An objective is not logged, is named twice, or has no direction.
     """
     names = [option] if isinstance(option, str) else list(option or [monitor])
-    more = [monitor, *(f"val/{name}" for name in metrics.more)] if validated else []
-    known = dict.fromkeys([*logged(task, validated=validated), *more])
+    choices = list(logged(task, validated=validated))
+    if validated:
+        choices += [monitor, *(f"val/{name}" for name in metrics.more)]
+    choices = list(dict.fromkeys(choices))
     problems = []
     for name in names:
-        if name in known:
+        if name in choices:
             continue
-        hint = did_you_mean(name, known, by_leaf=True)
+        hint = did_you_mean(name, choices, by_leaf=True)
         if validated and _is_scored_if_monitored(name, task):
             hint = f" Trials score it with monitor={name}."
-        expected = f"expected one of {', '.join(known)}.{hint}"
+        expected = f"expected one of {', '.join(choices)}.{hint}"
         problems.append(f"sweep.objective={shown(name)} is not logged; {expected}")
     if len(set(names)) != len(names):
         problems.append(
@@ -116,13 +118,13 @@ def _is_scored_if_monitored(key: str, task: "Task | None") -> bool:
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
     """Return the names of all values that a trial logs."""
-    metrics = [
-        metric.name
-        for metric in all_metrics().values()
-        if metric.is_main and (task is None or task in metric.tasks)
-    ]
-    validation = [f"val/{name}" for name in ("loss", *metrics)] if validated else []
-    return (*validation, "train/loss", *COSTS)
+    names = []
+    if validated:
+        names.append("val/loss")
+        for metric in all_metrics().values():
+            if metric.is_main and (task is None or task in metric.tasks):
+                names.append(f"val/{metric.name}")
+    return (*names, "train/loss", *COSTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +178,10 @@ class StudyDefinition:
 
 def start_points(study: StudyDefinition) -> list[dict[str, object]]:
     """Return the points to try first, as Optuna's params: the base config, then `sweep.enqueue`."""
-    base = [] if study.base_point is None else [dict(study.base_point)]
-    return base + [study.space.params(point) for point in study.options.enqueue]
+    points = [study.space.params(point) for point in study.options.enqueue]
+    if study.base_point is not None:
+        points.insert(0, dict(study.base_point))
+    return points
 
 
 def create_or_check(
@@ -191,8 +195,8 @@ def create_or_check(
     from optuna.study import StudyDirection
 
     name = definition.name
-    ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-    directions = [ways[direction] for direction in definition.directions]
+    optuna_directions = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+    directions = [optuna_directions[direction] for direction in definition.directions]
     study = find_study(storage, name)
     if study is None:
         storage.create_new_study(directions, study_name=name)
@@ -202,13 +206,17 @@ def create_or_check(
         _check(study, definition)
     else:
         # If a process was killed while it created the study, some of this is missing.
-        is_ours = set(facts) <= _WRITTEN_FIRST and study.directions == directions
-        if not is_ours or not all(START in trial.user_attrs for trial in study.get_trials(False)):
+        is_unfinished = (
+            _WRITTEN_FIRST.issuperset(facts)
+            and study.directions == directions
+            and all(START in trial.user_attrs for trial in study.get_trials(False))
+        )
+        if not is_unfinished:
             raise ConfigError(
                 f"the study {name!r} was created by another program or version; {ANOTHER_NAME}"
             )
         study.set_user_attr("uid", secrets.token_hex(3))
-        study.set_user_attr("objectives", [asdict(one) for one in definition.objectives])
+        study.set_user_attr("objectives", list(map(asdict, definition.objectives)))
         with warnings.catch_warnings(action="ignore"):  # it is experimental
             study.set_metric_names(definition.names)  # optuna-dashboard shows them
         _store_config(study, definition)
@@ -225,34 +233,36 @@ def create_or_check(
 def _check(study: "Study", now: StudyDefinition) -> None:
     """Raise ConfigError if the study on record is another one; store changes that are allowed."""
     facts = study.user_attrs
-    different, kinds = now.space.differences(facts["space"])
-    never = [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in kinds]
-    before = [Objective(**stored) for stored in facts["objectives"]]
-    if before != list(now.objectives):
-        was, given = (" and ".join(map(str, one)) for one in (before, now.objectives))
-        line = (
-            f"sweep.objective was {was} and is {given} now; earlier trials can't be compared by "
-            f"it; {ANOTHER_NAME}"
+    changes, incompatible_changes = now.space.differences(facts["space"])
+    problems = []
+    objectives = [Objective(**stored) for stored in facts["objectives"]]
+    if objectives != list(now.objectives):
+        before = " and ".join(map(str, objectives))
+        after = " and ".join(map(str, now.objectives))
+        problems.append(
+            f"sweep.objective was {before} and is {after} now; earlier trials can't be compared "
+            f"by it; {ANOTHER_NAME}"
         )
-        never.insert(0, line)
-    if never:
-        raise ConfigError(*never)
+    problems += [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in incompatible_changes]
+    if problems:
+        raise ConfigError(*problems)
     # Trials remain comparable if these keys change.
     free = tuple(f"{root}." for root in (*FREE, "sweep"))
-    changed = (
-        str(one)
-        for one in differences(facts["base"], now.base)
-        if one.key not in now.space.keys and not f"{one.key}.".startswith(free)
-    )
-    lines = [f"{line.rstrip('.')}; {REMEDY}" for line in (*different, *changed)]
-    other_data = []
-    if now.data is not None and (noted := stored_data(facts, now.base)) not in (None, now.data):
-        other_data.append(changed_data_line(now.base, str(noted), now.data))
-    if (lines or other_data) and not now.options.allow_change:
-        raise ConfigError(*lines, *other_data)
+    for difference in differences(facts["base"], now.base):
+        key = difference.key
+        if key not in now.space.keys and not f"{key}.".startswith(free):
+            changes.append(str(difference))
+    lines = [f"{line.rstrip('.')}; {REMEDY}" for line in changes]
+    data_before = None if now.data is None else stored_data(facts, now.base)
+    has_other_data = data_before not in (None, now.data)
+    if not now.options.allow_change:
+        if has_other_data:
+            lines.append(changed_data_line(now.base, str(data_before), str(now.data)))
+        if lines:
+            raise ConfigError(*lines)
     if lines:
         _store_config(study, now)
-    if other_data:
+    if has_other_data:
         study.set_user_attr(DATA, {})
 
 
@@ -299,17 +309,17 @@ def uid_of(study: "Study") -> str:
 
 def stored_data(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """Return the data hash of a config from the study's attributes `facts`; `None` = not known."""
-    noted = facts.get(DATA, {}).get(data_fingerprint(config))
-    return None if noted is None else str(noted)
+    data = facts.get(DATA, {}).get(data_fingerprint(config))
+    return None if data is None else str(data)
 
 
 def data_on_record(study: "Study", config: Mapping[str, Any], data: str) -> str:
     """Return the stored data hash of a config, or store `data`; the caller holds the lock."""
-    noted = stored_data(study.user_attrs, config)
-    if noted is None:
-        known = study.user_attrs.get(DATA, {})
-        study.set_user_attr(DATA, {**known, data_fingerprint(config): data})
-    return noted or data
+    stored = stored_data(study.user_attrs, config)
+    if stored is None:
+        data_of_configs = study.user_attrs.get(DATA, {})
+        study.set_user_attr(DATA, {**data_of_configs, data_fingerprint(config): data})
+    return stored or data
 
 
 def _store_config(study: "Study", definition: StudyDefinition) -> None:

@@ -1,9 +1,10 @@
 """The record of a study: which process trains each trial, how each ended, and the progress."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -63,10 +64,18 @@ class Lost:
     def line(self) -> str:
         """Message about the trial, in one line."""
         if self.adopted:
-            how = self.ended.end
-            return f"trial {self.number} had ended ({how}) before its process died; it is recorded"
-        after = "is retried" if self.queued_again else "has no retries left"
-        return f"trial {self.number} was lost because its process died; it {after}"
+            end = self.ended.end
+            return f"trial {self.number} had ended ({end}) before its process died; it is recorded"
+        retry = "is retried" if self.queued_again else "has no retries left"
+        return f"trial {self.number} was lost because its process died; it {retry}"
+
+
+@dataclass(slots=True)
+class _Choice:
+    """The trial that a call has chosen, and its point as Hydra's texts; `None` = none so far."""
+
+    trial: FrozenTrial | None = None
+    overrides: dict[str, str] = field(default_factory=dict)
 
 
 class Ledger:
@@ -80,12 +89,14 @@ class Ledger:
     def __init__(self, store: StudyStorage, study: Study, definition: StudyDefinition) -> None:
         self.name = study.study_name
         self.uid = uid_of(study)
-        self.objectives, self.names = definition.objectives, definition.names
+        self.objectives = definition.objectives
+        self.names = definition.names
         self.prunes = definition.prunes
         self._study = study
         study.pruner = build_pruner(definition.options, prunes=self.prunes)  # samplers see it too
         self._definition = definition
-        self._store, self._storage = store, store.optuna
+        self._store = store
+        self._storage = store.optuna
         self.is_in_doubt = False
         """Whether `close_lost` has seen a trial of which it can't tell yet whether it is lost."""
         self._watch = LeaseWatch(definition.options.grace)
@@ -115,11 +126,11 @@ class Ledger:
             from_start=definition.options.await_storage,
         )
 
-        def opened() -> Ledger:
+        def open_study() -> Ledger:
             return cls(store, create_or_check(store.optuna, definition, points), definition)
 
         with odd_values(definition.url, definition.name):
-            return store.call(opened, lock=definition.name)
+            return store.call(open_study, lock=definition.name)
 
     def close(self) -> None:
         """Close the database."""
@@ -140,69 +151,81 @@ class Ledger:
 
         Raises ConfigError if the sampler can't choose a point.
         """
-        lease = asdict(holder)
-        written: FrozenTrial | None = None
-        overrides: dict[str, str] = {}
-
-        def take() -> FrozenTrial | None:
-            nonlocal written, overrides
-            if written is not None and self._is_held(written, lease):
-                return written
-            before, trials = self._trials.next_trial()
-            if before is None:
-                return None
-            written, overrides = choose(self._study, self._definition, before, trials)
-            written.user_attrs = {**written.user_attrs, LEASE: lease}
-            if before.state != TrialState.WAITING:
-                self._tables.add(written)
-            elif not self._tables.start(before, written):
-                return take()  # another program was faster
-            return written
-
-        trial = self._call(take, lock=self.name)
+        choice = _Choice()
+        trial = self._call(partial(self._take, asdict(holder), choice), lock=self.name)
         if trial is None:
             return None
         self._own[trial.number] = trial
-        retry_of = trial.user_attrs.get(RETRY_OF)
-        return Row(number=trial.number, state="running", overrides=overrides, retry_of=retry_of)
+        return Row(
+            number=trial.number,
+            state="running",
+            overrides=choice.overrides,
+            retry_of=trial.user_attrs.get(RETRY_OF),
+        )
+
+    def _take(self, lease: dict[str, Any], choice: _Choice) -> FrozenTrial | None:
+        """Choose the next trial and write that it runs with this lease; `None` = none is left.
+
+        `choice` holds what was chosen. If this call repeats one that was cut short after its trial
+        was written, that trial is returned.
+        """
+        if choice.trial is not None and self._is_held(choice.trial, lease):
+            return choice.trial
+        while True:
+            next_trial, trials = self._trials.next_trial()
+            if next_trial is None:
+                return None
+            trial, choice.overrides = choose(self._study, self._definition, next_trial, trials)
+            trial.user_attrs = {**trial.user_attrs, LEASE: lease}
+            choice.trial = trial
+            if next_trial.state != TrialState.WAITING:
+                self._tables.add(trial)
+                return trial
+            if self._tables.start(next_trial, trial):
+                return trial
+            # Another program has started the waiting trial in the meantime.
 
     def report(self, taken: Row, *, step: int, value: float) -> bool:
         """Store a trial's objective `value` at rung `step`; return whether to end the trial."""
         if not self.prunes or not math.isfinite(value):
             return False
-        own = self._own.get(taken.number)
-        if own is None:
+        before = self._own.get(taken.number)
+        if before is None:
             return True
-        trial = copy(own)
-        trial.intermediate_values = {**own.intermediate_values, step: value}
-
-        def compare() -> bool:
-            trial.system_attrs = dict(own.system_attrs)
-            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
-            others = [
-                *self._trials_of_others(),
-                *(one for one in self._own.values() if one is not own),
-            ]
-            # What the pruner sets on the trial stays in memory at first.
-            decision = self._study.pruner.prune(study_in_memory(self._study, trial, others), trial)
-            for key, noted in trial.system_attrs.items():
-                if own.system_attrs.get(key) != noted:
-                    self._storage.set_trial_system_attr(trial._trial_id, key, noted)
-            return bool(decision)  # numpy has a bool of its own
-
+        trial = copy(before)
+        trial.intermediate_values = {**before.intermediate_values, step: value}
         try:
-            decision = self._call(compare)
+            is_pruned = self._call(partial(self._compare, before, trial, step))
         except UpdateFinishedTrialError:
             return True  # another process has closed it
         self._own[taken.number] = trial
-        return decision
+        return is_pruned
 
-    def _trials_of_others(self) -> list[FrozenTrial]:
+    def _compare(self, before: FrozenTrial, trial: FrozenTrial, step: int) -> bool:
+        """Write the value of a trial at a rung, and let the pruner compare it with other trials.
+
+        `before` is the trial without that value. Returns whether the trial is to be ended.
+        """
+        trial.system_attrs = dict(before.system_attrs)
+        value = trial.intermediate_values[step]
+        self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        compared = self._foreign_or_ended_trials()
+        compared += [running for running in self._own.values() if running is not before]
+        # What the pruner sets on the trial stays in memory at first.
+        study = study_in_memory(self._study, trial, compared)
+        is_pruned = self._study.pruner.prune(study, trial)
+        for key, attribute in trial.system_attrs.items():
+            if before.system_attrs.get(key) != attribute:
+                self._storage.set_trial_system_attr(trial._trial_id, key, attribute)
+        return bool(is_pruned)  # numpy has a bool of its own
+
+    def _foreign_or_ended_trials(self) -> list[FrozenTrial]:
         """Return the trials that other processes have taken, or that have ended."""
         is_due = self._compares_running and monotonic() - self._read_at >= FRESH_SECONDS
         trials = self._trials.now(fresh=is_due)
-        self._read_at = monotonic() if is_due else self._read_at
-        return [one for one in trials if one.number not in self._own]
+        if is_due:
+            self._read_at = monotonic()
+        return [trial for trial in trials if trial.number not in self._own]
 
     def leases(self) -> list[Lease | None]:
         """Return the leases of the running trials; `None` for a trial without one."""
@@ -211,17 +234,15 @@ class Ledger:
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Advance the lease counters of trials that are still being trained."""
-        held = set(numbers)
+        self._call(partial(self._beat, set(numbers)))
 
-        def move() -> None:
-            moved = {}
-            for number, (trial_id, stored) in self._tables.running(LEASE).items():
-                lease = _lease(stored)
-                if number in held and lease is not None:
-                    moved[trial_id] = asdict(replace(lease, counter=lease.counter + 1))
-            self._tables.set_attribute(LEASE, moved)
-
-        self._call(move)
+    def _beat(self, numbers: Container[int]) -> None:
+        leases = {}
+        for number, (trial_id, stored) in self._tables.running(LEASE).items():
+            lease = _lease(stored)
+            if number in numbers and lease is not None:
+                leases[trial_id] = asdict(replace(lease, counter=lease.counter + 1))
+        self._tables.set_attribute(LEASE, leases)
 
     # ── trials that end ─────────────────────────────────────────────────────────────────────
 
@@ -232,16 +253,16 @@ class Ledger:
         times. Returns whether the end was recorded, which fails if another process has closed the
         trial with another end.
         """
-        own = self._own.pop(taken.number, None)
+        own_trial = self._own.pop(taken.number, None)
         ended = self._storable(ended)
+        return self._call(partial(self._finish, taken.number, own_trial, ended))
 
-        def finish() -> bool:
-            trial = own or self._trials.now(fresh=True)[taken.number]
-            if self._close_trial(trial, ended, self._repeated(trial, ended)):
-                return True
-            return self._has_ended_as(self._trials.now()[taken.number], ended)
-
-        return self._call(finish)
+    def _finish(self, number: int, trial: FrozenTrial | None, ended: TrialEnd) -> bool:
+        if trial is None:
+            trial = self._trials.now(fresh=True)[number]
+        if self._close_trial(trial, ended, self._retry_after(trial, ended)):
+            return True
+        return self._has_ended_as(self._trials.now()[number], ended)
 
     def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = (), end: End = End.LOST
@@ -253,35 +274,49 @@ class Ledger:
         possibly on another machine.
         """
         closed: dict[int, Lost] = {}
-
-        def close() -> None:
-            nonlocal closed
-            leases = {
-                number: _lease(stored)
-                for number, (_, stored) in self._tables.running(LEASE).items()
-            }
-            judged = {
-                number: self._is_lost(number, lease, folder_of(number))
-                for number, lease in leases.items()
-            }
-            self.is_in_doubt = None in judged.values()
-            lost = {number for number, is_lost in judged.items() if is_lost or number in died}
-            if not lost and not closed:
-                return
-            with self._store.lock(self.name):
-                before, closed = closed, {}
-                for trial in self._trials.now(fresh=True):
-                    one = before.get(trial.number)
-                    if trial.state == TrialState.RUNNING and trial.number in lost:
-                        one = self._close_lost(trial, folder_of(trial.number), end)
-                    elif one is not None and not self._has_ended_as(trial, one.ended):
-                        one = None
-                    if one is not None:
-                        closed[trial.number] = one
-
-        self._call(close)
-        self._own = {number: one for number, one in self._own.items() if number not in closed}
+        self._call(partial(self._close_all_lost, closed, folder_of, died, end))
+        for number in closed:
+            self._own.pop(number, None)
         return list(closed.values())
+
+    def _close_all_lost(
+        self,
+        closed: dict[int, Lost],
+        folder_of: Callable[[int], Path],
+        died: Collection[int],
+        end: End,
+    ) -> None:
+        """Close all lost trials, and put them into `closed` by their numbers.
+
+        If this call repeats one that was cut short, `closed` has the trials that the other one
+        closed; those that are not on record with this end are removed.
+        """
+        lost = self._lost_trials(folder_of, died)
+        if not lost and not closed:
+            return
+        with self._store.lock(self.name):
+            closed_before = dict(closed)
+            closed.clear()
+            for trial in self._trials.now(fresh=True):
+                closed_trial = closed_before.get(trial.number)
+                if trial.state == TrialState.RUNNING and trial.number in lost:
+                    closed_trial = self._close_lost(trial, folder_of(trial.number), end)
+                elif closed_trial and not self._has_ended_as(trial, closed_trial.ended):
+                    closed_trial = None
+                if closed_trial is not None:
+                    closed[trial.number] = closed_trial
+
+    def _lost_trials(self, folder_of: Callable[[int], Path], died: Collection[int]) -> set[int]:
+        """Return the numbers of running trials that are lost, and set `is_in_doubt`."""
+        lost = set()
+        self.is_in_doubt = False
+        for number, (_, stored) in self._tables.running(LEASE).items():
+            is_lost = self._is_lost(number, _lease(stored), folder_of(number))
+            if is_lost is None:
+                self.is_in_doubt = True
+            if is_lost or number in died:
+                lost.add(number)
+        return lost
 
     def _is_lost(self, number: int, lease: Lease | None, folder: Path) -> bool | None:
         """Return whether the process of a trial is lost; `None` = that is not known yet.
@@ -294,39 +329,42 @@ class Ledger:
         if record is None or record.lease is None or not record.is_trial:
             return is_lost
         counter = 0 if lease is None else lease.counter
-        of_journal = replace(record.lease, counter=counter)
-        return True if of_journal == lease else self._watch.judge((number, folder), of_journal)
+        journal_lease = replace(record.lease, counter=counter)
+        if journal_lease == lease:
+            return True
+        return self._watch.judge((number, folder), journal_lease)
 
     def _close_lost(self, trial: FrozenTrial, folder: Path, end: End) -> Lost | None:
         """Close a lost trial; `None` = its process has just closed it."""
-        on_record = end_in_journal(folder) if RunRecord.read(folder).is_trial else None
-        ended = self._storable(on_record or TrialEnd(end=end))
-        again = self._repeated(trial, ended)
-        if not self._close_trial(trial, ended, again):
+        recorded_end = end_in_journal(folder) if RunRecord.read(folder).is_trial else None
+        ended = self._storable(recorded_end or TrialEnd(end=end))
+        retry = self._retry_after(trial, ended)
+        if not self._close_trial(trial, ended, retry):
             return None
         return Lost(
             number=trial.number,
             ended=ended,
-            adopted=on_record is not None,
-            queued_again=again is not None,
+            adopted=recorded_end is not None,
+            queued_again=retry is not None,
         )
 
-    def _repeated(self, trial: FrozenTrial, ended: TrialEnd) -> FrozenTrial | None:
+    def _retry_after(self, trial: FrozenTrial, ended: TrialEnd) -> FrozenTrial | None:
         return self._trials.retry_of(trial) if ended.end.is_retried else None
 
-    def _close_trial(self, trial: FrozenTrial, ended: TrialEnd, again: FrozenTrial | None) -> bool:
+    def _close_trial(self, trial: FrozenTrial, ended: TrialEnd, retry: FrozenTrial | None) -> bool:
         """Write how a running trial ended; return whether it was still running."""
         attributes = {key: value for key, value in _attributes(ended).items() if value is not None}
         values = ended.values
         if ended.end is End.PRUNED and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
-        return self._tables.end(trial, _state(ended), values, attributes, again)
+        return self._tables.end(trial, _state(ended), values, attributes, retry)
 
     def _has_ended_as(self, trial: FrozenTrial, ended: TrialEnd) -> bool:
         """Return whether a trial is on record with exactly this end, attributes included."""
-        stored = trial.user_attrs
-        is_same = all(stored.get(key) == value for key, value in _attributes(ended).items())
-        return trial.state == _state(ended) and is_same
+        if trial.state != _state(ended):
+            return False
+        attributes = _attributes(ended)
+        return all(trial.user_attrs.get(key) == value for key, value in attributes.items())
 
     def _storable(self, ended: TrialEnd) -> TrialEnd:
         """Return the end to store; an infinite value fails, since Optuna would take it for best."""
@@ -339,9 +377,10 @@ class Ledger:
 
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
         """Return whether the trial with this id has this lease; servers reuse ids after a crash."""
-        running = (one for one in self._trials.now() if one.state == TrialState.RUNNING)
-        held = (one.user_attrs.get(LEASE) for one in running if one._trial_id == trial._trial_id)
-        return lease in held
+        for stored in self._trials.now():
+            if stored._trial_id == trial._trial_id and stored.state == TrialState.RUNNING:
+                return bool(stored.user_attrs.get(LEASE) == lease)
+        return False
 
     # ── reading, and facts of the study ─────────────────────────────────────────────────────
 
@@ -386,8 +425,10 @@ def _state(ended: TrialEnd) -> TrialState:
 
 def _attributes(ended: TrialEnd) -> dict[str, Any]:
     """Return the user attributes of a trial with this end; a value of `None` is not stored."""
-    message = {} if ended.message is None else {"message": ended.message}
-    return {ATTRIBUTES: {**ended.attributes, **message} or None, END_REASON: ended.end.reason}
+    attributes = dict(ended.attributes)
+    if ended.message is not None:
+        attributes["message"] = ended.message
+    return {ATTRIBUTES: attributes or None, END_REASON: ended.end.reason}
 
 
 def _lease(stored: Any) -> Lease | None:

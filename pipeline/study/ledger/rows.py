@@ -108,7 +108,7 @@ class Progress:
     @property
     def counted(self) -> int:
         """Number of trials that count towards the total."""
-        return _counted(self.counts)
+        return _number_of_counted(self.counts)
 
     @property
     def running(self) -> int:
@@ -140,7 +140,7 @@ def count_words(counts: Mapping[RowState, int], states: Iterable[RowState]) -> l
     return [f"{counts[state]} {state_word(state)}" for state in states if counts.get(state)]
 
 
-def _counted(counts: Mapping[RowState, int]) -> int:
+def _number_of_counted(counts: Mapping[RowState, int]) -> int:
     return sum(counts.get(end, 0) for end in End if end.counts)
 
 
@@ -150,14 +150,15 @@ def best(rows: Iterable[Row], directions: Sequence["Direction"], k: int = 1) -> 
     With two objectives, the trials on the Pareto front come first, ordered by the first objective,
     then those on the front of the remaining trials, and so on.
     """
-    left = _ranked(rows, directions)
+    ranked = _ranked(rows, directions)
     if len(directions) == 1:
-        return left[:k]
+        return ranked[:k]
     ordered: list[Row] = []
-    while left and len(ordered) < k:
-        ordered += pareto(left, directions)
-        numbers = {row.number for row in ordered}
-        left = [row for row in left if row.number not in numbers]
+    while ranked and len(ordered) < k:
+        front = pareto(ranked, directions)
+        ordered += front
+        numbers = {row.number for row in front}
+        ranked = [row for row in ranked if row.number not in numbers]
     return ordered[:k]
 
 
@@ -176,14 +177,17 @@ def pareto(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
 
 def winner(rows: Iterable[Row], directions: Sequence["Direction"]) -> Row | None:
     """Return the best trial, with two objectives the best by the first; `None` = none completed."""
-    return next(iter(_ranked(rows, directions)), None)
+    ranked = _ranked(rows, directions)
+    return ranked[0] if ranked else None
 
 
 def _ranked(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
     """Return the complete trials with finite values, best first, ties by number."""
-    complete = (row for row in rows if row.state is End.COMPLETE and row.values)
-    finite = [row for row in complete if all(map(math.isfinite, row.values))]
-    return sorted(finite, key=lambda row: (*_loss(row, directions), row.number))
+    complete = []
+    for row in rows:
+        if row.state is End.COMPLETE and row.values and all(map(math.isfinite, row.values)):
+            complete.append(row)
+    return sorted(complete, key=lambda row: (*_loss(row, directions), row.number))
 
 
 def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
@@ -199,11 +203,12 @@ class StudyTrials:
 
     def __init__(self, tables: "StudyTables", definition: "StudyDefinition") -> None:
         self.now = tables.trials
-        self._space, self._options = definition.space, definition.options
+        self._space = definition.space
+        self._options = definition.options
         self._directions = definition.directions
         self._points = self._space.points() if self._options.sampler == "grid" else None
         self._total = definition.total
-        self._counted = 0
+        self._trial_count = 0
         self._open: list[FrozenTrial] = []
         self._settled_points: set[int | None] = set()
         self._rows: dict[int, Row] = {}
@@ -215,7 +220,7 @@ class StudyTrials:
         self._ends: Counter[RowState] = Counter()
         self._failed_at: list[float] = []
         self._succeeded_at = -math.inf
-        self._count()
+        self._count_ended()
         self._failed_at.clear()  # failures from before this process joined do not count
 
     def rows(self) -> list[Row]:
@@ -224,19 +229,21 @@ class StudyTrials:
 
     def progress(self) -> Progress:
         """Return the progress of the study."""
-        self._count()
+        self._count_ended()
         if self._uncompared:
-            # With two objectives, a trial that was dominated may be on the front of the rest.
-            single = len(self._directions) == 1
-            compared = [*self._best, *self._uncompared] if single else self._rows.values()
+            compared: Iterable[Row] = [*self._best, *self._uncompared]
+            if len(self._directions) > 1:
+                # A trial that was dominated may be on the front of the remaining trials.
+                compared = self._rows.values()
             self._best = best(compared, self._directions, self._options.keep_best)
             self._uncompared = []
+        open_states = Counter(self._row(trial).state for trial in self._open)
         return Progress(
             total=self._total,
-            counts=self._ends + Counter(self._row(trial).state for trial in self._open),
+            counts=self._ends + open_states,
             left=self._left(),
             best=tuple(row.number for row in self._best),
-            best_row=next(iter(self._best), None),
+            best_row=self._best[0] if self._best else None,
             base_row=self._base,
             consecutive_failures=sum(at > self._succeeded_at for at in self._failed_at),
         )
@@ -245,16 +252,17 @@ class StudyTrials:
         """Return the first waiting trial or a new one (`None` = none is left), and all trials."""
         from optuna.trial import TrialState, create_trial
 
-        trials = self._count()
+        trials = self._count_ended()
         if self._left() == 0:
             return None, trials
         for trial in self._open:
             if trial.state == TrialState.WAITING:
                 return trial, trials
         trial = create_trial(state=TrialState.RUNNING)
-        trial.number, trial._trial_id = len(trials), NEW
+        trial.number = len(trials)
+        trial._trial_id = NEW
         if self._points is not None:
-            point = self._open_points()[0]
+            point = self._unused_points()[0]
             trial.user_attrs = {POINT: point}
             trial.system_attrs[FIXED] = dict(self._points[point])
         return trial, trials
@@ -266,51 +274,60 @@ class StudyTrials:
         retries = trial.user_attrs.get(RETRIES, 0)
         if retries >= self._options.max_retry:
             return None
-        kept = {POINT: trial.user_attrs[POINT]} if POINT in trial.user_attrs else {}
+        user_attrs = {RETRY_OF: trial.number, RETRIES: retries + 1}
+        if POINT in trial.user_attrs:
+            user_attrs = {POINT: trial.user_attrs[POINT], **user_attrs}
         return create_trial(
             state=TrialState.WAITING,
-            system_attrs={FIXED: {**trial.system_attrs.get(FIXED, {}), **trial.params}},
-            user_attrs={**kept, RETRY_OF: trial.number, RETRIES: retries + 1},
+            system_attrs={FIXED: _all_params(trial)},
+            user_attrs=user_attrs,
         )
 
     def _left(self) -> int:
         """Return the number of trials that may still be taken."""
         if self._total is None:
             return ENDLESS
-        reserved = sum(trial.state.name == "RUNNING" for trial in self._open)
-        room = max(0, self._total - _counted(self._ends) - reserved)
+        running = sum(trial.state.name == "RUNNING" for trial in self._open)
+        left = max(0, self._total - _number_of_counted(self._ends) - running)
         if self._points is None:
-            return room
-        return min(room, len(self._open) - reserved + len(self._open_points()))
+            return left
+        waiting = len(self._open) - running
+        return min(left, waiting + len(self._unused_points()))
 
-    def _open_points(self) -> list[int]:
+    def _unused_points(self) -> list[int]:
         """Return the points of the grid that are neither done nor taken nor queued, in order."""
         used = self._settled_points | {trial.user_attrs.get(POINT) for trial in self._open}
         return [point for point in range(len(self._points or ())) if point not in used]
 
-    def _count(self) -> Sequence["FrozenTrial"]:
-        """Return all trials, of which those that have ended since the last call are counted."""
+    def _count_ended(self) -> Sequence["FrozenTrial"]:
+        """Count the trials that have ended since the last call; return all trials."""
         trials = self.now()
-        looked_at = [trials[trial.number] for trial in self._open] + trials[self._counted :]
-        self._counted = len(trials)
-        self._open = [trial for trial in looked_at if not trial.state.is_finished()]
-        for trial in looked_at:
-            row = self._row(trial)
-            end, ended = row.end, row.ended or 0.0
+        changeable = [trials[trial.number] for trial in self._open]
+        changeable += trials[self._trial_count :]
+        self._trial_count = len(trials)
+        self._open = []
+        for trial in changeable:
+            end = self._row(trial).end
             if end is None:
-                continue
-            self._ends[end] += 1
-            self._uncompared.append(row)
-            self._note_base(row)
-            # A point whose trials have killed all their workers is not tried again either.
-            retries = trial.user_attrs.get(RETRIES, 0)
-            if end.counts or (end is End.LOST and retries >= self._options.max_retry):
-                self._settled_points.add(trial.user_attrs.get(POINT))
-            if not end.is_failure:
-                self._succeeded_at = max(self._succeeded_at, ended)
-            elif end is not End.INTERRUPTED:
-                self._failed_at.append(ended)
+                self._open.append(trial)
+            else:
+                self._count_end(trial, end)
         return trials
+
+    def _count_end(self, trial: "FrozenTrial", end: End) -> None:
+        row = self._row(trial)
+        self._ends[end] += 1
+        self._uncompared.append(row)
+        self._note_base(row)
+        # A point whose trials have killed all their workers is not tried again either.
+        retries = trial.user_attrs.get(RETRIES, 0)
+        if end.counts or (end is End.LOST and retries >= self._options.max_retry):
+            self._settled_points.add(trial.user_attrs.get(POINT))
+        ended_at = row.ended or 0.0
+        if not end.is_failure:
+            self._succeeded_at = max(self._succeeded_at, ended_at)
+        elif end is not End.INTERRUPTED:
+            self._failed_at.append(ended_at)
 
     def _note_base(self, row: Row) -> None:
         """Remember a trial that has ended as that of the base config, if it is.
@@ -327,8 +344,9 @@ class StudyTrials:
         if trial.number in self._rows:
             return self._rows[trial.number]
         state = _state(trial)
-        params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
-        began, ended = trial.datetime_start, trial.datetime_complete
+        params = _all_params(trial)
+        began = trial.datetime_start
+        ended = trial.datetime_complete
         row = Row(
             number=trial.number,
             state=state,
@@ -345,13 +363,23 @@ class StudyTrials:
         return row
 
 
+def _all_params(trial: "FrozenTrial") -> dict[str, Any]:
+    """Return the params of a trial, also those that are fixed but not sampled yet."""
+    return {**trial.system_attrs.get(FIXED, {}), **trial.params}
+
+
 def _state(trial: "FrozenTrial") -> RowState:
     """Return the state of a trial; a failure for a reason that no sweep writes is an error."""
     ends = [end for end in End if end.trial_state == trial.state.name]
     if not ends:
         return "running" if trial.state.name == "RUNNING" else "waiting"
+    if len(ends) == 1:
+        return ends[0]
     reason = trial.user_attrs.get(END_REASON, End.ERROR)
-    return next((end for end in ends if end == reason or len(ends) == 1), End.ERROR)
+    for end in ends:
+        if end == reason:
+            return end
+    return End.ERROR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,7 +399,7 @@ class Importances:
     @property
     def above_chance(self) -> dict[str, float]:
         """The shares of the parameters that exceed what chance gives."""
-        return {one: share for one, share in self.shares.items() if share > self.chance[one]}
+        return {name: share for name, share in self.shares.items() if share > self.chance[name]}
 
     @property
     def too_few(self) -> str:
@@ -379,8 +407,10 @@ class Importances:
         if self.above_chance:
             return ""
         if self.trials < FEWEST_TRIALS:
-            needed = f"{FEWEST_TRIALS} complete trials ({self.trials} so far)"
-            return f"parameter importance needs at least {needed}"
+            return (
+                f"parameter importance needs at least {FEWEST_TRIALS} complete trials "
+                f"({self.trials} so far)"
+            )
         return f"parameter importance: none is above chance ({self.trials} complete trials)"
 
 
@@ -410,20 +440,24 @@ def importances(
     def divergences(values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return importances (parameters,) for values (trials,), of which smaller are better."""
         with warnings.catch_warnings(action="ignore"):
-            told = evaluator.evaluate(study, target=lambda trial: float(values[trial.number]))
-        judged = np.array([told.get(name, 0.0) for name in names])
-        return np.where(np.isfinite(judged), np.maximum(judged, 0.0), 0.0)
+            by_name = evaluator.evaluate(study, target=lambda trial: float(values[trial.number]))
+        importance = np.array([by_name.get(name, 0.0) for name in names])
+        return np.where(np.isfinite(importance), np.maximum(importance, 0.0), 0.0)
 
-    values = np.array([trial.values[objective] for trial in trials]) * (1 if minimizes else -1)
-    found, generator = divergences(values), np.random.default_rng(0)
-    level = _levels(np.array([divergences(generator.permutation(values)) for _ in range(SHUFFLES)]))
-    total = float(found.sum()) or 1.0
-    order = np.argsort(-found, kind="stable")
-    return Importances(
-        trials=len(trials),
-        shares={names[index]: float(found[index]) / total for index in order},
-        chance={names[index]: float(level[index]) / total for index in order},
-    )
+    losses = np.array([trial.values[objective] for trial in trials])
+    if not minimizes:
+        losses = -losses
+    importance = divergences(losses)
+    generator = np.random.default_rng(0)
+    shuffled = [divergences(generator.permutation(losses)) for _ in range(SHUFFLES)]
+    level = _levels(np.array(shuffled))
+    total = float(importance.sum()) or 1.0
+    shares = {}
+    chance = {}
+    for index in np.argsort(-importance, kind="stable"):
+        shares[names[index]] = float(importance[index]) / total
+        chance[names[index]] = float(level[index]) / total
+    return Importances(trials=len(trials), shares=shares, chance=chance)
 
 
 def _levels(shuffled: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -432,7 +466,8 @@ def _levels(shuffled: NDArray[np.float64]) -> NDArray[np.float64]:
     The shuffled values (shuffles, parameters) are standardized per parameter, and the largest of
     each shuffle counts (Westfall and Young 1993).
     """
-    mean, deviation = shuffled.mean(axis=0), shuffled.std(axis=0)
+    mean = shuffled.mean(axis=0)
+    deviation = shuffled.std(axis=0)
     safe = np.where(deviation > 0, deviation, 1.0)
     largest = np.sort(((shuffled - mean) / safe).max(axis=1))
     levels: NDArray[np.float64] = mean + largest[RANK - 1] * deviation

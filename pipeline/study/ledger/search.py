@@ -6,7 +6,6 @@ from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from copy import deepcopy as copied
 from heapq import nsmallest
 from importlib.util import find_spec
-from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.values import (
@@ -34,9 +33,10 @@ if TYPE_CHECKING:
 
     Choice = str | Mapping[str, Any]
 
-#: Number of random trials before TPE starts (Optuna's default), and minimum number of trials of
-#: which the median pruner takes a median.
-RANDOM_TRIALS, MEDIAN_TRIALS = 10, 5
+#: Number of random trials before TPE starts (Optuna's default).
+RANDOM_TRIALS = 10
+#: Minimum number of trials of which the median pruner takes a median.
+MEDIAN_TRIALS = 5
 REPLACED = {
     "GridSampler": "sampler: grid, which takes its points from sweep.space",
     "PartialFixedSampler": "a space without that key, fixed on the command line",
@@ -69,27 +69,28 @@ def choose(
     """
     from optuna.trial import Trial, TrialState
 
-    space, sampler = definition.space, definition.options.sampler
+    space = definition.space
+    choice = definition.options.sampler
     trial = copied(before)
     trial.state = TrialState.RUNNING
-    others: list[FrozenTrial] = []
-    if sampler not in ("random", "grid"):
-        others = [*trials[: trial.number], *trials[trial.number + 1 :]]
-    if sampler == "tpe":
-        others = visible(others, study.directions)
+    earlier: list[FrozenTrial] = []
+    if choice not in ("random", "grid"):
+        earlier = [*trials[: trial.number], *trials[trial.number + 1 :]]
+    if choice == "tpe":
+        earlier = visible(earlier, study.directions)
     with warnings.catch_warnings(action="ignore"):
-        made = make_sampler(
-            sampler,
+        sampler = make_sampler(
+            choice,
             seed=definition.seed,
             number=trial.number,
-            conditional=any(one.off or one.when is not None for one in space.parameters),
+            conditional=any(parameter.off or parameter.when for parameter in space.parameters),
             objectives=len(study.directions),
         )
-        seen = study_in_memory(study, trial, others, sampler=made)
+        memory = study_in_memory(study, trial, earlier, sampler=sampler)
         try:
-            return trial, space.suggest(Trial(seen, trial._trial_id))
+            return trial, space.suggest(Trial(memory, trial._trial_id))
         except (ValueError, TypeError, ImportError, RuntimeError) as error:
-            name = type(made).__name__
+            name = type(sampler).__name__
             raise ConfigError(
                 f"sweep.sampler: {name} can't suggest a point ({error}); choose another"
             ) from error
@@ -107,7 +108,7 @@ def make_sampler(
     import numpy as np
     from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-    own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    trial_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     if sampler == "tpe":
         # Running trials count as tried (`constant_liar`), so that workers spread out. With one
         # objective all parameters are modelled together, since lr, epochs and clipping act
@@ -118,16 +119,16 @@ def make_sampler(
             constant_liar=True,
             multivariate=objectives == 1,
             group=objectives == 1 and conditional,
-            seed=own_seed,
+            seed=trial_seed,
         )
-    independent = RandomSampler(seed=own_seed)
+    independent = RandomSampler(seed=trial_seed)
     if not isinstance(sampler, Mapping):
         return independent  # the points of a grid are fixed in advance
     if class_of(sampler) == "QMCSampler":
         # One sequence for the whole study, of which each trial takes the next point.
         built = build_quietly(sampler, seed=seed, independent_sampler=independent)
     else:
-        built = build_quietly(sampler, seed=own_seed)
+        built = build_quietly(sampler, seed=trial_seed)
     assert isinstance(built, BaseSampler)
     return built
 
@@ -143,19 +144,25 @@ def visible(
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
 
-    seen = [t for t in trials if t.state not in (TrialState.FAIL, TrialState.WAITING)]
-    if len(seen) <= MOST:
-        return seen
-    running = [trial.number for trial in seen if trial.state == TrialState.RUNNING]
-    kept = set(running[-(MOST - BEST) :])
-    complete = [trial for trial in seen if trial.state == TrialState.COMPLETE]
+    candidates = []
+    for trial in trials:
+        if trial.state not in (TrialState.FAIL, TrialState.WAITING):
+            candidates.append(trial)
+    if len(candidates) <= MOST:
+        return candidates
+    running = [trial.number for trial in candidates if trial.state == TrialState.RUNNING]
+    chosen = set(running[-(MOST - BEST) :])
+    complete = [trial for trial in candidates if trial.state == TrialState.COMPLETE]
     for objective, direction in enumerate(directions):
         sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
-        losses = ((sign * trial.values[objective], trial.number) for trial in complete)
-        kept |= {number for _, number in nsmallest(BEST // len(directions), losses)}
-    latest = (trial.number for trial in reversed(seen) if trial.number not in kept)
-    kept |= set(islice(latest, MOST - len(kept)))
-    return [trial for trial in seen if trial.number in kept]
+        losses = [(sign * trial.values[objective], trial.number) for trial in complete]
+        for _, number in nsmallest(BEST // len(directions), losses):
+            chosen.add(number)
+    for trial in reversed(candidates):
+        if len(chosen) >= MOST:
+            break
+        chosen.add(trial.number)
+    return [trial for trial in candidates if trial.number in chosen]
 
 
 def study_in_memory(
@@ -191,8 +198,10 @@ class TrialsInMemory:
     def __init__(
         self, study: "Study", trial: "FrozenTrial", others: Sequence["FrozenTrial"]
     ) -> None:
-        self._study_id, self._storage = study._study_id, study._storage
-        self._trial, self._others = trial, others
+        self._study_id = study._study_id
+        self._storage = study._storage
+        self._trial = trial
+        self._others = others
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -203,8 +212,9 @@ class TrialsInMemory:
 
     def get_trial(self, trial_id: int) -> "FrozenTrial":
         """Return the trial in memory, or another one from the storage."""
-        own = trial_id == self._trial._trial_id
-        return self._trial if own else self._storage.get_trial(trial_id)
+        if trial_id == self._trial._trial_id:
+            return self._trial
+        return self._storage.get_trial(trial_id)
 
     def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
         """Return the attributes that samplers have set on a trial."""
@@ -292,12 +302,12 @@ def search_problems(
         *_pruner_problems(options, objectives, max_epochs),
     ]
     if options.sampler == "grid":
-        own = {"base_trial=true": options.base_trial, "enqueue": options.enqueue}
-        problems += [
-            f"sweep.{name} does not apply to a grid, which tries only its own points."
-            for name in own
-            if own[name]
-        ]
+        not_of_grid = {"base_trial=true": options.base_trial, "enqueue": options.enqueue}
+        for name, value in not_of_grid.items():
+            if value:
+                problems.append(
+                    f"sweep.{name} does not apply to a grid, which tries only its own points."
+                )
     elif options.n_trials is None and options.timeout is None:
         problems.append(
             "sweep.n_trials=null would never end; expected a number, sweep.timeout=SECONDS, or "
@@ -319,7 +329,8 @@ def _sampler_problems(sampler: "Choice", objectives: int) -> Iterator[str]:
     if name in REPLACED:
         yield f"{key}: {name} is not supported; expected {REPLACED[name]}."
         return
-    if name in PACKAGES and find_spec(package := PACKAGES[name]) is None:
+    package = PACKAGES.get(name)
+    if package is not None and find_spec(package) is None:
         yield f"{key}: {name} needs the package {package!r}; {pip_install(package)}"
         return
     if name == "CmaEsSampler" and objectives > 1:
@@ -335,7 +346,9 @@ def _pruner_problems(
 ) -> Iterator[str]:
     from optuna.pruners import BasePruner
 
-    key, pruner, warmup = "sweep.pruner", options.pruner, options.pruner_warmup
+    key = "sweep.pruner"
+    pruner = options.pruner
+    warmup = options.pruner_warmup
     if pruner in ("median", "none"):
         return  # the default does nothing if trials can't be compared
     name = str(pruner)
@@ -369,22 +382,31 @@ def _target_problems(
     try:
         kind = resolve(str(target.get(TARGET)), trust=(package,))
     except ConfigError as error:
-        yield from (f"{key}.{TARGET}: {line.partition(';')[0]}." for line in error.problems)
+        for line in error.problems:
+            problem, _, _ = line.partition(";")
+            yield f"{key}.{TARGET}: {problem}."
         return
     if not issubclass(kind, base) or kind is base:
         yield f"{key}.{TARGET}={shown(target[TARGET])} is not a {base.__name__} of {package}."
         return
-    given = arguments(target)
-    inner = {name: v for name, v in given.items() if isinstance(v, Mapping) and TARGET in v}
+    target_arguments = arguments(target)
     for name in filled:
-        if name in given:
+        if name in target_arguments:
             yield f"{key}.{name} is set by the program; remove it."
-    plain = {name: v for name, v in given.items() if name not in inner and name not in filled}
-    yield from problems_with(kind, plain, prefix=f"{key}.", without={*filled, *inner})
-    for name, value in inner.items():
+    inner_targets = {name: value for name, value in target_arguments.items() if _is_target(value)}
+    checked_elsewhere = {*filled, *inner_targets}
+    values = {
+        name: value for name, value in target_arguments.items() if name not in checked_elsewhere
+    }
+    yield from problems_with(kind, values, prefix=f"{key}.", without=checked_elsewhere)
+    for name, value in inner_targets.items():
         if name not in parameters_of(kind):
             yield f"{key}.{name} is unknown."
         yield from _target_problems(f"{key}.{name}", value, base=base, filled=filled)
+
+
+def _is_target(value: object) -> bool:
+    return isinstance(value, Mapping) and TARGET in value
 
 
 def build_quietly(target: Mapping[str, Any], /, **filled: object) -> Any:

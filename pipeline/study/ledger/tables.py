@@ -20,8 +20,9 @@ from pipeline.study.ledger.storage import StudyStorage
 
 def _table(name: str, **columns: Any) -> sa.Table:
     """Return the table of trials, or one with some rows for each trial."""
-    own = sa.Column("trial_id", sa.Integer, primary_key=name == "trials")
-    return sa.Table(name, sa.MetaData(), own, *(sa.Column(key, columns[key]) for key in columns))
+    trial_id = sa.Column("trial_id", sa.Integer, primary_key=name == "trials")
+    other_columns = [sa.Column(key, kind) for key, kind in columns.items()]
+    return sa.Table(name, sa.MetaData(), trial_id, *other_columns)
 
 
 _STUDIES = sa.table("studies", sa.column("study_id"))
@@ -60,13 +61,21 @@ _READ_TRIALS = sa.select(_TRIALS).where(_TRIALS.c.trial_id.in_(_IDS))
 
 def _shared(table: sa.Table, key: Any, number: Any, text: Any, position: Any) -> sa.Select[Any]:
     """Return a query for rows of details, in columns that all tables can fill."""
-    kind, texts = sa.literal_column(f"'{table.name}'", sa.String), sa.cast(text, sa.Text)
-    columns = kind, table.c.trial_id, sa.cast(key, sa.String(512)), number, texts, position
-    return sa.select(*columns).where(table.c.trial_id.in_(_IDS))
+    return sa.select(
+        sa.literal_column(f"'{table.name}'", sa.String),
+        table.c.trial_id,
+        sa.cast(key, sa.String(512)),
+        number,
+        sa.cast(text, sa.Text),
+        position,
+    ).where(table.c.trial_id.in_(_IDS))
 
 
-_NONE, _ANY = sa.cast(sa.null(), sa.Float), sa.literal_column("0", sa.Integer)
-_P, _V, _S = _PARAMS.c, _VALUES.c, _STEPS.c
+_NONE = sa.cast(sa.null(), sa.Float)
+_ANY = sa.literal_column("0", sa.Integer)
+_P = _PARAMS.c
+_V = _VALUES.c
+_S = _STEPS.c
 _READ_DETAILS = sa.union_all(
     _shared(_PARAMS, _P.param_name, _P.param_value, _P.distribution_json, _P.param_id),
     _shared(_USER, _USER.c.key, _NONE, _USER.c.value_json, _ANY),
@@ -109,53 +118,78 @@ class StudyTables:
     """
 
     def __init__(self, store: StudyStorage, study_id: int) -> None:
-        self._store, self._study_id = store, study_id
+        self._store = store
+        self._study_id = study_id
         self._trials: list[FrozenTrial] = []
         self._open: dict[int, TrialState] = {}
-        self._last, self._rollbacks = -1, 0
+        self._last = -1
+        self._rollbacks = 0
 
     def trials(self, *, fresh: bool = False) -> list[FrozenTrial]:
         """Return all trials, ordered by number; do not change them.
 
         What a running trial has reported since it began, its lease included, is read if `fresh`.
         """
+        is_consistent = self._read_changes(fresh=fresh)
+        while not is_consistent:
+            is_consistent = self._read_changes(fresh=False)
+        return self._trials
+
+    def _read_changes(self, *, fresh: bool) -> bool:
+        """Read the trials that are new or have changed; return whether they fit together.
+
+        They do not if a trial has ended after the states were read: the trial that repeats it may
+        have been missed.
+        """
         first = self._first_open()
-        seen = {"study": self._study_id, "first": first, "last": self._last}
+        range_of_ids = {"study": self._study_id, "first": first, "last": self._last}
+        trials: list[FrozenTrial] = []
         with self._store.transaction() as connection:
-            found = {row[0]: row[1] for row in connection.execute(_READ_CHANGES, seen)}
-            known = {} if fresh else self._open
-            changed = [one for one in found if known.get(one) != found[one]]
-            ended = self._open.keys() - found.keys()
-            ids = sorted([*changed, *ended])
-            parts = (ids[start : start + _MOST] for start in range(0, len(ids), _MOST))
-            read = [trial for part in parts for trial in _read(connection, part)]
-        for trial in read:
-            self._open.pop(trial._trial_id, None)
+            states: dict[int, TrialState] = {}
+            for trial_id, state in connection.execute(_READ_CHANGES, range_of_ids):
+                states[trial_id] = state
+            changed = self._open.keys() - states.keys()  # these have ended
+            for trial_id, state in states.items():
+                if fresh or self._open.get(trial_id) != state:
+                    changed.add(trial_id)
+            ids = sorted(changed)
+            for start in range(0, len(ids), _MOST):
+                trials += _read(connection, ids[start : start + _MOST])
+        is_consistent = True
+        for trial in trials:
+            trial_id = trial._trial_id
+            self._open.pop(trial_id, None)
             if not trial.state.is_finished():
-                self._open[trial._trial_id] = trial.state
-            self._last = max(self._last, trial._trial_id)
-            self._trials[trial.number : trial.number + 1] = [trial]
-        # If one has ended in between, the trial that repeats it may have been missed.
-        is_whole = all(found.get(one._trial_id, one.state) == one.state for one in read)
-        return self._trials if is_whole else self.trials()
+                self._open[trial_id] = trial.state
+            self._last = max(self._last, trial_id)
+            if trial.number < len(self._trials):
+                self._trials[trial.number] = trial
+            else:
+                self._trials.append(trial)
+            if trial_id in states and states[trial_id] != trial.state:
+                is_consistent = False
+        return is_consistent
 
     def running(self, key: str) -> dict[int, tuple[int, Any]]:
         """Return the id of each running trial and one of its user attributes, by its number.
 
         All are read by one query, and nothing else. An attribute that is missing is `None`.
         """
-        asked = {"study": self._study_id, "first": self._first_open(), "key": key}
+        parameters = {"study": self._study_id, "first": self._first_open(), "key": key}
         with self._store.transaction() as connection:
-            rows = connection.execute(_READ_RUNNING, asked).all()
-        return {
-            number: (trial_id, None if text is None else json.loads(text))
-            for trial_id, number, text in rows
-        }
+            rows = connection.execute(_READ_RUNNING, parameters).all()
+        running = {}
+        for trial_id, number, text in rows:
+            attribute = None if text is None else json.loads(text)
+            running[number] = (trial_id, attribute)
+        return running
 
     def _first_open(self) -> int:
         """Return an id below which no trial changes; after a rollback all trials are read again."""
         if self._rollbacks != self._store.rollbacks:  # some of it may never have been written
-            self._trials, self._open, self._last = [], {}, -1
+            self._trials = []
+            self._open = {}
+            self._last = -1
             self._rollbacks = self._store.rollbacks
         return min(self._open, default=self._last)
 
@@ -171,7 +205,7 @@ class StudyTables:
         connection.execute(study.with_for_update()).one()
 
     def _add(self, connection: sa.Connection, trial: FrozenTrial) -> None:
-        began, trial_id = trial.datetime_start, _TRIALS.c.trial_id
+        began = trial.datetime_start
         row = {
             "number": trial.number,
             "study_id": self._study_id,
@@ -181,20 +215,22 @@ class StudyTables:
         key = connection.execute(sa.insert(_TRIALS).values(row)).inserted_primary_key
         assert key is not None
         trial._trial_id = key[0]
-        mine = {"study": self._study_id, "last": self._last, "own": key[0]}
-        if others := connection.execute(_COUNT_OTHERS, mine).scalar_one():
-            trial.number += others
-            number = sa.update(_TRIALS).values(number=trial.number)
-            connection.execute(number.where(trial_id == trial._trial_id))
+        range_of_ids = {"study": self._study_id, "last": self._last, "own": key[0]}
+        added_by_others = connection.execute(_COUNT_OTHERS, range_of_ids).scalar_one()
+        if added_by_others:
+            trial.number += added_by_others
+            renumbering = sa.update(_TRIALS).values(number=trial.number)
+            connection.execute(renumbering.where(_TRIALS.c.trial_id == trial._trial_id))
         _write_point(connection, trial, create_trial(state=TrialState.WAITING))
 
     def start(self, before: FrozenTrial, trial: FrozenTrial) -> bool:
         """Let a trial run, with what `trial` has beyond `before`, if it is still waiting."""
-        waiting = _TRIALS.c.trial_id == trial._trial_id, _TRIALS.c.state == TrialState.WAITING
-        began = sa.update(_TRIALS).where(*waiting)
+        start = sa.update(_TRIALS).where(
+            _TRIALS.c.trial_id == trial._trial_id, _TRIALS.c.state == TrialState.WAITING
+        )
         with self._store.transaction() as connection:
             values = {"state": trial.state, "datetime_start": _now()}
-            if connection.execute(began.values(values)).rowcount == 0:
+            if connection.execute(start.values(values)).rowcount == 0:
                 return False
             _write_point(connection, trial, before)
         return True
@@ -205,25 +241,27 @@ class StudyTables:
         state: TrialState,
         values: Sequence[float],
         attributes: Mapping[str, Any],
-        again: FrozenTrial | None,
+        retry: FrozenTrial | None,
     ) -> bool:
-        """Write how a running trial ended, and `again`, the trial that repeats it.
+        """Write how a running trial ended, and `retry`, the trial that repeats it.
 
         Returns whether this was written, all of it at once; if not, the trial had ended before.
         """
-        running = _TRIALS.c.trial_id == trial._trial_id, _TRIALS.c.state == TrialState.RUNNING
-        ended = sa.update(_TRIALS).where(*running).values(state=state, datetime_complete=_now())
-        rows = [
-            {
+        running = sa.update(_TRIALS).where(
+            _TRIALS.c.trial_id == trial._trial_id, _TRIALS.c.state == TrialState.RUNNING
+        )
+        ended = running.values(state=state, datetime_complete=_now())
+        rows = []
+        for objective, value in enumerate(values):
+            row = {
                 "trial_id": trial._trial_id,
                 "objective": objective,
                 "value": None if value in _ENDLESS else value,
                 "value_type": _ENDLESS.get(value, "FINITE"),
             }
-            for objective, value in enumerate(values)
-        ]
+            rows.append(row)
         with self._store.transaction() as connection:
-            if again is not None:
+            if retry is not None:
                 # Before the trial. Several lost trials in one transaction can still deadlock; the
                 # server then aborts one call, which is repeated.
                 self._lock(connection)
@@ -231,33 +269,37 @@ class StudyTables:
                 return False
             _set(connection, _USER, {trial._trial_id: attributes}, trial.user_attrs)
             _insert(connection, _VALUES, rows)
-            if again is not None:
-                again.number = len(self._trials)
-                self._add(connection, again)
+            if retry is not None:
+                retry.number = len(self._trials)
+                self._add(connection, retry)
         return True
 
     def set_attribute(self, key: str, values: Mapping[int, Any]) -> None:
         """Set a user attribute of trials to a value for each, by their ids."""
+        attributes = {trial_id: {key: value} for trial_id, value in values.items()}
         with self._store.transaction() as connection:
-            _set(connection, _USER, {one: {key: value} for one, value in values.items()}, [key])
+            _set(connection, _USER, attributes, [key])
 
 
 def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
     """Return trials; what has ended does not change any more, so the states are read first."""
-    chosen = {"ids": ids}
-    found: dict[int, FrozenTrial] = {}
-    for row in connection.execute(_READ_TRIALS, chosen):
-        trial = found[row.trial_id] = create_trial(state=TrialState.WAITING)
-        trial._trial_id, trial.number, trial.state = row.trial_id, row.number, row.state
+    trials: dict[int, FrozenTrial] = {}
+    for row in connection.execute(_READ_TRIALS, {"ids": ids}):
+        trial = create_trial(state=TrialState.WAITING)
+        trials[row.trial_id] = trial
+        trial._trial_id = row.trial_id
+        trial.number = row.number
+        trial.state = row.state
         trial.datetime_start = _local(row.datetime_start)
         trial.datetime_complete = _local(row.datetime_complete)
     values: dict[int, dict[int, float]] = {}
-    details = connection.execute(_READ_DETAILS, chosen).all()
+    details = connection.execute(_READ_DETAILS, {"ids": ids}).all()
     for kind, trial_id, key, number, text, _ in sorted(details, key=lambda row: row[-1]):
-        trial = found[trial_id]
+        trial = trials[trial_id]
         if kind == _PARAMS.name:
-            trial.distributions[key] = _distribution(text)
-            trial.params[key] = _distribution(text).to_external_repr(number)
+            distribution = _distribution(text)
+            trial.distributions[key] = distribution
+            trial.params[key] = distribution.to_external_repr(number)
         elif kind == _USER.name:
             trial.user_attrs[key] = json.loads(text)
         elif kind == _SYSTEM.name:
@@ -266,9 +308,9 @@ def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
             trial.intermediate_values[int(key)] = _NUMBERS.get(text, number)
         else:
             values.setdefault(trial_id, {})[int(key)] = _NUMBERS.get(text, number)
-    for trial_id, of_trial in values.items():
-        found[trial_id].values = [of_trial[objective] for objective in sorted(of_trial)]
-    return sorted(found.values(), key=lambda trial: trial.number)
+    for trial_id, trial_values in values.items():
+        trials[trial_id].values = [trial_values[objective] for objective in sorted(trial_values)]
+    return sorted(trials.values(), key=lambda trial: trial.number)
 
 
 @lru_cache(maxsize=10_000)
@@ -288,23 +330,25 @@ def _now() -> datetime:
 
 def _write_point(connection: sa.Connection, trial: FrozenTrial, before: FrozenTrial) -> None:
     """Write the params and attributes that a trial has beyond `before`."""
-    rows = (
-        {
+    rows = []
+    for name, value in trial.params.items():
+        if name in before.params:
+            continue
+        distribution = trial.distributions[name]
+        row = {
             "trial_id": trial._trial_id,
             "param_name": name,
-            "param_value": trial.distributions[name].to_internal_repr(value),
-            "distribution_json": distribution_to_json(trial.distributions[name]),
+            "param_value": distribution.to_internal_repr(value),
+            "distribution_json": distribution_to_json(distribution),
         }
-        for name, value in trial.params.items()
-        if name not in before.params
-    )
+        rows.append(row)
     _insert(connection, _PARAMS, rows)
     for table, after, earlier in (
         (_USER, trial.user_attrs, before.user_attrs),
         (_SYSTEM, trial.system_attrs, before.system_attrs),
     ):
-        new = {key: value for key, value in after.items() if earlier.get(key) != value}
-        _set(connection, table, {trial._trial_id: new}, earlier)
+        changed = {key: value for key, value in after.items() if earlier.get(key) != value}
+        _set(connection, table, {trial._trial_id: changed}, earlier)
 
 
 def _set(
@@ -314,17 +358,19 @@ def _set(
     earlier: Iterable[str],
 ) -> None:
     """Write attributes of trials, of which those in `earlier` may be there."""
-    rows = [
-        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-        for trial_id, of_trial in attributes.items()
-        for key, value in of_trial.items()
-    ]
-    if replaced := {row["key"] for row in rows}.intersection(earlier):
-        old = table.c.trial_id.in_(attributes), table.c.key.in_(replaced)
-        connection.execute(sa.delete(table).where(*old))
+    rows: list[dict[str, Any]] = []
+    for trial_id, trial_attributes in attributes.items():
+        for key, value in trial_attributes.items():
+            rows.append({"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})
+    replaced_keys = {row["key"] for row in rows}.intersection(earlier)
+    if replaced_keys:
+        deletion = sa.delete(table).where(
+            table.c.trial_id.in_(attributes), table.c.key.in_(replaced_keys)
+        )
+        connection.execute(deletion)
     _insert(connection, table, rows)
 
 
-def _insert(connection: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    if together := list(rows):
-        connection.execute(sa.insert(table), together)
+def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(sa.insert(table), rows)
